@@ -1,0 +1,97 @@
+"""Every error this package raises, in one tree, each with a hint that says what to do.
+
+OnnxpumaError
+├── ModelError                 the ONNX file cannot be read, is damaged or is not valid
+│   └── UnsupportedModelError  it is valid, but some of its nodes have no secure kernel (all named at once)
+├── InputError                 a name, shape, dtype or value the caller gave does not fit the model
+├── PlanError                  the model cannot be planned for these shapes, or two sides hold different plans
+├── ConfigError                cluster.toml, a key file or a command-line option is wrong
+├── BuildError                 something the installation needs is missing
+├── ProtocolError              a secure protocol was asked for something outside its stated conditions
+└── TransportError             bytes did not arrive whole, in time, in step, or from whom they should
+    ├── AuthenticationError    a public key is not on the list
+    ├── LockstepError          two parties are at different steps of the plan
+    ├── PeerLostError          a party is dead, stuck or unreachable
+    ├── RequestTimeoutError    no answer in the time allowed
+    └── RemoteError            another party reported an error of its own
+"""
+
+from __future__ import annotations
+
+
+class OnnxpumaError(Exception):
+    """Base of all errors of this package: `message` says what is wrong, `hint` what to do about it."""
+
+    exit_status = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}\n  hint: {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type[OnnxpumaError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class ModelError(OnnxpumaError):
+    """The ONNX file cannot be read, is damaged or is not valid."""
+
+    exit_status = 3
+
+
+class UnsupportedModelError(ModelError):
+    """The model is valid ONNX, but some nodes have no secure kernel; the message names every one of them."""
+
+
+class InputError(OnnxpumaError):
+    """A name, shape, dtype or value that the caller gave does not fit the model."""
+
+    exit_status = 4
+
+
+class PlanError(OnnxpumaError):
+    """The model cannot be planned for these shapes, or two sides hold different plans."""
+
+    exit_status = 5
+
+
+class ConfigError(OnnxpumaError):
+    """cluster.toml, a key file or a command-line option is wrong."""
+
+    exit_status = 6
+
+
+class BuildError(OnnxpumaError):
+    """Something the installation needs is missing."""
+
+    exit_status = 6
+
+
+class ProtocolError(OnnxpumaError):
+    """A secure protocol was asked for something outside its stated conditions."""
+
+
+class TransportError(OnnxpumaError):
+    """Bytes did not arrive whole, in time, in step, or from whom they should."""
+
+    exit_status = 7
+
+
+class AuthenticationError(TransportError):
+    """A public key is not on the list of keys that may connect."""
+
+
+class LockstepError(TransportError):
+    """Two parties are at different steps of the plan."""
+
+
+class PeerLostError(TransportError):
+    """A party is dead, stuck or unreachable."""
+
+
+class RequestTimeoutError(TransportError):
+    """No answer in the time allowed."""
+
+
+class RemoteError(TransportError):
+    """Another party reported an error of its own."""
