@@ -1,0 +1,88 @@
+"""The concrete types of a node's outputs, from the types (and known values) of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import onnx
+from onnx import NodeProto, TypeProto, helper
+
+from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.graph.protobuf import node_proto, tensor_proto, type_proto
+
+# A shape, an axis, a slice or a tile count: what an output's shape can depend on. Larger values never matter.
+_LARGEST_SHAPE_VALUE = 4096
+
+_protos: WeakKeyDictionary[Node, NodeProto] = WeakKeyDictionary()
+_UNWANTED = ValueType(np.dtype(np.float32), (0,))
+
+
+def infer_node(
+    node: Node,
+    input_types: Sequence[ValueType | None],
+    input_values: Sequence[np.ndarray | None],
+    opset: int,
+) -> list[ValueType]:
+    """Types of `node.outputs`, every dimension an int (an unwanted output, "", gets shape (0,)).
+
+    `input_types[i]` is None where the input is absent; `input_values[i]` is the value where it is public
+    and known (shapes, axes, indices), else None. Cost: about 0.1 ms.
+
+    Raises ModelError when the shape cannot be inferred or the inputs do not fit the operator, and
+    UnsupportedModelError for an operator ONNX does not know.
+    """
+    proto = _protos.get(node)
+    if proto is None:
+        proto = _protos[node] = node_proto(node, [f"i{k}" if n else "" for k, n in enumerate(node.inputs)])
+        for k, output in enumerate(node.outputs):
+            proto.output[k] = f"o{k}" if output else ""
+    try:
+        schema = onnx.defs.get_schema(node.op, opset if not node.domain else node.version, node.domain)
+    except onnx.defs.SchemaError:
+        operator = f"{node.domain}::{node.op}" if node.domain else node.op
+        raise UnsupportedModelError(
+            f"node '{node.name}': ONNX opset {opset} has no operator {operator}",
+            "export the model with standard operators only",
+        ) from None
+    types: dict[str, TypeProto] = {}
+    data = {}
+    for k, (name, kind) in enumerate(zip(node.inputs, input_types, strict=False)):
+        if not name:
+            continue
+        if kind is None:
+            raise ModelError(f"node '{node.name}': the type of its input '{name}' is not known")
+        types[f"i{k}"] = type_proto(kind)
+        value = input_values[k] if k < len(input_values) else None
+        if value is not None and value.size <= _LARGEST_SHAPE_VALUE:
+            data[f"i{k}"] = tensor_proto(value, f"i{k}")
+    try:
+        inferred = onnx.shape_inference.infer_node_outputs(
+            schema, proto, types, data, opset_imports=[helper.make_opsetid("", opset)]
+        )
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as e:
+        raise ModelError(f"node '{node.name}' ({node.op}) does not accept its inputs: {e}") from e
+    return [
+        _concrete(node, output, inferred.get(f"o{k}")) if output else _UNWANTED
+        for k, output in enumerate(node.outputs)
+    ]
+
+
+def _concrete(node: Node, name: str, proto: TypeProto | None) -> ValueType:
+    kind = None if proto is None else proto.tensor_type
+    if kind is None or not kind.elem_type or not kind.HasField("shape"):
+        raise ModelError(
+            f"node '{node.name}' ({node.op}): the shape of its output '{name}' cannot be inferred",
+            "its shape may depend on secret values; export the model with a fixed shape there",
+        )
+    shape: list[int] = []
+    for dim in kind.shape.dim:
+        if not dim.HasField("dim_value"):
+            raise ModelError(
+                f"node '{node.name}' ({node.op}): dimension {len(shape)} of '{name}' cannot be inferred",
+                "its shape may depend on secret values; export the model with a fixed shape there",
+            )
+        shape.append(dim.dim_value)
+    return ValueType(np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type)), tuple(shape))

@@ -1,0 +1,193 @@
+"""Read an ONNX file, and refuse it with a reason when it is damaged, incomplete or not ONNX.
+
+Weights stored outside the protobuf are never read here: they stay in their files, memory-mapped on first
+use, so a model may be larger than the 2 GB a protobuf can hold, and larger than memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx_ir.external_data import set_base_dir
+
+from onnxpuma.errors import ModelError, UnsupportedModelError
+
+_EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
+
+
+def load(path: str | os.PathLike[str]) -> ir.Model:
+    """The checked model at `path`; external weights stay on disk.
+
+    Raises ModelError (with a hint) for a file that is missing, empty, truncated or not ONNX; an IR or opset
+    version newer than the installed onnx package; external data that is missing, too short, or outside the
+    model's folder (symbolic and hard links out of it included); a cycle; a value that nothing produces; and
+    whatever else `onnx.checker` finds. Raises UnsupportedModelError for sparse weights.
+    """
+    file = Path(path).absolute()
+    proto = _parse(file)
+    _check_versions(proto, file)
+    if any(g.sparse_initializer for g in _proto_graphs(proto.graph)):
+        raise UnsupportedModelError(f"{file.name} holds sparse weights", "store them as dense tensors")
+    _check_order(proto.graph, set(), file)
+    try:
+        model = ir.serde.deserialize_model(proto)
+    except Exception as e:  # the deserialiser raises many kinds; each means that the file cannot be used
+        raise ModelError(f"{file.name} cannot be read as a model: {e}", _EXPORT_AGAIN) from e
+    set_base_dir(model.graph, str(file.parent))
+    for tensor in _external_tensors(model):
+        _check_external(tensor, file)
+    try:
+        onnx.checker.check_model(str(file))
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as e:
+        raise ModelError(f"{file.name} is not valid ONNX: {_first_line(e)}", _EXPORT_AGAIN) from e
+    return model
+
+
+def _parse(file: Path) -> onnx.ModelProto:
+    if not file.is_file():
+        raise ModelError(f"{file} is not a file", "give the path of an .onnx file")
+    if file.stat().st_size == 0:
+        raise ModelError(f"{file.name} is empty", _EXPORT_AGAIN)
+    try:
+        proto = onnx.load(str(file), format="protobuf", load_external_data=False)
+    except DecodeError as e:
+        raise ModelError(f"{file.name} is not ONNX, or is cut short", _EXPORT_AGAIN) from e
+    except OSError as e:
+        raise ModelError(f"cannot read {file}: {e.strerror or e}", "check its permissions") from e
+    if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
+        raise ModelError(f"{file.name} is not ONNX: it holds no graph", _EXPORT_AGAIN)
+    return proto
+
+
+def _check_versions(proto: onnx.ModelProto, file: Path) -> None:
+    if proto.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"{file.name} has IR version {proto.ir_version}; the installed onnx {onnx.__version__} "
+            f"reads up to {onnx.IR_VERSION}",
+            "install a newer onnx, or save the model with an older IR version",
+        )
+    newest = onnx.defs.onnx_opset_version()
+    for entry in proto.opset_import:
+        if entry.domain in ("", "ai.onnx") and entry.version > newest:
+            raise ModelError(
+                f"{file.name} uses opset {entry.version}; the installed onnx {onnx.__version__} "
+                f"knows up to {newest}",
+                "install a newer onnx, or export with opset 23",
+            )
+    if not any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import):
+        raise ModelError(f"{file.name} does not say which opset it uses", _EXPORT_AGAIN)
+
+
+def _check_order(graph: onnx.GraphProto, outer: set[str], file: Path) -> None:
+    """Every value is defined before it is read; says whether it never is, is later, or depends on itself."""
+    known = outer | {v.name for v in graph.input} | {t.name for t in graph.initializer} | {""}
+    produced_by = {out: node for node in graph.node for out in node.output}
+    for node in graph.node:
+        for name in node.input:
+            if name not in known:
+                _refuse_input(graph, node, name, produced_by, file)
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs:
+                _check_order(inner, known, file)
+        known.update(node.output)
+    for value in graph.output:
+        if value.name not in known:
+            raise ModelError(f"{file.name}: nothing produces the output '{value.name}'", _EXPORT_AGAIN)
+
+
+def _refuse_input(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    name: str,
+    produced_by: dict[str, onnx.NodeProto],
+    file: Path,
+) -> None:
+    reader = f"{node.op_type} node '{node.name or node.output[0]}'"
+    if name not in produced_by:
+        raise ModelError(
+            f"{file.name}: {reader} reads '{name}', which is no input, initializer or output of a node",
+            "a weight is missing from the file: export it again",
+        )
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        value = todo.pop()
+        if value in node.output:
+            raise ModelError(
+                f"{file.name}: {reader} needs its own output through '{name}'", "remove the cycle"
+            )
+        if value in produced_by and value not in seen:
+            seen.add(value)
+            todo += produced_by[value].input
+    raise ModelError(
+        f"{file.name}: {reader} reads '{name}' before the node that produces it",
+        "sort the nodes: python -c 'import onnx_ir as ir; m = ir.load(SRC); m.graph.sort(); ir.save(m, DST)'",
+    )
+
+
+def _proto_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs:
+                yield from _proto_graphs(inner)
+
+
+def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.is_ref():
+                    continue
+                if isinstance(attribute.value, ir.ExternalTensor):
+                    yield attribute.value
+
+
+def _check_external(tensor: ir.ExternalTensor, file: Path) -> None:
+    """The data file lies inside the model's folder and holds all the bytes that dtype and shape ask for."""
+    location = str(tensor.location)
+    base = Path(os.path.realpath(file.parent))
+    data = Path(os.path.realpath(base / location))
+    inside = location and not os.path.isabs(location) and ".." not in Path(location).parts
+    if not inside or base not in data.parents:
+        raise ModelError(
+            f"{file.name}: weight '{tensor.name}' points outside the model's folder ('{location}')",
+            "put the data file beside the model (a real file, not a link) and export again",
+        )
+    if not data.is_file():
+        raise ModelError(
+            f"{file.name}: the data file '{location}' of weight '{tensor.name}' is missing",
+            "copy the data file into the model's folder",
+        )
+    status = data.stat()
+    if status.st_nlink > 1:
+        raise ModelError(
+            f"{file.name}: the data file '{location}' has {status.st_nlink} hard links",
+            "copy it, so that the model's folder has a file of its own",
+        )
+    offset = tensor.offset or 0
+    if tensor.length is not None and tensor.length != tensor.nbytes:
+        raise ModelError(
+            f"{file.name}: weight '{tensor.name}' has {tensor.nbytes} bytes by its shape, "
+            f"{tensor.length} by its declared length",
+            _EXPORT_AGAIN,
+        )
+    if offset < 0 or offset + tensor.nbytes > status.st_size:
+        raise ModelError(
+            f"{file.name}: the data file '{location}' is too short: weight '{tensor.name}' ends at byte "
+            f"{offset + tensor.nbytes}, the file at {status.st_size}",
+            _EXPORT_AGAIN,
+        )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

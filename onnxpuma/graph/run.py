@@ -1,0 +1,139 @@
+"""Run single public nodes, or a public graph, in the clear through onnxruntime.
+
+Each kind of node (operator, attributes, element types, ranks) gets one onnxruntime session, kept for the
+next node of that kind. What onnxruntime lacks (an operator, an element type) runs in onnx's reference
+implementation.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx.reference import ReferenceEvaluator
+
+from onnxpuma.errors import ModelError
+from onnxpuma.graph.model import Graph, Node, ValueType
+from onnxpuma.graph.protobuf import graph_proto, model_proto, node_proto, type_proto
+
+Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+
+_MOST_SESSIONS = 1024
+_sessions: OrderedDict[tuple[Any, ...], Runner] = OrderedDict()
+_lock = Lock()
+
+
+def run_node(
+    node: Node,
+    inputs: Sequence[np.ndarray | None],
+    opset: int,
+    outer: Mapping[str, np.ndarray] | None = None,
+) -> list[np.ndarray]:
+    """The outputs of `node`, in the order of `node.outputs` (an unwanted one, "", is an empty array).
+
+    `inputs[i]` is None where the input is absent. `outer` holds the values that the branches of an If, Loop
+    or Scan read from the graph around it, by name. Cost: about 20 us for a kind of node seen before, 1 ms
+    for a new one.
+
+    Raises ModelError when the node cannot be run on these inputs.
+    """
+    arrays = {f"i{k}": np.asarray(a) for k, a in enumerate(inputs) if a is not None}
+    captured = [n for g in node.subgraphs for n in g.captured()]
+    arrays.update((n, np.asarray((outer or {})[n])) for n in captured)
+    key = (
+        node.op,
+        node.domain,
+        node.version,
+        opset,
+        node.attribute_key,
+        tuple(bool(o) for o in node.outputs),
+        len(inputs),
+        tuple((n, a.dtype, a.ndim) for n, a in arrays.items()),
+    )
+    with _lock:
+        runner = _sessions.get(key)
+        if runner is not None:
+            _sessions.move_to_end(key)
+    if runner is None:
+        runner = _runner(_one_node_model(node, len(inputs), arrays, opset))
+        with _lock:
+            _sessions[key] = runner
+            if len(_sessions) > _MOST_SESSIONS:
+                _sessions.popitem(last=False)
+    try:
+        wanted = iter(runner(arrays))
+    except Exception as e:  # onnxruntime and the reference implementation raise many kinds
+        raise ModelError(f"node '{node.name}' ({node.op}) cannot be run: {e}") from e
+    return [np.asarray(next(wanted)) if o else np.empty(0, np.float32) for o in node.outputs]
+
+
+def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The outputs of a whole graph by name, given all its inputs (and the values it captures) by name.
+
+    Builds a model and a session each time: for graphs run once (a folded subgraph, a test), and with
+    weights that fit in a protobuf (2 GB). Raises ModelError when it cannot be run.
+    """
+    arrays = {n: np.asarray(a) for n, a in inputs.items()}
+    declared = {n: ValueType(a.dtype, (None,) * a.ndim) for n, a in arrays.items()}
+    proto = model_proto(graph_proto(graph, declared), graph.domains or {"": graph.opset})
+    try:
+        return dict(zip(graph.outputs, _runner(proto)(arrays), strict=True))
+    except Exception as e:  # onnxruntime and the reference implementation raise many kinds
+        raise ModelError(f"graph '{graph.name}' cannot be run: {e}") from e
+
+
+def _one_node_model(node: Node, arity: int, arrays: Mapping[str, np.ndarray], opset: int) -> onnx.ModelProto:
+    names = [f"i{k}" if f"i{k}" in arrays else "" for k in range(arity)]
+    proto = node_proto(node, names)
+    outputs = []
+    for k, name in enumerate(node.outputs):
+        proto.output[k] = f"o{k}" if name else ""
+        if name:
+            outputs.append(onnx.ValueInfoProto(name=f"o{k}"))
+    declared = [
+        onnx.helper.make_value_info(n, type_proto(ValueType(a.dtype, (None,) * a.ndim)))
+        for n, a in arrays.items()
+    ]
+    domains = {"": opset, **({node.domain: node.version} if node.domain else {})}
+    return model_proto(onnx.helper.make_graph([proto], "node", declared, outputs), domains)
+
+
+def _runner(proto: onnx.ModelProto) -> Runner:
+    """onnxruntime when it can run the model, else the reference implementation, chosen by trying."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception:  # not implemented, not known, not typed: the reference implementation says it again
+        return _reference(proto)
+    names = [o.name for o in session.get_outputs()]
+    fallback: list[Runner] = []
+
+    def run(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if not fallback:
+            try:
+                return session.run(names, arrays)
+            except Exception as e:
+                fallback.append(_reference(proto))
+                try:
+                    return fallback[0](arrays)
+                except Exception:
+                    fallback.clear()
+                    raise e from None
+        return fallback[0](arrays)
+
+    return run
+
+
+def _reference(proto: onnx.ModelProto) -> Runner:
+    evaluator = ReferenceEvaluator(proto)
+    return lambda arrays: list(evaluator.run(None, arrays))
