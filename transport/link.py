@@ -1,0 +1,180 @@
+"""The port through which the protocols talk: one party's link to the two others.
+
+A link carries words and knows nothing about them. It promises four things: bytes arrive whole, once, in
+step, and from the party that is named. Everything else (rings, shares, rounds) belongs to its callers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from onnxpuma.errors import ProtocolError
+
+PARTIES = 3
+SESSION_BYTES = 16
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[Any, Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Where a message belongs; the receiver compares it with its own place before it reads a word.
+
+    session: 16 random bytes, used for one run. step: index of the plan step. round: number of the
+    exchange within the session. label: operator and node name; it is compared too, and it is what an error
+    message shows.
+    """
+
+    session: bytes
+    step: int
+    round: int
+    label: str
+
+    def __str__(self) -> str:
+        return f"step {self.step}, round {self.round} ({self.label or 'no label'})"
+
+
+@dataclass(slots=True)
+class PeerTraffic:
+    """What went to and came from one peer. Payload is the words alone; bytes are payload and headers."""
+
+    payload_sent: int = 0
+    bytes_sent: int = 0
+    messages_sent: int = 0
+    payload_received: int = 0
+    bytes_received: int = 0
+    messages_received: int = 0
+
+
+def _zeros() -> tuple[PeerTraffic, ...]:
+    return tuple(PeerTraffic() for _ in range(PARTIES))
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Counts of one link, by peer (`peers[i]`) and added up over the peers.
+
+    Every link counts the same numbers for the same calls. The cost of encryption and TCP (some 40 bytes a
+    frame) is not included.
+    """
+
+    peers: tuple[PeerTraffic, ...] = field(default_factory=_zeros)
+
+    @property
+    def payload_sent(self) -> int:
+        """Bytes of words sent, without headers: what a protocol's declared cost predicts."""
+        return sum(p.payload_sent for p in self.peers)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes handed to the socket: words and headers."""
+        return sum(p.bytes_sent for p in self.peers)
+
+    @property
+    def messages_sent(self) -> int:
+        return sum(p.messages_sent for p in self.peers)
+
+    @property
+    def payload_received(self) -> int:
+        return sum(p.payload_received for p in self.peers)
+
+    @property
+    def bytes_received(self) -> int:
+        return sum(p.bytes_received for p in self.peers)
+
+    @property
+    def messages_received(self) -> int:
+        return sum(p.messages_received for p in self.peers)
+
+    def count_sent(self, peer: int, payload: int, header: int) -> None:
+        """Add one sent message of `payload` + `header` bytes."""
+        row = self.peers[peer]
+        row.payload_sent += payload
+        row.bytes_sent += payload + header
+        row.messages_sent += 1
+
+    def count_received(self, peer: int, payload: int, header: int) -> None:
+        """Add one received message of `payload` + `header` bytes."""
+        row = self.peers[peer]
+        row.payload_received += payload
+        row.bytes_received += payload + header
+        row.messages_received += 1
+
+    def reset(self) -> None:
+        """Start counting from zero again."""
+        self.peers = _zeros()
+
+    def copy(self) -> Traffic:
+        """The counts as they stand now, as an object of its own."""
+        return self - Traffic()
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        """What was added since `earlier`, which is a `copy()` of the same counts."""
+        names = PeerTraffic.__slots__
+        return Traffic(
+            tuple(
+                PeerTraffic(*(getattr(now, n) - getattr(then, n) for n in names))
+                for now, then in zip(self.peers, earlier.peers, strict=True)
+            )
+        )
+
+
+class Link(ABC):
+    """One party's connections to the two others. Used by one thread at a time."""
+
+    party: int
+    traffic: Traffic
+
+    @abstractmethod
+    def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
+        """Queue one message of several raw buffers for `peer` and return at once.
+
+        Buffers are C-contiguous and are not copied: the caller does not modify one afterwards.
+
+        Raises ProtocolError for a buffer that is not C-contiguous, PeerLostError when the peer is known to
+        be gone, RemoteError when another party has aborted this session.
+        """
+
+    @abstractmethod
+    def receive(self, peer: int, tag: Tag) -> list[memoryview]:
+        """Block for the next message of `peer`; its buffers as read-only views of bytes, one for each sent.
+
+        A session becomes the current one when `send` or `receive` first names it; what is left of the one
+        before is dropped whenever it arrives.
+
+        Raises LockstepError when the message's tag is not `tag` (it names both places), PeerLostError when
+        a party died or is stuck, RemoteError when another party aborted this session, RequestTimeoutError
+        when nothing came in the time this link allows.
+        """
+
+    @abstractmethod
+    def abort(self, session: bytes, message: str) -> None:
+        """End `session` here and at both peers, whose `send` and `receive` raise RemoteError(message).
+
+        Never raises for a peer that is gone: there is nobody left to tell.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Say goodbye and release everything. A peer that still waits for this party gets PeerLostError."""
+
+
+def as_bytes(buffer: Buffer) -> memoryview:
+    """A read-only view of the bytes of `buffer`, without a copy.
+
+    Raises ProtocolError when the buffer is not C-contiguous.
+    """
+    view = memoryview(cast(Any, buffer))
+    if not view.c_contiguous:
+        raise ProtocolError(
+            f"a buffer of shape {view.shape} to be sent is not C-contiguous",
+            "pass it through np.ascontiguousarray",
+        )
+    if view.nbytes == 0:
+        return memoryview(b"")
+    return view.cast("B").toreadonly()

@@ -1,0 +1,86 @@
+"""A link inside one process, for three threads: the same checks and the same counts, no sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from threading import Condition
+
+from onnxpuma.errors import PeerLostError, RequestTimeoutError
+from onnxpuma.transport import wire
+from onnxpuma.transport.inbox import Arrival, Inbox
+from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag, Traffic, as_bytes
+
+
+class MemoryLink(Link):
+    """One corner of the triangle that `memory_links` makes. A buffer is handed over as it is, not copied."""
+
+    def __init__(self, party: int, timeout: float) -> None:
+        self.party = party
+        self.traffic = Traffic()
+        self.timeout = timeout
+        self._others: dict[int, MemoryLink] = {}
+        self._inbox = Inbox(party)
+        self._arrived = Condition()
+        self._gone: set[int] = set()
+        self._closed = False
+
+    def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
+        views = [as_bytes(b) for b in buffers]
+        header = len(wire.encode_header(tag, [len(v) for v in views]))
+        other = self._others[peer]
+        with self._arrived:
+            self._inbox.enter(tag.session)
+            if peer in self._gone:
+                raise _lost(peer)
+        self.traffic.count_sent(peer, sum(map(len, views)), header)
+        with other._arrived:
+            other._inbox.put(self.party, Arrival(tag, views, header))
+            other._arrived.notify()
+
+    def receive(self, peer: int, tag: Tag) -> list[memoryview]:
+        deadline = time.monotonic() + self.timeout
+        with self._arrived:
+            while True:
+                self._inbox.enter(tag.session)
+                arrival = self._inbox.take(peer, tag)
+                if arrival is not None:
+                    break
+                if peer in self._gone:
+                    raise _lost(peer)
+                if not self._arrived.wait(deadline - time.monotonic()):
+                    raise RequestTimeoutError(
+                        f"party {peer} sent nothing in {self.timeout:g} s; party {self.party} is at {tag}",
+                        "one party computes for longer than the timeout allows, or they wait for each other",
+                    )
+        self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
+        return arrival.buffers
+
+    def abort(self, session: bytes, message: str) -> None:
+        with self._arrived:
+            self._inbox.end(session)
+        for other in self._others.values():
+            with other._arrived:
+                other._inbox.aborted(self.party, session, message)
+                other._arrived.notify()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for other in self._others.values():
+            with other._arrived:
+                other._gone.add(self.party)
+                other._arrived.notify()
+
+
+def _lost(peer: int) -> PeerLostError:
+    return PeerLostError(f"party {peer} has closed its link", "its own error, or its log, says why")
+
+
+def memory_links(timeout: float = 60.0) -> tuple[MemoryLink, MemoryLink, MemoryLink]:
+    """Links of parties 0, 1 and 2, one for each thread; `receive` waits `timeout` seconds at most."""
+    links = (MemoryLink(0, timeout), MemoryLink(1, timeout), MemoryLink(2, timeout))
+    for link in links:
+        link._others = {i: links[i] for i in range(PARTIES) if i != link.party}
+    return links

@@ -1,0 +1,132 @@
+"""From messages to frames and back; anything damaged or foreign becomes a TransportError.
+
+A message is one protobuf frame and then its buffers as raw frames. A buffer longer than CHUNK travels as
+several frames, so that encrypting, sending and decrypting overlap and a heartbeat never waits long behind
+one frame; an empty buffer travels as no frame at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError, Message
+
+from onnxpuma.errors import TransportError
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.link import SESSION_BYTES, Tag
+
+WIRE_VERSION = 1
+CHUNK = 1 << 20
+MAX_HEADER = 1 << 20
+
+_HINT = "all three servers and the client must run the same version of onnxpuma"
+
+
+def encode(message: Message) -> bytes:
+    """The frame that holds `message`."""
+    return message.SerializeToString()
+
+
+def encode_header(tag: Tag, sizes: Sequence[int]) -> bytes:
+    """The first frame of a message of words whose buffers have `sizes` bytes."""
+    header = wire_pb2.Header(
+        session=tag.session, step=tag.step, round=tag.round, label=tag.label, sizes=sizes
+    )
+    return wire_pb2.PeerMessage(header=header).SerializeToString()
+
+
+def tag_of(header: wire_pb2.Header) -> Tag:
+    """The tag a header carries."""
+    return Tag(header.session, header.step, header.round, header.label)
+
+
+def decode_peer(frame: bytes | memoryview) -> wire_pb2.PeerMessage:
+    """Read the first frame of a message between servers.
+
+    Raises TransportError when it is damaged, of an unknown kind, or names a session of a wrong length.
+    """
+    message = wire_pb2.PeerMessage()
+    _parse(message, frame, "server")
+    kind = message.WhichOneof("body")
+    if kind is None:
+        raise TransportError("a message from a server is of no kind that is known here", _HINT)
+    body = getattr(message, kind)
+    session = getattr(body, "session", None)
+    if session is not None and len(session) != SESSION_BYTES:
+        raise TransportError(f"a {kind} message names a session of {len(session)} bytes", _HINT)
+    return message
+
+
+def decode_client(frame: bytes | memoryview) -> wire_pb2.ClientMessage:
+    """Read the first frame of a message from a client; TransportError when it is damaged or unknown."""
+    message = wire_pb2.ClientMessage()
+    _parse(message, frame, "client")
+    if message.WhichOneof("body") is None:
+        raise TransportError("a message from a client is of no kind that is known here", _HINT)
+    return message
+
+
+def decode_server(frame: bytes | memoryview) -> wire_pb2.ServerMessage:
+    """Read the first frame of a server's answer; TransportError when it is damaged or unknown."""
+    message = wire_pb2.ServerMessage()
+    _parse(message, frame, "server")
+    if message.WhichOneof("body") is None:
+        raise TransportError("an answer from a server is of no kind that is known here", _HINT)
+    return message
+
+
+def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:
+    if len(frame) > MAX_HEADER:
+        raise TransportError(f"a message from a {sender} starts with {len(frame)} bytes of header", _HINT)
+    try:
+        message.ParseFromString(bytes(frame))
+    except DecodeError as error:
+        raise TransportError(f"a message from a {sender} is damaged: {error}", _HINT) from error
+
+
+def split(buffers: Sequence[memoryview]) -> list[memoryview]:
+    """The raw frames that carry `buffers` (views of bytes): no copy, CHUNK bytes at most each."""
+    frames = []
+    for buffer in buffers:
+        if len(buffer) <= CHUNK:
+            if len(buffer):
+                frames.append(buffer)
+        else:
+            frames.extend(buffer[start : start + CHUNK] for start in range(0, len(buffer), CHUNK))
+    return frames
+
+
+def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]:
+    """The buffers of `sizes` bytes that `frames` carry; one that came in one frame is not copied.
+
+    Raises TransportError when the frames are not the ones that `sizes` announces.
+    """
+    expected = sum(-(-size // CHUNK) for size in sizes)
+    if expected != len(frames) or sum(sizes) != sum(map(len, frames)):
+        raise TransportError(
+            f"a message announced {sum(sizes)} bytes in {expected} frames, {sum(map(len, frames))} bytes"
+            f" in {len(frames)} frames came",
+            _HINT,
+        )
+    buffers: list[memoryview] = []
+    place = 0
+    for size in sizes:
+        if size == 0:
+            buffers.append(memoryview(b""))
+            continue
+        count = -(-size // CHUNK)
+        parts = frames[place : place + count]
+        place += count
+        if any(len(part) != CHUNK for part in parts[:-1]) or len(parts[-1]) != size - (count - 1) * CHUNK:
+            raise TransportError("the frames of a message are not the ones its header announces", _HINT)
+        buffers.append((parts[0] if count == 1 else _joined(parts, size)).toreadonly())
+    return buffers
+
+
+def _joined(parts: Sequence[memoryview], size: int) -> memoryview:
+    whole = memoryview(bytearray(size))
+    place = 0
+    for part in parts:
+        whole[place : place + len(part)] = part
+        place += len(part)
+    return whole

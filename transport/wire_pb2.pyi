@@ -1,0 +1,254 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class PeerMessage(_message.Message):
+    __slots__ = ("header", "hello", "start", "ready", "refuse", "abort", "done", "key_share", "bye")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    REFUSE_FIELD_NUMBER: _ClassVar[int]
+    ABORT_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    KEY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    BYE_FIELD_NUMBER: _ClassVar[int]
+    header: Header
+    hello: Hello
+    start: Start
+    ready: Ready
+    refuse: Refuse
+    abort: Abort
+    done: Done
+    key_share: KeyShare
+    bye: Bye
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., refuse: _Optional[_Union[Refuse, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., key_share: _Optional[_Union[KeyShare, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+
+class Header(_message.Message):
+    __slots__ = ("session", "step", "round", "label", "sizes")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    step: int
+    round: int
+    label: str
+    sizes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, session: _Optional[bytes] = ..., step: _Optional[int] = ..., round: _Optional[int] = ..., label: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("wire", "version", "model_digest", "party", "instance")
+    WIRE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    wire: int
+    version: str
+    model_digest: bytes
+    party: int
+    instance: bytes
+    def __init__(self, wire: _Optional[int] = ..., version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., instance: _Optional[bytes] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ("session", "request", "digest")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    request: bytes
+    digest: bytes
+    def __init__(self, session: _Optional[bytes] = ..., request: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class Ready(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    def __init__(self, session: _Optional[bytes] = ...) -> None: ...
+
+class Refuse(_message.Message):
+    __slots__ = ("session", "failure")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    failure: Failure
+    def __init__(self, session: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class Abort(_message.Message):
+    __slots__ = ("session", "message")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    message: str
+    def __init__(self, session: _Optional[bytes] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    def __init__(self, session: _Optional[bytes] = ...) -> None: ...
+
+class KeyShare(_message.Message):
+    __slots__ = ("session", "key")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    key: bytes
+    def __init__(self, session: _Optional[bytes] = ..., key: _Optional[bytes] = ...) -> None: ...
+
+class Bye(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ClientMessage(_message.Message):
+    __slots__ = ("request", "status", "cancel", "sizes")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    request: Request
+    status: StatusQuery
+    cancel: Cancel
+    sizes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, request: _Optional[_Union[Request, _Mapping]] = ..., status: _Optional[_Union[StatusQuery, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Request(_message.Message):
+    __slots__ = ("id", "model_digest", "version", "inputs", "outputs", "public_buffers")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_BUFFERS_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    model_digest: bytes
+    version: str
+    inputs: _containers.RepeatedCompositeFieldContainer[Array]
+    outputs: _containers.RepeatedScalarFieldContainer[str]
+    public_buffers: int
+    def __init__(self, id: _Optional[bytes] = ..., model_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ..., public_buffers: _Optional[int] = ...) -> None: ...
+
+class Array(_message.Message):
+    __slots__ = ("name", "dtype", "shape", "secret", "ring_bits", "fraction_bits", "encoding", "buffers")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    RING_BITS_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_BITS_FIELD_NUMBER: _ClassVar[int]
+    ENCODING_FIELD_NUMBER: _ClassVar[int]
+    BUFFERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    secret: bool
+    ring_bits: int
+    fraction_bits: int
+    encoding: str
+    buffers: int
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., secret: bool = ..., ring_bits: _Optional[int] = ..., fraction_bits: _Optional[int] = ..., encoding: _Optional[str] = ..., buffers: _Optional[int] = ...) -> None: ...
+
+class StatusQuery(_message.Message):
+    __slots__ = ("tag",)
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    tag: bytes
+    def __init__(self, tag: _Optional[bytes] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+
+class ServerMessage(_message.Message):
+    __slots__ = ("request", "accepted", "queued", "progress", "result", "failure", "status", "sizes")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    accepted: Accepted
+    queued: Queued
+    progress: Progress
+    result: Result
+    failure: Failure
+    status: Status
+    sizes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, request: _Optional[bytes] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., queued: _Optional[_Union[Queued, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., status: _Optional[_Union[Status, _Mapping]] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Accepted(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: bytes
+    def __init__(self, session: _Optional[bytes] = ...) -> None: ...
+
+class Queued(_message.Message):
+    __slots__ = ("ahead",)
+    AHEAD_FIELD_NUMBER: _ClassVar[int]
+    ahead: int
+    def __init__(self, ahead: _Optional[int] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("step", "steps", "label", "bytes_sent", "seconds")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    steps: int
+    label: str
+    bytes_sent: int
+    seconds: float
+    def __init__(self, step: _Optional[int] = ..., steps: _Optional[int] = ..., label: _Optional[str] = ..., bytes_sent: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class Result(_message.Message):
+    __slots__ = ("outputs", "bytes_sent", "messages_sent", "rounds", "seconds")
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_SENT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_SENT_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    outputs: _containers.RepeatedCompositeFieldContainer[Array]
+    bytes_sent: int
+    messages_sent: int
+    rounds: int
+    seconds: float
+    def __init__(self, outputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., bytes_sent: _Optional[int] = ..., messages_sent: _Optional[int] = ..., rounds: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("error", "message", "hint")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    HINT_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    message: str
+    hint: str
+    def __init__(self, error: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
+
+class Status(_message.Message):
+    __slots__ = ("version", "model_digest", "party", "state", "waiting", "uptime_seconds", "detail")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    model_digest: bytes
+    party: int
+    state: str
+    waiting: int
+    uptime_seconds: float
+    detail: str
+    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., state: _Optional[str] = ..., waiting: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., detail: _Optional[str] = ...) -> None: ...
