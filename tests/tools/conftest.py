@@ -1,0 +1,8 @@
+"""The scripts of tools/ import each other by bare name, as they do when run by hand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))

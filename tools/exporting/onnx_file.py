@@ -1,0 +1,109 @@
+"""From a traced model to a file that may be given away: tidy, saved, and checked against PyTorch."""
+
+from __future__ import annotations
+
+import ast
+import collections
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+import onnxruntime
+import torch
+
+from exporting import ExportError
+
+INLINE_LIMIT = 100 * 2**20  # bytes of weights; above it they go to model.onnx.data
+TOLERANCE = 1e-4  # of the largest value of an output
+
+
+def tidy(model: ir.Model) -> ir.Model:
+    """Name the nodes by the module they came from, then drop what tells of the machine that traced them.
+
+    The exporters leave stack traces with absolute paths in the metadata of every node and value.
+    """
+    for node in model.graph.all_nodes():
+        scope = _scope(node.metadata_props.get("pkg.torch.onnx.name_scopes", ""))
+        if scope:
+            node.name = f"{scope}/{node.name}"
+    passes.ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.clear()
+    model.doc_string = None
+    model.graph.metadata_props.clear()
+    model.graph.doc_string = None
+    values = [*model.graph.inputs, *model.graph.initializers.values()]
+    for node in model.graph.all_nodes():
+        values.extend(node.outputs)
+    for value in values:
+        value.metadata_props.clear()
+        value.doc_string = None
+        if value.const_value is not None:
+            value.const_value.metadata_props.clear()
+    return model
+
+
+def save(model: ir.Model, path: Path) -> list[Path]:
+    """Write `path`, and `path`.data beside it where the weights exceed INLINE_LIMIT; returns the files."""
+    data = path.with_name(path.name + ".data")
+    data.unlink(missing_ok=True)
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    if size > INLINE_LIMIT:
+        ir.save(model, path, external_data=data.name)
+        return [path, data]
+    ir.save(model, path)
+    return [path]
+
+
+def check(path: Path, module: torch.nn.Module, examples: Sequence[tuple[torch.Tensor, ...]]) -> float:
+    """Hold the file against ONNX's own checker and, for every example, against PyTorch through onnxruntime.
+
+    Returns the largest absolute difference. Raises ExportError where an output differs by more than TOLERANCE
+    of its largest value.
+    """
+    onnx.checker.check_model(str(path), full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for example in examples:
+        with torch.no_grad():
+            expected = module(*example)
+        if isinstance(expected, torch.Tensor):
+            expected = (expected,)
+        feed = {node.name: tensor.numpy() for node, tensor in zip(session.get_inputs(), example, strict=True)}
+        results = session.run(None, feed)
+        for output, ours, theirs in zip(session.get_outputs(), results, expected, strict=True):
+            reference = theirs.numpy()
+            shapes = [tuple(tensor.shape) for tensor in example]
+            if ours.shape != reference.shape:
+                raise _differs(output.name, shapes, f"shape {ours.shape}, not {reference.shape}")
+            difference = float(np.abs(ours - reference).max())
+            if not difference <= TOLERANCE * max(1.0, float(np.abs(reference).max())):
+                raise _differs(output.name, shapes, f"difference {difference:.2e}")
+            worst = max(worst, difference)
+    return worst
+
+
+def histogram(model: ir.Model) -> dict[str, int]:
+    """How many nodes of each operator the graph has, most frequent first."""
+    counts = collections.Counter(node.op_type for node in model.graph.all_nodes())
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _scope(recorded: str) -> str:
+    """The innermost module of a recorded list such as ['', 'model', 'model.encoder.layer.0', 'linear_3']."""
+    if not recorded:
+        return ""
+    modules = [str(name) for name in ast.literal_eval(recorded)][:-1]
+    innermost = modules[-1] if modules else ""
+    return "" if innermost == "model" or innermost.startswith("_") else innermost.removeprefix("model.")
+
+
+def _differs(output: str, shapes: list[tuple[int, ...]], how: str) -> ExportError:
+    return ExportError(
+        f"the ONNX file and PyTorch disagree about {output!r} for inputs of shapes {shapes}: {how}",
+        "try the other --exporter; the file is left in place to look at",
+    )
