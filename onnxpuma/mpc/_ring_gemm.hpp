@@ -1,0 +1,247 @@
+// The product of two matrices of ring words, for one level of vector instructions; included once per level.
+//
+// Blocks after Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008): a block of A
+// (up to BLOCK_ROWS x DEPTH) lies in the second-level cache, a panel of B (DEPTH x a tile's columns) in the first,
+// and a tile of C in registers. Words wrap, so blocks may be summed in any order and the result is exact.
+//
+// The includer defines RING_LEVEL (a namespace), RING_TARGET (a function attribute) and, for words of 32 and 64
+// bits, RING_BYTES_n, RING_ROWS_n, RING_VECTORS_n: vector size and the shape of a tile. Helpers that touch vectors
+// carry RING_TARGET themselves: a vector type is taken apart before functions are inlined.
+
+namespace RING_LEVEL {
+
+template <class W> struct Shape;
+template <> struct Shape<uint32_t> {
+    static constexpr int bytes = RING_BYTES_32, rows = RING_ROWS_32, vectors = RING_VECTORS_32;
+};
+template <> struct Shape<uint64_t> {
+    static constexpr int bytes = RING_BYTES_64, rows = RING_ROWS_64, vectors = RING_VECTORS_64;
+};
+
+template <class W, int B, bool scalar = (B == sizeof(W))> struct Lanes {
+    typedef W type __attribute__((vector_size(B)));
+};
+template <class W, int B> struct Lanes<W, B, true> { typedef W type; };
+template <class W> using Vector = typename Lanes<W, Shape<W>::bytes>::type;
+template <class W> constexpr int LANES = Shape<W>::bytes / int(sizeof(W));
+template <class W> constexpr int COLUMNS = LANES<W> * Shape<W>::vectors;
+
+template <class W> RING_TARGET inline Vector<W> load(const W* from) {
+    Vector<W> v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+
+template <class W> RING_TARGET inline void store(W* to, const Vector<W>& v) { std::memcpy(to, &v, sizeof v); }
+
+// c (R rows, V vectors) = or += a @ b; a lies as [depth][R], b as [depth][COLUMNS of V vectors].
+template <class W, int R, int V>
+RING_TARGET void tile(const W* a, const W* b, W* c, ptrdiff_t c_row, ptrdiff_t depth, bool add) {
+    Vector<W> sum[R][V] = {};
+    for (ptrdiff_t k = 0; k < depth; ++k) {
+        Vector<W> right[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) right[v] = load(b + (k * V + v) * LANES<W>);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+            const Vector<W> left = Vector<W>{} + a[k * R + r];
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) sum[r][v] += left * right[v];
+        }
+    }
+    for (int r = 0; r < R; ++r)
+        for (int v = 0; v < V; ++v) {
+            W* to = c + r * c_row + v * LANES<W>;
+            store<W>(to, add ? load(to) + sum[r][v] : sum[r][v]);
+        }
+}
+
+template <class W, int R, int V>
+RING_TARGET void tile_of(int rows, int vectors, const W* a, const W* b, W* c, ptrdiff_t c_row, ptrdiff_t depth,
+                         bool add) {
+    if (rows < R) {
+        if constexpr (R > 1) tile_of<W, R - 1, V>(rows, vectors, a, b, c, c_row, depth, add);
+    } else if (vectors < V) {
+        if constexpr (V > 1) tile_of<W, R, V - 1>(rows, vectors, a, b, c, c_row, depth, add);
+    } else {
+        tile<W, R, V>(a, b, c, c_row, depth, add);
+    }
+}
+
+// A tile whose last columns lie outside of c: through a whole tile on the side.
+template <class W>
+RING_TARGET void tile_edge(int rows, int columns, const W* a, const W* b, W* c, ptrdiff_t c_row, ptrdiff_t depth,
+                           bool add) {
+    constexpr int R = Shape<W>::rows, V = Shape<W>::vectors;
+    const int vectors = (columns + LANES<W> - 1) / LANES<W>, width = vectors * LANES<W>;
+    if (width == columns) return tile_of<W, R, V>(rows, vectors, a, b, c, c_row, depth, add);
+    W side[R * COLUMNS<W>];
+    tile_of<W, R, V>(rows, vectors, a, b, side, width, depth, false);
+    for (int r = 0; r < rows; ++r)
+        for (int j = 0; j < columns; ++j) c[r * c_row + j] = side[r * width + j] + (add ? c[r * c_row + j] : W(0));
+}
+
+// to[k][r] = a[r][k], tile after tile, the last one as narrow as it is.
+template <class W>
+RING_TARGET void pack_left(Matrix<W> a, ptrdiff_t rows, ptrdiff_t depth, W* to) {
+    for (ptrdiff_t m = 0; m < rows; m += Shape<W>::rows) {
+        const int height = int(std::min<ptrdiff_t>(Shape<W>::rows, rows - m));
+        if (height == Shape<W>::rows) {
+            for (ptrdiff_t k = 0; k < depth; ++k)
+#pragma GCC unroll 16
+                for (int r = 0; r < Shape<W>::rows; ++r) *to++ = a.at[(m + r) * a.row + k * a.column];
+        } else {
+            for (ptrdiff_t k = 0; k < depth; ++k)
+                for (int r = 0; r < height; ++r) *to++ = a.at[(m + r) * a.row + k * a.column];
+        }
+    }
+}
+
+// to[k][j] = b[k][j], padded with zeros to whole vectors.
+template <class W>
+RING_TARGET void pack_right(Matrix<W> b, ptrdiff_t depth, int columns, W* to) {
+    const int width = (columns + LANES<W> - 1) / LANES<W> * LANES<W>;
+    if (b.column == 1 && columns == COLUMNS<W>) {
+        for (ptrdiff_t k = 0; k < depth; ++k, to += COLUMNS<W>) std::memcpy(to, b.at + k * b.row, COLUMNS<W> * sizeof(W));
+        return;
+    }
+    for (ptrdiff_t k = 0; k < depth; ++k) {
+        for (int j = 0; j < columns; ++j) *to++ = b.at[k * b.row + j * b.column];
+        for (int j = columns; j < width; ++j) *to++ = 0;
+    }
+}
+
+// Ask for rows [from, to) of the next panel while this one is being multiplied: its rows are far apart, and the
+// processor would not guess them.
+template <class W>
+RING_TARGET inline void prefetch(Matrix<W> b, ptrdiff_t from, ptrdiff_t to) {
+    constexpr ptrdiff_t bytes = COLUMNS<W> * sizeof(W);
+    for (ptrdiff_t k = from; k < to; ++k) {
+        const char* row = reinterpret_cast<const char*>(b.at + k * b.row);
+        for (ptrdiff_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at);
+        __builtin_prefetch(row + bytes - 1);
+    }
+}
+
+// A few rows times a matrix whose rows are contiguous: every row of b is read once, in order, U of them at a time.
+template <class W, int R, int U>
+RING_TARGET void stream_rows(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, ptrdiff_t columns, bool add) {
+    Vector<W> left[R][U];
+    for (int r = 0; r < R; ++r)
+        for (int u = 0; u < U; ++u) left[r][u] = Vector<W>{} + a.at[r * a.row + u * a.column];
+    ptrdiff_t j = 0;
+    for (; j + LANES<W> <= columns; j += LANES<W>) {
+        Vector<W> sum[R];
+        for (int r = 0; r < R; ++r) sum[r] = add ? load(c + r * c_row + j) : Vector<W>{};
+#pragma GCC unroll 8
+        for (int u = 0; u < U; ++u) {
+            const Vector<W> right = load(b.at + u * b.row + j);
+#pragma GCC unroll 4
+            for (int r = 0; r < R; ++r) sum[r] += left[r][u] * right;
+        }
+        for (int r = 0; r < R; ++r) store<W>(c + r * c_row + j, sum[r]);
+    }
+    for (; j < columns; ++j)
+        for (int r = 0; r < R; ++r) {
+            W sum = add ? c[r * c_row + j] : W(0);
+            for (int u = 0; u < U; ++u) sum += a.at[r * a.row + u * a.column] * b.at[u * b.row + j];
+            c[r * c_row + j] = sum;
+        }
+}
+
+template <class W, int R>
+RING_TARGET void few_rows(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, Size size, bool add) {
+    constexpr int U = R > 2 ? 4 : 8;
+    constexpr ptrdiff_t span = 16384 / R / sizeof(W);
+    for (ptrdiff_t n = 0; n < size.columns; n += span) {
+        const ptrdiff_t columns = std::min(span, size.columns - n);
+        ptrdiff_t k = 0;
+        for (; k + U <= size.depth; k += U)
+            stream_rows<W, R, U>(a.from(0, k), b.from(k, n), c + n, c_row, columns, add || k);
+        for (; k < size.depth; ++k)
+            stream_rows<W, R, 1>(a.from(0, k), b.from(k, n), c + n, c_row, columns, add || k);
+    }
+}
+
+// c[i][s] = or += <many[i], few[s]>, both contiguous along the inner dimension; R of the few, packed one by one.
+template <class W, int R>
+RING_TARGET void dots(Matrix<W> many, ptrdiff_t count, const W* few, ptrdiff_t depth, W* c, ptrdiff_t c_many,
+                      ptrdiff_t c_few, bool add) {
+    constexpr ptrdiff_t step = 2 * LANES<W>;
+    for (ptrdiff_t i = 0; i < count; ++i) {
+        const W* row = many.at + i * many.row;
+        Vector<W> sum[R][2] = {};
+        ptrdiff_t k = 0;
+        for (; k + step <= depth; k += step) {
+            const Vector<W> first = load(row + k), second = load(row + k + LANES<W>);
+#pragma GCC unroll 4
+            for (int s = 0; s < R; ++s) {
+                sum[s][0] += first * load(few + s * depth + k);
+                sum[s][1] += second * load(few + s * depth + k + LANES<W>);
+            }
+        }
+        for (int s = 0; s < R; ++s) {
+            W lanes[LANES<W>], total = 0;
+            store<W>(lanes, sum[s][0] + sum[s][1]);
+            for (int l = 0; l < LANES<W>; ++l) total += lanes[l];
+            for (ptrdiff_t t = k; t < depth; ++t) total += row[t] * few[s * depth + t];
+            W& to = c[i * c_many + s * c_few];
+            to = add ? W(to + total) : total;
+        }
+    }
+}
+
+template <class W>
+RING_TARGET void few_columns(Matrix<W> many, ptrdiff_t count, Matrix<W> few, ptrdiff_t few_count, ptrdiff_t depth,
+                             W* c, ptrdiff_t c_many, ptrdiff_t c_few, bool add) {
+    std::vector<W> packed(size_t(few_count * depth));
+    for (ptrdiff_t s = 0; s < few_count; ++s)
+        for (ptrdiff_t k = 0; k < depth; ++k) packed[size_t(s * depth + k)] = few.at[s * few.row + k * few.column];
+    ptrdiff_t s = 0;
+    for (; s + 2 <= few_count; s += 2)
+        dots<W, 2>(many, count, packed.data() + s * depth, depth, c + s * c_few, c_many, c_few, add);
+    if (s < few_count) dots<W, 1>(many, count, packed.data() + s * depth, depth, c + s * c_few, c_many, c_few, add);
+}
+
+// c = a @ b, or c += a @ b where `add`. c has contiguous rows; a and b may have any strides.
+template <class W>
+RING_TARGET void gemm(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, Size size, bool add) {
+    constexpr int R = Shape<W>::rows;
+    if (size.rows <= 4 && b.column == 1) {
+        switch (size.rows) {
+        case 1: return few_rows<W, 1>(a, b, c, c_row, size, add);
+        case 2: return few_rows<W, 2>(a, b, c, c_row, size, add);
+        case 3: return few_rows<W, 3>(a, b, c, c_row, size, add);
+        default: return few_rows<W, 4>(a, b, c, c_row, size, add);
+        }
+    }
+    if (size.columns <= 4 && a.column == 1)
+        return few_columns<W>(a, size.rows, b.transposed(), size.columns, size.depth, c, c_row, 1, add);
+    if (size.rows <= 4 && b.row == 1)
+        return few_columns<W>(b.transposed(), size.columns, a, size.rows, size.depth, c, 1, c_row, add);
+
+    static_assert(COLUMNS<W> <= MOST_COLUMNS && BLOCK_ROWS % R == 0, "scratch is sized for these");
+    W* left = static_cast<W*>(scratch());
+    W* right = left + BLOCK_ROWS * DEPTH;
+    const ptrdiff_t depth_step = even_step(size.depth, DEPTH, 1), row_step = even_step(size.rows, BLOCK_ROWS, R);
+    for (ptrdiff_t k = 0; k < size.depth; k += depth_step) {
+        const ptrdiff_t depth = std::min(depth_step, size.depth - k);
+        for (ptrdiff_t m = 0; m < size.rows; m += row_step) {
+            const ptrdiff_t rows = std::min(row_step, size.rows - m);
+            pack_left(a.from(m, k), rows, depth, left);
+            for (ptrdiff_t n = 0; n < size.columns; n += COLUMNS<W>) {
+                const int columns = int(std::min<ptrdiff_t>(COLUMNS<W>, size.columns - n));
+                pack_right(b.from(k, n), depth, columns, right);
+                const bool ahead = b.column == 1 && n + 2 * COLUMNS<W> <= size.columns;
+                for (ptrdiff_t t = 0; t < rows; t += R) {
+                    const int height = int(std::min<ptrdiff_t>(R, rows - t));
+                    if (ahead) prefetch(b.from(k, n + COLUMNS<W>), depth * t / rows, depth * (t + height) / rows);
+                    tile_edge<W>(height, columns, left + t * depth, right, c + (m + t) * c_row + n, c_row, depth,
+                                 add || k);
+                }
+            }
+        }
+    }
+}
+
+}  // namespace RING_LEVEL
