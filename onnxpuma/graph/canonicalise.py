@@ -1,0 +1,191 @@
+"""Bring any exporter's graph to few standard operators: the passes, in order.
+
+After it a Transformer is made of MatMul, Gemm, Conv, LayerNormalization, RMSNormalization, Gelu, Swish,
+Softmax, Attention, RotaryEmbedding, elementwise sums and products, layout operators, and public arithmetic
+on shapes and masks, all at opset 24 (or the model's own, where that is newer).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+from onnxscript.optimizer import fold_constants
+from onnxscript.rewriter import RewriteRuleSet
+from onnxscript.rewriter.rules import common
+
+from onnxpuma.graph.opset import quiet, raise_opset
+from onnxpuma.graph.rules import (
+    activation,
+    attention,
+    division,
+    dropout,
+    layer_norm,
+    nan_guard,
+    neutral,
+    order,
+    power,
+    rms_norm,
+    rotary,
+    scale,
+    shape,
+)
+from onnxpuma.graph.rules.rule import Rule
+
+# Folding never multiplies weights: a larger constant stays where it is, in the file.
+_LARGEST_FOLDED = 8192
+# Shapes, axes and scalars; whether two weights are equal is nothing a graph should tell.
+_LARGEST_COMPARED = 16
+_MOST_ROUNDS = 8
+
+_NOTHING_DONE = (
+    common.no_op_cast_rule,
+    common.no_op_expand_rule,
+    common.no_op_transpose_rule,
+    common.transpose_transpose_rule,
+    common.reshape_reshape_rule,
+    common.squeeze_reshape_1d_rule,
+    common.unsqueeze_unsqueeze_rule,
+    common.collapse_slice_rule,
+    common.materialize_reshape_shape_rule,
+)
+
+# In this order; each stage is repeated until it finds nothing more. Scales move only once the activations are
+# found, whose factors they would carry away; attention comes last, because it takes in the scales.
+STAGES: tuple[tuple[type[Rule], ...], ...] = (
+    (
+        *dropout.RULES,
+        *nan_guard.RULES,
+        *shape.RULES,
+        *neutral.RULES,
+        *power.RULES,
+        *division.RULES,
+        *order.RULES,
+    ),
+    activation.RULES,
+    layer_norm.RULES,
+    rms_norm.RULES,
+    scale.RULES,
+    rotary.RULES,
+    attention.RULES,
+)
+
+
+@dataclass
+class Report:
+    """What `canonicalise` did to a model."""
+
+    opset_before: int
+    opset_after: int
+    before: dict[str, int]
+    """Operator -> number of nodes before, Constant left out."""
+    after: dict[str, int]
+    rules: dict[str, int] = field(default_factory=dict)
+    """Rule -> how often it was applied, in the order of the passes; rules that never applied are left out."""
+    missed: dict[str, str] = field(default_factory=dict)
+    """Node -> why it was not recognised as part of something larger, where one would expect it."""
+
+
+def canonicalise(model: ir.Model) -> Report:
+    """Rewrite `model` in place; its inputs and outputs keep their names and types, its weights stay in
+    their files.
+
+    The result depends on the model alone: two runs write the same bytes. Metadata (source paths, stack
+    traces) is cleared. Cost: about a second for twelve layers. Raises UnsupportedModelError for an opset
+    onnx cannot convert.
+    """
+    report = Report(model.opset_imports.get("", 0), 0, _histogram(model), {})
+    _prepare(model)
+    _clean(model)
+    for rules in STAGES:
+        for _ in range(_MOST_ROUNDS):
+            if not _apply(model, rules, report):
+                break
+            _clean(model)
+    _finish(model)
+    report.opset_after = model.opset_imports[""]
+    report.after = _histogram(model)
+    return report
+
+
+def _prepare(model: ir.Model) -> None:
+    for step in (
+        passes.InlinePass(),
+        passes.ClearMetadataAndDocStringPass(),
+        passes.RemoveInitializersFromInputsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.LiftSubgraphInitializersToMainGraphPass(),
+    ):
+        step(model)
+    raise_opset(model)
+
+
+def _infer(model: ir.Model) -> None:
+    with quiet("onnx_ir"):
+        passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+
+
+def _clean(model: ir.Model) -> None:
+    """Infer shapes; fold small constants; drop what does nothing, is written twice, or is not read."""
+    _infer(model)
+    with quiet("onnxscript"):
+        fold_constants(
+            model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
+        )
+        RewriteRuleSet(_NOTHING_DONE).apply_to_model(model)
+    for step in (
+        passes.IdentityEliminationPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(size_limit=_LARGEST_COMPARED),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    ):
+        step(model)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """False for a node that reads a weight, which onnxscript would fold for some operators whatever its
+    size."""
+    constants = [v.const_value for v in node.inputs if v is not None and v.const_value is not None]
+    return False if any(c.size > _LARGEST_FOLDED for c in constants) else None
+
+
+def _apply(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> int:
+    """One sweep of the rules over the graph; counts each in the report, returns how often any applied."""
+    made = [rule() for rule in rules]
+    RewriteRuleSet([rule.compiled() for rule in made]).apply_to_model(model)
+    for rule in made:
+        report.missed.update(rule.missed)
+        if rule.applied:
+            report.rules[rule.title] = report.rules.get(rule.title, 0) + rule.applied
+    return sum(rule.applied for rule in made)
+
+
+def _finish(model: ir.Model) -> None:
+    """Drop metadata (of values too) and what the passes left unused; number unnamed nodes; sort."""
+    for step in (
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.TopologicalSortPass(),
+        passes.NameFixPass(),
+        passes.ClearMetadataAndDocStringPass(),
+    ):
+        step(model)
+    model.metadata_props.clear()
+    model.doc_string = None
+    for graph in model.graphs():
+        values = [*graph.inputs, *graph.initializers.values(), *(o for n in graph for o in n.outputs)]
+        for value in values:
+            value.metadata_props.clear()
+            value.doc_string = None
+
+
+def _histogram(model: ir.Model) -> dict[str, int]:
+    found = Counter(n.op_type for g in model.graphs() for n in g if n.op_type != "Constant")
+    return dict(sorted(found.items(), key=lambda kv: (-kv[1], kv[0])))

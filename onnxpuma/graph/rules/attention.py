@@ -1,0 +1,272 @@
+"""Attention written out becomes Attention: softmax(scale q k^T + mask) v, whoever exported it.
+
+The scale may stand on q, on k, on the scores, or on several of them; the mask may be added, chosen with
+Where, or both; k may be transposed straight to (batch, heads, size, keys), by way of three axes, or not at
+all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpuma.graph.rules.rule import (
+    Rule,
+    attribute,
+    constant,
+    is_constant,
+    no,
+    rank,
+    scalar,
+    small_array,
+    static_dim,
+    used_once,
+    yes,
+)
+from onnxpuma.graph.rules.shape import sliced_entries
+
+# A mask comes from positions and padding. One of these behind it means it is computed from activations.
+_ON_ACTIVATIONS = (
+    "MatMul",
+    "Gemm",
+    "Conv",
+    "Softmax",
+    "LayerNormalization",
+    "RMSNormalization",
+    "Attention",
+    "Gelu",
+)
+_MASKED_BELOW = -1e4
+
+
+class NotAttentionError(Exception):
+    """Why a softmax is not the middle of an attention."""
+
+
+@dataclass
+class Parts:
+    """What was found around a softmax: scale, the two factors of the scores, and the masks in the order
+    met."""
+
+    scale: float = 1.0
+    q: Any = None
+    kt: Any = None
+    masks: list[tuple[str, ir.Value, ir.Value | None]] = field(default_factory=list)
+
+
+def _producer(value: ir.Value) -> tuple[str, list[ir.Value]]:
+    node = value.producer()
+    if node is None or node.domain:
+        return "", []
+    return node.op_type, [v for v in node.inputs if v is not None]
+
+
+def _leads_to_scores(value: ir.Value) -> bool:
+    """True when `value` is a product of two activations, but for scales and masks on the way."""
+    for _ in range(16):
+        op, inputs = _producer(value)
+        if op == "MatMul":
+            return not is_constant(inputs[0]) and not is_constant(inputs[1])
+        if op == "Where":
+            value = next((v for v in inputs[1:] if not is_constant(v)), value)
+        elif op in ("Add", "Mul", "Sub"):
+            found = [v for v in inputs if not is_constant(v) and v is not value]
+            return any(_leads_to_scores(v) for v in found)
+        else:
+            return False
+    return False
+
+
+def _from_activations(mask: ir.Value) -> bool:
+    seen: set[ir.Value] = set()
+    todo = [mask]
+    while todo:
+        op, inputs = _producer(todo.pop())
+        if op in _ON_ACTIVATIONS:
+            return True
+        # Only the size of what Shape reads matters.
+        new = [v for v in inputs if v not in seen] if op != "Shape" else []
+        seen.update(new)
+        todo += new
+    return False
+
+
+def _read_scores(value: ir.Value, parts: Parts) -> None:
+    """Walk from the softmax to the product of q and k, collecting masks, then scales."""
+    while True:
+        op, inputs = _producer(value)
+        if not used_once(value):
+            raise NotAttentionError("the scores are used elsewhere too")
+        if op in ("Add", "Where") and parts.scale != 1.0:
+            raise NotAttentionError("the mask is scaled together with the scores")
+        if op == "MatMul":
+            parts.q, parts.kt = inputs
+            return
+        if op == "Add":
+            scores = [v for v in inputs if _leads_to_scores(v)]
+            if len(scores) != 1 or inputs[0] is inputs[1]:
+                raise NotAttentionError("it cannot be told which term is the scores")
+            value, mask = scores[0], inputs[1] if scores[0] is inputs[0] else inputs[0]
+            parts.masks.append(("add", mask, None))
+        elif op == "Where":
+            kept = [k for k in (1, 2) if _leads_to_scores(inputs[k])]
+            filler = inputs[3 - kept[0]] if len(kept) == 1 else None
+            number = scalar(filler)
+            if filler is None or number is None or number > _MASKED_BELOW:
+                raise NotAttentionError("a Where on the scores does not put a large negative number")
+            parts.masks.append(("keep" if kept[0] == 1 else "drop", inputs[0], filler))
+            value = inputs[kept[0]]
+        elif op == "Mul" and scalar(inputs[1]) is not None:
+            parts.scale *= scalar(inputs[1]) or 0.0
+            value = inputs[0]
+        else:
+            raise NotAttentionError(f"the scores come from {op or 'outside'}, not from a product of q and k")
+
+
+def _unscaled(value: ir.Value, parts: Parts) -> ir.Value:
+    """The tensor before constant factors, which go into the scale."""
+    op, inputs = _producer(value)
+    while op == "Mul" and scalar(inputs[1]) is not None:
+        parts.scale *= scalar(inputs[1]) or 0.0
+        value = inputs[0]
+        op, inputs = _producer(value)
+    return value
+
+
+def _dims(value: ir.Value, k: ir.Value) -> list[int | str | None]:
+    """The entries of a shape vector: numbers, "dim i" for dimension i of k, None where neither."""
+    values = small_array(value)
+    if values is not None:
+        return [int(v) for v in values.reshape(-1)]
+    op, inputs = _producer(value)
+    if op == "Concat":
+        return [d for v in inputs for d in _dims(v, k)]
+    count = rank(k)
+    if op == "Slice" and count is not None:
+        shape_op, shape_inputs = _producer(inputs[0])
+        if (
+            shape_op == "Shape"
+            and shape_inputs[0] is k
+            and sliced_entries(inputs[0], inputs[1], inputs[2], value)
+        ):
+            first, last = scalar(inputs[1]), scalar(inputs[2])
+            return [f"dim {i}" for i in range(count)[int(first or 0) : int(last or 0)]]
+    return [None]
+
+
+def _by_way_of_three_axes(kt: ir.Value) -> ir.Value | None:
+    """k, where kt = Reshape(Transpose(Reshape(k, (-1, keys, size)), (0, 2, 1)), (batch, heads, size,
+    keys))."""
+    op, outer = _producer(kt)
+    if op != "Reshape" or rank(kt) != 4:
+        return None
+    middle_op, middle = _producer(outer[0])
+    if middle_op != "Transpose" or list(attribute(outer[0], "perm", ())) != [0, 2, 1]:
+        return None
+    inner_op, inner = _producer(middle[0])
+    if inner_op != "Reshape" or rank(inner[0]) != 4:
+        return None
+    k = inner[0]
+
+    def same(found: list[int | str | None], axes: list[int]) -> bool:
+        known = [static_dim(k, a) for a in axes]
+        pairs = zip(found, axes, known, strict=False)
+        return len(found) == len(axes) and all(
+            f is not None and (f == f"dim {a}" or (s is not None and f == s)) for f, a, s in pairs
+        )
+
+    first, rest = _dims(inner[1], k)[:1], _dims(inner[1], k)[1:]
+    return k if first == [-1] and same(rest, [2, 3]) and same(_dims(outer[1], k), [0, 1, 3, 2]) else None
+
+
+def _untransposed(op: Any, kt: ir.Value) -> ir.Value:
+    """k with axes (..., keys, size) from kt with axes (..., size, keys)."""
+    by_way = _by_way_of_three_axes(kt)
+    if by_way is not None:
+        return by_way
+    axes = list(range(rank(kt) or 0))
+    axes[-1], axes[-2] = axes[-2], axes[-1]
+    producer, inputs = _producer(kt)
+    perm = attribute(kt, "perm")
+    if producer == "Transpose" and perm is not None:
+        axes = [perm[a] for a in axes]
+        return inputs[0] if axes == sorted(axes) else op.Transpose(inputs[0], perm=axes)
+    return op.Transpose(kt, perm=axes)
+
+
+def _one_mask(op: Any, parts: Parts) -> ir.Value | None:
+    """All masks as one tensor to add (a single Where keeps its exact filler: rows all masked stay what they
+    were)."""
+    mask: ir.Value | None = None
+    for kind, value, filler in reversed(parts.masks):
+        if kind == "add":
+            mask = value if mask is None else op.Add(mask, value)
+        else:
+            other = mask if mask is not None else constant(op, np.zeros(()), like=filler)
+            mask = op.Where(value, *((other, filler) if kind == "keep" else (filler, other)))
+    return mask
+
+
+class WrittenOut(Rule):
+    """MatMul(Softmax(scale MatMul(q, kt) + mask), v) -> Attention(q, k, v, mask)"""
+
+    title = "Attention"
+
+    def pattern(self, op: Any, scores: Any, v: Any) -> Any:
+        return op.MatMul(op.Softmax(scores, _outputs=["weights"]), v, _outputs=["y"])
+
+    def check(
+        self, context: Any, scores: ir.Value, v: ir.Value, weights: ir.Value, y: ir.Value, **_: Any
+    ) -> Any:
+        try:
+            self.parts = self._parts(scores, v, weights)
+        except NotAttentionError as reason:
+            self.missed[str(weights.producer().name)] = str(reason)
+            return no(str(reason))
+        return yes()
+
+    def _parts(self, scores: ir.Value, v: ir.Value, weights: ir.Value) -> Parts:
+        parts = Parts()
+        axes = rank(weights)
+        if axes not in (3, 4) or rank(v) != axes:
+            raise NotAttentionError("the tensors do not have three or four axes")
+        if attribute(weights, "axis", -1) not in (-1, axes - 1):
+            raise NotAttentionError("the softmax is not over the last axis")
+        if not used_once(weights):
+            raise NotAttentionError("the attention weights are used elsewhere too")
+        _read_scores(scores, parts)
+        parts.q = _unscaled(parts.q, parts)
+        parts.kt = _unscaled(parts.kt, parts)
+        if rank(parts.q) != axes or rank(parts.kt) != axes:
+            raise NotAttentionError("q, k and v do not have the same number of axes")
+        for axis in range(axes - 2):
+            found = {static_dim(t, axis) for t in (parts.q, parts.kt, v)}
+            if len(found) > 1 and (1 in found or len(found - {None}) > 1):
+                raise NotAttentionError("q, k and v differ in batch or heads")
+        for _, mask, _ in parts.masks:
+            if rank(mask) not in range(2, axes + 1):
+                raise NotAttentionError("the number of axes of the mask is not known, or does not fit")
+            if static_dim(mask, -1) == 1 and static_dim(parts.kt, -1) != 1:
+                raise NotAttentionError("the mask does not tell keys apart")
+            if _from_activations(mask):
+                raise NotAttentionError("what is added to the scores is computed from activations")
+        return parts
+
+    def rewrite(self, op: Any, v: ir.Value, **_: Any) -> Any:
+        parts = self.parts
+        q, k, mask = parts.q, _untransposed(op, parts.kt), _one_mask(op, parts)
+        if rank(q) == 4:
+            inputs = [q, k, v] if mask is None else [q, k, v, mask]
+            return op.Attention(*inputs, scale=parts.scale)
+        one = constant(op, np.array([1], np.int64))  # three axes: one head each
+        inputs = [op.Unsqueeze(t, one) for t in (q, k, v)]
+        if mask is not None:
+            wide = max(rank(m) or 0 for _, m, _ in parts.masks)
+            inputs.append(op.Unsqueeze(mask, one) if wide == 3 else mask)
+        return op.Squeeze(op.Attention(*inputs, scale=parts.scale), one)
+
+
+RULES = (WrittenOut,)

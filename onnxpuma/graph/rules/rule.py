@@ -1,0 +1,115 @@
+"""What a rewriting rule is: a pattern, a check that says yes or why not, and what to put in its place.
+
+The matching itself is onnxscript's. A rule never deletes the nodes it matched: it takes over their result,
+and what nobody reads any more is dropped afterwards. So an intermediate value that something else still
+needs stays correct.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript.rewriter.pattern import MatchResult, RewriteRule, RewriteRuleClassBase
+
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_LARGEST_SMALL = 65536
+
+
+class Rule(RewriteRuleClassBase):
+    """Base of all rules. `title` names the rule in the report, `applied` counts, `missed` says node -> why
+    not."""
+
+    title = ""
+
+    def __init__(self) -> None:
+        super().__init__(self.title, remove_nodes=False)
+        self.applied = 0
+        self.missed: dict[str, str] = {}
+
+    def compiled(self) -> RewriteRule:
+        """The rule as onnxscript's rewriter takes it."""
+
+        def rewrite(op: Any, **found: Any) -> Any:
+            self.applied += 1
+            return self.rewrite(op, **found)
+
+        return RewriteRule(self.pattern, rewrite, self.check, name=self.title, remove_nodes=False)
+
+
+def yes() -> MatchResult:
+    return MatchResult()
+
+
+def no(reason: str) -> MatchResult:
+    return MatchResult().fail(reason)
+
+
+def is_constant(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is not None
+
+
+def is_float(value: ir.Value) -> bool:
+    return value.dtype in _FLOATS
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """The number a constant of one element holds, else None."""
+    if value is None or value.const_value is None or value.const_value.size != 1:
+        return None
+    if value.dtype == ir.DataType.STRING:
+        return None
+    return float(np.asarray(value.const_value.numpy()).reshape(()))
+
+
+def small_array(value: ir.Value | None) -> np.ndarray | None:
+    """The values of a constant of at most 65536 elements, else None: larger weights are never read here."""
+    if value is None or value.const_value is None or value.const_value.size > _LARGEST_SMALL:
+        return None
+    return np.asarray(value.const_value.numpy())
+
+
+def rank(value: ir.Value | None) -> int | None:
+    return None if value is None or value.shape is None else len(value.shape)
+
+
+def static_dim(value: ir.Value, axis: int) -> int | None:
+    """The dimension of `value` at `axis` (negative counts from the end) where it is a known number."""
+    if value.shape is None or not -len(value.shape) <= axis < len(value.shape):
+        return None
+    dim = value.shape[axis]
+    return dim if isinstance(dim, int) else None
+
+
+def keeps_shape(x: ir.Value, constant: ir.Value) -> bool:
+    """True when combining `x` with the one-element `constant` cannot raise the rank of `x`."""
+    x_rank, constant_rank = rank(x), rank(constant)
+    return constant_rank == 0 or (
+        x_rank is not None and constant_rank is not None and constant_rank <= x_rank
+    )
+
+
+def used_once(value: ir.Value) -> bool:
+    return len(value.uses()) == 1 and not value.is_graph_output()
+
+
+def attribute(value: ir.Value, name: str, default: Any = None) -> Any:
+    """An attribute of the node that produces `value`."""
+    node = value.producer()
+    found = None if node is None else node.attributes.get(name)
+    return default if found is None else found.value
+
+
+def is_trailing_axis(axes: ir.Value | None, x: ir.Value) -> bool:
+    """True when the constant `axes` names the last axis of `x`, and no other."""
+    axis = scalar(axes)
+    return axis is not None and (axis == -1 or axis + 1 == rank(x))
+
+
+def constant(op: Any, array: Any, like: ir.Value | None = None) -> ir.Value:
+    """A new constant; `like` gives its element type."""
+    values = np.asarray(array)
+    if like is not None:
+        values = values.astype(like.dtype.numpy())
+    return op.Constant(value=ir.tensor(values))
