@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from onnxpuma.errors import ProtocolError
 PARTIES = 3
 SESSION_BYTES = 16
 
+LinkT = TypeVar("LinkT", bound="Link")
 Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[Any, Any]"
 
 
@@ -162,6 +163,12 @@ class Link(ABC):
     @abstractmethod
     def close(self) -> None:
         """Say goodbye and release everything. A peer that still waits for this party gets PeerLostError."""
+
+    def __enter__(self: LinkT) -> LinkT:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def as_bytes(buffer: Buffer) -> memoryview:

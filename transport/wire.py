@@ -8,6 +8,7 @@ one frame; an empty buffer travels as no frame at all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -19,12 +20,35 @@ WIRE_VERSION = 1
 CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 
+MessageT = TypeVar("MessageT", bound=Message)
+
 _HINT = "all three servers and the client must run the same version of onnxpuma"
 
 
-def encode(message: Message) -> bytes:
-    """The frame that holds `message`."""
-    return message.SerializeToString()
+def encode_peer(body: Message) -> bytes:
+    """The frame in which one server sends `body` (any body of PeerMessage but Header) to another."""
+    return _filled(wire_pb2.PeerMessage(), body).SerializeToString()
+
+
+def encode_client(body: Message, sizes: Sequence[int]) -> bytes:
+    """The first frame of a client's message `body`, whose buffers have `sizes` bytes."""
+    return _filled(wire_pb2.ClientMessage(sizes=sizes), body).SerializeToString()
+
+
+def encode_server(request: bytes, body: Message, sizes: Sequence[int]) -> bytes:
+    """The first frame of a server's answer `body` to `request`, whose buffers have `sizes` bytes."""
+    return _filled(wire_pb2.ServerMessage(request=request, sizes=sizes), body).SerializeToString()
+
+
+def _filled(message: MessageT, body: Message) -> MessageT:
+    """`message` with `body` in the field that has the type of `body`."""
+    for field in message.DESCRIPTOR.fields:
+        if field.message_type is body.DESCRIPTOR:
+            part = getattr(message, field.name)
+            part.SetInParent()
+            part.MergeFrom(body)
+            return message
+    raise TypeError(f"{type(body).__name__} is no body of {type(message).__name__}")
 
 
 def encode_header(tag: Tag, sizes: Sequence[int]) -> bytes:

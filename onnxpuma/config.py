@@ -1,0 +1,330 @@
+"""cluster.toml: who the three parties are, where they listen, and which clients they serve.
+
+The same file lies at all parties and clients; it holds nothing secret. Every mistake in it is a ConfigError
+that names the file and the key and says what to write.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from onnxpuma.errors import ConfigError
+from onnxpuma.transport.curve import check_public_key
+from onnxpuma.transport.link import PARTIES
+
+
+@dataclass(frozen=True, slots=True)
+class PartyConfig:
+    """One of the three servers. host: name or address under which the others and the clients reach it.
+    listen: the address of that machine to listen at, "*" for all of them."""
+
+    name: str
+    host: str
+    peer_port: int
+    client_port: int
+    public_key: str
+    listen: str = "*"
+
+    @property
+    def peer_address(self) -> str:
+        """Where the other parties connect to."""
+        return _address(self.host, self.peer_port)
+
+    @property
+    def client_address(self) -> str:
+        """Where clients connect to."""
+        return _address(self.host, self.client_port)
+
+    @property
+    def peer_listen(self) -> str:
+        """Where this party waits for the other parties."""
+        return _address(self.listen, self.peer_port)
+
+    @property
+    def client_listen(self) -> str:
+        """Where this party waits for clients."""
+        return _address(self.listen, self.client_port)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutConfig:
+    """Seconds. connect: for all parties to be there. request: for a message, and for a result. heartbeat:
+    after which a party or client that does not answer is given up."""
+
+    connect: float = 30.0
+    request: float = 600.0
+    heartbeat: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadConfig:
+    """compute: threads for matrix products, 0 for one on each core. io: threads that encrypt and send, and as
+    many that receive and decrypt."""
+
+    compute: int = 0
+    io: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterConfig:
+    """What cluster.toml says. clients: public key by name."""
+
+    parties: tuple[PartyConfig, PartyConfig, PartyConfig]
+    clients: Mapping[str, str] = field(default_factory=dict)
+    timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
+    threads: ThreadConfig = field(default_factory=ThreadConfig)
+
+    def party_of(self, public_key: str) -> int | None:
+        """The number of the party that has this key, or None."""
+        return next((i for i, party in enumerate(self.parties) if party.public_key == public_key), None)
+
+
+def read_cluster(path: Path) -> ClusterConfig:
+    """Read and check cluster.toml.
+
+    Raises ConfigError when the file is missing or is no TOML, when a key is missing, unknown or has an
+    impossible value, and when two parties share a name, an address or a public key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no file {path}", "write one with `onnxpuma init`, or name another"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}", "it must be a text file that you may read"
+        ) from None
+    try:
+        tables = tomlkit.parse(text).unwrap()
+    except TOMLKitError as error:
+        raise ConfigError(f"{path} is not TOML: {error}", "correct that line") from None
+    return _Reader(path).cluster(tables)
+
+
+class _Reader:
+    """Turns the tables of one file into a ClusterConfig; knows the file's name for the errors."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def cluster(self, tables: dict[str, Any]) -> ClusterConfig:
+        self.known(tables, ["party", "clients", "timeouts", "threads"], "")
+        rows = tables.get("party", [])
+        if not isinstance(rows, list) or len(rows) != PARTIES:
+            count = len(rows) if isinstance(rows, list) else "something other than"
+            raise self.error(f"has {count} [[party]] tables", "write three: the parties 0, 1 and 2, in order")
+        parties = tuple(self.party(row, f"party {i}") for i, row in enumerate(rows))
+        clients = self.clients(self.table(tables, "clients"))
+        self.distinct(parties, clients)
+        timeouts = {
+            key: self.number(value, f"timeouts.{key}", 0.01, 1e6, "seconds")
+            for key, value in self.known_fields(
+                TimeoutConfig, self.table(tables, "timeouts"), "timeouts."
+            ).items()
+        }
+        threads = {
+            key: self.whole(value, f"threads.{key}", 1 if key == "io" else 0, 1024, "a number of threads")
+            for key, value in self.known_fields(
+                ThreadConfig, self.table(tables, "threads"), "threads."
+            ).items()
+        }
+        first, second, third = parties
+        return ClusterConfig(
+            (first, second, third), clients, TimeoutConfig(**timeouts), ThreadConfig(**threads)
+        )
+
+    def party(self, row: dict[str, Any], where: str) -> PartyConfig:
+        self.known_fields(PartyConfig, row, f"{where}: ")
+        for item in fields(PartyConfig):
+            if item.default is MISSING and item.name not in row:
+                raise self.error(
+                    f"{where}: {item.name} is missing", f"write {item.name} = {_EXAMPLES[item.name]}"
+                )
+        return PartyConfig(
+            name=self.text(row["name"], f"{where}: name"),
+            host=self.host(row["host"], f"{where}: host", refuse="*"),
+            peer_port=self.whole(row["peer_port"], f"{where}: peer_port", 1, 65535, "a port"),
+            client_port=self.whole(row["client_port"], f"{where}: client_port", 1, 65535, "a port"),
+            public_key=self.key(row["public_key"], f"{where}: public_key"),
+            listen=self.host(row.get("listen", "*"), f"{where}: listen"),
+        )
+
+    def clients(self, table: dict[str, Any]) -> dict[str, str]:
+        return {name: self.key(value, f"clients.{name}") for name, value in table.items()}
+
+    def distinct(self, parties: Sequence[PartyConfig], clients: Mapping[str, str]) -> None:
+        """Refuse what two of them cannot share."""
+        claims: list[tuple[str, str, str, str]] = []
+        for i, party in enumerate(parties):
+            claims += [
+                ("name", party.name, f"party {i}", "give each party a name of its own"),
+                ("address", party.peer_address, f"party {i} (peer_port)", "give each its own port or host"),
+                (
+                    "address",
+                    party.client_address,
+                    f"party {i} (client_port)",
+                    "give each its own port or host",
+                ),
+                ("public key", party.public_key, f"party {i}", "each has a key pair of its own, from keygen"),
+            ]
+        for name, key in clients.items():
+            claims.append(
+                ("public key", key, f"clients.{name}", "each has a key pair of its own, from keygen")
+            )
+        owners: dict[tuple[str, str], str] = {}
+        for what, value, owner, hint in claims:
+            other = owners.setdefault((what, value), owner)
+            if other != owner:
+                raise self.error(f"{other} and {owner} have the same {what} {value}", hint)
+
+    def table(self, tables: dict[str, Any], name: str) -> dict[str, Any]:
+        table = tables.get(name, {})
+        if not isinstance(table, dict):
+            raise self.error(
+                f"{name} is not a table", f"write [{name}] on a line of its own and its keys below"
+            )
+        return table
+
+    def known_fields(self, kind: type, table: dict[str, Any], where: str) -> dict[str, Any]:
+        self.known(table, [item.name for item in fields(kind)], where)
+        return table
+
+    def known(self, table: object, names: list[str], where: str) -> None:
+        if not isinstance(table, dict):
+            raise self.error(f"{where}not a table", f"write the keys {', '.join(names)}")
+        for key in table:
+            if key not in names:
+                near = difflib.get_close_matches(key, names, 1)
+                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
+                raise self.error(f"{where}{key} is not a key that is known", hint)
+
+    def text(self, value: object, where: str) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(f"{where} is {value!r}", "write a text in quotes")
+        return value
+
+    def host(self, value: object, where: str, refuse: str = "") -> str:
+        text = self.text(value, where)
+        if (
+            text == refuse
+            or "/" in text
+            or any(c.isspace() for c in text)
+            or (":" in text and text.count(":") < 2)
+        ):
+            raise self.error(
+                f"{where} is {text!r}", 'write the name or address alone, as in "server0.example.org"'
+            )
+        return text
+
+    def key(self, value: object, where: str) -> str:
+        text = self.text(value, where)
+        if text == PLACEHOLDER:
+            raise self.error(
+                f"{where} is not filled in", "make a key with `onnxpuma keygen`, write its public key"
+            )
+        return check_public_key(text, f"{self.path}: {where}")
+
+    def number(self, value: object, where: str, low: float, high: float, what: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise self.error(f"{where} is {value!r}", f"write {what}, from {low:g} to {high:g}")
+        return float(value)
+
+    def whole(self, value: object, where: str, low: int, high: int, what: str) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self.error(f"{where} is {value!r}", f"write {what}, from {low} to {high}, without quotes")
+        return value
+
+    def error(self, message: str, hint: str) -> ConfigError:
+        return ConfigError(f"{self.path}: {message}", hint)
+
+
+PLACEHOLDER = "the 40 characters of the .public file"
+
+_EXAMPLES = {
+    "name": '"alice"',
+    "host": '"server0.example.org"',
+    "peer_port": "7000",
+    "client_port": "7100",
+    "public_key": '"..." with the 40 characters of the .public file',
+}
+
+
+def write_cluster_template(
+    path: Path,
+    parties: Sequence[PartyConfig] | None = None,
+    clients: Mapping[str, str] | None = None,
+) -> None:
+    """Write a cluster.toml with comments: of these parties and clients, or with places to fill in.
+
+    Raises ConfigError when the file exists already or cannot be written.
+    """
+    rows = parties or [
+        PartyConfig(name, f"{name}.example.org", 7000, 7100, PLACEHOLDER)
+        for name in ("alice", "bob", "carol")
+    ]
+    known = clients if clients is not None else {"client": PLACEHOLDER}
+    text = _HEAD + "".join(_party_text(i, row) for i, row in enumerate(rows)) + _CLIENTS
+    text += "".join(f"{tomlkit.key(name).as_string()} = {_quoted(key)}\n" for name, key in known.items())
+    text += _TAIL.format(t=TimeoutConfig(), n=ThreadConfig())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists already", "name another file, or move that one away") from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}", "choose a folder you may write to"
+        ) from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+_HEAD = """\
+# The three servers and the clients they serve. The same file belongs on all of their machines; nothing in
+# it is secret. Servers find out which party they are from their secret key.
+"""
+
+_CLIENTS = """
+# Who may send requests: any name, and the public key that belongs to it.
+[clients]
+"""
+
+_TAIL = """
+[timeouts]  # in seconds
+connect = {t.connect:g}     # until all servers are there
+request = {t.request:g}    # for one message between servers, and for a result
+heartbeat = {t.heartbeat:g}   # a machine that does not answer for so long is given up
+
+[threads]
+compute = {n.compute}      # for matrix products; 0 takes every core
+io = {n.io}           # that encrypt and send, and as many that receive and decrypt
+"""
+
+
+def _party_text(i: int, party: PartyConfig) -> str:
+    listen = f"listen = {_quoted(party.listen)}\n" if party.listen != "*" else ""
+    return f"""
+[[party]]  # party {i}
+name = {_quoted(party.name)}
+host = {_quoted(party.host)}
+peer_port = {party.peer_port}     # for the two other servers
+client_port = {party.client_port}   # for clients
+public_key = {_quoted(party.public_key)}
+{listen}"""
+
+
+def _quoted(text: str) -> str:
+    return tomlkit.string(text).as_string()
+
+
+def _address(host: str, port: int) -> str:
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"

@@ -1,0 +1,240 @@
+"""The side of a server that clients see: requests come in, progress, results and errors go out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from onnxpuma.errors import InputError, OnnxpumaError, TransportError
+from onnxpuma.transport import sockets, wire, wire_pb2
+from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.failure import failure_of
+from onnxpuma.transport.link import Buffer, as_bytes
+from onnxpuma.transport.zap import CLIENTS, Doorkeeper
+
+Reply: TypeAlias = (
+    wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress | wire_pb2.Result | wire_pb2.Failure
+)
+
+ID_BYTES = 16
+WAITING_REQUESTS = 100
+
+_log = logging.getLogger("onnxpuma.transport")
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """A request as one server received it.
+
+    client: name of the key that sent it. body: its public part. public: the buffers that are the same at
+    all servers; private: those for this server alone. gone: the client left, or wants no answer any more.
+    """
+
+    client: str
+    body: wire_pb2.Request
+    public: list[memoryview]
+    private: list[memoryview] = field(repr=False)
+    route: bytes
+    connection: tuple[int, int]
+    gone: bool = False
+
+    @property
+    def id(self) -> bytes:
+        return self.body.id
+
+    def digest(self) -> bytes:
+        """SHA-256 of the public part, by which the servers see that they were asked the same; 32 bytes."""
+        total = hashlib.sha256(self.body.SerializeToString(deterministic=True))
+        for buffer in self.public:
+            total.update(len(buffer).to_bytes(8, "little"))
+            total.update(buffer)
+        return total.digest()
+
+
+class ClientPort:
+    """Listens for clients at `listen` ("tcp://*:7100"); only those in `clients` (public key: name) get in.
+
+    status: what a status query is answered with; its owner keeps it up to date. Queries are answered within
+    `poll`, so a busy server calls `poll(0)` now and then.
+
+    Raises ConfigError when `listen` is in use or not an address of this machine.
+    """
+
+    def __init__(
+        self,
+        keys: KeyPair,
+        listen: str,
+        clients: Mapping[str, str],
+        status: wire_pb2.Status,
+        *,
+        heartbeat: float = 10.0,
+        linger: float = 2.0,
+    ) -> None:
+        self.status = status
+        self._began = time.monotonic()
+        self._linger = int(linger * 1000)
+        self._open: dict[bytes, Request] = {}
+        self._waiting: deque[Request] = deque()
+        # A connection is a file descriptor and how often that number has been used.
+        self._uses: dict[int, int] = {}
+        self._closed = False
+        self._door = Doorkeeper()
+        self._door.allow(CLIENTS, clients)
+        self._router = self._door.context.socket(zmq.ROUTER)
+        self._monitor: zmq.Socket[bytes] | None = None
+        try:
+            sockets.prepare(self._router, heartbeat)
+            self._router.rcvhwm = WAITING_REQUESTS
+            self._router.router_mandatory = True
+            self._door.guard(self._router, CLIENTS, keys.secret)
+            self._monitor = self._router.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+            sockets.bind(self._router, listen)
+        except BaseException:
+            self.close()
+            raise
+        self._poller = zmq.Poller()
+        for socket in self.waits_on():
+            self._poller.register(socket, zmq.POLLIN)
+
+    def poll(self, timeout: float = 0.0) -> Request | None:
+        """The next request; None when none came in `timeout` seconds.
+
+        Also answers status queries, and marks the requests of clients that have left as gone.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self._look()
+            while self._read_one():
+                pass
+            while self._waiting:
+                request = self._waiting.popleft()
+                if not request.gone:
+                    return request
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return None
+            self._poller.poll(int(remaining * 1000) + 1)
+
+    def reply(self, request: Request, body: Reply, buffers: Sequence[Buffer] = ()) -> bool:
+        """Send `body` and its buffers (not copied) to the client; False when it has left.
+
+        After a Result or a Failure the request is closed, and nothing more can be sent for it.
+        """
+        if isinstance(body, wire_pb2.Result | wire_pb2.Failure):
+            self._open.pop(request.id, None)
+        if request.gone:
+            return False
+        if not self._send(request.route, request.id, body, [as_bytes(b) for b in buffers]):
+            request.gone = True
+        return not request.gone
+
+    def fail(self, request: Request, error: BaseException) -> bool:
+        """Tell the client that its request failed, and close it; False when it has left."""
+        return self.reply(request, failure_of(error))
+
+    def waits_on(self) -> list[zmq.Socket[bytes]]:
+        """The sockets to poll for reading in order to wait for this port and for other things at once."""
+        return [self._router] + ([self._monitor] if self._monitor is not None else [])
+
+    def close(self) -> None:
+        """Send what is unsent (for the linger time at most) and release everything."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._monitor is not None:
+            self._router.disable_monitor()
+            self._monitor.close()
+        self._router.close(self._linger)
+        self._door.close()
+
+    def __enter__(self) -> ClientPort:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- within ---------------------------------------------------------------------------------------
+
+    def _send(
+        self, route: bytes, request: bytes, body: Reply | wire_pb2.Status, buffers: list[memoryview]
+    ) -> bool:
+        frame = wire.encode_server(request, body, [len(b) for b in buffers])
+        frames: list[bytes | memoryview] = [route, frame, *wire.split(buffers)]
+        try:
+            self._router.send_multipart(frames, zmq.NOBLOCK, copy=False, track=False)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                raise
+            return False
+        return True
+
+    def _read_one(self) -> bool:
+        try:
+            frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        route = frames[0].bytes
+        if len(frames) > 1:
+            name = str(frames[1].get("User-Id"))
+            # Whose message it is must be known before its connection can be seen to break.
+            self._look()
+            descriptor = int(frames[1].get(zmq.SRCFD))
+            connection = (descriptor, self._uses.get(descriptor, 0))
+            try:
+                self._sort(route, name, connection, [frame.buffer for frame in frames[1:]])
+            except OnnxpumaError as error:
+                _log.warning("client %s: %s", name, error.message)
+                self._send(route, b"", failure_of(error), [])
+        return True
+
+    def _sort(self, route: bytes, client: str, connection: tuple[int, int], frames: list[memoryview]) -> None:
+        message = wire.decode_client(frames[0])
+        buffers = wire.join(message.sizes, frames[1:])
+        kind = message.WhichOneof("body")
+        if kind == "status":
+            self.status.uptime_seconds = time.monotonic() - self._began
+            self._send(route, message.status.tag, self.status, [])
+        elif kind == "cancel":
+            request = self._open.get(message.cancel.request)
+            if request is not None and request.route == route:
+                self._leave(request)
+        elif kind == "request":
+            body = message.request
+            if len(body.id) != ID_BYTES or body.public_buffers > len(buffers):
+                raise TransportError(
+                    f"a request has an id of {len(body.id)} bytes, {len(buffers)} buffers and"
+                    f" {body.public_buffers} public ones",
+                    "make requests with the Cluster of this package",
+                )
+            if body.id in self._open:
+                raise InputError("this request id is in use", "draw 16 new random bytes for every request")
+            public, private = buffers[: body.public_buffers], buffers[body.public_buffers :]
+            request = Request(client, body, public, private, route, connection)
+            self._open[body.id] = request
+            self._waiting.append(request)
+
+    def _look(self) -> None:
+        """Take note of clients that have left."""
+        monitor = self._monitor
+        while monitor is not None and int(monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            event = recv_monitor_message(monitor)
+            descriptor = event["value"]
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self._uses[descriptor] = self._uses.get(descriptor, 0) + 1
+            else:
+                connection = (descriptor, self._uses.get(descriptor, 0))
+                for request in [r for r in self._open.values() if r.connection == connection]:
+                    self._leave(request)
+
+    def _leave(self, request: Request) -> None:
+        _log.info("client %s left before its request %s was done", request.client, request.id.hex()[:8])
+        request.gone = True
+        self._open.pop(request.id, None)

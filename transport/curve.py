@@ -1,0 +1,149 @@
+"""CURVE key pairs: made, written, read and checked. A party or a client is known by its public key alone.
+
+Keys are 32 bytes, written as 40 characters of Z85 text (ZeroMQ RFC 32), which may stand in a TOML string as
+they are. A line of a key file that starts with "# " is a comment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+from zmq.utils import z85
+
+from onnxpuma.errors import ConfigError
+
+SECRET_PREFIX = "ONNXPUMA-SECRET-KEY-"
+_Z85 = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A public key and its secret key, both as Z85 text; the secret key is never printed."""
+
+    public: str
+    secret: str = field(repr=False)
+
+
+def generate() -> KeyPair:
+    """A fresh key pair from the operating system's randomness."""
+    public, secret = zmq.curve_keypair()
+    return KeyPair(public.decode(), secret.decode())
+
+
+def check_public_key(text: str, where: str) -> str:
+    """Return `text` if it can be a public key; `where` names its place in the error message.
+
+    Raises ConfigError when it has not 40 characters of Z85, or when it is a secret key.
+    """
+    if text.startswith(SECRET_PREFIX):
+        raise ConfigError(
+            f"{where} holds a secret key where a public key belongs",
+            "that secret key is no longer secret: make a new pair with `onnxpuma keygen` and put the public"
+            " key here",
+        )
+    if not _is_key(text):
+        raise ConfigError(
+            f"{where} is not a public key: {text!r}",
+            "a public key has 40 characters; copy it from the .public file that `onnxpuma keygen` wrote",
+        )
+    return text
+
+
+def keygen(path: Path) -> KeyPair:
+    """Make a key pair and write it to `<path>.secret` (mode 0600) and `<path>.public`.
+
+    Raises ConfigError when one of the files exists, or cannot be written.
+    """
+    pair = generate()
+    secret_file, public_file = Path(f"{path}.secret"), Path(f"{path}.public")
+    _write(
+        secret_file,
+        "# onnxpuma secret key. Keep it on this machine, readable by its owner alone.\n"
+        f"# Its public key: {pair.public}\n"
+        f"{SECRET_PREFIX}{pair.secret}\n",
+        mode=0o600,
+    )
+    try:
+        _write(
+            public_file,
+            "# onnxpuma public key. Put it into the cluster.toml of those that are to know its owner.\n"
+            f"{pair.public}\n",
+            mode=0o644,
+        )
+    except ConfigError:
+        secret_file.unlink()
+        raise
+    return pair
+
+
+def read_secret_key(path: Path) -> KeyPair:
+    """Read the key pair of a `.secret` file.
+
+    Raises ConfigError when the file is missing, is readable by others than its owner, or holds no secret key.
+    """
+    line = _read(path, secret=True)
+    secret = line.removeprefix(SECRET_PREFIX)
+    if secret == line or not _is_key(secret):
+        raise ConfigError(
+            f"{path} holds no secret key",
+            "name the .secret file that `onnxpuma keygen` wrote, not the .public one",
+        )
+    return KeyPair(zmq.curve_public(secret.encode()).decode(), secret)
+
+
+def read_public_key(path: Path) -> str:
+    """Read the public key of a `.public` file; ConfigError when it is missing or holds none."""
+    return check_public_key(_read(path, secret=False), str(path))
+
+
+def _is_key(text: str) -> bool:
+    if not _Z85.fullmatch(text):
+        return False
+    try:
+        return len(z85.decode(text)) == 32
+    except ValueError:
+        return False
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} exists already, and a key is not overwritten",
+            "choose another name, or move the old key away",
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}", "choose a folder you may write to"
+        ) from error
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _read(path: Path, *, secret: bool) -> str:
+    try:
+        with path.open() as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ConfigError(
+                    f"others than its owner may read the secret key {path} (mode {stat.S_IMODE(mode):04o})",
+                    f"chmod 600 {path}; if others have read it, make a new pair with `onnxpuma keygen`",
+                )
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        raise ConfigError(f"there is no key file {path}", "make a pair with `onnxpuma keygen`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read the key file {path}: {error}", "name a file that keygen wrote"
+        ) from error
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("# ")]
+    if len(keys) != 1:
+        raise ConfigError(f"{path} holds {len(keys)} keys instead of one", "name a file that keygen wrote")
+    return keys[0]

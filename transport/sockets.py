@@ -1,0 +1,77 @@
+"""Settings that all sockets share: limits, heartbeats, and errors of addresses in words."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+import zmq
+
+from onnxpuma.errors import ConfigError
+from onnxpuma.transport import wire
+from onnxpuma.transport.curve import KeyPair
+
+RECONNECT_MILLISECONDS = 100
+
+
+def prepare(socket: zmq.Socket[bytes], heartbeat: float) -> None:
+    """Set limits and heartbeats: a connection whose other end is silent for `heartbeat` seconds is closed."""
+    milliseconds = max(4, int(heartbeat * 1000))
+    socket.linger = 0
+    # No limit on waiting messages: a full queue would stop the reading of heartbeats too, and a busy party
+    # would pass for a dead one. The lockstep of the parties bounds what can wait.
+    socket.sndhwm = socket.rcvhwm = 0
+    socket.setsockopt(zmq.MAXMSGSIZE, max(wire.CHUNK, wire.MAX_HEADER) + 1024)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, milliseconds // 4)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, milliseconds * 3 // 4)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, milliseconds)
+    # Heartbeats wait behind unsent data; when the other end takes none of it, the kernel has to notice.
+    socket.setsockopt(zmq.TCP_MAXRT, milliseconds)
+    socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+
+
+def bind(socket: zmq.Socket[bytes], address: str) -> None:
+    """Listen at `address`; ConfigError naming it when that is not possible."""
+    socket.ipv6 = "[" in address
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"{address} is in use by another program",
+                "stop that program (another server of this cluster?), or give another port in cluster.toml",
+            ) from None
+        raise ConfigError(
+            f"cannot listen at {address}: {error.strerror}",
+            "give a port above 1023 and `*` or an address of this machine",
+        ) from None
+
+
+def connect(socket: zmq.Socket[bytes], address: str, keys: KeyPair, server_key: str) -> None:
+    """Begin connecting as the owner of `keys` to the owner of `server_key`; ConfigError for no address."""
+    socket.curve_publickey = keys.public.encode()
+    socket.curve_secretkey = keys.secret.encode()
+    socket.curve_serverkey = server_key.encode()
+    socket.ipv6 = "[" in address
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        raise ConfigError(
+            f"{address} is no address to connect to: {error.strerror}", 'write "tcp://host:port"'
+        ) from None
+
+
+def push(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview]) -> bool:
+    """Queue a message, without a copy and without waiting; False when the socket has no connection."""
+    for _ in range(2):
+        try:
+            for frame in frames[:-1]:
+                socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE, copy=False, track=False)
+            socket.send(frames[-1], zmq.NOBLOCK, copy=False, track=False)
+            return True
+        except zmq.Again:
+            # libzmq does not look at news of the connection at every send; being asked, it does.
+            if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:
+                return False
+    return False

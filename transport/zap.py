@@ -1,0 +1,87 @@
+"""Who may connect: the ZeroMQ authentication protocol (ZAP, RFC 27) with one list of public keys a domain.
+
+A listening socket that names a domain asks here before a connection comes into being. A key on the list
+gets the name that stands beside it, which every message of the connection then carries; any other key is
+turned away and the attempt is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from threading import Thread
+
+import zmq
+from zmq.utils import z85
+
+PEERS = "onnxpuma.peers"
+CLIENTS = "onnxpuma.clients"
+
+_log = logging.getLogger("onnxpuma.transport")
+
+
+class Doorkeeper:
+    """Owns a ZeroMQ context for listening sockets and answers its questions in a thread of its own."""
+
+    def __init__(self, io_threads: int = 1) -> None:
+        self.context = zmq.Context(io_threads)
+        self.refused: deque[tuple[str, str, str]] = deque(maxlen=100)
+        """(domain, address, public key) of the latest connections turned away."""
+        self._names: dict[str, dict[bytes, str]] = {}
+        self._questions = self.context.socket(zmq.REP)
+        self._questions.linger = 0
+        self._questions.bind("inproc://zeromq.zap.01")
+        self._stop, stopped = self.context.socket(zmq.PAIR), self.context.socket(zmq.PAIR)
+        self._stop.bind("inproc://doorkeeper.stop")
+        stopped.connect("inproc://doorkeeper.stop")
+        self._thread = Thread(target=self._serve, args=(stopped,), name="onnxpuma-doorkeeper", daemon=True)
+        self._thread.start()
+
+    def allow(self, domain: str, names: Mapping[str, str]) -> None:
+        """From now on exactly the public keys in `names` may connect to `domain`; each maps to its name."""
+        self._names[domain] = {z85.decode(key): name for key, name in names.items()}
+
+    def guard(self, socket: zmq.Socket[bytes], domain: str, secret: str) -> None:
+        """Make `socket`, before it binds, a CURVE server that lets in only who is allowed in `domain`."""
+        socket.curve_server = True
+        socket.curve_secretkey = secret.encode()
+        socket.zap_domain = domain.encode()
+        # Without this libzmq lets everybody in while nobody answers its questions.
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+    def close(self) -> None:
+        """Stop answering and end the context; its other sockets must be closed already."""
+        if self._thread.is_alive():
+            self._stop.send(b"")
+            self._thread.join()
+        self._stop.close()
+        self.context.term()
+
+    def _serve(self, stopped: zmq.Socket[bytes]) -> None:
+        poller = zmq.Poller()
+        poller.register(self._questions, zmq.POLLIN)
+        poller.register(stopped, zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll())
+            if stopped in ready:
+                break
+            if self._questions in ready:
+                self._questions.send_multipart(self._answer(self._questions.recv_multipart()))
+        self._questions.close()
+        stopped.close()
+
+    def _answer(self, question: list[bytes]) -> list[bytes]:
+        version, request = question[:2]
+        domain, address, _, mechanism = (field.decode(errors="replace") for field in question[2:6])
+        credentials = question[6:]
+        key = credentials[0] if mechanism == "CURVE" and len(credentials) == 1 else b""
+        name = self._names.get(domain, {}).get(key)
+        if name is not None:
+            return [version, request, b"200", b"OK", name.encode(), b""]
+        text = z85.encode(key).decode() if len(key) == 32 else f"none ({mechanism})"
+        self.refused.append((domain, address, text))
+        _log.warning(
+            "refused a connection from %s to %s: public key %s is not on the list", address, domain, text
+        )
+        return [version, request, b"400", b"this public key is not on the list", b"", b""]

@@ -1,0 +1,290 @@
+"""The link over ZeroMQ: between every two servers one encrypted connection in each direction.
+
+Each server listens with one PULL socket and connects a PUSH socket to each of the two others, so that
+encrypting and decrypting run at the same time in ZeroMQ's threads. The outgoing connection also tells
+whether its peer is alive. docs/wire.md describes the frames.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import zmq
+
+from onnxpuma.errors import PeerLostError, RequestTimeoutError, TransportError
+from onnxpuma.transport import sockets, wire, wire_pb2
+from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.inbox import Arrival, Inbox
+from onnxpuma.transport.line import GOODBYE_SECONDS, Line, Peer
+from onnxpuma.transport.link import Buffer, Link, Tag, Traffic, as_bytes
+from onnxpuma.transport.zap import PEERS, Doorkeeper
+
+Control: TypeAlias = (
+    wire_pb2.Start | wire_pb2.Ready | wire_pb2.Refuse | wire_pb2.Abort | wire_pb2.Done | wire_pb2.KeyShare
+)
+
+# A broken connection is not made again before sockets.RECONNECT_MILLISECONDS are over; to look more often
+# than that is to look in time.
+LOOK_SECONDS = sockets.RECONNECT_MILLISECONDS / 1000 / 4
+
+_log = logging.getLogger("onnxpuma.transport")
+
+
+class PeerLink(Link):
+    """The link of server `party` to the two others.
+
+    listen: where the others connect to ("tcp://*:7000"). peers: the two others, by party. timeout: seconds
+    that `receive` waits. heartbeat: seconds after which a peer that no longer answers is given up; a dead
+    one is noticed at once. linger: seconds that `close` waits for unsent messages. version, model_digest:
+    told to the others, whose `hello` shows them.
+
+    Raises ConfigError when `listen` is in use or not an address of this machine. Connecting goes on in the
+    background; `connect` waits for it.
+    """
+
+    def __init__(
+        self,
+        party: int,
+        keys: KeyPair,
+        listen: str,
+        peers: Mapping[int, Peer],
+        *,
+        timeout: float = 600.0,
+        heartbeat: float = 10.0,
+        linger: float = 2.0,
+        io_threads: int = 1,
+        version: str = "",
+        model_digest: bytes = b"",
+    ) -> None:
+        self.party = party
+        self.traffic = Traffic()
+        self.timeout = timeout
+        self._introduction = wire.encode_peer(
+            wire_pb2.Hello(
+                wire=wire.WIRE_VERSION,
+                version=version,
+                model_digest=model_digest,
+                party=party,
+                instance=os.urandom(16),
+            )
+        )
+        self._inbox = Inbox(party)
+        self._controls: deque[tuple[int, Control]] = deque()
+        self._closed = False
+        self._looked = 0.0
+        self._lines = {i: Line(party, i, place, keys.public) for i, place in sorted(peers.items())}
+        self._out = zmq.Context(io_threads)
+        self._door = Doorkeeper(io_threads)
+        self._door.allow(PEERS, {place.public_key: str(i) for i, place in peers.items()})
+        self._pull = self._door.context.socket(zmq.PULL)
+        self._poller = zmq.Poller()
+        try:
+            sockets.prepare(self._pull, heartbeat)
+            self._door.guard(self._pull, PEERS, keys.secret)
+            sockets.bind(self._pull, listen)
+            for line in self._lines.values():
+                line.open(self._out, keys, heartbeat, linger)
+        except BaseException:
+            self.close()
+            raise
+        for socket in self.waits_on():
+            self._poller.register(socket, zmq.POLLIN)
+
+    # ---- the port -------------------------------------------------------------------------------------
+
+    def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
+        views = [as_bytes(b) for b in buffers]
+        self._enter(tag.session)
+        if time.monotonic() > self._looked + LOOK_SECONDS:
+            self._look()
+        line = self._lines[peer]
+        header = wire.encode_header(tag, [len(v) for v in views])
+        # Words of a session go through one connection or none: after a break some of them are missing.
+        if line.broken_since is not None or not line.push([header, *wire.split(views)]):
+            raise line.unreachable()
+        self.traffic.count_sent(peer, sum(map(len, views)), len(header))
+
+    def receive(self, peer: int, tag: Tag) -> list[memoryview]:
+        self._enter(tag.session)
+        line = self._lines[peer]
+        deadline = time.monotonic() + self.timeout
+        while (arrival := self._inbox.take(peer, tag)) is None:
+            if not self._read_one():
+                if not line.connected and (line.left or line.broken_since is None):
+                    raise line.unreachable()
+                if time.monotonic() > deadline:
+                    raise RequestTimeoutError(
+                        f"party {peer} sent nothing in {self.timeout:g} s; party {self.party} is at {tag}",
+                        "one server computes for longer than the request timeout allows, or it is stuck",
+                    )
+                self._wait(deadline - time.monotonic())
+            self._inbox.enter(tag.session)
+        self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
+        return arrival.buffers
+
+    def abort(self, session: bytes, message: str) -> None:
+        self._inbox.end(session)
+        frame = wire.encode_peer(wire_pb2.Abort(session=session, message=message))
+        for line in self._lines.values():
+            line.push([frame])
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for line in self._lines.values():
+            if line.opened:
+                line.push([wire.encode_peer(wire_pb2.Bye())])
+                line.close()
+        # First everything goes out, then the door shuts: a peer that saw it shut before the goodbye came
+        # would take it for a death.
+        self._out.term()
+        self._pull.close(0)
+        self._door.close()
+
+    # ---- beside the words -----------------------------------------------------------------------------
+
+    @property
+    def hello(self) -> dict[int, wire_pb2.Hello]:
+        """What each peer said about itself when it last connected."""
+        return {peer: line.hello for peer, line in self._lines.items() if line.hello is not None}
+
+    @property
+    def connected(self) -> frozenset[int]:
+        """The peers that can be spoken to and have introduced themselves, as far as is known now."""
+        self._read()
+        self._look()
+        return frozenset(peer for peer, line in self._lines.items() if not line.missing())
+
+    def connect(self, timeout: float) -> None:
+        """Wait until both peers are there.
+
+        Raises AuthenticationError when one refuses our key or is not the owner of the key we expect,
+        PeerLostError naming those that are missing after `timeout` seconds, TransportError when a peer
+        speaks another version of the wire format.
+        """
+        deadline = time.monotonic() + timeout
+        while len(self.connected) < len(self._lines):
+            for line in self._lines.values():
+                line.check_trust()
+            if time.monotonic() > deadline:
+                raise self._incomplete(timeout)
+            self._wait(deadline - time.monotonic())
+        for peer, hello in self.hello.items():
+            if hello.wire != wire.WIRE_VERSION or hello.party != peer:
+                raise TransportError(
+                    f"party {peer} speaks wire version {hello.wire} as party {hello.party},"
+                    f" here it is version {wire.WIRE_VERSION}",
+                    "install the same version of onnxpuma on all servers, and the same cluster.toml",
+                )
+
+    def send_control(self, peer: int, message: Control) -> None:
+        """Send a message that belongs to no round; PeerLostError when the peer is not connected."""
+        self._look()
+        if not self._lines[peer].push([wire.encode_peer(message)]):
+            raise self._lines[peer].unreachable()
+
+    def poll_control(self, timeout: float = 0.0) -> tuple[int, Control] | None:
+        """The next control message and who sent it; None when none came in `timeout` seconds.
+
+        An Abort has then taken effect already. Never raises for a peer that is lost: see `connected`.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            self._read()
+            self._look()
+            if self._controls:
+                return self._controls.popleft()
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return None
+            self._wait(remaining)
+
+    def waits_on(self) -> list[zmq.Socket[bytes]]:
+        """The sockets to poll for reading in order to wait for this link and for other things at once."""
+        return [self._pull, *(line.watch.monitor for line in self._lines.values())]
+
+    # ---- within ---------------------------------------------------------------------------------------
+
+    def _enter(self, session: bytes) -> None:
+        if session != self._inbox.session:
+            # What happened before this session is not held against it.
+            self._read()
+            self._look()
+            for line in self._lines.values():
+                line.broken_since = None
+        self._inbox.enter(session)
+
+    def _read(self) -> None:
+        """Sort all that has arrived."""
+        while self._read_one():
+            pass
+
+    def _read_one(self) -> bool:
+        """Sort the next message that has arrived; False when there is none."""
+        try:
+            frames = self._pull.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        line = self._lines[int(frames[0].get("User-Id"))]
+        line.heard = time.monotonic()
+        try:
+            self._sort(line, [frame.buffer for frame in frames])
+        except TransportError as error:
+            _log.warning("party %d: %s", line.peer, error.message)
+            self._inbox.end(self._inbox.session, error)
+        return True
+
+    def _sort(self, line: Line, frames: list[memoryview]) -> None:
+        message = wire.decode_peer(frames[0])
+        kind = message.WhichOneof("body")
+        if kind == "header":
+            header = message.header
+            buffers = wire.join(header.sizes, frames[1:])
+            self._inbox.put(line.peer, Arrival(wire.tag_of(header), buffers, len(frames[0])))
+        elif kind == "hello":
+            line.hello = message.hello
+            line.left = False
+        elif kind == "bye":
+            line.left = True
+        else:
+            if kind == "abort":
+                self._inbox.aborted(line.peer, message.abort.session, message.abort.message)
+            self._controls.append((line.peer, getattr(message, str(kind))))
+
+    def _look(self) -> None:
+        """Take note of connections made and lost."""
+        self._looked = time.monotonic()
+        for line in self._lines.values():
+            if line.update():
+                _log.info("connected to party %d at %s", line.peer, line.place.address)
+                line.push([self._introduction])
+            if line.dead():
+                message = f"party {line.peer} ({line.place.address}) died or no longer answers"
+                self._inbox.lost(line.peer, message)
+                if not line.mourned:
+                    line.mourned = True
+                    _log.warning("%s", message)
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep until something happens, `seconds` at most."""
+        if any(line.unsettled for line in self._lines.values()):
+            seconds = min(seconds, GOODBYE_SECONDS / 10)
+        ready = self._poller.poll(max(0, int(seconds * 1000) + 1))
+        if len(ready) != 1 or ready[0][0] is not self._pull:
+            self._look()
+
+    def _incomplete(self, timeout: float) -> PeerLostError:
+        missing = " and ".join(filter(None, (line.missing() for line in self._lines.values())))
+        hint = "start the server, or correct its address in cluster.toml; see that no firewall is between"
+        if self._door.refused:
+            _, address, key = self._door.refused[-1]
+            hint = (
+                f"a connection from {address} with the public key {key} was refused: is it in cluster.toml?"
+            )
+        return PeerLostError(f"after {timeout:g} s {missing}", hint)
