@@ -7,7 +7,6 @@ that names the file and the key and says what to write.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -256,74 +255,6 @@ _EXAMPLES = {
     "client_port": "7100",
     "public_key": '"..." with the 40 characters of the .public file',
 }
-
-
-def write_cluster_template(
-    path: Path,
-    parties: Sequence[PartyConfig] | None = None,
-    clients: Mapping[str, str] | None = None,
-) -> None:
-    """Write a cluster.toml with comments: of these parties and clients, or with places to fill in.
-
-    Raises ConfigError when the file exists already or cannot be written.
-    """
-    rows = parties or [
-        PartyConfig(name, f"{name}.example.org", 7000, 7100, PLACEHOLDER)
-        for name in ("alice", "bob", "carol")
-    ]
-    known = clients if clients is not None else {"client": PLACEHOLDER}
-    text = _HEAD + "".join(_party_text(i, row) for i, row in enumerate(rows)) + _CLIENTS
-    text += "".join(f"{tomlkit.key(name).as_string()} = {_quoted(key)}\n" for name, key in known.items())
-    text += _TAIL.format(t=TimeoutConfig(), n=ThreadConfig())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except FileExistsError:
-        raise ConfigError(f"{path} exists already", "name another file, or move that one away") from None
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {path}: {error.strerror}", "choose a folder you may write to"
-        ) from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-_HEAD = """\
-# The three servers and the clients they serve. The same file belongs on all of their machines; nothing in
-# it is secret. Servers find out which party they are from their secret key.
-"""
-
-_CLIENTS = """
-# Who may send requests: any name, and the public key that belongs to it.
-[clients]
-"""
-
-_TAIL = """
-[timeouts]  # in seconds
-connect = {t.connect:g}     # until all servers are there
-request = {t.request:g}    # for one message between servers, and for a result
-heartbeat = {t.heartbeat:g}   # a machine that does not answer for so long is given up
-
-[threads]
-compute = {n.compute}      # for matrix products; 0 takes every core
-io = {n.io}           # that encrypt and send, and as many that receive and decrypt
-"""
-
-
-def _party_text(i: int, party: PartyConfig) -> str:
-    listen = f"listen = {_quoted(party.listen)}\n" if party.listen != "*" else ""
-    return f"""
-[[party]]  # party {i}
-name = {_quoted(party.name)}
-host = {_quoted(party.host)}
-peer_port = {party.peer_port}     # for the two other servers
-client_port = {party.client_port}   # for clients
-public_key = {_quoted(party.public_key)}
-{listen}"""
-
-
-def _quoted(text: str) -> str:
-    return tomlkit.string(text).as_string()
 
 
 def _address(host: str, port: int) -> str:

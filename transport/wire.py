@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from onnxpuma.errors import TransportError
@@ -19,6 +20,7 @@ from onnxpuma.transport.link import SESSION_BYTES, Tag
 WIRE_VERSION = 1
 CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
+SHORT = 1 << 13
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -121,7 +123,9 @@ def split(buffers: Sequence[memoryview]) -> list[memoryview]:
 
 
 def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]:
-    """The buffers of `sizes` bytes that `frames` carry; one that came in one frame is not copied.
+    """The buffers of `sizes` bytes that `frames` carry, at addresses that are multiples of 8.
+
+    One that came in one frame is not copied, unless it is short.
 
     Raises TransportError when the frames are not the ones that `sizes` announces.
     """
@@ -143,12 +147,19 @@ def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]
         place += count
         if any(len(part) != CHUNK for part in parts[:-1]) or len(parts[-1]) != size - (count - 1) * CHUNK:
             raise TransportError("the frames of a message are not the ones its header announces", _HINT)
-        buffers.append((parts[0] if count == 1 else _joined(parts, size)).toreadonly())
+        buffers.append((_joined(parts, size) if count > 1 else _aligned(parts[0])).toreadonly())
     return buffers
 
 
+def _aligned(part: memoryview) -> memoryview:
+    """`part`, copied if it begins where a word must not: short frames come at odd addresses."""
+    if len(part) >= SHORT and np.frombuffer(part, np.uint8).__array_interface__["data"][0] % 8 == 0:
+        return part
+    return memoryview(part.tobytes())
+
+
 def _joined(parts: Sequence[memoryview], size: int) -> memoryview:
-    whole = memoryview(bytearray(size))
+    whole = memoryview(np.empty(size, np.uint8))
     place = 0
     for part in parts:
         whole[place : place + len(part)] = part

@@ -1,0 +1,96 @@
+"""Links and keys for the tests of this room; everything that is opened is closed again."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnxpuma.transport.curve import KeyPair, generate
+from onnxpuma.transport.link import Link
+from onnxpuma.transport.memory import memory_links
+from onnxpuma.transport.zeromq import Peer, PeerLink
+
+
+@pytest.fixture
+def keys() -> list[KeyPair]:
+    return [generate() for _ in range(3)]
+
+
+@pytest.fixture
+def addresses() -> list[str]:
+    """Three addresses at which nobody listens."""
+    holders = [socket.socket() for _ in range(3)]
+    for holder in holders:
+        holder.bind(("127.0.0.1", 0))
+    found = [f"tcp://127.0.0.1:{holder.getsockname()[1]}" for holder in holders]
+    for holder in holders:
+        holder.close()
+    return found
+
+
+OpenLink = Callable[..., PeerLink]
+
+
+@pytest.fixture
+def open_link(keys: list[KeyPair], addresses: list[str]) -> Iterator[OpenLink]:
+    """Opens the link of one party: `open_link(party, **settings of PeerLink)`; `peers` may be replaced."""
+    opened: list[PeerLink] = []
+
+    def open_one(party: int, **settings: Any) -> PeerLink:
+        pair = settings.pop("keys", keys[party])
+        everybody = {i: Peer(addresses[i], keys[i].public) for i in range(3) if i != party}
+        peers = settings.pop("peers", everybody)
+        settings = {"timeout": 5.0, "linger": 0.5, **settings}
+        opened.append(PeerLink(party, pair, addresses[party], peers, **settings))
+        return opened[-1]
+
+    yield open_one
+    for link in opened:
+        link.close()
+
+
+@pytest.fixture
+def open_cluster(open_link: OpenLink) -> Callable[..., list[PeerLink]]:
+    """Opens and connects the links of all three parties within this process."""
+
+    def open_all(**settings: Any) -> list[PeerLink]:
+        links = [open_link(party, **settings) for party in range(3)]
+        meet(links)
+        return links
+
+    return open_all
+
+
+def meet(links: list[PeerLink]) -> None:
+    """Drive several links of one thread until all are connected."""
+    deadline = time.monotonic() + 10
+    while min(len(link.connected) for link in links) < 2:
+        assert time.monotonic() < deadline, "the links did not connect"
+        time.sleep(0.01)
+
+
+@pytest.fixture(params=["memory", "zeromq"])
+def links(request: pytest.FixtureRequest) -> Iterator[tuple[Link, ...]]:
+    """Three connected links of either kind; `receive` waits one second."""
+    if request.param == "memory":
+        opened: tuple[Link, ...] = memory_links(timeout=1.0)
+    else:
+        opened = tuple(request.getfixturevalue("open_cluster")(timeout=1.0))
+    yield opened
+    for link in opened:
+        link.close()
+
+
+@pytest.fixture(scope="session")
+def child_environment() -> dict[str, str]:
+    """The environment of a process that is to import the same package as this one."""
+    import onnxpuma
+
+    root = Path(onnxpuma.__file__).parent.parent
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
