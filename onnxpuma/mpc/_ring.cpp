@@ -18,6 +18,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "packing is written for little-endian processors"
 #endif
@@ -25,7 +29,7 @@
 namespace {
 
 // A block of A is BLOCK_ROWS x DEPTH words, a panel of B DEPTH x at most MOST_COLUMNS.
-constexpr ptrdiff_t BLOCK_ROWS = 192, DEPTH = 256, MOST_COLUMNS = 64;
+constexpr ptrdiff_t BLOCK_ROWS = 192, DEPTH = 192, MOST_COLUMNS = 64;
 constexpr ptrdiff_t BLOCK_LANES = 4096;
 
 struct Size {
@@ -102,8 +106,11 @@ inline void* scratch() {
 #define RING_ROWS_32 4
 #define RING_VECTORS_32 2
 #define RING_BYTES_64 32
-#define RING_ROWS_64 4
+#define RING_ROWS_64 3
 #define RING_VECTORS_64 2
+#define RING_SPLIT_64
+#define RING_SWAP_HALVES(x) _mm256_shuffle_epi32(__m256i(x), 0xB1)
+#define RING_MULTIPLY_LOW_HALVES(x, y) _mm256_mul_epu32(__m256i(x), __m256i(y))
 #include "_ring_gemm.hpp"
 #include "_ring_words.hpp"
 #undef RING_LEVEL
@@ -114,6 +121,9 @@ inline void* scratch() {
 #undef RING_BYTES_64
 #undef RING_ROWS_64
 #undef RING_VECTORS_64
+#undef RING_SPLIT_64
+#undef RING_SWAP_HALVES
+#undef RING_MULTIPLY_LOW_HALVES
 
 #define RING_LEVEL avx512
 #define RING_TARGET __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi,bmi2")))
@@ -157,12 +167,15 @@ const Level LEVELS[] = {
 };
 
 const Level* best_level() {
+#ifdef __x86_64__
+    __builtin_cpu_init();
+#endif
     const Level* level = LEVELS;
     while (!level->usable()) ++level;
     return level;
 }
 
-std::atomic<const Level*> current{best_level()};
+std::atomic<const Level*> current{best_level()};  // the one in use
 std::atomic<int> thread_count{1};
 
 // ---------------------------------------------------------------- products

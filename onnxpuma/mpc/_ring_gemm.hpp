@@ -26,34 +26,95 @@ template <class W> using Vector = typename Lanes<W, Shape<W>::bytes>::type;
 template <class W> constexpr int LANES = Shape<W>::bytes / int(sizeof(W));
 template <class W> constexpr int COLUMNS = LANES<W> * Shape<W>::vectors;
 
+template <class T> struct Identity { typedef T type; };
+template <class T> using Same = typename Identity<T>::type;  // a parameter that does not take part in deduction
+
 template <class W> RING_TARGET inline Vector<W> load(const W* from) {
     Vector<W> v;
     std::memcpy(&v, from, sizeof v);
     return v;
 }
 
-template <class W> RING_TARGET inline void store(W* to, const Vector<W>& v) { std::memcpy(to, &v, sizeof v); }
+template <class W> RING_TARGET inline void store(W* to, Same<Vector<W>> v) { std::memcpy(to, &v, sizeof v); }
+
+#ifdef RING_SPLIT_64
+// `tile` (below) for words of 64 bits where vectors multiply 32: `low` sums the products of the low halves; of the
+// two mixed products, one in each half of `mixed`, only the low 32 bits count.
+template <int R, int V>
+RING_TARGET void split_tile(const uint64_t* a, const uint64_t* b, uint64_t* c, ptrdiff_t c_row, ptrdiff_t depth,
+                            bool add) {
+    typedef Vector<uint64_t> Whole;
+    typedef uint32_t Halves __attribute__((vector_size(sizeof(Whole))));
+    Whole low[R][V];
+    Halves mixed[R][V];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) low[r][v] = Whole{}, mixed[r][v] = Halves{};
+    for (ptrdiff_t k = 0; k < depth; ++k, a += R, b += V * LANES<uint64_t>) {
+        Whole right[V];
+        Halves swapped[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+            right[v] = load(b + v * LANES<uint64_t>);
+            swapped[v] = Halves(RING_SWAP_HALVES(right[v]));
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+            const Whole left = Whole{} + a[r];
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) {
+                low[r][v] += Whole(RING_MULTIPLY_LOW_HALVES(left, right[v]));
+                mixed[r][v] += Halves(left) * swapped[v];
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) {
+            uint64_t* to = c + r * c_row + v * LANES<uint64_t>;
+            const Whole both = Whole(mixed[r][v]), sum = low[r][v] + ((both + (both >> 32)) << 32);
+            store(to, add ? load(to) + sum : sum);
+        }
+}
+#endif
 
 // c (R rows, V vectors) = or += a @ b; a lies as [depth][R], b as [depth][COLUMNS of V vectors].
 template <class W, int R, int V>
 RING_TARGET void tile(const W* a, const W* b, W* c, ptrdiff_t c_row, ptrdiff_t depth, bool add) {
-    Vector<W> sum[R][V] = {};
-    for (ptrdiff_t k = 0; k < depth; ++k) {
+#ifdef RING_SPLIT_64
+    if constexpr (sizeof(W) == 8) return split_tile<R, V>(a, b, c, c_row, depth, add);
+#endif
+    Vector<W> sum[R][V];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+        __builtin_prefetch(c + r * c_row, 1);
+        __builtin_prefetch(c + r * c_row + V * LANES<W> - 1, 1);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[r][v] = Vector<W>{};
+    }
+    for (ptrdiff_t k = 0; k < depth; ++k, a += R, b += V * LANES<W>) {
         Vector<W> right[V];
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) right[v] = load(b + (k * V + v) * LANES<W>);
+        for (int v = 0; v < V; ++v) right[v] = load(b + v * LANES<W>);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-            const Vector<W> left = Vector<W>{} + a[k * R + r];
+            const Vector<W> left = Vector<W>{} + a[r];
 #pragma GCC unroll 4
             for (int v = 0; v < V; ++v) sum[r][v] += left * right[v];
         }
     }
+    if (add) {
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) sum[r][v] += load(c + r * c_row + v * LANES<W>);
+    }
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
-        for (int v = 0; v < V; ++v) {
-            W* to = c + r * c_row + v * LANES<W>;
-            store<W>(to, add ? load(to) + sum[r][v] : sum[r][v]);
-        }
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) store(c + r * c_row + v * LANES<W>, sum[r][v]);
 }
 
 template <class W, int R, int V>
@@ -118,8 +179,8 @@ RING_TARGET inline void prefetch(Matrix<W> b, ptrdiff_t from, ptrdiff_t to) {
     constexpr ptrdiff_t bytes = COLUMNS<W> * sizeof(W);
     for (ptrdiff_t k = from; k < to; ++k) {
         const char* row = reinterpret_cast<const char*>(b.at + k * b.row);
-        for (ptrdiff_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at);
-        __builtin_prefetch(row + bytes - 1);
+        for (ptrdiff_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
+        __builtin_prefetch(row + bytes - 1, 0, 2);
     }
 }
 
@@ -139,7 +200,7 @@ RING_TARGET void stream_rows(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, pt
 #pragma GCC unroll 4
             for (int r = 0; r < R; ++r) sum[r] += left[r][u] * right;
         }
-        for (int r = 0; r < R; ++r) store<W>(c + r * c_row + j, sum[r]);
+        for (int r = 0; r < R; ++r) store(c + r * c_row + j, sum[r]);
     }
     for (; j < columns; ++j)
         for (int r = 0; r < R; ++r) {
@@ -149,17 +210,31 @@ RING_TARGET void stream_rows(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, pt
         }
 }
 
-template <class W, int R>
+template <class W, int U>
+RING_TARGET void stream(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, Size size, bool add) {
+    for (ptrdiff_t m = 0; m < size.rows; m += 4, a = a.from(4, 0), c += 4 * c_row) switch (size.rows - m) {
+        case 1: stream_rows<W, 1, U>(a, b, c, c_row, size.columns, add); break;
+        case 2: stream_rows<W, 2, U>(a, b, c, c_row, size.columns, add); break;
+        case 3: stream_rows<W, 3, U>(a, b, c, c_row, size.columns, add); break;
+        default: stream_rows<W, 4, U>(a, b, c, c_row, size.columns, add);
+        }
+}
+
+template <class W>
 RING_TARGET void few_rows(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, Size size, bool add) {
-    constexpr int U = R > 2 ? 4 : 8;
-    constexpr ptrdiff_t span = 16384 / R / sizeof(W);
+    const ptrdiff_t together = size.rows <= 2 ? 8 : 4, span = 16384 / std::min<ptrdiff_t>(4, size.rows) / sizeof(W);
     for (ptrdiff_t n = 0; n < size.columns; n += span) {
-        const ptrdiff_t columns = std::min(span, size.columns - n);
-        ptrdiff_t k = 0;
-        for (; k + U <= size.depth; k += U)
-            stream_rows<W, R, U>(a.from(0, k), b.from(k, n), c + n, c_row, columns, add || k);
-        for (; k < size.depth; ++k)
-            stream_rows<W, R, 1>(a.from(0, k), b.from(k, n), c + n, c_row, columns, add || k);
+        const Size part = {size.rows, std::min(span, size.columns - n), size.depth};
+        for (ptrdiff_t k = 0; k < size.depth;) {
+            const Matrix<W> left = a.from(0, k), right = b.from(k, n);
+            const ptrdiff_t step = k + together <= size.depth ? together : 1;
+            switch (step) {
+            case 8: stream<W, 8>(left, right, c + n, c_row, part, add || k); break;
+            case 4: stream<W, 4>(left, right, c + n, c_row, part, add || k); break;
+            default: stream<W, 1>(left, right, c + n, c_row, part, add || k);
+            }
+            k += step;
+        }
     }
 }
 
@@ -182,7 +257,7 @@ RING_TARGET void dots(Matrix<W> many, ptrdiff_t count, const W* few, ptrdiff_t d
         }
         for (int s = 0; s < R; ++s) {
             W lanes[LANES<W>], total = 0;
-            store<W>(lanes, sum[s][0] + sum[s][1]);
+            store(lanes, sum[s][0] + sum[s][1]);
             for (int l = 0; l < LANES<W>; ++l) total += lanes[l];
             for (ptrdiff_t t = k; t < depth; ++t) total += row[t] * few[s * depth + t];
             W& to = c[i * c_many + s * c_few];
@@ -207,14 +282,7 @@ RING_TARGET void few_columns(Matrix<W> many, ptrdiff_t count, Matrix<W> few, ptr
 template <class W>
 RING_TARGET void gemm(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, Size size, bool add) {
     constexpr int R = Shape<W>::rows;
-    if (size.rows <= 4 && b.column == 1) {
-        switch (size.rows) {
-        case 1: return few_rows<W, 1>(a, b, c, c_row, size, add);
-        case 2: return few_rows<W, 2>(a, b, c, c_row, size, add);
-        case 3: return few_rows<W, 3>(a, b, c, c_row, size, add);
-        default: return few_rows<W, 4>(a, b, c, c_row, size, add);
-        }
-    }
+    if (size.rows <= 8 && b.column == 1) return few_rows(a, b, c, c_row, size, add);
     if (size.columns <= 4 && a.column == 1)
         return few_columns<W>(a, size.rows, b.transposed(), size.columns, size.depth, c, c_row, 1, add);
     if (size.rows <= 4 && b.row == 1)

@@ -1,0 +1,227 @@
+"""One party in lockstep with two others: a protocol is a generator that yields once a round.
+
+Between two yields a protocol computes, queues what it sends (`send`) and announces what it will get
+(`expect`); the yield is the exchange. Whatever runs side by side (`parallel`) shares its rounds, so the
+messages of one round from one party to another travel together. All three parties run the same code, and
+draw from a common PRF key in the same order between the same two yields.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.prf import PartyKeys
+from onnxpuma.mpc.words import Words
+from onnxpuma.transport.link import Link, Tag
+
+T = TypeVar("T")
+Protocol: TypeAlias = Generator[None, None, T]
+
+PIVOT, U, V = 0, 1, 2  # the pivot p and its twins, u = p + 1 and v = p + 2
+
+
+class Later:
+    """Words that arrive with the exchange that ends the current round."""
+
+    __slots__ = ("_make", "_round", "_value", "party", "shape")
+
+    def __init__(
+        self, party: Party, shape: tuple[int, ...], make: Callable[[], Words], arrival: int | None = None
+    ) -> None:
+        self.party = party
+        self.shape = shape
+        self._make: Callable[[], Words] | None = make
+        self._round = party.round if arrival is None else arrival
+        self._value: Words | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Still on its way: a round must end before it can be read."""
+        return self._value is None and self.party.round <= self._round
+
+    def take(self) -> Words:
+        if self._value is None:
+            if self.pending or self._make is None:
+                raise ProtocolError(
+                    "words were read in the round in which they are sent", "yield once before reading them"
+                )
+            self._value = self._make()
+            self._make = None
+        return self._value
+
+    @property
+    def arrival(self) -> int:
+        """The round whose exchange brings these words."""
+        return self._round
+
+
+Maybe: TypeAlias = "Words | Later"
+
+
+def taken(words: Maybe) -> Words:
+    """The words, which must have arrived."""
+    return words.take() if isinstance(words, Later) else words
+
+
+def lazily(function: Callable[..., Any], *words: Maybe) -> Maybe:
+    """A local function of words that may still be on their way: now if it can be, else when they are there."""
+    late = [w for w in words if isinstance(w, Later) and w.pending]
+    if not late:
+        return function(*(taken(w) for w in words))  # type: ignore[no-any-return]
+    shape = function(*(nothing(w.shape, 64) for w in words)).shape
+    return Later(
+        late[0].party, shape, lambda: function(*(taken(w) for w in words)), max(w.arrival for w in late)
+    )
+
+
+class _Inbox:
+    """Buffers of one peer, handed out in the order in which they were announced."""
+
+    def __init__(self) -> None:
+        self.announced: deque[_Slot] = deque()
+        self.messages: deque[int] = deque()  # rounds in which this peer sends to us, oldest first
+
+
+class _Slot:
+    __slots__ = ("buffer", "round")
+
+    def __init__(self, when: int) -> None:
+        self.round = when
+        self.buffer: Any = None
+
+
+class Party:
+    """What a protocol may use: who it is, its PRF keys, and words sent to and expected from the others."""
+
+    def __init__(
+        self,
+        link: Link,
+        keys: PartyKeys,
+        session: bytes = bytes(16),
+        on_round: Callable[[], None] | None = None,
+    ) -> None:
+        self.index = link.party
+        self.link = link
+        self.keys = keys
+        self.session = session
+        self.round = 0
+        self.step = 0
+        self.label = ""
+        self._outgoing: dict[int, list[Any]] = {}
+        self._inboxes = {peer: _Inbox() for peer in range(3) if peer != self.index}
+        self._tags: dict[int, Tag] = {}
+        self._turn = 0
+        self._on_round = on_round
+
+    def role(self, pivot: int) -> int:
+        """PIVOT, U or V: this party's place in a protocol led by `pivot`."""
+        return (self.index - pivot) % 3
+
+    def next_pivot(self) -> int:
+        """Whose turn it is to lead; rotates, the same at all three parties."""
+        self._turn = (self._turn + 1) % 3
+        return self._turn
+
+    def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
+        """Fresh PRF words under K_key (key mod 3), which two parties derive alike."""
+        return self.keys.draw(key % 3, shape, bits)
+
+    def draw_planes(self, key: int, planes: int, elements: int) -> Words:
+        """Fresh PRF bits under K_key, eight elements a byte: (planes, ceil(elements / 8))."""
+        return self.keys.draw(key % 3, (planes, -(-elements // 8)), 8)
+
+    def send(self, peer: int, words: Words, bits: int) -> None:
+        """Queue words of Z_2^bits for the exchange that ends this round; do not change them afterwards."""
+        self._outgoing.setdefault(peer % 3, []).append(ring.pack(words, bits))
+
+    def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
+        """Announce words of Z_2^bits that `peer` sends in this round."""
+        peer %= 3
+        slot = _Slot(self.round)
+        self._inboxes[peer].announced.append(slot)
+        self._tags[self.round] = self._tag()
+
+        def arrive() -> Words:
+            self._fetch(peer, slot)
+            buffer, slot.buffer = slot.buffer, None
+            return ring.unpack(buffer, bits, shape)
+
+        return Later(self, shape, arrive)
+
+    def run(self, protocol: Protocol[T]) -> T:
+        """Drive one protocol to its end, exchanging messages at every yield."""
+        try:
+            while True:
+                next(protocol)
+                self._exchange()
+        except StopIteration as stop:
+            if self._outgoing:
+                raise ProtocolError(
+                    "a protocol ended with words not yet sent", "yield after the last send"
+                ) from None
+            return stop.value  # type: ignore[no-any-return]
+
+    def _tag(self) -> Tag:
+        return Tag(self.session, self.step, self.round, self.label)
+
+    def _exchange(self) -> None:
+        tag = self._tag()
+        for peer, buffers in self._outgoing.items():
+            self.link.send(peer, tag, buffers)
+        self._outgoing = {}
+        self.round += 1
+        if self._on_round is not None:
+            self._on_round()
+
+    def _fetch(self, peer: int, wanted: _Slot) -> None:
+        """Receive from the peer, round by round, until the wanted buffer is there."""
+        announced = self._inboxes[peer].announced
+        while wanted.buffer is None:
+            when = announced[0].round
+            buffers = self.link.receive(peer, self._tags[when])
+            for buffer in buffers:
+                if not announced or announced[0].round != when:
+                    raise ProtocolError(f"party {peer} sent more buffers in round {when} than were announced")
+                announced.popleft().buffer = buffer
+            if announced and announced[0].round == when:
+                raise ProtocolError(f"party {peer} sent fewer buffers in round {when} than were announced")
+            for old in [
+                r
+                for r in self._tags
+                if r < when
+                and all(not i.announced or i.announced[0].round > r for i in self._inboxes.values())
+            ]:
+                del self._tags[old]
+
+
+def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:
+    """Run protocols side by side: their rounds coincide, their messages travel together."""
+    running = dict(enumerate(protocols))
+    results: dict[int, T] = {}
+    while running:
+        for index, protocol in list(running.items()):
+            try:
+                next(protocol)
+            except StopIteration as stop:
+                results[index] = stop.value
+                del running[index]
+        if running:
+            yield
+    return [results[index] for index in range(len(results))]
+
+
+def thirds(size: int) -> list[slice]:
+    """Three slices of about equal size, one for each pivot."""
+    edges = [size * i // 3 for i in range(4)]
+    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def nothing(shape: tuple[int, ...], bits: int) -> Words:
+    """A stand-in for the words that a party does not hold: a zero of that shape without memory."""
+    return np.broadcast_to(np.zeros((), dtype=np.uint8 if bits <= 8 else np.uint64), shape)

@@ -1,0 +1,79 @@
+"""Pairwise PRF streams: AES-128 in counter mode, one key for each pair of parties and session.
+
+Component j of a replicated value is held by P_j and P_{j-1}, and these two share the key K_j
+(protocols.md, section 1; PUMA, arXiv 2307.12533, section 2.3). Both draw from the stream in the same
+order, so a value that both derive costs no message. Every byte of a stream is used once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from onnxpuma.mpc.words import Words, word_type
+
+KEY_BYTES = 16
+_BLOCK = 1 << 18  # the key stream is made in pieces that stay in the cache
+_ZEROS = bytes(_BLOCK)
+
+
+class Stream(Protocol):
+    """A source of words that two parties derive alike."""
+
+    def draw(self, shape: tuple[int, ...], bits: int) -> Words: ...
+
+
+def fresh_key() -> bytes:
+    """A new random PRF key."""
+    return secrets.token_bytes(KEY_BYTES)
+
+
+class AesStream:
+    """Words from AES-CTR under one key, each key-stream byte used once."""
+
+    def __init__(self, key: bytes, nonce: bytes = bytes(16)) -> None:
+        self._encryptor = Cipher(AES(key), CTR(nonce)).encryptor()
+
+    def fill(self, out: np.ndarray) -> None:
+        """Overwrite a contiguous array with the next bytes of the stream."""
+        view = memoryview(out.reshape(-1).view(np.uint8))
+        for start in range(0, len(view), _BLOCK):
+            piece = view[start : start + _BLOCK]
+            self._encryptor.update_into(memoryview(_ZEROS)[: len(piece)], piece)
+
+    def draw(self, shape: tuple[int, ...], bits: int) -> Words:
+        """Uniform words of Z_2^bits; the bits of the word type above `bits` are random as well.
+
+        Both holders of the key see the same words, high bits included, so nobody needs to clear them.
+        """
+        out = np.empty(shape, word_type(bits))
+        self.fill(out)
+        return out
+
+
+class PartyKeys:
+    """The two streams that one party holds: K_i and K_{i+1}."""
+
+    def __init__(self, streams: Mapping[int, Stream]) -> None:
+        self._streams = dict(streams)
+
+    @classmethod
+    def from_keys(cls, party: int, own: bytes, following: bytes, nonce: bytes = bytes(16)) -> PartyKeys:
+        """Streams of P_party from its two keys, K_party and K_{party+1}."""
+        return cls({party: AesStream(own, nonce), (party + 1) % 3: AesStream(following, nonce)})
+
+    def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
+        """The next words of K_key; KeyError if this party does not hold that key."""
+        return self._streams[key].draw(shape, bits)
+
+
+def local_keys(make: Callable[[bytes], Stream] = AesStream) -> list[PartyKeys]:
+    """Keys of three parties in one process, for tests and for the in-memory session."""
+    keys = [fresh_key() for _ in range(3)]
+    return [PartyKeys({i: make(keys[i]), (i + 1) % 3: make(keys[(i + 1) % 3])}) for i in range(3)]

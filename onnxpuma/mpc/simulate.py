@@ -1,0 +1,74 @@
+"""All three parties in one process, a thread each, over the in-memory link: for tests and offline checks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.prf import PartyKeys, local_keys
+from onnxpuma.mpc.shares import Replicated
+from onnxpuma.mpc.sharing import held_by, opened, share
+from onnxpuma.mpc.words import decode, encode
+from onnxpuma.transport.memory import memory_links
+
+
+@dataclass
+class Run:
+    """What three parties returned, and what their links counted."""
+
+    results: list[Any]
+    cost: Cost
+    sent: tuple[int, int, int]
+
+    def words(self) -> Any:
+        """The opened result, for a protocol that returns one Replicated value."""
+        bits = self.results[0].bits
+        return opened([r.first for r in self.results], bits)
+
+    def value(self) -> npt.NDArray[np.float64]:
+        return decode(self.words(), self.results[0].fraction, self.results[0].bits)
+
+
+def simulate(
+    program: Callable[..., Protocol[Any]],
+    *shared: Sequence[Any],
+    keys: Sequence[PartyKeys] | None = None,
+    timeout: float = 60.0,
+) -> Run:
+    """Run program(party, *values) at each party; each item of `shared` holds the three parties' values."""
+    links = memory_links(timeout=timeout)
+    keys = keys or local_keys()
+    parties = [Party(links[i], keys[i]) for i in range(3)]
+    results: list[Any] = [None] * 3
+    errors: list[BaseException] = []
+
+    def work(index: int) -> None:
+        try:
+            party = parties[index]
+            results[index] = party.run(program(party, *(values[index] for values in shared)))
+        except BaseException as error:
+            errors.append(error)
+            links[index].abort(party.session, str(error))
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    sent = tuple(link.traffic.payload_sent for link in links)
+    return Run(results, Cost(max(p.round for p in parties), 8 * sum(sent)), sent)  # type: ignore[arg-type]
+
+
+def shared_reals(values: npt.ArrayLike, fraction: int = 18, bits: int = 64) -> list[Replicated]:
+    """The three parties' shares of real numbers."""
+    components = share(encode(values, fraction, bits), bits)
+    return [held_by(i, components, bits, fraction) for i in range(3)]

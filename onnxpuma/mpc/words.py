@@ -1,0 +1,67 @@
+"""Ring words: elements of Z_2^k in the narrowest unsigned numpy type, and reals as fixed point.
+
+A word may carry anything above bit k; `reduced` clears it where that matters (before a shift to the
+right, a comparison or a table). Fixed point is round(x * 2^f) in two's complement.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
+
+
+def word_type(bits: int) -> np.dtype[Any]:
+    """The narrowest unsigned type that holds `bits` bits (1 to 64)."""
+    return np.dtype(
+        np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32 if bits <= 32 else np.uint64
+    )
+
+
+def word_mask(bits: int) -> Any:
+    """2^bits - 1 as a scalar of the word type."""
+    return word_type(bits).type((1 << bits) - 1)
+
+
+def reduced(words: Words, bits: int) -> Words:
+    """The representatives in [0, 2^bits), in the narrowest type."""
+    kind = word_type(bits)
+    if words.dtype == kind and bits == 8 * kind.itemsize:
+        return words
+    return (words & words.dtype.type((1 << bits) - 1)).astype(kind, copy=False)
+
+
+def resized(words: Words, bits: int) -> Words:
+    """The same elements in the type of Z_2^bits (bits at or below their ring), not reduced."""
+    return words.astype(word_type(bits), copy=False)
+
+
+def signed(words: Words, bits: int) -> npt.NDArray[np.int64]:
+    """Two's complement values of elements of Z_2^bits."""
+    shift = np.uint64(64 - bits)
+    return (words.astype(np.uint64) << shift).view(np.int64) >> np.int64(64 - bits)
+
+
+def from_integers(values: npt.ArrayLike, bits: int) -> Words:
+    """Integers mod 2^bits."""
+    return np.asarray(values).astype(np.int64).view(np.uint64).astype(word_type(bits), copy=False)
+
+
+def encode(values: npt.ArrayLike, fraction_bits: int, bits: int = 64) -> Words:
+    """round(values * 2^fraction_bits) mod 2^bits; the caller has checked the range."""
+    scaled = np.asarray(values, np.float64) * 2.0**fraction_bits
+    return (
+        np.atleast_1d(np.rint(scaled))
+        .astype(np.int64)
+        .view(np.uint64)
+        .reshape(scaled.shape)
+        .astype(word_type(bits), copy=False)
+    )
+
+
+def decode(words: Words, fraction_bits: int, bits: int = 64) -> npt.NDArray[np.float64]:
+    """Reals from fixed point."""
+    return signed(words, bits) * 2.0**-fraction_bits
