@@ -2,16 +2,19 @@
 
 from setuptools import Extension, setup
 
+KERNEL = "onnxpuma/mpc/_ring"
+PARTS = ("gemm", "level", "levels", "product", "thin", "vector", "words")
+
 setup(
     ext_modules=[
         Extension(
             "onnxpuma.mpc._ring",
-            sources=["onnxpuma/mpc/_ring.cpp"],
-            depends=["onnxpuma/mpc/_ring_gemm.hpp", "onnxpuma/mpc/_ring_words.hpp"],
-            extra_compile_args=["-O3", "-std=c++17", "-pthread", "-fvisibility=hidden"],
+            sources=[f"{KERNEL}.cpp"],
+            depends=[f"{KERNEL}_{part}.hpp" for part in PARTS],
+            extra_compile_args=["-O3", "-std=c++17", "-pthread", "-fvisibility=hidden", "-g0"],
             extra_link_args=["-pthread"],
             language="c++",
-            optional=True,
+            optional=True,  # without a compiler the package installs, and numpy does the work
         )
     ]
 )

@@ -3,39 +3,8 @@
 // Blocks after Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008): a block of A
 // (up to BLOCK_ROWS x DEPTH) lies in the second-level cache, a panel of B (DEPTH x a tile's columns) in the first,
 // and a tile of C in registers. Words wrap, so blocks may be summed in any order and the result is exact.
-//
-// The includer defines RING_LEVEL (a namespace), RING_TARGET (a function attribute) and, for words of 32 and 64
-// bits, RING_BYTES_n, RING_ROWS_n, RING_VECTORS_n: vector size and the shape of a tile. Helpers that touch vectors
-// carry RING_TARGET themselves: a vector type is taken apart before functions are inlined.
 
 namespace RING_LEVEL {
-
-template <class W> struct Shape;
-template <> struct Shape<uint32_t> {
-    static constexpr int bytes = RING_BYTES_32, rows = RING_ROWS_32, vectors = RING_VECTORS_32;
-};
-template <> struct Shape<uint64_t> {
-    static constexpr int bytes = RING_BYTES_64, rows = RING_ROWS_64, vectors = RING_VECTORS_64;
-};
-
-template <class W, int B, bool scalar = (B == sizeof(W))> struct Lanes {
-    typedef W type __attribute__((vector_size(B)));
-};
-template <class W, int B> struct Lanes<W, B, true> { typedef W type; };
-template <class W> using Vector = typename Lanes<W, Shape<W>::bytes>::type;
-template <class W> constexpr int LANES = Shape<W>::bytes / int(sizeof(W));
-template <class W> constexpr int COLUMNS = LANES<W> * Shape<W>::vectors;
-
-template <class T> struct Identity { typedef T type; };
-template <class T> using Same = typename Identity<T>::type;  // a parameter that does not take part in deduction
-
-template <class W> RING_TARGET inline Vector<W> load(const W* from) {
-    Vector<W> v;
-    std::memcpy(&v, from, sizeof v);
-    return v;
-}
-
-template <class W> RING_TARGET inline void store(W* to, Same<Vector<W>> v) { std::memcpy(to, &v, sizeof v); }
 
 #ifdef RING_SPLIT_64
 // `tile` (below) for words of 64 bits where vectors multiply 32: `low` sums the products of the low halves; of the
@@ -147,13 +116,14 @@ template <class W>
 RING_TARGET void pack_left(Matrix<W> a, ptrdiff_t rows, ptrdiff_t depth, W* to) {
     for (ptrdiff_t m = 0; m < rows; m += Shape<W>::rows) {
         const int height = int(std::min<ptrdiff_t>(Shape<W>::rows, rows - m));
-        if (height == Shape<W>::rows) {
-            for (ptrdiff_t k = 0; k < depth; ++k)
+        for (ptrdiff_t k = 0; k < depth; ++k) {
+            const W* from = a.at + m * a.row + k * a.column;
+            if (height == Shape<W>::rows) {
 #pragma GCC unroll 16
-                for (int r = 0; r < Shape<W>::rows; ++r) *to++ = a.at[(m + r) * a.row + k * a.column];
-        } else {
-            for (ptrdiff_t k = 0; k < depth; ++k)
-                for (int r = 0; r < height; ++r) *to++ = a.at[(m + r) * a.row + k * a.column];
+                for (int r = 0; r < Shape<W>::rows; ++r) *to++ = from[r * a.row];
+            } else {
+                for (int r = 0; r < height; ++r) *to++ = from[r * a.row];
+            }
         }
     }
 }
@@ -162,11 +132,12 @@ RING_TARGET void pack_left(Matrix<W> a, ptrdiff_t rows, ptrdiff_t depth, W* to) 
 template <class W>
 RING_TARGET void pack_right(Matrix<W> b, ptrdiff_t depth, int columns, W* to) {
     const int width = (columns + LANES<W> - 1) / LANES<W> * LANES<W>;
-    if (b.column == 1 && columns == COLUMNS<W>) {
-        for (ptrdiff_t k = 0; k < depth; ++k, to += COLUMNS<W>) std::memcpy(to, b.at + k * b.row, COLUMNS<W> * sizeof(W));
-        return;
-    }
     for (ptrdiff_t k = 0; k < depth; ++k) {
+        if (b.column == 1 && columns == COLUMNS<W>) {
+            std::memcpy(to, b.at + k * b.row, COLUMNS<W> * sizeof(W));
+            to += COLUMNS<W>;
+            continue;
+        }
         for (int j = 0; j < columns; ++j) *to++ = b.at[k * b.row + j * b.column];
         for (int j = columns; j < width; ++j) *to++ = 0;
     }
@@ -182,100 +153,6 @@ RING_TARGET inline void prefetch(Matrix<W> b, ptrdiff_t from, ptrdiff_t to) {
         for (ptrdiff_t at = 0; at < bytes; at += 64) __builtin_prefetch(row + at, 0, 2);
         __builtin_prefetch(row + bytes - 1, 0, 2);
     }
-}
-
-// A few rows times a matrix whose rows are contiguous: every row of b is read once, in order, U of them at a time.
-template <class W, int R, int U>
-RING_TARGET void stream_rows(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, ptrdiff_t columns, bool add) {
-    Vector<W> left[R][U];
-    for (int r = 0; r < R; ++r)
-        for (int u = 0; u < U; ++u) left[r][u] = Vector<W>{} + a.at[r * a.row + u * a.column];
-    ptrdiff_t j = 0;
-    for (; j + LANES<W> <= columns; j += LANES<W>) {
-        Vector<W> sum[R];
-        for (int r = 0; r < R; ++r) sum[r] = add ? load(c + r * c_row + j) : Vector<W>{};
-#pragma GCC unroll 8
-        for (int u = 0; u < U; ++u) {
-            const Vector<W> right = load(b.at + u * b.row + j);
-#pragma GCC unroll 4
-            for (int r = 0; r < R; ++r) sum[r] += left[r][u] * right;
-        }
-        for (int r = 0; r < R; ++r) store(c + r * c_row + j, sum[r]);
-    }
-    for (; j < columns; ++j)
-        for (int r = 0; r < R; ++r) {
-            W sum = add ? c[r * c_row + j] : W(0);
-            for (int u = 0; u < U; ++u) sum += a.at[r * a.row + u * a.column] * b.at[u * b.row + j];
-            c[r * c_row + j] = sum;
-        }
-}
-
-template <class W, int U>
-RING_TARGET void stream(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, Size size, bool add) {
-    for (ptrdiff_t m = 0; m < size.rows; m += 4, a = a.from(4, 0), c += 4 * c_row) switch (size.rows - m) {
-        case 1: stream_rows<W, 1, U>(a, b, c, c_row, size.columns, add); break;
-        case 2: stream_rows<W, 2, U>(a, b, c, c_row, size.columns, add); break;
-        case 3: stream_rows<W, 3, U>(a, b, c, c_row, size.columns, add); break;
-        default: stream_rows<W, 4, U>(a, b, c, c_row, size.columns, add);
-        }
-}
-
-template <class W>
-RING_TARGET void few_rows(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, Size size, bool add) {
-    const ptrdiff_t together = size.rows <= 2 ? 8 : 4, span = 16384 / std::min<ptrdiff_t>(4, size.rows) / sizeof(W);
-    for (ptrdiff_t n = 0; n < size.columns; n += span) {
-        const Size part = {size.rows, std::min(span, size.columns - n), size.depth};
-        for (ptrdiff_t k = 0; k < size.depth;) {
-            const Matrix<W> left = a.from(0, k), right = b.from(k, n);
-            const ptrdiff_t step = k + together <= size.depth ? together : 1;
-            switch (step) {
-            case 8: stream<W, 8>(left, right, c + n, c_row, part, add || k); break;
-            case 4: stream<W, 4>(left, right, c + n, c_row, part, add || k); break;
-            default: stream<W, 1>(left, right, c + n, c_row, part, add || k);
-            }
-            k += step;
-        }
-    }
-}
-
-// c[i][s] = or += <many[i], few[s]>, both contiguous along the inner dimension; R of the few, packed one by one.
-template <class W, int R>
-RING_TARGET void dots(Matrix<W> many, ptrdiff_t count, const W* few, ptrdiff_t depth, W* c, ptrdiff_t c_many,
-                      ptrdiff_t c_few, bool add) {
-    constexpr ptrdiff_t step = 2 * LANES<W>;
-    for (ptrdiff_t i = 0; i < count; ++i) {
-        const W* row = many.at + i * many.row;
-        Vector<W> sum[R][2] = {};
-        ptrdiff_t k = 0;
-        for (; k + step <= depth; k += step) {
-            const Vector<W> first = load(row + k), second = load(row + k + LANES<W>);
-#pragma GCC unroll 4
-            for (int s = 0; s < R; ++s) {
-                sum[s][0] += first * load(few + s * depth + k);
-                sum[s][1] += second * load(few + s * depth + k + LANES<W>);
-            }
-        }
-        for (int s = 0; s < R; ++s) {
-            W lanes[LANES<W>], total = 0;
-            store(lanes, sum[s][0] + sum[s][1]);
-            for (int l = 0; l < LANES<W>; ++l) total += lanes[l];
-            for (ptrdiff_t t = k; t < depth; ++t) total += row[t] * few[s * depth + t];
-            W& to = c[i * c_many + s * c_few];
-            to = add ? W(to + total) : total;
-        }
-    }
-}
-
-template <class W>
-RING_TARGET void few_columns(Matrix<W> many, ptrdiff_t count, Matrix<W> few, ptrdiff_t few_count, ptrdiff_t depth,
-                             W* c, ptrdiff_t c_many, ptrdiff_t c_few, bool add) {
-    std::vector<W> packed(size_t(few_count * depth));
-    for (ptrdiff_t s = 0; s < few_count; ++s)
-        for (ptrdiff_t k = 0; k < depth; ++k) packed[size_t(s * depth + k)] = few.at[s * few.row + k * few.column];
-    ptrdiff_t s = 0;
-    for (; s + 2 <= few_count; s += 2)
-        dots<W, 2>(many, count, packed.data() + s * depth, depth, c + s * c_few, c_many, c_few, add);
-    if (s < few_count) dots<W, 1>(many, count, packed.data() + s * depth, depth, c + s * c_few, c_many, c_few, add);
 }
 
 // c = a @ b, or c += a @ b where `add`. c has contiguous rows; a and b may have any strides.

@@ -1,4 +1,4 @@
-// Bit packing and fused loops over arrays of ring words, for one level of vector instructions; included once per level.
+// Bit packing and fused loops over arrays of words, for one level of vector instructions; included once per level.
 //
 // Packing goes through 64-bit lanes. The 8, 4, 2 or 1 words of a lane are drawn together (`squeeze`), neighbouring
 // lanes are merged while two fit into one, and then 64 items of w bits, 32 < w < 64, fill w lanes of the stream with
@@ -6,42 +6,46 @@
 
 namespace RING_LEVEL {
 
+typedef uint64_t Lane;
+
 // One halving of the gaps of a lane: pairs of cells, `word` bits used in each.
 struct Halving {
-    uint64_t low, high;
+    Lane low, high;
     int shift;
 };
 
 inline int halvings(int size, int bits, Halving* to) {
     int count = 0;
     for (int cell = 8 * size, word = bits; cell < 64; cell *= 2, word *= 2) {
-        const uint64_t ones = cell == 8 ? 0x0001000100010001u : cell == 16 ? 0x0000000100000001u : 1u;
+        const Lane ones = cell == 8 ? 0x0001000100010001u : cell == 16 ? 0x0000000100000001u : 1u;
         to[count++] = {low_bits(word) * ones, (low_bits(word) * ones) << cell, cell - word};
     }
     return count;
 }
 
-template <int H> RING_TARGET void squeeze(const uint64_t* __restrict from, uint64_t* __restrict to, ptrdiff_t lanes, const Halving* __restrict h) {
+template <int H>
+RING_TARGET void squeeze(const Lane* __restrict from, Lane* __restrict to, ptrdiff_t lanes, const Halving* h) {
     for (ptrdiff_t i = 0; i < lanes; ++i) {
-        uint64_t x = from[i];
+        Lane x = from[i];
         for (int s = 0; s < H; ++s) x = (x & h[s].low) | (x & h[s].high) >> h[s].shift;
         to[i] = x;
     }
 }
 
-template <int H> RING_TARGET void spread(const uint64_t* __restrict from, uint64_t* __restrict to, ptrdiff_t lanes, const Halving* __restrict h) {
+template <int H>
+RING_TARGET void spread(const Lane* __restrict from, Lane* __restrict to, ptrdiff_t lanes, const Halving* h) {
     for (ptrdiff_t i = 0; i < lanes; ++i) {
-        uint64_t x = from[i];
+        Lane x = from[i];
         for (int s = H - 1; s >= 0; --s) x = (x & h[s].low) | (x << h[s].shift & h[s].high);
         to[i] = x;
     }
 }
 
-RING_TARGET inline void merge(const uint64_t* __restrict from, uint64_t* __restrict to, ptrdiff_t count, int w) {
+RING_TARGET inline void merge(const Lane* __restrict from, Lane* __restrict to, ptrdiff_t count, int w) {
     for (ptrdiff_t i = 0; i < count; ++i) to[i] = from[2 * i] | from[2 * i + 1] << w;
 }
 
-RING_TARGET inline void divide(const uint64_t* __restrict from, uint64_t* __restrict to, ptrdiff_t count, int w) {
+RING_TARGET inline void divide(const Lane* __restrict from, Lane* __restrict to, ptrdiff_t count, int w) {
     for (ptrdiff_t i = 0; i < count; ++i) {
         to[2 * i] = from[i] & low_bits(w);
         to[2 * i + 1] = from[i] >> w;
@@ -49,10 +53,10 @@ RING_TARGET inline void divide(const uint64_t* __restrict from, uint64_t* __rest
 }
 
 // Groups of 64 items of w bits, 32 < w < 64, to and from groups of w lanes of the stream.
-RING_TARGET inline void fill(const uint64_t* __restrict from, uint64_t* __restrict to, ptrdiff_t groups, int w) {
+RING_TARGET inline void fill(const Lane* __restrict from, Lane* __restrict to, ptrdiff_t groups, int w) {
     for (int q = 0; q < w; ++q) {
         const int item = 64 * q / w, skip = 64 * q % w;
-        const uint64_t* x = from + item;
+        const Lane* x = from + item;
         if (2 * w - skip < 64) {
             for (ptrdiff_t g = 0; g < groups; ++g)
                 to[g * w + q] = x[64 * g] >> skip | x[64 * g + 1] << (w - skip) | x[64 * g + 2] << (2 * w - skip);
@@ -62,10 +66,10 @@ RING_TARGET inline void fill(const uint64_t* __restrict from, uint64_t* __restri
     }
 }
 
-RING_TARGET inline void drain(const uint64_t* __restrict from, uint64_t* __restrict to, ptrdiff_t groups, int w) {
+RING_TARGET inline void drain(const Lane* __restrict from, Lane* __restrict to, ptrdiff_t groups, int w) {
     for (int item = 0; item < 64; ++item) {
         const int q = item * w / 64, skip = item * w % 64;
-        const uint64_t* x = from + q;
+        const Lane* x = from + q;
         if (skip + w > 64) {
             for (ptrdiff_t g = 0; g < groups; ++g)
                 to[64 * g + item] = (x[g * w] >> skip | x[g * w + 1] << (64 - skip)) & low_bits(w);
@@ -93,13 +97,14 @@ struct Packing {
     }
 };
 
-RING_TARGET inline void pack(const uint8_t* words, ptrdiff_t bytes, int size, int bits, uint8_t* out, ptrdiff_t out_bytes) {
+RING_TARGET inline void pack(const uint8_t* words, ptrdiff_t bytes, int size, int bits, uint8_t* out,
+                             ptrdiff_t out_bytes) {
     const Packing p(size, bits);
-    alignas(64) uint64_t one[BLOCK_LANES], two[BLOCK_LANES];
+    alignas(64) Lane one[BLOCK_LANES], two[BLOCK_LANES];
     while (out_bytes > 0) {
         ptrdiff_t lanes = p.lanes(bytes);
         const ptrdiff_t taken = std::min(bytes, lanes * 8), made = std::min(out_bytes, lanes / 8 * p.lane_bits);
-        const uint64_t* from = reinterpret_cast<const uint64_t*>(words);
+        const Lane* from = reinterpret_cast<const Lane*>(words);
         if (taken < lanes * 8 || reinterpret_cast<uintptr_t>(words) % 8) {
             std::memcpy(two, words, size_t(taken));
             std::memset(reinterpret_cast<uint8_t*>(two) + taken, 0, size_t(lanes * 8 - taken));
@@ -113,7 +118,7 @@ RING_TARGET inline void pack(const uint8_t* words, ptrdiff_t bytes, int size, in
         case 2: squeeze<2>(from, one, lanes, p.halving); break;
         default: squeeze<3>(from, one, lanes, p.halving);
         }
-        uint64_t *now = one, *next = two;
+        Lane *now = one, *next = two;
         for (int m = 0, w = p.lane_bits; m < p.merges; ++m, w *= 2) {
             merge(now, next, lanes /= 2, w);
             std::swap(now, next);
@@ -127,16 +132,17 @@ RING_TARGET inline void pack(const uint8_t* words, ptrdiff_t bytes, int size, in
     }
 }
 
-RING_TARGET inline void unpack(const uint8_t* from, ptrdiff_t from_bytes, int size, int bits, uint8_t* words, ptrdiff_t bytes) {
+RING_TARGET inline void unpack(const uint8_t* from, ptrdiff_t from_bytes, int size, int bits, uint8_t* words,
+                               ptrdiff_t bytes) {
     const Packing p(size, bits);
-    alignas(64) uint64_t one[BLOCK_LANES], two[BLOCK_LANES];
+    alignas(64) Lane one[BLOCK_LANES], two[BLOCK_LANES];
     while (bytes > 0) {
         const ptrdiff_t lanes = p.lanes(bytes);
         const ptrdiff_t made = std::min(bytes, lanes * 8), taken = std::min(from_bytes, lanes / 8 * p.lane_bits);
         ptrdiff_t items = lanes >> p.merges;
         std::memcpy(one, from, size_t(taken));
         std::memset(reinterpret_cast<uint8_t*>(one) + taken, 0, size_t(lanes / 8 * p.lane_bits - taken));
-        uint64_t *now = one, *next = two;
+        Lane *now = one, *next = two;
         if (p.item_bits < 64) {
             drain(now, next, items / 64, p.item_bits);
             std::swap(now, next);
@@ -203,7 +209,8 @@ template <class W, class T> RING_TARGET void shift_mask(const Loop& loop) {
 }
 
 #define RING_BY_TABLE(f, W) {f<W, uint8_t>, f<W, uint16_t>, f<W, uint32_t>, f<W, uint64_t>}
-#define RING_BY_WORD(f) {RING_BY_TABLE(f, uint8_t), RING_BY_TABLE(f, uint16_t), RING_BY_TABLE(f, uint32_t), RING_BY_TABLE(f, uint64_t)}
+#define RING_BY_WORD(f) \
+    {RING_BY_TABLE(f, uint8_t), RING_BY_TABLE(f, uint16_t), RING_BY_TABLE(f, uint32_t), RING_BY_TABLE(f, uint64_t)}
 
 // In the order of `Kind`.
 const LoopFunction LOOPS[][4][4] = {RING_BY_WORD(table_bits), RING_BY_WORD(pick_bits), RING_BY_WORD(gather_table),

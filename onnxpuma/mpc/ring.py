@@ -48,8 +48,8 @@ _TABLE_BITS, _PICK_BITS, _GATHER_TABLE, _AXPY, _SHIFT_MASK = range(5)  # the ord
 def matmul(a: Words, b: Words, out: Words | None = None, accumulate: bool = False) -> Words:
     """a @ b mod 2^w as numpy.matmul: 1-d operands, batches and their broadcasting, any strides.
 
-    a, b: (..., M, K) and (..., K, N) of one type. `out` receives the result, or is added to if `accumulate`; it
-    may share memory with an operand. Cost: M * K * N multiplications; a transposed operand is not copied.
+    a, b: (..., M, K) and (..., K, N) of one type. `out` receives the result, or is added to if `accumulate`;
+    it may share memory with an operand. Cost: M K N multiplications; a transposed operand is not copied.
     """
     return _products([(a, b)], out, accumulate)
 
@@ -157,8 +157,8 @@ def pack(words: Words, bits: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The low `bits` of every word as a stream of bits, ceil(n * bits / 8) bytes.
 
     Element i is bits [i * bits, (i + 1) * bits) of the stream, least significant first; bit j of the stream
-    is bit j mod 8 of byte j div 8. The last byte is filled with zeros. No copy where `bits` is the words' whole
-    width and they are contiguous: the result is then a view of them.
+    is bit j mod 8 of byte j div 8. The last byte is filled with zeros. No copy where `bits` is the words'
+    whole width and they are contiguous: the result is then a view of them.
     """
     if words.dtype.kind != "u" or not 1 <= bits <= 8 * words.dtype.itemsize:
         raise ProtocolError(f"{bits} bits of each {words.dtype}", "pack unsigned words that hold as many")
@@ -177,7 +177,8 @@ def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
     """The words of a stream that `pack` made, in the narrowest type for `bits`.
 
     buffer: anything with the buffer protocol, of exactly the bytes that `pack` makes of this shape. The
-    result is a view of the buffer, read-only if that is, where `bits` is 8, 16, 32 or 64 and the buffer is aligned.
+    result is a view of the buffer, read-only if that is, where `bits` is 8, 16, 32 or 64 and the buffer is
+    aligned.
     """
     stream = np.frombuffer(buffer, np.uint8)
     count = int(np.prod(shape, dtype=np.int64))

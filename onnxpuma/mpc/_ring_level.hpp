@@ -1,0 +1,18 @@
+// One level: the kernels under the macros that _ring_levels.hpp has set, which end here.
+
+#include "_ring_vector.hpp"
+#include "_ring_thin.hpp"
+#include "_ring_gemm.hpp"
+#include "_ring_words.hpp"
+
+#undef RING_LEVEL
+#undef RING_TARGET
+#undef RING_BYTES_32
+#undef RING_ROWS_32
+#undef RING_VECTORS_32
+#undef RING_BYTES_64
+#undef RING_ROWS_64
+#undef RING_VECTORS_64
+#undef RING_SPLIT_64
+#undef RING_SWAP_HALVES
+#undef RING_MULTIPLY_LOW_HALVES

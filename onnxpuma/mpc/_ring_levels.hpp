@@ -1,0 +1,155 @@
+// The levels of vector instructions that the kernels are compiled for, and what all of them share.
+//
+// Each level is one inclusion of the kernels under its own namespace, with its function attribute and the shapes of
+// its tiles; which one runs is decided when the module is loaded. No flag of the compiler chooses a processor, so a
+// wheel built on one machine runs on any other.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+#include <vector>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "packing is written for little-endian processors"
+#endif
+
+namespace {
+
+// A block of A is BLOCK_ROWS x DEPTH words, a panel of B DEPTH x at most MOST_COLUMNS.
+constexpr ptrdiff_t BLOCK_ROWS = 192, DEPTH = 192, MOST_COLUMNS = 64;
+constexpr ptrdiff_t BLOCK_LANES = 4096;
+
+struct Size {
+    ptrdiff_t rows, columns, depth;
+};
+
+template <class W> struct Matrix {
+    const W* at;
+    ptrdiff_t row, column;  // strides, in words
+    Matrix from(ptrdiff_t i, ptrdiff_t j) const { return {at + i * row + j * column, row, column}; }
+    Matrix transposed() const { return {at, column, row}; }
+};
+
+// A fused loop over `count` words: table and other are what the loop's line in _ring_words.hpp makes of them.
+struct Loop {
+    const void *words, *table, *other;
+    void* out;
+    ptrdiff_t count;
+    uint64_t multiplier, digit;
+    int shift;
+};
+using LoopFunction = void (*)(const Loop&);
+
+inline uint64_t low_bits(int bits) { return bits >= 64 ? ~uint64_t(0) : (uint64_t(1) << bits) - 1; }
+
+// The type to multiply in: a product of two narrow words would be one of signed integers.
+inline uint32_t wide(uint8_t x) { return x; }
+inline uint32_t wide(uint16_t x) { return x; }
+inline uint32_t wide(uint32_t x) { return x; }
+inline uint64_t wide(uint64_t x) { return x; }
+
+// The step, at most `most` and a multiple of `unit`, that cuts `length` into equal parts.
+inline ptrdiff_t even_step(ptrdiff_t length, ptrdiff_t most, ptrdiff_t unit) {
+    const ptrdiff_t parts = (length + most - 1) / most, step = (length + parts - 1) / parts;
+    return (step + unit - 1) / unit * unit;
+}
+
+// Room for a block and a panel, kept by each thread until it ends.
+inline void* scratch() {
+    struct Room {
+        void* at = std::aligned_alloc(64, size_t(BLOCK_ROWS + MOST_COLUMNS) * DEPTH * 8);
+        ~Room() { std::free(at); }
+    };
+    thread_local Room room;
+    if (!room.at) throw std::bad_alloc();
+    return room.at;
+}
+
+}  // namespace
+
+// RING_BYTES_n, RING_ROWS_n and RING_VECTORS_n: for words of n bits, the size of a vector and the shape of a tile.
+
+// Scalars multiply 64 bits as fast as the vectors of SSE2 and NEON, which have no such product.
+#define RING_LEVEL baseline
+#define RING_TARGET
+#define RING_BYTES_32 16
+#define RING_ROWS_32 4
+#define RING_VECTORS_32 2
+#define RING_BYTES_64 8
+#define RING_ROWS_64 4
+#define RING_VECTORS_64 2
+#include "_ring_level.hpp"
+
+#ifdef __x86_64__
+
+#define RING_LEVEL avx2
+#define RING_TARGET __attribute__((target("avx2,bmi,bmi2")))
+#define RING_BYTES_32 32
+#define RING_ROWS_32 4
+#define RING_VECTORS_32 2
+#define RING_BYTES_64 32
+#define RING_ROWS_64 3
+#define RING_VECTORS_64 2
+#define RING_SPLIT_64
+#define RING_SWAP_HALVES(x) _mm256_shuffle_epi32(__m256i(x), 0xB1)
+#define RING_MULTIPLY_LOW_HALVES(x, y) _mm256_mul_epu32(__m256i(x), __m256i(y))
+#include "_ring_level.hpp"
+
+#define RING_LEVEL avx512
+#define RING_TARGET __attribute__((target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi,bmi2")))
+#define RING_BYTES_32 64
+#define RING_ROWS_32 8
+#define RING_VECTORS_32 2
+#define RING_BYTES_64 64
+#define RING_ROWS_64 8
+#define RING_VECTORS_64 2
+#include "_ring_level.hpp"
+
+#endif
+
+namespace {
+
+struct Level {
+    const char* name;
+    bool (*usable)();
+    void (*gemm32)(Matrix<uint32_t>, Matrix<uint32_t>, uint32_t*, ptrdiff_t, Size, bool);
+    void (*gemm64)(Matrix<uint64_t>, Matrix<uint64_t>, uint64_t*, ptrdiff_t, Size, bool);
+    void (*pack)(const uint8_t*, ptrdiff_t, int, int, uint8_t*, ptrdiff_t);
+    void (*unpack)(const uint8_t*, ptrdiff_t, int, int, uint8_t*, ptrdiff_t);
+    const LoopFunction (*loops)[4][4];
+};
+
+#define RING_ENTRY(level, usable)                                                                                 \
+    {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::pack, level::unpack, level::LOOPS}
+
+const Level LEVELS[] = {
+#ifdef __x86_64__
+    RING_ENTRY(avx512, ([]() -> bool {
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2");
+    })),
+    RING_ENTRY(avx2, ([]() -> bool { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2"); })),
+#endif
+    RING_ENTRY(baseline, ([]() -> bool { return true; })),
+};
+
+const Level* best_level() {
+#ifdef __x86_64__
+    __builtin_cpu_init();
+#endif
+    const Level* level = LEVELS;
+    while (!level->usable()) ++level;
+    return level;
+}
+
+}  // namespace
