@@ -22,7 +22,6 @@ from onnxpuma.graph.rules import (
     activation,
     attention,
     division,
-    dropout,
     layer_norm,
     nan_guard,
     neutral,
@@ -57,7 +56,6 @@ _NOTHING_DONE = (
 # found, whose factors they would carry away; attention comes last, because it takes in the scales.
 STAGES: tuple[tuple[type[Rule], ...], ...] = (
     (
-        *dropout.RULES,
         *nan_guard.RULES,
         *shape.RULES,
         *neutral.RULES,
@@ -98,6 +96,7 @@ def canonicalise(model: ir.Model) -> Report:
     onnx cannot convert.
     """
     report = Report(model.opset_imports.get("", 0), 0, _histogram(model), {})
+    outputs = [value.name for value in model.graph.outputs]
     _prepare(model)
     _clean(model)
     for rules in STAGES:
@@ -105,7 +104,7 @@ def canonicalise(model: ir.Model) -> Report:
             if not _apply(model, rules, report):
                 break
             _clean(model)
-    _finish(model)
+    _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)
     return report
@@ -166,8 +165,8 @@ def _apply(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> int:
     return sum(rule.applied for rule in made)
 
 
-def _finish(model: ir.Model) -> None:
-    """Drop metadata (of values too) and what the passes left unused; number unnamed nodes; sort."""
+def _finish(model: ir.Model, outputs: Sequence[str]) -> None:
+    """Drop metadata (of values too) and what is unused; sort; give the outputs their names back."""
     for step in (
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),
@@ -177,6 +176,7 @@ def _finish(model: ir.Model) -> None:
         passes.ClearMetadataAndDocStringPass(),
     ):
         step(model)
+    _name_outputs(model.graph, outputs)
     model.metadata_props.clear()
     model.doc_string = None
     for graph in model.graphs():
@@ -184,6 +184,21 @@ def _finish(model: ir.Model) -> None:
         for value in values:
             value.metadata_props.clear()
             value.doc_string = None
+
+
+def _name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Undo what folding an Identity before an output does: the output takes the name of what was before."""
+    others = [*graph.initializers.values(), *(o for n in graph for o in n.outputs)]
+    wrong = {value: name for value, name in zip(graph.outputs, names, strict=True) if value.name != name}
+    taken = {value.name for value in others} | set(names)
+    wanted = set(wrong.values())
+    for number, value in enumerate(v for v in others if v in wrong or v.name in wanted):
+        free = f"renamed_{number}"
+        while free in taken:
+            free += "_"
+        value.name = free
+    for value, name in wrong.items():
+        value.name = name
 
 
 def _histogram(model: ir.Model) -> dict[str, int]:

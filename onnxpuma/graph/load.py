@@ -6,6 +6,7 @@ use, so a model may be larger than the 2 GB a protobuf can hold, and larger than
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from onnx_ir.external_data import set_base_dir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
 
+_LARGEST_CHECKED = 1 << 16
 _EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
 
 
@@ -29,45 +31,77 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     whatever else `onnx.checker` finds. Raises UnsupportedModelError for sparse weights.
     """
     file = Path(path).absolute()
-    proto = _parse(file)
-    _check_versions(proto, file)
-    if any(g.sparse_initializer for g in _proto_graphs(proto.graph)):
-        raise UnsupportedModelError(f"{file.name} holds sparse weights", "store them as dense tensors")
-    _check_order(proto.graph, set(), file)
+    proto = parse(file, file.name)
+    check(proto, file.name)
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as e:  # the deserialiser raises many kinds; each means that the file cannot be used
         raise ModelError(f"{file.name} cannot be read as a model: {e}", _EXPORT_AGAIN) from e
+    # An absolute folder: onnx_ir checks that data stays inside it only where one is given.
     set_base_dir(model.graph, str(file.parent))
     for tensor in _external_tensors(model):
         _check_external(tensor, file)
-    try:
-        onnx.checker.check_model(str(file))
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as e:
-        raise ModelError(f"{file.name} is not valid ONNX: {_first_line(e)}", _EXPORT_AGAIN) from e
     return model
 
 
-def _parse(file: Path) -> onnx.ModelProto:
-    if not file.is_file():
-        raise ModelError(f"{file} is not a file", "give the path of an .onnx file")
-    if file.stat().st_size == 0:
-        raise ModelError(f"{file.name} is empty", _EXPORT_AGAIN)
+def parse(source: Path | bytes, name: str) -> onnx.ModelProto:
+    """The protobuf in a file or in bytes, external data left where it is; `name` is for the error
+    messages."""
+    if isinstance(source, Path) and not source.is_file():
+        raise ModelError(f"{source} is not a file", "give the path of an .onnx file")
     try:
-        proto = onnx.load(str(file), format="protobuf", load_external_data=False)
+        if isinstance(source, bytes):
+            proto = onnx.ModelProto.FromString(source)
+        elif source.stat().st_size == 0:
+            raise ModelError(f"{name} is empty", _EXPORT_AGAIN)
+        else:  # mapped, so that weights inside the protobuf are held once and not twice
+            with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                proto = onnx.ModelProto.FromString(memoryview(data))  # type: ignore[arg-type]
     except DecodeError as e:
-        raise ModelError(f"{file.name} is not ONNX, or is cut short", _EXPORT_AGAIN) from e
+        raise ModelError(f"{name} is not ONNX, or is cut short", _EXPORT_AGAIN) from e
     except OSError as e:
-        raise ModelError(f"cannot read {file}: {e.strerror or e}", "check its permissions") from e
+        raise ModelError(f"cannot read {source!s}: {e.strerror or e}", "check its permissions") from e
     if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
-        raise ModelError(f"{file.name} is not ONNX: it holds no graph", _EXPORT_AGAIN)
+        raise ModelError(f"{name} is not ONNX: it holds no graph", _EXPORT_AGAIN)
     return proto
 
 
-def _check_versions(proto: onnx.ModelProto, file: Path) -> None:
+def check(proto: onnx.ModelProto, name: str) -> None:
+    """Versions that can be read, dense weights, and every value defined before it is used; ModelError
+    otherwise."""
+    _check_versions(proto, name)
+    if any(g.sparse_initializer for g in _proto_graphs(proto.graph)):
+        raise UnsupportedModelError(f"{name} holds sparse weights", "store them as dense tensors")
+    _check_order(proto.graph, set(), name)
+    try:
+        onnx.checker.check_model(_without_weights(proto).SerializeToString())
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as e:
+        raise ModelError(f"{name} is not valid ONNX: {_first_line(e)}", _EXPORT_AGAIN) from e
+
+
+def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large and its external initializers as inputs: what the checker can afford."""
+    light = onnx.ModelProto(ir_version=proto.ir_version)
+    light.opset_import.extend(proto.opset_import)
+    light.functions.extend(proto.functions)
+    light.graph.name = proto.graph.name or "graph"
+    light.graph.node.extend(proto.graph.node)
+    light.graph.input.extend(proto.graph.input)
+    light.graph.output.extend(proto.graph.output)
+    declared = {v.name for v in proto.graph.input}
+    for tensor in proto.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL and tensor.ByteSize() < _LARGEST_CHECKED:
+            light.graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            light.graph.input.append(info)
+    return light
+
+
+def _check_versions(proto: onnx.ModelProto, name: str) -> None:
     if proto.ir_version > onnx.IR_VERSION:
         raise ModelError(
-            f"{file.name} has IR version {proto.ir_version}; the installed onnx {onnx.__version__} "
+            f"{name} has IR version {proto.ir_version}; the installed onnx {onnx.__version__} "
             f"reads up to {onnx.IR_VERSION}",
             "install a newer onnx, or save the model with an older IR version",
         )
@@ -75,29 +109,29 @@ def _check_versions(proto: onnx.ModelProto, file: Path) -> None:
     for entry in proto.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version > newest:
             raise ModelError(
-                f"{file.name} uses opset {entry.version}; the installed onnx {onnx.__version__} "
+                f"{name} uses opset {entry.version}; the installed onnx {onnx.__version__} "
                 f"knows up to {newest}",
                 "install a newer onnx, or export with opset 23",
             )
     if not any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import):
-        raise ModelError(f"{file.name} does not say which opset it uses", _EXPORT_AGAIN)
+        raise ModelError(f"{name} does not say which opset it uses", _EXPORT_AGAIN)
 
 
-def _check_order(graph: onnx.GraphProto, outer: set[str], file: Path) -> None:
+def _check_order(graph: onnx.GraphProto, outer: set[str], model: str) -> None:
     """Every value is defined before it is read; says whether it never is, is later, or depends on itself."""
     known = outer | {v.name for v in graph.input} | {t.name for t in graph.initializer} | {""}
     produced_by = {out: node for node in graph.node for out in node.output}
     for node in graph.node:
         for name in node.input:
             if name not in known:
-                _refuse_input(graph, node, name, produced_by, file)
+                _refuse_input(graph, node, name, produced_by, model)
         for attribute in node.attribute:
             for inner in [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs:
-                _check_order(inner, known, file)
+                _check_order(inner, known, model)
         known.update(node.output)
     for value in graph.output:
         if value.name not in known:
-            raise ModelError(f"{file.name}: nothing produces the output '{value.name}'", _EXPORT_AGAIN)
+            raise ModelError(f"{model}: nothing produces the output '{value.name}'", _EXPORT_AGAIN)
 
 
 def _refuse_input(
@@ -105,12 +139,12 @@ def _refuse_input(
     node: onnx.NodeProto,
     name: str,
     produced_by: dict[str, onnx.NodeProto],
-    file: Path,
+    model: str,
 ) -> None:
     reader = f"{node.op_type} node '{node.name or node.output[0]}'"
     if name not in produced_by:
         raise ModelError(
-            f"{file.name}: {reader} reads '{name}', which is no input, initializer or output of a node",
+            f"{model}: {reader} reads '{name}', which is no input, initializer or output of a node",
             "a weight is missing from the file: export it again",
         )
     seen: set[str] = set()
@@ -118,14 +152,12 @@ def _refuse_input(
     while todo:
         value = todo.pop()
         if value in node.output:
-            raise ModelError(
-                f"{file.name}: {reader} needs its own output through '{name}'", "remove the cycle"
-            )
+            raise ModelError(f"{model}: {reader} needs its own output through '{name}'", "remove the cycle")
         if value in produced_by and value not in seen:
             seen.add(value)
             todo += produced_by[value].input
     raise ModelError(
-        f"{file.name}: {reader} reads '{name}' before the node that produces it",
+        f"{model}: {reader} reads '{name}' before the node that produces it",
         "sort the nodes: python -c 'import onnx_ir as ir; m = ir.load(SRC); m.graph.sort(); ir.save(m, DST)'",
     )
 

@@ -113,7 +113,10 @@ class Initializer:
     def release(self) -> None:
         """Drop the memory mapping `numpy` opened (arrays still held stay valid); `numpy` opens it again."""
         if isinstance(self._tensor, ir.ExternalTensor):
-            self._tensor.release()
+            try:
+                self._tensor.release()
+            except BufferError:  # an array still reads the mapping: it goes with the last of them
+                self._tensor.raw = None
 
     def __repr__(self) -> str:
         return f"Initializer({self.name!r}, {self.dtype}, {self.shape})"
@@ -231,9 +234,13 @@ def _attribute(attribute: ir.Attr, domains: dict[str, int]) -> Attribute:
         return np.asarray(value.numpy())
     if kind == ir.AttributeType.TENSORS:
         return [np.asarray(t.numpy()) for t in value]
-    if kind in (ir.AttributeType.INT, ir.AttributeType.FLOAT, ir.AttributeType.STRING):
+    if kind == ir.AttributeType.FLOAT:  # what a file holds is a float32, whatever made the attribute
+        return float(np.float32(value))
+    if kind == ir.AttributeType.FLOATS:
+        return [float(np.float32(v)) for v in value]
+    if kind in (ir.AttributeType.INT, ir.AttributeType.STRING):
         return value
-    if kind in (ir.AttributeType.INTS, ir.AttributeType.FLOATS, ir.AttributeType.STRINGS):
+    if kind in (ir.AttributeType.INTS, ir.AttributeType.STRINGS):
         return list(value)
     raise UnsupportedModelError(
         f"attribute '{attribute.name}' has kind {kind.name}, which is not read",

@@ -92,7 +92,8 @@ def _one_node_model(node: Node, arity: int, arrays: Mapping[str, np.ndarray], op
     proto = node_proto(node, names)
     outputs = []
     for k, name in enumerate(node.outputs):
-        proto.output[k] = f"o{k}" if name else ""
+        # An unwanted piece of a Split is computed all the same: onnxruntime's kernel would write to nowhere.
+        proto.output[k] = f"o{k}" if name or node.op == "Split" else ""
         if name:
             outputs.append(onnx.ValueInfoProto(name=f"o{k}"))
     declared = [
