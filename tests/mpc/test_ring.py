@@ -1,18 +1,18 @@
-"""Ring words: every kernel level gives the words that plain arithmetic gives."""
+"""Ring products: every kernel level gives the words that plain arithmetic gives."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from onnxpuma.errors import ConfigError, ProtocolError
 from onnxpuma.mpc import ring, ring_numpy
-from onnxpuma.mpc.words import Words, word_type
+from onnxpuma.mpc.words import Words
 
 MATRICES = [(np.uint32, 32), (np.uint64, 64)]
 SHAPES = [
@@ -20,25 +20,10 @@ SHAPES = [
     (40, 70, 3), (13, 500, 17), (64, 64, 64), (67, 211, 129), (200, 193, 40),
     (0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0),
 ]  # fmt: skip
+Draw = Callable[..., Words]
 
 
-@pytest.fixture(params=ring.native_levels())
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = ring.native_level()
-    ring.set_native_level(request.param)
-    yield request.param
-    ring.set_native_level(before)
-
-
-def drawn(shape: tuple[int, ...] | int, dtype: object = np.uint64, seed: int = 0) -> Words:
-    """Random words, every bit of them."""
-    kind = np.dtype(dtype)
-    source = np.random.default_rng(seed + int(np.prod(shape)))
-    words: Words = source.integers(0, 1 << 8 * kind.itemsize, shape, kind)
-    return words
-
-
-def test_the_oracle_is_exact() -> None:
+def test_the_oracle_is_exact(drawn: Draw) -> None:
     for dtype, bits in MATRICES:
         for inner in (1, 5, 600):
             full = np.full((2, inner), (1 << bits) - 1, dtype)
@@ -51,7 +36,7 @@ def test_the_oracle_is_exact() -> None:
 @pytest.mark.parametrize(("dtype", "bits"), MATRICES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.filterwarnings("ignore:the compiled kernel")
-def test_matmul(level: str, dtype: type, bits: int, shape: tuple[int, int, int]) -> None:
+def test_matmul(drawn: Draw, level: str, dtype: type, bits: int, shape: tuple[int, int, int]) -> None:
     m, k, n = shape
     a, b = drawn((m, k), dtype), drawn((k, n), dtype, 1)
     expected = ring_numpy.matmul(a, b)
@@ -83,7 +68,7 @@ def test_matmul(level: str, dtype: type, bits: int, shape: tuple[int, int, int])
 @pytest.mark.parametrize(("dtype", "bits"), MATRICES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.filterwarnings("ignore:the compiled kernel")
-def test_matmul_pair(level: str, dtype: type, bits: int, shape: tuple[int, int, int]) -> None:
+def test_matmul_pair(drawn: Draw, level: str, dtype: type, bits: int, shape: tuple[int, int, int]) -> None:
     m, k, n = shape
     a1, b1 = drawn((m, k), dtype), drawn((k, n), dtype, 1)
     a2, b2 = drawn((m, 9), dtype, 2), drawn((9, n), dtype, 3)
@@ -118,7 +103,7 @@ def test_matmul_pair(level: str, dtype: type, bits: int, shape: tuple[int, int, 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])
 @pytest.mark.filterwarnings("ignore:the compiled kernel")
 def test_matmul_has_the_shapes_of_numpy(
-    level: str, dtype: type, left: tuple[int, ...], right: tuple[int, ...]
+    drawn: Draw, level: str, dtype: type, left: tuple[int, ...], right: tuple[int, ...]
 ) -> None:
     a, b = drawn(left, dtype), drawn(right, dtype, 1)
     expected = np.asarray(np.matmul(a, b))
@@ -133,7 +118,7 @@ def test_matmul_has_the_shapes_of_numpy(
 
 
 @pytest.mark.filterwarnings("ignore:the compiled kernel")
-def test_attention_products(level: str) -> None:
+def test_attention_products(drawn: Draw, level: str) -> None:
     q, k = drawn((2, 3, 20, 8)), drawn((2, 3, 30, 8), seed=1)
     assert np.array_equal(ring.matmul(q, k.swapaxes(-1, -2)), np.matmul(q, k.swapaxes(-1, -2)))
     merged = drawn((2, 20, 3, 8)).swapaxes(1, 2)
@@ -143,7 +128,7 @@ def test_attention_products(level: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:the compiled kernel")
-def test_matmul_into_an_operand_and_from_unaligned_words(level: str) -> None:
+def test_matmul_into_an_operand_and_from_unaligned_words(drawn: Draw, level: str) -> None:
     a, b = drawn((30, 30)), drawn((30, 30), seed=1)
     expected = ring_numpy.matmul(a, b)
     shifted = np.empty(8 * 900 + 3, np.uint8)[3:].view(np.uint64).reshape(30, 30)
@@ -153,7 +138,7 @@ def test_matmul_into_an_operand_and_from_unaligned_words(level: str) -> None:
     assert np.array_equal(a, expected)
 
 
-def test_threads_change_nothing() -> None:
+def test_threads_change_nothing(drawn: Draw) -> None:
     before = ring.threads()
     try:
         for shape in ((300, 200, 100), (100, 200, 300)):
@@ -171,104 +156,6 @@ def test_threads_change_nothing() -> None:
         ring.set_threads(before)
 
 
-@pytest.mark.parametrize("bits", range(1, 65))
-def test_packing(level: str, bits: int) -> None:
-    own = word_type(bits)
-    wider = [np.dtype(kind) for kind in (np.uint8, np.uint16, np.uint32, np.uint64) if np.dtype(kind) >= own]
-    for count in (0, 1, 2, 7, 63, 64, 65, 1000, 4096, 4099, 9001):
-        for kind in wider if count in (65, 4099) else [own]:
-            words = drawn(count, kind)
-            stream = ring.pack(words, bits)
-            expected = ring_numpy.pack(words, bits)
-            assert stream.dtype == np.uint8
-            assert stream.size == (count * bits + 7) // 8
-            assert np.array_equal(stream, expected)
-            low = (words & kind.type((1 << bits) - 1)).astype(own)
-            for buffer in (stream, stream.tobytes(), memoryview(stream.tobytes())):
-                back = ring.unpack(buffer, bits, (count,))
-                assert back.dtype == own
-                assert np.array_equal(back, low)
-    assert ring.unpack(ring.pack(drawn((3, 5, 7), own), bits), bits, (3, 5, 7)).shape == (3, 5, 7)
-
-
-@pytest.mark.parametrize("bits", [1, 5, 12, 33, 63])
-def test_the_stream_is_little_endian(level: str, bits: int) -> None:
-    words = drawn(100, word_type(bits))
-    number = sum((int(word) % (1 << bits)) << (i * bits) for i, word in enumerate(words))
-    stream = number.to_bytes((100 * bits + 7) // 8, "little")
-    assert ring.pack(words, bits).tobytes() == stream
-    assert (ring.unpack(stream, bits, (100,)) == words % (1 << bits)).all()
-
-
-def test_whole_words_are_not_copied() -> None:
-    words = drawn((4, 5))
-    stream = ring.pack(words, 64)
-    assert np.shares_memory(stream, words)
-    assert np.shares_memory(ring.unpack(stream, 64, (4, 5)), words)
-    assert not ring.unpack(stream.tobytes(), 64, (4, 5)).flags.writeable
-    odd = memoryview(b"x" + stream.tobytes())[1:]
-    assert np.array_equal(ring.unpack(odd, 64, (4, 5)), words)
-    assert np.array_equal(ring.pack(words.T, 64), ring.pack(words.T.copy(), 64))
-
-
-WORDS = [np.uint8, np.uint16, np.uint32, np.uint64]
-
-
-@pytest.mark.parametrize("word", WORDS)
-@pytest.mark.parametrize("entry", WORDS)
-def test_tables(level: str, word: type, entry: type) -> None:
-    top = 8 * np.dtype(word).itemsize
-    for count in (0, 1, 33, 1000):
-        words = drawn((count, 2), word)
-        for shift, bits in ((0, 3), (5, 3), (top - 4, 4), (top - 1, 6)):
-            digits = (words.astype(np.uint64) >> np.uint64(shift)) % (1 << bits)
-            lut, mask = drawn(1 << bits, entry), drawn(words.shape, entry, 1)
-            masked = ring.table_bits(words, shift, bits, lut, mask)
-            assert masked.dtype == entry
-            assert np.array_equal(masked, lut[digits] ^ mask)
-            if 1 << bits <= 8 * np.dtype(entry).itemsize:
-                picked = ring.pick_bits(mask, words, shift, bits)
-                assert picked.dtype == np.uint8
-                assert np.array_equal(picked, (mask.astype(np.uint64) >> digits) & 1)
-                looked_up = (lut[digits].astype(np.uint64) >> digits) & 1
-                assert np.array_equal(ring.pick_bits(masked, words, shift, bits) ^ picked, looked_up)
-
-
-@pytest.mark.parametrize("word", WORDS)
-@pytest.mark.parametrize("entry", WORDS)
-def test_gathers(level: str, word: type, entry: type) -> None:
-    ring_size = 1 << 8 * np.dtype(word).itemsize
-    for multiplier, shift, bits in ((1, 0, 4), (ring_size - 3, 4, 4), (0x1234567, 7, 1), (-5, 3, 5)):
-        words, x = drawn(501, word), drawn(501, entry, 1)
-        lut = drawn(1 << bits, entry, 2)
-        places = [(int(w) * multiplier % ring_size >> shift) % (1 << bits) for w in words]
-        gathered = ring.gather_table(lut, words, multiplier, shift, bits)
-        assert gathered.dtype == entry
-        assert np.array_equal(gathered, lut[places])
-        for acc in (drawn(501, entry, 3), drawn(1002, entry, 3)[::2]):
-            total = acc + lut[places] * x
-            ring.axpy(acc, lut, words, multiplier, shift, bits, x)
-            assert np.array_equal(acc, total)
-
-
-def test_a_large_table(level: str) -> None:
-    words, lut = drawn(3000), drawn(1 << 16)
-    assert np.array_equal(ring.gather_table(lut, words, 1, 48, 16), lut[words >> np.uint64(48)])
-    assert np.array_equal(ring.gather_table(lut, words[::3], 1, 48, 16), lut[words[::3] >> np.uint64(48)])
-
-
-@pytest.mark.parametrize("word", WORDS)
-def test_shift_and_mask(level: str, word: type) -> None:
-    top = 8 * np.dtype(word).itemsize
-    words = drawn((7, 90), word)
-    for shift in (0, 1, top // 2, top - 1):
-        for bits in (1, 5, 8, 9, 16, 20, 32, 33, 64):
-            result = ring.shift_mask(words, shift, bits)
-            assert result.dtype == word_type(bits)
-            expected = (words.astype(np.uint64) >> np.uint64(shift)) & np.uint64((1 << bits) - 1)
-            assert np.array_equal(result, expected)
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -281,25 +168,9 @@ def test_shift_and_mask(level: str, word: type) -> None:
         lambda a: ring.matmul(a, a, out=np.empty((4, 5), np.uint64)),
         lambda a: ring.matmul(a, a, out=np.empty((4, 4), np.uint32)),
         lambda a: ring.matmul_pair(a, a, a[:2], a),
-        lambda a: ring.pack(a, 65),
-        lambda a: ring.pack(a, 0),
-        lambda a: ring.pack(a.astype(np.uint8), 9),
-        lambda a: ring.pack(a.astype(np.float64), 8),
-        lambda a: ring.unpack(bytes(7), 20, (3,)),
-        lambda a: ring.unpack(bytes(9), 20, (3,)),
-        lambda a: ring.unpack(bytes(8), 0, (3,)),
-        lambda a: ring.table_bits(a, 0, 4, np.zeros(15, np.uint8), np.zeros((4, 4), np.uint8)),
-        lambda a: ring.table_bits(a, 0, 4, np.zeros(16, np.uint8), np.zeros((4, 3), np.uint8)),
-        lambda a: ring.table_bits(a, 0, 4, np.zeros(16, np.uint8), np.zeros((4, 4), np.uint16)),
-        lambda a: ring.table_bits(a, 64, 4, np.zeros(16, np.uint8), np.zeros((4, 4), np.uint8)),
-        lambda a: ring.pick_bits(a.astype(np.uint16), a, 0, 5),
-        lambda a: ring.gather_table(np.zeros(16, np.int32), a, 1, 0, 4),
-        lambda a: ring.axpy(a, np.zeros(16, np.uint64), a, 1, 0, 4, a[:2]),
-        lambda a: ring.shift_mask(a, -1, 4),
-        lambda a: ring.shift_mask(a, 0, 65),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused(level: str, call: object) -> None:
+def test_what_does_not_fit_is_refused(drawn: Draw, level: str, call: object) -> None:
     with pytest.raises(ProtocolError):
         call(drawn((4, 4)))  # type: ignore[operator]
 
