@@ -159,7 +159,7 @@ RING_TARGET inline void prefetch(Matrix<W> b, ptrdiff_t from, ptrdiff_t to) {
 template <class W>
 RING_TARGET void gemm(Matrix<W> a, Matrix<W> b, W* c, ptrdiff_t c_row, Size size, bool add) {
     constexpr int R = Shape<W>::rows;
-    if (size.rows <= 8 && b.column == 1) return few_rows(a, b, c, c_row, size, add);
+    if (size.rows <= 2 * R && b.column == 1) return few_rows(a, b, c, c_row, size, add);
     if (size.columns <= 4 && a.column == 1)
         return few_columns<W>(a, size.rows, b.transposed(), size.columns, size.depth, c, c_row, 1, add);
     if (size.rows <= 4 && b.row == 1)
