@@ -1,0 +1,5 @@
+"""The menu: every room of operators. Importing it registers them all."""
+
+from onnxpuma.ops import activation, attention, conv, elementwise, gather, layout, matmul, normalize, softmax
+
+__all__ = ["activation", "attention", "conv", "elementwise", "gather", "layout", "matmul", "normalize", "softmax"]

@@ -18,6 +18,7 @@ from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
 from onnxpuma.graph.opset import quiet, raise_opset
+from onnxpuma.graph.precision import to_single
 from onnxpuma.graph.rules import (
     activation,
     attention,
@@ -88,7 +89,7 @@ class Report:
 
 
 def canonicalise(model: ir.Model) -> Report:
-    """Rewrite `model` in place; its inputs and outputs keep their names and types, its weights stay in
+    """Rewrite `model` in place; its inputs and outputs keep their names, its weights stay in
     their files.
 
     The result depends on the model alone: two runs write the same bytes. Metadata (source paths, stack
@@ -98,6 +99,10 @@ def canonicalise(model: ir.Model) -> Report:
     report = Report(model.opset_imports.get("", 0), 0, _histogram(model), {})
     outputs = [value.name for value in model.graph.outputs]
     _prepare(model)
+    changed = to_single(model)
+    if changed:
+        report.rules["single precision"] = changed
+    raise_opset(model)
     _clean(model)
     for rules in STAGES:
         for _ in range(_MOST_ROUNDS):
@@ -119,7 +124,6 @@ def _prepare(model: ir.Model) -> None:
         passes.LiftSubgraphInitializersToMainGraphPass(),
     ):
         step(model)
-    raise_opset(model)
 
 
 def _infer(model: ir.Model) -> None:

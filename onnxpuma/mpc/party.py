@@ -17,7 +17,7 @@ import numpy as np
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.prf import PartyKeys
-from onnxpuma.mpc.words import Words
+from onnxpuma.mpc.words import Words, word_type
 from onnxpuma.transport.link import Link, Tag
 
 T = TypeVar("T")
@@ -27,23 +27,47 @@ PIVOT, U, V = 0, 1, 2  # the pivot p and its twins, u = p + 1 and v = p + 2
 
 
 class Later:
-    """Words that arrive with the exchange that ends the current round."""
+    """Words that arrive with the exchange that ends the current round.
+
+    A party that holds them before the others do gives them at once (`early`); they count as pending there
+    as well, so that all three parties agree on which round a value belongs to.
+    """
 
     __slots__ = ("_make", "_round", "_value", "party", "shape")
 
     def __init__(
-        self, party: Party, shape: tuple[int, ...], make: Callable[[], Words], arrival: int | None = None
+        self,
+        party: Party,
+        shape: tuple[int, ...],
+        make: Callable[[], Words] | None,
+        arrival: int | None = None,
+        value: Words | None = None,
     ) -> None:
         self.party = party
         self.shape = shape
-        self._make: Callable[[], Words] | None = make
+        self._make = make
         self._round = party.round if arrival is None else arrival
-        self._value: Words | None = None
+        self._value = value
+
+    @classmethod
+    def early(cls, party: Party, words: Words) -> Later:
+        """Words known here, of a value whose other words are on their way to the other parties."""
+        return cls(party, words.shape, None, None, words)
 
     @property
     def pending(self) -> bool:
-        """Still on its way: a round must end before it can be read."""
-        return self._value is None and self.party.round <= self._round
+        """Still on its way to one of the parties; the same answer at all of them."""
+        return self.party.round <= self._round
+
+    @property
+    def readable(self) -> bool:
+        """This party may take the words now."""
+        return self._value is not None or not self.pending
+
+    @property
+    def arrival(self) -> int:
+        """The round whose exchange brings these words."""
+        return self._round
 
     def take(self) -> Words:
         if self._value is None:
@@ -55,11 +79,6 @@ class Later:
             self._make = None
         return self._value
 
-    @property
-    def arrival(self) -> int:
-        """The round whose exchange brings these words."""
-        return self._round
-
 
 Maybe: TypeAlias = "Words | Later"
 
@@ -69,26 +88,26 @@ def taken(words: Maybe) -> Words:
     return words.take() if isinstance(words, Later) else words
 
 
-def lazily(function: Callable[..., Any], *words: Maybe) -> Maybe:
-    """A local function of words that may still be on their way: now if it can be, else when they are there."""
+def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...] | None = None) -> Maybe:
+    """A local function of words that may still be on their way: now if it can be, else when they are there.
+
+    `shape`: of the result, where the caller knows it; else the function is tried on zeros.
+    """
     late = [w for w in words if isinstance(w, Later) and w.pending]
     if not late:
-        return function(*(taken(w) for w in words))  # type: ignore[no-any-return]
-    shape = function(*(nothing(w.shape, 64) for w in words)).shape
-    return Later(
-        late[0].party, shape, lambda: function(*(taken(w) for w in words)), max(w.arrival for w in late)
-    )
-
-
-class _Inbox:
-    """Buffers of one peer, handed out in the order in which they were announced."""
-
-    def __init__(self) -> None:
-        self.announced: deque[_Slot] = deque()
-        self.messages: deque[int] = deque()  # rounds in which this peer sends to us, oldest first
+        return function(*(taken(w) for w in words))
+    arrival = max(w.arrival for w in late)
+    if all(w.readable for w in late):
+        value = function(*(taken(w) for w in words))
+        return Later(late[0].party, value.shape, None, arrival, value)
+    if shape is None:
+        shape = function(*(nothing(w.shape, 64) for w in words)).shape
+    return Later(late[0].party, shape, lambda: function(*(taken(w) for w in words)), arrival)
 
 
 class _Slot:
+    """One announced buffer of a peer, and the round that brings it."""
+
     __slots__ = ("buffer", "round")
 
     def __init__(self, when: int) -> None:
@@ -114,8 +133,8 @@ class Party:
         self.step = 0
         self.label = ""
         self._outgoing: dict[int, list[Any]] = {}
-        self._inboxes = {peer: _Inbox() for peer in range(3) if peer != self.index}
-        self._tags: dict[int, Tag] = {}
+        self._announced: dict[int, deque[_Slot]] = {p: deque() for p in range(3) if p != self.index}
+        self._tags: dict[int, Tag] = {}  # of the rounds whose messages are not all read yet
         self._turn = 0
         self._on_round = on_round
 
@@ -144,8 +163,7 @@ class Party:
         """Announce words of Z_2^bits that `peer` sends in this round."""
         peer %= 3
         slot = _Slot(self.round)
-        self._inboxes[peer].announced.append(slot)
-        self._tags[self.round] = self._tag()
+        self._announced[peer].append(slot)
 
         def arrive() -> Words:
             self._fetch(peer, slot)
@@ -159,19 +177,20 @@ class Party:
         try:
             while True:
                 next(protocol)
-                self._exchange()
+                self.exchange()
         except StopIteration as stop:
-            if self._outgoing:
+            if self._outgoing or self._expecting():
                 raise ProtocolError(
-                    "a protocol ended with words not yet sent", "yield after the last send"
+                    "a protocol ended with words not yet exchanged", "yield after the last send"
                 ) from None
-            return stop.value  # type: ignore[no-any-return]
+            result: T = stop.value
+            return result
 
-    def _tag(self) -> Tag:
-        return Tag(self.session, self.step, self.round, self.label)
-
-    def _exchange(self) -> None:
-        tag = self._tag()
+    def exchange(self) -> None:
+        """End the round: what was queued leaves; what was announced can be read from now on."""
+        tag = Tag(self.session, self.step, self.round, self.label)
+        if self._expecting():
+            self._tags[self.round] = tag
         for peer, buffers in self._outgoing.items():
             self.link.send(peer, tag, buffers)
         self._outgoing = {}
@@ -179,25 +198,26 @@ class Party:
         if self._on_round is not None:
             self._on_round()
 
+    def _expecting(self) -> bool:
+        """Something was announced for the round that is open."""
+        return any(slots and slots[-1].round == self.round for slots in self._announced.values())
+
     def _fetch(self, peer: int, wanted: _Slot) -> None:
         """Receive from the peer, round by round, until the wanted buffer is there."""
-        announced = self._inboxes[peer].announced
+        announced = self._announced[peer]
         while wanted.buffer is None:
             when = announced[0].round
             buffers = self.link.receive(peer, self._tags[when])
+            due = sum(slot.round == when for slot in announced)
+            if len(buffers) != due:
+                raise ProtocolError(
+                    f"party {peer} sent {len(buffers)} buffers in round {when}, {due} were announced",
+                    "the three parties must run the same version with the same plan",
+                )
             for buffer in buffers:
-                if not announced or announced[0].round != when:
-                    raise ProtocolError(f"party {peer} sent more buffers in round {when} than were announced")
                 announced.popleft().buffer = buffer
-            if announced and announced[0].round == when:
-                raise ProtocolError(f"party {peer} sent fewer buffers in round {when} than were announced")
-            for old in [
-                r
-                for r in self._tags
-                if r < when
-                and all(not i.announced or i.announced[0].round > r for i in self._inboxes.values())
-            ]:
-                del self._tags[old]
+            oldest = min((slots[0].round for slots in self._announced.values() if slots), default=self.round)
+            self._tags = {r: tag for r, tag in self._tags.items() if r >= oldest}
 
 
 def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:
@@ -218,10 +238,9 @@ def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:
 
 def thirds(size: int) -> list[slice]:
     """Three slices of about equal size, one for each pivot."""
-    edges = [size * i // 3 for i in range(4)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [slice(size * i // 3, size * (i + 1) // 3) for i in range(3)]
 
 
 def nothing(shape: tuple[int, ...], bits: int) -> Words:
     """A stand-in for the words that a party does not hold: a zero of that shape without memory."""
-    return np.broadcast_to(np.zeros((), dtype=np.uint8 if bits <= 8 else np.uint64), shape)
+    return np.broadcast_to(np.zeros((), word_type(bits)), shape)

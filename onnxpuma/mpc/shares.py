@@ -274,9 +274,9 @@ class Split(Form):
         return self._local(lower, bits, self.fraction - shift)
 
     def raised(self, shift: int, bits: int) -> Split:
-        """2^shift x mod 2^bits, local and exact."""
-        by = word_type(self.bits).type(shift)
-        return self._local(lambda words: resized(words << by, bits), bits, self.fraction + shift)
+        """2^shift x mod 2^bits (bits at most k + shift), local and exact."""
+        by = word_type(bits).type(shift)
+        return self._local(lambda words: resized(words, bits) << by, bits, self.fraction + shift)
 
     def modulo(self, bits: int) -> Split:
         halves = self._halves(lambda w: resized(w, bits))

@@ -1,0 +1,51 @@
+"""One kind of float: a model in half, bfloat16 or double precision is read as one in single precision.
+
+A secure run has one number format anyway, fixed point. Conversions between kinds of floats, which exporters
+put around normalisations and softmaxes, then do nothing and disappear. Weights are converted when they are read,
+one at a time; those in the file stay as they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+_OTHERS = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+# Attributes that name an element type.
+_TYPE_ATTRIBUTES = ("to", "dtype", "softmax_precision", "stash_type", "output_dtype")
+
+
+def to_single(model: ir.Model) -> int:
+    """Make every float of `model` a float32, its inputs and outputs too; returns how many values changed."""
+    changed = 0
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None and value.const_value.dtype in _OTHERS:
+                value.const_value = _single(value.const_value)
+        values = [*graph.inputs, *graph.initializers.values(), *(o for n in graph for o in n.outputs)]
+        for value in values:
+            if value.dtype in _OTHERS:
+                value.dtype = ir.DataType.FLOAT
+                changed += 1
+        for node in graph:
+            for attribute in list(node.attributes.values()):
+                _convert(node, attribute)
+    return changed
+
+
+def _convert(node: ir.Node, attribute: ir.Attr) -> None:
+    name, value = attribute.name, attribute.value
+    if name in _TYPE_ATTRIBUTES and attribute.type == ir.AttributeType.INT and value in _OTHERS:
+        node.attributes[name] = ir.AttrInt64(name, ir.DataType.FLOAT)
+    elif attribute.type == ir.AttributeType.TENSOR and value.dtype in _OTHERS:
+        node.attributes[name] = ir.AttrTensor(name, _single(value))
+
+
+def _single(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    def read() -> ir.TensorProtocol:
+        values = tensor.numpy().astype(np.float32)
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.release()
+        return ir.tensor(values, name=tensor.name)
+
+    return ir.LazyTensor(read, dtype=ir.DataType.FLOAT, shape=tensor.shape, name=tensor.name)

@@ -1,0 +1,73 @@
+"""The loop: for each wave of the plan, run its steps side by side. It names no operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.observe import Progress, RunReport, Stopwatch
+from onnxpuma.ops.spread import truncated
+from onnxpuma.plan.plan import Plan, Step
+
+
+class Interpreter:
+    """One party's weights, and what was made of them alone; runs plans, one at a time.
+
+    `weights`: initializer name -> shares. Results of constant steps (a transposed weight) are kept for the
+    requests that follow.
+    """
+
+    def __init__(self, weights: Mapping[str, Replicated]) -> None:
+        self._weights = weights
+        self._constants: dict[tuple[str, tuple[str, ...]], list[Form]] = {}
+
+    def run(
+        self, plan: Plan, party: Party, inputs: Mapping[str, Form], progress: Progress | None = None
+    ) -> tuple[dict[str, Replicated], RunReport]:
+        """Run `plan` in lockstep with the two other parties.
+
+        `inputs`: this party's shares of the plan's secret inputs. Returns this party's shares of the secret
+        outputs, and a report. Raises TransportError when a peer leaves, stops or is out of step.
+        """
+        values: dict[str, Any] = {**self._weights, **inputs}
+        report = RunReport(party=party.index)
+        watch = Stopwatch(report, lambda: party.link.traffic.bytes_sent, lambda: party.round)
+        for number, wave in enumerate(plan.waves):
+            party.step, party.label = wave[0].index, wave[0].label
+            if progress is not None:
+                progress(number, len(plan.waves), wave[0].label)
+            results = party.run(parallel(self._step(party, step, values) for step in wave))
+            for step, outputs in zip(wave, results, strict=True):
+                values.update(zip(step.outputs, outputs, strict=True))
+                for name in step.frees:
+                    values.pop(name, None)
+            watch.lap(_shares(wave))
+        watch.stop()
+        return {o.name: values[o.name] for o in plan.outputs if o.secret}, report
+
+    def _step(self, party: Party, step: Step, values: Mapping[str, Any]) -> Protocol[list[Form]]:
+        key = (step.call.node.name, step.outputs)
+        if step.constant and key in self._constants:
+            yield from ()
+            return self._constants[key]
+        operands = [None if o is None else values[o.name] if o.secret else o.value for o in step.call.inputs]
+        results = list((yield from step.operator.kernel(party, step.call, *operands)))
+        for place, resolve in enumerate(step.resolves):
+            result = results[place]
+            if resolve and isinstance(result, (Replicated, Sum3)):
+                results[place] = yield from truncated(party, result)
+        if step.constant:
+            self._constants[key] = results
+        return results
+
+
+def _shares(wave: tuple[Step, ...]) -> dict[str, tuple[int, float]]:
+    """Operator -> (steps, its part of the wave's declared bits)."""
+    bits: dict[str, tuple[int, float]] = {}
+    for step in wave:
+        steps, so_far = bits.get(step.operator.name, (0, 0.0))
+        bits[step.operator.name] = (steps + 1, so_far + step.cost.bits + 1)
+    whole = sum(part for _, part in bits.values())
+    return {name: (steps, part / whole) for name, (steps, part) in bits.items()}

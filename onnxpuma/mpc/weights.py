@@ -1,0 +1,33 @@
+"""Weights at one party: replicated like everything else, kept in the form that products read.
+
+A product uses x_i + x_{i+1} and x_i (linear.py), so these two are stored and x_{i+1} is made when asked for.
+"""
+
+from __future__ import annotations
+
+from onnxpuma.mpc.shares import Layout, Replicated
+from onnxpuma.mpc.words import Words
+
+
+class Weights(Replicated):
+    """A replicated value whose `total` costs nothing."""
+
+    __slots__ = ("_total",)
+
+    def __init__(self, party: int, first: Words, total: Words, bits: int, fraction: int) -> None:
+        super().__init__(party, first, total, bits, fraction)
+        self._total = total
+
+    @property
+    def second(self) -> Words:
+        return self._total - self.first
+
+    @property
+    def total(self) -> Words:
+        return self._total
+
+    def map(self, layout: Layout) -> Weights:
+        return Weights(self.party, layout(self.first), layout(self._total), self.bits, self.fraction)
+
+    def with_fraction(self, fraction: int) -> Weights:
+        return Weights(self.party, self.first, self._total, self.bits, fraction)

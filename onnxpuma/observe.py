@@ -1,0 +1,76 @@
+"""What a run reports while and after it runs: progress, and time and traffic by operator. Never a value."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import Any
+
+Progress = Callable[[int, int, str], None]  # waves done, waves in all, what runs now
+
+
+@dataclass
+class OperatorUse:
+    """Totals of one operator type at one party. Steps that ran side by side share their wave's figures."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    bytes_sent: int = 0
+    rounds: int = 0
+
+
+@dataclass
+class RunReport:
+    """One run at one party: seconds online, bytes sent, rounds, peak memory, and a row for each operator."""
+
+    party: int = 0
+    seconds: float = 0.0
+    bytes_sent: int = 0
+    rounds: int = 0
+    peak_rss_bytes: int = 0
+    operators: dict[str, OperatorUse] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> RunReport:
+        uses = {name: OperatorUse(**use) for name, use in entries.get("operators", {}).items()}
+        return cls(**{**entries, "operators": uses})
+
+
+def peak_rss_bytes() -> int:
+    """The largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class Stopwatch:
+    """Attributes a wave's time, bytes and rounds to its operators, by declared bits where several share it."""
+
+    def __init__(self, report: RunReport, bytes_sent: Callable[[], int], rounds: Callable[[], int]) -> None:
+        self._report, self._bytes, self._rounds = report, bytes_sent, rounds
+        self._start = (perf_counter(), bytes_sent(), rounds())
+        self._begin = self._start
+
+    def lap(self, shares: dict[str, tuple[int, float]]) -> None:
+        """End of a wave; `shares`: operator -> (steps, its part of the wave, the parts adding up to one)."""
+        now = (perf_counter(), self._bytes(), self._rounds())
+        seconds, sent, rounds = (b - a for a, b in zip(self._start, now, strict=True))
+        largest = max(shares, key=lambda name: shares[name][1], default=None)
+        for name, (steps, part) in shares.items():
+            use = self._report.operators.setdefault(name, OperatorUse())
+            use.steps += steps
+            use.seconds += seconds * part
+            use.bytes_sent += round(sent * part)
+            use.rounds += int(rounds) if name == largest else 0
+        self._start = now
+
+    def stop(self) -> None:
+        now = (perf_counter(), self._bytes(), self._rounds())
+        self._report.seconds, sent, rounds = (b - a for a, b in zip(self._begin, now, strict=True))
+        self._report.bytes_sent, self._report.rounds = int(sent), int(rounds)
+        self._report.peak_rss_bytes = peak_rss_bytes()

@@ -1,0 +1,166 @@
+"""The public part of a shared model: what three servers and every client hold.
+
+A blueprint is the canonical graph without its weights (the skeleton), who may see what, and a digest over
+both. The weights go to the servers as shares; the blueprint says nothing about them but their shapes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxpuma import __version__
+from onnxpuma.errors import ConfigError, PlanError
+from onnxpuma.graph.canonicalise import canonicalise
+from onnxpuma.graph.load import load
+from onnxpuma.graph.model import Graph, to_graph
+from onnxpuma.graph.save import load_skeleton, skeleton_bytes
+from onnxpuma.graph.visibility import classify
+from onnxpuma.mpc.separable import fingerprint
+
+SKELETON = "skeleton.onnx"
+POLICY = "policy.json"
+
+# Integer and boolean inputs of these names are public unless the owner says otherwise: they tell which
+# positions exist, not what stands there.
+PUBLIC_INPUTS = ("*mask*", "*position*", "*token_type*", "*segment_ids*", "*seqlen*", "*cache_branch*")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of the model. `shape` holds ints and symbols; `vocabulary` is the size of the table that ids index."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+    secret: bool
+    vocabulary: int | None = None
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """The canonical graph, visibility and digest of a model."""
+
+    graph: Graph
+    skeleton: bytes = field(repr=False)
+    visibility: dict[str, str] = field(repr=False)  # initializer -> "secret" | "public"
+    reasons: dict[str, str] = field(repr=False)
+    public_inputs: tuple[str, ...]
+    recognised: dict[str, int] = field(repr=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """What servers and clients compare before anything runs: graph, policy, version, twin tables."""
+        policy = json.dumps([self.visibility, sorted(self.public_inputs), __version__, fingerprint()], sort_keys=True)
+        return hashlib.sha256(self.skeleton + policy.encode()).hexdigest()
+
+    @property
+    def weights(self) -> list[str]:
+        """Names of the secret initializers, in the graph's order."""
+        return [name for name, seen in self.visibility.items() if seen == "secret"]
+
+    @cached_property
+    def inputs(self) -> dict[str, InputSpec]:
+        tables = _tables(self.graph)
+        return {
+            name: InputSpec(
+                name, kind.dtype, kind.shape if kind.shape is not None else (), name not in self.public_inputs, tables.get(name)
+            )
+            for name, kind in self.graph.inputs.items()
+        }
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        return self.graph.outputs
+
+    def save(self, folder: Path) -> None:
+        """Write skeleton.onnx and policy.json."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SKELETON).write_bytes(self.skeleton)
+        policy = {
+            "version": __version__,
+            "digest": self.digest,
+            "public_inputs": list(self.public_inputs),
+            "visibility": self.visibility,
+            "reasons": self.reasons,
+            "recognised": self.recognised,
+        }
+        (folder / POLICY).write_text(json.dumps(policy, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Blueprint:
+        """Read what `save` wrote. PlanError when it is incomplete, damaged, or of another version."""
+        try:
+            skeleton = (folder / SKELETON).read_bytes()
+            policy = json.loads((folder / POLICY).read_text())
+        except OSError as error:
+            raise PlanError(f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote") from error
+        except ValueError as error:
+            raise PlanError(f"{folder / POLICY} is damaged: {error}", "copy the folder again from the model's owner") from error
+        if policy.get("version") != __version__:
+            raise PlanError(
+                f"{folder} was shared with onnxpuma {policy.get('version')}, this is {__version__}",
+                "install the same version everywhere, or share the model again",
+            )
+        made = cls(
+            load_skeleton(skeleton), skeleton, policy["visibility"], policy["reasons"], tuple(policy["public_inputs"]), policy["recognised"]
+        )
+        if made.digest != policy.get("digest"):
+            raise PlanError(
+                f"the plan in {folder} does not match its digest",
+                "it is damaged, or this machine's arithmetic tables differ: copy it again, install the same numpy",
+            )
+        return made
+
+
+def prepare(
+    path: str | Path,
+    *,
+    public: Sequence[str] = (),
+    secret: Sequence[str] = (),
+    public_inputs: Sequence[str] = (),
+    secret_inputs: Sequence[str] = (),
+) -> tuple[Blueprint, Graph]:
+    """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
+
+    public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names.
+    Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing.
+    """
+    model = load(path)
+    report = canonicalise(model)
+    graph = to_graph(model)
+    seen = classify(graph, public, secret)
+    for pattern in (*public_inputs, *secret_inputs):
+        if not any(fnmatchcase(name, pattern) for name in graph.inputs):
+            raise ConfigError(f"no input matches '{pattern}'", f"the model's inputs are {', '.join(graph.inputs)}")
+    open_inputs = []
+    for name, kind in graph.inputs.items():
+        by_name = kind.dtype.kind in "iub" and any(fnmatchcase(name.lower(), p) for p in PUBLIC_INPUTS)
+        wanted = any(fnmatchcase(name, p) for p in public_inputs)
+        if (by_name or wanted) and not any(fnmatchcase(name, p) for p in secret_inputs):
+            open_inputs.append(name)
+    visibility = {name: str(v) for name, (v, _) in seen.items()}
+    hidden = [name for name, v in visibility.items() if v == "secret"]
+    skeleton = skeleton_bytes(graph, hidden)
+    blueprint = Blueprint(
+        load_skeleton(skeleton), skeleton, visibility, {n: r for n, (_, r) in seen.items()}, tuple(open_inputs), report.rules
+    )
+    return blueprint, graph
+
+
+def _tables(graph: Graph) -> dict[str, int]:
+    """For each input that a Gather uses as index of a table: the table's size."""
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op == "Gather" and node.inputs[1] in graph.inputs and node.inputs[0] in graph.initializers:
+            rows = graph.initializers[node.inputs[0]].shape[0]
+            found[node.inputs[1]] = min(rows, found.get(node.inputs[1], rows))
+    return found

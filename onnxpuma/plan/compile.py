@@ -1,0 +1,329 @@
+"""From a blueprint and concrete shapes to a plan: who computes what, in which form, in which order.
+
+The graph is walked once. A node whose inputs are public runs now, in the clear. A node that depends on the
+client's input and public values alone is the client's (a position counted from ids, say): it costs nothing
+and leaks nothing. All others become steps; every one that cannot is named in one error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+import onnxpuma.ops  # noqa: F401  (registers the operators)
+from onnxpuma.errors import InputError, OnnxpumaError, UnsupportedModelError
+from onnxpuma.graph.infer import infer_node
+from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.shares import Replicated
+from onnxpuma.ops.registry import FRACTION, Call, OneHot, Operand, Operator, find, operators
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.plan import Plan, PlannedOutput, SecretInput, Step
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a value while planning: one of public (value), client's, or secret (operand)."""
+
+    type: ValueType
+    value: np.ndarray | None = None
+    client: bool = False
+    operand: Operand | None = None
+    constant: bool = True  # independent of the request
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A node that cannot run, and why."""
+
+    node: str
+    operator: str
+    opset: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.node} ({self.operator}, opset {self.opset}): {self.reason}"
+
+
+class _Planner:
+    def __init__(self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray]) -> None:
+        self.blueprint = blueprint
+        self.graph = blueprint.graph
+        self.public_values = public_values
+        self.values: dict[str, _Known] = {}
+        self.steps: list[Step] = []
+        self.client_nodes: list[Node] = []
+        self.inputs: dict[str, SecretInput] = {}
+        self.refusals: list[Refusal] = []
+        self.unknown: set[str] = set()
+        self.uses = _uses(blueprint)
+
+    # -- the three kinds of node ------------------------------------------------------------
+
+    def visit(self, node: Node) -> None:
+        names = [n for n in (*node.inputs, *(c for g in node.subgraphs for c in g.captured())) if n]
+        if any(name in self.unknown for name in names):
+            self.unknown.update(node.outputs)
+            return
+        known = [self.values[name] for name in names]
+        constant = all(k.constant for k in known)
+        if node.op in ("Shape", "Size") and not node.domain:
+            self._run_public(node, [np.broadcast_to(np.float32(0), known[0].type.shape)], constant)  # type: ignore[arg-type]
+        elif all(k.value is not None for k in known):
+            inputs = [None if n is None else self.values[n].value for n in node.inputs]
+            self._run_public(node, inputs, constant)
+        elif all(k.value is not None or k.client for k in known):
+            self._leave_to_client(node)
+        else:
+            self._plan_step(node, constant)
+
+    def _run_public(self, node: Node, inputs: Sequence[np.ndarray | None], constant: bool) -> None:
+        outer = {n: k.value for n, k in self.values.items() if k.value is not None} if node.subgraphs else None
+        for name, value in zip(node.outputs, run_node(node, inputs, self.graph.opset, outer), strict=True):
+            if name:
+                self.values[name] = _Known(ValueType(value.dtype, value.shape), value, constant=constant)
+
+    def _leave_to_client(self, node: Node) -> None:
+        try:
+            types = self._infer(node)
+        except OnnxpumaError as error:
+            self._refuse(node, error.message)
+            return
+        self.client_nodes.append(node)
+        for name, kind in zip(node.outputs, types, strict=True):
+            if name:
+                self.values[name] = _Known(kind, client=True, constant=False)
+
+    def _plan_step(self, node: Node, constant: bool) -> None:
+        found = find(node)
+        if found is None:
+            near = ", ".join(sorted(n for n in operators() if n[:3].lower() == node.op[:3].lower())) or "see docs/operators.md"
+            self._refuse(node, f"there is no secure kernel for {node.op} (supported and near: {near})")
+            return
+        try:
+            types = self._infer(node)
+        except OnnxpumaError as error:
+            self._refuse(node, error.message)
+            return
+        operands = tuple(None if name is None else self._operand(name, node, place) for place, name in enumerate(node.inputs))
+        if any(o is not None and o.dtype.kind not in "f" and o.secret and o.form is not OneHot for o in operands):
+            self._refuse(node, "it computes on secret integers; only ids that index a table may be secret")
+            return
+        draft = Call(node, operands, tuple(_draft(n, t) for n, t in zip(node.outputs, types, strict=True)), self.graph.opset)
+        secret = draft.secrets
+        reason = "none of its inputs is secret" if not secret else found.refuse(draft)
+        if reason is not None:
+            self._refuse(node, reason)
+            return
+        # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
+        result = found.result(draft)
+        weight = all(o.weight for o in secret)
+        outputs = tuple(
+            replace(o, form=result.form, fraction=result.fraction, weight=weight) for o in draft.outputs
+        )
+        call = Call(node, operands, outputs, self.graph.opset)
+        resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
+        # only what needs no message: a server that starts again must not be a step behind the others
+        constant = constant and weight and found.layout
+        self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
+        for operand, resolve in zip(outputs, resolves, strict=True):
+            kept = replace(operand, form=Replicated, fraction=FRACTION) if resolve else operand
+            self.values[operand.name] = _Known(ValueType(kept.dtype, kept.shape), operand=kept, constant=constant)
+
+    # -- operands and forms -------------------------------------------------------------------
+
+    def _operand(self, name: str, node: Node, place: int) -> Operand:
+        known = self.values[name]
+        shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
+        if known.value is not None:
+            return Operand(name, shape, known.type.dtype, known.value)
+        if known.operand is not None:
+            return known.operand
+        if node.op == "Gather" and place == 1:  # the client's ids
+            table = self.values[node.inputs[0]]  # type: ignore[index]
+            depth = int(table.type.shape[node.attributes.get("axis", 0)])  # type: ignore[index,arg-type]
+            share = f"{name} as rows of {depth}"
+            self.inputs.setdefault(share, SecretInput(name, shape, known.type.dtype, depth))
+            return Operand(share, shape, known.type.dtype, form=OneHot, depth=depth)
+        self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype))
+        return Operand(name, shape, known.type.dtype)
+
+    def _must_resolve(self, operand: Operand, producer: Operator, call: Call) -> bool:
+        """Whether a product is truncated at once: unless its one consumer takes it as it is."""
+        if not operand.deferred:
+            return False
+        uses = self.uses.get(operand.name, [])
+        if len(uses) != 1 or uses[0] is None:
+            return True
+        consumer, place = uses[0]
+        found = find(consumer)
+        if found is None or (operand.form is Replicated and not found.layout and consumer.op not in _TAKES_SCALED):
+            return True
+        stand_in = Call(consumer, tuple(self._peek(n, operand, i == place) for i, n in enumerate(consumer.inputs)), (), self.graph.opset)
+        return not found.defers(stand_in, place)
+
+    def _peek(self, name: str | None, operand: Operand, here: bool) -> Operand | None:
+        if name is None:
+            return None
+        if here:
+            return operand
+        known = self.values.get(name)
+        if known is None:  # not planned yet: secret as far as anybody can tell
+            return Operand(name, (), np.dtype(np.float32))
+        if known.operand is not None:
+            return known.operand
+        return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]
+
+    def _infer(self, node: Node) -> list[ValueType]:
+        types = [None if n is None else self.values[n].type for n in node.inputs]
+        values = [None if n is None else self.values[n].value for n in node.inputs]
+        return infer_node(node, types, values, self.graph.opset)
+
+    def _refuse(self, node: Node, reason: str) -> None:
+        operator = f"{node.domain}::{node.op}" if node.domain else node.op
+        self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason))
+        self.unknown.update(node.outputs)
+
+
+_TAKES_SCALED = ("Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax")
+
+
+def _draft(name: str, kind: ValueType) -> Operand:
+    return Operand(name, tuple(int(d) for d in kind.shape or ()), kind.dtype)  # type: ignore[arg-type]
+
+
+def _uses(blueprint: Blueprint) -> dict[str, list[tuple[Node, int] | None]]:
+    """Who reads each value; None stands for the model's caller or a subgraph."""
+    uses: dict[str, list[tuple[Node, int] | None]] = {}
+    for node in blueprint.graph.nodes:
+        for place, name in enumerate(node.inputs):
+            if name:
+                uses.setdefault(name, []).append((node, place))
+        for graph in node.subgraphs:
+            for name in graph.captured():
+                uses.setdefault(name, []).append(None)
+    for name in blueprint.graph.outputs:
+        uses.setdefault(name, []).append(None)
+    return uses
+
+
+def compile_plan(
+    blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], public_values: Mapping[str, np.ndarray] | None = None
+) -> Plan:
+    """The plan at these input shapes and public input values.
+
+    Raises InputError for a name or a shape that does not fit, UnsupportedModelError naming every node that
+    has no secure kernel.
+    """
+    public_values = public_values or {}
+    planner = _Planner(blueprint, public_values)
+    check_shapes(blueprint, shapes)
+    for name, spec in blueprint.inputs.items():
+        kind = ValueType(spec.dtype, tuple(shapes[name]))
+        if spec.secret:
+            planner.values[name] = _Known(kind, client=True, constant=False)
+        elif name not in public_values:
+            raise InputError(f"the public input '{name}' has no value", "its values decide what is computed: give them")
+        else:
+            planner.values[name] = _Known(kind, np.asarray(public_values[name]), constant=False)
+    for name, initializer in blueprint.graph.initializers.items():
+        kind = ValueType(initializer.dtype, initializer.shape)
+        if blueprint.visibility[name] == "secret":
+            operand = Operand(name, initializer.shape, initializer.dtype, weight=True)
+            planner.values[name] = _Known(kind, operand=operand)
+        else:
+            planner.values[name] = _Known(kind, initializer.numpy())
+    for node in blueprint.graph.nodes:
+        planner.visit(node)
+    if planner.refusals:
+        listing = "\n  ".join(str(r) for r in planner.refusals)
+        count = len(planner.refusals)
+        raise UnsupportedModelError(
+            f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}",
+            "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
+        )
+    return _finish(planner, blueprint)
+
+
+def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """InputError unless there is one concrete shape for each input and they fit the declared ones."""
+    missing = [n for n in blueprint.inputs if n not in shapes]
+    extra = [n for n in shapes if n not in blueprint.inputs]
+    if missing or extra:
+        what = f"missing: {', '.join(missing)}" if missing else f"unknown: {', '.join(extra)}"
+        raise InputError(f"the inputs do not fit the model ({what})", f"it takes {', '.join(blueprint.inputs)}")
+    symbols: dict[str, int] = {}
+    for name, spec in blueprint.inputs.items():
+        shape = tuple(shapes[name])
+        fits = len(shape) == len(spec.shape)
+        for have, want in zip(shape, spec.shape, strict=False):
+            if isinstance(want, int):
+                fits = fits and have == want
+            elif isinstance(want, str):
+                fits = fits and symbols.setdefault(want, have) == have
+        if not fits or any(d < 1 for d in shape):
+            declared = ", ".join(str(d) for d in spec.shape)
+            bound = ", ".join(f"{k} = {v}" for k, v in symbols.items())
+            raise InputError(
+                f"input '{name}' has shape {shape}, the model takes ({declared})" + (f" with {bound}" if bound else ""),
+                "reshape it, or give all inputs the same batch and sequence",
+            )
+
+
+def _finish(planner: _Planner, blueprint: Blueprint) -> Plan:
+    outputs = []
+    for name in blueprint.graph.outputs:
+        known = planner.values[name]
+        secret = known.operand is not None
+        outputs.append(PlannedOutput(name, tuple(known.type.shape or ()), known.type.dtype, secret))  # type: ignore[arg-type]
+    steps = _live(planner.steps, {o.name for o in outputs})
+    wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
+    waves = _waves(steps, {o.name for o in outputs})
+    inputs = tuple(v for k, v in planner.inputs.items() if k in wanted)
+    known_values = {n: k.value for n, k in planner.values.items() if k.value is not None}
+    return Plan(blueprint.digest, waves, inputs, tuple(outputs), tuple(planner.client_nodes), known_values, blueprint.graph.opset)
+
+
+def _live(steps: list[Step], wanted: set[str]) -> list[Step]:
+    """Steps whose results anybody reads."""
+    wanted = set(wanted)
+    kept = []
+    for step in reversed(steps):
+        if any(name in wanted for name in step.outputs):
+            kept.append(step)
+            wanted.update(o.name for o in step.call.inputs if o is not None and o.secret)
+    return kept[::-1]
+
+
+def _waves(steps: list[Step], outputs: set[str]) -> tuple[tuple[Step, ...], ...]:
+    """Steps side by side as soon as their inputs are there; each wave frees what nobody reads after it."""
+    level: dict[str, int] = {}
+    waves: list[list[Step]] = []
+    for step in steps:
+        here = max((level.get(o.name, 0) for o in step.call.inputs if o is not None and o.secret), default=0)
+        for name in step.outputs:
+            level[name] = here + 1
+        while len(waves) <= here:
+            waves.append([])
+        waves[here].append(step)
+    last: dict[str, int] = {}
+    for number, wave in enumerate(waves):
+        for step in wave:
+            last.update((name, number) for name in step.outputs)
+    for number, wave in enumerate(waves):
+        for step in wave:  # weights of the model itself stay: they are not in `last`
+            last.update((o.name, number) for o in step.call.inputs if o is not None and (o.name in last or not o.weight))
+    done = []
+    index = 0
+    for number, wave in enumerate(waves):
+        frees = tuple(sorted(n for n, w in last.items() if w == number and n not in outputs))
+        numbered = []
+        for place, step in enumerate(wave):
+            numbered.append(replace(step, index=index, frees=frees if place == len(wave) - 1 else ()))
+            index += 1
+        done.append(tuple(numbered))
+    return tuple(done)
+

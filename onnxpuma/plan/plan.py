@@ -1,0 +1,125 @@
+"""A plan: the steps of one run at concrete shapes, the same at all three servers and at the client."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.graph.model import Node
+from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.ops.registry import Call, Operator
+from onnxpuma.ops.spread import truncated_cost
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call of a kernel. `resolves`: outputs that are truncated before anybody reads them."""
+
+    index: int
+    operator: Operator
+    call: Call
+    outputs: tuple[str, ...]
+    resolves: tuple[bool, ...]
+    constant: bool  # made of weights and public constants alone: computed once for all requests
+    frees: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.operator.name} {self.call.node.name}"
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Rounds and bits, the truncation of its outputs included."""
+        total = self.operator.cost(self.call)
+        after = Cost()
+        for operand, resolves in zip(self.call.outputs, self.resolves, strict=True):
+            if resolves:
+                after |= truncated_cost(operand)
+        return total + after
+
+
+@dataclass(frozen=True)
+class SecretInput:
+    """A value that the client shares: reals in fixed point, or ids as one-hot rows of a table of `depth`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class PlannedOutput:
+    """An output of the model: secret (opened by the client alone), or known to the client before."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    secret: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything public about a run.
+
+    waves: steps that do not depend on one another run side by side. client_nodes: what the client computes
+    from its own input before it shares anything. known: public values by name.
+    """
+
+    model_digest: str
+    waves: tuple[tuple[Step, ...], ...]
+    inputs: tuple[SecretInput, ...]
+    outputs: tuple[PlannedOutput, ...]
+    client_nodes: tuple[Node, ...]
+    known: Mapping[str, np.ndarray] = field(repr=False)
+    opset: int
+
+    @property
+    def steps(self) -> list[Step]:
+        return [step for wave in self.waves for step in wave]
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest over every step, shape and public value that decides what is sent."""
+        hashed = hashlib.sha256(self.model_digest.encode())
+        for wave in self.waves:
+            hashed.update(b"wave")
+            for step in wave:
+                hashed.update(repr((step.label, step.outputs, step.resolves, step.constant)).encode())
+                for operand in step.call.inputs:
+                    if operand is None:
+                        continue
+                    hashed.update(repr((operand.name, operand.shape, operand.form.__name__, operand.fraction)).encode())
+                    if operand.value is not None:
+                        hashed.update(np.ascontiguousarray(operand.value).tobytes())
+        hashed.update(repr((self.inputs, [(o.name, o.shape, o.secret) for o in self.outputs])).encode())
+        return hashed.hexdigest()
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Predicted rounds and bits of the whole run."""
+        total = Cost()
+        for wave in self.waves:
+            side = Cost()
+            for step in wave:
+                if not step.constant:
+                    side |= step.cost
+            total = total + side
+        return total
+
+    def client_values(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every value the client knows: its inputs, and what follows from them and public values alone."""
+        values: dict[str, np.ndarray] = {**self.known, **feed}
+        for node in self.client_nodes:
+            inputs = [None if name is None else values[name] for name in node.inputs]
+            for name, value in zip(node.outputs, run_node(node, inputs, self.opset, values), strict=True):
+                values[name] = value
+        return values
+
+

@@ -1,0 +1,110 @@
+"""Activations: smooth ones by a Fourier window with tails, ReLU and its kin by the sign."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.compare import is_negative, is_negative_cost
+from onnxpuma.mpc.convert import pass_on, pass_on_cost, split, split_cost
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.gate import gate, gate_cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.separable import all_series
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.smooth import activation, activation_cost
+from onnxpuma.mpc.truncate import lift, lift_cost
+from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.registry import Call, operator
+from onnxpuma.ops.spread import over_parts, spread
+
+_SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus"}
+
+
+def _series_name(call: Call) -> str:
+    if call.node.op == "Gelu":
+        approximate = call.attribute("approximate", "none")
+        return "gelu_tanh" if approximate in ("tanh", b"tanh") else "gelu"
+    if call.node.op == "Swish":
+        return "silu"
+    return _SERIES[call.node.op]
+
+
+def _smooth_cost(call: Call) -> Cost:
+    (x,) = call.secrets
+    series = all_series()[_series_name(call)]
+    return over_parts(x.size, lambda n: activation_cost(series, n, form=x.form))
+
+
+@operator("Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", cost=_smooth_cost, defers=(0,), error="2e-3")
+def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+    """A smooth activation on |x| < 1000 and more. Error: 2e-3 at most, a tenth of that on average."""
+    series = all_series()[_series_name(call)]
+    return [(yield from spread(party, x, lambda part, pivot: activation(party, part, series, pivot)))]
+
+
+def _swish_cost(call: Call) -> Cost:
+    (x,) = call.secrets
+    alpha = call.attribute("alpha", 1.0)
+    cost = over_parts(x.size, lambda n: activation_cost(all_series()["silu"], n, form=x.form))
+    if alpha != 1.0:
+        from onnxpuma.mpc.truncate import resolve_cost
+
+        fraction, _ = public_scale(np.float64(1 / alpha))
+        cost = cost + over_parts(x.size, lambda n: resolve_cost(n, fraction, form=Replicated))
+    return cost
+
+
+def _alpha_positive(call: Call) -> str | None:
+    return None if call.attribute("alpha", 1.0) > 0 else "its alpha is not positive"
+
+
+@operator("Swish", cost=_swish_cost, defers=(0,), refuse=_alpha_positive, error="3e-3")
+def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+    """x sigmoid(alpha x) = silu(alpha x) / alpha."""
+    alpha = float(call.attribute("alpha", 1.0))
+    series = all_series()["silu"]
+    if alpha == 1.0:
+        return [(yield from spread(party, x, lambda part, pivot: activation(party, part, series, pivot)))]
+    fraction, integer = public_scale(np.float64(alpha))
+    scaled = x.times(as_words(integer), fraction)
+    y = yield from spread(party, scaled, lambda part, pivot: activation(party, part, series, pivot))
+    from onnxpuma.ops.spread import truncated
+
+    fraction, integer = public_scale(np.float64(1 / alpha))
+    return [(yield from truncated(party, y.times(as_words(integer), fraction)))]
+
+
+RELU_BITS = 28
+RELU_FRACTION = 14
+SIGN_SHIFT = 4  # the sign is read at 2^-10: wrong only where |x| is below that
+
+
+
+
+def relu_part(party: Party, x: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+    """max(x, 0) for |x| < 2^12: the sign on 24 bits, then a gate. Error: below 2^-10, 2^-14 away from zero."""
+    seen = split(party, x, pivot, RELU_FRACTION, RELU_BITS)
+    negative = yield from is_negative(party, seen.lowered(SIGN_SHIFT))
+    pair = yield from gate(party, ~negative, seen)
+    raised = 18 - RELU_FRACTION
+    return (yield from lift(party, pass_on(party, pair), 64 - raised)).raised(raised)
+
+
+def relu_part_cost(elements: int, form: type) -> Cost:
+    read = split_cost(elements, RELU_BITS, form)
+    sign = is_negative_cost(elements, RELU_BITS - SIGN_SHIFT)
+    back = pass_on_cost(elements, RELU_BITS) | lift_cost(elements, RELU_BITS, 60)
+    return (sign | Cost(1, read.bits)) + gate_cost(elements, RELU_BITS, form is Replicated) + back
+
+
+def _relu_cost(call: Call) -> Cost:
+    (x,) = call.secrets
+    return over_parts(x.size, lambda n: relu_part_cost(n, x.form))
+
+
+@operator("Relu", cost=_relu_cost, defers=(0,), error="1e-3")
+def relu(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+    """max(x, 0) for |x| < 2^12."""
+    return [(yield from spread(party, x, lambda part, pivot: relu_part(party, part, pivot)))]

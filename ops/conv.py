@@ -1,0 +1,95 @@
+"""Convolution as a matrix product of the image's patches with the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.linear import matmul as product
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.ops.registry import Call, Result, Value, operator
+
+
+def padding_of(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(before, after) for each spatial axis, from `pads` or `auto_pad`."""
+    rank = len(spatial)
+    strides = call.attribute("strides") or [1] * rank
+    dilations = call.attribute("dilations") or [1] * rank
+    auto = call.attribute("auto_pad", "NOTSET")
+    auto = auto.decode() if isinstance(auto, bytes) else auto
+    if auto in ("NOTSET", ""):
+        pads = call.attribute("pads") or [0] * (2 * rank)
+        return list(zip(pads[:rank], pads[rank:], strict=True))
+    if auto == "VALID":
+        return [(0, 0)] * rank
+    result = []
+    for size, k, stride, dilation in zip(spatial, kernel, strides, dilations, strict=True):
+        total = max(0, (-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size)
+        small, large = total // 2, total - total // 2
+        result.append((small, large) if auto == "SAME_UPPER" else (large, small))
+    return result
+
+
+def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
+    """(N, C, *spatial) -> (N, C, *out, *kernel), a view where nothing is padded."""
+    rank = len(kernel)
+    strides = call.attribute("strides") or [1] * rank
+    dilations = call.attribute("dilations") or [1] * rank
+    padding = padding_of(call, words.shape[2:], kernel)
+    if any(p != (0, 0) for p in padding):
+        words = np.pad(words, [(0, 0), (0, 0), *padding])
+    spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    windows = np.lib.stride_tricks.sliding_window_view(words, spans, axis=tuple(range(2, 2 + rank)))
+    steps = tuple(slice(None, None, s) for s in strides)
+    inner = tuple(slice(None, None, d) for d in dilations)
+    return windows[(slice(None), slice(None), *steps, *inner)]
+
+
+def _refuse(call: Call) -> str | None:
+    if not (call.secret(0) and call.secret(1)):
+        return "one of its factors is public"
+    return None
+
+
+def _conv_result(call: Call) -> Result:
+    x, w = call.inputs[0], call.inputs[1]
+    assert x is not None and w is not None
+    return Result(Sum3, x.fraction + w.fraction)
+
+
+@operator("Conv", result=_conv_result, refuse=_refuse, error="2^-18 after truncation")
+def conv(party: Party, call: Call, x: Replicated, w: Replicated, b: Value = None) -> Protocol[Sequence[Form]]:
+    """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
+    groups = call.attribute("group", 1)
+    batch, channels = x.shape[:2]
+    outputs, per_group = w.shape[:2]
+    kernel = w.shape[2:]
+    rank = len(kernel)
+    out_spatial = call.outputs[0].shape[2:]
+
+    def rows(words: np.ndarray) -> np.ndarray:  # (groups, N * out, C/groups * kernel)
+        found = patches(call, words, kernel).reshape(batch, groups, per_group, *out_spatial, *kernel)
+        axes = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
+        return np.ascontiguousarray(found.transpose(axes)).reshape(groups, batch * int(np.prod(out_spatial)), -1)
+
+    def columns(words: np.ndarray) -> np.ndarray:  # (groups, C/groups * kernel, M/groups)
+        return np.ascontiguousarray(words.reshape(groups, outputs // groups, -1).transpose(0, 2, 1))
+
+    z = product(party, x.map(rows), w.map(columns))
+
+    def back(words: np.ndarray) -> np.ndarray:
+        shaped = words.reshape(groups, batch, *out_spatial, outputs // groups)
+        axes = (1, 0, 2 + rank, *range(2, 2 + rank))
+        return shaped.transpose(axes).reshape(batch, outputs, *out_spatial)
+
+    z = z.map(back)
+    if isinstance(b, Replicated):
+        z = z.plus_shared(b.map(lambda words: words.reshape(1, -1, *([1] * rank))))
+    elif b is not None:
+        from onnxpuma.mpc.words import encode
+
+        z = z.plus(encode(np.asarray(b), z.fraction).reshape(1, -1, *([1] * rank)))
+    yield from ()
+    return [z]

@@ -1,0 +1,147 @@
+"""Operators that only move elements: local on every form, whatever is secret about the values.
+
+The common ones are numpy views. The rest are run once, in the clear, on the indices of their input's
+elements, and then gathered: the standard's own semantics without a second implementation of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.ops.registry import Call, Operand, Value, as_first, operator
+
+
+def _only_first(call: Call) -> str | None:
+    if any(o is not None and o.secret for o in call.inputs[1:]):
+        return "only its first input may be secret: a secret shape, index or axis would decide what is sent"
+    return None
+
+
+def _always(call: Call, index: int) -> bool:
+    return True
+
+
+@operator("Reshape", "Flatten", "Squeeze", "Unsqueeze", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+def reshape(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+    """The same elements in another shape."""
+    shape = call.outputs[0].shape
+    yield from ()
+    return [x.map(lambda w: w.reshape(shape))]  # type: ignore[attr-defined]
+
+
+@operator("Identity", "Cast", "CastLike", "Dropout", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+def identity(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+    """The value itself; a cast between float types does not change a fixed-point number."""
+    yield from ()
+    return [x]
+
+
+@operator("Transpose", result=as_first, defers=_always, secret="first", layout=True)
+def transpose(party: Party, call: Call, x: Form) -> Protocol[Sequence[Form]]:
+    """Axes permuted."""
+    perm = call.attribute("perm") or list(range(len(call.inputs[0].shape)))[::-1]  # type: ignore[union-attr]
+    yield from ()
+    return [x.map(lambda w: w.transpose(perm))]  # type: ignore[attr-defined]
+
+
+@operator("Expand", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+def expand(party: Party, call: Call, x: Form, shape: np.ndarray) -> Protocol[Sequence[Form]]:
+    """Broadcast to a larger shape."""
+    target = call.outputs[0].shape
+    yield from ()
+    return [x.map(lambda w: np.broadcast_to(w, target))]  # type: ignore[attr-defined]
+
+
+@operator("Split", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+def split(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+    """Parts along an axis."""
+    axis = call.attribute("axis", 0)
+    edges = np.cumsum([o.shape[axis] for o in call.outputs])[:-1]
+    results = []
+    for index in range(len(call.outputs)):
+        results.append(x.map(lambda w, i=index: np.split(w, edges, axis=axis)[i]))  # type: ignore[attr-defined]
+    yield from ()
+    return results
+
+
+def _concat_result(call: Call) -> Any:
+    from onnxpuma.ops.registry import Result
+
+    return Result()
+
+
+@operator("Concat", result=_concat_result, secret="any", layout=False)
+def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
+    """Values end to end along an axis; public ones become trivial shares."""
+    axis = call.attribute("axis", 0)
+    shares = [as_shares(party, v) for v in values]
+    first = np.concatenate([s.first for s in shares], axis=axis)
+    second = np.concatenate([s.second for s in shares], axis=axis)
+    yield from ()
+    return [Replicated(party.index, first, second, 64, shares[0].fraction)]
+
+
+def as_shares(party: Party, value: Value, bits: int = 64, fraction: int = 18) -> Replicated:
+    """A public array as the shares (value, 0, 0); a secret one as it is."""
+    from onnxpuma.mpc.words import encode, word_type
+
+    if isinstance(value, Replicated):
+        return value
+    words = encode(np.asarray(value), fraction, bits)
+    nothing = np.broadcast_to(word_type(bits).type(0), words.shape)
+    return Replicated(party.index, words if party.index == 0 else nothing, words if party.index == 2 else nothing, bits, fraction)
+
+
+def index_map(call: Call) -> list[np.ndarray]:
+    """For each output the flat index of the first input's element at every place; -1 where a zero goes."""
+    first = call.inputs[0]
+    assert first is not None
+    indices = np.arange(1, first.size + 1, dtype=np.int64).reshape(first.shape)
+    inputs: list[np.ndarray | None] = [indices]
+    inputs += [None if o is None else o.value for o in call.inputs[1:]]
+    return [out.astype(np.int64) - 1 for out in run_node(call.node, inputs, call.opset)]
+
+
+def taken_from(x: Form, index: np.ndarray) -> Form:
+    """Elements of the flattened x by flat index; zeros where the index is -1."""
+    holes = bool((index < 0).any())
+
+    def pick(words: np.ndarray) -> np.ndarray:
+        moved = np.ascontiguousarray(words).reshape(-1)[index]
+        if holes:
+            moved = np.where(index < 0, words.dtype.type(0), moved)
+        return moved
+
+    return x.map(pick)  # type: ignore[attr-defined, no-any-return]
+
+
+@operator(
+    "Slice", "Tile", "GatherElements", "GatherND", "DepthToSpace", "SpaceToDepth", "Compress", "ReverseSequence",
+    result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True,
+)
+def moved(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+    """Elements moved by public indices."""
+    yield from ()
+    return [taken_from(x, index) for index in index_map(call)]
+
+
+def _pads_with_zero(call: Call) -> str | None:
+    value = call.public(2)
+    if call.attribute("mode", "constant") == "constant" and value is not None and np.any(value != 0):
+        return "it pads with a number other than zero"
+    return _only_first(call)
+
+
+@operator("Pad", result=as_first, defers=_always, refuse=_pads_with_zero, secret="first", layout=True)
+def pad(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+    """Zeros (or copies) around the edges."""
+    yield from ()
+    return [taken_from(x, index) for index in index_map(call)]
+
+

@@ -1,0 +1,95 @@
+"""Matrix products: local products of shares, left untruncated for whatever consumes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.linear import matmul as product
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.ops.elementwise import add_forms, aligned, as_words, public_scale
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+
+
+def _matmul_result(call: Call) -> Result:
+    a, b = call.inputs[0], call.inputs[1]
+    assert a is not None and b is not None
+    if a.secret and b.secret:
+        return Result(Sum3, a.fraction + b.fraction)
+    secret, public = (a, b) if a.secret else (b, a)
+    return Result(Replicated, secret.fraction + public_scale(public.value)[0])  # type: ignore[arg-type]
+
+
+def flat_rows(x: Replicated) -> Replicated:
+    """(..., k) as (rows, k), contiguous: one large ring product instead of many."""
+    return x.map(lambda w: np.ascontiguousarray(w).reshape(-1, w.shape[-1]))
+
+
+def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
+    """x @ y with numpy.matmul's rules; a plain matrix on the right takes all rows at once."""
+    if len(y.shape) == 2 and len(x.shape) > 2:
+        rows = product(party, flat_rows(x), y)
+        shape = (*x.shape[:-1], y.shape[-1])
+        return rows.map(lambda w: w.reshape(shape))
+    return product(party, x, y)
+
+
+@operator("MatMul", result=_matmul_result, error="2^-18 after truncation")
+def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
+    """A @ B. Secret times secret: no message. |A @ B| < 2^26."""
+    yield from ()
+    if isinstance(a, Replicated) and isinstance(b, Replicated):
+        return [times_matrix(party, a, b)]
+    if isinstance(a, Replicated):
+        assert isinstance(b, np.ndarray)
+        fraction, integers = public_scale(b)
+        words = as_words(integers)
+        return [Replicated(party.index, ring.matmul(a.first, words), ring.matmul(a.second, words), 64, a.fraction + fraction)]
+    assert isinstance(a, np.ndarray) and isinstance(b, Replicated)
+    fraction, integers = public_scale(a)
+    words = as_words(integers)
+    return [Replicated(party.index, ring.matmul(words, b.first), ring.matmul(words, b.second), 64, b.fraction + fraction)]
+
+
+def _gemm_result(call: Call) -> Result:
+    a, b = call.inputs[0], call.inputs[1]
+    assert a is not None and b is not None
+    extra = 0
+    alpha = call.attribute("alpha", 1.0)
+    if alpha != 1.0:
+        extra = public_scale(np.float64(alpha))[0]
+    if a.secret and b.secret:
+        return Result(Sum3, a.fraction + b.fraction + extra)
+    return Result(Replicated, 2 * FRACTION + extra)
+
+
+def _gemm_refusal(call: Call) -> str | None:
+    a, b = call.operand(0), call.operand(1)
+    if a is None or b is None or not (a.secret and b.secret):
+        return "one of its factors is public: export it as MatMul and Add"
+    if call.attribute("beta", 1.0) != 1.0:
+        return "its beta is not 1"
+    return None
+
+
+@operator("Gemm", result=_gemm_result, refuse=_gemm_refusal, error="2^-18 after truncation")
+def gemm(party: Party, call: Call, a: Replicated, b: Replicated, c: Value = None) -> Protocol[Sequence[Form]]:
+    """alpha A' B' + C, the bias added to the untruncated product."""
+    yield from ()
+    if call.attribute("transA", 0):
+        a = a.map(np.transpose)
+    if call.attribute("transB", 0):
+        b = b.map(np.transpose)
+    result: Sum3 | Replicated = product(party, a, b)
+    alpha = call.attribute("alpha", 1.0)
+    if alpha != 1.0:
+        fraction, integer = public_scale(np.float64(alpha))
+        result = result.times(as_words(integer), fraction)
+    if c is not None:
+        summed = add_forms(result, aligned(c, result.fraction) if isinstance(c, Replicated) else c, 1, party)
+        assert isinstance(summed, Sum3)
+        result = summed
+    return [result]

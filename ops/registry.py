@@ -1,0 +1,195 @@
+"""The registry: what the house knows of each ONNX operator, and the only place that knows it.
+
+An operator is one function: a kernel on shares, with its declared cost beside it. The planner asks the
+registry what exists, the interpreter calls what it finds, the documentation is generated from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from onnxpuma.graph.model import Node
+from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+
+FRACTION = 18  # of every resolved value, as in PUMA (arXiv 2307.12533)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What the plan knows of one input or output of a step.
+
+    `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
+    that is still to be truncated) or OneHot (ids that the client dealt as one-hot rows). `weight`: made of
+    the owner's weights and public constants alone.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    value: np.ndarray | None = None
+    form: type = Replicated
+    fraction: int = FRACTION
+    weight: bool = False
+    depth: int = 0  # of a OneHot: the size of the table its ids index
+
+    @property
+    def secret(self) -> bool:
+        return self.value is None
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def deferred(self) -> bool:
+        """Still to be truncated: a product, or a value scaled by a public number."""
+        return self.secret and (self.form is Sum3 or self.fraction != FRACTION)
+
+
+class OneHot(Form):
+    """Ids as replicated one-hot rows mod 2^32, shape (*ids, depth): what the client deals for a Gather."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Replicated) -> None:
+        self.rows, self.bits, self.fraction = rows, 32, 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.rows.shape[:-1]
+
+    def map(self, layout: Callable[[Any], Any]) -> OneHot:
+        rows = self.rows.map(lambda w: np.stack([layout(w[..., i]) for i in range(w.shape[-1])], axis=-1))
+        return OneHot(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One use of an operator: the node, and what is known of its operands at these shapes."""
+
+    node: Node
+    inputs: tuple[Operand | None, ...]
+    outputs: tuple[Operand, ...]
+    opset: int
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.node.attributes.get(name, default)
+
+    def operand(self, index: int) -> Operand | None:
+        return self.inputs[index] if index < len(self.inputs) else None
+
+    def present(self, index: int) -> bool:
+        return self.operand(index) is not None
+
+    def secret(self, index: int) -> bool:
+        operand = self.operand(index)
+        return operand is not None and operand.secret
+
+    def public(self, index: int) -> np.ndarray | None:
+        operand = self.operand(index)
+        return None if operand is None else operand.value
+
+    @property
+    def secrets(self) -> list[Operand]:
+        return [o for o in self.inputs if o is not None and o.secret]
+
+
+Value: TypeAlias = "Form | np.ndarray | None"
+Kernel: TypeAlias = Callable[..., Protocol[Sequence[Form]]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The form and the fraction bits in which a kernel leaves its outputs."""
+
+    form: type = Replicated
+    fraction: int = FRACTION
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A kernel and what is declared of it.
+
+    kernel(party, call, *values): a protocol that returns one form an output; public inputs come as arrays,
+    absent ones as None. cost(call): rounds and bits, without the truncation that the plan may add.
+    result(call): form and fraction of the outputs. defers: inputs that may arrive untruncated.
+    refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
+    """
+
+    name: str
+    kernel: Kernel
+    cost: Callable[[Call], Cost]
+    result: Callable[[Call], Result]
+    defers: Callable[[Call, int], bool]
+    refuse: Callable[[Call], str | None]
+    secret: str
+    error: str
+    layout: bool = False
+    domain: str = ""
+    note: str = field(default="")
+
+
+_OPERATORS: dict[tuple[str, str], Operator] = {}
+
+
+def _free(call: Call) -> Cost:
+    return FREE
+
+
+def _resolved(call: Call) -> Result:
+    return Result()
+
+
+def _nothing_refused(call: Call) -> str | None:
+    return None
+
+
+def operator(
+    *names: str,
+    cost: Callable[[Call], Cost] = _free,
+    result: Callable[[Call], Result] = _resolved,
+    defers: Sequence[int] | Callable[[Call, int], bool] = (),
+    refuse: Callable[[Call], str | None] = _nothing_refused,
+    secret: str = "all",
+    error: str = "exact",
+    layout: bool = False,
+    note: str = "",
+) -> Callable[[Kernel], Kernel]:
+    """Register a kernel under these operator names of the standard domain."""
+
+    def register(kernel: Kernel) -> Kernel:
+        accepts = defers if callable(defers) else (lambda call, index: index in defers)
+        for name in names:
+            if ("", name) in _OPERATORS:
+                raise ValueError(f"two kernels for {name}")
+            _OPERATORS["", name] = Operator(name, kernel, cost, result, accepts, refuse, secret, error, layout, "", note)
+        return kernel
+
+    return register
+
+
+def find(node: Node) -> Operator | None:
+    """The operator of this node, None if there is no kernel for it."""
+    return _OPERATORS.get((node.domain, node.op))
+
+
+def operators() -> dict[str, Operator]:
+    """All operators with a kernel, by name."""
+    return {name: op for (_, name), op in sorted(_OPERATORS.items())}
+
+
+def as_first(call: Call) -> Result:
+    """Outputs in the form of the first secret input: for operators that only move elements."""
+    first = call.secrets[0]
+    return Result(first.form, first.fraction)
+
+
+def run_alone(party: Party, kernel: Kernel, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
+    """Call a kernel as the interpreter does."""
+    return (yield from kernel(party, call, *values))

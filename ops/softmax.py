@@ -1,0 +1,174 @@
+"""Softmax of rows of any length: coarse maximum, exp on a window, row sum, one reciprocal a row.
+
+The numerators are e^(t - 1) with t the score less the row's coarse maximum, so a row's sum lies between
+e^-2 and its length; attention multiplies by the reciprocal after the product with V, where there are fewer
+elements (protocols.md, section 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.compare import is_negative, is_negative_cost
+from onnxpuma.mpc.convert import pass_on, pass_on_cost, replicate_pair, replicate_pair_cost, split, split_cost
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.exp import FRACTION as EXP_FRACTION
+from onnxpuma.mpc.exp import exp_window, exp_window_cost, floor_constant
+from onnxpuma.mpc.gate import gate, gate_cost
+from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.maximum import row_maximum, row_maximum_cost
+from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
+from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, reciprocal
+from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
+from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
+from onnxpuma.mpc.words import from_integers
+from onnxpuma.ops.registry import Call, operator
+from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, truncated
+
+FINE = 15  # fraction bits of the score that exp reads; 32 units <-> 2^20
+EXP_BITS = 20
+COARSE = 1  # fraction bits of the reading for the maximum: halves
+COARSE_BITS = 12  # two scores of a row differ by less than 1024
+READ_BITS = COARSE_BITS + FINE - COARSE
+NUMERATOR = 22  # fraction bits of the numerators
+LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^-21
+
+
+def numerators(party: Party, x: Replicated | Sum3, lengths: np.ndarray, pivot: int) -> Protocol[Replicated]:
+    """e^(x - m - 1) of rows laid end to end, (n,), m within 1/2 of the row's maximum; NUMERATOR fraction bits.
+
+    Two scores of one row differ by less than 1024. Error: below 2^-16. Rounds: 3 a level of the tournament
+    and 9; bits: `numerators_cost`.
+    """
+    fine = split(party, x, pivot, FINE, READ_BITS)
+    coarse = fine.lowered(FINE - COARSE)
+    highest = yield from row_maximum(party, coarse, lengths)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    highest = highest.map(lambda w: w[row])
+    top = see(party, highest, pivot)
+    # one unit of the coarse reading may be lost on each side, hence two units of margin at the lower end
+    margin = (LOWEST << COARSE) - 2
+    below = yield from is_negative(party, coarse.minus(top).plus(from_integers(margin, COARSE_BITS)))
+    shifted = fine.modulo(EXP_BITS).minus(top.raised(FINE - COARSE, EXP_BITS))
+    shifted = shifted.plus(from_integers(LOWEST << FINE, EXP_BITS))
+    pair = yield from gate(party, ~below, shifted)
+    inside = replicate_pair(party, pair)
+    y = yield from exp_window(party, see(party, inside, pivot))
+    y = y.plus(-floor_constant())
+    return (yield from _from_pair(party, y))
+
+
+def _from_pair(party: Party, y: Pair) -> Protocol[Replicated]:
+    return (yield from lift(party, pass_on(party, y.lowered(EXP_FRACTION - NUMERATOR)), 64))
+
+
+def numerators_cost(elements: int, lengths: np.ndarray, form: type) -> Cost:
+    read = split_cost(elements, READ_BITS, form)
+    width = 64 - EXP_FRACTION + NUMERATOR
+    highest = row_maximum_cost(elements, lengths, COARSE_BITS)
+    clip = is_negative_cost(elements, COARSE_BITS).merged() + gate_cost(elements, EXP_BITS, halves=False)
+    exp = (replicate_pair_cost(elements, EXP_BITS) | exp_window_cost(elements))
+    back = pass_on_cost(elements, width) | lift_cost(elements, width, 64)
+    return Cost(0, read.bits) + highest + clip + exp + back
+
+
+def row_parts(lengths: np.ndarray) -> list[tuple[slice, slice]]:
+    """(rows, elements) of each part: whole rows, about equally many elements for each pivot."""
+    ends = np.cumsum(lengths)
+    size = int(ends[-1]) if len(ends) else 0
+    if size < SMALLEST_SPREAD or len(lengths) < 3:
+        return [(slice(0, len(lengths)), slice(0, size))]
+    cuts = [0, *(int(np.searchsorted(ends, size * i / 3, side="left")) + 1 for i in (1, 2)), len(lengths)]
+    cuts = [min(c, len(lengths)) for c in cuts]
+    edges = [0, *(int(ends[c - 1]) for c in cuts[1:])]
+    return [(slice(cuts[i], cuts[i + 1]), slice(edges[i], edges[i + 1])) for i in range(3) if edges[i + 1] > edges[i]]
+
+
+def all_numerators(party: Party, flat: Replicated | Sum3, lengths: np.ndarray) -> Protocol[Replicated]:
+    """`numerators` with the rows spread over the three pivots."""
+    pieces = row_parts(lengths)
+    if len(pieces) == 1:
+        return (yield from numerators(party, flat, lengths, party.next_pivot()))
+    done = yield from parallel(
+        numerators(party, flat.map(lambda w, e=elements: w[e]), lengths[rows], pivot)
+        for pivot, (rows, elements) in enumerate(pieces)
+    )
+    return joined(done, flat.shape)
+
+
+def all_numerators_cost(lengths: np.ndarray, form: type) -> Cost:
+    total = Cost()
+    for rows, elements in row_parts(lengths):
+        total |= numerators_cost(elements.stop - elements.start, lengths[rows], form)
+    return total
+
+
+SUM_READ = 24  # fraction bits of the reciprocal of a row's sum
+
+
+def row_reciprocals(party: Party, sums: Replicated, longest: int) -> Protocol[Replicated]:
+    """1 / sum of each row, (rows,), SUM_READ fraction bits."""
+    digits = digits_of(0.13, float(longest), NUMERATOR)
+    count = sums.size
+    if count < 96:
+        return (yield from reciprocal(party, sums, party.next_pivot(), SUM_READ, digits))
+    done = yield from parallel(
+        reciprocal(party, sums.map(lambda w, s=piece: w[s]), pivot, SUM_READ, digits) for pivot, piece in enumerate(thirds(count))
+    )
+    return joined(done, sums.shape)
+
+
+def row_reciprocals_cost(count: int, longest: int) -> Cost:
+    digits = digits_of(0.13, float(longest), NUMERATOR)
+    sizes = [count] if count < 96 else [s.stop - s.start for s in thirds(count)]
+    total = Cost()
+    for size in sizes:
+        total |= inverse_cost("reciprocal", size, digits, NUMERATOR, SUM_READ, form=Replicated)
+    return total
+
+
+def _axis(call: Call) -> int:
+    rank = len(call.outputs[0].shape)
+    return int(call.attribute("axis", -1)) % max(rank, 1)
+
+
+def _rows(call: Call) -> tuple[int, int]:
+    shape = call.outputs[0].shape
+    length = shape[_axis(call)] if shape else 1
+    size = call.outputs[0].size
+    return (size // length if length else 0), length
+
+
+def _softmax_cost(call: Call) -> Cost:
+    rows, length = _rows(call)
+    if rows * length == 0:
+        return Cost()
+    (x,) = call.secrets
+    first = all_numerators_cost(np.full(rows, length), x.form) + row_reciprocals_cost(rows, length)
+    shift = NUMERATOR + SUM_READ - 18
+    return first + over_parts(rows * length, lambda n: resolve_cost(n, shift))
+
+
+@operator("Softmax", cost=_softmax_cost, defers=(0,), error="1e-4")
+def softmax(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+    """Softmax along an axis; two scores of a row differ by less than 1024."""
+    axis = _axis(call)
+    moved = x.map(lambda w: np.moveaxis(w, axis, -1) if w.ndim else w.reshape(1))
+    shape = moved.shape
+    rows, length = _rows(call)
+    flat = moved.map(lambda w: np.ascontiguousarray(w).reshape(-1))
+    if flat.size == 0:
+        return [Replicated(party.index, flat_words(flat), flat_words(flat), 64, 18).map(lambda w: w.reshape(x.shape))]
+    e = yield from all_numerators(party, flat, np.full(rows, length))
+    table = e.map(lambda w: w.reshape(rows, length))
+    sums = table.map(lambda w: w.sum(axis=-1, dtype=w.dtype))
+    inverse = yield from row_reciprocals(party, sums, length)
+    product = multiply(party, table, inverse.map(lambda w: w[:, None]))
+    result = yield from truncated(party, product)
+    return [result.map(lambda w: np.moveaxis(w.reshape(shape), -1, axis))]
+
+
+def flat_words(x: Replicated | Sum3) -> np.ndarray:
+    return np.zeros(x.shape, np.uint64)
