@@ -73,12 +73,14 @@ struct Product {
         // A thread is started for no less than about 50 microseconds of work.
         const double work = double(batch) * double(rows) * double(columns) * double(depth);
         const ptrdiff_t threads = std::max<ptrdiff_t>(1, std::min<ptrdiff_t>(thread_count, ptrdiff_t(work / 1e6)));
+        // Several parts for each, so that a thread which finds no free core holds up little.
+        const ptrdiff_t parts = 4 * threads;
         ptrdiff_t m_step = rows, n_step = columns;
-        if (threads > 1 && batch < 4 * threads) {
+        if (threads > 1 && batch < parts) {
             if (columns >= rows)
-                n_step = even_step(columns, (columns + threads - 1) / threads, 64);
+                n_step = even_step(columns, (columns + parts - 1) / parts, 64);
             else
-                m_step = even_step(rows, (rows + threads - 1) / threads, 8);
+                m_step = even_step(rows, (rows + parts - 1) / parts, 24);
         }
         const ptrdiff_t m_parts = (rows + m_step - 1) / m_step, n_parts = (columns + n_step - 1) / n_step;
         std::atomic<ptrdiff_t> next{0};
