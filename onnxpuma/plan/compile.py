@@ -59,6 +59,7 @@ class _Planner:
         self.inputs: dict[str, SecretInput] = {}
         self.refusals: list[Refusal] = []
         self.unknown: set[str] = set()
+        self.wanted: set[str] = set()  # what refused nodes would read
         self.uses = _uses(blueprint)
 
     # -- the three kinds of node ------------------------------------------------------------
@@ -66,7 +67,7 @@ class _Planner:
     def visit(self, node: Node) -> None:
         names = [n for n in (*node.inputs, *(c for g in node.subgraphs for c in g.captured())) if n]
         if any(name in self.unknown for name in names):
-            self.unknown.update(node.outputs)
+            self._pass_over(node)
             return
         known = [self.values[name] for name in names]
         constant = all(k.constant for k in known)
@@ -82,7 +83,12 @@ class _Planner:
 
     def _run_public(self, node: Node, inputs: Sequence[np.ndarray | None], constant: bool) -> None:
         outer = {n: k.value for n, k in self.values.items() if k.value is not None} if node.subgraphs else None
-        for name, value in zip(node.outputs, run_node(node, inputs, self.graph.opset, outer), strict=True):
+        try:
+            values = run_node(node, inputs, self.graph.opset, outer)
+        except OnnxpumaError as error:
+            self._refuse(node, error.message)
+            return
+        for name, value in zip(node.outputs, values, strict=True):
             if name:
                 self.values[name] = _Known(ValueType(value.dtype, value.shape), value, constant=constant)
 
@@ -100,8 +106,7 @@ class _Planner:
     def _plan_step(self, node: Node, constant: bool) -> None:
         found = find(node)
         if found is None:
-            near = ", ".join(sorted(n for n in operators() if n[:3].lower() == node.op[:3].lower())) or "see docs/operators.md"
-            self._refuse(node, f"there is no secure kernel for {node.op} (supported and near: {near})")
+            self._refuse(node, _no_kernel(node))
             return
         try:
             types = self._infer(node)
@@ -183,12 +188,36 @@ class _Planner:
         return infer_node(node, types, values, self.graph.opset)
 
     def _refuse(self, node: Node, reason: str) -> None:
+        """Note why this node cannot run, and go on as if it could where the types of its outputs are known:
+        the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason))
+        self.wanted.update(n for n in node.inputs if n)
+        try:
+            types = self._infer(node)
+        except OnnxpumaError:
+            types = []
+        if not types or any(t.dtype.kind != "f" for t in types):
+            self.unknown.update(node.outputs)
+            return
+        for name, kind in zip(node.outputs, types, strict=True):
+            if name:
+                self.values[name] = _Known(kind, operand=_draft(name, kind), constant=False)
+
+    def _pass_over(self, node: Node) -> None:
+        """A node after one whose result is not known: only whether its operator exists can be said."""
+        self.wanted.update(n for n in node.inputs if n)
+        if find(node) is None and any(name in self.values and self.values[name].value is None for name in node.inputs if name):
+            self.refusals.append(Refusal(node.name, node.op, self.graph.opset, _no_kernel(node)))
         self.unknown.update(node.outputs)
 
 
 _TAKES_SCALED = ("Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax")
+
+
+def _no_kernel(node: Node) -> str:
+    near = ", ".join(sorted(n for n in operators() if n[:3].lower() == node.op[:3].lower())) or "see docs/operators.md"
+    return f"there is no secure kernel for {node.op} (supported and near: {near})"
 
 
 def _draft(name: str, kind: ValueType) -> Operand:
@@ -218,6 +247,24 @@ def compile_plan(
     Raises InputError for a name or a shape that does not fit, UnsupportedModelError naming every node that
     has no secure kernel.
     """
+    plan, refusals = survey(blueprint, shapes, public_values)
+    if refusals:
+        listing = "\n  ".join(str(r) for r in refusals)
+        count = len(refusals)
+        raise UnsupportedModelError(
+            f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}",
+            "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
+        )
+    return plan
+
+
+def survey(
+    blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], public_values: Mapping[str, np.ndarray] | None = None
+) -> tuple[Plan, list[Refusal]]:
+    """The plan as far as it goes, and the nodes that it leaves out because they cannot run.
+
+    Raises InputError for a name or a shape that does not fit.
+    """
     public_values = public_values or {}
     planner = _Planner(blueprint, public_values)
     check_shapes(blueprint, shapes)
@@ -238,14 +285,7 @@ def compile_plan(
             planner.values[name] = _Known(kind, initializer.numpy())
     for node in blueprint.graph.nodes:
         planner.visit(node)
-    if planner.refusals:
-        listing = "\n  ".join(str(r) for r in planner.refusals)
-        count = len(planner.refusals)
-        raise UnsupportedModelError(
-            f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}",
-            "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
-        )
-    return _finish(planner, blueprint)
+    return _finish(planner, blueprint), planner.refusals
 
 
 def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -276,10 +316,12 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
 def _finish(planner: _Planner, blueprint: Blueprint) -> Plan:
     outputs = []
     for name in blueprint.graph.outputs:
+        if name in planner.unknown:
+            continue
         known = planner.values[name]
         secret = known.operand is not None
         outputs.append(PlannedOutput(name, tuple(known.type.shape or ()), known.type.dtype, secret))  # type: ignore[arg-type]
-    steps = _live(planner.steps, {o.name for o in outputs})
+    steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)
     wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
     waves = _waves(steps, {o.name for o in outputs})
     inputs = tuple(v for k, v in planner.inputs.items() if k in wanted)
