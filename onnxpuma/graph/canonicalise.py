@@ -7,8 +7,10 @@ on shapes and masks, all at opset 24 (or the model's own, where that is newer).
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -17,7 +19,7 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
-from onnxpuma.graph.opset import quiet, raise_opset
+from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
 from onnxpuma.graph.rules import (
     activation,
@@ -89,13 +91,17 @@ class Report:
 
 
 def canonicalise(model: ir.Model) -> Report:
-    """Rewrite `model` in place; its inputs and outputs keep their names, its weights stay in
-    their files.
+    """Rewrite `model` in place; its inputs and outputs keep their names, its weights stay in their files.
 
-    The result depends on the model alone: two runs write the same bytes. Metadata (source paths, stack
-    traces) is cleared. Cost: about a second for twelve layers. Raises UnsupportedModelError for an opset
-    onnx cannot convert.
+    Floats of every kind become float32, those of inputs and outputs too. Metadata (source paths, stack
+    traces) is cleared. The result depends on the model alone: two runs write the same bytes. Cost: one to
+    three seconds for twelve layers. Raises UnsupportedModelError for an opset that onnx cannot convert.
     """
+    with _quiet("onnx_ir"), _quiet("onnxscript"):
+        return _canonicalise(model)
+
+
+def _canonicalise(model: ir.Model) -> Report:
     report = Report(model.opset_imports.get("", 0), 0, _histogram(model), {})
     outputs = [value.name for value in model.graph.outputs]
     _prepare(model)
@@ -127,18 +133,16 @@ def _prepare(model: ir.Model) -> None:
 
 
 def _infer(model: ir.Model) -> None:
-    with quiet("onnx_ir"):
-        passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
 
 
 def _clean(model: ir.Model) -> None:
     """Infer shapes; fold small constants; drop what does nothing, is written twice, or is not read."""
     _infer(model)
-    with quiet("onnxscript"):
-        fold_constants(
-            model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
-        )
-        RewriteRuleSet(_NOTHING_DONE).apply_to_model(model)
+    fold_constants(
+        model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
+    )
+    RewriteRuleSet(_NOTHING_DONE).apply_to_model(model)
     for step in (
         passes.IdentityEliminationPass(),
         passes.RemoveUnusedNodesPass(),
@@ -208,3 +212,15 @@ def _name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
 def _histogram(model: ir.Model) -> dict[str, int]:
     found = Counter(n.op_type for g in model.graphs() for n in g if n.op_type != "Constant")
     return dict(sorted(found.items(), key=lambda kv: (-kv[1], kv[0])))
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep warnings of a library away from the user's terminal: what matters is raised instead."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

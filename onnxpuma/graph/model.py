@@ -238,10 +238,14 @@ def _attribute(attribute: ir.Attr, domains: dict[str, int]) -> Attribute:
         return float(np.float32(value))
     if kind == ir.AttributeType.FLOATS:
         return [float(np.float32(v)) for v in value]
-    if kind in (ir.AttributeType.INT, ir.AttributeType.STRING):
-        return value
-    if kind in (ir.AttributeType.INTS, ir.AttributeType.STRINGS):
-        return list(value)
+    if kind == ir.AttributeType.INT:
+        return int(value)
+    if kind == ir.AttributeType.INTS:
+        return [int(v) for v in value]
+    if kind == ir.AttributeType.STRING:
+        return str(value)
+    if kind == ir.AttributeType.STRINGS:
+        return [str(v) for v in value]
     raise UnsupportedModelError(
         f"attribute '{attribute.name}' has kind {kind.name}, which is not read",
         "only dense tensors are supported",

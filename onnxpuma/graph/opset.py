@@ -3,10 +3,6 @@ Swish."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import onnx_ir as ir
 from onnxscript.version_converter import ConvertVersionPass
 
@@ -28,22 +24,14 @@ def raise_opset(model: ir.Model) -> None:
         before = model.opset_imports[""]
         if before >= target:
             continue
-        with quiet("onnxscript"):
-            ConvertVersionPass(target, fallback=True)(model)
+        if before < 9 and any(n.op_type == "Scan" for g in model.graphs() for n in g):
+            raise UnsupportedModelError(
+                f"Scan of opset {before} has a batch that later ones do not have",
+                "export it again with opset 18 or later",
+            )
+        ConvertVersionPass(target, fallback=True)(model)
         if model.opset_imports[""] != target:
             raise UnsupportedModelError(
                 f"the model cannot be brought from opset {before} to opset {target}",
                 "export it again with opset 18 or later",
             )
-
-
-@contextmanager
-def quiet(name: str) -> Iterator[None]:
-    """Keep warnings of a library away from the user's terminal: what matters is raised instead."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

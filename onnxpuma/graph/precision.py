@@ -1,8 +1,8 @@
 """One kind of float: a model in half, bfloat16 or double precision is read as one in single precision.
 
 A secure run has one number format anyway, fixed point. Conversions between kinds of floats, which exporters
-put around normalisations and softmaxes, then do nothing and disappear. Weights are converted when they are read,
-one at a time; those in the file stay as they are.
+put around normalisations and softmaxes, then do nothing and disappear. Weights are converted when they are
+read, one at a time; those in the file stay as they are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def to_single(model: ir.Model) -> int:
 def _convert(node: ir.Node, attribute: ir.Attr) -> None:
     name, value = attribute.name, attribute.value
     if name in _TYPE_ATTRIBUTES and attribute.type == ir.AttributeType.INT and value in _OTHERS:
-        node.attributes[name] = ir.AttrInt64(name, ir.DataType.FLOAT)
+        node.attributes[name] = ir.AttrInt64(name, int(ir.DataType.FLOAT))
     elif attribute.type == ir.AttributeType.TENSOR and value.dtype in _OTHERS:
         node.attributes[name] = ir.AttrTensor(name, _single(value))
 

@@ -192,6 +192,38 @@ def test_an_opset_that_cannot_be_converted() -> None:
         canonicalise(model)
 
 
+def test_a_scan_with_a_batch_is_refused() -> None:
+    """Before opset 9 Scan had a batch; the converter would drop it and change the result."""
+    model = ir.from_proto(_scan())
+    with pytest.raises(UnsupportedModelError, match="batch"):
+        canonicalise(model)
+
+
+def _scan() -> onnx.ModelProto:
+    def value(name: str, *shape: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["sum", "next"], ["total"]),
+            helper.make_node("Identity", ["total"], ["out"]),
+        ],
+        "body",
+        [value("sum", 2), value("next", 2)],
+        [value("total", 2), value("out", 2)],
+    )
+    scan = helper.make_node("Scan", ["", "start", "x"], ["end", "y"], num_scan_inputs=1, body=body)
+    inputs, outputs = [value("start", 1, 2), value("x", 1, 3, 2)], [value("end", 1, 2), value("y", 1, 3, 2)]
+    graph = helper.make_graph([scan], "g", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=4)
+
+
+def test_nothing_is_said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    canonicalise(load(DATA / "bert-torchscript-14.onnx"))
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
 def test_twelve_layers_take_seconds_and_no_copy_of_the_weights(tmp_path: Path) -> None:
     """A stack of twelve written-out blocks with external weights: fast, and no weight is read."""
     path = deep_model(tmp_path, layers=12, width=256)
