@@ -1,7 +1,8 @@
 """CURVE key pairs: made, written, read and checked. A party or a client is known by its public key alone.
 
 Keys are 32 bytes, written as 40 characters of Z85 text (ZeroMQ RFC 32), which may stand in a TOML string as
-they are. A line of a key file that starts with "# " is a comment.
+they are. A line of a key file that starts with "#" is a comment: as no group of Z85 exceeds 2^32, no key
+starts so.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,7 +108,7 @@ def _is_key(text: str) -> bool:
         return False
     try:
         return len(z85.decode(text)) == 32
-    except ValueError:
+    except (ValueError, struct.error):  # a group beyond 2^32
         return False
 
 
@@ -143,7 +145,7 @@ def _read(path: Path, *, secret: bool) -> str:
         raise ConfigError(
             f"cannot read the key file {path}: {error}", "name a file that keygen wrote"
         ) from error
-    keys = [line.strip() for line in lines if line.strip() and not line.startswith("# ")]
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if len(keys) != 1:
         raise ConfigError(f"{path} holds {len(keys)} keys instead of one", "name a file that keygen wrote")
     return keys[0]

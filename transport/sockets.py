@@ -25,8 +25,6 @@ def prepare(socket: zmq.Socket[bytes], heartbeat: float) -> None:
     socket.setsockopt(zmq.HEARTBEAT_IVL, milliseconds // 4)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, milliseconds * 3 // 4)
     socket.setsockopt(zmq.HANDSHAKE_IVL, milliseconds)
-    # Heartbeats wait behind unsent data; when the other end takes none of it, the kernel has to notice.
-    socket.setsockopt(zmq.TCP_MAXRT, milliseconds)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
 

@@ -159,7 +159,7 @@ def _aligned(part: memoryview) -> memoryview:
 
 
 def _joined(parts: Sequence[memoryview], size: int) -> memoryview:
-    whole = memoryview(np.empty(size, np.uint8))
+    whole = np.empty(size, np.uint8).data
     place = 0
     for part in parts:
         whole[place : place + len(part)] = part

@@ -155,6 +155,11 @@ class PeerLink(Link):
         return {peer: line.hello for peer, line in self._lines.items() if line.hello is not None}
 
     @property
+    def peers(self) -> frozenset[int]:
+        """The parties this link goes to."""
+        return frozenset(self._lines)
+
+    @property
     def connected(self) -> frozenset[int]:
         """The peers that can be spoken to and have introduced themselves, as far as is known now."""
         self._read()
@@ -169,7 +174,7 @@ class PeerLink(Link):
         speaks another version of the wire format.
         """
         deadline = time.monotonic() + timeout
-        while len(self.connected) < len(self._lines):
+        while self.connected != self.peers:
             for line in self._lines.values():
                 line.check_trust()
             if time.monotonic() > deadline:
@@ -216,8 +221,12 @@ class PeerLink(Link):
             # What happened before this session is not held against it.
             self._read()
             self._look()
+            self._inbox.enter(session)
             for line in self._lines.values():
-                line.broken_since = None
+                if line.connected:
+                    line.broken_since = None
+                elif line.dead() or (line.broken_since is None and not line.left):
+                    self._inbox.end(session, line.unreachable())
         self._inbox.enter(session)
 
     def _read(self) -> None:

@@ -67,10 +67,10 @@ def open_cluster(open_link: OpenLink) -> Callable[..., list[PeerLink]]:
     return open_all
 
 
-def meet(links: list[PeerLink]) -> None:
-    """Drive several links of one thread until all are connected."""
+def meet(links: list[PeerLink], done: Callable[[], bool] = lambda: True) -> None:
+    """Drive the links of this process until each is connected to its peers, and `done` says so too."""
     deadline = time.monotonic() + 10
-    while min(len(link.connected) for link in links) < 2:
+    while [link for link in links if link.connected != link.peers] or not done():
         assert time.monotonic() < deadline, "the links did not connect"
         time.sleep(0.01)
 
@@ -85,6 +85,11 @@ def links(request: pytest.FixtureRequest) -> Iterator[tuple[Link, ...]]:
     yield opened
     for link in opened:
         link.close()
+
+
+@pytest.fixture(name="meet")
+def give_meet() -> Callable[..., None]:
+    return meet
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ from onnxpuma.errors import (
 from onnxpuma.transport.link import Link, Tag
 from onnxpuma.transport.memory import memory_links
 
+pytestmark = pytest.mark.timeout(60)
+
 SESSION = bytes(range(16))
 OTHER = bytes(range(16, 32))
 TAG = Tag(SESSION, 3, 14, "MatMul encoder.0")

@@ -1,0 +1,102 @@
+"""Messages to frames and back, and that the generated module is the one of wire.proto."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2
+
+import onnxpuma
+from onnxpuma.errors import TransportError
+from onnxpuma.transport import wire, wire_pb2
+from onnxpuma.transport.link import Tag, as_bytes
+
+TAG = Tag(b"0123456789abcdef", 7, 1 << 31, "Gather “übung”")
+
+
+def test_generated_module_is_up_to_date(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools")
+    root = Path(onnxpuma.__file__).parent.parent
+    name = "onnxpuma/transport/wire.proto"
+    made = tmp_path / "descriptors"
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{root}", f"--descriptor_set_out={made}", name]
+    subprocess.run(command, check=True, timeout=60)
+    [fresh] = descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes()).file
+    committed = descriptor_pb2.FileDescriptorProto()
+    wire_pb2.DESCRIPTOR.CopyToProto(committed)
+    for file in (fresh, committed):
+        for message in file.message_type:
+            for field in message.field:
+                field.ClearField("json_name")
+    assert committed == fresh
+
+
+def test_generated_module_needs_no_new_protobuf() -> None:
+    source = Path(wire_pb2.__file__).read_text()
+    assert "ValidateProtobufRuntimeVersion" not in source, "made by a protoc after 26; docs/wire.md says how"
+
+
+def test_a_header_carries_the_tag() -> None:
+    message = wire.decode_peer(wire.encode_header(TAG, [1, 1 << 40]))
+    assert wire.tag_of(message.header) == TAG
+    assert list(message.header.sizes) == [1, 1 << 40]
+
+
+@pytest.mark.parametrize(
+    "body", [wire_pb2.Bye(), wire_pb2.Done(session=TAG.session), wire_pb2.Hello(party=2)]
+)
+def test_bodies_keep_their_kind(body: wire_pb2.Bye | wire_pb2.Done | wire_pb2.Hello) -> None:
+    message = wire.decode_peer(wire.encode_peer(body))
+    assert getattr(message, str(message.WhichOneof("body"))) == body
+
+
+def test_what_is_no_body_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(TypeError, match="Status is no body of PeerMessage"):
+        wire.encode_peer(wire_pb2.Status())
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [0], [1], [0, 5, 0], [wire.CHUNK], [wire.CHUNK + 1, 3], [3 * wire.CHUNK]]
+)
+def test_split_and_join(sizes: list[int]) -> None:
+    buffers = [
+        np.random.default_rng(i).integers(0, 256, size, dtype=np.uint8) for i, size in enumerate(sizes)
+    ]
+    frames = wire.split([as_bytes(b) for b in buffers])
+    assert all(0 < len(frame) <= wire.CHUNK for frame in frames)
+    assert all(any(np.shares_memory(np.frombuffer(f, np.uint8), b) for b in buffers) for f in frames)
+    joined = wire.join(sizes, frames)
+    assert [bytes(view) for view in joined] == [buffer.tobytes() for buffer in buffers]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "frames"),
+    [
+        ([1], []),
+        ([], [b"a"]),
+        ([2], [b"a"]),
+        ([1, 1], [b"ab"]),
+        ([2, 2], [b"a", b"abc"]),
+        ([wire.CHUNK + 2], [b"ab", bytes(wire.CHUNK)]),
+        ([1 << 62], [b"a"]),
+    ],
+)
+def test_frames_that_were_not_announced(sizes: list[int], frames: list[bytes]) -> None:
+    with pytest.raises(TransportError):
+        wire.join(sizes, [memoryview(frame) for frame in frames])
+
+
+def test_a_huge_header_is_not_parsed() -> None:
+    with pytest.raises(TransportError, match="bytes of header"):
+        wire.decode_peer(bytes(wire.MAX_HEADER + 1))
+
+
+@pytest.mark.parametrize("decode", [wire.decode_peer, wire.decode_client, wire.decode_server])
+@pytest.mark.parametrize("frame", [b"", b"\x00", b"\xff" * 9])
+def test_foreign_frames(decode: type, frame: bytes) -> None:
+    with pytest.raises(TransportError):
+        decode(frame)
