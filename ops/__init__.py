@@ -2,4 +2,14 @@
 
 from onnxpuma.ops import activation, attention, conv, elementwise, gather, layout, matmul, normalize, softmax
 
-__all__ = ["activation", "attention", "conv", "elementwise", "gather", "layout", "matmul", "normalize", "softmax"]
+__all__ = [
+    "activation",
+    "attention",
+    "conv",
+    "elementwise",
+    "gather",
+    "layout",
+    "matmul",
+    "normalize",
+    "softmax",
+]

@@ -14,10 +14,10 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.separable import all_series
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.smooth import activation, activation_cost
-from onnxpuma.mpc.truncate import lift, lift_cost
+from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.registry import Call, operator
-from onnxpuma.ops.spread import over_parts, spread
+from onnxpuma.ops.spread import over_parts, spread, truncated
 
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus"}
 
@@ -49,8 +49,6 @@ def _swish_cost(call: Call) -> Cost:
     alpha = call.attribute("alpha", 1.0)
     cost = over_parts(x.size, lambda n: activation_cost(all_series()["silu"], n, form=x.form))
     if alpha != 1.0:
-        from onnxpuma.mpc.truncate import resolve_cost
-
         fraction, _ = public_scale(np.float64(1 / alpha))
         cost = cost + over_parts(x.size, lambda n: resolve_cost(n, fraction, form=Replicated))
     return cost
@@ -70,8 +68,6 @@ def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[F
     fraction, integer = public_scale(np.float64(alpha))
     scaled = x.times(as_words(integer), fraction)
     y = yield from spread(party, scaled, lambda part, pivot: activation(party, part, series, pivot))
-    from onnxpuma.ops.spread import truncated
-
     fraction, integer = public_scale(np.float64(1 / alpha))
     return [(yield from truncated(party, y.times(as_words(integer), fraction)))]
 
@@ -81,10 +77,8 @@ RELU_FRACTION = 14
 SIGN_SHIFT = 4  # the sign is read at 2^-10: wrong only where |x| is below that
 
 
-
-
 def relu_part(party: Party, x: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-    """max(x, 0) for |x| < 2^12: the sign on 24 bits, then a gate. Error: below 2^-10, 2^-14 away from zero."""
+    """max(x, 0) for |x| < 2^12: the sign on 24 bits, then a gate. Error: 2^-10, else 2^-14."""
     seen = split(party, x, pivot, RELU_FRACTION, RELU_BITS)
     negative = yield from is_negative(party, seen.lowered(SIGN_SHIFT))
     pair = yield from gate(party, ~negative, seen)

@@ -19,7 +19,14 @@ from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words
 from onnxpuma.ops.registry import Call, Value, operator
-from onnxpuma.ops.softmax import NUMERATOR, SUM_READ, all_numerators, all_numerators_cost, row_reciprocals, row_reciprocals_cost
+from onnxpuma.ops.softmax import (
+    NUMERATOR,
+    SUM_READ,
+    all_numerators,
+    all_numerators_cost,
+    row_reciprocals,
+    row_reciprocals_cost,
+)
 from onnxpuma.ops.spread import over_parts, truncated
 
 MASKED_BELOW = -1e4  # a public addend below it excludes its position
@@ -40,8 +47,7 @@ class Heads:
 
 
 def shapes_of(call: Call) -> Heads:
-    q, k, v = (call.inputs[i] for i in range(3))
-    assert q is not None and k is not None and v is not None
+    q, k, v = (call.given(i) for i in range(3))
     if len(q.shape) == 4:
         batch, heads, queries, size = q.shape
         _, key_heads, keys, _ = k.shape
@@ -52,7 +58,7 @@ def shapes_of(call: Call) -> Heads:
 
 
 def allowed_positions(call: Call) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """(mask, bias) over (batch, heads, queries, keys): which positions take part (None: all), what is added."""
+    """(mask, bias) over (batch, heads, queries, keys): which take part (None: all), what is added."""
     s = shapes_of(call)
     shape = (s.batch, s.heads, s.queries, s.keys)
     allowed: np.ndarray | None = None
@@ -106,7 +112,7 @@ def scale_of(call: Call) -> float:
 
 
 def scaled(scores: Sum3, scale: float) -> Sum3:
-    """scores * scale: a power of two only moves the point, otherwise SCALE_BITS bits of it are multiplied in."""
+    """scores * scale: a power of two only moves the point, otherwise SCALE_BITS bits of it multiply."""
     exponent = int(np.floor(np.log2(scale)))
     if scale == 2.0**exponent:
         return Sum3(scores.party, scores.words, scores.bits, scores.fraction - exponent)
@@ -128,8 +134,12 @@ def _cost(call: Call) -> Cost:
     return weights + (product | inverse) + over_parts(context, lambda n: resolve_cost(n, SUM_READ))
 
 
-@operator("Attention", cost=_cost, refuse=_refuse, secret="query, key, value", error="1e-4 of the largest value")
-def attention(party: Party, call: Call, q: Replicated, k: Replicated, v: Replicated, *_: Value) -> Protocol[Sequence[Form]]:
+@operator(
+    "Attention", cost=_cost, refuse=_refuse, secret="query, key, value", error="1e-4 of the largest value"
+)
+def attention(
+    party: Party, call: Call, q: Replicated, k: Replicated, v: Replicated, *_: Value
+) -> Protocol[Sequence[Form]]:
     """softmax(scale Q K' + mask) V. |scale Q K'| < 512; a row with no allowed position gives zeros."""
     s = shapes_of(call)
     flat_heads = len(q.shape) == 3

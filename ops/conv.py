@@ -9,6 +9,7 @@ import numpy as np
 from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.words import encode
 from onnxpuma.ops.registry import Call, Result, Value, operator
 
 
@@ -44,7 +45,8 @@ def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...]) -> np.ndarra
     windows = np.lib.stride_tricks.sliding_window_view(words, spans, axis=tuple(range(2, 2 + rank)))
     steps = tuple(slice(None, None, s) for s in strides)
     inner = tuple(slice(None, None, d) for d in dilations)
-    return windows[(slice(None), slice(None), *steps, *inner)]
+    index = (slice(None), slice(None), *steps, *inner)
+    return windows[index]
 
 
 def _refuse(call: Call) -> str | None:
@@ -54,8 +56,7 @@ def _refuse(call: Call) -> str | None:
 
 
 def _conv_result(call: Call) -> Result:
-    x, w = call.inputs[0], call.inputs[1]
-    assert x is not None and w is not None
+    x, w = call.given(0), call.given(1)
     return Result(Sum3, x.fraction + w.fraction)
 
 
@@ -63,7 +64,7 @@ def _conv_result(call: Call) -> Result:
 def conv(party: Party, call: Call, x: Replicated, w: Replicated, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
     groups = call.attribute("group", 1)
-    batch, channels = x.shape[:2]
+    batch = x.shape[0]
     outputs, per_group = w.shape[:2]
     kernel = w.shape[2:]
     rank = len(kernel)
@@ -72,7 +73,9 @@ def conv(party: Party, call: Call, x: Replicated, w: Replicated, b: Value = None
     def rows(words: np.ndarray) -> np.ndarray:  # (groups, N * out, C/groups * kernel)
         found = patches(call, words, kernel).reshape(batch, groups, per_group, *out_spatial, *kernel)
         axes = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
-        return np.ascontiguousarray(found.transpose(axes)).reshape(groups, batch * int(np.prod(out_spatial)), -1)
+        return np.ascontiguousarray(found.transpose(axes)).reshape(
+            groups, batch * int(np.prod(out_spatial)), -1
+        )
 
     def columns(words: np.ndarray) -> np.ndarray:  # (groups, C/groups * kernel, M/groups)
         return np.ascontiguousarray(words.reshape(groups, outputs // groups, -1).transpose(0, 2, 1))
@@ -88,8 +91,6 @@ def conv(party: Party, call: Call, x: Replicated, w: Replicated, b: Value = None
     if isinstance(b, Replicated):
         z = z.plus_shared(b.map(lambda words: words.reshape(1, -1, *([1] * rank))))
     elif b is not None:
-        from onnxpuma.mpc.words import encode
-
         z = z.plus(encode(np.asarray(b), z.fraction).reshape(1, -1, *([1] * rank)))
     yield from ()
     return [z]

@@ -105,7 +105,7 @@ def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[For
 
 
 def public_scale(values: np.ndarray) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public factor: as few bits as hold it exactly, else eighteen significant.
+    """(fraction bits, integers) of a public factor: as few bits as hold it exactly, else 18 significant.
 
     A factor that is a power of two (or an integer) costs no precision and may cost no truncation.
     """
@@ -125,8 +125,7 @@ def as_words(integers: np.ndarray) -> np.ndarray:
 
 
 def _product_result(call: Call) -> Result:
-    a, b = call.inputs[0], call.inputs[1]
-    assert a is not None and b is not None
+    a, b = call.given(0), call.given(1)
     if a.secret and b.secret:
         return Result(Sum3, a.fraction + b.fraction)
     secret, public = (a, b) if a.secret else (b, a)
@@ -140,7 +139,8 @@ def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
     if isinstance(a, Replicated) and isinstance(b, Replicated):
         return [multiply(party, a, b)]
     secret, public = (a, b) if isinstance(a, Replicated) else (b, a)
-    assert isinstance(secret, Replicated) and isinstance(public, np.ndarray)
+    assert isinstance(secret, Replicated)
+    assert isinstance(public, np.ndarray)
     fraction, integers = public_scale(public)
     return [secret.times(as_words(integers), fraction)]
 

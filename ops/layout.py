@@ -7,14 +7,14 @@ elements, and then gathered: the standard's own semantics without a second imple
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
-from onnxpuma.ops.registry import Call, Operand, Value, as_first, operator
+from onnxpuma.mpc.words import encode, word_type
+from onnxpuma.ops.registry import Call, Value, as_first, operator
 
 
 def _only_first(call: Call) -> str | None:
@@ -27,7 +27,17 @@ def _always(call: Call, index: int) -> bool:
     return True
 
 
-@operator("Reshape", "Flatten", "Squeeze", "Unsqueeze", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+@operator(
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    result=as_first,
+    defers=_always,
+    refuse=_only_first,
+    secret="first",
+    layout=True,
+)
 def reshape(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """The same elements in another shape."""
     shape = call.outputs[0].shape
@@ -35,7 +45,17 @@ def reshape(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[F
     return [x.map(lambda w: w.reshape(shape))]  # type: ignore[attr-defined]
 
 
-@operator("Identity", "Cast", "CastLike", "Dropout", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+@operator(
+    "Identity",
+    "Cast",
+    "CastLike",
+    "Dropout",
+    result=as_first,
+    defers=_always,
+    refuse=_only_first,
+    secret="first",
+    layout=True,
+)
 def identity(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """The value itself; a cast between float types does not change a fixed-point number."""
     yield from ()
@@ -70,13 +90,7 @@ def split(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[For
     return results
 
 
-def _concat_result(call: Call) -> Any:
-    from onnxpuma.ops.registry import Result
-
-    return Result()
-
-
-@operator("Concat", result=_concat_result, secret="any", layout=False)
+@operator("Concat", secret="any")
 def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """Values end to end along an axis; public ones become trivial shares."""
     axis = call.attribute("axis", 0)
@@ -89,13 +103,17 @@ def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]
 
 def as_shares(party: Party, value: Value, bits: int = 64, fraction: int = 18) -> Replicated:
     """A public array as the shares (value, 0, 0); a secret one as it is."""
-    from onnxpuma.mpc.words import encode, word_type
-
     if isinstance(value, Replicated):
         return value
     words = encode(np.asarray(value), fraction, bits)
     nothing = np.broadcast_to(word_type(bits).type(0), words.shape)
-    return Replicated(party.index, words if party.index == 0 else nothing, words if party.index == 2 else nothing, bits, fraction)
+    return Replicated(
+        party.index,
+        words if party.index == 0 else nothing,
+        words if party.index == 2 else nothing,
+        bits,
+        fraction,
+    )
 
 
 def index_map(call: Call) -> list[np.ndarray]:
@@ -118,12 +136,23 @@ def taken_from(x: Form, index: np.ndarray) -> Form:
             moved = np.where(index < 0, words.dtype.type(0), moved)
         return moved
 
-    return x.map(pick)  # type: ignore[attr-defined, no-any-return]
+    return x.map(pick)  # type: ignore[attr-defined]
 
 
 @operator(
-    "Slice", "Tile", "GatherElements", "GatherND", "DepthToSpace", "SpaceToDepth", "Compress", "ReverseSequence",
-    result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True,
+    "Slice",
+    "Tile",
+    "GatherElements",
+    "GatherND",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Compress",
+    "ReverseSequence",
+    result=as_first,
+    defers=_always,
+    refuse=_only_first,
+    secret="first",
+    layout=True,
 )
 def moved(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """Elements moved by public indices."""
@@ -143,5 +172,3 @@ def pad(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]
     """Zeros (or copies) around the edges."""
     yield from ()
     return [taken_from(x, index) for index in index_map(call)]
-
-

@@ -15,8 +15,7 @@ from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 
 
 def _matmul_result(call: Call) -> Result:
-    a, b = call.inputs[0], call.inputs[1]
-    assert a is not None and b is not None
+    a, b = call.given(0), call.given(1)
     if a.secret and b.secret:
         return Result(Sum3, a.fraction + b.fraction)
     secret, public = (a, b) if a.secret else (b, a)
@@ -47,16 +46,28 @@ def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Fo
         assert isinstance(b, np.ndarray)
         fraction, integers = public_scale(b)
         words = as_words(integers)
-        return [Replicated(party.index, ring.matmul(a.first, words), ring.matmul(a.second, words), 64, a.fraction + fraction)]
-    assert isinstance(a, np.ndarray) and isinstance(b, Replicated)
+        return [
+            Replicated(
+                party.index,
+                ring.matmul(a.first, words),
+                ring.matmul(a.second, words),
+                64,
+                a.fraction + fraction,
+            )
+        ]
+    assert isinstance(a, np.ndarray)
+    assert isinstance(b, Replicated)
     fraction, integers = public_scale(a)
     words = as_words(integers)
-    return [Replicated(party.index, ring.matmul(words, b.first), ring.matmul(words, b.second), 64, b.fraction + fraction)]
+    return [
+        Replicated(
+            party.index, ring.matmul(words, b.first), ring.matmul(words, b.second), 64, b.fraction + fraction
+        )
+    ]
 
 
 def _gemm_result(call: Call) -> Result:
-    a, b = call.inputs[0], call.inputs[1]
-    assert a is not None and b is not None
+    a, b = call.given(0), call.given(1)
     extra = 0
     alpha = call.attribute("alpha", 1.0)
     if alpha != 1.0:

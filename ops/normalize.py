@@ -20,7 +20,7 @@ from onnxpuma.mpc.truncate import resolve, resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.registry import Call, Value, operator
-from onnxpuma.ops.spread import joined, over_parts, truncated
+from onnxpuma.ops.spread import joined, over_parts, sliced, truncated
 
 ROOT_FRACTION = 30
 MEAN_BITS = 18
@@ -63,7 +63,7 @@ def roots(party: Party, squares: Sum3, count: int) -> Protocol[Replicated]:
     if squares.size < 96:
         return (yield from rsqrt(party, squares, party.next_pivot(), ROOT_FRACTION, WHOLE_RANGE, gain))
     done = yield from parallel(
-        rsqrt(party, squares.map(lambda w, s=piece: w[s]), pivot, ROOT_FRACTION, WHOLE_RANGE, gain)
+        rsqrt(party, sliced(squares, piece), pivot, ROOT_FRACTION, WHOLE_RANGE, gain)
         for pivot, piece in enumerate(thirds(squares.size))
     )
     return joined(done, squares.shape)
@@ -77,7 +77,9 @@ def roots_cost(rows: int, count: int) -> Cost:
     return total
 
 
-def _normalised(party: Party, call: Call, x: Replicated, scale: Value, bias: Value, centred: bool) -> Protocol[Sequence[Form]]:
+def _normalised(
+    party: Party, call: Call, x: Replicated, scale: Value, bias: Value, centred: bool
+) -> Protocol[Sequence[Form]]:
     axis = _axis(call)
     axes = tuple(range(axis, len(x.shape)))
     count = int(np.prod(x.shape[axis:]))
@@ -125,7 +127,9 @@ def _cost(call: Call) -> Cost:
 
 
 @operator("LayerNormalization", cost=_cost, refuse=_refuse, error="1e-4")
-def layer_normalization(party: Party, call: Call, x: Replicated, scale: Value, bias: Value = None) -> Protocol[Sequence[Form]]:
+def layer_normalization(
+    party: Party, call: Call, x: Replicated, scale: Value, bias: Value = None
+) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias. The norm of a centred row below 5792."""
     return (yield from _normalised(party, call, x, scale, bias, centred=True))
 
@@ -134,5 +138,3 @@ def layer_normalization(party: Party, call: Call, x: Replicated, scale: Value, b
 def rms_normalization(party: Party, call: Call, x: Replicated, scale: Value) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale. The norm of a row below 5792."""
     return (yield from _normalised(party, call, x, scale, None, centred=False))
-
-

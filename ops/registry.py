@@ -84,6 +84,12 @@ class Call:
     def operand(self, index: int) -> Operand | None:
         return self.inputs[index] if index < len(self.inputs) else None
 
+    def given(self, index: int) -> Operand:
+        """An input that the operator's schema requires."""
+        operand = self.inputs[index]
+        assert operand is not None
+        return operand
+
     def present(self, index: int) -> bool:
         return self.operand(index) is not None
 
@@ -168,7 +174,9 @@ def operator(
         for name in names:
             if ("", name) in _OPERATORS:
                 raise ValueError(f"two kernels for {name}")
-            _OPERATORS["", name] = Operator(name, kernel, cost, result, accepts, refuse, secret, error, layout, "", note)
+            _OPERATORS["", name] = Operator(
+                name, kernel, cost, result, accepts, refuse, secret, error, layout, "", note
+            )
         return kernel
 
     return register

@@ -24,8 +24,8 @@ from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.words import from_integers
-from onnxpuma.ops.registry import Call, operator
-from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, truncated
+from onnxpuma.ops.registry import FRACTION, Call, operator
+from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, sliced, truncated
 
 FINE = 15  # fraction bits of the score that exp reads; 32 units <-> 2^20
 EXP_BITS = 20
@@ -37,7 +37,7 @@ LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^
 
 
 def numerators(party: Party, x: Replicated | Sum3, lengths: np.ndarray, pivot: int) -> Protocol[Replicated]:
-    """e^(x - m - 1) of rows laid end to end, (n,), m within 1/2 of the row's maximum; NUMERATOR fraction bits.
+    """e^(x - m - 1) of rows laid end to end, (n,), m within 1/2 of the row's maximum; NUMERATOR bits.
 
     Two scores of one row differ by less than 1024. Error: below 2^-16. Rounds: 3 a level of the tournament
     and 9; bits: `numerators_cost`.
@@ -69,7 +69,7 @@ def numerators_cost(elements: int, lengths: np.ndarray, form: type) -> Cost:
     width = 64 - EXP_FRACTION + NUMERATOR
     highest = row_maximum_cost(elements, lengths, COARSE_BITS)
     clip = is_negative_cost(elements, COARSE_BITS).merged() + gate_cost(elements, EXP_BITS, halves=False)
-    exp = (replicate_pair_cost(elements, EXP_BITS) | exp_window_cost(elements))
+    exp = replicate_pair_cost(elements, EXP_BITS) | exp_window_cost(elements)
     back = pass_on_cost(elements, width) | lift_cost(elements, width, 64)
     return Cost(0, read.bits) + highest + clip + exp + back
 
@@ -83,7 +83,8 @@ def row_parts(lengths: np.ndarray) -> list[tuple[slice, slice]]:
     cuts = [0, *(int(np.searchsorted(ends, size * i / 3, side="left")) + 1 for i in (1, 2)), len(lengths)]
     cuts = [min(c, len(lengths)) for c in cuts]
     edges = [0, *(int(ends[c - 1]) for c in cuts[1:])]
-    return [(slice(cuts[i], cuts[i + 1]), slice(edges[i], edges[i + 1])) for i in range(3) if edges[i + 1] > edges[i]]
+    pieces = [(slice(cuts[i], cuts[i + 1]), slice(edges[i], edges[i + 1])) for i in range(3)]
+    return [(rows, elements) for rows, elements in pieces if elements.stop > elements.start]
 
 
 def all_numerators(party: Party, flat: Replicated | Sum3, lengths: np.ndarray) -> Protocol[Replicated]:
@@ -92,7 +93,7 @@ def all_numerators(party: Party, flat: Replicated | Sum3, lengths: np.ndarray) -
     if len(pieces) == 1:
         return (yield from numerators(party, flat, lengths, party.next_pivot()))
     done = yield from parallel(
-        numerators(party, flat.map(lambda w, e=elements: w[e]), lengths[rows], pivot)
+        numerators(party, sliced(flat, elements), lengths[rows], pivot)
         for pivot, (rows, elements) in enumerate(pieces)
     )
     return joined(done, flat.shape)
@@ -115,7 +116,8 @@ def row_reciprocals(party: Party, sums: Replicated, longest: int) -> Protocol[Re
     if count < 96:
         return (yield from reciprocal(party, sums, party.next_pivot(), SUM_READ, digits))
     done = yield from parallel(
-        reciprocal(party, sums.map(lambda w, s=piece: w[s]), pivot, SUM_READ, digits) for pivot, piece in enumerate(thirds(count))
+        reciprocal(party, sliced(sums, piece), pivot, SUM_READ, digits)
+        for pivot, piece in enumerate(thirds(count))
     )
     return joined(done, sums.shape)
 
@@ -160,7 +162,8 @@ def softmax(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence
     rows, length = _rows(call)
     flat = moved.map(lambda w: np.ascontiguousarray(w).reshape(-1))
     if flat.size == 0:
-        return [Replicated(party.index, flat_words(flat), flat_words(flat), 64, 18).map(lambda w: w.reshape(x.shape))]
+        empty = np.zeros(x.shape, np.uint64)
+        return [Replicated(party.index, empty, empty, 64, FRACTION)]
     e = yield from all_numerators(party, flat, np.full(rows, length))
     table = e.map(lambda w: w.reshape(rows, length))
     sums = table.map(lambda w: w.sum(axis=-1, dtype=w.dtype))
@@ -168,7 +171,3 @@ def softmax(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence
     product = multiply(party, table, inverse.map(lambda w: w[:, None]))
     result = yield from truncated(party, product)
     return [result.map(lambda w: np.moveaxis(w.reshape(shape), -1, axis))]
-
-
-def flat_words(x: Replicated | Sum3) -> np.ndarray:
-    return np.zeros(x.shape, np.uint64)

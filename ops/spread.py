@@ -42,9 +42,14 @@ def spread(
         done = yield from protocol(flat, party.next_pivot())
         return done.map(lambda w: w.reshape(shape))
     pieces = yield from parallel(
-        protocol(flat.map(lambda w, s=piece: w[s]), pivot) for pivot, piece in enumerate(thirds(x.size))
+        protocol(sliced(flat, piece), pivot) for pivot, piece in enumerate(thirds(x.size))
     )
     return joined(pieces, shape)
+
+
+def sliced(x: Replicated | Sum3, piece: slice) -> Replicated | Sum3:
+    """Elements of a flat value."""
+    return x.map(lambda w: w[piece])
 
 
 def joined(pieces: list[Replicated], shape: tuple[int, ...]) -> Replicated:
