@@ -1,7 +1,7 @@
-"""Gather: by public indices it is local; by ids that only the client knows it is a product with one-hot rows.
+"""Gather: by public indices it is local; by ids that only the client knows it is a product with hidden rows.
 
-The client deals each id as a one-hot row mod 2^32 (two components are PRF expansions), and the product with
-the table is exact: no equality test, no truncation (protocols.md, section 8).
+The client deals each id as keys of distributed point functions (mpc/dpf.py), which the parties expand to
+shares of one-hot rows; the product with the table is exact: no equality test, no truncation.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import numpy as np
 
 from onnxpuma.mpc.convert import split, split_cost
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import matmul
+from onnxpuma.mpc.dpf import BITS, SecretIds, look_up
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost
-from onnxpuma.ops.registry import FRACTION, Call, OneHot, Result, Value, as_first, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
 from onnxpuma.ops.spread import over_parts, spread
-
-TABLE_BITS = 32  # the table's entries are below 2^12 in magnitude
 
 
 def _by_ids(call: Call) -> bool:
@@ -34,7 +32,7 @@ def _result(call: Call) -> Result:
 def _refuse(call: Call) -> str | None:
     if not _by_ids(call):
         return None
-    if call.inputs[1].form is not OneHot:  # type: ignore[union-attr]
+    if call.inputs[1].form is not SecretIds:  # type: ignore[union-attr]
         return "its index is computed from secret values; only ids that come from the client can be looked up"
     if call.attribute("axis", 0) != 0:
         return "secret ids are looked up along the first axis only"
@@ -48,8 +46,8 @@ def _cost(call: Call) -> Cost:
         return Cost()
 
     def one(n: int) -> Cost:
-        back = lift_cost(n, TABLE_BITS, 64)
-        return Cost(back.rounds, back.bits + split_cost(n, TABLE_BITS).bits)
+        back = lift_cost(n, BITS, 64)
+        return Cost(back.rounds, back.bits + split_cost(n, BITS).bits)
 
     return over_parts(call.outputs[0].size, one)
 
@@ -57,17 +55,15 @@ def _cost(call: Call) -> Cost:
 @operator("Gather", cost=_cost, result=_result, defers=lambda call, index: index == 0 and not _by_ids(call), refuse=_refuse)
 def gather(party: Party, call: Call, table: Value, index: Value) -> Protocol[Sequence[Form]]:
     """Rows of a secret table by public indices, or by the client's secret ids."""
-    if isinstance(index, OneHot):
+    if isinstance(index, SecretIds):
         assert isinstance(table, Replicated)
         shape = call.outputs[0].shape
-        rows = index.rows.map(lambda w: w.reshape(-1, w.shape[-1]))
-        flat = table.map(lambda w: w.reshape(w.shape[0], -1).astype(np.uint32))
-        product = matmul(party, rows, Replicated(party.index, flat.first, flat.second, TABLE_BITS, FRACTION))
+        matrix = table if len(table.shape) == 2 else table.map(lambda w: w.reshape(w.shape[0], -1))
 
         def widened(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-            return (yield from lift(party, split(party, part, pivot, FRACTION, TABLE_BITS), 64))
+            return (yield from lift(party, split(party, part, pivot, FRACTION, BITS), 64))
 
-        found = yield from spread(party, product, widened)
+        found = yield from spread(party, look_up(party, index, matrix), widened)
         return [found.map(lambda w: w.reshape(shape))]
     assert isinstance(index, np.ndarray)
     axis = call.attribute("axis", 0)

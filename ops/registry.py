@@ -25,7 +25,7 @@ class Operand:
     """What the plan knows of one input or output of a step.
 
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
-    that is still to be truncated) or OneHot (ids that the client dealt as one-hot rows). `weight`: made of
+    that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
     the owner's weights and public constants alone.
     """
 
@@ -36,7 +36,7 @@ class Operand:
     form: type = Replicated
     fraction: int = FRACTION
     weight: bool = False
-    depth: int = 0  # of a OneHot: the size of the table its ids index
+    depth: int = 0  # of SecretIds: the size of the table its ids index
 
     @property
     def secret(self) -> bool:
@@ -50,23 +50,6 @@ class Operand:
     def deferred(self) -> bool:
         """Still to be truncated: a product, or a value scaled by a public number."""
         return self.secret and (self.form is Sum3 or self.fraction != FRACTION)
-
-
-class OneHot(Form):
-    """Ids as replicated one-hot rows mod 2^32, shape (*ids, depth): what the client deals for a Gather."""
-
-    __slots__ = ("rows",)
-
-    def __init__(self, rows: Replicated) -> None:
-        self.rows, self.bits, self.fraction = rows, 32, 0
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.rows.shape[:-1]
-
-    def map(self, layout: Callable[[Any], Any]) -> OneHot:
-        rows = self.rows.map(lambda w: np.stack([layout(w[..., i]) for i in range(w.shape[-1])], axis=-1))
-        return OneHot(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,17 +6,25 @@ A product uses x_i + x_{i+1} and x_i (linear.py), so these two are stored and x_
 from __future__ import annotations
 
 from onnxpuma.mpc.shares import Layout, Replicated
-from onnxpuma.mpc.words import Words
+from onnxpuma.mpc.words import Words, resized
 
 
 class Weights(Replicated):
     """A replicated value whose `total` costs nothing."""
 
-    __slots__ = ("_total",)
+    __slots__ = ("_narrow", "_total")
 
     def __init__(self, party: int, first: Words, total: Words, bits: int, fraction: int) -> None:
         super().__init__(party, first, total, bits, fraction)
         self._total = total
+        self._narrow: tuple[Words, Words] | None = None
+
+    def narrowed(self, bits: int) -> tuple[Words, Words]:
+        """x_i and x_{i+1} mod 2^bits, kept: a table is looked up in at every request."""
+        if self._narrow is None:
+            first = resized(self.first, bits)
+            self._narrow = first, resized(self._total, bits) - first
+        return self._narrow
 
     @property
     def second(self) -> Words:

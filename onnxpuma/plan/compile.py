@@ -17,8 +17,9 @@ from onnxpuma.errors import InputError, OnnxpumaError, UnsupportedModelError
 from onnxpuma.graph.infer import infer_node
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
-from onnxpuma.ops.registry import FRACTION, Call, OneHot, Operand, Operator, find, operators
+from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find, operators
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, PlannedOutput, SecretInput, Step
 
@@ -58,7 +59,7 @@ class _Planner:
         self.client_nodes: list[Node] = []
         self.inputs: dict[str, SecretInput] = {}
         self.refusals: list[Refusal] = []
-        self.unknown: set[str] = set()
+        self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
         self.uses = _uses(blueprint)
 
@@ -114,7 +115,7 @@ class _Planner:
             self._refuse(node, error.message)
             return
         operands = tuple(None if name is None else self._operand(name, node, place) for place, name in enumerate(node.inputs))
-        if any(o is not None and o.dtype.kind not in "f" and o.secret and o.form is not OneHot for o in operands):
+        if any(o is not None and o.dtype.kind not in "f" and o.secret and o.form is not SecretIds for o in operands):
             self._refuse(node, "it computes on secret integers; only ids that index a table may be secret")
             return
         draft = Call(node, operands, tuple(_draft(n, t) for n, t in zip(node.outputs, types, strict=True)), self.graph.opset)
@@ -152,7 +153,7 @@ class _Planner:
             depth = int(table.type.shape[node.attributes.get("axis", 0)])  # type: ignore[index,arg-type]
             share = f"{name} as rows of {depth}"
             self.inputs.setdefault(share, SecretInput(name, shape, known.type.dtype, depth))
-            return Operand(share, shape, known.type.dtype, form=OneHot, depth=depth)
+            return Operand(share, shape, known.type.dtype, form=SecretIds, depth=depth)
         self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype))
         return Operand(name, shape, known.type.dtype)
 
@@ -198,7 +199,7 @@ class _Planner:
         except OnnxpumaError:
             types = []
         if not types or any(t.dtype.kind != "f" for t in types):
-            self.unknown.update(node.outputs)
+            self._lose(node)
             return
         for name, kind in zip(node.outputs, types, strict=True):
             if name:
@@ -206,10 +207,16 @@ class _Planner:
 
     def _pass_over(self, node: Node) -> None:
         """A node after one whose result is not known: only whether its operator exists can be said."""
-        self.wanted.update(n for n in node.inputs if n)
-        if find(node) is None and any(name in self.values and self.values[name].value is None for name in node.inputs if name):
+        if self._lose(node) and find(node) is None:
             self.refusals.append(Refusal(node.name, node.op, self.graph.opset, _no_kernel(node)))
-        self.unknown.update(node.outputs)
+
+    def _lose(self, node: Node) -> bool:
+        """Nothing is known of what this node makes, but whether it is secret."""
+        names = [n for n in node.inputs if n]
+        self.wanted.update(names)
+        secret = any(self.unknown[n] if n in self.unknown else self.values[n].value is None for n in names)
+        self.unknown.update(dict.fromkeys(node.outputs, secret))
+        return secret
 
 
 _TAKES_SCALED = ("Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax")

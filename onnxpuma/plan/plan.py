@@ -46,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class SecretInput:
-    """A value that the client shares: reals in fixed point, or ids as one-hot rows of a table of `depth`."""
+    """A value that the client shares: reals in fixed point, or ids that index a table of `depth` rows."""
 
     name: str
     shape: tuple[int, ...]
