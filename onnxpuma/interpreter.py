@@ -8,6 +8,7 @@ from typing import Any
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.observe import Progress, RunReport, Stopwatch
+from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
 
@@ -57,7 +58,8 @@ class Interpreter:
         for place, resolve in enumerate(step.resolves):
             result = results[place]
             if resolve and isinstance(result, (Replicated, Sum3)):
-                results[place] = yield from truncated(party, result)
+                fraction = resting_fraction(step.call.outputs[place].dtype)
+                results[place] = yield from truncated(party, result, fraction)
         if step.constant:
             self._constants[key] = results
         return results

@@ -7,7 +7,7 @@ registry what exists, the interpreter calls what it finds, the documentation is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,12 @@ from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 
-FRACTION = 18  # of every resolved value, as in PUMA (arXiv 2307.12533)
+FRACTION = 18  # of every resolved real value, as in PUMA (arXiv 2307.12533)
+
+
+def resting_fraction(dtype: np.dtype[Any]) -> int:
+    """Fraction bits of a resolved value: secret integers and booleans are whole words."""
+    return FRACTION if dtype.kind == "f" else 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Operand:
     @property
     def deferred(self) -> bool:
         """Still to be truncated: a product, or a value scaled by a public number."""
-        return self.secret and (self.form is Sum3 or self.fraction != FRACTION)
+        return self.secret and (self.form is Sum3 or self.fraction != resting_fraction(self.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +114,7 @@ class Operator:
     absent ones as None. cost(call): rounds and bits, without the truncation that the plan may add.
     result(call): form and fraction of the outputs. defers: inputs that may arrive untruncated.
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
+    integers: secret integers and booleans are taken too. layout: it only moves elements.
     """
 
     name: str
@@ -120,8 +126,8 @@ class Operator:
     secret: str
     error: str
     layout: bool = False
+    integers: bool = False
     domain: str = ""
-    note: str = field(default="")
 
 
 _OPERATORS: dict[tuple[str, str], Operator] = {}
@@ -148,7 +154,7 @@ def operator(
     secret: str = "all",
     error: str = "exact",
     layout: bool = False,
-    note: str = "",
+    integers: bool = False,
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names of the standard domain."""
 
@@ -158,7 +164,7 @@ def operator(
             if ("", name) in _OPERATORS:
                 raise ValueError(f"two kernels for {name}")
             _OPERATORS["", name] = Operator(
-                name, kernel, cost, result, accepts, refuse, secret, error, layout, "", note
+                name, kernel, cost, result, accepts, refuse, secret, error, layout, layout or integers
             )
         return kernel
 

@@ -14,7 +14,7 @@ from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.shares import Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve, resolve_cost
-from onnxpuma.ops.registry import FRACTION, Operand
+from onnxpuma.ops.registry import FRACTION, Operand, resting_fraction
 
 SMALLEST_SPREAD = 1536  # below it three sets of messages cost more than they balance
 
@@ -66,7 +66,8 @@ def truncated(party: Party, x: Replicated | Sum3, fraction: int = FRACTION) -> P
     return (yield from spread(party, x, lambda part, pivot: resolve(party, part, pivot, fraction)))
 
 
-def truncated_cost(operand: Operand, fraction: int = FRACTION) -> Cost:
+def truncated_cost(operand: Operand) -> Cost:
+    fraction = resting_fraction(operand.dtype)
     if operand.form is Replicated and operand.fraction == fraction:
         return FREE
     shift = operand.fraction - fraction

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from onnxpuma import __version__
 from onnxpuma.errors import ConfigError, PlanError
@@ -134,8 +135,22 @@ def prepare(
     public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names.
     Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing.
     """
-    model = load(path)
-    report = canonicalise(model)
+    return prepare_model(
+        load(path), public=public, secret=secret, public_inputs=public_inputs, secret_inputs=secret_inputs
+    )
+
+
+def prepare_model(
+    model: ir.Model,
+    *,
+    public: Sequence[str] = (),
+    secret: Sequence[str] = (),
+    public_inputs: Sequence[str] = (),
+    secret_inputs: Sequence[str] = (),
+    rewrite: bool = True,
+) -> tuple[Blueprint, Graph]:
+    """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands."""
+    rules = canonicalise(model).rules if rewrite else {}
     graph = to_graph(model)
     seen = classify(graph, public, secret)
     for pattern in (*public_inputs, *secret_inputs):
@@ -151,7 +166,7 @@ def prepare(
     hidden = [name for name, v in visibility.items() if v == "secret"]
     skeleton = skeleton_bytes(graph, hidden)
     blueprint = Blueprint(
-        load_skeleton(skeleton), skeleton, visibility, {n: r for n, (_, r) in seen.items()}, tuple(open_inputs), report.rules
+        load_skeleton(skeleton), skeleton, visibility, {n: r for n, (_, r) in seen.items()}, tuple(open_inputs), rules
     )
     return blueprint, graph
 

@@ -19,7 +19,7 @@ from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
-from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find, operators
+from onnxpuma.ops.registry import Call, Operand, Operator, find, operators, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, PlannedOutput, SecretInput, Step
 
@@ -115,8 +115,9 @@ class _Planner:
             self._refuse(node, error.message)
             return
         operands = tuple(None if name is None else self._operand(name, node, place) for place, name in enumerate(node.inputs))
-        if any(o is not None and o.dtype.kind not in "f" and o.secret and o.form is not SecretIds for o in operands):
-            self._refuse(node, "it computes on secret integers; only ids that index a table may be secret")
+        whole = [o for o in operands if o is not None and o.secret and o.dtype.kind != "f"]
+        if not found.integers and any(o.form is not SecretIds for o in whole):
+            self._refuse(node, "it computes on secret integers or booleans: it is supported for reals only")
             return
         draft = Call(node, operands, tuple(_draft(n, t) for n, t in zip(node.outputs, types, strict=True)), self.graph.opset)
         secret = draft.secrets
@@ -136,8 +137,15 @@ class _Planner:
         constant = constant and weight and found.layout
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
         for operand, resolve in zip(outputs, resolves, strict=True):
-            kept = replace(operand, form=Replicated, fraction=FRACTION) if resolve else operand
+            rest = resting_fraction(operand.dtype)
+            kept = replace(operand, form=Replicated, fraction=rest) if resolve else operand
             self.values[operand.name] = _Known(ValueType(kept.dtype, kept.shape), operand=kept, constant=constant)
+
+    def share(self, name: str) -> None:
+        """An input that enters as shares whatever reads it."""
+        kind = self.values[name].type
+        self.inputs[name] = SecretInput(name, tuple(kind.shape or ()), kind.dtype)  # type: ignore[arg-type]
+        self.values[name] = _Known(kind, operand=_draft(name, kind), constant=False)
 
     # -- operands and forms -------------------------------------------------------------------
 
@@ -155,7 +163,7 @@ class _Planner:
             self.inputs.setdefault(share, SecretInput(name, shape, known.type.dtype, depth))
             return Operand(share, shape, known.type.dtype, form=SecretIds, depth=depth)
         self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype))
-        return Operand(name, shape, known.type.dtype)
+        return Operand(name, shape, known.type.dtype, fraction=resting_fraction(known.type.dtype))
 
     def _must_resolve(self, operand: Operand, producer: Operator, call: Call) -> bool:
         """Whether a product is truncated at once: unless its one consumer takes it as it is."""
@@ -228,7 +236,8 @@ def _no_kernel(node: Node) -> str:
 
 
 def _draft(name: str, kind: ValueType) -> Operand:
-    return Operand(name, tuple(int(d) for d in kind.shape or ()), kind.dtype)  # type: ignore[arg-type]
+    shape = tuple(int(d) for d in kind.shape or ())  # type: ignore[arg-type]
+    return Operand(name, shape, kind.dtype, fraction=resting_fraction(kind.dtype))
 
 
 def _uses(blueprint: Blueprint) -> dict[str, list[tuple[Node, int] | None]]:
@@ -247,14 +256,20 @@ def _uses(blueprint: Blueprint) -> dict[str, list[tuple[Node, int] | None]]:
 
 
 def compile_plan(
-    blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], public_values: Mapping[str, np.ndarray] | None = None
+    blueprint: Blueprint,
+    shapes: Mapping[str, tuple[int, ...]],
+    public_values: Mapping[str, np.ndarray] | None = None,
+    *,
+    at_client: bool = True,
 ) -> Plan:
     """The plan at these input shapes and public input values.
 
+    at_client: what depends on the client's input and public values alone is left to the client; False plans
+    it on shares too, which is slower and only of use to try operators.
     Raises InputError for a name or a shape that does not fit, UnsupportedModelError naming every node that
     has no secure kernel.
     """
-    plan, refusals = survey(blueprint, shapes, public_values)
+    plan, refusals = survey(blueprint, shapes, public_values, at_client=at_client)
     if refusals:
         listing = "\n  ".join(str(r) for r in refusals)
         count = len(refusals)
@@ -266,7 +281,11 @@ def compile_plan(
 
 
 def survey(
-    blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], public_values: Mapping[str, np.ndarray] | None = None
+    blueprint: Blueprint,
+    shapes: Mapping[str, tuple[int, ...]],
+    public_values: Mapping[str, np.ndarray] | None = None,
+    *,
+    at_client: bool = True,
 ) -> tuple[Plan, list[Refusal]]:
     """The plan as far as it goes, and the nodes that it leaves out because they cannot run.
 
@@ -279,6 +298,8 @@ def survey(
         kind = ValueType(spec.dtype, tuple(shapes[name]))
         if spec.secret:
             planner.values[name] = _Known(kind, client=True, constant=False)
+            if not at_client and not any(n.op == "Gather" and n.inputs[1] == name for n in blueprint.graph.nodes):
+                planner.share(name)
         elif name not in public_values:
             raise InputError(f"the public input '{name}' has no value", "its values decide what is computed: give them")
         else:

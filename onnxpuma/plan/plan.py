@@ -13,7 +13,7 @@ import numpy as np
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.ops.registry import Call, Operator
+from onnxpuma.ops.registry import Call, Operator, resting_fraction
 from onnxpuma.ops.spread import truncated_cost
 
 
@@ -53,6 +53,11 @@ class SecretInput:
     dtype: np.dtype[Any]
     depth: int = 0
 
+    @property
+    def fraction(self) -> int:
+        """Fraction bits of its words: none of integers and booleans."""
+        return resting_fraction(self.dtype)
+
 
 @dataclass(frozen=True)
 class PlannedOutput:
@@ -62,6 +67,11 @@ class PlannedOutput:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     secret: bool
+
+    @property
+    def fraction(self) -> int:
+        """Fraction bits of its words: none of integers and booleans."""
+        return resting_fraction(self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
