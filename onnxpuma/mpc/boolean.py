@@ -3,27 +3,30 @@
 For each digit the pivot knows A's digit and both twins know B's. The pivot sends the masked table of every
 wanted bit, 2^width entries of one bit, and the twins read entry B. The twins open the bits that occur in
 products under masks dealt by the pivot, which also dealt shares of the products of those masks, so any
-polynomial of the bits costs one round however deep it is (protocols.md, section 7).
+polynomial of the bits costs one round however deep it is (docs/protocols.md, "Comparison").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.convert import deal_cost
 from onnxpuma.mpc.cost import Cost, packed
-from onnxpuma.mpc.party import PIVOT, U, V, Party, Protocol, nothing
+from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, nothing, taken
 from onnxpuma.mpc.shares import Bit, Split
 from onnxpuma.mpc.words import Words, word_type
 
-Term = frozenset[int]
-Polynomial = frozenset[Term]  # XOR of ANDs; the empty term is the constant one
+Path: TypeAlias = tuple[int, ...]  # an AND of tables, by number
+Polynomial: TypeAlias = frozenset[frozenset[int]]  # XOR of ANDs; the empty AND is the constant one
+Truth: TypeAlias = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Table:
     name: str
     shift: int
     width: int
-    truth: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    truth: Truth
 
     @cached_property
     def entries(self) -> Words:
@@ -76,101 +79,99 @@ def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
     Masks: each table by F_{p+1}; each opened bit by one bit of F_{p+1} and one of F_p; the products of
     masks by F_{p+1}. Rounds and bits: `circuit.cost`.
     """
-    p, role, n = x.pivot, party.role(x.pivot), x.size
-    opened, products = len(circuit.opened), len(circuit.products)
-    late_tables, late_products = [], None
-    tables: list[Words] = []
-    mask = product_share = np.empty((0, 0), np.uint8)
-
+    if x.bits != circuit.bits:
+        raise ProtocolError(f"a circuit of {circuit.bits} bits for {x}", "read the value at that width")
+    role, n = party.role(x.pivot), x.size
     if role == PIVOT:
-        words = np.ascontiguousarray(x.words).reshape(-1)
-        for table in circuit.tables:
-            hidden = party.draw(p + 1, (n,), 1 << table.width)
-            masked = ring.table_bits(words, table.shift, table.width, table.entries, hidden)
-            party.send(p + 2, masked, 1 << table.width)
-        if opened:
-            mask = party.draw_planes(p + 1, opened, n) ^ party.draw_planes(p, opened, n)
-            place = {name: i for i, name in enumerate(circuit.opened)}
-            share = party.draw_planes(p + 1, products, n)
-            for row, subset in enumerate(circuit.products):
-                share[row] ^= np.bitwise_and.reduce(mask[[place[i] for i in subset]], axis=0)
-            party.send(p + 2, share, 8)
-        yield
-        if opened:
-            yield
-        return [Bit(role, p, nothing((-(-n // 8),), 8), x.shape) for _ in circuit.outputs]
-
-    if role == U:
-        tables = [party.draw(p + 1, (n,), 1 << table.width) for table in circuit.tables]
-        if opened:
-            mask = party.draw_planes(p + 1, opened, n)
-            product_share = party.draw_planes(p + 1, products, n)
-    else:
-        late_tables = [party.expect(p, (n,), 1 << table.width) for table in circuit.tables]
-        if opened:
-            mask = party.draw_planes(p, opened, n)
-            late_products = party.expect(p, (products, -(-n // 8)), 8)
+        return (yield from _lead(party, x, circuit))
+    p, opened, products = x.pivot, len(circuit.opened), len(circuit.products)
+    key, plane_bytes = p + 1 if role == U else p, -(-n // 8)
+    late: list[Maybe] = [_dealt(party, role, p, (n,), 1 << table.width) for table in circuit.tables]
+    mask = party.draw_planes(key, opened, n)
+    if opened and role == U:
+        late.append(party.draw_planes(p + 1, products, n))
+    elif opened:
+        late.append(party.expect(p, (products, plane_bytes), 8))
     yield
-    if role == V:
-        tables = [late.take() for late in late_tables]
-        if late_products is not None:
-            product_share = late_products.take()
+    # 2. the twins read entry B of every table, and open the bits that occur in products
     words = np.ascontiguousarray(x.words).reshape(-1)
     planes = [
-        np.packbits(ring.pick_bits(words_of, words, table.shift, table.width), bitorder="little")
-        for words_of, table in zip(tables, circuit.tables, strict=True)
+        np.packbits(ring.pick_bits(taken(entries), words, table.shift, table.width), bitorder="little")
+        for entries, table in zip(late, circuit.tables, strict=False)
     ]
     public: dict[int, Words] = {}
+    shared: dict[Path, Words] = {}
     if opened:
-        mine = np.stack([planes[i] for i in circuit.opened])
-        mine ^= mask
-        other = p + (2 if role == U else 1)
+        mine = np.stack([planes[i] for i in circuit.opened]) ^ mask
+        other = p + (V if role == U else U)
         party.send(other, mine, 8)
-        late = party.expect(other, mine.shape, 8)
+        theirs = party.expect(other, mine.shape, 8)
         yield
-        total = mine ^ late.take()
-        public = {i: total[row] for row, i in enumerate(circuit.opened)}
-    shared = {(i,): mask[row] for row, i in enumerate(circuit.opened)}
-    shared.update({s: product_share[row] for row, s in enumerate(circuit.products)})
-    return [
-        Bit(role, p, _output(o, role, planes, public, shared, -(-n // 8)), x.shape) for o in circuit.outputs
-    ]
+        public = dict(zip(circuit.opened, mine ^ theirs.take(), strict=True))
+        shared = {(name,): row for name, row in zip(circuit.opened, mask, strict=True)}
+        shared.update(zip(circuit.products, taken(late[-1]), strict=True))
+    # 3. each output is local: a product of (opened xor mask) is expanded over the masks
+    shares = [_output(o, role, planes, public, shared, plane_bytes) for o in circuit.outputs]
+    return [Bit(role, p, plane, x.shape) for plane in shares]
+
+
+def _lead(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
+    """The pivot's part: everything it sends leaves at once."""
+    p, n = x.pivot, x.size
+    words = np.ascontiguousarray(x.words).reshape(-1)
+    # 1. the table of every bit at this A, masked, and the products of the masks of the opened bits
+    for table in circuit.tables:
+        hidden = party.draw(p + 1, (n,), 1 << table.width)
+        masked = ring.table_bits(words, table.shift, table.width, table.entries, hidden)
+        party.send(p + 2, masked, 1 << table.width)
+    if circuit.opened:
+        opened = len(circuit.opened)
+        mask = party.draw_planes(p + 1, opened, n) ^ party.draw_planes(p, opened, n)
+        row_of = {name: row for row, name in enumerate(circuit.opened)}
+        shares = party.draw_planes(p + 1, len(circuit.products), n)
+        for row, product in enumerate(circuit.products):
+            shares[row] ^= np.bitwise_and.reduce(mask[[row_of[i] for i in product]], axis=0)
+        party.send(p + 2, shares, 8)
+        yield
+    yield
+    return [Bit(PIVOT, p, nothing((-(-n // 8),), 8), x.shape) for _ in circuit.outputs]
+
+
+def _dealt(party: Party, role: int, pivot: int, shape: tuple[int, ...], bits: int) -> Maybe:
+    """A twin's share of words that the pivot masks by xor: u derives the mask, v is sent the rest."""
+    return party.draw(pivot + 1, shape, bits) if role == U else party.expect(pivot, shape, bits)
 
 
 def _output(
     polynomial: Polynomial,
     role: int,
     planes: Sequence[Words],
-    public: dict[int, Words],
-    shared: dict[tuple[int, ...], Words],
+    public: Mapping[int, Words],
+    shared: Mapping[Path, Words],
     size: int,
 ) -> Words:
-    """This twin's share of one polynomial: a product of (opened xor mask) is expanded over the masks."""
+    """This twin's share of one polynomial of the tables' bits."""
     out = np.zeros(size, np.uint8)
     for term in polynomial:
         factors = tuple(sorted(term))
-        if not factors:
-            if role == U:
-                out = ~out
-            continue
         if len(factors) == 1:
             out ^= planes[factors[0]]
-            continue
-        for kept in range(len(factors) + 1):
-            if kept == 0 and role == V:
-                continue
-            for subset in combinations(factors, kept):
-                rest = [public[i] for i in factors if i not in subset]
-                value = shared[subset] if subset else rest.pop()
-                for plane in rest:
-                    value = value & plane
-                out ^= value
+        elif factors:
+            for kept in range(len(factors) + 1):
+                for subset in combinations(factors, kept):
+                    rest = [public[i] for i in factors if i not in subset]
+                    if subset:
+                        out ^= np.bitwise_and.reduce([shared[subset], *rest])
+                    elif role == U:
+                        out ^= np.bitwise_and.reduce(rest)
+        elif role == U:
+            out ^= np.uint8(255)
     return out
 
 
 def xor(*terms: Sequence[int]) -> Polynomial:
     """The polynomial that is the XOR of these ANDs."""
-    result: set[Term] = set()
+    result: set[frozenset[int]] = set()
     for term in terms:
         result ^= {frozenset(term)}
     return frozenset(result)

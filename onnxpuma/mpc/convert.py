@@ -1,4 +1,4 @@
-"""From one form to another (protocols.md, section 2), each by at most one exchange.
+"""From one form to another, each by at most one exchange (docs/protocols.md, "Conversions").
 
 The results may still be on their way when a function returns (`Later` words): the pivot's part is known at
 once, so whatever the pivot deals next travels in the same round. `settle` waits where that is not wanted.
@@ -6,8 +6,10 @@ once, so whatever the pivot deals next travels in the same round. `settle` waits
 
 from __future__ import annotations
 
+from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
-from onnxpuma.mpc.party import PIVOT, U, V, Maybe, Party, Protocol, lazily, nothing
+from onnxpuma.mpc.linear import zero_share
+from onnxpuma.mpc.party import PIVOT, Later, Maybe, Party, Protocol, U, V, lazily, nothing
 from onnxpuma.mpc.shares import Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.words import Words, resized, word_type
 
@@ -15,27 +17,43 @@ from onnxpuma.mpc.words import Words, resized, word_type
 def split(party: Party, x: Replicated | Sum3 | Split, pivot: int, fraction: int, bits: int) -> Split:
     """x read at `fraction` fraction bits mod 2^bits, split by `pivot`.
 
-    Replicated: free. Sum3: the twins send each other their z, `bits` each way, one round that is still
-    open when this returns. Masks: the zero-share inside z (F_{p+1} resp. F_p of the pivot's keys).
+    Replicated: free. Sum3: the twins send each other their terms, `bits` each way, one round that is still
+    open when this returns. Masks: F_{p+1} on u's term, -F_p on v's; the pivot's A takes the difference.
     Error: below 1.5 units of 2^-fraction, mean zero; exact when nothing is shifted away.
     """
     shift = x.fraction - fraction
+    if bits > x.bits - max(shift, 0):
+        raise ProtocolError(
+            f"{bits} bits of {x} at {fraction} fraction bits", "read no more bits than there are"
+        )
     if isinstance(x, Split):
         return x.lowered(shift, bits) if shift > 0 else x.modulo(bits)
     if shift < 0:
         x = x.times(word_type(x.bits).type(1 << -shift), -shift)
         shift = 0
-    narrow = x.lowered(shift).modulo(bits)
-    if isinstance(narrow, Replicated):
-        return see(party, narrow, pivot)
+    if isinstance(x, Replicated):
+        return see(party, x.lowered(shift).modulo(bits), pivot)
+    narrow = _masked(party, x, pivot).lowered(shift).modulo(bits)
     role = party.role(pivot)
     if role == PIVOT:
         return Split(role, pivot, narrow.words, bits, fraction)
-    other = pivot + (2 if role == U else 1)
-    party.send(other, narrow.words, bits)
-    mine = narrow.words
-    arriving = party.expect(other, narrow.shape, bits)
-    return Split(role, pivot, lazily(lambda words: words + mine, arriving), bits, fraction)
+    other, mine = pivot + (V if role == U else U), narrow.words
+    party.send(other, mine, bits)
+    theirs = party.expect(other, narrow.shape, bits)
+    return Split(role, pivot, lazily(lambda w: w + mine, theirs, shape=narrow.shape), bits, fraction)
+
+
+def _masked(party: Party, z: Sum3, pivot: int) -> Sum3:
+    """The terms under a zero-share of the two keys that the pivot holds: each twin knows one of them."""
+    role = party.role(pivot)
+    words = z.words
+    if role != V:
+        mask = party.draw(pivot + 1, z.shape, z.bits)
+        words = words + mask if role == U else words - mask
+    if role != U:
+        mask = party.draw(pivot, z.shape, z.bits)
+        words = words + mask if role == PIVOT else words - mask
+    return Sum3(z.party, words, z.bits, z.fraction)
 
 
 def split_cost(elements: int, bits: int, form: type = Sum3) -> Cost:
@@ -56,20 +74,16 @@ def replicate_pair(party: Party, y: Pair) -> Replicated:
     """
     p, role = y.pivot, y.role
     if role == PIVOT:
-        return Replicated(
-            party.index,
-            party.draw(p, y.shape, y.bits),
-            party.draw(p + 1, y.shape, y.bits),
-            y.bits,
-            y.fraction,
-        )
+        first = Later.early(party, party.draw(p, y.shape, y.bits))
+        second = Later.early(party, party.draw(p + 1, y.shape, y.bits))
+        return Replicated(party.index, first, second, y.bits, y.fraction)
     mask = party.draw(p + 1 if role == U else p, y.shape, y.bits)
-    mine = y.words - mask
-    other = p + (2 if role == U else 1)
+    other, mine = p + (V if role == U else U), y.words - mask
     party.send(other, mine, y.bits)
-    late = lazily(lambda words: words + mine, party.expect(other, y.shape, y.bits))
-    first, second = (mask, late) if role == U else (late, mask)
-    return Replicated(party.index, first, second, y.bits, y.fraction)
+    total = lazily(lambda w: w + mine, party.expect(other, y.shape, y.bits), shape=y.shape)
+    if role == U:
+        return Replicated(party.index, mask, total, y.bits, y.fraction)
+    return Replicated(party.index, total, mask, y.bits, y.fraction)
 
 
 def replicate_pair_cost(elements: int, bits: int) -> Cost:
@@ -83,13 +97,13 @@ def pass_on(party: Party, y: Pair) -> Split:
     """
     p, role, pivot = y.pivot, y.role, (y.pivot + 1) % 3
     if role == PIVOT:
-        return Split(party.role(pivot), pivot, party.expect(p + 2, y.shape, y.bits), y.bits, y.fraction)
-    zeta = party.draw(p + 2, y.shape, y.bits)
-    if role == U:
-        return Split(party.role(pivot), pivot, y.words + zeta, y.bits, y.fraction)
-    mine = y.words - zeta
-    party.send(p, mine, y.bits)
-    return Split(party.role(pivot), pivot, mine, y.bits, y.fraction)
+        words: Maybe = party.expect(p + 2, y.shape, y.bits)
+    elif role == U:
+        words = y.words + party.draw(p + 2, y.shape, y.bits)
+    else:
+        words = y.words - party.draw(p + 2, y.shape, y.bits)
+        party.send(p, words, y.bits)
+    return Split(party.role(pivot), pivot, words, y.bits, y.fraction)
 
 
 def pass_on_cost(elements: int, bits: int) -> Cost:
@@ -97,11 +111,14 @@ def pass_on_cost(elements: int, bits: int) -> Cost:
 
 
 def replicate_sum(party: Party, z: Sum3) -> Replicated:
-    """Sum3 -> Replicated, 3k bits, one round that is still open when this returns: P_i sends z_i to P_{i-1}."""
-    party.send(party.index - 1, z.words, z.bits)
-    return Replicated(
-        party.index, z.words, party.expect(party.index + 1, z.shape, z.bits), z.bits, z.fraction
-    )
+    """Sum3 -> Replicated, 3k bits, one round that is still open when this returns.
+
+    P_i sends z_i + F_i - F_{i+1} to P_{i-1}, which does not hold K_{i+1}.
+    """
+    words = z.words + zero_share(party, z.shape, z.bits)
+    party.send(party.index - 1, words, z.bits)
+    arriving = party.expect(party.index + 1, z.shape, z.bits)
+    return Replicated(party.index, words, arriving, z.bits, z.fraction)
 
 
 def replicate_sum_cost(elements: int, bits: int) -> Cost:

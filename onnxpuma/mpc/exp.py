@@ -16,7 +16,7 @@ from onnxpuma.mpc.convert import deal, deal_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, taken
 from onnxpuma.mpc.shares import Pair, Split
-from onnxpuma.mpc.words import Words, reduced
+from onnxpuma.mpc.words import Words, reduced, resized, word_type
 
 SPAN = 16  # the window: x' in [0, SPAN)
 PERIOD_BITS = 5  # L = 32 <-> the whole ring
@@ -24,63 +24,67 @@ DEALT_FRACTION = 18
 TWIN_FRACTION = 42
 FRACTION = DEALT_FRACTION + TWIN_FRACTION  # of the result, mod 2^64
 _LOW_BITS = 10
+_LOW_FRACTION = 20
 
 
 @lru_cache(maxsize=4)
 def tables(bits: int = 20) -> tuple[Words, Words]:
-    """(high, low) with e^(x' - 16) = high[x' >> low bits] * low[x' mod ...], x' in [0, 16) at 2^(bits-5) a unit.
+    """(high, low) with e^(x' - 16) = high[x' >> low bits] * low[x' mod 2^(low bits)], x' in [0, 16).
 
-    high has TWIN_FRACTION bits, low 20; both are rounded from exact decimals.
+    x' at 2^(bits - 5) a unit. high has TWIN_FRACTION bits, low _LOW_FRACTION; both are rounded from exact
+    decimals.
     """
-    unit = Decimal(2) ** (PERIOD_BITS - bits)
+    unit, low_bits = Decimal(2) ** (PERIOD_BITS - bits), _low_bits(bits)
     with localcontext() as context:
         context.prec = 40
-        step = unit * (1 << _LOW_BITS)
-        high = [
-            int((((step * i) - SPAN).exp() * (1 << TWIN_FRACTION)).to_integral_value())
-            for i in range(1 << (bits - 1 - _LOW_BITS))
-        ]
-        low = [int(((unit * i).exp() * (1 << 20)).to_integral_value()) for i in range(1 << _LOW_BITS)]
-    return np.array(high, np.uint64), np.array(low, np.uint64)
+        high = [(unit * (i << low_bits) - SPAN).exp() for i in range(1 << (bits - 1 - low_bits))]
+        low = [(unit * i).exp() for i in range(1 << low_bits)]
+        parts = ((high, TWIN_FRACTION), (low, _LOW_FRACTION))
+        words = [[int((x * (1 << f)).to_integral_value()) for x in values] for values, f in parts]
+    return np.array(words[0], np.uint64), np.array(words[1], np.uint64)
+
+
+def _low_bits(bits: int) -> int:
+    return min(_LOW_BITS, bits - 1)
 
 
 def _exp_below(words: Words, bits: int) -> Words:
-    """e^(x' - 16) with TWIN_FRACTION bits for x' in [0, 16), exact integers; error below 2^-21 relative."""
-    high, low = tables(bits)
-    fine = low[(words & words.dtype.type((1 << _LOW_BITS) - 1)).astype(np.intp)]
-    return (high[(words >> words.dtype.type(_LOW_BITS)).astype(np.intp)] * fine) >> np.uint64(20)
+    """e^(x' - 16) with TWIN_FRACTION bits for x' in [0, 16), exact integers; error below 2^-20 relative."""
+    (high, low), low_bits = tables(bits), _low_bits(bits)
+    fine = low[(words & words.dtype.type((1 << low_bits) - 1)).astype(np.intp)]
+    coarse = high[(words >> words.dtype.type(low_bits)).astype(np.intp)]
+    return (coarse * fine) >> np.uint64(_LOW_FRACTION)
 
 
-def exp_window(party: Party, x: Split) -> Protocol[Pair]:
+def exp_window(party: Party, x: Split, width: int = 64) -> Protocol[Pair]:
     """Split(p) of x' in [0, 16), 2^k <-> 32, to Pair(p) of e^(x' - 16), 60 fraction bits mod 2^64.
 
-    Error: below 2^-17. Masks: F_{p+1}. Rounds: 1, one way from the pivot; bits: 128.
+    x' must lie in the window as the ring reads it, rounding included: outside of it the result is wrong by
+    a factor of e^16 or e^32. Error: below 2^-17. Masks: F_{p+1}. `width`: the ring that the words are dealt
+    in; below 62 bits the result has lost its high bits (for tests of privacy).
+    Rounds: 1, one way from the pivot and known to it at once; bits: 128.
     """
-    p, role, k = x.pivot, party.role(x.pivot), x.bits
-    shape = x.shape
+    p, role, k, shape = x.pivot, party.role(x.pivot), x.bits, x.shape
+    words_of = word_type(k).type
     if role == PIVOT:
         words = reduced(x.words, k)
-        low_half = (words & words.dtype.type((1 << (k - 1)) - 1)).astype(np.uint64)
-        a = words >> words.dtype.type(k - 1)
-        unit = 2.0 ** (PERIOD_BITS - k)
-        within = np.exp(low_half * unit)  # e^(A mod 16)
-        small = np.exp(low_half * unit - SPAN)
-        scale = 2.0**DEALT_FRACTION
-        # b = 1 wraps once: e^(A - 16); b = 0: e^(A - 32) when a, else e^A
-        deal(party, p, np.rint(np.where(a, within, small) * scale).astype(np.uint64), shape, 64)
-        deal(party, p, np.rint(np.where(a, small, within) * scale).astype(np.uint64), shape, 64)
+        a = words >> words_of(k - 1)
+        low_half = (words & words_of((1 << (k - 1)) - 1)) * 2.0 ** (PERIOD_BITS - k)
+        within, small = np.exp(low_half), np.exp(low_half - SPAN)
+        # 1. both cases of b: for b = 1 (one wrap) e^(A - 16); for b = 0 e^(A - 32) where a, else e^A
+        for cases in ((within, small), (small, within)):
+            dealt = np.rint(np.where(a, *cases) * 2.0**DEALT_FRACTION).astype(np.uint64)
+            deal(party, p, dealt, shape, width)
         yield
-        return Pair(role, p, nothing(shape, 64), 64, FRACTION)
-    late = [deal(party, p, None, shape, 64) for _ in range(2)]
+        return Pair(role, p, nothing(shape, width), width, FRACTION)
+    late = [deal(party, p, None, shape, width) for _ in range(2)]
     yield
+    # 2. the twins know b and pick; their factor: b = 1: e^(B - 32), b = 0: e^(B - 16)
     words = reduced(x.words, k)
-    b = (words >> words.dtype.type(k - 1)).astype(bool)
-    factor = _exp_below(
-        words & words.dtype.type((1 << (k - 1)) - 1), k
-    )  # b = 1: e^(B - 32), b = 0: e^(B - 16)
-    y = np.where(b, taken(late[0]), taken(late[1]))
-    y *= factor
-    return Pair(role, p, y, 64, FRACTION)
+    b = (words >> words_of(k - 1)).astype(bool)
+    factor = _exp_below(words & words_of((1 << (k - 1)) - 1), k)
+    y = np.where(b, taken(late[0]), taken(late[1])) * resized(factor, width)
+    return Pair(role, p, y, width, FRACTION)
 
 
 def exp_window_cost(elements: int) -> Cost:
@@ -90,4 +94,4 @@ def exp_window_cost(elements: int) -> Cost:
 def floor_constant() -> Words:
     """e^-16 at FRACTION bits: what a value clipped to the window's lower end evaluates to."""
     high, _ = tables()
-    return np.uint64(int(high[0]) << DEALT_FRACTION)
+    return np.asarray(high[0] << np.uint64(DEALT_FRACTION))

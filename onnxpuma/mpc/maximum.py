@@ -1,4 +1,4 @@
-"""The largest element of each row, by a tournament of comparisons on few bits (protocols.md, section 8).
+"""The largest element of each row, by a tournament of comparisons on few bits (docs/protocols.md, "Maximum").
 
 Softmax is shift-invariant: its maximum only has to be right within a unit or so, so it is read coarsely.
 Rows may have different lengths (positions that a public mask excludes never take part).
@@ -6,25 +6,35 @@ Rows may have different lengths (positions that a public mask excludes never tak
 
 from __future__ import annotations
 
-import numpy as np
+from operator import itemgetter
+from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
+from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.compare import is_negative, is_negative_cost
 from onnxpuma.mpc.convert import deal, deal_cost, replicate_pair, replicate_pair_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
-from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, lazily
 from onnxpuma.mpc.shares import Replicated, Split, see
+from onnxpuma.mpc.words import Words
+
+Level: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def bracket(lengths: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+def bracket(lengths: npt.ArrayLike) -> list[Level]:
     """The tournament's schedule for rows of these lengths, laid end to end.
 
     One entry a level: (left, right, alone, order): indices of the pairs, of the elements that pass (rows
     already down to one), and the order that puts winners and passers row by row. A row of odd length plays
     one element twice. The first level plays rows of one element against themselves.
     """
-    levels = []
+    levels: list[Level] = []
     lengths = np.asarray(lengths, np.int64)
+    if (lengths < 1).any():
+        raise ProtocolError("a row without elements has no maximum", "leave such rows out")
     while (lengths > 1).any() or not levels:
         starts = np.cumsum(lengths) - lengths
         play = lengths > 1 if levels else lengths > 0
@@ -43,42 +53,38 @@ def bracket(lengths: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def row_maximum(party: Party, x: Split, lengths: np.ndarray) -> Protocol[Replicated]:
-    """Split(p) of all rows end to end, (n,), to their maxima, (rows,), Replicated in the same ring, still arriving.
+    """Split(p) of all rows end to end, (n,), to their maxima, (rows,), Replicated in the same ring.
 
-    Any two elements of a row differ by less than 2^(k-1). Exact on the words as read.
+    Any two elements of a row differ by less than 2^(k-1); no row is empty. Exact on the words as read. The
+    result is still on its way when this returns. Masks: those of `is_negative`, `gate`, `replicate_pair`,
+    fresh at each level.
     Rounds: 3 a level (log2 of the longest row) and 1; bits: `row_maximum_cost`.
     """
-    halves = deal(party, x.pivot, x.words if x.role == 0 else None, x.shape, x.bits)
+    # 1. the twins get halves of A, which the gates of the first level need
+    halves = deal(party, x.pivot, x.words if x.role == PIVOT else None, x.shape, x.bits)
     current = Split(x.role, x.pivot, x._words, x.bits, x.fraction, halves)
     result: Replicated | None = None
     for left, right, alone, order in bracket(lengths):
-        first, second = current.map(lambda w, i=left: w[i]), current.map(lambda w, i=right: w[i])
+        # 2. of each pair: second + [first >= second] (first - second)
+        first, second = current.map(itemgetter(left)), current.map(itemgetter(right))
         lead = first.minus(second)
         loses = yield from is_negative(party, lead)
         pair = yield from gate(party, ~loses, lead)
         winners = replicate_pair(party, pair.plus_split(second))
-        if len(alone):
-            result = _interleave(party, winners, result, alone, order)
-        else:
-            result = winners.map(lambda w, i=order: w[i])
+        # 3. rows that are down to one element pass
+        result = winners if result is None else _beside(winners, result.map(itemgetter(alone)))
+        result = result.map(itemgetter(order))
         current = see(party, result, x.pivot)
     assert result is not None
     return result
 
 
-def _interleave(
-    party: Party, winners: Replicated, before: Replicated | None, alone: np.ndarray, order: np.ndarray
-) -> Replicated:
-    from onnxpuma.mpc.party import lazily
+def _beside(x: Replicated, y: Replicated) -> Replicated:
+    def together(a: Words, b: Words) -> Words:
+        return np.concatenate([a, b])
 
-    assert before is not None
-
-    def together(new: np.ndarray, old: np.ndarray) -> np.ndarray:
-        return np.concatenate([new, old[alone]])[order]
-
-    first = lazily(together, winners._first, before._first)
-    second = lazily(together, winners._second, before._second)
-    return Replicated(party.index, first, second, winners.bits, winners.fraction)
+    first, second = lazily(together, x._first, y._first), lazily(together, x._second, y._second)
+    return Replicated(x.party, first, second, x.bits, x.fraction)
 
 
 def row_maximum_cost(elements: int, lengths: np.ndarray, bits: int) -> Cost:

@@ -42,7 +42,7 @@ class AesStream:
 
     def fill(self, out: np.ndarray) -> None:
         """Overwrite a contiguous array with the next bytes of the stream."""
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         for start in range(0, len(view), _BLOCK):
             piece = view[start : start + _BLOCK]
             self._encryptor.update_into(memoryview(_ZEROS)[: len(piece)], piece)

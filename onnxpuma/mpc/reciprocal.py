@@ -1,21 +1,26 @@
 """1 / x and 1 / sqrt(x) of a positive value, one a row, over the whole range of the format.
 
 The value is brought to [1/4, 2) by a power of four (normalise.py), a Fourier series gives the function
-there, and the power undoes the scaling (protocols.md, section 8). No Newton step: for one element a row,
-more harmonics and finer cosines cost no round.
+there, and the power undoes the scaling (docs/protocols.md, "Reciprocals"). No Newton step: for one element
+a row, more harmonics and finer cosines cost no round.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
+
+from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.convert import pass_on, pass_on_cost, split, split_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.normalise import normalise, normalise_cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.separable import all_series, evaluate_series, series_cost
-from onnxpuma.mpc.shares import Replicated, Sum3
+from onnxpuma.mpc.shares import Replicated, Split, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve, resolve_cost
 
 ARGUMENT_BITS = 26  # 2^26 <-> a period of 4
@@ -26,9 +31,40 @@ RECIPROCAL_RANGE = (1, 16)  # x from one unit to 2^33 units: the power is a squa
 
 def digits_of(low: float, high: float, fraction: int) -> tuple[int, int]:
     """The digit range (`normalise`) of a value known to lie in [low, high) with `fraction` fraction bits."""
-    first = max(1, math.floor(math.log2(low * 2.0**fraction) / 2) + 1)
-    last = min(30, math.ceil(math.log2(high * 2.0**fraction) / 2))
+    first = max(1, (_exponent(low * 2.0**fraction, math.floor) // 2) + 1)
+    last = min(30, -(-_exponent(high * 2.0**fraction, math.ceil) // 2))
     return first, max(last, first + 1)
+
+
+def _exponent(x: float, rounded: Callable[[float], int]) -> int:
+    """log2 rounded to an integer, the same on every machine."""
+    mantissa, exponent = math.frexp(x)
+    return exponent - 1 if mantissa == 0.5 or rounded is math.floor else exponent
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """Fraction bits along the way, which all follow from what is public."""
+
+    exponent: int  # the series gives gain / 2^exponent times the function, which is at most 4
+    kept: int  # fraction bits of the series' result
+    product: int  # fraction bits of result times power
+    width: int  # the ring of the series' result, as kept
+
+    @classmethod
+    def of(cls, name: str, source: int, digits: tuple[int, int], fraction: int, gain: float) -> _Scales:
+        low, high = digits
+        if gain <= 0 or (name == "rsqrt" and source % 2):
+            raise ProtocolError(
+                f"{name} with gain {gain} of {source} fraction bits",
+                "a positive gain; an even scale for rsqrt",
+            )
+        squared = name == "reciprocal"
+        exponent = _exponent(gain, math.ceil)
+        undone = 2 * high - source if squared else high - source // 2
+        kept = min(30, 58 - (high - low) * (2 if squared else 1))  # the product stays below 2^60
+        kept = max(0, min(kept, 60 + fraction + exponent - undone))  # and its truncation inside the ring
+        return cls(exponent, kept, kept + undone - exponent, 64 - 2 * SERIES_FRACTION + kept)
 
 
 def _inverse(
@@ -41,27 +77,31 @@ def _inverse(
     gain: float,
 ) -> Protocol[Replicated]:
     low, high = digits
+    scales = _Scales.of(name, x.fraction, digits, fraction, gain)
+    # 1. v = x 4^(high - d) in [1/4, 2) of the window, and the power that undoes it
     seen = split(party, x, pivot, x.fraction, 64)
     scaled = yield from normalise(party, seen, low, high, squared=name == "reciprocal")
-    exponent = math.ceil(math.log2(gain))
-    kept = min(30, 58 - (high - low) * (2 if name == "reciprocal" else 1))  # so that the product below fits
-    shift = 2 * high + 2 - ARGUMENT_BITS
-    window = (
-        scaled.value.lowered(shift, ARGUMENT_BITS)
-        if shift >= 0
-        else scaled.value.raised(-shift, ARGUMENT_BITS)
-    )
+    # 2. the function of v, led by the next party
+    window = _read(scaled.value, 2 * high + 2)
     series = all_series()[name]
-    pair = yield from evaluate_series(party, series, window, SERIES_FRACTION, 64, gain / 2.0**exponent)
-    pair = pair.lowered(2 * SERIES_FRACTION - kept)
+    pair = yield from evaluate_series(party, series, window, SERIES_FRACTION, 64, gain / 2.0**scales.exponent)
+    # 3. back to the full ring
+    pair = pair.lowered(2 * SERIES_FRACTION - scales.kept)
     inverse = yield from lift(party, pass_on(party, pair), 64)
-    undone = high * 2 - x.fraction if name == "reciprocal" else high - x.fraction // 2
-    product = multiply(party, inverse.with_fraction(kept + undone - exponent), scaled.power)
-    if product.fraction < fraction:  # a huge argument's result has no bits to truncate
-        product = product.times(
-            product.words.dtype.type(1 << (fraction - product.fraction)), fraction - product.fraction
-        )
+    # 4. times the power
+    product = multiply(party, inverse.with_fraction(scales.product), scaled.power)
+    missing = fraction - scales.product
+    if missing > 0:  # a huge argument's result has no bits to truncate
+        product = product.times(np.uint64(1 << missing), missing)
     return (yield from resolve(party, product, pivot, fraction))
+
+
+def _read(value: Split, period: int) -> Split:
+    """The value mod 2^period, at ARGUMENT_BITS bits."""
+    shift = period - ARGUMENT_BITS
+    if shift < 0:
+        return value.raised(-shift, ARGUMENT_BITS)
+    return value.lowered(shift, ARGUMENT_BITS)
 
 
 def reciprocal(
@@ -76,7 +116,7 @@ def reciprocal(
 
     `digits`: `digits_of` the range x is known to lie in. Relative error about 2^-20, and one unit of the
     result. Conditions: x > 0; the result below 2^(62 - fraction).
-    Rounds: 9; bits: `inverse_cost`, one element a row.
+    Rounds: 8; bits: `inverse_cost`, one element a row.
     """
     return (yield from _inverse(party, x, pivot, "reciprocal", fraction, digits, gain))
 
@@ -102,14 +142,9 @@ def inverse_cost(
     gain: float = 1.0,
     form: type = Sum3,
 ) -> Cost:
-    low, high = digits
-    kept = min(30, 58 - (high - low) * (2 if name == "reciprocal" else 1))
-    undone = high * 2 - source if name == "reciprocal" else high - source // 2
-    width = 64 - 2 * SERIES_FRACTION + kept
+    scales = _Scales.of(name, source, digits, fraction, gain)
     series = series_cost(all_series()[name], elements, 64)
-    shift = max(0, kept + undone - math.ceil(math.log2(gain)) - fraction)
-    arrive = split_cost(elements, 64, form).bits
-    scale = normalise_cost(elements, low, high)
-    back = pass_on_cost(elements, width) | lift_cost(elements, width, 64)
-    total = scale + Cost(0, series.bits) + back + resolve_cost(elements, shift)
-    return Cost(total.rounds, total.bits + arrive)
+    back = pass_on_cost(elements, scales.width) | lift_cost(elements, scales.width, 64)
+    total = normalise_cost(elements, *digits) + Cost(0, series.bits) + back
+    total = total + resolve_cost(elements, max(0, scales.product - fraction))
+    return total + Cost(0, split_cost(elements, 64, form).bits)

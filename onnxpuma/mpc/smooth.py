@@ -65,7 +65,7 @@ def activation(
     if series.slope:
         total = total + pairs[1]
     if series.right != series.left:
-        total = total + pairs[-1].times(constant(series.right - series.left))
+        total = total + pairs[-1].times(constant(series.right - series.left), READ_FRACTION)
     raised = fraction - READ_FRACTION
     return (yield from lift(party, pass_on(party, total), bits - raised)).raised(raised)
 

@@ -9,66 +9,67 @@ from __future__ import annotations
 
 from onnxpuma.mpc.convert import split, split_cost
 from onnxpuma.mpc.cost import Cost, packed
-from onnxpuma.mpc.party import PIVOT, U, V, Party, Protocol
+from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, taken
 from onnxpuma.mpc.shares import Replicated, Split, Sum3
 from onnxpuma.mpc.words import Words, reduced, resized, word_type
 
 
 def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
-    """Split(p) mod 2^k of a signed x, |x| < 2^(k-2), to Replicated mod 2^bits; exact.
+    """Split(p) mod 2^k of a signed x to Replicated mod 2^bits; exact for -2^(k-2) <= x < 2^(k-2).
 
     As integers A + B wraps past 2^k when a OR b (the most significant bits; 2^(k-2) was added to A), and
     a OR b = b + a(1-b). The pivot shares a between the twins, who open a(1-b) under masks known to the
-    pivot. Masks: r, a_u, m_u from F_{p+1}, m_v from F_p.
+    pivot. Masks: r, a_u, m_u from F_{p+1}, m_v from F_p. An x outside the range comes out 2^k too large or
+    too small.
     Rounds: 2, the first one way from the pivot and known to it at once; bits: `bits` + 3(bits - k).
     For bits <= k: 1 round, `bits` bits.
     """
-    p, role, k = x.pivot, party.role(x.pivot), x.bits
+    p, role, k, shape = x.pivot, party.role(x.pivot), x.bits, x.shape
     carry = bits - k
     if carry <= 0:
         return (yield from _hand_over(party, x, bits))
-    kind, shape = word_type(bits), x.shape
-    carry_one = word_type(carry).type(1)
-    offset, power = kind.type(1 << (k - 2)), kind.type(1 << k)
+    offset, power = word_type(bits).type(1 << (k - 2)), word_type(bits).type(1 << k)
+
+    def times_power(m: Words) -> Words:
+        return resized(reduced(m, carry), bits) * power
 
     if role == PIVOT:
-        a = reduced(x.words + x.words.dtype.type(1 << (k - 2)), k)
-        msb = resized(a >> a.dtype.type(k - 1), carry)
-        r = party.draw(p + 1, shape, bits)
-        party.send(p + 2, resized(a, bits) - r, bits)
-        party.send(p + 2, msb - party.draw(p + 1, shape, carry), carry)
-        m_u = resized(reduced(party.draw(p + 1, shape, carry), carry), bits)
-        m_v = resized(reduced(party.draw(p, shape, carry), carry), bits)
+        # 1. A less r and a less a_u go to v; u derives r and a_u
+        a_word = reduced(x.words + x.words.dtype.type(1 << (k - 2)), k)
+        a = resized(a_word >> word_type(k).type(k - 1), carry)
+        r, a_u = party.draw(p + 1, shape, bits), party.draw(p + 1, shape, carry)
+        m_u, m_v = party.draw(p + 1, shape, carry), party.draw(p, shape, carry)
+        rest = resized(a_word, bits) - r
+        party.send(p + 2, rest, bits)
+        party.send(p + 2, a - a_u, carry)
         yield
-        y_v = (resized(a, bits) - r) + m_v * power - offset
-        y_u = r + m_u * power
         yield
+        y_v, y_u = rest + times_power(m_v) - offset, r + times_power(m_u)
         return Replicated(party.index, y_v, y_u, bits, x.fraction)
 
+    late: list[Maybe]
     if role == U:
-        r = party.draw(p + 1, shape, bits)
-        a_share: Words = party.draw(p + 1, shape, carry)
+        late = [party.draw(p + 1, shape, bits), party.draw(p + 1, shape, carry)]
         m = party.draw(p + 1, shape, carry)
-        yield
     else:
-        late_r = party.expect(p, shape, bits)
-        late_a = party.expect(p, shape, carry)
+        late = [party.expect(p, shape, bits), party.expect(p, shape, carry)]
         m = party.draw(p, shape, carry)
-        yield
-        r, a_share = late_r.take(), late_a.take()
-    b_word = reduced(x.words, k)
-    b = b_word >> b_word.dtype.type(k - 1)
-    mine = a_share * (carry_one - resized(b, carry)) + m
-    other = p + (2 if role == U else 1)
-    party.send(other, mine, carry)
-    late = party.expect(other, shape, carry)
     yield
-    opened = resized(reduced(mine + late.take(), carry), bits)
-    y_twins = resized(b_word, bits) - (resized(b, bits) + opened) * power
-    m = resized(reduced(m, carry), bits)
+    # 2. the twins open a(1-b) + m_u + m_v
+    rest, a = taken(late[0]), taken(late[1])
+    b_word = reduced(x.words, k)
+    b = b_word >> word_type(k).type(k - 1)
+    mine = a * (word_type(carry).type(1) - resized(b, carry)) + m
+    other = p + (V if role == U else U)
+    party.send(other, mine, carry)
+    theirs = party.expect(other, shape, carry)
+    yield
+    # 3. y_{p+2} = B - 2^k (b + opened), the masks come off in the other two components
+    y_twins = resized(b_word, bits) - resized(b, bits) * power - times_power(mine + theirs.take())
+    y_mine = rest + times_power(m)
     if role == U:
-        return Replicated(party.index, r + m * power, y_twins, bits, x.fraction)
-    return Replicated(party.index, y_twins, r + m * power - offset, bits, x.fraction)
+        return Replicated(party.index, y_mine, y_twins, bits, x.fraction)
+    return Replicated(party.index, y_twins, y_mine - offset, bits, x.fraction)
 
 
 def _hand_over(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
@@ -100,7 +101,7 @@ def resolve(
 ) -> Protocol[Replicated]:
     """A product (Sum3) or a Replicated value, truncated to `fraction` fraction bits in Z_2^bits.
 
-    |z| < 2^(k-2). Error below 1.5 units of 2^-fraction, mean zero.
+    |z| < 2^(k-2), less two units of the result. Error below 1.5 units of 2^-fraction, mean zero.
     Rounds: 2 (the pivot's part of the lift travels with the exchange); at k = 64, f = 36 -> 18:
     2 * 46 + 64 + 3 * 18 = 210 bits an element.
     """

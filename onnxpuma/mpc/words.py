@@ -64,4 +64,4 @@ def encode(values: npt.ArrayLike, fraction_bits: int, bits: int = 64) -> Words:
 
 def decode(words: Words, fraction_bits: int, bits: int = 64) -> npt.NDArray[np.float64]:
     """Reals from fixed point."""
-    return signed(words, bits) * 2.0**-fraction_bits
+    return signed(words, bits).astype(np.float64) * 2.0**-fraction_bits

@@ -1,0 +1,64 @@
+"""Cosines and sines of the points of a circle, as exact integers.
+
+The twins of a separable evaluation multiply random words by what they make of these tables, so one unit of
+difference between two machines would spoil every result. Floating-point cosines differ in the last place
+from one machine to the next; these come from integer arithmetic alone.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import isqrt
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Integers: TypeAlias = npt.NDArray[np.int64]
+
+_PRECISION = 96  # bits of the intermediate values; the tables ask for at most 30
+
+
+@lru_cache(maxsize=64)
+def _root(bits: int) -> tuple[int, int]:
+    """Cosine and sine of 2 pi / 2^bits at _PRECISION bits, by halving the quarter turn."""
+    if bits == 0:
+        return 1 << _PRECISION, 0
+    if bits == 1:
+        return -1 << _PRECISION, 0
+    cosine, _ = _root(bits - 1)
+    half = ((1 << _PRECISION) + cosine) >> 1  # cos^2 of half the angle
+    other = (1 << _PRECISION) - half
+    return isqrt(half << _PRECISION), isqrt(other << _PRECISION)
+
+
+@lru_cache(maxsize=16)
+def arc(bits: int, count_bits: int, fraction: int) -> tuple[Integers, Integers]:
+    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, rounded to `fraction` bits."""
+    cosine, sine = np.array([1 << _PRECISION], object), np.array([0], object)
+    for place in range(count_bits):
+        c, s = _root(bits - place)
+        turned = (cosine * c - sine * s) >> _PRECISION, (sine * c + cosine * s) >> _PRECISION
+        cosine, sine = np.concatenate([cosine, turned[0]]), np.concatenate([sine, turned[1]])
+    half, by = 1 << (_PRECISION - fraction - 1), _PRECISION - fraction
+    return ((cosine + half) >> by).astype(np.int64), ((sine + half) >> by).astype(np.int64)
+
+
+def whole(bits: int, fraction: int) -> tuple[Integers, Integers]:
+    """Cosine and sine of all 2^bits points."""
+    return arc(bits, bits, fraction)
+
+
+def points(index: Integers, bits: int, fraction: int) -> tuple[Integers, Integers]:
+    """Cosine and sine of 2 pi i / 2^bits for many bits (up to 31): products of two small tables, rounded.
+
+    index: reduced mod 2^bits. fraction at most 30. Error: one unit.
+    """
+    low_bits = bits // 2
+    low, high = index & ((1 << low_bits) - 1), index >> low_bits
+    cos_low, sin_low = (table[low] for table in arc(bits, low_bits, fraction))
+    cos_high, sin_high = (table[high] for table in whole(bits - low_bits, fraction))
+    half, by = np.int64(1 << (fraction - 1)), np.int64(fraction)
+    cosine = (cos_high * cos_low - sin_high * sin_low + half) >> by
+    sine = (sin_high * cos_low + cos_high * sin_low + half) >> by
+    return cosine, sine
