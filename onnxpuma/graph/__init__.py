@@ -1,0 +1,1 @@
+"""What does the model say? The only room that reads ONNX; its neighbours see plain dataclasses."""

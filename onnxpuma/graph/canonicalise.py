@@ -52,7 +52,6 @@ _NOTHING_DONE = (
     common.squeeze_reshape_1d_rule,
     common.unsqueeze_unsqueeze_rule,
     common.collapse_slice_rule,
-    common.materialize_reshape_shape_rule,
 )
 
 # In this order; each stage is repeated until it finds nothing more. Scales move only once the activations are

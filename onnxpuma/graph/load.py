@@ -6,6 +6,7 @@ use, so a model may be larger than the 2 GB a protobuf can hold, and larger than
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections.abc import Iterator
@@ -73,6 +74,9 @@ def check(proto: onnx.ModelProto, name: str) -> None:
     if any(g.sparse_initializer for g in _proto_graphs(proto.graph)):
         raise UnsupportedModelError(f"{name} holds sparse weights", "store them as dense tensors")
     _check_order(proto.graph, set(), name)
+    for graph in _proto_graphs(proto.graph):
+        for tensor in graph.initializer:
+            _check_inside(tensor, name)
     try:
         onnx.checker.check_model(_without_weights(proto).SerializeToString())
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as e:
@@ -181,6 +185,22 @@ def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
                     continue
                 if isinstance(attribute.value, ir.ExternalTensor):
                     yield attribute.value
+
+
+def _check_inside(tensor: onnx.TensorProto, model: str) -> None:
+    """A weight stored as bytes in the protobuf has as many as its dtype and shape ask for."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or not tensor.HasField("raw_data"):
+        return
+    try:
+        bits = ir.DataType(tensor.data_type).bitwidth
+    except (ValueError, TypeError) as e:
+        raise ModelError(f"{model}: weight '{tensor.name}' has no known element type", _EXPORT_AGAIN) from e
+    expected, found = (math.prod(tensor.dims) * bits + 7) // 8, len(tensor.raw_data)
+    if min(tensor.dims, default=0) < 0 or expected != found:
+        raise ModelError(
+            f"{model}: weight '{tensor.name}' has {expected} bytes by its shape, but holds {found}",
+            _EXPORT_AGAIN,
+        )
 
 
 def _check_external(tensor: ir.ExternalTensor, file: Path) -> None:

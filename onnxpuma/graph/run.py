@@ -42,6 +42,8 @@ def run_node(
 
     Raises ModelError when the node cannot be run on these inputs.
     """
+    if node.op in ("Shape", "Size") and not node.domain and inputs[0] is not None:
+        return [_of_the_shape(node, inputs[0].shape)]
     arrays = {f"i{k}": np.asarray(a) for k, a in enumerate(inputs) if a is not None}
     captured = [n for g in node.subgraphs for n in g.captured()]
     arrays.update((n, np.asarray((outer or {})[n])) for n in captured)
@@ -85,6 +87,14 @@ def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nd
         return dict(zip(graph.outputs, _runner(proto)(arrays), strict=True))
     except Exception as e:  # onnxruntime and the reference implementation raise many kinds
         raise ModelError(f"graph '{graph.name}' cannot be run: {e}") from e
+
+
+def _of_the_shape(node: Node, shape: tuple[int, ...]) -> np.ndarray:
+    """Shape and Size, which look at no data: a broadcast array of any size will do."""
+    if node.op == "Size":
+        return np.array(np.prod(shape, dtype=np.int64))
+    bounds: dict[str, Any] = dict(node.attributes)
+    return np.array(shape[bounds.get("start", 0) : bounds.get("end")], np.int64)
 
 
 def _one_node_model(node: Node, arity: int, arrays: Mapping[str, np.ndarray], opset: int) -> onnx.ModelProto:

@@ -29,6 +29,12 @@ def run_model(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
     return list(session.run(None, feeds))
 
 
+@pytest.fixture(name="run_model")
+def run_model_fixture() -> Callable[[onnx.ModelProto, Feeds], list[np.ndarray]]:
+    """The outputs of a model, by onnxruntime or, for operators it lacks, by the reference implementation."""
+    return run_model
+
+
 @pytest.fixture
 def parsed() -> Callable[[str], onnx.ModelProto]:
     """A checked model from ONNX's text form: `parsed("g (float[2] x) => (float[2] y) { ... }")`."""

@@ -141,7 +141,14 @@ def test_weights_inside_that_do_not_fit_their_shape(tmp_path: Path) -> None:
     model = product()
     model.graph.initializer[0].raw_data = bytes(12)
     onnx.save(model, tmp_path / "model.onnx")
-    refused(tmp_path / "model.onnx", "not valid ONNX")
+    refused(tmp_path / "model.onnx", "'w'", "256 bytes by its shape", "12")
+
+
+def test_a_negative_dimension(tmp_path: Path) -> None:
+    model = product()
+    model.graph.initializer[0].dims[:] = [-8, -8]
+    onnx.save(model, tmp_path / "model.onnx")
+    refused(tmp_path / "model.onnx", "'w'")
 
 
 def test_a_missing_weight(tmp_path: Path) -> None:

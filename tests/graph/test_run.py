@@ -29,6 +29,18 @@ def test_shape_arithmetic() -> None:
     assert y.shape == (3, 5, 2)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "expected"), [({}, [2, 3, 5]), ({"start": -2}, [3, 5]), ({"end": 1}, [2])]
+)
+def test_shape_and_size_read_no_data(attributes: dict[str, int], expected: list[int]) -> None:
+    endless = np.broadcast_to(np.float32(0), (2, 3, 5))
+    (shape,) = run_node(node("Shape", **attributes), [endless], 20)
+    assert (shape.tolist(), shape.dtype) == (expected, np.int64)
+    large = np.broadcast_to(np.float32(0), (1 << 20, 1 << 20))
+    (size,) = run_node(node("Size"), [large], 20)
+    assert (size.shape, int(size)) == ((), 1 << 40)
+
+
 def test_absent_inputs_and_several_outputs() -> None:
     (low,) = run_node(node("Clip", 3), [np.array([-1.0, 5.0], np.float32), None, np.float32(2)], 20)
     np.testing.assert_array_equal(low, [-1, 2])
