@@ -1,0 +1,83 @@
+"""The standard's own face for a runtime (onnx.backend.base), so that its official tests can be run.
+
+Everything happens in this process (roles/memory.py): it is for conformance, not for secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import helper
+from onnx.backend.base import Backend, BackendRep
+
+from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.roles.memory import MemoryModel
+
+
+class SecureRep(BackendRep):  # type: ignore[misc]
+    """A model ready to run. Float inputs are secret and integers public, unless they index a table; where an
+    operator needs a parameter in the clear (an exponent, a scale), every float but the first input is
+    public."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._model = model
+        weights = {tensor.name for tensor in model.graph.initializer}
+        self._names = [value.name for value in model.graph.input if value.name not in weights]
+        self._dtypes = [
+            helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in model.graph.output
+        ]
+        self._runner: MemoryModel | None = None
+
+    def run(self, inputs: Any, **_: Any) -> tuple[np.ndarray, ...]:
+        """Outputs in the graph's order, in their declared types. `inputs`: in the graph's order, or by name."""
+        given: Mapping[str, Any]
+        given = inputs if isinstance(inputs, Mapping) else dict(zip(self._names, inputs, strict=True))
+        feed = {name: _single(np.asarray(value)) for name, value in given.items()}
+        outputs = self._prepared(feed).run(feed).outputs
+        return tuple(v.astype(t) for v, t in zip(outputs.values(), self._dtypes, strict=True))
+
+    def _prepared(self, feed: Mapping[str, np.ndarray]) -> MemoryModel:
+        if self._runner is None:
+            floats = [name for name, value in feed.items() if value.dtype.kind == "f"]
+            others = [name for name, value in feed.items() if value.dtype.kind != "f"]
+            self._runner = self._shared(others)
+            try:
+                self._runner.plan(feed)
+            except UnsupportedModelError:
+                if len(floats) < 2:
+                    raise
+                self._runner = self._shared([*others, *floats[1:]])
+        return self._runner
+
+    def _shared(self, public: Sequence[str]) -> MemoryModel:
+        model = ir.serde.deserialize_model(self._model)
+        hidden = [name for name in self._names if name not in public]
+        return MemoryModel(model, public_inputs=public, secret_inputs=hidden, at_client=False)
+
+
+def _single(value: np.ndarray) -> np.ndarray:
+    """Floats of every kind as single precision, as the planner reads them."""
+    return value if value.dtype.kind in "iubOUS" else value.astype(np.float32)
+
+
+class SecureBackend(Backend):  # type: ignore[misc]
+    """onnx.backend.base.Backend on replicated shares, in memory."""
+
+    @classmethod
+    def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> SecureRep:
+        """A runnable model. Raises ModelError and UnsupportedModelError, some of them only when it is run."""
+        super().prepare(model, device)
+        return SecureRep(model)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        return device.partition(":")[0] == "CPU"
+
+
+prepare = SecureBackend.prepare
+run_model = SecureBackend.run_model
+supports_device = SecureBackend.supports_device

@@ -1,0 +1,137 @@
+"""All three parties in this process, a thread each, over links in memory: a model is tried in milliseconds.
+
+It protects nothing, as this process sees every share; it is for tests, conformance and documentation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from onnxpuma.graph.model import Graph
+from onnxpuma.interpreter import Interpreter
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.dpf import share_ids
+from onnxpuma.mpc.party import Party
+from onnxpuma.mpc.prf import local_keys
+from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.mpc.sharing import held_by, opened, share
+from onnxpuma.mpc.words import decode, encode
+from onnxpuma.ops.registry import resting_fraction
+from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.plan import Plan
+from onnxpuma.transport.memory import memory_links
+
+Shares = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outputs by name, what the links counted, and the plan that was run."""
+
+    outputs: dict[str, np.ndarray] = field(repr=False)
+    cost: Cost
+    plan: Plan = field(repr=False)
+
+
+class MemoryModel:
+    """A model, shared among three threads.
+
+    `public_inputs`, `secret_inputs`: patterns on input names, as for `prepare`. at_client=False runs on
+    shares even what the client could compute alone. rewrite=False takes the graph's nodes as they are.
+    Raises what `prepare_model` raises.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model | onnx.ModelProto,
+        *,
+        public_inputs: Sequence[str] = (),
+        secret_inputs: Sequence[str] = (),
+        at_client: bool = True,
+        rewrite: bool = True,
+    ) -> None:
+        if isinstance(model, onnx.ModelProto):
+            model = ir.serde.deserialize_model(model)
+        made = prepare_model(
+            model, public_inputs=public_inputs, secret_inputs=secret_inputs, rewrite=rewrite
+        )
+        self.blueprint: Blueprint = made[0]
+        self._at_client = at_client
+        self._interpreters = [Interpreter(weights) for weights in _weights(self.blueprint, made[1])]
+
+    def plan(self, feed: Mapping[str, np.ndarray]) -> Plan:
+        """The plan at the shapes of these inputs. Raises UnsupportedModelError, InputError."""
+        shapes = {name: np.shape(value) for name, value in feed.items()}
+        public = {name: np.asarray(feed[name]) for name in self.blueprint.public_inputs if name in feed}
+        return compile_plan(self.blueprint, shapes, public, at_client=self._at_client)
+
+    def run(self, feed: Mapping[str, np.ndarray], timeout: float = 120.0) -> Outcome:
+        """Plan, share, run in three threads and open the outputs."""
+        plan = self.plan(feed)
+        known = plan.client_values(feed)
+        inputs = _inputs(plan, known)
+        links, keys = memory_links(timeout=timeout), local_keys()
+        parties = [Party(links[i], keys[i]) for i in range(3)]
+        results: list[dict[str, Replicated]] = [{}, {}, {}]
+        errors: list[BaseException] = []
+
+        def work(index: int) -> None:
+            try:
+                results[index], _ = self._interpreters[index].run(plan, parties[index], inputs[index])
+            except BaseException as error:
+                errors.append(error)
+                links[index].abort(parties[index].session, str(error))
+
+        threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+        outputs = {}
+        for output in plan.outputs:
+            if output.secret:
+                value = results[0][output.name]
+                words = opened([r[output.name].first for r in results], value.bits)
+                outputs[output.name] = decode(words, value.fraction, value.bits).astype(output.dtype)
+            else:
+                outputs[output.name] = np.asarray(known[output.name])
+        sent = sum(link.traffic.payload_sent for link in links)
+        return Outcome(outputs, Cost(max(p.round for p in parties), 8 * sent), plan)
+
+
+def _weights(blueprint: Blueprint, graph: Graph) -> Shares:
+    held: Shares = ({}, {}, {})
+    for name in blueprint.weights:
+        values = graph.initializers[name].numpy()
+        _deal(held, name, values, resting_fraction(values.dtype))
+    return held
+
+
+def _inputs(plan: Plan, known: Mapping[str, np.ndarray]) -> Shares:
+    held: Shares = ({}, {}, {})
+    for wanted in plan.inputs:
+        if wanted.depth:
+            name = f"{wanted.name} as rows of {wanted.depth}"
+            ids = known[wanted.name]
+            for party, part in enumerate(share_ids(ids, wanted.depth)):
+                held[party][name] = part
+        else:
+            _deal(held, wanted.name, known[wanted.name], wanted.fraction)
+    return held
+
+
+def _deal(held: Shares, name: str, values: np.ndarray, fraction: int) -> None:
+    components = share(encode(values, fraction))
+    for party in range(3):
+        form: Form = held_by(party, components, 64, fraction)
+        held[party][name] = form

@@ -1,0 +1,24 @@
+"""What every test of an operator holds: the right type and shape, the declared cost, the error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from onnxpuma.roles.single import Comparison
+
+Check = Callable[[Comparison, float], None]
+
+
+@pytest.fixture
+def check() -> Check:
+    """check(comparison, tolerance): shape, type, rounds and bits as declared, error within the tolerance."""
+
+    def hold(done: Comparison, tolerance: float) -> None:
+        for got, want in zip(done.all_got, done.all_want, strict=True):
+            assert (got.shape, got.dtype) == (want.shape, want.dtype)
+        assert done.outcome.cost == done.outcome.plan.cost
+        assert done.error <= tolerance
+
+    return hold
