@@ -2,8 +2,8 @@
 
 The scale may stand on q, on k, on the scores, or on several of them; the mask may be added, chosen with
 Where, or both; k may be transposed straight to (batch, heads, size, keys), by way of three axes, or not
-at all. A mask may hold learned values (the distances of T5). Where it is minus infinity for all keys of a row,
-the standard's Attention gives a row of zeros.
+at all. A mask may hold learned values (the distances of T5). Where it is minus infinity for all keys of a
+row, the standard's Attention gives a row of zeros.
 """
 
 from __future__ import annotations
