@@ -117,7 +117,7 @@ class Cluster:
     ) -> list[Answer]:
         """Send a request and wait for the three results, in the order of the parties.
 
-        body: public part; its id (random, if it is empty) and its number of public buffers are filled in.
+        body: public part; a fresh id and the number of public buffers are filled into a copy of it.
         public: buffers that all servers get. private: for each server the buffers that it alone gets; none
         is copied. news: called with the number of a server and what it tells of its progress.
 
@@ -130,21 +130,23 @@ class Cluster:
                 f"private buffers for {len(private)} servers were given", f"give them for all {PARTIES}"
             )
         seconds = self.timeout if timeout is None else timeout
-        body.id = body.id or os.urandom(16)
-        body.public_buffers = len(public)
+        head = wire_pb2.Request()
+        head.CopyFrom(body)
+        head.id = os.urandom(16)
+        head.public_buffers = len(public)
         self.connect()
         losses = [server.watch.losses for server in self._servers]
         shared = [as_bytes(b) for b in public]
         try:
             for server, own in zip(self._servers, private, strict=True):
                 buffers = shared + [as_bytes(b) for b in own]
-                header = wire.encode_client(body, [len(b) for b in buffers])
+                header = wire.encode_client(head, [len(b) for b in buffers])
                 if not self._push(server, [header, *wire.split(buffers)]):
                     raise self._lost(server)
-            return self._results(body.id, losses, seconds, news)
+            return self._results(head.id, losses, seconds, news)
         except BaseException:
             for server in self._servers:
-                self._push(server, [wire.encode_client(wire_pb2.Cancel(request=body.id), [])])
+                self._push(server, [wire.encode_client(wire_pb2.Cancel(request=head.id), [])])
             raise
 
     def status(self, timeout: float | None = None) -> list[wire_pb2.Status | OnnxpumaError]:

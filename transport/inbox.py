@@ -51,9 +51,7 @@ class Inbox:
             self._ended[session] = why
         while len(self._ended) > REMEMBERED_SESSIONS:
             self._ended.popitem(last=False)
-        for queue in self._arrivals:
-            for arrival in [a for a in queue if a.tag.session == session]:
-                queue.remove(arrival)
+        self._arrivals = [deque(a for a in queue if a.tag.session != session) for queue in self._arrivals]
 
     def aborted(self, peer: int, session: bytes, message: str) -> None:
         """`peer` says that `session` is over."""

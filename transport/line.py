@@ -17,7 +17,7 @@ from onnxpuma.transport.watch import Watch
 # A server that closes on purpose says goodbye on one connection while the other one closes: which of the
 # two is seen first is chance, so a broken connection counts as a death only after this time.
 GOODBYE_SECONDS = 1.0
-# ZeroMQ gives up for good when a key is refused; the other side's list may be corrected, so ask again.
+# ZeroMQ gives up for good when a key is refused; what is wrong may be corrected there, so ask again.
 ASK_AGAIN_SECONDS = 2.0
 
 
@@ -75,7 +75,7 @@ class Line:
         if self.watch.losses > before:
             self.broken_since = time.monotonic()
             self.mourned = False
-        if self.watch.refused and time.monotonic() > self._asked + ASK_AGAIN_SECONDS:
+        if self.watch.untrusted and time.monotonic() > self._asked + ASK_AGAIN_SECONDS:
             self._asked = time.monotonic()
             with suppress(zmq.ZMQError):
                 self.socket.disconnect(self.place.address)
@@ -85,7 +85,7 @@ class Line:
     @property
     def unsettled(self) -> bool:
         """Whether `update` and `dead` have something to do even if no event wakes their caller."""
-        return self.broken_since is not None or self.watch.refused
+        return self.broken_since is not None or self.watch.untrusted
 
     def dead(self) -> bool:
         """Whether the connection broke so long ago that no goodbye will follow."""

@@ -126,10 +126,14 @@ class Traffic:
 
 
 class Link(ABC):
-    """One party's connections to the two others. Used by one thread at a time."""
+    """One party's connections to the two others. Used by one thread at a time.
+
+    timeout: seconds that `receive` waits; may be changed at any time.
+    """
 
     party: int
     traffic: Traffic
+    timeout: float
 
     @abstractmethod
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:

@@ -11,6 +11,9 @@ from zmq.utils.monitor import recv_monitor_message
 # Several times in a row means the former.
 SILENT_FAILURES = 3
 
+# What is reported of a server that took the connection and said nothing: it may be stuck or far away.
+_SILENCE = (errno.EAGAIN, errno.ETIMEDOUT)
+
 _EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -36,32 +39,40 @@ class Watch:
         self.monitor: zmq.Socket[bytes] = socket.get_monitor_socket(_EVENTS)
         self._socket = socket
         self._failures = 0
+        self._failed = False
+
+    @property
+    def untrusted(self) -> bool:
+        return self.refused or self.strange
 
     def update(self) -> bool:
-        """Take in the events that have happened; True when the connection was made, lost or refused."""
+        """Take in the events that have happened; True when there were any."""
         changed = False
         while int(self.monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self.monitor)
-            changed |= self._take(event["event"], event["value"])
+            self._take(event["event"], event["value"])
+            changed = True
         return changed
 
-    def _take(self, event: int, value: int) -> bool:
+    def _take(self, event: int, value: int) -> None:
+        attempt_failed, self._failed = self._failed, False
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.connected = True
             self.refused = self.strange = False
             self._failures = 0
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self.refused = True
-        elif event == zmq.EVENT_DISCONNECTED and self.connected:
-            self.connected = False
-            self.losses += 1
-        elif event in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
-            if value != errno.ETIMEDOUT:
-                self._failures += 1
-                self.strange = self._failures >= SILENT_FAILURES
+            self._failed = self.refused = True
+        elif event == zmq.EVENT_DISCONNECTED:
+            if self.connected:
+                self.connected = False
+                self.losses += 1
+            elif not attempt_failed:
+                self.strange = True  # it does not even greet as ZeroMQ does
         else:
-            return False
-        return True
+            self._failed = True
+            if value not in _SILENCE:
+                self._failures += 1
+                self.strange |= self._failures >= SILENT_FAILURES
 
     def close(self) -> None:
         """Stop following; the socket itself stays open."""

@@ -15,8 +15,8 @@ from threading import Thread
 import zmq
 from zmq.utils import z85
 
-PEERS = "onnxpuma.peers"
-CLIENTS = "onnxpuma.clients"
+PEERS = "servers"
+CLIENTS = "clients"
 
 _log = logging.getLogger("onnxpuma.transport")
 

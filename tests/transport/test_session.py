@@ -436,7 +436,9 @@ def test_a_request_id_in_use_is_refused(
     raw.send(frame)
     raw.send(frame)
     assert wire_pb2.ServerMessage.FromString(raw.recv()).failure.error == InputError.__name__
+    wait_until(lambda: bool(servers[0].seen))
     raw.close()
+    time.sleep(0.2)
     assert len(servers[0].seen) == 1
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread
 
 import pytest
 import zmq
@@ -128,6 +131,35 @@ def test_without_a_key_nobody_gets_in(open_link: OpenLink, addresses: list[str])
     plain.close()
 
 
+def test_a_server_that_says_nothing_is_missing_not_strange(
+    open_link: OpenLink, keys: list[KeyPair], addresses: list[str]
+) -> None:
+    host, port = addresses[1].removeprefix("tcp://").split(":")
+    with socket.create_server((host, int(port))):
+        link = open_link(0, peers={1: Peer(addresses[1], keys[1].public)}, heartbeat=0.2)
+        with pytest.raises(PeerLostError, match="party 1 does not answer"):
+            link.connect(1.5)
+
+
+def test_a_foreign_server_is_strange(open_link: OpenLink, keys: list[KeyPair], addresses: list[str]) -> None:
+    host, port = addresses[1].removeprefix("tcp://").split(":")
+    with socket.create_server((host, int(port))) as listener:
+        Thread(
+            target=answer_everybody, args=(listener, b"HTTP/1.0 400 Bad Request\r\n\r\n"), daemon=True
+        ).start()
+        link = open_link(0, peers={1: Peer(addresses[1], keys[1].public)})
+        with pytest.raises(AuthenticationError, match="does not answer as the owner"):
+            link.connect(5)
+
+
+def answer_everybody(listener: socket.socket, answer: bytes) -> None:
+    with suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(answer)
+
+
 def test_port_in_use_names_the_address(open_link: OpenLink, addresses: list[str]) -> None:
     open_link(0)
     with pytest.raises(ConfigError, match=f"{addresses[0]} is in use"):
@@ -170,8 +202,8 @@ def test_an_abort_is_seen_by_who_waits_for_control(open_cluster: OpenCluster) ->
 def test_waiting_for_a_link_and_other_things_at_once(open_cluster: OpenCluster) -> None:
     links = open_cluster()
     poller = zmq.Poller()
-    for socket in links[1].waits_on():
-        poller.register(socket, zmq.POLLIN)
+    for waited_on in links[1].waits_on():
+        poller.register(waited_on, zmq.POLLIN)
     links[1].poll_control()
     links[0].send_control(1, wire_pb2.Done(session=SESSION))
     assert poller.poll(2000)
