@@ -19,7 +19,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.normalise import normalise, normalise_cost
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.separable import all_series, evaluate_series, series_cost
+from onnxpuma.mpc.separable import all_series, evaluate_series, result_fraction, series_cost
 from onnxpuma.mpc.shares import Replicated, Split, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve, resolve_cost
 
@@ -64,7 +64,8 @@ class _Scales:
         undone = 2 * high - source if squared else high - source // 2
         kept = min(30, 58 - (high - low) * (2 if squared else 1))  # the product stays below 2^60
         kept = max(0, min(kept, 60 + fraction + exponent - undone))  # and its truncation inside the ring
-        return cls(exponent, kept, kept + undone - exponent, 64 - 2 * SERIES_FRACTION + kept)
+        made = result_fraction(all_series()[name], SERIES_FRACTION, gain / 2.0**exponent)
+        return cls(exponent, kept, kept + undone - exponent, 64 - made + kept)
 
 
 def _inverse(
@@ -86,7 +87,7 @@ def _inverse(
     series = all_series()[name]
     pair = yield from evaluate_series(party, series, window, SERIES_FRACTION, 64, gain / 2.0**scales.exponent)
     # 3. back to the full ring
-    pair = pair.lowered(2 * SERIES_FRACTION - scales.kept)
+    pair = pair.lowered(pair.fraction - scales.kept)
     inverse = yield from lift(party, pass_on(party, pair), 64)
     # 4. times the power
     product = multiply(party, inverse.with_fraction(scales.product), scaled.power)
@@ -143,7 +144,7 @@ def inverse_cost(
     form: type = Sum3,
 ) -> Cost:
     scales = _Scales.of(name, source, digits, fraction, gain)
-    series = series_cost(all_series()[name], elements, 64)
+    series = series_cost(all_series()[name], elements, SERIES_FRACTION, 64, gain / 2.0**scales.exponent)
     back = pass_on_cost(elements, scales.width) | lift_cost(elements, scales.width, 64)
     total = normalise_cost(elements, *digits) + Cost(0, series.bits) + back
     total = total + resolve_cost(elements, max(0, scales.product - fraction))

@@ -80,15 +80,32 @@ def _combined(c: int, s: int, cosine: Integers, sine: Integers) -> tuple[Integer
     return (c * cosine + s * sine + half) >> by, (s * cosine - c * sine + half) >> by
 
 
+@lru_cache(maxsize=256)
+def _dealt_fractions(series: Series, fraction: int, gain: float) -> list[int]:
+    """Fraction bits of each harmonic's dealt cosine and sine: the smaller its amplitude, the fewer.
+
+    What a rounding of the dealt value does is multiplied by the amplitude, so all harmonics are given the
+    same share of the error: `fraction` bits at amplitude one. Whole numbers, the same at all parties.
+    """
+    found = []
+    for c, s in _integer_coefficients(series, gain):
+        logarithm = ((c * c + s * s).bit_length() + 1) // 2 - _EXTRA
+        found.append(max(fraction + logarithm, 2))
+    return found
+
+
 @lru_cache(maxsize=64)
 def _twin_tables(
     series: Series, gain: float, index_bits: int, fraction: int, bits: int
 ) -> list[tuple[Words, Words]]:
-    """For each harmonic the two factors, indexed by m B mod 2^k."""
-    both = (
-        _combined(c, s, *circle.whole(index_bits, fraction)) for c, s in _integer_coefficients(series, gain)
-    )
-    return [(from_integers(x, bits), from_integers(y, bits)) for x, y in both]
+    """For each harmonic the two factors at the scale of the sum, indexed by m B mod 2^k."""
+    dealt = _dealt_fractions(series, fraction, gain)
+    tables = []
+    for (c, s), own in zip(_integer_coefficients(series, gain), dealt, strict=True):
+        pair = _combined(c, s, *circle.whole(index_bits, fraction))
+        scale = np.int64(1 << (max(dealt) - own))
+        tables.append((from_integers(pair[0] * scale, bits), from_integers(pair[1] * scale, bits)))
+    return tables
 
 
 def _fine(words: Words, harmonic: int, bits: int, fraction: int) -> tuple[Integers, Integers]:
@@ -100,49 +117,59 @@ def _fine(words: Words, harmonic: int, bits: int, fraction: int) -> tuple[Intege
 TABLE_BITS = 16  # up to here one table entry for each angle; above it products of two smaller tables
 
 
+def result_fraction(series: Series, fraction: int, gain: float = 1.0) -> int:
+    """Fraction bits of what `evaluate_series` returns."""
+    return fraction + max(_dealt_fractions(series, fraction, gain))
+
+
 def evaluate_series(
     party: Party, series: Series, x: Split, fraction: int, bits: int, gain: float = 1.0
 ) -> Protocol[Pair]:
-    """Split(p), 2^k one period, to Pair(p) of gain * series with 2 * fraction fraction bits mod 2^bits.
+    """Split(p), 2^k one period, to Pair(p) of gain * series, `result_fraction` bits, mod 2^bits.
 
-    Error: the fit's, and rounding of about 2^-fraction times the root of the sum of the squared
-    coefficients. Tables of 2^k entries up to k = TABLE_BITS (for many elements); products of two smaller
-    tables above (for one element a row; k at most 31, fraction at most 28). Masks: F_{p+1}.
-    Rounds: 1, one way and known to the pivot at once; bits: 2 * harmonics * `bits`.
+    A harmonic of small amplitude is dealt with fewer fraction bits, in a ring of as many fewer bits: what it
+    adds to the sum is shifted up again. Error: the fit's, and rounding of about 2^-fraction for each
+    harmonic. Tables of 2^k entries up to k = TABLE_BITS (for many elements); products of two smaller tables
+    above (for one element a row; k at most 31, fraction at most 28). Masks: F_{p+1}.
+    Rounds: 1, one way and known to the pivot at once; bits: `series_cost`.
     """
     p, role, k, n = x.pivot, party.role(x.pivot), x.bits, x.size
     fine = k > TABLE_BITS
+    dealt = _dealt_fractions(series, fraction, gain)
+    largest = max(dealt)
+    widths = [bits - (largest - own) for own in dealt]
     if role == PIVOT:
         words = np.ascontiguousarray(x.words).reshape(-1)
-        for m in range(1, series.harmonics + 1):
+        for m, (own, width) in enumerate(zip(dealt, widths, strict=True), start=1):
             if fine:
-                dealt = [from_integers(values, bits) for values in _fine(words, m, k, fraction)]
+                values = [from_integers(value, width) for value in _fine(words, m, k, own)]
             else:
-                tables = _dealt_tables(k, fraction, bits)
-                dealt = [ring.gather_table(table, words, m, 0, k) for table in tables]
-            for value in dealt:
-                deal(party, p, value, (n,), bits)
+                values = [ring.gather_table(table, words, m, 0, k) for table in _dealt_tables(k, own, width)]
+            for value in values:
+                deal(party, p, value, (n,), width)
         yield
-        return Pair(role, p, nothing(x.shape, bits), bits, 2 * fraction)
-    halves = [deal(party, p, None, (n,), bits) for _ in range(2 * series.harmonics)]
+        return Pair(role, p, nothing(x.shape, bits), bits, fraction + largest)
+    halves = [deal(party, p, None, (n,), width) for width in widths for _ in range(2)]
     yield
     words = np.ascontiguousarray(x.words).reshape(-1)
-    constant = round(series.coefficients[0] * gain * (1 << 2 * fraction)) if role == U else 0
+    constant = round(series.coefficients[0] * gain * (1 << (fraction + largest))) if role == U else 0
     y = np.full(n, from_integers(constant, bits), word_type(bits))
     arrived = (resized(taken(half), bits) for half in halves)
     if fine:
         for m, (c, s) in enumerate(_integer_coefficients(series, gain), start=1):
+            scale = np.int64(1 << (largest - dealt[m - 1]))
             for factor in _combined(c, s, *_fine(words, m, k, fraction)):
-                y += next(arrived) * from_integers(factor, bits)
+                y += next(arrived) * from_integers(factor * scale, bits)
     else:
         for m, factors in enumerate(_twin_tables(series, gain, k, fraction, bits), start=1):
             for table in factors:
                 ring.axpy(y, table, words, m, 0, k, next(arrived))
-    return Pair(role, p, y.reshape(x.shape), bits, 2 * fraction)
+    return Pair(role, p, y.reshape(x.shape), bits, fraction + largest)
 
 
-def series_cost(series: Series, elements: int, bits: int) -> Cost:
-    return Cost(1, 2 * series.harmonics * deal_cost(elements, bits).bits)
+def series_cost(series: Series, elements: int, fraction: int, bits: int, gain: float = 1.0) -> Cost:
+    dealt = _dealt_fractions(series, fraction, gain)
+    return Cost(1, sum(2 * deal_cost(elements, bits - (max(dealt) - own)).bits for own in dealt))
 
 
 @lru_cache(maxsize=1)

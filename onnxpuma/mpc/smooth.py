@@ -15,7 +15,7 @@ from onnxpuma.mpc.convert import pass_on, pass_on_cost, replicate_pair, replicat
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import arithmetic, arithmetic_cost, gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.separable import Series, evaluate_series, series_cost
+from onnxpuma.mpc.separable import Series, evaluate_series, result_fraction, series_cost
 from onnxpuma.mpc.shares import Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.mpc.words import Words, from_integers
@@ -23,10 +23,7 @@ from onnxpuma.mpc.words import Words, from_integers
 READ_FRACTION = 14  # of the tails
 READ_BITS = 28  # |x| < 2^12 and room for the lift
 ANGLE_BITS = 16  # resolution of the series' argument
-SERIES_FRACTION = 12  # of cosines and coefficients
-SERIES_BITS = (
-    2 * SERIES_FRACTION - READ_FRACTION + READ_BITS
-)  # after the shift to READ_FRACTION, READ_BITS are left
+SERIES_FRACTION = 13  # of a twin's factors, and of a dealt cosine of amplitude one
 EDGE_BITS = 12  # of the coarse reading
 
 
@@ -48,10 +45,8 @@ def activation(
     angle = seen.lowered(angle_shift, ANGLE_BITS)
 
     def inside_window() -> Protocol[Replicated]:
-        pair = yield from evaluate_series(party, series, angle, SERIES_FRACTION, SERIES_BITS)
-        return replicate_pair(
-            party, pair.lowered(2 * SERIES_FRACTION - READ_FRACTION).plus(constant(-series.left))
-        )
+        pair = yield from evaluate_series(party, series, angle, SERIES_FRACTION, series_bits(series))
+        return replicate_pair(party, pair.lowered(pair.fraction - READ_FRACTION).plus(constant(-series.left)))
 
     both: list[Protocol[Any]] = [locate(party, edges, series.width), inside_window()]
     (inside, above), inner = yield from parallel(both)
@@ -78,13 +73,20 @@ def activation_cost(
         gates |= gate_cost(elements, READ_BITS, halves=form is Replicated)
     if series.right != series.left:
         gates |= arithmetic_cost(elements, READ_BITS)
-    window = series_cost(series, elements, SERIES_BITS) + replicate_pair_cost(elements, READ_BITS)
+    window = series_cost(series, elements, SERIES_FRACTION, series_bits(series)) + replicate_pair_cost(
+        elements, READ_BITS
+    )
     bits_and_window = locate_cost(elements, EDGE_BITS, series.width) | window
     read = split_cost(elements, READ_BITS, form)
     back = lift_cost(elements, READ_BITS, bits - (fraction - READ_FRACTION)) | pass_on_cost(
         elements, READ_BITS
     )
     return (bits_and_window | Cost(1, read.bits)) + gates + back
+
+
+def series_bits(series: Series) -> int:
+    """The ring of the series: after the shift to READ_FRACTION, READ_BITS are left."""
+    return result_fraction(series, SERIES_FRACTION) - READ_FRACTION + READ_BITS
 
 
 def constant(value: float) -> Words:
