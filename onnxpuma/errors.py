@@ -13,6 +13,7 @@ OnnxpumaError
     ├── LockstepError          two parties are at different steps of the plan
     ├── PeerLostError          a party is dead, stuck or unreachable
     ├── RequestTimeoutError    no answer in the time allowed
+    ├── BusyError              too many requests wait at a server already
     └── RemoteError            another party reported an error of its own
 """
 
@@ -91,6 +92,10 @@ class PeerLostError(TransportError):
 
 class RequestTimeoutError(TransportError):
     """No answer in the time allowed."""
+
+
+class BusyError(TransportError):
+    """Too many requests wait at a server already."""
 
 
 class RemoteError(TransportError):

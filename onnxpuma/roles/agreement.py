@@ -1,0 +1,222 @@
+"""Which request the three servers run next: party 0 leads, the two others follow.
+
+    party 0    Start(session, request, digest)  to both   I hold this request; do you?
+    others     Ready(session)                   to 0      I hold the same request with the same plan
+               Refuse(session, failure)         to 0      I cannot run it, and this is why
+    party 0    Ready(session)                   to both   all three hold it: begin
+    anybody    Abort(session, message)          to both   drop it
+
+Requests are announced as they come and run one at a time, so one that has not reached every server does not
+hold up the others. An announcement without an answer is repeated: what a broken connection swallowed, or a
+server that was started again has forgotten, does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from onnxpuma.config import TimeoutConfig
+from onnxpuma.errors import (
+    OnnxpumaError,
+    PeerLostError,
+    PlanError,
+    RequestTimeoutError,
+    TransportError,
+)
+from onnxpuma.plan.plan import Plan
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.client_port import ClientPort, Request
+from onnxpuma.transport.failure import error_of, failure_of
+from onnxpuma.transport.zeromq import Control, PeerLink
+
+ANNOUNCE_AGAIN_SECONDS = 2.0
+
+_log = logging.getLogger("onnxpuma.roles")
+
+
+@dataclass(eq=False)
+class Job:
+    """A request that fits the model, with its plan; `digest` is what the three servers compare."""
+
+    request: Request
+    plan: Plan
+    outputs: tuple[str, ...]
+    since: float = field(default_factory=time.monotonic)
+    session: bytes = b""
+    announced: float = 0.0
+    ready: set[int] = field(default_factory=set)
+
+    @property
+    def digest(self) -> bytes:
+        return hashlib.sha256(self.request.digest() + bytes.fromhex(self.plan.digest)).digest()
+
+    def __str__(self) -> str:
+        return f"request {self.request.id.hex()[:8]} of {self.request.client}"
+
+
+class Agreement(ABC):
+    """The requests that wait at one server."""
+
+    def __init__(self, link: PeerLink, port: ClientPort, timeouts: TimeoutConfig) -> None:
+        self.link, self.port, self.timeouts = link, port, timeouts
+        self.jobs: dict[bytes, Job] = {}  # by request
+
+    def add(self, job: Job) -> None:
+        """A request has come in."""
+        self.jobs[job.request.id] = job
+
+    def hear(self) -> bool:
+        """Take in what the other servers said; False when that was nothing."""
+        heard = False
+        while (news := self.link.poll_control(0)) is not None:
+            self.take(*news)
+            heard = True
+        return heard
+
+    def turn(self, problems: Mapping[int, OnnxpumaError]) -> Job | None:
+        """Drop what is over, answer the other servers; the job that all three begin now, if there is one.
+
+        problems: the peers that cannot take part in a request, and why.
+        """
+        problem = next(iter(problems.values()), None)
+        for job in list(self.jobs.values()):
+            waited = time.monotonic() - job.since
+            if job.request.gone:
+                self.drop(job, "the client left")
+            elif waited > self.timeouts.request:
+                self.fail(job, RequestTimeoutError("the request waited too long", "send it again"))
+            elif problem is not None and (waited > self.timeouts.connect or isinstance(problem, PlanError)):
+                self.fail(job, problem)
+        return self.pick(self.link.peers - problems.keys())
+
+    def fail(self, job: Job, error: OnnxpumaError) -> None:
+        """End a job that has not begun: here, at its client and at the other servers."""
+        _log.warning("%s failed: %s", job, error.message)
+        self.port.fail(job.request, error)
+        self.drop(job, error.message)
+
+    def tell(self, peer: int, message: Control) -> bool:
+        """Send a control message; False when the peer is not there."""
+        try:
+            self.link.send_control(peer, message)
+        except TransportError:
+            return False
+        return True
+
+    @abstractmethod
+    def take(self, peer: int, message: Control) -> None:
+        """A control message has come in."""
+
+    @abstractmethod
+    def pick(self, able: frozenset[int]) -> Job | None:
+        """The job that begins now; `able` are the peers that can take part."""
+
+    @abstractmethod
+    def drop(self, job: Job, why: str) -> None:
+        """Forget a job that has not begun, and let the other servers know."""
+
+
+class Leader(Agreement):
+    """Party 0: gives each request a session and says when it begins."""
+
+    def take(self, peer: int, message: Control) -> None:
+        job = next((j for j in self.jobs.values() if j.session == message.session), None)
+        if job is None:
+            if isinstance(message, wire_pb2.Ready):
+                self.link.abort(message.session, "the request is no longer wanted")
+        elif isinstance(message, wire_pb2.Ready):
+            job.ready.add(peer)
+        elif isinstance(message, wire_pb2.Refuse):
+            self.fail(job, error_of(message.failure, peer))
+        elif isinstance(message, wire_pb2.Abort):
+            job.ready.discard(peer)
+            job.announced = 0.0
+
+    def pick(self, able: frozenset[int]) -> Job | None:
+        for job in self.jobs.values():
+            job.ready &= able
+            job.session = job.session or os.urandom(16)
+            if time.monotonic() > job.announced + ANNOUNCE_AGAIN_SECONDS:
+                start = wire_pb2.Start(session=job.session, request=job.request.id, digest=job.digest)
+                told = [self.tell(peer, start) for peer in able - job.ready]
+                job.announced = time.monotonic() if told and all(told) else job.announced
+        if able != self.link.peers:
+            return None
+        for job in list(self.jobs.values()):
+            if job.ready == able:
+                del self.jobs[job.request.id]
+                for peer in able:
+                    if not self.tell(peer, wire_pb2.Ready(session=job.session)):
+                        lost = PeerLostError(
+                            f"party {peer} is gone", f"start server {peer}, then repeat the request"
+                        )
+                        self.port.fail(job.request, lost)
+                        self.link.abort(job.session, lost.message)
+                        return None
+                return job
+        return None
+
+    def drop(self, job: Job, why: str) -> None:
+        self.jobs.pop(job.request.id, None)
+        if job.session:
+            self.link.abort(job.session, why)
+
+
+class Follower(Agreement):
+    """Parties 1 and 2: say whether they hold what party 0 announces, and begin when it says so."""
+
+    def __init__(self, link: PeerLink, port: ClientPort, timeouts: TimeoutConfig) -> None:
+        super().__init__(link, port, timeouts)
+        self._starts: dict[bytes, tuple[wire_pb2.Start, float]] = {}  # by request, of those not answered yet
+        self._begin: Job | None = None
+
+    def take(self, peer: int, message: Control) -> None:
+        if isinstance(message, wire_pb2.Start) and peer == 0:
+            self._starts[message.request] = (message, time.monotonic())
+        elif isinstance(message, wire_pb2.Ready) and peer == 0:
+            job = next((j for j in self.jobs.values() if j.session == message.session), None)
+            if job is None:
+                self.link.abort(message.session, f"party {self.link.party} does not hold this request")
+            else:
+                self._begin = self.jobs.pop(job.request.id)
+        elif isinstance(message, wire_pb2.Abort):
+            self._starts = {r: s for r, s in self._starts.items() if s[0].session != message.session}
+            for job in [j for j in self.jobs.values() if j.session == message.session]:
+                self.jobs.pop(job.request.id)
+                hint = f"the log of party {peer} says more"
+                self.port.fail(
+                    job.request, error_of(wire_pb2.Failure(message=message.message, hint=hint), peer)
+                )
+
+    def pick(self, able: frozenset[int]) -> Job | None:
+        job, self._begin = self._begin, None
+        if job is not None:
+            return job
+        for request, (start, since) in list(self._starts.items()):
+            held = self.jobs.get(request)
+            if held is not None and held.digest != start.digest:
+                error = PlanError(
+                    f"party {self.link.party} was sent another request than party 0, or plans it otherwise",
+                    "install the same versions everywhere; send the same public input to all servers",
+                )
+                self.port.fail(held.request, error)
+                del self.jobs[request], self._starts[request]
+                self.tell(0, wire_pb2.Refuse(session=start.session, failure=failure_of(error)))
+            elif held is not None and able == self.link.peers:
+                held.session = start.session
+                del self._starts[request]
+                self.tell(0, wire_pb2.Ready(session=start.session))
+            elif time.monotonic() > since + self.timeouts.request:
+                del self._starts[request]
+        return None
+
+    def drop(self, job: Job, why: str) -> None:
+        self.jobs.pop(job.request.id, None)
+        if job.session:
+            self.tell(0, wire_pb2.Refuse(session=job.session, failure=wire_pb2.Failure(message=why)))

@@ -1,0 +1,167 @@
+"""The owner of the data: checks an input, shares it among the three servers, opens what they return."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.config import ClusterConfig
+from onnxpuma.errors import OnnxpumaError, PlanError
+from onnxpuma.observe import Progress, RunReport
+from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
+from onnxpuma.plan.plan import Plan
+from onnxpuma.roles.answer import open_result
+from onnxpuma.roles.feed import check_feed, check_outputs, check_values
+from onnxpuma.roles.plans import Plans
+from onnxpuma.roles.request import deal, public_part
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.cluster import Cluster, News
+from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.line import Peer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one request.
+
+    outputs: by name, in the order asked for, in the declared types. reports: of the three servers. seconds:
+    from the first byte sent to the last received, waiting for other clients included (`reports` tell the
+    time of computing alone). setup_seconds: planning and sharing before that.
+    """
+
+    outputs: dict[str, np.ndarray]
+    reports: tuple[RunReport, ...] = field(repr=False)
+    seconds: float
+    setup_seconds: float
+
+
+class Client:
+    """Sends requests to the servers of `config` as the owner of `keys`; one at a time.
+
+    blueprint: of the model these servers share; fetched from them at first use when it is None. Raises
+    ConfigError when an address is none; connecting goes on in the background.
+    """
+
+    def __init__(self, config: ClusterConfig, keys: KeyPair, blueprint: Blueprint | None = None) -> None:
+        timeouts = config.timeouts
+        places = [Peer(party.client_address, party.public_key) for party in config.parties]
+        self._cluster = Cluster(
+            places,
+            keys,
+            connect_timeout=timeouts.connect,
+            timeout=timeouts.request,
+            heartbeat=timeouts.heartbeat,
+        )
+        self._lock = Lock()
+        self._plans = None if blueprint is None else Plans(blueprint)
+
+    @property
+    def blueprint(self) -> Blueprint:
+        """The public part of the model. Raises PlanError when the servers do not all have the same one."""
+        return self._known().blueprint
+
+    def plan(self, feed: Mapping[str, Any]) -> Plan:
+        """The plan that a request with this feed would run, without sending it. InputError as `run`."""
+        plans = self._known()
+        return _plan(plans, check_feed(plans.blueprint, feed))
+
+    def run(
+        self,
+        feed: Mapping[str, Any],
+        output_names: Sequence[str] | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> Outcome:
+        """Run the model on `feed` (input name -> array) at the three servers.
+
+        output_names: the outputs wanted, None for all; only these are opened. progress: called with the
+        number of steps done, of steps in all, and what runs now. timeout: seconds to wait for the result, in
+        place of the one in cluster.toml.
+
+        Raises InputError for a feed that does not fit (see `check_feed`), PlanError when client and servers
+        hold different models, versions or plans, UnsupportedModelError when the model cannot run at these
+        shapes, TransportError when the servers cannot be reached, fail, or take too long.
+        """
+        begin = time.perf_counter()
+        plans = self._known()
+        blueprint = plans.blueprint
+        arrays = check_feed(blueprint, feed)
+        wanted = check_outputs(blueprint, output_names)
+        plan = _plan(plans, arrays)
+        values = plan.client_values(arrays)
+        check_values(plan, values)
+        body, public = public_part(blueprint, plan, arrays, wanted)
+        private = deal(plan, values)
+        sent = time.perf_counter()
+        with self._lock:
+            answers = self._cluster.request(
+                body, public, private, timeout=timeout, news=None if progress is None else _relay(progress)
+            )
+        seconds = time.perf_counter() - sent
+        opened, reports = open_result(answers)
+        types = {output.name: output.dtype for output in plan.outputs}
+        outputs = {
+            name: opened[name] if name in opened else np.asarray(values[name]).astype(types[name])
+            for name in wanted
+        }
+        return Outcome(outputs, reports, seconds, sent - begin)
+
+    def status(self, timeout: float | None = None) -> list[wire_pb2.Status | OnnxpumaError]:
+        """What each server says of itself, or the error that tells why it says nothing."""
+        with self._lock:
+            return self._cluster.status(timeout)
+
+    def close(self) -> None:
+        """Leave the servers."""
+        self._cluster.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _known(self) -> Plans:
+        if self._plans is None:
+            with self._lock:
+                answers = self._cluster.request(wire_pb2.Request(), [], [[], [], []])
+            self._plans = Plans(_blueprint([[bytes(b) for b in answer.buffers] for answer in answers]))
+        return self._plans
+
+
+def _plan(plans: Plans, arrays: Mapping[str, np.ndarray]) -> Plan:
+    shapes = {name: array.shape for name, array in arrays.items()}
+    return plans.get(shapes, {name: arrays[name] for name in plans.blueprint.public_inputs})
+
+
+def _blueprint(copies: list[list[bytes]]) -> Blueprint:
+    """The blueprint that all three servers sent."""
+    for number, copy in enumerate(copies):
+        if copy != copies[0]:
+            raise PlanError(
+                f"server {number} sent another model than server 0",
+                "all three must serve the files of one and the same call of `onnxpuma share`",
+            )
+    if len(copies[0]) != 2:
+        raise PlanError("the servers sent no model", "install the same version of onnxpuma everywhere")
+    with tempfile.TemporaryDirectory(prefix="onnxpuma-") as folder:
+        for name, content in zip((SKELETON, POLICY), copies[0], strict=True):
+            (Path(folder) / name).write_bytes(content)
+        return Blueprint.read(Path(folder))
+
+
+def _relay(progress: Progress) -> Any:
+    def news(server: int, what: News) -> None:
+        if server == 0 and isinstance(what, wire_pb2.Progress):
+            progress(what.step, what.steps, what.label)
+        elif server == 0 and isinstance(what, wire_pb2.Queued):
+            progress(0, 1, f"{what.ahead} requests wait before this one")
+
+    return news

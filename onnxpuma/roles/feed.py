@@ -1,0 +1,103 @@
+"""What a caller feeds is checked here, before a byte moves: names, types, shapes, numbers, ids."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.errors import InputError
+from onnxpuma.plan.blueprint import Blueprint, InputSpec
+from onnxpuma.plan.compile import check_shapes
+from onnxpuma.plan.plan import Plan
+
+LARGEST_INPUT = 2.0**20
+"""Secret numbers must not exceed this: 64-bit words with 18 fraction bits hold products below 2^27."""
+
+
+def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The feed as arrays of the declared types, in the model's order.
+
+    Floats are taken from any type that fits in float64, integers and booleans from any type that fits in the
+    declared one; a list is taken as the array it spells. Raises InputError for a missing or unknown name, a
+    type that does not fit, a shape that does not, NaN or infinity, a secret real beyond +-2^20, and an id
+    outside the model's table.
+    """
+    _check_names("input", list(feed), list(blueprint.inputs))
+    missing = [name for name in blueprint.inputs if name not in feed]
+    if missing:
+        raise InputError(
+            f"no value for input {', '.join(repr(n) for n in missing)}",
+            f"the model takes {', '.join(blueprint.inputs)}",
+        )
+    raw = {name: _array(spec, feed[name]) for name, spec in blueprint.inputs.items()}
+    check_shapes(blueprint, {name: array.shape for name, array in raw.items()})
+    return {name: _typed(spec, raw[name]) for name, spec in blueprint.inputs.items()}
+
+
+def check_outputs(blueprint: Blueprint, names: Sequence[str] | None) -> list[str]:
+    """The wanted outputs; all of them for None or an empty list. InputError for an unknown one."""
+    _check_names("output", names or [], list(blueprint.outputs))
+    return list(dict.fromkeys(names or blueprint.outputs))
+
+
+def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
+    """InputError unless every value that will be shared is in range; some of them the client computes."""
+    for entry in plan.inputs:
+        if entry.depth:
+            _check_ids(entry.name, values[entry.name], entry.depth)
+        else:
+            _check_reals(entry.name, values[entry.name], LARGEST_INPUT)
+
+
+def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise InputError(f"the model has no {what} '{name}'", f"{hint}it has {', '.join(known)}")
+
+
+def _array(spec: InputSpec, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"input '{spec.name}' is no array: {error}", "give a numpy array") from error
+    widest = np.dtype(np.float64) if spec.dtype.kind == "f" else spec.dtype
+    if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, widest, "safe"):
+        raise InputError(
+            f"input '{spec.name}' is of type {array.dtype}, the model takes {spec.dtype}",
+            f"convert it: array.astype(np.{spec.dtype.name})",
+        )
+    return array
+
+
+def _typed(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+    if spec.dtype.kind == "f":
+        limit = LARGEST_INPUT if spec.secret else float(np.finfo(spec.dtype).max)
+        _check_reals(spec.name, array, limit)
+    elif spec.vocabulary is not None:
+        _check_ids(spec.name, array, spec.vocabulary)
+    return np.ascontiguousarray(array.astype(spec.dtype)).reshape(array.shape)
+
+
+def _check_reals(name: str, array: np.ndarray, limit: float) -> None:
+    largest = float(np.abs(array.astype(np.float64)).max(initial=0.0))
+    if not np.isfinite(largest):
+        raise InputError(f"input '{name}' holds NaN or infinity", "replace or remove those values")
+    if largest > limit:
+        raise InputError(
+            f"input '{name}' holds a value of magnitude {largest:g}, beyond {limit:g}",
+            "the fixed-point numbers of a secure run do not reach that far: scale the input",
+        )
+
+
+def _check_ids(name: str, array: np.ndarray, size: int) -> None:
+    low, high = int(array.min(initial=0)), int(array.max(initial=0))
+    if low < 0 or high >= size:
+        raise InputError(
+            f"input '{name}' holds the id {low if low < 0 else high}, the model's table ends at {size - 1}",
+            "use the tokenizer that belongs to this model; negative ids are not taken",
+        )

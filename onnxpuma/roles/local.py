@@ -1,0 +1,218 @@
+"""All three servers on this machine, each in a process of its own: for trying out, demonstrations and tests.
+
+Nothing is protected from the owner of this machine. What runs is what runs on three machines: the same
+servers, the same encrypted connections, over the loopback interface.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+import tomlkit
+
+import onnxpuma
+from onnxpuma import errors
+from onnxpuma.cluster_template import write_cluster_template
+from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig, read_cluster
+from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTimeoutError
+from onnxpuma.plan.blueprint import SKELETON, Blueprint
+from onnxpuma.roles.client import Client
+from onnxpuma.roles.owner import share_model
+from onnxpuma.transport.curve import KeyPair, keygen
+from onnxpuma.transport.link import PARTIES
+
+NAMES = ("alice", "bob", "carol")
+PORT_TRIALS = 3
+STOP_SECONDS = 5.0
+
+_log = logging.getLogger("onnxpuma.roles")
+
+
+class LocalCluster:
+    """Three servers of one model, started by the constructor and stopped by `close`.
+
+    model: an ONNX file, which is shared into a temporary folder first, or the folder of a shared model.
+    threads: for matrix products, at each server. start_timeout: seconds for all three to be ready.
+
+    config: what to give to a `Client`. config_path: cluster.toml in the temporary folder, `client.secret`
+    and the servers' logs beside it. pids: the process of each party.
+
+    Raises ModelError and ConfigError for a model that cannot be shared, the error of a server that ends while
+    starting, RequestTimeoutError when they take too long.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        threads: int = 1,
+        *,
+        start_timeout: float = 120.0,
+        timeouts: TimeoutConfig | None = None,
+    ) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._threads = threads
+        self._timeouts = timeouts or TimeoutConfig()
+        try:
+            self.model_dir = self._model_dir(Path(model))
+            self.folder = Path(self._temporary.name)
+            self.config_path = self.folder / "cluster.toml"
+            self._keys = [keygen(self.folder / name) for name in (*NAMES, "client")]
+            self._start_all(start_timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
+    @property
+    def client_keys(self) -> KeyPair:
+        """The key pair of the one client these servers know."""
+        return self._keys[PARTIES]
+
+    def client(self) -> Client:
+        """A new client of these servers; close it before them."""
+        return Client(self.config, self.client_keys, Blueprint.read(self.model_dir))
+
+    def restart(self, party: int, start_timeout: float = 60.0) -> None:
+        """End the process of `party`, however it is, and start it again."""
+        self._end([self._processes[party]], patience=0.0)
+        self._processes[party] = self._start(party)
+        self._wait([party], time.monotonic() + start_timeout)
+
+    def close(self) -> None:
+        """Stop the servers and remove the temporary folder."""
+        self._end(self._processes, STOP_SECONDS)
+        self._temporary.cleanup()
+
+    def __enter__(self) -> LocalCluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- within ---------------------------------------------------------------------------------------
+
+    def _model_dir(self, model: Path) -> Path:
+        if (model / SKELETON).is_file():
+            return model.absolute()
+        folder = Path(self._temporary.name) / "model"
+        share_model(model, folder)
+        return folder
+
+    def _start_all(self, start_timeout: float) -> None:
+        for trial in range(1, PORT_TRIALS + 1):
+            self._write_config()
+            self._processes = [self._start(party) for party in range(PARTIES)]
+            try:
+                self._wait(list(range(PARTIES)), time.monotonic() + start_timeout)
+                return
+            except ConfigError:  # another program took a port between our looking and our listening
+                if trial == PORT_TRIALS:
+                    raise
+                self._end(self._processes, patience=0.0)
+
+    def _write_config(self) -> None:
+        ports = _free_ports(2 * PARTIES)
+        parties = [
+            PartyConfig(name, "127.0.0.1", ports[2 * i], ports[2 * i + 1], self._keys[i].public, "127.0.0.1")
+            for i, name in enumerate(NAMES)
+        ]
+        self.config_path.unlink(missing_ok=True)
+        write_cluster_template(self.config_path, parties, {"client": self.client_keys.public})
+        tables = tomlkit.parse(self.config_path.read_text())
+        for key in ("connect", "request", "heartbeat"):
+            tables["timeouts"][key] = getattr(self._timeouts, key)
+        tables["threads"]["compute"] = self._threads
+        self.config_path.write_text(tomlkit.dumps(tables))
+        self.config: ClusterConfig = read_cluster(self.config_path)
+
+    def _start(self, party: int) -> subprocess.Popen[bytes]:
+        root = str(Path(onnxpuma.__file__).parent.parent)
+        paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        command = [sys.executable, "-m", "onnxpuma.roles.local_party"]
+        arguments = [str(self.config_path), str(party), str(self.folder / NAMES[party]), str(self.model_dir)]
+        with (self.folder / f"{NAMES[party]}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": paths},
+                start_new_session=True,  # Ctrl-C at the terminal is for us; we tell them
+            )
+
+    def _wait(self, parties: list[int], deadline: float) -> None:
+        """Until each of these processes has said that it is ready."""
+        waiting = set(parties)
+        while waiting:
+            outputs = {_output(self._processes[party]): party for party in waiting}
+            ready, _, _ = select.select(list(outputs), [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                names = ", ".join(f"party {party}" for party in sorted(waiting))
+                raise RequestTimeoutError(
+                    f"{names} not ready in time", "the model is large or the machine busy: allow more time"
+                )
+            for output in ready:
+                party = outputs[output]
+                line = output.readline()
+                if line != b"ready\n":
+                    raise self._failure(party, line)
+                waiting.discard(party)
+
+    def _failure(self, party: int, line: bytes) -> OnnxpumaError:
+        log = self.folder / f"{NAMES[party]}.log"
+        try:
+            report = json.loads(line)
+            kind = getattr(errors, report["error"])
+            return kind(f"party {party}: {report['message']}", report["hint"])
+        except (ValueError, KeyError, AttributeError, TypeError):
+            lines = log.read_text(errors="replace").strip().splitlines()
+            last = lines[-1] if lines else "it left no message"
+            return PeerLostError(
+                f"party {party} ended while starting: {last}", "start it by hand to see more"
+            )
+
+    def _end(self, processes: list[subprocess.Popen[bytes]], patience: float) -> None:
+        for process in processes:
+            if process.stdin is not None:
+                process.stdin.close()
+        deadline = time.monotonic() + patience
+        for process in processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _output(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdout is not None
+    return process.stdout
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface at which nobody listens just now."""
+    holders = [socket.socket() for _ in range(count)]
+    try:
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        return [int(holder.getsockname()[1]) for holder in holders]
+    finally:
+        for holder in holders:
+            holder.close()

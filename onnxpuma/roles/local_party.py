@@ -1,0 +1,57 @@
+"""One server of a LocalCluster, in a process of its own: python -m onnxpuma.roles.local_party.
+
+Says "ready" or one line of JSON about an error on its standard output. It ends when its standard input does,
+and so never outlives the process that started it, however that one ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from threading import Event, Thread
+
+from onnxpuma.config import read_cluster
+from onnxpuma.roles.server import Server
+from onnxpuma.transport.curve import read_secret_key
+from onnxpuma.transport.failure import failure_of
+
+LINGER_SECONDS = 3.0
+
+
+def main(arguments: list[str]) -> int:
+    """arguments: cluster.toml, number of the party, its key file without suffix, folder of the model."""
+    config_path, party, key_path, model_dir = arguments
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = Event()
+    Thread(target=_end_with_input, args=(stop,), daemon=True).start()
+    try:
+        keys = read_secret_key(Path(f"{key_path}.secret"))
+        server = Server(int(party), read_cluster(Path(config_path)), keys, model_dir)
+        server.serve(ready=lambda: _say("ready"), stop=stop)
+    except Exception as error:
+        logging.getLogger("onnxpuma.roles").exception("server %s ends", party)
+        failure = failure_of(error)
+        _say(json.dumps({"error": failure.error, "message": failure.message, "hint": failure.hint}))
+        return 1
+    return 0
+
+
+def _end_with_input(stop: Event) -> None:
+    while os.read(0, 4096):
+        pass
+    stop.set()
+    time.sleep(LINGER_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _say(line: str) -> None:
+    os.write(1, line.encode() + b"\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,156 @@
+"""The model's owner: weights become three files of shares, one for each server; and a server reads its own.
+
+After `share_model` nobody needs the ONNX file any more. Weights are encoded with 18 fraction bits mod 2^64
+(integers with none) and shared in blocks, so a model larger than memory can be shared.
+"""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from onnxpuma.errors import ConfigError, ModelError
+from onnxpuma.graph.model import Initializer
+from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
+from onnxpuma.mpc.weights import Weights
+from onnxpuma.mpc.words import Words, encode
+from onnxpuma.ops.registry import resting_fraction
+from onnxpuma.plan.blueprint import Blueprint, prepare
+from onnxpuma.roles.share_file import ShareReader, ShareWriter
+
+BITS = 64
+LARGEST_WEIGHT = 2.0**12
+_BLOCK = 1 << 20  # elements encoded at a time
+
+ShareProgress = Callable[[int, int, str], None]  # weights done, weights in all, which one is next
+
+
+def share_model(
+    path: str | Path,
+    out: str | Path,
+    *,
+    public: Sequence[str] = (),
+    secret: Sequence[str] = (),
+    public_inputs: Sequence[str] = (),
+    secret_inputs: Sequence[str] = (),
+    progress: ShareProgress | None = None,
+) -> Blueprint:
+    """Share the model at `path` into the folder `out`; the four patterns are those of `prepare`.
+
+    Writes skeleton.onnx and policy.json (public, the same for everybody) and party0.safetensors to
+    party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). Files of an
+    earlier call are replaced, each at once, when all is written. Memory: a few blocks of 8 MB beside what
+    the reader of the model holds; disk: 16 bytes a weight.
+
+    Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^12
+    in magnitude, ConfigError for a pattern that matches nothing or a folder that cannot be written.
+    """
+    blueprint, graph = prepare(
+        path, public=public, secret=secret, public_inputs=public_inputs, secret_inputs=secret_inputs
+    )
+    folder = Path(out)
+    weights = [graph.initializers[name] for name in blueprint.weights]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, blueprint, weights, progress)
+        blueprint.save(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the shares to {folder}: {error.strerror or error}",
+            "choose a folder you may write to, on a disk with 16 bytes free for each weight",
+        ) from error
+    return blueprint
+
+
+def load_weights(model_dir: str | Path, party: int, blueprint: Blueprint) -> dict[str, Weights]:
+    """The shares of the weights that `party` holds, by name: 16 bytes of memory a weight.
+
+    Raises PlanError when the party's file is missing or damaged, or belongs to another party, model or
+    version.
+    """
+    return read_weights(open_shares(model_dir, party, blueprint), party, blueprint)
+
+
+def open_shares(model_dir: str | Path, party: int, blueprint: Blueprint) -> ShareReader:
+    """The party's file, checked as far as its head goes. Raises PlanError as `load_weights` does."""
+    shapes = {name: blueprint.graph.initializers[name].shape for name in blueprint.weights}
+    return ShareReader(Path(model_dir), party, blueprint.digest, shapes)
+
+
+def read_weights(shares: ShareReader, party: int, blueprint: Blueprint) -> dict[str, Weights]:
+    """Read all words and make those that follow from a key. PlanError when the checksum does not fit."""
+    found = {}
+    crc = 0
+    for index, name in enumerate(blueprint.weights):
+        initializer = blueprint.graph.initializers[name]
+        parts: list[Words] = []
+        for component in (party, (party + 1) % 3):
+            if component < 2:
+                parts.append(_stream(shares.keys[component], index).draw(initializer.shape, BITS))
+            else:
+                parts.append(shares.words(name))
+                crc = zlib.crc32(np.ascontiguousarray(parts[-1]).data.cast("B"), crc)
+        first, second = parts
+        second += first
+        found[name] = Weights(party, first, second, BITS, resting_fraction(initializer.dtype))
+    shares.check(crc)
+    return found
+
+
+def _stream(key: bytes, index: int) -> AesStream:
+    """The key stream of the weight with this index: upper half of the counter the index, lower half 0."""
+    return AesStream(key, index.to_bytes(KEY_BYTES // 2, "big") + bytes(KEY_BYTES // 2))
+
+
+def _write(
+    folder: Path, blueprint: Blueprint, weights: list[Initializer], progress: ShareProgress | None
+) -> None:
+    keys = (fresh_key(), fresh_key())
+    dealing = secrets.token_hex(16)
+    shapes = {weight.name: weight.shape for weight in weights}
+    writers: list[ShareWriter] = []
+    try:
+        for party in range(3):
+            writers.append(ShareWriter(folder, party, shapes, keys, blueprint.digest, dealing))
+        for index, weight in enumerate(weights):
+            if progress is not None:
+                progress(index, len(weights), weight.name)
+            streams = [_stream(key, index) for key in keys]
+            values = weight.numpy().reshape(-1)
+            for start in range(0, values.size, _BLOCK):
+                block = _checked(weight.name, values[start : start + _BLOCK])
+                words = encode(block, resting_fraction(weight.dtype))
+                for stream in streams:
+                    words -= stream.draw(words.shape, BITS)
+                for writer in writers[1:]:
+                    writer.append(words)
+            del values
+            weight.release()
+        for writer in writers:
+            writer.commit()
+    finally:
+        for writer in writers:
+            writer.discard()
+    if progress is not None:
+        progress(len(weights), len(weights), "")
+
+
+def _checked(name: str, values: np.ndarray) -> np.ndarray:
+    values = values.astype(np.float64)
+    largest = np.abs(values).max(initial=0.0)
+    if not np.isfinite(largest):
+        raise ModelError(
+            f"weight '{name}' holds NaN or infinity",
+            "the model was damaged in training or export: look there",
+        )
+    if largest >= LARGEST_WEIGHT:
+        raise ModelError(
+            f"weight '{name}' holds a value of magnitude {largest:g}; weights must stay below"
+            f" {LARGEST_WEIGHT:g}",
+            "rescale it, or make it public with --public if it is a constant of the architecture",
+        )
+    return values

@@ -1,0 +1,109 @@
+"""The face for Python users: a session like onnxruntime's, that computes on secret shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.config import ClusterConfig, read_cluster
+from onnxpuma.errors import ConfigError, InputError
+from onnxpuma.observe import Progress
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.roles.client import Client, Outcome
+from onnxpuma.roles.local import LocalCluster
+from onnxpuma.transport.curve import KeyPair, read_secret_key
+
+
+@dataclass(frozen=True)
+class NodeArg:
+    """An input or output: its name, its shape (symbols for what varies), its type as in onnxruntime."""
+
+    name: str
+    shape: list[int | str | None]
+    type: str
+
+
+class InferenceSession:
+    """Run a model at three servers that learn neither its weights nor the data.
+
+    model: without `cluster` an ONNX file or the folder of a shared model, which is then served by three
+    processes on this machine. With `cluster` (cluster.toml or its path) the servers have the model already:
+    None, or the folder of its blueprint to insist on exactly that model. key: the client's key pair or
+    `.secret` file; by default `client.secret` beside cluster.toml. threads: of each local server.
+
+    Raises ConfigError, ModelError and PlanError for what is wrong with these, TransportError when the
+    servers cannot be reached.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        cluster: ClusterConfig | str | Path | None = None,
+        key: KeyPair | str | Path | None = None,
+        threads: int = 1,
+    ) -> None:
+        self._local: LocalCluster | None = None
+        self.outcome: Outcome | None = None
+        """Of the last `run`: timings and the servers' reports."""
+        if cluster is None:
+            if model is None:
+                raise ConfigError("neither a model nor a cluster was given", "give an .onnx file or cluster=")
+            self._local = LocalCluster(model, threads)
+            self._client = self._local.client()
+        else:
+            config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
+            blueprint = None if model is None else Blueprint.read(Path(model))
+            self._client = Client(config, _key(key, cluster), blueprint)
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The model's inputs, in order."""
+        specs = self._client.blueprint.inputs.values()
+        return [NodeArg(spec.name, list(spec.shape), _type(spec.dtype)) for spec in specs]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The model's outputs, in order."""
+        outputs = self._client.blueprint.outputs.items()
+        return [NodeArg(name, list(kind.shape or ()), _type(kind.dtype)) for name, kind in outputs]
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        progress: Progress | None = None,
+    ) -> list[np.ndarray]:
+        """The outputs named (None: all), in that order. Raises what `Client.run` raises."""
+        if not isinstance(input_feed, Mapping):
+            raise InputError("input_feed is no mapping", "call run(output_names, {'input': array})")
+        self.outcome = self._client.run(input_feed, output_names, progress)
+        return [self.outcome.outputs[name] for name in output_names or self.outcome.outputs]
+
+    def close(self) -> None:
+        """Leave the servers; those on this machine are stopped."""
+        self._client.close()
+        if self._local is not None:
+            self._local.close()
+
+    def __enter__(self) -> InferenceSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _key(key: KeyPair | str | Path | None, cluster: ClusterConfig | str | Path) -> KeyPair:
+    if isinstance(key, KeyPair):
+        return key
+    if key is None and isinstance(cluster, ClusterConfig):
+        raise ConfigError("the client's key is missing", "give key='client.secret'")
+    path = Path(key) if key is not None else Path(cluster).parent / "client.secret"  # type: ignore[arg-type]
+    return read_secret_key(path)
+
+
+def _type(dtype: np.dtype[Any]) -> str:
+    names = {"float32": "float", "float64": "double", "bool": "bool"}
+    return f"tensor({names.get(dtype.name, dtype.name)})"
