@@ -1,6 +1,18 @@
 """The menu: every room of operators. Importing it registers them all."""
 
-from onnxpuma.ops import activation, attention, conv, elementwise, gather, layout, matmul, normalize, softmax
+from onnxpuma.ops import (
+    activation,
+    attention,
+    conv,
+    elementwise,
+    gather,
+    layout,
+    logic,
+    matmul,
+    normalize,
+    select,
+    softmax,
+)
 
 __all__ = [
     "activation",
@@ -9,7 +21,9 @@ __all__ = [
     "elementwise",
     "gather",
     "layout",
+    "logic",
     "matmul",
     "normalize",
+    "select",
     "softmax",
 ]

@@ -1,0 +1,127 @@
+"""Comparison of wide values, exact in every bit: digits, then blocks of digits, then the whole.
+
+`compare.py` opens all digits of a short value at once; the products of a long one would be too many. Here
+the circuit gives, for each block of four digits, whether it generates a carry and whether it propagates one
+(or whether it is zero), and one more round joins the blocks in the same way (protocols.md, section 7).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from onnxpuma.mpc.boolean import Circuit, Polynomial, Table, _output, xor
+from onnxpuma.mpc.cost import Cost, packed
+from onnxpuma.mpc.boolean import evaluate
+from onnxpuma.mpc.party import PIVOT, U, V, Party, Protocol, nothing, taken
+from onnxpuma.mpc.shares import Bit, Split
+
+DIGIT = 4
+BLOCK = 4  # digits
+
+
+def _blocks(digits: int) -> list[range]:
+    return [range(start, min(start + BLOCK, digits)) for start in range(0, digits, BLOCK)]
+
+
+@lru_cache(maxsize=None)
+def sign_circuits(bits: int) -> tuple[Circuit, tuple[Polynomial, ...]]:
+    """(digits to blocks, blocks to the most significant bit of A + B mod 2^bits); bits a multiple of four."""
+    lower = bits // DIGIT - 1
+    full = 1 << DIGIT
+    tables: list[Table] = []
+    for digit in range(lower):
+        shift = digit * DIGIT
+        tables.append(Table(f"generate{shift}", shift, DIGIT, lambda a, b: a + b >= full))
+        tables.append(Table(f"propagate{shift}", shift, DIGIT, lambda a, b: a + b == full - 1))
+    top, half = lower * DIGIT, full // 2
+    tables.append(Table("sign", top, DIGIT, lambda a, b: ((a + b) & half) > 0))
+    tables.append(Table("flip", top, DIGIT, lambda a, b: (((a + b + 1) ^ (a + b)) & half) > 0))
+    outputs: list[Polynomial] = []
+    carry: list[tuple[int, ...]] = []
+    for number, block in enumerate(_blocks(lower)):
+        paths: list[tuple[int, ...]] = []
+        for digit in block:
+            paths = [(2 * digit,)] + [(2 * digit + 1, *path) for path in paths]
+        outputs += [xor(*paths), xor([2 * digit + 1 for digit in block])]
+        carry = [(2 * number,)] + [(2 * number + 1, *path) for path in carry]
+    sign = len(outputs)
+    outputs += [xor((2 * lower,)), xor((2 * lower + 1,))]
+    joined = xor((sign,), *((sign + 1, *path) for path in carry))
+    return Circuit(bits, tuple(tables), tuple(outputs)), (joined,)
+
+
+@lru_cache(maxsize=None)
+def zero_circuits(bits: int) -> tuple[Circuit, tuple[Polynomial, ...]]:
+    """(digits to blocks, blocks to [A = B mod 2^bits])."""
+    digits = bits // DIGIT
+    tables = tuple(Table(f"equal{d}", d * DIGIT, DIGIT, lambda a, b: a == b) for d in range(digits))
+    blocks = _blocks(digits)
+    return Circuit(bits, tables, tuple(xor(list(b)) for b in blocks)), (xor(range(len(blocks))),)
+
+
+def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> Protocol[list[Bit]]:
+    """Polynomials of XOR-shared bits of one pivot; exact.
+
+    Masks: each opened bit by one bit of F_{p+1} and one of F_p, the products of masks by F_{p+1}.
+    Rounds: 1; bits: `combined_cost`.
+    """
+    first = bits[0]
+    p, role, n = first.pivot, first.role, first.size
+    circuit, planes = Circuit(0, (), outputs), -(-n // 8)
+    opened, products = len(circuit.opened), len(circuit.products)
+    if role == PIVOT:
+        mask = party.draw_planes(p + 1, opened, n) ^ party.draw_planes(p, opened, n)
+        row_of = {name: row for row, name in enumerate(circuit.opened)}
+        shares = party.draw_planes(p + 1, products, n)
+        for row, product in enumerate(circuit.products):
+            shares[row] ^= np.bitwise_and.reduce(mask[[row_of[i] for i in product]], axis=0)
+        party.send(p + 2, shares, 8)
+        yield
+        return [Bit(PIVOT, p, nothing((planes,), 8), first.shape) for _ in outputs]
+    mask = party.draw_planes(p + 1 if role == U else p, opened, n)
+    late = party.draw_planes(p + 1, products, n) if role == U else party.expect(p, (products, planes), 8)
+    mine = np.stack([bits[i].plane for i in circuit.opened]) ^ mask
+    other = p + (V if role == U else U)
+    party.send(other, mine, 8)
+    theirs = party.expect(other, mine.shape, 8)
+    yield
+    public = dict(zip(circuit.opened, mine ^ theirs.take(), strict=True))
+    shared: dict[tuple[int, ...], np.ndarray] = {
+        (name,): row for name, row in zip(circuit.opened, mask, strict=True)
+    }
+    shared.update(zip(circuit.products, taken(late), strict=True))
+    held = [bit.plane for bit in bits]
+    return [Bit(role, p, _output(o, role, held, public, shared, planes), first.shape) for o in outputs]
+
+
+def combined_cost(elements: int, outputs: tuple[Polynomial, ...]) -> Cost:
+    circuit = Circuit(0, (), outputs)
+    return Cost(1, packed(elements, 1) * (len(circuit.products) + 2 * len(circuit.opened)))
+
+
+def wide_negative(party: Party, x: Split) -> Protocol[Bit]:
+    """[x < 0] of Split(p) mod 2^k, k a multiple of four; exact. Rounds: 3; bits: `wide_negative_cost`."""
+    blocks, last = sign_circuits(x.bits)
+    (bit,) = yield from combined(party, (yield from evaluate(party, x, blocks)), last)
+    return bit
+
+
+def wide_negative_cost(elements: int, bits: int) -> Cost:
+    blocks, last = sign_circuits(bits)
+    return blocks.cost(elements) + combined_cost(elements, last)
+
+
+def wide_zero(party: Party, x: Split) -> Protocol[Bit]:
+    """[x = 0] of Split(p) mod 2^k: A's negative equals B; exact. Rounds: 3; bits: `wide_zero_cost`."""
+    blocks, last = zero_circuits(x.bits)
+    words = x.words.dtype.type(0) - x.words if x.role == PIVOT else x._words
+    compared = Split(x.role, x.pivot, words, x.bits, x.fraction)
+    (bit,) = yield from combined(party, (yield from evaluate(party, compared, blocks)), last)
+    return bit
+
+
+def wide_zero_cost(elements: int, bits: int) -> Cost:
+    blocks, last = zero_circuits(bits)
+    return blocks.cost(elements) + combined_cost(elements, last)

@@ -1,0 +1,216 @@
+"""Comparisons of secret values, and what is done with their secret booleans (words 0 and 1).
+
+Comparisons are exact on the fixed-point words, for values below 2^23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.convert import replicate_pair, replicate_pair_cost, split
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.gate import arithmetic, arithmetic_cost
+from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Bit, Form, Replicated, Split, Sum3
+from onnxpuma.mpc.wide import wide_negative, wide_negative_cost, wide_zero, wide_zero_cost
+from onnxpuma.ops.elementwise import add_forms, as_words
+from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
+from onnxpuma.ops.select import WIDE, bounded
+from onnxpuma.ops.spread import over_parts, spread
+
+Test = Callable[[Party, Split], Protocol[Bit]]
+
+
+def bits_of(party: Party, x: Replicated | Sum3, test: Test, inverted: bool = False) -> Protocol[Replicated]:
+    """test(x) at every element as words 0 and 1. Rounds: 5 for a wide test."""
+
+    def one(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+        bit = yield from test(party, split(party, part, pivot, part.fraction, WIDE))
+        pair = yield from arithmetic(party, ~bit if inverted else bit, 64)
+        replicated = replicate_pair(party, pair)
+        yield
+        return replicated
+
+    return (yield from spread(party, x, one))
+
+
+def bits_cost(size: int, test: Callable[[int, int], Cost]) -> Cost:
+    return over_parts(
+        size, lambda n: test(n, WIDE) + arithmetic_cost(n, 64) + replicate_pair_cost(n, 64)
+    )
+
+
+def _boolean(call: Call) -> Result:
+    return Result(Replicated, 0)
+
+
+def _has_nan(call: Call) -> str | None:
+    for operand in call.inputs:
+        if operand is not None and operand.value is not None and operand.value.dtype.kind == "f":
+            if np.isnan(operand.value).any():
+                return f"its public input '{operand.name}' holds NaN"
+    return None
+
+
+def _order_cost(call: Call) -> Cost:
+    return bits_cost(call.outputs[0].size, wide_negative_cost)
+
+
+@operator(
+    "Less", "Greater", "LessOrEqual", "GreaterOrEqual",
+    cost=_order_cost, result=_boolean, refuse=_has_nan, integers=True,
+)  # fmt: skip
+def ordered(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
+    """[a < b] and its kin, a secret boolean."""
+    a, b = _bound(a), _bound(b)
+    swapped = call.node.op in ("Greater", "LessOrEqual")
+    lead = add_forms(b, a, -1, party) if swapped else add_forms(a, b, -1, party)
+    assert isinstance(lead, Replicated)
+    inverted = call.node.op.endswith("OrEqual")
+    return [(yield from bits_of(party, lead, wide_negative, inverted))]
+
+
+def _bound(value: Value) -> Value:
+    return bounded(value) if isinstance(value, np.ndarray) else value
+
+
+def _equal_cost(call: Call) -> Cost:
+    if all(o is None or o.dtype.kind == "b" for o in call.inputs):
+        return Cost()
+    return bits_cost(call.outputs[0].size, wide_zero_cost)
+
+
+def _equal_result(call: Call) -> Result:
+    return _pairwise_result(call) if call.given(0).dtype.kind == "b" else Result(Replicated, 0)
+
+
+@operator("Equal", cost=_equal_cost, result=_equal_result, refuse=_has_nan, integers=True)
+def equal(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
+    """[a = b] of the fixed-point words, a secret boolean."""
+    if call.given(0).dtype.kind == "b":
+        return [_negated(_joined(party, "Xor", a, b))]
+    lead = add_forms(_bound(a), _bound(b), -1, party)
+    assert isinstance(lead, Replicated)
+    return [(yield from bits_of(party, lead, wide_zero))]
+
+
+def _negated(x: Form) -> Form:
+    assert isinstance(x, (Replicated, Sum3))
+    return (-x).plus(np.ones(x.shape, np.uint64))
+
+
+@operator("Not", result=_boolean, integers=True)
+def negation(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """1 - x: local."""
+    yield from ()
+    return [_negated(x)]
+
+
+def _pairwise_result(call: Call) -> Result:
+    return Result(Sum3 if call.secret(0) and call.secret(1) else Replicated, 0)
+
+
+@operator("And", "Or", "Xor", result=_pairwise_result, integers=True)
+def connective(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
+    """Products of the words 0 and 1: a b, a + b - a b, a + b - 2 a b."""
+    yield from ()
+    return [_joined(party, call.node.op, a, b)]
+
+
+def _joined(party: Party, name: str, a: Value, b: Value) -> Form:
+    if isinstance(a, np.ndarray):
+        a, b = b, a
+    assert isinstance(a, Replicated)
+    both: Replicated | Sum3
+    if isinstance(b, np.ndarray):
+        both = a.times(b.astype(np.uint64))
+    else:
+        assert isinstance(b, Replicated)
+        both = multiply(party, a, b)
+    if name == "And":
+        return both
+    twice = both if name == "Or" else both + both
+    return add_forms(add_forms(a, b, 1, party), twice, -1, party)
+
+
+def _choice_result(call: Call) -> Result:
+    rest = resting_fraction(call.outputs[0].dtype)
+    if not call.secret(0):
+        return Result(Replicated, rest)
+    if call.secret(1) or call.secret(2):
+        return Result(Sum3, rest)
+    return Result(Replicated, rest)
+
+
+def _fits(call: Call) -> str | None:
+    for place in (1, 2):
+        value = call.public(place)
+        if value is not None and call.secret(0) and value.dtype.kind == "f":
+            if not np.isfinite(value).all() or np.abs(value).max(initial=0) > 2.0**43:
+                return f"a secret condition chooses a number beyond the fixed-point range in input {place}"
+    return None
+
+
+@operator("Where", result=_choice_result, refuse=_fits, integers=True)
+def where(party: Party, call: Call, condition: Value, a: Value, b: Value) -> Protocol[Sequence[Form]]:
+    """a where the condition holds, b elsewhere: local for a public condition, b + c (a - b) for a secret one.
+
+    A public number beyond the fixed-point range that a public condition chooses becomes -2^40 or 2^40.
+    """
+    yield from ()
+    rest = resting_fraction(call.outputs[0].dtype)
+    shape = call.outputs[0].shape
+    if isinstance(condition, np.ndarray):
+        left, right = (_shares(party, v, rest) for v in (a, b))
+        first = np.where(condition, left.first, right.first)
+        second = np.where(condition, left.second, right.second)
+        return [Replicated(party.index, first, second, 64, rest)]
+    assert isinstance(condition, Replicated)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        step = as_words(np.rint((a.astype(np.float64) - b) * 2.0**rest))
+        chosen = condition.times(step, rest)
+        return [add_forms(chosen, np.broadcast_to(b, shape), 1, party)]
+    lead = add_forms(a, b, -1, party)
+    assert isinstance(lead, Replicated)
+    return [add_forms(multiply(party, condition, lead), b, 1, party)]
+
+
+def _shares(party: Party, value: Value, fraction: int) -> Replicated:
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        value = np.clip(np.nan_to_num(value.astype(np.float64)), -(2.0**40), 2.0**40)
+    return as_shares(party, value, fraction=fraction)
+
+
+def _zero(call: Call) -> Result:
+    return Result(Replicated, 0)
+
+
+@operator("IsNaN", "IsInf", result=_zero)
+def never(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """False: no fixed-point number is infinite or undefined."""
+    yield from ()
+    nothing = np.zeros(x.shape, np.uint64)
+    return [Replicated(party.index, nothing, nothing, 64, 0)]
+
+
+def _sign_cost(call: Call) -> Cost:
+    return bits_cost(2 * call.given(0).size, wide_negative_cost)
+
+
+def _sign_result(call: Call) -> Result:
+    return Result(Replicated, resting_fraction(call.outputs[0].dtype))
+
+
+@operator("Sign", cost=_sign_cost, result=_sign_result, integers=True)
+def sign(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """[x > 0] - [x < 0], |x| < 2^24."""
+    both = x.map(lambda w: np.stack([w, w.dtype.type(0) - w]))
+    bits = yield from bits_of(party, both, wide_negative)
+    difference = bits.map(lambda w: w[1] - w[0])
+    if call.outputs[0].dtype.kind == "f":
+        difference = difference.times(np.uint64(1 << FRACTION), FRACTION)
+    return [difference]
