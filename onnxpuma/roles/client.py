@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.cluster import Cluster, News
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.line import Peer
+from onnxpuma.transport.link import Buffer
+
+Dealt: TypeAlias = Callable[[Plan, Sequence[Sequence[Buffer]]], None]
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,14 @@ class Client:
         output_names: Sequence[str] | None = None,
         progress: Progress | None = None,
         timeout: float | None = None,
+        dealt: Dealt | None = None,
     ) -> Outcome:
         """Run the model on `feed` (input name -> array) at the three servers.
 
         output_names: the outputs wanted, None for all; only these are opened. progress: called with the
         number of steps done, of steps in all, and what runs now. timeout: seconds to wait for the result, in
-        place of the one in cluster.toml.
+        place of the one in cluster.toml. dealt: called with the plan and what each server is sent of the secret
+        inputs, before it is sent; for demonstrations.
 
         Raises InputError for a feed that does not fit (see `check_feed`), PlanError when client and servers
         hold different models, versions or plans, UnsupportedModelError when the model cannot run at these
@@ -99,6 +104,8 @@ class Client:
         check_values(plan, values)
         body, public = public_part(blueprint, plan, arrays, wanted)
         private = deal(plan, values)
+        if dealt is not None:
+            dealt(plan, private)
         sent = time.perf_counter()
         with self._lock:
             answers = self._cluster.request(

@@ -1,0 +1,96 @@
+"""The command line: which commands there are, and how any of them ends.
+
+An error of the package is shown as message and hint and gives its own exit status; anything else that goes
+wrong is a fault of the package itself, status 70. `--debug` shows the traceback of either.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from onnxpuma import __version__
+from onnxpuma.commands import demo, infer, inspect, keys, screen, serve, share, validate
+from onnxpuma.errors import OnnxpumaError
+
+FAULT = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@dataclass
+class _Run:
+    """What holds for one call of the command line."""
+
+    debug: bool = False
+
+
+app = typer.Typer(
+    name="onnxpuma",
+    help="Run ONNX Transformers on three servers that learn neither the model nor the data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        screen.say(f"onnxpuma {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    context.obj.debug = debug
+
+
+for _command in (
+    keys.keygen,
+    keys.init,
+    inspect.inspect,
+    share.share,
+    serve.serve,
+    infer.infer,
+    validate.validate,
+    demo.demo,
+    demo.models,
+):
+    app.command()(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    run = _Run()
+    screen.show_warnings()
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="onnxpuma", obj=run)
+    except OnnxpumaError as error:
+        if run.debug:
+            traceback.print_exc()
+        screen.say_error(error)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        screen.note("interrupted")
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # a fault of ours: said in a line, the traceback on request
+        if run.debug:
+            traceback.print_exc()
+        screen.say_error(
+            OnnxpumaError(
+                f"onnxpuma has failed: {type(error).__name__}: {error}",
+                "run `onnxpuma --debug ...` and report what it prints",
+            )
+        )
+        sys.exit(FAULT)

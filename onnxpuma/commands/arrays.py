@@ -1,0 +1,52 @@
+"""Reading and writing .npz files: the inputs that a client gives and the outputs that it gets."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.errors import ConfigError, InputError
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name.
+
+    Raises InputError when it is missing, is no .npz file, is damaged, or holds Python objects.
+    """
+    hint = "write it with numpy: np.savez('x.npz', input_ids=ids, attention_mask=mask)"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise InputError(f"{path} holds one array without a name", hint)
+            return dict(arrays)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}", hint) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise InputError(f"{path} cannot be read as .npz: {error}", hint) from error
+
+
+def check_writable(path: Path) -> None:
+    """ConfigError unless a file can be written at `path`: better known before the run than after it."""
+    folder = path.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(
+            f"cannot write {path}", "name a file in a folder that exists and that you may write to"
+        )
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a .npz file at exactly this path, whole or not at all."""
+    named: dict[str, Any] = dict(arrays)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("wb") as file:
+            np.savez(file, **named)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path}: {error.strerror}", "choose another place") from error

@@ -1,0 +1,42 @@
+"""infer: the client's command. Inputs leave this machine as shares only; it alone opens the outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxpuma.commands import arrays, options, screen
+from onnxpuma.commands.figures import cost_line, figures
+
+
+def infer(
+    inputs: Annotated[
+        Path, typer.Option("--inputs", metavar="X.npz", help="One array for each input.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="Y.npz", help="Where the outputs go.", show_default=False)
+    ],
+    key: options.Key,
+    cluster: options.Cluster = Path("cluster.toml"),
+    json: options.AsJson = False,
+) -> None:
+    """Ask the three servers, and write what only you can open."""
+    from onnxpuma.config import read_cluster
+    from onnxpuma.roles.client import Client
+    from onnxpuma.transport.curve import read_secret_key
+
+    config = read_cluster(cluster)
+    pair = read_secret_key(key)
+    feed = arrays.read_arrays(inputs)
+    arrays.check_writable(out)
+    with screen.progress("computing on shares") as advance, Client(config, pair) as client:
+        outcome = client.run(feed, progress=advance)
+    arrays.write_arrays(out, outcome.outputs)
+    if json:
+        screen.say_json({"out": str(out), **figures(outcome)})
+        return
+    rows = [(screen.plain(n), v.dtype.name, screen.shape(v.shape)) for n, v in outcome.outputs.items()]
+    screen.table(("output", "type", "shape"), rows)
+    screen.say(f"\n{screen.plain(out)} is written; {cost_line(figures(outcome))}")

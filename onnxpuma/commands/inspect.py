@@ -1,0 +1,158 @@
+"""inspect: what a model consists of, what of it stays secret, and what it will cost on a given network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onnxpuma.commands import options, screen
+
+if TYPE_CHECKING:
+    from onnxpuma.plan.report import ModelReport, NodeEntry
+
+_SHOWN = {"weights": "secret, once"}
+
+
+def inspect(
+    model: options.Model,
+    dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
+    bandwidth: Annotated[str, typer.Option(help="What one party can send: 1Gbit, 100Mbit.")] = "1Gbit",
+    latency: Annotated[str, typer.Option(help="One direction, half of what ping shows: 0.1ms.")] = "0.1ms",
+    public: options.Public = [],  # noqa: B006
+    secret: options.Secret = [],  # noqa: B006
+    public_input: options.PublicInput = [],  # noqa: B006
+    secret_input: options.SecretInput = [],  # noqa: B006
+    json: options.AsJson = False,
+) -> None:
+    """List every node: whether it is supported, what is secret, predicted rounds, bytes and time."""
+    from onnxpuma.plan.blueprint import prepare
+    from onnxpuma.plan.example import choose_shapes, draw_inputs
+    from onnxpuma.plan.report import Network, report
+
+    network = Network(options.read_bandwidth(bandwidth), options.read_latency(latency))
+    sizes = options.read_sizes(dim)
+    with screen.progress(f"reading {model.name}"):
+        blueprint, _ = prepare(
+            model, public=public, secret=secret, public_inputs=public_input, secret_inputs=secret_input
+        )
+        shapes = choose_shapes(blueprint, sizes)
+        drawn = draw_inputs(blueprint, shapes)
+        found = report(blueprint, shapes, {name: drawn[name] for name in blueprint.public_inputs}, network)
+    if json:
+        screen.say_json({"model": str(model), **found.as_dict()})
+    else:
+        _show(found)
+    if found.refused:
+        raise _unsupported(found)
+
+
+def _show(found: ModelReport) -> None:
+    _show_borders(found)
+    _show_nodes(found)
+    _show_constants(found)
+    if found.recognised:
+        listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
+        screen.say(f"\n[bold]Recognised[/bold]  {listing}")
+    _show_totals(found)
+
+
+def _show_borders(found: ModelReport) -> None:
+    rows = []
+    for kind, values in (("input", found.inputs), ("output", found.outputs)):
+        for name, value in values.items():
+            who = "secret" if value["secret"] else "public"
+            note = f"ids below {value['vocabulary']}" if value.get("vocabulary") else ""
+            rows.append((kind, screen.plain(name), value["dtype"], screen.shape(value["shape"]), who, note))
+    screen.table(("", "name", "type", "shape", "seen", ""), rows)
+    screen.say()
+
+
+def _show_nodes(found: ModelReport) -> None:
+    rows = []
+    for node in found.nodes:
+        rows.append(
+            (
+                screen.plain(node.operator),
+                screen.shape(node.shape) if node.shape is not None else "",
+                "[bold red]refused[/bold red]" if node.refused else _SHOWN.get(node.seen, node.seen),
+                node.form,
+                *_costs(node.rounds, node.bytes, node.seconds),
+                screen.plain(node.name),
+            )
+        )
+    screen.table(
+        ("operator", "shape", "seen", "left as", "rounds", "bytes", "network", "node"),
+        rows,
+        numbers=(4, 5, 6),
+    )
+    by_operator: dict[str, list[NodeEntry]] = {}
+    for node in found.nodes:
+        by_operator.setdefault(node.operator, []).append(node)
+    sums = [
+        (
+            name,
+            len(nodes),
+            sum(n.rounds for n in nodes),
+            sum(n.bytes for n in nodes),
+            sum(n.seconds for n in nodes),
+        )
+        for name, nodes in by_operator.items()
+    ]
+    screen.say()
+    screen.table(
+        ("operator", "nodes", "rounds", "bytes", "network"),
+        [
+            (screen.plain(name), count, *_costs(rounds, sent, seconds))
+            for name, count, rounds, sent, seconds in sorted(sums, key=lambda row: -row[3])
+        ],
+        numbers=(1, 2, 3, 4),
+    )
+    if found.refused:
+        screen.say("\n[bold]Refused[/bold]")
+        for node in found.refused:
+            screen.say(
+                f"  {screen.plain(node.name)} ({screen.plain(node.operator)}): {screen.plain(node.refused)}"
+            )
+
+
+def _costs(rounds: int, sent: int, seconds: float) -> tuple[str, str, str]:
+    return (f"{rounds:,}", screen.size(sent), screen.duration(seconds)) if rounds else ("", "", "")
+
+
+def _show_constants(found: ModelReport) -> None:
+    hidden = [c for c in found.constants if c.secret]
+    by_reason: dict[str, list[str]] = {}
+    for constant in found.constants:
+        if not constant.secret:
+            by_reason.setdefault(constant.reason, []).append(constant.name)
+    screen.say(f"\n[bold]Secret weights[/bold]  {len(hidden)}")
+    screen.say("[bold]Public constants[/bold]  they are the architecture; --secret PATTERN keeps one secret")
+    rows = []
+    for reason, names in by_reason.items():
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        rows.append((f"  {screen.plain(reason)}", len(names), screen.plain(shown)))
+    screen.table(("  why", "number", "names"), rows, numbers=(1,))
+
+
+def _show_totals(found: ModelReport) -> None:
+    network = found.network
+    sent = screen.size(found.bytes)
+    screen.say(
+        f"\n[bold]Total[/bold]  {found.rounds:,} rounds, {sent} sent by all three parties; "
+        f"{screen.duration(found.seconds)} on a network of {screen.bits(network.bandwidth)}/s a party and "
+        f"{screen.duration(network.latency)} latency, computing comes on top"
+    )
+    if found.refused:
+        screen.say("       (of what can run: the refused nodes and what depends on them are not in it)")
+
+
+def _unsupported(found: ModelReport) -> Exception:
+    from onnxpuma.errors import UnsupportedModelError
+
+    count = len(found.refused)
+    return UnsupportedModelError(
+        f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares: "
+        + ", ".join(f"{node.name} ({node.operator})" for node in found.refused),
+        "the list under Refused says why; docs/operators.md lists what is supported",
+    )

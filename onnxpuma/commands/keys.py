@@ -1,0 +1,34 @@
+"""keygen and init: who may take part, and where the three servers are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxpuma.commands import screen
+
+
+def keygen(
+    name: Annotated[Path, typer.Argument(help="Writes NAME.secret and NAME.public.", show_default=False)],
+) -> None:
+    """Make a key pair. Each server and each client has its own, made on its own machine."""
+    from onnxpuma.transport.curve import keygen as make
+
+    pair = make(name)
+    screen.say(f"{screen.plain(name)}.secret  stays on this machine, readable by you alone")
+    screen.say(f"{screen.plain(name)}.public  {screen.plain(pair.public)}")
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("cluster.toml"),
+) -> None:
+    """Write a cluster.toml with comments, for three servers, to be filled in."""
+    from onnxpuma.cluster_template import write_cluster_template
+
+    write_cluster_template(path)
+    screen.say(f"{screen.plain(path)} is written.")
+    screen.note(
+        "Fill in the three hosts and the public keys, then copy the same file to the servers and the clients."
+    )

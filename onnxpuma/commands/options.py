@@ -1,0 +1,101 @@
+"""Options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from onnxpuma.errors import ConfigError
+
+Model: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX model.", show_default=False)
+]
+Cluster: TypeAlias = Annotated[
+    Path, typer.Option("--cluster", metavar="FILE", help="The cluster.toml that all have.")
+]
+Key: TypeAlias = Annotated[
+    Path, typer.Option("--key", metavar="FILE", help="Your .secret file from keygen.", show_default=False)
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
+Dimensions: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--dim",
+        metavar="NAME=SIZE",
+        help="Size of a dynamic dimension; may be given again.",
+        show_default=False,
+    ),
+]
+Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For the inputs that are drawn.")]
+Threads: TypeAlias = Annotated[int, typer.Option("--threads", min=1, help="Threads of each party.")]
+Public: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--public",
+        metavar="PATTERN",
+        help="Weights to leave public, by name (* and ? match).",
+        show_default=False,
+    ),
+]
+Secret: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--secret",
+        metavar="PATTERN",
+        help="Constants to keep secret, by name; wins over --public.",
+        show_default=False,
+    ),
+]
+PublicInput: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--public-input", metavar="PATTERN", help="Inputs that the servers may see.", show_default=False
+    ),
+]
+SecretInput: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--secret-input",
+        metavar="PATTERN",
+        help="Inputs that they may not; wins over --public-input.",
+        show_default=False,
+    ),
+]
+
+_BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)")
+
+
+def read_sizes(texts: Sequence[str]) -> dict[str, int]:
+    """`batch=1` as {"batch": 1}; ConfigError where it reads otherwise."""
+    sizes = {}
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if not equals or not name or not number.isdecimal():
+            raise ConfigError(f"--dim {text} is not NAME=SIZE", "write --dim batch=1 --dim sequence=128")
+        sizes[name] = int(number)
+    return sizes
+
+
+def read_bandwidth(text: str) -> float:
+    """`1Gbit`, `100Mbit` or `800kbit` in bits a second; ConfigError where it reads otherwise."""
+    found = _QUANTITY.fullmatch(text.strip().lower().removesuffix("/s").removesuffix("ps"))
+    unit = found[2].removesuffix("bit").removesuffix("b") if found else "?"
+    if found is None or unit not in _BITS or float(found[1]) <= 0:
+        raise ConfigError(f"--bandwidth {text} is not a bandwidth", "write --bandwidth 1Gbit or 100Mbit")
+    return float(found[1]) * _BITS[unit]
+
+
+def read_latency(text: str) -> float:
+    """`0.1ms`, `50us` or `1s` in seconds; ConfigError where it reads otherwise."""
+    found = _QUANTITY.fullmatch(text.strip().lower().replace("µ", "u"))
+    if found is None or found[2] not in _SECONDS:
+        raise ConfigError(
+            f"--latency {text} is not a time", "write --latency 0.1ms, the time of one direction"
+        )
+    return float(found[1]) * _SECONDS[found[2]]

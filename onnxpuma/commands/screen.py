@@ -1,0 +1,133 @@
+"""What people see: results on stdout, progress and errors on stderr, sizes and times in readable units."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from onnxpuma.errors import OnnxpumaError
+from onnxpuma.observe import Progress as Report
+
+Cell: TypeAlias = "str | int | float"
+
+PIPE_WIDTH = 240  # columns where the reader is a program, so that nothing is cut
+
+
+def stdout() -> Console:
+    """Where results go."""
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+
+
+def stderr() -> Console:
+    """Where progress and errors go."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """A line of the result. Markup of rich is allowed; `plain` guards names that could look like it."""
+    stdout().print(text)
+
+
+def note(text: str) -> None:
+    """A line beside the result, for the person at the terminal."""
+    stderr().print(f"[dim]{text}[/dim]")
+
+
+def plain(text: object) -> str:
+    """A text in which nothing is markup."""
+    return escape(str(text))
+
+
+def say_json(entries: Mapping[str, Any]) -> None:
+    """The result for a program."""
+    print(json.dumps(entries, indent=1, default=str))
+
+
+def say_error(error: OnnxpumaError) -> None:
+    """What is wrong, and what to do about it."""
+    console = stderr()
+    console.print(f"[bold red]error:[/bold red] {plain(error.message)}")
+    if error.hint:
+        console.print(f"[bold]hint:[/bold] {plain(error.hint)}")
+
+
+def show_warnings() -> None:
+    """Python's warnings as one line each, without the place in the source."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        stderr().print(f"[yellow]warning:[/yellow] {plain(message)}")
+
+    warnings.showwarning = show
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: Sequence[int] = ()) -> None:
+    """Rows under a header; the columns in `numbers` are set to the right."""
+    drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for place, title in enumerate(columns):
+        drawn.add_column(title, justify="right" if place in numbers else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(cell if isinstance(cell, str) else f"{cell:,}" for cell in row))
+    console = stdout()
+    with console.capture() as text:
+        console.print(drawn)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Report]:
+    """A bar on stderr while a terminal watches; the block calls what it is given with (done, all, what)."""
+    console = stderr()
+    columns = (
+        TextColumn("{task.fields[title]}"),
+        BarColumn(),
+        TextColumn("{task.fields[what]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, title=plain(title), what="")
+
+        def advance(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total or None, what=plain(what[:40]))
+
+        yield advance
+
+
+def size(count: float) -> str:
+    """Bytes, in powers of a thousand."""
+    return _scaled(count, "B")
+
+
+def bits(count: float) -> str:
+    """Bits, in powers of a thousand."""
+    return _scaled(count, "bit")
+
+
+def _scaled(count: float, unit: str) -> str:
+    for prefix in ("", "k", "M"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if not prefix else f"{count:.3g} {prefix}{unit}"
+        count /= 1000
+    return f"{count:,.3g} G{unit}" if count < 999.5 else f"{count:,.0f} G{unit}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, or milliseconds below one."""
+    if seconds >= 100:
+        return f"{seconds:,.0f} s"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+
+
+def shape(dimensions: Sequence[object] | None) -> str:
+    """A shape as 1x128x768."""
+    if dimensions is None:
+        return "?"
+    return "x".join("?" if d is None else str(d) for d in dimensions) or "scalar"

@@ -1,0 +1,163 @@
+"""validate: a model run on shares, held against onnxruntime; on this machine, or on three hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from onnxpuma.commands import arrays, options, screen
+from onnxpuma.errors import ConfigError
+
+if TYPE_CHECKING:
+    from onnxpuma.plan.blueprint import Blueprint
+    from onnxpuma.roles.client import Outcome
+    from onnxpuma.validation import Validation
+
+
+def validate(
+    model: options.Model,
+    inputs: Annotated[
+        Path | None,
+        typer.Option("--inputs", metavar="X.npz", help="Otherwise inputs are drawn.", show_default=False),
+    ] = None,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(
+            "--cluster",
+            metavar="FILE",
+            help="Ask the servers of this cluster.toml; otherwise three are started on this machine.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Your .secret file, with --cluster.", show_default=False),
+    ] = None,
+    dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
+    seed: options.Seed = 0,
+    threads: options.Threads = 1,
+    public: options.Public = [],  # noqa: B006
+    secret: options.Secret = [],  # noqa: B006
+    public_input: options.PublicInput = [],  # noqa: B006
+    secret_input: options.SecretInput = [],  # noqa: B006
+    json: options.AsJson = False,
+) -> None:
+    """Run a model on shares and compare it with onnxruntime: errors, time, bytes, rounds, memory."""
+    from onnxpuma.plan.blueprint import prepare
+    from onnxpuma.roles.owner import share_model
+    from onnxpuma.validation import run_in_the_clear, validation
+
+    if (cluster is None) != (key is None):
+        raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
+    sizes = options.read_sizes(dim)
+    chosen = {
+        "public": public,
+        "secret": secret,
+        "public_inputs": public_input,
+        "secret_inputs": secret_input,
+    }
+    began = perf_counter()
+    with TemporaryDirectory(prefix="onnxpuma-") as folder:
+        with screen.progress(f"reading {model.name}") as advance:
+            if cluster is None:
+                blueprint = share_model(model, folder, progress=advance, **chosen)
+            else:
+                blueprint, _ = prepare(model, **chosen)
+            feed = _feed(blueprint, inputs, sizes, seed)
+        pause = perf_counter()
+        reference = run_in_the_clear(model, feed)
+        began += perf_counter() - pause
+        if cluster is None or key is None:
+            outcome = _run_here(folder, feed, threads)
+        else:
+            outcome = _ask(cluster, key, blueprint, feed)
+        setup = perf_counter() - began - outcome.seconds
+    found = validation(outcome.outputs, reference, outcome.reports, outcome.seconds, setup)
+    if json:
+        screen.say_json(found.as_dict())
+    else:
+        _show(found, {name: array.shape for name, array in feed.items()})
+
+
+def _feed(
+    blueprint: Blueprint, inputs: Path | None, sizes: dict[str, int], seed: int
+) -> dict[str, np.ndarray]:
+    from onnxpuma.plan.example import choose_shapes, draw_inputs
+    from onnxpuma.roles.feed import check_feed
+
+    if inputs is None:
+        return draw_inputs(blueprint, choose_shapes(blueprint, sizes), seed)
+    if sizes:
+        raise ConfigError("--dim is for inputs that are drawn", "leave it out with --inputs")
+    return check_feed(blueprint, arrays.read_arrays(inputs))
+
+
+def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: dict[str, np.ndarray]) -> Outcome:
+    from onnxpuma.config import read_cluster
+    from onnxpuma.roles.client import Client
+    from onnxpuma.transport.curve import read_secret_key
+
+    config, pair = read_cluster(cluster), read_secret_key(key)
+    with screen.progress("computing on shares") as advance, Client(config, pair, blueprint) as client:
+        return client.run(feed, progress=advance)
+
+
+def _run_here(folder: str, feed: dict[str, np.ndarray], threads: int) -> Outcome:
+    from onnxpuma.roles.local import LocalCluster
+
+    with screen.progress("starting three servers"):
+        servers = LocalCluster(folder, threads=threads)
+    with servers, servers.client() as client, screen.progress("computing on shares") as advance:
+        return client.run(feed, progress=advance)
+
+
+def _show(found: Validation, shapes: dict[str, tuple[int, ...]]) -> None:
+    listing = ", ".join(f"{screen.plain(name)} {screen.shape(shape)}" for name, shape in shapes.items())
+    screen.say(f"[bold]Inputs[/bold]  {listing}\n")
+    rows = [
+        (
+            screen.plain(name),
+            f"{each.max_abs_error:.2g}",
+            f"{each.mean_abs_error:.2g}",
+            f"{each.reference_max_abs:.3g}",
+            f"{100 * each.argmax_agreement:.4g} %",
+        )
+        for name, each in found.outputs.items()
+    ]
+    screen.table(
+        ("output", "max error", "mean error", "largest value", "same argmax"), rows, numbers=(1, 2, 3, 4)
+    )
+    screen.say()
+    uses = sorted(found.operators.items(), key=lambda item: -item[1].seconds)
+    screen.table(
+        ("operator", "steps", "time", "bytes of one party", "rounds"),
+        [
+            (
+                screen.plain(name),
+                use.steps,
+                screen.duration(use.seconds),
+                screen.size(use.bytes_sent),
+                use.rounds,
+            )
+            for name, use in uses
+        ],
+        numbers=(1, 2, 3, 4),
+    )
+    screen.say()
+    each = " + ".join(screen.size(sent) for sent in found.bytes_sent)
+    peaks = ", ".join(screen.size(peak) for peak in found.peak_rss_bytes)
+    screen.table(
+        ("", ""),
+        [
+            ("seconds online", screen.duration(found.seconds)),
+            ("set-up", screen.duration(found.setup_seconds)),
+            ("sent", f"{screen.size(sum(found.bytes_sent))} ({each})"),
+            ("rounds", f"{found.rounds:,}"),
+            ("peak memory of each party", peaks),
+        ],
+    )

@@ -1,0 +1,76 @@
+"""Inputs for a model where nobody has given any: sizes for its symbols, values of the declared types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnxpuma.errors import ConfigError
+from onnxpuma.plan.blueprint import Blueprint, InputSpec
+
+DEFAULT_SIZE = 32  # of a symbol that is no batch
+
+
+def symbols(blueprint: Blueprint) -> dict[str, int]:
+    """Each symbol of the inputs' shapes, in order, and the size taken for it where none is asked for.
+
+    A dimension without a name is called after its input and its place: `pixels.2`.
+    """
+    found: dict[str, int] = {}
+    for spec in blueprint.inputs.values():
+        for place, dimension in enumerate(spec.shape):
+            if not isinstance(dimension, int):
+                symbol = _symbol(spec, place)
+                batch = place == 0 or "batch" in symbol.lower()
+                found.setdefault(symbol, 1 if batch else DEFAULT_SIZE)
+    return found
+
+
+def choose_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """A concrete shape for each input: `sizes` by symbol, `symbols` for the rest.
+
+    Raises ConfigError for a symbol that the model does not have, or a size below one.
+    """
+    known = symbols(blueprint)
+    for symbol, size in sizes.items():
+        if symbol not in known:
+            listing = ", ".join(known) or "none: all its shapes are fixed"
+            raise ConfigError(f"the model has no dimension '{symbol}'", f"its dimensions are {listing}")
+        if size < 1:
+            raise ConfigError(f"dimension '{symbol}' is {size}", "a dimension is 1 or more")
+    chosen = {**known, **sizes}
+    return {
+        name: tuple(
+            dimension if isinstance(dimension, int) else chosen[_symbol(spec, place)]
+            for place, dimension in enumerate(spec.shape)
+        )
+        for name, spec in blueprint.inputs.items()
+    }
+
+
+def draw_inputs(
+    blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], seed: int = 0
+) -> dict[str, np.ndarray]:
+    """A value for each input: ids below the vocabulary, masks of ones, positions counted up, token types of
+    zeros, booleans that are true, floats from the standard normal distribution."""
+    rng = np.random.default_rng(seed)
+    return {name: _draw(rng, spec, shapes[name]) for name, spec in blueprint.inputs.items()}
+
+
+def _draw(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...]) -> np.ndarray:
+    name, kind = spec.name.lower(), spec.dtype
+    if "mask" in name or kind.kind == "b":
+        return np.ones(shape, kind)
+    if kind.kind == "f":
+        return rng.standard_normal(shape).astype(kind)
+    if "position" in name and shape:
+        return np.broadcast_to(np.arange(shape[-1], dtype=kind), shape).copy()
+    if "token_type" in name or "segment" in name:
+        return np.zeros(shape, kind)
+    return rng.integers(0, spec.vocabulary or 2, shape).astype(kind)
+
+
+def _symbol(spec: InputSpec, place: int) -> str:
+    dimension = spec.shape[place]
+    return dimension if isinstance(dimension, str) and dimension else f"{spec.name}.{place}"

@@ -1,0 +1,186 @@
+"""What a model will cost, node by node, before anything runs; and what of it is secret, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.graph.model import Node
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.dpf import SecretIds
+from onnxpuma.mpc.shares import Sum3
+from onnxpuma.ops.registry import FRACTION, Operand
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.compile import Refusal, survey
+from onnxpuma.plan.plan import Plan, Step
+
+
+@dataclass(frozen=True)
+class Network:
+    """What lies between the parties. bandwidth: bits a second that one party can send; latency: seconds that
+    a message is on its way, one direction."""
+
+    bandwidth: float = 1e9
+    latency: float = 1e-4
+
+    def seconds(self, cost: Cost) -> float:
+        """Time on the wire: each round waits once, the three send side by side. Computing is on top."""
+        return cost.rounds * self.latency + cost.bits / 3 / self.bandwidth
+
+
+@dataclass(frozen=True)
+class NodeEntry:
+    """One node of the canonical graph.
+
+    seen: "secret"; "weights" (made of secret weights alone, computed once and kept); "client" (follows from
+    the client's input and public values, computed by it); "public"; "unknown" after a node that cannot run;
+    "unused". refused: why it cannot run, "" if it can. bytes: sent by all three parties together.
+    """
+
+    name: str
+    operator: str
+    shape: tuple[int, ...] | None
+    seen: str
+    form: str = ""
+    refused: str = ""
+    rounds: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ConstantEntry:
+    """One initializer: secret or public, and by which rule."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    secret: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """A whole model at concrete input shapes. Totals: steps side by side share their rounds, so `rounds` is
+    less than the sum over the nodes. With a refused node the totals are those of the rest."""
+
+    digest: str
+    network: Network
+    inputs: dict[str, dict[str, Any]]
+    outputs: dict[str, dict[str, Any]]
+    nodes: list[NodeEntry]
+    constants: list[ConstantEntry] = field(repr=False)
+    recognised: dict[str, int]
+    rounds: int
+    bytes: int
+    seconds: float
+
+    @property
+    def refused(self) -> list[NodeEntry]:
+        """The nodes that cannot run on shares."""
+        return [node for node in self.nodes if node.refused]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return asdict(self)
+
+
+def report(
+    blueprint: Blueprint,
+    shapes: Mapping[str, tuple[int, ...]],
+    public_values: Mapping[str, np.ndarray],
+    network: Network,
+) -> ModelReport:
+    """Price `blueprint` at these shapes on this network, node by node, those that cannot run included.
+
+    Raises InputError for a name or a shape that does not fit.
+    """
+    plan, refusals = survey(blueprint, shapes, public_values)
+    return ModelReport(
+        blueprint.digest,
+        network,
+        {
+            name: {
+                "shape": tuple(shapes[name]),
+                "dtype": spec.dtype.name,
+                "secret": spec.secret,
+                "vocabulary": spec.vocabulary,
+            }
+            for name, spec in blueprint.inputs.items()
+        },
+        {o.name: {"shape": o.shape, "dtype": o.dtype.name, "secret": o.secret} for o in plan.outputs},
+        _nodes(blueprint, plan, refusals, network),
+        [
+            ConstantEntry(
+                name,
+                initializer.shape,
+                initializer.dtype.name,
+                blueprint.visibility[name] == "secret",
+                blueprint.reasons[name],
+            )
+            for name, initializer in blueprint.graph.initializers.items()
+        ],
+        blueprint.recognised,
+        plan.cost.rounds,
+        round(plan.cost.bytes),
+        network.seconds(plan.cost),
+    )
+
+
+def _nodes(blueprint: Blueprint, plan: Plan, refusals: list[Refusal], network: Network) -> list[NodeEntry]:
+    reasons = {refusal.node: refusal.reason for refusal in refusals}
+    steps = {step.call.node.name: step for step in plan.steps}
+    client = {node.name for node in plan.client_nodes}
+    entries = []
+    for node in blueprint.graph.nodes:
+        operator = f"{node.domain}::{node.op}" if node.domain else node.op
+        if node.name in reasons:
+            entry = NodeEntry(node.name, operator, None, "secret", refused=reasons[node.name])
+        elif node.name in steps:
+            entry = _step(steps[node.name], operator, network)
+        else:
+            entry = NodeEntry(
+                node.name, operator, _public_shape(node, plan), _elsewhere(node, plan, client, reasons)
+            )
+        entries.append(entry)
+    return entries
+
+
+def _step(step: Step, operator: str, network: Network) -> NodeEntry:
+    first = step.call.outputs[0]
+    return NodeEntry(
+        step.call.node.name,
+        operator,
+        first.shape,
+        "weights" if step.constant else "secret",
+        _form(first, step.resolves[0]),
+        "",
+        step.cost.rounds,
+        round(step.cost.bytes),
+        network.seconds(step.cost),
+    )
+
+
+def _form(operand: Operand, resolved: bool) -> str:
+    """How a result is left for its readers, in a word or two."""
+    if operand.form is SecretIds:
+        return "one-hot"
+    if resolved or not operand.deferred:
+        return "replicated"
+    return "product" if operand.form is Sum3 else f"scaled, {operand.fraction - FRACTION:+d} bits"
+
+
+def _elsewhere(node: Node, plan: Plan, client: set[str], refused: Mapping[str, str]) -> str:
+    if node.name in client:
+        return "client"
+    if any(name in plan.known for name in node.outputs if name):
+        return "public"
+    return "unknown" if refused else "unused"
+
+
+def _public_shape(node: Node, plan: Plan) -> tuple[int, ...] | None:
+    value = plan.known.get(node.outputs[0])
+    return None if value is None else value.shape

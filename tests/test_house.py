@@ -1,0 +1,158 @@
+"""The house rules that can be checked by reading: floors, packages, first lines, lengths, names, links."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib as toml
+else:
+    import tomlkit as toml
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = {
+    "onnxpuma": ROOT / "onnxpuma",
+    "onnxpuma.ops": ROOT / "ops",
+    "onnxpuma.transport": ROOT / "transport",
+}
+GENERATED = ("_pb2.py",)
+LONGEST = 300
+
+# From the ground up. A room imports itself, and what lies below it; never its neighbour on the same floor.
+FLOORS = (
+    ("errors",),
+    ("transport", "graph"),
+    ("config",),
+    ("cluster_template", "mpc"),
+    ("ops",),
+    ("plan",),
+    ("observe",),
+    ("interpreter",),
+    ("roles",),
+    ("session", "shipped", "validation"),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def package_files() -> dict[str, Path]:
+    """Every module of the package, by its dotted name."""
+    found = {}
+    for package, folder in ROOMS.items():
+        for path in folder.rglob("*.py"):
+            inside = path.relative_to(folder)
+            linked = package == "onnxpuma" and inside.parts[0] in ("ops", "transport", "models")
+            if not linked and not path.name.endswith(GENERATED):
+                found[".".join((package, *inside.with_suffix("").parts))] = path
+    return found
+
+
+MODULES = package_files()
+PYTHON = [
+    *MODULES.values(),
+    *(p for room in ("tools", "tests", "benchmarks") for p in (ROOT / room).rglob("*.py")),
+    ROOT / "setup.py",
+]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The modules of this package that a file imports, wherever in it; `onnxpuma` for the package itself."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written out: from onnxpuma.room import thing"
+            rooms = {f"onnxpuma.{a.name}" for a in node.names if a.name in LEVEL}
+            found |= rooms if node.module == "onnxpuma" and rooms else {node.module or ""}
+    return {name for name in found if name.split(".")[0] == "onnxpuma"}
+
+
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if m != "onnxpuma.__init__"))
+def test_imports_run_downward(module: str) -> None:
+    room = module.split(".")[1]
+    assert room in LEVEL, f"{room} has no floor: put it into the list"
+    for other in imported(ast.parse(MODULES[module].read_text())):
+        if other == "onnxpuma":
+            continue
+        below = other.split(".")[1]
+        assert below == room or LEVEL[below] < LEVEL[room], f"{module} looks up to {other}"
+
+
+def test_the_package_itself_offers_names_and_nothing_reads_them_from_within() -> None:
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "onnxpuma":
+                names = {a.name for a in node.names} - set(LEVEL)
+                assert names <= {"__version__"}, f"{module} reads {names} from the top of the package"
+
+
+def test_every_package_folder_is_listed() -> None:
+    project = toml.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"])
+    folders = {name.rsplit(".", 1)[0] for name in MODULES}
+    assert listed - {"onnxpuma.models"} == folders
+
+
+@pytest.mark.parametrize("room", ["ops", "transport", "models"])
+def test_rooms_at_the_top_are_linked_into_the_package(room: str) -> None:
+    link = ROOT / "onnxpuma" / room
+    assert link.is_symlink(), f"onnxpuma/{room} is a link to ../{room}, and is committed as one"
+    assert link.resolve() == ROOT / room
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=named)
+def test_first_line_says_what_the_file_holds(path: Path) -> None:
+    text = path.read_text()
+    if text or path.name != "__init__.py":
+        assert ast.get_docstring(ast.parse(text)), f"{named(path)} does not say what it holds"
+        first = next(line for line in text.splitlines() if not line.startswith("#!"))
+        assert first.startswith('"""')
+
+
+@pytest.mark.parametrize("path", [p for p in PYTHON if "tests" not in p.parts], ids=named)
+def test_a_file_holds_one_idea(path: Path) -> None:
+    assert path.stem not in ("utils", "helpers", "common", "manager", "misc")
+    length = len(path.read_text().splitlines())
+    assert length <= LONGEST, f"{named(path)} has {length} lines: two ideas?"
+
+
+@pytest.mark.parametrize("path", [p for p in PYTHON if p != Path(__file__).resolve()], ids=named)
+def test_nothing_is_left_undone(path: Path) -> None:
+    found = re.search(r"\b(TODO|FIXME|XXX|HACK)\b", path.read_text())
+    assert not found, f"{named(path)}: {found and found[0]}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted(MODULES.values()) if "commands" not in p.parts and p.name != "cli.py"],
+    ids=named,
+)
+def test_library_code_neither_prints_nor_exits(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    if 'if __name__ == "__main__"' in path.read_text():
+        return  # a program
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("print", "exit", "quit", "sys.exit", "os._exit"), (
+                f"{named(path)}:{node.lineno}"
+            )
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=named)
+def test_links_in_the_documents_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+        if not target.startswith(("http:", "https:", "mailto:")):
+            assert (path.parent / target).exists(), f"{named(path)} links to {target}"
