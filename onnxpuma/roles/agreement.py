@@ -18,6 +18,7 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -66,6 +67,7 @@ class Agreement(ABC):
     def __init__(self, link: PeerLink, port: ClientPort, timeouts: TimeoutConfig) -> None:
         self.link, self.port, self.timeouts = link, port, timeouts
         self.jobs: dict[bytes, Job] = {}  # by request
+        self._complete = time.monotonic()  # when all peers were last there
 
     def add(self, job: Job) -> None:
         """A request has come in."""
@@ -84,14 +86,18 @@ class Agreement(ABC):
 
         problems: the peers that cannot take part in a request, and why.
         """
+        now = time.monotonic()
         problem = next(iter(problems.values()), None)
+        if problem is None:
+            self._complete = now
         for job in list(self.jobs.values()):
-            waited = time.monotonic() - job.since
             if job.request.gone:
                 self.drop(job, "the client left")
-            elif waited > self.timeouts.request:
+            elif now > job.since + self.timeouts.request:
                 self.fail(job, RequestTimeoutError("the request waited too long", "send it again"))
-            elif problem is not None and (waited > self.timeouts.connect or isinstance(problem, PlanError)):
+            elif isinstance(problem, PlanError) or (
+                problem is not None and now > max(job.since, self._complete) + self.timeouts.connect
+            ):
                 self.fail(job, problem)
         return self.pick(self.link.peers - problems.keys())
 
@@ -127,16 +133,10 @@ class Leader(Agreement):
 
     def take(self, peer: int, message: Control) -> None:
         job = next((j for j in self.jobs.values() if j.session == message.session), None)
-        if job is None:
-            if isinstance(message, wire_pb2.Ready):
-                self.link.abort(message.session, "the request is no longer wanted")
-        elif isinstance(message, wire_pb2.Ready):
+        if job is not None and isinstance(message, wire_pb2.Ready):
             job.ready.add(peer)
-        elif isinstance(message, wire_pb2.Refuse):
+        elif job is not None and isinstance(message, wire_pb2.Refuse):
             self.fail(job, error_of(message.failure, peer))
-        elif isinstance(message, wire_pb2.Abort):
-            job.ready.discard(peer)
-            job.announced = 0.0
 
     def pick(self, able: frozenset[int]) -> Job | None:
         for job in self.jobs.values():
@@ -174,7 +174,7 @@ class Follower(Agreement):
     def __init__(self, link: PeerLink, port: ClientPort, timeouts: TimeoutConfig) -> None:
         super().__init__(link, port, timeouts)
         self._starts: dict[bytes, tuple[wire_pb2.Start, float]] = {}  # by request, of those not answered yet
-        self._begin: Job | None = None
+        self._begin: deque[Job] = deque()
 
     def take(self, peer: int, message: Control) -> None:
         if isinstance(message, wire_pb2.Start) and peer == 0:
@@ -184,7 +184,7 @@ class Follower(Agreement):
             if job is None:
                 self.link.abort(message.session, f"party {self.link.party} does not hold this request")
             else:
-                self._begin = self.jobs.pop(job.request.id)
+                self._begin.append(self.jobs.pop(job.request.id))
         elif isinstance(message, wire_pb2.Abort):
             self._starts = {r: s for r, s in self._starts.items() if s[0].session != message.session}
             for job in [j for j in self.jobs.values() if j.session == message.session]:
@@ -195,9 +195,8 @@ class Follower(Agreement):
                 )
 
     def pick(self, able: frozenset[int]) -> Job | None:
-        job, self._begin = self._begin, None
-        if job is not None:
-            return job
+        if self._begin:
+            return self._begin.popleft()
         for request, (start, since) in list(self._starts.items()):
             held = self.jobs.get(request)
             if held is not None and held.digest != start.digest:

@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxpuma.errors import OnnxpumaError, TransportError
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.linear import zero_share
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.shares import Replicated
 from onnxpuma.mpc.sharing import opened
@@ -28,9 +29,9 @@ _HINT = "all servers and the client must run the same version of onnxpuma"
 
 def masked(party: Party, share: Replicated) -> Words:
     """Component i of `share` at P_i, plus a fresh share of zero: random to whoever lacks the others."""
-    bits = share.bits
-    mask = party.draw(party.index, share.shape, bits) - party.draw(party.index + 1, share.shape, bits)
-    return np.asarray(share.first + mask)
+    words = zero_share(party, (share.size,), share.bits)
+    words += share.first.reshape(-1)
+    return words.reshape(share.shape)
 
 
 def result(

@@ -87,8 +87,8 @@ class Client:
 
         output_names: the outputs wanted, None for all; only these are opened. progress: called with the
         number of steps done, of steps in all, and what runs now. timeout: seconds to wait for the result, in
-        place of the one in cluster.toml. dealt: called with the plan and what each server is sent of the secret
-        inputs, before it is sent; for demonstrations.
+        place of the one in cluster.toml. dealt: called with the plan and the buffers that each server will
+        be sent of the secret inputs; for demonstrations.
 
         Raises InputError for a feed that does not fit (see `check_feed`), PlanError when client and servers
         hold different models, versions or plans, UnsupportedModelError when the model cannot run at these

@@ -89,7 +89,8 @@ class LocalCluster:
 
     def restart(self, party: int, start_timeout: float = 60.0) -> None:
         """End the process of `party`, however it is, and start it again."""
-        self._end([self._processes[party]], patience=0.0)
+        self._processes[party].kill()
+        self._end([self._processes[party]], STOP_SECONDS)
         self._processes[party] = self._start(party)
         self._wait([party], time.monotonic() + start_timeout)
 
@@ -123,7 +124,9 @@ class LocalCluster:
             except ConfigError:  # another program took a port between our looking and our listening
                 if trial == PORT_TRIALS:
                     raise
-                self._end(self._processes, patience=0.0)
+                for process in self._processes:
+                    process.kill()
+                self._end(self._processes, STOP_SECONDS)
 
     def _write_config(self) -> None:
         ports = _free_ports(2 * PARTIES)
@@ -144,7 +147,7 @@ class LocalCluster:
         root = str(Path(onnxpuma.__file__).parent.parent)
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "onnxpuma.roles.local_party"]
-        arguments = [str(self.config_path), str(party), str(self.folder / NAMES[party]), str(self.model_dir)]
+        arguments = [str(self.folder), str(party), NAMES[party], str(self.model_dir)]
         with (self.folder / f"{NAMES[party]}.log").open("ab") as log:
             return subprocess.Popen(
                 [*command, *arguments],
@@ -187,6 +190,7 @@ class LocalCluster:
             )
 
     def _end(self, processes: list[subprocess.Popen[bytes]], patience: float) -> None:
+        """Ask these processes to end, and kill those that have not after `patience` seconds."""
         for process in processes:
             if process.stdin is not None:
                 process.stdin.close()

@@ -1,7 +1,8 @@
 """One server of a LocalCluster, in a process of its own: python -m onnxpuma.roles.local_party.
 
 Says "ready" or one line of JSON about an error on its standard output. It ends when its standard input does,
-and so never outlives the process that started it, however that one ended.
+and so never outlives the process that started it, however that one ended; it then removes the temporary
+folder too, in case that nobody else is left to do it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -24,14 +26,14 @@ LINGER_SECONDS = 3.0
 
 
 def main(arguments: list[str]) -> int:
-    """arguments: cluster.toml, number of the party, its key file without suffix, folder of the model."""
-    config_path, party, key_path, model_dir = arguments
+    """arguments: the temporary folder with cluster.toml and keys, number and name of the party, the model."""
+    folder, party, name, model_dir = arguments
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     stop = Event()
-    Thread(target=_end_with_input, args=(stop,), daemon=True).start()
+    Thread(target=_end_with_input, args=(stop, folder), daemon=True).start()
     try:
-        keys = read_secret_key(Path(f"{key_path}.secret"))
-        server = Server(int(party), read_cluster(Path(config_path)), keys, model_dir)
+        keys = read_secret_key(Path(folder) / f"{name}.secret")
+        server = Server(int(party), read_cluster(Path(folder) / "cluster.toml"), keys, model_dir)
         server.serve(ready=lambda: _say("ready"), stop=stop)
     except Exception as error:
         logging.getLogger("onnxpuma.roles").exception("server %s ends", party)
@@ -41,10 +43,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _end_with_input(stop: Event) -> None:
+def _end_with_input(stop: Event, folder: str) -> None:
     while os.read(0, 4096):
         pass
     stop.set()
+    shutil.rmtree(folder, ignore_errors=True)
     time.sleep(LINGER_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
 

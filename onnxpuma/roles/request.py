@@ -121,7 +121,7 @@ def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
         seeds = (fresh_key(), fresh_key())
         words = encode(value, entry.fraction, BITS)
         for seed in seeds:
-            words = words - AesStream(seed).draw(words.shape, BITS)
+            words -= AesStream(seed).draw(words.shape, BITS)
         components: list[Buffer] = [*seeds, words]
         for party in range(PARTIES):
             private[party] += [components[party], components[(party + 1) % PARTIES]]

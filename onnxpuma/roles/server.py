@@ -1,54 +1,26 @@
-"""A computing party: holds one share of the weights, takes requests from clients, runs them with its peers.
-
-Everything happens in one thread: between two requests it listens to clients and peers at once, during a
-request it looks at its clients between rounds. What goes wrong ends the request and not the server.
-"""
+"""A computing party: one share of the weights, a link to its peers, a port for clients."""
 
 from __future__ import annotations
 
-import logging
 import os
-import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
-import zmq
-
 from onnxpuma import __version__
 from onnxpuma.config import ClusterConfig
-from onnxpuma.errors import (
-    BusyError,
-    ConfigError,
-    OnnxpumaError,
-    PeerLostError,
-    PlanError,
-    RemoteError,
-    TransportError,
-)
+from onnxpuma.errors import ConfigError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.party import Party
-from onnxpuma.mpc.prf import KEY_BYTES, PartyKeys, fresh_key
 from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
-from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
-from onnxpuma.roles.answer import masked, result
+from onnxpuma.roles.desk import Desk
 from onnxpuma.roles.owner import open_shares, read_weights
 from onnxpuma.roles.plans import Plans
-from onnxpuma.roles.request import check_private, read_public_part, received
 from onnxpuma.transport import wire_pb2
-from onnxpuma.transport.client_port import ClientPort, Request
+from onnxpuma.transport.client_port import ClientPort
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.line import Peer
-from onnxpuma.transport.link import Buffer, Tag
 from onnxpuma.transport.zeromq import PeerLink
-
-MOST_WAITING = 32
-IDLE_SECONDS = 0.5
-LOOK_SECONDS = 0.05  # between two looks at the clients during a run
-
-_log = logging.getLogger("onnxpuma.roles")
 
 
 class Server:
@@ -112,216 +84,8 @@ class Server:
             ) as port,
         ):
             menu = [(self._folder / name).read_bytes() for name in (SKELETON, POLICY)]
-            desk = _Desk(
+            desk = Desk(
                 self.config, link, port, interpreter, Plans(blueprint), identity, menu, stop or Event()
             )
             desk.serve(ready)
             status.state = "stopping"
-
-
-class _Desk:
-    """A server at work: its link, its clients, and what it computes with."""
-
-    def __init__(
-        self,
-        config: ClusterConfig,
-        link: PeerLink,
-        port: ClientPort,
-        interpreter: Interpreter,
-        plans: Plans,
-        identity: bytes,
-        menu: list[bytes],
-        stop: Event,
-    ) -> None:
-        self.link, self.port, self.interpreter, self.plans = link, port, interpreter, plans
-        self.identity, self.menu, self.stop = identity, menu, stop
-        self.config = config
-        kind = Leader if link.party == 0 else Follower
-        self.agreement: Agreement = kind(link, port, config.timeouts)
-        self._arrived: list[Request] = []
-        self._running: Job | None = None
-        self._looked = 0.0
-        self._odd: set[bytes] = set()
-        self._poller = zmq.Poller()
-        for socket in (*link.waits_on(), *port.waits_on()):
-            self._poller.register(socket, zmq.POLLIN)
-
-    def serve(self, ready: Callable[[], None] | None) -> None:
-        complained = time.monotonic()
-        while not self.stop.is_set():
-            if not self.agreement.hear():
-                self._poller.poll(int(IDLE_SECONDS * 1000))
-            self._listen()
-            problems = self.problems()
-            if not problems and ready is not None:
-                _log.info("party %d is ready", self.link.party)
-                ready()
-                ready = None
-            elif ready is not None:
-                self._give_up_if_alone(problems)
-            if problems and time.monotonic() > complained + self.config.timeouts.connect:
-                complained = time.monotonic()
-                _log.warning("%s", "; ".join(problem.message for problem in problems.values()))
-            self._tell_state("degraded" if problems else "idle", problems)
-            for request in self._arrived:
-                self._prepare(request)
-            self._arrived = []
-            job = self.agreement.turn(problems)
-            if job is not None:
-                self._run(job)
-
-    # ---- peers ----------------------------------------------------------------------------------------
-
-    def problems(self) -> dict[int, OnnxpumaError]:
-        """The peers that are not connected or do not serve the same model, and what to say about it."""
-        connected = self.link.connected
-        found: dict[int, OnnxpumaError] = {}
-        for peer in sorted(self.link.peers):
-            place = self.config.parties[peer]
-            if peer not in connected:
-                found[peer] = PeerLostError(
-                    f"party {self.link.party} is not connected to party {peer} ({place.peer_address})",
-                    f"start server {peer}, or see that no firewall is between",
-                )
-            elif (error := self._difference(peer)) is not None:
-                found[peer] = error
-        return found
-
-    def _difference(self, peer: int) -> OnnxpumaError | None:
-        hello = self.link.hello[peer]
-        error: OnnxpumaError | None = None
-        if hello.version != __version__:
-            error = PlanError(
-                f"party {peer} has onnxpuma {hello.version}, party {self.link.party} has {__version__}",
-                "install the same version on all servers",
-            )
-        elif hello.model_digest != self.identity:
-            same = hello.model_digest[:32] == self.identity[:32]
-            what = "shares of the same model from another call of `share`" if same else "another model"
-            error = PlanError(
-                f"party {peer} serves {what} ({hello.model_digest.hex()[:8]}) than party {self.link.party}"
-                f" ({self.identity.hex()[:8]})",
-                "give all three the files of one and the same call of `onnxpuma share`, and start them again",
-            )
-        if error is not None and hello.instance not in self._odd:
-            self._odd.add(hello.instance)
-            _log.error("%s", error.message)
-        return error
-
-    def _give_up_if_alone(self, problems: dict[int, OnnxpumaError]) -> None:
-        """Before the first meeting: raise when it is this server that must be corrected."""
-        if self.link.connected != self.link.peers:
-            try:
-                self.link.connect(0)
-            except PeerLostError:
-                return
-        if len(problems) == 2 and all(isinstance(problem, PlanError) for problem in problems.values()):
-            raise next(iter(problems.values()))
-
-    # ---- clients --------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        """Take in new requests without waiting."""
-        self._looked = time.monotonic()
-        while (request := self.port.poll(0)) is not None:
-            ahead = len(self.agreement.jobs) + len(self._arrived) + (self._running is not None)
-            if not request.body.model_digest:
-                self.port.reply(request, wire_pb2.Result(), self.menu)
-            elif ahead > MOST_WAITING * (1 if self.link.party == 0 else 2):
-                self.port.fail(
-                    request,
-                    BusyError(f"{ahead} requests wait at server {self.link.party}", "try again later"),
-                )
-            else:
-                if ahead:
-                    self.port.reply(request, wire_pb2.Queued(ahead=ahead))
-                self._arrived.append(request)
-        self.port.status.waiting = len(self.agreement.jobs) + len(self._arrived)
-
-    def _prepare(self, request: Request) -> None:
-        """Check a request and make its plan, or refuse it."""
-        try:
-            asked = read_public_part(request, self.plans.blueprint)
-            plan = self.plans.get(asked.shapes, asked.public)
-            if plan.digest != asked.plan_digest:
-                raise PlanError(
-                    f"party {self.link.party} plans this request otherwise than the client",
-                    "install the same versions of onnxpuma, onnx, onnxruntime and numpy everywhere",
-                )
-            check_private(plan, self.link.party, request.private)
-        except Exception as error:
-            _log.warning("a request of %s was refused: %s", request.client, _described(error))
-            self.port.fail(request, error)
-        else:
-            self.agreement.add(Job(request, plan, asked.outputs))
-
-    # ---- a request ------------------------------------------------------------------------------------
-
-    def _run(self, job: Job) -> None:
-        _log.info("%s begins", job)
-        self._running = job
-        self._tell_state("running", {})
-        try:
-            self.port.reply(job.request, wire_pb2.Accepted(session=job.session))
-            body, buffers = self._compute(job)
-            self.port.reply(job.request, body, buffers)
-            _log.info("%s is done after %.2f s, %d bytes sent", job, body.seconds, body.bytes_sent)
-        except Exception as error:
-            _log.warning("%s failed: %s", job, _described(error))
-            if not isinstance(error, OnnxpumaError):
-                _log.error("%s", "".join(traceback.format_tb(error.__traceback__)))
-            self.link.abort(job.session, _described(error))
-            self.port.fail(job.request, error)
-        except BaseException:
-            self.link.abort(job.session, f"party {self.link.party} was stopped")
-            raise
-        finally:
-            self._running = None
-
-    def _compute(self, job: Job) -> tuple[wire_pb2.Result, list[Buffer]]:
-        keys = self._session_keys(job.session)
-        party = Party(self.link, keys, job.session, on_round=self._between_rounds)
-        inputs = received(job.plan, party.index, job.request.private)
-        job.request.private = []
-        told = 0.0
-
-        def progress(done: int, of: int, label: str) -> None:
-            nonlocal told
-            if party.index == 0 and time.monotonic() > told + LOOK_SECONDS:
-                told = time.monotonic()
-                self.port.reply(job.request, wire_pb2.Progress(step=done, steps=of, label=label))
-
-        shares, report = self.interpreter.run(job.plan, party, inputs, progress)
-        components = {name: masked(party, shares[name]) for name in shares if name in job.outputs}
-        return result(job.plan, shares, components, report)
-
-    def _session_keys(self, session: bytes) -> PartyKeys:
-        """Fresh PRF keys: party j draws K_j and gives it to party j - 1."""
-        party = self.link.party
-        tag = Tag(session, 0, 0, "session keys")
-        own = fresh_key()
-        self.link.send((party - 1) % 3, tag, [own])
-        following = self.link.receive((party + 1) % 3, tag)
-        if len(following) != 1 or len(following[0]) != KEY_BYTES:
-            raise TransportError(f"party {(party + 1) % 3} sent no session key", "install the same version")
-        return PartyKeys.from_keys(party, own, bytes(following[0]))
-
-    def _between_rounds(self) -> None:
-        if time.monotonic() < self._looked + LOOK_SECONDS:
-            return
-        self._listen()
-        if self._running is not None and self._running.request.gone:
-            raise RemoteError("the client left before its request was done")
-        if self.stop.is_set():
-            raise RemoteError(
-                f"server {self.link.party} was stopped", "start it again, then repeat the request"
-            )
-
-    def _tell_state(self, state: str, problems: dict[int, OnnxpumaError]) -> None:
-        self.port.status.state = state
-        self.port.status.detail = "; ".join(problem.message for problem in problems.values())
-
-
-def _described(error: Exception) -> str:
-    """What may be logged and told of an error: the text of a foreign one may hold data."""
-    return error.message if isinstance(error, OnnxpumaError) else f"internal error ({type(error).__name__})"

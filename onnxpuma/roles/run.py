@@ -1,0 +1,46 @@
+"""One request at one server: fresh keys, shares in, the interpreter, its own component of each output out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from onnxpuma.errors import TransportError
+from onnxpuma.interpreter import Interpreter
+from onnxpuma.mpc.party import Party
+from onnxpuma.mpc.prf import KEY_BYTES, PartyKeys, fresh_key
+from onnxpuma.observe import Progress
+from onnxpuma.roles.agreement import Job
+from onnxpuma.roles.answer import masked, result
+from onnxpuma.roles.request import received
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag
+
+
+def compute(
+    link: Link, interpreter: Interpreter, job: Job, on_round: Callable[[], None], progress: Progress
+) -> tuple[wire_pb2.Result, list[Buffer]]:
+    """Run `job` in lockstep with the two other servers; what to answer its client.
+
+    on_round: called after every exchange; what it raises ends the run. Raises TransportError when a peer
+    leaves, stops or is out of step.
+    """
+    party = Party(link, session_keys(link, job.session), job.session, on_round=on_round)
+    inputs = received(job.plan, party.index, job.request.private)
+    job.request.private = []
+    shares, report = interpreter.run(job.plan, party, inputs, progress)
+    components = {name: masked(party, share) for name, share in shares.items() if name in job.outputs}
+    return result(job.plan, shares, components, report)
+
+
+def session_keys(link: Link, session: bytes) -> PartyKeys:
+    """PRF keys of this session alone: party j draws K_j and gives it to party j - 1, the other holder."""
+    party, following = link.party, (link.party + 1) % PARTIES
+    tag = Tag(session, 0, 0, "session keys")
+    own = fresh_key()
+    link.send((party - 1) % PARTIES, tag, [own])
+    buffers = link.receive(following, tag)
+    if [len(buffer) for buffer in buffers] != [KEY_BYTES]:
+        raise TransportError(
+            f"party {following} sent no session key", "install the same version on all servers"
+        )
+    return PartyKeys.from_keys(party, own, bytes(buffers[0]))
