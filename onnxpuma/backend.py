@@ -18,10 +18,9 @@ from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.roles.memory import MemoryModel
 
 
-class SecureRep(BackendRep):  # type: ignore[misc]
+class SecureRep(BackendRep):
     """A model ready to run. Float inputs are secret and integers public, unless they index a table; where an
-    operator needs a parameter in the clear (an exponent, a scale), every float but the first input is
-    public."""
+    operator needs a parameter in the clear (an exponent, a scale), the last floats are public."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = model
@@ -33,7 +32,7 @@ class SecureRep(BackendRep):  # type: ignore[misc]
         self._runner: MemoryModel | None = None
 
     def run(self, inputs: Any, **_: Any) -> tuple[np.ndarray, ...]:
-        """Outputs in the graph's order, in their declared types. `inputs`: in the graph's order, or by name."""
+        """Outputs in the graph's order, in their declared types. `inputs`: in that order, or by name."""
         given: Mapping[str, Any]
         given = inputs if isinstance(inputs, Mapping) else dict(zip(self._names, inputs, strict=True))
         feed = {name: _single(np.asarray(value)) for name, value in given.items()}
@@ -44,14 +43,21 @@ class SecureRep(BackendRep):  # type: ignore[misc]
         if self._runner is None:
             floats = [name for name, value in feed.items() if value.dtype.kind == "f"]
             others = [name for name, value in feed.items() if value.dtype.kind != "f"]
-            self._runner = self._shared(others)
-            try:
-                self._runner.plan(feed)
-            except UnsupportedModelError:
-                if len(floats) < 2:
-                    raise
-                self._runner = self._shared([*others, *floats[1:]])
+            self._runner = self._most_secret(feed, floats, others)
         return self._runner
+
+    def _most_secret(
+        self, feed: Mapping[str, np.ndarray], floats: Sequence[str], others: Sequence[str]
+    ) -> MemoryModel:
+        """All floats secret, or as many of them from the first as the operator takes."""
+        for count in range(len(floats), 1, -1):
+            runner = self._shared([*others, *floats[count:]])
+            try:
+                runner.plan(feed)
+            except UnsupportedModelError:
+                continue
+            return runner
+        return self._shared([*others, *floats[1:]])
 
     def _shared(self, public: Sequence[str]) -> MemoryModel:
         model = ir.serde.deserialize_model(self._model)
@@ -64,7 +70,7 @@ def _single(value: np.ndarray) -> np.ndarray:
     return value if value.dtype.kind in "iubOUS" else value.astype(np.float32)
 
 
-class SecureBackend(Backend):  # type: ignore[misc]
+class SecureBackend(Backend):
     """onnx.backend.base.Backend on replicated shares, in memory."""
 
     @classmethod

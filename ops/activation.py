@@ -19,7 +19,7 @@ from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.registry import Call, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
-_SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus"}
+_SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}
 
 
 def _series_name(call: Call) -> str:
@@ -37,7 +37,7 @@ def _smooth_cost(call: Call) -> Cost:
     return over_parts(x.size, lambda n: activation_cost(series, n, form=x.form))
 
 
-@operator("Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", cost=_smooth_cost, defers=(0,), error="2e-3")
+@operator("Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish", cost=_smooth_cost, defers=(0,), error="2e-3")
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """A smooth activation on |x| < 1000 and more. Error: 2e-3 at most, a tenth of that on average."""
     series = all_series()[_series_name(call)]

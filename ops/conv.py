@@ -33,12 +33,12 @@ def padding_of(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) ->
     return result
 
 
-def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
-    """(N, C, *spatial) -> (N, C, *out, *kernel), a view where nothing is padded."""
+def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], padded: bool = False) -> np.ndarray:
+    """(N, C, *spatial) -> (N, C, *out, *kernel), a view where nothing is padded now."""
     rank = len(kernel)
     strides = call.attribute("strides") or [1] * rank
     dilations = call.attribute("dilations") or [1] * rank
-    padding = padding_of(call, words.shape[2:], kernel)
+    padding = [] if padded else padding_of(call, words.shape[2:], kernel)
     if any(p != (0, 0) for p in padding):
         words = np.pad(words, [(0, 0), (0, 0), *padding])
     spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))

@@ -1,4 +1,4 @@
-"""Sums, differences, products and quotients by a public number, element by element with broadcasting."""
+"""Sums, differences and products, element by element with broadcasting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _sum_result(call: Call) -> Result:
     return Result(Replicated, fraction)
 
 
-def _public_fits(call: Call) -> str | None:
+def public_fits(call: Call) -> str | None:
     for operand in call.inputs:
         if operand is not None and operand.value is not None and operand.value.dtype.kind == "f":
             values = operand.value
@@ -65,21 +65,21 @@ def add_forms(a: Value, b: Value, sign: int, party: Party) -> Form:
     return left + right if sign > 0 else left - right
 
 
-@operator("Add", result=_sum_result, defers=(0, 1), refuse=_public_fits)
+@operator("Add", result=_sum_result, defers=(0, 1), refuse=public_fits)
 def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a + b: local, also on a product that is still to be truncated."""
     yield from ()
     return [add_forms(a, b, 1, party)]
 
 
-@operator("Sub", result=_sum_result, defers=(0, 1), refuse=_public_fits)
+@operator("Sub", result=_sum_result, defers=(0, 1), refuse=public_fits)
 def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a - b: local, also on a product that is still to be truncated."""
     yield from ()
     return [add_forms(a, b, -1, party)]
 
 
-@operator("Sum", result=_sum_result, defers=lambda call, index: True, refuse=_public_fits)
+@operator("Sum", result=_sum_result, defers=lambda call, index: True, refuse=public_fits)
 def total(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """The sum of any number of values."""
     result: Value = values[0]
@@ -132,7 +132,7 @@ def _product_result(call: Call) -> Result:
     return Result(secret.form, secret.fraction + public_scale(public.value)[0])  # type: ignore[arg-type]
 
 
-@operator("Mul", result=_product_result, refuse=_public_fits, error="one unit of 2^-18")
+@operator("Mul", result=_product_result, refuse=public_fits, error="one unit of 2^-18")
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a * b: local; the product is truncated where its consumer wants it."""
     yield from ()
@@ -143,26 +143,3 @@ def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
     assert isinstance(public, np.ndarray)
     fraction, integers = public_scale(public)
     return [secret.times(as_words(integers), fraction)]
-
-
-def _quotient_result(call: Call) -> Result:
-    divisor = call.public(1)
-    assert divisor is not None
-    return Result(Replicated, FRACTION + public_scale(1.0 / divisor.astype(np.float64))[0])
-
-
-def _public_divisor(call: Call) -> str | None:
-    divisor = call.public(1)
-    if divisor is None:
-        return "its divisor is secret"
-    if np.any(divisor == 0):
-        return f"its divisor '{call.node.inputs[1]}' holds a zero"
-    return _public_fits(call)
-
-
-@operator("Div", result=_quotient_result, refuse=_public_divisor, secret="first", error="one unit of 2^-18")
-def div(party: Party, call: Call, a: Replicated, b: np.ndarray) -> Protocol[Sequence[Form]]:
-    """a / b for a public b: a product with 1 / b."""
-    fraction, integers = public_scale(1.0 / b.astype(np.float64))
-    yield from ()
-    return [a.times(as_words(integers), fraction)]

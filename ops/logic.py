@@ -19,7 +19,7 @@ from onnxpuma.mpc.wide import wide_negative, wide_negative_cost, wide_zero, wide
 from onnxpuma.ops.elementwise import add_forms, as_words
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
-from onnxpuma.ops.select import WIDE, bounded
+from onnxpuma.ops.select import WIDE, bounded, holds_nan
 from onnxpuma.ops.spread import over_parts, spread
 
 Test = Callable[[Party, Split], Protocol[Bit]]
@@ -39,21 +39,11 @@ def bits_of(party: Party, x: Replicated | Sum3, test: Test, inverted: bool = Fal
 
 
 def bits_cost(size: int, test: Callable[[int, int], Cost]) -> Cost:
-    return over_parts(
-        size, lambda n: test(n, WIDE) + arithmetic_cost(n, 64) + replicate_pair_cost(n, 64)
-    )
+    return over_parts(size, lambda n: test(n, WIDE) + arithmetic_cost(n, 64) + replicate_pair_cost(n, 64))
 
 
 def _boolean(call: Call) -> Result:
     return Result(Replicated, 0)
-
-
-def _has_nan(call: Call) -> str | None:
-    for operand in call.inputs:
-        if operand is not None and operand.value is not None and operand.value.dtype.kind == "f":
-            if np.isnan(operand.value).any():
-                return f"its public input '{operand.name}' holds NaN"
-    return None
 
 
 def _order_cost(call: Call) -> Cost:
@@ -62,7 +52,7 @@ def _order_cost(call: Call) -> Cost:
 
 @operator(
     "Less", "Greater", "LessOrEqual", "GreaterOrEqual",
-    cost=_order_cost, result=_boolean, refuse=_has_nan, integers=True,
+    cost=_order_cost, result=_boolean, refuse=holds_nan, integers=True,
 )  # fmt: skip
 def ordered(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """[a < b] and its kin, a secret boolean."""
@@ -88,7 +78,7 @@ def _equal_result(call: Call) -> Result:
     return _pairwise_result(call) if call.given(0).dtype.kind == "b" else Result(Replicated, 0)
 
 
-@operator("Equal", cost=_equal_cost, result=_equal_result, refuse=_has_nan, integers=True)
+@operator("Equal", cost=_equal_cost, result=_equal_result, refuse=holds_nan, integers=True)
 def equal(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """[a = b] of the fixed-point words, a secret boolean."""
     if call.given(0).dtype.kind == "b":
@@ -133,7 +123,7 @@ def _joined(party: Party, name: str, a: Value, b: Value) -> Form:
         both = multiply(party, a, b)
     if name == "And":
         return both
-    twice = both if name == "Or" else both + both
+    twice = both if name == "Or" else both.times(np.uint64(2))
     return add_forms(add_forms(a, b, 1, party), twice, -1, party)
 
 
@@ -149,9 +139,10 @@ def _choice_result(call: Call) -> Result:
 def _fits(call: Call) -> str | None:
     for place in (1, 2):
         value = call.public(place)
-        if value is not None and call.secret(0) and value.dtype.kind == "f":
-            if not np.isfinite(value).all() or np.abs(value).max(initial=0) > 2.0**43:
-                return f"a secret condition chooses a number beyond the fixed-point range in input {place}"
+        if value is None or not call.secret(0) or value.dtype.kind != "f":
+            continue
+        if not np.isfinite(value).all() or np.abs(value).max(initial=0) > 2.0**43:
+            return f"a secret condition chooses a number beyond the fixed-point range in input {place}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""LayerNormalization and RMSNormalization: one reciprocal root a row, two products an element.
+"""Layer, RMS, instance and group normalisation: one reciprocal root a row, two products an element.
 
 The sum of squares is a dot product, so one element a row leaves the party. x gamma is truncated while the
 root is on its way; then one more product with the root (protocols.md, section 8).
@@ -6,7 +6,8 @@ root is on its way; then one more product with the root (protocols.md, section 8
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,40 +20,66 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve, resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.registry import Call, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.spread import joined, over_parts, sliced, truncated
 
 ROOT_FRACTION = 30
-MEAN_BITS = 18
+SMALLEST_EPSILON = 2.0**-26  # a smaller one would let the rounding of a constant row show
+FEW = 96  # rows that one pivot leads alone
 
 
-def _axis(call: Call) -> int:
+@dataclass(frozen=True)
+class Rows:
+    """How a value of `shape` is normalised: over its last axes from `axis` on, `count` elements a row."""
+
+    shape: tuple[int, ...]
+    axis: int
+    centred: bool
+    epsilon: float
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        return tuple(range(self.axis, len(self.shape)))
+
+    @property
+    def count(self) -> int:
+        return int(np.prod(self.shape[self.axis :], dtype=np.int64))
+
+    @property
+    def number(self) -> int:
+        return int(np.prod(self.shape[: self.axis], dtype=np.int64))
+
+    @property
+    def narrow(self) -> tuple[int, ...]:
+        """The shape of one number a row."""
+        return (*self.shape[: self.axis], *([1] * len(self.axes)))
+
+
+def _layer_rows(call: Call) -> Rows:
     shape = call.outputs[0].shape
-    return int(call.attribute("axis", -1)) % len(shape)
+    axis = int(call.attribute("axis", -1)) % len(shape)
+    centred = call.node.op == "LayerNormalization"
+    return Rows(shape, axis, centred, float(call.attribute("epsilon", 1e-5)))
 
 
-def _epsilon(call: Call) -> float:
-    return float(call.attribute("epsilon", 1e-5))
-
-
-def _refuse(call: Call) -> str | None:
-    if not call.secret(0):
-        return "its input is public and its scale is secret: compute it in the clear"
-    if len(call.outputs) > 1 and any(o.name for o in call.outputs[1:]):
-        return "only its first output is supported, not the mean and the deviation"
-    return None
+def _channel_rows(call: Call) -> Rows:
+    """(N, groups, elements of a group): instance normalisation has as many groups as channels."""
+    batch, channels = call.outputs[0].shape[:2]
+    groups = int(call.attribute("num_groups", channels))
+    spatial = int(np.prod(call.outputs[0].shape[2:], dtype=np.int64))
+    return Rows(
+        (batch, groups, channels // groups * spatial), 2, True, float(call.attribute("epsilon", 1e-5))
+    )
 
 
 def mean_factor(count: int) -> tuple[int, int]:
-    """1 / count as an integer with as many fraction bits as give it MEAN_BITS significant ones."""
+    """1 / count as an integer with as many fraction bits as give it eighteen significant ones."""
     fraction, integer = public_scale(np.float64(1.0 / count))
     return fraction, int(integer)
 
 
 def _row_means(party: Party, sums: Replicated, count: int) -> Protocol[Replicated]:
     fraction, integer = mean_factor(count)
-    if integer == 1 and fraction == 0:
-        return sums
     scaled = sums.times(np.uint64(integer), fraction)
     return (yield from resolve(party, scaled, party.next_pivot()))
 
@@ -60,7 +87,7 @@ def _row_means(party: Party, sums: Replicated, count: int) -> Protocol[Replicate
 def roots(party: Party, squares: Sum3, count: int) -> Protocol[Replicated]:
     """sqrt(count) / sqrt(squares) of each row, (rows,), ROOT_FRACTION fraction bits."""
     gain = float(np.sqrt(count))
-    if squares.size < 96:
+    if squares.size < FEW:
         return (yield from rsqrt(party, squares, party.next_pivot(), ROOT_FRACTION, WHOLE_RANGE, gain))
     done = yield from parallel(
         rsqrt(party, sliced(squares, piece), pivot, ROOT_FRACTION, WHOLE_RANGE, gain)
@@ -70,26 +97,31 @@ def roots(party: Party, squares: Sum3, count: int) -> Protocol[Replicated]:
 
 
 def roots_cost(rows: int, count: int) -> Cost:
-    sizes = [rows] if rows < 96 else [s.stop - s.start for s in thirds(rows)]
+    sizes = [rows] if rows < FEW else [s.stop - s.start for s in thirds(rows)]
     total = Cost()
     for size in sizes:
-        total |= inverse_cost("rsqrt", size, WHOLE_RANGE, 36, ROOT_FRACTION, float(np.sqrt(count)))
+        total |= inverse_cost("rsqrt", size, WHOLE_RANGE, 2 * FRACTION, ROOT_FRACTION, float(np.sqrt(count)))
     return total
 
 
-def _normalised(
-    party: Party, call: Call, x: Replicated, scale: Value, bias: Value, centred: bool
-) -> Protocol[Sequence[Form]]:
-    axis = _axis(call)
-    axes = tuple(range(axis, len(x.shape)))
-    count = int(np.prod(x.shape[axis:]))
-    rows_shape = (*x.shape[:axis], *([1] * len(axes)))
-    if centred:
-        sums = x.map(lambda w: w.sum(axis=axes, dtype=w.dtype).reshape(-1))
-        mean = yield from _row_means(party, sums, count)
-        x = x - mean.map(lambda w: w.reshape(rows_shape))
-    squares = sum_of_squares(party, x, axes).map(lambda w: w.reshape(-1))
-    squares = squares.plus(encode(_epsilon(call) * count, squares.fraction))
+@dataclass
+class Normalised:
+    """The result, and for each row its mean (None for RMS) and the reciprocal of its deviation."""
+
+    value: Replicated
+    mean: Replicated | None
+    root: Replicated
+
+
+def normalised(party: Party, x: Replicated, rows: Rows, scale: Value, bias: Value) -> Protocol[Normalised]:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
+    mean: Replicated | None = None
+    if rows.centred:
+        sums = x.map(lambda w: w.sum(axis=rows.axes, dtype=w.dtype).reshape(-1))
+        mean = (yield from _row_means(party, sums, rows.count)).map(lambda w: w.reshape(rows.narrow))
+        x = x - mean
+    squares = sum_of_squares(party, x, rows.axes).map(lambda w: w.reshape(-1))
+    squares = squares.plus(encode(max(rows.epsilon, SMALLEST_EPSILON) * rows.count, squares.fraction))
 
     def scaled() -> Protocol[Replicated]:
         if isinstance(scale, Replicated):
@@ -99,42 +131,95 @@ def _normalised(
         fraction, integers = public_scale(np.asarray(scale))
         return (yield from truncated(party, x.times(as_words(integers), fraction)))
 
-    root, product = yield from parallel([roots(party, squares, count), scaled()])
-    y: Any = multiply(party, product, root.map(lambda w: w.reshape(rows_shape)))
+    root, product = yield from parallel([roots(party, squares, rows.count), scaled()])
+    root = root.map(lambda w: w.reshape(rows.narrow))
+    y: Any = multiply(party, product, root)
     if isinstance(bias, Replicated):
         y = y.plus_shared(bias)
     elif bias is not None:
         y = y.plus(encode(np.asarray(bias), y.fraction))
-    return [(yield from truncated(party, y))]
+    return Normalised((yield from truncated(party, y)), mean, root)
 
 
-def _cost(call: Call) -> Cost:
-    axis = _axis(call)
-    x = call.inputs[0]
-    assert x is not None
-    count = int(np.prod(x.shape[axis:]))
-    rows = x.size // max(count, 1)
-    centred = call.node.op == "LayerNormalization"
-    fraction, _ = mean_factor(count)
-    total = resolve_cost(rows, fraction, form=Replicated) if centred else Cost()
-    product = over_parts(x.size, lambda n: resolve_cost(n, 18))
+def _cost(rows: Rows, call: Call) -> Cost:
+    size = rows.number * rows.count
+    total = Cost()
+    if rows.centred:
+        total = resolve_cost(rows.number, mean_factor(rows.count)[0], form=Replicated)
+    product = over_parts(size, lambda n: resolve_cost(n, FRACTION))
     scale = call.operand(1)
     if scale is not None and not scale.secret:
         by = public_scale(scale.value)[0]  # type: ignore[arg-type]
-        product = over_parts(x.size, lambda n: resolve_cost(n, by, form=Replicated)) if by else Cost()
-    total = total + (roots_cost(rows, count) | product)
-    return total + over_parts(x.size, lambda n: resolve_cost(n, ROOT_FRACTION))
+        product = over_parts(size, lambda n: resolve_cost(n, by, form=Replicated)) if by else Cost()
+    total = total + (roots_cost(rows.number, rows.count) | product)
+    return total + over_parts(size, lambda n: resolve_cost(n, ROOT_FRACTION))
 
 
-@operator("LayerNormalization", cost=_cost, refuse=_refuse, error="1e-4")
+def _wanted(call: Call, index: int) -> bool:
+    return index < len(call.outputs) and bool(call.outputs[index].name)
+
+
+def _layer_cost(call: Call) -> Cost:
+    rows = _layer_rows(call)
+    total = _cost(rows, call)
+    if _wanted(call, 2):
+        shift = ROOT_FRACTION - FRACTION
+        total = total + over_parts(rows.number, lambda n: resolve_cost(n, shift, form=Replicated))
+    return total
+
+
+def _refuse(call: Call) -> str | None:
+    if not call.secret(0):
+        return "its input is public and its scale is secret: compute it in the clear"
+    return None
+
+
+@operator("LayerNormalization", cost=_layer_cost, refuse=_refuse, error="1e-4")
 def layer_normalization(
     party: Party, call: Call, x: Replicated, scale: Value, bias: Value = None
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias. The norm of a centred row below 5792."""
-    return (yield from _normalised(party, call, x, scale, bias, centred=True))
+    done = yield from normalised(party, x, _layer_rows(call), scale, bias)
+    assert done.mean is not None
+    results = [done.value, done.mean, done.mean]
+    if _wanted(call, 2):
+        results[2] = yield from truncated(party, done.root)
+    return results[: len(call.outputs)]
 
 
-@operator("RMSNormalization", cost=_cost, refuse=_refuse, error="1e-4")
+@operator("RMSNormalization", cost=_layer_cost, refuse=_refuse, error="1e-4")
 def rms_normalization(party: Party, call: Call, x: Replicated, scale: Value) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale. The norm of a row below 5792."""
-    return (yield from _normalised(party, call, x, scale, None, centred=False))
+    return [(yield from normalised(party, x, _layer_rows(call), scale, None)).value]
+
+
+def _channel_cost(call: Call) -> Cost:
+    return _cost(_channel_rows(call), call)
+
+
+@operator(
+    "InstanceNormalization", "GroupNormalization",
+    cost=_channel_cost, refuse=_refuse, error="1e-4", tried=True,
+)  # fmt: skip
+def channel_normalization(
+    party: Party, call: Call, x: Replicated, scale: Value, bias: Value
+) -> Protocol[Sequence[Form]]:
+    """Channels (or groups of them) normalised over space, with a scale and a bias for each channel."""
+    rows, shape = _channel_rows(call), x.shape
+    channels, spatial = shape[1], int(np.prod(shape[2:], dtype=np.int64))
+    groups = rows.shape[1]
+
+    def by_channel(words: np.ndarray) -> np.ndarray:  # (C,) -> (1, groups, C / groups * spatial)
+        spaced = words.reshape(1, groups, channels // groups, 1)
+        return np.broadcast_to(spaced, (1, groups, channels // groups, spatial)).reshape(1, groups, -1)
+
+    flat = x.map(lambda w: w.reshape(rows.shape))
+    done = yield from normalised(party, flat, rows, _mapped(scale, by_channel), _mapped(bias, by_channel))
+    return [done.value.map(lambda w: w.reshape(shape))]
+
+
+def _mapped(value: Value, layout: Callable[[np.ndarray], np.ndarray]) -> Value:
+    if isinstance(value, np.ndarray):
+        return layout(value)
+    assert isinstance(value, Replicated)
+    return value.map(layout)

@@ -115,6 +115,7 @@ class Operator:
     result(call): form and fraction of the outputs. defers: inputs that may arrive untruncated.
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
     integers: secret integers and booleans are taken too. layout: it only moves elements.
+    tried: its output's shape is found by running it on zeros, as onnx does not infer it.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Operator:
     error: str
     layout: bool = False
     integers: bool = False
+    tried: bool = False
     domain: str = ""
 
 
@@ -155,6 +157,7 @@ def operator(
     error: str = "exact",
     layout: bool = False,
     integers: bool = False,
+    tried: bool = False,
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names of the standard domain."""
 
@@ -164,7 +167,7 @@ def operator(
             if ("", name) in _OPERATORS:
                 raise ValueError(f"two kernels for {name}")
             _OPERATORS["", name] = Operator(
-                name, kernel, cost, result, accepts, refuse, secret, error, layout, layout or integers
+                name, kernel, cost, result, accepts, refuse, secret, error, layout, layout or integers, tried
             )
         return kernel
 

@@ -1,4 +1,4 @@
-"""Choices by an exact sign: max(x, 0), from which Max, Min, Clip, Abs and the piecewise-linear activations follow.
+"""Choices by an exact sign: max(x, 0), and Max, Min, Clip, Abs and piecewise-linear activations by it.
 
 The sign is read on all of WIDE bits (mpc/wide.py), so nothing is wrong near zero and nothing overflows below
 2^24; Relu itself, far more frequent, reads fewer bits (activation.py).
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.convert import pass_on, pass_on_cost, split, split_cost
+from onnxpuma.mpc.convert import pass_on, pass_on_cost, split
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
 from onnxpuma.mpc.linear import multiply
@@ -53,7 +53,8 @@ def bounded(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(values.astype(np.float64), -FURTHEST, FURTHEST))
 
 
-def _has_nan(call: Call) -> str | None:
+def holds_nan(call: Call) -> str | None:
+    """Refuse a public input that is not a number somewhere."""
     for operand in call.inputs:
         if operand is not None and operand.value is not None and np.isnan(operand.value).any():
             return f"its public input '{operand.name}' holds NaN"
@@ -96,7 +97,7 @@ def smaller(party: Party, a: Value, b: Value) -> Protocol[Replicated]:
     return result
 
 
-@operator("Max", "Min", cost=_extreme_cost, result=_resting, refuse=_has_nan, integers=True)
+@operator("Max", "Min", cost=_extreme_cost, result=_resting, refuse=holds_nan, integers=True)
 def extreme(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """The largest or smallest of any number of values, |x| < 2^23."""
     largest = call.node.op == "Max"
@@ -131,7 +132,7 @@ def _clip_cost(call: Call) -> Cost:
     return (positive_cost(size) if lower else Cost()) + (positive_cost(size) if upper else Cost())
 
 
-@operator("Clip", cost=_clip_cost, result=_resting, refuse=_has_nan, integers=True)
+@operator("Clip", cost=_clip_cost, result=_resting, refuse=holds_nan, integers=True)
 def clip(
     party: Party, call: Call, x: Value, low: Value = None, high: Value = None
 ) -> Protocol[Sequence[Form]]:

@@ -46,6 +46,7 @@ ACTIVATIONS: dict[
     "tanh": (np.tanh, 5.1, 16, 13, 1.0, 9, (-1, 0, 1)),
     "sigmoid": (sigmoid, 8.6, 32, 12, 1.0, 16, (0, 0, 1)),
     "silu": (lambda x: x * sigmoid(x), 12.1, 32, 14, 2.0, 11, (0, 1, 0)),
+    "mish": (lambda x: x * np.tanh(softplus(x)), 12.1, 32, 16, 2.0, 11, (0, 1, 0)),
     "softplus": (softplus, 12.1, 32, 14, 2.0, 11, (0, 1, 0)),
 }
 
@@ -53,6 +54,7 @@ ACTIVATIONS: dict[
 NORMALISED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float, float, int]] = {
     "reciprocal": (lambda x: 1 / x, 0.249, 2.0, 24),
     "rsqrt": (lambda x: 1 / np.sqrt(x), 0.249, 2.0, 22),
+    "log": (np.log, 0.249, 2.0, 22),
 }
 
 

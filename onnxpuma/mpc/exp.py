@@ -48,7 +48,7 @@ def _low_bits(bits: int) -> int:
     return min(_LOW_BITS, bits - 1)
 
 
-def _exp_below(words: Words, bits: int) -> Words:
+def exp_below(words: Words, bits: int) -> Words:
     """e^(x' - 16) with TWIN_FRACTION bits for x' in [0, 16), exact integers; error below 2^-20 relative."""
     (high, low), low_bits = tables(bits), _low_bits(bits)
     fine = low[(words & words.dtype.type((1 << low_bits) - 1)).astype(np.intp)]
@@ -82,7 +82,7 @@ def exp_window(party: Party, x: Split, width: int = 64) -> Protocol[Pair]:
     # 2. the twins know b and pick; their factor: b = 1: e^(B - 32), b = 0: e^(B - 16)
     words = reduced(x.words, k)
     b = (words >> words_of(k - 1)).astype(bool)
-    factor = _exp_below(words & words_of((1 << (k - 1)) - 1), k)
+    factor = exp_below(words & words_of((1 << (k - 1)) - 1), k)
     y = np.where(b, taken(late[0]), taken(late[1])) * resized(factor, width)
     return Pair(role, p, y, width, FRACTION)
 

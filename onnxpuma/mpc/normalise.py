@@ -68,13 +68,20 @@ class _Digits:
 
 
 def normalise(
-    party: Party, x: Split, low: int, high: int, squared: bool, count_log: int = COUNT_LOG
+    party: Party,
+    x: Split,
+    low: int,
+    high: int,
+    squared: bool = False,
+    count_log: int = COUNT_LOG,
+    counted: bool = False,
 ) -> Protocol[Scaled]:
     """Split(p) of x, (n,), with 4^(low-1) <= x < 4^high (as words), to `Scaled` with top = high.
 
     An x of 4^high and more is not scaled, one below 4^(low-1) gives a v below the window. The result is
     still on its way when this returns. `squared`: the power is 4^(high - d) (for a reciprocal), else
-    2^(high - d) (for a reciprocal root). `count_log`: counts are opened mod 2^count_log, which is more than
+    2^(high - d) (for a reciprocal root), or with `counted` the exponent high - d itself (for a logarithm).
+    `count_log`: counts are opened mod 2^count_log, which is more than
     there are digits.
     Conditions: x's ring has an even number of bits k, and 2 high + 2 <= k. Masks: tables and counts by
     F_{p+1} and F_p, the table of zeros by F_{p+1}, a threshold's bit by rho (as in gate.py).
@@ -126,10 +133,12 @@ def normalise(
     below = flip * taken(late_rho) + (d if role == U else word_type(k).type(0))
     below_a = flip * taken(late_rho_a) + d * taken(late_a)[:, None]
     scale_steps, power_steps = digits.steps(4), digits.steps(4 if squared else 2)
+    if counted:
+        power_steps = np.ones_like(power_steps)
     scale, power = _total(below * scale_steps), _total(below * power_steps)
     value = _total(below_a * scale_steps) + scale * b + taken(late_a)
     if role == U:  # the scale is 1 where no threshold holds
-        value, power = value + b, power + one
+        value, power = value + b, power if counted else power + one
     pairs = [Pair(role, p, w.reshape(x.shape), k, f) for w, f in ((value, x.fraction), (power, 0))]
     return Scaled(pass_on(party, pairs[0]), replicate_pair(party, pairs[1]))
 

@@ -7,14 +7,13 @@ the circuit gives, for each block of four digits, whether it generates a carry a
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
-from onnxpuma.mpc.boolean import Circuit, Polynomial, Table, _output, xor
+from onnxpuma.mpc.boolean import Circuit, Polynomial, Table, _output, evaluate, xor
 from onnxpuma.mpc.cost import Cost, packed
-from onnxpuma.mpc.boolean import evaluate
-from onnxpuma.mpc.party import PIVOT, U, V, Party, Protocol, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, nothing, taken
 from onnxpuma.mpc.shares import Bit, Split
 
 DIGIT = 4
@@ -25,7 +24,7 @@ def _blocks(digits: int) -> list[range]:
     return [range(start, min(start + BLOCK, digits)) for start in range(0, digits, BLOCK)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def sign_circuits(bits: int) -> tuple[Circuit, tuple[Polynomial, ...]]:
     """(digits to blocks, blocks to the most significant bit of A + B mod 2^bits); bits a multiple of four."""
     lower = bits // DIGIT - 1
@@ -52,7 +51,7 @@ def sign_circuits(bits: int) -> tuple[Circuit, tuple[Polynomial, ...]]:
     return Circuit(bits, tuple(tables), tuple(outputs)), (joined,)
 
 
-@lru_cache(maxsize=None)
+@cache
 def zero_circuits(bits: int) -> tuple[Circuit, tuple[Polynomial, ...]]:
     """(digits to blocks, blocks to [A = B mod 2^bits])."""
     digits = bits // DIGIT

@@ -110,7 +110,7 @@ class _Planner:
             self._refuse(node, _no_kernel(node))
             return
         try:
-            types = self._infer(node)
+            types = self._infer(node) if not found.tried else self._try(node)
         except OnnxpumaError as error:
             self._refuse(node, error.message)
             return
@@ -196,6 +196,16 @@ class _Planner:
         values = [None if n is None else self.values[n].value for n in node.inputs]
         return infer_node(node, types, values, self.graph.opset)
 
+    def _try(self, node: Node) -> list[ValueType]:
+        """Types found by running the node on zeros: for operators whose shape onnx does not infer, and
+        whose shape does not depend on what is secret."""
+        inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
+        return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
+
+    @staticmethod
+    def _stand_in(known: _Known) -> np.ndarray:
+        return np.zeros(known.type.shape or (), known.type.dtype) if known.value is None else known.value
+
     def _refuse(self, node: Node, reason: str) -> None:
         """Note why this node cannot run, and go on as if it could where the types of its outputs are known:
         the nodes after it are to be named in the same error."""
@@ -271,13 +281,18 @@ def compile_plan(
     """
     plan, refusals = survey(blueprint, shapes, public_values, at_client=at_client)
     if refusals:
-        listing = "\n  ".join(str(r) for r in refusals)
-        count = len(refusals)
-        raise UnsupportedModelError(
-            f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}",
-            "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
-        )
+        raise unsupported(refusals)
     return plan
+
+
+def unsupported(refusals: Sequence[Refusal]) -> UnsupportedModelError:
+    """The error that names all of them."""
+    listing = "\n  ".join(str(r) for r in refusals)
+    count = len(refusals)
+    return UnsupportedModelError(
+        f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}",
+        "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
+    )
 
 
 def survey(

@@ -1,0 +1,101 @@
+"""Who attends to whom: the shapes of an attention, and its public mask, causal order, windows and padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxpuma.ops.registry import Call
+
+MASKED_BELOW = -1e4  # a public addend below it excludes its position
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Shapes of one attention: batch, query heads, key heads, queries, keys in all, head sizes."""
+
+    batch: int
+    heads: int
+    key_heads: int
+    queries: int
+    keys: int
+    size: int
+    value_size: int
+    past: int
+
+    @property
+    def scores(self) -> tuple[int, int, int, int]:
+        return self.batch, self.heads, self.queries, self.keys
+
+    @property
+    def context(self) -> int:
+        """How many numbers come out."""
+        return self.batch * self.heads * self.queries * self.value_size
+
+
+def shapes_of(call: Call) -> Heads:
+    q, k, v = (call.given(i) for i in range(3))
+    cache = call.operand(4)
+    past = 0 if cache is None else cache.shape[2]
+    if len(q.shape) == 4:
+        batch, heads, queries, size = q.shape
+        _, key_heads, keys, _ = k.shape
+        return Heads(batch, heads, key_heads, queries, past + keys, size, v.shape[-1], past)
+    heads, key_heads = call.attribute("q_num_heads"), call.attribute("kv_num_heads")
+    batch, queries, width = q.shape
+    keys = past + k.shape[1]
+    return Heads(batch, heads, key_heads, queries, keys, width // heads, v.shape[-1] // key_heads, past)
+
+
+def allowed_positions(call: Call) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(mask, bias) over (batch, heads, queries, keys): which take part (None: all), what is added."""
+    s = shapes_of(call)
+    allowed = np.ones(s.scores, bool)
+    bias: np.ndarray | None = None
+    mask = call.public(3)
+    if mask is not None:
+        if mask.shape[-1] < s.keys:  # the standard pads a short mask with excluded positions
+            missing = s.keys - mask.shape[-1]
+            fill = False if mask.dtype == bool else -np.inf
+            mask = np.concatenate([mask, np.full((*mask.shape[:-1], missing), fill, mask.dtype)], axis=-1)
+        if mask.dtype == bool:
+            allowed &= mask
+        else:
+            real = mask.astype(np.float64)
+            allowed &= real > MASKED_BELOW
+            rest = np.where(real > MASKED_BELOW, real, 0.0)
+            bias = np.broadcast_to(rest, s.scores) if np.any(rest) else None
+    allowed &= _in_order(call, s)
+    if allowed.all():
+        return None, bias
+    return allowed, bias
+
+
+def _in_order(call: Call, s: Heads) -> np.ndarray:
+    """What causal order, windows and padding leave, (batch or 1, 1, queries, keys)."""
+    offset = np.full(1, s.past)
+    filled = call.public(6)
+    if filled is not None:
+        offset = filled.reshape(-1).astype(np.int64) - s.queries
+    keys = np.arange(s.keys)
+    ahead = keys[None, None, :] - (np.arange(s.queries)[None, :, None] + offset[:, None, None])
+    open_here = np.ones(ahead.shape, bool)
+    if call.attribute("is_causal", 0):
+        open_here &= ahead <= 0
+    left, right = call.attribute("left_window_size", -1), call.attribute("right_window_size", -1)
+    if left >= 0:
+        open_here &= ahead >= -left
+    if right >= 0:
+        open_here &= ahead <= right
+    if filled is not None:
+        open_here = open_here & (keys < filled.reshape(-1, 1, 1))
+    return open_here[:, None]
+
+
+def row_lengths(call: Call, allowed: np.ndarray | None) -> np.ndarray:
+    """How many positions each row of scores keeps, (batch * heads * queries,)."""
+    s = shapes_of(call)
+    if allowed is None:
+        return np.full(s.batch * s.heads * s.queries, s.keys)
+    return np.count_nonzero(allowed, axis=-1).reshape(-1)

@@ -1,0 +1,58 @@
+"""Batch normalisation with the statistics of the training: one scale and one shift for each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.reciprocal import WHOLE_RANGE, inverse_cost
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.words import encode
+from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.powers import inverse_root
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.spread import over_parts, truncated
+
+FACTOR_FRACTION = 24  # of scale / sqrt(variance + epsilon)
+
+
+def _result(call: Call) -> Result:
+    return Result(Sum3, FRACTION + FACTOR_FRACTION)
+
+
+def _cost(call: Call) -> Cost:
+    channels = call.given(1).size
+    root = over_parts(
+        channels,
+        lambda n: inverse_cost("rsqrt", n, WHOLE_RANGE, FRACTION, FACTOR_FRACTION, form=Replicated),
+    )
+    return root + over_parts(channels, lambda n: resolve_cost(n, FRACTION))
+
+
+def _refuse(call: Call) -> str | None:
+    if call.attribute("training_mode", 0) or len(call.outputs) > 1:
+        return "it is in training mode: export the model for inference"
+    return None
+
+
+@operator("BatchNormalization", cost=_cost, result=_result, refuse=_refuse, error="1e-5 of the result, 4e-6")
+def batch_normalization(
+    party: Party, call: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value
+) -> Protocol[Sequence[Form]]:
+    """(x - mean) * (scale / sqrt(variance + epsilon)) + bias, the factor below 2^12."""
+    held = [as_shares(party, value) for value in (x, scale, bias, mean, variance)]
+    epsilon = encode(float(call.attribute("epsilon", 1e-5)), FRACTION)
+    root = yield from inverse_root(party, held[4].plus(epsilon), FACTOR_FRACTION)
+    factor = yield from truncated(party, multiply(party, held[1], root), FACTOR_FRACTION)
+    column = (-1, *([1] * (len(held[0].shape) - 2)))
+
+    def by_channel(value: Replicated) -> Replicated:
+        return value.map(lambda w: np.ascontiguousarray(w).reshape(column))
+
+    centred = held[0] - by_channel(held[3])
+    return [multiply(party, centred, by_channel(factor)).plus_shared(by_channel(held[2]))]

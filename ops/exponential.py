@@ -1,0 +1,122 @@
+"""Exp and Log, and the activations that are an exponential below zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.exponential import HIGHEST, LOWEST, exponential, exponential_cost
+from onnxpuma.mpc.logarithm import FRACTION as LOG_FRACTION
+from onnxpuma.mpc.logarithm import logarithm, logarithm_cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.ops.elementwise import aligned, as_words, public_scale
+from onnxpuma.ops.registry import FRACTION, Call, Result, operator
+from onnxpuma.ops.select import clipped, positive, positive_cost
+from onnxpuma.ops.spread import over_parts, spread, truncated
+
+TOP = HIGHEST - 2.0**-10
+
+
+def exp_of(party: Party, x: Replicated, top: float | None = TOP) -> Protocol[Replicated]:
+    """e^x, x below -20 as -20 and above `top` as `top`; None where x is known to lie below 11."""
+    x = yield from clipped(party, x, float(LOWEST), top)
+    return (yield from spread(party, x, lambda part, pivot: exponential(party, _resolved(part), pivot)))
+
+
+def _resolved(part: Replicated | Sum3) -> Replicated:
+    assert isinstance(part, Replicated)
+    return part
+
+
+def exp_cost(size: int, sides: int = 2) -> Cost:
+    return positive_cost(sides * size) + over_parts(size, exponential_cost)
+
+
+def _exp_cost(call: Call) -> Cost:
+    return exp_cost(call.given(0).size)
+
+
+@operator("Exp", cost=_exp_cost, error="8e-6 of the result and two units of 2^-18, up to x = 11")
+def exp(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """e^x for x < 11 (59874); above it stays there, below -20 it is 2e-9. |x| < 2^23."""
+    return [(yield from exp_of(party, x))]
+
+
+def log_of(party: Party, x: Replicated | Sum3) -> Protocol[Replicated]:
+    """log(x) of a positive x at LOG_FRACTION fraction bits."""
+    return (yield from spread(party, x, lambda part, pivot: logarithm(party, part, pivot)))
+
+
+def log_cost(size: int, form: type = Replicated) -> Cost:
+    return over_parts(size, lambda n: logarithm_cost(n, form))
+
+
+def _log_result(call: Call) -> Result:
+    return Result(Replicated, LOG_FRACTION)
+
+
+@operator(
+    "Log",
+    cost=lambda call: log_cost(call.given(0).size),
+    result=_log_result,
+    error="one unit of 2^-18 of the argument and of the result",
+)
+def log(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """log(x) for x of at least one unit, 2^-18; of zero and below it is some number."""
+    return [(yield from log_of(party, x))]
+
+
+def _parameters(call: Call) -> tuple[float, float, float]:
+    """(a, b, c) of y = c max(x, 0) + a (e^(b min(x, 0)) - 1)."""
+    alpha, gamma = call.attribute("alpha"), call.attribute("gamma", 1.0507009873554805)
+    if call.node.op == "Selu":
+        return gamma * (1.6732632423543772 if alpha is None else alpha), 1.0, gamma
+    alpha = 1.0 if alpha is None else float(alpha)
+    return alpha, 1.0 / alpha if call.node.op == "Celu" else 1.0, 1.0
+
+
+def _fractions(call: Call) -> tuple[int, int, int]:
+    a, b, c = (public_scale(np.float64(v))[0] for v in _parameters(call))
+    return a, b, c
+
+
+def _elu_cost(call: Call) -> Cost:
+    size = call.given(0).size
+    _, by, _ = _fractions(call)
+    below = over_parts(size, lambda n: resolve_cost(n, by, form=Replicated)) if by else Cost()
+    return positive_cost(size) + below + exp_cost(size, 1)
+
+
+def _elu_result(call: Call) -> Result:
+    a, _, c = _fractions(call)
+    return Result(Replicated, FRACTION + max(a, c))
+
+
+def _elu_refusal(call: Call) -> str | None:
+    return None if _parameters(call)[1] > 0 else "its alpha is not positive"
+
+
+@operator("Elu", "Selu", "Celu", cost=_elu_cost, result=_elu_result, refuse=_elu_refusal, error="1e-5")
+def elu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """x above zero, an exponential that levels off below it."""
+    a, b, c = _parameters(call)
+    above = yield from positive(party, x)
+    below = x - above
+    fraction, integer = public_scale(np.float64(b))
+    below = yield from truncated(party, below.times(as_words(integer), fraction))
+    power = yield from exp_of(party, below, None)
+    power = power.plus(np.uint64(0) - np.uint64(1 << FRACTION) * np.ones(x.shape, np.uint64))
+    fraction, integer = public_scale(np.float64(a))
+    left = power.times(as_words(integer), fraction)
+    fraction, integer = public_scale(np.float64(c))
+    right = above.times(as_words(integer), fraction)
+    scale = max(left.fraction, right.fraction)
+    total = aligned(left, scale)
+    other = aligned(right, scale)
+    assert isinstance(total, Replicated)
+    assert isinstance(other, Replicated)
+    return [total + other]

@@ -1,0 +1,67 @@
+"""Average pooling: sums of windows, local, times a public number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.ops.conv import padding_of
+from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.ranking import windows_of
+from onnxpuma.ops.reduce import mean_scale
+from onnxpuma.ops.registry import FRACTION, Call, Result, operator
+
+
+def _area(call: Call) -> int:
+    return int(np.prod(call.given(0).shape[2:], dtype=np.int64))
+
+
+def _global_result(call: Call) -> Result:
+    return Result(Replicated, FRACTION + mean_scale(_area(call))[0])
+
+
+@operator("GlobalAveragePool", result=_global_result, error="one unit of 2^-18")
+def global_average(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """The mean over all spatial axes; the sum below 2^25."""
+    yield from ()
+    axes, shape = tuple(range(2, len(x.shape))), call.outputs[0].shape
+    fraction, integer = mean_scale(_area(call))
+    total = x.map(lambda w: w.sum(axis=axes, dtype=w.dtype).reshape(shape))
+    return [total.times(as_words(integer), fraction)]
+
+
+def _weights(call: Call) -> np.ndarray:
+    """One over the number of elements that count in each window, (*out)."""
+    kernel = call.attribute("kernel_shape")
+    rank = len(kernel)
+    strides, dilations = (call.attribute(a) or [1] * rank for a in ("strides", "dilations"))
+    spatial = call.given(0).shape[2:]
+    counts = []
+    for axis, (before, after) in enumerate(padding_of(call, spatial, tuple(kernel))):
+        starts = np.arange(call.outputs[0].shape[2 + axis]) * strides[axis] - before
+        places = starts[:, None] + np.arange(kernel[axis]) * dilations[axis]
+        low, high = 0, spatial[axis]
+        if call.attribute("count_include_pad", 0):
+            low, high = -before, spatial[axis] + after
+        counts.append(np.count_nonzero((places >= low) & (places < high), axis=1))
+    total = np.ones((), np.int64)
+    for count in counts:
+        total = total[..., None] * count
+    return 1.0 / np.maximum(total, 1)
+
+
+def _average_result(call: Call) -> Result:
+    return Result(Replicated, FRACTION + public_scale(_weights(call))[0])
+
+
+@operator("AveragePool", result=_average_result, error="one unit of 2^-18")
+def average_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """The mean of each window; its sum below 2^25."""
+    yield from ()
+    shape = call.outputs[0].shape
+    total = windows_of(party, call, x, 0).map(lambda w: w.sum(axis=1, dtype=w.dtype).reshape(shape))
+    fraction, integers = public_scale(_weights(call))
+    return [total.times(as_words(integers), fraction)]

@@ -1,0 +1,210 @@
+"""The largest or smallest of a row, and where it stands: tournaments of exact comparisons.
+
+A row of n elements takes log2(n) levels, at each of which neighbours play.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.convert import pass_on, pass_on_cost
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.gate import gate, gate_cost
+from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
+from onnxpuma.mpc.shares import Form, Pair, Replicated, see
+from onnxpuma.mpc.truncate import lift, lift_cost
+from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
+from onnxpuma.ops.conv import padding_of, patches
+from onnxpuma.ops.reduce import axes_of, count_of, not_empty
+from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
+from onnxpuma.ops.select import WIDE, positive, positive_cost
+from onnxpuma.ops.spread import joined, over_parts, parts, sliced
+
+FAR = -(1 << 41)  # words: below every value that may be compared
+
+
+def row_largest(party: Party, rows: Replicated) -> Protocol[Replicated]:
+    """The largest of each row, (rows, n) -> (rows,)."""
+    while rows.shape[1] > 1:
+        half = rows.shape[1] // 2
+        left, right = _every_other(rows, 0, half), _every_other(rows, 1, half)
+        won = yield from positive(party, left - right)
+        rows = _with_last(party, won + right, rows)
+    return rows.map(lambda w: w[:, 0])
+
+
+def row_largest_cost(rows: int, length: int) -> Cost:
+    total = Cost()
+    while length > 1:
+        total = total + positive_cost(rows * (length // 2))
+        length -= length // 2
+    return total
+
+
+def as_rows(x: Replicated, axes: tuple[int, ...], count: int) -> Replicated:
+    """The reduced axes last and flat: (rows, count)."""
+    kept = [a for a in range(len(x.shape)) if a not in axes]
+    return x.map(lambda w: np.ascontiguousarray(w.transpose(*kept, *axes)).reshape(-1, count))
+
+
+def _reduced_cost(call: Call) -> Cost:
+    return row_largest_cost(call.outputs[0].size, count_of(call))
+
+
+def _resting(call: Call) -> Result:
+    return Result(Replicated, resting_fraction(call.outputs[0].dtype))
+
+
+@operator(
+    "ReduceMax", "ReduceMin",
+    cost=_reduced_cost, result=_resting, refuse=not_empty, secret="first", integers=True,
+)  # fmt: skip
+def reduce_extreme(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
+    """The largest or smallest over axes, |x| < 2^23."""
+    rows, shape = as_rows(x, axes_of(call), count_of(call)), call.outputs[0].shape
+    largest = call.node.op == "ReduceMax"
+    found = yield from row_largest(party, rows if largest else -rows)
+    return [(found if largest else -found).map(lambda w: w.reshape(shape))]
+
+
+def _padded_patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], filler: int) -> np.ndarray:
+    """Windows of a padded image, with this word in the padding, the last window perhaps over the edge."""
+    out = call.outputs[0].shape[2:]
+    strides = call.attribute("strides") or [1] * len(kernel)
+    dilations = call.attribute("dilations") or [1] * len(kernel)
+    padding = padding_of(call, words.shape[2:], kernel)
+    widths = []
+    for size, (before, after), n, stride, k, dilation in zip(
+        words.shape[2:], padding, out, strides, kernel, dilations, strict=True
+    ):
+        reach = (n - 1) * stride + (k - 1) * dilation + 1  # ceil_mode may look further than the padding
+        widths.append((before, max(after, reach - size - before)))
+    value = np.array(filler).astype(words.dtype)
+    padded = np.pad(words, [(0, 0), (0, 0), *widths], constant_values=value)
+    windows = patches(call, padded, kernel, padded=True)
+    index = (slice(None), slice(None), *(slice(0, n) for n in out))
+    return windows[index]
+
+
+def windows_of(party: Party, call: Call, x: Replicated, filler: int) -> Replicated:
+    """(outputs, kernel) of a pooling; the public filler word stands in the padding."""
+    kernel = tuple(call.attribute("kernel_shape"))
+    area = int(np.prod(kernel))
+
+    def rows(words: np.ndarray, component: int) -> np.ndarray:
+        found = _padded_patches(call, words, kernel, filler if component == 0 else 0)
+        return np.ascontiguousarray(found).reshape(-1, area)
+
+    first, second = rows(x.first, party.index), rows(x.second, (party.index + 1) % 3)
+    return Replicated(party.index, first, second, 64, x.fraction)
+
+
+def _pool_cost(call: Call) -> Cost:
+    return row_largest_cost(call.outputs[0].size, int(np.prod(call.attribute("kernel_shape"))))
+
+
+def _one_output(call: Call) -> str | None:
+    return "its second output, the places, is not supported" if len(call.outputs) > 1 else None
+
+
+@operator("MaxPool", cost=_pool_cost, result=_resting, refuse=_one_output, integers=True)
+def max_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """The largest of each window, |x| < 2^22."""
+    shape = call.outputs[0].shape
+    found = yield from row_largest(party, windows_of(party, call, x, FAR))
+    return [found.map(lambda w: w.reshape(shape))]
+
+
+def _duel(
+    party: Party, lead: Replicated, places: Replicated, pivot: int, first_wins: bool
+) -> Protocol[tuple[Replicated, Replicated]]:
+    """(max(lead, 0), places where the left one wins, else 0); equal ones: the left one if `first_wins`."""
+    seen, where = see(party, lead.modulo(WIDE), pivot), see(party, places.modulo(WIDE), pivot)
+    if first_wins:
+        bit = ~(yield from wide_negative(party, seen))
+    else:
+        bit = yield from wide_negative(party, see(party, (-lead).modulo(WIDE), pivot))
+    pairs: list[Pair] = yield from parallel([gate(party, bit, seen), gate(party, bit, where)])
+    both = yield from parallel(lift(party, pass_on(party, pair), 64) for pair in pairs)
+    return both[0], both[1]
+
+
+def _duel_cost(elements: int) -> Cost:
+    back = pass_on_cost(elements, WIDE) | lift_cost(elements, WIDE, 64)
+    prize = gate_cost(elements, WIDE) + back
+    return wide_negative_cost(elements, WIDE) + (prize | prize)
+
+
+def duels(
+    party: Party, lead: Replicated, places: Replicated, first_wins: bool
+) -> Protocol[tuple[Replicated, Replicated]]:
+    """`_duel` over the three pivots, any shape."""
+    shape = lead.shape
+    flat = [v.map(lambda w: np.ascontiguousarray(w).reshape(-1)) for v in (lead, places)]
+    if len(parts(lead.size)) == 1:
+        done = [(yield from _duel(party, flat[0], flat[1], party.next_pivot(), first_wins))]
+    else:
+        pieces = []
+        for pivot, piece in enumerate(thirds(lead.size)):
+            a, b = (sliced(v, piece) for v in flat)
+            assert isinstance(a, Replicated)
+            assert isinstance(b, Replicated)
+            pieces.append(_duel(party, a, b, pivot, first_wins))
+        done = yield from parallel(pieces)
+    return joined([d[0] for d in done], shape), joined([d[1] for d in done], shape)
+
+
+def duels_cost(elements: int) -> Cost:
+    return over_parts(elements, _duel_cost)
+
+
+def _place_cost(call: Call) -> Cost:
+    length = call.given(0).shape[_axis(call)]
+    rows, total = call.given(0).size // length, Cost()
+    while length > 1:
+        total = total + duels_cost(rows * (length // 2))
+        length -= length // 2
+    return total
+
+
+def _axis(call: Call) -> int:
+    return int(call.attribute("axis", 0)) % len(call.given(0).shape)
+
+
+def _whole(call: Call) -> Result:
+    return Result(Replicated, 0)
+
+
+@operator("ArgMax", "ArgMin", cost=_place_cost, result=_whole, integers=True)
+def place_of_extreme(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """The index of the largest or smallest along an axis, a secret integer; |x| < 2^23."""
+    axis, shape = _axis(call), call.outputs[0].shape
+    length = x.shape[axis]
+    values = as_rows(x if call.node.op == "ArgMax" else -x, (axis,), length)
+    first_wins = not call.attribute("select_last_index", 0)
+    numbers = np.broadcast_to(np.arange(length, dtype=np.uint64), values.shape)
+    places = values.map(np.zeros_like).with_fraction(0).plus(numbers)
+    while length > 1:  # neighbours play, so that the left one is always the earlier one
+        half = length // 2
+        a, i = (_every_other(v, 0, half) for v in (values, places))
+        b, j = (_every_other(v, 1, half) for v in (values, places))
+        won, shift = yield from duels(party, a - b, i - j, first_wins)
+        values = _with_last(party, won + b, values)
+        places = _with_last(party, shift + j, places)
+        length = values.shape[1]
+    return [places.map(lambda w: w[:, 0].reshape(shape))]
+
+
+def _every_other(x: Replicated, start: int, count: int) -> Replicated:
+    return x.map(lambda w: w[:, start : 2 * count : 2])
+
+
+def _with_last(party: Party, winners: Replicated, before: Replicated) -> Replicated:
+    """The winners, and after them the one that had nobody to play."""
+    if before.shape[1] % 2 == 0:
+        return winners
+    first = np.concatenate([winners.first, before.first[:, -1:]], axis=1)
+    second = np.concatenate([winners.second, before.second[:, -1:]], axis=1)
+    return Replicated(party.index, first, second, winners.bits, winners.fraction)

@@ -1,0 +1,141 @@
+"""Reductions that are sums: local on shares, but for the product, root or logarithm that some take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.linear import sum_of_squares
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.exponential import log_cost, log_of
+from onnxpuma.ops.powers import ROOT_FRACTION, root, root_cost
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
+from onnxpuma.ops.select import positive, positive_cost
+from onnxpuma.ops.spread import over_parts, truncated
+
+
+def axes_of(call: Call) -> tuple[int, ...]:
+    """The reduced axes, from the input, the attribute, or all of them."""
+    rank = len(call.given(0).shape)
+    given = call.public(1) if call.present(1) else call.attribute("axes")
+    if given is None or len(np.atleast_1d(given)) == 0:
+        return () if call.attribute("noop_with_empty_axes", 0) else tuple(range(rank))
+    return tuple(sorted(int(a) % rank for a in np.atleast_1d(given)))
+
+
+def count_of(call: Call) -> int:
+    """How many elements go into one."""
+    return int(np.prod([call.given(0).shape[a] for a in axes_of(call)], dtype=np.int64))
+
+
+def not_empty(call: Call) -> str | None:
+    if call.secret(1):
+        return "its axes are secret"
+    return None if call.given(0).size else "it reduces nothing"
+
+
+def _summed(call: Call, x: Form) -> Form:
+    axes, shape = axes_of(call), call.outputs[0].shape
+    return x.map(lambda w: w.sum(axis=axes, dtype=w.dtype).reshape(shape))  # type: ignore[attr-defined]
+
+
+def _any_form(call: Call, index: int) -> bool:
+    return index == 0
+
+
+@operator("ReduceSum", result=as_first, defers=_any_form, refuse=not_empty, secret="first", integers=True)
+def reduce_sum(party: Party, call: Call, x: Form, axes: Value = None) -> Protocol[Sequence[Form]]:
+    """The sum over axes: local."""
+    yield from ()
+    return [_summed(call, x)]
+
+
+def mean_scale(count: int) -> tuple[int, np.ndarray]:
+    """1 / count with as many fraction bits as give it eighteen significant ones."""
+    return public_scale(np.float64(1.0 / count))
+
+
+def _mean_result(call: Call) -> Result:
+    return Result(Replicated, call.secrets[0].fraction + mean_scale(count_of(call))[0])
+
+
+@operator("ReduceMean", result=_mean_result, refuse=not_empty, secret="first", error="one unit of 2^-18")
+def reduce_mean(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
+    """The mean over axes; the sum below 2^25."""
+    yield from ()
+    fraction, integer = mean_scale(count_of(call))
+    total = _summed(call, x)
+    assert isinstance(total, Replicated)
+    return [total.times(as_words(integer), fraction)]
+
+
+def _squares(party: Party, call: Call, x: Replicated) -> Sum3:
+    shape = call.outputs[0].shape
+    return sum_of_squares(party, x, axes_of(call)).map(lambda w: w.reshape(shape))
+
+
+def _square_result(call: Call) -> Result:
+    return Result(Sum3, 2 * FRACTION)
+
+
+@operator(
+    "ReduceSumSquare", result=_square_result, refuse=not_empty, secret="first", error="one unit of 2^-18"
+)
+def reduce_square(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
+    """The sum of squares, below 2^26: one element of a row leaves the party."""
+    yield from ()
+    return [_squares(party, call, x)]
+
+
+def _norm_cost(call: Call) -> Cost:
+    size = call.outputs[0].size
+    return over_parts(size, lambda n: resolve_cost(n, FRACTION)) + root_cost(size)
+
+
+def _norm_result(call: Call) -> Result:
+    return Result(Sum3, FRACTION + ROOT_FRACTION)
+
+
+@operator(
+    "ReduceL2",
+    cost=_norm_cost,
+    result=_norm_result,
+    refuse=not_empty,
+    secret="first",
+    error="3e-6 of the result; 2e-3 where it is below that",
+)
+def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
+    """The root of the sum of squares, which is below 2^26."""
+    squares = yield from truncated(party, _squares(party, call, x))
+    return [(yield from root(party, squares))]
+
+
+@operator("ReduceL1", cost=lambda call: positive_cost(call.given(0).size), refuse=not_empty, secret="first")
+def reduce_absolute(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
+    """The sum of absolute values."""
+    part = yield from positive(party, x)
+    return [_summed(call, part + part - x)]
+
+
+def _log_sum_result(call: Call) -> Result:
+    return Result(Replicated, 24)
+
+
+@operator(
+    "ReduceLogSum",
+    cost=lambda call: log_cost(call.outputs[0].size),
+    result=_log_sum_result,
+    refuse=not_empty,
+    secret="first",
+    error="as Log",
+)
+def reduce_log_sum(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
+    """The logarithm of the sum, which is positive."""
+    total = _summed(call, x)
+    assert isinstance(total, Replicated)
+    return [(yield from log_of(party, total))]
