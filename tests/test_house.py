@@ -34,7 +34,7 @@ FLOORS = (
     ("observe",),
     ("interpreter",),
     ("roles",),
-    ("session", "shipped", "validation"),
+    ("backend", "session", "shipped", "validation"),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,17 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     hint = "write it with numpy: np.savez('x.npz', input_ids=ids, attention_mask=mask)"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} holds one array without a name", hint)
+        arrays = np.load(path, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            raise InputError(f"{path} holds one array without a name", hint)
+        with arrays:
             return dict(arrays)
     except FileNotFoundError:
         raise InputError(f"there is no file {path}", hint) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path} cannot be read as .npz: {error}", hint) from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}", hint) from error
+    except (ValueError, EOFError, zipfile.BadZipFile, KeyError, zlib.error) as error:
+        raise InputError(f"{path} is no .npz file of plain arrays, or is damaged", hint) from error
 
 
 def check_writable(path: Path) -> None:

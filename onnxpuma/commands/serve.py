@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -39,10 +41,6 @@ def serve(
             f"the key {key} belongs to {whose} of {cluster}",
             f"its public key is {pair.public}; compare it with the public_key of your party there",
         )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    _log_to_stderr()
     place = config.parties[own]
 
     def ready() -> None:
@@ -51,14 +49,33 @@ def serve(
             f"the other parties at {place.peer_listen}"
         )
 
-    Server(own, config, pair, model).serve(ready=ready, stop=stop)
+    with _log_on_stderr(), _stop_on_signals() as stop:
+        Server(own, config, pair, model).serve(ready=ready, stop=stop)
     screen.note(f"party {own} has stopped")
 
 
-def _log_to_stderr() -> None:
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that a running request ends in order."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
     """A line for each request, and for each peer or client that comes and goes."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("onnxpuma")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -20,6 +20,7 @@ from onnxpuma.mpc.weights import Weights
 from onnxpuma.mpc.words import Words, encode
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.blueprint import Blueprint, prepare
+from onnxpuma.plan.support import check_supported
 from onnxpuma.roles.share_file import ShareReader, ShareWriter
 
 BITS = 64
@@ -47,11 +48,13 @@ def share_model(
     the reader of the model holds; disk: 16 bytes a weight.
 
     Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^12
-    in magnitude, ConfigError for a pattern that matches nothing or a folder that cannot be written.
+    in magnitude, UnsupportedModelError naming every node that cannot run on shares, ConfigError for a
+    pattern that matches nothing or a folder that cannot be written.
     """
     blueprint, graph = prepare(
         path, public=public, secret=secret, public_inputs=public_inputs, secret_inputs=secret_inputs
     )
+    check_supported(blueprint)
     folder = Path(out)
     weights = [graph.initializers[name] for name in blueprint.weights]
     try:

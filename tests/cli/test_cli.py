@@ -1,0 +1,68 @@
+"""The command line as a whole: help, version, and how any command ends when something is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import onnxpuma
+from onnxpuma.errors import OnnxpumaError
+
+
+def test_version(cli):
+    ended = cli("--version")
+    assert (ended.status, ended.out.split()) == (0, ["onnxpuma", onnxpuma.__version__])
+
+
+def test_help_lists_the_commands(cli):
+    ended = cli("--help")
+    assert ended.status == 0
+    for name in ("keygen", "init", "inspect", "share", "serve", "infer", "validate", "demo", "models"):
+        assert f"\n  {name} " in ended.out
+
+
+def test_unknown_command_is_a_usage_error(cli):
+    ended = cli("bake")
+    assert ended.status == 2
+    assert "bake" in ended.err
+
+
+def test_an_error_shows_its_traceback_only_when_asked(cli, tmp_path: Path):
+    missing = tmp_path / "none.onnx"
+    assert "not a file" in cli("inspect", missing).message
+    ended = cli("--debug", "inspect", missing)
+    assert ended.status == 3
+    assert "Traceback" in ended.err
+
+
+def test_a_fault_of_ours_is_one_line_with_a_status_of_its_own(cli, monkeypatch, tmp_path: Path):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by chance")
+
+    monkeypatch.setattr("onnxpuma.transport.curve.keygen", fail)
+    ended = cli("keygen", tmp_path / "alice")
+    assert ended.status == 70
+    assert "ZeroDivisionError: by chance" in ended.message
+
+
+def test_every_error_has_an_exit_status_that_says_failure():
+    kinds = [OnnxpumaError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        assert kind.exit_status not in (0, 2, 70, 130)
+
+
+@pytest.mark.parametrize("module", ["onnxpuma", "onnxpuma.cli"])
+def test_help_does_not_wait_for_onnx(module: str):
+    code = f"import sys, {module}; sys.exit(bool({{'onnx', 'onnxruntime', 'onnxscript'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "onnxpuma", "--version"], capture_output=True, text=True, check=True
+    )
+    assert onnxpuma.__version__ in done.stdout

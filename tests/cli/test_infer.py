@@ -1,0 +1,124 @@
+"""infer: what the client gets, and every input it cannot send."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from onnxpuma.roles.local import LocalCluster
+
+
+@pytest.fixture
+def ask(cli, servers: LocalCluster, tmp_path: Path):
+    """Ask the servers with the key they know, for what lies in x.npz."""
+
+    def call(*more: object, inputs: Path | None = None):
+        place = inputs or tmp_path / "x.npz"
+        cluster = ("--cluster", servers.config_path, "--key", servers.folder / "client.secret")
+        return cli("infer", *cluster, "--inputs", place, "--out", tmp_path / "y.npz", *more)
+
+    return call
+
+
+def test_the_client_gets_the_prediction(ask, model: Path, patient: np.ndarray, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    ended = ask()
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    (want,) = session.run(None, {"measurements": patient})
+    assert ended.status == 0
+    assert "logits" in ended.out
+    with np.load(tmp_path / "y.npz") as arrays:
+        np.testing.assert_allclose(arrays["logits"], want, atol=5e-3)
+
+
+def test_json_says_what_it_took(ask, patient: np.ndarray, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    found = json.loads(ask("--json").out)
+    assert set(found) == {"out", "seconds", "setup_seconds", "bytes_sent", "rounds"}
+    assert len(found["bytes_sent"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("measurement", lambda x: x, "no input 'measurement'"),
+        ("measurements", lambda x: x[:, :29], "has shape (1, 29)"),
+        ("measurements", lambda x: x[0], "has shape (30,)"),
+        ("measurements", lambda x: x.astype(str), "is of type"),
+        ("measurements", lambda x: x * np.nan, "NaN or infinity"),
+        ("measurements", lambda x: x * np.inf, "NaN or infinity"),
+        ("measurements", lambda x: x * 0 + 1e9, "beyond"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused(ask, patient, tmp_path: Path, name, change, said):
+    np.savez(tmp_path / "x.npz", **{name: change(patient)})
+    ended = ask()
+    assert ended.status == 4
+    assert said in ended.message
+    assert not (tmp_path / "y.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not an archive", b"PK\x03\x04 cut short"], ids=["empty", "text", "cut"]
+)
+def test_a_file_that_is_no_npz_is_refused(ask, tmp_path: Path, content: bytes):
+    (tmp_path / "x.npz").write_bytes(content)
+    ended = ask()
+    assert ended.status == 4
+    assert "x.npz" in ended.message
+
+
+def test_python_objects_are_not_read(ask, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=np.array([{"a": 1}], dtype=object))
+    assert ask().status == 4
+
+
+def test_one_array_without_a_name_is_refused(ask, patient: np.ndarray, tmp_path: Path):
+    np.save(tmp_path / "x.npy", patient)
+    assert "without a name" in ask(inputs=tmp_path / "x.npy").message
+
+
+def test_a_missing_file_is_refused(ask, tmp_path: Path):
+    ended = ask()
+    assert ended.status == 4
+    assert "there is no file" in ended.message
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_run(ask, patient: np.ndarray, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    ended = ask("--out", tmp_path / "nowhere" / "y.npz")
+    assert ended.status == 6
+    assert "cannot write" in ended.message
+
+
+def test_a_key_that_is_not_on_the_list_is_refused(cli, ask, patient: np.ndarray, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    cli("keygen", tmp_path / "stranger")
+    ended = ask("--key", tmp_path / "stranger.secret")
+    assert ended.status == 7
+    assert "refuses this client's public key" in ended.message
+
+
+def test_files_that_are_missing_or_no_key_are_refused(ask, patient: np.ndarray, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    assert ask("--key", tmp_path / "none.secret").status == 6
+    assert ask("--cluster", tmp_path / "none.toml").status == 6
+    (tmp_path / "odd.secret").write_text("not a key")
+    (tmp_path / "odd.secret").chmod(0o600)
+    assert "no secret key" in ask("--key", tmp_path / "odd.secret").message
+
+
+def test_no_servers_is_an_error_within_the_time_allowed(ask, servers, patient: np.ndarray, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    text = servers.config_path.read_text()
+    port = servers.config.parties[1].client_port
+    (tmp_path / "off.toml").write_text(
+        text.replace(f"client_port = {port}", "client_port = 9").replace("connect = 30", "connect = 1")
+    )
+    ended = ask("--cluster", tmp_path / "off.toml")
+    assert ended.status == 7
+    assert "no answer from server 1" in ended.message

@@ -1,0 +1,122 @@
+"""inspect: every node with its price; and what it says of models that cannot run or cannot be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from onnxpuma.plan.blueprint import prepare
+from onnxpuma.plan.compile import compile_plan
+
+
+def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):
+    ended = cli("inspect", model, "--dim", "batch=3", "--json")
+    found = json.loads(ended.out)
+    blueprint, _ = prepare(model)
+    plan = compile_plan(blueprint, {"measurements": (3, 30)}, {})
+    assert ended.status == 0
+    assert [node["name"] for node in found["nodes"]] == [node.name for node in blueprint.graph.nodes]
+    assert found["rounds"] == plan.cost.rounds
+    assert found["bytes"] == round(plan.cost.bytes)
+    assert sum(node["bytes"] for node in found["nodes"]) == pytest.approx(
+        found["bytes"], abs=len(found["nodes"])
+    )
+    assert found["inputs"]["measurements"] == {
+        "shape": [3, 30],
+        "dtype": "float32",
+        "secret": True,
+        "vocabulary": None,
+    }
+
+
+def test_time_follows_from_the_network(cli, model: Path):
+    def seconds(*network: str) -> float:
+        return float(json.loads(cli("inspect", model, "--json", *network).out)["seconds"])
+
+    found = json.loads(cli("inspect", model, "--json").out)
+    slow = seconds("--bandwidth", "1Mbit", "--latency", "0s")
+    far = seconds("--bandwidth", "1000Gbit", "--latency", "50ms")
+    assert slow == pytest.approx(found["bytes"] * 8 / 3 / 1e6, rel=1e-3)
+    assert far == pytest.approx(found["rounds"] * 0.05, rel=1e-3)
+
+
+def test_the_table_shows_operators_constants_and_totals(cli, model: Path):
+    out = cli("inspect", model).out
+    for text in (
+        "LayerNormalization",
+        "1x31x64",
+        "secret",
+        "public",
+        "rounds",
+        "Secret weights",
+        "integers",
+        "Total",
+    ):
+        assert text in out
+
+
+def test_what_is_recognised_is_said(cli):
+    bert = Path(__file__).resolve().parents[1] / "graph" / "data" / "bert-torchscript-17.onnx"
+    ended = cli("inspect", bert, "--dim", "sequence=8")
+    assert ended.status == 0
+    assert "Gelu" in ended.out.split("Recognised")[1]
+
+
+def test_a_weight_made_public_is_no_longer_secret(cli, model: Path):
+    before = json.loads(cli("inspect", model, "--json").out)["constants"]
+    name = next(c["name"] for c in before if c["secret"])
+    after = json.loads(cli("inspect", model, "--json", "--public", name).out)["constants"]
+    assert {c["name"] for c in before if c["secret"]} - {c["name"] for c in after if c["secret"]} == {name}
+
+
+def test_an_unsupported_model_gets_its_whole_table_and_every_reason(cli, unsupported: Path):
+    ended = cli("inspect", unsupported)
+    assert ended.status == 3
+    for name in ("determinant (Det)", "foreign (my.operators::Mine)", "again (Det)"):
+        assert name in ended.message
+        assert f"{name}: there is no secure kernel" in ended.out
+    assert "product" in ended.out
+
+
+def test_json_of_an_unsupported_model_is_whole(cli, unsupported: Path):
+    ended = cli("inspect", unsupported, "--json")
+    nodes = {node["name"]: node for node in json.loads(ended.out)["nodes"]}
+    assert ended.status == 3
+    assert [bool(nodes[n]["refused"]) for n in ("product", "determinant", "foreign", "again")] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert nodes["product"]["bytes"] > 0
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text"])
+def test_a_damaged_file_is_refused(cli, model: Path, tmp_path: Path, damage: str):
+    whole = model.read_bytes()
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"not a model at all"}[damage])
+    ended = cli("inspect", path)
+    assert ended.status == 3
+    assert "damaged.onnx" in ended.message
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--dim", "batch", "is not NAME=SIZE"),
+        ("--dim", "rows=3", "no dimension 'rows'"),
+        ("--dim", "batch=0", "dimension 'batch' is 0"),
+        ("--bandwidth", "fast", "not a bandwidth"),
+        ("--bandwidth", "0Gbit", "not a bandwidth"),
+        ("--latency", "1 day", "not a time"),
+        ("--public", "no_such_weight*", "matches no weight"),
+        ("--public-input", "no_such_input", "no input matches"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_refused(cli, model: Path, option: str, value: str, said: str):
+    ended = cli("inspect", model, option, value)
+    assert ended.status == 6
+    assert said in ended.message

@@ -1,0 +1,65 @@
+"""share: the owner's files, and what is refused before any is written."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from onnxpuma.plan.blueprint import Blueprint
+
+
+def test_writes_three_private_files_and_two_public_ones(cli, model: Path, tmp_path: Path):
+    ended = cli("share", model, "--out", tmp_path / "shared")
+    assert ended.status == 0
+    names = sorted(path.name for path in (tmp_path / "shared").iterdir())
+    assert names == [
+        "party0.safetensors",
+        "party1.safetensors",
+        "party2.safetensors",
+        "policy.json",
+        "skeleton.onnx",
+    ]
+    for name in names:
+        assert name in ended.out
+    for party in range(3):
+        path = tmp_path / "shared" / f"party{party}.safetensors"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert Blueprint.read(tmp_path / "shared").digest[:16] in ended.out
+
+
+def test_patterns_decide_what_is_secret(cli, model: Path, tmp_path: Path):
+    cli("share", model, "--out", tmp_path, "--public", "*", "--secret", "*bias*", "--public-input", "meas*")
+    blueprint = Blueprint.read(tmp_path)
+    assert blueprint.weights
+    assert all("bias" in name for name in blueprint.weights)
+    assert blueprint.public_inputs == ("measurements",)
+
+
+def test_a_pattern_that_matches_nothing_is_refused(cli, model: Path, tmp_path: Path):
+    ended = cli("share", model, "--out", tmp_path / "shared", "--secret", "no_such*")
+    assert ended.status == 6
+    assert "no_such*" in ended.message
+    assert not (tmp_path / "shared").exists()
+
+
+def test_a_damaged_model_is_refused(cli, model: Path, tmp_path: Path):
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(model.read_bytes()[:-1000])
+    ended = cli("share", cut, "--out", tmp_path / "shared")
+    assert ended.status == 3
+    assert not (tmp_path / "shared").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(cli, model: Path, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    ended = cli("share", model, "--out", tmp_path / "file" / "shared")
+    assert ended.status == 6
+    assert "cannot write" in ended.message
+
+
+def test_says_when_a_model_cannot_run(cli, unsupported: Path, tmp_path: Path):
+    ended = cli("share", unsupported, "--out", tmp_path / "shared")
+    assert ended.status == 3
+    for name in ("determinant (Det", "foreign (my.operators::Mine", "again (Det"):
+        assert name in ended.message
+    assert not (tmp_path / "shared").exists()
