@@ -176,7 +176,8 @@ class Party:
         """Drive one protocol to its end, exchanging messages at every yield."""
         try:
             while True:
-                next(protocol)
+                with np.errstate(over="ignore"):  # words wrap; numpy warns of that where a word stands alone
+                    next(protocol)
                 self.exchange()
         except StopIteration as stop:
             if self._outgoing or self._expecting():

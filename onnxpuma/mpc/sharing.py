@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from onnxpuma.mpc.linear import zero_share
+from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import AesStream, fresh_key
-from onnxpuma.mpc.shares import Replicated
+from onnxpuma.mpc.shares import Replicated, Sum3
 from onnxpuma.mpc.words import Words, reduced
 
 
@@ -17,7 +21,8 @@ def share(words: Words, bits: int = 64) -> tuple[Words, Words, Words]:
     """Three components of `words` mod 2^bits, any two of them independent of it."""
     first = AesStream(fresh_key()).draw(words.shape, bits)
     second = AesStream(fresh_key()).draw(words.shape, bits)
-    return first, second, words.astype(first.dtype) - first - second
+    with np.errstate(over="ignore"):
+        return first, second, words.astype(first.dtype) - first - second
 
 
 def held_by(party: int, components: Sequence[Words], bits: int, fraction: int) -> Replicated:
@@ -25,6 +30,21 @@ def held_by(party: int, components: Sequence[Words], bits: int, fraction: int) -
     return Replicated(party, components[party], components[(party + 1) % 3], bits, fraction)
 
 
+def outgoing(party: Party, x: Replicated | Sum3, fraction: int) -> Sum3:
+    """This party's term of x, masked afresh by a zero-share and shifted to `fraction` fraction bits: for the
+    one who may open x.
+
+    A product needs no truncation among the parties first: each shifts its own term, and whoever adds the
+    three up learns the truncated value with the rounding of `Sum3.lowered`, nothing of the bits below.
+    """
+    if isinstance(x, Replicated):
+        x = Sum3(party.index, x.first, x.bits, x.fraction)
+    words = zero_share(party, (x.size,), x.bits).reshape(x.shape)
+    words += x.words
+    return Sum3(party.index, words, x.bits, x.fraction).lowered(max(x.fraction - fraction, 0))
+
+
 def opened(components: Sequence[Words], bits: int) -> Words:
     """The value whose three components these are, reduced mod 2^bits."""
-    return reduced(components[0] + components[1] + components[2], bits)
+    with np.errstate(over="ignore"):
+        return reduced(components[0] + components[1] + components[2], bits)

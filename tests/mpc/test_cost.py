@@ -1,0 +1,255 @@
+"""Declared costs: rounds and bits of every protocol are what the links counted, at any number of elements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxpuma.mpc import (
+    boolean,
+    compare,
+    convert,
+    exp,
+    exponential,
+    gate,
+    logarithm,
+    maximum,
+    normalise,
+    reciprocal,
+    separable,
+    smooth,
+    wide,
+)
+from onnxpuma.mpc.cost import FREE, Cost, packed
+from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.party import PIVOT, Party, Protocol
+from onnxpuma.mpc.shares import Bit, Pair, Replicated, Split, Sum3, see
+from onnxpuma.mpc.simulate import shared_reals, simulate
+from onnxpuma.mpc.truncate import lift, lift_cost, resolve, resolve_cost
+
+SIZES = (1, 3, 8, 77, 1003)
+GELU = separable.all_series()["gelu"]
+
+
+def arrived(x: Any) -> Protocol[Any]:
+    yield
+    return x
+
+
+def split(party: Party, x: Replicated, bits: int, halves: bool = False) -> Split:
+    seen = see(party, x, 2).modulo(bits)
+    return seen if halves else Split(seen.role, 2, seen.words, bits, seen.fraction)
+
+
+def pair(party: Party, x: Replicated, bits: int) -> Pair:
+    return Pair(party.role(2), 2, x.modulo(bits).first, bits, x.fraction)
+
+
+def bit(party: Party, x: Replicated) -> Bit:
+    return Bit(party.role(2), 2, np.zeros(-(-x.size // 8), np.uint8), x.shape)
+
+
+def rows(n: int) -> np.ndarray:
+    return np.array([n]) if n < 10 else np.array([1, 2, n - 10, 7])
+
+
+def squared(party: Party, x: Replicated) -> Sum3:
+    return multiply(party, x, x)
+
+
+def local(x: Any) -> Protocol[Any]:
+    yield from ()
+    return x
+
+
+def drained(protocol: Protocol[Any]) -> Protocol[Any]:
+    """A protocol whose last round is still open when it returns."""
+    result = yield from protocol
+    yield
+    return result
+
+
+Run = Callable[[Party, Replicated], Protocol[Any]]
+CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
+    "split of a product": (
+        lambda p, x: arrived(convert.split(p, squared(p, x), 2, 14, 20)),
+        lambda n: convert.split_cost(n, 20),
+    ),
+    "split of a replicated value": (
+        lambda p, x: local(convert.split(p, x, 2, 14, 20)),
+        lambda n: convert.split_cost(n, 20, Replicated),
+    ),
+    "replicate_sum": (
+        lambda p, x: arrived(convert.replicate_sum(p, squared(p, x))),
+        lambda n: convert.replicate_sum_cost(n, 64),
+    ),
+    "pass_on": (
+        lambda p, x: arrived(convert.pass_on(p, pair(p, x, 13))),
+        lambda n: convert.pass_on_cost(n, 13),
+    ),
+    "deal": (
+        lambda p, x: arrived(convert.deal(p, 2, x.first if p.role(2) == PIVOT else None, x.shape, 31)),
+        lambda n: convert.deal_cost(n, 31),
+    ),
+    "resolve a product": (
+        lambda p, x: resolve(p, squared(p, x), 2),
+        lambda n: resolve_cost(n, 18),
+    ),
+    "resolve a product to fewer bits": (
+        lambda p, x: resolve(p, squared(p, x), 2, 10, 32),
+        lambda n: resolve_cost(n, 26, bits=32),
+    ),
+    "resolve a product upwards": (
+        lambda p, x: resolve(p, squared(p, x), 2, 40),
+        lambda n: resolve_cost(n, -4),
+    ),
+    "resolve a replicated value": (
+        lambda p, x: resolve(p, x, 2, 12),
+        lambda n: resolve_cost(n, 6, form=Replicated),
+    ),
+    "resolve what is resolved": (
+        lambda p, x: resolve(p, x, 2, 18),
+        lambda n: resolve_cost(n, 0, form=Replicated),
+    ),
+    "a circuit of digits of two bits": (
+        lambda p, x: boolean.evaluate(p, split(p, x, 6), compare.sign_circuit(6, 2)),
+        compare.sign_circuit(6, 2).cost,
+    ),
+    "gate with halves": (
+        lambda p, x: gate.gate(p, bit(p, x), split(p, x, 28, True)),
+        lambda n: gate.gate_cost(n, 28, True),
+    ),
+    "gate without halves": (
+        lambda p, x: gate.gate(p, bit(p, x), split(p, x, 28)),
+        lambda n: gate.gate_cost(n, 28, False),
+    ),
+    "arithmetic": (
+        lambda p, x: gate.arithmetic(p, bit(p, x), 28),
+        lambda n: gate.arithmetic_cost(n, 28),
+    ),
+    "row_maximum": (
+        lambda p, x: drained(maximum.row_maximum(p, split(p, x, 12), rows(x.size))),
+        lambda n: maximum.row_maximum_cost(n, rows(n), 12),
+    ),
+    "series": (
+        lambda p, x: separable.evaluate_series(p, GELU, split(p, x, 16), 12, 38),
+        lambda n: separable.series_cost(GELU, n, 12, 38),
+    ),
+    "exp_window": (lambda p, x: exp.exp_window(p, split(p, x, 20)), exp.exp_window_cost),
+    "exponential": (lambda p, x: exponential.exponential(p, x, 2), exponential.exponential_cost),
+    "logarithm": (
+        lambda p, x: logarithm.logarithm(p, x, 2),
+        lambda n: logarithm.logarithm_cost(n, Replicated),
+    ),
+    "activation at another scale": (
+        lambda p, x: smooth.activation(p, x, GELU, 2, 16, 48),
+        lambda n: smooth.activation_cost(GELU, n, 48, 16, Replicated),
+    ),
+    "rsqrt of a product": (
+        lambda p, x: reciprocal.rsqrt(p, squared(p, x), 2, 18, (4, 20)),
+        lambda n: reciprocal.inverse_cost("rsqrt", n, (4, 20), 36, 18),
+    ),
+}
+
+
+def check(run: Run, cost: Callable[[int], Cost]) -> None:
+    for n in SIZES:
+        assert simulate(run, shared_reals(np.linspace(0.5, 3.0, n))).cost == cost(n), f"{n} elements"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_declared_is_counted(name: str) -> None:
+    check(*CASES[name])
+
+
+@pytest.mark.parametrize("k", [5, 28, 64])
+def test_replicate_pair(k: int) -> None:
+    check(
+        lambda p, x: arrived(convert.replicate_pair(p, pair(p, x, k))),
+        lambda n: convert.replicate_pair_cost(n, k),
+    )
+
+
+@pytest.mark.parametrize(("k", "bits"), [(46, 64), (28, 60), (20, 32), (64, 64), (40, 32), (7, 9)])
+def test_lift(k: int, bits: int) -> None:
+    check(lambda p, x: lift(p, split(p, x, k), bits), lambda n: lift_cost(n, k, bits))
+
+
+@pytest.mark.parametrize("k", [2, 4, 7, 12, 16, 24])
+def test_sign(k: int) -> None:
+    check(lambda p, x: compare.is_negative(p, split(p, x, k)), lambda n: compare.is_negative_cost(n, k))
+
+
+@pytest.mark.parametrize(("k", "width"), [(12, 16), (12, 9), (8, 1), (6, 16)])
+def test_window(k: int, width: int) -> None:
+    check(lambda p, x: compare.locate(p, split(p, x, k), width), lambda n: compare.locate_cost(n, k, width))
+
+
+@pytest.mark.parametrize("k", [24, 36, 64])
+def test_wide_comparisons(k: int) -> None:
+    check(lambda p, x: wide.wide_negative(p, split(p, x, k)), lambda n: wide.wide_negative_cost(n, k))
+    check(lambda p, x: wide.wide_zero(p, split(p, x, k)), lambda n: wide.wide_zero_cost(n, k))
+
+
+@pytest.mark.parametrize("digits", [(1, 16), (9, 10)])
+def test_normalise(digits: tuple[int, int]) -> None:
+    check(
+        lambda p, x: drained(normalise.normalise(p, split(p, x, 64), *digits, True)),
+        lambda n: normalise.normalise_cost(n, *digits),
+    )
+
+
+@pytest.mark.parametrize("name", ["gelu", "tanh", "erf", "sigmoid", "silu", "softplus"])
+@pytest.mark.parametrize("form", [Replicated, Sum3])
+def test_activation(name: str, form: type) -> None:
+    series = separable.all_series()[name]
+    check(
+        lambda p, x: smooth.activation(p, squared(p, x) if form is Sum3 else x, series, 2),
+        lambda n: smooth.activation_cost(series, n, form=form),
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "gain", "digits"),
+    [
+        (reciprocal.reciprocal, 1.0, reciprocal.RECIPROCAL_RANGE),
+        (reciprocal.reciprocal, 3.0, (8, 12)),
+        (reciprocal.rsqrt, 27.7, reciprocal.WHOLE_RANGE),
+        (reciprocal.rsqrt, 0.3, (10, 11)),
+    ],
+)
+def test_inverses(function: Any, gain: float, digits: tuple[int, int]) -> None:
+    check(
+        lambda p, x: function(p, x, 2, 24, digits, gain),
+        lambda n: reciprocal.inverse_cost(function.__name__, n, digits, 18, 24, gain, Replicated),
+    )
+
+
+def resolved_square(party: Party, x: Replicated) -> Protocol[Any]:
+    return (yield from resolve(party, squared(party, x), 2))
+
+
+@pytest.mark.filterwarnings("error")
+def test_shapes_do_not_matter() -> None:
+    for shape in ((), (1, 1), (3, 0, 2), (2, 3, 5)):
+        x, n = np.full(shape, 0.5), int(np.prod(shape))
+        run = simulate(resolved_square, shared_reals(x))
+        assert run.cost == resolve_cost(n, 18)
+        assert run.value().shape == shape
+        run = simulate(lambda p, x: smooth.activation(p, x, GELU, 1), shared_reals(x))
+        assert run.cost == smooth.activation_cost(GELU, n, form=Replicated)
+        assert run.value().shape == shape
+
+
+def test_costs_add_up() -> None:
+    a, b = Cost(2, 100), Cost(3, 10)
+    assert a + b == Cost(5, 110)
+    assert a | b == Cost(3, 110)
+    assert a * 3 == Cost(2, 300)
+    assert a * 0 == FREE
+    assert (a + b).merged() == Cost(4, 110)
+    assert b.bytes == 1.25
+    assert [packed(n, 5) for n in (0, 1, 2, 8)] == [0, 8, 16, 40]

@@ -1,0 +1,69 @@
+"""PRF streams: both holders of a key derive the same words, each byte of a stream is used once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+
+from onnxpuma.mpc.prf import KEY_BYTES, AesStream, PartyKeys, fresh_key, local_keys
+from onnxpuma.mpc.words import word_type
+
+DRAWS = [((7,), 64), ((3, 5), 12), ((1,), 1), ((), 64), ((0,), 64), ((100_003,), 20), ((2, 2), 8)]
+
+
+def test_both_holders_of_a_key_derive_the_same_words() -> None:
+    keys = local_keys()
+    for key in range(3):
+        for shape, bits in DRAWS:
+            own = keys[key].draw(key, shape, bits)
+            other = keys[(key + 2) % 3].draw(key, shape, bits)
+            assert own.shape == shape
+            assert own.dtype == word_type(bits)
+            assert np.array_equal(own, other)
+        with pytest.raises(KeyError):
+            keys[(key + 1) % 3].draw(key, (1,), 8)
+
+
+def test_keys_differ() -> None:
+    keys = local_keys()
+    words = [keys[i].draw(i, (1000,), 64) for i in range(3)]
+    assert len(np.unique(np.concatenate(words))) == 3000
+    assert fresh_key() != fresh_key()
+    assert len(fresh_key()) == KEY_BYTES == 16
+
+
+def test_each_byte_of_the_stream_is_used_once_and_in_order() -> None:
+    key = fresh_key()
+    whole = AesStream(key).draw((2_000_000,), 8)
+    stream, used = AesStream(key), 0
+    for shape, bits in DRAWS * 3:
+        drawn = stream.draw(shape, bits).tobytes()
+        assert drawn == whole[used : used + len(drawn)].tobytes()
+        used += len(drawn)
+    assert used > 1 << 20  # more than one of the pieces in which the stream is made
+
+
+def test_the_stream_is_aes_in_counter_mode() -> None:
+    key, nonce = fresh_key(), bytes(15) + b"\xff"
+    counters = b"".join((int.from_bytes(nonce, "big") + i).to_bytes(16, "big") for i in range(3))
+    expected = Cipher(AES(key), ECB()).encryptor().update(counters)
+    assert AesStream(key, nonce).draw((48,), 8).tobytes() == expected
+
+
+def test_a_nonce_gives_another_stream() -> None:
+    key = fresh_key()
+    first = PartyKeys.from_keys(1, key, fresh_key(), nonce=b"a" * 16)
+    second = PartyKeys.from_keys(0, fresh_key(), key, nonce=b"b" * 16)
+    third = PartyKeys.from_keys(0, fresh_key(), key, nonce=b"a" * 16)
+    words = first.draw(1, (4,), 64)
+    assert not np.array_equal(words, second.draw(1, (4,), 64))
+    assert np.array_equal(words, third.draw(1, (4,), 64))
+
+
+def test_words_look_uniform() -> None:
+    words = AesStream(fresh_key()).draw((200_000,), 8)
+    counts = np.bincount(words, minlength=256)
+    assert abs(((counts - counts.mean()) ** 2 / counts.mean()).sum() - 255) < 10 * (2 * 255) ** 0.5
