@@ -23,7 +23,7 @@ from onnxpuma.transport.link import PARTIES
 @dataclass(frozen=True, slots=True)
 class PartyConfig:
     """One of the three servers. host: name or address under which the others and the clients reach it.
-    listen: the address of that machine to listen at, "*" for all of them."""
+    listen: the address of that machine to listen at, "*" for all of them, "::" for those of IPv6 as well."""
 
     name: str
     host: str
