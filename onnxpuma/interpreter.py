@@ -26,11 +26,12 @@ class Interpreter:
 
     def run(
         self, plan: Plan, party: Party, inputs: Mapping[str, Form], progress: Progress | None = None
-    ) -> tuple[dict[str, Replicated], RunReport]:
+    ) -> tuple[dict[str, Replicated | Sum3], RunReport]:
         """Run `plan` in lockstep with the two other parties.
 
         `inputs`: this party's shares of the plan's secret inputs. Returns this party's shares of the secret
-        outputs, and a report. Raises TransportError when a peer leaves, stops or is out of step.
+        outputs (a product that nothing else reads stays untruncated), and a report. Raises TransportError when
+        a peer leaves, stops or is out of step.
         """
         values: dict[str, Any] = {**self._weights, **inputs}
         report = RunReport(party=party.index)

@@ -32,16 +32,27 @@ def _root(bits: int) -> tuple[int, int]:
     return isqrt(half << _PRECISION), isqrt(other << _PRECISION)
 
 
-@lru_cache(maxsize=16)
-def arc(bits: int, count_bits: int, fraction: int) -> tuple[Integers, Integers]:
-    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, rounded to `fraction` bits."""
+_KEPT = 60  # bits of the stored tables, which every coarser one is rounded from
+
+
+@lru_cache(maxsize=8)
+def _stored(bits: int, count_bits: int) -> tuple[Integers, Integers]:
+    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, with _KEPT bits."""
     cosine, sine = np.array([1 << _PRECISION], object), np.array([0], object)
     for place in range(count_bits):
         c, s = _root(bits - place)
         turned = (cosine * c - sine * s) >> _PRECISION, (sine * c + cosine * s) >> _PRECISION
         cosine, sine = np.concatenate([cosine, turned[0]]), np.concatenate([sine, turned[1]])
-    half, by = 1 << (_PRECISION - fraction - 1), _PRECISION - fraction
-    return ((cosine + half) >> by).astype(np.int64), ((sine + half) >> by).astype(np.int64)
+    by = _PRECISION - _KEPT
+    return (cosine >> by).astype(np.int64), (sine >> by).astype(np.int64)
+
+
+@lru_cache(maxsize=32)
+def arc(bits: int, count_bits: int, fraction: int) -> tuple[Integers, Integers]:
+    """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, rounded to `fraction` bits."""
+    cosine, sine = _stored(bits, count_bits)
+    half, by = np.int64(1 << (_KEPT - fraction - 1)), np.int64(_KEPT - fraction)
+    return (cosine + half) >> by, (sine + half) >> by
 
 
 def whole(bits: int, fraction: int) -> tuple[Integers, Integers]:

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.linear import zero_share
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.weights import Weights
@@ -83,7 +82,7 @@ def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretI
 def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
     """Rows of a replicated table, (rows, width), at secret ids: (*ids, width) mod 2^32, exact, no message.
 
-    z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; masked by a zero-share. The table's entries are
+    z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; masked when it is sent. The table's entries are
     below 2^30 units in magnitude.
     """
     if isinstance(table, Weights):
@@ -91,7 +90,6 @@ def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
     else:
         first, second = resized(table.first, BITS), resized(table.second, BITS)
     words = ring.matmul_pair(evaluate(ids.own, ids.rows), first, evaluate(ids.following, ids.rows), second)
-    words += zero_share(party, words.shape, BITS)
     return Sum3(party.index, words.reshape(*ids.shape, -1), BITS, table.fraction)
 
 

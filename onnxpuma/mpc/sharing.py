@@ -45,6 +45,6 @@ def outgoing(party: Party, x: Replicated | Sum3, fraction: int) -> Sum3:
 
 
 def opened(components: Sequence[Words], bits: int) -> Words:
-    """The value whose three components these are, reduced mod 2^bits."""
+    """The value whose components these are, all of them, reduced mod 2^bits."""
     with np.errstate(over="ignore"):
-        return reduced(components[0] + components[1] + components[2], bits)
+        return reduced(sum(components[1:], components[0]), bits)

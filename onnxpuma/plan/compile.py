@@ -170,6 +170,8 @@ class _Planner:
         if not operand.deferred:
             return False
         uses = self.uses.get(operand.name, [])
+        if uses == [None] and operand.name in self.graph.outputs:  # an output that nobody else reads: its terms are shifted as they leave
+            return False
         if len(uses) != 1 or uses[0] is None:
             return True
         consumer, place = uses[0]
@@ -347,7 +349,7 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
                 fits = fits and have == want
             elif isinstance(want, str):
                 fits = fits and symbols.setdefault(want, have) == have
-        if not fits or any(d < 1 for d in shape):
+        if not fits or any(d < 1 and d != w for d, w in zip(shape, spec.shape, strict=True)):
             declared = ", ".join(str(d) for d in spec.shape)
             bound = ", ".join(f"{k} = {v}" for k, v in symbols.items())
             raise InputError(

@@ -1,7 +1,7 @@
-"""How a result is written down: each server returns its own component of each output, and a report.
+"""How a result is written down: each server returns its own term of each output, and a report.
 
-The components are masked afresh before they leave, so together they are a uniformly random sharing of the
-outputs: the client learns these and nothing of the words they were computed from.
+The terms are masked afresh before they leave (mpc/sharing.py), so together they are a uniformly random
+sharing of the outputs: the client learns these and nothing of the words they were computed from.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import numpy as np
 
 from onnxpuma.errors import OnnxpumaError, TransportError
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.linear import zero_share
-from onnxpuma.mpc.party import Party
-from onnxpuma.mpc.shares import Replicated
+from onnxpuma.mpc.shares import Sum3
 from onnxpuma.mpc.sharing import opened
-from onnxpuma.mpc.words import Words, decode
+from onnxpuma.mpc.words import decode
 from onnxpuma.observe import RunReport
 from onnxpuma.plan.plan import Plan
 from onnxpuma.transport import wire_pb2
@@ -27,32 +25,25 @@ from onnxpuma.transport.link import Buffer
 _HINT = "all servers and the client must run the same version of onnxpuma"
 
 
-def masked(party: Party, share: Replicated) -> Words:
-    """Component i of `share` at P_i, plus a fresh share of zero: random to whoever lacks the others."""
-    words = zero_share(party, (share.size,), share.bits)
-    words += share.first.reshape(-1)
-    return words.reshape(share.shape)
-
-
 def result(
-    plan: Plan, shares: Mapping[str, Replicated], components: Mapping[str, Words], report: RunReport
+    plan: Plan, terms: Mapping[str, Sum3], report: RunReport
 ) -> tuple[wire_pb2.Result, list[Buffer]]:
-    """One server's answer: a component of each output in `components`, and its report as JSON."""
+    """One server's answer: its term of each output in `terms`, and its report as JSON."""
     body = wire_pb2.Result(bytes_sent=report.bytes_sent, rounds=report.rounds, seconds=report.seconds)
     buffers: list[Buffer] = []
     for output in plan.outputs:
-        if output.name in components:
-            words, share = components[output.name], shares[output.name]
+        if output.name in terms:
+            share = terms[output.name]
             body.outputs.add(
                 name=output.name,
                 dtype=output.dtype.name,
-                shape=words.shape,
+                shape=share.shape,
                 secret=True,
                 ring_bits=share.bits,
                 fraction_bits=share.fraction,
                 buffers=1,
             )
-            buffers.append(ring.pack(words, share.bits))
+            buffers.append(ring.pack(share.words, share.bits))
     buffers.append(json.dumps(report.as_dict()).encode())
     return body, buffers
 

@@ -20,8 +20,8 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.dpf import share_ids
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import local_keys
-from onnxpuma.mpc.shares import Form, Replicated
-from onnxpuma.mpc.sharing import held_by, opened, share
+from onnxpuma.mpc.shares import Form, Sum3
+from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
 from onnxpuma.mpc.words import decode, encode
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
@@ -60,9 +60,7 @@ class MemoryModel:
     ) -> None:
         if isinstance(model, onnx.ModelProto):
             model = ir.serde.deserialize_model(model)
-        made = prepare_model(
-            model, public_inputs=public_inputs, secret_inputs=secret_inputs, rewrite=rewrite
-        )
+        made = prepare_model(model, public_inputs=public_inputs, secret_inputs=secret_inputs, rewrite=rewrite)
         self.blueprint: Blueprint = made[0]
         self._at_client = at_client
         self._interpreters = [Interpreter(weights) for weights in _weights(self.blueprint, made[1])]
@@ -80,12 +78,15 @@ class MemoryModel:
         inputs = _inputs(plan, known)
         links, keys = memory_links(timeout=timeout), local_keys()
         parties = [Party(links[i], keys[i]) for i in range(3)]
-        results: list[dict[str, Replicated]] = [{}, {}, {}]
+        results: list[dict[str, Sum3]] = [{}, {}, {}]
         errors: list[BaseException] = []
 
         def work(index: int) -> None:
             try:
-                results[index], _ = self._interpreters[index].run(plan, parties[index], inputs[index])
+                party = parties[index]
+                shares, _ = self._interpreters[index].run(plan, party, inputs[index])
+                wanted = (o for o in plan.outputs if o.secret)
+                results[index] = {o.name: outgoing(party, shares[o.name], o.fraction) for o in wanted}
             except BaseException as error:
                 errors.append(error)
                 links[index].abort(parties[index].session, str(error))
@@ -101,7 +102,7 @@ class MemoryModel:
         for output in plan.outputs:
             if output.secret:
                 value = results[0][output.name]
-                words = opened([r[output.name].first for r in results], value.bits)
+                words = opened([r[output.name].words for r in results], value.bits)
                 outputs[output.name] = decode(words, value.fraction, value.bits).astype(output.dtype)
             else:
                 outputs[output.name] = np.asarray(known[output.name])

@@ -1,4 +1,4 @@
-"""One request at one server: fresh keys, shares in, the interpreter, its own component of each output out."""
+"""One request at one server: fresh keys, shares in, the interpreter, its own term of each output out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from onnxpuma.errors import TransportError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import KEY_BYTES, PartyKeys, fresh_key
+from onnxpuma.mpc.sharing import outgoing
 from onnxpuma.observe import Progress
 from onnxpuma.roles.agreement import Job
-from onnxpuma.roles.answer import masked, result
+from onnxpuma.roles.answer import result
 from onnxpuma.roles.request import received
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag
@@ -28,8 +29,9 @@ def compute(
     inputs = received(job.plan, party.index, job.request.private)
     job.request.private = []
     shares, report = interpreter.run(job.plan, party, inputs, progress)
-    components = {name: masked(party, share) for name, share in shares.items() if name in job.outputs}
-    return result(job.plan, shares, components, report)
+    wanted = [o for o in job.plan.outputs if o.secret and o.name in job.outputs]
+    terms = {o.name: outgoing(party, shares[o.name], o.fraction) for o in wanted}
+    return result(job.plan, terms, report)
 
 
 def session_keys(link: Link, session: bytes) -> PartyKeys:

@@ -1,0 +1,54 @@
+"""Sharing and opening: what leaves for the client is masked afresh and holds no bit below its scale."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Replicated, Sum3
+from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
+from onnxpuma.mpc.simulate import shared_reals, simulate
+from onnxpuma.mpc.words import decode, encode
+
+
+@pytest.mark.parametrize("bits", [1, 7, 12, 32, 33, 64])
+def test_components_add_up(bits: int) -> None:
+    words = np.arange(7, dtype=np.uint64) & np.uint64((1 << bits) - 1)
+    components = share(words, bits)
+    assert np.array_equal(opened(components, bits), words)
+    parts = [held_by(i, components, bits, 0) for i in range(3)]
+    assert np.array_equal(parts[0].second, parts[1].first)
+    assert np.array_equal(parts[2].second, parts[0].first)
+
+
+def test_a_product_leaves_truncated_and_without_a_message() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0, 40, (2, 5000))
+
+    def program(party: Party, a: Replicated, b: Replicated) -> Protocol[Sum3]:
+        yield from ()
+        return outgoing(party, multiply(party, a, b), 18)
+
+    run = simulate(program, shared_reals(x), shared_reals(y))
+    assert run.cost.bits == 0
+    terms = run.results
+    assert {(t.bits, t.fraction) for t in terms} == {(46, 18)}
+    exact = decode(encode(x, 18) * encode(y, 18), 36)
+    error = (decode(opened([t.words for t in terms], 46), 18, 46) - exact) * 2**18
+    assert np.abs(error).max() < 1.5
+    assert abs(error.mean()) < 5 * error.std() / np.sqrt(error.size)
+
+
+def test_terms_are_fresh_each_time() -> None:
+    def program(party: Party, a: Replicated) -> Protocol[tuple[Sum3, Sum3]]:
+        yield from ()
+        return outgoing(party, a, 18), outgoing(party, a, 18)
+
+    run = simulate(program, shared_reals(np.ones(100)))
+    for party in range(3):
+        first, second = run.results[party]
+        assert not np.any(first.words == second.words)
+    for which in range(2):
+        assert np.all(decode(opened([r[which].words for r in run.results], 64), 18) == 1)
