@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
 from onnxpuma.mpc.prf import PartyKeys, local_keys
-from onnxpuma.mpc.shares import Replicated
+from onnxpuma.mpc.shares import Bit, Pair, Replicated, Split, Sum3, unpacked
 from onnxpuma.mpc.sharing import held_by, opened, share
-from onnxpuma.mpc.words import decode, encode
+from onnxpuma.mpc.words import Words, decode, encode
 from onnxpuma.transport.memory import memory_links
 
 
@@ -28,11 +28,21 @@ class Run:
     sent: tuple[int, int, int]
 
     def words(self) -> Any:
-        """The opened result, for a protocol that returns one Replicated value."""
-        bits = self.results[0].bits
-        return opened([r.first for r in self.results], bits)
+        """The opened result of a protocol that returns one secret value of any form (a Bit: zeros and ones)."""
+        held = self.results
+        if isinstance(held[0], Bit):
+            u, v = (h for h in held if h.role != PIVOT)
+            return unpacked(u.plane ^ v.plane, u.size).reshape(u.shape)
+        if isinstance(held[0], Split):
+            parts = [next(h.words for h in held if h.role == role) for role in (PIVOT, U)]
+        elif isinstance(held[0], Pair):
+            parts = [h.words for h in held if h.role != PIVOT]
+        else:
+            parts = [h.words if isinstance(h, Sum3) else h.first for h in held]
+        return opened(parts, held[0].bits)
 
     def value(self) -> npt.NDArray[np.float64]:
+        """The opened result as real numbers."""
         return decode(self.words(), self.results[0].fraction, self.results[0].bits)
 
 
@@ -68,7 +78,12 @@ def simulate(
     return Run(results, Cost(max(p.round for p in parties), 8 * sum(sent)), sent)  # type: ignore[arg-type]
 
 
+def shared_words(words: Words, bits: int, fraction: int = 0) -> list[Replicated]:
+    """The three parties' shares of ring words."""
+    components = share(words, bits)
+    return [held_by(i, components, bits, fraction) for i in range(3)]
+
+
 def shared_reals(values: npt.ArrayLike, fraction: int = 18, bits: int = 64) -> list[Replicated]:
     """The three parties' shares of real numbers."""
-    components = share(encode(values, fraction, bits), bits)
-    return [held_by(i, components, bits, fraction) for i in range(3)]
+    return shared_words(encode(values, fraction, bits), bits, fraction)
