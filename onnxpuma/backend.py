@@ -20,7 +20,8 @@ from onnxpuma.roles.memory import MemoryModel
 
 class SecureRep(BackendRep):
     """A model ready to run. Float inputs are secret and integers public, unless they index a table; where an
-    operator needs a parameter in the clear (an exponent, a scale), the last floats are public."""
+    operator needs a parameter in the clear (an exponent, a scale), the last floats are public, and so are
+    masks of minus infinity, which fixed point cannot hold."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = model
@@ -41,8 +42,9 @@ class SecureRep(BackendRep):
 
     def _prepared(self, feed: Mapping[str, np.ndarray]) -> MemoryModel:
         if self._runner is None:
-            floats = [name for name, value in feed.items() if value.dtype.kind == "f"]
-            others = [name for name, value in feed.items() if value.dtype.kind != "f"]
+            first = next(iter(feed), "")
+            floats = [n for n, v in feed.items() if v.dtype.kind == "f" and (n == first or _holds(v))]
+            others = [name for name in feed if name not in floats]
             self._runner = self._most_secret(feed, floats, others)
         return self._runner
 
@@ -63,6 +65,11 @@ class SecureRep(BackendRep):
         model = ir.serde.deserialize_model(self._model)
         hidden = [name for name in self._names if name not in public]
         return MemoryModel(model, public_inputs=public, secret_inputs=hidden, at_client=False)
+
+
+def _holds(value: np.ndarray) -> bool:
+    """Whether fixed point can hold these numbers."""
+    return bool(np.isfinite(value).all() and np.abs(value).max(initial=0) < 2.0**40)
 
 
 def _single(value: np.ndarray) -> np.ndarray:

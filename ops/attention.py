@@ -170,7 +170,9 @@ def _attend(
     if cap:
         flat = yield from _capped(party, flat, cap)
     if isinstance(mask, Replicated):
-        spaced = mask.map(lambda w: np.broadcast_to(w, s.scores).reshape(-1)[places])
+        missing = s.keys - mask.shape[-1]  # a short mask excludes what it does not reach
+        beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
+        spaced = mask.map(lambda w: np.broadcast_to(np.pad(w, beside), s.scores).reshape(-1)[places])
         by = flat.fraction - mask.fraction
         flat = flat.plus_shared(spaced) if isinstance(flat, Sum3) else flat + spaced.times(_power(by), by)
     elif bias is not None:

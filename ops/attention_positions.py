@@ -66,6 +66,8 @@ def allowed_positions(call: Call) -> tuple[np.ndarray | None, np.ndarray | None]
             allowed &= real > MASKED_BELOW
             rest = np.where(real > MASKED_BELOW, real, 0.0)
             bias = np.broadcast_to(rest, s.scores) if np.any(rest) else None
+    elif call.secret(3):
+        allowed[..., call.given(3).shape[-1] :] = False
     allowed &= _in_order(call, s)
     if allowed.all():
         return None, bias

@@ -45,19 +45,26 @@ def reshape(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[F
     return [x.map(lambda w: w.reshape(shape))]  # type: ignore[attr-defined]
 
 
+def _no_dropout(call: Call) -> str | None:
+    if len(call.outputs) > 1:
+        return "its second output, the mask, is not supported"
+    training = call.public(2)
+    if call.secret(2) or (training is not None and bool(training)):
+        return "it is in training mode: export the model for inference"
+    return _only_first(call)
+
+
 @operator(
     "Identity",
-    "Cast",
-    "CastLike",
     "Dropout",
     result=as_first,
     defers=_always,
-    refuse=_only_first,
+    refuse=_no_dropout,
     secret="first",
     layout=True,
 )
 def identity(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
-    """The value itself; a cast between float types does not change a fixed-point number."""
+    """The value itself: nothing is dropped when a model is used."""
     yield from ()
     return [x]
 
@@ -88,17 +95,6 @@ def split(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[For
         results.append(x.map(lambda w, i=index: np.split(w, edges, axis=axis)[i]))  # type: ignore[attr-defined]
     yield from ()
     return results
-
-
-@operator("Concat", secret="any")
-def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
-    """Values end to end along an axis; public ones become trivial shares."""
-    axis = call.attribute("axis", 0)
-    shares = [as_shares(party, v) for v in values]
-    first = np.concatenate([s.first for s in shares], axis=axis)
-    second = np.concatenate([s.second for s in shares], axis=axis)
-    yield from ()
-    return [Replicated(party.index, first, second, 64, shares[0].fraction)]
 
 
 def as_shares(party: Party, value: Value, bits: int = 64, fraction: int = 18) -> Replicated:
@@ -146,7 +142,7 @@ def taken_from(x: Form, index: np.ndarray) -> Form:
     "GatherND",
     "DepthToSpace",
     "SpaceToDepth",
-    "Compress",
+    "Trilu",
     "ReverseSequence",
     result=as_first,
     defers=_always,
@@ -160,15 +156,16 @@ def moved(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[For
     return [taken_from(x, index) for index in index_map(call)]
 
 
-def _pads_with_zero(call: Call) -> str | None:
-    value = call.public(2)
-    if call.attribute("mode", "constant") == "constant" and value is not None and np.any(value != 0):
-        return "it pads with a number other than zero"
-    return _only_first(call)
-
-
-@operator("Pad", result=as_first, defers=_always, refuse=_pads_with_zero, secret="first", layout=True)
-def pad(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
-    """Zeros (or copies) around the edges."""
+@operator(
+    "Compress",
+    result=as_first,
+    defers=_always,
+    refuse=_only_first,
+    secret="first",
+    layout=True,
+    tried=True,
+)
+def compress(party: Party, call: Call, x: Form, condition: Value) -> Protocol[Sequence[Form]]:
+    """What a public condition selects."""
     yield from ()
     return [taken_from(x, index) for index in index_map(call)]

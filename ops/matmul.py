@@ -11,6 +11,7 @@ from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.elementwise import add_forms, aligned, as_words, public_scale
+from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 
 
@@ -72,24 +73,18 @@ def _gemm_result(call: Call) -> Result:
     alpha = call.attribute("alpha", 1.0)
     if alpha != 1.0:
         extra = public_scale(np.float64(alpha))[0]
-    if a.secret and b.secret:
-        return Result(Sum3, a.fraction + b.fraction + extra)
-    return Result(Replicated, 2 * FRACTION + extra)
+    return Result(Sum3, 2 * FRACTION + extra)
 
 
 def _gemm_refusal(call: Call) -> str | None:
-    a, b = call.operand(0), call.operand(1)
-    if a is None or b is None or not (a.secret and b.secret):
-        return "one of its factors is public: export it as MatMul and Add"
-    if call.attribute("beta", 1.0) != 1.0:
-        return "its beta is not 1"
-    return None
+    return None if call.secret(0) or call.secret(1) else "both of its factors are public"
 
 
 @operator("Gemm", result=_gemm_result, refuse=_gemm_refusal, error="2^-18 after truncation")
-def gemm(party: Party, call: Call, a: Replicated, b: Replicated, c: Value = None) -> Protocol[Sequence[Form]]:
-    """alpha A' B' + C, the bias added to the untruncated product."""
+def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
+    """alpha A' B' + beta C, the bias added to the untruncated product; a public factor is shared trivially."""
     yield from ()
+    a, b = as_shares(party, left), as_shares(party, right)
     if call.attribute("transA", 0):
         a = a.map(np.transpose)
     if call.attribute("transB", 0):
@@ -99,6 +94,9 @@ def gemm(party: Party, call: Call, a: Replicated, b: Replicated, c: Value = None
     if alpha != 1.0:
         fraction, integer = public_scale(np.float64(alpha))
         result = result.times(as_words(integer), fraction)
+    beta = float(call.attribute("beta", 1.0))
+    if c is not None and beta != 1.0:
+        c = as_shares(party, c).times(as_words(np.rint(np.float64(beta) * 2.0**FRACTION)), FRACTION)
     if c is not None:
         summed = add_forms(result, aligned(c, result.fraction) if isinstance(c, Replicated) else c, 1, party)
         assert isinstance(summed, Sum3)

@@ -1,0 +1,65 @@
+"""Casts: between reals nothing changes; truth is a comparison with zero; integers are whole words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.mpc.wide import wide_zero, wide_zero_cost
+from onnxpuma.ops.logic import bits_cost, bits_of
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+
+_NARROW = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
+
+
+def _kinds(call: Call) -> tuple[str, str]:
+    """Kinds before and after: f real, b boolean, i whole."""
+    kinds = [o.dtype.kind for o in (call.given(0), call.outputs[0])]
+    before, after = ("i" if k == "u" else k for k in kinds)
+    return before, after
+
+
+def _refuse(call: Call) -> str | None:
+    before, after = _kinds(call)
+    target = call.outputs[0].dtype
+    if after not in "fbi" or before not in "fbi":
+        return f"it casts to or from {target}, which has no secure form"
+    if before == "f" and after == "i":
+        return "it rounds a secret number to an integer"
+    if before == "i" and target.name in _NARROW:
+        return f"it casts secret integers to {target}, which would wrap"
+    return None
+
+
+def _cost(call: Call) -> Cost:
+    before, after = _kinds(call)
+    return bits_cost(call.given(0).size, wide_zero_cost) if after == "b" and before != "b" else Cost()
+
+
+def _result(call: Call) -> Result:
+    before, after = _kinds(call)
+    first = call.given(0)
+    if before == "f" and after == "f":
+        return Result(first.form, first.fraction)
+    return Result(Replicated, FRACTION if after == "f" else 0)
+
+
+def _moves(call: Call, index: int) -> bool:
+    return index == 0 and call.given(0).dtype.kind == "f" and (not call.outputs or _kinds(call) == ("f", "f"))
+
+
+@operator("Cast", "CastLike", cost=_cost, result=_result, refuse=_refuse, secret="first", integers=True)
+def cast(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+    """Reals to reals and integers to integers unchanged; integers to reals scaled; anything to truth by [x = 0]."""
+    yield from ()
+    before, after = _kinds(call)
+    if before == "f" and after == "f":
+        return [x]
+    assert isinstance(x, Replicated)
+    if after == "b" and before != "b":
+        return [(yield from bits_of(party, x, wide_zero, inverted=True))]
+    return [x.times(np.uint64(1 << FRACTION), FRACTION) if after == "f" else x]
