@@ -48,7 +48,7 @@ class Job:
     request: Request
     plan: Plan
     outputs: tuple[str, ...]
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=lambda: time.monotonic())
     session: bytes = b""
     announced: float = 0.0
     ready: set[int] = field(default_factory=set)

@@ -25,9 +25,7 @@ from onnxpuma.transport.link import Buffer
 _HINT = "all servers and the client must run the same version of onnxpuma"
 
 
-def result(
-    plan: Plan, terms: Mapping[str, Sum3], report: RunReport
-) -> tuple[wire_pb2.Result, list[Buffer]]:
+def result(plan: Plan, terms: Mapping[str, Sum3], report: RunReport) -> tuple[wire_pb2.Result, list[Buffer]]:
     """One server's answer: its term of each output in `terms`, and its report as JSON."""
     body = wire_pb2.Result(bytes_sent=report.bytes_sent, rounds=report.rounds, seconds=report.seconds)
     buffers: list[Buffer] = []
@@ -48,25 +46,28 @@ def result(
     return body, buffers
 
 
-def open_result(answers: Sequence[Answer]) -> tuple[dict[str, np.ndarray], tuple[RunReport, ...]]:
-    """The outputs in their declared types, from the answers of the three servers, and their reports.
+def open_result(
+    plan: Plan, wanted: Sequence[str], answers: Sequence[Answer]
+) -> tuple[dict[str, np.ndarray], tuple[RunReport, ...]]:
+    """The wanted secret outputs in their declared types, from the three servers' answers, and their reports.
 
-    Raises TransportError when the three do not fit together.
+    Raises TransportError when the three do not fit together, or not to this request.
     """
-    first = answers[0].result
+    due = [output for output in plan.outputs if output.secret and output.name in wanted]
     for number, answer in enumerate(answers):
-        same = list(answer.result.outputs) == list(first.outputs)
-        if not same or len(answer.buffers) != len(first.outputs) + 1:
-            raise TransportError(f"server {number} answers another request than server 0", _HINT)
+        given = [(entry.name, tuple(entry.shape)) for entry in answer.result.outputs]
+        if given != [(output.name, output.shape) for output in due] or len(answer.buffers) != len(due) + 1:
+            raise TransportError(f"server {number} answers another request", _HINT)
     values = {}
     try:
-        for place, entry in enumerate(first.outputs):
-            shape = tuple(entry.shape)
-            components = [ring.unpack(answer.buffers[place], entry.ring_bits, shape) for answer in answers]
-            words = opened(components, entry.ring_bits)
-            kind = np.dtype(entry.dtype)
-            values[entry.name] = decode(words, entry.fraction_bits, entry.ring_bits).astype(kind)
+        for place, output in enumerate(due):
+            entries = [answer.result.outputs[place] for answer in answers]
+            (bits, fraction), *others = {(entry.ring_bits, entry.fraction_bits) for entry in entries}
+            if others:
+                raise ValueError(f"different rings for '{output.name}'")
+            terms = [ring.unpack(answer.buffers[place], bits, output.shape) for answer in answers]
+            values[output.name] = decode(opened(terms, bits), fraction, bits).astype(output.dtype)
         reports = tuple(RunReport.from_dict(json.loads(bytes(answer.buffers[-1]))) for answer in answers)
-    except (OnnxpumaError, TypeError, ValueError, KeyError) as error:
+    except (OnnxpumaError, AttributeError, TypeError, ValueError) as error:
         raise TransportError(f"the answers of the servers do not fit together: {error}", _HINT) from error
     return values, reports

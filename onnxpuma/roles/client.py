@@ -112,7 +112,7 @@ class Client:
                 body, public, private, timeout=timeout, news=None if progress is None else _relay(progress)
             )
         seconds = time.perf_counter() - sent
-        opened, reports = open_result(answers)
+        opened, reports = open_result(plan, wanted, answers)
         types = {output.name: output.dtype for output in plan.outputs}
         outputs = {
             name: opened[name] if name in opened else np.asarray(values[name]).astype(types[name])

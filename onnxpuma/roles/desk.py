@@ -14,7 +14,6 @@ from threading import Event
 
 import zmq
 
-from onnxpuma import __version__
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import (
     BusyError,
@@ -26,6 +25,7 @@ from onnxpuma.errors import (
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.observe import Progress
 from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
+from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.plans import Plans
 from onnxpuma.roles.request import check_private, read_public_part
 from onnxpuma.roles.run import compute
@@ -50,7 +50,7 @@ class Desk:
         port: ClientPort,
         interpreter: Interpreter,
         plans: Plans,
-        identity: bytes,
+        identity: Identity,
         menu: list[bytes],
         stop: Event,
     ) -> None:
@@ -110,20 +110,7 @@ class Desk:
 
     def _difference(self, peer: int) -> OnnxpumaError | None:
         hello = self.link.hello[peer]
-        error: OnnxpumaError | None = None
-        if hello.version != __version__:
-            error = PlanError(
-                f"party {peer} has onnxpuma {hello.version}, party {self.link.party} has {__version__}",
-                "install the same version on all servers",
-            )
-        elif hello.model_digest != self.identity:
-            same = hello.model_digest[:32] == self.identity[:32]
-            what = "shares of the same model from another call of `share`" if same else "another model"
-            error = PlanError(
-                f"party {peer} serves {what} ({hello.model_digest.hex()[:8]}) than party {self.link.party}"
-                f" ({self.identity.hex()[:8]})",
-                "give all three the files of one and the same call of `onnxpuma share`, and start them again",
-            )
+        error = self.identity.difference(peer, hello)
         if error is not None and hello.instance not in self._odd:
             self._odd.add(hello.instance)
             _log.error("%s", error.message)

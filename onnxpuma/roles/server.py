@@ -14,6 +14,7 @@ from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
 from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
 from onnxpuma.roles.desk import Desk
+from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.owner import open_shares, read_weights
 from onnxpuma.roles.plans import Plans
 from onnxpuma.transport import wire_pb2
@@ -60,7 +61,7 @@ class Server:
             party=self.party,
             state="starting",
         )
-        identity = bytes.fromhex(blueprint.digest + shares.dealing)
+        identity = Identity(self.party, __version__, blueprint.digest, shares.dealing)
         peers = {
             i: Peer(other.peer_address, other.public_key)
             for i, other in enumerate(self.config.parties)
@@ -76,8 +77,8 @@ class Server:
                 timeout=timeouts.request,
                 heartbeat=timeouts.heartbeat,
                 io_threads=self.config.threads.io,
-                version=__version__,
-                model_digest=identity,
+                version=identity.version,
+                model_digest=identity.model_digest,
             ) as link,
             ClientPort(
                 self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat

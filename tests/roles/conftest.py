@@ -1,0 +1,203 @@
+"""A tiny model, its shares, clusters of three processes, servers in threads; all ends with the tests."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig
+from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.server import Server
+from onnxpuma.transport.curve import KeyPair, generate
+
+WIDTH, VOCABULARY = 8, 50
+TIMEOUTS = TimeoutConfig(connect=10.0, request=30.0, heartbeat=2.0)
+
+
+def tiny_model(seed: int = 0, layers: int = 1) -> onnx.ModelProto:
+    """tanh layers over masked embeddings and reals; three outputs, of which the client knows two itself."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "table": rng.normal(0, 1, (VOCABULARY, WIDTH)),
+        "kernel": rng.normal(0, 0.5, (WIDTH, WIDTH)),
+        "bias": rng.normal(0, 0.5, WIDTH),
+    }
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Cast", ["attention_mask"], ["weight"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["weight", "last"], ["column"]),
+        helper.make_node("Mul", ["rows", "column"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "one"], ["summed"], keepdims=0),
+        helper.make_node("Add", ["summed", "x"], ["h0"]),
+    ]
+    for i in range(layers):
+        nodes += [
+            helper.make_node("MatMul", [f"h{i}", "kernel"], [f"p{i}"]),
+            helper.make_node("Add", [f"p{i}", "bias"], [f"b{i}"]),
+            helper.make_node("Tanh", [f"b{i}"], [f"h{i + 1}"]),
+        ]
+    nodes += [
+        helper.make_node("Identity", [f"h{layers}"], ["y"]),
+        helper.make_node("ReduceSum", ["weight", "one"], ["length"], keepdims=0),
+        helper.make_node("Neg", ["x"], ["mirrored"]),
+    ]
+    constants = [
+        *(numpy_helper.from_array(v.astype(np.float32), n) for n, v in weights.items()),
+        numpy_helper.from_array(np.array([-1]), "last"),
+        numpy_helper.from_array(np.array([1]), "one"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "sequence"]),
+        helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["batch", "sequence"]),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", WIDTH]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", WIDTH]),
+        helper.make_tensor_value_info("length", TensorProto.FLOAT, ["batch"]),
+        helper.make_tensor_value_info("mirrored", TensorProto.FLOAT, ["batch", WIDTH]),
+    ]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def tiny_feed(batch: int = 2, sequence: int = 3) -> dict[str, np.ndarray]:
+    """Inputs for `tiny_model`."""
+    rng = np.random.default_rng(batch)
+    mask = np.ones((batch, sequence), np.int64)
+    mask[:, -1] = 0
+    ids = rng.integers(0, VOCABULARY, (batch, sequence))
+    return {"ids": ids, "attention_mask": mask, "x": rng.normal(0, 1, (batch, WIDTH)).astype(np.float32)}
+
+
+@pytest.fixture(scope="session", name="feed")
+def give_feed() -> dict[str, np.ndarray]:
+    return tiny_feed()
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
+    onnx.save(tiny_model(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_dir(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, shared."""
+    folder = tmp_path_factory.mktemp("shared")
+    share_model(model_path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def long_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose run takes some seconds: the time to disturb it."""
+    folder = tmp_path_factory.mktemp("long")
+    onnx.save(tiny_model(layers=100), folder / "long.onnx")
+    share_model(folder / "long.onnx", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster(model_dir: Path) -> Iterator[LocalCluster]:
+    """Three processes that serve the tiny model; for tests that leave them as they are."""
+    with LocalCluster(model_dir, timeouts=TIMEOUTS) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def frail_cluster(long_model_dir: Path) -> Iterator[LocalCluster]:
+    """Three processes that serve the long model; for tests that disturb them and put them right again."""
+    with LocalCluster(long_model_dir, timeouts=TIMEOUTS) as servers:
+        yield servers
+
+
+class ServerThread(Thread):
+    """A server in this process; `error` is what ended it."""
+
+    def __init__(self, party: int, config: ClusterConfig, keys: KeyPair, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self.server = Server(party, config, keys, folder)
+        self.ready, self.stopping = Event(), Event()
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.server.serve(ready=self.ready.set, stop=self.stopping)
+        except BaseException as error:
+            self.error = error
+
+    def ended(self, seconds: float = 15.0) -> BaseException | None:
+        self.join(seconds)
+        assert not self.is_alive(), "the server still runs"
+        return self.error
+
+
+class Hall:
+    """A cluster.toml of its own for each test, and servers in threads that are stopped when it ends."""
+
+    def __init__(self) -> None:
+        self.keys = [generate() for _ in range(3)]
+        self.client_keys = generate()
+        ports = free_ports(6)
+        rows = [
+            PartyConfig(f"p{i}", "127.0.0.1", ports[i], ports[3 + i], self.keys[i].public, "127.0.0.1")
+            for i in range(3)
+        ]
+        self.config = ClusterConfig(
+            (rows[0], rows[1], rows[2]), {"client": self.client_keys.public}, replace(TIMEOUTS, connect=2.0)
+        )
+        self.started: list[ServerThread] = []
+
+    def start(self, party: int, folder: Path, **changes: Any) -> ServerThread:
+        config = changes.get("config", self.config)
+        thread = ServerThread(party, config, changes.get("keys", self.keys[party]), folder)
+        self.started.append(thread)
+        return thread
+
+    def stop(self) -> None:
+        for thread in self.started:
+            thread.stopping.set()
+        for thread in self.started:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def hall() -> Iterator[Hall]:
+    made = Hall()
+    yield made
+    made.stop()
+
+
+def free_ports(count: int) -> list[int]:
+    holders = [socket.socket() for _ in range(count)]
+    for holder in holders:
+        holder.bind(("127.0.0.1", 0))
+    ports = [int(holder.getsockname()[1]) for holder in holders]
+    for holder in holders:
+        holder.close()
+    return ports
+
+
+@pytest.fixture(name="until")
+def give_until() -> Callable[..., None]:
+    def until(holds: Callable[[], Any], seconds: float = 10.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, "it did not come about in time"
+            time.sleep(0.02)
+
+    return until

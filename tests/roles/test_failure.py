@@ -1,0 +1,179 @@
+"""Servers that die or hang in the middle of a request, clients that leave: clear errors, and life goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxpuma.errors import OnnxpumaError, PeerLostError, TransportError
+from onnxpuma.roles.client import Client
+from onnxpuma.roles.local import NAMES, LocalCluster
+
+Feed = dict[str, np.ndarray]
+
+
+def log_of(cluster: LocalCluster, party: int) -> str:
+    return (cluster.folder / f"{NAMES[party]}.log").read_text()
+
+
+class Asking(Thread):
+    """A request in a thread; `begun` once the servers compute, `error` when it failed."""
+
+    def __init__(self, client: Client, feed: Feed) -> None:
+        super().__init__(daemon=True)
+        self.client, self.feed = client, feed
+        self.steps = 0
+        self.outputs: Feed | None = None
+        self.error: OnnxpumaError | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.outputs = self.client.run(self.feed, progress=self.count).outputs
+        except OnnxpumaError as error:
+            self.error = error
+
+    def count(self, done: int, of: int, label: str) -> None:
+        self.steps = max(self.steps, done)
+
+    def failed(self, seconds: float) -> OnnxpumaError:
+        self.join(seconds)
+        assert not self.is_alive(), "the client still waits"
+        assert self.error is not None, "the request did not fail"
+        return self.error
+
+
+@pytest.fixture
+def client(frail_cluster: LocalCluster) -> Iterator[Client]:
+    with frail_cluster.client() as made:
+        yield made
+
+
+def works(cluster: LocalCluster, feed: Feed) -> None:
+    """The servers serve again, whatever happened."""
+    with cluster.client() as client:
+        assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8)
+
+
+@pytest.mark.parametrize("party", [0, 1, 2])
+def test_a_party_is_killed_in_the_middle_of_a_request(
+    party: int, frail_cluster: LocalCluster, client: Client, feed: Feed, until: Callable[..., None]
+) -> None:
+    others = [i for i in range(3) if i != party]
+    before = {i: len(log_of(frail_cluster, i)) for i in others}
+    asking = Asking(client, feed)
+    until(lambda: asking.steps > 3)
+    os.kill(frail_cluster.pids[party], signal.SIGKILL)
+    start = time.monotonic()
+    error = asking.failed(5)
+    assert isinstance(error, TransportError)
+    assert f"server {party} (tcp://127.0.0.1" in error.message or f"party {party}" in error.message
+    for i in others:
+        until(lambda i=i: " failed: " in log_of(frail_cluster, i)[before[i] :], 5)
+    assert time.monotonic() - start < 5
+    frail_cluster.restart(party)
+    works(frail_cluster, feed)
+    assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8), "the client of before as well"
+
+
+def test_a_request_while_a_party_is_away_fails_in_time_or_waits_for_it(
+    frail_cluster: LocalCluster, feed: Feed
+) -> None:
+    os.kill(frail_cluster.pids[1], signal.SIGKILL)
+    start = time.monotonic()
+    config, keys = frail_cluster.config, frail_cluster.client_keys
+    hasty = replace(config, timeouts=replace(config.timeouts, connect=0.5))
+    with Client(hasty, keys) as client, pytest.raises(PeerLostError, match="no answer from server 1"):
+        client.run(feed)
+    assert time.monotonic() - start < 3
+    with frail_cluster.client() as client:
+        asking = Asking(client, feed)
+        frail_cluster.restart(1)
+        asking.join(25)
+        assert asking.outputs is not None, str(asking.error)
+
+
+def test_a_party_hangs_in_the_middle_of_a_request(
+    frail_cluster: LocalCluster, client: Client, feed: Feed, until: Callable[..., None]
+) -> None:
+    asking = Asking(client, feed)
+    until(lambda: asking.steps > 3)
+    os.kill(frail_cluster.pids[2], signal.SIGSTOP)
+    try:
+        error = asking.failed(8)
+        assert isinstance(error, TransportError)
+        assert "2" in error.message
+    finally:
+        os.kill(frail_cluster.pids[2], signal.SIGCONT)
+    works(frail_cluster, feed)
+
+
+def test_a_client_that_leaves_makes_room_for_the_next(
+    frail_cluster: LocalCluster, feed: Feed, until: Callable[..., None]
+) -> None:
+    before = [len(log_of(frail_cluster, i)) for i in range(3)]
+    leaving = frail_cluster.client()
+
+    def leave(done: int, of: int, label: str) -> None:
+        if done > 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leaving.run(feed, progress=leave)
+    leaving.close()
+    start = time.monotonic()
+    for party in range(3):
+        until(lambda p=party: " failed: " in log_of(frail_cluster, p)[before[p] :], 5)
+    works(frail_cluster, feed)
+    assert time.monotonic() - start < 15
+    assert "the client left" in "".join(log_of(frail_cluster, i)[before[i] :] for i in range(3))
+
+
+def test_the_next_in_line_is_served_when_a_waiting_client_leaves(
+    frail_cluster: LocalCluster, feed: Feed, until: Callable[..., None]
+) -> None:
+    queued: list[str] = []
+    with frail_cluster.client() as first, frail_cluster.client() as third:
+        asking = Asking(first, feed)
+        until(lambda: asking.steps > 0)
+        second = frail_cluster.client()
+
+        def leave(done: int, of: int, label: str) -> None:
+            queued.append(label)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            second.run(feed, progress=leave)
+        second.close()
+        assert third.run(feed).outputs["y"].shape == (2, 8)
+        asking.join(20)
+        assert asking.outputs is not None
+    assert queued == ["1 requests wait before this one"]
+
+
+def test_a_timeout_of_the_client_frees_the_servers(
+    frail_cluster: LocalCluster, client: Client, feed: Feed
+) -> None:
+    with pytest.raises(TransportError, match=r"no result from server .* in 0\.3 s"):
+        client.run(feed, timeout=0.3)
+    works(frail_cluster, feed)
+
+
+def test_status_is_answered_while_servers_compute(
+    frail_cluster: LocalCluster, client: Client, feed: Feed, until: Callable[..., None]
+) -> None:
+    asking = Asking(client, feed)
+    until(lambda: asking.steps > 3)
+    with frail_cluster.client() as other:
+        states: list[Any] = other.status()
+    assert [status.state for status in states] == ["running"] * 3
+    asking.join(20)
+    assert asking.outputs is not None

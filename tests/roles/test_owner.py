@@ -1,0 +1,206 @@
+"""Sharing a model and reading one party's shares: what the files hold, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import onnxpuma.roles.owner as owner
+from onnxpuma.errors import ConfigError, ModelError, PlanError
+from onnxpuma.mpc.words import decode
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.roles.owner import load_weights, share_model
+
+
+def opened(folder: Path) -> dict[str, np.ndarray]:
+    """The weights that the three files together hold; checks that the parties agree on each component."""
+    blueprint = Blueprint.read(folder)
+    held = [load_weights(folder, party, blueprint) for party in range(3)]
+    found = {}
+    for name in blueprint.weights:
+        parts = [held[party][name] for party in range(3)]
+        for party in range(3):
+            assert np.array_equal(parts[party].second, parts[(party + 1) % 3].first)
+            assert np.array_equal(parts[party].total, parts[party].first + parts[party].second)
+        words = parts[0].first + parts[1].first + parts[2].first
+        found[name] = decode(words, parts[0].fraction).reshape(parts[0].shape)
+    return found
+
+
+def changed(model_path: Path, tmp_path: Path, name: str, value: np.ndarray) -> Path:
+    """A copy of the model in which one weight is another."""
+    model = onnx.load(model_path)
+    weight = next(t for t in model.graph.initializer if t.name == name)
+    weight.CopyFrom(numpy_helper.from_array(value, name))
+    path = tmp_path / "changed.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_the_components_add_up_to_the_weights(model_path: Path, model_dir: Path) -> None:
+    weights = opened(model_dir)
+    assert set(weights) == {"table", "kernel", "bias"}
+    for tensor in onnx.load(model_path).graph.initializer:
+        if tensor.name in weights:
+            assert np.abs(weights[tensor.name] - numpy_helper.to_array(tensor)).max() <= 2**-19
+
+
+def test_a_weight_longer_than_a_block(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "_BLOCK", 7)
+    share_model(model_path, tmp_path)
+    table = next(t for t in onnx.load(model_path).graph.initializer if t.name == "table")
+    assert np.abs(opened(tmp_path)["table"] - numpy_helper.to_array(table)).max() <= 2**-19
+
+
+def test_files_are_private_and_party_0_holds_keys_alone(model_dir: Path) -> None:
+    files = [model_dir / f"party{party}.safetensors" for party in range(3)]
+    for file in files:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert files[0].stat().st_size < 1000
+    heads = [json.loads(f.read_bytes()[8:].partition(b"}}")[0] + b"}}")["__metadata__"] for f in files[:1]]
+    assert {"key0", "key1"} <= set(heads[0])
+    assert b"key0" not in files[1].read_bytes()
+    assert b"key1" not in files[2].read_bytes()
+    assert not list(model_dir.glob(".*"))
+
+
+def test_the_words_of_a_file_look_random(model_dir: Path) -> None:
+    blueprint = Blueprint.read(model_dir)
+    for party in range(3):
+        words = load_weights(model_dir, party, blueprint)["table"]
+        for component in (words.first, words.second, words.total):
+            ones = np.unpackbits(np.ascontiguousarray(component).view(np.uint8)).mean()
+            assert 0.45 < ones < 0.55
+
+
+def test_each_call_draws_new_keys(model_path: Path, model_dir: Path, tmp_path: Path) -> None:
+    share_model(model_path, tmp_path)
+    first, second = (load_weights(d, 0, Blueprint.read(d))["bias"].first for d in (model_dir, tmp_path))
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, ml_dtypes.bfloat16])
+def test_other_floats(kind: type, model_path: Path, tmp_path: Path) -> None:
+    value = np.linspace(-2, 2, 8).astype(kind)
+    model = onnx.load(model_path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            array = value if tensor.name == "bias" else numpy_helper.to_array(tensor).astype(kind)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    for info in (*model.graph.input, *model.graph.output):
+        if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            info.type.tensor_type.elem_type = element
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "to":
+                attribute.i = element
+    onnx.save(model, tmp_path / "other.onnx")
+    share_model(tmp_path / "other.onnx", tmp_path / "out")
+    assert np.abs(opened(tmp_path / "out")["bias"] - value.astype(np.float64)).max() <= 2**-19
+
+
+def test_weights_outside_the_protobuf(model_path: Path, tmp_path: Path) -> None:
+    model = onnx.load(model_path)
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    share_model(tmp_path / "m.onnx", tmp_path / "out")
+    assert opened(tmp_path / "out")["table"].shape == (50, 8)
+
+
+def test_progress_names_every_weight(model_path: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    share_model(model_path, tmp_path, progress=lambda *news: told.append(news))
+    assert [done for done, _, _ in told] == [0, 1, 2, 3]
+    assert {name for _, _, name in told} == {"table", "kernel", "bias", ""}
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [(np.nan, "NaN"), (np.inf, "infinity"), (5000.0, "magnitude 5000")]
+)
+def test_a_weight_out_of_range_is_named(value: float, why: str, model_path: Path, tmp_path: Path) -> None:
+    bias = np.zeros(8, np.float32)
+    bias[3] = value
+    path = changed(model_path, tmp_path, "bias", bias)
+    with pytest.raises(ModelError, match="weight 'bias'") as caught:
+        share_model(path, tmp_path / "out")
+    assert why in caught.value.message
+    assert caught.value.hint
+    assert not list((tmp_path / "out").iterdir()), "nothing is left behind"
+
+
+def test_a_failure_leaves_an_earlier_share_as_it_was(model_path: Path, tmp_path: Path) -> None:
+    share_model(model_path, tmp_path / "out")
+    before = {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()}
+    path = changed(model_path, tmp_path, "kernel", np.full((8, 8), np.nan, np.float32))
+    with pytest.raises(ModelError):
+        share_model(path, tmp_path / "out")
+    assert {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written(model_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot write"):
+        share_model(model_path, tmp_path / "file")
+
+
+def test_a_missing_file(model_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="there is no file"):
+        load_weights(tmp_path, 1, Blueprint.read(model_dir))
+
+
+def test_another_partys_file(model_dir: Path, tmp_path: Path) -> None:
+    shutil.copy(model_dir / "party2.safetensors", tmp_path / "party1.safetensors")
+    with pytest.raises(PlanError, match=r"damaged|shares of party 2"):
+        load_weights(tmp_path, 1, Blueprint.read(model_dir))
+    shutil.copy(model_dir / "party0.safetensors", tmp_path / "party1.safetensors")
+    with pytest.raises(PlanError, match="shares of party 0"):
+        load_weights(tmp_path, 1, Blueprint.read(model_dir))
+
+
+def test_the_file_of_another_model(long_model_dir: Path, model_dir: Path) -> None:
+    with pytest.raises(PlanError, match="another model"):
+        load_weights(long_model_dir, 1, Blueprint.read(model_dir))
+
+
+def test_the_file_of_another_version(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blueprint = share_model(model_path, tmp_path)
+    monkeypatch.setattr("onnxpuma.roles.share_file.__version__", "99.0")
+    with pytest.raises(PlanError, match=r"made with onnxpuma .*, this is 99\.0"):
+        load_weights(tmp_path, 0, blueprint)
+
+
+@pytest.mark.parametrize("party", [0, 1, 2])
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "flip", "zip"])
+def test_a_damaged_file(damage: str, party: int, model_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / f"party{party}.safetensors"
+    content = bytearray((model_dir / file.name).read_bytes())
+    if damage == "cut":
+        content = content[: len(content) - 9]
+    elif damage == "empty":
+        content = bytearray()
+    elif damage == "noise":
+        content = bytearray(b"\xff" * 100)
+    elif damage == "zip":
+        content[:8] = b"PK\x03\x04zzzz"
+    elif party == 0:  # it holds keys alone: one of them loses a digit
+        content = content.replace(b'"key1":"', b'"key1":"z', 1)
+        content[:8] = (int.from_bytes(content[:8], "little") + 1).to_bytes(8, "little")
+    else:
+        content[-3] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(PlanError, match="is damaged") as caught:
+        load_weights(tmp_path, party, Blueprint.read(model_dir))
+    assert file.name in caught.value.message
+    assert caught.value.hint

@@ -1,0 +1,125 @@
+"""Servers that cannot begin: each says what is wrong, and with whom."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnxpuma.errors import AuthenticationError, ConfigError, OnnxpumaError, PlanError
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.roles.client import Client
+from onnxpuma.roles.owner import share_model
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.curve import generate
+
+
+def test_three_servers_meet_serve_and_stop(hall: Any, model_dir: Path, feed: Any) -> None:
+    threads = [hall.start(party, model_dir) for party in range(3)]
+    assert all(thread.ready.wait(10) for thread in threads)
+    with Client(hall.config, hall.client_keys) as client:
+        assert client.run(feed).outputs["y"].shape == (2, 8)
+    for thread in threads:
+        thread.stopping.set()
+    assert [thread.ended(5) for thread in threads] == [None] * 3
+
+
+def test_a_key_of_another_party(hall: Any, model_dir: Path) -> None:
+    with pytest.raises(ConfigError, match="not to party 1"):
+        hall.start(1, model_dir, keys=hall.keys[0])
+
+
+@pytest.mark.parametrize("port", ["peer_port", "client_port"])
+def test_a_port_in_use(port: str, hall: Any, model_dir: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", getattr(hall.config.parties[0], port)))
+        holder.listen()
+        error = hall.start(0, model_dir).ended()
+    assert isinstance(error, ConfigError)
+    assert f"{getattr(hall.config.parties[0], port)} is in use" in error.message
+    assert error.hint
+
+
+def test_no_model(hall: Any, tmp_path: Path) -> None:
+    error = hall.start(2, tmp_path).ended()
+    assert isinstance(error, PlanError)
+    assert "is not a shared model" in error.message
+
+
+@pytest.mark.parametrize("difference", ["model", "dealing", "version"])
+def test_one_server_differs_from_the_two_others(
+    difference: str,
+    hall: Any,
+    model_path: Path,
+    model_dir: Path,
+    long_model_dir: Path,
+    tmp_path: Path,
+    feed: Any,
+    until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends with an error; the two others wait, tell clients why, and serve once it is put right."""
+    good = [hall.start(party, model_dir) for party in range(2)]
+    odd_dir = {"model": long_model_dir, "dealing": tmp_path, "version": model_dir}[difference]
+    if difference == "dealing":
+        share_model(model_path, tmp_path)
+    if difference == "version":
+        with Client(hall.config, hall.client_keys) as client:
+            until(lambda: [isinstance(s, wire_pb2.Status) for s in client.status(0.5)] == [True, True, False])
+        monkeypatch.setattr("onnxpuma.roles.server.__version__", "99.0")
+    odd = hall.start(2, odd_dir)
+    error = odd.ended()
+    assert isinstance(error, PlanError)
+    expected = {"model": "serves another model", "dealing": "from another call of", "version": "99.0"}
+    assert expected[difference] in error.message
+    assert not any(thread.ready.is_set() for thread in good)
+    assert all(thread.is_alive() for thread in good)
+    monkeypatch.undo()
+    last = hall.start(2, model_dir)
+    assert all(thread.ready.wait(10) for thread in (*good, last))
+    with Client(hall.config, hall.client_keys) as client:
+        assert client.run(feed).outputs["y"].shape == (2, 8)
+
+
+def test_a_server_whose_key_its_peers_do_not_know(hall: Any, model_dir: Path) -> None:
+    stranger = generate()
+    rows = list(hall.config.parties)
+    rows[2] = replace(rows[2], public_key=stranger.public)
+    for party in range(2):
+        hall.start(party, model_dir)
+    error = hall.start(2, model_dir, keys=stranger, config=replace(hall.config, parties=tuple(rows))).ended()
+    assert isinstance(error, AuthenticationError)
+    assert "refuses the public key of party 2" in error.message
+    assert stranger.public in error.hint
+
+
+def test_a_client_is_told_which_server_is_missing(hall: Any, model_dir: Path, feed: Any) -> None:
+    for party in (0, 2):
+        hall.start(party, model_dir)
+    client = Client(hall.config, hall.client_keys, Blueprint.read(model_dir))
+    with client, pytest.raises(OnnxpumaError, match="no answer from server 1"):
+        client.run(feed)
+
+
+def test_servers_that_lost_each_other_tell_the_client(hall: Any, model_dir: Path, feed: Any) -> None:
+    """Party 2 listens to clients but its link to party 1 leads nowhere."""
+    rows = list(hall.config.parties)
+    rows[1] = replace(rows[1], peer_port=1)
+    threads = [hall.start(0, model_dir), hall.start(1, model_dir)]
+    threads.append(hall.start(2, model_dir, config=replace(hall.config, parties=tuple(rows))))
+    client = Client(hall.config, hall.client_keys, Blueprint.read(model_dir))
+    with client, pytest.raises(OnnxpumaError, match=r"party [12] is not connected to party [12]"):
+        client.run(feed)
+    assert all(thread.is_alive() for thread in threads)
+
+
+def test_a_folder_moved_between_parties(hall: Any, model_dir: Path, tmp_path: Path) -> None:
+    for name in ("skeleton.onnx", "policy.json", "party1.safetensors"):
+        shutil.copy(model_dir / name, tmp_path)
+    error = hall.start(2, tmp_path).ended()
+    assert isinstance(error, PlanError)
+    assert "party2.safetensors" in error.message
