@@ -19,12 +19,19 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
+from onnxpuma.graph.dialect import DOMAIN, claim
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
 from onnxpuma.graph.rules import (
     activation,
     attention,
     division,
+    fused,
+    fused_activation,
+    fused_attention,
+    fused_linear,
+    fused_norm,
+    fused_rotary,
     layer_norm,
     nan_guard,
     neutral,
@@ -73,6 +80,15 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
     attention.RULES,
 )
 
+# Operator of com.microsoft -> the standard nodes it becomes.
+FUSED = {
+    **fused_activation.CONVERSIONS,
+    **fused_norm.CONVERSIONS,
+    **fused_linear.CONVERSIONS,
+    **fused_attention.CONVERSIONS,
+    **fused_rotary.CONVERSIONS,
+}
+
 
 @dataclass
 class Report:
@@ -103,11 +119,13 @@ def canonicalise(model: ir.Model) -> Report:
 def _canonicalise(model: ir.Model) -> Report:
     report = Report(model.opset_imports.get("", 0), 0, _histogram(model), {})
     outputs = [value.name for value in model.graph.outputs]
+    claim(model)
     _prepare(model)
     changed = to_single(model)
     if changed:
         report.rules["single precision"] = changed
     raise_opset(model)
+    _unfuse(model, report)
     _clean(model)
     for rules in STAGES:
         for _ in range(_MOST_ROUNDS):
@@ -133,6 +151,14 @@ def _prepare(model: ir.Model) -> None:
 
 def _infer(model: ir.Model) -> None:
     passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+
+
+def _unfuse(model: ir.Model, report: Report) -> None:
+    """Make the operators that onnxruntime puts into a graph standard ones."""
+    if DOMAIN in model.opset_imports:
+        counts, missed = fused.convert(model, FUSED, _infer)
+        report.rules.update((f"{DOMAIN} {op}", count) for op, count in counts.items())
+        report.missed.update(missed)
 
 
 def _clean(model: ir.Model) -> None:
@@ -184,6 +210,7 @@ def _finish(model: ir.Model, outputs: Sequence[str]) -> None:
     ):
         step(model)
     _name_outputs(model.graph, outputs)
+    _order_initializers(model.graph)
     model.metadata_props.clear()
     model.doc_string = None
     for graph in model.graphs():
@@ -191,6 +218,14 @@ def _finish(model: ir.Model, outputs: Sequence[str]) -> None:
         for value in values:
             value.metadata_props.clear()
             value.doc_string = None
+
+
+def _order_initializers(graph: ir.Graph) -> None:
+    """By first use, whatever the passes left: constants are taken out and put back by some."""
+    used = [v for n in graph.all_nodes() for v in n.inputs if v is not None and v.is_initializer()]
+    for value in [v for v in dict.fromkeys(used) if v.graph is graph]:
+        graph.initializers.pop(str(value.name))
+        graph.register_initializer(value)
 
 
 def _name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx_ir.external_data import set_base_dir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.graph.dialect import claim_proto, proto_graphs
 
 _LARGEST_CHECKED = 1 << 16
 _EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
@@ -33,6 +34,7 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     """
     file = Path(path).absolute()
     proto = parse(file, file.name)
+    claim_proto(proto)
     check(proto, file.name)
     try:
         model = ir.serde.deserialize_model(proto)
@@ -71,10 +73,10 @@ def check(proto: onnx.ModelProto, name: str) -> None:
     """Versions that can be read, dense weights, and every value defined before it is used; ModelError
     otherwise."""
     _check_versions(proto, name)
-    if any(g.sparse_initializer for g in _proto_graphs(proto.graph)):
+    if any(g.sparse_initializer for g in proto_graphs(proto.graph)):
         raise UnsupportedModelError(f"{name} holds sparse weights", "store them as dense tensors")
     _check_order(proto.graph, set(), name)
-    for graph in _proto_graphs(proto.graph):
+    for graph in proto_graphs(proto.graph):
         for tensor in graph.initializer:
             _check_inside(tensor, name)
     try:
@@ -164,14 +166,6 @@ def _refuse_input(
         f"{model}: {reader} reads '{name}' before the node that produces it",
         "sort the nodes: python -c 'import onnx_ir as ir; m = ir.load(SRC); m.graph.sort(); ir.save(m, DST)'",
     )
-
-
-def _proto_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs:
-                yield from _proto_graphs(inner)
 
 
 def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:

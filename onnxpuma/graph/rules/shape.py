@@ -66,6 +66,28 @@ class SlicedDimensions(Rule):
         return constant(op, np.array(sliced_entries(shape, start, end, y), np.int64))
 
 
+class GatheredTwice(Rule):
+    """Gather(Gather(shape, a), b) -> Gather(shape, a[b]), which onnxruntime leaves of transposed shapes"""
+
+    title = "dimension gathered twice"
+
+    def pattern(self, op: Any, shape: Any, a: Any, b: Any) -> Any:
+        return op.Gather(op.Gather(shape, a), b)
+
+    def check(self, context: Any, shape: ir.Value, a: ir.Value, b: ir.Value, **_: Any) -> Any:
+        first, second = small_array(a), small_array(b)
+        producer = shape.producer()
+        if producer is None or producer.op_type != "Shape" or first is None or first.ndim != 1:
+            return no("not entries of a shape, picked by a constant")
+        if second is None or not all(-first.size <= i < first.size for i in second.flat):
+            return no("the second index is not a constant inside the first")
+        return yes()
+
+    def rewrite(self, op: Any, shape: ir.Value, a: ir.Value, b: ir.Value, **_: Any) -> Any:
+        first, second = (np.asarray(i.const_value.numpy()) for i in (a, b))
+        return op.Gather(shape, constant(op, first[second].astype(np.int64)))
+
+
 def sliced_entries(shape: ir.Value, start: ir.Value, end: ir.Value, y: ir.Value) -> list[int | None] | None:
     entries, first, last = shape_entries(shape), scalar(start), scalar(end)
     if entries is None or first is None or last is None:
@@ -76,4 +98,4 @@ def sliced_entries(shape: ir.Value, start: ir.Value, end: ir.Value, y: ir.Value)
     return entries[int(first) : int(last)]
 
 
-RULES = (GatheredDimension, SlicedDimensions)
+RULES = (GatheredTwice, GatheredDimension, SlicedDimensions)
