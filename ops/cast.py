@@ -54,7 +54,7 @@ def _moves(call: Call, index: int) -> bool:
 
 @operator("Cast", "CastLike", cost=_cost, result=_result, refuse=_refuse, secret="first", integers=True)
 def cast(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
-    """Reals to reals and integers to integers unchanged; integers to reals scaled; anything to truth by [x = 0]."""
+    """Reals and integers among themselves unchanged, integers to reals scaled, truth by [x = 0]."""
     yield from ()
     before, after = _kinds(call)
     if before == "f" and after == "f":

@@ -68,7 +68,6 @@ def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Fo
 
 
 def _gemm_result(call: Call) -> Result:
-    a, b = call.given(0), call.given(1)
     extra = 0
     alpha = call.attribute("alpha", 1.0)
     if alpha != 1.0:
@@ -82,7 +81,7 @@ def _gemm_refusal(call: Call) -> str | None:
 
 @operator("Gemm", result=_gemm_result, refuse=_gemm_refusal, error="2^-18 after truncation")
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
-    """alpha A' B' + beta C, the bias added to the untruncated product; a public factor is shared trivially."""
+    """alpha A' B' + beta C, added up before the truncation; a public factor is shared trivially."""
     yield from ()
     a, b = as_shares(party, left), as_shares(party, right)
     if call.attribute("transA", 0):

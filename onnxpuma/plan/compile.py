@@ -14,6 +14,7 @@ import numpy as np
 
 import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.errors import InputError, OnnxpumaError, UnsupportedModelError
+from onnxpuma.graph.expand import function_body
 from onnxpuma.graph.infer import infer_node
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
@@ -89,7 +90,7 @@ class _Planner:
         except OnnxpumaError as error:
             self._refuse(node, error.message)
             return
-        for name, value in zip(node.outputs, values, strict=True):
+        for name, value in zip(node.outputs, map(np.asarray, values), strict=True):
             if name:
                 self.values[name] = _Known(ValueType(value.dtype, value.shape), value, constant=constant)
 
@@ -107,7 +108,7 @@ class _Planner:
     def _plan_step(self, node: Node, constant: bool) -> None:
         found = find(node)
         if found is None:
-            self._refuse(node, _no_kernel(node))
+            self._expand(node)
             return
         try:
             types = self._infer(node) if not found.tried else self._try(node)
@@ -197,6 +198,19 @@ class _Planner:
         types = [None if n is None else self.values[n].type for n in node.inputs]
         values = [None if n is None else self.values[n].value for n in node.inputs]
         return infer_node(node, types, values, self.graph.opset)
+
+    def _expand(self, node: Node) -> None:
+        """An operator without a kernel runs as the function that the standard defines it by, if it does."""
+        types = [None if n is None else self.values[n].type for n in node.inputs]
+        body = function_body(node, types, self.graph.opset)
+        before = len(self.refusals)
+        for part in body:
+            self.visit(part)
+        reasons = self.refusals[before:]
+        if reasons or not body:
+            del self.refusals[before:]
+            why = f"; as the function that defines it: {reasons[0]}" if reasons else ""
+            self._refuse(node, _no_kernel(node) + why)
 
     def _try(self, node: Node) -> list[ValueType]:
         """Types found by running the node on zeros: for operators whose shape onnx does not infer, and
