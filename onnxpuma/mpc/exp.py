@@ -49,7 +49,7 @@ def _low_bits(bits: int) -> int:
 
 
 def exp_below(words: Words, bits: int) -> Words:
-    """e^(x' - 16) with TWIN_FRACTION bits for x' in [0, 16), exact integers; error below 2^-20 relative."""
+    """e^(x' - 16) with TWIN_FRACTION bits for x' in [0, 16), exact integers; error below 2^-18 relative."""
     (high, low), low_bits = tables(bits), _low_bits(bits)
     fine = low[(words & words.dtype.type((1 << low_bits) - 1)).astype(np.intp)]
     coarse = high[(words >> words.dtype.type(low_bits)).astype(np.intp)]
