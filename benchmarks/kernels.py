@@ -111,7 +111,16 @@ def comparison_alone(elements: int) -> Figure:
     u, v = (unpacked(run.results[i].plane, elements) for i in (1, 2))
     wrong = float(np.mean((u ^ v) != (values < 0)))
     size = f"{elements}"
-    return Figure("comparison, 16 bits", size, elements, run.cost.bytes / elements, run.cost.rounds, seconds, wrong, wrong)
+    return Figure(
+        "comparison, 16 bits",
+        size,
+        elements,
+        run.cost.bytes / elements,
+        run.cost.rounds,
+        seconds,
+        wrong,
+        wrong,
+    )
 
 
 def shown(figures: list[Figure]) -> Table:
