@@ -1,0 +1,49 @@
+"""The models that ship, run on shares: every prediction on the held-out split is the plain model's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from onnxpuma.roles.memory import MemoryModel
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+TIE = 0.05  # logits: nearer than this to the best, a second word is as good a prediction
+
+
+def logits(name: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """(secure, plain) over the whole held-out split, in batches."""
+    file = MODELS / name / "model.onnx"
+    inputs = np.load(MODELS / name / "heldout.npz")["inputs"]
+    secure = MemoryModel(onnx.load(file))
+    plain = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (feed_name,) = secure.blueprint.inputs
+    got, want = [], []
+    for start in range(0, len(inputs), batch):
+        feed = {feed_name: inputs[start : start + batch]}
+        (result,) = secure.run(feed).outputs.values()
+        got.append(result)
+        want.append(plain.run(None, feed)[0])
+    return np.concatenate(got), np.concatenate(want)
+
+
+@pytest.mark.parametrize(("name", "batch"), [("breast-cancer", 72), ("digits", 90)])
+def test_all_predictions_agree(name: str, batch: int) -> None:
+    secure, plain = logits(name, batch)
+    assert np.array_equal(secure.argmax(axis=-1), plain.argmax(axis=-1))
+    assert np.abs(secure - plain).max() < 0.01
+
+
+def test_all_next_words_agree() -> None:
+    """The stories hold words drawn by chance: there the plain model itself is torn between two."""
+    secure, plain = logits("tales", 20)
+    best = plain.argmax(axis=-1)
+    chosen = secure.argmax(axis=-1)
+    gap = plain.max(axis=-1) - np.take_along_axis(plain, chosen[..., None], axis=-1)[..., 0]
+    assert gap.max() < TIE
+    assert np.mean(chosen == best) > 0.999
+    assert np.abs(secure - plain).max() < 0.05
