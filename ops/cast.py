@@ -26,6 +26,8 @@ def _kinds(call: Call) -> tuple[str, str]:
 def _refuse(call: Call) -> str | None:
     before, after = _kinds(call)
     target = call.outputs[0].dtype
+    if not call.secret(0):
+        return "its input is public"
     if after not in "fbi" or before not in "fbi":
         return f"it casts to or from {target}, which has no secure form"
     if before == "f" and after == "i":

@@ -14,6 +14,8 @@ from onnxpuma.mpc.words import encode
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
+MASKS_BELOW = -1e8  # an addend below it is a mask: it only has to be far below every score
+MASKED = -400.0  # two of them and the scores stay inside what Softmax can tell apart
 
 
 def _sum_result(call: Call) -> Result:
@@ -28,11 +30,20 @@ def public_fits(call: Call) -> str | None:
     for operand in call.inputs:
         if operand is not None and operand.value is not None and operand.value.dtype.kind == "f":
             values = operand.value
+            if call.node.op in ("Add", "Sum"):
+                values = unmasked(values)
             if np.isnan(values).any():
                 return f"its public input '{operand.name}' holds NaN"
             if (np.abs(values) > _LIMIT).any():
                 return f"its public input '{operand.name}' holds numbers beyond the fixed-point range"
     return None
+
+
+def unmasked(values: np.ndarray) -> np.ndarray:
+    """A public addend with MASKED where it is a mask: minus infinity, the lowest float, -1e9."""
+    if values.dtype.kind != "f":
+        return values
+    return np.where(values < MASKS_BELOW, MASKED, values.astype(np.float64))
 
 
 def aligned(value: Replicated | Sum3, fraction: int) -> Replicated | Sum3:
@@ -50,7 +61,7 @@ def add_forms(a: Value, b: Value, sign: int, party: Party) -> Form:
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         (secret,) = secrets
         public = np.asarray(b if isinstance(b, np.ndarray) else a)
-        words = encode(public, fraction)
+        words = encode(unmasked(public) if sign > 0 else public, fraction)
         if isinstance(b, np.ndarray):
             return secret.plus(words if sign > 0 else np.uint64(0) - words)
         return secret.plus(words) if sign > 0 else (-secret).plus(words)

@@ -16,7 +16,7 @@ from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Bit, Form, Replicated, Split, Sum3
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost, wide_zero, wide_zero_cost
-from onnxpuma.ops.elementwise import add_forms, as_words
+from onnxpuma.ops.elementwise import add_forms, as_words, unmasked
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.select import WIDE, bounded, holds_nan
@@ -150,7 +150,7 @@ def _fits(call: Call) -> str | None:
 def where(party: Party, call: Call, condition: Value, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a where the condition holds, b elsewhere: local for a public condition, b + c (a - b) for a secret one.
 
-    A public number beyond the fixed-point range that a public condition chooses becomes -2^40 or 2^40.
+    What a public condition chooses may be a mask, minus infinity or the lowest float (elementwise.py).
     """
     yield from ()
     rest = resting_fraction(call.outputs[0].dtype)
@@ -172,7 +172,7 @@ def where(party: Party, call: Call, condition: Value, a: Value, b: Value) -> Pro
 
 def _shares(party: Party, value: Value, fraction: int) -> Replicated:
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        value = np.clip(np.nan_to_num(value.astype(np.float64)), -(2.0**40), 2.0**40)
+        value = np.minimum(np.nan_to_num(unmasked(value)), 2.0**40)
     return as_shares(party, value, fraction=fraction)
 
 

@@ -75,6 +75,8 @@ class _Planner:
         constant = all(k.constant for k in known)
         if node.op in ("Shape", "Size") and not node.domain:
             self._run_public(node, [np.broadcast_to(np.float32(0), known[0].type.shape)], constant)  # type: ignore[arg-type]
+        elif node.op == "CastLike" and known[0].value is not None:  # of the other input only the type matters
+            self._run_public(node, [known[0].value, np.zeros(0, known[1].type.dtype)], known[0].constant)
         elif all(k.value is not None for k in known):
             inputs = [None if n is None else self.values[n].value for n in node.inputs]
             self._run_public(node, inputs, constant)
