@@ -15,7 +15,14 @@ from typing import Annotated
 import typer
 
 from onnxpuma import __version__
-from onnxpuma.commands import demo, infer, inspect, keys, screen, serve, share, validate
+from onnxpuma.commands import screen
+from onnxpuma.commands.demo import demo, models
+from onnxpuma.commands.infer import infer
+from onnxpuma.commands.inspect import inspect
+from onnxpuma.commands.keys import init, keygen
+from onnxpuma.commands.serve import serve
+from onnxpuma.commands.share import share
+from onnxpuma.commands.validate import validate
 from onnxpuma.errors import OnnxpumaError
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
@@ -56,17 +63,7 @@ def _before(
     context.obj.debug = debug
 
 
-for _command in (
-    keys.keygen,
-    keys.init,
-    inspect.inspect,
-    share.share,
-    serve.serve,
-    infer.infer,
-    validate.validate,
-    demo.demo,
-    demo.models,
-):
+for _command in (keygen, init, inspect, share, serve, infer, validate, demo, models):
     app.command()(_command)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Sum3
 from onnxpuma.ops.registry import FRACTION, Operand
@@ -132,35 +132,51 @@ def report(
 
 def _nodes(blueprint: Blueprint, plan: Plan, refusals: list[Refusal], network: Network) -> list[NodeEntry]:
     reasons = {refusal.node: refusal.reason for refusal in refusals}
-    steps = {step.call.node.name: step for step in plan.steps}
-    client = {node.name for node in plan.client_nodes}
+    names = {node.name for node in blueprint.graph.nodes}
+    steps: dict[str, list[Step]] = {}
+    for step in plan.steps:
+        steps.setdefault(_origin(step.call.node.name, names), []).append(step)
+    client = {_origin(node.name, names) for node in plan.client_nodes}
     entries = []
     for node in blueprint.graph.nodes:
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
         if node.name in reasons:
             entry = NodeEntry(node.name, operator, None, "secret", refused=reasons[node.name])
         elif node.name in steps:
-            entry = _step(steps[node.name], operator, network)
+            entry = _priced(node, operator, steps[node.name], network)
         else:
-            entry = NodeEntry(
-                node.name, operator, _public_shape(node, plan), _elsewhere(node, plan, client, reasons)
-            )
+            seen = _elsewhere(node, plan, client, reasons)
+            entry = NodeEntry(node.name, operator, _public_shape(node, plan), seen)
         entries.append(entry)
     return entries
 
 
-def _step(step: Step, operator: str, network: Network) -> NodeEntry:
-    first = step.call.outputs[0]
+def _origin(name: str, names: set[str]) -> str:
+    """The node of the graph that a step belongs to: the steps of an expanded one are named after it."""
+    while name not in names and "/" in name:
+        name = name.rpartition("/")[0]
+    return name
+
+
+def _priced(node: Node, operator: str, steps: list[Step], network: Network) -> NodeEntry:
+    """What a node costs; of one that runs as several steps, as if they waited for one another."""
+    made = [
+        (operand, resolves)
+        for step in steps
+        for operand, resolves in zip(step.call.outputs, step.resolves, strict=True)
+    ]
+    operand, resolves = next((pair for pair in made if pair[0].name in node.outputs), made[-1])
+    cost = sum((step.cost for step in steps), FREE)
     return NodeEntry(
-        step.call.node.name,
+        node.name,
         operator,
-        first.shape,
-        "weights" if step.constant else "secret",
-        _form(first, step.resolves[0]),
+        operand.shape,
+        "weights" if all(step.constant for step in steps) else "secret",
+        _form(operand, resolves),
         "",
-        step.cost.rounds,
-        round(step.cost.bytes),
-        network.seconds(step.cost),
+        cost.rounds,
+        round(cost.bytes),
+        network.seconds(cost),
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from onnxpuma.plan.blueprint import prepare
 from onnxpuma.plan.compile import compile_plan
@@ -120,3 +122,27 @@ def test_an_option_that_cannot_be_meant_is_refused(cli, model: Path, option: str
     ended = cli("inspect", model, option, value)
     assert ended.status == 6
     assert said in ended.message
+
+
+def test_a_node_that_runs_as_its_function_is_priced_as_one(cli, tmp_path: Path):
+    nodes = [helper.make_node("GroupNormalization", ["x", "s", "b"], ["y"], name="norm", num_groups=2)]
+    shape = ["batch", 4, 4]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["i", "w"], ["x"], name="product"), *nodes],
+        "g",
+        [helper.make_tensor_value_info("i", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [
+            helper.make_tensor("w", TensorProto.FLOAT, [4, 4], [0.5] * 16),
+            helper.make_tensor("s", TensorProto.FLOAT, [4], [1.5, 0.5, 1.0, 2.0]),
+            helper.make_tensor("b", TensorProto.FLOAT, [4], [0.1, 0.2, 0.0, 0.4]),
+        ],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10),
+        tmp_path / "norm.onnx",
+    )
+    found = json.loads(cli("inspect", tmp_path / "norm.onnx", "--json").out)
+    norm = found["nodes"][-1]
+    assert (norm["operator"], norm["seen"], norm["shape"]) == ("GroupNormalization", "secret", [1, 4, 4])
+    assert sum(node["bytes"] for node in found["nodes"]) == pytest.approx(found["bytes"], abs=2)
