@@ -7,7 +7,6 @@ After `share_model` nobody needs the ONNX file any more. Weights are encoded wit
 from __future__ import annotations
 
 import secrets
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -87,20 +86,19 @@ def open_shares(model_dir: str | Path, party: int, blueprint: Blueprint) -> Shar
 def read_weights(shares: ShareReader, party: int, blueprint: Blueprint) -> dict[str, Weights]:
     """Read all words and make those that follow from a key. PlanError when the checksum does not fit."""
     found = {}
-    crc = 0
     for index, name in enumerate(blueprint.weights):
         initializer = blueprint.graph.initializers[name]
         parts: list[Words] = []
         for component in (party, (party + 1) % 3):
             if component < 2:
-                parts.append(_stream(shares.keys[component], index).draw(initializer.shape, BITS))
+                stream = _stream(shares.keys[component], index)
+                parts.append(stream.draw(initializer.shape, BITS))
             else:
                 parts.append(shares.words(name))
-                crc = zlib.crc32(np.ascontiguousarray(parts[-1]).data.cast("B"), crc)
         first, second = parts
         second += first
         found[name] = Weights(party, first, second, BITS, resting_fraction(initializer.dtype))
-    shares.check(crc)
+    shares.finish()
     return found
 
 

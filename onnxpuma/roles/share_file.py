@@ -1,8 +1,9 @@
-"""The file that holds one party's shares of the weights: safetensors, written a block at a time.
+"""The file that holds one party's shares of the weights: safetensors, written and read a block at a time.
 
 Components 0 and 1 are key streams of AES (mpc/prf.py), so they need no bytes: party 0 is given their two
 keys and nothing else, parties 1 and 2 one key each and component 2 in full. The tensors of a file are the
-words of component 2, 64 bits each, under the names of the weights. Its metadata:
+words of component 2, 64 bits each, under the names of the weights, in the order of the blueprint. Its
+metadata:
 
     format "onnxpuma-shares", party, digest (of the blueprint), version, dealing (32 random hex digits, drawn
     each time the model is shared), key0 / key1 (hex; those this party holds), crc32 (of the words, hex)
@@ -14,10 +15,11 @@ import json
 import os
 import zlib
 from collections.abc import Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from safetensors import SafetensorError, safe_open
+import numpy as np
 
 from onnxpuma import __version__
 from onnxpuma.errors import PlanError
@@ -25,6 +27,9 @@ from onnxpuma.mpc.words import Words
 
 FORMAT = "onnxpuma-shares"
 PARTIES_WITH_WORDS = (1, 2)
+LONGEST_HEAD = 100_000_000  # as safetensors has it
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def share_path(folder: Path, party: int) -> Path:
@@ -37,6 +42,17 @@ def keys_of(party: int) -> tuple[int, ...]:
     return tuple(c for c in (party, (party + 1) % 3) if c < 2)
 
 
+def tensor_entries(party: int, shapes: Shapes) -> dict[str, Any]:
+    """What the head of the party's file says of its tensors."""
+    entries: dict[str, Any] = {}
+    place = 0
+    for name, shape in shapes.items() if party in PARTIES_WITH_WORDS else ():
+        end = place + 8 * int(np.prod(shape, dtype=np.int64))
+        entries[name] = {"dtype": "U64", "shape": list(shape), "data_offsets": [place, end]}
+        place = end
+    return entries
+
+
 class ShareWriter:
     """Writes one party's file under a temporary name, mode 0600; `commit` gives it its own.
 
@@ -47,7 +63,7 @@ class ShareWriter:
         self,
         folder: Path,
         party: int,
-        shapes: Mapping[str, tuple[int, ...]],
+        shapes: Shapes,
         keys: Sequence[bytes],
         digest: str,
         dealing: str,
@@ -63,7 +79,7 @@ class ShareWriter:
             "dealing": dealing,
             **{f"key{c}": keys[c].hex() for c in keys_of(party)},
         }
-        self._shapes = shapes if party in PARTIES_WITH_WORDS else {}
+        self._tensors = tensor_entries(party, shapes)
         self._partial.unlink(missing_ok=True)
         descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._file: BinaryIO = os.fdopen(descriptor, "wb")
@@ -91,15 +107,8 @@ class ShareWriter:
 
     def _header(self) -> bytes:
         """The head of a safetensors file; of the same length whatever the checksum."""
-        entries: dict[str, object] = {"__metadata__": {**self._metadata, "crc32": f"{self._crc:08x}"}}
-        place = 0
-        for name, shape in self._shapes.items():
-            size = 8
-            for length in shape:
-                size *= length
-            entries[name] = {"dtype": "U64", "shape": list(shape), "data_offsets": [place, place + size]}
-            place += size
-        text = json.dumps(entries, separators=(",", ":")).encode()
+        metadata = {**self._metadata, "crc32": f"{self._crc:08x}"}
+        text = json.dumps({"__metadata__": metadata, **self._tensors}, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         return len(text).to_bytes(8, "little") + text
 
@@ -107,26 +116,59 @@ class ShareWriter:
 class ShareReader:
     """Opens one party's file and checks that it is the one it should be.
 
-    Raises PlanError when it is missing or damaged, belongs to another party, model or version, or lacks a
-    weight.
+    Raises PlanError when it is missing or damaged, or belongs to another party, model or version.
     """
 
-    def __init__(self, folder: Path, party: int, digest: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, folder: Path, party: int, digest: str, shapes: Shapes) -> None:
         self.path = share_path(folder, party)
-        if not self.path.is_file():
-            raise PlanError(
-                f"there is no file {self.path}",
-                f"`onnxpuma share` makes it: copy it from the model's owner into {folder}",
-            )
         self._shapes = shapes
+        self._crc = 0
         try:
-            self._file = safe_open(self.path, framework="np")
-            metadata = self._file.metadata() or {}
-            self.keys = {c: bytes.fromhex(metadata[f"key{c}"]) for c in keys_of(party)}
-            self._crc = int(metadata["crc32"], 16)
-            self.dealing = metadata["dealing"]
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise self._damaged(str(error)) from error
+            self._file: BufferedReader = self.path.open("rb")
+        except OSError as error:
+            raise PlanError(
+                f"there is no file {self.path} that can be read: {error.strerror}",
+                f"`onnxpuma share` makes it: copy it from the model's owner into {folder}",
+            ) from error
+        try:
+            head = self._read_head()
+            metadata = head.pop("__metadata__")
+            self.dealing = bytes.fromhex(metadata["dealing"]).hex()
+            self._expected_crc = int(metadata["crc32"], 16)
+            held = {c: bytes.fromhex(metadata[f"key{c}"]) for c in range(2) if f"key{c}" in metadata}
+        except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise self._damaged(f"it does not begin as it should ({type(error).__name__})") from error
+        self._check_owner(metadata, party, digest)
+        if tuple(held) != keys_of(party) or head != tensor_entries(party, shapes):
+            raise self._damaged("its weights are not the model's")
+        self.keys = held
+
+    def words(self, name: str) -> Words:
+        """Component 2 of one weight; the weights are read in their order."""
+        words = np.empty(self._shapes[name], "<u8")
+        view = words.reshape(-1).view(np.uint8).data
+        if self._file.readinto(view) != len(view):
+            raise self._damaged("it is cut short")
+        self._crc = zlib.crc32(view, self._crc)
+        return words
+
+    def finish(self) -> None:
+        """All words are read: PlanError when they are not those that were written."""
+        more = self._file.read(1)
+        self._file.close()
+        if more or self._crc != self._expected_crc:
+            raise self._damaged("its words do not match its checksum")
+
+    def _read_head(self) -> dict[str, Any]:
+        length = int.from_bytes(self._file.read(8), "little")
+        if not 0 < length <= LONGEST_HEAD:
+            raise ValueError(length)
+        head = json.loads(self._file.read(length))
+        if not isinstance(head, dict):
+            raise TypeError(type(head))
+        return head
+
+    def _check_owner(self, metadata: Mapping[str, str], party: int, digest: str) -> None:
         if metadata.get("format") != FORMAT or metadata.get("party") != str(party):
             raise PlanError(
                 f"{self.path} holds the shares of party {metadata.get('party')}, this is party {party}",
@@ -142,31 +184,7 @@ class ShareReader:
                 f"{self.path} belongs to another model than the skeleton beside it",
                 "copy skeleton.onnx, policy.json and the party's file from one and the same folder",
             )
-        if party in PARTIES_WITH_WORDS:
-            self._check_shapes()
-
-    def words(self, name: str) -> Words:
-        """Component 2 of one weight."""
-        try:
-            words: Words = self._file.get_tensor(name)
-        except (OSError, SafetensorError) as error:
-            raise self._damaged(str(error)) from error
-        return words
-
-    def check(self, crc: int) -> None:
-        """`crc`: the CRC-32 of all words, in the order of the file."""
-        if crc != self._crc:
-            raise self._damaged("its words do not match its checksum")
-
-    def _check_shapes(self) -> None:
-        here = set(self._file.keys())
-        if here != set(self._shapes):
-            odd = ", ".join(sorted(here ^ set(self._shapes))[:3])
-            raise self._damaged(f"its weights are not the model's ({odd})")
-        for name, shape in self._shapes.items():
-            found = self._file.get_slice(name)
-            if tuple(found.get_shape()) != shape or found.get_dtype() != "U64":
-                raise self._damaged(f"weight '{name}' has shape {tuple(found.get_shape())}, not {shape}")
 
     def _damaged(self, why: str) -> PlanError:
+        self._file.close()
         return PlanError(f"{self.path} is damaged: {why}", "copy it again from the model's owner")

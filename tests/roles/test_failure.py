@@ -116,14 +116,17 @@ def test_a_party_hangs_in_the_middle_of_a_request(
     works(frail_cluster, feed)
 
 
+@pytest.mark.parametrize("how", ["cancels", "is cut off"])
 def test_a_client_that_leaves_makes_room_for_the_next(
-    frail_cluster: LocalCluster, feed: Feed, until: Callable[..., None]
+    how: str, frail_cluster: LocalCluster, feed: Feed, until: Callable[..., None]
 ) -> None:
     before = [len(log_of(frail_cluster, i)) for i in range(3)]
     leaving = frail_cluster.client()
 
     def leave(done: int, of: int, label: str) -> None:
         if done > 3:
+            if how == "is cut off":  # it dies before it can tell anybody
+                leaving._cluster._push = lambda *_: False  # type: ignore[method-assign]
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

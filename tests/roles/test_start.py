@@ -6,12 +6,14 @@ import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from onnxpuma.errors import AuthenticationError, ConfigError, OnnxpumaError, PlanError
+from onnxpuma.errors import AuthenticationError, BusyError, ConfigError, OnnxpumaError, PlanError
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.roles import desk
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.owner import share_model
 from onnxpuma.transport import wire_pb2
@@ -123,3 +125,27 @@ def test_a_folder_moved_between_parties(hall: Any, model_dir: Path, tmp_path: Pa
     error = hall.start(2, tmp_path).ended()
     assert isinstance(error, PlanError)
     assert "party2.safetensors" in error.message
+
+
+def test_a_full_queue_is_said_to_be_full(
+    hall: Any, long_model_dir: Path, feed: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "MOST_WAITING", 0)
+    threads = [hall.start(party, long_model_dir) for party in range(3)]
+    assert all(thread.ready.wait(10) for thread in threads)
+    steps: list[int] = []
+    outcomes: list[Any] = []
+    first, second = (Client(hall.config, hall.client_keys) for _ in range(2))
+    with first, second:
+        second.blueprint  # noqa: B018  (fetched before the servers are busy)
+        asking = Thread(
+            target=lambda: outcomes.append(first.run(feed, progress=lambda done, *_: steps.append(done))),
+            daemon=True,
+        )
+        asking.start()
+        until(lambda: steps)
+        with pytest.raises(BusyError, match="1 requests wait at server"):
+            second.run(feed)
+        asking.join(30)
+        assert len(outcomes) == 1, "the first one is not disturbed"
+        assert second.run(feed).outputs["y"].shape == (2, 8)
