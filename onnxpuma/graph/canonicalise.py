@@ -37,6 +37,7 @@ from onnxpuma.graph.rules import (
     neutral,
     order,
     power,
+    quantised,
     rms_norm,
     rotary,
     scale,
@@ -80,14 +81,10 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
     attention.RULES,
 )
 
-# Operator of com.microsoft -> the standard nodes it becomes.
-FUSED = {
-    **fused_activation.CONVERSIONS,
-    **fused_norm.CONVERSIONS,
-    **fused_linear.CONVERSIONS,
-    **fused_attention.CONVERSIONS,
-    **fused_rotary.CONVERSIONS,
-}
+_FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_rotary, quantised)
+# (domain, operator) -> the standard float nodes it becomes.
+FUSED = {(DOMAIN, op): how for family in _FAMILIES for op, how in family.CONVERSIONS.items()}
+QUANTISED = {("", op): how for op, how in quantised.STANDARD.items()}
 
 
 @dataclass
@@ -154,10 +151,13 @@ def _infer(model: ir.Model) -> None:
 
 
 def _unfuse(model: ir.Model, report: Report) -> None:
-    """Make the operators that onnxruntime puts into a graph standard ones."""
-    if DOMAIN in model.opset_imports:
-        counts, missed = fused.convert(model, FUSED, _infer)
-        report.rules.update((f"{DOMAIN} {op}", count) for op, count in counts.items())
+    """Make the operators that onnxruntime puts into a graph standard ones, and quantised ones float."""
+    conversions = dict(FUSED) if DOMAIN in model.opset_imports else {}
+    if any(n.op_type in ("DequantizeLinear", "DynamicQuantizeLinear") for g in model.graphs() for n in g):
+        conversions |= QUANTISED
+    if conversions:
+        counts, missed = fused.convert(model, conversions, _infer)
+        report.rules.update(counts)
         report.missed.update(missed)
 
 

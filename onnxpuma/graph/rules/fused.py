@@ -6,7 +6,7 @@ writer for the new nodes and the old node, and gives a value for each output, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,16 @@ from onnxpuma.graph.dialect import DOMAIN
 
 
 class NotConvertedError(Exception):
-    """Why an operator of onnxruntime's has no standard form here."""
+    """Why an operator has no standard form here; without a reason, that it is none of these operators."""
 
 
 class Writer:
     """Writes standard nodes: `w.Add(a, b)` is the sum; `_outputs=3` gives a tuple of three."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, made: dict[Any, ir.Value]) -> None:
         self.model = model
         self.nodes: list[ir.Node] = []
+        self._made = made
 
     def __getattr__(self, op: str) -> Callable[..., Any]:
         if not op[:1].isupper():
@@ -68,6 +69,12 @@ class Writer:
         graph.register_initializer(value)
         return value
 
+    def shared(self, key: Any, make: Callable[[], ir.Value]) -> ir.Value:
+        """What `make` made for this key the first time, for whichever node."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
 
 class Old:
     """The node to convert: inputs and attributes with their defaults, and which outputs are read."""
@@ -109,41 +116,42 @@ Conversion = Callable[[Writer, Old], Sequence["ir.Value | None"]]
 
 
 def convert(
-    model: ir.Model, conversions: Mapping[str, Conversion], infer: Callable[[ir.Model], None]
+    model: ir.Model,
+    conversions: Mapping[tuple[str, str], Conversion],
+    infer: Callable[[ir.Model], None],
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Replace every com.microsoft node that has a conversion: (operator -> count, node -> why it stayed).
+    """Replace every node that has a conversion: (operator -> count, node -> why it stayed).
 
-    `infer` fills in shapes; it runs again as long as that lets one more node be converted. Cost: one sweep
-    where all the shapes are known, as onnxruntime writes them.
+    `conversions` is by domain and operator. `infer` fills in shapes; it runs again as long as that lets one
+    more node be converted. Cost: one sweep where all the shapes are known.
     """
     counts: dict[str, int] = {}
+    made: dict[Any, ir.Value] = {}
     while True:
         missed: dict[str, str] = {}
         done = 0
-        for graph, node in _of_the_domain(model):
-            conversion = conversions.get(node.op_type)
-            if conversion is None:
-                missed[str(node.name)] = f"{node.op_type} of {DOMAIN} has no standard form"
+        for graph, node in [(g, n) for g in model.graphs() for n in g]:
+            conversion = conversions.get((node.domain, node.op_type), _unknown)
+            if conversion is _unknown and node.domain != DOMAIN:
                 continue
-            writer = Writer(model)
+            writer = Writer(model, made)
             try:
                 results = conversion(writer, Old(node))
             except NotConvertedError as reason:
-                missed[str(node.name)] = str(reason)
+                if str(reason):
+                    missed[str(node.name)] = str(reason)
                 continue
             _replace(graph, node, writer, results)
-            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+            operator = f"{node.domain} {node.op_type}".strip()
+            counts[operator] = counts.get(operator, 0) + 1
             done += 1
         if not done or not missed:
             return counts, missed
         infer(model)
 
 
-def _of_the_domain(model: ir.Model) -> Iterator[tuple[ir.Graph, ir.Node]]:
-    for graph in list(model.graphs()):
-        for node in list(graph):
-            if node.domain == DOMAIN:
-                yield graph, node
+def _unknown(w: Writer, old: Old) -> Sequence[ir.Value | None]:
+    raise NotConvertedError(f"{old.node.op_type} of {DOMAIN} has no standard form")
 
 
 def _replace(graph: ir.Graph, node: ir.Node, writer: Writer, results: Sequence[ir.Value | None]) -> None:
