@@ -26,7 +26,7 @@ FRACTION = 24  # of the result
 def logarithm(party: Party, x: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
     """log(x) of a positive x, (n,), FRACTION fraction bits mod 2^64.
 
-    Error below 2^-17 for x of at least 2^20 units; below that the argument's own. Condition: x > 0; the
+    Error below 2^-19 for x of at least 2^20 units; below that the argument's own. Condition: x > 0; the
     result for other values is some number below 2^10. Rounds: 6; bits: `logarithm_cost`.
     """
     low, high = WHOLE_RANGE

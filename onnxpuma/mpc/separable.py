@@ -65,7 +65,7 @@ def _dealt_tables(index_bits: int, fraction: int, bits: int) -> tuple[Words, Wor
     return from_integers(cosine, bits), from_integers(sine, bits)
 
 
-_EXTRA = 20  # fraction bits of coefficients: the products are made in integers and rounded once
+_EXTRA = 28  # fraction bits of coefficients: the products are made in integers and rounded once
 
 
 @lru_cache(maxsize=256)
@@ -179,7 +179,7 @@ def fingerprint() -> str:
     The tables are made by integer arithmetic, so one version of the package gives one digest on every
     machine. Parties whose digests differ must not compute together: their results would be random words.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(bytes([_EXTRA]))
     for name, series in sorted(all_series().items()):
         digest.update(name.encode())
         digest.update(np.array([series.period, *series.coefficients], "<f8").tobytes())

@@ -90,7 +90,7 @@ def test_the_logarithm(fraction: int) -> None:
     x = np.maximum(1, np.rint(units)) * 2.0**-fraction
     run = simulate(lambda party, w: logarithm(party, w, 1), shared_reals(x, fraction))
     error = np.abs(run.value() - np.log(x))
-    assert error[x * 2.0**fraction >= 2**20].max() < 2.0**-17
+    assert error[x * 2.0**fraction >= 2**20].max() < 2.0**-19
     assert error.max() < 2.0**-16
 
 
