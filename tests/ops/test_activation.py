@@ -1,0 +1,55 @@
+"""Smooth activations over their whole range, window edges and tails included, and Relu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.roles.single import Comparison, compare
+
+Check = Callable[[Comparison, float], None]
+UNIT = 2.0**-18
+# every tenth of the window, its edges, and far out
+LINE = np.concatenate([np.arange(-26, 26, 0.1), [0, UNIT, -UNIT, 100.25, -100.25, 999, -999]]).astype(
+    np.float32
+)
+
+
+@pytest.mark.parametrize(
+    ("op", "tolerance"),
+    [("Gelu", 2e-3), ("Erf", 2e-3), ("Tanh", 2e-3), ("Sigmoid", 2e-3), ("Softplus", 2.5e-3), ("Mish", 3e-3)],
+)
+def test_smooth_activations_on_their_range(check: Check, op: str, tolerance: float) -> None:
+    done = compare(op, {"x": LINE})
+    check(done, tolerance)
+    assert np.abs(done.got - done.want).mean() <= tolerance / 3
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_both_kinds_of_gelu_above_the_spread(check: Check, approximate: str) -> None:
+    x = np.random.default_rng(0).normal(0, 3, (3, 7, 101)).astype(np.float32)
+    assert x.size > 1536
+    check(compare("Gelu", {"x": x}, approximate=approximate), 2e-3)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.702, 0.5])
+def test_swish(check: Check, alpha: float) -> None:
+    check(compare("Swish", {"x": np.clip(LINE, -400, 400)}, alpha=alpha), 5e-3)
+
+
+def test_swish_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(UnsupportedModelError, match="alpha is not positive"):
+        compare("Swish", {"x": LINE}, alpha=-1.0)
+
+
+def test_relu(check: Check) -> None:
+    edge = np.array([0, UNIT, -UNIT, 2**-10, -(2.0**-10), 4095, -4095], np.float32)
+    check(compare("Relu", {"x": np.concatenate([LINE, edge])}), 1e-3)
+
+
+def test_scalars_and_single_numbers(check: Check) -> None:
+    check(compare("Relu", {"x": np.float32(-2.5).reshape(())}), 1e-3)
+    check(compare("Gelu", {"x": np.float32([[1.5]])}), 2e-3)

@@ -1,0 +1,96 @@
+"""Comparisons of secret values, secret booleans, and choices by them: exact everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.roles.single import Comparison, compare
+
+Check = Callable[[Comparison, float], None]
+UNIT = 2.0**-18
+ORDERS = ["Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"]
+A = np.array([0, 0, UNIT, -UNIT, 1, 1, -5, 2.0**22, -(2.0**22), 3.5], np.float32)
+B = np.array([0, UNIT, 0, 0, 1, -1, -5, -(2.0**22), 2.0**22, 3.5 + UNIT], np.float32)
+
+
+def truths(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape) > 0.5
+
+
+@pytest.mark.parametrize("op", ORDERS)
+@pytest.mark.parametrize("public", [[], ["a"], ["b"]])
+def test_comparisons_are_exact_to_the_unit(check: Check, op: str, public: list[str]) -> None:
+    check(compare(op, {"a": A, "b": B}, public=public), 0)
+
+
+@pytest.mark.parametrize("op", ORDERS)
+def test_comparisons_of_integers_and_of_many(check: Check, op: str) -> None:
+    rng = np.random.default_rng(1)
+    i, j = rng.integers(-3, 3, (5, 4)), rng.integers(-3, 3, (4,))
+    check(compare(op, {"secret_a": i, "secret_b": j}), 0)
+    check(compare(op, {"secret_a": i, "b": j}), 0)
+    x = np.round(rng.normal(0, 3, (45, 40))).astype(np.float32)
+    check(compare(op, {"a": x, "b": x[::-1].copy()}), 0)
+
+
+@pytest.mark.parametrize("op", ["And", "Or", "Xor", "Equal"])
+@pytest.mark.parametrize("second", ["secret_b", "b"])
+def test_secret_booleans(check: Check, op: str, second: str) -> None:
+    check(compare(op, {"secret_a": truths(3, 4), second: truths(4, seed=1)}), 0)
+
+
+def test_not(check: Check) -> None:
+    check(compare("Not", {"secret_a": truths(3, 4)}), 0)
+
+
+@pytest.mark.parametrize("public", [[], ["a"], ["b"], ["a", "b"]])
+@pytest.mark.parametrize("condition", ["secret_c", "c"])
+def test_where(check: Check, public: list[str], condition: str) -> None:
+    values = {condition: truths(3, 1), "a": A.reshape(1, -1), "b": B[:, None].T.copy()}
+    if condition == "c" and len(public) == 2:
+        return
+    check(compare("Where", values, public=public), UNIT)
+
+
+def test_where_leaves_out_what_a_mask_excludes() -> None:
+    mask = truths(3, 10)
+    lowest = np.float32(-3.4e38)
+    done = compare("Where", {"c": mask, "a": A, "b": lowest}, public=["c", "b"])
+    assert np.array_equal(done.got[mask], done.want[mask])
+    assert np.all(done.got[~mask] == -400)
+    with pytest.raises(UnsupportedModelError, match="beyond the fixed-point range"):
+        compare("Where", {"secret_c": mask, "a": A, "b": lowest}, public=["b"])
+
+
+def test_sign(check: Check) -> None:
+    check(compare("Sign", {"x": A}), 0)
+    check(compare("Sign", {"secret_x": np.array([-4, 0, 9])}), 0)
+
+
+@pytest.mark.parametrize("op", ["IsNaN", "IsInf"])
+def test_no_fixed_point_number_is_special(check: Check, op: str) -> None:
+    check(compare(op, {"x": A}), 0)
+
+
+@pytest.mark.parametrize("to", [1, 7, 9, 11])
+@pytest.mark.parametrize("kind", ["bool", "int64", "float32"])
+def test_casts(check: Check, to: int, kind: str) -> None:
+    if kind == "float32" and to == 7:
+        with pytest.raises(UnsupportedModelError, match="rounds a secret number"):
+            compare("Cast", {"secret_x": A}, to=to)
+        return
+    x = truths(3, 4) if kind == "bool" else np.array([0, 1, -3, 7], kind)
+    check(compare("Cast", {"secret_x": x}, to=to), 0)
+
+
+def test_cast_like(check: Check) -> None:
+    check(compare("CastLike", {"secret_x": truths(4), "like": A}), 0)
+
+
+def test_casts_that_would_wrap_are_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="would wrap"):
+        compare("Cast", {"secret_x": np.array([300])}, to=2)
