@@ -77,11 +77,11 @@ def meet(links: list[PeerLink], done: Callable[[], bool] = lambda: True) -> None
 
 @pytest.fixture(params=["memory", "zeromq"])
 def links(request: pytest.FixtureRequest) -> Iterator[tuple[Link, ...]]:
-    """Three connected links of either kind; `receive` waits one second."""
+    """Three connected links of either kind."""
     if request.param == "memory":
-        opened: tuple[Link, ...] = memory_links(timeout=1.0)
+        opened: tuple[Link, ...] = memory_links(timeout=20.0)
     else:
-        opened = tuple(request.getfixturevalue("open_cluster")(timeout=1.0))
+        opened = tuple(request.getfixturevalue("open_cluster")(timeout=20.0))
     yield opened
     for link in opened:
         link.close()

@@ -114,7 +114,7 @@ def test_sending_50_megabytes_copies_nothing(links: Links) -> None:
     del words
     gc.collect()
     assert alive() is not None, "the link refers to the caller's own array until it is sent"
-    links[1].timeout = 30.0
+    links[1].timeout = 50.0
     got = links[1].receive(0, TAG)
     assert len(got[0]) == 50_000_000
     assert np.frombuffer(got[0], np.uint64).min() == 1

@@ -56,7 +56,7 @@ class Server(Thread):
         super().__init__(daemon=True)
         status = wire_pb2.Status(version="1.2", party=party, state="idle", model_digest=b"digest")
         self.party, self.handle = party, handle
-        self.port = ClientPort(keys, address, clients, status, heartbeat=1.0)
+        self.port = ClientPort(keys, address, clients, status, heartbeat=5.0)
         self.seen: list[Request] = []
         self.stopped = Event()
         self.start()
@@ -144,7 +144,7 @@ def test_large_buffers(
     start_servers()
     words = np.arange(1_000_000, dtype=np.uint64)
     with Cluster(places, client) as cluster:
-        answers = cluster.request(wire_pb2.Request(), [], [[words]] * 3, timeout=20)
+        answers = cluster.request(wire_pb2.Request(), [], [[words]] * 3, timeout=50)
     for party, answer in enumerate(answers):
         assert np.array_equal(np.frombuffer(answer.buffers[0], np.uint64), words + 1)
         assert answer.result.rounds == party
