@@ -14,7 +14,7 @@ import numpy as np
 
 import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.errors import InputError, OnnxpumaError, UnsupportedModelError
-from onnxpuma.graph.expand import function_body
+from onnxpuma.graph.function import function_body
 from onnxpuma.graph.infer import infer_node
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
