@@ -19,6 +19,7 @@ from onnxpuma.mpc import boolean, compare, convert, exp, gate, linear, maximum, 
 from onnxpuma.mpc.audit import leaks, uniform, unmasked
 from onnxpuma.mpc.boolean import Circuit
 from onnxpuma.mpc.convert import deal, settle
+from onnxpuma.mpc.exponential import exponential
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, taken
 from onnxpuma.mpc.separable import Series, all_series, evaluate_series
 from onnxpuma.mpc.shares import Bit, Pair, Replicated, Split, Sum3, see
@@ -33,6 +34,7 @@ from onnxpuma.mpc.views import (
     random_source,
     record,
 )
+from onnxpuma.mpc.wide import wide_negative, wide_zero
 from onnxpuma.mpc.words import Words, reduced, signed
 
 P = 1  # the pivot of every case
@@ -121,6 +123,10 @@ def circuit(k: int, which: Circuit, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from boolean.evaluate(party, as_split(party, w, k), which))
 
 
+def compared(k: int, function: Any, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from function(party, as_split(party, w, k)))
+
+
 def gated(k: int, seen: bool, party: Party, *w: Words) -> Protocol[Any]:
     x = see(party, as_replicated(party, w[2:], k), P) if seen else as_split(party, w[2:], k)
     return (yield from gate.gate(party, as_bit(party, w), x))
@@ -140,7 +146,7 @@ def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w
     return (yield from evaluate_series(party, series, as_split(party, w, k), fraction, bits))
 
 
-def exponential(k: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
+def window_exp(k: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from exp.exp_window(party, as_split(party, w, k), width))
 
 
@@ -156,8 +162,8 @@ def activated(name: str, product: bool, party: Party, *w: Words) -> Protocol[Any
     return (yield from smooth.activation(party, x, all_series()[name], P))
 
 
-def inverted(name: str, party: Party, *w: Words) -> Protocol[Any]:
-    return (yield from getattr(reciprocal, name)(party, as_replicated(party, w, 64, 18), P, 24, (8, 10)))
+def of_one(function: Any, *settings: Any) -> Program:
+    return lambda party, *w: function(party, as_replicated(party, w, 64, 18), P, *settings)
 
 
 @dataclass(frozen=True)
@@ -191,7 +197,7 @@ ENUMERATED = [
     Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
     Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
-    Case("exponential", partial(exponential, 3, 4), split_words(3)),
+    Case("exponential", partial(window_exp, 3, 4), split_words(3)),
 ]
 
 FULL_WIDTH = [
@@ -210,17 +216,20 @@ FULL_WIDTH = [
     Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
     Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
-    Case("exponential", partial(exponential, 20, 64), split_words(20)),
+    Case("exponential", partial(window_exp, 20, 64), split_words(20)),
     Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
     Case("small normalisation", partial(scaled, 8, 1, 3, 2), split_words(8)),
 ]
 
 COMPOSED = [
+    Case("wide sign", partial(compared, 64, wide_negative), split_words(64)),
+    Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
+    Case("wide exponential", of_one(exponential), replicated(64)),
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
     Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
-    Case("reciprocal", partial(inverted, "reciprocal"), replicated(64)),
-    Case("reciprocal root", partial(inverted, "rsqrt"), replicated(64)),
+    Case("reciprocal", of_one(reciprocal.reciprocal, 24, (8, 10)), replicated(64)),
+    Case("reciprocal root", of_one(reciprocal.rsqrt, 24, (8, 10)), replicated(64)),
 ]
 
 
