@@ -96,7 +96,7 @@ def _sqrt_result(call: Call) -> Result:
     "Sqrt",
     cost=lambda call: root_cost(call.given(0).size),
     result=_sqrt_result,
-    error="2e-6 of the result and one unit of 2^-18",
+    error="2e-6 of the result, 4e-9 of x, and one unit of 2^-18",
 )
 def square_root(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """sqrt(x) for 0 <= x < 2^28; of a negative number it is some number."""
@@ -219,16 +219,14 @@ def power(party: Party, call: Call, x: Replicated, exponent: np.ndarray) -> Prot
         return [(yield from truncated(party, (yield from root(party, x))))]
     if exponents[0] == -0.5:
         return [(yield from inverse_root(party, x, FRACTION))]
+    if exponents[0] < 0:
+        x = yield from truncated(party, (yield from signed_reciprocal(party, x, FRACTION)))
     one = x.times(np.uint64(0)).plus(np.uint64(1 << FRACTION) * np.ones(x.shape, np.uint64))
     powers = {0: one, 1: x}
     for step in _needed(exponents):
         product = multiply(party, powers[step // 2], powers[step - step // 2])
         powers[step] = yield from truncated(party, product)
-    if exponents[0] < 0:
-        inverse = yield from signed_reciprocal(party, powers[-int(exponents[0])], FRACTION)
-        result = yield from truncated(party, inverse)
-    else:
-        result = powers[int(exponents[0])]
+    result = powers[abs(int(exponents[0]))]
     shape = call.outputs[0].shape
     result = result.map(lambda w: np.broadcast_to(w, shape))
     for value in exponents[1:]:

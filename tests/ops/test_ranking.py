@@ -1,0 +1,70 @@
+"""ArgMax and ArgMin, ties included, and the three pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.roles.single import Comparison, compare
+
+Check = Callable[[Comparison, float], None]
+UNIT = 2.0**-18
+IMAGE = np.random.default_rng(0).normal(0, 3, (2, 3, 7, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("last", [0, 1])
+def test_the_place_of_the_extreme(check: Check, op: str, axis: int, last: int) -> None:
+    x = np.random.default_rng(1).integers(-2, 2, (3, 4, 5)).astype(np.float32)  # many ties
+    check(compare(op, {"x": x}, axis=axis, select_last_index=last, keepdims=last), 0)
+
+
+def test_places_in_long_rows_and_in_rows_of_one(check: Check) -> None:
+    x = np.random.default_rng(2).normal(0, 3, (40, 97)).astype(np.float32)
+    check(compare("ArgMax", {"x": x}, axis=1), 0)
+    check(compare("ArgMax", {"x": x[:, :1].copy()}, axis=1), 0)
+    near = np.array([[0, UNIT, 0], [2.0**22, -(2.0**22), 2.0**22 - 0.5]], np.float32)
+    check(compare("ArgMax", {"x": near}, axis=1), 0)
+    check(compare("ArgMax", {"secret_x": np.array([[1, 5, 5], [-3, -9, -1]])}, axis=1), 0)
+
+
+POOLS: list[dict[str, Any]] = [
+    {},
+    {"pads": [1, 1, 1, 1]},
+    {"pads": [1, 0, 1, 0], "strides": [2, 1]},
+    {"strides": [2, 2], "ceil_mode": 1},
+    {"auto_pad": "SAME_UPPER"},
+    {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
+    {"auto_pad": "VALID"},
+    {"dilations": [2, 1]},
+]
+
+
+@pytest.mark.parametrize("attributes", POOLS)
+def test_pools_of_an_image(check: Check, attributes: dict[str, Any]) -> None:
+    check(compare("MaxPool", {"x": IMAGE}, kernel_shape=[3, 2], **attributes), UNIT)
+    check(compare("AveragePool", {"x": IMAGE}, kernel_shape=[3, 2], **attributes), 6 * UNIT)
+    counted = {"kernel_shape": [3, 2], "count_include_pad": 1, **attributes}
+    check(compare("AveragePool", {"x": IMAGE}, **counted), 6 * UNIT)
+
+
+def test_pools_of_other_ranks(check: Check) -> None:
+    check(compare("MaxPool", {"x": IMAGE[0]}, kernel_shape=[2]), UNIT)
+    solid = np.random.default_rng(3).normal(0, 3, (1, 2, 4, 5, 3)).astype(np.float32)
+    check(compare("MaxPool", {"x": solid}, kernel_shape=[2, 2, 2]), UNIT)
+    check(compare("AveragePool", {"x": solid}, kernel_shape=[2, 2, 2]), 6 * UNIT)
+
+
+def test_global_average(check: Check) -> None:
+    check(compare("GlobalAveragePool", {"x": IMAGE}), 4 * UNIT)
+    check(compare("GlobalAveragePool", {"x": IMAGE[0, :, :, :1].copy()}), 4 * UNIT)
+
+
+def test_the_places_of_a_pool_are_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="second output"):
+        compare("MaxPool", {"x": IMAGE}, outputs=2, kernel_shape=[2, 2])
