@@ -12,6 +12,7 @@ import typer
 
 from onnxpuma.commands import pictures, screen
 from onnxpuma.commands.figures import cost_line, figures
+from onnxpuma.commands.local import start_servers
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def demo(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each party.")] = 1,
 ) -> None:
     """Run a shipped model on three servers on this machine, and show what each of them sees."""
-    from onnxpuma.roles.local import LocalCluster
     from onnxpuma.roles.owner import share_model
     from onnxpuma.shipped import shipped_model
 
@@ -62,9 +62,7 @@ def demo(
         with screen.progress("sharing the weights") as advance:
             blueprint = share_model(model.path, folder, progress=advance)
         _show_weights(Path(folder), blueprint, model)
-        with screen.progress("starting three servers"):
-            servers = LocalCluster(folder, threads=threads)
-        with servers, servers.client() as client:
+        with start_servers(folder, threads) as servers, servers.client() as client:
             _Show(model, client).run(example)
 
 

@@ -70,8 +70,10 @@ def show_warnings() -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: Sequence[int] = ()) -> None:
-    """Rows under a header; the columns in `numbers` are set to the right."""
-    drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    """Rows under a header, if it has any titles; the columns in `numbers` are set to the right."""
+    drawn = Table(
+        box=None, show_header=any(columns), header_style="bold", pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for place, title in enumerate(columns):
         drawn.add_column(title, justify="right" if place in numbers else "left", overflow="fold")
     for row in rows:

@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 from onnxpuma.commands import arrays, options, screen
+from onnxpuma.commands.local import start_servers
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -108,11 +109,11 @@ def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: dict[str, np.ndar
 
 
 def _run_here(folder: str, feed: dict[str, np.ndarray], threads: int) -> Outcome:
-    from onnxpuma.roles.local import LocalCluster
-
-    with screen.progress("starting three servers"):
-        servers = LocalCluster(folder, threads=threads)
-    with servers, servers.client() as client, screen.progress("computing on shares") as advance:
+    with (
+        start_servers(folder, threads) as servers,
+        servers.client() as client,
+        screen.progress("computing on shares") as advance,
+    ):
         return client.run(feed, progress=advance)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onnxpuma.commands.local import start_servers
 from onnxpuma.commands.pictures import draw_classes, draw_input, probabilities
 from onnxpuma.shipped import shipped_model, shipped_models
 
@@ -75,6 +76,16 @@ def test_classes_are_drawn_likeliest_first():
     lines = draw_classes(["a", "bb", "c", "d"], np.array([0.0, 2.0, 1.0, -9.0]))
     assert [line.split()[0] for line in lines] == ["bb", "c", "a"]
     assert probabilities(np.array([1000.0, 1000.0])).tolist() == [0.5, 0.5]
+
+
+def test_missing_kernel_is_said_where_the_servers_are_started(monkeypatch: pytest.MonkeyPatch):
+    started = []
+    monkeypatch.setattr("onnxpuma.roles.local.LocalCluster", lambda *a, **k: started.append((a, k)))
+    monkeypatch.setattr("onnxpuma.mpc.ring_kernel._native", None)
+    monkeypatch.setattr("onnxpuma.mpc.ring_kernel._warned", False)
+    with pytest.warns(RuntimeWarning, match="many times slower"):
+        start_servers("shared", 2)
+    assert started == [(("shared",), {"threads": 2})]
 
 
 def test_models_lie_inside_the_package():
