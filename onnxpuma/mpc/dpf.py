@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -102,7 +103,8 @@ def _expand(cipher: Cipher[ECB], seeds: np.ndarray) -> np.ndarray:
     """AES(s) xor s for (..., 2) seeds of two 64-bit words."""
     flat = np.ascontiguousarray(seeds)
     out = np.empty(flat.size + 2, np.uint64)
-    cipher.encryptor().update_into(memoryview(flat.reshape(-1).view(np.uint8)), memoryview(out.view(np.uint8)))
+    plain, expanding = (memoryview(cast(Any, words.reshape(-1).view(np.uint8))) for words in (flat, out))
+    cipher.encryptor().update_into(plain, expanding)
     expanded = out[: flat.size].reshape(flat.shape)
     expanded ^= flat
     return expanded
@@ -156,7 +158,9 @@ def evaluate(keys: Keys, rows: int) -> Words:
     together = max(1, _CHUNK // rows)  # ids expanded at a time, so that a level stays in the cache
     for start in range(0, len(out), together):
         chunk = slice(start, start + together)
-        out[chunk] = _evaluate(keys.holder, keys.seed[chunk], keys.corrections[chunk], keys.leaves[chunk], rows)
+        out[chunk] = _evaluate(
+            keys.holder, keys.seed[chunk], keys.corrections[chunk], keys.leaves[chunk], rows
+        )
     return out
 
 

@@ -37,7 +37,7 @@ PUBLIC_INPUTS = ("*mask*", "*position*", "*token_type*", "*segment_ids*", "*seql
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of the model. `shape` holds ints and symbols; `vocabulary` is the size of the table that ids index."""
+    """One input of the model. `shape` holds ints and symbols; `vocabulary`: rows of its table of ids."""
 
     name: str
     dtype: np.dtype[Any]
@@ -60,7 +60,9 @@ class Blueprint:
     @cached_property
     def digest(self) -> str:
         """What servers and clients compare before anything runs: graph, policy, version, twin tables."""
-        policy = json.dumps([self.visibility, sorted(self.public_inputs), __version__, fingerprint()], sort_keys=True)
+        policy = json.dumps(
+            [self.visibility, sorted(self.public_inputs), __version__, fingerprint()], sort_keys=True
+        )
         return hashlib.sha256(self.skeleton + policy.encode()).hexdigest()
 
     @property
@@ -73,7 +75,11 @@ class Blueprint:
         tables = _tables(self.graph)
         return {
             name: InputSpec(
-                name, kind.dtype, kind.shape if kind.shape is not None else (), name not in self.public_inputs, tables.get(name)
+                name,
+                kind.dtype,
+                kind.shape if kind.shape is not None else (),
+                name not in self.public_inputs,
+                tables.get(name),
             )
             for name, kind in self.graph.inputs.items()
         }
@@ -103,21 +109,30 @@ class Blueprint:
             skeleton = (folder / SKELETON).read_bytes()
             policy = json.loads((folder / POLICY).read_text())
         except OSError as error:
-            raise PlanError(f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote") from error
+            raise PlanError(
+                f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote"
+            ) from error
         except ValueError as error:
-            raise PlanError(f"{folder / POLICY} is damaged: {error}", "copy the folder again from the model's owner") from error
+            raise PlanError(
+                f"{folder / POLICY} is damaged: {error}", "copy the folder again from the model's owner"
+            ) from error
         if policy.get("version") != __version__:
             raise PlanError(
                 f"{folder} was shared with onnxpuma {policy.get('version')}, this is {__version__}",
                 "install the same version everywhere, or share the model again",
             )
         made = cls(
-            load_skeleton(skeleton), skeleton, policy["visibility"], policy["reasons"], tuple(policy["public_inputs"]), policy["recognised"]
+            load_skeleton(skeleton),
+            skeleton,
+            policy["visibility"],
+            policy["reasons"],
+            tuple(policy["public_inputs"]),
+            policy["recognised"],
         )
         if made.digest != policy.get("digest"):
             raise PlanError(
                 f"the plan in {folder} does not match its digest",
-                "it is damaged, or this machine's arithmetic tables differ: copy it again, install the same numpy",
+                "it is damaged: copy it again from the owner of the model",
             )
         return made
 
@@ -155,7 +170,9 @@ def prepare_model(
     seen = classify(graph, public, secret)
     for pattern in (*public_inputs, *secret_inputs):
         if not any(fnmatchcase(name, pattern) for name in graph.inputs):
-            raise ConfigError(f"no input matches '{pattern}'", f"the model's inputs are {', '.join(graph.inputs)}")
+            raise ConfigError(
+                f"no input matches '{pattern}'", f"the model's inputs are {', '.join(graph.inputs)}"
+            )
     open_inputs = []
     for name, kind in graph.inputs.items():
         by_name = kind.dtype.kind in "iub" and any(fnmatchcase(name.lower(), p) for p in PUBLIC_INPUTS)
@@ -166,7 +183,12 @@ def prepare_model(
     hidden = [name for name, v in visibility.items() if v == "secret"]
     skeleton = skeleton_bytes(graph, hidden)
     blueprint = Blueprint(
-        load_skeleton(skeleton), skeleton, visibility, {n: r for n, (_, r) in seen.items()}, tuple(open_inputs), rules
+        load_skeleton(skeleton),
+        skeleton,
+        visibility,
+        {n: r for n, (_, r) in seen.items()},
+        tuple(open_inputs),
+        rules,
     )
     return blueprint, graph
 

@@ -1,286 +1,19 @@
-"""From a blueprint and concrete shapes to a plan: who computes what, in which form, in which order.
-
-The graph is walked once. A node whose inputs are public runs now, in the clear. A node that depends on the
-client's input and public values alone is the client's (a position counted from ids, say): it costs nothing
-and leaks nothing. All others become steps; every one that cannot is named in one error.
-"""
+"""From a blueprint and concrete shapes to a plan; every node that cannot run is named in one error."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
-import onnxpuma.ops  # noqa: F401  (registers the operators)
-from onnxpuma.errors import InputError, OnnxpumaError, UnsupportedModelError
-from onnxpuma.graph.function import function_body
-from onnxpuma.graph.infer import infer_node
-from onnxpuma.graph.model import Node, ValueType
-from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.dpf import SecretIds
-from onnxpuma.mpc.shares import Replicated
-from onnxpuma.ops.registry import Call, Operand, Operator, find, operators, resting_fraction
+from onnxpuma.errors import InputError, UnsupportedModelError
+from onnxpuma.graph.model import ValueType
+from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.plan import Plan, PlannedOutput, SecretInput, Step
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What is known of a value while planning: one of public (value), client's, or secret (operand)."""
-
-    type: ValueType
-    value: np.ndarray | None = None
-    client: bool = False
-    operand: Operand | None = None
-    constant: bool = True  # independent of the request
-    depth: int = 0
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A node that cannot run, and why."""
-
-    node: str
-    operator: str
-    opset: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.node} ({self.operator}, opset {self.opset}): {self.reason}"
-
-
-class _Planner:
-    def __init__(self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray]) -> None:
-        self.blueprint = blueprint
-        self.graph = blueprint.graph
-        self.public_values = public_values
-        self.values: dict[str, _Known] = {}
-        self.steps: list[Step] = []
-        self.client_nodes: list[Node] = []
-        self.inputs: dict[str, SecretInput] = {}
-        self.refusals: list[Refusal] = []
-        self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
-        self.wanted: set[str] = set()  # what refused nodes would read
-        self.uses = _uses(blueprint)
-
-    # -- the three kinds of node ------------------------------------------------------------
-
-    def visit(self, node: Node) -> None:
-        names = [n for n in (*node.inputs, *(c for g in node.subgraphs for c in g.captured())) if n]
-        if any(name in self.unknown for name in names):
-            self._pass_over(node)
-            return
-        known = [self.values[name] for name in names]
-        constant = all(k.constant for k in known)
-        if node.op in ("Shape", "Size") and not node.domain:
-            self._run_public(node, [np.broadcast_to(np.float32(0), known[0].type.shape)], constant)  # type: ignore[arg-type]
-        elif node.op == "CastLike" and known[0].value is not None:  # of the other input only the type matters
-            self._run_public(node, [known[0].value, np.zeros(0, known[1].type.dtype)], known[0].constant)
-        elif all(k.value is not None for k in known):
-            inputs = [None if n is None else self.values[n].value for n in node.inputs]
-            self._run_public(node, inputs, constant)
-        elif all(k.value is not None or k.client for k in known):
-            self._leave_to_client(node)
-        else:
-            self._plan_step(node, constant)
-
-    def _run_public(self, node: Node, inputs: Sequence[np.ndarray | None], constant: bool) -> None:
-        outer = {n: k.value for n, k in self.values.items() if k.value is not None} if node.subgraphs else None
-        try:
-            values = run_node(node, inputs, self.graph.opset, outer)
-        except OnnxpumaError as error:
-            self._refuse(node, error.message)
-            return
-        for name, value in zip(node.outputs, map(np.asarray, values), strict=True):
-            if name:
-                self.values[name] = _Known(ValueType(value.dtype, value.shape), value, constant=constant)
-
-    def _leave_to_client(self, node: Node) -> None:
-        try:
-            types = self._infer(node)
-        except OnnxpumaError as error:
-            self._refuse(node, error.message)
-            return
-        self.client_nodes.append(node)
-        for name, kind in zip(node.outputs, types, strict=True):
-            if name:
-                self.values[name] = _Known(kind, client=True, constant=False)
-
-    def _plan_step(self, node: Node, constant: bool) -> None:
-        found = find(node)
-        if found is None:
-            self._expand(node)
-            return
-        try:
-            types = self._infer(node) if not found.tried else self._try(node)
-        except OnnxpumaError as error:
-            self._refuse(node, error.message)
-            return
-        operands = tuple(None if name is None else self._operand(name, node, place) for place, name in enumerate(node.inputs))
-        whole = [o for o in operands if o is not None and o.secret and o.dtype.kind != "f"]
-        if not found.integers and any(o.form is not SecretIds for o in whole):
-            self._refuse(node, "it computes on secret integers or booleans: it is supported for reals only")
-            return
-        draft = Call(node, operands, tuple(_draft(n, t) for n, t in zip(node.outputs, types, strict=True)), self.graph.opset)
-        secret = draft.secrets
-        reason = "none of its inputs is secret" if not secret else found.refuse(draft)
-        if reason is not None:
-            self._refuse(node, reason)
-            return
-        # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
-        result = found.result(draft)
-        weight = all(o.weight for o in secret)
-        outputs = tuple(
-            replace(o, form=result.form, fraction=result.fraction, weight=weight) for o in draft.outputs
-        )
-        call = Call(node, operands, outputs, self.graph.opset)
-        resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
-        # only what needs no message: a server that starts again must not be a step behind the others
-        constant = constant and weight and found.layout
-        self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
-        for operand, resolve in zip(outputs, resolves, strict=True):
-            rest = resting_fraction(operand.dtype)
-            kept = replace(operand, form=Replicated, fraction=rest) if resolve else operand
-            self.values[operand.name] = _Known(ValueType(kept.dtype, kept.shape), operand=kept, constant=constant)
-
-    def share(self, name: str) -> None:
-        """An input that enters as shares whatever reads it."""
-        kind = self.values[name].type
-        self.inputs[name] = SecretInput(name, tuple(kind.shape or ()), kind.dtype)  # type: ignore[arg-type]
-        self.values[name] = _Known(kind, operand=_draft(name, kind), constant=False)
-
-    # -- operands and forms -------------------------------------------------------------------
-
-    def _operand(self, name: str, node: Node, place: int) -> Operand:
-        known = self.values[name]
-        shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
-        if known.value is not None:
-            return Operand(name, shape, known.type.dtype, known.value)
-        if known.operand is not None:
-            return known.operand
-        if node.op == "Gather" and place == 1:  # the client's ids
-            table = self.values[node.inputs[0]]  # type: ignore[index]
-            depth = int(table.type.shape[node.attributes.get("axis", 0)])  # type: ignore[index,arg-type]
-            share = f"{name} as rows of {depth}"
-            self.inputs.setdefault(share, SecretInput(name, shape, known.type.dtype, depth))
-            return Operand(share, shape, known.type.dtype, form=SecretIds, depth=depth)
-        self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype))
-        return Operand(name, shape, known.type.dtype, fraction=resting_fraction(known.type.dtype))
-
-    def _must_resolve(self, operand: Operand, producer: Operator, call: Call) -> bool:
-        """Whether a product is truncated at once: unless its one consumer takes it as it is."""
-        if not operand.deferred:
-            return False
-        uses = self.uses.get(operand.name, [])
-        if uses == [None] and operand.name in self.graph.outputs:  # an output that nobody else reads: its terms are shifted as they leave
-            return False
-        if len(uses) != 1 or uses[0] is None:
-            return True
-        consumer, place = uses[0]
-        found = find(consumer)
-        if found is None or (operand.form is Replicated and not found.layout and consumer.op not in _TAKES_SCALED):
-            return True
-        stand_in = Call(consumer, tuple(self._peek(n, operand, i == place) for i, n in enumerate(consumer.inputs)), (), self.graph.opset)
-        return not found.defers(stand_in, place)
-
-    def _peek(self, name: str | None, operand: Operand, here: bool) -> Operand | None:
-        if name is None:
-            return None
-        if here:
-            return operand
-        known = self.values.get(name)
-        if known is None:  # not planned yet: secret as far as anybody can tell
-            return Operand(name, (), np.dtype(np.float32))
-        if known.operand is not None:
-            return known.operand
-        return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]
-
-    def _infer(self, node: Node) -> list[ValueType]:
-        types = [None if n is None else self.values[n].type for n in node.inputs]
-        values = [None if n is None else self.values[n].value for n in node.inputs]
-        return infer_node(node, types, values, self.graph.opset)
-
-    def _expand(self, node: Node) -> None:
-        """An operator without a kernel runs as the function that the standard defines it by, if it does."""
-        types = [None if n is None else self.values[n].type for n in node.inputs]
-        body = function_body(node, types, self.graph.opset)
-        before = len(self.refusals)
-        for part in body:
-            self.visit(part)
-        reasons = self.refusals[before:]
-        if reasons or not body:
-            del self.refusals[before:]
-            why = f"; as the function that defines it: {reasons[0]}" if reasons else ""
-            self._refuse(node, _no_kernel(node) + why)
-
-    def _try(self, node: Node) -> list[ValueType]:
-        """Types found by running the node on zeros: for operators whose shape onnx does not infer, and
-        whose shape does not depend on what is secret."""
-        inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
-        return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
-
-    @staticmethod
-    def _stand_in(known: _Known) -> np.ndarray:
-        return np.zeros(known.type.shape or (), known.type.dtype) if known.value is None else known.value
-
-    def _refuse(self, node: Node, reason: str) -> None:
-        """Note why this node cannot run, and go on as if it could where the types of its outputs are known:
-        the nodes after it are to be named in the same error."""
-        operator = f"{node.domain}::{node.op}" if node.domain else node.op
-        self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason))
-        self.wanted.update(n for n in node.inputs if n)
-        try:
-            types = self._infer(node)
-        except OnnxpumaError:
-            types = []
-        if not types or any(t.dtype.kind != "f" for t in types):
-            self._lose(node)
-            return
-        for name, kind in zip(node.outputs, types, strict=True):
-            if name:
-                self.values[name] = _Known(kind, operand=_draft(name, kind), constant=False)
-
-    def _pass_over(self, node: Node) -> None:
-        """A node after one whose result is not known: only whether its operator exists can be said."""
-        if self._lose(node) and find(node) is None:
-            self.refusals.append(Refusal(node.name, node.op, self.graph.opset, _no_kernel(node)))
-
-    def _lose(self, node: Node) -> bool:
-        """Nothing is known of what this node makes, but whether it is secret."""
-        names = [n for n in node.inputs if n]
-        self.wanted.update(names)
-        secret = any(self.unknown[n] if n in self.unknown else self.values[n].value is None for n in names)
-        self.unknown.update(dict.fromkeys(node.outputs, secret))
-        return secret
-
-
-_TAKES_SCALED = ("Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax")
-
-
-def _no_kernel(node: Node) -> str:
-    near = ", ".join(sorted(n for n in operators() if n[:3].lower() == node.op[:3].lower())) or "see docs/operators.md"
-    return f"there is no secure kernel for {node.op} (supported and near: {near})"
-
-
-def _draft(name: str, kind: ValueType) -> Operand:
-    shape = tuple(int(d) for d in kind.shape or ())  # type: ignore[arg-type]
-    return Operand(name, shape, kind.dtype, fraction=resting_fraction(kind.dtype))
-
-
-def _uses(blueprint: Blueprint) -> dict[str, list[tuple[Node, int] | None]]:
-    """Who reads each value; None stands for the model's caller or a subgraph."""
-    uses: dict[str, list[tuple[Node, int] | None]] = {}
-    for node in blueprint.graph.nodes:
-        for place, name in enumerate(node.inputs):
-            if name:
-                uses.setdefault(name, []).append((node, place))
-        for graph in node.subgraphs:
-            for name in graph.captured():
-                uses.setdefault(name, []).append(None)
-    for name in blueprint.graph.outputs:
-        uses.setdefault(name, []).append(None)
-    return uses
+from onnxpuma.plan.known import Known, Refusal
+from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.schedule import scheduled
+from onnxpuma.plan.walk import Walk
 
 
 def compile_plan(
@@ -325,28 +58,32 @@ def survey(
     Raises InputError for a name or a shape that does not fit.
     """
     public_values = public_values or {}
-    planner = _Planner(blueprint, public_values)
+    planner = Walk(blueprint, public_values)
     check_shapes(blueprint, shapes)
     for name, spec in blueprint.inputs.items():
         kind = ValueType(spec.dtype, tuple(shapes[name]))
         if spec.secret:
-            planner.values[name] = _Known(kind, client=True, constant=False)
-            if not at_client and not any(n.op == "Gather" and n.inputs[1] == name for n in blueprint.graph.nodes):
+            planner.values[name] = Known(kind, client=True, constant=False)
+            if not at_client and not any(
+                n.op == "Gather" and n.inputs[1] == name for n in blueprint.graph.nodes
+            ):
                 planner.share(name)
         elif name not in public_values:
-            raise InputError(f"the public input '{name}' has no value", "its values decide what is computed: give them")
+            raise InputError(
+                f"the public input '{name}' has no value", "its values decide what is computed: give them"
+            )
         else:
-            planner.values[name] = _Known(kind, np.asarray(public_values[name]), constant=False)
+            planner.values[name] = Known(kind, np.asarray(public_values[name]), constant=False)
     for name, initializer in blueprint.graph.initializers.items():
         kind = ValueType(initializer.dtype, initializer.shape)
         if blueprint.visibility[name] == "secret":
             operand = Operand(name, initializer.shape, initializer.dtype, weight=True)
-            planner.values[name] = _Known(kind, operand=operand)
+            planner.values[name] = Known(kind, operand=operand)
         else:
-            planner.values[name] = _Known(kind, initializer.numpy())
+            planner.values[name] = Known(kind, initializer.numpy())
     for node in blueprint.graph.nodes:
         planner.visit(node)
-    return _finish(planner, blueprint), planner.refusals
+    return scheduled(planner, blueprint), planner.refusals
 
 
 def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -355,7 +92,9 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
     extra = [n for n in shapes if n not in blueprint.inputs]
     if missing or extra:
         what = f"missing: {', '.join(missing)}" if missing else f"unknown: {', '.join(extra)}"
-        raise InputError(f"the inputs do not fit the model ({what})", f"it takes {', '.join(blueprint.inputs)}")
+        raise InputError(
+            f"the inputs do not fit the model ({what})", f"it takes {', '.join(blueprint.inputs)}"
+        )
     symbols: dict[str, int] = {}
     for name, spec in blueprint.inputs.items():
         shape = tuple(shapes[name])
@@ -369,64 +108,7 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
             declared = ", ".join(str(d) for d in spec.shape)
             bound = ", ".join(f"{k} = {v}" for k, v in symbols.items())
             raise InputError(
-                f"input '{name}' has shape {shape}, the model takes ({declared})" + (f" with {bound}" if bound else ""),
+                f"input '{name}' has shape {shape}, the model takes ({declared})"
+                + (f" with {bound}" if bound else ""),
                 "reshape it, or give all inputs the same batch and sequence",
             )
-
-
-def _finish(planner: _Planner, blueprint: Blueprint) -> Plan:
-    outputs = []
-    for name in blueprint.graph.outputs:
-        if name in planner.unknown:
-            continue
-        known = planner.values[name]
-        secret = known.operand is not None
-        outputs.append(PlannedOutput(name, tuple(known.type.shape or ()), known.type.dtype, secret))  # type: ignore[arg-type]
-    steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)
-    wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
-    waves = _waves(steps, {o.name for o in outputs})
-    inputs = tuple(v for k, v in planner.inputs.items() if k in wanted)
-    known_values = {n: k.value for n, k in planner.values.items() if k.value is not None}
-    return Plan(blueprint.digest, waves, inputs, tuple(outputs), tuple(planner.client_nodes), known_values, blueprint.graph.opset)
-
-
-def _live(steps: list[Step], wanted: set[str]) -> list[Step]:
-    """Steps whose results anybody reads."""
-    wanted = set(wanted)
-    kept = []
-    for step in reversed(steps):
-        if any(name in wanted for name in step.outputs):
-            kept.append(step)
-            wanted.update(o.name for o in step.call.inputs if o is not None and o.secret)
-    return kept[::-1]
-
-
-def _waves(steps: list[Step], outputs: set[str]) -> tuple[tuple[Step, ...], ...]:
-    """Steps side by side as soon as their inputs are there; each wave frees what nobody reads after it."""
-    level: dict[str, int] = {}
-    waves: list[list[Step]] = []
-    for step in steps:
-        here = max((level.get(o.name, 0) for o in step.call.inputs if o is not None and o.secret), default=0)
-        for name in step.outputs:
-            level[name] = here + 1
-        while len(waves) <= here:
-            waves.append([])
-        waves[here].append(step)
-    last: dict[str, int] = {}
-    for number, wave in enumerate(waves):
-        for step in wave:
-            last.update((name, number) for name in step.outputs)
-    for number, wave in enumerate(waves):
-        for step in wave:  # weights of the model itself stay: they are not in `last`
-            last.update((o.name, number) for o in step.call.inputs if o is not None and (o.name in last or not o.weight))
-    done = []
-    index = 0
-    for number, wave in enumerate(waves):
-        frees = tuple(sorted(n for n, w in last.items() if w == number and n not in outputs))
-        numbered = []
-        for place, step in enumerate(wave):
-            numbered.append(replace(step, index=index, frees=frees if place == len(wave) - 1 else ()))
-            index += 1
-        done.append(tuple(numbered))
-    return tuple(done)
-

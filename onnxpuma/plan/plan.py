@@ -105,7 +105,9 @@ class Plan:
                 for operand in step.call.inputs:
                     if operand is None:
                         continue
-                    hashed.update(repr((operand.name, operand.shape, operand.form.__name__, operand.fraction)).encode())
+                    hashed.update(
+                        repr((operand.name, operand.shape, operand.form.__name__, operand.fraction)).encode()
+                    )
                     if operand.value is not None:
                         hashed.update(np.ascontiguousarray(operand.value).tobytes())
         hashed.update(repr((self.inputs, [(o.name, o.shape, o.secret) for o in self.outputs])).encode())
@@ -131,5 +133,3 @@ class Plan:
             for name, value in zip(node.outputs, run_node(node, inputs, self.opset, values), strict=True):
                 values[name] = value
         return values
-
-

@@ -14,7 +14,8 @@ from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Sum3
 from onnxpuma.ops.registry import FRACTION, Operand
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.compile import Refusal, survey
+from onnxpuma.plan.compile import survey
+from onnxpuma.plan.known import Refusal
 from onnxpuma.plan.plan import Plan, Step
 
 

@@ -1,0 +1,64 @@
+"""What the walk knows: of a value, of who reads it, and of a node that cannot run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.ops.registry import Operand, operators, resting_fraction
+from onnxpuma.plan.blueprint import Blueprint
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a value while planning: one of public (value), client's, or secret (operand)."""
+
+    type: ValueType
+    value: np.ndarray | None = None
+    client: bool = False
+    operand: Operand | None = None
+    constant: bool = True  # independent of the request
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A node that cannot run, and why."""
+
+    node: str
+    operator: str
+    opset: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.node} ({self.operator}, opset {self.opset}): {self.reason}"
+
+
+def no_kernel(node: Node) -> str:
+    near = (
+        ", ".join(sorted(n for n in operators() if n[:3].lower() == node.op[:3].lower()))
+        or "see docs/operators.md"
+    )
+    return f"there is no secure kernel for {node.op} (supported and near: {near})"
+
+
+def draft_operand(name: str, kind: ValueType) -> Operand:
+    shape = tuple(int(d) for d in kind.shape or ())  # type: ignore[arg-type]
+    return Operand(name, shape, kind.dtype, fraction=resting_fraction(kind.dtype))
+
+
+def uses_of(blueprint: Blueprint) -> dict[str, list[tuple[Node, int] | None]]:
+    """Who reads each value; None stands for the model's caller or a subgraph."""
+    uses: dict[str, list[tuple[Node, int] | None]] = {}
+    for node in blueprint.graph.nodes:
+        for place, name in enumerate(node.inputs):
+            if name:
+                uses.setdefault(name, []).append((node, place))
+        for graph in node.subgraphs:
+            for name in graph.captured():
+                uses.setdefault(name, []).append(None)
+    for name in blueprint.graph.outputs:
+        uses.setdefault(name, []).append(None)
+    return uses

@@ -1,0 +1,79 @@
+"""From steps in the graph's order to waves: what runs side by side, what nobody reads, what is freed when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.plan import Plan, PlannedOutput, Step
+from onnxpuma.plan.walk import Walk
+
+
+def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
+    """The plan of what the walk found."""
+    outputs = []
+    for name in blueprint.graph.outputs:
+        if name in planner.unknown:
+            continue
+        known = planner.values[name]
+        secret = known.operand is not None
+        outputs.append(PlannedOutput(name, tuple(known.type.shape or ()), known.type.dtype, secret))  # type: ignore[arg-type]
+    steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)
+    wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
+    waves = _waves(steps, {o.name for o in outputs})
+    inputs = tuple(v for k, v in planner.inputs.items() if k in wanted)
+    known_values = {n: k.value for n, k in planner.values.items() if k.value is not None}
+    return Plan(
+        blueprint.digest,
+        waves,
+        inputs,
+        tuple(outputs),
+        tuple(planner.client_nodes),
+        known_values,
+        blueprint.graph.opset,
+    )
+
+
+def _live(steps: list[Step], wanted: set[str]) -> list[Step]:
+    """Steps whose results anybody reads."""
+    wanted = set(wanted)
+    kept = []
+    for step in reversed(steps):
+        if any(name in wanted for name in step.outputs):
+            kept.append(step)
+            wanted.update(o.name for o in step.call.inputs if o is not None and o.secret)
+    return kept[::-1]
+
+
+def _waves(steps: list[Step], outputs: set[str]) -> tuple[tuple[Step, ...], ...]:
+    """Steps side by side as soon as their inputs are there; each wave frees what nobody reads after it."""
+    level: dict[str, int] = {}
+    waves: list[list[Step]] = []
+    for step in steps:
+        here = max((level.get(o.name, 0) for o in step.call.inputs if o is not None and o.secret), default=0)
+        for name in step.outputs:
+            level[name] = here + 1
+        while len(waves) <= here:
+            waves.append([])
+        waves[here].append(step)
+    last: dict[str, int] = {}
+    for number, wave in enumerate(waves):
+        for step in wave:
+            last.update((name, number) for name in step.outputs)
+    for number, wave in enumerate(waves):
+        for step in wave:  # weights of the model itself stay: they are not in `last`
+            last.update(
+                (o.name, number)
+                for o in step.call.inputs
+                if o is not None and (o.name in last or not o.weight)
+            )
+    done = []
+    index = 0
+    for number, wave in enumerate(waves):
+        frees = tuple(sorted(n for n, w in last.items() if w == number and n not in outputs))
+        numbered = []
+        for place, step in enumerate(wave):
+            numbered.append(replace(step, index=index, frees=frees if place == len(wave) - 1 else ()))
+            index += 1
+        done.append(tuple(numbered))
+    return tuple(done)
