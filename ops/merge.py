@@ -62,7 +62,7 @@ def _scatter_refusal(call: Call) -> str | None:
 
 
 @operator(
-    "ScatterND", "ScatterElements", "Scatter",
+    "ScatterND", "ScatterElements",
     result=_resting, refuse=_scatter_refusal, secret="data, updates", integers=True,
 )  # fmt: skip
 def scatter(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
