@@ -68,9 +68,11 @@ class Desk:
             self._poller.register(socket, zmq.POLLIN)
 
     def serve(self, ready: Callable[[], None] | None) -> None:
+        """Until a stop; `ready` is called at the first meeting. Raises what keeps that from coming about."""
         complained = time.monotonic()
+        job: Job | None = None
         while not self.stop.is_set():
-            if not self.agreement.hear():
+            if not self.agreement.hear() and job is None:
                 self._poller.poll(int(IDLE_SECONDS * 1000))
             self._listen()
             problems = self.problems()

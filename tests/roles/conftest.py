@@ -102,9 +102,9 @@ def model_dir(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def long_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose run takes some seconds: the time to disturb it."""
+    """A model whose run takes a while: the time to disturb it."""
     folder = tmp_path_factory.mktemp("long")
-    onnx.save(tiny_model(layers=100), folder / "long.onnx")
+    onnx.save(tiny_model(layers=120), folder / "long.onnx")
     share_model(folder / "long.onnx", folder)
     return folder
 

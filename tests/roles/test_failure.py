@@ -80,8 +80,7 @@ def test_a_party_is_killed_in_the_middle_of_a_request(
         until(lambda i=i: " failed: " in log_of(frail_cluster, i)[before[i] :], 5)
     assert time.monotonic() - start < 5
     frail_cluster.restart(party)
-    works(frail_cluster, feed)
-    assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8), "the client of before as well"
+    assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8), "the client of before is served again"
 
 
 def test_a_request_while_a_party_is_away_fails_in_time_or_waits_for_it(
@@ -101,18 +100,19 @@ def test_a_request_while_a_party_is_away_fails_in_time_or_waits_for_it(
         assert asking.outputs is not None, str(asking.error)
 
 
+@pytest.mark.parametrize("party", [0, 1, 2])
 def test_a_party_hangs_in_the_middle_of_a_request(
-    frail_cluster: LocalCluster, client: Client, feed: Feed, until: Callable[..., None]
+    party: int, frail_cluster: LocalCluster, client: Client, feed: Feed, until: Callable[..., None]
 ) -> None:
     asking = Asking(client, feed)
     until(lambda: asking.steps > 3)
-    os.kill(frail_cluster.pids[2], signal.SIGSTOP)
+    os.kill(frail_cluster.pids[party], signal.SIGSTOP)
     try:
         error = asking.failed(8)
         assert isinstance(error, TransportError)
-        assert "2" in error.message
+        assert f"server {party} (" in error.message or f"party {party} (" in error.message
     finally:
-        os.kill(frail_cluster.pids[2], signal.SIGCONT)
+        os.kill(frail_cluster.pids[party], signal.SIGCONT)
     works(frail_cluster, feed)
 
 
@@ -145,9 +145,11 @@ def test_the_next_in_line_is_served_when_a_waiting_client_leaves(
 ) -> None:
     queued: list[str] = []
     with frail_cluster.client() as first, frail_cluster.client() as third:
+        second = frail_cluster.client()
+        for waiting in (second, third):
+            waiting.status()  # they are connected before the first one asks
         asking = Asking(first, feed)
         until(lambda: asking.steps > 0)
-        second = frail_cluster.client()
 
         def leave(done: int, of: int, label: str) -> None:
             queued.append(label)
@@ -165,18 +167,20 @@ def test_the_next_in_line_is_served_when_a_waiting_client_leaves(
 def test_a_timeout_of_the_client_frees_the_servers(
     frail_cluster: LocalCluster, client: Client, feed: Feed
 ) -> None:
-    with pytest.raises(TransportError, match=r"no result from server .* in 0\.3 s"):
-        client.run(feed, timeout=0.3)
+    with pytest.raises(TransportError, match=r"no result from server .* in 0\.1 s"):
+        client.run(feed, timeout=0.1)
     works(frail_cluster, feed)
 
 
 def test_status_is_answered_while_servers_compute(
     frail_cluster: LocalCluster, client: Client, feed: Feed, until: Callable[..., None]
 ) -> None:
+    other = frail_cluster.client()
+    other.status()
     asking = Asking(client, feed)
     until(lambda: asking.steps > 3)
-    with frail_cluster.client() as other:
-        states: list[Any] = other.status()
+    states: list[Any] = other.status()
     assert [status.state for status in states] == ["running"] * 3
+    other.close()
     asking.join(20)
     assert asking.outputs is not None
