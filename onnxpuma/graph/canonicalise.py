@@ -26,6 +26,7 @@ from onnxpuma.graph.rules import (
     activation,
     attention,
     division,
+    folding,
     fused,
     fused_activation,
     fused_attention,
@@ -126,6 +127,7 @@ def _canonicalise(model: ir.Model) -> Report:
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)
+    report.rules.update(folding.fold(model))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)

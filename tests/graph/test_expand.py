@@ -28,7 +28,7 @@ KERNELS = (
         "Softmax",
         "Flatten",
     ),
-    *("Size", "Range", "If", "Pow", "Round", "Clip"),
+    *("Size", "Range", "If", "Pow", "Round", "Clip", "Sum"),
 )
 
 

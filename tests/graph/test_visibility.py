@@ -103,6 +103,16 @@ def test_one_number_in_the_place_of_a_weight_is_a_weight() -> None:
     assert classify(graph(bias, *epsilon))["w"] == ("public", "one number")
 
 
+def test_a_scale_of_ones_scales_nothing() -> None:
+    ones = np.ones(8, FLOAT)
+    norm = node("LayerNormalization", ("x", "w", "v"))
+    assert classify(graph(ones, norm))["w"] == ("public", "ones")
+    assert classify(graph(ones, norm, node("Add", ("x", "w"), "z")))["w"] == ("secret", "weight")
+    assert classify(graph(ones, node("LayerNormalization", ("x", "v", "w"))))["w"] == ("secret", "weight")
+    nearly = np.where(np.arange(8) == 3, FLOAT(1.001), ones)
+    assert classify(graph(nearly, norm))["w"] == ("secret", "weight")
+
+
 def test_quantised_weights_are_integers_and_secret() -> None:
     values = np.arange(4, dtype=np.int8)
     assert classify(graph(values, node("DequantizeLinear", ("w", "scale"))))["w"][0] == "secret"
@@ -129,7 +139,8 @@ def test_exported_models(path: Path) -> None:
     found = to_graph(model)
     for name, (visibility, reason) in classify(found).items():
         initializer = found.initializers[name]
-        if initializer.dtype.kind != "f" or initializer.size == 1 or reason == "rotary frequencies":
+        architecture = reason in ("rotary frequencies", "ones")
+        if initializer.dtype.kind != "f" or initializer.size == 1 or architecture:
             assert visibility == "public", name
         else:
             assert (visibility, reason) == ("secret", "weight"), name

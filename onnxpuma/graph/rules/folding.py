@@ -1,0 +1,290 @@
+"""Factors that stand beside a product with a weight go into the weight, where they cost nothing.
+
+The scale and shift of a normalisation whose every reader is such a product: with n the normalised tensor,
+(n g + b) W + c = n (diag(g) W) + (b W + c), which saves a product an element. And a constant number that
+multiplies what goes into a product with a weight, what comes out of one, or rows picked from a table.
+
+The new weights are computed when they are read, at the owner; they keep their names. A weight that is used
+elsewhere too is left alone: it would have to be stored twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpuma.graph.rules.dequantise import lazy
+from onnxpuma.graph.rules.fused import Writer
+from onnxpuma.graph.rules.rule import (
+    attribute,
+    is_constant,
+    rank,
+    scalar,
+    small_array,
+    static_dim,
+    used_once,
+)
+
+NORMALISATION = "normalisation folded into weights"
+FACTOR = "factor folded into weights"
+_NORMS = ("LayerNormalization", "RMSNormalization")
+_LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity")
+
+
+@dataclass
+class Linear:
+    """A product with a weight: MatMul or Gemm, the constant, and which of its axes are summed over."""
+
+    node: ir.Node
+    weight: ir.Value
+    axis: int
+
+    @property
+    def columns(self) -> int:
+        return static_dim(self.weight, 1 - self.axis) or 0
+
+
+def _values(value: ir.Value) -> Callable[[], np.ndarray]:
+    """How to read the constant as it is now, whatever it becomes."""
+    tensor = value.const_value
+    assert tensor is not None
+
+    def read() -> np.ndarray:
+        values = np.asarray(tensor.numpy()).astype(np.float64)
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.release()
+        return values
+
+    return read
+
+
+def _become(value: ir.Value, read: Callable[[], np.ndarray]) -> None:
+    shape = tuple(int(d) for d in value.const_value.shape.numpy())
+    value.const_value = lazy(read, shape)
+
+
+def _own(value: ir.Value | None) -> bool:
+    """True for a float constant that one node reads, once."""
+    return value is not None and is_constant(value) and used_once(value) and value.dtype == ir.DataType.FLOAT
+
+
+def linear_of(node: ir.Node) -> Linear | None:
+    """The node as a product with a weight of its own, which may come transposed."""
+    if node.domain or node.op_type not in ("MatMul", "Gemm") or len(node.inputs) < 2:
+        return None
+    weight, axis = node.inputs[1], 0
+    if node.op_type == "Gemm":
+        attributes = {n: a.value for n, a in node.attributes.items()}
+        if attributes.get("transA", 0) or attributes.get("beta", 1.0) != 1.0:
+            return None
+        axis = 1 if attributes.get("transB", 0) else 0
+    if weight is not None and not is_constant(weight):
+        transposed = weight.producer()
+        if transposed is None or transposed.op_type != "Transpose" or not used_once(weight):
+            return None
+        weight, axis = transposed.inputs[0], 1 - axis
+    if weight is None or not _own(weight) or rank(weight) != 2:
+        return None
+    return Linear(node, weight, axis)
+
+
+def _readers(y: ir.Value, width: int) -> list[Linear] | None:
+    """The products with a weight that read `y`, straight or with its rows moved; None if others do."""
+    found: list[Linear] = []
+    if y.is_graph_output():
+        return None
+    for node, slot in y.uses():
+        if node.op_type in ("Shape", "Size") and not node.domain:
+            continue
+        if slot == 0 and _keeps_rows(node, width):
+            inner = _readers(node.outputs[0], width)
+            if inner is None:
+                return None
+            found += inner
+            continue
+        linear = linear_of(node) if slot == 0 else None
+        if linear is None:
+            return None
+        found.append(linear)
+    return found or None
+
+
+def _keeps_rows(node: ir.Node, width: int) -> bool:
+    """True for a node that moves rows of the last axis about, and changes none."""
+    x, y = node.inputs[0], node.outputs[0]
+    if node.domain or x is None or static_dim(y, -1) != width:
+        return False
+    if node.op_type in ("Reshape", "Identity"):
+        return True
+    axes = rank(x)
+    if node.op_type == "Gather" and axes is not None:
+        return attribute(y, "axis", 0) not in (-1, axes - 1)
+    if node.op_type == "Slice" and axes is not None and len(node.inputs) > 3:
+        sliced = small_array(node.inputs[3])
+        return sliced is not None and not any(a in (-1, axes - 1) for a in sliced.reshape(-1))
+    return False
+
+
+def fold(model: ir.Model) -> dict[str, int]:
+    """Fold all that can be, in place: what -> how often. Reads no weight larger than 65536 elements."""
+    made: dict[object, ir.Value] = {}
+    counts = {NORMALISATION: 0, FACTOR: 0}
+    for node in list(model.graph.all_nodes()):
+        if node.domain:
+            continue
+        if node.op_type in _NORMS:
+            counts[NORMALISATION] += _fold_norm(model, node, made)
+        elif node.op_type == "Mul":
+            counts[FACTOR] += _fold_factor(model, node)
+    return {what: count for what, count in counts.items() if count}
+
+
+def _fold_norm(model: ir.Model, node: ir.Node, made: dict[object, ir.Value]) -> bool:
+    x, scale, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    shift = node.inputs[2] if len(node.inputs) > 2 else None
+    width = static_dim(y, -1)
+    if x is None or scale is None or width is None or any(o.uses() for o in node.outputs[1:]):
+        return False
+    if attribute(y, "axis", -1) not in (-1, (rank(y) or 0) - 1):
+        return False
+    factors = small_array(scale)
+    if factors is None or factors.shape != (width,) or bool(np.all(factors == 1)):
+        return False
+    if shift is not None and (not is_constant(shift) or static_dim(shift, 0) != width or rank(shift) != 1):
+        return False
+    readers = _readers(y, width)
+    if readers is None or any(static_dim(r.weight, r.axis) != width for r in readers):
+        return False
+    read_shift = None if shift is None else _values(shift)
+    for reader in readers:
+        if read_shift is not None:
+            _add_shift(model, reader, read_shift)
+        _scale_rows(reader, _values(scale))
+    writer = Writer(model, made)
+    ones = writer.shared(
+        ("ones", width), lambda: writer.weight(ir.tensor(np.ones(width, np.float32)), f"ones_{width}")
+    )
+    node.replace_input_with(1, ones)
+    if shift is not None:
+        node.resize_inputs(2)
+    return True
+
+
+def _scale_rows(linear: Linear, read_factors: Callable[[], np.ndarray]) -> None:
+    read, wide = _values(linear.weight), (-1, 1) if linear.axis == 0 else (1, -1)
+    _become(linear.weight, lambda: read() * read_factors().reshape(wide))
+
+
+def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndarray]) -> None:
+    """Add shift W to what the product yields: into its bias where it has one of its own."""
+    node, axis = linear.node, linear.axis
+    read_weight = _values(linear.weight)
+    alpha = attribute(node.outputs[0], "alpha", 1.0)
+
+    def read() -> np.ndarray:
+        weight = read_weight()
+        return alpha * (read_shift() @ (weight if axis == 0 else weight.T))
+
+    bias = _bias_of(node, linear.columns)
+    if bias is not None:
+        before = _values(bias)
+        _become(bias, lambda: before() + read().reshape(before().shape))
+        return
+    writer = Writer(model, {})
+    made = writer.weight(lazy(read, (linear.columns,)), f"{linear.weight.name}_shift")
+    if node.op_type == "Gemm" and (len(node.inputs) < 3 or node.inputs[2] is None):
+        node.resize_inputs(3)
+        node.replace_input_with(2, made)
+        return
+    y = node.outputs[0]
+    total = ir.node("Add", [y, made], name=f"{node.name}/shift")
+    total.outputs[0].type, total.outputs[0].shape = y.type, y.shape
+    readers = [(n, i) for n, i in y.uses() if n is not total]
+    for reader, slot in readers:
+        reader.replace_input_with(slot, total.outputs[0])
+    owner = node.graph
+    assert owner is not None
+    for slot, output in enumerate(owner.outputs):
+        if output is y:
+            owner.outputs[slot] = total.outputs[0]
+    owner.insert_after(node, total)
+
+
+def _bias_of(node: ir.Node, columns: int) -> ir.Value | None:
+    """The constant vector added to the product and to nothing else, if there is one."""
+    if node.op_type == "Gemm":
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+    else:
+        y = node.outputs[0]
+        added = y.uses()[0].node if used_once(y) else None
+        if added is None or added.op_type != "Add" or added.domain:
+            return None
+        bias = added.inputs[1] if added.inputs[0] is y else added.inputs[0]
+    if bias is None or not _own(bias) or bias.const_value.size != columns or (rank(bias) or 0) > 2:
+        return None
+    return bias
+
+
+def _fold_factor(model: ir.Model, node: ir.Node) -> bool:
+    x, factor = node.inputs[0], scalar(node.inputs[1])
+    y = node.outputs[0]
+    if x is None or is_constant(x) or factor is None or not 1e-6 < abs(factor) < 1e6:
+        return False
+    if y.is_graph_output() or x.dtype != ir.DataType.FLOAT or rank(x) != rank(y):
+        return False
+    changed = _behind(x) or _before(y)
+    if not changed:
+        return False
+    for value in changed:
+        _become(value, _times(_values(value), factor))
+    for reader, slot in list(y.uses()):
+        reader.replace_input_with(slot, x)
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
+    return True
+
+
+def _times(read: Callable[[], np.ndarray], factor: float) -> Callable[[], np.ndarray]:
+    return lambda: read() * factor
+
+
+def _behind(x: ir.Value) -> list[ir.Value]:
+    """The constants to multiply so that `x`, which a product or a table yields, is multiplied; else none."""
+    while True:
+        node = x.producer()
+        if node is None or node.domain or not used_once(x):
+            return []
+        if node.op_type not in _LAYOUT:
+            break
+        source = node.inputs[0]
+        if source is None:
+            return []
+        x = source
+    if node.op_type == "Gather" and attribute(x, "axis", 0) == 0 and rank(node.inputs[0]) == 2:
+        return [v for v in node.inputs[:1] if v is not None and _own(v)]
+    constants: list[ir.Value] = []
+    if node.op_type == "Add":
+        product, bias = node.inputs[0], node.inputs[1]
+        if bias is None or product is None or not _own(bias) or not used_once(product):
+            return []
+        constants, node = [bias], product.producer()
+    linear = None if node is None else linear_of(node)
+    if linear is None:
+        return []
+    if linear.node.op_type == "Gemm" and len(linear.node.inputs) > 2:
+        bias = linear.node.inputs[2]
+        if bias is not None:
+            if not _own(bias):
+                return []
+            constants.append(bias)
+    return [linear.weight, *constants]
+
+
+def _before(y: ir.Value) -> list[ir.Value]:
+    """The weights to multiply where every reader of `y` is a product with one; else none."""
+    width = static_dim(y, -1)
+    readers = None if width is None else _readers(y, width)
+    return [] if readers is None else [r.weight for r in readers]
