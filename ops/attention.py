@@ -136,6 +136,7 @@ def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
     "Attention",
     cost=_cost,
     refuse=_refuse,
+    tolerance=4e-4,
     error="1e-4 of the largest value; with softcap 1e-3 softcap more in each score",
 )
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:

@@ -210,6 +210,7 @@ def _power_cost(call: Call) -> Cost:
     cost=_power_cost,
     refuse=_power_refusal,
     secret="first",
+    tolerance=1e-3,
     error="one unit of 2^-18 at each product; roots and reciprocals as there",
 )
 def power(party: Party, call: Call, x: Replicated, exponent: np.ndarray) -> Protocol[Sequence[Form]]:

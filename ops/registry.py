@@ -115,6 +115,7 @@ class Operator:
     result(call): form and fraction of the outputs. defers: inputs that may arrive untruncated.
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
     integers: secret integers and booleans are taken too. layout: it only moves elements.
+    tolerance: the largest absolute error on operands of order one, what `error` says in one number.
     tried: its output's shape is found by running it on zeros, as onnx does not infer it.
     """
 
@@ -129,6 +130,7 @@ class Operator:
     layout: bool = False
     integers: bool = False
     tried: bool = False
+    tolerance: float = 1e-4
     domain: str = ""
 
 
@@ -155,6 +157,7 @@ def operator(
     refuse: Callable[[Call], str | None] = _nothing_refused,
     secret: str = "all",
     error: str = "exact",
+    tolerance: float = 1e-4,
     layout: bool = False,
     integers: bool = False,
     tried: bool = False,
@@ -167,7 +170,18 @@ def operator(
             if ("", name) in _OPERATORS:
                 raise ValueError(f"two kernels for {name}")
             _OPERATORS["", name] = Operator(
-                name, kernel, cost, result, accepts, refuse, secret, error, layout, layout or integers, tried
+                name,
+                kernel,
+                cost,
+                result,
+                accepts,
+                refuse,
+                secret,
+                error,
+                layout,
+                layout or integers,
+                tried,
+                tolerance,
             )
         return kernel
 
