@@ -58,6 +58,11 @@ class SecretInput:
         """Fraction bits of its words: none of integers and booleans."""
         return resting_fraction(self.dtype)
 
+    @property
+    def operand(self) -> str:
+        """What steps call it: ids that index two tables of different sizes are shared for each."""
+        return f"{self.name} as rows of {self.depth}" if self.depth else self.name
+
 
 @dataclass(frozen=True)
 class PlannedOutput:

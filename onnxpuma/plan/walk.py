@@ -150,9 +150,9 @@ class Walk:
         if node.op == "Gather" and place == 1:  # the client's ids
             table = self.values[node.inputs[0]]  # type: ignore[index]
             depth = int(table.type.shape[node.attributes.get("axis", 0)])  # type: ignore[index,arg-type]
-            share = f"{name} as rows of {depth}"
-            self.inputs.setdefault(share, SecretInput(name, shape, known.type.dtype, depth))
-            return Operand(share, shape, known.type.dtype, form=SecretIds, depth=depth)
+            ids = SecretInput(name, shape, known.type.dtype, depth)
+            self.inputs.setdefault(ids.operand, ids)
+            return Operand(ids.operand, shape, known.type.dtype, form=SecretIds, depth=depth)
         self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype))
         return Operand(name, shape, known.type.dtype, fraction=resting_fraction(known.type.dtype))
 

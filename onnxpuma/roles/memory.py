@@ -122,10 +122,8 @@ def _inputs(plan: Plan, known: Mapping[str, np.ndarray]) -> Shares:
     held: Shares = ({}, {}, {})
     for wanted in plan.inputs:
         if wanted.depth:
-            name = f"{wanted.name} as rows of {wanted.depth}"
-            ids = known[wanted.name]
-            for party, part in enumerate(share_ids(ids, wanted.depth)):
-                held[party][name] = part
+            for party, part in enumerate(share_ids(known[wanted.name], wanted.depth)):
+                held[party][wanted.operand] = part
         else:
             _deal(held, wanted.name, known[wanted.name], wanted.fraction)
     return held

@@ -135,10 +135,10 @@ def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str,
     for entry in plan.inputs:
         if entry.depth:
             own, following = (_keys(holder, entry, buffers) for holder in range(2))
-            inputs[share_name(entry)] = SecretIds(entry.shape, entry.depth, own, following)
+            inputs[entry.operand] = SecretIds(entry.shape, entry.depth, own, following)
         else:
             first, second = (_component((party + i) % PARTIES, entry, next(buffers)) for i in range(2))
-            inputs[share_name(entry)] = Replicated(party, first, second, BITS, entry.fraction)
+            inputs[entry.operand] = Replicated(party, first, second, BITS, entry.fraction)
     return inputs
 
 
@@ -156,11 +156,6 @@ def check_private(plan: Plan, party: int, private: Sequence[memoryview]) -> None
                 f"server {party} was given {len(buffer)} bytes as shares of '{name}', {length} are due",
                 _MADE_HERE,
             )
-
-
-def share_name(entry: SecretInput) -> str:
-    """The name under which the plan's steps read this input: ids of a table have one of their own."""
-    return f"{entry.name} as rows of {entry.depth}" if entry.depth else entry.name
 
 
 def _lengths(entry: SecretInput, party: int) -> list[int]:
