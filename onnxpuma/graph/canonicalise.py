@@ -33,6 +33,7 @@ from onnxpuma.graph.rules import (
     fused_linear,
     fused_norm,
     fused_rotary,
+    grouped,
     layer_norm,
     nan_guard,
     neutral,
@@ -80,6 +81,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
     scale.RULES,
     rotary.RULES,
     attention.RULES,
+    grouped.RULES,
 )
 
 _FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_rotary, quantised)
