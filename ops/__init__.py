@@ -6,6 +6,7 @@ from onnxpuma.ops import (
     batch_norm,
     cast,
     conv,
+    conv_transpose,
     elementwise,
     exponential,
     gather,
@@ -19,6 +20,7 @@ from onnxpuma.ops import (
     powers,
     ranking,
     reduce,
+    resize,
     select,
     softmax,
 )
@@ -29,6 +31,7 @@ __all__ = [
     "batch_norm",
     "cast",
     "conv",
+    "conv_transpose",
     "elementwise",
     "exponential",
     "gather",
@@ -42,6 +45,7 @@ __all__ = [
     "powers",
     "ranking",
     "reduce",
+    "resize",
     "select",
     "softmax",
 ]

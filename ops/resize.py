@@ -1,0 +1,107 @@
+"""Resize: a linear map along each axis, whose public coefficients the operator itself gives away.
+
+Run in the clear on a line of ones and zeros, it says how much of each element goes into each place. Nearest
+is a choice of elements, exact and free; linear and cubic are products with public numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.graph.model import Node
+from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.ops.elementwise import as_words
+from onnxpuma.ops.registry import Call, Value, operator
+from onnxpuma.ops.spread import over_parts, truncated
+
+BITS = 20  # fraction bits of a coefficient
+
+
+def _axes(call: Call) -> list[int]:
+    rank = len(call.given(0).shape)
+    return [int(a) % rank for a in call.attribute("axes") or range(rank)]
+
+
+def _matrix(call: Call, axis: int) -> np.ndarray:
+    """(out, in): what the operator makes of each element of a line along this axis."""
+    return _lines(call, axis)[:-1].T
+
+
+def _lines(call: Call, axis: int) -> np.ndarray:
+    """What becomes of each line with a single one, and of a line of zeros."""
+    place = _axes(call).index(axis)
+    size, out = call.given(0).shape[axis], call.outputs[0].shape[axis]
+    roi, scales = call.public(1), call.public(2)
+    wanted: dict[str, Any] = {k: v for k, v in call.node.attributes.items() if k != "axes"}
+    wanted["axes"] = [1]
+    wanted.pop("keep_aspect_ratio_policy", None)
+    scale = None if scales is None or not scales.size else scales.reshape(-1)[place : place + 1]
+    sizes = np.array([out], np.int64) if scale is None else None
+    part = None
+    if roi is not None and roi.size:
+        half = roi.size // 2
+        part = roi.reshape(-1)[[place, half + place]].astype(np.float32)
+    node = Node(
+        f"{call.node.name}/axis{axis}", "Resize", "", call.node.version, ("x", "r", "k", "n"), ("y",), wanted
+    )
+    line = np.eye(size + 1, size, dtype=np.float32)
+    return run_node(node, [line, part, scale, sizes], call.opset)[0]
+
+
+def _changed(call: Call) -> list[int]:
+    """Axes along which anything happens."""
+    return [a for a in _axes(call) if not np.array_equal(_matrix(call, a), np.eye(call.given(0).shape[a]))]
+
+
+def _refuse(call: Call) -> str | None:
+    if call.secret(1) or call.secret(2) or call.secret(3):
+        return "its scales, sizes or region are secret"
+    if any(_lines(call, axis)[-1].any() for axis in _axes(call)):
+        return "it puts a number other than zero outside of the image"
+    return None
+
+
+def _shapes(call: Call) -> list[tuple[np.ndarray, int]]:
+    """For each changed axis its matrix and the size of the result after it."""
+    shape, found = list(call.given(0).shape), []
+    for axis in _changed(call):
+        shape[axis] = call.outputs[0].shape[axis]
+        found.append((_matrix(call, axis), int(np.prod(shape, dtype=np.int64))))
+    return found
+
+
+def _chooses(matrix: np.ndarray) -> bool:
+    """Whether every place takes one element as it is."""
+    return bool(np.all((matrix == 0) | (matrix == 1)) and np.all(matrix.sum(axis=1) <= 1))
+
+
+def _cost(call: Call) -> Cost:
+    total = Cost()
+    for matrix, size in _shapes(call):
+        if not _chooses(matrix):
+            total = total + over_parts(size, lambda n: resolve_cost(n, BITS, form=Replicated))
+    return total
+
+
+@operator("Resize", cost=_cost, refuse=_refuse, secret="first", error="one unit of 2^-18 an axis", tried=True)
+def resize(party: Party, call: Call, x: Replicated, *_: Value) -> Protocol[Sequence[Form]]:
+    """Nearest, linear or cubic, along any axes: local sums, and a truncation for each axis that mixes."""
+    for axis in _changed(call):
+        matrix = _matrix(call, axis)
+        exact = _chooses(matrix)
+        words = as_words(matrix if exact else np.rint(matrix.astype(np.float64) * 2.0**BITS))
+
+        def mixed(share: np.ndarray, words: np.ndarray = words, axis: int = axis) -> np.ndarray:
+            return np.moveaxis(np.tensordot(share, words, axes=([axis], [1])), -1, axis)
+
+        x = x.map(mixed)
+        if not exact:
+            x = yield from truncated(party, x.with_fraction(x.fraction + BITS))
+    return [x]
