@@ -32,18 +32,19 @@ $(BIN)/python:
 	  echo "No C++ compiler: products will run in numpy, many times slower. On Debian: apt-get install g++"
 	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 	  echo "Python.h is missing: products will run in numpy, many times slower. On Debian: apt-get install python3-dev"
-	$(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV); the first time this takes a minute or two."
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.package: $(BIN)/python $(PACKAGE)
-	$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.package
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	@$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	@touch $@
 
 clean:
