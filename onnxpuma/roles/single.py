@@ -57,6 +57,17 @@ def model_of(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
+def _declare(model: onnx.ModelProto, results: Sequence[np.ndarray]) -> None:
+    for output, value in zip(model.graph.output, results, strict=True):
+        output.CopyFrom(helper.make_tensor_value_info(output.name, element_type(value.dtype), value.shape))
+
+
+def typed(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """The model with the types of its outputs declared, found by running it in the clear."""
+    _declare(model, plain(model, feed))
+    return model
+
+
 def plain(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """What onnxruntime computes, or the reference implementation where it does not know the operator."""
     options = onnxruntime.SessionOptions()
@@ -94,8 +105,7 @@ def compare_model(
 ) -> Comparison:
     """As `compare`, for a small model."""
     want = plain(model, feed)
-    for output, value in zip(model.graph.output, want, strict=True):
-        output.CopyFrom(helper.make_tensor_value_info(output.name, element_type(value.dtype), value.shape))
+    _declare(model, want)
     secret = [n for n in feed if n not in public]
     runner = MemoryModel(model, public_inputs=public, secret_inputs=secret, at_client=False, rewrite=False)
     outcome = runner.run(feed)

@@ -46,8 +46,8 @@ def test_nearest_is_free(check: Check) -> None:
 def test_a_number_outside_of_the_image_is_refused() -> None:
     region, sizes = np.array([0, 0, 1.5, 1], np.float32), np.array([3, 3])
     attributes = {"coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 10.0}
+    feed = {"x": reals(4, 4), "r": region, "s": None, "n": sizes}
     with pytest.raises(UnsupportedModelError, match="outside of the image"):
-        feed = {"x": reals(4, 4), "r": region, "s": None, "n": sizes}
         compare("Resize", feed, public=["r"], mode="linear", **attributes)
     with pytest.raises(UnsupportedModelError, match="node"):
         compare("Resize", {"x": reals(4, 4), "r": None, "s": np.ones(2, np.float32)})

@@ -1,0 +1,19 @@
+"""docs/operators.md says what the code says."""
+
+from __future__ import annotations
+
+from onnxpuma.ops.registry import operators
+from operator_samples import SAMPLES
+from operators_table import TARGET, descriptions, static_rows
+
+
+def test_every_operator_has_a_sample() -> None:
+    assert set(SAMPLES) == set(operators())
+
+
+def test_the_committed_table_is_up_to_date() -> None:
+    lines = TARGET.read_text().splitlines()
+    table = [line.split(" | ") for line in lines if line.startswith("| ")][1:]
+    written = [tuple(cell.strip("| ") for cell in row[:6]) for row in table]
+    assert written == [tuple(cell.strip("| ") for cell in row) for row in static_rows()]
+    assert [line for line in lines if line.startswith("- **")] == descriptions()
