@@ -42,6 +42,7 @@ from onnxpuma.graph.rules import (
     quantised,
     rms_norm,
     rotary,
+    rotary_pairs,
     scale,
     shape,
 )
@@ -79,7 +80,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
     layer_norm.RULES,
     rms_norm.RULES,
     scale.RULES,
-    rotary.RULES,
+    (*rotary.RULES, *rotary_pairs.RULES),
     attention.RULES,
     grouped.RULES,
 )

@@ -86,3 +86,17 @@ def test_a_residual_is_not_taken_for_a_bias(rewritten: Any, x: dict[str, np.ndar
     text = model(f"{CENTRED} s = Mul(d, d) {ROOT} n = Div(d, r) a = Mul(n, w) y = Add(a, x)")
     _, report = rewritten(text, x)
     assert report.after == {"Add": 1, "LayerNormalization": 1}
+
+
+def test_centred_and_then_divided_by_its_root_mean_square(rewritten: Any, x: dict[str, np.ndarray]) -> None:
+    """What an exporter that knows RMSNormalization makes of a layer normalisation written out."""
+    body = f"{CENTRED} y = RMSNormalization <axis = -1, epsilon = 0.001> (d, w)"
+    graph, report = rewritten(model(body), x, opset=23)
+    assert report.after == {"LayerNormalization": 1}
+    assert graph.nodes[0].attributes["epsilon"] == pytest.approx(1e-3)
+
+
+def test_centred_on_another_mean(rewritten: Any, x: dict[str, np.ndarray]) -> None:
+    body = "m = ReduceMean <keepdims = 1> (w, last) d = Sub(x, m) y = RMSNormalization <axis = -1> (d, w)"
+    _, report = rewritten(model(body), x, opset=23)
+    assert report.after == {"RMSNormalization": 1, "Sub": 1}

@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import Rule, attribute, no, rank, scalar, yes
-from onnxpuma.graph.rules.shape_vector import Entry, dims, entries, number, times
+from onnxpuma.graph.rules.rule import Rule, no, rank, scalar, yes
+from onnxpuma.graph.rules.shape_vector import dims, entries, known, number, reshapes_to, times
 
 
 def _unrepeated(repeated: ir.Value) -> tuple[ir.Value, int] | None:
@@ -36,36 +36,16 @@ def _unrepeated(repeated: ir.Value) -> tuple[ir.Value, int] | None:
     if k is None or shape is None or len(shape) != 4:
         return None
     batch, heads, n, size = shape
-    target = _known(expanded, entries(expand.inputs[1]))
+    target = known(expanded, entries(expand.inputs[1]))
     times_each = target[2]
     if times_each is None or times_each[1] or times_each[0] < 1:
         return None
     if any(t not in (d, number(1)) for t, d in zip([*target[:2], *target[3:]], shape, strict=True)):
         return None
-    allow_zero = attribute(repeated, "allowzero", 0)
-    wanted = entries(reshape.inputs[1])
-    final = _known(repeated, wanted)
-    if wanted is not None and not allow_zero and wanted[0] == number(0):
-        final[0] = batch
-    computed = [i for i, e in enumerate(final) if e == number(-1)]
-    expected = [batch, times(heads, times_each), n, size]
-    same = [
-        (f is not None and f == e) or i in computed
-        for i, (f, e) in enumerate(zip(final, expected, strict=True))
-    ]
-    return (k, times_each[0]) if len(computed) <= 1 and all(same) else None
-
-
-def _known(value: ir.Value, vector: list[Entry] | None) -> list[Entry]:
-    """The shape of `value`: what its shape vector says, and what inference says where that is unclear."""
-    inferred = dims(value) or []
-    if vector is None or len(vector) != len(inferred):
-        return inferred
-    found: list[Entry] = []
-    for said, seen in zip(vector, inferred, strict=True):
-        computed = said == number(-1) and seen is not None and not seen[1]
-        found.append(seen if said is None or computed else said)
-    return found
+    repeats = [batch, heads, times_each, n, size]
+    if not reshapes_to(repeated, [batch, times(heads, times_each), n, size], repeats):
+        return None
+    return k, times_each[0]
 
 
 class Grouped(Rule):

@@ -18,6 +18,7 @@ from onnxpuma.graph.rules.rule import (
     constant,
     is_trailing_axis,
     no,
+    rank,
     scalar,
     small_array,
     static_dim,
@@ -67,4 +68,24 @@ class Scale(Rule):
         return op.RMSNormalization(x, w, axis=-1, epsilon=attribute(y, "epsilon", 1e-5))
 
 
-RULES = (Core, Scale)
+class Centred(Rule):
+    """RMSNormalization(x - mean(x), w) -> LayerNormalization(x, w)"""
+
+    title = "RMSNormalization of what is centred"
+
+    def pattern(self, op: Any, x: Any, axes: Any, w: Any) -> Any:
+        centred = op.Sub(x, op.ReduceMean(x, axes, _outputs=["mean"]))
+        return op.RMSNormalization(centred, w, _outputs=["y"])
+
+    def check(self, context: Any, x: ir.Value, axes: ir.Value, mean: ir.Value, y: ir.Value, **_: Any) -> Any:
+        if not is_trailing_axis(axes, x) or not attribute(mean, "keepdims", 1):
+            return no("the mean is not taken over the last axis, or does not keep it")
+        if attribute(y, "axis", -1) not in (-1, (rank(x) or 0) - 1):
+            return no("not normalised over the last axis")
+        return yes()
+
+    def rewrite(self, op: Any, x: ir.Value, w: ir.Value, y: ir.Value, **_: Any) -> Any:
+        return op.LayerNormalization(x, w, axis=-1, epsilon=attribute(y, "epsilon", 1e-5))
+
+
+RULES = (Core, Scale, Centred)

@@ -72,6 +72,24 @@ def _is_doubled(table: ir.Value) -> bool:
     return False
 
 
+def heads_axis(cos: ir.Value, sin: ir.Value) -> int | None:
+    """The axis of the heads, 1 or 2: that along which the tables have one entry for all."""
+    for axis in (1, 2):
+        if static_dim(cos, axis) == 1 and static_dim(sin, axis) == 1:
+            return axis
+    return None
+
+
+def rotated(op: Any, x: ir.Value, tables: list[ir.Value], heads: int, interleaved: int) -> ir.Value:
+    """RotaryEmbedding of `x`, whose heads stand at axis 1 or 2; tables of half the angles, four axes."""
+    axis = constant(op, np.array([heads], np.int64))
+    if heads == 2:
+        x = op.Transpose(x, perm=[0, 2, 1, 3])
+    halves = [_with_batch(op, op.Squeeze(t, axis), x) for t in tables]
+    y: ir.Value = op.RotaryEmbedding(x, *halves, interleaved=interleaved)
+    return op.Transpose(y, perm=[0, 2, 1, 3]) if heads == 2 else y
+
+
 def _with_batch(op: Any, table: ir.Value, x: ir.Value) -> ir.Value:
     """The table (1 or batch, sequence, half) repeated for each element of the batch of `x`."""
     batch = op.Concat(op.Shape(x, start=0, end=1), constant(op, np.array([1, 1], np.int64)), axis=0)
@@ -104,7 +122,7 @@ class WrittenOut(Rule):
             return no("the halves are not joined along the last axis")
         if not (_half(x1, x, first=True) and _half(x2, x, first=False)):
             return no("what is turned are not the halves of the tensor")
-        if static_dim(cos, 1) != 1 or static_dim(sin, 1) != 1:
+        if heads_axis(cos, sin) is None:
             return no("the tables differ from head to head")
         return (
             yes() if _is_doubled(cos) and _is_doubled(sin) else no("the tables do not hold each angle twice")
@@ -112,9 +130,9 @@ class WrittenOut(Rule):
 
     def rewrite(self, op: Any, x: ir.Value, cos: ir.Value, sin: ir.Value, **_: Any) -> Any:
         half = static_dim(x, -1) // 2  # type: ignore[operator]
-        zero, middle, last, heads = (constant(op, np.array([n], np.int64)) for n in (0, half, -1, 1))
-        tables = [op.Squeeze(op.Slice(t, zero, middle, last), heads) for t in (cos, sin)]
-        return op.RotaryEmbedding(x, *(_with_batch(op, t, x) for t in tables), interleaved=0)
+        zero, middle, last = (constant(op, np.array([n], np.int64)) for n in (0, half, -1))
+        tables = [op.Slice(t, zero, middle, last) for t in (cos, sin)]
+        return rotated(op, x, tables, heads_axis(cos, sin) or 1, interleaved=0)
 
 
 class TableBatch(Rule):

@@ -37,6 +37,38 @@ def dims(x: ir.Value) -> list[Entry] | None:
     return found
 
 
+def reshapes_to(y: ir.Value, expected: list[Entry], before: list[Entry] | None = None) -> bool:
+    """True when the Reshape that yields `y` gives it this shape; one dimension may be left to compute.
+
+    `before` is the shape of what it reshapes, where more is known of it than inference says.
+    """
+    node = y.producer()
+    source = None if node is None else node.inputs[0]
+    if node is None or source is None or node.op_type != "Reshape" or len(node.inputs) < 2:
+        return False
+    found = known(y, entries(node.inputs[1]))
+    if len(found) != len(expected):
+        return False
+    if not attribute(y, "allowzero", 0):
+        before = before or dims(source) or []
+        found = [before[i] if e == number(0) and i < len(before) else e for i, e in enumerate(found)]
+    computed = [i for i, e in enumerate(found) if e == number(-1)]
+    same = [(f is not None and f == e) or f == number(-1) for f, e in zip(found, expected, strict=True)]
+    return len(computed) <= 1 and all(same)
+
+
+def known(value: ir.Value, vector: list[Entry] | None) -> list[Entry]:
+    """The shape of `value`: what its shape vector says, and what inference says where that is unclear."""
+    inferred = dims(value) or []
+    if vector is None or len(vector) != len(inferred):
+        return inferred
+    found: list[Entry] = []
+    for said, seen in zip(vector, inferred, strict=True):
+        computed = said == number(-1) and seen is not None and not seen[1]
+        found.append(seen if said is None or computed else said)
+    return found
+
+
 def entries(vector: ir.Value | None) -> list[Entry] | None:
     """What `vector` (or a single number) holds, entry by entry; None when not even its length is known."""
     if vector is None:
