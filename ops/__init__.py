@@ -23,6 +23,7 @@ from onnxpuma.ops import (
     resize,
     select,
     softmax,
+    top_k,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "resize",
     "select",
     "softmax",
+    "top_k",
 ]

@@ -53,12 +53,41 @@ def _picked(party: Party, values: Sequence[Replicated], numbers: np.ndarray) -> 
     return Replicated(party.index, first, second, 64, values[0].fraction)
 
 
+def _reduction(call: Call) -> str:
+    name = call.attribute("reduction", "none")
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
 def _scatter_refusal(call: Call) -> str | None:
     if call.secret(1):
         return "its indices are secret"
-    if call.attribute("reduction", "none") not in ("none", b"none"):
-        return "it reduces what lands on one place: only reduction 'none' is supported"
+    if _reduction(call) not in ("none", "add"):
+        return f"its reduction is '{_reduction(call)}': only 'none' and 'add' are supported"
     return None
+
+
+def _targets(call: Call) -> np.ndarray:
+    """For each update the flat place in the data that it goes to."""
+    shape, index = call.given(0).shape, call.public(1)
+    assert index is not None
+    places = np.arange(call.given(0).size).reshape(shape)
+    if call.node.op == "ScatterND":
+        return places[tuple(np.moveaxis(index, -1, 0))]
+    grid: list[np.ndarray] = list(np.indices(index.shape))
+    grid[int(call.attribute("axis", 0)) % len(shape)] = index
+    return places[tuple(grid)]
+
+
+def _added(call: Call, data: Replicated, updates: Replicated) -> Replicated:
+    targets = _targets(call).reshape(-1)
+
+    def sums(words: np.ndarray, more: np.ndarray) -> np.ndarray:
+        flat = np.array(words).reshape(-1)
+        np.add.at(flat, targets, more.reshape(-1))
+        return flat.reshape(words.shape)
+
+    first, second = sums(data.first, updates.first), sums(data.second, updates.second)
+    return Replicated(data.party, first, second, data.bits, data.fraction)
 
 
 @operator(
@@ -66,10 +95,12 @@ def _scatter_refusal(call: Call) -> str | None:
     result=_resting, refuse=_scatter_refusal, secret="data, updates", integers=True,
 )  # fmt: skip
 def scatter(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """Updates put into data at public indices: local."""
+    """Updates put into data, or added to it, at public indices: local."""
     fraction = _resting(call).fraction
     values = [as_shares(party, inputs[place], fraction=fraction) for place in (0, 2)]
     yield from ()
+    if _reduction(call) == "add":
+        return [_added(call, values[0], values[1])]
     return [_picked(party, values, _numbered(call, (0, 2)))]
 
 

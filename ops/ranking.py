@@ -69,6 +69,19 @@ def reduce_extreme(party: Party, call: Call, x: Replicated, axes: Value = None) 
     return [(found if largest else -found).map(lambda w: w.reshape(shape))]
 
 
+def _whole_cost(call: Call) -> Cost:
+    rows = call.outputs[0].size
+    return row_largest_cost(rows, call.given(0).size // max(rows, 1))
+
+
+@operator("GlobalMaxPool", cost=_whole_cost, result=_resting, integers=True)
+def global_max_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """The largest over all spatial axes, |x| < 2^23."""
+    shape = call.outputs[0].shape
+    found = yield from row_largest(party, x.map(lambda w: w.reshape(shape[0] * shape[1], -1)))
+    return [found.map(lambda w: w.reshape(shape))]
+
+
 def _padded_patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], filler: int) -> np.ndarray:
     """Windows of a padded image, with this word in the padding, the last window perhaps over the edge."""
     out = call.outputs[0].shape[2:]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import sum_of_squares
+from onnxpuma.mpc.linear import multiply, sum_of_squares
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
@@ -120,6 +120,48 @@ def reduce_absolute(party: Party, call: Call, x: Replicated, axes: Value = None)
     """The sum of absolute values."""
     part = yield from positive(party, x)
     return [_summed(call, part + part - x)]
+
+
+def _halved(rows: Replicated) -> tuple[Replicated, Replicated, Replicated]:
+    """Two halves of each row, and what is left over of an odd one."""
+    half = rows.shape[1] // 2
+
+    def part(start: int, stop: int) -> Replicated:
+        return rows.map(lambda w: w[:, start:stop])
+
+    return part(0, half), part(half, 2 * half), part(2 * half, rows.shape[1])
+
+
+def _product_cost(call: Call) -> Cost:
+    rows, length, total = call.outputs[0].size, count_of(call), Cost()
+    while length > 1:
+        half = length // 2
+        total = total + over_parts(rows * half, lambda n: resolve_cost(n, FRACTION))
+        length -= half
+    return total
+
+
+@operator(
+    "ReduceProd",
+    cost=_product_cost,
+    refuse=not_empty,
+    secret="first",
+    tolerance=1e-3,
+    error="one unit of 2^-18 at each product, times what follows",
+)
+def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
+    """The product over axes, every partial one below 2^26: halves of a row are multiplied."""
+    reduced, shape = axes_of(call), call.outputs[0].shape
+    kept = [a for a in range(len(x.shape)) if a not in reduced]
+    order, count = (*kept, *reduced), count_of(call)
+    rows = x.map(lambda w: np.ascontiguousarray(w.transpose(order)).reshape(-1, count))
+    while rows.shape[1] > 1:
+        left, right, rest = _halved(rows)
+        both = yield from truncated(party, multiply(party, left, right))
+        first = np.concatenate([both.first, rest.first], axis=1)
+        second = np.concatenate([both.second, rest.second], axis=1)
+        rows = Replicated(party.index, first, second, 64, FRACTION)
+    return [rows.map(lambda w: w.reshape(shape))]
 
 
 def _log_sum_result(call: Call) -> Result:

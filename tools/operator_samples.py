@@ -81,6 +81,9 @@ SAMPLES: dict[str, Sample] = {
     "MaxPool": Sample({"x": _IMAGE}, attributes={"kernel_shape": [2, 2], "strides": [2, 2]}),
     "AveragePool": Sample({"x": _IMAGE}, attributes={"kernel_shape": [3, 3]}),
     "GlobalAveragePool": Sample({"x": _IMAGE}),
+    "GlobalMaxPool": Sample({"x": _IMAGE}),
+    "TopK": Sample({"x": _FEW, "k": _ints(4)}, attributes={"outputs": 2}),
+    "ReduceProd": Sample({"x": _reals(8, 8, scale=1), "axes": _ints(-1)}),
     "Resize": Sample(
         {"x": _IMAGE, "roi": None, "s": np.array([1, 1, 2, 2], np.float32)}, ("s",), {"mode": "linear"}
     ),

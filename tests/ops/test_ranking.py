@@ -60,6 +60,27 @@ def test_pools_of_other_ranks(check: Check) -> None:
     check(compare("AveragePool", {"x": solid}, kernel_shape=[2, 2, 2]), 6 * UNIT)
 
 
+@pytest.mark.parametrize("length", [1, 2, 5, 8, 37])
+@pytest.mark.parametrize("largest", [0, 1])
+def test_the_best_of_a_row_in_order(check: Check, length: int, largest: int) -> None:
+    x = np.random.default_rng(length).integers(-3, 3, (3, length)).astype(np.float32)  # ties: the earlier one
+    k = np.array([max(1, length // 2)])
+    check(compare("TopK", {"x": x, "k": k}, outputs=2, largest=largest), UNIT)
+
+
+def test_the_best_along_another_axis_and_of_many(check: Check) -> None:
+    x = np.random.default_rng(4).normal(0, 30, (4, 6, 3)).astype(np.float32)
+    check(compare("TopK", {"x": x, "k": np.array([2])}, outputs=2, axis=1), 2 * UNIT)
+    many = np.random.default_rng(5).normal(0, 30, (25, 130)).astype(np.float32)
+    check(compare("TopK", {"x": many, "k": np.array([3])}, outputs=2), 2 * UNIT)
+    edge = np.array([[2.0**20, -(2.0**20), 0, UNIT]], np.float32)
+    check(compare("TopK", {"x": edge, "k": np.array([4])}, outputs=2), 0)
+
+
+def test_global_largest(check: Check) -> None:
+    check(compare("GlobalMaxPool", {"x": IMAGE}), UNIT)
+
+
 def test_global_average(check: Check) -> None:
     check(compare("GlobalAveragePool", {"x": IMAGE}), 4 * UNIT)
     check(compare("GlobalAveragePool", {"x": IMAGE[0, :, :, :1].copy()}), 4 * UNIT)

@@ -42,6 +42,12 @@ def test_no_axes_and_nothing_to_do(check: Check) -> None:
     check(compare("ReduceSum", {"x": X, "axes": None}, noop_with_empty_axes=1), UNIT)
 
 
+@pytest.mark.parametrize("axes", [None, [1], [-1, 0]])
+def test_products(check: Check, axes: list[int] | None) -> None:
+    x = np.random.default_rng(3).uniform(-1.5, 1.5, (2, 3, 5)).astype(np.float32)
+    check(compare("ReduceProd", {"x": x, "axes": None if axes is None else np.array(axes)}), 2e-3)
+
+
 def test_log_sum(check: Check) -> None:
     check(compare("ReduceLogSum", {"x": np.abs(X) + 1, "axes": np.array([1])}), 4 * UNIT)
 

@@ -1,0 +1,119 @@
+"""The k largest or smallest of a row, in order, by a sorting network of exact comparisons.
+
+Each value is scaled up and its place subtracted, so that no two are equal and the earlier of two equal ones
+comes first, as the standard wants it. Batcher's odd-even merge sort (Knuth, volume 3, 5.3.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.ops.ranking import as_rows, duels, duels_cost
+from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.spread import over_parts, truncated
+
+LONGEST = 1 << 16
+
+
+@lru_cache(maxsize=64)
+def network(length: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Levels of the sort: places i < j that play, the larger goes to i."""
+    levels = []
+    merged = 1
+    while merged < length:
+        step = merged
+        while step:
+            pairs = [
+                (place, place + step)
+                for start in range(step % merged, length - step, 2 * step)
+                for place in range(start, min(start + step, length - step))
+                if place // (2 * merged) == (place + step) // (2 * merged)
+            ]
+            if pairs:
+                first, second = np.array(pairs).T
+                levels.append((first, second))
+            step //= 2
+        merged *= 2
+    return levels
+
+
+def _axis(call: Call) -> int:
+    return int(call.attribute("axis", -1)) % len(call.given(0).shape)
+
+
+def _room(length: int) -> int:
+    """Bits for a place below each value."""
+    return max(1, (length - 1).bit_length())
+
+
+def _cost(call: Call) -> Cost:
+    length = call.given(0).shape[_axis(call)]
+    rows, total = call.given(0).size // length, Cost()
+    for first, _ in network(length):
+        total = total + duels_cost(rows * len(first))
+    return total + over_parts(call.outputs[0].size, lambda n: resolve_cost(n, _room(length), form=Replicated))
+
+
+def _refuse(call: Call) -> str | None:
+    if call.secret(1):
+        return "its k is secret: it decides the shape"
+    if call.given(0).dtype.kind != "f":
+        return "it sorts reals only"
+    if call.given(0).shape[_axis(call)] > LONGEST:
+        return f"its rows are longer than {LONGEST}"
+    return None
+
+
+@operator("TopK", cost=_cost, refuse=_refuse, secret="first", error="one unit of 2^-18")
+def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequence[Form]]:
+    """The k largest (or smallest) along an axis and where they stand; |x| < 2^23 / n for rows of n."""
+    axis, length = _axis(call), call.given(0).shape[_axis(call)]
+    largest, room = bool(call.attribute("largest", 1)), _room(length)
+    values = as_rows(x if largest else -x, (axis,), length)
+    numbers = np.broadcast_to(np.arange(length, dtype=np.uint64), values.shape)
+    keys = values.times(np.uint64(1 << room)).plus(np.uint64(0) - numbers)
+    places = values.map(np.zeros_like).with_fraction(0).plus(numbers)
+    for first, second in network(length):
+        a, b = _columns(keys, first), _columns(keys, second)
+        i, j = _columns(places, first), _columns(places, second)
+        won, shift = yield from duels(party, a - b, i - j, True)
+        larger, place = won + b, shift + j
+        keys = _with_columns(keys, first, larger, second, a + b - larger)
+        places = _with_columns(places, first, place, second, i + j - place)
+    shape = call.outputs[0].shape
+    kept = shape[axis]
+    moved = tuple(n for a, n in enumerate(shape) if a != axis)
+
+    def back(words: np.ndarray) -> np.ndarray:  # (rows, n) -> the output's shape
+        return np.moveaxis(words[:, :kept].reshape(*moved, kept), -1, axis)
+
+    found = Replicated(
+        party.index, keys.first + places.first, keys.second + places.second, 64, FRACTION + room
+    )
+    result = yield from truncated(party, found.map(back))
+    return [result if largest else -result, places.map(back)]
+
+
+def _columns(x: Replicated, which: np.ndarray) -> Replicated:
+    return x.map(lambda w: w[:, which])
+
+
+def _with_columns(
+    x: Replicated, first: np.ndarray, at_first: Replicated, second: np.ndarray, at_second: Replicated
+) -> Replicated:
+    held = []
+    for old, left, right in (
+        (x.first, at_first.first, at_second.first),
+        (x.second, at_first.second, at_second.second),
+    ):
+        new = old.copy()
+        new[:, first], new[:, second] = left, right
+        held.append(new)
+    return Replicated(x.party, held[0], held[1], x.bits, x.fraction)
