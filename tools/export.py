@@ -1,28 +1,38 @@
-"""Turn a Transformers model into an ONNX file that onnxpuma can run.
+"""Turn a Transformers model into ONNX files that onnxpuma can run.
 
     python tools/export.py --model bert-base-uncased --task feature-extraction --out bert --random-init
     python tools/export.py --model ./my-finetuned-bert --task text-classification --out classifier
+    python tools/export.py --model SmolLM2-135M.Q8_0.gguf --task text-generation-with-past --out smollm2
+    python tools/export.py --model t5-small --task summarization --out t5
 
-Writes model.onnx (and model.onnx.data where the weights exceed 100 MB), config.json, and the tokenizer or
-image processor where the source has one. The file is run at two shapes and held against PyTorch.
+Writes one file, or three for an encoder-decoder (weights above 100 MB beside it, as .onnx.data), config.json,
+and the tokenizer or feature extractor where the source has one. Every file is run at several shapes and held
+against PyTorch. See docs/export.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporting import ExportError
-from exporting.tasks import TASKS, input_names, task_named
+from exporting.tasks import ALIASES, TASKS, task_named
+
+if TYPE_CHECKING:
+    from exporting.parts import Part
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", required=True, help="a model name, a hub repository or a local folder")
-    parser.add_argument("--task", required=True, help=", ".join(TASKS))
+    parser.add_argument(
+        "--model", required=True, help="a model name, a hub repository, a local folder or a .gguf file"
+    )
+    parser.add_argument("--task", required=True, help=", ".join([*TASKS, *ALIASES]))
     parser.add_argument("--out", required=True, type=Path, help="folder to write; made where it is not there")
     parser.add_argument("--random-init", action="store_true", help="random weights: nothing is downloaded")
     parser.add_argument("--tiny", action="store_true", help="2 layers of width 64, random weights")
@@ -48,46 +58,57 @@ def export(options: argparse.Namespace) -> list[str]:
     if options.sequence < 4:
         raise ExportError("the traced sequence must have at least 4 tokens", "leave --sequence out for 16")
     require("torch", "transformers", "onnxscript")
-    from exporting import architectures, onnx_file, tracing
+    from exporting import checkpoints
+    from exporting.forms import parts_of
 
-    model = architectures.load(
+    drawn = options.random_init or options.tiny
+    model = checkpoints.load(
         options.model,
         task,
         random_init=options.random_init,
         tiny=options.tiny,
-        attention="sdpa" if options.exporter == "dynamo" else "eager",
+        attention=None if options.exporter == "dynamo" else "eager",
         seed=options.seed,
     )
-    inputs = input_names(task, model.config.model_type)
-    example = tracing.example_inputs(model, inputs, 2, options.sequence, options.seed)
-    task = tracing.kept_outputs(task, model, inputs, example)
-    module = tracing.Wrapped(model, task, inputs).eval()
-    axes = {name: tracing.BATCH if name == "pixel_values" else tracing.BATCH_SEQUENCE for name in inputs}
-    traced = tracing.trace(
-        module, example, axes, task.outputs, exporter=options.exporter, opset=options.opset
-    )
+    parts = parts_of(model, task)
     options.out.mkdir(parents=True, exist_ok=True)
-    files = onnx_file.save(onnx_file.tidy(traced), options.out / "model.onnx")
-    other = tracing.example_inputs(model, inputs, 3, options.sequence + 5, options.seed + 1)
-    difference = onnx_file.check(files[0], module, [example, other])
-    drawn = options.random_init or options.tiny
-    companions = architectures.save_companions(model, options.model, task, options.out, drawn=drawn)
+    lines = [line for part in parts for line in _written(part, options)]
+    companions = checkpoints.save_companions(model, options.model, task, options.out, drawn=drawn)
+    return [*lines, *(f"wrote    {options.out / name}" for name in companions)]
 
-    opset = traced.opset_imports[""]
+
+def _written(part: Part, options: argparse.Namespace) -> list[str]:
+    from exporting import onnx_file, tracing
+    from exporting.parts import Sizes
+
+    sequence, seed = options.sequence, options.seed
+    traced_at, other = Sizes(2, sequence, 5, 7, seed), Sizes(3, sequence + 5, 9, 11, seed + 1)
+    example = part.example(traced_at)
+    traced = tracing.trace(
+        part.module, example, part.axes, part.outputs, exporter=options.exporter, opset=options.opset
+    )
+    files = onnx_file.save(onnx_file.tidy(traced), options.out / part.file)
+    examples = [example, *(part.example(sizes) for sizes in (other, *part.also))]
+    difference = onnx_file.check(files[0], part.module, examples)
     counts = onnx_file.histogram(traced)
     return [
-        f"inputs   {', '.join(inputs)}",
-        f"outputs  {', '.join(task.outputs)}",
-        f"graph    opset {opset}, {sum(counts.values())} nodes: "
+        f"inputs   {', '.join(_folded(part.axes))}",
+        f"outputs  {', '.join(_folded(part.outputs))}",
+        f"graph    opset {traced.opset_imports['']}, {sum(counts.values())} nodes: "
         + ", ".join(f"{count} {name}" for name, count in counts.items()),
-        f"check    agrees with PyTorch at two shapes, largest difference {difference:.1e}",
+        f"check    agrees with PyTorch at {len(examples)} shapes, largest difference {difference:.1e}",
         *(f"wrote    {path} ({path.stat().st_size / 1e6:.1f} MB)" for path in files),
-        *(f"wrote    {options.out / name}" for name in companions),
     ]
 
 
+def _folded(names: Iterable[str]) -> list[str]:
+    """The names, with those of all layers as one: past_key_values.*.key."""
+    folded = (re.sub(r"^(past_key_values|present)\.\d+\.", r"\1.*.", name) for name in names)
+    return list(dict.fromkeys(folded))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line: 0 when the file was written and agrees with PyTorch, 1 with a message otherwise."""
+    """The command line: 0 when the files were written and agree with PyTorch, 1 with a message otherwise."""
     try:
         lines = export(arguments().parse_args(argv))
     except ExportError as error:

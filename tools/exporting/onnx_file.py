@@ -77,7 +77,7 @@ def check(path: Path, module: torch.nn.Module, examples: Sequence[tuple[torch.Te
         results = session.run(None, feed)
         for output, ours, theirs in zip(session.get_outputs(), results, expected, strict=True):
             reference = theirs.numpy()
-            shapes = [tuple(tensor.shape) for tensor in example]
+            shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in example))
             if ours.shape != reference.shape:
                 raise _differs(output.name, shapes, f"shape {ours.shape}, not {reference.shape}")
             difference = float(np.abs(ours - reference).max())

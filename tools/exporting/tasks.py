@@ -1,49 +1,64 @@
-"""What each task needs of Transformers: the class that loads it, its inputs, the outputs that are kept."""
+"""What each task needs of Transformers: the class that loads it, what the client sends, what comes out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from exporting import ExportError
+
+Form = Literal["whole", "causal", "encoder-decoder"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task: `outputs` are fields of the model's result, kept when the architecture gives them."""
+    """One task: `outputs` are fields of the model's result, kept when the architecture gives them.
+
+    `form` says how many files: one that is run once, one that is run for every token with a cache
+    ("causal"), or an encoder and two decoders.
+    """
 
     auto_class: str
-    modality: str  # "text" or "image"
-    outputs: tuple[str, ...]
+    modality: Literal["text", "image", "audio"]  # of what goes in first
+    outputs: tuple[str, ...] = ("logits",)
+    form: Form = "whole"
     mean_pooled: bool = False  # return the mean of last_hidden_state over the unmasked positions instead
 
 
 TASKS: dict[str, Task] = {
     "feature-extraction": Task("AutoModel", "text", ("last_hidden_state", "pooler_output")),
     "sentence-similarity": Task("AutoModel", "text", ("sentence_embedding",), mean_pooled=True),
-    "text-classification": Task("AutoModelForSequenceClassification", "text", ("logits",)),
-    "token-classification": Task("AutoModelForTokenClassification", "text", ("logits",)),
+    "text-classification": Task("AutoModelForSequenceClassification", "text"),
+    "token-classification": Task("AutoModelForTokenClassification", "text"),
     "question-answering": Task("AutoModelForQuestionAnswering", "text", ("start_logits", "end_logits")),
-    "fill-mask": Task("AutoModelForMaskedLM", "text", ("logits",)),
-    "text-generation": Task("AutoModelForCausalLM", "text", ("logits",)),
-    "image-classification": Task("AutoModelForImageClassification", "image", ("logits",)),
-    "image-feature-extraction": Task("AutoModel", "image", ("last_hidden_state", "pooler_output")),
+    "fill-mask": Task("AutoModelForMaskedLM", "text"),
+    "text-generation": Task("AutoModelForCausalLM", "text"),
+    "text-generation-with-past": Task("AutoModelForCausalLM", "text", form="causal"),
+    "text2text-generation": Task("AutoModelForSeq2SeqLM", "text", form="encoder-decoder"),
+    "automatic-speech-recognition": Task("AutoModelForSpeechSeq2Seq", "audio", form="encoder-decoder"),
+    "image-to-text": Task("AutoModelForImageTextToText", "image", form="encoder-decoder"),
+    "image-classification": Task("AutoModelForImageClassification", "image"),
+    "image-feature-extraction": Task(
+        "AutoModel", "image", ("last_hidden_state", "pooler_output", "image_embeds")
+    ),
 }
 
-# What the client sends, by model type. RoBERTa's positions are derived from the mask: see tracing.Wrapped.
-TEXT_INPUTS: dict[str, tuple[str, ...]] = {
-    "bert": ("input_ids", "attention_mask", "token_type_ids"),
+ALIASES = {
+    "summarization": "text2text-generation",
+    "translation": "text2text-generation",
+    "sentence-embedding": "sentence-similarity",
 }
+PAST = "-with-past"
 
 
 def task_named(name: str) -> Task:
-    """The task of that name. Raises ExportError, listing all of them."""
-    if name not in TASKS:
-        raise ExportError(f"there is no task {name!r}", f"the tasks are {', '.join(TASKS)}")
-    return TASKS[name]
+    """The task of that name or alias; an encoder-decoder has a cache with and without `-with-past`.
 
-
-def input_names(task: Task, model_type: str) -> tuple[str, ...]:
-    """The graph's inputs, in order, for an architecture."""
-    if task.modality == "image":
-        return ("pixel_values",)
-    return TEXT_INPUTS.get(model_type, ("input_ids", "attention_mask"))
+    Raises ExportError, listing all of them.
+    """
+    plain = name.removesuffix(PAST)
+    found = TASKS.get(name) or TASKS.get(ALIASES.get(plain, plain))
+    if found is None or (name.endswith(PAST) and found.form == "whole"):
+        known = ", ".join([*TASKS, *ALIASES])
+        raise ExportError(f"there is no task {name!r}", f"the tasks are {known}")
+    return found

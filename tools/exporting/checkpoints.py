@@ -1,0 +1,109 @@
+"""Which weights: a folder, a hub repository or a GGUF file becomes a PyTorch model; or they are drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from exporting import ExportError
+from exporting.architectures import hub_name, is_folder, random_config, unreachable
+from exporting.tasks import Task
+
+COMPANIONS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "source.spm",
+    "sentencepiece.bpe.model",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
+# The part of a larger model that an image task needs, where AutoModel would load the whole.
+IMAGE_PART = {"clip": "CLIPVisionModelWithProjection", "siglip": "SiglipVisionModel"}
+
+
+def load(name: str, task: Task, *, random_init: bool, tiny: bool, attention: str | None, seed: int) -> Any:
+    """A model in eval mode, single precision.
+
+    Random weights come from Transformers' own initialisation (normal, standard deviation 0.02) under `seed`.
+    Raises ExportError when the name leads nowhere or the architecture has no class for the task.
+    """
+    auto = getattr(transformers, task.auto_class)
+    options = {"attn_implementation": attention, "dtype": torch.float32}
+    try:
+        if random_init or tiny:
+            config = random_config(name, tiny)
+            torch.manual_seed(seed)
+            chosen = _image_part(config, task)
+            if chosen is None:
+                model = auto.from_config(config, **options)
+            else:
+                model = chosen._from_config(config.vision_config, **options)
+        else:
+            source, more = located(name)
+            if not more:
+                auto = _image_part(transformers.AutoConfig.from_pretrained(source), task) or auto
+            model = auto.from_pretrained(source, **more, **options)
+            if more:  # what is written is not quantised any more
+                del model.config.quantization_config
+    except OSError as error:
+        raise unreachable(name, error) from error
+    except ValueError as error:
+        hint = f"choose a --task that this architecture has a {task.auto_class} for"
+        raise ExportError(str(error).splitlines()[0], hint) from error
+    # Frozen, as dynamo writes the attention of weights that are still trained another way, and then stumbles.
+    return model.eval().requires_grad_(False)
+
+
+def located(name: str) -> tuple[str, dict[str, str]]:
+    """What `from_pretrained` is to be given: for a GGUF file its folder, and the file by name."""
+    if not name.endswith(".gguf"):
+        return hub_name(name), {}
+    path = Path(name)
+    if not path.is_file():
+        raise ExportError(f"there is no file {name!r}", "--model takes the path of a .gguf file")
+    needed = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]
+    if needed:
+        raise ExportError(
+            f"reading a .gguf file needs {' and '.join(needed)}", f"pip install {' '.join(needed)}"
+        )
+    return str(path.parent), {"gguf_file": path.name}
+
+
+def _image_part(config: Any, task: Task) -> Any:
+    if task.modality != "image" or config.model_type not in IMAGE_PART:
+        return None
+    return getattr(transformers, IMAGE_PART[config.model_type])
+
+
+def save_companions(model: Any, name: str, task: Task, folder: Path, *, drawn: bool) -> list[str]:
+    """Write the configurations, and the tokenizer or feature extractor where there is one; returns the names.
+
+    A model whose weights were `drawn` at random takes them from a local folder only, never from a hub.
+    """
+    before = set(folder.iterdir())
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    # Asked of a folder without such files, Transformers would make up an empty tokenizer.
+    if any((Path(name) / file).is_file() for file in COMPANIONS) if is_folder(name) else not drawn:
+        _copy_companions(name, task, folder)
+    return sorted(path.name for path in set(folder.iterdir()) - before | {folder / "config.json"})
+
+
+def _copy_companions(name: str, task: Task, folder: Path) -> None:
+    source, more = located(name)
+    extractors = {"image": transformers.AutoImageProcessor, "audio": transformers.AutoFeatureExtractor}
+    wanted = [extractors[task.modality]] if task.modality in extractors else []
+    if task.modality == "text" or task.form != "whole":
+        wanted.append(transformers.AutoTokenizer)
+    for auto in wanted:
+        with contextlib.suppress(OSError, ValueError, KeyError, ImportError):  # a bare checkpoint has none
+            auto.from_pretrained(source, **more).save_pretrained(folder)
