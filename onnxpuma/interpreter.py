@@ -30,8 +30,8 @@ class Interpreter:
         """Run `plan` in lockstep with the two other parties.
 
         `inputs`: this party's shares of the plan's secret inputs. Returns this party's shares of the secret
-        outputs (a product that nothing else reads stays untruncated), and a report. Raises TransportError when
-        a peer leaves, stops or is out of step.
+        outputs (a product that nothing else reads stays untruncated), and a report.
+        Raises TransportError when a peer leaves, stops or is out of step.
         """
         values: dict[str, Any] = {**self._weights, **inputs}
         report = RunReport(party=party.index)

@@ -49,7 +49,7 @@ def peak_rss_bytes() -> int:
 
 
 class Stopwatch:
-    """Attributes a wave's time, bytes and rounds to its operators, by declared bits where several share it."""
+    """Attributes a wave's time, bytes and rounds to its operators, by declared bits where they share it."""
 
     def __init__(self, report: RunReport, bytes_sent: Callable[[], int], rounds: Callable[[], int]) -> None:
         self._report, self._bytes, self._rounds = report, bytes_sent, rounds

@@ -91,6 +91,12 @@ def fit(
     return best
 
 
+def report(name: str, harmonics: int, error: float, coefficients: np.ndarray) -> None:
+    """One line of what was fitted."""
+    largest = np.abs(coefficients).max()
+    print(f"{name:12s} harmonics {harmonics:3d}  max error {error:.2e}  largest coefficient {largest:.2f}")
+
+
 def main() -> None:
     result: dict[str, object] = {}
     for name, (function, window, period, harmonics, unit, width, tails) in ACTIVATIONS.items():
@@ -105,9 +111,7 @@ def main() -> None:
             "error": float(f"{error:.2e}"),
             "coefficients": [round(float(c), 9) for c in coefficients],
         }
-        print(
-            f"{name:12s} harmonics {harmonics:3d}  max error {error:.2e}  largest coefficient {np.abs(coefficients).max():.2f}"
-        )
+        report(name, harmonics, error, coefficients)
     for name, (function, low, high, harmonics) in NORMALISED.items():
         coefficients, error = fit(function, low, high, 4, harmonics, 1e-6)
         result[name] = {
@@ -115,9 +119,7 @@ def main() -> None:
             "error": float(f"{error:.2e}"),
             "coefficients": [round(float(c), 12) for c in coefficients],
         }
-        print(
-            f"{name:12s} harmonics {harmonics:3d}  max error {error:.2e}  largest coefficient {np.abs(coefficients).max():.2f}"
-        )
+        report(name, harmonics, error, coefficients)
     TARGET.write_text(json.dumps(result, indent=1) + "\n")
 
 
