@@ -22,6 +22,7 @@ from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
 from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import Known, Refusal, draft_operand, no_kernel, uses_of
 from onnxpuma.plan.plan import SecretInput, Step
 
@@ -58,8 +59,17 @@ class Walk:
             self._run_public(node, inputs, constant)
         elif all(k.value is not None or k.client for k in known):
             self._leave_to_client(node)
+        elif node.op in CONTROL and not node.domain:
+            self._unroll(node)
         else:
             self._plan_step(node, constant)
+
+    def _unroll(self, node: Node) -> None:
+        """If, Loop or Scan, as the nodes that it comes down to."""
+        try:
+            unroll(self, node)
+        except Unbounded as error:
+            self._refuse(node, str(error))
 
     def _run_public(self, node: Node, inputs: Sequence[np.ndarray | None], constant: bool) -> None:
         outer = (
