@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from onnx import helper
 
 from onnxpuma.graph.canonicalise import canonicalise
+from onnxpuma.graph.load import load
+from onnxpuma.graph.model import to_graph
 
 F, I32, I64 = np.float32, np.int32, np.int64
 B, S, N, H, P = 2, 5, 4, 6, 3  # batch, sequence, heads, size of a head, length of the cache
@@ -204,6 +207,25 @@ def test_group_query(rewritten: Any, normal: Any, random: Any, case: str) -> Non
     assert graph.nodes
 
 
+def test_caches_of_unequal_length(normal: Any, run_model: Any) -> None:
+    """What stands after the end of a shorter cache is not read."""
+    inputs = {
+        "q": normal(B, 1, N * 16),
+        "k": normal(B, 1, KV * 16),
+        "v": normal(B, 1, KV * 16),
+        "past_key": normal(B, KV, 4, 16),
+        "past_value": normal(B, KV, 4, 16),
+        "last": np.array([2, 4], I32),
+        "total": np.array(5, I32),
+    }
+    heads = {"num_heads": N, "kv_num_heads": KV}
+    before, feeds = build("GroupQueryAttention", inputs, {}, ("y", "present_key", "present_value"), **heads)
+    model = ir.from_proto(before)
+    canonicalise(model)
+    found, was = run_model(ir.to_proto(model), feeds)[0], run_model(before, feeds)[0]
+    np.testing.assert_allclose(found, was, atol=1e-5)
+
+
 def test_what_is_left_alone_and_why(normal: Any) -> None:
     three = {"q": normal(B, S, N * H), "k": normal(B, S, N * H), "v": normal(B, S, N * H)}
     model, _ = build("MultiHeadAttention", three, {}, ("y", "", "", "weights"), num_heads=N)
@@ -212,3 +234,43 @@ def test_what_is_left_alone_and_why(normal: Any) -> None:
     weights = {"w": normal(8, 3 * N * H), "b": normal(3 * N * H)}
     model, _ = build("Attention", inputs, weights, ("y",), num_heads=N)
     assert canonicalise(ir.from_proto(model)).missed == {"node": "a mask of four axes is not supported"}
+
+
+@pytest.mark.parametrize(("batch", "new", "past"), [(1, 5, 0), (2, 5, 0), (2, 1, 4), (1, 3, 4)])
+def test_a_decoder_of_the_genai_builder(
+    run_model: Any, normal: Any, random: Any, batch: int, new: int, past: int
+) -> None:
+    """Rotation, cache and grouped heads inside one operator, lengths computed from the mask."""
+    path = Path(__file__).parent / "data" / "genai" / "llama.onnx"
+    model = load(path)
+    report = canonicalise(model)
+    counts = to_graph(model).histogram()
+    expected = {"Attention": 1, "RMSNormalization": 3, "RotaryEmbedding": 2, "Swish": 1}
+    assert {op: counts[op] for op in expected} == expected
+    assert report.missed == {}
+    feeds = {
+        "input_ids": random.integers(0, 20, (batch, new)),
+        "attention_mask": np.ones((batch, past + new), I64),
+        "past_key_values.0.key": normal(batch, 1, past, 16),
+        "past_key_values.0.value": normal(batch, 1, past, 16),
+    }
+    found, was = run_model(ir.to_proto(model), feeds), run_model(onnx.load(path), feeds)
+    for a, b in zip(found, was, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_prompts_of_unequal_length(run_model: Any, random: Any) -> None:
+    """Padded on the right: what stands before the padding is not touched by it."""
+    path = Path(__file__).parent / "data" / "genai" / "llama.onnx"
+    model = load(path)
+    canonicalise(model)
+    empty = np.zeros((2, 1, 0, 16), F)
+    feeds = {
+        "input_ids": random.integers(0, 20, (2, 5)),
+        "attention_mask": np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], I64),
+        "past_key_values.0.key": empty,
+        "past_key_values.0.value": empty,
+    }
+    found, was = run_model(ir.to_proto(model), feeds)[0], run_model(onnx.load(path), feeds)[0]
+    np.testing.assert_allclose(found[0, :3], was[0, :3], atol=1e-5)
+    np.testing.assert_allclose(found[1], was[1], atol=1e-5)
