@@ -28,7 +28,7 @@ class Run:
     sent: tuple[int, int, int]
 
     def words(self) -> Any:
-        """The opened result of a protocol that returns one secret value of any form (bits: zeros and ones)."""
+        """The opened result of a protocol that returns one secret value of any form (a Bit: 0 and 1)."""
         held = self.results
         if isinstance(held[0], Bit):
             u, v = (h for h in held if h.role != PIVOT)
