@@ -62,7 +62,6 @@ def test_dynamo_keeps_attention_and_normalisation_whole(tmp_path: Path, name: st
     ("name", "task"),
     [
         *ARCHITECTURES.items(),
-        ("clip-vit-base-patch32", "image-feature-extraction"),
         ("all-mpnet-base-v2", "fill-mask"),
     ],
 )
