@@ -15,6 +15,7 @@ from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
 MASKS_BELOW = -1e8  # an addend below it is a mask: it only has to be far below every score
+MASKS_FROM = -1e4  # and so is one of nothing but zeros and numbers below this
 MASKED = -400.0  # two of them and the scores stay inside what Softmax can tell apart
 
 
@@ -40,10 +41,13 @@ def public_fits(call: Call) -> str | None:
 
 
 def unmasked(values: np.ndarray) -> np.ndarray:
-    """A public addend with MASKED where it is a mask: minus infinity, the lowest float, -1e9."""
+    """A public addend with MASKED where it is a mask: minus infinity, the lowest float, -1e9, or -10000
+    among zeros."""
     if values.dtype.kind != "f":
         return values
-    return np.where(values < MASKS_BELOW, MASKED, values.astype(np.float64))
+    low = values <= MASKS_FROM
+    only = low.any() and bool(np.all(low | (values == 0))) and not low.all()
+    return np.where(low if only else values < MASKS_BELOW, MASKED, values.astype(np.float64))
 
 
 def aligned(value: Replicated | Sum3, fraction: int) -> Replicated | Sum3:

@@ -56,7 +56,7 @@ def _takes_products(call: Call, index: int) -> bool:
     return index == 0 and not _by_ids(call)
 
 
-@operator("Gather", cost=_cost, result=_result, defers=_takes_products, refuse=_refuse)
+@operator("Gather", cost=_cost, result=_result, defers=_takes_products, refuse=_refuse, integers=True)
 def gather(party: Party, call: Call, table: Value, index: Value) -> Protocol[Sequence[Form]]:
     """Rows of a secret table by public indices, or by the client's secret ids."""
     if isinstance(index, SecretIds):

@@ -143,6 +143,7 @@ def taken_from(x: Form, index: np.ndarray) -> Form:
     "DepthToSpace",
     "SpaceToDepth",
     "Trilu",
+    "Compress",
     "ReverseSequence",
     result=as_first,
     defers=_always,
@@ -152,20 +153,5 @@ def taken_from(x: Form, index: np.ndarray) -> Form:
 )
 def moved(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """Elements moved by public indices."""
-    yield from ()
-    return [taken_from(x, index) for index in index_map(call)]
-
-
-@operator(
-    "Compress",
-    result=as_first,
-    defers=_always,
-    refuse=_only_first,
-    secret="first",
-    layout=True,
-    tried=True,
-)
-def compress(party: Party, call: Call, x: Form, condition: Value) -> Protocol[Sequence[Form]]:
-    """What a public condition selects."""
     yield from ()
     return [taken_from(x, index) for index in index_map(call)]

@@ -199,7 +199,7 @@ def _channel_cost(call: Call) -> Cost:
 
 @operator(
     "InstanceNormalization", "GroupNormalization",
-    cost=_channel_cost, refuse=_refuse, error="1e-4", tried=True,
+    cost=_channel_cost, refuse=_refuse, error="1e-4",
 )  # fmt: skip
 def channel_normalization(
     party: Party, call: Call, x: Replicated, scale: Value, bias: Value

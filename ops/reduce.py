@@ -33,10 +33,14 @@ def count_of(call: Call) -> int:
     return int(np.prod([call.given(0).shape[a] for a in axes_of(call)], dtype=np.int64))
 
 
+def public_axes(call: Call) -> str | None:
+    """Refuse secret axes."""
+    return "its axes are secret" if call.secret(1) else None
+
+
 def not_empty(call: Call) -> str | None:
-    if call.secret(1):
-        return "its axes are secret"
-    return None if call.given(0).size else "it reduces nothing"
+    """Refuse secret axes, and a reduction of nothing that has no result."""
+    return public_axes(call) or (None if count_of(call) else "it reduces nothing")
 
 
 def _summed(call: Call, x: Form) -> Form:
@@ -48,7 +52,7 @@ def _any_form(call: Call, index: int) -> bool:
     return index == 0
 
 
-@operator("ReduceSum", result=as_first, defers=_any_form, refuse=not_empty, secret="first", integers=True)
+@operator("ReduceSum", result=as_first, defers=_any_form, refuse=public_axes, secret="first", integers=True)
 def reduce_sum(party: Party, call: Call, x: Form, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The sum over axes: local."""
     yield from ()
@@ -84,7 +88,7 @@ def _square_result(call: Call) -> Result:
 
 
 @operator(
-    "ReduceSumSquare", result=_square_result, refuse=not_empty, secret="first", error="one unit of 2^-18"
+    "ReduceSumSquare", result=_square_result, refuse=public_axes, secret="first", error="one unit of 2^-18"
 )
 def reduce_square(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The sum of squares, below 2^26: one element of a row leaves the party."""

@@ -116,7 +116,6 @@ class Operator:
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
     integers: secret integers and booleans are taken too. layout: it only moves elements.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
-    tried: its output's shape is found by running it on zeros, as onnx does not infer it.
     """
 
     name: str
@@ -129,7 +128,6 @@ class Operator:
     error: str
     layout: bool = False
     integers: bool = False
-    tried: bool = False
     tolerance: float = 1e-4
     domain: str = ""
 
@@ -160,7 +158,6 @@ def operator(
     tolerance: float = 1e-4,
     layout: bool = False,
     integers: bool = False,
-    tried: bool = False,
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names of the standard domain."""
 
@@ -180,7 +177,6 @@ def operator(
                 error,
                 layout,
                 layout or integers,
-                tried,
                 tolerance,
             )
         return kernel

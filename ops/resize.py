@@ -90,7 +90,7 @@ def _cost(call: Call) -> Cost:
     return total
 
 
-@operator("Resize", cost=_cost, refuse=_refuse, secret="first", error="one unit of 2^-18 an axis", tried=True)
+@operator("Resize", cost=_cost, refuse=_refuse, secret="first", error="one unit of 2^-18 an axis")
 def resize(party: Party, call: Call, x: Replicated, *_: Value) -> Protocol[Sequence[Form]]:
     """Nearest, linear or cubic, along any axes: local sums, and a truncation for each axis that mixes."""
     for axis in _changed(call):

@@ -101,7 +101,7 @@ class Walk:
             self._expand(node)
             return
         try:
-            types = self._infer(node) if not found.tried else self._try(node)
+            types = self._types(node)
         except OnnxpumaError as error:
             self._refuse(node, error.message)
             return
@@ -221,11 +221,17 @@ class Walk:
             why = f"; as the function that defines it: {reasons[0]}" if reasons else ""
             self._refuse(node, no_kernel(node) + why)
 
-    def _try(self, node: Node) -> list[ValueType]:
-        """Types found by running the node on zeros: for operators whose shape onnx does not infer, and
-        whose shape does not depend on what is secret."""
-        inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
-        return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
+    def _types(self, node: Node) -> list[ValueType]:
+        """Types of the outputs; where onnx does not infer a shape, found by running the node on zeros: no
+        shape that a kernel makes depends on what is secret."""
+        try:
+            return self._infer(node)
+        except OnnxpumaError as error:
+            inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
+            try:
+                return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
+            except OnnxpumaError:
+                raise error from None
 
     @staticmethod
     def _stand_in(known: Known) -> np.ndarray:

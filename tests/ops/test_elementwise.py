@@ -81,6 +81,23 @@ def test_a_mask_does_not_overflow() -> None:
     assert np.abs(done.got[:, 0] - done.want[:, 0]).max() <= UNIT
 
 
+def test_a_mask_of_ten_thousands_fits_softmax() -> None:
+    scores, mask = reals(3, 5), np.array([0, -10000, 0, -10000, 0], np.float32)
+    nodes = [
+        helper.make_node("Add", ["x", "mask"], ["s"], name="masked"),
+        helper.make_node("Softmax", ["s"], ["y0"], name="softmax"),
+    ]
+    feed = {"x": scores, "mask": mask}
+    declared = [helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in feed.items()]
+    output = helper.make_tensor_value_info("y0", TensorProto.FLOAT, None)
+    model = helper.make_model(
+        helper.make_graph(nodes, "masked", declared, [output]),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=10,
+    )
+    assert compare_model(model, feed, ["mask"]).error <= 1e-4
+
+
 def test_what_fixed_point_cannot_hold_is_refused() -> None:
     x = reals(3)
     for op, value in (("Add", np.nan), ("Add", 1e30), ("Mul", np.inf), ("Div", 0.0)):

@@ -71,6 +71,13 @@ def test_extremes_at_the_edge_of_the_range(check: Check) -> None:
     check(compare("ReduceMax", {"x": x[:, :1].copy(), "axes": np.array([1])}), 0)
 
 
+@pytest.mark.parametrize("op", ["ReduceSum", "ReduceSumSquare"])
+def test_the_sum_of_nothing_is_zero(check: Check, op: str) -> None:
+    check(compare(op, {"x": np.zeros((2, 0, 3), np.float32), "axes": np.array([1])}), UNIT)
+    with pytest.raises(UnsupportedModelError, match="reduces nothing"):
+        compare("ReduceMin", {"x": np.zeros((2, 0, 3), np.float32), "axes": np.array([1])})
+
+
 def test_secret_axes_are_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="node"):
+    with pytest.raises(UnsupportedModelError, match="axes are secret"):
         compare("ReduceSum", {"x": X, "secret_axes": np.array([1])})
