@@ -89,6 +89,7 @@ _FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_
 # (domain, operator) -> the standard float nodes it becomes.
 FUSED = {(DOMAIN, op): how for family in _FAMILIES for op, how in family.CONVERSIONS.items()}
 QUANTISED = {("", op): how for op, how in quantised.STANDARD.items()}
+_QUANTISED_TITLES = {"Mul": "product of integers", "DequantizeLinear": "de-quantised value"}
 
 
 @dataclass
@@ -176,7 +177,7 @@ def _unfuse(model: ir.Model, report: Report) -> None:
         conversions |= QUANTISED
     if conversions:
         counts, missed = fused.convert(model, conversions, _infer)
-        report.rules.update(counts)
+        report.rules.update((_QUANTISED_TITLES.get(op, op), count) for op, count in counts.items())
         report.missed.update(missed)
 
 

@@ -245,6 +245,27 @@ def test_few_bits(random: Any, run_model: Any, bits: int, columns: int, points: 
     np.testing.assert_allclose(run_model(after, x)[0], run_model(before, x)[0], rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("points", [False, True])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_rows_of_a_table_in_blocks(random: Any, run_model: Any, bits: int, points: bool) -> None:
+    words, width, block = 10, 64, 16
+    weights = {
+        "t": random.integers(0, 256, (words, width * bits // 8)).astype(np.uint8),
+        "s": random.uniform(0.01, 0.1, (words, width // block)).astype(F),
+    }
+    if points:
+        weights["z"] = random.integers(0, 256, (words, width // block * bits // 8)).astype(np.uint8)
+    names = ["t", "ids", "s", *(["z"] if points else [])]
+    sizes = {"bits": bits, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
+    node = helper.make_node("GatherBlockQuantized", names, ["y"], domain="com.microsoft", **sizes)
+    before = model([node], {"ids": (None, None)}, weights)
+    before.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    graph, after = rewritten(before)
+    assert graph.histogram() == {"Gather": 1}
+    ids = {"ids": np.array([[0, 9, 3], [3, 1, 2]])}
+    np.testing.assert_allclose(run_model(after, ids)[0], run_model(before, ids)[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "name", ["bert-torchscript-17", "gpt2-dynamo-20", "llama-torchscript-17", "vit-dynamo-20"]
 )

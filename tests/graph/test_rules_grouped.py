@@ -22,9 +22,15 @@ len = Shape(wanted) ones = ConstantOfShape <value = int64[1] {1}> (len) minus = 
 same = Equal(wanted, minus) wide = Where(same, ones, wanted)
 times = Mul(h0, three0) g = Unsqueeze(times, zero) flat = Concat <axis = 0> (b, g, n, four)
 """
+# As onnxruntime leaves it: one Split for all that is picked from a shape.
+SPLIT = """
+shape = Shape(k) b, h, n, s = Split <axis = 0> (shape, ones4) b0 = Squeeze(b, zero) b1 = Unsqueeze(b0, zero)
+wide = Concat <axis = 0> (b1, h, three, n, s) flat = Concat <axis = 0> (b1, six, n, s)
+"""
 NUMBERS = """
 <int64[1] zero = {0}, int64[1] one1 = {1}, int64[1] two = {2}, int64[1] three = {3}, int64[1] four = {4},
- int64[1] six = {6}, int64 zero0 = {0}, int64 one0 = {1}, int64 two0 = {2}, int64 three0 = {3},
+ int64[4] ones4 = {1, 1, 1, 1}, int64[1] six = {6},
+ int64 zero0 = {0}, int64 one0 = {1}, int64 two0 = {2}, int64 three0 = {3},
  int64 minus1 = {-1}, int64[4] copy = {0, 6, -1, 4}>
 """
 
@@ -49,7 +55,7 @@ def feeds(random: np.random.Generator) -> dict[str, np.ndarray]:
     return {**made, "mask": random.integers(0, 2, (2, 1, 3, 5)).astype(bool) | (np.arange(5) == 0)}
 
 
-@pytest.mark.parametrize("shapes", [FIXED, TRACED])
+@pytest.mark.parametrize("shapes", [FIXED, TRACED, SPLIT])
 @pytest.mark.parametrize("flat", ["flat", "copy"])
 def test_repeated(rewritten: Any, feeds: dict[str, np.ndarray], shapes: str, flat: str) -> None:
     graph, report = rewritten(model(shapes, flat=flat), feeds, opset=23)

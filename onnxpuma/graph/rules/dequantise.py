@@ -87,3 +87,30 @@ def in_blocks(
         return q.reshape(rows, -1)[:, :columns].T
 
     return lazy(read, (columns, rows))
+
+
+def table_in_blocks(
+    packed: ir.Value, scale: ir.Value, zero: ir.Value | None, axis: int, bits: int, block: int
+) -> ir.LazyTensor:
+    """The table of GatherBlockQuantized: a scale for each block along `axis`; bytes hold several numbers."""
+    shape = [int(d) for d in packed.const_value.shape.numpy()]
+    in_bytes = packed.dtype == ir.DataType.UINT8
+    if in_bytes:
+        shape[-1] *= 8 // bits
+
+    def integers(value: ir.Value) -> np.ndarray:
+        values = array_of(value)
+        return (unpacked(values, bits) if in_bytes else values).astype(np.float32)
+
+    def read() -> np.ndarray:
+        scales = array_of(scale).astype(np.float32)
+        if zero is None:
+            points = np.full_like(scales, 1 << (bits - 1) if in_bytes else 0)
+        else:
+            points = integers(zero)[tuple(slice(n) for n in scales.shape)]
+        q = integers(packed)
+        q -= along(points, tuple(shape), axis, block)
+        q *= along(scales, tuple(shape), axis, block)
+        return q
+
+    return lazy(read, tuple(shape))

@@ -189,6 +189,20 @@ def _n_bits(w: Writer, old: Old) -> Sequence[ir.Value]:
     return _plus(w, w.MatMul(old.given(0), w.weight(tensor, f"{packed.name}_float")), old[5])
 
 
+def _gather_blocks(w: Writer, old: Old) -> Sequence[ir.Value]:
+    data, ids, scale, zero = old.given(0), old.given(1), old.given(2), old[3]
+    if not all(v is None or is_constant(v) for v in (data, scale, zero)):
+        raise NotConvertedError("its table is not a constant")
+    if data.dtype not in (ir.DataType.UINT8, ir.DataType.UINT4, ir.DataType.INT4):
+        raise NotConvertedError(f"a table of {data.dtype} is not supported")
+    axis, block = old.attribute("quantize_axis", 1), old.attribute("block_size", 128)
+    tensor = dequantise.table_in_blocks(data, scale, zero, axis, old.attribute("bits", 4), block)
+    table = w.shared(
+        ("blocks", data, scale, zero, axis, block), lambda: w.weight(tensor, f"{data.name}_float")
+    )
+    return [w.Gather(table, ids, axis=old.attribute("gather_axis", 0))]
+
+
 CONVERSIONS: dict[str, Conversion] = {
     "DynamicQuantizeMatMul": _dynamic_matmul,
     "MatMulIntegerToFloat": _to_float,
@@ -196,6 +210,7 @@ CONVERSIONS: dict[str, Conversion] = {
     "QEmbedLayerNormalization": _q_embedding,
     "DequantizeLinear": _dequantize,
     "MatMulNBits": _n_bits,
+    "GatherBlockQuantized": _gather_blocks,
 }
 # Of the standard's own domain: looked at in every model that has quantised values.
 STANDARD: dict[str, Conversion] = {"DequantizeLinear": _dequantize, "Mul": _scaled_product}

@@ -90,6 +90,8 @@ def entries(vector: ir.Value | None) -> list[Entry] | None:
         return entries(inputs[0])
     if node.op_type == "Gather":
         return _picked(entries(inputs[0]), inputs[1])
+    if node.op_type == "Split":
+        return _part(vector, node)
     if node.op_type == "Slice" and len(inputs) >= 3:
         return _sliced(inputs)
     if node.op_type == "Mul":
@@ -106,6 +108,16 @@ def _picked(source: list[Entry] | None, index: ir.Value) -> list[Entry] | None:
     if source is None or places is None or not all(-len(source) <= i < len(source) for i in places.flat):
         return None
     return [source[int(i)] for i in places.flat]
+
+
+def _part(vector: ir.Value, node: ir.Node) -> list[Entry] | None:
+    """One of the outputs of Split, into which onnxruntime gathers what is picked from a shape."""
+    source, sizes = entries(node.inputs[0]), small_array(node.inputs[1]) if len(node.inputs) > 1 else None
+    if source is None or sizes is None:
+        return None
+    place = list(node.outputs).index(vector)
+    start = int(sizes[:place].sum())
+    return source[start : start + int(sizes[place])]
 
 
 def _sliced(inputs: list[ir.Value]) -> list[Entry] | None:
