@@ -1,4 +1,4 @@
-"""Fit the Fourier series of protocols.md, section 6, and write them to onnxpuma/mpc/series.json.
+"""Fit the Fourier series of docs/protocols.md, "Activations", and write them to onnxpuma/mpc/series.json.
 
 The twins multiply random words by values made from these coefficients, so both must use the very same
 integers: the coefficients are therefore a file, not a computation. Run: python tools/fit_series.py
@@ -9,11 +9,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 TARGET = Path(__file__).resolve().parent.parent / "onnxpuma" / "mpc" / "series.json"
+
+Function: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 erf = np.vectorize(math.erf)
 
@@ -34,24 +39,47 @@ def softplus(x: np.ndarray) -> np.ndarray:
     return np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0)
 
 
-# name: function, window, period (a power of two), harmonics, edge unit, width of the window in units,
-# tails: left constant, right slope, right constant. The edges blur by one unit, so the series holds as far
-# as the window's outer edge, and the tails must be good enough from its inner edge on.
-ACTIVATIONS: dict[
-    str, tuple[Callable[[np.ndarray], np.ndarray], float, int, int, float, int, tuple[float, float, float]]
-] = {
-    "gelu": (gelu, 4.35, 16, 7, 0.5, 16, (0, 1, 0)),
-    "gelu_tanh": (gelu_tanh, 4.35, 16, 7, 0.5, 16, (0, 1, 0)),
-    "erf": (erf, 3.6, 16, 10, 0.5, 13, (-1, 0, 1)),
-    "tanh": (np.tanh, 5.1, 16, 13, 1.0, 9, (-1, 0, 1)),
-    "sigmoid": (sigmoid, 8.6, 32, 12, 1.0, 16, (0, 0, 1)),
-    "silu": (lambda x: x * sigmoid(x), 12.1, 32, 14, 2.0, 11, (0, 1, 0)),
-    "mish": (lambda x: x * np.tanh(softplus(x)), 12.1, 32, 16, 2.0, 11, (0, 1, 0)),
-    "softplus": (softplus, 12.1, 32, 14, 2.0, 11, (0, 1, 0)),
+@dataclass(frozen=True)
+class Activation:
+    """What is fitted: function(x) - linear x on |x| < window; and the lines beyond the window.
+
+    The edges blur by one unit, so the series holds as far as the window's outer edge, and the lines must be
+    good enough from its inner edge on. `parity`: cosines for an even rest, sines for an odd one.
+    The harmonics are odd ones: with the period about four windows long they continue the function as a
+    triangle or a square wave, and half of them are not needed.
+    """
+
+    function: Function
+    window: float
+    harmonics: int
+    period: int  # a power of two, over
+    speed: tuple[int, int]  # an odd number and a power of two
+    parity: str
+    unit: float  # of the coarse reading
+    width: int  # of the window, in units
+    lines: tuple[float, float, float]  # left constant, right slope, right constant
+    linear: float = 0.0
+
+    @property
+    def orders(self) -> list[int]:
+        return [2 * i + 1 for i in range(self.harmonics)]
+
+
+RAMP, STEP, ODD_STEP = (0, 1, 0), (0, 0, 1), (-1, 0, 1)
+
+ACTIVATIONS = {
+    "gelu": Activation(gelu, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5),
+    "gelu_tanh": Activation(gelu_tanh, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5),
+    "erf": Activation(erf, 3.6, 5, 16, (5, 4), "odd", 0.5, 13, ODD_STEP),
+    "tanh": Activation(np.tanh, 5.1, 9, 16, (13, 16), "odd", 1.0, 9, ODD_STEP),
+    "sigmoid": Activation(sigmoid, 8.6, 7, 32, (15, 16), "odd", 1.0, 16, STEP),
+    "silu": Activation(lambda x: x * sigmoid(x), 12.1, 10, 32, (3, 4), "even", 2.0, 11, RAMP, 0.5),
+    "mish": Activation(lambda x: x * np.tanh(softplus(x)), 12.1, 12, 32, (3, 4), "both", 2.0, 11, RAMP, 0.5),
+    "softplus": Activation(softplus, 12.1, 7, 32, (13, 16), "even", 2.0, 11, RAMP, 0.5),
 }
 
-# name: function on [low, high) inside one period of 4
-NORMALISED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float, float, int]] = {
+# name: function on [low, high) inside one period of 4, number of harmonics
+NORMALISED: dict[str, tuple[Function, float, float, int]] = {
     "reciprocal": (lambda x: 1 / x, 0.249, 2.0, 24),
     "rsqrt": (lambda x: 1 / np.sqrt(x), 0.249, 2.0, 22),
     "log": (np.log, 0.249, 2.0, 22),
@@ -59,14 +87,9 @@ NORMALISED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float, float, in
 
 
 def fit(
-    function: Callable[[np.ndarray], np.ndarray],
-    low: float,
-    high: float,
-    period: float,
-    harmonics: int,
-    ridge: float,
+    function: Function, low: float, high: float, period: float, orders: list[int], parity: str, ridge: float
 ) -> tuple[np.ndarray, float]:
-    """Coefficients [c_0, c_1, s_1, c_2, s_2, ...] of a near-minimax fit, and its largest error.
+    """Coefficients [c_0, then c_m, s_m for each order] of a near-minimax fit, and its largest error.
 
     Iteratively reweighted least squares on Chebyshev nodes. The ridge keeps the coefficients small: a
     large coefficient would magnify the rounding of the cosines.
@@ -74,9 +97,14 @@ def fit(
     nodes = np.cos(np.pi * (np.arange(6000) + 0.5) / 6000)
     x = (low + high) / 2 + (high - low) / 2 * nodes
     columns = [np.ones_like(x)]
-    for m in range(1, harmonics + 1):
+    for m in orders:
         columns += [np.cos(2 * np.pi * m * x / period), np.sin(2 * np.pi * m * x / period)]
-    matrix, target = np.stack(columns, axis=1), function(x)
+    used = np.ones(len(columns), bool)
+    if parity == "even":
+        used[2::2] = False
+    elif parity == "odd":  # about the constant
+        used[1::2] = False
+    matrix, target = np.stack(columns, axis=1)[:, used], function(x)
     weight = np.ones_like(x)
     best: tuple[np.ndarray, float] = (np.zeros(matrix.shape[1]), math.inf)
     for _ in range(60):
@@ -88,39 +116,50 @@ def fit(
             best = coefficients, float(error.max())
         weight *= 1 + error / error.max()
         weight /= weight.mean()
-    return best
-
-
-def report(name: str, harmonics: int, error: float, coefficients: np.ndarray) -> None:
-    """One line of what was fitted."""
-    largest = np.abs(coefficients).max()
-    print(f"{name:12s} harmonics {harmonics:3d}  max error {error:.2e}  largest coefficient {largest:.2f}")
+    full = np.zeros(len(columns))
+    full[used] = best[0]
+    return full, best[1]
 
 
 def main() -> None:
     result: dict[str, object] = {}
-    for name, (function, window, period, harmonics, unit, width, tails) in ACTIVATIONS.items():
-        coefficients, error = fit(function, -window, window, period, harmonics, 1e-2)
+    for name, a in ACTIVATIONS.items():
+        period = a.period * a.speed[1] / a.speed[0]
+        rest = partial(without_line, a.function, a.linear)
+        coefficients, error = fit(rest, -a.window, a.window, period, a.orders, a.parity, 1e-2)
         result[name] = {
-            "period": period,
-            "unit": unit,
-            "width": width,
-            "left": tails[0],
-            "slope": tails[1],
-            "right": tails[2],
+            "period": a.period,
+            "speed": a.speed,
+            "orders": a.orders,
+            "linear": a.linear,
+            "unit": a.unit,
+            "width": a.width,
+            "left": a.lines[0],
+            "slope": a.lines[1],
+            "right": a.lines[2],
             "error": float(f"{error:.2e}"),
             "coefficients": [round(float(c), 9) for c in coefficients],
         }
-        report(name, harmonics, error, coefficients)
+        report(name, coefficients, error)
     for name, (function, low, high, harmonics) in NORMALISED.items():
-        coefficients, error = fit(function, low, high, 4, harmonics, 1e-6)
+        orders = list(range(1, harmonics + 1))
+        coefficients, error = fit(function, low, high, 4, orders, "both", 1e-6)
         result[name] = {
             "period": 4,
             "error": float(f"{error:.2e}"),
             "coefficients": [round(float(c), 12) for c in coefficients],
         }
-        report(name, harmonics, error, coefficients)
+        report(name, coefficients, error)
     TARGET.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def without_line(function: Function, slope: float, x: np.ndarray) -> np.ndarray:
+    return np.asarray(function(x) - slope * x)
+
+
+def report(name: str, coefficients: np.ndarray, error: float) -> None:
+    count, largest = len(coefficients) // 2, np.abs(coefficients).max()
+    print(f"{name:12s} harmonics {count:3d}  max error {error:.2e}  largest coefficient {largest:.2f}")
 
 
 if __name__ == "__main__":

@@ -142,5 +142,11 @@ def deal(party: Party, pivot: int, words: Words | None, shape: tuple[int, ...], 
     return nothing(shape, bits)
 
 
+def deal_halves(party: Party, x: Split) -> Split:
+    """x with halves of its A at the twins, as every Replicated value has them; k bits in the open round."""
+    words = x.words if x.role == PIVOT else None
+    return x.with_halves(deal(party, x.pivot, words, x.shape, x.bits))
+
+
 def deal_cost(elements: int, bits: int) -> Cost:
     return Cost(1, packed(elements, bits))

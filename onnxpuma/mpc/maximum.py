@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.compare import is_negative, is_negative_cost
-from onnxpuma.mpc.convert import deal, deal_cost, replicate_pair, replicate_pair_cost
+from onnxpuma.mpc.convert import deal_cost, deal_halves, replicate_pair, replicate_pair_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, lazily
+from onnxpuma.mpc.party import Party, Protocol, lazily
 from onnxpuma.mpc.shares import Replicated, Split, see
 from onnxpuma.mpc.words import Words
 
@@ -61,8 +61,7 @@ def row_maximum(party: Party, x: Split, lengths: np.ndarray) -> Protocol[Replica
     Rounds: 3 a level (log2 of the longest row) and 1; bits: `row_maximum_cost`.
     """
     # 1. the twins get halves of A, which the gates of the first level need
-    halves = deal(party, x.pivot, x.words if x.role == PIVOT else None, x.shape, x.bits)
-    current = Split(x.role, x.pivot, x._words, x.bits, x.fraction, halves)
+    current = deal_halves(party, x)
     result: Replicated | None = None
     for left, right, alone, order in bracket(lengths):
         # 2. of each pair: second + [first >= second] (first - second)

@@ -17,6 +17,10 @@ from onnxpuma.mpc.replicated import Form, Layout, Replicated
 from onnxpuma.mpc.words import Words, reduced, resized, word_type
 
 
+def _plus(first: Words, second: Words) -> Words:
+    return first + second
+
+
 def _minus(first: Words, second: Words) -> Words:
     return first - second
 
@@ -112,6 +116,29 @@ class Split(Form):
         if self.role == PIVOT:
             return self
         return self._with(lambda w: w + public, self.halves, shape=self.shape)
+
+    def times(self, public: Words) -> Split:
+        """x * public, a word of this ring at fraction 0."""
+
+        def scale(words: Words) -> Words:
+            return words * public
+
+        return self._with(scale, self._halves(scale))
+
+    def with_fraction(self, fraction: int) -> Split:
+        """The same words read at another scale: x times 2^(old - new)."""
+        return Split(self.role, self.pivot, self._words, self.bits, fraction, self.halves)
+
+    def with_halves(self, halves: Maybe) -> Split:
+        """The same value, of whose A the twins hold these halves (deal)."""
+        return Split(self.role, self.pivot, self._words, self.bits, self.fraction, halves)
+
+    def __add__(self, other: Split) -> Split:
+        """x + y of two values split by the same pivot in the same ring."""
+        self.beside(other)
+        halves = self._halves(_plus, other.halves)
+        words = lazily(_plus, self._words, other._words)
+        return Split(self.role, self.pivot, words, self.bits, self.fraction, halves)
 
     def minus(self, other: Split) -> Split:
         """x - y of two values split by the same pivot in the same ring."""

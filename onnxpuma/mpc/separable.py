@@ -28,11 +28,19 @@ from onnxpuma.mpc.words import Words, from_integers, reduced, resized, word_type
 
 @dataclass(frozen=True)
 class Series:
-    """A Fourier series over one `period` (a power of two), and an activation's tails beyond its window."""
+    """A Fourier series of speed * x over one `period` (a power of two), and an activation around it.
+
+    Inside its window of `width` units an activation is linear * x and the series; left of it the constant
+    `left`, right of it slope * x + right. `speed`: an odd number and the power of two it is divided by, so
+    that a period need not be a power of two in x.
+    """
 
     name: str
     period: int
-    coefficients: tuple[float, ...]  # c_0, c_1, s_1, c_2, s_2, ...
+    coefficients: tuple[float, ...]  # c_0, then c_m, s_m for each harmonic m
+    orders: tuple[int, ...] = ()  # the harmonics; all from the first where this is empty
+    speed: tuple[int, int] = (1, 1)
+    linear: float = 0.0
     unit: float = 1.0
     width: int = 0
     left: float = 0.0
@@ -42,6 +50,10 @@ class Series:
     @property
     def harmonics(self) -> int:
         return (len(self.coefficients) - 1) // 2
+
+    @cached_property
+    def multiples(self) -> tuple[int, ...]:
+        return self.orders or tuple(range(1, self.harmonics + 1))
 
     @cached_property
     def period_bits(self) -> int:
@@ -54,8 +66,8 @@ def all_series() -> dict[str, Series]:
     text = resources.files("onnxpuma.mpc").joinpath("series.json").read_text()
     result = {}
     for name, entry in json.loads(text).items():
-        entry = {k: v for k, v in entry.items() if k != "error"}
-        result[name] = Series(name=name, **{**entry, "coefficients": tuple(entry["coefficients"])})
+        lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
+        result[name] = Series(name=name, **{**{k: v for k, v in entry.items() if k != "error"}, **lists})
     return result
 
 
@@ -140,7 +152,7 @@ def evaluate_series(
     widths = [bits - (largest - own) for own in dealt]
     if role == PIVOT:
         words = np.ascontiguousarray(x.words).reshape(-1)
-        for m, (own, width) in enumerate(zip(dealt, widths, strict=True), start=1):
+        for m, own, width in zip(series.multiples, dealt, widths, strict=True):
             if fine:
                 values = [from_integers(value, width) for value in _fine(words, m, k, own)]
             else:
@@ -156,13 +168,15 @@ def evaluate_series(
     y = np.full(n, from_integers(constant, bits), word_type(bits))
     arrived = (resized(taken(half), bits) for half in halves)
     if fine:
-        for m, (c, s) in enumerate(_integer_coefficients(series, gain), start=1):
-            scale = np.int64(1 << (largest - dealt[m - 1]))
+        parts = zip(series.multiples, _integer_coefficients(series, gain), dealt, strict=True)
+        for m, (c, s), own in parts:
+            scale = np.int64(1 << (largest - own))
             for factor in _combined(c, s, *_fine(words, m, k, fraction)):
                 y += next(arrived) * from_integers(factor * scale, bits)
     else:
-        for m, factors in enumerate(_twin_tables(series, gain, k, fraction, bits), start=1):
-            for table in factors:
+        factors = _twin_tables(series, gain, k, fraction, bits)
+        for m, pair in zip(series.multiples, factors, strict=True):
+            for table in pair:
                 ring.axpy(y, table, words, m, 0, k, next(arrived))
     return Pair(role, p, y.reshape(x.shape), bits, fraction + largest)
 
@@ -182,7 +196,8 @@ def fingerprint() -> str:
     digest = hashlib.sha256(bytes([_EXTRA]))
     for name, series in sorted(all_series().items()):
         digest.update(name.encode())
-        digest.update(np.array([series.period, *series.coefficients], "<f8").tobytes())
+        shape = (series.period, *series.speed, *series.multiples)
+        digest.update(np.array([*shape, *series.coefficients], "<f8").tobytes())
     arcs = (circle.whole(16, 12), circle.whole(13, 24), circle.arc(26, 13, 24))
     for table in (*(t for pair in arcs for t in pair), *exp_tables()):
         digest.update(table.astype("<u8").tobytes())

@@ -1,30 +1,57 @@
 """Smooth activations over the whole range: a Fourier window inside, straight lines outside.
 
-y = left + [inside] (W(x) - left) + [above] (slope x + right - left) (protocols.md, section 6). The two bits
-come from one circuit on a coarse reading; each gates a value that the same pivot and twins hold, after the
-series and not before it: gating costs 2k bits a value, gating every dealt cosine would double them all.
+y = left + [inside] (x/2 + W(x) - left) + [above] (slope x + right - left), with x/2 where the lines' slopes
+differ (docs/protocols.md, "Activations"). The two bits come from one circuit on a coarse reading; each gates
+a value that the same pivot and twins hold, after the series and not before it: gating costs 2k bits a value,
+gating every dealt cosine would double them all.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
+from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.compare import locate, locate_cost
-from onnxpuma.mpc.convert import pass_on, pass_on_cost, replicate_pair, replicate_pair_cost, split, split_cost
+from onnxpuma.mpc.convert import (
+    deal_cost,
+    deal_halves,
+    pass_on,
+    pass_on_cost,
+    replicate_pair,
+    replicate_pair_cost,
+    split,
+    split_cost,
+)
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import arithmetic, arithmetic_cost, gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.separable import Series, evaluate_series, result_fraction, series_cost
-from onnxpuma.mpc.shares import Replicated, Sum3, see
+from onnxpuma.mpc.shares import Replicated, Split, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.mpc.words import Words, from_integers
 
-READ_FRACTION = 14  # of the tails
+READ_FRACTION = 14
 READ_BITS = 28  # |x| < 2^12 and room for the lift
 ANGLE_BITS = 16  # resolution of the series' argument
 SERIES_FRACTION = 13  # of a twin's factors, and of a dealt cosine of amplitude one
 EDGE_BITS = 12  # of the coarse reading
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """Scale and ring of the gated values: one bit more of both where x/2 is among them, then exact."""
+
+    fraction: int
+    bits: int
+
+    @classmethod
+    def of(cls, series: Series) -> _Scales:
+        more = 1 if series.linear else 0
+        if series.linear not in (0, 0.5):
+            raise ProtocolError(f"{series.name} with {series.linear} x", "half of x, or nothing")
+        return cls(READ_FRACTION + more, READ_BITS + more)
 
 
 def activation(
@@ -32,63 +59,85 @@ def activation(
 ) -> Protocol[Replicated]:
     """The activation of `series` at every element, Replicated with `fraction` bits in Z_2^bits.
 
-    |x| < 2^11 * unit of the series (GELU: 1024). Error: the fit's, about 2^-11 from the argument's and the
-    cosines' rounding, and the tail's own at the window's edge; figures in docs/protocols.md.
+    |x| < 2^11 * unit of the series and 2^12 (GELU: 1024). Error: the fit's, about 2^-12 from the argument's
+    and the cosines' rounding, and the tail's own at the window's edge; figures in docs/protocols.md.
     Rounds: 5; bits: `activation_cost`. A product (Sum3) is read at 28 bits: it never becomes Replicated.
     """
-    seen = split(party, x, pivot, READ_FRACTION, READ_BITS)
-    unit_shift = READ_FRACTION + int(math.log2(series.unit))
-    half = 0 if series.width % 2 else 1 << (unit_shift - 1)
-    offset = (series.width // 2 << unit_shift) - half
-    edges = seen.plus(from_integers(offset, READ_BITS)).lowered(unit_shift, EDGE_BITS)
-    angle_shift = READ_FRACTION + series.period_bits - ANGLE_BITS
-    angle = seen.lowered(angle_shift, ANGLE_BITS)
-
-    def inside_window() -> Protocol[Replicated]:
-        pair = yield from evaluate_series(party, series, angle, SERIES_FRACTION, series_bits(series))
-        return replicate_pair(party, pair.lowered(pair.fraction - READ_FRACTION).plus(constant(-series.left)))
-
-    both: list[Protocol[Any]] = [locate(party, edges, series.width), inside_window()]
+    scales = _Scales.of(series)
+    # 1. x as Split, at three scales: for the lines, for the coarse place, for the angle
+    seen = split(party, x, pivot, READ_FRACTION, scales.bits)
+    if series.slope and seen.halves is None:
+        seen = deal_halves(party, seen)
+    both: list[Protocol[Any]] = [
+        locate(party, _place(seen, series), series.width),
+        _inside(party, seen, series),
+    ]
+    # 2. where x lies, and the value inside the window
     (inside, above), inner = yield from parallel(both)
-    gates = [gate(party, inside, see(party, inner, pivot))]
+    # 3. each bit gates its value
+    gates = [gate(party, inside, inner)]
     if series.slope:
         gates.append(gate(party, above, seen))
     if series.right != series.left:
-        gates.append(arithmetic(party, above, READ_BITS))
+        gates.append(arithmetic(party, above, scales.bits))
     pairs = yield from parallel(gates)
-    total = pairs[0].plus(constant(series.left))
+    total = pairs[0].plus(_constant(series.left, scales))
     if series.slope:
-        total = total + pairs[1]
+        up = scales.fraction - READ_FRACTION
+        total = total + pairs[1].times(from_integers(round(series.slope) << up, scales.bits), up)
     if series.right != series.left:
-        total = total + pairs[-1].times(constant(series.right - series.left), READ_FRACTION)
-    raised = fraction - READ_FRACTION
+        step = _constant(series.right - series.left, scales)
+        total = total + pairs[-1].times(step, scales.fraction)
+    # 4. back to the full ring
+    total = total.lowered(max(0, scales.fraction - fraction))
+    raised = fraction - total.fraction
     return (yield from lift(party, pass_on(party, total), bits - raised)).raised(raised)
+
+
+def _place(seen: Split, series: Series) -> Split:
+    """x in units from the left end of the window."""
+    shift = READ_FRACTION + int(math.log2(series.unit))
+    half = 0 if series.width % 2 else 1 << (shift - 1)
+    offset = (series.width // 2 << shift) - half
+    return seen.plus(from_integers(offset, seen.bits)).lowered(shift, EDGE_BITS)
+
+
+def _inside(party: Party, seen: Split, series: Series) -> Protocol[Split]:
+    """linear x + W(x) - left, seen from the same pivot."""
+    scales, (faster, steps) = _Scales.of(series), series.speed
+    shift = READ_FRACTION + series.period_bits + steps.bit_length() - 1 - ANGLE_BITS
+    angle = seen.times(from_integers(faster, seen.bits)) if faster > 1 else seen
+    angle = angle.lowered(shift, ANGLE_BITS)
+    pair = yield from evaluate_series(party, series, angle, SERIES_FRACTION, series_bits(series))
+    pair = pair.lowered(pair.fraction - scales.fraction).plus(_constant(-series.left, scales))
+    inner = see(party, replicate_pair(party, pair), angle.pivot)
+    return inner + seen.with_fraction(scales.fraction) if series.linear else inner
 
 
 def activation_cost(
     series: Series, elements: int, bits: int = 64, fraction: int = 18, form: type = Sum3
 ) -> Cost:
-    gates = gate_cost(elements, READ_BITS)
+    scales = _Scales.of(series)
+    k, made = scales.bits - max(0, scales.fraction - fraction), min(scales.fraction, fraction)
+    read = split_cost(elements, scales.bits, form).bits
+    gates = gate_cost(elements, scales.bits)
     if series.slope:
-        gates |= gate_cost(elements, READ_BITS, halves=form is Replicated)
+        gates |= gate_cost(elements, scales.bits)
+        read += 0 if form is Replicated else deal_cost(elements, scales.bits).bits
     if series.right != series.left:
-        gates |= arithmetic_cost(elements, READ_BITS)
-    window = series_cost(series, elements, SERIES_FRACTION, series_bits(series)) + replicate_pair_cost(
-        elements, READ_BITS
-    )
-    bits_and_window = locate_cost(elements, EDGE_BITS, series.width) | window
-    read = split_cost(elements, READ_BITS, form)
-    back = lift_cost(elements, READ_BITS, bits - (fraction - READ_FRACTION)) | pass_on_cost(
-        elements, READ_BITS
-    )
-    return (bits_and_window | Cost(1, read.bits)) + gates + back
+        gates |= arithmetic_cost(elements, scales.bits)
+    window = series_cost(series, elements, SERIES_FRACTION, series_bits(series))
+    window = window + replicate_pair_cost(elements, scales.bits)
+    both = locate_cost(elements, EDGE_BITS, series.width) | window | Cost(1, read)
+    return both + gates + (lift_cost(elements, k, bits - fraction + made) | pass_on_cost(elements, k))
 
 
 def series_bits(series: Series) -> int:
-    """The ring of the series: after the shift to READ_FRACTION, READ_BITS are left."""
-    return result_fraction(series, SERIES_FRACTION) - READ_FRACTION + READ_BITS
+    """The ring of the series: after the shift to the gated values' scale their ring is left."""
+    scales = _Scales.of(series)
+    return result_fraction(series, SERIES_FRACTION) - scales.fraction + scales.bits
 
 
-def constant(value: float) -> Words:
+def _constant(value: float, scales: _Scales) -> Words:
     """A public number at the scale of the gated values."""
-    return from_integers(round(value * (1 << READ_FRACTION)), READ_BITS)
+    return from_integers(round(value * (1 << scales.fraction)), scales.bits)

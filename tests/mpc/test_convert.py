@@ -103,6 +103,21 @@ def test_dealing(pivot: int, bits: int) -> None:
     assert run.sent[(pivot + 1) % 3] == run.sent[(pivot + 2) % 3] == 0
 
 
+def test_halves_are_dealt_to_a_value_that_has_none() -> None:
+    def program(party: Party, x: Replicated) -> Protocol[Any]:
+        seen = convert.split(party, multiply(party, x, x), 1, 20, 40)
+        assert seen.half is None
+        seen = convert.deal_halves(party, seen)
+        yield
+        return seen
+
+    run = simulate(program, shared_reals(X))
+    assert run.cost == convert.split_cost(X.size, 40) | convert.deal_cost(X.size, 40)
+    pivot, u, v = (next(r for r in run.results if r.role == role) for role in (PIVOT, U, 2))
+    assert np.array_equal(reduced(u.half + v.half, 40), reduced(pivot.words, 40))
+    assert np.abs(run.value() - X * X).max() < 1e-2
+
+
 def test_one_product_may_be_read_twice() -> None:
     """By different pivots and at different widths: each reading has masks of its own."""
 

@@ -20,8 +20,7 @@ RNG = np.random.default_rng(13)
 def exact(series: Series, x: np.ndarray) -> np.ndarray:
     """The series in float64 at angles x of a circle."""
     value = np.full(x.shape, series.coefficients[0])
-    pairs = zip(series.coefficients[1::2], series.coefficients[2::2], strict=True)
-    for m, (c, s) in enumerate(pairs, start=1):
+    for m, c, s in zip(series.multiples, series.coefficients[1::2], series.coefficients[2::2], strict=True):
         value += c * np.cos(m * x) + s * np.sin(m * x)
     return value
 
@@ -108,7 +107,19 @@ def test_every_share_of_a_value_gives_the_same() -> None:
     assert np.abs(simulate(program).value() - exact(series, values * 2 * np.pi / 64)).max() < 2.0**-11
 
 
+def test_a_series_of_chosen_harmonics() -> None:
+    series, k = Series("odd", 4, (0.25, 0.0, 1.0, 0.0, -0.5), orders=(1, 3)), 16
+    words = RNG.integers(0, 1 << k, 3000)
+    angle = words * 2 * np.pi / 2**k
+    expected = 0.25 + np.sin(angle) - 0.5 * np.sin(3 * angle)
+    assert np.abs(evaluated(series, words, k, 14, 40).value() - expected).max() < 2.0**-11
+
+
 def test_a_series_knows_its_period() -> None:
     for series in all_series().values():
         assert series.period == 1 << series.period_bits
         assert len(series.coefficients) == 2 * series.harmonics + 1
+        assert len(series.multiples) == series.harmonics
+        faster, steps = series.speed
+        assert faster % 2 == 1
+        assert steps & (steps - 1) == 0

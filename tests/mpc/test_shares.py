@@ -107,6 +107,16 @@ def test_a_product_and_a_shared_value() -> None:
         assert np.abs(run.value() - (X * Y + sign * Y)).max() < 1e-3
 
 
+def test_sums_and_factors_of_splits() -> None:
+    run = locally(
+        lambda party, x, y: (as_split(party, x) + as_split(party, y)).times(np.uint64(5)).with_fraction(19),
+        shared_reals(X),
+        shared_reals(Y),
+    )
+    assert np.abs(run.value() - 2.5 * (X + Y)).max() < 2.0**-15
+    assert all(r.half is not None for r in run.results)
+
+
 def test_differences_of_splits_and_a_pair_and_a_split() -> None:
     run = locally(
         lambda party, x, y: as_split(party, x).minus(as_split(party, y)), shared_reals(X), shared_reals(Y)
@@ -216,6 +226,7 @@ def test_forms_that_do_not_go_together() -> None:
             lambda: multiply(party, x, narrow),
             lambda: see(party, x, 0).minus(see(party, x, 1)),
             lambda: see(party, x, 0).minus(see(party, other, 0)),
+            lambda: see(party, x, 0) + see(party, narrow, 0),
             lambda: as_pair(party, x) + as_pair(party, other),
             lambda: as_pair(party, x).plus_split(see(party, x, 0)),
             lambda: as_pair(party, x).plus_split(Split(party.role(1), 1, x.first, 64, 18)),

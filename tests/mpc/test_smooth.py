@@ -30,14 +30,14 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
 
 # name: function, largest error, largest mean error on |x| < 6
 FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float, float]] = {
-    "gelu": (lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))), 1.5e-3, 2e-4),
-    "gelu_tanh": (gelu_tanh, 1.5e-3, 2e-4),
-    "tanh": (np.tanh, 1.5e-3, 2e-4),
-    "erf": (erf, 1.5e-3, 1.5e-4),
-    "sigmoid": (sigmoid, 1.5e-3, 2e-4),
-    "silu": (lambda x: x * sigmoid(x), 2e-3, 4e-4),
-    "softplus": (lambda x: np.logaddexp(0, x), 2e-3, 4e-4),
-    "mish": (lambda x: x * np.tanh(np.logaddexp(0, x)), 2.5e-3, 4e-4),
+    "gelu": (lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))), 0.001, 0.00015),
+    "gelu_tanh": (gelu_tanh, 0.001, 0.00015),
+    "tanh": (np.tanh, 0.0012, 0.0002),
+    "erf": (erf, 0.001, 0.0001),
+    "sigmoid": (sigmoid, 0.001, 0.0002),
+    "silu": (lambda x: x * sigmoid(x), 0.0016, 0.0003),
+    "softplus": (lambda x: np.logaddexp(0, x), 0.0015, 0.0003),
+    "mish": (lambda x: x * np.tanh(np.logaddexp(0, x)), 0.0018, 0.00035),
 }
 NAMES = pytest.mark.parametrize("name", FUNCTIONS)
 
@@ -67,7 +67,7 @@ def test_where_most_values_are(name: str) -> None:
     error = errors(name, RNG.uniform(-6, 6, 60_000))
     assert np.abs(error).max() < largest
     assert np.abs(error).mean() < mean
-    assert abs(error.mean()) < 2e-5
+    assert abs(error.mean()) < 4e-5
 
 
 @NAMES
@@ -82,7 +82,7 @@ def test_at_the_edges_of_the_window(name: str, side: int) -> None:
 @NAMES
 def test_far_outside_of_the_window(name: str) -> None:
     """The lines on both sides, up to the stated 2^11 units of the edge's reading and near its limit."""
-    limit = 2.0**11 * all_series()[name].unit - edge(name) - 2
+    limit = min(2.0**11 * all_series()[name].unit - edge(name), 2.0**12) - 2
     for x in (RNG.uniform(-limit, limit, 20_000), np.array([-limit, limit, 100.0, -100.0] * 500)):
         assert np.abs(errors(name, x)).max() < FUNCTIONS[name][1]
 
@@ -97,7 +97,7 @@ def test_where_the_value_is_known_exactly(name: str) -> None:
 @pytest.mark.parametrize("pivot", [0, 1, 2])
 def test_every_pivot(pivot: int) -> None:
     for name in ("gelu", "tanh"):
-        assert np.abs(errors(name, RNG.uniform(-20, 20, 5000), pivot)).max() < 1.5e-3
+        assert np.abs(errors(name, RNG.uniform(-20, 20, 5000), pivot)).max() < 1.2e-3
 
 
 @pytest.mark.parametrize("name", ["gelu", "sigmoid"])
@@ -108,7 +108,7 @@ def test_a_product_is_read_as_it_is(name: str) -> None:
     x, y = RNG.normal(0, 3, (2, 200, 30))
     run = simulate(of_product, shared_reals(x), shared_reals(y))
     assert run.results[0].shape == x.shape
-    assert np.abs(run.value() - FUNCTIONS[name][0](x * y)).max() < 1.5e-3
+    assert np.abs(run.value() - FUNCTIONS[name][0](x * y)).max() < 1.2e-3
 
 
 @pytest.mark.parametrize(("fraction", "bits"), [(14, 60), (16, 48), (18, 64), (22, 64)])
@@ -119,4 +119,4 @@ def test_other_scales_of_the_result(fraction: int, bits: int) -> None:
     x = RNG.uniform(-10, 10, 3000)
     run = simulate(program, shared_reals(x))
     assert (run.results[0].fraction, run.results[0].bits) == (fraction, bits)
-    assert np.abs(run.value() - FUNCTIONS["gelu"][0](x)).max() < 1.5e-3
+    assert np.abs(run.value() - FUNCTIONS["gelu"][0](x)).max() < 1.2e-3
