@@ -42,11 +42,35 @@ def _refuse(call: Call) -> str | None:
         return "its input nonpad_kv_seqlen is secret: lengths decide what is computed"
     if call.secret(3) and call.given(3).dtype.kind != "f":
         return "its mask is secret: which positions take part decides what is computed"
-    if len(call.outputs) > 3 and call.outputs[3].name:
-        return "its fourth output, the scores, is not supported"
     if scale_of(call) <= 0:
         return "its scale is not positive"
+    if _shown(call) in (1, 2) and allowed_positions(call)[0] is not None:
+        return "the scores that it shows are minus infinity where its mask excludes a position"
     return None
+
+
+def _shown(call: Call) -> int | None:
+    """Which scores the fourth output shows, None if nobody asks: 0 and 1 are the same without softcap."""
+    if len(call.outputs) < 4 or not call.outputs[3].name:
+        return None
+    mode = int(call.attribute("qk_matmul_output_mode", 0))
+    return 0 if mode == 1 and not call.attribute("softcap", 0.0) else mode
+
+
+def _shown_cost(call: Call, size: int) -> Cost:
+    mode, scale, cap = _shown(call), scale_of(call), call.attribute("softcap", 0.0)
+    if mode is None:
+        return Cost()
+    form: type = Sum3
+    extra = public_scale(np.float64(cap))[0] if cap else 0
+    fraction = 2 * FRACTION + extra
+    if not _early(call):
+        fraction -= int(np.floor(np.log2(scale))) - (0 if _exact(scale) else SCALE_BITS - 1)
+    if mode == 3:
+        fraction = NUMERATOR + SUM_READ
+    elif mode and cap:
+        form, fraction = Replicated, FRACTION + extra
+    return over_parts(size, lambda n: resolve_cost(n, fraction - FRACTION, form=form))
 
 
 def scale_of(call: Call) -> float:
@@ -92,7 +116,8 @@ def _cost(call: Call) -> Cost:
     product = over_parts(s.context, lambda n: resolve_cost(n, NUMERATOR))
     inverse = row_reciprocals_cost(len(lengths), s.keys)
     total = total + all_numerators_cost(lengths, form) + (product | inverse)
-    return total + over_parts(s.context, lambda n: resolve_cost(n, SUM_READ))
+    shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
+    return total + (over_parts(s.context, lambda n: resolve_cost(n, SUM_READ)) | shown)
 
 
 def _by_heads(x: Replicated, count: int) -> Replicated:
@@ -148,28 +173,35 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
     q = _by_heads(shared[0], s.heads)
     k = _after(party, given[4], _by_heads(shared[1], s.key_heads))
     v = _after(party, given[5], _by_heads(shared[2], s.key_heads))
-    result = yield from _attend(party, call, s, q, k, v, given[3])
+    result, shown = yield from _attend(party, call, s, q, k, v, given[3])
     if flat_heads:
         result = result.map(lambda w: w.transpose(0, 2, 1, 3).reshape(s.batch, s.queries, -1))
-    return [result, k, v][: len(call.outputs)]
+    return [result, k, v, shown][: len(call.outputs)]
 
 
 def _attend(
     party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Replicated, mask: Value
-) -> Protocol[Replicated]:
+) -> Protocol[tuple[Replicated, Replicated]]:
+    """The context, and the scores that the fourth output shows (the context again where it is not wanted)."""
     allowed, bias = allowed_positions(call)
     lengths = row_lengths(call, allowed)
     kept = lengths > 0
     if not kept.any():
         nothing = np.zeros((s.batch, s.heads, s.queries, s.value_size), np.uint64)
-        return Replicated(party.index, nothing, nothing, 64, FRACTION)
+        unseen = np.zeros(s.scores, np.uint64)
+        return tuple(Replicated(party.index, w, w, 64, FRACTION) for w in (nothing, unseen))  # type: ignore[return-value]
     k, v = (_repeated(x, s.heads // s.key_heads) for x in (k, v))
     scores = yield from _scores(party, call, _repeated(q, 1), k)
     places = slice(None) if allowed is None else np.flatnonzero(allowed)
     flat: Any = scores.map(lambda w: np.ascontiguousarray(w).reshape(-1)[places])
     cap = call.attribute("softcap", 0.0)
+    shown: Any = scores
     if cap:
+        fraction, integer = public_scale(np.float64(cap))
+        shown = scores.times(as_words(integer), fraction)
         flat = yield from _capped(party, flat, cap)
+    if _shown(call) == 1:
+        shown = flat.map(lambda w: w.reshape(s.scores))
     if isinstance(mask, Replicated):
         missing = s.keys - mask.shape[-1]  # a short mask excludes what it does not reach
         beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
@@ -178,6 +210,8 @@ def _attend(
         flat = flat.plus_shared(spaced) if isinstance(flat, Sum3) else flat + spaced.times(_power(by), by)
     elif bias is not None:
         flat = flat.plus(encode(bias, flat.fraction).reshape(-1)[places])
+    if _shown(call) == 2:
+        shown = flat.map(lambda w: w.reshape(s.scores))
     e = yield from all_numerators(party, flat, lengths[kept])
 
     def dense(words: np.ndarray) -> np.ndarray:
@@ -197,7 +231,12 @@ def _attend(
         out[kept] = words
         return out.reshape(*s.scores[:3], 1)
 
-    return (yield from truncated(party, multiply(party, context, inverse.map(by_row))))
+    factor = inverse.map(by_row)
+    wanted = [truncated(party, multiply(party, context, factor))]
+    if _shown(call) is not None:
+        wanted.append(truncated(party, multiply(party, weights, factor) if _shown(call) == 3 else shown))
+    done = yield from parallel(wanted)
+    return done[0], done[-1]
 
 
 def _power(bits: int) -> np.ndarray:

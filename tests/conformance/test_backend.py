@@ -69,7 +69,7 @@ for method in [name for name in vars(OnnxNodeTest) if name.startswith("test_")]:
 
 def test_nearly_all_official_tests_are_run() -> None:
     whole = [name for name in CASES if not re.match(r"test_cast(like)?_", name)]
-    assert len([name for name in whole if name in CHOSEN]) >= 0.92 * len(whole)
+    assert len([name for name in whole if name in CHOSEN]) >= 0.95 * len(whole)
 
 
 def test_every_exclusion_is_needed_and_explained() -> None:

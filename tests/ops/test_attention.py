@@ -136,6 +136,24 @@ def test_softcap(check: Check, cap: float) -> None:
     check(compare("Attention", heads(), softcap=cap, is_causal=1, scale=1.0), TOLERANCE + 2e-3 * cap)
 
 
+@pytest.mark.parametrize("mode", [0, 1, 2, 3])
+@pytest.mark.parametrize("attributes", [{}, {"softcap": 2.0}, {"scale": 0.3}, {"scale": 0.1, "softcap": 1.5}])
+def test_the_scores_that_it_shows(check: Check, mode: int, attributes: dict[str, float]) -> None:
+    feed = {**heads(), "mask": reals(4, 5, 6, seed=4)}
+    tolerance = TOLERANCE + 2e-3 * attributes.get("softcap", 0)
+    done = compare("Attention", feed, outputs=4, qk_matmul_output_mode=mode, **attributes)
+    assert done.outcome.cost == done.outcome.plan.cost
+    assert np.abs(done.all_got[3] - done.all_want[3]).max() <= tolerance
+    assert np.abs(done.all_got[0] - done.all_want[0]).max() <= tolerance
+
+
+def test_the_scores_of_excluded_positions(check: Check) -> None:
+    done = compare("Attention", {**heads(), "mask": SOME}, outputs=4, qk_matmul_output_mode=3)
+    check(done, TOLERANCE)
+    with pytest.raises(UnsupportedModelError, match="minus infinity"):
+        compare("Attention", {**heads(), "mask": SOME}, outputs=4, qk_matmul_output_mode=2)
+
+
 def test_scores_of_some_hundreds(check: Check) -> None:
     feed = heads()
     feed["q"] *= 40
