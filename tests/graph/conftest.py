@@ -17,6 +17,15 @@ from onnxpuma.graph.model import Graph, to_graph
 
 Feeds = dict[str, np.ndarray]
 
+# Kind of model -> what one layer of it is made of, whoever exported it.
+EXPECTED = {
+    "bert": {"Attention": 1, "Gelu": 1, "LayerNormalization": 3},
+    "gpt2": {"Attention": 1, "Gelu": 1, "LayerNormalization": 3},
+    "llama": {"Attention": 1, "RMSNormalization": 3, "RotaryEmbedding": 2, "Swish": 1},
+    "t5": {"Attention": 1, "Gelu": 1, "RMSNormalization": 3},
+    "vit": {"Attention": 1, "Gelu": 1, "LayerNormalization": 3},
+}
+
 
 def run_model(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
@@ -71,3 +80,64 @@ def rewritten(parsed: Any) -> Callable[..., tuple[Graph, Report]]:
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def feeds_for() -> Callable[[onnx.ModelProto, int, int], Feeds]:
+    """Inputs of one of the exported models, for a batch and a length; the first element is padded."""
+
+    def feeds(model: onnx.ModelProto, batch: int, length: int) -> Feeds:
+        random = np.random.default_rng(batch)
+        if model.graph.input[0].name == "pixel_values":
+            return {"pixel_values": random.normal(size=(batch, 3, 8, 8)).astype(np.float32)}
+        mask = np.ones((batch, length), np.int64)
+        mask[0, -2:] = 0
+        return {"input_ids": random.integers(0, 20, (batch, length)), "attention_mask": mask}
+
+    return feeds
+
+
+@pytest.fixture
+def holds() -> Callable[[str, Graph], None]:
+    """Hold that a graph is made of what that model's layer is made of: `holds("bert-dynamo-18", graph)`."""
+
+    def hold(name: str, graph: Graph) -> None:
+        counts, expected = graph.histogram(), EXPECTED[name.split("-")[0]]
+        assert {op: counts.get(op, 0) for op in expected} == expected
+
+    return hold
+
+
+@pytest.fixture
+def nodes_model() -> Callable[..., onnx.ModelProto]:
+    """A model of the nodes given: inputs are float, of the shapes given; the output is y."""
+
+    def build(
+        nodes: list[onnx.NodeProto],
+        inputs: dict[str, tuple[Any, ...]],
+        weights: dict[str, np.ndarray],
+        kind: int = onnx.TensorProto.FLOAT,
+    ) -> onnx.ModelProto:
+        graph = onnx.helper.make_graph(
+            nodes,
+            "g",
+            [onnx.helper.make_tensor_value_info(n, kind, shape) for n, shape in inputs.items()],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+            [onnx.numpy_helper.from_array(a, n) for n, a in weights.items()],
+        )
+        imports = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("com.microsoft", 1)]
+        return onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+    return build
+
+
+@pytest.fixture
+def canonical() -> Callable[[onnx.ModelProto], tuple[Graph, onnx.ModelProto]]:
+    """A model's canonical form, where nothing was missed: as a graph, and as a model to run."""
+
+    def rewrite(proto: onnx.ModelProto) -> tuple[Graph, onnx.ModelProto]:
+        made = ir.from_proto(proto)
+        assert canonicalise(made).missed == {}
+        return to_graph(made), ir.to_proto(made)
+
+    return rewrite
