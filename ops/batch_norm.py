@@ -14,7 +14,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.layout import as_shares
-from onnxpuma.ops.powers import inverse_root
+from onnxpuma.ops.quotient import inverse_root
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.spread import over_parts, truncated
 

@@ -13,7 +13,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import log_cost, log_of
-from onnxpuma.ops.powers import ROOT_FRACTION, root, root_cost
+from onnxpuma.ops.quotient import ROOT_FRACTION, root, root_cost
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.spread import over_parts, truncated
@@ -109,7 +109,7 @@ def _norm_result(call: Call) -> Result:
     "ReduceL2",
     cost=_norm_cost,
     result=_norm_result,
-    refuse=not_empty,
+    refuse=public_axes,
     secret="first",
     error="3e-6 of the result; 2e-3 where it is below that",
 )
@@ -119,9 +119,15 @@ def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> 
     return [(yield from root(party, squares))]
 
 
-@operator("ReduceL1", cost=lambda call: positive_cost(call.given(0).size), refuse=not_empty, secret="first")
+def _absolute_cost(call: Call) -> Cost:
+    return positive_cost(call.given(0).size) if call.given(0).size else Cost()
+
+
+@operator("ReduceL1", cost=_absolute_cost, refuse=public_axes, secret="first")
 def reduce_absolute(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The sum of absolute values."""
+    """The sum of absolute values, |x| < 2^24."""
+    if not x.size:
+        return [_summed(call, x)]
     part = yield from positive(party, x)
     return [_summed(call, part + part - x)]
 

@@ -88,9 +88,21 @@ def test_an_exponent_for_each_element() -> None:
     within(compare("Pow", {"x": x, "n": np.array([0, 1, 2, 5])}), 1e-5, 30)
 
 
+@pytest.mark.parametrize("public", [[], ["n"], ["x"]])
+@pytest.mark.parametrize("exponent", [1.7, -0.3, 0.0, 2.0])
+def test_any_power_of_a_positive_number(public: list[str], exponent: float) -> None:
+    x = spread_out(-4, 5)
+    within(compare("Pow", {"x": x, "n": np.float32(exponent)}, public=public), 2e-5, 5)
+
+
+def test_an_arbitrary_exponent_for_each_element() -> None:
+    rng = np.random.default_rng(5)
+    x, n = on_grid(rng.uniform(0.1, 8, (5, 4))), on_grid(rng.normal(0, 2, 4))
+    within(compare("Pow", {"x": x, "n": n}, public=["n"]), 3e-5, 5)
+    within(compare("Pow", {"x": x, "n": n}), 3e-5, 5)
+
+
 def test_exponents_that_are_refused() -> None:
     x = np.ones(4, np.float32)
-    with pytest.raises(UnsupportedModelError, match="exponent is not"):
-        compare("Pow", {"x": x, "n": np.float32(1.7)}, public=["n"])
-    with pytest.raises(UnsupportedModelError, match="exponent is secret"):
-        compare("Pow", {"x": x, "n": np.float32(2)})
+    with pytest.raises(UnsupportedModelError, match="not a number"):
+        compare("Pow", {"x": x, "n": np.float32(np.nan)}, public=["n"])

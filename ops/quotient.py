@@ -1,4 +1,4 @@
-"""Reciprocals, roots, quotients by a secret, and powers with a public exponent.
+"""Reciprocals, roots, and quotients by a secret.
 
 Each element is brought to a fixed window by a power of four (mpc/normalise.py), at some 4 KB an element:
 made for one value a row, affordable where a model divides element by element.
@@ -47,7 +47,7 @@ def signed_reciprocal_cost(size: int, fraction: int) -> Cost:
     )
 
 
-def _resolved_reciprocal_cost(size: int, fraction: int) -> Cost:
+def resolved_reciprocal_cost(size: int, fraction: int) -> Cost:
     return signed_reciprocal_cost(size, fraction) + over_parts(size, lambda n: resolve_cost(n, 0))
 
 
@@ -67,7 +67,7 @@ def reciprocal_of(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[
     return [(yield from signed_reciprocal(party, x, FRACTION))]
 
 
-def _root_cost(size: int, fraction: int) -> Cost:
+def inverse_root_cost(size: int, fraction: int) -> Cost:
     return over_parts(
         size, lambda n: inverse_cost("rsqrt", n, WHOLE_RANGE, FRACTION, fraction, form=Replicated)
     )
@@ -85,7 +85,7 @@ def root(party: Party, x: Replicated) -> Protocol[Sum3]:
 
 
 def root_cost(size: int) -> Cost:
-    return _root_cost(size, ROOT_FRACTION)
+    return inverse_root_cost(size, ROOT_FRACTION)
 
 
 def _sqrt_result(call: Call) -> Result:
@@ -117,7 +117,7 @@ def _quotient_cost(call: Call) -> Cost:
     if not divisor.secret:
         return Cost()
     fraction = QUOTIENT_FRACTION if call.secret(0) else FRACTION
-    return _resolved_reciprocal_cost(divisor.size, fraction)
+    return resolved_reciprocal_cost(divisor.size, fraction)
 
 
 def _divisible(call: Call) -> str | None:
@@ -148,93 +148,3 @@ def div(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
     term = yield from signed_reciprocal(party, b, FRACTION)
     fraction, integers = public_scale(a)
     return [(yield from truncated(party, term)).times(as_words(integers), fraction)]
-
-
-LARGEST_POWER = 16
-
-
-def _exponents(call: Call) -> np.ndarray:
-    values = call.public(1)
-    assert values is not None
-    return np.unique(values.astype(np.float64))
-
-
-def _steps(highest: int) -> list[int]:
-    """The powers to be made, in order, for x^highest by halving: 5 -> [2, 3, 5]."""
-    made: set[int] = set()
-    wanted = [highest]
-    while wanted:
-        power = wanted.pop()
-        if power > 1 and power not in made:
-            made.add(power)
-            wanted += [power // 2, power - power // 2]
-    return sorted(made)
-
-
-def _needed(exponents: np.ndarray) -> list[int]:
-    return sorted({step for e in exponents if e == int(e) for step in _steps(abs(int(e)))})
-
-
-def _power_refusal(call: Call) -> str | None:
-    if not call.secret(0) or call.public(1) is None:
-        return "its exponent is secret"
-    exponents = _exponents(call)
-    if len(exponents) == 1 and abs(exponents[0]) == 0.5:
-        return None
-    whole = all(e == int(e) and abs(e) <= LARGEST_POWER for e in exponents)
-    if not whole or (len(exponents) > 1 and exponents.min() < 0):
-        return f"its exponent is not 0.5, -0.5, a whole number up to {LARGEST_POWER}, or several from 0 up"
-    return None
-
-
-def _truncation_cost(size: int) -> Cost:
-    return over_parts(size, lambda n: resolve_cost(n, FRACTION))
-
-
-def _power_cost(call: Call) -> Cost:
-    exponents, size = _exponents(call), call.given(0).size
-    if exponents[0] == 0.5:
-        return root_cost(size) + over_parts(size, lambda n: resolve_cost(n, ROOT_FRACTION))
-    if exponents[0] == -0.5:
-        return _root_cost(size, FRACTION)
-    total = Cost()
-    for _ in _needed(exponents):
-        total = total + _truncation_cost(size)
-    if exponents[0] < 0:
-        total = total + _resolved_reciprocal_cost(size, FRACTION)
-    return total
-
-
-@operator(
-    "Pow",
-    cost=_power_cost,
-    refuse=_power_refusal,
-    secret="first",
-    tolerance=1e-3,
-    error="one unit of 2^-18 at each product; roots and reciprocals as there",
-)
-def power(party: Party, call: Call, x: Replicated, exponent: np.ndarray) -> Protocol[Sequence[Form]]:
-    """x^n for whole n by repeated products, and for -1, -0.5 and 0.5; every power below 2^26."""
-    exponents = _exponents(call)
-    if exponents[0] == 0.5:
-        return [(yield from truncated(party, (yield from root(party, x))))]
-    if exponents[0] == -0.5:
-        return [(yield from inverse_root(party, x, FRACTION))]
-    if exponents[0] < 0:
-        x = yield from truncated(party, (yield from signed_reciprocal(party, x, FRACTION)))
-    one = x.times(np.uint64(0)).plus(np.uint64(1 << FRACTION) * np.ones(x.shape, np.uint64))
-    powers = {0: one, 1: x}
-    for step in _needed(exponents):
-        product = multiply(party, powers[step // 2], powers[step - step // 2])
-        powers[step] = yield from truncated(party, product)
-    result = powers[abs(int(exponents[0]))]
-    shape = call.outputs[0].shape
-    result = result.map(lambda w: np.broadcast_to(w, shape))
-    for value in exponents[1:]:
-        result = _where(exponent == value, powers[int(value)], result)
-    return [result]
-
-
-def _where(mask: np.ndarray, a: Replicated, b: Replicated) -> Replicated:
-    first, second = np.where(mask, a.first, b.first), np.where(mask, a.second, b.second)
-    return Replicated(a.party, first, second, a.bits, a.fraction)

@@ -1,0 +1,150 @@
+"""Powers: repeated products for whole exponents, roots, and an exponential of a logarithm for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, log_of
+from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.quotient import (
+    ROOT_FRACTION,
+    inverse_root,
+    inverse_root_cost,
+    resolved_reciprocal_cost,
+    root,
+    root_cost,
+    signed_reciprocal,
+)
+from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.spread import over_parts, truncated
+
+LARGEST_POWER = 16
+
+
+def _exponents(call: Call) -> np.ndarray:
+    values = call.public(1)
+    assert values is not None
+    return np.unique(values.astype(np.float64))
+
+
+def _steps(highest: int) -> list[int]:
+    """The powers to be made, in order, for x^highest by halving: 5 -> [2, 3, 5]."""
+    made: set[int] = set()
+    wanted = [highest]
+    while wanted:
+        power = wanted.pop()
+        if power > 1 and power not in made:
+            made.add(power)
+            wanted += [power // 2, power - power // 2]
+    return sorted(made)
+
+
+def _needed(exponents: np.ndarray) -> list[int]:
+    return sorted({step for e in exponents if e == int(e) for step in _steps(abs(int(e)))})
+
+
+def _general(call: Call) -> bool:
+    """Whether it takes a logarithm: the exponent is secret, or neither whole nor a half."""
+    if not call.secret(0) or call.public(1) is None:
+        return True
+    exponents = _exponents(call)
+    if len(exponents) == 1 and abs(exponents[0]) == 0.5:
+        return False
+    whole = all(e == int(e) and abs(e) <= LARGEST_POWER for e in exponents)
+    return not whole or (len(exponents) > 1 and exponents.min() < 0)
+
+
+def _power_refusal(call: Call) -> str | None:
+    if call.outputs[0].dtype.kind != "f":
+        return "its base is an integer"
+    exponent = call.public(1)
+    if exponent is not None and not np.isfinite(exponent).all():
+        return "its exponent is not a number"
+    return None
+
+
+def _general_cost(call: Call) -> Cost:
+    size, exponent = call.outputs[0].size, call.given(1)
+    if exponent.secret:
+        product = over_parts(size, lambda n: resolve_cost(n, LOG_FRACTION))
+    else:
+        shift = LOG_FRACTION + public_scale(exponent.value)[0] - FRACTION  # type: ignore[arg-type]
+        product = over_parts(size, lambda n: resolve_cost(n, shift, form=Replicated))
+    return log_cost(call.given(0).size) + product + exp_cost(size)
+
+
+def _by_logarithm(party: Party, x: Replicated, exponent: Value) -> Protocol[Replicated]:
+    """e^(y log x)."""
+    logarithm = yield from log_of(party, x)
+    if isinstance(exponent, Replicated):
+        product = yield from truncated(party, multiply(party, logarithm, exponent))
+    else:
+        fraction, integers = public_scale(np.asarray(exponent))
+        product = yield from truncated(party, logarithm.times(as_words(integers), fraction))
+    return (yield from exp_of(party, product))
+
+
+def _truncation_cost(size: int) -> Cost:
+    return over_parts(size, lambda n: resolve_cost(n, FRACTION))
+
+
+def _power_cost(call: Call) -> Cost:
+    if _general(call):
+        return _general_cost(call)
+    exponents, size = _exponents(call), call.given(0).size
+    if exponents[0] == 0.5:
+        return root_cost(size) + over_parts(size, lambda n: resolve_cost(n, ROOT_FRACTION))
+    if exponents[0] == -0.5:
+        return inverse_root_cost(size, FRACTION)
+    total = Cost()
+    for _ in _needed(exponents):
+        total = total + _truncation_cost(size)
+    if exponents[0] < 0:
+        total = total + resolved_reciprocal_cost(size, FRACTION)
+    return total
+
+
+@operator(
+    "Pow",
+    cost=_power_cost,
+    refuse=_power_refusal,
+    tolerance=1e-3,
+    error="one unit of 2^-18 at each product; roots and reciprocals as there; by logarithms 1e-5 of it",
+)
+def power(party: Party, call: Call, base: Value, exponent: Value) -> Protocol[Sequence[Form]]:
+    """x^n for public whole n by repeated products and for a half, every power below 2^26; any other power of
+    a positive x by its logarithm, up to 59874."""
+    x = as_shares(party, base)
+    if _general(call):
+        return [(yield from _by_logarithm(party, x, exponent))]
+    exponents = _exponents(call)
+    if exponents[0] == 0.5:
+        return [(yield from truncated(party, (yield from root(party, x))))]
+    if exponents[0] == -0.5:
+        return [(yield from inverse_root(party, x, FRACTION))]
+    if exponents[0] < 0:
+        x = yield from truncated(party, (yield from signed_reciprocal(party, x, FRACTION)))
+    one = x.times(np.uint64(0)).plus(np.uint64(1 << FRACTION) * np.ones(x.shape, np.uint64))
+    powers = {0: one, 1: x}
+    for step in _needed(exponents):
+        product = multiply(party, powers[step // 2], powers[step - step // 2])
+        powers[step] = yield from truncated(party, product)
+    result = powers[abs(int(exponents[0]))]
+    shape = call.outputs[0].shape
+    result = result.map(lambda w: np.broadcast_to(w, shape))
+    for value in exponents[1:]:
+        result = _where(exponent == value, powers[int(value)], result)
+    return [result]
+
+
+def _where(mask: np.ndarray, a: Replicated, b: Replicated) -> Replicated:
+    first, second = np.where(mask, a.first, b.first), np.where(mask, a.second, b.second)
+    return Replicated(a.party, first, second, a.bits, a.fraction)
