@@ -1,4 +1,4 @@
-"""exp on a window of 16 units, and softmax's use of it (protocols.md, section 5).
+"""exp on a window of 16 units, and softmax's use of it (docs/protocols.md, "exp").
 
 With L = 32 <-> 2^k and x' in [0, 16): A + B wraps past 2^k when a OR b, and the twins know b, so the pivot
 deals one value for each b. Both parts are products of integer tables, computed with exact decimals: the

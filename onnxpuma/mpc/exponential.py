@@ -2,7 +2,7 @@
 
 A and B are cut at the point: their fractions only add up (to less than two), and e^(A_f + B_f) factors. The
 pivot deals e^(A_f) e^n for every integer part n that the twins may hold, and they pick by theirs
-(protocols.md, section 4: a table of N entries). exp.py, for softmax, is a quarter of the price and right on
+(docs/protocols.md, "exp"). exp.py, for softmax, is a quarter of the price and right on
 a window only.
 """
 

@@ -1,8 +1,8 @@
 """Values seen from a pivot p and its twins u = p + 1 and v = p + 2: Split, Pair and Bit.
 
 In replicated sharing the pivot knows two of three components and both twins know the third, so any value
-is A + B with A the pivot's and B the twins' (docs/protocols.md). Words a party does not hold are a zero
-without memory. What is written here is local: no message, no PRF word.
+is A + B with A the pivot's and B the twins' (docs/protocols.md, "Forms"). Words a party does not hold are
+a zero without memory. What is written here is local: no message, no PRF word.
 """
 
 from __future__ import annotations

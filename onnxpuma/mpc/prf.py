@@ -1,7 +1,7 @@
 """Pairwise PRF streams: AES-128 in counter mode, one key for each pair of parties and session.
 
 Component j of a replicated value is held by P_j and P_{j-1}, and these two share the key K_j
-(protocols.md, section 1; PUMA, arXiv 2307.12533, section 2.3). Both draw from the stream in the same
+(docs/protocols.md, "Setting"; PUMA, arXiv 2307.12533). Both draw from the stream in the same
 order, so a value that both derive costs no message. Every byte of a stream is used once.
 """
 

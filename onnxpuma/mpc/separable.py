@@ -1,4 +1,4 @@
-"""Separable evaluation: a Fourier series of A + B in one message (protocols.md, sections 4 and 6).
+"""Separable evaluation: a Fourier series of A + B in one message (docs/protocols.md, "Series").
 
 f(x) = c_0 + sum_m c_m cos(m t) + s_m sin(m t), t = 2 pi x / L, with the ring chosen so that 2^k is one
 period: then the wrap of A + B is harmless. The pivot deals cos(m t_A) and sin(m t_A); each twin multiplies

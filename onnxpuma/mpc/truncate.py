@@ -1,4 +1,4 @@
-"""Lifting to a larger ring and truncation, exact up to the rounding of a shift (protocols.md, section 3).
+"""Lifting to a larger ring, and truncation by it (docs/protocols.md, "Lift and truncation").
 
 A shift drops the low bits of each component and shrinks the ring by as many bits, so nothing large can go
 wrong; the lift brings the value back to the full ring with an exact carry. Shifting before the exchange

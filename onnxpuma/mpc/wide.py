@@ -2,7 +2,7 @@
 
 `compare.py` opens all digits of a short value at once; the products of a long one would be too many. Here
 the circuit gives, for each block of four digits, whether it generates a carry and whether it propagates one
-(or whether it is zero), and one more round joins the blocks in the same way (protocols.md, section 7).
+(or whether it is zero), and one more round joins the blocks in the same way (docs/protocols.md, "Comparison").
 """
 
 from __future__ import annotations
