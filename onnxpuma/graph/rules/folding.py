@@ -48,12 +48,12 @@ class Linear:
 
 
 def _values(value: ir.Value) -> Callable[[], np.ndarray]:
-    """How to read the constant as it is now, whatever it becomes."""
+    """How to read the constant as it is now, whatever it becomes; in single precision, for its size."""
     tensor = value.const_value
     assert tensor is not None
 
     def read() -> np.ndarray:
-        values = np.asarray(tensor.numpy()).astype(np.float64)
+        values = np.array(tensor.numpy(), np.float32)
         if isinstance(tensor, ir.ExternalTensor):
             tensor.release()
         return values
@@ -186,7 +186,7 @@ def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndar
 
     def read() -> np.ndarray:
         weight = read_weight()
-        return alpha * (read_shift() @ (weight if axis == 0 else weight.T))
+        return np.float32(alpha) * (read_shift() @ (weight if axis == 0 else weight.T))
 
     bias = _bias_of(node, linear.columns)
     if bias is not None:
@@ -248,7 +248,7 @@ def _fold_factor(model: ir.Model, node: ir.Node) -> bool:
 
 
 def _times(read: Callable[[], np.ndarray], factor: float) -> Callable[[], np.ndarray]:
-    return lambda: read() * factor
+    return lambda: read() * np.float32(factor)
 
 
 def _behind(x: ir.Value) -> list[ir.Value]:
