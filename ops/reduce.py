@@ -109,7 +109,7 @@ def _norm_result(call: Call) -> Result:
     "ReduceL2",
     cost=_norm_cost,
     result=_norm_result,
-    refuse=public_axes,
+    refuse=not_empty,
     secret="first",
     error="3e-6 of the result; 2e-3 where it is below that",
 )
@@ -154,7 +154,7 @@ def _product_cost(call: Call) -> Cost:
 @operator(
     "ReduceProd",
     cost=_product_cost,
-    refuse=not_empty,
+    refuse=public_axes,
     secret="first",
     tolerance=1e-3,
     error="one unit of 2^-18 at each product, times what follows",
@@ -164,6 +164,8 @@ def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) 
     reduced, shape = axes_of(call), call.outputs[0].shape
     kept = [a for a in range(len(x.shape)) if a not in reduced]
     order, count = (*kept, *reduced), count_of(call)
+    if not count:
+        return [_summed(call, x).plus(np.full(shape, 1 << FRACTION, np.uint64))]  # type: ignore[attr-defined]
     rows = x.map(lambda w: np.ascontiguousarray(w.transpose(order)).reshape(-1, count))
     while rows.shape[1] > 1:
         left, right, rest = _halved(rows)

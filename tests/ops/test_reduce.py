@@ -71,8 +71,8 @@ def test_extremes_at_the_edge_of_the_range(check: Check) -> None:
     check(compare("ReduceMax", {"x": x[:, :1].copy(), "axes": np.array([1])}), 0)
 
 
-@pytest.mark.parametrize("op", ["ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2"])
-def test_the_sum_of_nothing_is_zero(check: Check, op: str) -> None:
+@pytest.mark.parametrize("op", ["ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceProd"])
+def test_the_sum_of_nothing_is_zero_and_the_product_one(check: Check, op: str) -> None:
     check(compare(op, {"x": np.zeros((2, 0, 3), np.float32), "axes": np.array([1])}), UNIT)
     with pytest.raises(UnsupportedModelError, match="reduces nothing"):
         compare("ReduceMin", {"x": np.zeros((2, 0, 3), np.float32), "axes": np.array([1])})
