@@ -41,13 +41,20 @@ def public_fits(call: Call) -> str | None:
 
 
 def unmasked(values: np.ndarray) -> np.ndarray:
-    """A public addend with MASKED where it is a mask: minus infinity, the lowest float, -1e9, or -10000
-    among zeros."""
+    """Public numbers with MASKED in place of minus infinity, the lowest float, -1e9."""
     if values.dtype.kind != "f":
         return values
-    low = values <= MASKS_FROM
-    only = low.any() and bool(np.all(low | (values == 0))) and not low.all()
-    return np.where(low if only else values < MASKS_BELOW, MASKED, values.astype(np.float64))
+    return np.where(values < MASKS_BELOW, MASKED, values.astype(np.float64))
+
+
+def addend(value: Value) -> Value:
+    """A public addend `unmasked`, and one of nothing but zeros and numbers from -10000 down as a mask too."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return value
+    low = value <= MASKS_FROM
+    if low.any() and not low.all() and bool(np.all(low | (value == 0))):
+        return np.where(low, MASKED, 0.0)
+    return unmasked(value)
 
 
 def aligned(value: Replicated | Sum3, fraction: int) -> Replicated | Sum3:
@@ -65,7 +72,7 @@ def add_forms(a: Value, b: Value, sign: int, party: Party) -> Form:
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         (secret,) = secrets
         public = np.asarray(b if isinstance(b, np.ndarray) else a)
-        words = encode(unmasked(public) if sign > 0 else public, fraction)
+        words = encode(public, fraction)
         if isinstance(b, np.ndarray):
             return secret.plus(words if sign > 0 else np.uint64(0) - words)
         return secret.plus(words) if sign > 0 else (-secret).plus(words)
@@ -84,7 +91,7 @@ def add_forms(a: Value, b: Value, sign: int, party: Party) -> Form:
 def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a + b: local, also on a product that is still to be truncated."""
     yield from ()
-    return [add_forms(a, b, 1, party)]
+    return [add_forms(addend(a), addend(b), 1, party)]
 
 
 @operator("Sub", result=_sum_result, defers=(0, 1), refuse=public_fits)
@@ -97,8 +104,8 @@ def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
 @operator("Sum", result=_sum_result, defers=lambda call, index: True, refuse=public_fits)
 def total(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """The sum of any number of values."""
-    result: Value = values[0]
-    for value in values[1:]:
+    result: Value = addend(values[0])
+    for value in map(addend, values[1:]):
         if isinstance(result, np.ndarray) and isinstance(value, np.ndarray):
             result = result + value
         else:

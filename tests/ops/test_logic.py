@@ -56,6 +56,12 @@ def test_where(check: Check, public: list[str], condition: str) -> None:
     check(compare("Where", values, public=public), UNIT)
 
 
+def test_where_keeps_what_only_looks_like_a_mask(check: Check) -> None:
+    choice = np.array([0, -20000, 0, -10000] * 2 + [0, 5], np.float32)
+    for condition in ("c", "secret_c"):
+        check(compare("Where", {condition: truths(3, 10), "a": A, "b": choice}, public=["b"]), 2 * UNIT)
+
+
 def test_where_leaves_out_what_a_mask_excludes() -> None:
     mask = truths(3, 10)
     lowest = np.float32(-3.4e38)

@@ -42,6 +42,12 @@ def test_the_extreme_of_many(check: Check, op: str) -> None:
     )
 
 
+def test_bounds_that_look_like_a_mask(check: Check) -> None:
+    bounds = np.array([0, -np.inf, -20000, 0], np.float32)
+    check(compare("Max", {"a": reals(3, 4), "b": bounds}, public=["b"]), UNIT)
+    check(compare("Min", {"a": reals(3, 4), "b": -bounds}, public=["b"]), UNIT)
+
+
 @pytest.mark.parametrize("op", ["Max", "Min"])
 def test_secret_integers(check: Check, op: str) -> None:
     values = np.array([3, -(2**40), 2**40, 0, -1])
