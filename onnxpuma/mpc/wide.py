@@ -2,7 +2,8 @@
 
 `compare.py` opens all digits of a short value at once; the products of a long one would be too many. Here
 the circuit gives, for each block of four digits, whether it generates a carry and whether it propagates one
-(or whether it is zero), and one more round joins the blocks in the same way (docs/protocols.md, "Comparison").
+(or whether it is zero), and one more round joins the blocks in the same way (docs/protocols.md,
+"Comparison").
 """
 
 from __future__ import annotations
@@ -64,12 +65,15 @@ def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> 
     """Polynomials of XOR-shared bits of one pivot; exact.
 
     Masks: each opened bit by one bit of F_{p+1} and one of F_p, the products of masks by F_{p+1}.
-    Rounds: 1; bits: `combined_cost`.
+    Rounds: 1, none where all is linear; bits: `combined_cost`.
     """
     first = bits[0]
     p, role, n = first.pivot, first.role, first.size
     circuit, planes = Circuit(0, (), outputs), -(-n // 8)
     opened, products = len(circuit.opened), len(circuit.products)
+    held = [bit.plane for bit in bits]
+    if not opened:  # linear: nothing to open
+        return [Bit(role, p, _output(o, role, held, {}, {}, planes), first.shape) for o in outputs]
     if role == PIVOT:
         mask = party.draw_planes(p + 1, opened, n) ^ party.draw_planes(p, opened, n)
         row_of = {name: row for row, name in enumerate(circuit.opened)}
@@ -91,13 +95,13 @@ def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> 
         (name,): row for name, row in zip(circuit.opened, mask, strict=True)
     }
     shared.update(zip(circuit.products, taken(late), strict=True))
-    held = [bit.plane for bit in bits]
     return [Bit(role, p, _output(o, role, held, public, shared, planes), first.shape) for o in outputs]
 
 
 def combined_cost(elements: int, outputs: tuple[Polynomial, ...]) -> Cost:
     circuit = Circuit(0, (), outputs)
-    return Cost(1, packed(elements, 1) * (len(circuit.products) + 2 * len(circuit.opened)))
+    planes = len(circuit.products) + 2 * len(circuit.opened)
+    return Cost(1 if circuit.opened else 0, packed(elements, 1) * planes)
 
 
 def wide_negative(party: Party, x: Split) -> Protocol[Bit]:

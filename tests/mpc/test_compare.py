@@ -94,7 +94,7 @@ def test_windows_that_do_not_fit_a_digit(bits: int, width: int, digit: int) -> N
         window_circuit(bits, width, digit)
 
 
-@pytest.mark.parametrize("bits", [24, 36, 64])
+@pytest.mark.parametrize("bits", [8, 16, 24, 36, 64])
 def test_wide_comparisons(bits: int) -> None:
     half = 1 << (bits - 1)
     powers = [s * (1 << i) + d for i in range(bits - 1) for s in (1, -1) for d in (-1, 0, 1)]

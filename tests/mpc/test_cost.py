@@ -188,7 +188,7 @@ def test_window(k: int, width: int) -> None:
     check(lambda p, x: compare.locate(p, split(p, x, k), width), lambda n: compare.locate_cost(n, k, width))
 
 
-@pytest.mark.parametrize("k", [24, 36, 64])
+@pytest.mark.parametrize("k", [8, 16, 24, 36, 64])
 def test_wide_comparisons(k: int) -> None:
     check(lambda p, x: wide.wide_negative(p, split(p, x, k)), lambda n: wide.wide_negative_cost(n, k))
     check(lambda p, x: wide.wide_zero(p, split(p, x, k)), lambda n: wide.wide_zero_cost(n, k))
