@@ -93,8 +93,8 @@ def _body(node: ir.Node, opset: int) -> onnx.FunctionProto | None:
         )
     else:
         return None
-    body = onnx.FunctionProto()
-    body.ParseFromString(found)
+    # Some versions of onnx give the message, some its bytes.
+    body = found if isinstance(found, onnx.FunctionProto) else onnx.FunctionProto.FromString(found)
     return body if body.node and _fits(body, opset) and _yields(body, node) else None
 
 
