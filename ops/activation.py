@@ -61,7 +61,14 @@ def _alpha_positive(call: Call) -> str | None:
     return None if call.attribute("alpha", 1.0) > 0 else "its alpha is not positive"
 
 
-@operator("Swish", cost=_swish_cost, defers=(0,), refuse=_alpha_positive, error="3e-3", tolerance=3e-3)
+def _takes_products(call: Call, index: int) -> bool:
+    """A product times alpha would leave too few bits above the point."""
+    return bool(call.attribute("alpha", 1.0) == 1.0)
+
+
+@operator(
+    "Swish", cost=_swish_cost, defers=_takes_products, refuse=_alpha_positive, error="3e-3", tolerance=3e-3
+)
 def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""
     alpha = float(call.attribute("alpha", 1.0))

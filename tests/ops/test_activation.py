@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import Comparison, compare
+from onnxpuma.roles.single import OPSET, Comparison, compare, compare_model
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18
@@ -38,6 +40,19 @@ def test_both_kinds_of_gelu_above_the_spread(check: Check, approximate: str) -> 
 @pytest.mark.parametrize("alpha", [1.0, 1.702, 0.5])
 def test_swish(check: Check, alpha: float) -> None:
     check(compare("Swish", {"x": np.clip(LINE, -400, 400)}, alpha=alpha), 5e-3)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.702])
+def test_swish_of_a_product(check: Check, alpha: float) -> None:
+    feed = {"x": np.float32(LINE[::7, None] / 3), "w": np.array([[1, -0.5, 3]], np.float32)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"], name="product"),
+        helper.make_node("Swish", ["p"], ["y0"], name="swish", alpha=alpha),
+    ]
+    declared = [helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in feed.items()]
+    graph = helper.make_graph(nodes, "chain", declared, [onnx.ValueInfoProto(name="y0")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    check(compare_model(model, feed), 5e-3)
 
 
 def test_swish_refuses_what_it_cannot_do() -> None:
