@@ -138,16 +138,6 @@ def _canonicalise(model: ir.Model) -> Report:
     return report
 
 
-def simplify(model: ir.Model) -> None:
-    """Only the first stage: constants folded, one spelling for arithmetic; for what was put in later."""
-    with _quiet("onnx_ir"), _quiet("onnxscript"):
-        outputs = [value.name for value in model.graph.outputs]
-        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-        _clean(model)
-        _repeat(model, STAGES[0], Report(0, 0, {}, {}))
-        _finish(model, outputs)
-
-
 def _repeat(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> None:
     for _ in range(_MOST_ROUNDS):
         if not _apply(model, rules, report):

@@ -171,11 +171,9 @@ class Walk:
         if not operand.deferred:
             return False
         uses = self.uses.get(operand.name, [])
-        if (
-            uses == [None] and operand.name in self.graph.outputs
-        ):  # an output that nobody else reads: its terms are shifted as they leave
-            return False
-        if len(uses) != 1 or uses[0] is None:
+        if uses == [None] and operand.name in self.graph.outputs:
+            return False  # nobody else reads it: its terms are shifted as they leave
+        if len(uses) != 1 or uses[0] is None or operand.fraction > _MOST_DEFERRED:
             return True
         consumer, place = uses[0]
         found = find(consumer)
@@ -270,6 +268,8 @@ class Walk:
         return secret
 
 
+# Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
+_MOST_DEFERRED = 48
 _TAKES_SCALED = (
     "Add",
     "Sub",
