@@ -9,7 +9,7 @@ import numpy as np
 from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
 from onnxpuma.ops.registry import Operand
-from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.blueprint import Blueprint, InputSpec
 from onnxpuma.plan.known import Known, Refusal
 from onnxpuma.plan.plan import Plan
 from onnxpuma.plan.schedule import scheduled
@@ -86,6 +86,12 @@ def survey(
     return scheduled(planner, blueprint), planner.refusals
 
 
+def _too_small(spec: InputSpec, place: int, extent: int) -> bool:
+    """A batch of nothing, no ids; but a decoder's cache is empty before the first word."""
+    may_be_empty = spec.shape[place] == 0 or (spec.dtype.kind == "f" and place > 0)
+    return extent < (0 if may_be_empty else 1)
+
+
 def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """InputError unless there is one concrete shape for each input and they fit the declared ones."""
     missing = [n for n in blueprint.inputs if n not in shapes]
@@ -104,7 +110,7 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
                 fits = fits and have == want
             elif isinstance(want, str):
                 fits = fits and symbols.setdefault(want, have) == have
-        if not fits or any(d < 1 and d != w for d, w in zip(shape, spec.shape, strict=True)):
+        if not fits or any(_too_small(spec, place, extent) for place, extent in enumerate(shape)):
             declared = ", ".join(str(d) for d in spec.shape)
             bound = ", ".join(f"{k} = {v}" for k, v in symbols.items())
             raise InputError(
