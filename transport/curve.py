@@ -133,11 +133,6 @@ def _read(path: Path, *, secret: bool) -> str:
     try:
         with path.open() as file:
             mode = os.fstat(file.fileno()).st_mode
-            if secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise ConfigError(
-                    f"others than its owner may read the secret key {path} (mode {stat.S_IMODE(mode):04o})",
-                    f"chmod 600 {path}; if others have read it, make a new pair with `onnxpuma keygen`",
-                )
             lines = file.read().splitlines()
     except FileNotFoundError:
         raise ConfigError(f"there is no key file {path}", "make a pair with `onnxpuma keygen`") from None
@@ -146,6 +141,12 @@ def _read(path: Path, *, secret: bool) -> str:
             f"cannot read the key file {path}: {error}", "name a file that keygen wrote"
         ) from error
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    holds_secret = any(key.startswith(SECRET_PREFIX) for key in keys)
+    if secret and holds_secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"others than its owner may read the secret key {path} (mode {stat.S_IMODE(mode):04o})",
+            f"chmod 600 {path}; if others have read it, make a new pair with `onnxpuma keygen`",
+        )
     if len(keys) != 1:
         raise ConfigError(f"{path} holds {len(keys)} keys instead of one", "name a file that keygen wrote")
     return keys[0]
