@@ -1,9 +1,9 @@
 """Which constants of a model are weights (secret) and which are its architecture (public).
 
 Public: integers and booleans (shapes, axes, indices), single numbers, rotary frequencies, tables of sines
-and cosines of positions, masks, positions counted up, scales of ones. Everything else that is a float is a
-weight. A name alone never makes a weight public; the two lists of patterns do, either way, because the
-model's owner wrote them.
+and cosines of positions, masks, positions counted up, scales that were folded away. Everything else that is
+a float is a weight. A name alone never makes a weight public; the two lists of patterns do, either way,
+because the model's owner wrote them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _WEIGHT_SLOTS = {
     "RMSNormalization": (1,),
     "BatchNormalization": (1, 2, 3, 4),
 }
-# A scale of ones scales nothing: known to be so, it saves the product.
+# A scale that canonicalising put in, of ones: it scales nothing, and known to be so it saves the product. Ones
+# that a model brings are weights like others: what a weight's values are decides nothing.
+ONES = "onnxpuma.ones."
 _SCALE_SLOTS = (("LayerNormalization", 1), ("RMSNormalization", 1))
 _LINEAR = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 # Integers that are weights after all: quantised ones.
@@ -113,7 +115,8 @@ def _by_rule(
     if initializer.size > _LARGEST_READ:
         return "secret", "weight"
     values = initializer.numpy()
-    if used and all((n.op, slot) in _SCALE_SLOTS for n, slot in used) and bool(np.all(values == 1)):
+    only_scales = bool(used) and all((n.op, slot) in _SCALE_SLOTS for n, slot in used)
+    if initializer.name.startswith(ONES) and only_scales and bool(np.all(values == 1)):
         return "public", "ones"
     if _is_mask(values):
         return "public", "mask"

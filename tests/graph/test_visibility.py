@@ -12,7 +12,7 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, Initializer, Node, to_graph
-from onnxpuma.graph.visibility import classify
+from onnxpuma.graph.visibility import ONES, classify
 
 DATA = Path(__file__).parent / "data"
 RANDOM = np.random.default_rng(3)
@@ -103,14 +103,23 @@ def test_one_number_in_the_place_of_a_weight_is_a_weight() -> None:
     assert classify(graph(bias, *epsilon))["w"] == ("public", "one number")
 
 
-def test_a_scale_of_ones_scales_nothing() -> None:
-    ones = np.ones(8, FLOAT)
-    norm = node("LayerNormalization", ("x", "w", "v"))
-    assert classify(graph(ones, norm))["w"] == ("public", "ones")
-    assert classify(graph(ones, norm, node("Add", ("x", "w"), "z")))["w"] == ("secret", "weight")
-    assert classify(graph(ones, node("LayerNormalization", ("x", "v", "w"))))["w"] == ("secret", "weight")
+def test_a_scale_that_was_folded_away_scales_nothing() -> None:
+    name, ones = f"{ONES}8", np.ones(8, FLOAT)
+
+    def seen(values: np.ndarray, *nodes: Node) -> tuple[str, str]:
+        return classify(Graph("g", {}, {}, list(nodes), {name: initializer(name, values)}, 24))[name]
+
+    norm = node("LayerNormalization", ("x", name, "v"))
+    assert seen(ones, norm) == ("public", "ones")
+    assert seen(ones, norm, node("Add", ("x", name), "z")) == ("secret", "weight")
+    assert seen(ones, node("LayerNormalization", ("x", "v", name))) == ("secret", "weight")
     nearly = np.where(np.arange(8) == 3, FLOAT(1.001), ones)
-    assert classify(graph(nearly, norm))["w"] == ("secret", "weight")
+    assert seen(nearly, norm) == ("secret", "weight")
+
+
+def test_ones_that_a_model_brings_are_a_weight_like_any_other() -> None:
+    norm = node("LayerNormalization", ("x", "w", "v"))
+    assert classify(graph(np.ones(8, FLOAT), norm))["w"] == ("secret", "weight")
 
 
 def test_quantised_weights_are_integers_and_secret() -> None:

@@ -27,6 +27,7 @@ from onnxpuma.graph.rules.rule import (
     static_dim,
     used_once,
 )
+from onnxpuma.graph.visibility import ONES
 
 NORMALISATION = "normalisation folded into weights"
 FACTOR = "factor folded into weights"
@@ -165,7 +166,7 @@ def _fold_norm(model: ir.Model, node: ir.Node, made: dict[object, ir.Value]) -> 
         _scale_rows(reader, _values(scale))
     writer = Writer(model, made)
     ones = writer.shared(
-        ("ones", width), lambda: writer.weight(ir.tensor(np.ones(width, np.float32)), f"ones_{width}")
+        ("ones", width), lambda: writer.weight(ir.tensor(np.ones(width, np.float32)), f"{ONES}{width}")
     )
     node.replace_input_with(1, ones)
     if shift is not None:
