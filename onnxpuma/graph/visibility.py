@@ -31,8 +31,8 @@ _WEIGHT_SLOTS = {
     "RMSNormalization": (1,),
     "BatchNormalization": (1, 2, 3, 4),
 }
-# A scale that canonicalising put in, of ones: it scales nothing, and known to be so it saves the product. Ones
-# that a model brings are weights like others: what a weight's values are decides nothing.
+# A scale that canonicalising put in, of ones: it scales nothing, and known to be so it saves the product.
+# Ones that a model brings are weights like others: what a weight's values are decides nothing.
 ONES = "onnxpuma.ones."
 _SCALE_SLOTS = (("LayerNormalization", 1), ("RMSNormalization", 1))
 _LINEAR = ("MatMul", "Gemm", "Conv", "ConvTranspose")
