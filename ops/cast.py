@@ -50,10 +50,6 @@ def _result(call: Call) -> Result:
     return Result(Replicated, FRACTION if after == "f" else 0)
 
 
-def _moves(call: Call, index: int) -> bool:
-    return index == 0 and call.given(0).dtype.kind == "f" and (not call.outputs or _kinds(call) == ("f", "f"))
-
-
 @operator("Cast", "CastLike", cost=_cost, result=_result, refuse=_refuse, secret="first", integers=True)
 def cast(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """Reals and integers among themselves unchanged, integers to reals scaled, truth by [x = 0]."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.party import Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 
 FRACTION = 18  # of every resolved real value, as in PUMA (arXiv 2307.12533)
@@ -41,7 +41,6 @@ class Operand:
     form: type = Replicated
     fraction: int = FRACTION
     weight: bool = False
-    depth: int = 0  # of SecretIds: the size of the table its ids index
 
     @property
     def secret(self) -> bool:
@@ -198,8 +197,3 @@ def as_first(call: Call) -> Result:
     """Outputs in the form of the first secret input: for operators that only move elements."""
     first = call.secrets[0]
     return Result(first.form, first.fraction)
-
-
-def run_alone(party: Party, kernel: Kernel, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
-    """Call a kernel as the interpreter does."""
-    return (yield from kernel(party, call, *values))

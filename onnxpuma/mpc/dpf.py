@@ -28,9 +28,9 @@ from onnxpuma.mpc.words import Words, resized
 
 BITS = 32
 _OUTPUTS = 128 // BITS  # of one leaf
-# Public constants: any three different AES keys do.
 _SEED = np.array([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], np.uint64)  # two bits of a seed carry corrections
 _CHUNK = 1 << 17
+# Public constants: any three different AES keys do.
 _LEFT, _RIGHT, _LEAF = (Cipher(AES(bytes([tag]) * 16), ECB()) for tag in (1, 2, 3))
 
 

@@ -6,6 +6,7 @@ Rows may have different lengths (positions that a public mask excludes never tak
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import itemgetter
 from typing import TypeAlias
 
@@ -31,8 +32,14 @@ def bracket(lengths: npt.ArrayLike) -> list[Level]:
     already down to one), and the order that puts winners and passers row by row. A row of odd length plays
     one element twice. The first level plays rows of one element against themselves.
     """
+    return _bracket(np.asarray(lengths, np.int64).tobytes())
+
+
+@lru_cache(maxsize=8)
+def _bracket(packed: bytes) -> list[Level]:
+    """Kept, because every layer of a model plays the same rows, and its cost asks for them once more."""
     levels: list[Level] = []
-    lengths = np.asarray(lengths, np.int64)
+    lengths = np.frombuffer(packed, np.int64)
     if (lengths < 1).any():
         raise ProtocolError("a row without elements has no maximum", "leave such rows out")
     while (lengths > 1).any() or not levels:

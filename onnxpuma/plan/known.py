@@ -20,7 +20,6 @@ class Known:
     client: bool = False
     operand: Operand | None = None
     constant: bool = True  # independent of the request
-    depth: int = 0
 
 
 @dataclass(frozen=True)

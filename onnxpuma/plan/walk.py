@@ -162,7 +162,7 @@ class Walk:
             depth = int(table.type.shape[node.attributes.get("axis", 0)])  # type: ignore[index,arg-type]
             ids = SecretInput(name, shape, known.type.dtype, depth)
             self.inputs.setdefault(ids.operand, ids)
-            return Operand(ids.operand, shape, known.type.dtype, form=SecretIds, depth=depth)
+            return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
         self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype))
         return Operand(name, shape, known.type.dtype, fraction=resting_fraction(known.type.dtype))
 
