@@ -23,7 +23,7 @@ from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
 QUOTIENT_FRACTION = 24  # of the reciprocal that a product follows
-ROOT_FRACTION = 28
+ROOT_FRACTION = 29  # its rounding, at most 1.5 units, is multiplied by x < 2^28: the product stays below 2^62
 
 
 def signed_reciprocal(party: Party, x: Replicated, fraction: int) -> Protocol[Replicated | Sum3]:
