@@ -88,6 +88,11 @@ class Blueprint:
     def outputs(self) -> dict[str, Any]:
         return self.graph.outputs
 
+    @property
+    def own_outputs(self) -> list[str]:
+        """The outputs that the model was exported with."""
+        return list(self.graph.outputs)
+
     def save(self, folder: Path) -> None:
         """Write skeleton.onnx and policy.json."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from onnxpuma.graph.model import ValueType
 from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint, InputSpec
 from onnxpuma.plan.known import Known, Refusal
-from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled
 from onnxpuma.plan.walk import Walk
 
@@ -20,19 +20,26 @@ def compile_plan(
     blueprint: Blueprint,
     shapes: Mapping[str, tuple[int, ...]],
     public_values: Mapping[str, np.ndarray] | None = None,
+    selection: Selection | None = None,
     *,
     at_client: bool = True,
 ) -> Plan:
     """The plan at these input shapes and public input values.
 
-    at_client: what depends on the client's input and public values alone is left to the client; False plans
+    selection: which outputs it is for; by default the model's own, opened to the client. at_client: what depends on the client's input and public values alone is left to the client; False plans
     it on shares too, which is slower and only of use to try operators.
-    Raises InputError for a name or a shape that does not fit, UnsupportedModelError naming every node that
-    has no secure kernel.
+    Raises InputError for a name or a shape that does not fit and for an output to be kept that is no secret
+    of the servers, UnsupportedModelError naming every node that has no secure kernel.
     """
-    plan, refusals = survey(blueprint, shapes, public_values, at_client=at_client)
+    plan, refusals = survey(blueprint, shapes, public_values, selection, at_client=at_client)
     if refusals:
         raise unsupported(refusals)
+    for output in plan.kept:
+        if not output.secret:
+            raise InputError(
+                f"output '{output.name}' is not secret-shared: there is nothing to keep at the servers",
+                "the client knows it from its own inputs: ask for the value instead",
+            )
     return plan
 
 
@@ -50,6 +57,7 @@ def survey(
     blueprint: Blueprint,
     shapes: Mapping[str, tuple[int, ...]],
     public_values: Mapping[str, np.ndarray] | None = None,
+    selection: Selection | None = None,
     *,
     at_client: bool = True,
 ) -> tuple[Plan, list[Refusal]]:
@@ -58,15 +66,15 @@ def survey(
     Raises InputError for a name or a shape that does not fit.
     """
     public_values = public_values or {}
-    planner = Walk(blueprint, public_values)
+    selection = selection or Selection(tuple(blueprint.own_outputs))
+    planner = Walk(blueprint, public_values, selection)
     check_shapes(blueprint, shapes)
     for name, spec in blueprint.inputs.items():
         kind = ValueType(spec.dtype, tuple(shapes[name]))
         if spec.secret:
             planner.values[name] = Known(kind, client=True, constant=False)
-            if not at_client and not any(
-                n.op == "Gather" and n.inputs[1] == name for n in blueprint.graph.nodes
-            ):
+            read_as_ids = any(n.op == "Gather" and n.inputs[1] == name for n in blueprint.graph.nodes)
+            if name in selection.held or (not at_client and not read_as_ids):
                 planner.share(name)
         elif name not in public_values:
             raise InputError(
@@ -81,7 +89,7 @@ def survey(
             planner.values[name] = Known(kind, operand=operand)
         else:
             planner.values[name] = Known(kind, initializer.numpy())
-    for node in blueprint.graph.nodes:
+    for node in planner.nodes:
         planner.visit(node)
     return scheduled(planner, blueprint), planner.refusals
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.ops.registry import Operand, operators, resting_fraction
-from onnxpuma.plan.blueprint import Blueprint
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,28 @@ def draft_operand(name: str, kind: ValueType) -> Operand:
     return Operand(name, shape, kind.dtype, fraction=resting_fraction(kind.dtype))
 
 
-def uses_of(blueprint: Blueprint) -> dict[str, list[tuple[Node, int] | None]]:
+def needed(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
+    """The nodes that these outputs need, in the graph's order."""
+    wanted = set(outputs)
+    found = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.outputs):
+            found.append(node)
+            wanted.update(name for name in node.inputs if name)
+            wanted.update(name for graph in node.subgraphs for name in graph.captured())
+    return found[::-1]
+
+
+def uses_of(nodes: Iterable[Node], outputs: Iterable[str]) -> dict[str, list[tuple[Node, int] | None]]:
     """Who reads each value; None stands for the model's caller or a subgraph."""
     uses: dict[str, list[tuple[Node, int] | None]] = {}
-    for node in blueprint.graph.nodes:
+    for node in nodes:
         for place, name in enumerate(node.inputs):
             if name:
                 uses.setdefault(name, []).append((node, place))
         for graph in node.subgraphs:
             for name in graph.captured():
                 uses.setdefault(name, []).append(None)
-    for name in blueprint.graph.outputs:
+    for name in outputs:
         uses.setdefault(name, []).append(None)
     return uses

@@ -65,13 +65,33 @@ class SecretInput:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """What a run is for. Nothing but what these outputs need is computed.
+
+    opened: outputs that the client learns. kept: outputs that stay at the servers, secret-shared. held:
+    inputs that the servers hold already, kept by an earlier run.
+    """
+
+    opened: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((*self.opened, *self.kept)))
+
+
+@dataclass(frozen=True)
 class PlannedOutput:
-    """An output of the model: secret (opened by the client alone), or known to the client before."""
+    """An output of the run: secret, or known to the client before; opened by the client, kept, or both."""
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     secret: bool
+    opened: bool = True
+    kept: bool = False
 
     @property
     def fraction(self) -> int:
@@ -83,17 +103,29 @@ class PlannedOutput:
 class Plan:
     """Everything public about a run.
 
-    waves: steps that do not depend on one another run side by side. client_nodes: what the client computes
-    from its own input before it shares anything. known: public values by name.
+    waves: steps that do not depend on one another run side by side. inputs: what the client shares. held:
+    what the servers hold already. client_nodes: what the client computes from its own input before it shares
+    anything. known: public values by name.
     """
 
     model_digest: str
     waves: tuple[tuple[Step, ...], ...]
     inputs: tuple[SecretInput, ...]
+    held: tuple[SecretInput, ...]
     outputs: tuple[PlannedOutput, ...]
     client_nodes: tuple[Node, ...]
     known: Mapping[str, np.ndarray] = field(repr=False)
     opset: int
+
+    @property
+    def opened(self) -> list[PlannedOutput]:
+        """The secret outputs that are opened to the client."""
+        return [output for output in self.outputs if output.secret and output.opened]
+
+    @property
+    def kept(self) -> list[PlannedOutput]:
+        """The outputs that stay at the servers."""
+        return [output for output in self.outputs if output.kept]
 
     @property
     def steps(self) -> list[Step]:
@@ -115,7 +147,7 @@ class Plan:
                     )
                     if operand.value is not None:
                         hashed.update(np.ascontiguousarray(operand.value).tobytes())
-        hashed.update(repr((self.inputs, [(o.name, o.shape, o.secret) for o in self.outputs])).encode())
+        hashed.update(repr((self.inputs, self.held, self.outputs)).encode())
         return hashed.hexdigest()
 
     @cached_property

@@ -12,21 +12,28 @@ from onnxpuma.plan.walk import Walk
 def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
     """The plan of what the walk found."""
     outputs = []
-    for name in blueprint.graph.outputs:
+    selection = planner.selection
+    for name in selection.outputs:
         if name in planner.unknown:
             continue
         known = planner.values[name]
-        secret = known.operand is not None
-        outputs.append(PlannedOutput(name, tuple(known.type.shape or ()), known.type.dtype, secret))  # type: ignore[arg-type]
+        shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
+        opened, kept = name in selection.opened, name in selection.kept
+        outputs.append(
+            PlannedOutput(name, shape, known.type.dtype, known.operand is not None, opened, kept)
+        )
     steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)
     wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
     waves = _waves(steps, {o.name for o in outputs})
+    wanted.update(o.name for o in outputs)
     inputs = tuple(v for k, v in planner.inputs.items() if k in wanted)
+    held = tuple(v for k, v in planner.held.items() if k in wanted)
     known_values = {n: k.value for n, k in planner.values.items() if k.value is not None}
     return Plan(
         blueprint.digest,
         waves,
         inputs,
+        held,
         tuple(outputs),
         tuple(planner.client_nodes),
         known_values,

@@ -23,23 +23,28 @@ from onnxpuma.mpc.shares import Replicated
 from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
-from onnxpuma.plan.known import Known, Refusal, draft_operand, no_kernel, uses_of
-from onnxpuma.plan.plan import SecretInput, Step
+from onnxpuma.plan.known import Known, Refusal, draft_operand, needed, no_kernel, uses_of
+from onnxpuma.plan.plan import SecretInput, Selection, Step
 
 
 class Walk:
-    def __init__(self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray], selection: Selection
+    ) -> None:
         self.blueprint = blueprint
         self.graph = blueprint.graph
         self.public_values = public_values
+        self.selection = selection
+        self.nodes = needed(self.graph.nodes, selection.outputs)
         self.values: dict[str, Known] = {}
         self.steps: list[Step] = []
         self.client_nodes: list[Node] = []
         self.inputs: dict[str, SecretInput] = {}
+        self.held: dict[str, SecretInput] = {}
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
-        self.uses = uses_of(blueprint)
+        self.uses = uses_of(self.nodes, selection.outputs)
 
     # -- the three kinds of node ------------------------------------------------------------
 
@@ -143,9 +148,10 @@ class Walk:
             )
 
     def share(self, name: str) -> None:
-        """An input that enters as shares whatever reads it."""
+        """An input that enters as shares whatever reads it: from the client, or held by the servers."""
         kind = self.values[name].type
-        self.inputs[name] = SecretInput(name, tuple(kind.shape or ()), kind.dtype)  # type: ignore[arg-type]
+        entry = SecretInput(name, tuple(kind.shape or ()), kind.dtype)  # type: ignore[arg-type]
+        (self.held if name in self.selection.held else self.inputs)[name] = entry
         self.values[name] = Known(kind, operand=draft_operand(name, kind), constant=False)
 
     # -- operands and forms -------------------------------------------------------------------
@@ -171,7 +177,9 @@ class Walk:
         if not operand.deferred:
             return False
         uses = self.uses.get(operand.name, [])
-        if uses == [None] and operand.name in self.graph.outputs:
+        if operand.name in self.selection.kept:
+            return True
+        if uses == [None] and operand.name in self.selection.opened:
             return False  # nobody else reads it: its terms are shifted as they leave
         if len(uses) != 1 or uses[0] is None or operand.fraction > _MOST_DEFERRED:
             return True
