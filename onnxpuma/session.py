@@ -12,9 +12,9 @@ import numpy as np
 from onnxpuma.config import ClusterConfig, read_cluster
 from onnxpuma.errors import ConfigError, InputError
 from onnxpuma.observe import Progress
-from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.client import Client, Outcome
 from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.transport.curve import KeyPair, read_secret_key
 
 
@@ -57,8 +57,8 @@ class InferenceSession:
             self._client = self._local.client()
         else:
             config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
-            blueprint = None if model is None else Blueprint.read(Path(model))
-            self._client = Client(config, _key(key, cluster), blueprint)
+            known = None if model is None else SharedModel.read(Path(model))
+            self._client = Client(config, _key(key, cluster), known)
 
     def get_inputs(self) -> list[NodeArg]:
         """The model's inputs, in order."""

@@ -145,11 +145,12 @@ class _Show:
 
 def _show_weights(folder: Path, blueprint: Blueprint, model: ShippedModel) -> None:
     from onnxpuma.roles.owner import load_weights
+    from onnxpuma.roles.shared_model import ONLY_GRAPH
 
     name = max(blueprint.weights, key=lambda weight: blueprint.graph.initializers[weight].size)
     _title(f"What each server is given of the {model.card['weights']:,} weights, here of {name}")
     for party in range(3):
-        share = load_weights(folder, party, blueprint)[name]
+        share = load_weights(folder, party)[ONLY_GRAPH][name]
         pictures.show([f"server {party}  {pictures.draw_share(share, WORDS_SHOWN)} ..."])
 
 

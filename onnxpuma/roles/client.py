@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -15,12 +13,13 @@ import numpy as np
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import OnnxpumaError, PlanError
 from onnxpuma.observe import Progress, RunReport
-from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.answer import open_result
 from onnxpuma.roles.feed import check_feed, check_outputs, check_values
 from onnxpuma.roles.plans import Plans
 from onnxpuma.roles.request import deal, public_part
+from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.cluster import Cluster, News
 from onnxpuma.transport.curve import KeyPair
@@ -48,11 +47,13 @@ class Outcome:
 class Client:
     """Sends requests to the servers of `config` as the owner of `keys`; one at a time.
 
-    blueprint: of the model these servers share; fetched from them at first use when it is None. Raises
-    ConfigError when an address is none; connecting goes on in the background.
+    model: what these servers share, or the blueprint of its only graph; fetched from them at first use when
+    it is None. Raises ConfigError when an address is none; connecting goes on in the background.
     """
 
-    def __init__(self, config: ClusterConfig, keys: KeyPair, blueprint: Blueprint | None = None) -> None:
+    def __init__(
+        self, config: ClusterConfig, keys: KeyPair, model: SharedModel | Blueprint | None = None
+    ) -> None:
         timeouts = config.timeouts
         places = [Peer(party.client_address, party.public_key) for party in config.parties]
         self._cluster = Cluster(
@@ -63,16 +64,31 @@ class Client:
             heartbeat=timeouts.heartbeat,
         )
         self._lock = Lock()
-        self._plans = None if blueprint is None else Plans(blueprint)
+        self._model = SharedModel.of(model) if isinstance(model, Blueprint) else model
+        self._plans: dict[str, Plans] = {}
+
+    @property
+    def model(self) -> SharedModel:
+        """The public part of the model. Raises PlanError when the servers do not all have the same one."""
+        if self._model is None:
+            with self._lock:
+                answers = self._cluster.request(wire_pb2.Request(), [], [[], [], []])
+            self._model = _fetched([[bytes(b) for b in answer.buffers] for answer in answers])
+        return self._model
+
+    @property
+    def graphs(self) -> dict[str, Blueprint]:
+        """The graphs of the model by name. Raises as `model`."""
+        return dict(self.model.graphs)
 
     @property
     def blueprint(self) -> Blueprint:
-        """The public part of the model. Raises PlanError when the servers do not all have the same one."""
-        return self._known().blueprint
+        """The only graph of the model. Raises as `model`, and InputError where there are several."""
+        return self.model.blueprint
 
-    def plan(self, feed: Mapping[str, Any]) -> Plan:
+    def plan(self, feed: Mapping[str, Any], *, graph: str | None = None) -> Plan:
         """The plan that a request with this feed would run, without sending it. InputError as `run`."""
-        plans = self._known()
+        plans = self._known(graph)
         return _plan(plans, check_feed(plans.blueprint, feed))
 
     def run(
@@ -82,20 +98,22 @@ class Client:
         progress: Progress | None = None,
         timeout: float | None = None,
         dealt: Dealt | None = None,
+        *,
+        graph: str | None = None,
     ) -> Outcome:
         """Run the model on `feed` (input name -> array) at the three servers.
 
         output_names: the outputs wanted, None for all; only these are opened. progress: called with the
         number of steps done, of steps in all, and what runs now. timeout: seconds to wait for the result, in
         place of the one in cluster.toml. dealt: called with the plan and the buffers that each server will
-        be sent of the secret inputs; for demonstrations.
+        be sent of the secret inputs; for demonstrations. graph: which one, for a model of several.
 
         Raises InputError for a feed that does not fit (see `check_feed`), PlanError when client and servers
         hold different models, versions or plans, UnsupportedModelError when the model cannot run at these
         shapes, TransportError when the servers cannot be reached, fail, or take too long.
         """
         begin = time.perf_counter()
-        plans = self._known()
+        plans = self._known(graph)
         blueprint = plans.blueprint
         arrays = check_feed(blueprint, feed)
         wanted = check_outputs(blueprint, output_names)
@@ -135,12 +153,10 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _known(self) -> Plans:
-        if self._plans is None:
-            with self._lock:
-                answers = self._cluster.request(wire_pb2.Request(), [], [[], [], []])
-            self._plans = Plans(_blueprint([[bytes(b) for b in answer.buffers] for answer in answers]))
-        return self._plans
+    def _known(self, graph: str | None) -> Plans:
+        """The plans of a graph, which may go unnamed where it is the only one. Raises InputError."""
+        blueprint = self.model.graph(graph)
+        return self._plans.setdefault(blueprint.digest, Plans(blueprint))
 
 
 def _plan(plans: Plans, arrays: Mapping[str, np.ndarray]) -> Plan:
@@ -148,20 +164,15 @@ def _plan(plans: Plans, arrays: Mapping[str, np.ndarray]) -> Plan:
     return plans.get(shapes, {name: arrays[name] for name in plans.blueprint.public_inputs})
 
 
-def _blueprint(copies: list[list[bytes]]) -> Blueprint:
-    """The blueprint that all three servers sent."""
+def _fetched(copies: list[list[bytes]]) -> SharedModel:
+    """The model that all three servers sent."""
     for number, copy in enumerate(copies):
         if copy != copies[0]:
             raise PlanError(
                 f"server {number} sent another model than server 0",
                 "all three must serve the files of one and the same call of `onnxpuma share`",
             )
-    if len(copies[0]) != 2:
-        raise PlanError("the servers sent no model", "install the same version of onnxpuma everywhere")
-    with tempfile.TemporaryDirectory(prefix="onnxpuma-") as folder:
-        for name, content in zip((SKELETON, POLICY), copies[0], strict=True):
-            (Path(folder) / name).write_bytes(content)
-        return Blueprint.read(Path(folder))
+    return SharedModel.from_menu(copies[0])
 
 
 def _relay(progress: Progress) -> Any:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from threading import Event
 
 import zmq
@@ -40,21 +41,31 @@ LOOK_SECONDS = 0.05  # between two looks at the clients during a run
 _log = logging.getLogger("onnxpuma.roles")
 
 
+@dataclass(frozen=True)
+class Served:
+    """One graph of the model: its plans, and this server's shares of its weights."""
+
+    plans: Plans
+    interpreter: Interpreter
+
+
 class Desk:
-    """A server at work: its link, its clients, and what it computes with."""
+    """A server at work: its link, its clients, and what it computes with.
+
+    graphs: by digest, which is how a request names one.
+    """
 
     def __init__(
         self,
         config: ClusterConfig,
         link: PeerLink,
         port: ClientPort,
-        interpreter: Interpreter,
-        plans: Plans,
+        graphs: Mapping[bytes, Served],
         identity: Identity,
         menu: list[bytes],
         stop: Event,
     ) -> None:
-        self.link, self.port, self.interpreter, self.plans = link, port, interpreter, plans
+        self.link, self.port, self.graphs = link, port, graphs
         self.identity, self.menu, self.stop = identity, menu, stop
         self.config = config
         kind = Leader if link.party == 0 else Follower
@@ -151,8 +162,9 @@ class Desk:
     def _prepare(self, request: Request) -> None:
         """Check a request and make its plan, or refuse it."""
         try:
-            asked = read_public_part(request, self.plans.blueprint)
-            plan = self.plans.get(asked.shapes, asked.public)
+            served = self._graph_of(request)
+            asked = read_public_part(request, served.plans.blueprint)
+            plan = served.plans.get(asked.shapes, asked.public)
             if plan.digest != asked.plan_digest:
                 raise PlanError(
                     f"party {self.link.party} plans this request otherwise than the client",
@@ -165,6 +177,10 @@ class Desk:
         else:
             self.agreement.add(Job(request, plan, asked.outputs))
 
+    def _graph_of(self, request: Request) -> Served:
+        """The graph that a request names; any, where it names none of ours: `read_public_part` refuses it."""
+        return self.graphs.get(request.body.model_digest, next(iter(self.graphs.values())))
+
     # ---- a request ------------------------------------------------------------------------------------
 
     def _run(self, job: Job) -> None:
@@ -174,7 +190,11 @@ class Desk:
         try:
             self.port.reply(job.request, wire_pb2.Accepted(session=job.session))
             body, buffers = compute(
-                self.link, self.interpreter, job, self._between_rounds, self._tell_progress(job)
+                self.link,
+                self._graph_of(job.request).interpreter,
+                job,
+                self._between_rounds,
+                self._tell_progress(job),
             )
             self.port.reply(job.request, body, buffers)
             _log.info("%s is done after %.2f s, %d bytes sent", job, body.seconds, body.bytes_sent)

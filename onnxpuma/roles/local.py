@@ -26,9 +26,9 @@ from onnxpuma import errors
 from onnxpuma.cluster_template import write_cluster_template
 from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig, read_cluster
 from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTimeoutError
-from onnxpuma.plan.blueprint import SKELETON, Blueprint
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.shared_model import SharedModel, is_shared
 from onnxpuma.transport.curve import KeyPair, keygen
 from onnxpuma.transport.link import PARTIES
 
@@ -85,7 +85,7 @@ class LocalCluster:
 
     def client(self) -> Client:
         """A new client of these servers; close it before them."""
-        return Client(self.config, self.client_keys, Blueprint.read(self.model_dir))
+        return Client(self.config, self.client_keys, SharedModel.read(self.model_dir))
 
     def restart(self, party: int, start_timeout: float = 60.0) -> None:
         """End the process of `party`, however it is, and start it again."""
@@ -108,7 +108,7 @@ class LocalCluster:
     # ---- within ---------------------------------------------------------------------------------------
 
     def _model_dir(self, model: Path) -> Path:
-        if (model / SKELETON).is_file():
+        if is_shared(model):
             return model.absolute()
         folder = Path(self._temporary.name) / "model"
         share_model(model, folder)

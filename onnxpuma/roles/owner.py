@@ -21,6 +21,7 @@ from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.support import check_supported
 from onnxpuma.roles.share_file import ShareReader, ShareWriter
+from onnxpuma.roles.shared_model import SharedModel
 
 BITS = 64
 LARGEST_WEIGHT = 2.0**12
@@ -68,38 +69,43 @@ def share_model(
     return blueprint
 
 
-def load_weights(model_dir: str | Path, party: int, blueprint: Blueprint) -> dict[str, Weights]:
-    """The shares of the weights that `party` holds, by name: 16 bytes of memory a weight.
+def load_weights(
+    model_dir: str | Path, party: int, model: SharedModel | None = None
+) -> dict[str, dict[str, Weights]]:
+    """The shares of the weights that `party` holds, by graph and name: 16 bytes of memory a weight.
 
-    Raises PlanError when the party's file is missing or damaged, or belongs to another party, model or
-    version.
+    An array that several graphs have in common is one and the same object. Raises PlanError when the party's
+    file is missing or damaged, or belongs to another party, model or version.
     """
-    return read_weights(open_shares(model_dir, party, blueprint), party, blueprint)
+    model = SharedModel.read(Path(model_dir)) if model is None else model
+    return read_weights(open_shares(model_dir, party, model), party, model)
 
 
-def open_shares(model_dir: str | Path, party: int, blueprint: Blueprint) -> ShareReader:
+def open_shares(model_dir: str | Path, party: int, model: SharedModel) -> ShareReader:
     """The party's file, checked as far as its head goes. Raises PlanError as `load_weights` does."""
-    shapes = {name: blueprint.graph.initializers[name].shape for name in blueprint.weights}
-    return ShareReader(Path(model_dir), party, blueprint.digest, shapes)
+    shapes = {name: array.shape for name, array in model.arrays.items()}
+    return ShareReader(Path(model_dir), party, model.digest, shapes)
 
 
-def read_weights(shares: ShareReader, party: int, blueprint: Blueprint) -> dict[str, Weights]:
+def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[str, dict[str, Weights]]:
     """Read all words and make those that follow from a key. PlanError when the checksum does not fit."""
     found = {}
-    for index, name in enumerate(blueprint.weights):
-        initializer = blueprint.graph.initializers[name]
+    for index, (name, array) in enumerate(model.arrays.items()):
         parts: list[Words] = []
         for component in (party, (party + 1) % 3):
             if component < 2:
                 stream = _stream(shares.keys[component], index)
-                parts.append(stream.draw(initializer.shape, BITS))
+                parts.append(stream.draw(array.shape, BITS))
             else:
                 parts.append(shares.words(name))
         first, second = parts
         second += first
-        found[name] = Weights(party, first, second, BITS, resting_fraction(initializer.dtype))
+        found[name] = Weights(party, first, second, BITS, resting_fraction(array.dtype))
     shares.finish()
-    return found
+    return {
+        graph: {weight: found[name] for weight, name in names.items()}
+        for graph, names in model.stored.items()
+    }
 
 
 def _stream(key: bytes, index: int) -> AesStream:

@@ -12,11 +12,11 @@ from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import ConfigError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
-from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
-from onnxpuma.roles.desk import Desk
+from onnxpuma.roles.desk import Desk, Served
 from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.owner import open_shares, read_weights
 from onnxpuma.roles.plans import Plans
+from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort
 from onnxpuma.transport.curve import KeyPair
@@ -51,17 +51,21 @@ class Server:
         `ready` nothing but a stop ends it: peers and clients may come and go.
         """
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
-        blueprint = Blueprint.read(self._folder)
-        shares = open_shares(self._folder, self.party, blueprint)
-        interpreter = Interpreter(read_weights(shares, self.party, blueprint))
+        model = SharedModel.read(self._folder)
+        shares = open_shares(self._folder, self.party, model)
+        weights = read_weights(shares, self.party, model)
+        graphs = {
+            bytes.fromhex(blueprint.digest): Served(Plans(blueprint), Interpreter(weights[name]))
+            for name, blueprint in model.graphs.items()
+        }
         place, timeouts = self.config.parties[self.party], self.config.timeouts
         status = wire_pb2.Status(
             version=__version__,
-            model_digest=bytes.fromhex(blueprint.digest),
+            model_digest=bytes.fromhex(model.digest),
             party=self.party,
             state="starting",
         )
-        identity = Identity(self.party, __version__, blueprint.digest, shares.dealing)
+        identity = Identity(self.party, __version__, model.digest, shares.dealing)
         peers = {
             i: Peer(other.peer_address, other.public_key)
             for i, other in enumerate(self.config.parties)
@@ -84,9 +88,6 @@ class Server:
                 self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat
             ) as port,
         ):
-            menu = [(self._folder / name).read_bytes() for name in (SKELETON, POLICY)]
-            desk = Desk(
-                self.config, link, port, interpreter, Plans(blueprint), identity, menu, stop or Event()
-            )
+            desk = Desk(self.config, link, port, graphs, identity, model.menu(), stop or Event())
             desk.serve(ready)
             status.state = "stopping"

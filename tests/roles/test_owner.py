@@ -18,12 +18,13 @@ from onnxpuma.errors import ConfigError, ModelError, PlanError
 from onnxpuma.mpc.words import decode
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.owner import load_weights, share_model
+from onnxpuma.roles.shared_model import ONLY_GRAPH, SharedModel
 
 
 def opened(folder: Path) -> dict[str, np.ndarray]:
     """The weights that the three files together hold; checks that the parties agree on each component."""
     blueprint = Blueprint.read(folder)
-    held = [load_weights(folder, party, blueprint) for party in range(3)]
+    held = [load_weights(folder, party)[ONLY_GRAPH] for party in range(3)]
     found = {}
     for name in blueprint.weights:
         parts = [held[party][name] for party in range(3)]
@@ -71,9 +72,8 @@ def test_files_are_private_and_party_0_holds_keys_alone(model_dir: Path) -> None
 
 
 def test_the_words_of_a_file_look_random(model_dir: Path) -> None:
-    blueprint = Blueprint.read(model_dir)
     for party in range(3):
-        words = load_weights(model_dir, party, blueprint)["table"]
+        words = load_weights(model_dir, party)[ONLY_GRAPH]["table"]
         for component in (words.first, words.second, words.total):
             ones = np.unpackbits(np.ascontiguousarray(component).view(np.uint8)).mean()
             assert 0.45 < ones < 0.55
@@ -81,7 +81,7 @@ def test_the_words_of_a_file_look_random(model_dir: Path) -> None:
 
 def test_each_call_draws_new_keys(model_path: Path, model_dir: Path, tmp_path: Path) -> None:
     share_model(model_path, tmp_path)
-    first, second = (load_weights(d, 0, Blueprint.read(d))["bias"].first for d in (model_dir, tmp_path))
+    first, second = (load_weights(d, 0)[ONLY_GRAPH]["bias"].first for d in (model_dir, tmp_path))
     assert not np.array_equal(first, second)
 
 
@@ -151,30 +151,30 @@ def test_a_folder_that_cannot_be_written(model_path: Path, tmp_path: Path) -> No
 
 def test_a_missing_file(model_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="there is no file"):
-        load_weights(tmp_path, 1, Blueprint.read(model_dir))
+        load_weights(tmp_path, 1, SharedModel.read(model_dir))
 
 
 def test_another_partys_file(model_dir: Path, tmp_path: Path) -> None:
     shutil.copy(model_dir / "party2.safetensors", tmp_path / "party1.safetensors")
     with pytest.raises(PlanError, match=r"damaged|shares of party 2"):
-        load_weights(tmp_path, 1, Blueprint.read(model_dir))
+        load_weights(tmp_path, 1, SharedModel.read(model_dir))
     shutil.copy(model_dir / "party0.safetensors", tmp_path / "party1.safetensors")
     with pytest.raises(PlanError, match="shares of party 0"):
-        load_weights(tmp_path, 1, Blueprint.read(model_dir))
+        load_weights(tmp_path, 1, SharedModel.read(model_dir))
 
 
 def test_the_file_of_another_model(long_model_dir: Path, model_dir: Path) -> None:
     with pytest.raises(PlanError, match="another model"):
-        load_weights(long_model_dir, 1, Blueprint.read(model_dir))
+        load_weights(long_model_dir, 1, SharedModel.read(model_dir))
 
 
 def test_the_file_of_another_version(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blueprint = share_model(model_path, tmp_path)
+    model = SharedModel.of(share_model(model_path, tmp_path))
     monkeypatch.setattr("onnxpuma.roles.share_file.__version__", "99.0")
     with pytest.raises(PlanError, match=r"made with onnxpuma .*, this is 99\.0"):
-        load_weights(tmp_path, 0, blueprint)
+        load_weights(tmp_path, 0, model)
 
 
 @pytest.mark.parametrize("party", [0, 1, 2])
@@ -197,7 +197,7 @@ def test_a_damaged_file(damage: str, party: int, model_dir: Path, tmp_path: Path
         content[-3] ^= 4
     file.write_bytes(content)
     with pytest.raises(PlanError, match="is damaged") as caught:
-        load_weights(tmp_path, party, Blueprint.read(model_dir))
+        load_weights(tmp_path, party, SharedModel.read(model_dir))
     assert file.name in caught.value.message
     assert caught.value.hint
 
