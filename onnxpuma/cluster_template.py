@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tomlkit
 
-from onnxpuma.config import PLACEHOLDER, PartyConfig, ThreadConfig, TimeoutConfig
+from onnxpuma.config import PLACEHOLDER, KeptConfig, PartyConfig, ThreadConfig, TimeoutConfig
 from onnxpuma.errors import ConfigError
 
 _HEAD = """\
@@ -30,6 +30,10 @@ heartbeat = {t.heartbeat:g}   # a machine that does not answer for so long is gi
 [threads]
 compute = {n.compute}      # for matrix products; 0 takes every core
 io = {n.io}           # that encrypt and send, and as many that receive and decrypt
+
+[kept]  # shares that stay at the servers between two requests of one client: caches of decoders
+seconds = {k.seconds:g}    # without use, after which they are forgotten
+megabytes = {k.megabytes}  # that one client may keep at each server
 """
 
 
@@ -49,7 +53,7 @@ def write_cluster_template(
     known = clients if clients is not None else {"client": PLACEHOLDER}
     text = _HEAD + "".join(_party_text(i, row) for i, row in enumerate(rows)) + _CLIENTS
     text += "".join(f"{tomlkit.key(name).as_string()} = {_quoted(key)}\n" for name, key in known.items())
-    text += _TAIL.format(t=TimeoutConfig(), n=ThreadConfig())
+    text += _TAIL.format(t=TimeoutConfig(), n=ThreadConfig(), k=KeptConfig())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)

@@ -73,6 +73,15 @@ class ThreadConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptConfig:
+    """Values that stay at the servers between requests: seconds without use after which they are forgotten,
+    and megabytes that one client may keep at each server."""
+
+    seconds: float = 600.0
+    megabytes: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """What cluster.toml says. clients: public key by name."""
 
@@ -80,6 +89,7 @@ class ClusterConfig:
     clients: Mapping[str, str] = field(default_factory=dict)
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     threads: ThreadConfig = field(default_factory=ThreadConfig)
+    kept: KeptConfig = field(default_factory=KeptConfig)
 
     def party_of(self, public_key: str) -> int | None:
         """The number of the party that has this key, or None."""
@@ -116,7 +126,7 @@ class _Reader:
         self.path = path
 
     def cluster(self, tables: dict[str, Any]) -> ClusterConfig:
-        self.known(tables, ["party", "clients", "timeouts", "threads"], "")
+        self.known(tables, ["party", "clients", "timeouts", "threads", "kept"], "")
         rows = tables.get("party", [])
         if not isinstance(rows, list) or len(rows) != PARTIES:
             count = len(rows) if isinstance(rows, list) else "something other than"
@@ -138,7 +148,18 @@ class _Reader:
         }
         first, second, third = parties
         return ClusterConfig(
-            (first, second, third), clients, TimeoutConfig(**timeouts), ThreadConfig(**threads)
+            (first, second, third),
+            clients,
+            TimeoutConfig(**timeouts),
+            ThreadConfig(**threads),
+            self.kept(self.known_fields(KeptConfig, self.table(tables, "kept"), "kept.")),
+        )
+
+    def kept(self, table: dict[str, Any]) -> KeptConfig:
+        standard = KeptConfig()
+        return KeptConfig(
+            self.number(table.get("seconds", standard.seconds), "kept.seconds", 0.01, 1e9, "seconds"),
+            self.whole(table.get("megabytes", standard.megabytes), "kept.megabytes", 0, 1 << 30, "megabytes"),
         )
 
     def party(self, row: dict[str, Any], where: str) -> PartyConfig:

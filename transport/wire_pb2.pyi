@@ -6,15 +6,13 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PeerMessage(_message.Message):
-    __slots__ = ("header", "hello", "start", "ready", "refuse", "abort", "done", "key_share", "bye")
+    __slots__ = ("header", "hello", "start", "ready", "refuse", "abort", "bye")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     REFUSE_FIELD_NUMBER: _ClassVar[int]
     ABORT_FIELD_NUMBER: _ClassVar[int]
-    DONE_FIELD_NUMBER: _ClassVar[int]
-    KEY_SHARE_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
     header: Header
     hello: Hello
@@ -22,10 +20,8 @@ class PeerMessage(_message.Message):
     ready: Ready
     refuse: Refuse
     abort: Abort
-    done: Done
-    key_share: KeyShare
     bye: Bye
-    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., refuse: _Optional[_Union[Refuse, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., key_share: _Optional[_Union[KeyShare, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+    def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., refuse: _Optional[_Union[Refuse, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
 
 class Header(_message.Message):
     __slots__ = ("session", "step", "round", "label", "sizes")
@@ -87,20 +83,6 @@ class Abort(_message.Message):
     message: str
     def __init__(self, session: _Optional[bytes] = ..., message: _Optional[str] = ...) -> None: ...
 
-class Done(_message.Message):
-    __slots__ = ("session",)
-    SESSION_FIELD_NUMBER: _ClassVar[int]
-    session: bytes
-    def __init__(self, session: _Optional[bytes] = ...) -> None: ...
-
-class KeyShare(_message.Message):
-    __slots__ = ("session", "key")
-    SESSION_FIELD_NUMBER: _ClassVar[int]
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    session: bytes
-    key: bytes
-    def __init__(self, session: _Optional[bytes] = ..., key: _Optional[bytes] = ...) -> None: ...
-
 class Bye(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -118,23 +100,37 @@ class ClientMessage(_message.Message):
     def __init__(self, request: _Optional[_Union[Request, _Mapping]] = ..., status: _Optional[_Union[StatusQuery, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "model_digest", "version", "inputs", "outputs", "public_buffers")
+    __slots__ = ("id", "model_digest", "version", "inputs", "outputs", "public_buffers", "handle", "keep", "release")
     ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_BUFFERS_FIELD_NUMBER: _ClassVar[int]
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     model_digest: bytes
     version: str
     inputs: _containers.RepeatedCompositeFieldContainer[Array]
     outputs: _containers.RepeatedScalarFieldContainer[str]
     public_buffers: int
-    def __init__(self, id: _Optional[bytes] = ..., model_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ..., public_buffers: _Optional[int] = ...) -> None: ...
+    handle: bytes
+    keep: _containers.RepeatedScalarFieldContainer[str]
+    release: _containers.RepeatedCompositeFieldContainer[Held]
+    def __init__(self, id: _Optional[bytes] = ..., model_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ..., public_buffers: _Optional[int] = ..., handle: _Optional[bytes] = ..., keep: _Optional[_Iterable[str]] = ..., release: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+
+class Held(_message.Message):
+    __slots__ = ("handle", "name")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    handle: bytes
+    name: str
+    def __init__(self, handle: _Optional[bytes] = ..., name: _Optional[str] = ...) -> None: ...
 
 class Array(_message.Message):
-    __slots__ = ("name", "dtype", "shape", "secret", "ring_bits", "fraction_bits", "encoding", "buffers")
+    __slots__ = ("name", "dtype", "shape", "secret", "ring_bits", "fraction_bits", "encoding", "buffers", "held")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +139,7 @@ class Array(_message.Message):
     FRACTION_BITS_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     BUFFERS_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     name: str
     dtype: str
     shape: _containers.RepeatedScalarFieldContainer[int]
@@ -151,7 +148,8 @@ class Array(_message.Message):
     fraction_bits: int
     encoding: str
     buffers: int
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., secret: bool = ..., ring_bits: _Optional[int] = ..., fraction_bits: _Optional[int] = ..., encoding: _Optional[str] = ..., buffers: _Optional[int] = ...) -> None: ...
+    held: Held
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., secret: bool = ..., ring_bits: _Optional[int] = ..., fraction_bits: _Optional[int] = ..., encoding: _Optional[str] = ..., buffers: _Optional[int] = ..., held: _Optional[_Union[Held, _Mapping]] = ...) -> None: ...
 
 class StatusQuery(_message.Message):
     __slots__ = ("tag",)

@@ -24,9 +24,7 @@ from onnxpuma.transport.line import GOODBYE_SECONDS, Line, Peer
 from onnxpuma.transport.link import Buffer, Link, Tag, Traffic, as_bytes
 from onnxpuma.transport.zap import PEERS, Doorkeeper
 
-Control: TypeAlias = (
-    wire_pb2.Start | wire_pb2.Ready | wire_pb2.Refuse | wire_pb2.Abort | wire_pb2.Done | wire_pb2.KeyShare
-)
+Control: TypeAlias = wire_pb2.Start | wire_pb2.Ready | wire_pb2.Refuse | wire_pb2.Abort
 
 # A broken connection is not made again before sockets.RECONNECT_MILLISECONDS are over; to look more often
 # than that is to look in time.

@@ -95,7 +95,8 @@ def _feed(
         return draw_inputs(blueprint, choose_shapes(blueprint, sizes), seed)
     if sizes:
         raise ConfigError("--dim is for inputs that are drawn", "leave it out with --inputs")
-    return check_feed(blueprint, arrays.read_arrays(inputs))
+    checked = check_feed(blueprint, arrays.read_arrays(inputs))
+    return {name: np.asarray(value) for name, value in checked.items()}
 
 
 def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: dict[str, np.ndarray]) -> Outcome:

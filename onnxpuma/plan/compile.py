@@ -26,8 +26,9 @@ def compile_plan(
 ) -> Plan:
     """The plan at these input shapes and public input values.
 
-    selection: which outputs it is for; by default the model's own, opened to the client. at_client: what depends on the client's input and public values alone is left to the client; False plans
-    it on shares too, which is slower and only of use to try operators.
+    selection: which outputs it is for; by default the model's own, opened to the client. at_client: what
+    depends on the client's input and public values alone is left to the client; False plans it on shares
+    too, which is slower and only of use to try operators.
     Raises InputError for a name or a shape that does not fit and for an output to be kept that is no secret
     of the servers, UnsupportedModelError naming every node that has no secure kernel.
     """

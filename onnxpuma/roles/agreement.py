@@ -31,6 +31,8 @@ from onnxpuma.errors import (
     TransportError,
 )
 from onnxpuma.plan.plan import Plan
+from onnxpuma.roles.kept import KeptShares
+from onnxpuma.roles.request import Asked
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
 from onnxpuma.transport.failure import error_of, failure_of
@@ -43,11 +45,15 @@ _log = logging.getLogger("onnxpuma.roles")
 
 @dataclass(eq=False)
 class Job:
-    """A request that fits the model, with its plan; `digest` is what the three servers compare."""
+    """A request that fits the model, with its plan and the kept values it takes, by input.
+
+    `digest` is what the three servers compare: request, plan, and which runs made the kept values.
+    """
 
     request: Request
     plan: Plan
-    outputs: tuple[str, ...]
+    asked: Asked
+    held: Mapping[str, KeptShares] = field(default_factory=dict, repr=False)
     since: float = field(default_factory=lambda: time.monotonic())
     session: bytes = b""
     announced: float = 0.0
@@ -55,7 +61,8 @@ class Job:
 
     @property
     def digest(self) -> bytes:
-        return hashlib.sha256(self.request.digest() + bytes.fromhex(self.plan.digest)).digest()
+        made = b"".join(value.session for value in self.held.values())
+        return hashlib.sha256(self.request.digest() + bytes.fromhex(self.plan.digest) + made).digest()
 
     def __str__(self) -> str:
         return f"request {self.request.id.hex()[:8]} of {self.request.client}"

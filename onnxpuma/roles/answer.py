@@ -46,14 +46,12 @@ def result(plan: Plan, terms: Mapping[str, Sum3], report: RunReport) -> tuple[wi
     return body, buffers
 
 
-def open_result(
-    plan: Plan, wanted: Sequence[str], answers: Sequence[Answer]
-) -> tuple[dict[str, np.ndarray], tuple[RunReport, ...]]:
-    """The wanted secret outputs in their declared types, from the three servers' answers, and their reports.
+def open_result(plan: Plan, answers: Sequence[Answer]) -> tuple[dict[str, np.ndarray], tuple[RunReport, ...]]:
+    """The opened secret outputs in their declared types, from the three servers' answers, and their reports.
 
     Raises TransportError when the three do not fit together, or not to this request.
     """
-    due = [output for output in plan.outputs if output.secret and output.name in wanted]
+    due = plan.opened
     for number, answer in enumerate(answers):
         given = [(entry.name, tuple(entry.shape)) for entry in answer.result.outputs]
         if given != [(output.name, output.shape) for output in due] or len(answer.buffers) != len(due) + 1:

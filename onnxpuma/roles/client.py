@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, TypeAlias
@@ -14,11 +15,12 @@ from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import OnnxpumaError, PlanError
 from onnxpuma.observe import Progress, RunReport
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.answer import open_result
 from onnxpuma.roles.feed import check_feed, check_outputs, check_values
+from onnxpuma.roles.kept import HANDLE_BYTES, Kept
 from onnxpuma.roles.plans import Plans
-from onnxpuma.roles.request import deal, public_part
+from onnxpuma.roles.request import deal, held_entries, public_part
 from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.cluster import Cluster, News
@@ -33,7 +35,8 @@ Dealt: TypeAlias = Callable[[Plan, Sequence[Sequence[Buffer]]], None]
 class Outcome:
     """The result of one request.
 
-    outputs: by name, in the order asked for, in the declared types. reports: of the three servers. seconds:
+    outputs: by name, in the order asked for, in the declared types. kept: what stays at the servers, by the
+    name of the output. reports: of the three servers. seconds:
     from the first byte sent to the last received, waiting for other clients included (`reports` tell the
     time of computing alone). setup_seconds: planning and sharing before that.
     """
@@ -42,6 +45,7 @@ class Outcome:
     reports: tuple[RunReport, ...] = field(repr=False)
     seconds: float
     setup_seconds: float
+    kept: dict[str, Kept] = field(default_factory=dict)
 
 
 class Client:
@@ -89,7 +93,8 @@ class Client:
     def plan(self, feed: Mapping[str, Any], *, graph: str | None = None) -> Plan:
         """The plan that a request with this feed would run, without sending it. InputError as `run`."""
         plans = self._known(graph)
-        return _plan(plans, check_feed(plans.blueprint, feed))
+        opened, _ = check_outputs(plans.blueprint, None)
+        return _plan(plans, check_feed(plans.blueprint, feed), opened)
 
     def run(
         self,
@@ -100,27 +105,35 @@ class Client:
         dealt: Dealt | None = None,
         *,
         graph: str | None = None,
+        keep: Sequence[str] = (),
+        release: Iterable[Kept] = (),
     ) -> Outcome:
-        """Run the model on `feed` (input name -> array) at the three servers.
+        """Run the model on `feed` (input name -> array, or what an earlier run kept) at the three servers.
 
-        output_names: the outputs wanted, None for all; only these are opened. progress: called with the
+        output_names: the outputs to open, None for the model's own (or none when some are kept). keep:
+        outputs that stay at the servers, shared, for later runs; `Outcome.kept` refers to them. release: what
+        earlier runs kept and nobody needs after this one. Nothing but what these outputs need is computed.
+        progress: called with the
         number of steps done, of steps in all, and what runs now. timeout: seconds to wait for the result, in
         place of the one in cluster.toml. dealt: called with the plan and the buffers that each server will
         be sent of the secret inputs; for demonstrations. graph: which one, for a model of several.
 
-        Raises InputError for a feed that does not fit (see `check_feed`), PlanError when client and servers
+        Raises InputError for a feed that does not fit (see `check_feed`) and for a kept value that the
+        servers do not hold (any more), PlanError when client and servers
         hold different models, versions or plans, UnsupportedModelError when the model cannot run at these
         shapes, TransportError when the servers cannot be reached, fail, or take too long.
         """
         begin = time.perf_counter()
         plans = self._known(graph)
         blueprint = plans.blueprint
-        arrays = check_feed(blueprint, feed)
-        wanted = check_outputs(blueprint, output_names)
-        plan = _plan(plans, arrays)
-        values = plan.client_values(arrays)
+        fed = check_feed(blueprint, feed)
+        opened, kept = check_outputs(blueprint, output_names, keep)
+        plan = _plan(plans, fed, opened, kept)
+        values = plan.client_values({n: v for n, v in fed.items() if not isinstance(v, Kept)})
         check_values(plan, values)
-        body, public = public_part(blueprint, plan, arrays, wanted)
+        handle = os.urandom(HANDLE_BYTES) if kept else b""
+        selection = Selection(opened, kept)
+        body, public = public_part(blueprint, plan, fed, selection, handle, release)
         private = deal(plan, values)
         if dealt is not None:
             dealt(plan, private)
@@ -130,13 +143,22 @@ class Client:
                 body, public, private, timeout=timeout, news=None if progress is None else _relay(progress)
             )
         seconds = time.perf_counter() - sent
-        opened, reports = open_result(plan, wanted, answers)
+        secrets, reports = open_result(plan, answers)
         types = {output.name: output.dtype for output in plan.outputs}
         outputs = {
-            name: opened[name] if name in opened else np.asarray(values[name]).astype(types[name])
-            for name in wanted
+            name: secrets[name] if name in secrets else np.asarray(values[name]).astype(types[name])
+            for name in opened
         }
-        return Outcome(outputs, reports, seconds, sent - begin)
+        left = {o.name: Kept(handle, o.name, o.shape, o.dtype) for o in plan.kept}
+        return Outcome(outputs, reports, seconds, sent - begin, left)
+
+    def release(self, kept: Iterable[Kept]) -> None:
+        """Let the servers forget these values; those that are gone already do no harm. TransportError when
+        the servers cannot be reached."""
+        entries = held_entries(kept)
+        if entries:
+            with self._lock:
+                self._cluster.request(wire_pb2.Request(release=entries), [], [[], [], []])
 
     def status(self, timeout: float | None = None) -> list[wire_pb2.Status | OnnxpumaError]:
         """What each server says of itself, or the error that tells why it says nothing."""
@@ -159,9 +181,13 @@ class Client:
         return self._plans.setdefault(blueprint.digest, Plans(blueprint))
 
 
-def _plan(plans: Plans, arrays: Mapping[str, np.ndarray]) -> Plan:
-    shapes = {name: array.shape for name, array in arrays.items()}
-    return plans.get(shapes, {name: arrays[name] for name in plans.blueprint.public_inputs})
+def _plan(
+    plans: Plans, fed: Mapping[str, np.ndarray | Kept], opened: tuple[str, ...], kept: tuple[str, ...] = ()
+) -> Plan:
+    shapes = {name: tuple(value.shape) for name, value in fed.items()}
+    held = tuple(name for name, value in fed.items() if isinstance(value, Kept))
+    public = {name: fed[name] for name in plans.blueprint.public_inputs}
+    return plans.get(shapes, public, Selection(opened, kept, held))  # type: ignore[arg-type]
 
 
 def _fetched(copies: list[list[bytes]]) -> SharedModel:

@@ -27,6 +27,7 @@ from onnxpuma.interpreter import Interpreter
 from onnxpuma.observe import Progress
 from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
 from onnxpuma.roles.identity import Identity
+from onnxpuma.roles.kept import Store
 from onnxpuma.roles.plans import Plans
 from onnxpuma.roles.request import check_private, read_public_part
 from onnxpuma.roles.run import compute
@@ -68,6 +69,7 @@ class Desk:
         self.link, self.port, self.graphs = link, port, graphs
         self.identity, self.menu, self.stop = identity, menu, stop
         self.config = config
+        self.store = Store(config.kept)
         kind = Leader if link.party == 0 else Follower
         self.agreement: Agreement = kind(link, port, config.timeouts)
         self._arrived: list[Request] = []
@@ -86,6 +88,7 @@ class Desk:
             if not self.agreement.hear() and job is None:
                 self._poller.poll(int(IDLE_SECONDS * 1000))
             self._listen()
+            self.store.expire()
             problems = self.problems()
             if not problems and ready is not None:
                 _log.info("party %d is ready", self.link.party)
@@ -147,7 +150,7 @@ class Desk:
         while (request := self.port.poll(0)) is not None:
             ahead = len(self.agreement.jobs) + len(self._arrived) + (self._running is not None)
             if not request.body.model_digest:
-                self.port.reply(request, wire_pb2.Result(), self.menu)
+                self._serve_aside(request)
             elif ahead > MOST_WAITING * (1 if self.link.party == 0 else 2):
                 self.port.fail(
                     request,
@@ -159,23 +162,34 @@ class Desk:
                 self._arrived.append(request)
         self.port.status.waiting = len(self.agreement.jobs) + len(self._arrived)
 
+    def _serve_aside(self, request: Request) -> None:
+        """What is not computed: the client lets go of what it kept, or asks for the model's public part."""
+        released = [(entry.handle, entry.name) for entry in request.body.release]
+        self.store.release(request.client, released)
+        self.port.reply(request, wire_pb2.Result(), [] if released else self.menu)
+
     def _prepare(self, request: Request) -> None:
         """Check a request and make its plan, or refuse it."""
         try:
             served = self._graph_of(request)
             asked = read_public_part(request, served.plans.blueprint)
-            plan = served.plans.get(asked.shapes, asked.public)
+            held = {
+                name: self.store.get(request.client, *place, asked.shapes[name])
+                for name, place in asked.held.items()
+            }
+            plan = served.plans.get(asked.shapes, asked.public, asked.selection)
             if plan.digest != asked.plan_digest:
                 raise PlanError(
                     f"party {self.link.party} plans this request otherwise than the client",
                     "install the same versions of onnxpuma, onnx, onnxruntime and numpy everywhere",
                 )
             check_private(plan, self.link.party, request.private)
+            self.store.check_room(plan)
         except Exception as error:
             _log.warning("a request of %s was refused: %s", request.client, _described(error))
             self.port.fail(request, error)
         else:
-            self.agreement.add(Job(request, plan, asked.outputs))
+            self.agreement.add(Job(request, plan, asked, held))
 
     def _graph_of(self, request: Request) -> Served:
         """The graph that a request names; any, where it names none of ours: `read_public_part` refuses it."""
@@ -189,13 +203,16 @@ class Desk:
         self._tell_state("running", {})
         try:
             self.port.reply(job.request, wire_pb2.Accepted(session=job.session))
-            body, buffers = compute(
+            body, buffers, kept = compute(
                 self.link,
                 self._graph_of(job.request).interpreter,
                 job,
                 self._between_rounds,
                 self._tell_progress(job),
             )
+            self.store.release(job.request.client, job.asked.release)
+            if kept:
+                self.store.put(job.request.client, job.asked.handle, kept)
             self.port.reply(job.request, body, buffers)
             _log.info("%s is done after %.2f s, %d bytes sent", job, body.seconds, body.bytes_sent)
         except Exception as error:

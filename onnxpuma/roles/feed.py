@@ -12,13 +12,14 @@ from onnxpuma.errors import InputError
 from onnxpuma.plan.blueprint import Blueprint, InputSpec
 from onnxpuma.plan.compile import check_shapes
 from onnxpuma.plan.plan import Plan
+from onnxpuma.roles.kept import Kept
 
 LARGEST_INPUT = 2.0**20
 """Secret numbers must not exceed this: 64-bit words with 18 fraction bits hold products below 2^27."""
 
 
-def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The feed as arrays of the declared types, in the model's order.
+def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarray | Kept]:
+    """The feed as arrays of the declared types, in the model's order; what is kept at the servers as it is.
 
     Floats are taken from any type that fits in float64, integers and booleans from any type that fits in the
     declared one; a list is taken as the array it spells. Raises InputError for a missing or unknown name, a
@@ -34,13 +35,23 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
         )
     raw = {name: _array(spec, feed[name]) for name, spec in blueprint.inputs.items()}
     check_shapes(blueprint, {name: array.shape for name, array in raw.items()})
-    return {name: _typed(spec, raw[name]) for name, spec in blueprint.inputs.items()}
+    return {
+        name: value if isinstance(value, Kept) else _typed(blueprint.inputs[name], value)
+        for name, value in raw.items()
+    }
 
 
-def check_outputs(blueprint: Blueprint, names: Sequence[str] | None) -> list[str]:
-    """The wanted outputs; all of them for None or an empty list. InputError for an unknown one."""
-    _check_names("output", names or [], list(blueprint.outputs))
-    return list(dict.fromkeys(names or blueprint.outputs))
+def check_outputs(
+    blueprint: Blueprint, names: Sequence[str] | None, keep: Sequence[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The outputs to open and those to keep, each once; by default the model's own are opened, or none when
+    some are kept. InputError for an unknown one, and when nothing is wanted."""
+    _check_names("output", [*(names or ()), *keep], list(blueprint.outputs))
+    if names is None:
+        names = () if keep else blueprint.own_outputs
+    if not names and not keep:
+        raise InputError("no output is wanted", f"name some of {', '.join(blueprint.outputs)}")
+    return tuple(dict.fromkeys(names)), tuple(dict.fromkeys(keep))
 
 
 def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
@@ -60,7 +71,9 @@ def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
             raise InputError(f"the model has no {what} '{name}'", f"{hint}it has {', '.join(known)}")
 
 
-def _array(spec: InputSpec, value: Any) -> np.ndarray:
+def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
+    if isinstance(value, Kept):
+        return _kept(spec, value)
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
@@ -72,6 +85,20 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray:
             f"convert it: array.astype(np.{spec.dtype.name})",
         )
     return array
+
+
+def _kept(spec: InputSpec, value: Kept) -> Kept:
+    if not spec.secret:
+        raise InputError(
+            f"input '{spec.name}' is public, the kept '{value.name}' is secret-shared",
+            "give the array, or share the model with --secret-input",
+        )
+    if value.dtype.kind != spec.dtype.kind:
+        raise InputError(
+            f"input '{spec.name}' takes {spec.dtype}, the kept '{value.name}' is of type {value.dtype}",
+            "keep an output of that type",
+        )
+    return value
 
 
 def _typed(spec: InputSpec, array: np.ndarray) -> np.ndarray:

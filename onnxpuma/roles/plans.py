@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
-from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.plan import Plan, Selection
 
 KEPT = 16
 
@@ -22,12 +22,18 @@ class Plans:
         self.blueprint = blueprint
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
 
-    def get(self, shapes: Mapping[str, tuple[int, ...]], public: Mapping[str, np.ndarray]) -> Plan:
-        """The plan at these shapes and public values. Raises what `compile_plan` raises."""
-        key = _key(shapes, public)
+    def get(
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        public: Mapping[str, np.ndarray],
+        selection: Selection | None = None,
+    ) -> Plan:
+        """The plan at these shapes and public values, for this selection of outputs. Raises what
+        `compile_plan` raises."""
+        key = _key(shapes, public, selection)
         plan = self._plans.get(key)
         if plan is None:
-            plan = compile_plan(self.blueprint, shapes, public)
+            plan = compile_plan(self.blueprint, shapes, public, selection)
             self._plans[key] = plan
             if len(self._plans) > KEPT:
                 self._plans.popitem(last=False)
@@ -35,8 +41,10 @@ class Plans:
         return plan
 
 
-def _key(shapes: Mapping[str, tuple[int, ...]], public: Mapping[str, np.ndarray]) -> bytes:
-    total = hashlib.sha256(repr(sorted(shapes.items())).encode())
+def _key(
+    shapes: Mapping[str, tuple[int, ...]], public: Mapping[str, np.ndarray], selection: Selection | None
+) -> bytes:
+    total = hashlib.sha256(repr((sorted(shapes.items()), selection)).encode())
     for name, array in sorted(public.items()):
         total.update(repr((name, array.dtype.str, array.shape)).encode())
         total.update(np.ascontiguousarray(array).data)

@@ -5,13 +5,15 @@ arrays of the public inputs. Private part, for server i and each secret input of
 component i + 1, each in one buffer, a seed of 16 bytes (components 0 and 1) or words (component 2); for ids
 the keys for components i and i + 1, each in three buffers (mpc/dpf.py).
 
-A request without a model digest asks for the blueprint, and for nothing else.
+An input that the servers hold already (roles/kept.py) is named by its handle and takes no buffer.
+
+A request without a model digest asks for the blueprint, or lets go of what is kept, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,7 +25,8 @@ from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.words import Words, encode
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.plan import Plan, SecretInput
+from onnxpuma.plan.plan import Plan, SecretInput, Selection
+from onnxpuma.roles.kept import HANDLE_BYTES, Kept
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import PARTIES, Buffer
@@ -33,40 +36,60 @@ BITS = 64
 
 @dataclass(frozen=True)
 class Asked:
-    """The public part of a request, read and checked."""
+    """The public part of a request, read and checked.
+
+    held: (handle, name of the kept output) by input. handle: under which to keep what the selection keeps.
+    release: (handle, name) to forget afterwards.
+    """
 
     shapes: dict[str, tuple[int, ...]]
     public: dict[str, np.ndarray]
-    outputs: tuple[str, ...]
+    selection: Selection
     plan_digest: str
+    held: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    handle: bytes = b""
+    release: tuple[tuple[bytes, str], ...] = ()
 
 
 def public_part(
-    blueprint: Blueprint, plan: Plan, feed: Mapping[str, np.ndarray], outputs: Sequence[str]
+    blueprint: Blueprint,
+    plan: Plan,
+    feed: Mapping[str, np.ndarray | Kept],
+    selection: Selection,
+    handle: bytes = b"",
+    release: Iterable[Kept] = (),
 ) -> tuple[wire_pb2.Request, list[Buffer]]:
-    """What all three servers are told of a request: shapes, public arrays, wanted outputs, digests."""
+    """What all three servers are told: shapes, public arrays, wanted outputs, digests, handles."""
     body = wire_pb2.Request(
-        model_digest=bytes.fromhex(blueprint.digest), version=__version__, outputs=outputs
+        model_digest=bytes.fromhex(blueprint.digest),
+        version=__version__,
+        outputs=selection.opened,
+        keep=selection.kept,
+        handle=handle,
+        release=held_entries(release),
     )
     buffers: list[Buffer] = [bytes.fromhex(plan.digest)]
     for name, spec in blueprint.inputs.items():
-        array = np.ascontiguousarray(feed[name])
-        body.inputs.add(
-            name=name,
-            dtype=spec.dtype.name,
-            shape=array.shape,
-            secret=spec.secret,
-            buffers=0 if spec.secret else 1,
-        )
-        if not spec.secret:
-            buffers.append(array)
+        value = feed[name]
+        entry = body.inputs.add(name=name, dtype=spec.dtype.name, shape=value.shape, secret=spec.secret)
+        if isinstance(value, Kept):
+            entry.held.CopyFrom(*held_entries([value]))
+        elif not spec.secret:
+            entry.buffers = 1
+            buffers.append(np.ascontiguousarray(value))
     return body, buffers
+
+
+def held_entries(kept: Iterable[Kept]) -> list[wire_pb2.Held]:
+    """These values as a request names them."""
+    return [wire_pb2.Held(handle=value.handle, name=value.name) for value in kept]
 
 
 def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     """Read what `public_part` wrote.
 
-    Raises PlanError for another model or version, InputError for inputs and outputs that are not the model's.
+    Raises PlanError for another model or version, InputError for inputs and outputs that are not the model's,
+    and for handles that are none.
     """
     body = request.body
     if body.version != __version__:
@@ -82,6 +105,7 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
         )
     shapes: dict[str, tuple[int, ...]] = {}
     public: dict[str, np.ndarray] = {}
+    held: dict[str, tuple[bytes, str]] = {}
     buffers = iter(request.public)
     plan_digest = bytes(next(buffers, b"")).hex()
     for entry in body.inputs:
@@ -89,7 +113,11 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
         if spec is None or entry.secret != spec.secret or entry.dtype != spec.dtype.name:
             raise InputError(f"the request's input '{entry.name}' is not the model's", _MADE_HERE)
         shapes[entry.name] = tuple(entry.shape)
-        if not spec.secret:
+        if entry.HasField("held"):
+            if not spec.secret:
+                raise InputError(f"the request's input '{entry.name}' is public", _MADE_HERE)
+            held[entry.name] = entry.held.handle, entry.held.name
+        elif not spec.secret:
             try:
                 array = np.frombuffer(next(buffers), spec.dtype).reshape(shapes[entry.name])
             except (StopIteration, ValueError) as error:
@@ -98,10 +126,14 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
                     _MADE_HERE,
                 ) from error
             public[entry.name] = array
-    unknown = [name for name in body.outputs if name not in blueprint.outputs]
+    unknown = [name for name in (*body.outputs, *body.keep) if name not in blueprint.outputs]
     if unknown:
         raise InputError(f"the model has no output '{unknown[0]}'", f"it has {', '.join(blueprint.outputs)}")
-    return Asked(shapes, public, tuple(body.outputs) or tuple(blueprint.outputs), plan_digest)
+    if (body.keep and len(body.handle) != HANDLE_BYTES) or not (body.keep or body.outputs):
+        raise InputError("the request wants no output, or to keep one without a handle", _MADE_HERE)
+    selection = Selection(tuple(body.outputs), tuple(body.keep), tuple(held))
+    release = tuple((entry.handle, entry.name) for entry in body.release)
+    return Asked(shapes, public, selection, plan_digest, held, body.handle, release)
 
 
 def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:

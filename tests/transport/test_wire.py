@@ -47,9 +47,9 @@ def test_a_header_carries_the_tag() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [wire_pb2.Bye(), wire_pb2.Done(session=TAG.session), wire_pb2.Hello(party=2)]
+    "body", [wire_pb2.Bye(), wire_pb2.Ready(session=TAG.session), wire_pb2.Hello(party=2)]
 )
-def test_bodies_keep_their_kind(body: wire_pb2.Bye | wire_pb2.Done | wire_pb2.Hello) -> None:
+def test_bodies_keep_their_kind(body: wire_pb2.Bye | wire_pb2.Ready | wire_pb2.Hello) -> None:
     message = wire.decode_peer(wire.encode_peer(body))
     assert getattr(message, str(message.WhichOneof("body"))) == body
 

@@ -187,8 +187,8 @@ def test_control_messages_come_beside_words(open_cluster: OpenCluster) -> None:
     links[2].send_control(0, wire_pb2.Refuse(session=SESSION, failure=failure))
     got = dict([expect(links[0]), expect(links[0])])
     assert got == {1: wire_pb2.Ready(session=SESSION), 2: wire_pb2.Refuse(session=SESSION, failure=failure)}
-    links[1].send_control(0, wire_pb2.KeyShare(session=SESSION, key=bytes(32)))
-    assert expect(links[0]) == (1, wire_pb2.KeyShare(session=SESSION, key=bytes(32)))
+    links[1].send_control(0, wire_pb2.Start(session=SESSION, digest=bytes(32)))
+    assert expect(links[0]) == (1, wire_pb2.Start(session=SESSION, digest=bytes(32)))
     assert bytes(links[1].receive(0, TAG)[0]) == b"words"
     assert links[1].poll_control() is None
 
@@ -205,9 +205,9 @@ def test_waiting_for_a_link_and_other_things_at_once(open_cluster: OpenCluster) 
     for waited_on in links[1].waits_on():
         poller.register(waited_on, zmq.POLLIN)
     links[1].poll_control()
-    links[0].send_control(1, wire_pb2.Done(session=SESSION))
+    links[0].send_control(1, wire_pb2.Ready(session=SESSION))
     assert poller.poll(2000)
-    assert expect(links[1]) == (0, wire_pb2.Done(session=SESSION))
+    assert expect(links[1]) == (0, wire_pb2.Ready(session=SESSION))
 
 
 def test_another_wire_version_is_refused(open_link: OpenLink, monkeypatch: pytest.MonkeyPatch) -> None:
