@@ -83,8 +83,12 @@ def test_the_largest_values_pass(blueprint: Blueprint, feed: dict[str, np.ndarra
 
 
 def test_outputs(blueprint: Blueprint) -> None:
-    assert check_outputs(blueprint, None) == ["y", "length", "mirrored"]
-    assert check_outputs(blueprint, []) == ["y", "length", "mirrored"]
-    assert check_outputs(blueprint, ["length", "y", "length"]) == ["length", "y"]
+    assert check_outputs(blueprint, None) == (("y", "length", "mirrored"), ())
+    assert check_outputs(blueprint, None, ["y"]) == ((), ("y",))
+    assert check_outputs(blueprint, ["length", "y", "length"], ["y"]) == (("length", "y"), ("y",))
+    with pytest.raises(InputError, match="no output is wanted"):
+        check_outputs(blueprint, [])
+    with pytest.raises(InputError, match="no output 'z'"):
+        check_outputs(blueprint, None, ["z"])
     with pytest.raises(InputError, match="no output 'z'"):
         check_outputs(blueprint, ["z"])

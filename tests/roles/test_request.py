@@ -13,7 +13,7 @@ from onnxpuma.mpc.shares import Replicated, Sum3
 from onnxpuma.mpc.words import decode
 from onnxpuma.observe import RunReport
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.answer import open_result, result
 from onnxpuma.roles.plans import Plans
 from onnxpuma.roles.request import check_private, deal, public_part, read_public_part, received
@@ -44,12 +44,12 @@ def arrived(body: wire_pb2.Request, public: list[Buffer]) -> Request:
 def test_the_public_part_says_shapes_and_public_arrays_alone(
     blueprint: Blueprint, plan: Plan, feed: Feed
 ) -> None:
-    body, public = public_part(blueprint, plan, feed, ["y"])
+    body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     asked = read_public_part(arrived(body, public), blueprint)
     assert asked.shapes == {"ids": (2, 3), "attention_mask": (2, 3), "x": (2, 8)}
     assert list(asked.public) == ["attention_mask"]
     assert np.array_equal(asked.public["attention_mask"], feed["attention_mask"])
-    assert asked.outputs == ("y",)
+    assert asked.selection == Selection(("y",))
     assert asked.plan_digest == plan.digest
     everything = body.SerializeToString() + b"".join(bytes(as_bytes(b)) for b in public)
     for name in ("ids", "x"):
@@ -57,29 +57,29 @@ def test_the_public_part_says_shapes_and_public_arrays_alone(
 
 
 def test_another_version_or_model_is_refused(blueprint: Blueprint, plan: Plan, feed: Feed) -> None:
-    body, public = public_part(blueprint, plan, feed, [])
+    body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.version = "0.0"
     with pytest.raises(PlanError, match=r"client has onnxpuma 0\.0"):
         read_public_part(arrived(body, public), blueprint)
-    body, public = public_part(blueprint, plan, feed, [])
+    body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.model_digest = bytes(32)
     with pytest.raises(PlanError, match=r"00000000.* is not the one served here"):
         read_public_part(arrived(body, public), blueprint)
 
 
 def test_inputs_that_are_not_the_models_are_refused(blueprint: Blueprint, plan: Plan, feed: Feed) -> None:
-    body, public = public_part(blueprint, plan, feed, [])
+    body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.inputs[0].name = "idz"
     with pytest.raises(InputError, match="'idz' is not the model's"):
         read_public_part(arrived(body, public), blueprint)
-    body, public = public_part(blueprint, plan, feed, [])
+    body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.inputs[0].secret = False
     with pytest.raises(InputError, match="'ids' is not the model's"):
         read_public_part(arrived(body, public), blueprint)
-    body, public = public_part(blueprint, plan, feed, ["z"])
+    body, public = public_part(blueprint, plan, feed, Selection(("z",)))
     with pytest.raises(InputError, match="no output 'z'"):
         read_public_part(arrived(body, public), blueprint)
-    body, public = public_part(blueprint, plan, feed, [])
+    body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     for wrong in ([public[0]], [public[0], b"short"]):
         with pytest.raises(InputError, match="does not have the bytes of its shape"):
             read_public_part(arrived(body, wrong), blueprint)
@@ -141,19 +141,19 @@ def test_answers_are_opened_in_the_declared_type(plan: Plan) -> None:
         report = RunReport(party=party, seconds=1.5, rounds=7)
         body, buffers = result(plan, {"y": term}, report)
         answers.append(Answer(body, [as_bytes(b) for b in buffers]))
-    outputs, reports = open_result(plan, ["y", "length"], answers)
+    outputs, reports = open_result(plan, answers)
     assert list(outputs) == ["y"], "the client knows the length itself"
     assert outputs["y"].dtype == np.float32
     assert np.abs(outputs["y"] - value).max() < 2**-18
     assert [r.party for r in reports] == [0, 1, 2]
     answers[1].result.outputs[0].shape[0] = 3
     with pytest.raises(TransportError, match="server 1 answers another request"):
-        open_result(plan, ["y"], answers)
+        open_result(plan, answers)
     answers[1].result.outputs[0].shape[0] = 2
     answers[2].result.outputs[0].ring_bits = 63
     with pytest.raises(TransportError, match="do not fit together"):
-        open_result(plan, ["y"], answers)
+        open_result(plan, answers)
     answers[2].result.outputs[0].ring_bits = 64
     answers[2].buffers[0] = answers[2].buffers[0][:-8]
     with pytest.raises(TransportError, match="do not fit together"):
-        open_result(plan, ["y"], answers)
+        open_result(plan, answers)
