@@ -60,7 +60,7 @@ def demo(
     )
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
         with screen.progress("sharing the weights") as advance:
-            blueprint = share_model(model.path, folder, progress=advance)
+            blueprint = share_model(model.path, folder, progress=advance).blueprint
         _show_weights(Path(folder), blueprint, model)
         with start_servers(folder, threads) as servers, servers.client() as client:
             _Show(model, client).run(example)
@@ -144,8 +144,8 @@ class _Show:
 
 
 def _show_weights(folder: Path, blueprint: Blueprint, model: ShippedModel) -> None:
+    from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.roles.owner import load_weights
-    from onnxpuma.roles.shared_model import ONLY_GRAPH
 
     name = max(blueprint.weights, key=lambda weight: blueprint.graph.initializers[weight].size)
     _title(f"What each server is given of the {model.card['weights']:,} weights, here of {name}")

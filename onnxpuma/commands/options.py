@@ -14,6 +14,14 @@ from onnxpuma.errors import ConfigError
 Model: TypeAlias = Annotated[
     Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX model.", show_default=False)
 ]
+Models: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="An ONNX file, or a folder of those that make one model.",
+        show_default=False,
+    ),
+]
 Cluster: TypeAlias = Annotated[
     Path, typer.Option("--cluster", metavar="FILE", help="The cluster.toml that all have.")
 ]

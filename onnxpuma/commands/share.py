@@ -11,7 +11,7 @@ from onnxpuma.commands import options, screen
 
 
 def share(
-    model: options.Model,
+    model: options.Models,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write.", show_default=False)],
     public: options.Public = [],  # noqa: B006  (typer makes a new one)
     secret: options.Secret = [],  # noqa: B006
@@ -19,10 +19,14 @@ def share(
     secret_input: options.SecretInput = [],  # noqa: B006
 ) -> None:
     """Split a model's weights into three files, one for each server; any one alone is noise."""
+    from onnxpuma.graph.folder import find
     from onnxpuma.roles.owner import share_model
+    from onnxpuma.roles.shared_model import INDEX
 
+    for name in find(model).ignored:
+        screen.note(f"{screen.plain(name)} is not taken: other files of this folder are the model")
     with screen.progress(f"sharing {model.name}") as advance:
-        blueprint = share_model(
+        shared = share_model(
             model,
             out,
             public=public,
@@ -31,24 +35,32 @@ def share(
             secret_inputs=secret_input,
             progress=advance,
         )
+    folders = () if shared.single else tuple(shared.graphs)
     rows = [
-        (screen.plain(path.name), screen.size(path.stat().st_size), _READERS.get(path.name, ""))
+        (f"{path.name}/" if path.name in folders else path.name, screen.size(_size(path)), reader)
         for path in sorted(out.iterdir())
-        if path.name in _READERS
+        if (reader := _EVERYBODY if path.name in folders else _READERS.get(path.name))
     ]
-    screen.table(("file", "size", "for"), rows, numbers=(1,))
-    hidden = ", ".join(name for name, spec in blueprint.inputs.items() if spec.secret) or "none"
-    shown = ", ".join(blueprint.public_inputs) or "none"
-    screen.say(f"\n{len(blueprint.weights)} arrays of weights are secret; digest {blueprint.digest[:16]}")
-    screen.say(f"secret inputs: {screen.plain(hidden)}; public inputs: {screen.plain(shown)}")
-    screen.note(
-        f"Give server I skeleton.onnx, policy.json and partyI.safetensors from {out}, and no other part."
-    )
+    screen.table(("file", "size", "for"), [(screen.plain(name), *row) for name, *row in rows], numbers=(1,))
+    screen.say(f"\n{len(shared.arrays)} arrays of weights are secret; digest {shared.digest[:16]}")
+    for name, blueprint in shared.graphs.items():
+        hidden = ", ".join(name for name, spec in blueprint.inputs.items() if spec.secret) or "none"
+        shown = ", ".join(blueprint.public_inputs) or "none"
+        of = f"{name}: " if folders else ""
+        screen.say(f"{of}secret inputs: {screen.plain(hidden)}; public inputs: {screen.plain(shown)}")
+    public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"
+    screen.note(f"Give server I {public_files} and partyI.safetensors from {out}, and no other part.")
 
 
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+_EVERYBODY = "all three servers"
 _READERS = {
-    "skeleton.onnx": "all three servers",
-    "policy.json": "all three servers",
+    "model.json": _EVERYBODY,
+    "skeleton.onnx": _EVERYBODY,
+    "policy.json": _EVERYBODY,
     "party0.safetensors": "server 0 alone",
     "party1.safetensors": "server 1 alone",
     "party2.safetensors": "server 2 alone",

@@ -66,7 +66,7 @@ def validate(
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
         with screen.progress(f"reading {model.name}") as advance:
             if cluster is None:
-                blueprint = share_model(model, folder, progress=advance, **chosen)
+                blueprint = share_model(model, folder, progress=advance, **chosen).blueprint
             else:
                 blueprint, _ = prepare(model, **chosen)
             feed = _feed(blueprint, inputs, sizes, seed)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
+from onnxscript.optimizer import fold_constants
 
 from onnxpuma.errors import ConfigError
 
@@ -35,6 +37,44 @@ def bind(model: ir.Model, values: Mapping[str, np.ndarray | bool | int | float])
         value.const_value = ir.tensor(array, name=value.name)
         value.shape = ir.Shape(array.shape)
         model.graph.register_initializer(value)
+
+
+def take_branches(model: ir.Model, values: Mapping[str, np.ndarray | bool | int | float]) -> None:
+    """`bind`, and leave of the model what its taken branches are: an input that nothing there reads goes, and
+    so does an output that is an empty constant, there because both branches must return as many."""
+    before = _read(model)
+    bind(model, values)
+    choices = [node for node in model.graph.all_nodes() if node.op_type == "If"]
+    fold_constants(
+        model, onnx_shape_inference=False, should_fold=lambda node: None if node.op_type == "If" else False
+    )
+    for choice in choices:
+        if choice.graph is None:
+            _let_go(choice)
+    passes.RemoveUnusedNodesPass()(model)
+    read = _read(model)
+    for value in [v for v in model.graph.inputs if v in before and v not in read]:
+        model.graph.inputs.remove(value)
+    for value in [v for v in model.graph.outputs if _is_empty(v)]:
+        model.graph.outputs.remove(value)
+
+
+def _read(model: ir.Model) -> set[ir.Value]:
+    return {value for node in model.graph.all_nodes() for value in node.inputs if value is not None}
+
+
+def _let_go(choice: ir.Node) -> None:
+    """The branch that was not taken no longer counts among the readers of weights."""
+    for attribute in choice.attributes.values():
+        for graph in [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []:
+            for node in graph.all_nodes():
+                for place in range(len(node.inputs)):
+                    node.replace_input_with(place, None)
+
+
+def _is_empty(value: ir.Value) -> bool:
+    constant = ir.convenience.get_const_tensor(value)
+    return constant is not None and constant.size == 0
 
 
 def _fitted(array: np.ndarray, value: ir.Value) -> np.ndarray:

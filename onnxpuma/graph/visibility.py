@@ -62,16 +62,24 @@ _LARGEST_READ = 1 << 24
 
 
 def classify(
-    graph: Graph, public: Sequence[str] = (), secret: Sequence[str] = ()
+    graph: Graph,
+    public: Sequence[str] = (),
+    secret: Sequence[str] = (),
+    unmatched: set[str] | None = None,
 ) -> dict[str, tuple[Visibility, str]]:
     """Initializer name -> (visibility, reason), in the graph's order.
 
     `public` and `secret` are glob patterns on initializer names that overrule the rules; where both match,
     secret wins. Reads of a weight no more than it takes to see that it is one. Raises ConfigError for a
-    pattern that matches no initializer: misspelt, it would leave open what was to be kept secret.
+    pattern that matches no initializer: misspelt, it would leave open what was to be kept secret. Where
+    `unmatched` is given such patterns are put there instead.
     """
     for pattern in (*public, *secret):
-        if not any(fnmatchcase(name, pattern) for name in graph.initializers):
+        if any(fnmatchcase(name, pattern) for name in graph.initializers):
+            continue
+        if unmatched is not None:
+            unmatched.add(pattern)
+        else:
             raise ConfigError(
                 f"the pattern '{pattern}' matches no weight of the model",
                 "onnxpuma inspect lists the names; quote the pattern in a shell",

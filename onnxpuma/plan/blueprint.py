@@ -21,6 +21,7 @@ import onnx_ir as ir
 from onnxpuma import __version__
 from onnxpuma.errors import ConfigError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
+from onnxpuma.graph.folder import Source
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
@@ -143,7 +144,9 @@ class Blueprint:
 
 
 def prepare(
-    path: str | Path,
+    path: str | Path | Source,
+    unmatched: set[str] | None = None,
+    /,
     *,
     public: Sequence[str] = (),
     secret: Sequence[str] = (),
@@ -153,10 +156,16 @@ def prepare(
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
     public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names.
-    Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing.
+    Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing; where
+    `unmatched` is given the patterns go there instead, as another graph of the model may have what they mean.
     """
     return prepare_model(
-        load(path), public=public, secret=secret, public_inputs=public_inputs, secret_inputs=secret_inputs
+        path.load() if isinstance(path, Source) else load(path),
+        public=public,
+        secret=secret,
+        public_inputs=public_inputs,
+        secret_inputs=secret_inputs,
+        unmatched=unmatched,
     )
 
 
@@ -168,13 +177,18 @@ def prepare_model(
     public_inputs: Sequence[str] = (),
     secret_inputs: Sequence[str] = (),
     rewrite: bool = True,
+    unmatched: set[str] | None = None,
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands."""
     rules = canonicalise(model).rules if rewrite else {}
     graph = to_graph(model)
-    seen = classify(graph, public, secret)
+    seen = classify(graph, public, secret, unmatched)
     for pattern in (*public_inputs, *secret_inputs):
-        if not any(fnmatchcase(name, pattern) for name in graph.inputs):
+        if any(fnmatchcase(name, pattern) for name in graph.inputs):
+            continue
+        if unmatched is not None:
+            unmatched.add(pattern)
+        else:
             raise ConfigError(
                 f"no input matches '{pattern}'", f"the model's inputs are {', '.join(graph.inputs)}"
             )

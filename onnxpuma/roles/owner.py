@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from onnxpuma.errors import ConfigError, ModelError
-from onnxpuma.graph.model import Initializer
+from onnxpuma.graph.folder import find
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.weights import Weights
 from onnxpuma.mpc.words import Words, encode
 from onnxpuma.ops.registry import resting_fraction
-from onnxpuma.plan.blueprint import Blueprint, prepare
-from onnxpuma.plan.support import check_supported
+from onnxpuma.roles.reading import Reading
 from onnxpuma.roles.share_file import ShareReader, ShareWriter
 from onnxpuma.roles.shared_model import SharedModel
 
 BITS = 64
 LARGEST_WEIGHT = 2.0**12
 _BLOCK = 1 << 20  # elements encoded at a time
+
 
 ShareProgress = Callable[[int, int, str], None]  # weights done, weights in all, which one is next
 
@@ -39,34 +39,40 @@ def share_model(
     public_inputs: Sequence[str] = (),
     secret_inputs: Sequence[str] = (),
     progress: ShareProgress | None = None,
-) -> Blueprint:
+) -> SharedModel:
     """Share the model at `path` into the folder `out`; the four patterns are those of `prepare`.
 
-    Writes skeleton.onnx and policy.json (public, the same for everybody) and party0.safetensors to
+    path: an ONNX file, or a folder of those that make one model (graph.folder.find). Of several graphs a
+    pattern must match something in one, and what they have in common is shared once.
+
+    Writes the public files (SharedModel.save; the same for everybody) and party0.safetensors to
     party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). Files of an
     earlier call are replaced, each at once, when all is written. Memory: a few blocks of 8 MB beside what
-    the reader of the model holds; disk: 16 bytes a weight.
+    the reader of one graph holds; disk: 16 bytes a weight.
 
     Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^12
     in magnitude, UnsupportedModelError naming every node that cannot run on shares, ConfigError for a
     pattern that matches nothing or a folder that cannot be written.
     """
-    blueprint, graph = prepare(
-        path, public=public, secret=secret, public_inputs=public_inputs, secret_inputs=secret_inputs
-    )
-    check_supported(blueprint)
+    patterns = {
+        "public": public,
+        "secret": secret,
+        "public_inputs": public_inputs,
+        "secret_inputs": secret_inputs,
+    }
+    reading = Reading(find(Path(path)).sources, patterns)
+    model = reading.survey()
     folder = Path(out)
-    weights = [graph.initializers[name] for name in blueprint.weights]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, blueprint, weights, progress)
-        blueprint.save(folder)
+        _write(folder, model, reading, progress)
+        model.save(folder)
     except OSError as error:
         raise ConfigError(
             f"cannot write the shares to {folder}: {error.strerror or error}",
             "choose a folder you may write to, on a disk with 16 bytes free for each weight",
         ) from error
-    return blueprint
+    return model
 
 
 def load_weights(
@@ -113,23 +119,21 @@ def _stream(key: bytes, index: int) -> AesStream:
     return AesStream(key, index.to_bytes(KEY_BYTES // 2, "big") + bytes(KEY_BYTES // 2))
 
 
-def _write(
-    folder: Path, blueprint: Blueprint, weights: list[Initializer], progress: ShareProgress | None
-) -> None:
+def _write(folder: Path, model: SharedModel, reading: Reading, progress: ShareProgress | None) -> None:
     keys = (fresh_key(), fresh_key())
     dealing = secrets.token_hex(16)
-    shapes = {weight.name: weight.shape for weight in weights}
+    shapes = {name: array.shape for name, array in model.arrays.items()}
     writers: list[ShareWriter] = []
     try:
         for party in range(3):
-            writers.append(ShareWriter(folder, party, shapes, keys, blueprint.digest, dealing))
-        for index, weight in enumerate(weights):
+            writers.append(ShareWriter(folder, party, shapes, keys, model.digest, dealing))
+        for index, (name, weight) in enumerate(reading.weights(model)):
             if progress is not None:
-                progress(index, len(weights), weight.name)
+                progress(index, len(shapes), name)
             streams = [_stream(key, index) for key in keys]
             values = weight.numpy().reshape(-1)
             for start in range(0, values.size, _BLOCK):
-                block = _checked(weight.name, values[start : start + _BLOCK])
+                block = _checked(name, values[start : start + _BLOCK])
                 words = encode(block, resting_fraction(weight.dtype))
                 for stream in streams:
                     words -= stream.draw(words.shape, BITS)
@@ -143,7 +147,7 @@ def _write(
         for writer in writers:
             writer.discard()
     if progress is not None:
-        progress(len(weights), len(weights), "")
+        progress(len(shapes), len(shapes), "")
 
 
 def _checked(name: str, values: np.ndarray) -> np.ndarray:

@@ -19,11 +19,11 @@ from typing import Any
 
 from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
+from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.graph.model import Initializer
 from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
 
 INDEX = "model.json"
-ONLY_GRAPH = "model"
 
 _NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _COPY_AGAIN = "copy the folder again from the model's owner"

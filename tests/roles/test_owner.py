@@ -15,10 +15,11 @@ from safetensors import safe_open
 
 import onnxpuma.roles.owner as owner
 from onnxpuma.errors import ConfigError, ModelError, PlanError
+from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.mpc.words import decode
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.owner import load_weights, share_model
-from onnxpuma.roles.shared_model import ONLY_GRAPH, SharedModel
+from onnxpuma.roles.shared_model import SharedModel
 
 
 def opened(folder: Path) -> dict[str, np.ndarray]:
@@ -171,7 +172,7 @@ def test_the_file_of_another_model(long_model_dir: Path, model_dir: Path) -> Non
 def test_the_file_of_another_version(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = SharedModel.of(share_model(model_path, tmp_path))
+    model = share_model(model_path, tmp_path)
     monkeypatch.setattr("onnxpuma.roles.share_file.__version__", "99.0")
     with pytest.raises(PlanError, match=r"made with onnxpuma .*, this is 99\.0"):
         load_weights(tmp_path, 0, model)

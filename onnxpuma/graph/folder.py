@@ -1,0 +1,99 @@
+"""The graphs of a model that is several ONNX files in a folder, under the names that exporters give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxpuma.errors import ModelError
+from onnxpuma.graph.bind import take_branches
+from onnxpuma.graph.load import load
+
+ONLY_GRAPH = "model"
+ENCODER, DECODER, WITH_PAST = "encoder_model", "decoder_model", "decoder_with_past_model"
+MERGED = "decoder_model_merged"
+BRANCH = "use_cache_branch"
+
+_HINT = (
+    f"give one .onnx file, or a folder that holds {ONLY_GRAPH}.onnx, or {ENCODER}.onnx, {DECODER}.onnx and"
+    f" {WITH_PAST}.onnx, or {ENCODER}.onnx and {MERGED}.onnx"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one graph is read from. bound: inputs that are fixed, for either graph of a merged decoder."""
+
+    name: str
+    path: Path
+    bound: Mapping[str, bool] = field(default_factory=dict)
+
+    def load(self) -> ir.Model:
+        """The checked model. Raises ModelError as `graph.load.load`, and where a bound input is missing."""
+        model = load(self.path)
+        if self.bound:
+            missing = set(self.bound) - {value.name for value in model.graph.inputs}
+            if missing:
+                raise ModelError(
+                    f"{self.path.name} has no input '{missing.pop()}' that chooses between its two graphs",
+                    "give the file and not the folder, if it is one graph that takes an empty cache too",
+                )
+            take_branches(model, self.bound)
+        return model
+
+
+@dataclass(frozen=True)
+class Found:
+    """The graphs that a file or a folder holds, and the ONNX files that are none of the model's."""
+
+    sources: tuple[Source, ...]
+    ignored: tuple[str, ...] = ()
+
+
+def find(path: Path) -> Found:
+    """What to read of `path`: the file itself, or of a folder the files that make one model.
+
+    A lone file is taken whatever its name. Of several, either model.onnx, or encoder_model, decoder_model and
+    decoder_with_past_model, as many as there are; the two decoders may stand in decoder_model_merged.onnx.
+    Raises ModelError for a folder that holds no ONNX file, or several of which none can be told to be the
+    model.
+    """
+    if not path.is_dir():
+        return Found((Source(ONLY_GRAPH, path),))
+    files = {file.stem: file for file in sorted(path.glob("*.onnx")) if file.is_file()}
+    if not files:
+        inside = path / "onnx"
+        hint = f"try {inside}" if any(inside.glob("*.onnx")) else _HINT
+        raise ModelError(f"there is no ONNX file in the folder {path}", hint)
+    if len(files) == 1 and MERGED not in files:
+        return Found((Source(ONLY_GRAPH, next(iter(files.values()))),))
+    family = _family(files)
+    if family and ONLY_GRAPH in files:
+        others = _listing(dict.fromkeys(source.path.stem for source in family))
+        raise ModelError(
+            f"the folder {path} holds two models: {ONLY_GRAPH}.onnx, and {others}",
+            "move one of them elsewhere, or give the file",
+        )
+    if not family and ONLY_GRAPH not in files:
+        raise ModelError(f"which of {_listing(files)} in the folder {path} is the model?", _HINT)
+    sources = family or [Source(ONLY_GRAPH, files[ONLY_GRAPH])]
+    taken = {source.path for source in sources}
+    return Found(tuple(sources), tuple(file.name for file in files.values() if file not in taken))
+
+
+def _family(files: Mapping[str, Path]) -> list[Source]:
+    """Encoder and decoders, in this order. The merged decoder serves for one of its two that is not there."""
+    sources = []
+    for name, bound in ((ENCODER, None), (DECODER, {BRANCH: False}), (WITH_PAST, {BRANCH: True})):
+        if name in files:
+            sources.append(Source(name, files[name]))
+        elif bound is not None and MERGED in files:
+            sources.append(Source(name, files[MERGED], bound))
+    return sources
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(f"{name}.onnx" for name in names)

@@ -1,0 +1,54 @@
+"""What the graphs of a model have in common: arrays of equal content are found by hashes, and shared once.
+
+A decoder is exported twice, with a cache and without, and its table may be the encoder's too. To the servers
+it is public then which arrays of two graphs are the same. So that it tells no more than the architecture
+does, arrays of one graph are never compared, and vectors (a bias that was never trained may equal another)
+are one only where they bear the same name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnxpuma.graph.model import Initializer
+
+_BLOCK = 1 << 20  # elements hashed at a time
+
+
+def fingerprint(weight: Initializer) -> bytes:
+    """SHA-256 over dtype, shape and content; 32 bytes. Reads the weight a block at a time and lets it go."""
+    total = hashlib.sha256(repr((weight.dtype.str, weight.shape)).encode())
+    values = weight.numpy().reshape(-1)
+    for start in range(0, values.size, _BLOCK):
+        total.update(np.ascontiguousarray(values[start : start + _BLOCK]).view(np.uint8).data)
+    del values
+    weight.release()
+    return total.digest()
+
+
+def assign(graphs: Mapping[str, Mapping[str, tuple[bytes, int]]]) -> dict[str, dict[str, str]]:
+    """For each graph: weight -> the stored array that holds it, called after the first graph that has it.
+
+    graphs: by name, weight -> (fingerprint, rank), in order.
+    """
+    stored: dict[str, dict[str, str]] = {}
+    holders: dict[bytes, list[tuple[str, str]]] = {}  # fingerprint -> (stored array, its weight's name)
+    for graph, weights in graphs.items():
+        found: dict[str, str] = {}
+        for same_name in (True, False):
+            taken = set(found.values())
+            for weight, (content, rank) in weights.items():
+                for array, name in holders.get(content, []) if weight not in found else []:
+                    if array not in taken and (name == weight if same_name else rank > 1):
+                        found[weight] = array
+                        taken.add(array)
+                        break
+        for weight, (content, _) in weights.items():
+            if weight not in found:
+                found[weight] = f"{graph}/{weight}"
+                holders.setdefault(content, []).append((found[weight], weight))
+        stored[graph] = {weight: found[weight] for weight in weights}
+    return stored

@@ -1,0 +1,103 @@
+"""The graphs of a model as its owner reads them: each when needed, and refused before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from onnxpuma.errors import ConfigError, UnsupportedModelError
+from onnxpuma.graph.folder import Source
+from onnxpuma.graph.model import Graph, Initializer
+from onnxpuma.plan.blueprint import Blueprint, prepare
+from onnxpuma.plan.support import check_supported
+from onnxpuma.roles.dedupe import assign, fingerprint
+from onnxpuma.roles.shared_model import SharedModel
+
+_KEPT = 1 << 26  # an ONNX file up to this many bytes is read once, a larger one again for its weights
+
+Patterns = Mapping[str, Sequence[str]]
+Contents = dict[str, tuple[bytes, int]]  # weight -> fingerprint, rank
+
+
+class Reading:
+    """The graphs at `sources`, prepared with `patterns` (keywords of `prepare`).
+
+    Large files are not held side by side: they are read once for `survey`, and again for `weights`.
+    """
+
+    def __init__(self, sources: Sequence[Source], patterns: Patterns) -> None:
+        self._sources = sources
+        self._several = len(sources) > 1
+        self._patterns = patterns
+        self._nowhere: set[str] | None = None  # patterns that matched nothing so far
+        self._kept: dict[str, Graph] = {}
+
+    def survey(self) -> SharedModel:
+        """The public part of the model. Raises what `prepare` raises, UnsupportedModelError naming all nodes
+        of all graphs that cannot run, ConfigError for a pattern that matches nothing in any graph."""
+        blueprints: dict[str, Blueprint] = {}
+        contents: dict[str, Contents] = {}
+        refused: dict[str, UnsupportedModelError] = {}
+        for source in self._sources:
+            try:
+                blueprints[source.name], contents[source.name] = self._survey(source)
+            except UnsupportedModelError as error:
+                refused[source.name] = error
+        if refused:
+            raise self._refusal(refused)
+        self._check_patterns()
+        return (
+            SharedModel(blueprints, assign(contents))
+            if self._several
+            else SharedModel.of(*blueprints.values())
+        )
+
+    def blueprints(self) -> dict[str, Blueprint]:
+        """The graphs by name, whether they can run or not. Raises as `survey` for the rest."""
+        made = {source.name: self._prepare(source)[0] for source in self._sources}
+        self._check_patterns()
+        return made
+
+    def weights(self, model: SharedModel) -> Iterator[tuple[str, Initializer]]:
+        """Every array that is to be stored, under the name and in the order of `model.arrays`."""
+        written: set[str] = set()
+        for source in self._sources:
+            graph = self._kept.pop(source.name, None) or self._prepare(source)[1]
+            for weight in model.graphs[source.name].weights:
+                array = model.stored[source.name][weight]
+                if array not in written:
+                    written.add(array)
+                    yield array, graph.initializers[weight]
+
+    def _survey(self, source: Source) -> tuple[Blueprint, Contents]:
+        blueprint, graph = self._prepare(source)
+        check_supported(blueprint)
+        if not self._several:
+            self._kept[source.name] = graph
+            return blueprint, {}
+        if source.path.stat().st_size <= _KEPT:
+            self._kept[source.name] = graph
+        weights = (graph.initializers[name] for name in blueprint.weights)
+        return blueprint, {w.name: (fingerprint(w), len(w.shape)) for w in weights}
+
+    def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
+        if not self._several:
+            return prepare(source, None, **self._patterns)
+        unmatched: set[str] = set()
+        made = prepare(source, unmatched, **self._patterns)
+        self._nowhere = unmatched if self._nowhere is None else self._nowhere & unmatched
+        return made
+
+    def _check_patterns(self) -> None:
+        if self._nowhere:
+            names = ", ".join(source.name for source in self._sources)
+            raise ConfigError(
+                f"the pattern '{min(self._nowhere)}' matches nothing in any of {names}",
+                "onnxpuma inspect lists the names; quote the pattern in a shell",
+            )
+
+    def _refusal(self, refused: Mapping[str, UnsupportedModelError]) -> UnsupportedModelError:
+        first = next(iter(refused.values()))
+        if not self._several:
+            return first
+        listing = "\n".join(f"{graph}: {error.message}" for graph, error in refused.items())
+        return UnsupportedModelError(listing, first.hint)
