@@ -13,9 +13,10 @@ from onnxpuma.config import ClusterConfig, read_cluster
 from onnxpuma.errors import ConfigError, InputError
 from onnxpuma.observe import Progress
 from onnxpuma.roles.client import Client, Outcome
+from onnxpuma.roles.client_keys import client_keys
 from onnxpuma.roles.local import LocalCluster
 from onnxpuma.roles.shared_model import SharedModel
-from onnxpuma.transport.curve import KeyPair, read_secret_key
+from onnxpuma.transport.curve import KeyPair
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class InferenceSession:
         else:
             config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
             known = None if model is None else SharedModel.read(Path(model))
-            self._client = Client(config, _key(key, cluster), known)
+            self._client = Client(config, client_keys(key, cluster), known)
 
     def get_inputs(self) -> list[NodeArg]:
         """The model's inputs, in order."""
@@ -93,15 +94,6 @@ class InferenceSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _key(key: KeyPair | str | Path | None, cluster: ClusterConfig | str | Path) -> KeyPair:
-    if isinstance(key, KeyPair):
-        return key
-    if key is None and isinstance(cluster, ClusterConfig):
-        raise ConfigError("the client's key is missing", "give key='client.secret'")
-    path = Path(key) if key is not None else Path(cluster).parent / "client.secret"  # type: ignore[arg-type]
-    return read_secret_key(path)
 
 
 def _type(dtype: np.dtype[Any]) -> str:

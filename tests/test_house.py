@@ -34,7 +34,7 @@ FLOORS = (
     ("observe",),
     ("interpreter",),
     ("roles",),
-    ("backend", "session", "shipped", "validation"),
+    ("backend", "session", "shipped", "tasks", "validation"),
     ("commands",),
     ("cli",),
     ("__main__",),

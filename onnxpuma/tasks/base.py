@@ -1,0 +1,95 @@
+"""What all pipelines have in common: how they are called, their options, what a call took, how they end."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from onnxpuma.errors import InputError
+from onnxpuma.tasks.folder import ModelFolder
+from onnxpuma.tasks.port import Runner, Usage
+
+
+class Pipeline:
+    """One task on one model: call it with an input, or with a list of inputs, which are taken one by one.
+
+    runner: where the model runs; it is closed with the pipeline. defaults: options of every call that does
+    not give them itself. usage: what the last call took.
+    """
+
+    known: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self, task: str, runner: Runner, folder: ModelFolder, defaults: Mapping[str, Any] | None = None
+    ) -> None:
+        self.task = task
+        self.runner = runner
+        self.folder = folder
+        self.usage = Usage()
+        self._defaults = self.sifted(defaults or {})
+        self.options({})
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.task!r}, {type(self.runner).__name__}, {str(self.folder.path)!r})"
+        )
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """The results, in the form that Transformers' pipelines have.
+
+        Raises InputError for an input or an option that does not fit, before anything runs; ConfigError for a
+        tokenizer that is missing; and what the runner raises.
+        """
+        chosen = self.options(options)
+        before = self.runner.usage.copy()
+        try:
+            if not isinstance(inputs, (list, tuple)) or self.is_one(inputs):
+                return self.alone(self.one(inputs, chosen))
+            if not inputs:
+                raise InputError("the list of inputs is empty", "give one at least")
+            return [self.among(self.one(item, chosen)) for item in inputs]
+        finally:
+            self.usage = self.runner.usage.since(before)
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All options of a call. InputError for one that this task does not have."""
+        merged = {**self._defaults, **self.sifted(given)}
+        for name in merged:
+            if name not in self.known:
+                near = difflib.get_close_matches(name, self.known, 1)
+                hint = f"did you mean '{near[0]}'? " if near else ""
+                raise InputError(
+                    f"{self.task} has no option '{name}'", f"{hint}it has {', '.join(sorted(self.known))}"
+                )
+        return merged
+
+    def sifted(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options without those that change nothing."""
+        return dict(given)
+
+    def is_one(self, inputs: Any) -> bool:
+        """Whether this list is one input."""
+        return False
+
+    def one(self, item: Any, options: Mapping[str, Any]) -> Any:
+        """The result for one input."""
+        raise NotImplementedError
+
+    def alone(self, result: Any) -> Any:
+        """What a call with one input returns."""
+        return [result]
+
+    def among(self, result: Any) -> Any:
+        """What a call with a list has for each."""
+        return result
+
+    def close(self) -> None:
+        """Leave the servers; those on this machine are stopped."""
+        self.runner.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,116 @@
+"""text-classification and image-classification: labels and scores, of logits that only the client opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from onnxpuma.errors import InputError, ModelError
+from onnxpuma.tasks.base import Pipeline
+from onnxpuma.tasks.caption import pixels
+from onnxpuma.tasks.decoder import MODEL
+from onnxpuma.tasks.port import LOGITS, Runner, signature
+from onnxpuma.tasks.text import encoded
+
+_FUNCTIONS = ("softmax", "sigmoid", "none")
+
+
+class Classification(Pipeline):
+    """Results: the `top_k` likeliest as {"label": name, "score": number}; None for all of them.
+
+    function_to_apply: softmax, sigmoid or none; by default what the model's problem_type asks for.
+    """
+
+    known: ClassVar[frozenset[str]] = frozenset(("top_k", "function_to_apply"))
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        merged = super().options(given)
+        top, function = merged.get("top_k"), merged.get("function_to_apply")
+        if top is not None and (type(top) is not int or top < 1):
+            raise InputError(f"top_k is {top!r}", "give a number of labels, or None for all")
+        if function is not None and function not in _FUNCTIONS:
+            raise InputError(f"function_to_apply is {function!r}", f"choose of {', '.join(_FUNCTIONS)}")
+        return merged
+
+    def alone(self, result: Any) -> Any:
+        return result
+
+    def feed(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The model's inputs for this item. Raises InputError."""
+        raise NotImplementedError
+
+    def ranked(self, item: Any, options: Mapping[str, Any], top: int | None) -> list[dict[str, Any]]:
+        """The likeliest labels first."""
+        row = opened(self.runner, self.feed(item, options), LOGITS).reshape(-1).astype(np.float64)
+        scores = _applied(options.get("function_to_apply") or self._function(row.size), row)
+        names = self.folder.config.get("id2label") or {}
+        order = np.argsort(-scores, kind="stable")[:top]
+        return [{"label": names.get(str(i), f"LABEL_{i}"), "score": float(scores[i])} for i in order]
+
+    def _function(self, labels: int) -> str:
+        problem = self.folder.config.get("problem_type")
+        if problem == "regression":
+            return "none"
+        return "sigmoid" if problem == "multi_label_classification" or labels == 1 else "softmax"
+
+
+class TextClassification(Classification):
+    """Of a text, or of a pair: {"text": one, "text_pair": other}. The likeliest label alone unless `top_k`
+    is given. truncation=True cuts off what is too long for the model."""
+
+    known: ClassVar[frozenset[str]] = Classification.known | {"truncation"}
+
+    def one(self, item: Any, options: Mapping[str, Any]) -> Any:
+        if "top_k" in options:
+            return self.ranked(item, options, options["top_k"])
+        return self.ranked(item, options, 1)[0]
+
+    def alone(self, result: Any) -> Any:
+        return result if isinstance(result, list) else [result]
+
+    def feed(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return text_feed(self, item, options)
+
+
+class ImageClassification(Classification):
+    """Of a picture: a path, or a PIL image of mode RGB. The five likeliest unless `top_k` says otherwise."""
+
+    def one(self, item: Any, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return self.ranked(item, options, options.get("top_k", 5))
+
+    def feed(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return pixels(self.runner, self.folder, MODEL, item)
+
+
+def text_feed(pipeline: Pipeline, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What a model of one run takes for a text, or for {"text", "text_pair"}. Raises InputError."""
+    text, pair = (item.get("text"), item.get("text_pair")) if isinstance(item, Mapping) else (item, None)
+    folder = pipeline.folder
+    truncation = bool(options.get("truncation"))
+    made = encoded(folder.tokenizer, text, folder.positions, truncation, pair)
+    shape = made["input_ids"].shape
+    made = {
+        "attention_mask": np.ones(shape, np.int64),
+        "token_type_ids": np.zeros(shape, np.int64),
+        "position_ids": np.arange(shape[1], dtype=np.int64)[None],
+        **made,
+    }
+    takes = signature(pipeline.runner, MODEL).inputs
+    return {name: array for name, array in made.items() if name in takes}
+
+
+def opened(runner: Runner, feed: Mapping[str, np.ndarray], output: str) -> np.ndarray:
+    """One output of the only graph. ModelError when it has none of this name."""
+    outputs = signature(runner, MODEL).outputs
+    if output not in outputs:
+        raise ModelError(f"the model has no output '{output}'", f"it has {', '.join(outputs)}")
+    return runner.run(MODEL, feed, [output]).outputs[output]
+
+
+def _applied(function: str, row: np.ndarray) -> np.ndarray:
+    if function == "softmax":
+        powers = np.exp(row - row.max())
+        return np.asarray(powers / powers.sum())
+    return np.asarray(1 / (1 + np.exp(-row))) if function == "sigmoid" else row

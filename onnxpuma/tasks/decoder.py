@@ -1,0 +1,190 @@
+"""A decoder that reads tokens and says the next one; what it has read stays where the model runs.
+
+    model without a cache    ids so far                    -> next_token       the whole text each time
+    model with a cache       new ids, past                 -> next_token, present
+    encoder-decoder          new ids, encoder's result     -> next_token, present, then as above
+
+The next token is all that is opened. A present is kept and fed as the next run's past, whose own may then be
+forgotten: of every text one past is held, and after it none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.errors import InputError, ModelError
+from onnxpuma.tasks.port import LOGITS, NEXT_TOKEN, SUPPRESSED, Held, Runner, signature
+
+MODEL, ENCODER, FIRST, LATER = "model", "encoder_model", "decoder_model", "decoder_with_past_model"
+STATES = "encoder_hidden_states"
+
+# How exporters name the present of a past: each name's part, and what stands in its place.
+_RENAMED = (("past_key_values", "present"), ("past", "present"), ("input.", "output."))
+
+
+@dataclass(frozen=True)
+class Said:
+    """The next token, and the logits it has the largest of, (vocabulary,), if they were asked for."""
+
+    token: int
+    logits: np.ndarray | None = None
+
+
+class Decoder:
+    """Reads tokens with `read`; `close` makes the servers forget what they keep of them.
+
+    given: further inputs that stay the same, such as the encoder's result; `owned` of them are released
+    with the rest. logits: open them too. Raises InputError when the owner has hidden these, ModelError for
+    a graph that takes what is not known here, or that says no next token.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        first: str,
+        later: str | None,
+        given: Mapping[str, Any] | None = None,
+        owned: Sequence[Held] = (),
+        logits: bool = False,
+    ) -> None:
+        self._runner = runner
+        self._first, self._later = first, later
+        self._given = dict(given or {})
+        self._owned = list(owned)
+        self._outputs = [NEXT_TOKEN, *((LOGITS,) if logits else ())]
+        for graph in (first, later):
+            if graph is not None:
+                self._check(graph)
+        self._sources = {} if later is None else past_of_present(runner, first, later)
+        self._past: dict[str, Held] = {}
+        self._ids: list[int] = []
+
+    def read(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> Said:
+        """Read these tokens after those read before; the token that comes next is none of `suppressed`."""
+        graph = self._first if self._later is None or not self._ids else self._later
+        new = [*self._ids, *ids] if self._later is None else list(ids)
+        feed = self._feed(graph, new, suppressed)
+        has = signature(self._runner, graph).outputs
+        keep = {name: present for name, present in self._sources.items() if present in has}
+        if self._ids and graph != self._first:  # what comes of the encoder does not change
+            keep = {name: present for name, present in keep.items() if ".encoder." not in name}
+        release = [self._past[name] for name in keep if name in self._past]
+        if self._past_is_complete(keep) and STATES not in self._inputs(self._later):
+            release += self._owned
+        result = self._runner.run(graph, feed, self._outputs, list(keep.values()), release)
+        self._owned = [held for held in self._owned if not any(held is gone for gone in release)]
+        self._past |= {name: result.kept[present] for name, present in keep.items()}
+        self._ids += ids
+        row = result.outputs[LOGITS][0, -1] if LOGITS in self._outputs else None
+        return Said(int(result.outputs[NEXT_TOKEN].reshape(-1)[0]), row)
+
+    def peek(self, ids: Sequence[int], suppressed: np.ndarray) -> int:
+        """The token that would come after these alone; nothing is kept of it. Before the first `read`."""
+        feed = self._feed(self._first, list(ids), suppressed)
+        result = self._runner.run(self._first, feed, [NEXT_TOKEN])
+        return int(result.outputs[NEXT_TOKEN].reshape(-1)[0])
+
+    def close(self) -> None:
+        """Forget all. Never raises."""
+        held, self._past, self._owned = [*self._past.values(), *self._owned], {}, []
+        if held:
+            self._runner.release(held)
+
+    # ---- within ---------------------------------------------------------------------------------------
+
+    def _inputs(self, graph: str | None) -> Mapping[str, Any]:
+        return {} if graph is None else signature(self._runner, graph).inputs
+
+    def _past_is_complete(self, keep: Mapping[str, str]) -> bool:
+        return self._later is not None and set(self._past) | set(keep) == set(self._sources)
+
+    def _feed(self, graph: str, new: list[int], suppressed: np.ndarray | None) -> dict[str, Any]:
+        before = len(self._ids) if self._later is not None else 0
+        total = before + len(new)
+        known: dict[str, Any] = {
+            "input_ids": np.array([new], np.int64),
+            "attention_mask": np.ones((1, total), np.int64),
+            "position_ids": np.arange(before, total, dtype=np.int64)[None],
+            "token_type_ids": np.zeros((1, len(new)), np.int64),
+            SUPPRESSED: np.zeros(0, np.int64) if suppressed is None else suppressed,
+            **self._given,
+            **self._past,
+        }
+        ports = self._inputs(graph)
+        feed = {}
+        for name, port in ports.items():
+            if name in known:
+                feed[name] = known[name]
+            elif name in self._sources:
+                feed[name] = port.empty()
+            else:
+                raise ModelError(
+                    f"{graph} takes '{name}', and what belongs there is not known here",
+                    "export the model with tools/export.py, or run it with onnxpuma.InferenceSession",
+                )
+        return feed
+
+    def _check(self, graph: str) -> None:
+        outputs = signature(self._runner, graph).outputs
+        if NEXT_TOKEN not in outputs:
+            raise ModelError(
+                f"{graph} says no next token: it has {', '.join(outputs)}",
+                "its logits must be called `logits`: export it with tools/export.py, and share it again",
+            )
+        if LOGITS in self._outputs and LOGITS not in outputs:
+            raise InputError(
+                "the owner of this model has hidden its logits", "ask for the text alone, without logits"
+            )
+
+
+def past_of_present(runner: Runner, first: str, later: str) -> dict[str, str]:
+    """For each input of `later` that is a past: the output of `first` that is fed there.
+
+    A present bears the past's name, with `present` for `past_key_values`. ModelError for a past that has
+    none; empty for a graph without a cache.
+    """
+    gives = signature(runner, first).outputs
+    found = {}
+    for name in signature(runner, later).inputs:
+        if "past" not in name:
+            continue
+        names = [name.replace(old, new, 1) for old, new in _RENAMED if old in name]
+        present = next((n for n in names if n in gives and n != name), None)
+        if present is None:
+            raise ModelError(
+                f"{first} has no output for the input '{name}' of {later}",
+                "export the model with tools/export.py: past_key_values.0.key goes with present.0.key",
+            )
+        found[name] = present
+    return found
+
+
+def causal_decoder(runner: Runner, logits: bool = False) -> Decoder:
+    """Of a model that is one decoder, with a cache or without."""
+    caches = any("past" in name for name in signature(runner, MODEL).inputs)
+    return Decoder(runner, MODEL, MODEL if caches else None, logits=logits)
+
+
+def encoder_decoder(runner: Runner, feed: Mapping[str, np.ndarray], logits: bool = False) -> Decoder:
+    """Run the encoder on `feed`, whose result stays where it is, and give the decoder that reads it."""
+    takes = signature(runner, FIRST).inputs
+    later = LATER if LATER in runner.graphs else None
+    states = _states(runner)
+    given: dict[str, Any] = {}
+    if "encoder_attention_mask" in takes:
+        given["encoder_attention_mask"] = feed["attention_mask"]
+    held = runner.run(ENCODER, feed, [], [states]).kept[states]
+    try:
+        return Decoder(runner, FIRST, later, given | {STATES: held}, [held], logits)
+    except BaseException:
+        runner.release([held])
+        raise
+
+
+def _states(runner: Runner) -> str:
+    outputs = signature(runner, ENCODER).outputs
+    return "last_hidden_state" if "last_hidden_state" in outputs else outputs[0]

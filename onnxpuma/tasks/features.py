@@ -1,0 +1,48 @@
+"""feature-extraction and image-feature-extraction: the numbers that a model sees in a text or a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from onnxpuma.tasks.base import Pipeline
+from onnxpuma.tasks.caption import pixels
+from onnxpuma.tasks.classify import opened, text_feed
+from onnxpuma.tasks.decoder import MODEL
+from onnxpuma.tasks.port import signature
+
+_USUAL = ("last_hidden_state", "sentence_embedding", "image_embeds")
+
+
+class FeatureExtraction(Pipeline):
+    """Of a text: a nested list (1, tokens, width), or with return_tensors=True an array.
+
+    output: which of the model's outputs; by default last_hidden_state, or the first that there is.
+    truncation=True cuts off what is too long for the model.
+    """
+
+    known: ClassVar[frozenset[str]] = frozenset(("return_tensors", "output", "truncation"))
+
+    def one(self, item: Any, options: Mapping[str, Any]) -> Any:
+        outputs = signature(self.runner, MODEL).outputs
+        usual = next((name for name in _USUAL if name in outputs), outputs[0])
+        array = opened(self.runner, self.feed(item, options), options.get("output") or usual)
+        return array if options.get("return_tensors") else array.tolist()
+
+    def alone(self, result: Any) -> Any:
+        return result
+
+    def feed(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The model's inputs for this item. Raises InputError."""
+        return text_feed(self, item, options)
+
+
+class ImageFeatureExtraction(FeatureExtraction):
+    """Of a picture: a path, or a PIL image of mode RGB."""
+
+    known: ClassVar[frozenset[str]] = frozenset(("return_tensors", "output"))
+
+    def feed(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return pixels(self.runner, self.folder, MODEL, item)

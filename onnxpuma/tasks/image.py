@@ -1,0 +1,45 @@
+"""Pictures as a task takes them: three colours of eight bits, checked before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from onnxpuma.errors import ConfigError, InputError
+from onnxpuma.tasks.folder import INSTALL
+
+
+def picture(given: Any) -> Any:
+    """A PIL image in the mode RGB, upright.
+
+    given: a PIL image, or the path of a file. No colours are made or thrown away here, as what stands behind
+    a transparent picture, or in grey, is for its owner to say. Raises InputError for a file that cannot be
+    read, for any other mode, and for what is neither.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ConfigError("pictures need the library Pillow", f"install it: {INSTALL}") from error
+    if isinstance(given, (str, Path)):
+        path = Path(given)
+        if not path.is_file():
+            raise InputError(f"there is no file {path}", "give the path of a picture, or a PIL image")
+        try:
+            with Image.open(path) as file:
+                image = ImageOps.exif_transpose(file)
+                image.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise InputError(f"cannot read {path}: {error}", "give a picture that Pillow opens") from error
+    elif isinstance(given, Image.Image):
+        image = given
+    else:
+        raise InputError(
+            f"a {type(given).__name__} is no picture",
+            "give a path or a PIL image; of an array of bytes (height, width, 3): Image.fromarray(array)",
+        )
+    if image.mode != "RGB":
+        raise InputError(
+            f"the picture is of mode {image.mode}, the model sees RGB",
+            "convert it: Image.open(path).convert('RGB'), having put what is transparent on a ground",
+        )
+    return image

@@ -1,0 +1,109 @@
+"""A model in the clear, through onnxruntime on this machine: to compare with, and to try out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from onnxpuma.errors import InputError, ModelError
+from onnxpuma.graph.folder import Source, find
+from onnxpuma.tasks.port import LOGITS, NEXT_TOKEN, SUPPRESSED, Held, Port, Result, Signature, Usage
+
+_TYPES = {"float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_}
+
+
+class PlainRunner:
+    """The graphs of a folder of ONNX files, or of one file, in onnxruntime.
+
+    model: as `graph.folder.find` takes it. The output `next_token` and the input `suppressed_ids` are added
+    as sharing adds them, so that a text is written by the same calls as on shares. Raises ModelError where
+    there is no model, and for a file that onnxruntime does not take.
+    """
+
+    def __init__(self, model: str | Path, threads: int = 1) -> None:
+        self.usage = Usage()
+        self._sessions = {source.name: _session(source, threads) for source in find(Path(model)).sources}
+        self._graphs = {name: _signature(session) for name, session in self._sessions.items()}
+
+    @property
+    def graphs(self) -> Mapping[str, Signature]:
+        return self._graphs
+
+    def run(
+        self,
+        graph: str,
+        feed: Mapping[str, Any],
+        outputs: Sequence[str],
+        keep: Sequence[str] = (),
+        release: Sequence[Held] = (),
+    ) -> Result:
+        begin = perf_counter()
+        arrays = dict(feed)
+        suppressed = arrays.pop(SUPPRESSED, ())
+        wanted = [name for name in dict.fromkeys((*outputs, *keep)) if name != NEXT_TOKEN]
+        if NEXT_TOKEN in outputs and LOGITS not in wanted:
+            wanted.append(LOGITS)
+        found = self._run(graph, wanted, arrays)
+        if NEXT_TOKEN in outputs:
+            found[NEXT_TOKEN] = _next_token(found[LOGITS], suppressed)
+        self.usage.requests += 1
+        self.usage.seconds += perf_counter() - begin
+        return Result({name: found[name] for name in outputs}, {name: found[name] for name in keep})
+
+    def release(self, held: Sequence[Held]) -> None:
+        """Arrays go by themselves."""
+
+    def close(self) -> None:
+        self._sessions.clear()
+
+    def _run(self, graph: str, names: list[str], arrays: dict[str, Any]) -> dict[str, np.ndarray]:
+        session = self._sessions[graph]
+        kinds = {port.name: port.dtype for port in self._graphs[graph].inputs.values()}
+        try:
+            cast = {name: np.asarray(value).astype(kinds[name]) for name, value in arrays.items()}
+            return dict(zip(names, session.run(names, cast), strict=True))
+        except Exception as error:  # onnxruntime has many kinds, all its own
+            raise InputError(
+                f"onnxruntime cannot run {graph} on these inputs: {error}",
+                "use the tokenizer or the feature extractor that belongs to this model",
+            ) from error
+
+
+def _session(source: Source, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    # One of two graphs in a file is cut out as sharing cuts it out.
+    model = ir.to_proto(source.load()).SerializeToString() if source.bound else str(source.path)
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ModelError(
+            f"onnxruntime cannot load {source.path.name}: {error}", "export the model again"
+        ) from error
+
+
+def _signature(session: Any) -> Signature:
+    inputs = {arg.name: Port(arg.name, _dtype(arg.type), tuple(arg.shape)) for arg in session.get_inputs()}
+    outputs = {arg.name: len(arg.shape) for arg in session.get_outputs()}
+    if outputs.get(LOGITS) == 3 and "input_ids" in inputs:
+        inputs[SUPPRESSED] = Port(SUPPRESSED, np.dtype(np.int64), ("suppressed",))
+        outputs[NEXT_TOKEN] = 2
+    return Signature(inputs, tuple(outputs))
+
+
+def _dtype(declared: str) -> np.dtype[Any]:
+    name = declared.removeprefix("tensor(").removesuffix(")")
+    return np.dtype(_TYPES.get(name, name))
+
+
+def _next_token(logits: np.ndarray, suppressed: Any) -> np.ndarray:
+    last = logits[:, -1].astype(np.float32)  # (batch, vocabulary)
+    last[:, np.asarray(suppressed, np.int64)] = -np.inf
+    return last.argmax(axis=-1)[:, None]

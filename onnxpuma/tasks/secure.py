@@ -1,0 +1,93 @@
+"""A model at three servers, that learn neither its weights nor what it is given or says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnxpuma.config import ClusterConfig, read_cluster
+from onnxpuma.errors import OnnxpumaError
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.roles.client import Client
+from onnxpuma.roles.client_keys import client_keys
+from onnxpuma.roles.local import LocalCluster
+from onnxpuma.tasks.port import Held, Port, Result, Signature, Usage
+from onnxpuma.transport.curve import KeyPair
+
+
+class SecureRunner:
+    """The graphs that the servers of `client` have.
+
+    servers: those of this machine that are to be stopped with it. Both are closed by `close`.
+    """
+
+    def __init__(self, client: Client, servers: LocalCluster | None = None) -> None:
+        self.usage = Usage()
+        self._client = client
+        self._servers = servers
+        self._graphs: dict[str, Signature] = {}
+
+    @property
+    def graphs(self) -> Mapping[str, Signature]:
+        """Raises PlanError when the servers do not all have the same model, TransportError when they are not
+        there."""
+        if not self._graphs:
+            self._graphs = {name: _signature(graph) for name, graph in self._client.graphs.items()}
+        return self._graphs
+
+    def run(
+        self,
+        graph: str,
+        feed: Mapping[str, Any],
+        outputs: Sequence[str],
+        keep: Sequence[str] = (),
+        release: Sequence[Held] = (),
+    ) -> Result:
+        """Raises what `Client.run` raises."""
+        outcome = self._client.run(feed, list(outputs), graph=graph, keep=keep, release=release)
+        self.usage.requests += 1
+        self.usage.seconds += outcome.seconds
+        self.usage.setup_seconds += outcome.setup_seconds
+        self.usage.bytes_sent += sum(report.bytes_sent for report in outcome.reports)
+        self.usage.rounds += max(report.rounds for report in outcome.reports)
+        return Result(outcome.outputs, outcome.kept)
+
+    def release(self, held: Sequence[Held]) -> None:
+        """What servers that are gone, or busy, do not hear of expires."""
+        try:
+            self._client.release(held)
+        except OnnxpumaError:
+            return
+
+    def close(self) -> None:
+        self._client.close()
+        if self._servers is not None:
+            self._servers.close()
+
+
+def on_this_machine(model: str | Path, threads: int = 1) -> SecureRunner:
+    """Share `model` (a folder of ONNX files or of a shared model, or one file) among three processes here.
+
+    Raises what `LocalCluster` raises.
+    """
+    servers = LocalCluster(model, threads)
+    try:
+        return SecureRunner(servers.client(), servers)
+    except BaseException:
+        servers.close()
+        raise
+
+
+def at_servers(cluster: ClusterConfig | str | Path, key: KeyPair | str | Path | None = None) -> SecureRunner:
+    """The model that the servers of cluster.toml have. key: as `client_keys` takes it.
+
+    Raises ConfigError for what is wrong with either.
+    """
+    config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
+    return SecureRunner(Client(config, client_keys(key, cluster)))
+
+
+def _signature(graph: Blueprint) -> Signature:
+    ports = {name: Port(name, spec.dtype, spec.shape) for name, spec in graph.inputs.items()}
+    return Signature(ports, tuple(graph.outputs))

@@ -1,0 +1,97 @@
+"""Texts from texts: text-generation with a decoder; summarization, translation and others with an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from onnxpuma.errors import InputError
+from onnxpuma.tasks.decoder import ENCODER, causal_decoder, encoder_decoder
+from onnxpuma.tasks.port import signature
+from onnxpuma.tasks.text import check_length, checked, encoded
+from onnxpuma.tasks.writer import Draft, Writer, decoder_prompt
+
+
+class TextGeneration(Writer):
+    """Goes on with a text, or answers a chat: a list of {"role": ..., "content": ...}.
+
+    Options beside those of WritingOptions: return_full_text (True: the prompt or the chat is part of the
+    result). Results: {"generated_text": text}, of a chat with the chat and the answer in place of the text.
+    """
+
+    known: ClassVar[frozenset[str]] = Writer.known | {"return_full_text"}
+
+    def is_one(self, inputs: Any) -> bool:
+        return bool(inputs) and all(isinstance(item, Mapping) for item in inputs)
+
+    def among(self, result: Any) -> Any:
+        return [result]
+
+    def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
+        ids = self._ids(item)
+        logits = bool(options.get("logits"))
+        yield Draft(len(ids), lambda: (causal_decoder(self.runner, logits), ids), ids)
+
+    def told(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        if not options.get("return_full_text", True):
+            return {"generated_text": text}
+        if isinstance(item, str):
+            return {"generated_text": item + text}
+        return {"generated_text": [*item, {"role": "assistant", "content": text}]}
+
+    def _ids(self, item: Any) -> list[int]:
+        tokenizer, most = self.folder.tokenizer, self.folder.positions
+        if not isinstance(item, (list, tuple)):
+            return [int(token) for token in encoded(tokenizer, item, most)["input_ids"][0]]
+        for message in item:
+            if not {"role", "content"} <= set(message):
+                raise InputError(
+                    "a message has no role or no content", "write {'role': 'user', 'content': 'Hello'}"
+                )
+            checked(message["content"])
+        if not getattr(tokenizer, "chat_template", None):
+            raise InputError(
+                "the tokenizer of this model has no chat template", "give one text in place of messages"
+            )
+        made = tokenizer.apply_chat_template(
+            list(item), add_generation_prompt=True, tokenize=True, return_dict=True
+        )
+        ids = [int(token) for token in made["input_ids"]]
+        check_length(len(ids), most)
+        return ids
+
+
+class TextToText(Writer):
+    """Turns a text into another with an encoder-decoder. What T5 is to do stands before the text, as its
+    users write it: "translate English to German: ...".
+
+    Options beside those of WritingOptions: truncation (True: what is too long for the model is cut off).
+    Results: {"generated_text": text}.
+    """
+
+    known: ClassVar[frozenset[str]] = Writer.known | {"truncation"}
+
+    def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
+        folder = self.folder
+        made = encoded(folder.tokenizer, item, folder.source_positions, bool(options.get("truncation")))
+        length = made["input_ids"].shape[1]
+        made = {"attention_mask": np.ones((1, length), np.int64), **made}
+        takes = signature(self.runner, ENCODER).inputs
+        feed = {name: array for name, array in made.items() if name in takes}
+        prompt = decoder_prompt(folder)
+        logits = bool(options.get("logits"))
+        yield Draft(len(prompt), lambda: (encoder_decoder(self.runner, feed, logits), prompt))
+
+
+class Summarization(TextToText):
+    """Results: {"summary_text": text}."""
+
+    key = "summary"
+
+
+class Translation(TextToText):
+    """Results: {"translation_text": text}."""
+
+    key = "translation"

@@ -1,0 +1,141 @@
+"""A pipeline that writes: one or several drafts for an input, their tokens, their text as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from onnxpuma.errors import ConfigError
+from onnxpuma.tasks.base import Pipeline
+from onnxpuma.tasks.decoder import Decoder
+from onnxpuma.tasks.folder import ModelFolder
+from onnxpuma.tasks.rules import WritingOptions, refuse_other_searches, rules
+from onnxpuma.tasks.writing import Spelling, write
+
+_WRITING = tuple(field.name for field in fields(WritingOptions))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A text to be written. length: of its prompt; begin: gives the decoder and the prompt, having run what
+    must run before; after: tokens that stand before the text in whose light it is spelled."""
+
+    length: int
+    begin: Callable[[], tuple[Decoder, Sequence[int]]]
+    after: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One token, and the text that it makes readable; the last of a draft has no token."""
+
+    text: str
+    token: int | None = None
+    logits: np.ndarray | None = None
+
+
+class Writer(Pipeline):
+    """Writes a text for each input. `key`: under which a result has it."""
+
+    key: ClassVar[str] = "generated"
+    strips: ClassVar[bool] = False
+    known: ClassVar[frozenset[str]] = frozenset(_WRITING)
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        merged = super().options(given)
+        writing_options(merged)
+        return merged
+
+    def sifted(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        flat = dict(given)
+        flat |= dict(flat.pop("generate_kwargs", None) or {})
+        return refuse_other_searches(flat)
+
+    def stream(self, item: Any, **options: Any) -> Generator[str]:
+        """The text as it comes, in pieces, for one input. The input is checked at the first of them.
+
+        Whoever stops reading should `close()` the iterator, for the servers to forget what they hold of it.
+        """
+        pieces = self.pieces(item, self.options(options))
+
+        def texts() -> Generator[str]:
+            with closing(pieces):
+                yield from (piece.text for piece in pieces if piece.text)
+
+        return texts()
+
+    def pieces(self, item: Any, options: Mapping[str, Any]) -> Generator[Piece]:
+        """The tokens of the text, each with the text that it makes readable."""
+        before = self.runner.usage.copy()
+        chosen = writing_options(options)
+        gap = False
+        try:
+            for draft in self.drafts(item, options):
+                steering = rules(self.folder, chosen, draft.length)
+                decoder, prompt = draft.begin()
+                spelling = Spelling(self.folder.tokenizer, draft.after, self.strips)
+                with closing(write(decoder, prompt, steering)) as said:
+                    for word in said:
+                        text = spelling.add(word.token)
+                        yield Piece(_spaced(text, gap), word.token, word.logits)
+                        gap = gap and not text
+                text = spelling.end()
+                yield Piece(_spaced(text, gap))
+                gap = self.strips
+        finally:
+            self.usage = self.runner.usage.since(before)
+
+    def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
+        """The texts to be written for this input, one after the other. InputError before the first."""
+        raise NotImplementedError
+
+    def one(self, item: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+        chosen = writing_options(options)
+        with closing(self.pieces(item, options)) as all_pieces:
+            pieces = list(all_pieces)
+        if chosen.return_tensors:
+            result: dict[str, Any] = {
+                f"{self.key}_token_ids": [p.token for p in pieces if p.token is not None]
+            }
+        else:
+            result = self.told(item, "".join(piece.text for piece in pieces), options)
+        if chosen.logits:
+            rows = [piece.logits for piece in pieces if piece.logits is not None]
+            result["logits"] = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+        return result
+
+    def told(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The result that has this text."""
+        return {f"{self.key}_text": text}
+
+
+def writing_options(options: Mapping[str, Any]) -> WritingOptions:
+    """Those of the options that steer the writing. InputError for a value that makes no sense."""
+    return WritingOptions(**{name: options[name] for name in _WRITING if name in options})
+
+
+def start_token(folder: ModelFolder) -> int:
+    """The token before the first. ConfigError when the model's folder does not say it."""
+    found = folder.value("decoder_start_token_id")
+    if found is None:
+        found = folder.value("bos_token_id")
+    if found is None:
+        raise ConfigError(
+            f"neither generation_config.json nor config.json in {folder.path} has a decoder_start_token_id",
+            "copy generation_config.json from the model",
+        )
+    return int(found)
+
+
+def decoder_prompt(folder: ModelFolder) -> list[int]:
+    """What the decoder of an encoder-decoder reads first: its start, and a first token that is forced."""
+    forced = folder.value("forced_bos_token_id")
+    return [start_token(folder), *(() if forced is None else (int(forced),))]
+
+
+def _spaced(text: str, gap: bool) -> str:
+    return f" {text}" if gap and text else text
