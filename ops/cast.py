@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +17,19 @@ from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 _NARROW = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
 
 
+_REALS = ("float16", "bfloat16", "float32", "float64")
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    """f real, b boolean, i whole, - for what has no secure form."""
+    if dtype.kind in "fV":
+        return "f" if dtype.name in _REALS else "-"
+    return {"u": "i", "i": "i", "b": "b"}.get(dtype.kind, "-")
+
+
 def _kinds(call: Call) -> tuple[str, str]:
-    """Kinds before and after: f real, b boolean, i whole."""
-    kinds = [o.dtype.kind for o in (call.given(0), call.outputs[0])]
-    before, after = ("i" if k == "u" else k for k in kinds)
-    return before, after
+    """Kinds before and after."""
+    return _kind(call.given(0).dtype), _kind(call.outputs[0].dtype)
 
 
 def _refuse(call: Call) -> str | None:
@@ -28,7 +37,7 @@ def _refuse(call: Call) -> str | None:
     target = call.outputs[0].dtype
     if not call.secret(0):
         return "its input is public"
-    if after not in "fbi" or before not in "fbi":
+    if "-" in (before, after):
         return f"it casts to or from {target}, which has no secure form"
     if before == "f" and after == "i":
         return "it rounds a secret number to an integer"

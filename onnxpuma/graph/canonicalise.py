@@ -22,10 +22,12 @@ from onnxscript.rewriter.rules import common
 from onnxpuma.graph.dialect import DOMAIN, claim
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
+from onnxpuma.graph.rows import lift_rows
 from onnxpuma.graph.rules import (
     activation,
     attention,
     division,
+    flattened,
     folding,
     fused,
     fused_activation,
@@ -75,6 +77,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
         *power.RULES,
         *division.RULES,
         *order.RULES,
+        *flattened.RULES,
     ),
     activation.RULES,
     layer_norm.RULES,
@@ -127,11 +130,13 @@ def _canonicalise(model: ir.Model) -> Report:
     if changed:
         report.rules["single precision"] = changed
     raise_opset(model)
+    _cast_like(model)
     _unfuse(model, report)
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)
     report.rules.update(folding.fold(model))
+    report.rules.update(lift_rows(model))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)
@@ -154,6 +159,19 @@ def _prepare(model: ir.Model) -> None:
         passes.LiftSubgraphInitializersToMainGraphPass(),
     ):
         step(model)
+
+
+def _cast_like(model: ir.Model) -> None:
+    """Write each CastLike of a known type as the Cast that it is, with its own way to saturate and round."""
+    found = [n for g in model.graphs() for n in g if n.op_type == "CastLike" and not n.domain]
+    if found:
+        _infer(model)
+    for node in found:
+        kind = node.inputs[1].dtype if node.inputs[1] is not None else None
+        if kind is not None:
+            node.op_type = "Cast"
+            node.attributes["to"] = ir.AttrInt64("to", int(kind))
+            node.resize_inputs(1)
 
 
 def _infer(model: ir.Model) -> None:
