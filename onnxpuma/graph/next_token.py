@@ -1,0 +1,142 @@
+"""The derived output `next_token`: which id has the largest logit of the last position, and nothing else.
+
+A model that generates is asked for one id after the other. With this output the servers need not give anybody
+the logits, of which a few thousand rows are enough to copy a model's head. The ids in the derived input
+`suppressed_ids` do not come out: an end of text that is too early, a language that is not wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpuma.graph.rows import lift_rows, needed
+from onnxpuma.graph.rules.fused import Writer
+from onnxpuma.graph.rules.rule import is_constant, rank, static_dim
+
+OUTPUT = "next_token"
+SUPPRESSED = "suppressed_ids"
+LOGITS = "logits"
+SUPPRESSION = 2.0**13
+"""Taken from a suppressed logit. Logits of magnitude up to 2^12 come out right."""
+_PREFIX = f"{OUTPUT}/"
+_STATE = ("past_key_values", "encoder_hidden_states")
+
+
+def vocabulary(model: ir.Model) -> int | None:
+    """The number of ids that `model` generates, None if it does not.
+
+    It does if its output `logits` is (batch, sequence, vocabulary), and it takes a decoder's state, or ids of
+    a table with as many rows.
+    """
+    logits = next((v for v in model.graph.outputs if v.name == LOGITS), None)
+    if logits is None or logits.dtype != ir.DataType.FLOAT or rank(logits) != 3:
+        return None
+    size = static_dim(logits, -1)
+    names = [str(v.name) for v in (*model.graph.inputs, *model.graph.outputs)]
+    if size is None or OUTPUT in names or SUPPRESSED in names:
+        return None
+    state = any(name.startswith(_STATE) for name in names)
+    return size if state or size in _tables(model.graph) else None
+
+
+def _tables(graph: ir.Graph) -> Iterable[int | None]:
+    """Rows of each table that an input of ids indexes."""
+    for node in graph:
+        if node.op_type == "Gather" and not node.domain and is_constant(node.inputs[0]):
+            index = node.inputs[1]
+            if index is not None and index.is_graph_input():
+                yield static_dim(node.inputs[0], 0)  # type: ignore[arg-type]
+
+
+def add_next_token(model: ir.Model) -> int | None:
+    """Add the output and the input to a canonical model in place, where it generates: its `vocabulary`.
+
+    Only the last position's row goes through the head and whatever comes before it for the logits alone;
+    these nodes are written a second time, as the logits stay an output. No weight is.
+    """
+    size = vocabulary(model)
+    if size is None:
+        return None
+    graph = model.graph
+    logits = next(v for v in graph.outputs if v.name == LOGITS)
+    copies = _copied(graph, logits)
+    w = Writer(model, {})
+    ids = ir.Value(name=SUPPRESSED, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["suppressed"]))
+    row = w.Gather(copies.get(logits, logits), _vector(w, "last", [-1]), axis=1)  # (batch, 1, vocabulary)
+    masked = w.Add(row, _suppression(w, ids, size))
+    found = w.ArgMax(masked, axis=-1, keepdims=0)
+    for number, node in enumerate(w.nodes):
+        node.name = f"{_PREFIX}{node.op_type}_{number}"
+        for output in node.outputs:
+            output.name = node.name
+        graph.append(node)
+    batch = logits.shape[0] if logits.shape is not None else None
+    row.type, row.shape = logits.type, ir.Shape([batch, 1, size])
+    found.name, found.type, found.shape = OUTPUT, ir.TensorType(ir.DataType.INT64), ir.Shape([batch, 1])
+    graph.inputs.append(ids)
+    graph.outputs.append(found)
+    lift_rows(model)
+    _merge(graph, copies)
+    _drop_unused(graph)
+    graph.sort()
+    return size
+
+
+def remove_input(model: ir.Model) -> None:
+    """Take the derived input out again, when its output is not wanted."""
+    inputs = model.graph.inputs
+    inputs[:] = [value for value in inputs if value.name != SUPPRESSED]
+
+
+def _copied(graph: ir.Graph, logits: ir.Value) -> dict[ir.Value, ir.Value]:
+    """What is computed for the logits alone, once more, for the row to be selected from: value -> copy."""
+    others = needed(graph, [v for v in graph.outputs if v is not logits])
+    alone = needed(graph, [logits]) - others
+    copies: dict[ir.Value, ir.Value] = {}
+    for node in [n for n in graph if n in alone]:
+        if node.outputs[0].dtype != ir.DataType.FLOAT or any(
+            a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()
+        ):
+            continue
+        inputs = [v if v is None else copies.get(v, v) for v in node.inputs]
+        attributes = {name: a.value for name, a in node.attributes.items()}
+        twin = ir.node(
+            node.op_type, inputs, attributes, domain=node.domain, num_outputs=len(node.outputs),
+            name=f"{_PREFIX}{node.name}",
+        )  # fmt: skip
+        for old, new in zip(node.outputs, twin.outputs, strict=True):
+            new.name, new.type, new.shape = f"{_PREFIX}{old.name}", old.type, old.shape
+            copies[old] = new
+        graph.append(twin)
+    return copies
+
+
+def _merge(graph: ir.Graph, copies: dict[ir.Value, ir.Value]) -> None:
+    """Give up copies that stayed what they were copied from."""
+    for old, new in copies.items():
+        source, twin = old.producer(), new.producer()
+        if source is None or twin is None or twin.graph is not graph:
+            continue
+        if all(a is b for a, b in zip(source.inputs, twin.inputs, strict=True)):
+            ir.convenience.replace_all_uses_with(new, old)
+
+
+def _drop_unused(graph: ir.Graph) -> None:
+    for node in reversed(list(graph)):
+        if not any(v.uses() or v.is_graph_output() for v in node.outputs):
+            graph.remove(node, safe=True)
+
+
+def _suppression(w: Writer, ids: ir.Value, size: int) -> ir.Value:
+    """(vocabulary,): minus SUPPRESSION at these ids, zero elsewhere."""
+    zeros = w.ConstantOfShape(_vector(w, "vocabulary", [size]), value=ir.tensor(np.zeros(1, np.float32)))
+    far = w.ConstantOfShape(w.Shape(ids), value=ir.tensor(np.array([-SUPPRESSION], np.float32)))
+    scattered: ir.Value = w.ScatterElements(zeros, ids, far, axis=0)
+    return scattered
+
+
+def _vector(w: Writer, name: str, numbers: list[int]) -> ir.Value:
+    return w.weight(ir.tensor(np.array(numbers, np.int64), name=f"{_PREFIX}{name}"), f"{_PREFIX}{name}")
