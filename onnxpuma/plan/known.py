@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnxpuma.graph.model import Node, ValueType
-from onnxpuma.ops.registry import Operand, operators, resting_fraction
+from onnxpuma.ops.registry import Operand, Result, operators, resting_fraction
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,15 @@ def needed(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
             wanted.update(name for name in node.inputs if name)
             wanted.update(name for graph in node.subgraphs for name in graph.captured())
     return found[::-1]
+
+
+def left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:
+    """The outputs in the form in which a kernel leaves them; places beside reals are whole words."""
+    reals = [o.dtype.kind == "f" for o in outputs]
+    return [
+        replace(o, form=result.form, fraction=result.fraction) if real or not reals[0] else o
+        for o, real in zip(outputs, reals, strict=True)
+    ]
 
 
 def uses_of(nodes: Iterable[Node], outputs: Iterable[str]) -> dict[str, list[tuple[Node, int] | None]]:

@@ -23,7 +23,7 @@ from onnxpuma.mpc.shares import Replicated
 from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
-from onnxpuma.plan.known import Known, Refusal, draft_operand, needed, no_kernel, uses_of
+from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 
 
@@ -132,9 +132,7 @@ class Walk:
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         result = found.result(draft)
         weight = all(o.weight for o in secret)
-        outputs = tuple(
-            replace(o, form=result.form, fraction=result.fraction, weight=weight) for o in draft.outputs
-        )
+        outputs = tuple(replace(o, weight=weight) for o in left_in(draft.outputs, result))
         call = Call(node, operands, outputs, self.graph.opset)
         resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
