@@ -20,8 +20,10 @@ from onnxpuma.mpc.smooth import activation, activation_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.attention_positions import Heads, allowed_positions, row_lengths, shapes_of
+from onnxpuma.ops.attention_scores import plain_scores, score_spreads
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.limits import Limit
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.softmax import (
     NUMERATOR,
@@ -30,6 +32,8 @@ from onnxpuma.ops.softmax import (
     all_numerators_cost,
     row_reciprocals,
     row_reciprocals_cost,
+    spread_limit,
+    spread_of,
 )
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
@@ -115,7 +119,7 @@ def _cost(call: Call) -> Cost:
         form = Replicated
     product = over_parts(s.context, lambda n: resolve_cost(n, NUMERATOR))
     inverse = row_reciprocals_cost(len(lengths), s.keys)
-    total = total + all_numerators_cost(lengths, form) + (product | inverse)
+    total = total + all_numerators_cost(lengths, form, spread_of(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
     return total + (over_parts(s.context, lambda n: resolve_cost(n, SUM_READ)) | shown)
 
@@ -157,15 +161,26 @@ def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
     return y.times(as_words(integer), fraction)
 
 
+def _limits(call: Call) -> tuple[Limit, ...]:
+    scale, bits = scale_of(call), 2 * FRACTION
+    if not _early(call):
+        bits -= int(np.floor(np.log2(scale))) - (0 if _exact(scale) else SCALE_BITS - 1)
+    return (
+        Limit("|scale Q K'|", lambda *use: np.abs(plain_scores(*use, scale)), 2.0 ** (62 - bits)),
+        spread_limit(call, lambda *use: score_spreads(*use, scale)),
+    )
+
+
 @operator(
     "Attention",
     cost=_cost,
     refuse=_refuse,
+    limits=_limits,
     tolerance=4e-4,
     error="1e-4 of the largest value; with softcap 1e-3 softcap more in each score",
 )
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """softmax(scale Q K' + mask) V. |scale Q K'| < 512; a row with no allowed position gives zeros."""
+    """softmax(scale Q K' + mask) V; a row with no allowed position gives zeros."""
     given = [*inputs, *([None] * (7 - len(inputs)))]
     s = shapes_of(call)
     flat_heads = len(call.given(0).shape) == 3
@@ -212,7 +227,7 @@ def _attend(
         flat = flat.plus(encode(bias, flat.fraction).reshape(-1)[places])
     if _shown(call) == 2:
         shown = flat.map(lambda w: w.reshape(s.scores))
-    e = yield from all_numerators(party, flat, lengths[kept])
+    e = yield from all_numerators(party, flat, lengths[kept], spread_of(call))
 
     def dense(words: np.ndarray) -> np.ndarray:
         if allowed is None:

@@ -14,6 +14,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.limits import Arrays, Limit, of_output
 from onnxpuma.ops.quotient import inverse_root
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.spread import over_parts, truncated
@@ -40,11 +41,27 @@ def _refuse(call: Call) -> str | None:
     return None
 
 
-@operator("BatchNormalization", cost=_cost, result=_result, refuse=_refuse, error="1e-5 of the result, 4e-6")
+def _factors(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
+    scale, variance = (np.asarray(inputs[i], np.float64) for i in (1, 4))
+    return np.abs(scale) / np.sqrt(variance + float(call.attribute("epsilon", 1e-5)))
+
+
+def _limits(call: Call) -> tuple[Limit, ...]:
+    return Limit("scale / deviation", _factors, 2.0**12), Limit("|result|", of_output(), 2.0**20)
+
+
+@operator(
+    "BatchNormalization",
+    cost=_cost,
+    result=_result,
+    refuse=_refuse,
+    limits=_limits,
+    error="1e-5 of the result, 4e-6",
+)
 def batch_normalization(
     party: Party, call: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value
 ) -> Protocol[Sequence[Form]]:
-    """(x - mean) * (scale / sqrt(variance + epsilon)) + bias, the factor below 2^12."""
+    """(x - mean) * (scale / sqrt(variance + epsilon)) + bias."""
     held = [as_shares(party, value) for value in (x, scale, bias, mean, variance)]
     epsilon = encode(float(call.attribute("epsilon", 1e-5)), FRACTION)
     root = yield from inverse_root(party, held[4].plus(epsilon), FACTOR_FRACTION)

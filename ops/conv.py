@@ -10,6 +10,7 @@ from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
+from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, operator
 
 
@@ -60,7 +61,9 @@ def _conv_result(call: Call) -> Result:
     return Result(Sum3, x.fraction + w.fraction)
 
 
-@operator("Conv", result=_conv_result, refuse=_refuse, error="2^-18 after truncation")
+@operator(
+    "Conv", result=_conv_result, refuse=_refuse, limits=output_below(2.0**26), error="2^-18 after truncation"
+)
 def conv(party: Party, call: Call, x: Replicated, w: Replicated, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
     groups = call.attribute("group", 1)

@@ -11,6 +11,7 @@ from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
+from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 
 
@@ -41,7 +42,9 @@ def _starts(call: Call) -> list[int]:
     return starts
 
 
-@operator("ConvTranspose", result=_result, refuse=_refuse, error="one unit of 2^-18")
+@operator(
+    "ConvTranspose", result=_result, refuse=_refuse, limits=output_below(2.0**26), error="one unit of 2^-18"
+)
 def conv_transpose(
     party: Party, call: Call, x: Replicated, w: Replicated, b: Value = None
 ) -> Protocol[Sequence[Form]]:

@@ -11,6 +11,7 @@ from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
+from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
@@ -154,7 +155,13 @@ def _product_result(call: Call) -> Result:
     return Result(secret.form, secret.fraction + public_scale(public.value)[0])  # type: ignore[arg-type]
 
 
-@operator("Mul", result=_product_result, refuse=public_fits, error="one unit of 2^-18")
+@operator(
+    "Mul",
+    result=_product_result,
+    refuse=public_fits,
+    limits=output_below(2.0**26),
+    error="one unit of 2^-18",
+)
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a * b: local; the product is truncated where its consumer wants it."""
     yield from ()

@@ -14,6 +14,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
+from onnxpuma.ops.limits import Limit, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.select import clipped, positive, positive_cost
 from onnxpuma.ops.spread import over_parts, spread, truncated
@@ -40,9 +41,13 @@ def _exp_cost(call: Call) -> Cost:
     return exp_cost(call.given(0).size)
 
 
-@operator("Exp", cost=_exp_cost, error="8e-6 of the result and two units of 2^-18, up to x = 11")
+def _exp_limits(call: Call) -> tuple[Limit, ...]:
+    return (Limit("x", signed_input(), TOP, -(2.0**23)),)
+
+
+@operator("Exp", cost=_exp_cost, limits=_exp_limits, error="8e-6 of the result and two units of 2^-18")
 def exp(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """e^x for x < 11 (59874); above it stays there, below -20 it is 2e-9. |x| < 2^23."""
+    """e^x for x < 11 (59874); above it stays there, below -20 it is 2e-9."""
     return [(yield from exp_of(party, x))]
 
 
@@ -59,14 +64,19 @@ def _log_result(call: Call) -> Result:
     return Result(Replicated, LOG_FRACTION)
 
 
+def _log_limits(call: Call) -> tuple[Limit, ...]:
+    return (Limit("x", signed_input(), least=2.0**-18),)
+
+
 @operator(
     "Log",
     cost=lambda call: log_cost(call.given(0).size),
     result=_log_result,
+    limits=_log_limits,
     error="one unit of 2^-18 of the argument and of the result",
 )
 def log(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """log(x) for x of at least one unit, 2^-18; of zero and below it is some number."""
+    """log(x); of zero and below it is some number."""
     return [(yield from log_of(party, x))]
 
 

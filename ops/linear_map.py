@@ -10,6 +10,7 @@ from onnxpuma.mpc.linear import bilinear
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, as_first, operator
 
 
@@ -55,9 +56,15 @@ def _einsum_refusal(call: Call) -> str | None:
     return "it has more than two operands: split it" if len(call.inputs) > 2 else None
 
 
-@operator("Einsum", result=_einsum_result, refuse=_einsum_refusal, error="one unit of 2^-18")
+@operator(
+    "Einsum",
+    result=_einsum_result,
+    refuse=_einsum_refusal,
+    limits=output_below(2.0**26),
+    error="one unit of 2^-18",
+)
 def einsum(party: Party, call: Call, a: Value, b: Value = None) -> Protocol[Sequence[Form]]:
-    """Sums of products over named axes, of one or two operands; results below 2^26."""
+    """Sums of products over named axes, of one or two operands."""
     equation = call.attribute("equation")
     equation = equation.decode() if isinstance(equation, bytes) else equation
 

@@ -18,6 +18,7 @@ from onnxpuma.mpc.shares import Bit, Form, Replicated, Split, Sum3
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost, wide_zero, wide_zero_cost
 from onnxpuma.ops.elementwise import add_forms, as_words, unmasked
 from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.limits import input_below, inputs_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.select import WIDE, bounded, holds_nan
 from onnxpuma.ops.spread import over_parts, spread
@@ -52,7 +53,7 @@ def _order_cost(call: Call) -> Cost:
 
 @operator(
     "Less", "Greater", "LessOrEqual", "GreaterOrEqual",
-    cost=_order_cost, result=_boolean, refuse=holds_nan, integers=True,
+    cost=_order_cost, result=_boolean, refuse=holds_nan, limits=inputs_below(2.0**23), integers=True,
 )  # fmt: skip
 def ordered(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """[a < b] and its kin, a secret boolean."""
@@ -196,9 +197,9 @@ def _sign_result(call: Call) -> Result:
     return Result(Replicated, resting_fraction(call.outputs[0].dtype))
 
 
-@operator("Sign", cost=_sign_cost, result=_sign_result, integers=True)
+@operator("Sign", cost=_sign_cost, result=_sign_result, limits=input_below(2.0**24), integers=True)
 def sign(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """[x > 0] - [x < 0], |x| < 2^24."""
+    """[x > 0] - [x < 0]."""
     both = x.map(lambda w: np.stack([w, w.dtype.type(0) - w]))
     bits = yield from bits_of(party, both, wide_negative)
     difference = bits.map(lambda w: w[1] - w[0])

@@ -12,6 +12,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.elementwise import add_forms, aligned, as_words, public_scale
 from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 
 
@@ -37,9 +38,9 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     return product(party, x, y)
 
 
-@operator("MatMul", result=_matmul_result, error="2^-18 after truncation")
+@operator("MatMul", result=_matmul_result, limits=output_below(2.0**26), error="2^-18 after truncation")
 def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """A @ B. Secret times secret: no message. |A @ B| < 2^26."""
+    """A @ B. Secret times secret: no message."""
     yield from ()
     if isinstance(a, Replicated) and isinstance(b, Replicated):
         return [times_matrix(party, a, b)]
@@ -79,7 +80,13 @@ def _gemm_refusal(call: Call) -> str | None:
     return None if call.secret(0) or call.secret(1) else "both of its factors are public"
 
 
-@operator("Gemm", result=_gemm_result, refuse=_gemm_refusal, error="2^-18 after truncation")
+@operator(
+    "Gemm",
+    result=_gemm_result,
+    refuse=_gemm_refusal,
+    limits=output_below(2.0**26),
+    error="2^-18 after truncation",
+)
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
     """alpha A' B' + beta C, added up before the truncation; a public factor is shared trivially."""
     yield from ()

@@ -10,6 +10,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.ops.conv import padding_of
 from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.limits import mean_limits, output_below
 from onnxpuma.ops.ranking import windows_of
 from onnxpuma.ops.reduce import mean_scale
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
@@ -23,9 +24,9 @@ def _global_result(call: Call) -> Result:
     return Result(Replicated, FRACTION + mean_scale(_area(call))[0])
 
 
-@operator("GlobalAveragePool", result=_global_result, error="one unit of 2^-18")
+@operator("GlobalAveragePool", result=_global_result, limits=mean_limits, error="one unit of 2^-18")
 def global_average(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """The mean over all spatial axes; the sum below 2^25."""
+    """The mean over all spatial axes."""
     yield from ()
     axes, shape = tuple(range(2, len(x.shape))), call.outputs[0].shape
     fraction, integer = mean_scale(_area(call))
@@ -57,9 +58,9 @@ def _average_result(call: Call) -> Result:
     return Result(Replicated, FRACTION + public_scale(_weights(call))[0])
 
 
-@operator("AveragePool", result=_average_result, error="one unit of 2^-18")
+@operator("AveragePool", result=_average_result, limits=output_below(2.0**18), error="one unit of 2^-18")
 def average_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """The mean of each window; its sum below 2^25."""
+    """The mean of each window."""
     yield from ()
     shape = call.outputs[0].shape
     total = windows_of(party, call, x, 0).map(lambda w: w.sum(axis=1, dtype=w.dtype).reshape(shape))

@@ -14,6 +14,7 @@ from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, log_of
 from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.quotient import (
     ROOT_FRACTION,
     inverse_root,
@@ -116,6 +117,7 @@ def _power_cost(call: Call) -> Cost:
     "Pow",
     cost=_power_cost,
     refuse=_power_refusal,
+    limits=output_below(2.0**26),
     tolerance=1e-3,
     error="one unit of 2^-18 at each product; roots and reciprocals as there; by logarithms 1e-5 of it",
 )

@@ -18,6 +18,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
+from onnxpuma.ops.limits import Limit, of_input, of_output, signed_input
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
@@ -59,11 +60,19 @@ def _term(call: Call) -> Result:
     return Result(Sum3, FRACTION)
 
 
+def divisor_limit(place: int) -> Limit:
+    return Limit("|x|" if place == 0 else "|divisor|", of_input(place), 2.0**15, 2.0**-18)
+
+
 @operator(
-    "Reciprocal", cost=_reciprocal_cost, result=_term, error="2e-6 of the result and two units of 2^-18"
+    "Reciprocal",
+    cost=_reciprocal_cost,
+    result=_term,
+    limits=lambda call: (divisor_limit(0),),
+    error="2e-6 of the result and two units of 2^-18",
 )
 def reciprocal_of(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """1 / x for 2^-18 <= |x| < 2^15; 1 / 0 is some number."""
+    """1 / x; 1 / 0 is some number."""
     return [(yield from signed_reciprocal(party, x, FRACTION))]
 
 
@@ -92,14 +101,19 @@ def _sqrt_result(call: Call) -> Result:
     return Result(Sum3, FRACTION + ROOT_FRACTION)
 
 
+def root_limits(call: Call) -> tuple[Limit, ...]:
+    return (Limit("x", signed_input(), 2.0**28),)
+
+
 @operator(
     "Sqrt",
     cost=lambda call: root_cost(call.given(0).size),
     result=_sqrt_result,
+    limits=root_limits,
     error="2e-6 of the result, 4e-9 of x, and one unit of 2^-18",
 )
 def square_root(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """sqrt(x) for 0 <= x < 2^28; of a negative number it is some number."""
+    """sqrt(x); of a negative number it is some number."""
     return [(yield from root(party, x))]
 
 
@@ -127,11 +141,17 @@ def _divisible(call: Call) -> str | None:
     return public_fits(call)
 
 
+def _div_limits(call: Call) -> tuple[Limit, ...]:
+    quotient = Limit("|result|", of_output(), 2.0**20)
+    return (divisor_limit(1), quotient) if not call.inputs or call.secret(1) else ()
+
+
 @operator(
     "Div",
     cost=_quotient_cost,
     result=_quotient_result,
     refuse=_divisible,
+    limits=_div_limits,
     error="one unit of 2^-18; by a secret 2e-6 of the result and 1e-7 of the dividend more",
 )
 def div(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:

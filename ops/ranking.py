@@ -17,6 +17,7 @@ from onnxpuma.mpc.shares import Form, Pair, Replicated, see
 from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.conv import padding_of, patches
+from onnxpuma.ops.limits import input_below
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.select import WIDE, positive, positive_cost
@@ -59,10 +60,11 @@ def _resting(call: Call) -> Result:
 
 @operator(
     "ReduceMax", "ReduceMin",
-    cost=_reduced_cost, result=_resting, refuse=not_empty, secret="first", integers=True,
+    cost=_reduced_cost, result=_resting, refuse=not_empty, limits=input_below(2.0**23), secret="first",
+    integers=True,
 )  # fmt: skip
 def reduce_extreme(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The largest or smallest over axes, |x| < 2^23."""
+    """The largest or smallest over axes."""
     rows, shape = as_rows(x, axes_of(call), count_of(call)), call.outputs[0].shape
     largest = call.node.op == "ReduceMax"
     found = yield from row_largest(party, rows if largest else -rows)
@@ -74,9 +76,9 @@ def _whole_cost(call: Call) -> Cost:
     return row_largest_cost(rows, call.given(0).size // max(rows, 1))
 
 
-@operator("GlobalMaxPool", cost=_whole_cost, result=_resting, integers=True)
+@operator("GlobalMaxPool", cost=_whole_cost, result=_resting, limits=input_below(2.0**23), integers=True)
 def global_max_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """The largest over all spatial axes, |x| < 2^23."""
+    """The largest over all spatial axes."""
     shape = call.outputs[0].shape
     found = yield from row_largest(party, x.map(lambda w: w.reshape(shape[0] * shape[1], -1)))
     return [found.map(lambda w: w.reshape(shape))]
@@ -115,19 +117,39 @@ def windows_of(party: Party, call: Call, x: Replicated, filler: int) -> Replicat
 
 
 def _pool_cost(call: Call) -> Cost:
-    return row_largest_cost(call.outputs[0].size, int(np.prod(call.attribute("kernel_shape"))))
+    rows, area = call.outputs[0].size, int(np.prod(call.attribute("kernel_shape")))
+    return places_cost(rows, area) if _shows_places(call) else row_largest_cost(rows, area)
 
 
-def _one_output(call: Call) -> str | None:
-    return "its second output, the places, is not supported" if len(call.outputs) > 1 else None
+def _shows_places(call: Call) -> bool:
+    return len(call.outputs) > 1 and bool(call.outputs[1].name)
 
 
-@operator("MaxPool", cost=_pool_cost, result=_resting, refuse=_one_output, integers=True)
+def _window_places(call: Call) -> np.ndarray:
+    """(outputs, kernel): where each element of a window stands, counted by rows or by columns."""
+    shape, kernel = call.given(0).shape, tuple(call.attribute("kernel_shape"))
+    numbers = np.arange(call.given(0).size)
+    if call.attribute("storage_order", 0):
+        columns = numbers.reshape(*shape[:2], *shape[:1:-1])
+        numbers = np.ascontiguousarray(columns.transpose(0, 1, *range(len(shape) - 1, 1, -1)))
+    found = _padded_patches(call, numbers.reshape(shape), kernel, 0)
+    return np.ascontiguousarray(found).reshape(-1, int(np.prod(kernel))).astype(np.uint64)
+
+
+@operator(
+    "MaxPool",
+    cost=_pool_cost,
+    result=_resting,
+    limits=input_below(2.0**22),
+    integers=True,
+)
 def max_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """The largest of each window, |x| < 2^22."""
-    shape = call.outputs[0].shape
-    found = yield from row_largest(party, windows_of(party, call, x, FAR))
-    return [found.map(lambda w: w.reshape(shape))]
+    """The largest of each window, and where it stands."""
+    shape, windows = call.outputs[0].shape, windows_of(party, call, x, FAR)
+    if not _shows_places(call):
+        return [(yield from row_largest(party, windows)).map(lambda w: w.reshape(shape))]
+    both = yield from row_places(party, windows, _window_places(call), True)
+    return [found.map(lambda w: w.reshape(shape)) for found in both]
 
 
 def _duel(
@@ -173,13 +195,32 @@ def duels_cost(elements: int) -> Cost:
     return over_parts(elements, _duel_cost)
 
 
-def _place_cost(call: Call) -> Cost:
-    length = call.given(0).shape[_axis(call)]
-    rows, total = call.given(0).size // length, Cost()
+def places_cost(rows: int, length: int) -> Cost:
+    total = Cost()
     while length > 1:
         total = total + duels_cost(rows * (length // 2))
         length -= length // 2
     return total
+
+
+def row_places(
+    party: Party, values: Replicated, numbers: np.ndarray, first_wins: bool
+) -> Protocol[tuple[Replicated, Replicated]]:
+    """The largest of each row of (rows, n), and the number that stands at its place."""
+    places = values.map(np.zeros_like).with_fraction(0).plus(numbers)
+    while values.shape[1] > 1:  # neighbours play, so that the left one is always the earlier one
+        half = values.shape[1] // 2
+        a, i = (_every_other(v, 0, half) for v in (values, places))
+        b, j = (_every_other(v, 1, half) for v in (values, places))
+        won, shift = yield from duels(party, a - b, i - j, first_wins)
+        values = _with_last(party, won + b, values)
+        places = _with_last(party, shift + j, places)
+    return values.map(lambda w: w[:, 0]), places.map(lambda w: w[:, 0])
+
+
+def _place_cost(call: Call) -> Cost:
+    length = call.given(0).shape[_axis(call)]
+    return places_cost(call.given(0).size // length, length)
 
 
 def _axis(call: Call) -> int:
@@ -190,24 +231,18 @@ def _whole(call: Call) -> Result:
     return Result(Replicated, 0)
 
 
-@operator("ArgMax", "ArgMin", cost=_place_cost, result=_whole, integers=True)
+@operator(
+    "ArgMax", "ArgMin",
+    cost=_place_cost, result=_whole, limits=input_below(2.0**23), integers=True,
+)  # fmt: skip
 def place_of_extreme(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """The index of the largest or smallest along an axis, a secret integer; |x| < 2^23."""
+    """The index of the largest or smallest along an axis, a secret integer."""
     axis, shape = _axis(call), call.outputs[0].shape
-    length = x.shape[axis]
-    values = as_rows(x if call.node.op == "ArgMax" else -x, (axis,), length)
+    values = as_rows(x if call.node.op == "ArgMax" else -x, (axis,), x.shape[axis])
+    numbers = np.broadcast_to(np.arange(x.shape[axis], dtype=np.uint64), values.shape)
     first_wins = not call.attribute("select_last_index", 0)
-    numbers = np.broadcast_to(np.arange(length, dtype=np.uint64), values.shape)
-    places = values.map(np.zeros_like).with_fraction(0).plus(numbers)
-    while length > 1:  # neighbours play, so that the left one is always the earlier one
-        half = length // 2
-        a, i = (_every_other(v, 0, half) for v in (values, places))
-        b, j = (_every_other(v, 1, half) for v in (values, places))
-        won, shift = yield from duels(party, a - b, i - j, first_wins)
-        values = _with_last(party, won + b, values)
-        places = _with_last(party, shift + j, places)
-        length = values.shape[1]
-    return [places.map(lambda w: w[:, 0].reshape(shape))]
+    _, places = yield from row_places(party, values, numbers, first_wins)
+    return [places.map(lambda w: w.reshape(shape))]
 
 
 def _every_other(x: Replicated, start: int, count: int) -> Replicated:

@@ -13,6 +13,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import log_cost, log_of
+from onnxpuma.ops.limits import input_below, mean_limits, output_below
 from onnxpuma.ops.quotient import ROOT_FRACTION, root, root_cost
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
@@ -68,9 +69,16 @@ def _mean_result(call: Call) -> Result:
     return Result(Replicated, call.secrets[0].fraction + mean_scale(count_of(call))[0])
 
 
-@operator("ReduceMean", result=_mean_result, refuse=not_empty, secret="first", error="one unit of 2^-18")
+@operator(
+    "ReduceMean",
+    result=_mean_result,
+    refuse=not_empty,
+    limits=mean_limits,
+    secret="first",
+    error="one unit of 2^-18",
+)
 def reduce_mean(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The mean over axes; the sum below 2^25."""
+    """The mean over axes."""
     yield from ()
     fraction, integer = mean_scale(count_of(call))
     total = _summed(call, x)
@@ -88,10 +96,15 @@ def _square_result(call: Call) -> Result:
 
 
 @operator(
-    "ReduceSumSquare", result=_square_result, refuse=public_axes, secret="first", error="one unit of 2^-18"
+    "ReduceSumSquare",
+    result=_square_result,
+    refuse=public_axes,
+    limits=output_below(2.0**26),
+    secret="first",
+    error="one unit of 2^-18",
 )
 def reduce_square(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The sum of squares, below 2^26: one element of a row leaves the party."""
+    """The sum of squares: one element of a row leaves the party."""
     yield from ()
     return [_squares(party, call, x)]
 
@@ -110,11 +123,12 @@ def _norm_result(call: Call) -> Result:
     cost=_norm_cost,
     result=_norm_result,
     refuse=not_empty,
+    limits=output_below(2.0**13),
     secret="first",
     error="3e-6 of the result; 2e-3 where it is below that",
 )
 def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The root of the sum of squares, which is below 2^26."""
+    """The root of the sum of squares."""
     squares = yield from truncated(party, _squares(party, call, x))
     return [(yield from root(party, squares))]
 
@@ -123,9 +137,9 @@ def _absolute_cost(call: Call) -> Cost:
     return positive_cost(call.given(0).size) if call.given(0).size else Cost()
 
 
-@operator("ReduceL1", cost=_absolute_cost, refuse=public_axes, secret="first")
+@operator("ReduceL1", cost=_absolute_cost, refuse=public_axes, limits=input_below(2.0**24), secret="first")
 def reduce_absolute(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The sum of absolute values, |x| < 2^24."""
+    """The sum of absolute values."""
     if not x.size:
         return [_summed(call, x)]
     part = yield from positive(party, x)

@@ -6,8 +6,8 @@ registry what exists, the interpreter calls what it finds, the documentation is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.party import Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.ops.limits import Limits, no_limit
 
 FRACTION = 18  # of every resolved real value, as in PUMA (arXiv 2307.12533)
 
@@ -58,12 +59,20 @@ class Operand:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One use of an operator: the node, and what is known of its operands at these shapes."""
+    """One use of an operator: the node, and what is known of its operands at these shapes.
+
+    bounds: what the model owner's calibration found for its quantities, with a margin.
+    """
 
     node: Node
     inputs: tuple[Operand | None, ...]
     outputs: tuple[Operand, ...]
     opset: int
+    bounds: Mapping[str, float] = field(default_factory=dict)
+
+    def bound(self, key: str, default: float) -> float:
+        """What a quantity of this use stays below (`Limit.key`): as calibrated, else `default`."""
+        return self.bounds.get(key, default)
 
     def attribute(self, name: str, default: Any = None) -> Any:
         return self.node.attributes.get(name, default)
@@ -115,6 +124,7 @@ class Operator:
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
     integers: secret integers and booleans are taken too. layout: it only moves elements.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
+    limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
     """
 
     name: str
@@ -128,6 +138,7 @@ class Operator:
     layout: bool = False
     integers: bool = False
     tolerance: float = 1e-4
+    limits: Limits = no_limit
     domain: str = ""
 
 
@@ -155,6 +166,7 @@ def operator(
     secret: str = "all",
     error: str = "exact",
     tolerance: float = 1e-4,
+    limits: Limits = no_limit,
     layout: bool = False,
     integers: bool = False,
 ) -> Callable[[Kernel], Kernel]:
@@ -177,6 +189,7 @@ def operator(
                 layout,
                 layout or integers,
                 tolerance,
+                limits,
             )
         return kernel
 

@@ -19,6 +19,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.elementwise import add_forms, aligned, as_words, public_scale
+from onnxpuma.ops.limits import input_below, inputs_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
@@ -97,9 +98,12 @@ def smaller(party: Party, a: Value, b: Value) -> Protocol[Replicated]:
     return result
 
 
-@operator("Max", "Min", cost=_extreme_cost, result=_resting, refuse=holds_nan, integers=True)
+@operator(
+    "Max", "Min",
+    cost=_extreme_cost, result=_resting, refuse=holds_nan, limits=inputs_below(2.0**23), integers=True,
+)  # fmt: skip
 def extreme(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
-    """The largest or smallest of any number of values, |x| < 2^23."""
+    """The largest or smallest of any number of values."""
     largest = call.node.op == "Max"
     result = values[0]
     if isinstance(result, np.ndarray):
@@ -132,11 +136,13 @@ def _clip_cost(call: Call) -> Cost:
     return (positive_cost(size) if lower else Cost()) + (positive_cost(size) if upper else Cost())
 
 
-@operator("Clip", cost=_clip_cost, result=_resting, refuse=holds_nan, integers=True)
+@operator(
+    "Clip", cost=_clip_cost, result=_resting, refuse=holds_nan, limits=input_below(2.0**23), integers=True
+)
 def clip(
     party: Party, call: Call, x: Value, low: Value = None, high: Value = None
 ) -> Protocol[Sequence[Form]]:
-    """min(max(x, low), high), |x| < 2^23."""
+    """min(max(x, low), high)."""
     x = _as_value(party, x)
     lower, upper = _bounds(call)
     if not call.secret(1) and not call.secret(2):
@@ -190,9 +196,9 @@ def _size_cost(call: Call) -> Cost:
     return positive_cost(call.given(0).size)
 
 
-@operator("Abs", cost=_size_cost, result=_resting, integers=True)
+@operator("Abs", cost=_size_cost, result=_resting, limits=input_below(2.0**24), integers=True)
 def absolute(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """|x| = 2 max(x, 0) - x, |x| < 2^24."""
+    """|x| = 2 max(x, 0) - x."""
     part = yield from positive(party, x)
     return [part + part - x]
 
@@ -205,9 +211,15 @@ def _leaky_result(call: Call) -> Result:
     return Result(Replicated, FRACTION + _slope(call, 0.01)[0])
 
 
-@operator("LeakyRelu", cost=_size_cost, result=_leaky_result, error="one unit of 2^-18")
+@operator(
+    "LeakyRelu",
+    cost=_size_cost,
+    result=_leaky_result,
+    limits=input_below(2.0**24),
+    error="one unit of 2^-18",
+)
 def leaky_relu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """x above zero, alpha x below it, |x| < 2^24."""
+    """x above zero, alpha x below it."""
     part = yield from positive(party, x)
     fraction, integer = _slope(call, 0.01)
     below = (x - part).times(as_words(integer), fraction)
@@ -228,10 +240,15 @@ def _first_secret(call: Call) -> str | None:
 
 
 @operator(
-    "PRelu", cost=_size_cost, result=_parametric_result, refuse=_first_secret, error="one unit of 2^-18"
+    "PRelu",
+    cost=_size_cost,
+    result=_parametric_result,
+    refuse=_first_secret,
+    limits=input_below(2.0**24),
+    error="one unit of 2^-18",
 )
 def parametric_relu(party: Party, call: Call, x: Replicated, slope: Value) -> Protocol[Sequence[Form]]:
-    """x above zero, slope x below it, |x| < 2^24."""
+    """x above zero, slope x below it."""
     part = yield from positive(party, x)
     if isinstance(slope, Replicated):
         return [multiply(party, x - part, slope).plus_shared(part)]
@@ -249,7 +266,7 @@ def _hard_sigmoid_cost(call: Call) -> Cost:
     return over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated)) + positive_cost(2 * size)
 
 
-@operator("HardSigmoid", cost=_hard_sigmoid_cost, error="two units of 2^-18")
+@operator("HardSigmoid", cost=_hard_sigmoid_cost, limits=input_below(2.0**23), error="two units of 2^-18")
 def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """alpha x + beta between 0 and 1, |alpha x| < 2^23."""
     alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
@@ -273,7 +290,13 @@ def _product(call: Call) -> Result:
     return Result(Sum3, 2 * FRACTION)
 
 
-@operator("HardSwish", cost=_hard_swish_cost, result=_product, error="2e-5 |x|")
+@operator(
+    "HardSwish",
+    cost=_hard_swish_cost,
+    result=_product,
+    limits=input_below(2.0**23),
+    error="2e-5 |x|",
+)
 def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x times HardSigmoid(x) with alpha 1/6 and beta 1/2."""
     return [multiply(party, x, (yield from _hard(party, x, 1 / 6, 0.5)))]

@@ -7,6 +7,7 @@ elements (protocols.md, section 8).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,25 +25,36 @@ from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.words import from_integers
+from onnxpuma.ops.limits import Arrays, Limit, Measure
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, sliced, truncated
 
 FINE = 15  # fraction bits of the score that exp reads; 32 units <-> 2^20
 EXP_BITS = 20
 COARSE = 1  # fraction bits of the reading for the maximum: halves
-COARSE_BITS = 12  # two scores of a row differ by less than 1024
-READ_BITS = COARSE_BITS + FINE - COARSE
+SPREAD = 1024.0  # how far two scores of a row may be apart, where calibration has not found another bound
 NUMERATOR = 22  # fraction bits of the numerators
 LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^-21
 
 
-def numerators(party: Party, x: Replicated | Sum3, lengths: np.ndarray, pivot: int) -> Protocol[Replicated]:
+def coarse_bits(spread: float) -> int:
+    """Bits of the reading for the maximum and the clipping of scores less than `spread` apart."""
+    return max(8, math.ceil(math.log2(spread)) + COARSE + 1)
+
+
+def _read_bits(spread: float) -> int:
+    return coarse_bits(spread) + FINE - COARSE
+
+
+def numerators(
+    party: Party, x: Replicated | Sum3, lengths: np.ndarray, pivot: int, spread: float = SPREAD
+) -> Protocol[Replicated]:
     """e^(x - m - 1) of rows laid end to end, (n,), m within 1/2 of the row's maximum; NUMERATOR bits.
 
-    Two scores of one row differ by less than 1024. Error: below 2^-16. Rounds: 3 a level of the tournament
-    and 9; bits: `numerators_cost`.
+    Two scores of one row differ by less than `spread`. Error: below 2^-16. Rounds: 3 a level of the
+    tournament and 9; bits: `numerators_cost`.
     """
-    fine = split(party, x, pivot, FINE, READ_BITS)
+    fine = split(party, x, pivot, FINE, _read_bits(spread))
     coarse = fine.lowered(FINE - COARSE)
     highest = yield from row_maximum(party, coarse, lengths)
     row = np.repeat(np.arange(len(lengths)), lengths)
@@ -50,7 +62,7 @@ def numerators(party: Party, x: Replicated | Sum3, lengths: np.ndarray, pivot: i
     top = see(party, highest, pivot)
     # one unit of the coarse reading may be lost on each side, hence two units of margin at the lower end
     margin = (LOWEST << COARSE) - 2
-    below = yield from is_negative(party, coarse.minus(top).plus(from_integers(margin, COARSE_BITS)))
+    below = yield from is_negative(party, coarse.minus(top).plus(from_integers(margin, coarse.bits)))
     shifted = fine.modulo(EXP_BITS).minus(top.raised(FINE - COARSE, EXP_BITS))
     shifted = shifted.plus(from_integers(LOWEST << FINE, EXP_BITS))
     pair = yield from gate(party, ~below, shifted)
@@ -64,11 +76,11 @@ def _from_pair(party: Party, y: Pair) -> Protocol[Replicated]:
     return (yield from lift(party, pass_on(party, y.lowered(EXP_FRACTION - NUMERATOR)), 64))
 
 
-def numerators_cost(elements: int, lengths: np.ndarray, form: type) -> Cost:
-    read = split_cost(elements, READ_BITS, form)
+def numerators_cost(elements: int, lengths: np.ndarray, form: type, spread: float = SPREAD) -> Cost:
+    read, coarse = split_cost(elements, _read_bits(spread), form), coarse_bits(spread)
     width = 64 - EXP_FRACTION + NUMERATOR
-    highest = row_maximum_cost(elements, lengths, COARSE_BITS)
-    clip = is_negative_cost(elements, COARSE_BITS).merged() + gate_cost(elements, EXP_BITS, halves=False)
+    highest = row_maximum_cost(elements, lengths, coarse)
+    clip = is_negative_cost(elements, coarse).merged() + gate_cost(elements, EXP_BITS, halves=False)
     exp = replicate_pair_cost(elements, EXP_BITS) | exp_window_cost(elements)
     back = pass_on_cost(elements, width) | lift_cost(elements, width, 64)
     return Cost(0, read.bits) + highest + clip + exp + back
@@ -87,22 +99,24 @@ def row_parts(lengths: np.ndarray) -> list[tuple[slice, slice]]:
     return [(rows, elements) for rows, elements in pieces if elements.stop > elements.start]
 
 
-def all_numerators(party: Party, flat: Replicated | Sum3, lengths: np.ndarray) -> Protocol[Replicated]:
+def all_numerators(
+    party: Party, flat: Replicated | Sum3, lengths: np.ndarray, spread: float = SPREAD
+) -> Protocol[Replicated]:
     """`numerators` with the rows spread over the three pivots."""
     pieces = row_parts(lengths)
     if len(pieces) == 1:
-        return (yield from numerators(party, flat, lengths, party.next_pivot()))
+        return (yield from numerators(party, flat, lengths, party.next_pivot(), spread))
     done = yield from parallel(
-        numerators(party, sliced(flat, elements), lengths[rows], pivot)
+        numerators(party, sliced(flat, elements), lengths[rows], pivot, spread)
         for pivot, (rows, elements) in enumerate(pieces)
     )
     return joined(done, flat.shape)
 
 
-def all_numerators_cost(lengths: np.ndarray, form: type) -> Cost:
+def all_numerators_cost(lengths: np.ndarray, form: type, spread: float = SPREAD) -> Cost:
     total = Cost()
     for rows, elements in row_parts(lengths):
-        total |= numerators_cost(elements.stop - elements.start, lengths[rows], form)
+        total |= numerators_cost(elements.stop - elements.start, lengths[rows], form, spread)
     return total
 
 
@@ -148,14 +162,37 @@ def _softmax_cost(call: Call) -> Cost:
     if rows * length == 0:
         return Cost()
     (x,) = call.secrets
-    first = all_numerators_cost(np.full(rows, length), x.form) + row_reciprocals_cost(rows, length)
+    scores = all_numerators_cost(np.full(rows, length), x.form, spread_of(call))
+    first = scores + row_reciprocals_cost(rows, length)
     shift = NUMERATOR + SUM_READ - 18
     return first + over_parts(rows * length, lambda n: resolve_cost(n, shift))
 
 
-@operator("Softmax", cost=_softmax_cost, defers=(0,), error="1e-4")
+def spread_of(call: Call) -> float:
+    """How far two scores of a row may be apart."""
+    return call.bound("spread", SPREAD)
+
+
+def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
+    x = np.asarray(inputs[0], np.float64)
+    if not x.ndim or not x.size:
+        return np.zeros(0)
+    return np.asarray(x.max(axis=_axis(call)) - x.min(axis=_axis(call)))
+
+
+def spread_limit(call: Call, measure: Measure) -> Limit:
+    return Limit("the distance of two scores of a row", measure, max(spread_of(call), 64.0), key="spread")
+
+
+@operator(
+    "Softmax",
+    cost=_softmax_cost,
+    defers=(0,),
+    limits=lambda call: (spread_limit(call, _spreads),),
+    error="1e-4",
+)
 def softmax(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
-    """Softmax along an axis; two scores of a row differ by less than 1024."""
+    """Softmax along an axis."""
     axis = _axis(call)
     moved = x.map(lambda w: np.moveaxis(w, axis, -1) if w.ndim else w.reshape(1))
     shape = moved.shape
@@ -164,7 +201,7 @@ def softmax(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence
     if flat.size == 0:
         empty = np.zeros(x.shape, np.uint64)
         return [Replicated(party.index, empty, empty, 64, FRACTION)]
-    e = yield from all_numerators(party, flat, np.full(rows, length))
+    e = yield from all_numerators(party, flat, np.full(rows, length), spread_of(call))
     table = e.map(lambda w: w.reshape(rows, length))
     sums = table.map(lambda w: w.sum(axis=-1, dtype=w.dtype))
     inverse = yield from row_reciprocals(party, sums, length)

@@ -15,8 +15,9 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.ranking import as_rows, duels, duels_cost
-from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.spread import over_parts, truncated
 
 LONGEST = 1 << 16
@@ -64,14 +65,23 @@ def _cost(call: Call) -> Cost:
 def _refuse(call: Call) -> str | None:
     if call.secret(1):
         return "its k is secret: it decides the shape"
-    if call.given(0).dtype.kind != "f":
-        return "it sorts reals only"
     if call.given(0).shape[_axis(call)] > LONGEST:
         return f"its rows are longer than {LONGEST}"
     return None
 
 
-@operator("TopK", cost=_cost, refuse=_refuse, secret="first", error="one unit of 2^-18")
+def _limits(call: Call) -> tuple[Limit, ...]:
+    return input_below(2.0 ** (23 - _room(call.given(0).shape[_axis(call)])))(call)
+
+
+def _resting(call: Call) -> Result:
+    return Result(fraction=resting_fraction(call.outputs[0].dtype))
+
+
+@operator(
+    "TopK", cost=_cost, result=_resting, refuse=_refuse, limits=_limits, secret="first",
+    error="one unit of 2^-18", integers=True,
+)  # fmt: skip
 def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequence[Form]]:
     """The k largest (or smallest) along an axis and where they stand; |x| < 2^23 / n for rows of n."""
     axis, length = _axis(call), call.given(0).shape[_axis(call)]
@@ -95,9 +105,9 @@ def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequenc
         return np.moveaxis(words[:, :kept].reshape(*moved, kept), -1, axis)
 
     found = Replicated(
-        party.index, keys.first + places.first, keys.second + places.second, 64, FRACTION + room
+        party.index, keys.first + places.first, keys.second + places.second, 64, x.fraction + room
     )
-    result = yield from truncated(party, found.map(back))
+    result = yield from truncated(party, found.map(back), x.fraction)
     return [result if largest else -result, places.map(back)]
 
 

@@ -28,11 +28,13 @@ COUNT_LOG = 5  # counts of unequal digits, at most 31, are opened mod 2^COUNT_LO
 class Scaled:
     """v = x * 4^(top - d) with 4^(top-1) <= v < 2 * 4^top, and powers that undo the scaling.
 
-    `value`: Split(p+1) in x's ring of v. `power`: Replicated of 2^(top - d), or of 4^(top - d).
+    `value`: Split(p+1) in x's ring of v. `power`: Replicated of 2^(top - d), or of 4^(top - d), in x's ring
+    or a larger one. `small`: Replicated of [x < 4^low], where it is asked for.
     """
 
     value: Split
     power: Replicated
+    small: Replicated | None = None
 
 
 @dataclass
@@ -61,10 +63,10 @@ class _Digits:
         by = (2 * self.thresholds).astype(a.dtype)
         return (a.dtype.type(0) - (a[:, None] >> by) - a.dtype.type(below)) << by
 
-    def steps(self, base: int) -> Words:
+    def steps(self, base: int, bits: int) -> Words:
         """[x < 4^d] for all d, weighted by these, and 1 add up to base^(high - d) of the lowest such d."""
         powers = base ** (self.high - np.arange(self.low, self.high + 1)).astype(np.uint64)
-        return (powers[:-1] - powers[1:]).astype(word_type(self.bits))
+        return (powers[:-1] - powers[1:]).astype(word_type(bits))
 
 
 def normalise(
@@ -75,6 +77,8 @@ def normalise(
     squared: bool = False,
     count_log: int = COUNT_LOG,
     counted: bool = False,
+    power_bits: int = 0,
+    flagged: bool = False,
 ) -> Protocol[Scaled]:
     """Split(p) of x, (n,), with 4^(low-1) <= x < 4^high (as words), to `Scaled` with top = high.
 
@@ -82,29 +86,31 @@ def normalise(
     still on its way when this returns. `squared`: the power is 4^(high - d) (for a reciprocal), else
     2^(high - d) (for a reciprocal root), or with `counted` the exponent high - d itself (for a logarithm).
     `count_log`: counts are opened mod 2^count_log, which is more than
-    there are digits.
+    there are digits. `power_bits`: of the power's ring, where that is larger than x's. `flagged`: the bit
+    [x < 4^low] as well, which may also be set for x < 2 * 4^low; where it is, the power is the largest.
     Conditions: x's ring has an even number of bits k, and 2 high + 2 <= k. Masks: tables and counts by
     F_{p+1} and F_p, the table of zeros by F_{p+1}, a threshold's bit by rho (as in gate.py).
     Rounds: 4, the first of them the exchange that brings x; bits: `normalise_cost`, some 3 KB an element
     for the whole range, which is one element a row.
     """
     p, role, k = x.pivot, party.role(x.pivot), x.bits
+    wide = max(k, power_bits)
     if k % 2 or not 0 < low < high or 2 * high + 2 > k or k // 2 - low >= 1 << count_log:
         raise ProtocolError(f"thresholds 4^{low} to 4^{high} for {x}", "1 <= low < high <= k / 2 - 1")
     digits = _Digits(low, high, k)
     if role == PIVOT:
-        yield from _lead(party, x, digits, count_log)
-        pairs = [Pair(role, p, nothing(x.shape, k), k, f) for f in (x.fraction, 0)]
-        return Scaled(pass_on(party, pairs[0]), replicate_pair(party, pairs[1]))
+        yield from _lead(party, x, digits, count_log, wide)
+        empty = nothing(x.shape, wide)
+        return _scaled(party, x, (nothing(x.shape, k), empty, empty if flagged else None), wide)
 
-    key, other, one = p + 1 if role == U else p, p + (V if role == U else U), word_type(k).type(1)
+    key, other, one = p + 1 if role == U else p, p + (V if role == U else U), word_type(wide).type(1)
     per_threshold, n = (x.size, digits.count), x.size
     tables = [deal(party, p, None, (n, digits.entries, 4), count_log) for _ in range(2)]
     masks = [party.draw(key, per_threshold, count_log) for _ in range(2)]
     zeros_shape, width = (2, *per_threshold), 1 << count_log
     zeros = party.draw(p + 1, zeros_shape, width) if role == U else party.expect(p, zeros_shape, width)
     rho = party.draw(key, per_threshold, 1)
-    late_rho = deal(party, p, None, per_threshold, k)
+    late_rho = deal(party, p, None, per_threshold, wide)
     late_rho_a = deal(party, p, None, per_threshold, k)
     late_a = deal(party, p, None, (n,), k)
     yield
@@ -128,22 +134,34 @@ def normalise(
     late = party.expect(other, share.shape, 1)
     yield
     # 4. x < 4^d and (x < 4^d) A as additive halves; the rest is linear in them
-    d = resized((share ^ late.take()) & np.uint8(1), k)
+    d = resized((share ^ late.take()) & np.uint8(1), wide)
     flip = one - (d + d)
-    below = flip * taken(late_rho) + (d if role == U else word_type(k).type(0))
-    below_a = flip * taken(late_rho_a) + d * taken(late_a)[:, None]
-    scale_steps, power_steps = digits.steps(4), digits.steps(4 if squared else 2)
+    below = flip * taken(late_rho) + (d if role == U else word_type(wide).type(0))
+    below_a = resized(flip, k) * taken(late_rho_a) + resized(d, k) * taken(late_a)[:, None]
+    scale_steps, power_steps = digits.steps(4, k), digits.steps(4 if squared else 2, wide)
     if counted:
         power_steps = np.ones_like(power_steps)
-    scale, power = _total(below * scale_steps), _total(below * power_steps)
+    scale, power = _total(resized(below, k) * scale_steps), _total(below * power_steps)
     value = _total(below_a * scale_steps) + scale * b + taken(late_a)
     if role == U:  # the scale is 1 where no threshold holds
         value, power = value + b, power if counted else power + one
-    pairs = [Pair(role, p, w.reshape(x.shape), k, f) for w, f in ((value, x.fraction), (power, 0))]
-    return Scaled(pass_on(party, pairs[0]), replicate_pair(party, pairs[1]))
+    small = np.ascontiguousarray(below[:, 0]) if flagged else None
+    return _scaled(party, x, (value, power, small), wide)
 
 
-def _lead(party: Party, x: Split, digits: _Digits, count_log: int) -> Protocol[None]:
+def _scaled(party: Party, x: Split, words: tuple[Words, Words, Words | None], wide: int) -> Scaled:
+    """From the twins' halves of the value, of its power and of the bit to what is passed on."""
+    role, p, (value, power, small) = party.role(x.pivot), x.pivot, words
+    made = pass_on(party, Pair(role, p, value.reshape(x.shape), x.bits, x.fraction))
+    others = [
+        None if w is None else replicate_pair(party, Pair(role, p, w.reshape(x.shape), wide, 0))
+        for w in (power, small)
+    ]
+    assert others[0] is not None
+    return Scaled(made, others[0], others[1])
+
+
+def _lead(party: Party, x: Split, digits: _Digits, count_log: int, wide: int) -> Protocol[None]:
     """1. The pivot's part: all of it leaves in the first round."""
     p, k = x.pivot, x.bits
     a = reduced(np.ascontiguousarray(x.words).reshape(-1), k)
@@ -162,7 +180,7 @@ def _lead(party: Party, x: Split, digits: _Digits, count_log: int) -> Protocol[N
     zeros = word_type(width).type(1) << zero_at.astype(word_type(width))
     party.send(p + 2, zeros ^ party.draw(p + 1, zeros.shape, width), width)
     rho = reduced(party.draw(p + 1, per_threshold, 1) ^ party.draw(p, per_threshold, 1), 1)
-    deal(party, p, rho, per_threshold, k)
+    deal(party, p, rho, per_threshold, wide)
     deal(party, p, resized(rho, k) * a[:, None], per_threshold, k)
     deal(party, p, a, a.shape, k)
     yield
@@ -175,13 +193,19 @@ def _total(words: Words) -> Words:
 
 
 def normalise_cost(
-    elements: int, low: int, high: int, bits: int = WORD_BITS, count_log: int = COUNT_LOG
+    elements: int,
+    low: int,
+    high: int,
+    bits: int = WORD_BITS,
+    count_log: int = COUNT_LOG,
+    power_bits: int = 0,
+    flagged: bool = False,
 ) -> Cost:
     digits = _Digits(low, high, bits)
     t = elements * digits.count
     dealt = 2 * packed(elements * digits.entries * 4, count_log) + packed(2 * t, 1 << count_log)
-    dealt += 2 * deal_cost(t, bits).bits + deal_cost(elements, bits).bits
+    wide = max(bits, power_bits)
+    dealt += deal_cost(t, wide).bits + deal_cost(t, bits).bits + deal_cost(elements, bits).bits
     opened = 2 * packed(2 * t, count_log) + 2 * packed(t, 1)
-    return Cost(
-        4, dealt + opened + pass_on_cost(elements, bits).bits + replicate_pair_cost(elements, bits).bits
-    )
+    passed = pass_on_cost(elements, bits).bits
+    return Cost(4, dealt + opened + passed + (1 + flagged) * replicate_pair_cost(elements, wide).bits)

@@ -43,16 +43,15 @@ def _exponent(x: float, rounded: Callable[[float], int]) -> int:
 
 
 @dataclass(frozen=True)
-class _Scales:
+class Scales:
     """Fraction bits along the way, which all follow from what is public."""
 
     exponent: int  # the series gives gain / 2^exponent times the function, which is at most 4
     kept: int  # fraction bits of the series' result
     product: int  # fraction bits of result times power
-    width: int  # the ring of the series' result, as kept
 
     @classmethod
-    def of(cls, name: str, source: int, digits: tuple[int, int], fraction: int, gain: float) -> _Scales:
+    def of(cls, name: str, source: int, digits: tuple[int, int], fraction: int, gain: float) -> Scales:
         low, high = digits
         if gain <= 0 or (name == "rsqrt" and source % 2):
             raise ProtocolError(
@@ -64,8 +63,7 @@ class _Scales:
         undone = 2 * high - source if squared else high - source // 2
         kept = min(30, 58 - (high - low) * (2 if squared else 1))  # the product stays below 2^60
         kept = max(0, min(kept, 60 + fraction + exponent - undone))  # and its truncation inside the ring
-        made = result_fraction(all_series()[name], SERIES_FRACTION, gain / 2.0**exponent)
-        return cls(exponent, kept, kept + undone - exponent, 64 - made + kept)
+        return cls(exponent, kept, kept + undone - exponent)
 
 
 def _inverse(
@@ -78,23 +76,34 @@ def _inverse(
     gain: float,
 ) -> Protocol[Replicated]:
     low, high = digits
-    scales = _Scales.of(name, x.fraction, digits, fraction, gain)
+    scales = Scales.of(name, x.fraction, digits, fraction, gain)
     # 1. v = x 4^(high - d) in [1/4, 2) of the window, and the power that undoes it
     seen = split(party, x, pivot, x.fraction, 64)
     scaled = yield from normalise(party, seen, low, high, squared=name == "reciprocal")
-    # 2. the function of v, led by the next party
-    window = _read(scaled.value, 2 * high + 2)
-    series = all_series()[name]
-    pair = yield from evaluate_series(party, series, window, SERIES_FRACTION, 64, gain / 2.0**scales.exponent)
-    # 3. back to the full ring
-    pair = pair.lowered(pair.fraction - scales.kept)
-    inverse = yield from lift(party, pass_on(party, pair), 64)
-    # 4. times the power
+    # 2. the function of v, led by the next party, back to the full ring
+    inverse = yield from in_window(party, scaled.value, name, high, scales.kept, gain / 2.0**scales.exponent)
+    # 3. times the power
     product = multiply(party, inverse.with_fraction(scales.product), scaled.power)
     missing = fraction - scales.product
     if missing > 0:  # a huge argument's result has no bits to truncate
         product = product.times(np.uint64(1 << missing), missing)
     return (yield from resolve(party, product, pivot, fraction))
+
+
+def in_window(
+    party: Party, value: Split, name: str, high: int, kept: int, gain: float
+) -> Protocol[Replicated]:
+    """gain times the function `name` of what `normalise` made, `kept` fraction bits mod 2^64."""
+    window = _read(value, 2 * high + 2)
+    pair = yield from evaluate_series(party, all_series()[name], window, SERIES_FRACTION, 64, gain)
+    return (yield from lift(party, pass_on(party, pair.lowered(pair.fraction - kept)), 64))
+
+
+def in_window_cost(name: str, elements: int, kept: int, gain: float) -> Cost:
+    series = all_series()[name]
+    width = 64 - result_fraction(series, SERIES_FRACTION, gain) + kept
+    dealt = series_cost(series, elements, SERIES_FRACTION, 64, gain)
+    return Cost(0, dealt.bits) + (pass_on_cost(elements, width) | lift_cost(elements, width, 64))
 
 
 def _read(value: Split, period: int) -> Split:
@@ -143,9 +152,8 @@ def inverse_cost(
     gain: float = 1.0,
     form: type = Sum3,
 ) -> Cost:
-    scales = _Scales.of(name, source, digits, fraction, gain)
-    series = series_cost(all_series()[name], elements, SERIES_FRACTION, 64, gain / 2.0**scales.exponent)
-    back = pass_on_cost(elements, scales.width) | lift_cost(elements, scales.width, 64)
-    total = normalise_cost(elements, *digits) + Cost(0, series.bits) + back
+    scales = Scales.of(name, source, digits, fraction, gain)
+    series = in_window_cost(name, elements, scales.kept, gain / 2.0**scales.exponent)
+    total = normalise_cost(elements, *digits) + series
     total = total + resolve_cost(elements, max(0, scales.product - fraction))
     return total + Cost(0, split_cost(elements, 64, form).bits)

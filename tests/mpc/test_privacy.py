@@ -15,7 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxpuma.mpc import boolean, compare, convert, exp, gate, linear, maximum, normalise, reciprocal, smooth
+from onnxpuma.mpc import (
+    boolean,
+    compare,
+    convert,
+    exp,
+    gate,
+    linear,
+    maximum,
+    normalise,
+    reciprocal,
+    smooth,
+    wide_root,
+)
 from onnxpuma.mpc.audit import leaks, uniform, unmasked
 from onnxpuma.mpc.boolean import Circuit
 from onnxpuma.mpc.convert import deal, settle
@@ -155,6 +167,18 @@ def scaled(k: int, low: int, high: int, count_log: int, party: Party, *w: Words)
     return (yield from done(found))
 
 
+def scaled_and_flagged(k: int, low: int, high: int, wide: int, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_split(party, w, k)
+    found = yield from normalise.normalise(party, x, low, high, count_log=2, power_bits=wide, flagged=True)
+    return (yield from done(found))
+
+
+def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w, 64, 18)
+    fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
+    return (yield from wide_root.wide_rsqrt(party, fine, coarse, P, 24, 28))
+
+
 def activated(name: str, product: bool, party: Party, *w: Words) -> Protocol[Any]:
     x: Replicated | Sum3 = as_replicated(party, w, 64, 18)
     if product:
@@ -219,6 +243,7 @@ FULL_WIDTH = [
     Case("exponential", partial(window_exp, 20, 64), split_words(20)),
     Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
     Case("small normalisation", partial(scaled, 8, 1, 3, 2), split_words(8)),
+    Case("normalisation with a bit", partial(scaled_and_flagged, 6, 1, 2, 8), split_words(6)),
 ]
 
 COMPOSED = [
@@ -230,6 +255,7 @@ COMPOSED = [
     Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
     Case("reciprocal", of_one(reciprocal.reciprocal, 24, (8, 10)), replicated(64)),
     Case("reciprocal root", of_one(reciprocal.rsqrt, 24, (8, 10)), replicated(64)),
+    Case("reciprocal root of two readings", root_of_two, replicated(64)),
 ]
 
 

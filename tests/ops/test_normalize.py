@@ -49,6 +49,21 @@ def test_large_outliers(check: Check) -> None:
     check(compare("LayerNormalization", {"x": x, "scale": np.ones(256, np.float32)}), 1e-4)
 
 
+@pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize("largest", [4095.0, 6000.0, 2e4, 2e5, 1e6])
+def test_a_row_of_any_norm_beside_small_ones(check: Check, op: str, largest: float) -> None:
+    """As language models have: one row with a huge element, the others a thousandth of it."""
+    x = reals(120, 64, scale=0.3)
+    x[::7, 5] = largest
+    done = compare(op, {"x": x, "scale": np.ones(64, np.float32)})
+    check(done, 1e-4 if largest < 5e3 else 5e-4 if largest < 3e4 else 3e-3)
+
+
+def test_images_of_large_norm(check: Check) -> None:
+    inputs = {"x": reals(1, 4, 64, 64, scale=90), "scale": reals(4, seed=1), "bias": reals(4, seed=2)}
+    check(compare("GroupNormalization", inputs, num_groups=2), 2e-4)
+
+
 @pytest.mark.parametrize("epsilon", [1e-5, 1e-12])
 def test_constant_rows_come_out_near_zero(epsilon: float) -> None:
     x = np.full((3, 48), 2.7, np.float32)

@@ -1,0 +1,40 @@
+"""What the scores of an attention are on plain values: how large, and how far apart in a row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxpuma.ops.attention_positions import allowed_positions, shapes_of
+from onnxpuma.ops.limits import Arrays
+from onnxpuma.ops.registry import Call
+
+
+def plain_scores(call: Call, inputs: Arrays, outputs: Arrays, scale: float) -> np.ndarray:
+    """scale Q K' without a mask, (batch, heads, queries, keys)."""
+    s = shapes_of(call)
+
+    def heads(x: np.ndarray, count: int) -> np.ndarray:
+        return x if x.ndim == 4 else x.reshape(*x.shape[:2], count, -1).transpose(0, 2, 1, 3)
+
+    q, k = (np.asarray(inputs[i], np.float64) for i in (0, 1))
+    keys = heads(k, s.key_heads)
+    if len(inputs) > 4 and inputs[4] is not None:
+        keys = np.concatenate([inputs[4], keys], axis=2)
+    keys = np.repeat(keys, s.heads // s.key_heads, axis=1)
+    return np.asarray(scale * heads(q, s.heads) @ keys.swapaxes(-1, -2))
+
+
+def score_spreads(call: Call, inputs: Arrays, outputs: Arrays, scale: float) -> np.ndarray:
+    """How far apart the scores of each row are, of the positions that take part and with what is added."""
+    scores = plain_scores(call, inputs, outputs, scale)
+    cap = call.attribute("softcap", 0.0)
+    if cap:
+        scores = cap * np.tanh(scores)
+    allowed, bias = allowed_positions(call)
+    mask = inputs[3] if len(inputs) > 3 and call.secret(3) else bias
+    if mask is not None:
+        missing = scores.shape[-1] - mask.shape[-1]
+        scores = scores + np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)])
+    kept = np.broadcast_to(True if allowed is None else allowed, scores.shape)
+    lows = np.min(scores, axis=-1, where=kept, initial=np.inf)
+    return np.asarray(np.max(scores, axis=-1, where=kept, initial=-np.inf) - lows)
