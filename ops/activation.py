@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,11 +12,12 @@ from onnxpuma.mpc.convert import pass_on, pass_on_cost, split, split_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.separable import all_series
+from onnxpuma.mpc.separable import Series, all_series
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.smooth import activation, activation_cost
+from onnxpuma.mpc.smooth import activation, activation_cost, largest_argument, reach_for
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.limits import Limit, of_input
 from onnxpuma.ops.registry import Call, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
@@ -31,26 +33,58 @@ def _series_name(call: Call) -> str:
     return _SERIES[call.node.op]
 
 
+def _reach(call: Call, series: Series) -> int:
+    """Bits of reading more than usual, or fewer, for the arguments that calibration has found."""
+    argument = call.bound("argument", 0.0)
+    return reach_for(series, argument) if argument else 0
+
+
+def _arguments(series: Series, reach: int, factor: float = 1.0) -> tuple[Limit, ...]:
+    return (Limit("|x|", of_input(), largest_argument(series, reach) / factor, key="argument"),)
+
+
 def _smooth_cost(call: Call) -> Cost:
     (x,) = call.secrets
     series = all_series()[_series_name(call)]
-    return over_parts(x.size, lambda n: activation_cost(series, n, form=x.form))
+    reach = _reach(call, series)
+    return over_parts(x.size, lambda n: activation_cost(series, n, form=x.form, reach=reach))
+
+
+def _smooth_limits(call: Call) -> tuple[Limit, ...]:
+    series = all_series()[_series_name(call)]
+    return _arguments(series, _reach(call, series))
 
 
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
-    cost=_smooth_cost, defers=(0,), error="2.5e-3", tolerance=2.5e-3,
+    cost=_smooth_cost, defers=(0,), limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3,
 )  # fmt: skip
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
-    """A smooth activation on |x| < 1000 and more. Error: 2.5e-3 at most, a tenth of that on average."""
+    """A smooth activation. Error: 2.5e-3 at most, a tenth of that on average."""
     series = all_series()[_series_name(call)]
-    return [(yield from spread(party, x, lambda part, pivot: activation(party, part, series, pivot)))]
+    return [(yield from _activated(party, x, series, _reach(call, series)))]
+
+
+def _activated(party: Party, x: Replicated | Sum3, series: Series, reach: int) -> Protocol[Replicated]:
+    def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+        return activation(party, part, series, pivot, reach=reach)
+
+    return (yield from spread(party, x, each))
+
+
+def _swish_reach(call: Call) -> int:
+    argument = call.bound("argument", 0.0) * float(call.attribute("alpha", 1.0))
+    return reach_for(all_series()["silu"], argument) if argument else 0
+
+
+def _swish_limits(call: Call) -> tuple[Limit, ...]:
+    return _arguments(all_series()["silu"], _swish_reach(call), float(call.attribute("alpha", 1.0)))
 
 
 def _swish_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    alpha = call.attribute("alpha", 1.0)
-    cost = over_parts(x.size, lambda n: activation_cost(all_series()["silu"], n, form=x.form))
+    alpha, reach = call.attribute("alpha", 1.0), _swish_reach(call)
+    cost = over_parts(x.size, lambda n: activation_cost(all_series()["silu"], n, form=x.form, reach=reach))
     if alpha != 1.0:
         fraction, _ = public_scale(np.float64(1 / alpha))
         cost = cost + over_parts(x.size, lambda n: resolve_cost(n, fraction, form=Replicated))
@@ -67,17 +101,22 @@ def _takes_products(call: Call, index: int) -> bool:
 
 
 @operator(
-    "Swish", cost=_swish_cost, defers=_takes_products, refuse=_alpha_positive, error="3e-3", tolerance=3e-3
+    "Swish",
+    cost=_swish_cost,
+    defers=_takes_products,
+    refuse=_alpha_positive,
+    limits=_swish_limits,
+    error="3e-3",
+    tolerance=3e-3,
 )
 def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""
     alpha = float(call.attribute("alpha", 1.0))
-    series = all_series()["silu"]
+    series, reach = all_series()["silu"], _swish_reach(call)
     if alpha == 1.0:
-        return [(yield from spread(party, x, lambda part, pivot: activation(party, part, series, pivot)))]
+        return [(yield from _activated(party, x, series, reach))]
     fraction, integer = public_scale(np.float64(alpha))
-    scaled = x.times(as_words(integer), fraction)
-    y = yield from spread(party, scaled, lambda part, pivot: activation(party, part, series, pivot))
+    y = yield from _activated(party, x.times(as_words(integer), fraction), series, reach)
     fraction, integer = public_scale(np.float64(1 / alpha))
     return [(yield from truncated(party, y.times(as_words(integer), fraction)))]
 
@@ -87,28 +126,39 @@ RELU_FRACTION = 14
 SIGN_SHIFT = 4  # the sign is read at 2^-10: wrong only where |x| is below that
 
 
-def relu_part(party: Party, x: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-    """max(x, 0) for |x| < 2^12: the sign on 24 bits, then a gate. Error: 2^-10, else 2^-14."""
-    seen = split(party, x, pivot, RELU_FRACTION, RELU_BITS)
+def relu_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int = RELU_BITS) -> Protocol[Replicated]:
+    """max(x, 0) for |x| < 2^(bits - 16): the sign, then a gate. Error: 2^-10, else 2^-14."""
+    seen = split(party, x, pivot, RELU_FRACTION, bits)
     negative = yield from is_negative(party, seen.lowered(SIGN_SHIFT))
     pair = yield from gate(party, ~negative, seen)
     raised = 18 - RELU_FRACTION
     return (yield from lift(party, pass_on(party, pair), 64 - raised)).raised(raised)
 
 
-def relu_part_cost(elements: int, form: type) -> Cost:
-    read = split_cost(elements, RELU_BITS, form)
-    sign = is_negative_cost(elements, RELU_BITS - SIGN_SHIFT)
-    back = pass_on_cost(elements, RELU_BITS) | lift_cost(elements, RELU_BITS, 60)
-    return (sign | Cost(1, read.bits)) + gate_cost(elements, RELU_BITS, form is Replicated) + back
+def relu_part_cost(elements: int, form: type, bits: int = RELU_BITS) -> Cost:
+    read = split_cost(elements, bits, form)
+    sign = is_negative_cost(elements, bits - SIGN_SHIFT)
+    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, 60)
+    return (sign | Cost(1, read.bits)) + gate_cost(elements, bits, form is Replicated) + back
+
+
+def _relu_bits(call: Call) -> int:
+    argument = call.bound("argument", 0.0)
+    return max(16, math.ceil(math.log2(argument)) + RELU_FRACTION + 2) if argument else RELU_BITS
+
+
+def _relu_limits(call: Call) -> tuple[Limit, ...]:
+    below = 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2)
+    return (Limit("|x|", of_input(), below, key="argument"),)
 
 
 def _relu_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    return over_parts(x.size, lambda n: relu_part_cost(n, x.form))
+    return over_parts(x.size, lambda n: relu_part_cost(n, x.form, _relu_bits(call)))
 
 
-@operator("Relu", cost=_relu_cost, defers=(0,), error="1e-3", tolerance=1e-3)
+@operator("Relu", cost=_relu_cost, defers=(0,), limits=_relu_limits, error="1e-3", tolerance=1e-3)
 def relu(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
-    """max(x, 0) for |x| < 2^12."""
-    return [(yield from spread(party, x, lambda part, pivot: relu_part(party, part, pivot)))]
+    """max(x, 0)."""
+    bits = _relu_bits(call)
+    return [(yield from spread(party, x, lambda part, pivot: relu_part(party, part, pivot, bits)))]

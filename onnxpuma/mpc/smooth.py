@@ -33,7 +33,7 @@ from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.mpc.words import Words, from_integers
 
 READ_FRACTION = 14
-READ_BITS = 28  # |x| < 2^12 and room for the lift
+READ_BITS = 28  # |x| < 2^12 and room for the lift; `reach` more, or fewer
 ANGLE_BITS = 16  # resolution of the series' argument
 SERIES_FRACTION = 13  # of a twin's factors, and of a dealt cosine of amplitude one
 EDGE_BITS = 12  # of the coarse reading
@@ -47,30 +47,48 @@ class _Scales:
     bits: int
 
     @classmethod
-    def of(cls, series: Series) -> _Scales:
+    def of(cls, series: Series, reach: int) -> _Scales:
         more = 1 if series.linear else 0
         if series.linear not in (0, 0.5):
             raise ProtocolError(f"{series.name} with {series.linear} x", "half of x, or nothing")
-        return cls(READ_FRACTION + more, READ_BITS + more)
+        return cls(READ_FRACTION + more, READ_BITS + reach + more)
+
+
+def largest_argument(series: Series, reach: int = 0) -> float:
+    """|x| must be below it: for the place on the coarse reading, and for the lift."""
+    coarse = ((1 << (EDGE_BITS + reach - 1)) - series.width) * float(series.unit)
+    return min(coarse, 2.0 ** (READ_BITS + reach - 2 - READ_FRACTION))
+
+
+def reach_for(series: Series, argument: float) -> int:
+    """The smallest reach that takes |x| < argument; an edge is read with six bits at least."""
+    return next(r for r in range(6 - EDGE_BITS, 64) if largest_argument(series, r) >= argument)
 
 
 def activation(
-    party: Party, x: Replicated | Sum3, series: Series, pivot: int, fraction: int = 18, bits: int = 64
+    party: Party,
+    x: Replicated | Sum3,
+    series: Series,
+    pivot: int,
+    fraction: int = 18,
+    bits: int = 64,
+    reach: int = 0,
 ) -> Protocol[Replicated]:
     """The activation of `series` at every element, Replicated with `fraction` bits in Z_2^bits.
 
-    |x| < 2^11 * unit of the series and 2^12 (GELU: 1024). Error: the fit's, about 2^-12 from the argument's
-    and the cosines' rounding, and the tail's own at the window's edge; figures in docs/protocols.md.
-    Rounds: 5; bits: `activation_cost`. A product (Sum3) is read at 28 bits: it never becomes Replicated.
+    |x| < `largest_argument` (GELU: 1016 at reach 0; a reach of one doubles it). Error: the fit's, about
+    2^-12 from the argument's and the cosines' rounding, and the tail's own at the window's edge; figures in
+    docs/protocols.md. Rounds: 5; bits: `activation_cost`. A product (Sum3) is read at 28 bits and `reach`
+    more: it never becomes Replicated.
     """
-    scales = _Scales.of(series)
+    scales = _Scales.of(series, reach)
     # 1. x as Split, at three scales: for the lines, for the coarse place, for the angle
     seen = split(party, x, pivot, READ_FRACTION, scales.bits)
     if series.slope and seen.halves is None:
         seen = deal_halves(party, seen)
     both: list[Protocol[Any]] = [
-        locate(party, _place(seen, series), series.width),
-        _inside(party, seen, series),
+        locate(party, _place(seen, series, EDGE_BITS + reach), series.width),
+        _inside(party, seen, series, scales, reach),
     ]
     # 2. where x lies, and the value inside the window
     (inside, above), inner = yield from parallel(both)
@@ -94,30 +112,30 @@ def activation(
     return (yield from lift(party, pass_on(party, total), bits - raised)).raised(raised)
 
 
-def _place(seen: Split, series: Series) -> Split:
+def _place(seen: Split, series: Series, bits: int) -> Split:
     """x in units from the left end of the window."""
     shift = READ_FRACTION + int(math.log2(series.unit))
     half = 0 if series.width % 2 else 1 << (shift - 1)
     offset = (series.width // 2 << shift) - half
-    return seen.plus(from_integers(offset, seen.bits)).lowered(shift, EDGE_BITS)
+    return seen.plus(from_integers(offset, seen.bits)).lowered(shift, bits)
 
 
-def _inside(party: Party, seen: Split, series: Series) -> Protocol[Split]:
+def _inside(party: Party, seen: Split, series: Series, scales: _Scales, reach: int) -> Protocol[Split]:
     """linear x + W(x) - left, seen from the same pivot."""
-    scales, (faster, steps) = _Scales.of(series), series.speed
+    faster, steps = series.speed
     shift = READ_FRACTION + series.period_bits + steps.bit_length() - 1 - ANGLE_BITS
     angle = seen.times(from_integers(faster, seen.bits)) if faster > 1 else seen
     angle = angle.lowered(shift, ANGLE_BITS)
-    pair = yield from evaluate_series(party, series, angle, SERIES_FRACTION, series_bits(series))
+    pair = yield from evaluate_series(party, series, angle, SERIES_FRACTION, series_bits(series, reach))
     pair = pair.lowered(pair.fraction - scales.fraction).plus(_constant(-series.left, scales))
     inner = see(party, replicate_pair(party, pair), angle.pivot)
     return inner + seen.with_fraction(scales.fraction) if series.linear else inner
 
 
 def activation_cost(
-    series: Series, elements: int, bits: int = 64, fraction: int = 18, form: type = Sum3
+    series: Series, elements: int, bits: int = 64, fraction: int = 18, form: type = Sum3, reach: int = 0
 ) -> Cost:
-    scales = _Scales.of(series)
+    scales = _Scales.of(series, reach)
     k, made = scales.bits - max(0, scales.fraction - fraction), min(scales.fraction, fraction)
     read = split_cost(elements, scales.bits, form).bits
     gates = gate_cost(elements, scales.bits)
@@ -126,15 +144,15 @@ def activation_cost(
         read += 0 if form is Replicated else deal_cost(elements, scales.bits).bits
     if series.right != series.left:
         gates |= arithmetic_cost(elements, scales.bits)
-    window = series_cost(series, elements, SERIES_FRACTION, series_bits(series))
+    window = series_cost(series, elements, SERIES_FRACTION, series_bits(series, reach))
     window = window + replicate_pair_cost(elements, scales.bits)
-    both = locate_cost(elements, EDGE_BITS, series.width) | window | Cost(1, read)
+    both = locate_cost(elements, EDGE_BITS + reach, series.width) | window | Cost(1, read)
     return both + gates + (lift_cost(elements, k, bits - fraction + made) | pass_on_cost(elements, k))
 
 
-def series_bits(series: Series) -> int:
+def series_bits(series: Series, reach: int = 0) -> int:
     """The ring of the series: after the shift to the gated values' scale their ring is left."""
-    scales = _Scales.of(series)
+    scales = _Scales.of(series, reach)
     return result_fraction(series, SERIES_FRACTION) - scales.fraction + scales.bits
 
 

@@ -38,7 +38,7 @@ class Readings:
         return HIGHEST - (self.fine - self.coarse) // 2, self.ring // 2 - 1
 
     def scales(self, low: int, fraction: int, gain: float) -> tuple[Scales, int]:
-        """Scales of the fine root, and the fraction bits that the coarse one keeps to end at the same scale."""
+        """Scales of the fine root; the fraction bits that the coarse one keeps to end at the same scale."""
         first, last = self.digits
         if self.fine % 2 or self.coarse % 2 or self.ring % 2 or not 0 < first < last:
             raise ProtocolError(f"{self}", "even scales and an even ring, the coarse reading well below")
