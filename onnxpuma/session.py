@@ -62,14 +62,15 @@ class InferenceSession:
             self._client = Client(config, client_keys(key, cluster), known)
 
     def get_inputs(self) -> list[NodeArg]:
-        """The model's inputs, in order."""
+        """The model's inputs, in order; those that may be left out are not among them."""
         specs = self._client.blueprint.inputs.values()
-        return [NodeArg(spec.name, list(spec.shape), _type(spec.dtype)) for spec in specs]
+        return [NodeArg(s.name, list(s.shape), _type(s.dtype)) for s in specs if s.default is None]
 
     def get_outputs(self) -> list[NodeArg]:
-        """The model's outputs, in order."""
-        outputs = self._client.blueprint.outputs.items()
-        return [NodeArg(name, list(kind.shape or ()), _type(kind.dtype)) for name, kind in outputs]
+        """The model's own outputs, in order; `next_token` is not among them."""
+        blueprint = self._client.blueprint
+        kinds = [(name, blueprint.outputs[name]) for name in blueprint.own_outputs]
+        return [NodeArg(name, list(kind.shape or ()), _type(kind.dtype)) for name, kind in kinds]
 
     def run(
         self,
@@ -77,7 +78,7 @@ class InferenceSession:
         input_feed: Mapping[str, Any],
         progress: Progress | None = None,
     ) -> list[np.ndarray]:
-        """The outputs named (None: all), in that order. Raises what `Client.run` raises."""
+        """The outputs named (None: the model's own), in that order. Raises what `Client.run` raises."""
         if not isinstance(input_feed, Mapping):
             raise InputError("input_feed is no mapping", "call run(output_names, {'input': array})")
         self.outcome = self._client.run(input_feed, output_names, progress)

@@ -43,7 +43,7 @@ class Validation:
 
 
 def run_in_the_clear(model: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output by name, from onnxruntime on this machine.
+    """Every output by name, from onnxruntime on this machine; what the file does not take is left out.
 
     Raises InputError with what onnxruntime says when it cannot run the model on this feed.
     """
@@ -52,7 +52,8 @@ def run_in_the_clear(model: Path, feed: Mapping[str, np.ndarray]) -> dict[str, n
     try:
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(feed)), strict=True))
+        taken = {name: feed[name] for name in (i.name for i in session.get_inputs()) if name in feed}
+        return dict(zip(names, session.run(names, taken), strict=True))
     except Exception as error:  # onnxruntime has many kinds, all its own
         raise InputError(
             f"onnxruntime cannot run {model.name} on these inputs: {error}",

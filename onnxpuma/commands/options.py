@@ -64,6 +64,15 @@ PublicInput: TypeAlias = Annotated[
         "--public-input", metavar="PATTERN", help="Inputs that the servers may see.", show_default=False
     ),
 ]
+Hide: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--hide",
+        metavar="PATTERN",
+        help="Outputs that nobody is to have, by name: --hide logits.",
+        show_default=False,
+    ),
+]
 SecretInput: TypeAlias = Annotated[
     list[str],
     typer.Option(

@@ -17,6 +17,7 @@ def share(
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
     secret_input: options.SecretInput = [],  # noqa: B006
+    hide: options.Hide = [],  # noqa: B006
 ) -> None:
     """Split a model's weights into three files, one for each server; any one alone is noise."""
     from onnxpuma.graph.folder import find
@@ -33,6 +34,7 @@ def share(
             secret=secret,
             public_inputs=public_input,
             secret_inputs=secret_input,
+            hide=hide,
             progress=advance,
         )
     folders = () if shared.single else tuple(shared.graphs)

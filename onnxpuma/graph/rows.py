@@ -1,8 +1,8 @@
 """A model that reads one row of its last blocks need not compute the others: the row is selected earlier.
 
 A pooler takes the first position, a generated token follows from the last. The selection moves up through
-everything that works on each row alone (`rowwise`), past the head, the last feed-forward block and the queries
-of the last attention, as far as nobody else needs the other rows.
+everything that works on each row alone (`rowwise`), past the head, the last feed-forward block and the
+queries of the last attention, as far as nobody else needs the other rows.
 """
 
 from __future__ import annotations

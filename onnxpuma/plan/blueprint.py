@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,10 @@ from onnxpuma import __version__
 from onnxpuma.errors import ConfigError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.folder import Source
+from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
+from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.graph.visibility import classify
 from onnxpuma.mpc.separable import fingerprint
@@ -38,18 +40,26 @@ PUBLIC_INPUTS = ("*mask*", "*position*", "*token_type*", "*segment_ids*", "*seql
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of the model. `shape` holds ints and symbols; `vocabulary`: rows of its table of ids."""
+    """One input of the model. `shape` holds ints and symbols; `vocabulary`: rows of its table of ids.
+
+    default: what it holds where a feed leaves it out; None where it may not.
+    """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]
     secret: bool
     vocabulary: int | None = None
+    default: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """The canonical graph, visibility and digest of a model."""
+    """The canonical graph, visibility and digest of a model.
+
+    vocabulary: how many ids it generates; it then has the derived output `next_token` and the derived input
+    `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back.
+    """
 
     graph: Graph
     skeleton: bytes = field(repr=False)
@@ -57,12 +67,15 @@ class Blueprint:
     reasons: dict[str, str] = field(repr=False)
     public_inputs: tuple[str, ...]
     recognised: dict[str, int] = field(repr=False)
+    vocabulary: int | None = None
+    hidden: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
         """What servers and clients compare before anything runs: graph, policy, version, twin tables."""
         policy = json.dumps(
-            [self.visibility, sorted(self.public_inputs), __version__, fingerprint()], sort_keys=True
+            [self.visibility, sorted(self.public_inputs), __version__, fingerprint(), self._derived],
+            sort_keys=True,
         )
         return hashlib.sha256(self.skeleton + policy.encode()).hexdigest()
 
@@ -74,7 +87,7 @@ class Blueprint:
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
         tables = _tables(self.graph)
-        return {
+        found = {
             name: InputSpec(
                 name,
                 kind.dtype,
@@ -84,6 +97,29 @@ class Blueprint:
             )
             for name, kind in self.graph.inputs.items()
         }
+        for name in self.derived_inputs:
+            nothing = np.zeros(0, found[name].dtype)
+            found[name] = replace(found[name], vocabulary=self.vocabulary, default=nothing)
+        return found
+
+    @property
+    def derived_inputs(self) -> tuple[str, ...]:
+        """Inputs that the exported model does not have; each has a default."""
+        return (SUPPRESSED,) if self.vocabulary else ()
+
+    @property
+    def derived_outputs(self) -> tuple[str, ...]:
+        """Outputs that the exported model does not have."""
+        return (OUTPUT,) if self.vocabulary else ()
+
+    @property
+    def _derived(self) -> dict[str, Any]:
+        return {
+            "inputs": list(self.derived_inputs),
+            "outputs": list(self.derived_outputs),
+            "vocabulary": self.vocabulary,
+            "hidden": list(self.hidden),
+        }
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -91,8 +127,9 @@ class Blueprint:
 
     @property
     def own_outputs(self) -> list[str]:
-        """The outputs that the model was exported with."""
-        return list(self.graph.outputs)
+        """The outputs that the model was exported with; where all of these are hidden, the derived ones."""
+        own = [name for name in self.graph.outputs if name not in self.derived_outputs]
+        return own or list(self.graph.outputs)
 
     def save(self, folder: Path) -> None:
         """Write skeleton.onnx and policy.json."""
@@ -105,6 +142,7 @@ class Blueprint:
             "visibility": self.visibility,
             "reasons": self.reasons,
             "recognised": self.recognised,
+            "derived": self._derived,
         }
         (folder / POLICY).write_text(json.dumps(policy, indent=1) + "\n")
 
@@ -134,6 +172,8 @@ class Blueprint:
             policy["reasons"],
             tuple(policy["public_inputs"]),
             policy["recognised"],
+            policy["derived"]["vocabulary"],
+            tuple(policy["derived"]["hidden"]),
         )
         if made.digest != policy.get("digest"):
             raise PlanError(
@@ -152,10 +192,12 @@ def prepare(
     secret: Sequence[str] = (),
     public_inputs: Sequence[str] = (),
     secret_inputs: Sequence[str] = (),
+    hide: Sequence[str] = (),
 ) -> tuple[Blueprint, Graph]:
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
-    public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names.
+    public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names;
+    hide: patterns on outputs that nobody is to have. A model that generates gets the output `next_token`.
     Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing; where
     `unmatched` is given the patterns go there instead, as another graph of the model may have what they mean.
     """
@@ -165,6 +207,7 @@ def prepare(
         secret=secret,
         public_inputs=public_inputs,
         secret_inputs=secret_inputs,
+        hide=hide,
         unmatched=unmatched,
     )
 
@@ -176,11 +219,18 @@ def prepare_model(
     secret: Sequence[str] = (),
     public_inputs: Sequence[str] = (),
     secret_inputs: Sequence[str] = (),
+    hide: Sequence[str] = (),
     rewrite: bool = True,
     unmatched: set[str] | None = None,
 ) -> tuple[Blueprint, Graph]:
-    """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands."""
+    """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
+    `next_token`."""
     rules = canonicalise(model).rules if rewrite else {}
+    vocabulary = add_next_token(model) if rewrite else None
+    hidden = hide_outputs(model, hide, unmatched)
+    if vocabulary and OUTPUT in hidden:
+        remove_input(model)
+        vocabulary = None
     graph = to_graph(model)
     seen = classify(graph, public, secret, unmatched)
     for pattern in (*public_inputs, *secret_inputs):
@@ -198,9 +248,11 @@ def prepare_model(
         wanted = any(fnmatchcase(name, p) for p in public_inputs)
         if (by_name or wanted) and not any(fnmatchcase(name, p) for p in secret_inputs):
             open_inputs.append(name)
+    if vocabulary and SUPPRESSED not in open_inputs:
+        open_inputs.append(SUPPRESSED)
     visibility = {name: str(v) for name, (v, _) in seen.items()}
-    hidden = [name for name, v in visibility.items() if v == "secret"]
-    skeleton = skeleton_bytes(graph, hidden)
+    secrets = [name for name, v in visibility.items() if v == "secret"]
+    skeleton = skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
@@ -208,6 +260,8 @@ def prepare_model(
         {n: r for n, (_, r) in seen.items()},
         tuple(open_inputs),
         rules,
+        vocabulary,
+        tuple(hidden),
     )
     return blueprint, graph
 

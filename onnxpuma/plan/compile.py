@@ -66,7 +66,9 @@ def survey(
 
     Raises InputError for a name or a shape that does not fit.
     """
-    public_values = public_values or {}
+    defaults = {n: s.default for n, s in blueprint.inputs.items() if s.default is not None}
+    shapes = {**{n: value.shape for n, value in defaults.items()}, **shapes}
+    public_values = {**defaults, **(public_values or {})}
     selection = selection or Selection(tuple(blueprint.own_outputs))
     planner = Walk(blueprint, public_values, selection)
     check_shapes(blueprint, shapes)
@@ -97,7 +99,8 @@ def survey(
 
 def _too_small(spec: InputSpec, place: int, extent: int) -> bool:
     """A batch of nothing, no ids; but a decoder's cache is empty before the first word."""
-    may_be_empty = spec.shape[place] == 0 or (spec.dtype.kind == "f" and place > 0)
+    empty_default = spec.default is not None and spec.default.shape[place] == 0
+    may_be_empty = spec.shape[place] == 0 or empty_default or (spec.dtype.kind == "f" and place > 0)
     return extent < (0 if may_be_empty else 1)
 
 

@@ -19,7 +19,7 @@ def symbols(blueprint: Blueprint) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for spec in blueprint.inputs.values():
-        for place, dimension in enumerate(spec.shape):
+        for place, dimension in enumerate(spec.shape if spec.default is None else ()):
             if not isinstance(dimension, int):
                 symbol = _symbol(spec, place)
                 batch = place == 0 or "batch" in symbol.lower()
@@ -45,6 +45,8 @@ def choose_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, t
             dimension if isinstance(dimension, int) else chosen[_symbol(spec, place)]
             for place, dimension in enumerate(spec.shape)
         )
+        if spec.default is None
+        else spec.default.shape
         for name, spec in blueprint.inputs.items()
     }
 
@@ -52,14 +54,16 @@ def choose_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, t
 def draw_inputs(
     blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """A value for each input: ids below the vocabulary, masks of ones, positions counted up, token types of
-    zeros, booleans that are true, floats from the standard normal distribution."""
+    """A value for each input: its default, or ids below the vocabulary, masks of ones, positions counted up,
+    token types of zeros, booleans that are true, floats from the standard normal distribution."""
     rng = np.random.default_rng(seed)
     return {name: _draw(rng, spec, shapes[name]) for name, spec in blueprint.inputs.items()}
 
 
 def _draw(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...]) -> np.ndarray:
     name, kind = spec.name.lower(), spec.dtype
+    if spec.default is not None and spec.default.shape == shape:
+        return spec.default
     if "mask" in name or kind.kind == "b":
         return np.ones(shape, kind)
     if kind.kind == "f":

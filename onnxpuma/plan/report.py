@@ -66,7 +66,11 @@ class ConstantEntry:
 @dataclass(frozen=True)
 class ModelReport:
     """A whole model at concrete input shapes. Totals: steps side by side share their rounds, so `rounds` is
-    less than the sum over the nodes. With a refused node the totals are those of the rest."""
+    less than the sum over the nodes. With a refused node the totals are those of the rest.
+
+    Nodes and totals are those of the model's own outputs. derived: outputs that it has besides, on request;
+    hidden: those that nobody can have.
+    """
 
     digest: str
     network: Network
@@ -78,6 +82,8 @@ class ModelReport:
     rounds: int
     bytes: int
     seconds: float
+    derived: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hidden: list[str] = field(default_factory=list)
 
     @property
     def refused(self) -> list[NodeEntry]:
@@ -128,6 +134,11 @@ def report(
         plan.cost.rounds,
         round(plan.cost.bytes),
         network.seconds(plan.cost),
+        {
+            name: {"shape": blueprint.outputs[name].shape, "dtype": blueprint.outputs[name].dtype.name}
+            for name in blueprint.derived_outputs
+        },
+        list(blueprint.hidden),
     )
 
 

@@ -22,11 +22,13 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
     """The feed as arrays of the declared types, in the model's order; what is kept at the servers as it is.
 
     Floats are taken from any type that fits in float64, integers and booleans from any type that fits in the
-    declared one; a list is taken as the array it spells. Raises InputError for a missing or unknown name, a
-    type that does not fit, a shape that does not, NaN or infinity, a secret real beyond +-2^20, and an id
-    outside the model's table.
+    declared one; a list is taken as the array it spells; an input that has a default may be left out.
+
+    Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, NaN or
+    infinity, a secret real beyond +-2^20, and an id outside the model's table.
     """
     _check_names("input", list(feed), list(blueprint.inputs))
+    feed = {**{n: s.default for n, s in blueprint.inputs.items() if s.default is not None}, **feed}
     missing = [name for name in blueprint.inputs if name not in feed]
     if missing:
         raise InputError(
@@ -78,6 +80,8 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"input '{spec.name}' is no array: {error}", "give a numpy array") from error
+    if not array.size and not isinstance(value, np.ndarray):
+        array = array.astype(spec.dtype)  # an empty list has no type
     widest = np.dtype(np.float64) if spec.dtype.kind == "f" else spec.dtype
     if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, widest, "safe"):
         raise InputError(

@@ -26,7 +26,7 @@ from onnxpuma.mpc.words import decode, encode
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
-from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.transport.memory import memory_links
 
 Shares = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
@@ -44,7 +44,7 @@ class Outcome:
 class MemoryModel:
     """A model, shared among three threads.
 
-    `public_inputs`, `secret_inputs`: patterns on input names, as for `prepare`. at_client=False runs on
+    `public_inputs`, `secret_inputs`, `hide`: patterns on names, as for `prepare`. at_client=False runs on
     shares even what the client could compute alone. rewrite=False takes the graph's nodes as they are.
     Raises what `prepare_model` raises.
     """
@@ -55,25 +55,33 @@ class MemoryModel:
         *,
         public_inputs: Sequence[str] = (),
         secret_inputs: Sequence[str] = (),
+        hide: Sequence[str] = (),
         at_client: bool = True,
         rewrite: bool = True,
     ) -> None:
         if isinstance(model, onnx.ModelProto):
             model = ir.serde.deserialize_model(model)
-        made = prepare_model(model, public_inputs=public_inputs, secret_inputs=secret_inputs, rewrite=rewrite)
+        made = prepare_model(
+            model, public_inputs=public_inputs, secret_inputs=secret_inputs, hide=hide, rewrite=rewrite
+        )
         self.blueprint: Blueprint = made[0]
         self._at_client = at_client
         self._interpreters = [Interpreter(weights) for weights in _weights(self.blueprint, made[1])]
 
-    def plan(self, feed: Mapping[str, np.ndarray]) -> Plan:
-        """The plan at the shapes of these inputs. Raises UnsupportedModelError, InputError."""
+    def plan(self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> Plan:
+        """The plan at the shapes of these inputs, for the model's own outputs where none are named.
+
+        Raises UnsupportedModelError, InputError."""
         shapes = {name: np.shape(value) for name, value in feed.items()}
         public = {name: np.asarray(feed[name]) for name in self.blueprint.public_inputs if name in feed}
-        return compile_plan(self.blueprint, shapes, public, at_client=self._at_client)
+        selection = None if outputs is None else Selection(tuple(outputs))
+        return compile_plan(self.blueprint, shapes, public, selection, at_client=self._at_client)
 
-    def run(self, feed: Mapping[str, np.ndarray], timeout: float = 120.0) -> Outcome:
-        """Plan, share, run in three threads and open the outputs."""
-        plan = self.plan(feed)
+    def run(
+        self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None, timeout: float = 120.0
+    ) -> Outcome:
+        """Plan, share, run in three threads and open the outputs (None: the model's own)."""
+        plan = self.plan(feed, outputs)
         known = plan.client_values(feed)
         inputs = _inputs(plan, known)
         links, keys = memory_links(timeout=timeout), local_keys()

@@ -38,9 +38,10 @@ def share_model(
     secret: Sequence[str] = (),
     public_inputs: Sequence[str] = (),
     secret_inputs: Sequence[str] = (),
+    hide: Sequence[str] = (),
     progress: ShareProgress | None = None,
 ) -> SharedModel:
-    """Share the model at `path` into the folder `out`; the four patterns are those of `prepare`.
+    """Share the model at `path` into the folder `out`; the patterns are those of `prepare`.
 
     path: an ONNX file, or a folder of those that make one model (graph.folder.find). Of several graphs a
     pattern must match something in one, and what they have in common is shared once.
@@ -59,6 +60,7 @@ def share_model(
         "secret": secret,
         "public_inputs": public_inputs,
         "secret_inputs": secret_inputs,
+        "hide": hide,
     }
     reading = Reading(find(Path(path)).sources, patterns)
     model = reading.survey()
