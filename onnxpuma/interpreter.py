@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from onnxpuma.mpc.party import Party, Protocol, parallel
@@ -11,6 +11,8 @@ from onnxpuma.observe import Progress, RunReport, Stopwatch
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
+
+Watched = Callable[[Step, Sequence[Form]], None]  # a step, and this party's shares of its outputs
 
 
 class Interpreter:
@@ -25,12 +27,18 @@ class Interpreter:
         self._constants: dict[tuple[str, tuple[str, ...]], list[Form]] = {}
 
     def run(
-        self, plan: Plan, party: Party, inputs: Mapping[str, Form], progress: Progress | None = None
+        self,
+        plan: Plan,
+        party: Party,
+        inputs: Mapping[str, Form],
+        progress: Progress | None = None,
+        watched: Watched | None = None,
     ) -> tuple[dict[str, Replicated | Sum3], RunReport]:
         """Run `plan` in lockstep with the two other parties.
 
-        `inputs`: this party's shares of the plan's secret inputs. Returns this party's shares of the secret
-        outputs (a product that nothing else reads stays untruncated), and a report.
+        `inputs`: this party's shares of the plan's secret inputs. `watched` is shown every step when its wave
+        is done. Returns this party's shares of the secret outputs (a product that nothing else reads stays
+        untruncated), and a report.
         Raises TransportError when a peer leaves, stops or is out of step.
         """
         values: dict[str, Any] = {**self._weights, **inputs}
@@ -43,6 +51,8 @@ class Interpreter:
             results = party.run(parallel(self._step(party, step, values) for step in wave))
             for step, outputs in zip(wave, results, strict=True):
                 values.update(zip(step.outputs, outputs, strict=True))
+                if watched is not None:
+                    watched(step, outputs)
                 for name in step.frees:
                     values.pop(name, None)
             watch.lap(_shares(wave))

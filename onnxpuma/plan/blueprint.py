@@ -58,7 +58,8 @@ class Blueprint:
     """The canonical graph, visibility and digest of a model.
 
     vocabulary: how many ids it generates; it then has the derived output `next_token` and the derived input
-    `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back.
+    `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. ranges:
+    what its owner's calibration found (plan/calibrate.py): node -> quantity -> power of two it stays below.
     """
 
     graph: Graph
@@ -69,15 +70,27 @@ class Blueprint:
     recognised: dict[str, int] = field(repr=False)
     vocabulary: int | None = None
     hidden: tuple[str, ...] = ()
+    ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def digest(self) -> str:
         """What servers and clients compare before anything runs: graph, policy, version, twin tables."""
         policy = json.dumps(
-            [self.visibility, sorted(self.public_inputs), __version__, fingerprint(), self._derived],
+            [
+                self.visibility,
+                sorted(self.public_inputs),
+                __version__,
+                fingerprint(),
+                self._derived,
+                self.ranges,
+            ],
             sort_keys=True,
         )
         return hashlib.sha256(self.skeleton + policy.encode()).hexdigest()
+
+    def bounds(self, node: str) -> dict[str, float]:
+        """What the quantities of a node stay below, by `Limit.key`: those that calibration has found."""
+        return {key: 2.0**exponent for key, exponent in self.ranges.get(node, {}).items()}
 
     @property
     def weights(self) -> list[str]:
@@ -143,6 +156,7 @@ class Blueprint:
             "reasons": self.reasons,
             "recognised": self.recognised,
             "derived": self._derived,
+            "ranges": self.ranges,
         }
         (folder / POLICY).write_text(json.dumps(policy, indent=1) + "\n")
 
@@ -174,6 +188,7 @@ class Blueprint:
             policy["recognised"],
             policy["derived"]["vocabulary"],
             tuple(policy["derived"]["hidden"]),
+            policy["ranges"],
         )
         if made.digest != policy.get("digest"):
             raise PlanError(

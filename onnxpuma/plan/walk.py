@@ -123,6 +123,7 @@ class Walk:
             operands,
             tuple(draft_operand(n, t) for n, t in zip(node.outputs, types, strict=True)),
             self.graph.opset,
+            self.blueprint.bounds(node.name),
         )
         secret = draft.secrets
         reason = "none of its inputs is secret" if not secret else found.refuse(draft)
@@ -133,7 +134,7 @@ class Walk:
         result = found.result(draft)
         weight = all(o.weight for o in secret)
         outputs = tuple(replace(o, weight=weight) for o in left_in(draft.outputs, result))
-        call = Call(node, operands, outputs, self.graph.opset)
+        call = replace(draft, outputs=outputs)
         resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
         constant = constant and weight and found.layout
