@@ -20,6 +20,12 @@ def infer(
     ],
     key: options.Key,
     cluster: options.Cluster = Path("cluster.toml"),
+    graph: Annotated[
+        str | None,
+        typer.Option(
+            "--graph", metavar="NAME", help="Which graph, of a model of several.", show_default=False
+        ),
+    ] = None,
     json: options.AsJson = False,
 ) -> None:
     """Ask the three servers, and write what only you can open."""
@@ -32,7 +38,7 @@ def infer(
     feed = arrays.read_arrays(inputs)
     arrays.check_writable(out)
     with screen.progress("computing on shares") as advance, Client(config, pair) as client:
-        outcome = client.run(feed, progress=advance)
+        outcome = client.run(feed, progress=advance, graph=graph)
     arrays.write_arrays(out, outcome.outputs)
     if json:
         screen.say_json({"out": str(out), **figures(outcome)})

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onnxpuma.commands import options, screen
+from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
-    from onnxpuma.plan.report import ModelReport, NodeEntry
+    from onnxpuma.plan.blueprint import Blueprint
+    from onnxpuma.plan.report import ModelReport, Network, NodeEntry
 
 _SHOWN = {"weights": "secret, once"}
 
 
 def inspect(
-    model: options.Model,
+    model: options.Models,
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
     bandwidth: Annotated[str, typer.Option(help="What one party can send: 1Gbit, 100Mbit.")] = "1Gbit",
     latency: Annotated[str, typer.Option(help="One direction, half of what ping shows: 0.1ms.")] = "0.1ms",
@@ -26,25 +30,81 @@ def inspect(
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, predicted rounds, bytes and time."""
-    from onnxpuma.plan.blueprint import prepare
-    from onnxpuma.plan.example import choose_shapes, draw_inputs
-    from onnxpuma.plan.report import Network, report
+    from onnxpuma.plan.report import Network
 
     network = Network(options.read_bandwidth(bandwidth), options.read_latency(latency))
     sizes = options.read_sizes(dim)
+    patterns = {
+        "public": public,
+        "secret": secret,
+        "public_inputs": public_input,
+        "secret_inputs": secret_input,
+    }
     with screen.progress(f"reading {model.name}"):
-        blueprint, _ = prepare(
-            model, public=public, secret=secret, public_inputs=public_input, secret_inputs=secret_input
-        )
-        shapes = choose_shapes(blueprint, sizes)
-        drawn = draw_inputs(blueprint, shapes)
-        found = report(blueprint, shapes, {name: drawn[name] for name in blueprint.public_inputs}, network)
+        found = _report(_blueprints(model, patterns), sizes, network)
+    several = len(found) > 1
     if json:
-        screen.say_json({"model": str(model), **found.as_dict()})
+        reports = {name: each.as_dict() for name, each in found.items()}
+        screen.say_json(
+            {"model": str(model), **({"graphs": reports} if several else next(iter(reports.values())))}
+        )
     else:
-        _show(found)
-    if found.refused:
+        if several:
+            _show_graphs(found)
+        for name, each in found.items():
+            if several:
+                screen.say(f"\n[bold]{screen.plain(name)}[/bold]\n")
+            _show(each)
+    if any(each.refused for each in found.values()):
         raise _unsupported(found)
+
+
+def _blueprints(model: Path, patterns: dict[str, list[str]]) -> dict[str, Blueprint]:
+    """Of an ONNX file, of the files in a folder that make one model, or of the folder of a shared model."""
+    from onnxpuma.graph.folder import find
+    from onnxpuma.roles.reading import Reading
+    from onnxpuma.roles.shared_model import SharedModel, is_shared
+
+    if is_shared(model):
+        if any(patterns.values()):
+            raise ConfigError("what is secret in a shared model is settled", "give patterns to share")
+        return SharedModel.read(model).graphs
+    found = find(model)
+    screen.note_left_out(found.ignored)
+    return Reading(found.sources, patterns).blueprints()
+
+
+def _report(
+    blueprints: Mapping[str, Blueprint], sizes: Mapping[str, int], network: Network
+) -> dict[str, ModelReport]:
+    """A report of each graph, at those of the sizes that mean something to it."""
+    from onnxpuma.plan.example import choose_shapes, draw_inputs, symbols
+    from onnxpuma.plan.report import report
+
+    known = {name: symbols(blueprint) for name, blueprint in blueprints.items()}
+    reports = {}
+    for name, blueprint in blueprints.items():
+        elsewhere = {symbol for other in known.values() for symbol in other} - known[name].keys()
+        own = {symbol: size for symbol, size in sizes.items() if symbol not in elsewhere}
+        shapes = choose_shapes(blueprint, own)
+        drawn = draw_inputs(blueprint, shapes)
+        public = {entry: drawn[entry] for entry in blueprint.public_inputs}
+        reports[name] = report(blueprint, shapes, public, network)
+    return reports
+
+
+def _show_graphs(found: Mapping[str, ModelReport]) -> None:
+    """What each graph takes and costs, in a line."""
+    rows = [
+        (
+            screen.plain(name),
+            screen.listing(list(each.inputs), 3),
+            len(each.nodes),
+            *_costs(each.rounds, each.bytes, each.seconds),
+        )
+        for name, each in found.items()
+    ]
+    screen.table(("graph", "inputs", "nodes", "rounds", "bytes", "network"), rows, numbers=(2, 3, 4, 5))
 
 
 def _show(found: ModelReport) -> None:
@@ -130,8 +190,7 @@ def _show_constants(found: ModelReport) -> None:
     screen.say("[bold]Public constants[/bold]  they are the architecture; --secret PATTERN keeps one secret")
     rows = []
     for reason, names in by_reason.items():
-        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        rows.append((f"  {screen.plain(reason)}", len(names), screen.plain(shown)))
+        rows.append((f"  {screen.plain(reason)}", len(names), screen.listing(names)))
     screen.table(("  why", "number", "names"), rows, numbers=(1,))
 
 
@@ -147,12 +206,15 @@ def _show_totals(found: ModelReport) -> None:
         screen.say("       (of what can run: the refused nodes and what depends on them are not in it)")
 
 
-def _unsupported(found: ModelReport) -> Exception:
+def _unsupported(found: Mapping[str, ModelReport]) -> Exception:
     from onnxpuma.errors import UnsupportedModelError
 
-    count = len(found.refused)
+    refused = [
+        (name if len(found) > 1 else "", node) for name, each in found.items() for node in each.refused
+    ]
+    count = len(refused)
     return UnsupportedModelError(
         f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares: "
-        + ", ".join(f"{node.name} ({node.operator})" for node in found.refused),
+        + ", ".join(f"{of and f'{of}: '}{node.name} ({node.operator})" for of, node in refused),
         "the list under Refused says why; docs/operators.md lists what is supported",
     )

@@ -42,6 +42,12 @@ def note(text: str) -> None:
     stderr().print(f"[dim]{text}[/dim]")
 
 
+def note_left_out(names: Sequence[str]) -> None:
+    """ONNX files of a folder that are none of the model's."""
+    for name in names:
+        note(f"{plain(name)} is left out: other files of the folder are the model")
+
+
 def plain(text: object) -> str:
     """A text in which nothing is markup."""
     return escape(str(text))
@@ -119,6 +125,12 @@ def _scaled(count: float, unit: str) -> str:
             return f"{count:.0f} {unit}" if not prefix else f"{count:.3g} {prefix}{unit}"
         count /= 1000
     return f"{count:,.3g} G{unit}" if count < 999.5 else f"{count:,.0f} G{unit}"
+
+
+def listing(names: Sequence[str], most: int = 6) -> str:
+    """Names in a row; of many the first few."""
+    more = f" and {len(names) - most} more" if len(names) > most + 1 else ""
+    return plain(", ".join(names[:most] if more else names) + more)
 
 
 def duration(seconds: float) -> str:

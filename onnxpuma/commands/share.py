@@ -24,8 +24,7 @@ def share(
     from onnxpuma.roles.owner import share_model
     from onnxpuma.roles.shared_model import INDEX
 
-    for name in find(model).ignored:
-        screen.note(f"{screen.plain(name)} is not taken: other files of this folder are the model")
+    screen.note_left_out(find(model).ignored)
     with screen.progress(f"sharing {model.name}") as advance:
         shared = share_model(
             model,
@@ -46,10 +45,10 @@ def share(
     screen.table(("file", "size", "for"), [(screen.plain(name), *row) for name, *row in rows], numbers=(1,))
     screen.say(f"\n{len(shared.arrays)} arrays of weights are secret; digest {shared.digest[:16]}")
     for name, blueprint in shared.graphs.items():
-        hidden = ", ".join(name for name, spec in blueprint.inputs.items() if spec.secret) or "none"
-        shown = ", ".join(blueprint.public_inputs) or "none"
+        hidden = screen.listing([n for n, spec in blueprint.inputs.items() if spec.secret]) or "none"
+        shown = screen.listing(blueprint.public_inputs) or "none"
         of = f"{name}: " if folders else ""
-        screen.say(f"{of}secret inputs: {screen.plain(hidden)}; public inputs: {screen.plain(shown)}")
+        screen.say(f"{of}secret inputs: {hidden}; public inputs: {shown}")
     public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"
     screen.note(f"Give server I {public_files} and partyI.safetensors from {out}, and no other part.")
 

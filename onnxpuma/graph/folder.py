@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -80,6 +80,8 @@ def find(path: Path) -> Found:
     if not family and ONLY_GRAPH not in files:
         raise ModelError(f"which of {_listing(files)} in the folder {path} is the model?", _HINT)
     sources = family or [Source(ONLY_GRAPH, files[ONLY_GRAPH])]
+    if len(sources) == 1:
+        sources = [replace(sources[0], name=ONLY_GRAPH)]
     taken = {source.path for source in sources}
     return Found(tuple(sources), tuple(file.name for file in files.values() if file not in taken))
 

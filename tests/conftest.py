@@ -1,0 +1,159 @@
+"""A model of three graphs, as exporters write an encoder and its decoder; made when a test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+WIDTH, VOCABULARY = 8, 30
+
+
+def _value(name: str, *shape: str | int, ids: bool = False) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.INT64 if ids else TensorProto.FLOAT, shape)
+
+
+def _weights() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(5)
+    shapes = {
+        "table": (VOCABULARY, WIDTH),
+        "kernel": (WIDTH, WIDTH),
+        "cross": (WIDTH, WIDTH),
+        "head": (WIDTH, VOCABULARY),
+        "bias": (WIDTH,),
+    }
+    return {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def _graph(
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    arrays: dict[str, np.ndarray],
+) -> onnx.ModelProto:
+    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def encoder() -> onnx.ModelProto:
+    """tanh(table[ids] kernel + bias); its vector bears another name than the decoders', of equal content."""
+    has = _weights()
+    nodes = [
+        helper.make_node("Gather", ["shared.weight", "input_ids"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "kernel"], ["product"]),
+        helper.make_node("Add", ["product", "encoder.bias"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["last_hidden_state"]),
+    ]
+    return _graph(
+        nodes,
+        [_value("input_ids", "batch", "sequence", ids=True)],
+        [_value("last_hidden_state", "batch", "sequence", WIDTH)],
+        {"shared.weight": has["table"], "kernel": has["kernel"], "encoder.bias": has["bias"]},
+    )
+
+
+def _decode(keys: Sequence[NodeProto], prefix: str = "") -> list[NodeProto]:
+    """From `keys`, which make "present" (batch, k, WIDTH), to logits; values are called after `prefix`."""
+    p = prefix
+    return [
+        helper.make_node("Gather", ["embed.weight", "input_ids"], [f"{p}rows"]),
+        *keys,
+        helper.make_node("Transpose", [f"{p}present"], [f"{p}turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", [f"{p}rows", f"{p}turned"], [f"{p}scores"]),
+        helper.make_node("Softmax", [f"{p}scores"], [f"{p}weights"], axis=-1),
+        helper.make_node("MatMul", [f"{p}weights", f"{p}present"], [f"{p}mixed"]),
+        helper.make_node("Add", [f"{p}mixed", "bias"], [f"{p}moved"]),
+        helper.make_node("MatMul", [f"{p}moved", "lm_head"], [f"{p}logits"]),
+    ]
+
+
+def _first(prefix: str = "") -> list[NodeProto]:
+    return _decode(
+        [helper.make_node("MatMul", ["encoder_hidden_states", "cross"], [f"{prefix}present"])], prefix
+    )
+
+
+def _later(prefix: str = "") -> list[NodeProto]:
+    join = helper.make_node("Concat", ["past", f"{prefix}rows"], [f"{prefix}present"], axis=1)
+    return _decode([join], prefix)
+
+
+IDS = _value("input_ids", "batch", "length", ids=True)
+HIDDEN = _value("encoder_hidden_states", "batch", "sequence", WIDTH)
+PAST = _value("past", "batch", "cached", WIDTH)
+OUTPUTS = [_value("logits", "batch", "length", VOCABULARY), _value("present", "batch", "kept", WIDTH)]
+
+
+def _decoder_arrays(*more: str) -> dict[str, np.ndarray]:
+    has = _weights()
+    return {
+        "embed.weight": has["table"],
+        "bias": has["bias"],
+        "lm_head": has["head"],
+        **{name: has[name] for name in more},
+    }
+
+
+def decoder() -> onnx.ModelProto:
+    """The first step: attends to what the encoder said, and returns what it made of it."""
+    return _graph(_first(), [IDS, HIDDEN], OUTPUTS, _decoder_arrays("cross"))
+
+
+def decoder_with_past() -> onnx.ModelProto:
+    """Every later step: attends to the past and to itself."""
+    return _graph(_later(), [IDS, PAST], OUTPUTS, _decoder_arrays())
+
+
+def merged_decoder() -> onnx.ModelProto:
+    """Both decoders as the branches of an If, which each return an output more than one of them has."""
+    outputs = [*OUTPUTS, _value("seen", "batch", "sequence", WIDTH)]
+
+    def branch(name: str, nodes: list[NodeProto]) -> onnx.GraphProto:
+        return helper.make_graph(
+            nodes, name, [], [onnx.ValueInfoProto(name=f"{name}.{o.name}", type=o.type) for o in outputs]
+        )
+
+    empty = numpy_helper.from_array(np.zeros((0, 1, WIDTH), np.float32))
+    later = [*_later("with_past."), helper.make_node("Constant", [], ["with_past.seen"], value=empty)]
+    first = [*_first("no_past."), helper.make_node("Neg", ["encoder_hidden_states"], ["no_past.seen"])]
+    choice = helper.make_node(
+        "If",
+        ["use_cache_branch"],
+        [o.name for o in outputs],
+        then_branch=branch("with_past", later),
+        else_branch=branch("no_past", first),
+    )
+    chosen = helper.make_tensor_value_info("use_cache_branch", TensorProto.BOOL, [1])
+    return _graph([choice], [IDS, HIDDEN, PAST, chosen], outputs, _decoder_arrays("cross"))
+
+
+GRAPHS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "encoder_model": encoder,
+    "decoder_model": decoder,
+    "decoder_with_past_model": decoder_with_past,
+    "decoder_model_merged": merged_decoder,
+}
+
+
+@pytest.fixture(scope="session")
+def write_graphs() -> Callable[..., Path]:
+    """Writes the graphs of these names into a folder."""
+
+    def write(folder: Path, *names: str) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names or list(GRAPHS)[:3]:
+            onnx.save(GRAPHS[name](), folder / f"{name}.onnx")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def graphs_folder(write_graphs: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Encoder, decoder and decoder with past, as ONNX files."""
+    return write_graphs(tmp_path_factory.mktemp("graphs"))

@@ -1,0 +1,326 @@
+"""Models of several graphs: what is shared once, what is written and sent of them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+from onnxpuma.errors import ConfigError, InputError, ModelError, PlanError, UnsupportedModelError
+from onnxpuma.mpc.words import decode
+from onnxpuma.roles import reading
+from onnxpuma.roles.client import Client
+from onnxpuma.roles.dedupe import assign
+from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.owner import load_weights, share_model
+from onnxpuma.roles.shared_model import SharedModel
+
+Writer = Callable[..., Path]
+NAMES = ["encoder_model", "decoder_model", "decoder_with_past_model"]
+
+
+@pytest.fixture(scope="module")
+def shared(graphs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    share_model(graphs_folder, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def servers(graphs_folder: Path) -> object:
+    with LocalCluster(graphs_folder) as cluster:
+        yield cluster
+
+
+def opened(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """For each graph its weights, from the components of the three parties."""
+    held = [load_weights(folder, party) for party in range(3)]
+    return {
+        graph: {
+            name: decode(sum(each[graph][name].first for each in held), share.fraction)
+            for name, share in names.items()
+        }
+        for graph, names in held[0].items()
+    }
+
+
+def originals(folder: Path, graph: str) -> dict[str, np.ndarray]:
+    tensors = onnx.load(folder / f"{graph}.onnx").graph.initializer
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors}
+
+
+def check_opened(shared: Path, source: Path) -> None:
+    for graph, weights in opened(shared).items():
+        for name, values in originals(source, graph).items():
+            assert np.abs(weights[name] - values).max() <= 2**-19
+
+
+def test_every_graph_has_its_weights(shared: Path, graphs_folder: Path) -> None:
+    check_opened(shared, graphs_folder)
+
+
+def test_what_is_written(shared: Path) -> None:
+    files = sorted(str(path.relative_to(shared)) for path in shared.rglob("*") if path.is_file())
+    public = [f"{name}/{file}" for name in NAMES for file in ("policy.json", "skeleton.onnx")]
+    assert files == sorted([*public, "model.json", *(f"party{i}.safetensors" for i in range(3))])
+
+
+def test_arrays_in_common_are_stored_and_held_once(shared: Path) -> None:
+    model = SharedModel.read(shared)
+    assert list(model.graphs) == NAMES
+    assert model.stored["decoder_model"]["embed.weight"] == "encoder_model/shared.weight"
+    # table, kernel and bias of the encoder; cross, head and a bias of another name of the decoders
+    assert len(model.arrays) == 6
+    words = sum(array.size for array in model.arrays.values())
+    assert (shared / "party1.safetensors").stat().st_size == pytest.approx(8 * words, abs=1500)
+    held = load_weights(shared, 1, model)
+    assert held["decoder_model"]["lm_head"] is held["decoder_with_past_model"]["lm_head"]
+    assert held["decoder_model"]["bias"] is held["decoder_with_past_model"]["bias"]
+    assert held["decoder_model"]["embed.weight"] is held["encoder_model"]["shared.weight"]
+    assert held["decoder_model"]["bias"] is not held["encoder_model"]["encoder.bias"]
+
+
+def test_arrays_that_become_different_stay_apart(graphs_folder: Path, tmp_path: Path) -> None:
+    """A factor that one graph folds into a weight leaves it another array than the file's."""
+    folder = Path(shutil.copytree(graphs_folder, tmp_path / "graphs"))
+    model = onnx.load(folder / "decoder_model.onnx")
+    model.graph.node[-1].input[0] = "scaled"
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.25), "factor"))
+    model.graph.node.insert(-1, helper.make_node("Mul", ["moved", "factor"], ["scaled"]))
+    onnx.save(model, folder / "decoder_model.onnx")
+    found = share_model(folder, tmp_path / "shared").stored
+    assert found["decoder_model"]["lm_head"] != found["decoder_with_past_model"]["lm_head"]
+    weights = opened(tmp_path / "shared")
+    ratio = weights["decoder_model"]["lm_head"] / originals(folder, "decoder_model")["lm_head"]
+    np.testing.assert_allclose(ratio, 0.25, atol=1e-2)
+
+
+def test_equal_arrays_of_one_graph_are_not_told() -> None:
+    twice = {"a": (b"1", 2), "b": (b"1", 2), "v": (b"2", 1)}
+    stored = assign({"first": twice, "second": {"w": (b"2", 1), **twice}})
+    assert stored["first"] == {"a": "first/a", "b": "first/b", "v": "first/v"}
+    assert stored["second"] == {"a": "first/a", "b": "first/b", "v": "first/v", "w": "second/w"}
+
+
+def test_the_same_name_goes_first() -> None:
+    stored = assign({"one": {"a": (b"1", 2), "b": (b"1", 2)}, "two": {"x": (b"1", 2), "b": (b"1", 2)}})
+    assert stored["two"] == {"x": "one/a", "b": "one/b"}
+
+
+def test_large_files_are_read_one_after_the_other(
+    graphs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_KEPT", 0)
+    read: list[str] = []
+    prepare = reading.prepare
+
+    def counted(source: object, *rest: object, **patterns: object) -> object:
+        read.append(source.name)  # type: ignore[attr-defined]
+        return prepare(source, *rest, **patterns)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reading, "prepare", counted)
+    share_model(graphs_folder, tmp_path)
+    assert read == NAMES + NAMES
+    check_opened(tmp_path, graphs_folder)
+
+
+def test_one_file_in_a_folder_is_a_model_of_one_graph(model_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(model_path, tmp_path / "in" / "whatever.onnx")
+    model = share_model(tmp_path / "in", tmp_path / "out")
+    assert model.single
+    assert model.digest == model.blueprint.digest
+    assert (tmp_path / "out" / "skeleton.onnx").is_file()
+    assert not (tmp_path / "out" / "model.json").exists()
+
+
+def test_another_layout_takes_the_place_of_the_first(
+    model_path: Path, graphs_folder: Path, tmp_path: Path
+) -> None:
+    for source in (model_path, graphs_folder, model_path):
+        made = share_model(source, tmp_path)
+        assert SharedModel.read(tmp_path).digest == made.digest
+        assert len(load_weights(tmp_path, 2)) == len(made.graphs)
+
+
+def test_a_menu_is_read_as_it_was_made(shared: Path, model_dir: Path) -> None:
+    for folder in (shared, model_dir):
+        model = SharedModel.read(folder)
+        again = SharedModel.from_menu(model.menu())
+        assert (again.digest, again.stored) == (model.digest, model.stored)
+        assert [g.digest for g in again.graphs.values()] == [g.digest for g in model.graphs.values()]
+
+
+@pytest.mark.parametrize("name", ["../encoder_model", "a/b", "", ".hidden", "x" * 200])
+def test_a_menu_names_no_other_folders(name: str, shared: Path, tmp_path: Path) -> None:
+    index, *files = SharedModel.read(shared).menu()
+    changed = json.loads(index)
+    changed["graphs"] = {name if n == NAMES[0] else n: entry for n, entry in changed["graphs"].items()}
+    with pytest.raises(PlanError, match="sent no model"):
+        SharedModel.from_menu([json.dumps(changed).encode(), *files])
+
+
+@pytest.mark.parametrize("keep", [0, 1, 3, 6])
+def test_a_menu_that_is_cut_short(keep: int, shared: Path) -> None:
+    with pytest.raises(PlanError):
+        SharedModel.from_menu(SharedModel.read(shared).menu()[:keep])
+
+
+def test_the_digest_covers_what_is_in_common(shared: Path) -> None:
+    model = SharedModel.read(shared)
+    stored = {graph: dict(names) for graph, names in model.stored.items()}
+    stored["decoder_with_past_model"]["bias"] = "decoder_with_past_model/bias"
+    assert SharedModel(model.graphs, stored).digest != model.digest
+    fewer = {name: model.graphs[name] for name in NAMES[:2]}
+    assert SharedModel(fewer, model.stored).digest != model.digest
+
+
+@pytest.mark.parametrize("damage", ["noise", "alias", "version", "graph", "weights", "nothing"])
+def test_a_damaged_index_is_refused(damage: str, shared: Path, model_dir: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shared, tmp_path / "copy"))
+    index = json.loads((folder / "model.json").read_text())
+    if damage == "alias":
+        index["graphs"][NAMES[2]]["weights"]["lm_head"] = "decoder_model/cross"
+    elif damage == "version":
+        index["version"] = "0.0.1"
+    elif damage == "weights":
+        del index["graphs"][NAMES[2]]["weights"]["lm_head"]
+    elif damage == "nothing":
+        index["graphs"] = {}
+    elif damage == "graph":
+        shutil.copy(model_dir / "skeleton.onnx", folder / NAMES[0])
+        shutil.copy(model_dir / "policy.json", folder / NAMES[0])
+    (folder / "model.json").write_text("{" if damage == "noise" else json.dumps(index))
+    with pytest.raises(PlanError) as caught:
+        SharedModel.read(folder)
+    assert caught.value.hint
+
+
+def test_a_file_of_another_sharing_is_refused(shared: Path, graphs_folder: Path, tmp_path: Path) -> None:
+    fewer = Path(shutil.copytree(graphs_folder, tmp_path / "fewer"))
+    (fewer / "decoder_with_past_model.onnx").unlink()
+    share_model(fewer, tmp_path / "shared")
+    with pytest.raises(PlanError, match="another model"):
+        load_weights(tmp_path / "shared", 1, SharedModel.read(shared))
+
+
+def test_all_that_is_refused_is_named_with_its_graph(graphs_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(graphs_folder, tmp_path / "graphs"))
+    for name in NAMES[1:]:
+        model = onnx.load(folder / f"{name}.onnx")
+        turned = [helper.make_node("Mine", ["present"], ["odd"], name=f"odd_{name}", domain="my.operators")]
+        model.graph.node.extend(turned)
+        model.graph.output.append(onnx.ValueInfoProto(name="odd", type=model.graph.output[0].type))
+        model.opset_import.append(helper.make_opsetid("my.operators", 1))
+        onnx.save(model, folder / f"{name}.onnx")
+    with pytest.raises(UnsupportedModelError) as caught:
+        share_model(folder, tmp_path / "shared")
+    for name in NAMES[1:]:
+        assert f"{name}: 1 node" in caught.value.message
+        assert f"odd_{name}" in caught.value.message
+    assert "encoder_model" not in caught.value.message
+    assert not (tmp_path / "shared").exists()
+
+
+def test_a_pattern_must_mean_something_in_one_graph(graphs_folder: Path, tmp_path: Path) -> None:
+    model = share_model(graphs_folder, tmp_path / "shared", public=["kernel"], public_inputs=["past"])
+    assert "kernel" not in model.graphs["encoder_model"].weights
+    assert model.graphs["decoder_with_past_model"].public_inputs[0] == "past"
+    with pytest.raises(ConfigError, match="'nowhere' matches nothing in any of encoder_model, decoder_mo"):
+        share_model(graphs_folder, tmp_path / "none", public_inputs=["input_ids", "nowhere"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no ONNX file"):
+        share_model(tmp_path, tmp_path / "shared")
+
+
+def expected(path: Path, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, feed), strict=True))
+
+
+def feeds() -> dict[str, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(1)
+    ids = rng.integers(0, 30, (2, 3))
+    return {
+        "encoder_model": {"input_ids": ids},
+        "decoder_model": {
+            "input_ids": ids,
+            "encoder_hidden_states": rng.normal(size=(2, 4, 8)).astype(np.float32),
+        },
+        "decoder_with_past_model": {
+            "input_ids": ids,
+            "past": rng.normal(size=(2, 5, 8)).astype(np.float32),
+        },
+    }
+
+
+@pytest.mark.parametrize("graph", NAMES)
+def test_each_graph_runs(graph: str, servers: LocalCluster, graphs_folder: Path) -> None:
+    feed = feeds()[graph]
+    want = expected(graphs_folder / f"{graph}.onnx", feed)
+    with servers.client() as client:
+        outputs = client.run(feed, graph=graph).outputs
+    assert list(outputs) == list(want)
+    for name, value in want.items():
+        assert np.abs(outputs[name] - value).max() < 1e-3
+
+
+def test_a_client_without_the_model_fetches_all_graphs(servers: LocalCluster, graphs_folder: Path) -> None:
+    feed = feeds()["decoder_model"]
+    with Client(servers.config, servers.client_keys) as client:
+        assert list(client.graphs) == NAMES
+        assert client.model.digest == SharedModel.read(servers.model_dir).digest
+        logits = client.run(feed, ["logits"], graph="decoder_model").outputs["logits"]
+    want = expected(graphs_folder / "decoder_model.onnx", feed)["logits"]
+    assert np.abs(logits - want).max() < 1e-3
+
+
+def test_a_graph_must_be_named(servers: LocalCluster) -> None:
+    with servers.client() as client:
+        with pytest.raises(InputError, match="several graphs") as caught:
+            client.run(feeds()["encoder_model"])
+        assert all(name in caught.value.hint for name in NAMES)
+        with pytest.raises(InputError, match="no graph 'decoder'"):
+            client.run(feeds()["encoder_model"], graph="decoder")
+
+
+def test_what_one_graph_keeps_another_takes(servers: LocalCluster, graphs_folder: Path) -> None:
+    """A text in three requests: nothing between the graphs is ever opened."""
+    ids = feeds()["encoder_model"]["input_ids"]
+    with servers.client() as client:
+        encoded = client.run({"input_ids": ids}, graph=NAMES[0], keep=["last_hidden_state"]).kept
+        step = {"input_ids": ids[:, :1], "encoder_hidden_states": encoded["last_hidden_state"]}
+        present = client.run(step, graph=NAMES[1], keep=["present"]).kept["present"]
+        last = client.run({"input_ids": ids[:, 1:2], "past": present}, ["logits"], graph=NAMES[2])
+    hidden = expected(graphs_folder / "encoder_model.onnx", {"input_ids": ids})["last_hidden_state"]
+    first = {"input_ids": ids[:, :1], "encoder_hidden_states": hidden}
+    past = expected(graphs_folder / "decoder_model.onnx", first)["present"]
+    want = expected(graphs_folder / "decoder_with_past_model.onnx", {"input_ids": ids[:, 1:2], "past": past})
+    assert np.abs(last.outputs["logits"] - want["logits"]).max() < 1e-3
+
+
+def test_a_merged_decoder_is_served_as_two_graphs(
+    write_graphs: Writer, graphs_folder: Path, tmp_path: Path
+) -> None:
+    folder = write_graphs(tmp_path, "encoder_model", "decoder_model_merged")
+    model = share_model(folder, tmp_path / "shared")
+    assert list(model.graphs) == NAMES
+    assert list(model.graphs["decoder_with_past_model"].graph.inputs)[:2] == ["input_ids", "past"]
+    assert "past" not in model.graphs["decoder_model"].inputs
+    assert len(model.arrays) == 6
+    with LocalCluster(tmp_path / "shared") as servers, servers.client() as client:
+        for graph in NAMES[1:]:
+            feed = feeds()[graph]
+            want = expected(graphs_folder / f"{graph}.onnx", feed)["logits"]
+            got = client.run(feed, ["logits"], graph=graph).outputs["logits"]
+            assert np.abs(got - want).max() < 1e-3
