@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxpuma.graph.model import Graph
-from onnxpuma.interpreter import Interpreter
+from onnxpuma.interpreter import Interpreter, Watched
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.dpf import share_ids
 from onnxpuma.mpc.party import Party
@@ -23,6 +23,7 @@ from onnxpuma.mpc.prf import local_keys
 from onnxpuma.mpc.shares import Form, Sum3
 from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
 from onnxpuma.mpc.words import decode, encode
+from onnxpuma.observe import Progress
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
@@ -66,7 +67,7 @@ class MemoryModel:
         )
         self.blueprint: Blueprint = made[0]
         self._at_client = at_client
-        self._interpreters = [Interpreter(weights) for weights in _weights(self.blueprint, made[1])]
+        self._interpreters = interpreters_of(*made)
 
     def plan(self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> Plan:
         """The plan at the shapes of these inputs, for the model's own outputs where none are named.
@@ -81,41 +82,58 @@ class MemoryModel:
         self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None, timeout: float = 120.0
     ) -> Outcome:
         """Plan, share, run in three threads and open the outputs (None: the model's own)."""
-        plan = self.plan(feed, outputs)
-        known = plan.client_values(feed)
-        inputs = _inputs(plan, known)
-        links, keys = memory_links(timeout=timeout), local_keys()
-        parties = [Party(links[i], keys[i]) for i in range(3)]
-        results: list[dict[str, Sum3]] = [{}, {}, {}]
-        errors: list[BaseException] = []
+        return run_plan(self.plan(feed, outputs), feed, self._interpreters, timeout)
 
-        def work(index: int) -> None:
-            try:
-                party = parties[index]
-                shares, _ = self._interpreters[index].run(plan, party, inputs[index])
-                wanted = (o for o in plan.outputs if o.secret)
-                results[index] = {o.name: outgoing(party, shares[o.name], o.fraction) for o in wanted}
-            except BaseException as error:
-                errors.append(error)
-                links[index].abort(parties[index].session, str(error))
 
-        threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if errors:
-            raise errors[0]
-        outputs = {}
-        for output in plan.outputs:
-            if output.secret:
-                value = results[0][output.name]
-                words = opened([r[output.name].words for r in results], value.bits)
-                outputs[output.name] = decode(words, value.fraction, value.bits).astype(output.dtype)
-            else:
-                outputs[output.name] = np.asarray(known[output.name])
-        sent = sum(link.traffic.payload_sent for link in links)
-        return Outcome(outputs, Cost(max(p.round for p in parties), 8 * sent), plan)
+def run_plan(
+    plan: Plan,
+    feed: Mapping[str, np.ndarray],
+    interpreters: Sequence[Interpreter],
+    timeout: float = 120.0,
+    watched: Sequence[Watched | None] = (None, None, None),
+    progress: Progress | None = None,
+) -> Outcome:
+    """Share what the plan takes, run it in three threads and open its outputs; `watched` as each party's
+    `Interpreter.run` has it."""
+    known = plan.client_values(feed)
+    inputs = _inputs(plan, known)
+    links, keys = memory_links(timeout=timeout), local_keys()
+    parties = [Party(links[i], keys[i]) for i in range(3)]
+    results: list[dict[str, Sum3]] = [{}, {}, {}]
+    errors: list[BaseException] = []
+
+    def work(index: int) -> None:
+        try:
+            party, told = parties[index], progress if index == 0 else None
+            shares, _ = interpreters[index].run(plan, party, inputs[index], told, watched[index])
+            wanted = (o for o in plan.outputs if o.secret)
+            results[index] = {o.name: outgoing(party, shares[o.name], o.fraction) for o in wanted}
+        except BaseException as error:
+            errors.append(error)
+            links[index].abort(parties[index].session, str(error))
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    found = {}
+    for output in plan.outputs:
+        if output.secret:
+            value = results[0][output.name]
+            words = opened([r[output.name].words for r in results], value.bits)
+            found[output.name] = decode(words, value.fraction, value.bits).astype(output.dtype)
+        else:
+            found[output.name] = np.asarray(known[output.name])
+    sent = sum(link.traffic.payload_sent for link in links)
+    return Outcome(found, Cost(max(p.round for p in parties), 8 * sent), plan)
+
+
+def interpreters_of(blueprint: Blueprint, graph: Graph) -> list[Interpreter]:
+    """The three parties' interpreters, with fresh shares of the weights: 24 bytes a weight, for all three."""
+    return [Interpreter(weights) for weights in _weights(blueprint, graph)]
 
 
 def _weights(blueprint: Blueprint, graph: Graph) -> Shares:
