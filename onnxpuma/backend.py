@@ -5,7 +5,7 @@ Everything happens in this process (roles/memory.py): it is for conformance, not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,22 @@ from onnx.backend.base import Backend, BackendRep
 from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.roles.memory import MemoryModel
 
+REALS = ("float16", "bfloat16", "float32", "float64")
+
 
 class SecureRep(BackendRep):
-    """A model ready to run. Float inputs are secret and integers public, unless they index a table; where an
-    operator needs a parameter in the clear (an exponent, a scale), the last floats are public, and so are
-    masks of minus infinity, which fixed point cannot hold."""
+    """A model ready to run. Everything that can be secret is: reals of 16 to 64 bits that fixed point can
+    hold, booleans, and integers. Where an operator needs some of them in the clear (a shape, an exponent, a
+    scale) one after the other is made public: first the integers, then the booleans, then the reals, each
+    from the last. What is left is in `secret` after the run."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        for value in (*model.graph.input, *model.graph.output):
+            if not value.type.HasField("tensor_type"):
+                raise UnsupportedModelError(
+                    f"'{value.name}' is a list or an optional value",
+                    "export the model with dense tensors at its border",
+                )
         self._model = model
         weights = {tensor.name for tensor in model.graph.initializer}
         self._names = [value.name for value in model.graph.input if value.name not in weights]
@@ -31,6 +40,8 @@ class SecureRep(BackendRep):
             helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in model.graph.output
         ]
         self._runner: MemoryModel | None = None
+        self.secret: tuple[str, ...] = ()
+        """The inputs that are shared; none where everything runs in the clear."""
 
     def run(self, inputs: Any, **_: Any) -> tuple[np.ndarray, ...]:
         """Outputs in the graph's order, in their declared types. `inputs`: in that order, or by name."""
@@ -41,40 +52,42 @@ class SecureRep(BackendRep):
         return tuple(v.astype(t) for v, t in zip(outputs.values(), self._dtypes, strict=True))
 
     def _prepared(self, feed: Mapping[str, np.ndarray]) -> MemoryModel:
-        if self._runner is None:
-            first = next(iter(feed), "")
-            floats = [n for n, v in feed.items() if v.dtype.kind == "f" and (n == first or _holds(v))]
-            others = [name for name in feed if name not in floats]
-            self._runner = self._most_secret(feed, floats, others)
-        return self._runner
-
-    def _most_secret(
-        self, feed: Mapping[str, np.ndarray], floats: Sequence[str], others: Sequence[str]
-    ) -> MemoryModel:
-        """All floats secret, or as many of them from the first as the operator takes."""
-        for count in range(len(floats), 1, -1):
-            runner = self._shared([*others, *floats[count:]])
+        """The first choice of secrets that every operator takes."""
+        if self._runner is not None:
+            return self._runner
+        for names in _choices(feed):
+            model = ir.serde.deserialize_model(self._model)
+            public = [name for name in self._names if name not in names]
+            runner = MemoryModel(model, public_inputs=public, secret_inputs=names, at_client=False)
             try:
-                runner.plan(feed)
+                plan = runner.plan(feed)
             except UnsupportedModelError:
+                if not names:
+                    raise
                 continue
+            self._runner, self.secret = runner, tuple(entry.name for entry in plan.inputs)
             return runner
-        return self._shared([*others, *floats[1:]])
+        raise AssertionError("the last choice is to have no secret")
 
-    def _shared(self, public: Sequence[str]) -> MemoryModel:
-        model = ir.serde.deserialize_model(self._model)
-        hidden = [name for name in self._names if name not in public]
-        return MemoryModel(model, public_inputs=public, secret_inputs=hidden, at_client=False)
+
+def _choices(feed: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
+    """Which inputs may be secret, from all that shares can hold to none."""
+    held = {name: value.dtype.kind for name, value in feed.items() if _holds(value)}
+    order = [name for kind in "fbi" for name in held if held[name] == kind]
+    for count in range(len(order), -1, -1):
+        yield tuple(order[:count])
 
 
 def _holds(value: np.ndarray) -> bool:
-    """Whether fixed point can hold these numbers."""
-    return bool(np.isfinite(value).all() and np.abs(value).max(initial=0) < 2.0**40)
+    """Whether shares can hold these values."""
+    if value.dtype.name in REALS:
+        return bool(np.isfinite(value).all() and np.abs(value).max(initial=0) < 2.0**40)
+    return value.dtype.name in ("bool", "int32", "int64")
 
 
 def _single(value: np.ndarray) -> np.ndarray:
-    """Floats of every kind as single precision, as the planner reads them."""
-    return value if value.dtype.kind in "iubOUS" else value.astype(np.float32)
+    """Reals as single precision, as the planner reads them."""
+    return value.astype(np.float32) if value.dtype.name in REALS else value
 
 
 class SecureBackend(Backend):

@@ -1,4 +1,4 @@
-"""Elements of several values put together by public indices: Concat, the two Scatters, padding by a number.
+"""Elements of several values put together by public indices: Concat, padding by a number.
 
 The operator is run once, in the clear, on numbers that stand for the elements of its inputs, and what comes
 out says which element goes where: the standard's own semantics without a second implementation of them.
@@ -17,14 +17,15 @@ from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 
 
-def _resting(call: Call) -> Result:
+def resting(call: Call) -> Result:
+    """Truncated, whatever went in."""
     return Result(fraction=resting_fraction(call.outputs[0].dtype))
 
 
-@operator("Concat", result=_resting, secret="any", integers=True)
+@operator("Concat", result=resting, secret="any", integers=True)
 def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """Values end to end along an axis; public ones become trivial shares."""
-    axis, fraction = call.attribute("axis", 0), _resting(call).fraction
+    axis, fraction = call.attribute("axis", 0), resting(call).fraction
     shares = [as_shares(party, v, fraction=fraction) for v in values]
     first = np.concatenate([s.first for s in shares], axis=axis)
     second = np.concatenate([s.second for s in shares], axis=axis)
@@ -32,7 +33,7 @@ def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]
     return [Replicated(party.index, first, second, 64, shares[0].fraction)]
 
 
-def _numbered(call: Call, places: Sequence[int]) -> np.ndarray:
+def numbered(call: Call, places: Sequence[int]) -> np.ndarray:
     """For each place of the output the number of the element that goes there, counted through these inputs
     from one; zero where there is none."""
     inputs = [None if o is None else o.value for o in call.inputs]
@@ -44,7 +45,9 @@ def _numbered(call: Call, places: Sequence[int]) -> np.ndarray:
     return run_node(call.node, inputs, call.opset)[0].astype(np.int64)
 
 
-def _picked(party: Party, values: Sequence[Replicated], numbers: np.ndarray) -> Replicated:
+def picked(party: Party, values: Sequence[Replicated], numbers: np.ndarray) -> Replicated:
+    """The elements of all these values, laid end to end, by their numbers."""
+
     def pick(words: Sequence[np.ndarray]) -> np.ndarray:
         flat = [np.zeros(1, np.uint64), *(w.reshape(-1) for w in words)]
         return np.concatenate(flat)[numbers]
@@ -53,71 +56,20 @@ def _picked(party: Party, values: Sequence[Replicated], numbers: np.ndarray) -> 
     return Replicated(party.index, first, second, 64, values[0].fraction)
 
 
-def _reduction(call: Call) -> str:
-    name = call.attribute("reduction", "none")
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _scatter_refusal(call: Call) -> str | None:
-    if call.secret(1):
-        return "its indices are secret"
-    if _reduction(call) not in ("none", "add"):
-        return f"its reduction is '{_reduction(call)}': only 'none' and 'add' are supported"
-    return None
-
-
-def _targets(call: Call) -> np.ndarray:
-    """For each update the flat place in the data that it goes to."""
-    shape, index = call.given(0).shape, call.public(1)
-    assert index is not None
-    places = np.arange(call.given(0).size).reshape(shape)
-    if call.node.op == "ScatterND":
-        return places[tuple(np.moveaxis(index, -1, 0))]
-    grid: list[np.ndarray] = list(np.indices(index.shape))
-    grid[int(call.attribute("axis", 0)) % len(shape)] = index
-    return places[tuple(grid)]
-
-
-def _added(call: Call, data: Replicated, updates: Replicated) -> Replicated:
-    targets = _targets(call).reshape(-1)
-
-    def sums(words: np.ndarray, more: np.ndarray) -> np.ndarray:
-        flat = np.array(words).reshape(-1)
-        np.add.at(flat, targets, more.reshape(-1))
-        return flat.reshape(words.shape)
-
-    first, second = sums(data.first, updates.first), sums(data.second, updates.second)
-    return Replicated(data.party, first, second, data.bits, data.fraction)
-
-
-@operator(
-    "ScatterND", "ScatterElements",
-    result=_resting, refuse=_scatter_refusal, secret="data, updates", integers=True,
-)  # fmt: skip
-def scatter(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """Updates put into data, or added to it, at public indices: local."""
-    fraction = _resting(call).fraction
-    values = [as_shares(party, inputs[place], fraction=fraction) for place in (0, 2)]
-    yield from ()
-    if _reduction(call) == "add":
-        return [_added(call, values[0], values[1])]
-    return [_picked(party, values, _numbered(call, (0, 2)))]
-
-
 def _pad_refusal(call: Call) -> str | None:
     return "its pads or axes are secret" if call.secret(1) or call.secret(3) else None
 
 
-@operator("Pad", result=_resting, refuse=_pad_refusal, secret="data, value", integers=True)
+@operator("Pad", result=resting, refuse=_pad_refusal, secret="data, value", integers=True)
 def pad(
     party: Party, call: Call, x: Value, pads: Value, value: Value = None, axes: Value = None
 ) -> Protocol[Sequence[Form]]:
     """A number, or copies, around the edges: local."""
-    fraction = _resting(call).fraction
+    fraction = resting(call).fraction
     values = [as_shares(party, x, fraction=fraction)]
     places = [0]
     if call.attribute("mode", "constant") in ("constant", b"constant") and value is not None:
         values.append(as_shares(party, value, fraction=fraction))
         places.append(2)
     yield from ()
-    return [_picked(party, values, _numbered(call, places))]
+    return [picked(party, values, numbered(call, places))]

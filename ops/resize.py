@@ -17,6 +17,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.spread import over_parts, truncated
@@ -31,7 +32,13 @@ def _axes(call: Call) -> list[int]:
 
 def _matrix(call: Call, axis: int) -> np.ndarray:
     """(out, in): what the operator makes of each element of a line along this axis."""
-    return _lines(call, axis)[:-1].T
+    lines = _lines(call, axis)
+    return (lines[:-1] - lines[-1]).T
+
+
+def _outside(call: Call, axis: int) -> np.ndarray:
+    """(out,): the number that stands where the line ends, zero elsewhere."""
+    return _lines(call, axis)[-1]
 
 
 def _lines(call: Call, axis: int) -> np.ndarray:
@@ -63,8 +70,6 @@ def _changed(call: Call) -> list[int]:
 def _refuse(call: Call) -> str | None:
     if call.secret(1) or call.secret(2) or call.secret(3):
         return "its scales, sizes or region are secret"
-    if any(_lines(call, axis)[-1].any() for axis in _axes(call)):
-        return "it puts a number other than zero outside of the image"
     return None
 
 
@@ -104,4 +109,8 @@ def resize(party: Party, call: Call, x: Replicated, *_: Value) -> Protocol[Seque
         x = x.map(mixed)
         if not exact:
             x = yield from truncated(party, x.with_fraction(x.fraction + BITS))
+        outside = _outside(call, axis)
+        if outside.any():
+            wide = outside.reshape(-1, *([1] * (len(x.shape) - 1 - axis)))
+            x = x.plus(np.ascontiguousarray(np.broadcast_to(encode(wide, x.fraction), x.shape)))
     return [x]

@@ -13,12 +13,12 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated
-from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.shares import Form, Replicated, Sum3, see
+from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.ranking import as_rows, duels, duels_cost
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import over_parts, spread
 
 LONGEST = 1 << 16
 
@@ -59,7 +59,7 @@ def _cost(call: Call) -> Cost:
     rows, total = call.given(0).size // length, Cost()
     for first, _ in network(length):
         total = total + duels_cost(rows * len(first))
-    return total + over_parts(call.outputs[0].size, lambda n: resolve_cost(n, _room(length), form=Replicated))
+    return total + over_parts(call.outputs[0].size, lambda n: lift_cost(n, 64 - _room(length), 64))
 
 
 def _refuse(call: Call) -> str | None:
@@ -80,7 +80,7 @@ def _resting(call: Call) -> Result:
 
 @operator(
     "TopK", cost=_cost, result=_resting, refuse=_refuse, limits=_limits, secret="first",
-    error="one unit of 2^-18", integers=True,
+    integers=True,
 )  # fmt: skip
 def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequence[Form]]:
     """The k largest (or smallest) along an axis and where they stand; |x| < 2^23 / n for rows of n."""
@@ -107,8 +107,16 @@ def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequenc
     found = Replicated(
         party.index, keys.first + places.first, keys.second + places.second, 64, x.fraction + room
     )
-    result = yield from truncated(party, found.map(back), x.fraction)
+    result = yield from spread(
+        party, found.map(back), lambda part, pivot: _unscaled(party, part, pivot, room)
+    )
     return [result if largest else -result, places.map(back)]
+
+
+def _unscaled(party: Party, x: Replicated | Sum3, pivot: int, room: int) -> Protocol[Replicated]:
+    """x / 2^room of a multiple of it: exact, as a sum of two terms is where one of three is not."""
+    assert isinstance(x, Replicated)
+    return (yield from lift(party, see(party, x, pivot).lowered(room), 64))
 
 
 def _columns(x: Replicated, which: np.ndarray) -> Replicated:

@@ -70,12 +70,14 @@ class SecretIds(Form):
 
 
 def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretIds]:
-    """The three parties' keys for ids in [0, rows): three independent key pairs, one for each component.
+    """The three parties' keys for ids in [-rows, rows), negative ones counted from the end: three independent
+    key pairs, one for each component.
 
     Cost: about 2 * 3 * (48 + 16 log2(rows / 4)) bytes an id, from the client to the servers.
     """
     shape = np.shape(ids)
-    pairs = [generate(np.asarray(ids), rows) for _ in range(3)]
+    ids = np.where(np.asarray(ids) < 0, np.asarray(ids) + rows, ids)
+    pairs = [generate(ids, rows) for _ in range(3)]
     first, second, third = (SecretIds(shape, rows, pairs[i][0], pairs[(i + 1) % 3][1]) for i in range(3))
     return first, second, third
 

@@ -91,13 +91,3 @@ def test_what_is_refused() -> None:
         compare("Dropout", {"x": X, "r": np.float32(0.5), "t": np.array(True)}, public=["r"])
     with pytest.raises(UnsupportedModelError, match="indices are secret"):
         compare("ScatterND", {"x": X, "secret_i": np.array([[1], [0]]), "u": X})
-    with pytest.raises(UnsupportedModelError, match="reduction is 'mul'"):
-        compare("ScatterND", {"x": X, "i": np.array([[1], [0]]), "u": X}, reduction="mul")
-
-
-def test_updates_that_are_added(check: Check) -> None:
-    index = np.array([[1], [1], [-1], [0]])
-    updates = np.concatenate([X, -X[:, ::-1] / 2])
-    check(compare("ScatterND", {"x": X, "i": index, "u": updates}, reduction="add"), 0)
-    places = np.array([[2, 0, 1, 2], [2, -3, 0, 0]])
-    check(compare("ScatterElements", {"x": X[0], "i": places, "u": X[1, :2]}, axis=0, reduction="add"), 0)
