@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from exporting import ExportError
+from exporting import ExportError, stand_ins
 from exporting.architectures import hub_name, is_folder, random_config, unreachable
 from exporting.tasks import Task
 
@@ -84,9 +84,10 @@ def _image_part(config: Any, task: Task) -> Any:
 
 
 def save_companions(model: Any, name: str, task: Task, folder: Path, *, drawn: bool) -> list[str]:
-    """Write the configurations, and the tokenizer or feature extractor where there is one; returns the names.
+    """Write the configurations, the tokenizer and what prepares pictures or sounds; returns the names.
 
-    A model whose weights were `drawn` at random takes them from a local folder only, never from a hub.
+    A model whose weights were `drawn` at random takes them from a local folder only, never from a hub; where
+    the folder has none, or there is no folder, it gets stand-ins.
     """
     before = set(folder.iterdir())
     model.config.save_pretrained(folder)
@@ -95,6 +96,12 @@ def save_companions(model: Any, name: str, task: Task, folder: Path, *, drawn: b
     # Asked of a folder without such files, Transformers would make up an empty tokenizer.
     if any((Path(name) / file).is_file() for file in COMPANIONS) if is_folder(name) else not drawn:
         _copy_companions(name, task, folder)
+    elif drawn:
+        for make in (stand_ins.tokenizer, stand_ins.preparer):
+            with contextlib.suppress(ImportError):  # what prepares pictures wants Pillow
+                made = make(model.config)
+                if made is not None:
+                    made.save_pretrained(folder)
     return sorted(path.name for path in set(folder.iterdir()) - before | {folder / "config.json"})
 
 
