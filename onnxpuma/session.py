@@ -31,10 +31,12 @@ class NodeArg:
 class InferenceSession:
     """Run a model at three servers that learn neither its weights nor the data.
 
-    model: without `cluster` an ONNX file or the folder of a shared model, which is then served by three
-    processes on this machine. With `cluster` (cluster.toml or its path) the servers have the model already:
-    None, or the folder of its blueprint to insist on exactly that model. key: the client's key pair or
-    `.secret` file; by default `client.secret` beside cluster.toml. threads: of each local server.
+    model: without `cluster` an ONNX file, a folder of those that make one model, or the folder of a shared
+    model, which is then served by three processes on this machine. With `cluster` (cluster.toml or its path)
+    the servers have the model already: None, or the folder of its blueprint to insist on exactly that model.
+    key: the client's key pair or `.secret` file; by default `client.secret` beside cluster.toml. threads: of
+    each local server. graph: the one that this session runs, of a model of several; `roles.client.Client`
+    runs them all.
 
     Raises ConfigError, ModelError and PlanError for what is wrong with these, TransportError when the
     servers cannot be reached.
@@ -47,7 +49,9 @@ class InferenceSession:
         cluster: ClusterConfig | str | Path | None = None,
         key: KeyPair | str | Path | None = None,
         threads: int = 1,
+        graph: str | None = None,
     ) -> None:
+        self._graph = graph
         self._local: LocalCluster | None = None
         self.outcome: Outcome | None = None
         """Of the last `run`: timings and the servers' reports."""
@@ -63,12 +67,12 @@ class InferenceSession:
 
     def get_inputs(self) -> list[NodeArg]:
         """The model's inputs, in order; those that may be left out are not among them."""
-        specs = self._client.blueprint.inputs.values()
+        specs = self._client.model.graph(self._graph).inputs.values()
         return [NodeArg(s.name, list(s.shape), _type(s.dtype)) for s in specs if s.default is None]
 
     def get_outputs(self) -> list[NodeArg]:
         """The model's own outputs, in order; `next_token` is not among them."""
-        blueprint = self._client.blueprint
+        blueprint = self._client.model.graph(self._graph)
         kinds = [(name, blueprint.outputs[name]) for name in blueprint.own_outputs]
         return [NodeArg(name, list(kind.shape or ()), _type(kind.dtype)) for name, kind in kinds]
 
@@ -81,7 +85,7 @@ class InferenceSession:
         """The outputs named (None: the model's own), in that order. Raises what `Client.run` raises."""
         if not isinstance(input_feed, Mapping):
             raise InputError("input_feed is no mapping", "call run(output_names, {'input': array})")
-        self.outcome = self._client.run(input_feed, output_names, progress)
+        self.outcome = self._client.run(input_feed, output_names, progress, graph=self._graph)
         return [self.outcome.outputs[name] for name in output_names or self.outcome.outputs]
 
     def close(self) -> None:

@@ -122,3 +122,20 @@ def test_no_servers_is_an_error_within_the_time_allowed(ask, servers, patient: n
     ended = ask("--cluster", tmp_path / "off.toml")
     assert ended.status == 7
     assert "no answer from server 1" in ended.message
+
+
+def test_a_graph_of_several_is_named(cli, graphs_folder: Path, tmp_path: Path):
+    ids = np.arange(6).reshape(2, 3)
+    np.savez(tmp_path / "x.npz", input_ids=ids)
+    with LocalCluster(graphs_folder) as several:
+        given = ("--cluster", several.config_path, "--key", several.folder / "client.secret")
+        asked = ("infer", *given, "--inputs", tmp_path / "x.npz", "--out", tmp_path / "y.npz")
+        assert cli(*asked, "--graph", "encoder_model").status == 0
+        ended = cli(*asked)
+    session = onnxruntime.InferenceSession(str(graphs_folder / "encoder_model.onnx"))
+    (want,) = session.run(None, {"input_ids": ids})
+    with np.load(tmp_path / "y.npz") as arrays:
+        np.testing.assert_allclose(arrays["last_hidden_state"], want, atol=1e-3)
+    assert ended.status == 4
+    assert "several graphs" in ended.message
+    assert "encoder_model, decoder_model" in ended.err

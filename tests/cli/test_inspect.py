@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import onnx
@@ -146,3 +148,37 @@ def test_a_node_that_runs_as_its_function_is_priced_as_one(cli, tmp_path: Path):
     norm = found["nodes"][-1]
     assert (norm["operator"], norm["seen"], norm["shape"]) == ("GroupNormalization", "secret", [1, 4, 4])
     assert sum(node["bytes"] for node in found["nodes"]) == pytest.approx(found["bytes"], abs=2)
+
+
+def test_a_folder_of_graphs_is_listed_and_then_each_graph(cli, graphs_folder: Path):
+    names = ["encoder_model", "decoder_model", "decoder_with_past_model"]
+    found = json.loads(cli("inspect", graphs_folder, "--json", "--dim", "cached=7").out)["graphs"]
+    assert list(found) == names
+    assert found["decoder_with_past_model"]["inputs"]["past"]["shape"] == [1, 7, 8]
+    ended = cli("inspect", graphs_folder)
+    assert ended.status == 0
+    listing, *parts = re.split("^(?:" + "|".join(names) + ")$", ended.out, flags=re.MULTILINE)
+    assert all(name in listing for name in names)
+    assert len(parts) == 3
+    assert all("Total" in part for part in parts)
+
+
+def test_the_folder_of_a_shared_model_reads_like_the_owners(cli, graphs_folder: Path, tmp_path: Path):
+    cli("share", graphs_folder, "--out", tmp_path)
+    before, after = (json.loads(cli("inspect", f, "--json").out)["graphs"] for f in (graphs_folder, tmp_path))
+    assert after == before
+    ended = cli("inspect", tmp_path, "--public", "kernel")
+    assert ended.status == 6
+    assert "settled" in ended.message
+
+
+def test_a_dimension_of_no_graph_is_refused(cli, graphs_folder: Path):
+    assert "no dimension 'rows'" in cli("inspect", graphs_folder, "--dim", "rows=3").message
+
+
+def test_what_is_refused_bears_the_name_of_its_graph(cli, graphs_folder: Path, unsupported, tmp_path: Path):
+    folder = Path(shutil.copytree(graphs_folder, tmp_path / "graphs"))
+    shutil.copy(unsupported, folder / "decoder_model.onnx")
+    ended = cli("inspect", folder)
+    assert ended.status == 3
+    assert "decoder_model: determinant (Det)" in ended.message

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 from pathlib import Path
 
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.roles.shared_model import SharedModel
 
 
 def test_writes_three_private_files_and_two_public_ones(cli, model: Path, tmp_path: Path):
@@ -62,4 +64,36 @@ def test_says_when_a_model_cannot_run(cli, unsupported: Path, tmp_path: Path):
     assert ended.status == 3
     for name in ("determinant (Det", "foreign (my.operators::Mine", "again (Det"):
         assert name in ended.message
+    assert not (tmp_path / "shared").exists()
+
+
+def test_a_folder_of_graphs_is_one_model(cli, graphs_folder: Path, tmp_path: Path):
+    ended = cli("share", graphs_folder, "--out", tmp_path / "shared")
+    assert ended.status == 0
+    shared = SharedModel.read(tmp_path / "shared")
+    assert list(shared.graphs) == ["encoder_model", "decoder_model", "decoder_with_past_model"]
+    assert shared.digest[:16] in ended.out
+    for path in (tmp_path / "shared").iterdir():
+        assert path.name in ended.out
+    assert "6 arrays of weights are secret" in ended.out
+    assert "encoder_model: secret inputs: input_ids" in ended.out
+    assert "model.json, the folders and partyI.safetensors" in " ".join(ended.err.split())
+
+
+def test_a_file_that_is_left_out_is_named(cli, model: Path, tmp_path: Path):
+    for name in ("model", "model_quantized"):
+        shutil.copy(model, tmp_path / f"{name}.onnx")
+    ended = cli("share", tmp_path, "--out", tmp_path / "shared")
+    assert ended.status == 0
+    assert "model_quantized.onnx is left out" in ended.err
+    assert SharedModel.read(tmp_path / "shared").single
+
+
+def test_a_folder_without_a_model_is_refused(cli, model: Path, tmp_path: Path):
+    assert "no ONNX file" in cli("share", tmp_path, "--out", tmp_path / "shared").message
+    for name in ("text", "vision"):
+        shutil.copy(model, tmp_path / f"{name}.onnx")
+    ended = cli("share", tmp_path, "--out", tmp_path / "shared")
+    assert ended.status == 3
+    assert "which of text.onnx, vision.onnx" in ended.message
     assert not (tmp_path / "shared").exists()

@@ -21,6 +21,7 @@ from onnxpuma.roles.dedupe import assign
 from onnxpuma.roles.local import LocalCluster
 from onnxpuma.roles.owner import load_weights, share_model
 from onnxpuma.roles.shared_model import SharedModel
+from onnxpuma.session import InferenceSession
 
 Writer = Callable[..., Path]
 NAMES = ["encoder_model", "decoder_model", "decoder_with_past_model"]
@@ -307,6 +308,16 @@ def test_what_one_graph_keeps_another_takes(servers: LocalCluster, graphs_folder
     past = expected(graphs_folder / "decoder_model.onnx", first)["present"]
     want = expected(graphs_folder / "decoder_with_past_model.onnx", {"input_ids": ids[:, 1:2], "past": past})
     assert np.abs(last.outputs["logits"] - want["logits"]).max() < 1e-3
+
+
+def test_a_session_runs_one_graph(servers: LocalCluster, graphs_folder: Path) -> None:
+    feed = feeds()["decoder_with_past_model"]
+    with InferenceSession(cluster=servers.config_path, graph="decoder_with_past_model") as session:
+        assert [entry.name for entry in session.get_inputs()] == list(feed)
+        assert [entry.name for entry in session.get_outputs()] == ["logits", "present"]
+        (logits,) = session.run(["logits"], feed)
+    want = expected(graphs_folder / "decoder_with_past_model.onnx", feed)["logits"]
+    assert np.abs(logits - want).max() < 1e-3
 
 
 def test_a_merged_decoder_is_served_as_two_graphs(
