@@ -1,13 +1,14 @@
 """From messages to frames and back; anything damaged or foreign becomes a TransportError.
 
-A message is one protobuf frame and then its buffers as raw frames. A buffer longer than CHUNK travels as
+A message is one protobuf frame and then its buffers as raw frames. Short buffers that follow each other
+share a frame, since a frame costs as much as some thousand bytes. A buffer longer than CHUNK travels as
 several frames, so that encrypting, sending and decrypting overlap and a heartbeat never waits long behind
 one frame; an empty buffer travels as no frame at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -17,10 +18,11 @@ from onnxpuma.errors import TransportError
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import SESSION_BYTES, Tag
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 SHORT = 1 << 13
+LONGEST_JOINED = 1 << 16
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -110,44 +112,66 @@ def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:
         raise TransportError(f"a message from a {sender} is damaged: {error}", _HINT) from error
 
 
-def split(buffers: Sequence[memoryview]) -> list[memoryview]:
-    """The raw frames that carry `buffers` (views of bytes): no copy, CHUNK bytes at most each."""
-    frames = []
-    for buffer in buffers:
-        if len(buffer) <= CHUNK:
-            if len(buffer):
-                frames.append(buffer)
+def split(buffers: Sequence[memoryview]) -> list[bytes | memoryview]:
+    """The raw frames that carry `buffers` (views of bytes): long ones without a copy."""
+    frames: list[bytes | memoryview] = []
+    for run in _runs([len(buffer) for buffer in buffers]):
+        first = buffers[run.start]
+        if len(run) > 1:
+            frames.append(b"".join(buffers[place] for place in run))
+        elif len(first) <= CHUNK:
+            frames.append(first)
         else:
-            frames.extend(buffer[start : start + CHUNK] for start in range(0, len(buffer), CHUNK))
+            frames.extend(first[start : start + CHUNK] for start in range(0, len(first), CHUNK))
     return frames
+
+
+def _runs(sizes: Sequence[int]) -> Iterator[range]:
+    """Which buffers of these sizes travel together: short ones that follow each other, and each long one."""
+    start, total = 0, 0
+    for place, size in enumerate(sizes):
+        if size >= SHORT or total + size > LONGEST_JOINED:
+            if total:
+                yield range(start, place)
+            start, total = place, 0
+        total += size
+        if size >= SHORT:
+            yield range(place, place + 1)
+            start, total = place + 1, 0
+    if total:
+        yield range(start, len(sizes))
 
 
 def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]:
     """The buffers of `sizes` bytes that `frames` carry, at addresses that are multiples of 8.
 
-    One that came in one frame is not copied, unless it is short.
+    One that came in a frame of its own is not copied, unless it is short.
 
     Raises TransportError when the frames are not the ones that `sizes` announces.
     """
-    expected = sum(-(-size // CHUNK) for size in sizes)
+    runs = [(run, sum(sizes[place] for place in run)) for run in _runs(sizes)]
+    expected = sum(-(-total // CHUNK) for _, total in runs)
     if expected != len(frames) or sum(sizes) != sum(map(len, frames)):
         raise TransportError(
             f"a message announced {sum(sizes)} bytes in {expected} frames, {sum(map(len, frames))} bytes"
             f" in {len(frames)} frames came",
             _HINT,
         )
-    buffers: list[memoryview] = []
-    place = 0
-    for size in sizes:
-        if size == 0:
-            buffers.append(memoryview(b""))
-            continue
-        count = -(-size // CHUNK)
-        parts = frames[place : place + count]
-        place += count
-        if any(len(part) != CHUNK for part in parts[:-1]) or len(parts[-1]) != size - (count - 1) * CHUNK:
+    buffers = [memoryview(b"")] * len(sizes)
+    used = 0
+    for run, total in runs:
+        count = -(-total // CHUNK)
+        parts = frames[used : used + count]
+        used += count
+        if any(len(part) != CHUNK for part in parts[:-1]) or len(parts[-1]) != total - (count - 1) * CHUNK:
             raise TransportError("the frames of a message are not the ones its header announces", _HINT)
-        buffers.append((_joined(parts, size) if count > 1 else _aligned(parts[0])).toreadonly())
+        if len(run) == 1:
+            buffers[run.start] = (_joined(parts, total) if count > 1 else _aligned(parts[0])).toreadonly()
+            continue
+        offset = 0
+        for place in run:
+            buffers[place] = memoryview(parts[0][offset : offset + sizes[place]].tobytes())
+            offset += sizes[place]
     return buffers
 
 

@@ -59,8 +59,18 @@ def test_what_is_no_body_is_a_mistake_of_the_caller() -> None:
         wire.encode_peer(wire_pb2.Status())
 
 
+def test_short_buffers_share_a_frame() -> None:
+    short, long = np.zeros(100, np.uint8), np.zeros(wire.SHORT, np.uint8)
+    buffers = [short] * 3 + [long, short, short[:0], short, long, long]
+    frames = wire.split([as_bytes(b) for b in buffers])
+    assert [len(frame) for frame in frames] == [300, wire.SHORT, 200, wire.SHORT, wire.SHORT]
+    many = wire.split([as_bytes(np.zeros(wire.SHORT - 1, np.uint8))] * 20)
+    assert max(map(len, many)) <= wire.LONGEST_JOINED
+
+
 @pytest.mark.parametrize(
-    "sizes", [[], [0], [1], [0, 5, 0], [wire.CHUNK], [wire.CHUNK + 1, 3], [3 * wire.CHUNK]]
+    "sizes",
+    [[], [0], [1], [0, 5, 0], [wire.CHUNK], [wire.CHUNK + 1, 3], [3 * wire.CHUNK], [5, 7, 0, 9], [70] * 2000],
 )
 def test_split_and_join(sizes: list[int]) -> None:
     buffers = [
@@ -68,8 +78,11 @@ def test_split_and_join(sizes: list[int]) -> None:
     ]
     frames = wire.split([as_bytes(b) for b in buffers])
     assert all(0 < len(frame) <= wire.CHUNK for frame in frames)
-    assert all(any(np.shares_memory(np.frombuffer(f, np.uint8), b) for b in buffers) for f in frames)
-    joined = wire.join(sizes, frames)
+    for frame in frames:  # nothing long is copied
+        lone = len(frame) >= wire.LONGEST_JOINED or len(buffers) == 1
+        words = np.frombuffer(frame, np.uint8)
+        assert any(np.shares_memory(words, b) for b in buffers) or not lone
+    joined = wire.join(sizes, [memoryview(frame) for frame in frames])
     assert [bytes(view) for view in joined] == [buffer.tobytes() for buffer in buffers]
 
 
@@ -79,7 +92,7 @@ def test_split_and_join(sizes: list[int]) -> None:
         ([1], []),
         ([], [b"a"]),
         ([2], [b"a"]),
-        ([1, 1], [b"ab"]),
+        ([1, 1], [b"a", b"b"]),
         ([2, 2], [b"a", b"abc"]),
         ([wire.CHUNK + 2], [b"ab", bytes(wire.CHUNK)]),
         ([1 << 62], [b"a"]),
