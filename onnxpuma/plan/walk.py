@@ -267,10 +267,13 @@ class Walk:
             self.refusals.append(Refusal(node.name, node.op, self.graph.opset, no_kernel(node)))
 
     def _lose(self, node: Node) -> bool:
-        """Nothing is known of what this node makes, but whether it is secret."""
+        """Nothing is known of what this node makes, but whether it is secret; a shape never is."""
         names = [n for n in node.inputs if n]
         self.wanted.update(names)
-        secret = any(self.unknown[n] if n in self.unknown else self.values[n].value is None for n in names)
+        of_shape = node.op in ("Shape", "Size") and not node.domain
+        secret = not of_shape and any(
+            self.unknown[n] if n in self.unknown else self.values[n].value is None for n in names
+        )
         self.unknown.update(dict.fromkeys(node.outputs, secret))
         return secret
 
