@@ -166,8 +166,12 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     if not _early(call):
         bits -= int(np.floor(np.log2(scale))) - (0 if _exact(scale) else SCALE_BITS - 1)
     return (
-        Limit("|scale Q K'|", lambda *use: np.abs(plain_scores(*use, scale)), 2.0 ** (62 - bits)),
-        spread_limit(call, lambda *use: score_spreads(*use, scale)),
+        Limit(
+            "|scale Q K'|",
+            lambda call, inputs, outputs: np.abs(plain_scores(call, inputs, scale)),
+            2.0 ** (62 - bits),
+        ),
+        spread_limit(call, lambda call, inputs, outputs: score_spreads(call, inputs, scale)),
     )
 
 

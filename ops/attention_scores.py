@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from onnxpuma.ops.attention_positions import allowed_positions, shapes_of
+from onnxpuma.ops.elementwise import MASKED, MASKS_FROM
 from onnxpuma.ops.limits import Arrays
 from onnxpuma.ops.registry import Call
 
 
-def plain_scores(call: Call, inputs: Arrays, outputs: Arrays, scale: float) -> np.ndarray:
+def plain_scores(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
     """scale Q K' without a mask, (batch, heads, queries, keys)."""
     s = shapes_of(call)
 
@@ -24,9 +25,9 @@ def plain_scores(call: Call, inputs: Arrays, outputs: Arrays, scale: float) -> n
     return np.asarray(scale * heads(q, s.heads) @ keys.swapaxes(-1, -2))
 
 
-def score_spreads(call: Call, inputs: Arrays, outputs: Arrays, scale: float) -> np.ndarray:
+def score_spreads(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
     """How far apart the scores of each row are, of the positions that take part and with what is added."""
-    scores = plain_scores(call, inputs, outputs, scale)
+    scores = plain_scores(call, inputs, scale)
     cap = call.attribute("softcap", 0.0)
     if cap:
         scores = cap * np.tanh(scores)
@@ -34,7 +35,8 @@ def score_spreads(call: Call, inputs: Arrays, outputs: Arrays, scale: float) -> 
     mask = inputs[3] if len(inputs) > 3 and call.secret(3) else bias
     if mask is not None:
         missing = scores.shape[-1] - mask.shape[-1]
-        scores = scores + np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)])
+        added = np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)])
+        scores = scores + np.where(added <= MASKS_FROM, MASKED, added)
     kept = np.broadcast_to(True if allowed is None else allowed, scores.shape)
     lows = np.min(scores, axis=-1, where=kept, initial=np.inf)
     return np.asarray(np.max(scores, axis=-1, where=kept, initial=-np.inf) - lows)

@@ -37,21 +37,27 @@ class Limit:
     key: str = ""
 
     @property
-    def text(self) -> str:
-        """`the norm of a row below 2^20`."""
+    def bounds(self) -> str:
+        """`below 2^20`, `at least 2^-18 and below 2^15`."""
         parts = [f"at least {number(self.least)}"] if self.least > 0 else []
         parts += [f"below {number(self.below)}"] if self.below < math.inf else []
-        return f"{self.what} {' and '.join(parts)}"
+        return " and ".join(parts)
 
-    def outside(self, call: Call, inputs: Arrays, outputs: Arrays) -> float | None:
-        """The quantity that is furthest outside, None if all are inside."""
+    @property
+    def text(self) -> str:
+        """`the norm of a row below 2^20`."""
+        return f"{self.what} {self.bounds}"
+
+    def measured(self, call: Call, inputs: Arrays, outputs: Arrays) -> tuple[float, bool] | None:
+        """The quantity nearest to a bound or beyond it, and whether it is inside; None of nothing."""
         found = self.measure(call, inputs, outputs)
         found = found[np.isfinite(found)]
         if not found.size:
             return None
-        if found.max() >= self.below:
-            return float(found.max())
-        return float(found.min()) if found.min() < self.least else None
+        low, high = float(found.min()), float(found.max())
+        if high >= self.below or (low >= self.least and self.below < math.inf):
+            return high, high < self.below
+        return low, low >= self.least
 
     def largest(self, call: Call, inputs: Arrays, outputs: Arrays) -> float:
         """The largest quantity of this use."""

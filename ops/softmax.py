@@ -25,6 +25,7 @@ from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.words import from_integers
+from onnxpuma.ops.elementwise import MASKED, MASKS_FROM
 from onnxpuma.ops.limits import Arrays, Limit, Measure
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, sliced, truncated
@@ -177,6 +178,7 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     x = np.asarray(inputs[0], np.float64)
     if not x.ndim or not x.size:
         return np.zeros(0)
+    x = np.where(x < MASKS_FROM / 2, MASKED, x)  # what stands for a mask on shares
     return np.asarray(x.max(axis=_axis(call)) - x.min(axis=_axis(call)))
 
 

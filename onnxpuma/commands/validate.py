@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
     from onnxpuma.roles.client import Outcome
     from onnxpuma.validation import Validation
+
+    Feed = dict[str, np.ndarray]
 
 
 def validate(
@@ -46,6 +49,13 @@ def validate(
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
     secret_input: options.SecretInput = [],  # noqa: B006
+    per_node: Annotated[
+        bool,
+        typer.Option(
+            "--per-node",
+            help="Open every value of the run, in this process, and name the first node that departs.",
+        ),
+    ] = False,
     json: options.AsJson = False,
 ) -> None:
     """Run a model on shares and compare it with onnxruntime: errors, time, bytes, rounds, memory."""
@@ -62,6 +72,14 @@ def validate(
         "public_inputs": public_input,
         "secret_inputs": secret_input,
     }
+    if per_node:
+        if cluster is not None:
+            raise ConfigError(
+                "--per-node opens every value, and servers open none",
+                "leave out --cluster: all three parties then run in this process, where the weights are",
+            )
+        _node_by_node(model, chosen, lambda blueprint: _feed(blueprint, inputs, sizes, seed), json)
+        return
     began = perf_counter()
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
         with screen.progress(f"reading {model.name}") as advance:
@@ -83,6 +101,23 @@ def validate(
         screen.say_json(found.as_dict())
     else:
         _show(found, {name: array.shape for name, array in feed.items()})
+
+
+def _node_by_node(
+    model: Path, chosen: dict[str, list[str]], feed: Callable[[Blueprint], Feed], json: bool
+) -> None:
+    from onnxpuma.commands import per_node
+    from onnxpuma.plan.blueprint import prepare
+    from onnxpuma.roles.trace import trace
+
+    with screen.progress(f"reading {model.name}"):
+        blueprint, graph = prepare(model, **chosen)
+    with screen.progress("computing on shares and in the clear") as advance:
+        found = trace(blueprint, graph, feed(blueprint), advance)
+    if json:
+        screen.say_json(found.as_dict())
+    else:
+        per_node.show(found)
 
 
 def _feed(

@@ -1,0 +1,75 @@
+"""Calibration: how large the quantities of a model become on its owner's samples, for the planner to use.
+
+The samples run in the clear, where the weights are. What is kept of them is a power of two for each quantity
+that an operator's kernel can make use of (`Limit.key`): the norm of the rows that a normalisation gets, how
+far the scores of a row are apart, the arguments of an activation. It is public, as a plan is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from onnxpuma.errors import InputError
+from onnxpuma.graph.model import Graph
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.clear import ClearRun
+from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.plan import Plan, Selection
+
+MARGIN = 2  # bits between the largest that a sample showed, rounded up to a power of two, and the bound
+SMALLEST = -8  # the exponent of a quantity that is hardly anything
+
+Ranges = dict[str, dict[str, int]]
+
+
+def calibrate(blueprint: Blueprint, graph: Graph, feeds: Iterable[Mapping[str, np.ndarray]]) -> Ranges:
+    """Node -> quantity -> the power of two it stays below: 4 to 8 times the largest of all samples.
+
+    feeds: complete ones, as `check_feed` returns them. Cost: each sample once in the clear, node by node; the
+    memory of the values that are still to be read. Raises InputError where there is no sample or where
+    onnxruntime finds no number, and what planning raises.
+    """
+    largest: dict[str, dict[str, float]] = {}
+    samples = 0
+    for samples, feed in enumerate(feeds, 1):  # noqa: B007  (how many there were)
+        shapes = {name: value.shape for name, value in feed.items()}
+        public = {name: feed[name] for name in blueprint.public_inputs}
+        plan = compile_plan(blueprint, shapes, public, Selection(tuple(blueprint.outputs)))
+        _observe(plan, graph, feed, largest)
+    if not samples:
+        raise InputError("there is no sample to calibrate with", "give at least one, better some dozens")
+    return {node: {key: _exponent(value) for key, value in found.items()} for node, found in largest.items()}
+
+
+def _exponent(largest: float) -> int:
+    if largest <= 0:
+        return SMALLEST
+    return max(SMALLEST, math.ceil(math.log2(largest)) + MARGIN)
+
+
+def _observe(
+    plan: Plan, graph: Graph, feed: Mapping[str, np.ndarray], largest: dict[str, dict[str, float]]
+) -> None:
+    run = ClearRun(graph, plan.client_values(feed))
+    for step in plan.steps:
+        call, inputs = step.call, run.inputs(step)
+        outputs = run.results(step, inputs)
+        for limit in step.operator.limits(call):
+            if limit.key:
+                found = largest.setdefault(call.node.name, {})
+                _check(call.node.name, inputs)
+                found[limit.key] = max(found.get(limit.key, 0.0), limit.largest(call, inputs, outputs))
+        run.keep(step, outputs)
+        run.free(step)
+
+
+def _check(node: str, inputs: list[np.ndarray | None]) -> None:
+    for values in inputs:
+        if values is not None and values.dtype.kind == "f" and np.isnan(values).any():
+            raise InputError(
+                f"on a sample the inputs of node '{node}' are not numbers",
+                "look at the sample, and at what onnxruntime makes of it",
+            )
