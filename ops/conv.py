@@ -10,6 +10,7 @@ from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
+from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, operator
 
@@ -50,22 +51,20 @@ def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], padded: bool
     return windows[index]
 
 
-def _refuse(call: Call) -> str | None:
-    if not (call.secret(0) and call.secret(1)):
-        return "one of its factors is public"
-    return None
-
-
 def _conv_result(call: Call) -> Result:
     x, w = call.given(0), call.given(1)
     return Result(Sum3, x.fraction + w.fraction)
 
 
 @operator(
-    "Conv", result=_conv_result, refuse=_refuse, limits=output_below(2.0**26), error="2^-18 after truncation"
+    "Conv",
+    result=_conv_result,
+    limits=output_below(2.0**26),
+    error="2^-18 after truncation",
 )
-def conv(party: Party, call: Call, x: Replicated, w: Replicated, b: Value = None) -> Protocol[Sequence[Form]]:
+def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
+    x, w = as_shares(party, image), as_shares(party, weights)
     groups = call.attribute("group", 1)
     batch = x.shape[0]
     outputs, per_group = w.shape[:2]

@@ -11,12 +11,9 @@ from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
+from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
-
-
-def _refuse(call: Call) -> str | None:
-    return None if call.secret(0) and call.secret(1) else "one of its factors is public"
 
 
 def _result(call: Call) -> Result:
@@ -43,12 +40,16 @@ def _starts(call: Call) -> list[int]:
 
 
 @operator(
-    "ConvTranspose", result=_result, refuse=_refuse, limits=output_below(2.0**26), error="one unit of 2^-18"
+    "ConvTranspose",
+    result=_result,
+    limits=output_below(2.0**26),
+    error="one unit of 2^-18",
 )
 def conv_transpose(
-    party: Party, call: Call, x: Replicated, w: Replicated, b: Value = None
+    party: Party, call: Call, image: Value, weights: Value, b: Value = None
 ) -> Protocol[Sequence[Form]]:
     """The transposed convolution, with groups, strides, dilations and padding. No message."""
+    x, w = as_shares(party, image), as_shares(party, weights)
     groups = int(call.attribute("group", 1))
     batch, channels, *spatial = x.shape
     per_group, *kernel = w.shape[1:]

@@ -1,4 +1,4 @@
-"""Maps that are linear with public coefficients, or bilinear: rotary embeddings, running sums, einsum."""
+"""Maps that are linear with public coefficients, or bilinear: running sums, einsum."""
 
 from __future__ import annotations
 
@@ -85,60 +85,3 @@ def einsum(party: Party, call: Call, a: Value, b: Value = None) -> Protocol[Sequ
     assert isinstance(b, Replicated)
     fraction, integers = public_scale(a)
     return [b.map(lambda w: product(as_words(integers), w)).with_fraction(b.fraction + fraction)]
-
-
-def _rotary_tables(call: Call) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines for each place, (batch or 1, sequence, 1, half)."""
-    tables = []
-    positions = call.public(3)
-    for place in (1, 2):
-        table = call.public(place)
-        assert table is not None
-        rows = table[positions] if positions is not None else table
-        tables.append(rows[:, :, None, :])
-    return tables[0], tables[1]
-
-
-def _rotary_result(call: Call) -> Result:
-    cosine, sine = _rotary_tables(call)
-    return Result(Replicated, call.given(0).fraction + public_scale(np.stack([cosine, sine]))[0])
-
-
-def _rotary_refusal(call: Call) -> str | None:
-    if any(call.secret(i) for i in (1, 2, 3)):
-        return "its cosines, sines or positions are secret: they are architecture, make them public"
-    return None if call.secret(0) else "its input is public"
-
-
-@operator(
-    "RotaryEmbedding",
-    result=_rotary_result,
-    refuse=_rotary_refusal,
-    secret="first",
-    error="one unit of 2^-18",
-)
-def rotary(party: Party, call: Call, x: Replicated, *_: Value) -> Protocol[Sequence[Form]]:
-    """Pairs of features turned by an angle that depends on the position: local for public angles."""
-    shape = x.shape
-    size = shape[3] if len(shape) == 4 else shape[2] // int(call.attribute("num_heads"))
-    width = int(call.attribute("rotary_embedding_dim", 0)) or size
-    interleaved = bool(call.attribute("interleaved", 0))
-    cosine, sine = _rotary_tables(call)
-    fraction, integers = public_scale(np.stack([cosine, sine])[..., : width // 2])
-    cos_words, sin_words = as_words(integers)
-    one = np.uint64(1 << fraction)
-
-    def turned(words: np.ndarray) -> np.ndarray:
-        heads = words.transpose(0, 2, 1, 3) if len(shape) == 4 else words.reshape(*shape[:2], -1, size)
-        part = heads[..., :width]
-        if interleaved:
-            left, right = part[..., 0::2], part[..., 1::2]
-        else:
-            left, right = part[..., : width // 2], part[..., width // 2 :]
-        both = (cos_words * left - sin_words * right, sin_words * left + cos_words * right)
-        new = np.stack(both, axis=-1).reshape(part.shape) if interleaved else np.concatenate(both, axis=-1)
-        done = np.concatenate([new, heads[..., width:] * one], axis=-1)
-        return done.transpose(0, 2, 1, 3) if len(shape) == 4 else done.reshape(shape)
-
-    yield from ()
-    return [x.map(turned).with_fraction(x.fraction + fraction)]

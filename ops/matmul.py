@@ -76,14 +76,9 @@ def _gemm_result(call: Call) -> Result:
     return Result(Sum3, 2 * FRACTION + extra)
 
 
-def _gemm_refusal(call: Call) -> str | None:
-    return None if call.secret(0) or call.secret(1) else "both of its factors are public"
-
-
 @operator(
     "Gemm",
     result=_gemm_result,
-    refuse=_gemm_refusal,
     limits=output_below(2.0**26),
     error="2^-18 after truncation",
 )

@@ -22,6 +22,7 @@ from onnxpuma.mpc.truncate import resolve, resolve_cost
 from onnxpuma.mpc.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import Arrays, Limit, Limits
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.spread import joined, over_parts, truncated
@@ -229,24 +230,17 @@ def _layer_cost(call: Call) -> Cost:
     return total
 
 
-def _refuse(call: Call) -> str | None:
-    if not call.secret(0):
-        return "its input is public and its scale is secret: compute it in the clear"
-    return None
-
-
 @operator(
     "LayerNormalization",
     cost=_layer_cost,
-    refuse=_refuse,
     limits=_norms(_layer_rows),
     error=ERROR,
 )
 def layer_normalization(
-    party: Party, call: Call, x: Replicated, scale: Value, bias: Value = None
+    party: Party, call: Call, x: Value, scale: Value, bias: Value = None
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias."""
-    done = yield from normalised(party, x, _layer_rows(call), scale, bias)
+    done = yield from normalised(party, as_shares(party, x), _layer_rows(call), scale, bias)
     assert done.mean is not None
     results = [done.value, done.mean, done.mean]
     if _wanted(call, 2):
@@ -257,13 +251,12 @@ def layer_normalization(
 @operator(
     "RMSNormalization",
     cost=_layer_cost,
-    refuse=_refuse,
     limits=_norms(_layer_rows),
     error=ERROR,
 )
-def rms_normalization(party: Party, call: Call, x: Replicated, scale: Value) -> Protocol[Sequence[Form]]:
+def rms_normalization(party: Party, call: Call, x: Value, scale: Value) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale."""
-    return [(yield from normalised(party, x, _layer_rows(call), scale, None)).value]
+    return [(yield from normalised(party, as_shares(party, x), _layer_rows(call), scale, None)).value]
 
 
 def _channel_cost(call: Call) -> Cost:
@@ -272,13 +265,14 @@ def _channel_cost(call: Call) -> Cost:
 
 @operator(
     "InstanceNormalization", "GroupNormalization",
-    cost=_channel_cost, refuse=_refuse, limits=_norms(_channel_rows), error=ERROR,
+    cost=_channel_cost, limits=_norms(_channel_rows), error=ERROR,
 )  # fmt: skip
 def channel_normalization(
-    party: Party, call: Call, x: Replicated, scale: Value, bias: Value
+    party: Party, call: Call, x: Value, scale: Value, bias: Value
 ) -> Protocol[Sequence[Form]]:
     """Channels (or groups of them) normalised over space, with a scale and a bias for each channel."""
-    rows, shape = _channel_rows(call), x.shape
+    held = as_shares(party, x)
+    rows, shape = _channel_rows(call), held.shape
     channels, spatial = shape[1], int(np.prod(shape[2:], dtype=np.int64))
     groups = rows.shape[1]
 
@@ -286,7 +280,7 @@ def channel_normalization(
         spaced = words.reshape(1, groups, channels // groups, 1)
         return np.broadcast_to(spaced, (1, groups, channels // groups, spatial)).reshape(1, groups, -1)
 
-    flat = x.map(lambda w: w.reshape(rows.shape))
+    flat = held.map(lambda w: w.reshape(rows.shape))
     done = yield from normalised(party, flat, rows, _mapped(scale, by_channel), _mapped(bias, by_channel))
     return [done.value.map(lambda w: w.reshape(shape))]
 

@@ -235,20 +235,16 @@ def _parametric_result(call: Call) -> Result:
     return Result(Replicated, FRACTION + public_scale(slope.value)[0])  # type: ignore[arg-type]
 
 
-def _first_secret(call: Call) -> str | None:
-    return None if call.secret(0) else "its first input is public"
-
-
 @operator(
     "PRelu",
     cost=_size_cost,
     result=_parametric_result,
-    refuse=_first_secret,
     limits=input_below(2.0**24),
     error="one unit of 2^-18",
 )
-def parametric_relu(party: Party, call: Call, x: Replicated, slope: Value) -> Protocol[Sequence[Form]]:
+def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""
+    x = _as_value(party, given)
     part = yield from positive(party, x)
     if isinstance(slope, Replicated):
         return [multiply(party, x - part, slope).plus_shared(part)]

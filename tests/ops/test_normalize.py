@@ -99,5 +99,3 @@ def test_training_is_refused() -> None:
     parts = {n: np.ones(4, np.float32) for n in ("scale", "bias", "mean", "variance")}
     with pytest.raises(UnsupportedModelError, match="training mode"):
         compare("BatchNormalization", {"x": reals(2, 4, 3), **parts}, outputs=3, training_mode=1)
-    with pytest.raises(UnsupportedModelError, match="input is public"):
-        compare("RMSNormalization", {"x": reals(2, 4), "s": np.ones(4, np.float32)}, public=["x"])

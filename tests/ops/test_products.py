@@ -86,11 +86,6 @@ def test_convolution_of_sound_and_of_solids(check: Check) -> None:
     check(compare("Conv", {"x": reals(1, 2, 5, 4, 6), "w": reals(3, 2, 2, 2, 3, seed=1)}), 15 * UNIT)
 
 
-def test_convolution_refuses_a_public_factor() -> None:
-    with pytest.raises(UnsupportedModelError, match="public"):
-        compare("Conv", {"x": reals(1, 2, 5), "w": reals(3, 2, 2)}, public=["w"])
-
-
 @pytest.mark.parametrize("public", [[], ["a"], ["b"]])
 @pytest.mark.parametrize("equation", ["ij,jk->ik", "ij,jk->k", "ij,kj->ikj", "...i,ij->...j"])
 def test_einsum_of_two(check: Check, public: list[str], equation: str) -> None:

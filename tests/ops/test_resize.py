@@ -82,5 +82,3 @@ def test_transposed_convolution_in_groups_and_other_ranks(check: Check) -> None:
     check(compare("ConvTranspose", feed, group=2, strides=[2]), 15 * UNIT)
     solid = {"x": reals(1, 2, 3, 3, 2), "w": reals(2, 2, 2, 2, 2, seed=1)}
     check(compare("ConvTranspose", solid), 15 * UNIT)
-    with pytest.raises(UnsupportedModelError, match="public"):
-        compare("ConvTranspose", feed, public=["w"])

@@ -1,4 +1,4 @@
-"""Rotary embeddings with public angles: layouts, halves and pairs, a part of the features."""
+"""Rotary embeddings: layouts, halves and pairs, a part of the features, public and secret angles."""
 
 from __future__ import annotations
 
@@ -37,6 +37,18 @@ def test_a_part_of_the_features(check: Check) -> None:
     check(compare("RotaryEmbedding", feed, public=PUBLIC, rotary_embedding_dim=4), 5 * UNIT)
 
 
-def test_secret_angles_are_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="make them public"):
-        compare("RotaryEmbedding", {"q": Q, "cos": COS, "sin": SIN})
+@pytest.mark.parametrize("interleaved", [0, 1])
+def test_secret_angles(check: Check, interleaved: int) -> None:
+    feed = {"q": Q, "cos": COS[..., :2].copy(), "sin": SIN[..., :2].copy()}
+    attributes = {"rotary_embedding_dim": 4, "interleaved": interleaved}
+    check(compare("RotaryEmbedding", feed, **attributes), 12 * UNIT)
+    flat = Q.transpose(0, 2, 1, 3).reshape(2, 7, 24).copy()
+    placed = {"q": flat, "cos": COS[0], "sin": SIN[0], "positions": RNG.integers(0, 7, (2, 7))}
+    check(compare("RotaryEmbedding", placed, num_heads=3, interleaved=interleaved), 12 * UNIT)
+
+
+def test_positions_that_only_the_servers_could_compute_are_refused() -> None:
+    flat = Q.transpose(0, 2, 1, 3).reshape(2, 7, 24).copy()
+    feed = {"q": flat, "cos": COS[0], "sin": SIN[0], "secret_positions": RNG.integers(0, 7, (2, 7))}
+    with pytest.raises(UnsupportedModelError, match="secret integers"):
+        compare("RotaryEmbedding", feed, public=PUBLIC, num_heads=3)
