@@ -6,8 +6,8 @@
     python tools/export.py --model t5-small --task summarization --out t5
 
 Writes one file, or three for an encoder-decoder (weights above 100 MB beside it, as .onnx.data), config.json,
-and the tokenizer or feature extractor where the source has one. Every file is run at several shapes and held
-against PyTorch. See docs/export.md.
+and the tokenizer, feature extractor or image processor of the source; random weights get stand-ins. Every
+file is run at several shapes and held against PyTorch. See docs/export.md.
 """
 
 from __future__ import annotations
@@ -73,8 +73,14 @@ def export(options: argparse.Namespace) -> list[str]:
     parts = parts_of(model, task)
     options.out.mkdir(parents=True, exist_ok=True)
     lines = [line for part in parts for line in _written(part, options)]
-    companions = checkpoints.save_companions(model, options.model, task, options.out, drawn=drawn)
-    return [*lines, *(f"wrote    {options.out / name}" for name in companions)]
+    written, skipped = checkpoints.save_companions(
+        model, options.model, task, options.out, drawn=drawn, tiny=options.tiny
+    )
+    return [
+        *lines,
+        *(f"wrote    {options.out / name}" for name in written),
+        *(f"without  {reason}" for reason in skipped),
+    ]
 
 
 def _written(part: Part, options: argparse.Namespace) -> list[str]:

@@ -46,16 +46,20 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def exported(one: Combination, folder: Path, optimum: Path | None, retry: bool) -> bool:
-    """Whether the export is there, making it if need be."""
+def exported(one: Combination, cache: Path, optimum: Path | None, retry: bool) -> bool:
+    """Whether the export is there, making it, and what it is made of, if need be."""
+    folder, source = one.folder(cache), one.source()
     if (folder / EXPORTED).exists():
         return True
     if (folder / FAILED).exists() and not retry:
         return False
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    if source is not None and not exported(source, cache, optimum, retry):
+        (folder / FAILED).write_text(f"there is no {source.name} to change")
+        return False
     began = time.perf_counter()
-    code, said = _run(one.command(folder, optimum))
+    code, said = _run(one.command(cache, optimum))
     if code:
         (folder / FAILED).write_text(said[-4000:])
         return False
@@ -107,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     good = True
     for one in combinations(exporters, options.only):
         folder = one.folder(options.cache)
-        if not exported(one, folder, options.optimum, options.retry):
+        if not exported(one, options.cache, options.optimum, options.retry):
             print(f"{one.name}: not exported: {(folder / FAILED).read_text().strip()[-300:]}", flush=True)
             good = False
         elif not options.export_only:

@@ -92,3 +92,23 @@ def test_export_writes_them_beside_the_graph(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} >= {"tokenizer.json", "config.json"}
     assert transformers.AutoTokenizer.from_pretrained(tmp_path).mask_token_id == 3
     assert str(tmp_path) not in json.dumps(json.loads((tmp_path / "tokenizer_config.json").read_text()))
+
+
+def test_tiny_model_of_a_folder_does_not_take_its_larger_tokenizer(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    architectures.random_config("gpt2", tiny=False).save_pretrained(source)
+    (source / "vocab.json").write_text("{}")
+    (source / "merges.txt").write_text("")
+    options = ["--model", str(source), "--task", "text-generation", "--exporter", "torchscript", "--tiny"]
+    assert export.main([*options, "--out", str(tmp_path / "out")]) == 0
+    read = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert max(read.get_vocab().values()) == 511
+
+
+def test_what_a_checkpoint_lacks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = architectures.random_config("gpt2", tiny=True)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "bare")
+    options = ["--model", str(tmp_path / "bare"), "--task", "text-generation", "--exporter", "torchscript"]
+    assert export.main([*options, "--out", str(tmp_path / "out")]) == 0
+    assert "without  tokenizer" in capsys.readouterr().out
+    assert not (tmp_path / "out/tokenizer.json").exists()

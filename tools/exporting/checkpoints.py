@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ COMPANIONS = (
     "preprocessor_config.json",
     "processor_config.json",
 )
+IMAGE_OR_SOUND = {
+    "image": ("image processor", "AutoImageProcessor"),
+    "audio": ("feature extractor", "AutoFeatureExtractor"),
+}
 # The part of a larger model that an image task needs, where AutoModel would load the whole.
 IMAGE_PART = {"clip": "CLIPVisionModelWithProjection", "siglip": "SiglipVisionModel"}
 
@@ -83,34 +88,54 @@ def _image_part(config: Any, task: Task) -> Any:
     return getattr(transformers, IMAGE_PART[config.model_type])
 
 
-def save_companions(model: Any, name: str, task: Task, folder: Path, *, drawn: bool) -> list[str]:
-    """Write the configurations, the tokenizer and what prepares pictures or sounds; returns the names.
+def save_companions(
+    model: Any, name: str, task: Task, folder: Path, *, drawn: bool, tiny: bool
+) -> tuple[list[str], list[str]]:
+    """Write the configurations, the tokenizer and what prepares pictures or sounds, as a client needs them.
 
-    A model whose weights were `drawn` at random takes them from a local folder only, never from a hub; where
-    the folder has none, or there is no folder, it gets stand-ins.
+    A model whose weights were `drawn` at random takes them from a local folder only, never from a hub. Where
+    there is none, or the model is `tiny` and knows fewer words, it gets stand-ins. Returns the names of the
+    files, and what could not be written, with the reason.
     """
-    before = set(folder.iterdir())
+    before = _ages(folder)
     model.config.save_pretrained(folder)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
     # Asked of a folder without such files, Transformers would make up an empty tokenizer.
-    if any((Path(name) / file).is_file() for file in COMPANIONS) if is_folder(name) else not drawn:
-        _copy_companions(name, task, folder)
-    elif drawn:
-        for make in (stand_ins.tokenizer, stand_ins.preparer):
-            with contextlib.suppress(ImportError):  # what prepares pictures wants Pillow
-                made = make(model.config)
-                if made is not None:
-                    made.save_pretrained(folder)
-    return sorted(path.name for path in set(folder.iterdir()) - before | {folder / "config.json"})
+    bare = is_folder(name) and not any((Path(name) / file).is_file() for file in COMPANIONS)
+    if tiny or (drawn and (bare or not is_folder(name))):
+        makers = _made_up(model.config)
+    else:
+        makers = {} if bare else _of_source(name, task)
+    skipped = [f"tokenizer or the like: there is none in {name}"] if bare and not makers else []
+    for what, make in makers.items():
+        try:
+            made = make()
+            if made is not None:
+                made.save_pretrained(folder)
+        except (OSError, ValueError, KeyError, ImportError) as error:  # whatever Transformers lacks for it
+            skipped.append(f"{what}: {_first_line(error)}")
+    return sorted(name for name, age in _ages(folder).items() if before.get(name) != age), skipped
 
 
-def _copy_companions(name: str, task: Task, folder: Path) -> None:
+def _ages(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def _made_up(config: Any) -> dict[str, Callable[[], Any]]:
+    made = {"tokenizer": stand_ins.tokenizer, "image processor or feature extractor": stand_ins.preparer}
+    return {what: partial(make, config) for what, make in made.items()}
+
+
+def _of_source(name: str, task: Task) -> dict[str, Callable[[], Any]]:
+    """How to read them from a folder or repository, by what they are."""
     source, more = located(name)
-    extractors = {"image": transformers.AutoImageProcessor, "audio": transformers.AutoFeatureExtractor}
-    wanted = [extractors[task.modality]] if task.modality in extractors else []
+    wanted = dict([IMAGE_OR_SOUND[task.modality]] if task.modality != "text" else [])
     if task.modality == "text" or task.form != "whole":
-        wanted.append(transformers.AutoTokenizer)
-    for auto in wanted:
-        with contextlib.suppress(OSError, ValueError, KeyError, ImportError):  # a bare checkpoint has none
-            auto.from_pretrained(source, **more).save_pretrained(folder)
+        wanted["tokenizer"] = "AutoTokenizer"
+    readers = {what: getattr(transformers, auto).from_pretrained for what, auto in wanted.items()}
+    return {what: partial(read, source, **more) for what, read in readers.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

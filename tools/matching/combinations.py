@@ -1,4 +1,4 @@
-"""Which architecture is exported by which exporter, for which task, into which folder."""
+"""Which architecture is exported by which exporter, or changed by whom, for which task, into which folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,15 @@ ARCHITECTURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("TrOCR", "trocr-base-printed", ("image-to-text-with-past",)),
     ("BLIP", "blip-image-captioning-base", ("image-to-text-with-past",)),
 )
-EXPORTERS = ("dynamo20", "dynamo23", "torchscript17", "optimum")
+EXPORTERS = ("dynamo20", "dynamo23", "torchscript17", "optimum", "fused", "int8")
+REFERENCE = "reference"  # folder of what onnxruntime is asked for instead, where that differs
+CHANGED = "torchscript17"  # whose files are fused and made int8, as it has most to fuse
+# Model types of onnxruntime's optimizer; it has none for the others.
+FUSED = {
+    "bert-base-uncased": "bert", "roberta-base": "bert", "distilbert-base-uncased": "bert", "gpt2": "gpt2",
+    "t5-small": "t5", "bart-base": "bart", "whisper-tiny": "bart", "vit-base-patch16-224": "vit",
+    "clip-vit-base-patch32": "clip",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,20 @@ class Combination:
     def folder(self, cache: Path) -> Path:
         return cache / self.exporter / self.model / self.task
 
-    def command(self, out: Path, optimum: Path | None) -> list[str]:
+    def source(self) -> Combination | None:
+        """The export that this one is made of; None where it is made of the model."""
+        if self.exporter not in ("fused", "int8"):
+            return None
+        return Combination(self.title, self.model, self.task, CHANGED)
+
+    def command(self, cache: Path, optimum: Path | None) -> list[str]:
         """What exports it, tiny, with random weights; `optimum` is the Python of optimum's environment."""
-        options = ["--model", self.model, "--task", self.task, "--out", str(out)]
+        source, out = self.source(), str(self.folder(cache))
+        if source is not None:
+            how = ["--how", self.exporter, "--kind", FUSED.get(self.model, "bert"), "--out", out]
+            script = str(TOOLS / "matching" / "changed.py")
+            return [sys.executable, script, *how, "--source", str(source.folder(cache))]
+        options = ["--model", self.model, "--task", self.task, "--out", out]
         if self.exporter == "optimum":
             return [str(optimum), str(TOOLS / "matching" / "with_optimum.py"), *options]
         exporter = self.exporter.rstrip("0123456789")
@@ -69,5 +88,6 @@ def combinations(exporters: Sequence[str] = EXPORTERS, only: Sequence[str] = ())
         for exporter in exporters
         for title, model, tasks in ARCHITECTURES
         for task in tasks
+        if exporter != "fused" or model in FUSED
     ]
     return [one for one in every if not only or any(part in one.name for part in only)]

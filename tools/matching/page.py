@@ -14,6 +14,8 @@ TITLES = {
     "dynamo23": "dynamo, opset 23",
     "torchscript17": "TorchScript, opset 17",
     "optimum": "optimum, opset 18",
+    "fused": "onnxruntime fused",
+    "int8": "int8",
 }
 PRICED = "dynamo23"  # whose rounds and bytes are shown
 LARGE = 2.0  # above it, an error stands with the largest value beside it
@@ -25,13 +27,17 @@ MERGED = {
 }
 HEAD = """# Which exports run
 
-Tiny versions of the architectures, two layers of width 64 with random weights, written by four exporters, run
-on shares and held against onnxruntime on the same file and the same inputs. A cell is the largest error over
+Tiny versions of the architectures, two layers of width 64 with random weights, from several exporters, run on
+shares and held against onnxruntime on the same file and the same inputs. A cell is the largest error over
 all outputs, at two to four shapes: two rows, one of them padded; one row of another length; with a cache of
 some words and with an empty one; one word after a cache. The values are of order 1; where the largest exceeds
 2, it stands beside the error. What must hold is an error of at most 0.02 (of larger values, of the largest).
 Rounds and bytes are those of one row (9 words where a whole text is read, else one word), as dynamo writes it
 at opset 23, what all three parties send together; dealing the weights has no part in them.
+
+*onnxruntime fused* is what `onnxruntime.transformers.optimizer` makes of the TorchScript file: nodes of
+com.microsoft. *int8* is what `onnxruntime.quantization.quantize_dynamic` makes of it, held against the float
+model with the weights which the integers stand for, as activations are not rounded on shares.
 
 {count} exports, {graphs} graphs, {runs} runs on shares; {verdict}
 

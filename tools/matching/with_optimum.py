@@ -34,7 +34,7 @@ def main() -> None:
     model = checkpoints.load(options.model, task, random_init=True, tiny=True, attention="eager", seed=0)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        checkpoints.save_companions(model, options.model, task, Path(folder), drawn=True)
+        checkpoints.save_companions(model, options.model, task, Path(folder), drawn=True, tiny=True)
         name = NAMES.get(options.task, options.task)
         # Left alone, optimum traces Whisper with thirty seconds, whatever its configuration says.
         frames = {"nb_max_frames": 2 * model.config.max_source_positions} if task.modality == "audio" else {}
