@@ -17,6 +17,7 @@ import typer
 from onnxpuma import __version__
 from onnxpuma.commands import screen
 from onnxpuma.commands.demo import demo, models
+from onnxpuma.commands.generate import generate
 from onnxpuma.commands.infer import infer
 from onnxpuma.commands.inspect import inspect
 from onnxpuma.commands.keys import init, keygen
@@ -63,7 +64,7 @@ def _before(
     context.obj.debug = debug
 
 
-for _command in (keygen, init, inspect, share, serve, infer, validate, demo, models):
+for _command in (keygen, init, inspect, share, serve, infer, generate, validate, demo, models):
     app.command()(_command)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +37,17 @@ def stderr() -> Console:
 def say(text: str = "") -> None:
     """A line of the result. Markup of rich is allowed; `plain` guards names that could look like it."""
     stdout().print(text)
+
+
+def tell(text: str) -> None:
+    """A piece of a text that somebody else wrote, at once and without a line's end. On a terminal nothing of
+    it is a command; what cannot be shown is replaced."""
+    out = sys.stdout
+    if out.isatty():
+        text = "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+    coding = out.encoding or "utf-8"
+    out.write(text.encode(coding, "replace").decode(coding))
+    out.flush()
 
 
 def note(text: str) -> None:

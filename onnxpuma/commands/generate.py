@@ -1,0 +1,187 @@
+"""generate: a text that three servers write, shown token by token as the client opens it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onnxpuma.commands import options, screen
+from onnxpuma.errors import ConfigError
+
+if TYPE_CHECKING:
+    from onnxpuma.tasks.port import Runner
+    from onnxpuma.tasks.writer import Writer
+
+
+def generate(
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[FOLDER] INPUT",
+            help="The exported model, not with --cluster; and a text, a recording or a picture.",
+            show_default=False,
+        ),
+    ],
+    cluster: Annotated[
+        Path | None, typer.Option("--cluster", metavar="FILE", help="Ask the servers of this cluster.toml.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Your .secret file from keygen.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", metavar="FOLDER", help="Where tokenizer and configuration are."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="summarization, translation, ...; found out by default.")
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option("--max-new-tokens", min=1, help="Write no more than so many tokens.")
+    ] = None,
+    fixed: Annotated[
+        bool, typer.Option("--fixed-length", help="Run for that many, so that the length stays secret.")
+    ] = False,
+    language: Annotated[
+        str | None, typer.Option("--language", help="Of a recording; heard by default.")
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="With onnxruntime, in the clear, to compare.")
+    ] = False,
+    threads: options.Threads = 1,
+    json: options.AsJson = False,
+) -> None:
+    """Write a text with a model whose weights, prompt and answer no server sees."""
+    folder, item = _read(given, cluster, tokenizer, plain)
+    asked = {"max_new_tokens": most, "fixed_length": fixed or None, "language": language}
+    chosen = {name: value for name, value in asked.items() if value is not None}
+    with _written(folder, tokenizer, cluster, key, task, plain, threads) as pipe:
+        told = _Telling(pipe, silent=json)
+        try:
+            told.tell(item, chosen)
+        finally:
+            told.end()
+        if json:
+            screen.say_json({"text": told.text, "task": pipe.task, **told.figures()})
+
+
+class _Telling:
+    """A text, as it comes, and what it took."""
+
+    def __init__(self, pipe: Writer, silent: bool) -> None:
+        self._pipe, self._silent = pipe, silent
+        self._times: list[float] = []
+        self.tokens = 0
+        self.text = ""
+
+    def tell(self, item: str, chosen: dict[str, Any]) -> None:
+        self._times = [time.perf_counter()]
+        with closing(self._pipe.pieces(item, self._pipe.options(chosen))) as pieces:
+            for piece in pieces:
+                if piece.token is not None:
+                    self.tokens += 1
+                    self._times.append(time.perf_counter())
+                self.text += piece.text
+                if not self._silent:
+                    screen.tell(piece.text)
+
+    def end(self) -> None:
+        """The end of the line, and the figures, also of a text that was interrupted."""
+        if self._silent or not self.tokens:
+            return
+        screen.tell("\n")
+        taken = self.figures()
+        line = f"{self.tokens} tokens in {screen.duration(taken['seconds'])}"
+        if taken["tokens_per_second"]:
+            line += f", {taken['tokens_per_second']:.3g} a second after the first"
+        if taken["bytes_sent"]:
+            each = screen.size(taken["bytes_per_token"])
+            line += f"; all three servers sent {each} and took {taken['rounds_per_token']:,} rounds a token"
+        screen.note(line)
+
+    def figures(self) -> dict[str, Any]:
+        """What it took. tokens_per_second: of those after the first, which waits for the prompt."""
+        usage = self._pipe.usage
+        tokens = max(self.tokens, 1)
+        later = self._times[-1] - self._times[1] if len(self._times) > 2 else 0.0
+        return {
+            "tokens": self.tokens,
+            "seconds": self._times[-1] - self._times[0],
+            "first_token_seconds": self._times[1] - self._times[0] if self.tokens else 0.0,
+            "tokens_per_second": (self.tokens - 1) / later if later else 0.0,
+            "requests": usage.requests,
+            "bytes_sent": usage.bytes_sent,
+            "bytes_per_token": usage.bytes_sent // tokens,
+            "rounds": usage.rounds,
+            "rounds_per_token": usage.rounds // tokens,
+        }
+
+
+def _read(
+    given: list[str], cluster: Path | None, tokenizer: Path | None, plain: bool
+) -> tuple[Path | None, str]:
+    """The folder of the model, if this command is to run it, and the input."""
+    if cluster is not None:
+        if plain:
+            raise ConfigError("--plain and --cluster contradict each other", "leave one of them out")
+        if tokenizer is None:
+            raise ConfigError(
+                "the servers have the model, but no tokenizer", "name a folder that has: --tokenizer gpt2"
+            )
+    wanted = 1 if cluster is not None else 2
+    if len(given) != wanted:
+        hint = (
+            'onnxpuma generate --cluster cluster.toml --key client.secret --tokenizer gpt2 "Once upon"'
+            if cluster is not None
+            else 'onnxpuma generate gpt2 "Once upon a time"; quote a text of several words'
+        )
+        raise ConfigError(f"{len(given)} arguments were given where {wanted} belong", hint)
+    return (None, given[0]) if cluster is not None else (Path(given[0]), given[1])
+
+
+@contextmanager
+def _written(
+    folder: Path | None,
+    tokenizer: Path | None,
+    cluster: Path | None,
+    key: Path | None,
+    task: str | None,
+    plain: bool,
+    threads: int,
+) -> Iterator[Writer]:
+    """The pipeline, if it is one that writes; closed in the end."""
+    from onnxpuma.tasks.build import pipeline, task_named
+    from onnxpuma.tasks.folder import ModelFolder
+    from onnxpuma.tasks.writer import Writer
+
+    home = tokenizer or folder
+    assert home is not None
+    if task is not None:
+        task_named(task)
+    spelling = ModelFolder(home).tokenizer  # better known to be missing before servers are started
+    runner = _runner(folder, cluster, key, plain, threads)
+    with pipeline(task, folder=home, runner=runner, tokenizer=spelling) as pipe:
+        if not isinstance(pipe, Writer):
+            raise ConfigError(
+                f"a model for {pipe.task} writes no text", "ask it in Python: onnxpuma.tasks.pipeline"
+            )
+        yield pipe
+
+
+def _runner(folder: Path | None, cluster: Path | None, key: Path | None, plain: bool, threads: int) -> Runner:
+    from onnxpuma.tasks.plain import PlainRunner
+    from onnxpuma.tasks.secure import SecureRunner, at_servers
+
+    if cluster is not None:
+        return at_servers(cluster, key)
+    assert folder is not None
+    if plain:
+        return PlainRunner(folder, threads)
+    from onnxpuma.commands.local import start_servers
+
+    servers = start_servers(folder, threads)
+    return SecureRunner(servers.client(), servers)

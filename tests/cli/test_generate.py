@@ -1,0 +1,114 @@
+"""onnxpuma generate: a text on stdout as it comes, figures on stderr, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
+
+from onnxpuma.commands import screen
+from onnxpuma.roles.local import LocalCluster
+
+WORDS = ("</s>", "<unk>", "once", "upon", "a", "time")
+END = 0
+
+
+def told(folder: Path) -> Path:
+    """A model without a cache that says `once upon a time`, and the end."""
+    after = np.zeros((len(WORDS), len(WORDS)), np.float32)
+    chain = [*(WORDS.index(word) for word in ("once", "upon", "a", "time")), END]
+    for token, successor in pairwise(chain):
+        after[token, successor] = 5.0
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "after"], ["logits"]),
+    ]
+    weights = {"table": np.eye(len(WORDS), dtype=np.float32), "after": after}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "sequence", len(WORDS)])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, folder / "model.onnx")
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    names = {"eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_positions": 16}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": END}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return told(tmp_path_factory.mktemp("tale"))
+
+
+def test_a_text_on_servers_of_this_machine(cli: Any, folder: Path) -> None:
+    ended = cli("generate", folder, "once")
+    assert ended.status == 0
+    assert ended.out == " upon a time\n"
+    assert "4 tokens in" in ended.err
+    assert "rounds a token" in ended.err
+
+
+def test_a_text_from_a_cluster(cli: Any, folder: Path) -> None:
+    with LocalCluster(folder) as cluster:
+        key = cluster.folder / "client.secret"
+        asked = ("generate", "--cluster", cluster.config_path, "--key", key, "--tokenizer", folder)
+        ended = cli(*asked, "once", "--max-new-tokens", 2, "--json")
+    result = json.loads(ended.out)
+    assert result["text"] == " upon a"
+    assert result["task"] == "text-generation"
+    assert result["tokens"] == result["requests"] == 2
+    assert result["bytes_per_token"] == result["bytes_sent"] // 2 > 0
+    assert result["seconds"] >= result["first_token_seconds"] > 0
+
+
+def test_in_the_clear(cli: Any, folder: Path) -> None:
+    ended = cli("generate", folder, "once upon", "--plain", "--fixed-length", "--max-new-tokens", 6)
+    assert ended.out == " a time\n"
+    assert "rounds" not in ended.err
+    assert json.loads(cli("generate", folder, "once", "--plain", "--json").out)["bytes_sent"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("once",), "1 arguments were given where 2 belong"),
+        (("FOLDER", "once", "upon"), "3 arguments were given where 2 belong"),
+        (("FOLDER", "once", "--task", "sing"), "there is no task 'sing'"),
+        (("FOLDER", "once", "--task", "translation", "--plain"), "this model is not made for translation"),
+        (("FOLDER", "once", "--language", "en", "--plain"), "text-generation has no option 'language'"),
+        (("FOLDER", "", "--plain"), "the text is empty"),
+        (("FOLDER", "a " * 17, "--plain"), "the text has 17 tokens, the model has 16 positions"),
+        (("FOLDER/gone", "once"), "there is no config.json in"),
+        (("--cluster", "gone.toml", "once"), "the servers have the model, but no tokenizer"),
+        (("--cluster", "gone.toml", "--plain", "once"), "--plain and --cluster contradict each other"),
+        (("--cluster", "gone.toml", "--tokenizer", "FOLDER", "once"), "gone.toml"),
+    ],
+)
+def test_what_is_refused(cli: Any, folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    ended = cli("generate", *(a.replace("FOLDER", str(folder)) for a in arguments))
+    assert message in ended.message
+
+
+def test_a_terminal_is_told_no_commands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    screen.tell("red: \x1b[31m\n")
+    assert capsys.readouterr().out == "red: \ufffd[31m\n"

@@ -1,0 +1,96 @@
+"""The pipelines on shares: the same tokens as in the clear, and nothing left at the servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxpuma.errors import InputError
+from onnxpuma.roles.local import LocalCluster
+from onnxpuma.tasks import SecureRunner, pipeline
+from onnxpuma.tasks.build import tasks_of
+from onnxpuma.tasks.folder import ModelFolder
+
+ENDLESS = {"eos_token_id": None}
+
+
+@pytest.fixture(scope="module")
+def causal(kit: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("causal")
+    return Path(kit.causal_folder(folder, kit.drawn(5), generation={**ENDLESS, "suppress_tokens": [9]}))
+
+
+@pytest.fixture(scope="module")
+def pair(kit: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(kit.pair_folder(tmp_path_factory.mktemp("pair"), kit.drawn(6), generation=ENDLESS))
+
+
+@pytest.fixture(scope="module")
+def servers(causal: Path) -> Iterator[LocalCluster]:
+    with LocalCluster(causal) as cluster:
+        yield cluster
+
+
+def written(pipe: Any, text: str, **options: Any) -> list[int]:
+    return list(next(iter(pipe(text, return_tensors=True, **options)[0].values())))
+
+
+def test_a_text_is_the_same_as_in_the_clear(causal: Path, servers: LocalCluster) -> None:
+    with pipeline(None, causal, plain=True) as pipe:
+        want = written(pipe, "hello", max_new_tokens=8)
+    runner = SecureRunner(servers.client())
+    with pipeline(None, folder=causal, runner=runner) as pipe:
+        assert pipe.task == "text-generation"
+        assert written(pipe, "hello", max_new_tokens=8) == want
+        assert pipe.usage.requests == 8
+        assert pipe.usage.bytes_sent > 0
+        assert pipe.usage.rounds > 0
+        logits = pipe("hello", max_new_tokens=2, logits=True)[0]["logits"]
+        assert logits.argmax(axis=1).tolist() == want[:2]
+
+
+class _Kept(SecureRunner):
+    """Remembers what it was given to keep."""
+
+    def run(self, *arguments: Any, **options: Any) -> Any:
+        result = super().run(*arguments, **options)
+        self.kept = [*getattr(self, "kept", []), *result.kept.values()]
+        return result
+
+
+def test_the_servers_have_forgotten_everything(causal: Path, servers: LocalCluster) -> None:
+    runner = _Kept(servers.client())
+    with pipeline(None, folder=causal, runner=runner) as pipe:
+        for pieces in (pipe.stream("hello"), pipe.stream("hello", max_new_tokens=2)):
+            next(pieces)
+            pieces.close()
+        pipe("hello", max_new_tokens=3)
+        assert len(runner.kept) >= 5
+        feed = {"input_ids": [[1]], "attention_mask": np.ones((1, 8), np.int64)}
+        for held in runner.kept:
+            mask = np.ones((1, held.shape[2] + 1), np.int64)
+            with pytest.raises(InputError, match="the servers do not hold"):
+                runner.run(
+                    "model",
+                    {**feed, "attention_mask": mask, "past_key_values.0.key": held},
+                    ["next_token"],
+                )
+
+
+def test_an_encoder_decoder_is_the_same_as_in_the_clear(pair: Path) -> None:
+    with pipeline("translation", pair, plain=True) as pipe:
+        want = written(pipe, "hello", max_new_tokens=6)
+    with pipeline("translation", pair) as pipe:
+        assert set(pipe.runner.graphs) == {"encoder_model", "decoder_model", "decoder_with_past_model"}
+        assert tasks_of(pipe.runner, ModelFolder(pair))[0] == "text2text-generation"
+        assert written(pipe, "hello", max_new_tokens=6) == want
+
+
+def test_a_cluster_is_asked_by_its_file(causal: Path, servers: LocalCluster) -> None:
+    with pipeline(None, folder=causal, cluster=servers.config_path) as pipe:
+        assert len(written(pipe, "hello", max_new_tokens=1)) == 1
