@@ -6,7 +6,6 @@ root is on its way; then one more product with the root (protocols.md, section 8
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,75 +13,20 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import multiply, sum_of_squares
-from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
-from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, rsqrt
+from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve, resolve_cost
-from onnxpuma.mpc.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
-from onnxpuma.ops.limits import Arrays, Limit, Limits
+from onnxpuma.ops.limits import Arrays, Limit, Limits, of_output
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
-from onnxpuma.ops.spread import joined, over_parts, truncated
+from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
+from onnxpuma.ops.spread import over_parts, truncated
 
-ROOT_FRACTION = 30
-FINE_NORM = 2.0**12  # rows up to this norm are read at all their fraction bits
-LARGEST_NORM = 2.0**20  # where calibration has not found another bound
-SMALLEST_EPSILON = 2.0**-26  # a smaller one would let the rounding of a constant row show
+CENTRED_FRACTION = 20  # of x less its mean: the rounding is multiplied by the root, large for a small row
 ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
-FEW = 96  # rows that one pivot leads alone
-
-
-@dataclass(frozen=True)
-class Rows:
-    """How a value of `shape` is normalised: over its last axes from `axis` on, `count` elements a row."""
-
-    shape: tuple[int, ...]
-    axis: int
-    centred: bool
-    epsilon: float
-    norm: float = LARGEST_NORM  # every row's is below it
-
-    @property
-    def axes(self) -> tuple[int, ...]:
-        return tuple(range(self.axis, len(self.shape)))
-
-    @property
-    def count(self) -> int:
-        return int(np.prod(self.shape[self.axis :], dtype=np.int64))
-
-    @property
-    def number(self) -> int:
-        return int(np.prod(self.shape[: self.axis], dtype=np.int64))
-
-    @property
-    def narrow(self) -> tuple[int, ...]:
-        """The shape of one number a row."""
-        return (*self.shape[: self.axis], *([1] * len(self.axes)))
-
-    @property
-    def offset(self) -> float:
-        """What is added to a sum of squares, and so the least that there is to take a root of."""
-        return max(self.epsilon, SMALLEST_EPSILON) * self.count
-
-    @property
-    def digits(self) -> tuple[int, int]:
-        """Of a sum of squares that is read at all its fraction bits."""
-        largest = min(self.norm, FINE_NORM) ** 2 + self.offset
-        low, high = digits_of(self.offset, largest, 2 * FRACTION)
-        return low, (high if self.norm <= FINE_NORM else HIGHEST)
-
-    @property
-    def shift(self) -> int:
-        """Fraction bits that a row gives up for the coarse reading, 0 where there is none.
-
-        The ring shrinks by as many, so each of them doubles the sum of squares that fits.
-        """
-        if self.norm <= FINE_NORM:
-            return 0
-        return max(4, 2 * math.ceil(math.log2(self.norm)) - 26)
 
 
 def _layer_rows(call: Call) -> Rows:
@@ -114,7 +58,8 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
     def limits(call: Call) -> tuple[Limit, ...]:
         kind = rows(call)
         what = "the norm of a row without its mean" if kind.centred else "the norm of a row"
-        return (Limit(what, measure, max(kind.norm, FINE_NORM), key="norm"),)
+        norm = Limit(what, measure, max(kind.norm, FINE_NORM), key="norm")
+        return norm, Limit("|result|", of_output(), 2.0 ** (62 - kind.product_fraction - kind.root_fraction))
 
     return limits
 
@@ -125,47 +70,11 @@ def mean_factor(count: int) -> tuple[int, int]:
     return fraction, int(integer)
 
 
-def _row_means(party: Party, sums: Replicated, count: int) -> Protocol[Replicated]:
+def _row_means(party: Party, sums: Replicated, count: int) -> Protocol[list[Replicated]]:
+    """At FRACTION and at CENTRED_FRACTION fraction bits."""
     fraction, integer = mean_factor(count)
-    scaled = sums.times(np.uint64(integer), fraction)
-    return (yield from resolve(party, scaled, party.next_pivot()))
-
-
-def roots(party: Party, x: Replicated, rows: Rows) -> Protocol[Replicated]:
-    """sqrt(count) / sqrt(sum of squares + offset) of each row, (rows,), ROOT_FRACTION fraction bits."""
-    readings = [x, x.lowered(rows.shift)] if rows.shift else [x]
-    squares = [_squares(party, reading, rows) for reading in readings]
-    gain = float(np.sqrt(rows.count))
-
-    def root(piece: slice, pivot: int) -> Protocol[Replicated]:
-        parts = [value.map(lambda w: w[piece]) for value in squares]
-        if len(parts) == 1:
-            return (yield from rsqrt(party, parts[0], pivot, ROOT_FRACTION, rows.digits, gain))
-        return (yield from wide_rsqrt(party, parts[0], parts[1], pivot, ROOT_FRACTION, rows.digits[0], gain))
-
-    if rows.number < FEW:
-        return (yield from root(slice(None), party.next_pivot()))
-    pieces = enumerate(thirds(rows.number))
-    return joined((yield from parallel(root(piece, pivot) for pivot, piece in pieces)), (rows.number,))
-
-
-def _squares(party: Party, x: Replicated, rows: Rows) -> Sum3:
-    """The sum of squares of each row, and the offset, (rows,)."""
-    total = sum_of_squares(party, x, rows.axes).map(lambda w: w.reshape(-1))
-    return total.plus(encode(rows.offset, total.fraction))
-
-
-def roots_cost(rows: Rows) -> Cost:
-    sizes = [rows.number] if rows.number < FEW else [s.stop - s.start for s in thirds(rows.number)]
-    gain, total = float(np.sqrt(rows.count)), Cost()
-    fine, coarse = 2 * FRACTION, 2 * (FRACTION - rows.shift)
-    for size in sizes:
-        if rows.shift:
-            readings = Readings(fine, coarse, 64 - rows.shift)
-            total |= wide_rsqrt_cost(size, readings, ROOT_FRACTION, rows.digits[0], gain)
-        else:
-            total |= inverse_cost("rsqrt", size, rows.digits, fine, ROOT_FRACTION, gain)
-    return total
+    scaled, pivot = sums.times(np.uint64(integer), fraction), party.next_pivot()
+    return (yield from parallel(resolve(party, scaled, pivot, f) for f in (FRACTION, CENTRED_FRACTION)))
 
 
 @dataclass
@@ -180,18 +89,24 @@ class Normalised:
 def normalised(party: Party, x: Replicated, rows: Rows, scale: Value, bias: Value) -> Protocol[Normalised]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
     mean: Replicated | None = None
+    fine = x
     if rows.centred:
         sums = x.map(lambda w: w.sum(axis=rows.axes, dtype=w.dtype).reshape(-1))
-        mean = (yield from _row_means(party, sums, rows.count)).map(lambda w: w.reshape(rows.narrow))
-        x = x - mean
+        means = yield from _row_means(party, sums, rows.count)
+        mean, finer = (m.map(lambda w: w.reshape(rows.narrow)) for m in means)
+        up = CENTRED_FRACTION - FRACTION
+        x, fine = x - mean, x.times(np.uint64(1 << up), up) - finer
 
     def scaled() -> Protocol[Replicated]:
         if isinstance(scale, Replicated):
-            return (yield from truncated(party, multiply(party, x, scale)))
+            return (yield from truncated(party, multiply(party, fine, scale), rows.product_fraction))
         if scale is None:
-            return x
+            return fine
         fraction, integers = public_scale(np.asarray(scale))
-        return (yield from truncated(party, x.times(as_words(integers), fraction)))
+        product = fine.times(as_words(integers), fraction)
+        if product.fraction <= rows.product_fraction:
+            return product
+        return (yield from truncated(party, product, rows.product_fraction))
 
     root, product = yield from parallel([roots(party, x, rows), scaled()])
     root = root.map(lambda w: w.reshape(rows.narrow))
@@ -204,17 +119,21 @@ def normalised(party: Party, x: Replicated, rows: Rows, scale: Value, bias: Valu
 
 
 def _cost(rows: Rows, call: Call) -> Cost:
-    size = rows.number * rows.count
+    size, fraction = rows.number * rows.count, FRACTION
     total = Cost()
     if rows.centred:
-        total = resolve_cost(rows.number, mean_factor(rows.count)[0], form=Replicated)
-    product = over_parts(size, lambda n: resolve_cost(n, FRACTION))
-    scale = call.operand(1)
-    if scale is not None and not scale.secret:
-        by = public_scale(scale.value)[0]  # type: ignore[arg-type]
-        product = over_parts(size, lambda n: resolve_cost(n, by, form=Replicated)) if by else Cost()
+        shift = mean_factor(rows.count)[0]
+        fraction = CENTRED_FRACTION
+        for down in (shift, shift + FRACTION - CENTRED_FRACTION):
+            total |= resolve_cost(rows.number, down, form=Replicated)
+    scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
+    by = FRACTION if scale.secret else public_scale(scale.value)[0]  # type: ignore[arg-type]
+    made = min(fraction + by, rows.product_fraction)
+    product = Cost()
+    if fraction + by > made:
+        product = over_parts(size, lambda n: resolve_cost(n, fraction + by - made, form=form))
     total = total + (roots_cost(rows) | product)
-    return total + over_parts(size, lambda n: resolve_cost(n, ROOT_FRACTION))
+    return total + over_parts(size, lambda n: resolve_cost(n, made + rows.root_fraction - FRACTION))
 
 
 def _wanted(call: Call, index: int) -> bool:
@@ -225,7 +144,7 @@ def _layer_cost(call: Call) -> Cost:
     rows = _layer_rows(call)
     total = _cost(rows, call)
     if _wanted(call, 2):
-        shift = ROOT_FRACTION - FRACTION
+        shift = rows.root_fraction - FRACTION
         total = total + over_parts(rows.number, lambda n: resolve_cost(n, shift, form=Replicated))
     return total
 

@@ -64,6 +64,15 @@ PublicInput: TypeAlias = Annotated[
         "--public-input", metavar="PATTERN", help="Inputs that the servers may see.", show_default=False
     ),
 ]
+Calibrate: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibrate",
+        metavar="X.npz",
+        help="Inputs, in a file or a folder of them, that show the model's ranges.",
+        show_default=False,
+    ),
+]
 Hide: TypeAlias = Annotated[
     list[str],
     typer.Option(

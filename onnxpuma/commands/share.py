@@ -18,13 +18,17 @@ def share(
     public_input: options.PublicInput = [],  # noqa: B006
     secret_input: options.SecretInput = [],  # noqa: B006
     hide: options.Hide = [],  # noqa: B006
+    calibrate: options.Calibrate = None,
 ) -> None:
     """Split a model's weights into three files, one for each server; any one alone is noise."""
+    from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import find
     from onnxpuma.roles.owner import share_model
     from onnxpuma.roles.shared_model import INDEX
 
-    screen.note_left_out(find(model).ignored)
+    there = find(model)
+    screen.note_left_out(there.ignored)
+    samples = read_samples(calibrate, [source.name for source in there.sources])
     with screen.progress(f"sharing {model.name}") as advance:
         shared = share_model(
             model,
@@ -34,6 +38,7 @@ def share(
             public_inputs=public_input,
             secret_inputs=secret_input,
             hide=hide,
+            samples=samples,
             progress=advance,
         )
     folders = () if shared.single else tuple(shared.graphs)
@@ -49,6 +54,9 @@ def share(
         shown = screen.listing(blueprint.public_inputs) or "none"
         of = f"{name}: " if folders else ""
         screen.say(f"{of}secret inputs: {hidden}; public inputs: {shown}")
+    ranges = sum(len(blueprint.ranges) for blueprint in shared.graphs.values())
+    if ranges:
+        screen.say(f"calibrated: the ranges of {ranges} nodes are in policy.json, for everybody to see")
     public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"
     screen.note(f"Give server I {public_files} and partyI.safetensors from {out}, and no other part.")
 

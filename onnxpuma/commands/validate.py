@@ -16,6 +16,7 @@ from onnxpuma.commands.local import start_servers
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
+    from onnxpuma.graph.model import Graph
     from onnxpuma.plan.blueprint import Blueprint
     from onnxpuma.roles.client import Outcome
     from onnxpuma.validation import Validation
@@ -49,6 +50,7 @@ def validate(
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
     secret_input: options.SecretInput = [],  # noqa: B006
+    calibrate: options.Calibrate = None,
     per_node: Annotated[
         bool,
         typer.Option(
@@ -59,7 +61,8 @@ def validate(
     json: options.AsJson = False,
 ) -> None:
     """Run a model on shares and compare it with onnxruntime: errors, time, bytes, rounds, memory."""
-    from onnxpuma.plan.blueprint import prepare
+    from onnxpuma.commands.samples import read_samples
+    from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.roles.owner import share_model
     from onnxpuma.validation import run_in_the_clear, validation
 
@@ -78,16 +81,18 @@ def validate(
                 "--per-node opens every value, and servers open none",
                 "leave out --cluster: all three parties then run in this process, where the weights are",
             )
-        _node_by_node(model, chosen, lambda blueprint: _feed(blueprint, inputs, sizes, seed), json)
+        _node_by_node(_prepared(model, chosen, calibrate), _feed_of(inputs, sizes, seed), json)
         return
     began = perf_counter()
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
         with screen.progress(f"reading {model.name}") as advance:
             if cluster is None:
-                blueprint = share_model(model, folder, progress=advance, **chosen).blueprint
+                samples = read_samples(calibrate, [ONLY_GRAPH])
+                shared = share_model(model, folder, progress=advance, samples=samples, **chosen)
+                blueprint = shared.blueprint
             else:
-                blueprint, _ = prepare(model, **chosen)
-            feed = _feed(blueprint, inputs, sizes, seed)
+                blueprint, _ = _prepared(model, chosen, calibrate)
+            feed = _feed_of(inputs, sizes, seed)(blueprint)
         pause = perf_counter()
         reference = run_in_the_clear(model, feed)
         began += perf_counter() - pause
@@ -103,15 +108,22 @@ def validate(
         _show(found, {name: array.shape for name, array in feed.items()})
 
 
-def _node_by_node(
-    model: Path, chosen: dict[str, list[str]], feed: Callable[[Blueprint], Feed], json: bool
-) -> None:
-    from onnxpuma.commands import per_node
+def _prepared(model: Path, chosen: dict[str, list[str]], calibrate: Path | None) -> tuple[Blueprint, Graph]:
+    from onnxpuma.commands.samples import read_samples
     from onnxpuma.plan.blueprint import prepare
+    from onnxpuma.roles.samples import calibrated
+
+    blueprint, graph = prepare(model, **chosen)
+    for samples in read_samples(calibrate, [model.stem]).values():
+        blueprint = calibrated(blueprint, graph, samples)
+    return blueprint, graph
+
+
+def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint], Feed], json: bool) -> None:
+    from onnxpuma.commands import per_node
     from onnxpuma.roles.trace import trace
 
-    with screen.progress(f"reading {model.name}"):
-        blueprint, graph = prepare(model, **chosen)
+    blueprint, graph = prepared
     with screen.progress("computing on shares and in the clear") as advance:
         found = trace(blueprint, graph, feed(blueprint), advance)
     if json:
@@ -120,18 +132,21 @@ def _node_by_node(
         per_node.show(found)
 
 
-def _feed(
-    blueprint: Blueprint, inputs: Path | None, sizes: dict[str, int], seed: int
-) -> dict[str, np.ndarray]:
+def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[[Blueprint], Feed]:
+    """Drawn inputs, or those of the file."""
     from onnxpuma.plan.example import choose_shapes, draw_inputs
     from onnxpuma.roles.feed import check_feed
 
-    if inputs is None:
-        return draw_inputs(blueprint, choose_shapes(blueprint, sizes), seed)
-    if sizes:
+    if inputs is not None and sizes:
         raise ConfigError("--dim is for inputs that are drawn", "leave it out with --inputs")
-    checked = check_feed(blueprint, arrays.read_arrays(inputs))
-    return {name: np.asarray(value) for name, value in checked.items()}
+
+    def feed(blueprint: Blueprint) -> Feed:
+        if inputs is None:
+            return draw_inputs(blueprint, choose_shapes(blueprint, sizes), seed)
+        checked = check_feed(blueprint, arrays.read_arrays(inputs))
+        return {name: np.asarray(value) for name, value in checked.items()}
+
+    return feed
 
 
 def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: dict[str, np.ndarray]) -> Outcome:

@@ -7,7 +7,7 @@ After `share_model` nobody needs the ONNX file any more. Weights are encoded wit
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from onnxpuma.mpc.weights import Weights
 from onnxpuma.mpc.words import Words, encode
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.roles.reading import Reading
+from onnxpuma.roles.samples import Samples
 from onnxpuma.roles.share_file import ShareReader, ShareWriter
 from onnxpuma.roles.shared_model import SharedModel
 
@@ -39,12 +40,15 @@ def share_model(
     public_inputs: Sequence[str] = (),
     secret_inputs: Sequence[str] = (),
     hide: Sequence[str] = (),
+    samples: Mapping[str, Samples] | None = None,
     progress: ShareProgress | None = None,
 ) -> SharedModel:
     """Share the model at `path` into the folder `out`; the patterns are those of `prepare`.
 
     path: an ONNX file, or a folder of those that make one model (graph.folder.find). Of several graphs a
-    pattern must match something in one, and what they have in common is shared once.
+    pattern must match something in one, and what they have in common is shared once. samples: inputs to
+    calibrate with, by graph ("model" where there is one; roles/samples.py); the ranges that they show become
+    part of the plan, and public.
 
     Writes the public files (SharedModel.save; the same for everybody) and party0.safetensors to
     party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). Files of an
@@ -53,7 +57,7 @@ def share_model(
 
     Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^12
     in magnitude, UnsupportedModelError naming every node that cannot run on shares, ConfigError for a
-    pattern that matches nothing or a folder that cannot be written.
+    pattern that matches nothing or a folder that cannot be written, InputError for samples that do not fit.
     """
     patterns = {
         "public": public,
@@ -62,7 +66,7 @@ def share_model(
         "secret_inputs": secret_inputs,
         "hide": hide,
     }
-    reading = Reading(find(Path(path)).sources, patterns)
+    reading = Reading(find(Path(path)).sources, patterns, samples)
     model = reading.survey()
     folder = Path(out)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 
 from onnxpuma.errors import ConfigError, UnsupportedModelError
@@ -10,6 +11,7 @@ from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.support import check_supported
 from onnxpuma.roles.dedupe import assign, fingerprint
+from onnxpuma.roles.samples import Samples, calibrated
 from onnxpuma.roles.shared_model import SharedModel
 
 _KEPT = 1 << 26  # an ONNX file up to this many bytes is read once, a larger one again for its weights
@@ -21,11 +23,21 @@ Contents = dict[str, tuple[bytes, int]]  # weight -> fingerprint, rank
 class Reading:
     """The graphs at `sources`, prepared with `patterns` (keywords of `prepare`).
 
-    Large files are not held side by side: they are read once for `survey`, and again for `weights`.
+    samples: by graph, what its ranges are taken from. Large files are not held side by side: they are read
+    once for `survey`, and again for `weights`. Raises ConfigError for samples of a graph that is not there.
     """
 
-    def __init__(self, sources: Sequence[Source], patterns: Patterns) -> None:
+    def __init__(
+        self, sources: Sequence[Source], patterns: Patterns, samples: Mapping[str, Samples] | None = None
+    ) -> None:
         self._sources = sources
+        self._samples = samples or {}
+        strange = set(self._samples) - {source.name for source in sources}
+        if strange:
+            raise ConfigError(
+                f"there are samples for '{min(strange)}', and no graph of this name",
+                f"the model's graphs are {', '.join(source.name for source in sources)}",
+            )
         self._several = len(sources) > 1
         self._patterns = patterns
         self._nowhere: set[str] | None = None  # patterns that matched nothing so far
@@ -61,16 +73,24 @@ class Reading:
         """Every array that is to be stored, under the name and in the order of `model.arrays`."""
         written: set[str] = set()
         for source in self._sources:
-            graph = self._kept.pop(source.name, None) or self._prepare(source)[1]
-            for weight in model.graphs[source.name].weights:
-                array = model.stored[source.name][weight]
-                if array not in written:
-                    written.add(array)
-                    yield array, graph.initializers[weight]
+            names = model.stored[source.name]
+            due = {names[weight]: weight for weight in model.graphs[source.name].weights}
+            due = {array: weight for array, weight in due.items() if array not in written}
+            if due:
+                yield from self._weights(source, due)
+            written.update(due)
+            self._kept.pop(source.name, None)
+
+    def _weights(self, source: Source, due: Mapping[str, str]) -> Iterator[tuple[str, Initializer]]:
+        graph = self._kept.get(source.name) or self._prepare(source)[1]
+        for array, weight in due.items():
+            yield array, graph.initializers[weight]
 
     def _survey(self, source: Source) -> tuple[Blueprint, Contents]:
         blueprint, graph = self._prepare(source)
         check_supported(blueprint)
+        if source.name in self._samples:
+            blueprint = calibrated(blueprint, graph, self._samples[source.name])
         if not self._several:
             self._kept[source.name] = graph
             return blueprint, {}
@@ -82,6 +102,7 @@ class Reading:
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
         if not self._several:
             return prepare(source, None, **self._patterns)
+        gc.collect()  # a graph that was dropped is full of cycles: without this two are held at a time
         unmatched: set[str] = set()
         made = prepare(source, unmatched, **self._patterns)
         self._nowhere = unmatched if self._nowhere is None else self._nowhere & unmatched

@@ -28,6 +28,7 @@ from onnxpuma.roles.memory import interpreters_of, run_plan
 
 SLACK = 4.0  # times an operator's declared error at the size of the result
 SINGLE = 2.0**-20  # of the operands: the precision of onnxruntime's own numbers
+WEIGHT = 2.0**-19  # the rounding of a weight
 WAIT = 3600.0  # seconds that a party waits while another's node is computed in the clear
 
 # (from, to) in the clear, and the least that may stand for it on shares
@@ -193,10 +194,13 @@ def _allowed(step: Step, operands: Sequence[np.ndarray | None], result: np.ndarr
     """The error that this node may have on these operands: a wrong bit or place is always too much."""
     if result.dtype.kind != "f":
         return 0.5
+    expected = SLACK * step.operator.tolerance * max(1.0, _magnitude(result))
+    if step.operator.cost(step.call).rounds:
+        return expected
+    # a sum or a product of large numbers that cancel: theirs are rounded as well, weights in fixed point
     largest = max((_magnitude(values) for values in operands), default=0.0)
     length = max((values.shape[-1] for values in operands if values is not None and values.ndim), default=1)
-    rounding = largest * (SINGLE + 2.0**-19 * np.sqrt(length) * (len(step.call.secrets) > 1))
-    return float(SLACK * step.operator.tolerance * max(1.0, _magnitude(result)) + rounding)
+    return float(expected + largest * (SINGLE + WEIGHT * np.sqrt(length) * (len(step.call.secrets) > 1)))
 
 
 def _ranges(
