@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import onnx
@@ -12,6 +13,7 @@ from onnx import FunctionProto, helper
 
 from onnxpuma.graph.model import Node, ValueType, to_graph
 from onnxpuma.graph.protobuf import IR_VERSION, node_proto, type_proto
+from onnxpuma.graph.rename import renamed
 
 
 def function_body(node: Node, types: Sequence[ValueType | None], opset: int) -> list[Node]:
@@ -53,22 +55,14 @@ def function_body(node: Node, types: Sequence[ValueType | None], opset: int) -> 
     outer: dict[str, str | None] = dict(zip(inputs, node.inputs, strict=True))
     outer.update(zip((f"o{k}" for k in range(len(node.outputs))), node.outputs, strict=True))
 
-    def renamed(name: str | None) -> str | None:
-        return None if not name else outer.get(name, f"{node.name}/{name}")
-
     made = to_graph(ir.serde.deserialize_model(inlined)).nodes
-    return [
-        Node(
-            f"{node.name}/{part.name}",
-            part.op,
-            part.domain,
-            part.version,
-            tuple(renamed(n) for n in part.inputs),
-            tuple(renamed(n) or "" for n in part.outputs),
-            part.attributes,
-        )
-        for part in made
-    ]
+    inner = {n for part in made for n in (*part.inputs, *part.outputs, *_captured(part)) if n}
+    names = {name: outer.get(name) or f"{node.name}/{name}" for name in inner}
+    return [replace(renamed(part, names), name=f"{node.name}/{part.name}") for part in made]
+
+
+def _captured(node: Node) -> list[str]:
+    return [name for graph in node.subgraphs for name in graph.captured()]
 
 
 def _function(

@@ -183,13 +183,13 @@ def to_graph(model: ir.Model) -> Graph:
     return _graph(model.graph, domains)
 
 
-def _graph(graph: ir.Graph, domains: dict[str, int]) -> Graph:
+def _graph(graph: ir.Graph, domains: dict[str, int], inner: bool = False) -> Graph:
     initializers = {name: _initializer(value) for name, value in graph.initializers.items()}
     taken: set[str] = set()
     return Graph(
         name=graph.name or "",
-        inputs={v.name: _value_type(v) for v in graph.inputs if v.name not in initializers},
-        outputs={v.name: _value_type(v) for v in graph.outputs},
+        inputs={v.name: _value_type(v, inner) for v in graph.inputs if v.name not in initializers},
+        outputs={v.name: _value_type(v, inner) for v in graph.outputs},
         nodes=[_node(n, taken, domains) for n in graph],
         initializers=initializers,
         opset=domains.get("", 1),
@@ -227,9 +227,9 @@ def since_version(op: str, domain: str, domains: Mapping[str, int]) -> int:
 def _attribute(attribute: ir.Attr, domains: dict[str, int]) -> Attribute:
     kind, value = attribute.type, attribute.value
     if kind == ir.AttributeType.GRAPH:
-        return _graph(value, domains)
+        return _graph(value, domains, inner=True)
     if kind == ir.AttributeType.GRAPHS:
-        return [_graph(g, domains) for g in value]
+        return [_graph(g, domains, inner=True) for g in value]
     if kind == ir.AttributeType.TENSOR:
         return np.asarray(value.numpy())
     if kind == ir.AttributeType.TENSORS:
@@ -259,7 +259,13 @@ def _initializer(value: ir.Value) -> Initializer:
     return Initializer(value.name, np.dtype(tensor.dtype.numpy()), tuple(tensor.shape.numpy()), tensor)
 
 
-def _value_type(value: ir.Value) -> ValueType:
+UNDECLARED = ValueType(np.dtype("V"), None)
+"""Of what goes into or comes out of a branch that does not say it: the graph around it does."""
+
+
+def _value_type(value: ir.Value, inner: bool) -> ValueType:
+    if value.type is None and inner:
+        return UNDECLARED
     if value.type is None or not isinstance(value.type, ir.TensorType):
         kind = "an undeclared type" if value.type is None else type(value.type).__name__
         raise UnsupportedModelError(

@@ -7,9 +7,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
-from onnxpuma.graph.model import Attribute, Graph, Node, ValueType
+from onnxpuma.graph.model import UNDECLARED, Attribute, Graph, Node, ValueType
 
 # IR versions above this are not read by the onnxruntime of the day, and bring nothing a single node needs.
 IR_VERSION = 10
@@ -61,10 +70,14 @@ def graph_proto(graph: Graph, inputs: Mapping[str, ValueType] | None = None) -> 
     return helper.make_graph(
         [node_proto(n) for n in graph.nodes],
         graph.name or "graph",
-        [helper.make_value_info(n, type_proto(t)) for n, t in declared.items()],
-        [helper.make_value_info(n, type_proto(t)) for n, t in graph.outputs.items()],
+        [_value_info(n, t) for n, t in declared.items()],
+        [_value_info(n, t) for n, t in graph.outputs.items()],
         [tensor_proto(i.numpy(), i.name) for i in graph.initializers.values()],
     )
+
+
+def _value_info(name: str, kind: ValueType) -> ValueInfoProto:
+    return ValueInfoProto(name=name) if kind == UNDECLARED else helper.make_value_info(name, type_proto(kind))
 
 
 def model_proto(graph: GraphProto, domains: Mapping[str, int]) -> onnx.ModelProto:

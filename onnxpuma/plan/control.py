@@ -6,13 +6,14 @@ turn's, so that every turn has values of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from onnxpuma.graph.model import Graph, Node, ValueType, since_version
+from onnxpuma.graph.rename import renamed
 from onnxpuma.plan.known import Known
 
 MOST_TURNS = 10_000
@@ -138,34 +139,8 @@ def _inlined(walk: Walker, node: Node, graph: Graph, place: str, given: Sequence
     for inner in graph.nodes:
         names.update((output, f"{place}/{output}") for output in inner.outputs if output)
     for inner in graph.nodes:
-        walk.visit(replace(_renamed(inner, names), name=f"{place}/{inner.name}"))
+        walk.visit(replace(renamed(inner, names), name=f"{place}/{inner.name}"))
     return [names.get(output, output) for output in graph.outputs]
-
-
-def _renamed(node: Node, names: Mapping[str, str]) -> Node:
-    attributes = {key: _rebound(value, names) for key, value in node.attributes.items()}
-    return replace(
-        node,
-        inputs=tuple(None if n is None else names.get(n, n) for n in node.inputs),
-        outputs=tuple(names.get(n, n) for n in node.outputs),
-        attributes=attributes,
-    )
-
-
-def _rebound(value: Any, names: Mapping[str, str]) -> Any:
-    """A branch inside, with the values that it reads from around it under their new names."""
-    if not isinstance(value, Graph):
-        return value
-    own = set(_defined(value))
-    outer = {old: new for old, new in names.items() if old not in own}
-    return replace(value, nodes=[_renamed(inner, outer) for inner in value.nodes])
-
-
-def _defined(graph: Graph) -> Iterator[str]:
-    yield from graph.inputs
-    yield from graph.initializers
-    for node in graph.nodes:
-        yield from node.outputs
 
 
 def _named(name: str | None) -> str:

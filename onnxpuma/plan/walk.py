@@ -216,7 +216,11 @@ class Walk:
     def _expand(self, node: Node) -> None:
         """An operator without a kernel runs as the function that the standard defines it by, if it does."""
         types = [None if n is None else self.values[n].type for n in node.inputs]
-        body = function_body(node, types, self.graph.opset)
+        try:
+            body = function_body(node, types, self.graph.opset)
+        except OnnxpumaError as error:  # of lists, say
+            self._refuse(node, f"{no_kernel(node)}; as the function that defines it: {error.message}")
+            return
         before = len(self.refusals)
         for part in body:
             self.visit(part)
