@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc import compare, convert, gate, wide
+from onnxpuma.mpc.champion import champion_places
 from onnxpuma.mpc.exp import SPAN, exp_window
 from onnxpuma.mpc.exponential import exponential
 from onnxpuma.mpc.linear import multiply
@@ -155,7 +156,7 @@ def lines(n: int) -> list[Line]:
     found.append(measured("exp on 16 units", window, rng.uniform(0, 15.9, n), lambda x: np.exp(x - SPAN)))
     wide_x = rng.uniform(-3, 10.9, n // 8)
     found.append(measured("exp from -20 to 11", led(exponential), wide_x, np.exp, True))
-    found.append(maximum_of_rows(n // ROW))
+    found += [maximum_of_rows(n // ROW), place_in_rows(n // ROW)]
     spread, rows = np.exp(rng.uniform(-3, 9, n // 8)), rng.uniform(0.2, 128, n // 8)
     known = digits_of(0.13, 128, 18)
     found += [
@@ -179,6 +180,15 @@ def maximum_of_rows(count: int) -> Line:
 
     cost = simulate(highest, shared_reals(np.zeros(ROW * count))).cost
     return Line(f"maximum of rows of {ROW}, 12 bits", cost.rounds, cost.bytes / (ROW * count))
+
+
+def place_in_rows(count: int) -> Line:
+    def place(party: Party, x: Replicated) -> Protocol[Replicated]:
+        return (yield from champion_places(party, x.modulo(27)))
+
+    cost = simulate(place, shared_reals(np.zeros((count, ROW)))).cost
+    name = f"place of the largest of rows of {ROW}, 27 bits"
+    return Line(name, cost.rounds, cost.bytes / (ROW * count))
 
 
 def table(found: list[Line]) -> str:

@@ -218,33 +218,6 @@ def row_places(
     return values.map(lambda w: w[:, 0]), places.map(lambda w: w[:, 0])
 
 
-def _place_cost(call: Call) -> Cost:
-    length = call.given(0).shape[_axis(call)]
-    return places_cost(call.given(0).size // length, length)
-
-
-def _axis(call: Call) -> int:
-    return int(call.attribute("axis", 0)) % len(call.given(0).shape)
-
-
-def _whole(call: Call) -> Result:
-    return Result(Replicated, 0)
-
-
-@operator(
-    "ArgMax", "ArgMin",
-    cost=_place_cost, result=_whole, limits=input_below(2.0**23), integers=True,
-)  # fmt: skip
-def place_of_extreme(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """The index of the largest or smallest along an axis, a secret integer."""
-    axis, shape = _axis(call), call.outputs[0].shape
-    values = as_rows(x if call.node.op == "ArgMax" else -x, (axis,), x.shape[axis])
-    numbers = np.broadcast_to(np.arange(x.shape[axis], dtype=np.uint64), values.shape)
-    first_wins = not call.attribute("select_last_index", 0)
-    _, places = yield from row_places(party, values, numbers, first_wins)
-    return [places.map(lambda w: w.reshape(shape))]
-
-
 def _every_other(x: Replicated, start: int, count: int) -> Replicated:
     return x.map(lambda w: w[:, start : 2 * count : 2])
 

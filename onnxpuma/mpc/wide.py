@@ -1,18 +1,19 @@
-"""Comparison of wide values, exact in every bit: digits, then blocks of digits, then the whole.
+"""Comparison of wide values, exact in every bit: groups of bits, then blocks of groups, then the whole.
 
 `compare.py` opens all digits of a short value at once; the products of a long one would be too many. Here
-the circuit gives, for each block of four digits, whether it generates a carry and whether it propagates one
-(or whether it is zero), and one more round joins the blocks in the same way (docs/protocols.md,
-"Comparison").
+one round gives, for each block, whether it generates a carry and whether it propagates one (or whether it is
+zero), and one more round joins the blocks in the same way (docs/protocols.md, "Comparison").
 """
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import numpy as np
 
 from onnxpuma.mpc.boolean import Circuit, Polynomial, Table, _output, evaluate, xor
+from onnxpuma.mpc.carry import group_carries, group_carries_cost
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, nothing, taken
 from onnxpuma.mpc.shares import Bit, Split
@@ -21,35 +22,32 @@ DIGIT = 4
 BLOCK = 4  # digits
 
 
-def _blocks(digits: int) -> list[range]:
-    return [range(start, min(start + BLOCK, digits)) for start in range(0, digits, BLOCK)]
+def _blocks(digits: int, size: int = BLOCK) -> list[range]:
+    return [range(start, min(start + size, digits)) for start in range(0, digits, size)]
 
 
 @cache
-def sign_circuits(bits: int) -> tuple[Circuit, tuple[Polynomial, ...]]:
-    """(digits to blocks, blocks to the most significant bit of A + B mod 2^bits); bits a multiple of four."""
-    lower = bits // DIGIT - 1
-    full = 1 << DIGIT
-    tables: list[Table] = []
-    for digit in range(lower):
-        shift = digit * DIGIT
-        tables.append(Table(f"generate{shift}", shift, DIGIT, lambda a, b: a + b >= full))
-        tables.append(Table(f"propagate{shift}", shift, DIGIT, lambda a, b: a + b == full - 1))
-    top, half = lower * DIGIT, full // 2
-    tables.append(Table("sign", top, DIGIT, lambda a, b: ((a + b) & half) > 0))
-    tables.append(Table("flip", top, DIGIT, lambda a, b: (((a + b + 1) ^ (a + b)) & half) > 0))
+def _groups(bits: int) -> tuple[int, ...]:
+    """Widths of the groups below the top bit, as equal as can be: three bits, or four where it is long."""
+    count = -(-(bits - 1) // (3 if bits <= 49 else 4))
+    return tuple((bits - 1 + place) // count for place in range(count))
+
+
+@cache
+def sign_circuits(bits: int) -> tuple[tuple[Polynomial, ...], tuple[Polynomial, ...]]:
+    """(groups to blocks, blocks to the most significant bit of A + B mod 2^bits): of what `group_carries`
+    gives for `_groups(bits)`, and of the result of that."""
+    count = len(_groups(bits))
     outputs: list[Polynomial] = []
     carry: list[tuple[int, ...]] = []
-    for number, block in enumerate(_blocks(lower)):
+    for number, block in enumerate(_blocks(count, max(1, math.isqrt(max(count - 1, 0)) + 1))):
         paths: list[tuple[int, ...]] = []
-        for digit in block:
-            paths = [(2 * digit,)] + [(2 * digit + 1, *path) for path in paths]
-        outputs += [xor(*paths), xor([2 * digit + 1 for digit in block])]
+        for group in block:
+            paths = [(2 * group,)] + [(2 * group + 1, *path) for path in paths]
+        outputs += [xor(*paths), xor([2 * group + 1 for group in block] if number else ())]
         carry = [(2 * number,)] + [(2 * number + 1, *path) for path in carry]
-    sign = len(outputs)
-    outputs += [xor((2 * lower,)), xor((2 * lower + 1,))]
-    joined = xor((sign,), *((sign + 1, *path) for path in carry))
-    return Circuit(bits, tuple(tables), tuple(outputs)), (joined,)
+    outputs.append(xor((2 * count,)))
+    return tuple(outputs), (xor((len(outputs) - 1,), *carry),)
 
 
 @cache
@@ -105,15 +103,17 @@ def combined_cost(elements: int, outputs: tuple[Polynomial, ...]) -> Cost:
 
 
 def wide_negative(party: Party, x: Split) -> Protocol[Bit]:
-    """[x < 0] of Split(p) mod 2^k, k a multiple of four; exact. Rounds: 3; bits: `wide_negative_cost`."""
-    blocks, last = sign_circuits(x.bits)
-    (bit,) = yield from combined(party, (yield from evaluate(party, x, blocks)), last)
+    """[x < 0] of Split(p) mod 2^k; exact. Rounds: 3, fewer for a few bits; bits: `wide_negative_cost`."""
+    first, last = sign_circuits(x.bits)
+    bits = yield from group_carries(party, x, _groups(x.bits))
+    (bit,) = yield from combined(party, (yield from combined(party, bits, first)), last)
     return bit
 
 
 def wide_negative_cost(elements: int, bits: int) -> Cost:
-    blocks, last = sign_circuits(bits)
-    return blocks.cost(elements) + combined_cost(elements, last)
+    first, last = sign_circuits(bits)
+    dealt = group_carries_cost(elements, _groups(bits))
+    return dealt + combined_cost(elements, first) + combined_cost(elements, last)
 
 
 def wide_zero(party: Party, x: Split) -> Protocol[Bit]:

@@ -17,6 +17,7 @@ import pytest
 
 from onnxpuma.mpc import (
     boolean,
+    champion,
     compare,
     convert,
     exp,
@@ -154,6 +155,14 @@ def rows(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from settle(party, (yield from maximum.row_maximum(party, x, np.full(len(w[0]), length)))))
 
 
+def best_of(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
+    shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(length)]
+    first, second = (np.stack([getattr(x, side) for x in shared], axis=1) for side in ("first", "second"))
+    rows = Replicated(party.index, first, second, k, 0)
+    values, places = yield from champion.tournament(party, rows, P)
+    return [(yield from settle(party, values)), *places]
+
+
 def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from evaluate_series(party, series, as_split(party, w, k), fraction, bits))
 
@@ -216,6 +225,7 @@ ENUMERATED = [
     Case("lift to a smaller ring", partial(lifted, 3, 2, True), replicated(3)),
     Case("sign of two digits", partial(circuit, 2, SMALL_SIGN), split_words(2)),
     Case("sign, carry from below", partial(circuit, 3, compare.sign_circuit(3, 2)), split_words(3)),
+    Case("wide sign of one group", partial(compared, 2, wide_negative), split_words(2)),
     Case("gate with halves", partial(gated, 2, True), pair_words(1) + replicated(2)),
     Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
     Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
@@ -238,6 +248,7 @@ FULL_WIDTH = [
     Case("sign", partial(circuit, 16, compare.sign_circuit(16)), split_words(16)),
     Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
     Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
+    Case("wide sign of two blocks", partial(compared, 9, wide_negative), split_words(9)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
     Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
     Case("exponential", partial(window_exp, 20, 64), split_words(20)),
@@ -249,6 +260,7 @@ FULL_WIDTH = [
 COMPOSED = [
     Case("wide sign", partial(compared, 64, wide_negative), split_words(64)),
     Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
+    Case("place of the largest of five", partial(best_of, 12, 5), replicated(12, 5)),
     Case("wide exponential", of_one(exponential), replicated(64)),
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),

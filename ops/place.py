@@ -1,0 +1,93 @@
+"""ArgMax and ArgMin: where the largest or smallest of a row stands, a secret integer.
+
+A long row, the logits of a vocabulary say, is read with fewer bits; where it is a product that is still to be
+truncated, straight from there, and with fewer bits at both ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.champion import champion_cost, champion_places
+from onnxpuma.mpc.convert import replicate_sum, replicate_sum_cost, settle
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.ops.limits import Arrays, Limit, input_below
+from onnxpuma.ops.ranking import as_rows
+from onnxpuma.ops.registry import FRACTION, Call, Result, operator
+from onnxpuma.ops.select import WIDE
+
+LONG = 1024
+"""Reals in rows of so many elements may differ by less than 2^14, which takes 15 bits before the point."""
+PRODUCT_FRACTION = 12
+"""Fraction bits with which a product is read."""
+_WHOLE_BITS = 15
+
+
+def _axis(call: Call) -> int:
+    return int(call.attribute("axis", 0)) % len(call.given(0).shape)
+
+
+def _is_long(call: Call) -> bool:
+    x = call.given(0)
+    return x.dtype.kind == "f" and len(x.shape) > 0 and x.shape[_axis(call)] >= LONG
+
+
+def _defers(call: Call, index: int) -> bool:
+    return index == 0 and _is_long(call)
+
+
+def _cost(call: Call) -> Cost:
+    x = call.given(0)
+    length = x.shape[_axis(call)]
+    if not _is_long(call):
+        return champion_cost(x.size // length, length, WIDE)
+    if x.form is not Sum3:
+        return champion_cost(x.size // length, length, _WHOLE_BITS + FRACTION)
+    bits = _WHOLE_BITS + PRODUCT_FRACTION
+    return replicate_sum_cost(x.size, bits) + champion_cost(x.size // length, length, bits)
+
+
+def _whole(call: Call) -> Result:
+    return Result(Replicated, 0)
+
+
+def _empty(call: Call) -> str | None:
+    return None if call.given(0).size else "it looks for a place in nothing"
+
+
+def _range_of_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
+    x = np.asarray(inputs[0], np.float64)
+    return np.ptp(x, axis=_axis(call)) if x.size else np.zeros(0)
+
+
+def _limits(call: Call) -> tuple[Limit, ...]:
+    if _is_long(call):
+        return (Limit("the difference of two of a row", _range_of_rows, 2.0 ** (_WHOLE_BITS - 1)),)
+    return input_below(2.0**23)(call)
+
+
+@operator(
+    "ArgMax", "ArgMin",
+    cost=_cost, result=_whole, defers=_defers, refuse=_empty, limits=_limits, integers=True,
+    error="exact; in a product's rows of 1024 and more, either of two within 2^-10",
+)  # fmt: skip
+def place_of_extreme(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+    """The index of the largest or smallest along an axis; of equal ones the first, or the last."""
+    axis, shape = _axis(call), call.outputs[0].shape
+    length = x.shape[axis]
+    if isinstance(x, Sum3):
+        narrow = x.lowered(x.fraction - PRODUCT_FRACTION).modulo(_WHOLE_BITS + PRODUCT_FRACTION)
+        read = yield from settle(party, replicate_sum(party, narrow))
+    else:
+        read = x.modulo(_WHOLE_BITS + FRACTION if _is_long(call) else WIDE)
+    rows = as_rows(read if call.node.op == "ArgMax" else -read, (axis,), length)
+    if not call.attribute("select_last_index", 0):
+        places = yield from champion_places(party, rows)
+    else:  # the first from the other end
+        backwards = yield from champion_places(party, rows.map(lambda w: np.ascontiguousarray(w[:, ::-1])))
+        places = (-backwards).plus(np.full(backwards.shape, length - 1, np.uint64))
+    return [places.map(lambda w: w.reshape(shape))]
