@@ -14,7 +14,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
-from onnxpuma.ops.limits import Limit, signed_input
+from onnxpuma.ops.limits import Limit, input_below, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.select import clipped, positive, positive_cost
 from onnxpuma.ops.spread import over_parts, spread, truncated
@@ -110,7 +110,10 @@ def _elu_refusal(call: Call) -> str | None:
     return None if _parameters(call)[1] > 0 else "its alpha is not positive"
 
 
-@operator("Elu", "Selu", "Celu", cost=_elu_cost, result=_elu_result, refuse=_elu_refusal, error="1e-5")
+@operator(
+    "Elu", "Selu", "Celu",
+    cost=_elu_cost, result=_elu_result, refuse=_elu_refusal, limits=input_below(2.0**23), error="1e-5",
+)  # fmt: skip
 def elu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x above zero, an exponential that levels off below it."""
     a, b, c = _parameters(call)

@@ -169,6 +169,7 @@ def _product_cost(call: Call) -> Cost:
     "ReduceProd",
     cost=_product_cost,
     refuse=public_axes,
+    limits=output_below(2.0**26),
     secret="first",
     tolerance=1e-3,
     error="one unit of 2^-18 at each product, times what follows",

@@ -36,10 +36,13 @@ runs in the clear, whatever it is. Anything else is refused before a byte moves,
   result. A product that somebody reads is truncated once more: 2 rounds and 26 bytes an element, unless its
   reader (an activation, a sum, Softmax) takes it as it is.
 - *Declared*: the largest error; one unit is 2^-18, 3.8e-6. *Measured*: the largest in the typical use.
+- *Range*: where that holds, in the typical use; of integers |x| may be 2^18 times as large. **Outside it the
+  result is wrong, and nothing says so**: `onnxpuma validate --per-node` finds the node, and calibration moves
+  the ranges of those marked with a star ([protocols.md](protocols.md#ranges)). Every value: below 2^43.
 - *Official*: tests of onnx.backend.test that pass, of those that use the operator.
 
-| Operator | Opsets | Secret | Rounds | Bytes | Declared error | Measured | Official |
-|---|---|---|---:|---:|---|---:|---:|
+| Operator | Opsets | Secret | Rounds | Bytes | Declared error | Range | Measured | Official |
+|---|---|---|---:|---:|---|---|---:|---:|
 """
 
 
@@ -61,7 +64,7 @@ def _attributes(sample: Sample) -> tuple[dict[str, object], int]:
 
 
 def static_row(entry: Operator) -> tuple[str, ...]:
-    """Operator, opsets, secret inputs, rounds, bytes an element, declared error."""
+    """Operator, opsets, secret inputs, rounds, bytes an element, declared error, range."""
     sample = SAMPLES[entry.name]
     attributes, outputs = _attributes(sample)
     feed = {name: value for name, value in sample.inputs.items() if value is not None}
@@ -70,16 +73,20 @@ def static_row(entry: Operator) -> tuple[str, ...]:
     secret = [n for n in feed if n not in public]
     runner = MemoryModel(model, public_inputs=public, secret_inputs=secret, at_client=False, rewrite=False)
     plan = runner.plan(feed)
-    size = sum(operand.size for operand in plan.steps[-1].call.outputs)
+    call = plan.steps[-1].call
+    ranges = (f"{limit.text}{'*' if limit.key else ''}" for limit in entry.limits(call))
+    size = sum(operand.size for operand in call.outputs)
     cost = plan.cost
-    return (
+    row = (
         entry.name,
         _versions(entry.name),
         entry.secret,
         str(cost.rounds),
         f"{cost.bytes / max(size, 1):.3g}" if cost.bits else "0",
         entry.error,
+        "; ".join(ranges),
     )
+    return tuple(cell.replace("|", "\\|") for cell in row)
 
 
 def static_rows() -> list[tuple[str, ...]]:

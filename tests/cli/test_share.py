@@ -6,6 +6,11 @@ import shutil
 import stat
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from onnxpuma.commands.samples import find_samples
+from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.shared_model import SharedModel
 
@@ -97,3 +102,65 @@ def test_a_folder_without_a_model_is_refused(cli, model: Path, tmp_path: Path):
     assert ended.status == 3
     assert "which of text.onnx, vision.onnx" in ended.message
     assert not (tmp_path / "shared").exists()
+
+
+# -- calibration -----------------------------------------------------------------------------
+
+
+def test_calibration_puts_ranges_into_the_policy(cli, model: Path, patient: np.ndarray, tmp_path: Path):
+    """From a file of several samples, or from a folder of files."""
+    several = np.concatenate([patient, 3 * patient])[:, None]
+    np.savez(tmp_path / "several.npz", measurements=several)
+    (tmp_path / "folder").mkdir()
+    for number, sample in enumerate(several):
+        np.savez(tmp_path / "folder" / f"{number}.npz", measurements=sample)
+    found = {}
+    for name in ("several.npz", "folder"):
+        ended = cli("share", model, "--out", tmp_path / "shared", "--calibrate", tmp_path / name)
+        assert ended.status == 0
+        assert "in policy.json, for everybody to see" in ended.out
+        blueprint = Blueprint.read(tmp_path / "shared")
+        found[name] = (blueprint.ranges, blueprint.digest)
+    assert found["several.npz"] == found["folder"]
+    ranges = found["folder"][0]
+    assert {key for node in ranges.values() for key in node} == {"argument", "norm", "spread"}
+    cli("share", model, "--out", tmp_path / "plain")
+    assert Blueprint.read(tmp_path / "plain").ranges == {}
+    assert Blueprint.read(tmp_path / "plain").digest != found["folder"][1]
+
+
+def test_samples_that_do_not_fit_are_refused(cli, model: Path, patient: np.ndarray, tmp_path: Path):
+    """Nothing, a missing input, a shape, not a number, another model's inputs: and no file is written."""
+    bad = patient.copy()
+    bad[0, 3] = np.nan
+    for name, arrays, message in (
+        ("empty", {}, "no value for input"),
+        ("shape", {"measurements": patient[:, :7]}, "shape"),
+        ("numbers", {"measurements": bad}, "NaN"),
+        ("other", {"pixels": patient}, "no input 'pixels'"),
+    ):
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        ended = cli("share", model, "--out", tmp_path / "shared", "--calibrate", tmp_path / f"{name}.npz")
+        assert ended.status == 4
+        assert message in ended.message
+    ended = cli("share", model, "--out", tmp_path / "shared", "--calibrate", tmp_path / "nowhere")
+    assert ended.status == 6
+    assert "no .npz file" in ended.message
+    assert not (tmp_path / "shared").exists()
+
+
+def test_samples_of_several_graphs(tmp_path: Path):
+    for name in ("a.npz", "c.npz"):
+        np.savez(tmp_path / name, x=np.zeros(3))
+    (tmp_path / "b").mkdir()
+    np.savez(tmp_path / "b" / "1.npz", x=np.zeros(3))
+    with pytest.raises(ConfigError, match=r"c\.npz is no sample"):
+        find_samples(tmp_path, ["a", "b"])
+    found = find_samples(tmp_path, ["a", "b", "c", "d"])
+    assert {name: [path.name for path in paths] for name, paths in found.items()} == {
+        "a": ["a.npz"],
+        "b": ["1.npz"],
+        "c": ["c.npz"],
+    }
+    with pytest.raises(ConfigError, match="no folder"):
+        find_samples(tmp_path / "a.npz", ["a", "b"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import onnx
+from onnx import helper, numpy_helper
 
 FIELDS = {"seconds", "setup_seconds", "bytes_sent", "rounds", "peak_rss_bytes", "outputs", "operators"}
 
@@ -64,3 +67,81 @@ def test_options_that_contradict_each_other_are_refused(cli, model: Path, server
     assert "belong together" in cli("validate", model, "--cluster", servers.config_path).message
     ended = cli("validate", model, "--inputs", tmp_path / "x.npz", "--dim", "batch=1")
     assert "inputs that are drawn" in ended.message
+
+
+# -- node by node ----------------------------------------------------------------------------
+
+
+def grown(path: Path, factor: float) -> Path:
+    """x (batch, 8) @ w * factor, a Gelu, and one more product: the Gelu's range ends at 1016."""
+    rng, real = np.random.default_rng(3), onnx.TensorProto.FLOAT
+    weights = {"w": rng.normal(size=(8, 8)), "factor": np.float64(factor)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+        helper.make_node("Mul", ["a", "factor"], ["b"], name="grown"),
+        helper.make_node("Gelu", ["b"], ["c"], name="gelu"),
+        helper.make_node("MatMul", ["c", "w"], ["y"], name="last"),
+    ]
+    declared = [helper.make_tensor_value_info(name, real, ["batch", 8]) for name in ("x", "y")]
+    arrays = [numpy_helper.from_array(np.asarray(v, np.float32), n) for n, v in weights.items()]
+    graph = helper.make_graph(nodes, "grown", declared[:1], declared[1:], arrays)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def test_per_node_names_the_first_node_that_departs_and_why(cli, tmp_path: Path):
+    ended = cli("validate", grown(tmp_path / "m.onnx", 5000), "--per-node")
+    assert ended.status == 0
+    said = " ".join(ended.out.split())
+    assert "The first node that departs is gelu (Gelu)" in said
+    assert re.search(r"Its operands left its range: \|x\| is [\d.e+]+, and must be below 1016", said)
+    assert "--calibrate" in said
+    for name in ("first", "grown", "last"):
+        assert name in said
+
+
+def test_per_node_of_a_model_inside_its_ranges(cli, model: Path, patient: np.ndarray, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    ended = cli("validate", model, "--inputs", tmp_path / "x.npz", "--per-node", "--json")
+    found = json.loads(ended.out)
+    assert ended.status == 0
+    assert set(found) == {"first", "nodes", "outputs"}
+    assert found["first"] is None
+    assert found["outputs"]["logits"] < 5e-3
+    kinds = {node["operator"] for node in found["nodes"]}
+    assert {"MatMul", "LayerNormalization", "Attention", "Gelu"} <= kinds
+    for node in found["nodes"]:
+        assert node["own_error"] <= node["allowed"] < 0.1 * max(node["magnitude"], 0.1)
+        assert not node["departs"]
+        assert all(use["inside"] for use in node["ranges"])
+    assert found["nodes"][0]["own_error"] == found["nodes"][0]["error"]
+
+
+def test_only_the_node_at_fault_departs(cli, tmp_path: Path):
+    """What follows on its wrong result is right on what it was given."""
+    found = json.loads(cli("validate", grown(tmp_path / "m.onnx", 5000), "--per-node", "--json").out)
+    departs = {node["node"]: node["departs"] for node in found["nodes"]}
+    assert departs == {"first": False, "grown": False, "gelu": True, "last": False}
+    assert found["first"] == "gelu"
+    assert found["outputs"]["y"] > 100
+    assert cli("validate", grown(tmp_path / "small.onnx", 50), "--per-node", "--json").status == 0
+
+
+def test_calibration_mends_it(cli, tmp_path: Path):
+    model = grown(tmp_path / "m.onnx", 5000)
+    samples = np.random.default_rng(1).normal(size=(6, 2, 8)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", x=samples)
+    calibrated = ("--calibrate", tmp_path / "samples.npz")
+    found = json.loads(cli("validate", model, *calibrated, "--per-node", "--json").out)
+    assert found["first"] is None
+    np.savez(tmp_path / "x.npz", x=samples[0])
+    ended = cli("validate", model, *calibrated, "--inputs", tmp_path / "x.npz", "--json")
+    output = json.loads(ended.out)["outputs"]["y"]
+    assert output["max_abs_error"] < 1e-4 * output["reference_max_abs"]
+
+
+def test_per_node_needs_the_weights_here(cli, model: Path, servers):
+    cluster = ("--cluster", servers.config_path, "--key", servers.folder / "client.secret")
+    ended = cli("validate", model, *cluster, "--per-node")
+    assert ended.status == 6
+    assert "opens every value" in ended.message

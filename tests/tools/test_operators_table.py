@@ -13,7 +13,7 @@ def test_every_operator_has_a_sample() -> None:
 
 def test_the_committed_table_is_up_to_date() -> None:
     lines = TARGET.read_text().splitlines()
-    table = [line.split(" | ") for line in lines if line.startswith("| ")][1:]
-    written = [tuple(cell.strip("| ") for cell in row[:6]) for row in table]
-    assert written == [tuple(cell.strip("| ") for cell in row) for row in static_rows()]
+    table = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
+    written = [tuple(cell.strip() for cell in row[:7]) for row in table]
+    assert written == [tuple(cell.strip() for cell in row) for row in static_rows()]
     assert [line for line in lines if line.startswith("- **")] == descriptions()
