@@ -135,8 +135,41 @@ def taken_from(x: Form, index: np.ndarray) -> Form:
     return x.map(pick)  # type: ignore[attr-defined]
 
 
+def _slices(call: Call) -> tuple[slice, ...]:
+    """What numpy takes for the same part."""
+    shape = call.given(0).shape
+    starts, ends = (np.atleast_1d(call.public(place)).tolist() for place in (1, 2))  # type: ignore[arg-type]
+    axes, steps = call.public(3), call.public(4)
+    found = [slice(None)] * len(shape)
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = number if axes is None else int(np.atleast_1d(axes)[number]) % len(shape)
+        step = 1 if steps is None else int(np.atleast_1d(steps)[number])
+        if step < 0 and start < -shape[axis]:  # the standard moves it to the first element
+            start = 0
+        found[axis] = slice(start, None if step < 0 and end < -shape[axis] else end, step)
+    return tuple(found)
+
+
+@operator("Slice", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+def part(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+    """A part, in steps along each axis."""
+    index = _slices(call)
+    yield from ()
+    return [x.map(lambda w: w[index])]  # type: ignore[attr-defined]
+
+
+def _stays(call: Call) -> bool:
+    """Whether every row is asked for where it is: a cache of sequences of one length."""
+    index = call.operand(1)
+    if call.node.op != "GatherND" or index is None or index.value is None or index.shape[-1:] != (1,):
+        return False
+    whole = call.outputs[0].shape == call.given(0).shape
+    if call.attribute("batch_dims", 0) != len(index.shape) - 2 or not whole:
+        return False
+    return bool(np.all(index.value[..., 0] == np.arange(index.shape[-2])))
+
+
 @operator(
-    "Slice",
     "Tile",
     "GatherElements",
     "GatherND",
@@ -154,4 +187,6 @@ def taken_from(x: Form, index: np.ndarray) -> Form:
 def moved(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """Elements moved by public indices."""
     yield from ()
+    if _stays(call):
+        return [x]
     return [taken_from(x, index) for index in index_map(call)]

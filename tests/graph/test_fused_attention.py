@@ -207,23 +207,31 @@ def test_group_query(rewritten: Any, normal: Any, random: Any, case: str) -> Non
     assert graph.nodes
 
 
-def test_caches_of_unequal_length(normal: Any, run_model: Any) -> None:
-    """What stands after the end of a shorter cache is not read."""
+@pytest.mark.parametrize(("room", "lasts"), [(4, (2, 4)), (4, (1, 2)), (6, (5, 3)), (6, (6, 0))])
+@pytest.mark.parametrize("attributes", [{}, {"local_window_size": 2}, {"causal": 0}], ids=str)
+def test_caches_of_unequal_length(
+    normal: Any, run_model: Any, room: int, lasts: tuple[int, int], attributes: dict[str, int]
+) -> None:
+    """New keys stand behind as many old ones as count; what is after them is not read."""
     inputs = {
         "q": normal(B, 1, N * 16),
         "k": normal(B, 1, KV * 16),
         "v": normal(B, 1, KV * 16),
-        "past_key": normal(B, KV, 4, 16),
-        "past_value": normal(B, KV, 4, 16),
-        "last": np.array([2, 4], I32),
-        "total": np.array(5, I32),
+        "past_key": normal(B, KV, room, 16),
+        "past_value": normal(B, KV, room, 16),
+        "last": np.array(lasts, I32),
+        "total": np.array(max(lasts) + 1, I32),
     }
-    heads = {"num_heads": N, "kv_num_heads": KV}
+    heads = {"num_heads": N, "kv_num_heads": KV, **attributes}
     before, feeds = build("GroupQueryAttention", inputs, {}, ("y", "present_key", "present_value"), **heads)
     model = ir.from_proto(before)
     canonicalise(model)
-    found, was = run_model(ir.to_proto(model), feeds)[0], run_model(before, feeds)[0]
-    np.testing.assert_allclose(found, was, atol=1e-5)
+    found, was = run_model(ir.to_proto(model), feeds), run_model(before, feeds)
+    np.testing.assert_allclose(found[0], was[0], atol=1e-5)
+    for now, then in zip(found[1:], was[1:], strict=True):
+        assert now.shape == then.shape
+        for row, last in enumerate(lasts):
+            np.testing.assert_array_equal(now[row, :, : last + 1], then[row, :, : last + 1])
 
 
 def test_what_is_left_alone_and_why(normal: Any) -> None:

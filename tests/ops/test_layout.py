@@ -91,3 +91,20 @@ def test_what_is_refused() -> None:
         compare("Dropout", {"x": X, "r": np.float32(0.5), "t": np.array(True)}, public=["r"])
     with pytest.raises(UnsupportedModelError, match="indices are secret"):
         compare("ScatterND", {"x": X, "secret_i": np.array([[1], [0]]), "u": X})
+
+
+@pytest.mark.parametrize("step", [1, 2, -1, -3])
+def test_parts_with_every_kind_of_end(check: Check, step: int) -> None:
+    x = np.arange(40, dtype=np.float32).reshape(5, 8)
+    lowest, highest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    up = [(0, 3), (4, 1), (-1, -5), (-9, 9), (2, -1), (lowest, highest)]
+    down = [(0, 3), (4, 1), (-1, -5), (9, -9), (highest, lowest), (2, 0), (-9, lowest)]
+    for start, end in up if step > 0 else down:
+        feed = {"x": x, "s": np.array([start, 1]), "e": np.array([end, 7]), "a": np.array([-2, 1])}
+        check(compare("Slice", {**feed, "k": np.array([step, 3])}), 0)
+
+
+@pytest.mark.parametrize("index", [[[0, 1, 2], [0, 1, 2]], [[0, 2, 1], [1, 1, 1]], [[0, 1], [0, 1]]])
+def test_rows_of_each_sequence(check: Check, index: list[list[int]]) -> None:
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    check(compare("GatherND", {"x": x, "i": np.array(index)[..., None]}, batch_dims=1), 0)

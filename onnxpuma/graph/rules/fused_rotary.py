@@ -12,8 +12,6 @@ from onnxpuma.graph.rules.fused_heads import Heads, both, by_head
 from onnxpuma.graph.rules.rule import rank, static_dim
 
 _INT64 = int(ir.DataType.INT64)
-# After every position that there is.
-_NEVER = 1 << 40
 _USUAL = {"smooth_softmax": (0, -1), "sliding_window_cache": (0,), "kv_cache_bit_width": (0,)}
 
 
@@ -56,25 +54,35 @@ def _three(w: Writer, old: Old, heads: int, key_heads: int) -> Heads:
     return Heads(w, q, k, v, heads, key_heads, four=True)
 
 
-def _places(
-    w: Writer, new: ir.Value, past_length: ir.Value, past_key: ir.Value | None
-) -> tuple[ir.Value, ir.Value]:
-    """Positions of the queries (batch, n) and of the keys (batch, past + n); unused ones are after all."""
+def _caches(
+    w: Writer, three: Heads, new: ir.Value, past_length: ir.Value, total: ir.Value, past: tuple[ir.Value, ...]
+) -> None:
+    """Put the caches before k and v: the new keys of a sequence behind as many of its old ones as count."""
+    room = w.number(past[0], 2)
+    three.append_to(*past)
     after = w.Unsqueeze(past_length, w.ints(1))  # (batch, 1)
-    of_queries = w.Add(w.Unsqueeze(w.count(new), w.ints(0)), after)
-    if past_key is None:
-        return of_queries, of_queries
-    before = w.Unsqueeze(w.count(w.number(past_key, 2)), w.ints(0))  # (1, past)
-    of_past = w.Where(w.Less(before, after), before, w.constant(np.int64(_NEVER)))
-    return of_queries, w.Concat(of_past, of_queries, axis=1)
+    slots = w.Unsqueeze(w.count(w.Add(room, new)), w.ints(0))
+    behind = w.Add(slots, w.Sub(room, after))
+    end = w.Less(slots, w.Add(after, new))
+    source = w.Where(w.Less(slots, after), slots, w.Where(end, behind, w.Sub(slots, new)))
+    index = w.Unsqueeze(source, w.ints(2))  # (batch, past + n, 1)
+    longest = w.Max(room, w.Reshape(w.Cast(total, to=_INT64), w.ints(1)))
+
+    def placed(x: ir.Value) -> ir.Value:
+        by_slot = w.Transpose(x, perm=[0, 2, 1, 3])
+        moved = w.GatherND(by_slot, index, batch_dims=1)
+        cut = w.Slice(moved, w.ints(0), longest, w.ints(1))
+        turned: ir.Value = w.Transpose(cut, perm=[0, 2, 1, 3])
+        return turned
+
+    three.k, three.v = placed(three.k), placed(three.v)
 
 
 def _group_query(w: Writer, old: Old) -> Sequence[ir.Value | None]:
     """(y, present key, present value).
 
-    seqlens_k (the last position of each sequence) and the lengths of the cache are public. New keys are put
-    after the whole cache, so in a batch of sequences of unequal length the present has its gap inside, where
-    onnxruntime has it at the end.
+    seqlens_k (the last position of each sequence) and the total length are public. In a batch of sequences
+    of unequal length what stands after the end of one is never read, as in onnxruntime.
     """
     old.refuse_outputs(3)
     old.refuse_inputs(head_sink=11, k_scale=12, v_scale=13)
@@ -91,7 +99,7 @@ def _group_query(w: Writer, old: Old) -> Sequence[ir.Value | None]:
     new = three.queries()
     last = w.Cast(w.Reshape(old.given(5), w.ints(-1)), to=_INT64)
     past_length = w.Max(w.Sub(w.Add(last, w.ints(1)), new), w.ints(0))
-    of_queries, of_keys = _places(w, new, past_length, past_key)
+    of_queries = w.Add(w.Unsqueeze(w.count(new), w.ints(0)), w.Unsqueeze(past_length, w.ints(1)))
     if old.attribute("do_rotary", 0):
         positions = of_queries if old[9] is None else old[9]
         tables = [w.Gather(old.given(i), positions, axis=0) for i in (7, 8)]
@@ -99,13 +107,14 @@ def _group_query(w: Writer, old: Old) -> Sequence[ir.Value | None]:
         three.q = w.RotaryEmbedding(three.q, *tables, interleaved=turned)
         three.k = w.RotaryEmbedding(three.k, *tables, interleaved=turned)
     if past_key is not None and past_value is not None:
-        three.append_to(past_key, past_value)
+        _caches(w, three, new, past_length, old.given(6), (past_key, past_value))
     window = old.attribute("local_window_size", -1)
     causal = bool(old.attribute("causal", 1))
     keep = None
     if past_key is not None or window > 0:
-        keys, queries = w.Unsqueeze(of_keys, w.ints(1)), w.Unsqueeze(of_queries, w.ints(2))
-        keep = w.LessOrEqual(keys, queries) if causal else w.Less(keys, w.constant(np.int64(_NEVER)))
+        keys, queries = w.Unsqueeze(w.count(three.keys()), w.ints(0, 1)), w.Unsqueeze(of_queries, w.ints(2))
+        whole = w.Unsqueeze(last, w.ints(1, 2))
+        keep = w.LessOrEqual(keys, queries if causal else whole)
         if window > 0:
             keep = w.And(keep, w.Less(w.Sub(queries, w.ints(window)), keys))
         keep, causal = w.Unsqueeze(keep, w.ints(1)), False
