@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,9 +79,17 @@ class _Telling:
         self.text = ""
 
     def tell(self, item: str, chosen: dict[str, Any]) -> None:
+        from onnxpuma.tasks.secure import SecureRunner
+
         self._times = [time.perf_counter()]
-        with closing(self._pipe.pieces(item, self._pipe.options(chosen))) as pieces:
+        runner = self._pipe.runner
+        with closing(self._pipe.pieces(item, self._pipe.options(chosen))) as pieces, ExitStack() as bar:
+            if isinstance(runner, SecureRunner):
+                runner.progress = bar.enter_context(screen.progress("reading"))
             for piece in pieces:
+                if isinstance(runner, SecureRunner):
+                    runner.progress = None
+                bar.close()
                 if piece.token is not None:
                     self.tokens += 1
                     self._times.append(time.perf_counter())

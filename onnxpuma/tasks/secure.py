@@ -8,6 +8,7 @@ from typing import Any
 
 from onnxpuma.config import ClusterConfig, read_cluster
 from onnxpuma.errors import OnnxpumaError
+from onnxpuma.observe import Progress
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.client_keys import client_keys
@@ -24,6 +25,8 @@ class SecureRunner:
 
     def __init__(self, client: Client, servers: LocalCluster | None = None) -> None:
         self.usage = Usage()
+        self.progress: Progress | None = None
+        """Called while a run goes on, as `Client.run` does."""
         self._client = client
         self._servers = servers
         self._graphs: dict[str, Signature] = {}
@@ -45,7 +48,9 @@ class SecureRunner:
         release: Sequence[Held] = (),
     ) -> Result:
         """Raises what `Client.run` raises."""
-        outcome = self._client.run(feed, list(outputs), graph=graph, keep=keep, release=release)
+        outcome = self._client.run(
+            feed, list(outputs), self.progress, graph=graph, keep=keep, release=release
+        )
         self.usage.requests += 1
         self.usage.seconds += outcome.seconds
         self.usage.setup_seconds += outcome.setup_seconds
