@@ -7,6 +7,7 @@ on shapes and masks, all at opset 24 (or the model's own, where that is newer).
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -195,7 +196,8 @@ def _clean(model: ir.Model) -> None:
     fold_constants(
         model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
     )
-    RewriteRuleSet(_NOTHING_DONE).apply_to_model(model)
+    # Copies: a rule keeps the graph that it was last matched with, and with it the weights of the model.
+    RewriteRuleSet(copy.deepcopy(_NOTHING_DONE)).apply_to_model(model)
     for step in (
         passes.IdentityEliminationPass(),
         passes.RemoveUnusedNodesPass(),
