@@ -1,0 +1,185 @@
+"""A generated token on shares: the id of the largest logit, suppressed ids, hidden logits, the wire."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxpuma.errors import ConfigError, InputError, PlanError
+from onnxpuma.plan.blueprint import POLICY, Blueprint, prepare
+from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.plan import Selection
+from onnxpuma.roles.feed import check_feed, check_outputs
+from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.owner import share_model
+
+WORDS, WIDTH = 40, 8
+
+
+def decoder() -> onnx.ModelProto:
+    """A block over embeddings and a cache, as an exporter writes it: logits and the grown cache."""
+    rng = np.random.default_rng(3)
+    sizes = {
+        "table": (WORDS, WIDTH), "wk": (WIDTH, WIDTH), "g": (WIDTH,), "w1": (WIDTH, 12), "w2": (12, WIDTH),
+        "head": (WIDTH, WORDS),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["e"]),
+        helper.make_node("MatMul", ["e", "wk"], ["k"]),
+        helper.make_node("Concat", ["past_key_values", "k"], ["present"], axis=1),
+        helper.make_node("ReduceSum", ["present", "one"], ["context"], keepdims=1),
+        helper.make_node("Add", ["e", "context"], ["x"]),
+        helper.make_node("LayerNormalization", ["x", "g"], ["n"]),
+        helper.make_node("MatMul", ["n", "w1"], ["u"]),
+        helper.make_node("Gelu", ["u"], ["a"]),
+        helper.make_node("MatMul", ["a", "w2"], ["d"]),
+        helper.make_node("Add", ["x", "d"], ["h"]),
+        helper.make_node("MatMul", ["h", "head"], ["logits"]),
+    ]
+    weights = [numpy_helper.from_array(rng.normal(0, 1, s).astype(np.float32), n) for n, s in sizes.items()]
+    inputs = [
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"]),
+        helper.make_tensor_value_info("past_key_values", TensorProto.FLOAT, ["batch", "past", WIDTH]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "sequence", WORDS]),
+        helper.make_tensor_value_info("present", TensorProto.FLOAT, ["batch", "total", WIDTH]),
+    ]
+    one = numpy_helper.from_array(np.array([1]), "one")
+    graph = helper.make_graph(nodes, "decoder", inputs, outputs, [*weights, one])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def prompt(batch: int = 2, length: int = 3, past: int = 2) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(length)
+    ids = rng.integers(0, WORDS, (batch, length))
+    return {"input_ids": ids, "past_key_values": rng.normal(0, 1, (batch, past, WIDTH)).astype(np.float32)}
+
+
+def last_logits(feed: dict[str, np.ndarray]) -> np.ndarray:
+    session = onnxruntime.InferenceSession(decoder().SerializeToString())
+    found: np.ndarray = session.run(["logits"], feed)[0][:, -1]
+    return found
+
+
+def best(logits: np.ndarray, suppressed: list[int]) -> np.ndarray:
+    left = logits.copy()
+    left[:, suppressed] = -np.inf
+    return left.argmax(axis=-1)[:, None]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("decoder") / "model.onnx"
+    onnx.save(decoder(), found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def blueprint(path: Path) -> Blueprint:
+    return prepare(path)[0]
+
+
+@pytest.mark.parametrize(("length", "past"), [(1, 4), (3, 2), (5, 0)])
+def test_tokens_are_those_of_the_plain_model(length: int, past: int) -> None:
+    model, feed = MemoryModel(decoder()), prompt(2, length, past)
+    logits = last_logits(feed)
+    order = np.argsort(-logits[0])
+    for suppressed in ([], [int(order[0])], order[:30].tolist()):
+        given = {**feed, "suppressed_ids": np.array(suppressed, np.int64)} if suppressed else feed
+        done = model.run(given, ["next_token"])
+        assert done.cost == done.plan.cost
+        assert (done.outputs["next_token"].dtype, done.outputs["next_token"].shape) == (np.int64, (2, 1))
+        assert np.array_equal(done.outputs["next_token"], best(logits, suppressed))
+
+
+def test_by_default_the_models_own_outputs(blueprint: Blueprint) -> None:
+    done = MemoryModel(decoder()).run(prompt())
+    assert list(done.outputs) == ["logits", "present"]
+    assert check_outputs(blueprint, None)[0] == ("logits", "present")
+    assert not any(step.operator.name == "ArgMax" for step in done.plan.steps)
+
+
+def test_one_row_of_the_prompt_goes_through_the_block(blueprint: Blueprint) -> None:
+    shapes = {name: value.shape for name, value in prompt(1, 20).items()}
+    token = compile_plan(blueprint, shapes, None, Selection(("next_token",), ("present",)))
+    rows = [step.call.outputs[0].shape for step in token.steps if step.operator.name == "Gelu"]
+    assert rows == [(1, 1, 12)]
+    logits = compile_plan(blueprint, shapes, None, Selection(("logits",), ("present",)))
+    assert [s.call.outputs[0].shape for s in logits.steps if s.operator.name == "Gelu"] == [(1, 20, 12)]
+    assert token.cost.bytes < logits.cost.bytes
+
+
+def test_what_is_derived_is_written_down(blueprint: Blueprint, tmp_path: Path) -> None:
+    assert (blueprint.derived_inputs, blueprint.derived_outputs) == (("suppressed_ids",), ("next_token",))
+    spec = blueprint.inputs["suppressed_ids"]
+    assert (spec.secret, spec.vocabulary, spec.dtype) == (False, WORDS, np.int64)
+    assert spec.default is not None
+    assert spec.default.shape == (0,)
+    blueprint.save(tmp_path)
+    assert Blueprint.read(tmp_path).digest == blueprint.digest
+    policy = json.loads((tmp_path / POLICY).read_text())
+    assert policy["derived"]["inputs"] == ["suppressed_ids"]
+    assert policy["derived"]["outputs"] == ["next_token"]
+    for change in ({"vocabulary": None}, {"hidden": ["present"]}, {"vocabulary": WORDS - 1}):
+        changed = {**policy, "derived": {**policy["derived"], **change}}
+        (tmp_path / POLICY).write_text(json.dumps(changed))
+        with pytest.raises(PlanError, match="does not match its digest"):
+            Blueprint.read(tmp_path)
+
+
+def test_feeds_with_and_without_suppressed_ids(blueprint: Blueprint) -> None:
+    feed = prompt()
+    assert check_feed(blueprint, feed)["suppressed_ids"].shape == (0,)
+    for empty in ([], np.zeros(0, np.int64)):
+        assert check_feed(blueprint, {**feed, "suppressed_ids": empty})["suppressed_ids"].dtype == np.int64
+    assert list(check_feed(blueprint, {**feed, "suppressed_ids": [3, 1]})["suppressed_ids"]) == [3, 1]
+    for wrong, match in (([WORDS], "holds the id 40"), ([-1], "holds the id -1"), ([[1]], "has shape")):
+        with pytest.raises(InputError, match=match):
+            check_feed(blueprint, {**feed, "suppressed_ids": wrong})
+    with pytest.raises(InputError, match="of type float64"):
+        check_feed(blueprint, {**feed, "suppressed_ids": np.zeros(0)})
+
+
+def test_no_pattern_makes_the_suppressed_ids_secret(path: Path) -> None:
+    assert prepare(path, secret_inputs=["*"])[0].public_inputs == ("suppressed_ids",)
+
+
+def test_hiding_the_logits_or_the_token(path: Path) -> None:
+    hidden, _ = prepare(path, hide=["log*"])
+    assert (list(hidden.outputs), hidden.hidden) == (["present", "next_token"], ("logits",))
+    assert hidden.digest != prepare(path)[0].digest
+    with pytest.raises(InputError, match="no output 'logits'"):
+        check_outputs(hidden, ["logits"])
+    without, _ = prepare(path, hide=["next_token"])
+    assert (list(without.outputs), list(without.inputs)) == (["logits", "present"], list(prompt()))
+    assert without.derived_outputs == ()
+    alone, _ = prepare(path, hide=["logits", "present"])
+    assert check_outputs(alone, None)[0] == ("next_token",)
+    with pytest.raises(ConfigError, match="leaves no output"):
+        prepare(path, hide=["*"])
+    with pytest.raises(ConfigError, match="no output matches 'logit'"):
+        prepare(path, hide=["logit"])
+
+
+def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path) -> None:
+    """An empty array of suppressed ids crosses the wire like a full one."""
+    share_model(path, tmp_path, hide=["logits"])
+    feed = prompt()
+    logits = last_logits(feed)
+    with LocalCluster(tmp_path) as servers, servers.client() as client:
+        first = client.run(feed, ["next_token"]).outputs["next_token"]
+        assert np.array_equal(first, best(logits, []))
+        suppressed = np.unique(first)
+        second = client.run({**feed, "suppressed_ids": suppressed}, ["next_token"])
+        assert np.array_equal(second.outputs["next_token"], best(logits, suppressed.tolist()))
+        assert list(client.run(feed).outputs) == ["present"]
+        with pytest.raises(InputError, match="no output 'logits'"):
+            client.run(feed, ["logits"])
