@@ -32,7 +32,8 @@ class Series:
 
     Inside its window of `width` units an activation is linear * x and the series; left of it the constant
     `left`, right of it slope * x + right. `speed`: an odd number and the power of two it is divided by, so
-    that a period need not be a power of two in x.
+    that a period need not be a power of two in x. angle_bits: resolution of the argument. precision: fraction
+    bits of a twin's factors, and of a dealt cosine of amplitude one.
     """
 
     name: str
@@ -40,6 +41,8 @@ class Series:
     coefficients: tuple[float, ...]  # c_0, then c_m, s_m for each harmonic m
     orders: tuple[int, ...] = ()  # the harmonics; all from the first where this is empty
     speed: tuple[int, int] = (1, 1)
+    angle_bits: int = 16
+    precision: int = 13
     linear: float = 0.0
     unit: float = 1.0
     width: int = 0
@@ -126,7 +129,7 @@ def _fine(words: Words, harmonic: int, bits: int, fraction: int) -> tuple[Intege
     return circle.points(angle.astype(np.int64), bits, fraction)
 
 
-TABLE_BITS = 16  # up to here one table entry for each angle; above it products of two smaller tables
+TABLE_BITS = 17  # up to here one table entry for each angle; above it products of two smaller tables
 
 
 def result_fraction(series: Series, fraction: int, gain: float = 1.0) -> int:
@@ -196,9 +199,9 @@ def fingerprint() -> str:
     digest = hashlib.sha256(bytes([_EXTRA]))
     for name, series in sorted(all_series().items()):
         digest.update(name.encode())
-        shape = (series.period, *series.speed, *series.multiples)
+        shape = (series.period, *series.speed, series.angle_bits, series.precision, *series.multiples)
         digest.update(np.array([*shape, *series.coefficients], "<f8").tobytes())
-    arcs = (circle.whole(16, 12), circle.whole(13, 24), circle.arc(26, 13, 24))
+    arcs = (circle.whole(17, 12), circle.whole(13, 24), circle.arc(26, 13, 24))
     for table in (*(t for pair in arcs for t in pair), *exp_tables()):
         digest.update(table.astype("<u8").tobytes())
     return digest.hexdigest()[:16]

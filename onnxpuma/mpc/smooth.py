@@ -34,8 +34,6 @@ from onnxpuma.mpc.words import Words, from_integers
 
 READ_FRACTION = 14
 READ_BITS = 28  # |x| < 2^12 and room for the lift; `reach` more, or fewer
-ANGLE_BITS = 16  # resolution of the series' argument
-SERIES_FRACTION = 13  # of a twin's factors, and of a dealt cosine of amplitude one
 EDGE_BITS = 12  # of the coarse reading
 
 
@@ -123,10 +121,10 @@ def _place(seen: Split, series: Series, bits: int) -> Split:
 def _inside(party: Party, seen: Split, series: Series, scales: _Scales, reach: int) -> Protocol[Split]:
     """linear x + W(x) - left, seen from the same pivot."""
     faster, steps = series.speed
-    shift = READ_FRACTION + series.period_bits + steps.bit_length() - 1 - ANGLE_BITS
+    shift = READ_FRACTION + series.period_bits + steps.bit_length() - 1 - series.angle_bits
     angle = seen.times(from_integers(faster, seen.bits)) if faster > 1 else seen
-    angle = angle.lowered(shift, ANGLE_BITS)
-    pair = yield from evaluate_series(party, series, angle, SERIES_FRACTION, series_bits(series, reach))
+    angle = angle.lowered(shift, series.angle_bits)
+    pair = yield from evaluate_series(party, series, angle, series.precision, series_bits(series, reach))
     pair = pair.lowered(pair.fraction - scales.fraction).plus(_constant(-series.left, scales))
     inner = see(party, replicate_pair(party, pair), angle.pivot)
     return inner + seen.with_fraction(scales.fraction) if series.linear else inner
@@ -144,7 +142,7 @@ def activation_cost(
         read += 0 if form is Replicated else deal_cost(elements, scales.bits).bits
     if series.right != series.left:
         gates |= arithmetic_cost(elements, scales.bits)
-    window = series_cost(series, elements, SERIES_FRACTION, series_bits(series, reach))
+    window = series_cost(series, elements, series.precision, series_bits(series, reach))
     window = window + replicate_pair_cost(elements, scales.bits)
     both = locate_cost(elements, EDGE_BITS + reach, series.width) | window | Cost(1, read)
     return both + gates + (lift_cost(elements, k, bits - fraction + made) | pass_on_cost(elements, k))
@@ -153,7 +151,7 @@ def activation_cost(
 def series_bits(series: Series, reach: int = 0) -> int:
     """The ring of the series: after the shift to the gated values' scale their ring is left."""
     scales = _Scales.of(series, reach)
-    return result_fraction(series, SERIES_FRACTION) - scales.fraction + scales.bits
+    return result_fraction(series, series.precision) - scales.fraction + scales.bits
 
 
 def _constant(value: float, scales: _Scales) -> Words:
