@@ -6,6 +6,7 @@ Everything happens in this process (roles/memory.py): it is for conformance, not
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnx import helper
 from onnx.backend.base import Backend, BackendRep
 
 from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.plan.blueprint import PUBLIC_INPUTS
 from onnxpuma.roles.memory import MemoryModel
 
 REALS = ("float16", "bfloat16", "float32", "float64")
@@ -22,7 +24,7 @@ REALS = ("float16", "bfloat16", "float32", "float64")
 
 class SecureRep(BackendRep):
     """A model ready to run. Everything that can be secret is: reals of 16 to 64 bits that fixed point can
-    hold, booleans, and integers. Where an operator needs some of them in the clear (a shape, an exponent, a
+    hold, booleans, and integers, but for masks of these. Where an operator needs some of them in the clear (a shape, an exponent, a
     scale) one after the other is made public: first the integers, then the booleans, then the reals, each
     from the last. What is left is in `secret` after the run."""
 
@@ -72,7 +74,7 @@ class SecureRep(BackendRep):
 
 def _choices(feed: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
     """Which inputs may be secret, from all that shares can hold to none."""
-    held = {name: value.dtype.kind for name, value in feed.items() if _holds(value)}
+    held = {n: v.dtype.kind for n, v in feed.items() if _holds(v) and not (v.dtype.kind != "f" and _mask(n))}
     order = [name for kind in "fbi" for name in held if held[name] == kind]
     for count in range(len(order), -1, -1):
         yield tuple(order[:count])
@@ -83,6 +85,11 @@ def _holds(value: np.ndarray) -> bool:
     if value.dtype.name in REALS:
         return bool(np.isfinite(value).all() and np.abs(value).max(initial=0) < 2.0**40)
     return value.dtype.name in ("bool", "int32", "int64")
+
+
+def _mask(name: str) -> bool:
+    """Whether integers and booleans of this name are public unless somebody says otherwise."""
+    return any(fnmatchcase(name.lower(), pattern) for pattern in PUBLIC_INPUTS)
 
 
 def _single(value: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.smooth import activation, activation_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
+from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, allowed_positions, row_lengths, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
 from onnxpuma.ops.elementwise import as_words, public_scale
@@ -44,8 +45,8 @@ SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries, as the sco
 def _refuse(call: Call) -> str | None:
     if call.secret(6):
         return "its input nonpad_kv_seqlen is secret: lengths decide what is computed"
-    if call.secret(3) and call.given(3).dtype.kind != "f":
-        return "its mask is secret: which positions take part decides what is computed"
+    if mask_refusal(call):
+        return mask_refusal(call)
     if scale_of(call) <= 0:
         return "its scale is not positive"
     if _shown(call) in (1, 2) and allowed_positions(call)[0] is not None:
@@ -109,10 +110,10 @@ def _cost(call: Call) -> Cost:
     lengths = lengths[lengths > 0]
     if not len(lengths):
         return Cost()
-    total = Cost()
+    total = secret_mask_cost(call)
     if _early(call):
         by = public_scale(np.float64(scale_of(call)))[0]
-        total = over_parts(call.given(0).size, lambda n: resolve_cost(n, by, form=Replicated))
+        total = total + over_parts(call.given(0).size, lambda n: resolve_cost(n, by, form=Replicated))
     form: type = Sum3
     if call.attribute("softcap", 0.0):
         total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(all_series()["tanh"], n))
@@ -182,9 +183,11 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     limits=_limits,
     tolerance=4e-4,
     error="1e-4 of the largest value; with softcap 1e-3 softcap more in each score",
+    integers=True,
 )
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """softmax(scale Q K' + mask) V; a row with no allowed position gives zeros."""
+    """softmax(scale Q K' + mask) V; a row that a public mask leaves no position gives zeros. A secret mask is
+    boolean, or numbers as low as -2^23."""
     given = [*inputs, *([None] * (7 - len(inputs)))]
     s = shapes_of(call)
     flat_heads = len(call.given(0).shape) == 3
@@ -222,6 +225,7 @@ def _attend(
     if _shown(call) == 1:
         shown = flat.map(lambda w: w.reshape(s.scores))
     if isinstance(mask, Replicated):
+        mask = yield from secret_mask(party, call, mask)
         missing = s.keys - mask.shape[-1]  # a short mask excludes what it does not reach
         beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
         spaced = mask.map(lambda w: np.broadcast_to(np.pad(w, beside), s.scores).reshape(-1)[places])

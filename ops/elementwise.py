@@ -29,11 +29,13 @@ def _sum_result(call: Call) -> Result:
 
 
 def public_fits(call: Call) -> str | None:
-    for operand in call.inputs:
+    for place, operand in enumerate(call.inputs):
         if operand is not None and operand.value is not None and operand.value.dtype.kind == "f":
             values = operand.value
-            if call.node.op in ("Add", "Sum"):
-                values = unmasked(values)
+            if call.node.op in ("Add", "Sub", "Sum"):
+                values = unmasked(-values if call.node.op == "Sub" and place else values)
+            elif call.node.op == "Mul":
+                values = factor(values)
             if np.isnan(values).any():
                 return f"its public input '{operand.name}' holds NaN"
             if (np.abs(values) > _LIMIT).any():
@@ -56,6 +58,14 @@ def addend(value: Value) -> Value:
     if low.any() and not low.all() and bool(np.all(low | (value == 0))):
         return np.where(low, MASKED, 0.0)
     return unmasked(value)
+
+
+def factor(values: np.ndarray) -> np.ndarray:
+    """A public factor; a number beyond 1e8 makes a mask, and is as large as a mask has to be."""
+    if values.dtype.kind != "f":
+        return values
+    far = (np.abs(values) > -MASKS_BELOW) & np.isfinite(values)
+    return np.where(far, np.sign(values) * -MASKED, values.astype(np.float64))
 
 
 def aligned(value: Replicated | Sum3, fraction: int) -> Replicated | Sum3:
@@ -99,6 +109,8 @@ def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
 def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a - b: local, also on a product that is still to be truncated."""
     yield from ()
+    a = unmasked(a) if isinstance(a, np.ndarray) else a
+    b = -unmasked(-b) if isinstance(b, np.ndarray) and b.dtype.kind == "f" else b
     return [add_forms(a, b, -1, party)]
 
 
@@ -152,7 +164,7 @@ def _product_result(call: Call) -> Result:
     if a.secret and b.secret:
         return Result(Sum3, a.fraction + b.fraction)
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(secret.form, secret.fraction + public_scale(public.value)[0])  # type: ignore[arg-type]
+    return Result(secret.form, secret.fraction + public_scale(factor(public.value))[0])  # type: ignore[arg-type]
 
 
 @operator(
@@ -169,6 +181,5 @@ def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
         return [multiply(party, a, b)]
     secret, public = (a, b) if isinstance(a, Replicated) else (b, a)
     assert isinstance(secret, Replicated)
-    assert isinstance(public, np.ndarray)
-    fraction, integers = public_scale(public)
+    fraction, integers = public_scale(factor(np.asarray(public)))
     return [secret.times(as_words(integers), fraction)]

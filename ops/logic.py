@@ -142,6 +142,7 @@ def _fits(call: Call) -> str | None:
         value = call.public(place)
         if value is None or not call.secret(0) or value.dtype.kind != "f":
             continue
+        value = unmasked(value)
         if not np.isfinite(value).all() or np.abs(value).max(initial=0) > 2.0**43:
             return f"a secret condition chooses a number beyond the fixed-point range in input {place}"
     return None
@@ -151,7 +152,7 @@ def _fits(call: Call) -> str | None:
 def where(party: Party, call: Call, condition: Value, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a where the condition holds, b elsewhere: local for a public condition, b + c (a - b) for a secret one.
 
-    What a public condition chooses may be a mask, minus infinity or the lowest float (elementwise.py).
+    What is public may be a mask, minus infinity or the lowest float (elementwise.py).
     """
     yield from ()
     rest = resting_fraction(call.outputs[0].dtype)
@@ -162,6 +163,7 @@ def where(party: Party, call: Call, condition: Value, a: Value, b: Value) -> Pro
         second = np.where(condition, left.second, right.second)
         return [Replicated(party.index, first, second, 64, rest)]
     assert isinstance(condition, Replicated)
+    a, b = (unmasked(value) if isinstance(value, np.ndarray) else value for value in (a, b))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         step = as_words(np.rint((a.astype(np.float64) - b) * 2.0**rest))
         chosen = condition.times(step, rest)

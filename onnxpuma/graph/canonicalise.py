@@ -38,6 +38,7 @@ from onnxpuma.graph.rules import (
     fused_rotary,
     grouped,
     layer_norm,
+    low_mask,
     nan_guard,
     neutral,
     order,
@@ -137,6 +138,7 @@ def _canonicalise(model: ir.Model) -> Report:
     for rules in STAGES:
         _repeat(model, rules, report)
     report.rules.update(folding.fold(model))
+    report.rules.update(low_mask.lower(model))
     report.rules.update(lift_rows(model))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]

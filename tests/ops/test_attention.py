@@ -171,7 +171,5 @@ def test_one_query_and_one_key(check: Check) -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="reals only"):
-        compare("Attention", {**heads(), "secret_mask": SOME})
     with pytest.raises(UnsupportedModelError, match="scale is not positive"):
         compare("Attention", heads(), scale=-1.0)

@@ -64,12 +64,13 @@ def test_where_keeps_what_only_looks_like_a_mask(check: Check) -> None:
 
 def test_where_leaves_out_what_a_mask_excludes() -> None:
     mask = truths(3, 10)
-    lowest = np.float32(-3.4e38)
-    done = compare("Where", {"c": mask, "a": A, "b": lowest}, public=["c", "b"])
-    assert np.array_equal(done.got[mask], done.want[mask])
-    assert np.all(done.got[~mask] == -400)
+    for lowest in (np.float32(-3.4e38), np.float32(-np.inf)):
+        for condition in ("c", "secret_c"):
+            done = compare("Where", {condition: mask, "a": A, "b": lowest}, public=["c", "b"])
+            assert done.got[mask] == pytest.approx(done.want[mask], abs=2 * UNIT)
+            assert np.all(done.got[~mask] == -400)
     with pytest.raises(UnsupportedModelError, match="beyond the fixed-point range"):
-        compare("Where", {"secret_c": mask, "a": A, "b": lowest}, public=["b"])
+        compare("Where", {"secret_c": mask, "a": A, "b": np.float32(np.inf)}, public=["b"])
 
 
 def test_sign(check: Check) -> None:
