@@ -26,6 +26,15 @@ def infer(
             "--graph", metavar="NAME", help="Which graph, of a model of several.", show_default=False
         ),
     ] = None,
+    output: Annotated[
+        list[str],
+        typer.Option(
+            "--output",
+            metavar="NAME",
+            help="An output to open, next_token say; otherwise all that the model was exported with.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  (typer makes a new one)
     json: options.AsJson = False,
 ) -> None:
     """Ask the three servers, and write what only you can open."""
@@ -38,7 +47,7 @@ def infer(
     feed = arrays.read_arrays(inputs)
     arrays.check_writable(out)
     with screen.progress("computing on shares") as advance, Client(config, pair) as client:
-        outcome = client.run(feed, progress=advance, graph=graph)
+        outcome = client.run(feed, output or None, progress=advance, graph=graph)
     arrays.write_arrays(out, outcome.outputs)
     if json:
         screen.say_json({"out": str(out), **figures(outcome)})

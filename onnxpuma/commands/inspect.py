@@ -27,6 +27,7 @@ def inspect(
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
     secret_input: options.SecretInput = [],  # noqa: B006
+    hide: options.Hide = [],  # noqa: B006
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, predicted rounds, bytes and time."""
@@ -39,6 +40,7 @@ def inspect(
         "secret": secret,
         "public_inputs": public_input,
         "secret_inputs": secret_input,
+        "hide": hide,
     }
     with screen.progress(f"reading {model.name}"):
         found = _report(_blueprints(model, patterns), sizes, network)
@@ -118,12 +120,18 @@ def _show(found: ModelReport) -> None:
 
 
 def _show_borders(found: ModelReport) -> None:
+    """Inputs and outputs; those that the model has on top of what was exported, and those kept back."""
     rows = []
     for kind, values in (("input", found.inputs), ("output", found.outputs)):
         for name, value in values.items():
             who = "secret" if value["secret"] else "public"
-            note = f"ids below {value['vocabulary']}" if value.get("vocabulary") else ""
+            notes = [f"ids below {value['vocabulary']}"] if value.get("vocabulary") else []
+            note = ", ".join([*notes, *(["may be left out"] if value.get("optional") else [])])
             rows.append((kind, screen.plain(name), value["dtype"], screen.shape(value["shape"]), who, note))
+    for name, value in found.derived.items():
+        shape = screen.shape(value["shape"])
+        rows.append(("output", screen.plain(name), value["dtype"], shape, "secret", "derived, on request"))
+    rows += [("output", screen.plain(name), "", "", "nobody", "hidden") for name in found.hidden]
     screen.table(("", "name", "type", "shape", "seen", ""), rows)
     screen.say()
 

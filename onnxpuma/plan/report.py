@@ -115,6 +115,7 @@ def report(
                 "dtype": spec.dtype.name,
                 "secret": spec.secret,
                 "vocabulary": spec.vocabulary,
+                "optional": spec.default is not None,
             }
             for name, spec in blueprint.inputs.items()
         },
