@@ -24,9 +24,9 @@ REALS = ("float16", "bfloat16", "float32", "float64")
 
 class SecureRep(BackendRep):
     """A model ready to run. Everything that can be secret is: reals of 16 to 64 bits that fixed point can
-    hold, booleans, and integers, but for masks of these. Where an operator needs some of them in the clear (a shape, an exponent, a
-    scale) one after the other is made public: first the integers, then the booleans, then the reals, each
-    from the last. What is left is in `secret` after the run."""
+    hold, booleans and integers (but masks). Where an operator needs some of them in the clear (a shape, an
+    exponent, a scale) one after the other is made public: first the integers, then the booleans, then the
+    reals, each from the last. What is left is in `secret` after the run."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         for value in (*model.graph.input, *model.graph.output):

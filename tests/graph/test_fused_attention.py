@@ -64,6 +64,7 @@ PROJECTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mask of pairs": ({"mask": np.tile(np.tri(S, dtype=I32), (B, 1, 1))}, {}),
     "lengths": ({"mask": np.array([3, 5], I32)}, {}),
     "ends and starts": ({"mask": np.array([5, 4, 2, 0], I32)}, {}),
+    "lengths and sums": ({"mask": np.array([3, 5, 0, 5, 10, 0, 3, 8], I32)}, {}),
     "causal and mask": ({"mask": PADDED}, {"unidirectional": 1}),
     "bias": ({"added": (B, N, S, S)}, {}),
     "bias and mask": ({"added": (1, N, S, S), "mask": PADDED}, {}),
@@ -238,10 +239,34 @@ def test_what_is_left_alone_and_why(normal: Any) -> None:
     three = {"q": normal(B, S, N * H), "k": normal(B, S, N * H), "v": normal(B, S, N * H)}
     model, _ = build("MultiHeadAttention", three, {}, ("y", "", "", "weights"), num_heads=N)
     assert canonicalise(ir.from_proto(model)).missed == {"node": "its output 3 is used"}
-    inputs = {"x": normal(B, S, 8), "w": None, "b": None, "mask": np.ones((B, 1, S, S), I32)}
+    shared = {"past_present_share_buffer": 1}
+    inputs = {"x": normal(B, S, 8), "w": None, "b": None}
     weights = {"w": normal(8, 3 * N * H), "b": normal(3 * N * H)}
-    model, _ = build("Attention", inputs, weights, ("y",), num_heads=N)
-    assert canonicalise(ir.from_proto(model)).missed == {"node": "a mask of four axes is not supported"}
+    model, _ = build("Attention", inputs, weights, ("y",), num_heads=N, **shared)
+    reason = "rotation or a shared cache inside Attention is not supported"
+    assert canonicalise(ir.from_proto(model)).missed == {"node": reason}
+
+
+@pytest.mark.parametrize("past", [0, P])
+def test_masks_that_onnxruntime_reads_on_other_devices_alone(normal: Any, run_model: Any, past: int) -> None:
+    """A square of the longest length, and lengths before running sums: as the masks that say the same."""
+    square = np.tri(9, dtype=I32)[None, None] * np.ones((B, 1, 1, 1), I32)
+    rows = square[:, 0, past : past + S, : past + S]
+    lengths = np.array([past + 3, past + 5], I32)
+    sums = np.array([0, 5, 10, 0, past + 3, 2 * past + 8], I32)
+    same = [(square, rows), (np.concatenate([lengths, sums]), lengths)]
+    inputs = {"x": normal(B, S, 8), "w": None, "b": None}
+    given = {"past": normal(2, B, N, past, H)} if past else {"past": None}
+    weights = {"w": normal(8, 3 * N * H), "b": normal(3 * N * H)}
+    for masks in same:
+        results = []
+        for mask in masks:
+            named = {**inputs, "mask": mask, **given}
+            before, feeds = build("Attention", named, weights, ("y",), num_heads=N)
+            model = ir.from_proto(before)
+            assert canonicalise(model).missed == {}
+            results.append(run_model(ir.to_proto(model), feeds)[0])
+        np.testing.assert_allclose(*results, atol=1e-6)
 
 
 @pytest.mark.parametrize(("batch", "new", "past"), [(1, 5, 0), (2, 5, 0), (2, 1, 4), (1, 3, 4)])

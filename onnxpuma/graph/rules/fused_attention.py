@@ -56,7 +56,7 @@ def _attend(
     past: bool,
 ) -> ir.Value:
     causal = bool(old.attribute("unidirectional", 0))
-    keep = None if mask is None else key_mask(w, mask, w.number(x, 0), three.keys())
+    keep = None if mask is None else key_mask(w, mask, w.number(x, 0), three.queries(), three.keys())
     if causal and past:  # the standard's own flag begins both axes at the same token
         keep, causal = all_of(w, keep, causal_mask(w, three.queries(), three.keys())), False
     joined = both(w, keep, added, old.attribute("mask_filter_value", _FILLER))

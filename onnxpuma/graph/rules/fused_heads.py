@@ -86,11 +86,12 @@ def causal_mask(w: Writer, queries: ir.Value, keys: ir.Value) -> ir.Value:
     return mask
 
 
-def key_mask(w: Writer, mask: ir.Value, batch: ir.Value, keys: ir.Value) -> ir.Value:
+def key_mask(w: Writer, mask: ir.Value, batch: ir.Value, queries: ir.Value, keys: ir.Value) -> ir.Value:
     """Which keys take part, as a boolean (batch, 1, 1 or queries, keys).
 
-    `mask` is 0/1 of shape (batch, keys) or (batch, queries, keys), or counts: (batch,) the number of keys,
-    (2 batch,) where they end and then where they begin.
+    `mask` is 0/1 of shape (batch, keys), (batch, queries, keys) or (batch, 1, longest, longest), of which the
+    last queries of as many keys count; or counts: (batch,) the number of keys, (2 batch,) where they end and
+    then where they begin, (3 batch + 2,) the number of keys and running sums of no use here.
     """
     axes = rank(mask)
     if axes is None:
@@ -98,14 +99,20 @@ def key_mask(w: Writer, mask: ir.Value, batch: ir.Value, keys: ir.Value) -> ir.V
     if axes == 2 or axes == 3:
         keep: ir.Value = w.Unsqueeze(w.Cast(mask, to=_BOOL), w.ints(1, 2) if axes == 2 else w.ints(1))
         return keep
+    if axes == 4:
+        ends = w.Concat(keys, keys, axis=0)
+        starts = w.Concat(w.Sub(keys, queries), w.ints(0), axis=0)
+        part: ir.Value = w.Cast(w.Slice(mask, starts, ends, w.ints(2, 3)), to=_BOOL)
+        return part
     if axes != 1:
-        raise NotConvertedError("a mask of four axes is not supported")
+        raise NotConvertedError(f"a mask of {axes} axes is not known")
     counts = w.Cast(mask, to=_INT64)
     none = w.ConstantOfShape(batch, value=ir.tensor(np.zeros(1, np.int64)))
     counts = w.Concat(counts, none, axis=0)
     two = w.Mul(batch, w.ints(2))
     end = w.Unsqueeze(w.Slice(counts, w.ints(0), batch), w.ints(1))
-    start = w.Unsqueeze(w.Slice(counts, batch, two), w.ints(1))
+    begins = w.Cast(w.Equal(w.number(mask, 0), two), to=_INT64)
+    start = w.Unsqueeze(w.Mul(w.Slice(counts, batch, two), begins), w.ints(1))
     places = w.Unsqueeze(w.count(keys), w.ints(0))
     keep = w.And(w.Less(places, end), w.GreaterOrEqual(places, start))
     wide: ir.Value = w.Unsqueeze(keep, w.ints(1, 2))
