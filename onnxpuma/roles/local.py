@@ -42,7 +42,8 @@ _log = logging.getLogger("onnxpuma.roles")
 class LocalCluster:
     """Three servers of one model, started by the constructor and stopped by `close`.
 
-    model: an ONNX file, which is shared into a temporary folder first, or the folder of a shared model.
+    model: an ONNX file, or a folder of those that make one model, which is shared into a temporary folder
+    first; or the folder of a shared model.
     threads: for matrix products, at each server. start_timeout: seconds for all three to be ready.
 
     config: what to give to a `Client`. config_path: cluster.toml in the temporary folder, `client.secret`

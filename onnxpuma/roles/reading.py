@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
-from onnxpuma.errors import ConfigError, UnsupportedModelError
+from onnxpuma.errors import ConfigError, ModelError, UnsupportedModelError
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.plan.blueprint import Blueprint, prepare
@@ -57,11 +58,11 @@ class Reading:
         if refused:
             raise self._refusal(refused)
         self._check_patterns()
-        return (
-            SharedModel(blueprints, assign(contents))
-            if self._several
-            else SharedModel.of(*blueprints.values())
-        )
+        if not self._several:
+            return SharedModel.of(*blueprints.values())
+        model = SharedModel(blueprints, assign(contents))
+        _check_distinct(model)
+        return model
 
     def blueprints(self) -> dict[str, Blueprint]:
         """The graphs by name, whether they can run or not. Raises as `survey` for the rest."""
@@ -122,3 +123,14 @@ class Reading:
             return first
         listing = "\n".join(f"{graph}: {error.message}" for graph, error in refused.items())
         return UnsupportedModelError(listing, first.hint)
+
+
+def _check_distinct(model: SharedModel) -> None:
+    """ModelError for two graphs that differ in their weights alone: a request names a graph by its digest."""
+    for one, other in combinations(model.graphs, 2):
+        alike = model.graphs[one].digest == model.graphs[other].digest
+        if alike and model.stored[one] != model.stored[other]:
+            raise ModelError(
+                f"{one} and {other} are the same graph with different weights",
+                "they are two models: share each by itself",
+            )

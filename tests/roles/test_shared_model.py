@@ -253,6 +253,22 @@ def test_a_pattern_must_mean_something_in_one_graph(graphs_folder: Path, tmp_pat
     assert not (tmp_path / "none").exists()
 
 
+def test_graphs_that_only_their_weights_tell_apart(graphs_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "graphs"
+    folder.mkdir()
+    for name in NAMES[:2]:
+        shutil.copy(graphs_folder / "decoder_model.onnx", folder / f"{name}.onnx")
+    twice = share_model(folder, tmp_path / "twice")
+    assert len(twice.arrays) == 4
+    model = onnx.load(folder / "encoder_model.onnx")
+    head = next(tensor for tensor in model.graph.initializer if tensor.name == "lm_head")
+    head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head) + 1, "lm_head"))
+    onnx.save(model, folder / "encoder_model.onnx")
+    with pytest.raises(ModelError, match="encoder_model and decoder_model are the same graph"):
+        share_model(folder, tmp_path / "shared")
+    assert not (tmp_path / "shared").exists()
+
+
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no ONNX file"):
         share_model(tmp_path, tmp_path / "shared")
