@@ -27,6 +27,7 @@ from onnxpuma.graph.rows import lift_rows
 from onnxpuma.graph.rules import (
     activation,
     attention,
+    batch_norm,
     division,
     flattened,
     folding,
@@ -137,6 +138,7 @@ def _canonicalise(model: ir.Model) -> Report:
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)
+    report.rules.update(batch_norm.fold(model))
     report.rules.update(folding.fold(model))
     report.rules.update(low_mask.lower(model))
     report.rules.update(lift_rows(model))

@@ -48,7 +48,7 @@ class Linear:
         return static_dim(self.weight, 1 - self.axis) or 0
 
 
-def _values(value: ir.Value) -> Callable[[], np.ndarray]:
+def values_of(value: ir.Value) -> Callable[[], np.ndarray]:
     """How to read the constant as it is now, whatever it becomes; in single precision, for its size."""
     tensor = value.const_value
     assert tensor is not None
@@ -62,12 +62,13 @@ def _values(value: ir.Value) -> Callable[[], np.ndarray]:
     return read
 
 
-def _become(value: ir.Value, read: Callable[[], np.ndarray]) -> None:
+def become(value: ir.Value, read: Callable[[], np.ndarray]) -> None:
+    """Make the constant what `read` computes, whenever it is read."""
     shape = tuple(int(d) for d in value.const_value.shape.numpy())
     value.const_value = lazy(read, shape)
 
 
-def _own(value: ir.Value | None) -> bool:
+def own(value: ir.Value | None) -> bool:
     """True for a float constant that one node reads, once."""
     return value is not None and is_constant(value) and used_once(value) and value.dtype == ir.DataType.FLOAT
 
@@ -87,7 +88,7 @@ def linear_of(node: ir.Node) -> Linear | None:
         if transposed is None or transposed.op_type != "Transpose" or not used_once(weight):
             return None
         weight, axis = transposed.inputs[0], 1 - axis
-    if weight is None or not _own(weight) or rank(weight) != 2:
+    if weight is None or not own(weight) or rank(weight) != 2:
         return None
     return Linear(node, weight, axis)
 
@@ -159,11 +160,11 @@ def _fold_norm(model: ir.Model, node: ir.Node, made: dict[object, ir.Value]) -> 
     readers = _readers(y, width)
     if readers is None or any(static_dim(r.weight, r.axis) != width for r in readers):
         return False
-    read_shift = None if shift is None else _values(shift)
+    read_shift = None if shift is None else values_of(shift)
     for reader in readers:
         if read_shift is not None:
             _add_shift(model, reader, read_shift)
-        _scale_rows(reader, _values(scale))
+        _scale_rows(reader, values_of(scale))
     writer = Writer(model, made)
     ones = writer.shared(
         ("ones", width), lambda: writer.weight(ir.tensor(np.ones(width, np.float32)), f"{ONES}{width}")
@@ -175,14 +176,14 @@ def _fold_norm(model: ir.Model, node: ir.Node, made: dict[object, ir.Value]) -> 
 
 
 def _scale_rows(linear: Linear, read_factors: Callable[[], np.ndarray]) -> None:
-    read, wide = _values(linear.weight), (-1, 1) if linear.axis == 0 else (1, -1)
-    _become(linear.weight, lambda: read() * read_factors().reshape(wide))
+    read, wide = values_of(linear.weight), (-1, 1) if linear.axis == 0 else (1, -1)
+    become(linear.weight, lambda: read() * read_factors().reshape(wide))
 
 
 def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndarray]) -> None:
     """Add shift W to what the product yields: into its bias where it has one of its own."""
     node, axis = linear.node, linear.axis
-    read_weight = _values(linear.weight)
+    read_weight = values_of(linear.weight)
     alpha = attribute(node.outputs[0], "alpha", 1.0)
 
     def read() -> np.ndarray:
@@ -191,8 +192,8 @@ def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndar
 
     bias = _bias_of(node, linear.columns)
     if bias is not None:
-        before = _values(bias)
-        _become(bias, lambda: before() + read().reshape(before().shape))
+        before = values_of(bias)
+        become(bias, lambda: before() + read().reshape(before().shape))
         return
     writer = Writer(model, {})
     made = writer.weight(lazy(read, (linear.columns,)), f"{linear.weight.name}_shift")
@@ -224,7 +225,7 @@ def _bias_of(node: ir.Node, columns: int) -> ir.Value | None:
         if added is None or added.op_type != "Add" or added.domain:
             return None
         bias = added.inputs[1] if added.inputs[0] is y else added.inputs[0]
-    if bias is None or not _own(bias) or bias.const_value.size != columns or (rank(bias) or 0) > 2:
+    if bias is None or not own(bias) or bias.const_value.size != columns or (rank(bias) or 0) > 2:
         return None
     return bias
 
@@ -240,7 +241,7 @@ def _fold_factor(model: ir.Model, node: ir.Node) -> bool:
     if not changed:
         return False
     for value in changed:
-        _become(value, _times(_values(value), factor))
+        become(value, _times(values_of(value), factor))
     for reader, slot in list(y.uses()):
         reader.replace_input_with(slot, x)
     assert node.graph is not None
@@ -265,11 +266,11 @@ def _behind(x: ir.Value) -> list[ir.Value]:
             return []
         x = source
     if node.op_type == "Gather" and attribute(x, "axis", 0) == 0 and rank(node.inputs[0]) == 2:
-        return [v for v in node.inputs[:1] if v is not None and _own(v)]
+        return [v for v in node.inputs[:1] if v is not None and own(v)]
     constants: list[ir.Value] = []
     if node.op_type == "Add":
         product, bias = node.inputs[0], node.inputs[1]
-        if bias is None or product is None or not _own(bias) or not used_once(product):
+        if bias is None or product is None or not own(bias) or not used_once(product):
             return []
         constants, node = [bias], product.producer()
     linear = None if node is None else linear_of(node)
@@ -278,7 +279,7 @@ def _behind(x: ir.Value) -> list[ir.Value]:
     if linear.node.op_type == "Gemm" and len(linear.node.inputs) > 2:
         bias = linear.node.inputs[2]
         if bias is not None:
-            if not _own(bias):
+            if not own(bias):
                 return []
             constants.append(bias)
     return [linear.weight, *constants]

@@ -1,0 +1,89 @@
+"""A batch normalisation after a convolution goes into its weights, which saves ten rounds.
+
+With r = scale / sqrt(variance + epsilon): ((W x + b) - mean) r + bias = (r W) x + ((b - mean) r + bias). The
+new weights are computed when they are read, at the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpuma.graph.rules.dequantise import lazy
+from onnxpuma.graph.rules.folding import become, own, values_of
+from onnxpuma.graph.rules.fused import Writer
+from onnxpuma.graph.rules.rule import attribute, is_constant, static_dim, used_once
+
+TITLE = "batch normalisation folded into weights"
+Read = Callable[[], np.ndarray]
+
+
+def fold(model: ir.Model) -> dict[str, int]:
+    """Fold all that can be, in place: what -> how often."""
+    count = sum(_fold_one(model, node) for node in list(model.graph.all_nodes()) if _for_use(node))
+    return {TITLE: count} if count else {}
+
+
+def _for_use(node: ir.Node) -> bool:
+    """A batch normalisation with the statistics of the training, of nothing but constants."""
+    if node.op_type != "BatchNormalization" or node.domain or len(node.outputs) > 1:
+        return False
+    training = node.attributes.get("training_mode")
+    return not (training is not None and training.value) and all(is_constant(v) for v in node.inputs[1:])
+
+
+def _fold_one(model: ir.Model, node: ir.Node) -> bool:
+    x, y = node.inputs[0], node.outputs[0]
+    conv = None if x is None else x.producer()
+    if x is None or conv is None or conv.domain or conv.op_type not in ("Conv", "ConvTranspose"):
+        return False
+    weight, bias = conv.inputs[1], conv.inputs[2] if len(conv.inputs) > 2 else None
+    if not used_once(x) or weight is None or not own(weight) or (bias is not None and not is_constant(bias)):
+        return False
+    scale, shift, mean, variance = (values_of(v) for v in node.inputs[1:5] if v is not None)
+    channels = static_dim(node.inputs[1], 0) if node.inputs[1] is not None else None
+    if not channels:
+        return False
+    epsilon = float(attribute(y, "epsilon", 1e-5))
+
+    def factor() -> np.ndarray:
+        return scale() / np.sqrt(variance() + np.float32(epsilon))
+
+    groups = int(attribute(x, "group", 1)) if conv.op_type == "ConvTranspose" else 0
+    become(weight, _scaled(values_of(weight), factor, groups))
+    before: Read = (lambda: np.zeros(channels, np.float32)) if bias is None else values_of(bias)
+    moved = lazy(lambda: (before() - mean()) * factor() + shift(), (channels,))
+    conv.resize_inputs(3)
+    conv.replace_input_with(2, Writer(model, {}).weight(moved, f"{weight.name}_shift"))
+    _take_over(node, x)
+    return True
+
+
+def _scaled(read: Read, factor: Read, groups: int) -> Read:
+    """The weights times a factor for each channel of the result; groups: of a transposed convolution."""
+
+    def scaled() -> np.ndarray:
+        weights = read()
+        if not groups:
+            return weights * factor().reshape(-1, *([1] * (weights.ndim - 1)))
+        apart = weights.reshape(groups, -1, *weights.shape[1:])
+        by_channel = factor().reshape(groups, 1, -1, *([1] * (weights.ndim - 2)))
+        return (apart * by_channel).reshape(weights.shape)
+
+    return scaled
+
+
+def _take_over(node: ir.Node, x: ir.Value) -> None:
+    """What read the node's result reads x, and the node goes."""
+    y: Any = node.outputs[0]
+    owner = node.graph
+    assert owner is not None
+    for reader, slot in list(y.uses()):
+        reader.replace_input_with(slot, x)
+    for slot, output in enumerate(owner.outputs):
+        if output is y:
+            owner.outputs[slot] = x
+    owner.remove(node, safe=True)
