@@ -6,7 +6,6 @@ Everything happens in this process (roles/memory.py): it is for conformance, not
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from onnx import helper
 from onnx.backend.base import Backend, BackendRep
 
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.plan.blueprint import PUBLIC_INPUTS
 from onnxpuma.roles.memory import MemoryModel
 
 REALS = ("float16", "bfloat16", "float32", "float64")
@@ -74,7 +72,9 @@ class SecureRep(BackendRep):
 
 def _choices(feed: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
     """Which inputs may be secret, from all that shares can hold to none."""
-    held = {n: v.dtype.kind for n, v in feed.items() if _holds(v) and not (v.dtype.kind != "f" and _mask(n))}
+    held = {
+        n: v.dtype.kind for n, v in feed.items() if _holds(v) and (v.dtype.kind == "f" or "mask" not in n)
+    }
     order = [name for kind in "fbi" for name in held if held[name] == kind]
     for count in range(len(order), -1, -1):
         yield tuple(order[:count])
@@ -85,11 +85,6 @@ def _holds(value: np.ndarray) -> bool:
     if value.dtype.name in REALS:
         return bool(np.isfinite(value).all() and np.abs(value).max(initial=0) < 2.0**40)
     return value.dtype.name in ("bool", "int32", "int64")
-
-
-def _mask(name: str) -> bool:
-    """Whether integers and booleans of this name are public unless somebody says otherwise."""
-    return any(fnmatchcase(name.lower(), pattern) for pattern in PUBLIC_INPUTS)
 
 
 def _single(value: np.ndarray) -> np.ndarray:
