@@ -69,6 +69,7 @@ def validate(
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
     sizes = options.read_sizes(dim)
+    model = _file(model)
     chosen = {
         "public": public,
         "secret": secret,
@@ -147,6 +148,19 @@ def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[
         return {name: np.asarray(value) for name, value in checked.items()}
 
     return feed
+
+
+def _file(model: Path) -> Path:
+    """The only graph of a folder; of several one is to be named by its file."""
+    from onnxpuma.graph.folder import find
+
+    paths = list(dict.fromkeys(source.path for source in find(model).sources))
+    if len(paths) > 1:
+        raise ConfigError(
+            f"the model in {model} has several graphs",
+            f"validate one after the other: {', '.join(map(str, paths))}",
+        )
+    return paths[0]
 
 
 def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: dict[str, np.ndarray]) -> Outcome:

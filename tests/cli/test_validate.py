@@ -145,3 +145,11 @@ def test_per_node_needs_the_weights_here(cli, model: Path, servers):
     ended = cli("validate", model, *cluster, "--per-node")
     assert ended.status == 6
     assert "opens every value" in ended.message
+
+
+def test_a_folder_of_several_graphs_is_validated_file_by_file(cli, graphs_folder: Path):
+    ended = cli("validate", graphs_folder)
+    assert ended.status == 6
+    assert "several graphs" in ended.message
+    assert "decoder_with_past_model.onnx" in ended.err
+    assert cli("validate", graphs_folder / "decoder_model.onnx", "--json").status == 0
