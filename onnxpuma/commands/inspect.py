@@ -28,6 +28,7 @@ def inspect(
     public_input: options.PublicInput = [],  # noqa: B006
     secret_input: options.SecretInput = [],  # noqa: B006
     hide: options.Hide = [],  # noqa: B006
+    keep_only: options.KeepOnly = [],  # noqa: B006
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, predicted rounds, bytes and time."""
@@ -41,6 +42,7 @@ def inspect(
         "public_inputs": public_input,
         "secret_inputs": secret_input,
         "hide": hide,
+        "keep_only": keep_only,
     }
     with screen.progress(f"reading {model.name}"):
         found = _report(_blueprints(model, patterns), sizes, network)
@@ -131,6 +133,7 @@ def _show_borders(found: ModelReport) -> None:
     for name, value in found.derived.items():
         shape = screen.shape(value["shape"])
         rows.append(("output", screen.plain(name), value["dtype"], shape, "secret", "derived, on request"))
+    rows += [("output", screen.plain(name), "", "", "nobody", "kept, not opened") for name in found.closed]
     rows += [("output", screen.plain(name), "", "", "nobody", "hidden") for name in found.hidden]
     screen.table(("", "name", "type", "shape", "seen", ""), rows)
     screen.say()

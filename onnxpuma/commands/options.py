@@ -82,6 +82,15 @@ Hide: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+KeepOnly: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--keep-only",
+        metavar="PATTERN",
+        help="Outputs to go on from at the servers, that nobody is to open: --keep-only 'present*'.",
+        show_default=False,
+    ),
+]
 SecretInput: TypeAlias = Annotated[
     list[str],
     typer.Option(

@@ -18,6 +18,7 @@ def share(
     public_input: options.PublicInput = [],  # noqa: B006
     secret_input: options.SecretInput = [],  # noqa: B006
     hide: options.Hide = [],  # noqa: B006
+    keep_only: options.KeepOnly = [],  # noqa: B006
     calibrate: options.Calibrate = None,
 ) -> None:
     """Split a model's weights into three files, one for each server; any one alone is noise."""
@@ -38,6 +39,7 @@ def share(
             public_inputs=public_input,
             secret_inputs=secret_input,
             hide=hide,
+            keep_only=keep_only,
             samples=samples,
             progress=advance,
         )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from onnxpuma.errors import ConfigError
+from onnxpuma.graph.patterns import matching
 
 
 def hide_outputs(model: ir.Model, patterns: Sequence[str], unmatched: set[str] | None = None) -> list[str]:
@@ -19,13 +19,7 @@ def hide_outputs(model: ir.Model, patterns: Sequence[str], unmatched: set[str] |
     is given it goes there instead.
     """
     names = [str(value.name) for value in model.graph.outputs]
-    for pattern in patterns:
-        if any(fnmatchcase(name, pattern) for name in names):
-            continue
-        if unmatched is None:
-            raise ConfigError(f"no output matches '{pattern}'", f"the model's outputs are {', '.join(names)}")
-        unmatched.add(pattern)
-    hidden = [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
+    hidden = matching("output", names, patterns, unmatched)
     if not hidden:
         return []
     left = [value for value in model.graph.outputs if value.name not in hidden]

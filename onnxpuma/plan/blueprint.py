@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,14 @@ from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
+from onnxpuma.graph.patterns import matching
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.graph.visibility import classify
 from onnxpuma.mpc.separable import fingerprint
+from onnxpuma.plan.inputs import open_inputs, tables
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
-
-# Integer and boolean inputs of these names are public unless the owner says otherwise: they tell which
-# positions exist, not what stands there.
-PUBLIC_INPUTS = ("*mask*", "*position*", "*token_type*", "*segment_ids*", "*seqlen*", "*cache_branch*")
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,8 @@ class Blueprint:
     """The canonical graph, visibility and digest of a model.
 
     vocabulary: how many ids it generates; it then has the derived output `next_token` and the derived input
-    `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. ranges:
+    `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
+    outputs that clients may have kept at the servers, to go on from, and not opened. ranges:
     what its owner's calibration found (plan/calibrate.py): node -> quantity -> power of two it stays below.
     """
 
@@ -70,6 +68,7 @@ class Blueprint:
     recognised: dict[str, int] = field(repr=False)
     vocabulary: int | None = None
     hidden: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -99,14 +98,14 @@ class Blueprint:
 
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
-        tables = _tables(self.graph)
+        rows = tables(self.graph)
         found = {
             name: InputSpec(
                 name,
                 kind.dtype,
                 kind.shape if kind.shape is not None else (),
                 name not in self.public_inputs,
-                tables.get(name),
+                rows.get(name),
             )
             for name, kind in self.graph.inputs.items()
         }
@@ -132,6 +131,7 @@ class Blueprint:
             "outputs": list(self.derived_outputs),
             "vocabulary": self.vocabulary,
             "hidden": list(self.hidden),
+            "closed": list(self.closed),
         }
 
     @property
@@ -140,9 +140,9 @@ class Blueprint:
 
     @property
     def own_outputs(self) -> list[str]:
-        """The outputs that the model was exported with; where all of these are hidden, the derived ones."""
-        own = [name for name in self.graph.outputs if name not in self.derived_outputs]
-        return own or list(self.graph.outputs)
+        """The outputs to open that the model was exported with; where there are none, the derived ones."""
+        shown = [name for name in self.graph.outputs if name not in self.closed]
+        return [name for name in shown if name not in self.derived_outputs] or shown
 
     def save(self, folder: Path) -> None:
         """Write skeleton.onnx and policy.json."""
@@ -188,6 +188,7 @@ class Blueprint:
             policy["recognised"],
             policy["derived"]["vocabulary"],
             tuple(policy["derived"]["hidden"]),
+            tuple(policy["derived"]["closed"]),
             policy["ranges"],
         )
         if made.digest != policy.get("digest"):
@@ -208,11 +209,13 @@ def prepare(
     public_inputs: Sequence[str] = (),
     secret_inputs: Sequence[str] = (),
     hide: Sequence[str] = (),
+    keep_only: Sequence[str] = (),
 ) -> tuple[Blueprint, Graph]:
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
     public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names;
-    hide: patterns on outputs that nobody is to have. A model that generates gets the output `next_token`.
+    hide: patterns on outputs that nobody is to have; keep_only: on those that are not to be opened. A model
+    that generates gets the output `next_token`.
     Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing; where
     `unmatched` is given the patterns go there instead, as another graph of the model may have what they mean.
     """
@@ -223,6 +226,7 @@ def prepare(
         public_inputs=public_inputs,
         secret_inputs=secret_inputs,
         hide=hide,
+        keep_only=keep_only,
         unmatched=unmatched,
     )
 
@@ -235,6 +239,7 @@ def prepare_model(
     public_inputs: Sequence[str] = (),
     secret_inputs: Sequence[str] = (),
     hide: Sequence[str] = (),
+    keep_only: Sequence[str] = (),
     rewrite: bool = True,
     unmatched: set[str] | None = None,
 ) -> tuple[Blueprint, Graph]:
@@ -247,24 +252,13 @@ def prepare_model(
         remove_input(model)
         vocabulary = None
     graph = to_graph(model)
+    closed = matching("output", list(graph.outputs), keep_only, unmatched)
+    if len(closed) == len(graph.outputs):
+        raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
     seen = classify(graph, public, secret, unmatched)
-    for pattern in (*public_inputs, *secret_inputs):
-        if any(fnmatchcase(name, pattern) for name in graph.inputs):
-            continue
-        if unmatched is not None:
-            unmatched.add(pattern)
-        else:
-            raise ConfigError(
-                f"no input matches '{pattern}'", f"the model's inputs are {', '.join(graph.inputs)}"
-            )
-    open_inputs = []
-    for name, kind in graph.inputs.items():
-        by_name = kind.dtype.kind in "iub" and any(fnmatchcase(name.lower(), p) for p in PUBLIC_INPUTS)
-        wanted = any(fnmatchcase(name, p) for p in public_inputs)
-        if (by_name or wanted) and not any(fnmatchcase(name, p) for p in secret_inputs):
-            open_inputs.append(name)
-    if vocabulary and SUPPRESSED not in open_inputs:
-        open_inputs.append(SUPPRESSED)
+    shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
+    if vocabulary and SUPPRESSED not in shown:
+        shown.append(SUPPRESSED)
     visibility = {name: str(v) for name, (v, _) in seen.items()}
     secrets = [name for name, v in visibility.items() if v == "secret"]
     skeleton = skeleton_bytes(graph, secrets)
@@ -273,19 +267,10 @@ def prepare_model(
         skeleton,
         visibility,
         {n: r for n, (_, r) in seen.items()},
-        tuple(open_inputs),
+        tuple(shown),
         rules,
         vocabulary,
         tuple(hidden),
+        tuple(closed),
     )
     return blueprint, graph
-
-
-def _tables(graph: Graph) -> dict[str, int]:
-    """For each input that a Gather uses as index of a table: the table's size."""
-    found: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op == "Gather" and node.inputs[1] in graph.inputs and node.inputs[0] in graph.initializers:
-            rows = graph.initializers[node.inputs[0]].shape[0]
-            found[node.inputs[1]] = min(rows, found.get(node.inputs[1], rows))
-    return found

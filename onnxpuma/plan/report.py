@@ -69,7 +69,7 @@ class ModelReport:
     less than the sum over the nodes. With a refused node the totals are those of the rest.
 
     Nodes and totals are those of the model's own outputs. derived: outputs that it has besides, on request;
-    hidden: those that nobody can have.
+    closed: those that can be kept and not opened; hidden: those that nobody can have.
     """
 
     digest: str
@@ -83,6 +83,7 @@ class ModelReport:
     bytes: int
     seconds: float
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
+    closed: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
 
     @property
@@ -115,7 +116,7 @@ def report(
                 "dtype": spec.dtype.name,
                 "secret": spec.secret,
                 "vocabulary": spec.vocabulary,
-                "optional": spec.default is not None,
+                **({"optional": True} if spec.default is not None else {}),
             }
             for name, spec in blueprint.inputs.items()
         },
@@ -139,6 +140,7 @@ def report(
             name: {"shape": blueprint.outputs[name].shape, "dtype": blueprint.outputs[name].dtype.name}
             for name in blueprint.derived_outputs
         },
+        list(blueprint.closed),
         list(blueprint.hidden),
     )
 

@@ -47,13 +47,24 @@ def check_outputs(
     blueprint: Blueprint, names: Sequence[str] | None, keep: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The outputs to open and those to keep, each once; by default the model's own are opened, or none when
-    some are kept. InputError for an unknown one, and when nothing is wanted."""
+    some are kept. InputError for an unknown one, one that is not to be opened, and when nothing is wanted."""
     _check_names("output", [*(names or ()), *keep], list(blueprint.outputs))
     if names is None:
         names = () if keep else blueprint.own_outputs
+    check_opened(blueprint, names)
     if not names and not keep:
         raise InputError("no output is wanted", f"name some of {', '.join(blueprint.outputs)}")
     return tuple(dict.fromkeys(names)), tuple(dict.fromkeys(keep))
+
+
+def check_opened(blueprint: Blueprint, names: Sequence[str]) -> None:
+    """InputError for an output that the model's owner lets clients keep, and not open."""
+    for name in names:
+        if name in blueprint.closed:
+            raise InputError(
+                f"output '{name}' stays at the servers: the model's owner does not let it be opened",
+                f"keep it, to go on from it; what can be opened is {', '.join(blueprint.own_outputs)}",
+            )
 
 
 def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:

@@ -40,6 +40,7 @@ def share_model(
     public_inputs: Sequence[str] = (),
     secret_inputs: Sequence[str] = (),
     hide: Sequence[str] = (),
+    keep_only: Sequence[str] = (),
     samples: Mapping[str, Samples] | None = None,
     progress: ShareProgress | None = None,
 ) -> SharedModel:
@@ -65,6 +66,7 @@ def share_model(
         "public_inputs": public_inputs,
         "secret_inputs": secret_inputs,
         "hide": hide,
+        "keep_only": keep_only,
     }
     reading = Reading(find(Path(path)).sources, patterns, samples)
     model = reading.survey()

@@ -26,6 +26,7 @@ from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.words import Words, encode
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
+from onnxpuma.roles.feed import check_opened
 from onnxpuma.roles.kept import HANDLE_BYTES, Kept
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
@@ -129,6 +130,7 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     unknown = [name for name in (*body.outputs, *body.keep) if name not in blueprint.outputs]
     if unknown:
         raise InputError(f"the model has no output '{unknown[0]}'", f"it has {', '.join(blueprint.outputs)}")
+    check_opened(blueprint, body.outputs)
     if (body.keep and len(body.handle) != HANDLE_BYTES) or not (body.keep or body.outputs):
         raise InputError("the request wants no output, or to keep one without a handle", _MADE_HERE)
     selection = Selection(tuple(body.outputs), tuple(body.keep), tuple(held))

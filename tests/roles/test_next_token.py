@@ -19,6 +19,9 @@ from onnxpuma.roles.feed import check_feed, check_outputs
 from onnxpuma.roles.local import LocalCluster
 from onnxpuma.roles.memory import MemoryModel
 from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.request import public_part, read_public_part
+from onnxpuma.transport.client_port import Request
+from onnxpuma.transport.link import as_bytes
 
 WORDS, WIDTH = 40, 8
 
@@ -169,9 +172,28 @@ def test_hiding_the_logits_or_the_token(path: Path) -> None:
         prepare(path, hide=["logit"])
 
 
+def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) -> None:
+    closed, _ = prepare(path, keep_only=["pres*"])
+    assert (closed.closed, closed.own_outputs) == (("present",), ["logits"])
+    assert closed.digest != blueprint.digest
+    assert check_outputs(closed, ["next_token"], ["present"]) == (("next_token",), ("present",))
+    with pytest.raises(InputError, match="'present' stays at the servers"):
+        check_outputs(closed, ["present"])
+    feed = check_feed(closed, prompt())
+    plan = compile_plan(closed, {name: value.shape for name, value in feed.items()})
+    body, public = public_part(closed, plan, feed, Selection(("present",)))
+    body.id = bytes(16)
+    with pytest.raises(InputError, match="'present' stays at the servers"):  # whatever a client checked
+        read_public_part(Request("client", body, [as_bytes(b) for b in public], [], b"", (0, 0)), closed)
+    with pytest.raises(ConfigError, match="no output could be opened"):
+        prepare(path, hide=["logits", "next_token"], keep_only=["present"])
+    with pytest.raises(ConfigError, match="no output matches 'past'"):
+        prepare(path, keep_only=["past"])
+
+
 def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path) -> None:
     """An empty array of suppressed ids crosses the wire like a full one."""
-    share_model(path, tmp_path, hide=["logits"])
+    share_model(path, tmp_path, hide=["logits"], keep_only=["present"])
     feed = prompt()
     logits = last_logits(feed)
     with LocalCluster(tmp_path) as servers, servers.client() as client:
@@ -180,6 +202,21 @@ def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path) -> None:
         suppressed = np.unique(first)
         second = client.run({**feed, "suppressed_ids": suppressed}, ["next_token"])
         assert np.array_equal(second.outputs["next_token"], best(logits, suppressed.tolist()))
-        assert list(client.run(feed).outputs) == ["present"]
-        with pytest.raises(InputError, match="no output 'logits'"):
-            client.run(feed, ["logits"])
+        assert list(client.run(feed).outputs) == ["next_token"]
+        for wrong in ("logits", "present"):
+            with pytest.raises(InputError, match=wrong):
+                client.run(feed, [wrong])
+
+
+def test_a_text_of_which_ids_alone_are_opened(path: Path, tmp_path: Path) -> None:
+    share_model(path, tmp_path, hide=["logits"], keep_only=["present"])
+    feed = prompt(1, 4, 0)
+    plain = dict(feed)
+    with LocalCluster(tmp_path) as servers, servers.client() as client:
+        for _ in range(4):
+            done = client.run(feed, ["next_token"], keep=["present"])
+            token, cache = done.outputs["next_token"], done.kept["present"]
+            assert np.array_equal(token, best(last_logits(plain), []))
+            feed = {"input_ids": token, "past_key_values": cache}
+            grown = onnxruntime.InferenceSession(decoder().SerializeToString()).run(["present"], plain)[0]
+            plain = {"input_ids": token, "past_key_values": grown}
