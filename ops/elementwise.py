@@ -110,7 +110,8 @@ def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
     """a - b: local, also on a product that is still to be truncated."""
     yield from ()
     a = unmasked(a) if isinstance(a, np.ndarray) else a
-    b = -unmasked(-b) if isinstance(b, np.ndarray) and b.dtype.kind == "f" else b
+    if isinstance(b, np.ndarray) and b.dtype.kind == "f":
+        b = np.asarray(-unmasked(-b))
     return [add_forms(a, b, -1, party)]
 
 

@@ -188,6 +188,14 @@ def test_a_newer_opset_stays(rewritten: Any) -> None:
     assert graph.nodes[0].version == 24
 
 
+def test_slopes_of_old_models_belong_to_channels(rewritten: Any) -> None:
+    source = (
+        "g (float[2, 3, 4, 4] x) => (float[2, 3, 4, 4] y) <float[3] s = {0.5, -1, 2}> { y = PRelu(x, s) }"
+    )
+    x = np.linspace(-2, 2, 96, dtype=np.float32).reshape(2, 3, 4, 4)
+    rewritten(source, {"x": x}, opset=6)
+
+
 def test_an_opset_that_cannot_be_converted() -> None:
     node = helper.make_node("Add", ["x", "z"], ["y"], broadcast=1, axis=0)
     graph = helper.make_graph(

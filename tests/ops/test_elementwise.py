@@ -72,6 +72,12 @@ def test_division_by_a_public_number(check: Check) -> None:
     assert scale.max() <= 3 * UNIT
 
 
+def test_a_number_without_axes_is_taken_off(check: Check) -> None:
+    for public in ("x", "y"):
+        feed = {"x": reals(3) if public == "y" else np.float32(1.5), "y": np.float32(2.5)}
+        check(compare("Sub", feed, public=[public]), UNIT)
+
+
 def test_a_mask_does_not_overflow() -> None:
     mask = np.array([0, -np.inf, -3.4e38, -1e9], np.float32)
     done = compare("Add", {"x": reals(2, 4, scale=1), "mask": mask}, public=["mask"])
