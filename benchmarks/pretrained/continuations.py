@@ -1,0 +1,133 @@
+"""SmolLM2-135M-Instruct: does it go on with a text in the same words on shares?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from onnxpuma.tasks import Runner, pipeline
+from onnxpuma.tasks.port import signature
+from pretrained.case import Bench, Case, Folders, Measured, Target, average
+from pretrained.compare import CLOSE, Errors, first_difference, margins
+from pretrained.onnx_files import exported
+from pretrained.packages import SMOLLM2
+from pretrained.samples import paragraphs
+
+PROMPTS, PROMPT_TOKENS, NEW_TOKENS = 20, 40, 32
+CONTEXT = 64  # tokens of context at which a token's price is told
+HELD = 5  # prompts whose logits are opened as well
+MOST_BYTES, MOST_SECONDS = 25e6, 3.0
+
+
+def prepare(sources: Sequence[Path], folder: Path) -> Folders:
+    if not (folder / "model.onnx").exists():
+        (checkpoint,) = sources[0].glob("*.gguf")
+        exported(checkpoint, "text-generation-with-past", folder)
+    return Folders(folder, folder)
+
+
+def measure(bench: Bench) -> Measured:
+    clear, secret = (
+        pipeline("text-generation", folder=bench.folder, runner=r) for r in (bench.plain, bench.secure)
+    )
+    tokenizer = clear.folder.tokenizer
+    options = {"max_new_tokens": 8 if bench.quick else NEW_TOKENS, "return_tensors": True}
+    texts = bench.some(paragraphs(bench.data, PROMPTS), 2)
+    prompts = [tokenizer.decode(tokenizer(text)["input_ids"][:PROMPT_TOKENS]) for text in texts]
+    errors, examples, parted, later, firsts = Errors(), [], [], [], []
+    same = tokens = decided = held_same = 0
+    for number, prompt in enumerate(prompts):
+        plain = clear(prompt, **options)[0]["generated_token_ids"]
+        begin = len(bench.secure.runs)
+        secure = secret(prompt, **options)[0]["generated_token_ids"]
+        runs = bench.secure.runs[begin:]
+        firsts.append(runs[0])
+        later.append(runs[min(CONTEXT - PROMPT_TOKENS, len(runs) - 1)])
+        ids = tokenizer(prompt)["input_ids"] + list(plain)
+        logits = _logits(bench.plain, ids)[-len(plain) - 1 : -1]
+        apart = margins(logits)
+        place = first_difference(plain, secure)
+        if place is None:
+            same += 1
+        else:
+            parted.append(float(apart[place]))
+        tokens += len(plain) if place is None else place
+        if number < (1 if bench.quick else HELD):
+            found = _logits(bench.secure, ids)[-len(plain) - 1 : -1]
+            errors.add(found, logits)
+            clear_cut = apart > CLOSE
+            decided += int(clear_cut.sum())
+            held_same += int((found.argmax(-1) == logits.argmax(-1))[clear_cut].sum())
+        examples.append((prompt, tokenizer.decode(plain), tokenizer.decode(secure)))
+        bench.say(
+            f"prompt {number + 1} of {len(prompts)}: {'same' if place is None else f'differs at {place}'}"
+        )
+    wrong = sum(margin > CLOSE for margin in parted)
+    token = average(f"a token at {_context(bench)} tokens of context", later)
+    return Measured(
+        samples=f"{len(prompts)} prompts of {PROMPT_TOKENS} tokens, {options['max_new_tokens']} more written",
+        metric="continuations word for word those of onnxruntime",
+        plain=f"{len(prompts)} of {len(prompts)}",
+        secure=f"{same} of {len(prompts)}",
+        agreement=_agreement(tokens, parted, held_same, decided),
+        error_of="a logit",
+        errors=errors,
+        costs=[average(f"a prompt of {PROMPT_TOKENS} tokens, and the first token", firsts), token],
+        targets=[
+            Target(
+                f"another token where the two best logits are more than {CLOSE} apart",
+                "never",
+                "never" if not wrong else f"{wrong} times",
+                not wrong,
+            ),
+            Target(
+                "bytes a token", "25 MB", f"{token.bytes_sent / 1e6:.1f} MB", token.bytes_sent <= MOST_BYTES
+            ),
+            Target("seconds a token", "3 s", f"{token.seconds:.1f} s", token.seconds <= MOST_SECONDS),
+        ],
+        examples=examples[:3],
+    )
+
+
+def _logits(runner: Runner, ids: Sequence[int]) -> np.ndarray:
+    """The logits after each of these tokens, read at once: (tokens, vocabulary)."""
+    known = {
+        "input_ids": np.array([ids], np.int64),
+        "attention_mask": np.ones((1, len(ids)), np.int64),
+        "position_ids": np.arange(len(ids), dtype=np.int64)[None],
+    }
+    ports = signature(runner, "model").inputs
+    past = {name: port.empty() for name, port in ports.items() if "past" in name}
+    return np.asarray(runner.run("model", known | past, ["logits"]).outputs["logits"][0])
+
+
+def _context(bench: Bench) -> int:
+    return min(CONTEXT, PROMPT_TOKENS + 7) if bench.quick else CONTEXT
+
+
+def _agreement(tokens: int, parted: Sequence[float], held_same: int, decided: int) -> str:
+    told = f"{tokens} tokens alike before any difference"
+    if parted:
+        told += (
+            "; where they part the two best logits are "
+            + ", ".join(f"{m:.3f}" for m in sorted(parted))
+            + " apart"
+        )
+    return (
+        f"{told}; read at once, {held_same} of {decided} tokens alike where they are more than {CLOSE} apart"
+    )
+
+
+CASE = Case(
+    key="smollm2",
+    title="SmolLM2-135M-Instruct, text generation",
+    about="Thirty layers of LLaMA's kind with grouped heads and a cache; exported from the package's GGUF "
+    "file (four bits a weight, which become floats). Token ids, weights and cache are secret; the cache "
+    "stays at the servers, and of the logits only the largest one's place is opened.",
+    packages=(SMOLLM2,),
+    data="text",
+    prepare=prepare,
+    measure=measure,
+)

@@ -1,0 +1,65 @@
+"""ONNX files of a checkpoint, made by tools/export.py, or by hand where a package brings them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+EXPORT = Path(__file__).resolve().parents[2] / "tools" / "export.py"
+
+
+class ExportError(Exception):
+    """tools/export.py could not make the files."""
+
+
+def exported(source: Path, task: str, folder: Path) -> None:
+    """Export a checkpoint (a folder, or a GGUF file) into `folder`. Raises ExportError.
+
+    Takes a minute or several; needs the extra `export`.
+    """
+    print(f"exporting {source.name} ...", file=sys.stderr)
+    command = [sys.executable, str(EXPORT), "--model", str(source), "--task", task, "--out", str(folder)]
+    done = subprocess.run(command, stdout=sys.stderr)
+    if done.returncode:
+        raise ExportError(f"tools/export.py could not export {source.name}: see above")
+
+
+def write_json(path: Path, table: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def without_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
+    """An int8 graph whose activations are not rounded any more: x -> DynamicQuantizeLinear -> MatMulInteger
+    becomes a product of x with the numbers that the int8 weights stand for, before their scale. In place.
+    """
+    graph = model.graph
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    known |= {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant"}
+    made: dict[str, onnx.TensorProto] = {"one": numpy_helper.from_array(np.float32(1), "one")}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "DynamicQuantizeLinear":
+            nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
+            nodes.append(helper.make_node("Identity", ["one"], [node.output[1]]))
+        elif node.op_type == "MatMulInteger":
+            weight, name = node.input[1], f"{node.input[1]}_as_float"
+            if name not in made:
+                zero = numpy_helper.to_array(known[node.input[3]]).astype(np.float32) if node.input[3:] else 0
+                values = numpy_helper.to_array(known[weight]).astype(np.float32) - zero
+                made[name] = numpy_helper.from_array(values.astype(np.float32), name)
+            nodes.append(helper.make_node("MatMul", [node.input[0], name], [node.output[0]]))
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(made.values())
+    return model

@@ -1,0 +1,31 @@
+"""The data that models are tried on: lines of text, recordings with transcripts, pictures of words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+STEPS = Path(__file__).with_name("steps.txt")
+
+
+def paragraphs(folder: Path, count: int) -> list[str]:
+    """The first paragraphs of WikiText-2's validation text that are longer than 200 letters."""
+    lines = (folder / "wikitext2-valid-head.txt").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if len(line.strip()) > 200][:count]
+
+
+def recordings(folder: Path) -> list[tuple[Path, str]]:
+    """Recordings of LibriSpeech, and what is said in them."""
+    listed = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return [(folder / entry["file"], entry["text"]) for entry in listed]
+
+
+def pictures(folder: Path) -> list[tuple[Path, str]]:
+    """Crops that show one word each, and the word."""
+    listed = json.loads((folder / "labels.json").read_text(encoding="utf-8"))["data_list"]
+    return [(folder / entry["img_path"], entry["instances"][0]["text"]) for entry in listed]
+
+
+def steps() -> list[str]:
+    """Twenty notes of what a programmer did, as the model that writes titles was trained to read them."""
+    return STEPS.read_text(encoding="utf-8").splitlines()
