@@ -47,6 +47,13 @@ def _channel_rows(call: Call) -> Rows:
     return Rows(shape, 2, True, float(epsilon), call.bound("norm", LARGEST_NORM))
 
 
+def _scaled_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
+    x, scale = (np.asarray(inputs[i], np.float64) for i in (0, 1))
+    if call.node.op in ("InstanceNormalization", "GroupNormalization"):
+        scale = scale.reshape(-1, *[1] * (x.ndim - 2))
+    return np.abs(x * scale)
+
+
 def _norms(rows: Callable[[Call], Rows]) -> Limits:
     """The norm of each row, of what is left of it without its mean where that is taken off."""
 
@@ -59,7 +66,12 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
         kind = rows(call)
         what = "the norm of a row without its mean" if kind.centred else "the norm of a row"
         norm = Limit(what, measure, max(kind.norm, FINE_NORM), key="norm")
-        return norm, Limit("|result|", of_output(), 2.0 ** (62 - kind.product_fraction - kind.root_fraction))
+        product = 62 - FRACTION - (CENTRED_FRACTION if kind.centred else FRACTION)
+        return (
+            norm,
+            Limit("|x scale|", _scaled_rows, 2.0**product),
+            Limit("|result|", of_output(), 2.0 ** (62 - kind.product_fraction - kind.root_fraction)),
+        )
 
     return limits
 

@@ -19,7 +19,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.elementwise import add_forms, aligned, as_words, public_scale
-from onnxpuma.ops.limits import input_below, inputs_below
+from onnxpuma.ops.limits import Limit, input_below, inputs_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
@@ -207,6 +207,11 @@ def _slope(call: Call, default: float) -> tuple[int, np.ndarray]:
     return public_scale(np.float64(call.attribute("alpha", default)))
 
 
+def _unscaled(call: Call) -> tuple[Limit, ...]:
+    """What lies above zero stands at the scale of what lies below, until that is truncated."""
+    return input_below(2.0 ** min(24, 62 - call.outputs[0].fraction))(call)
+
+
 def _leaky_result(call: Call) -> Result:
     return Result(Replicated, FRACTION + _slope(call, 0.01)[0])
 
@@ -215,7 +220,7 @@ def _leaky_result(call: Call) -> Result:
     "LeakyRelu",
     cost=_size_cost,
     result=_leaky_result,
-    limits=input_below(2.0**24),
+    limits=_unscaled,
     error="one unit of 2^-18",
 )
 def leaky_relu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
@@ -239,7 +244,7 @@ def _parametric_result(call: Call) -> Result:
     "PRelu",
     cost=_size_cost,
     result=_parametric_result,
-    limits=input_below(2.0**24),
+    limits=_unscaled,
     error="one unit of 2^-18",
 )
 def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Protocol[Sequence[Form]]:

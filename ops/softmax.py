@@ -183,7 +183,8 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 
 def spread_limit(call: Call, measure: Measure) -> Limit:
-    return Limit("the distance of two scores of a row", measure, max(spread_of(call), 64.0), key="spread")
+    below = 2.0 ** (coarse_bits(spread_of(call)) - COARSE - 1) - 2  # both readings are off by a unit or so
+    return Limit("the distance of two scores of a row", measure, below, key="spread")
 
 
 @operator(
