@@ -48,7 +48,7 @@ def _tables(graph: ir.Graph) -> Iterable[int | None]:
         if node.op_type == "Gather" and not node.domain and is_constant(node.inputs[0]):
             index = node.inputs[1]
             if index is not None and index.is_graph_input():
-                yield static_dim(node.inputs[0], 0)  # type: ignore[arg-type]
+                yield static_dim(node.inputs[0], 0)
 
 
 def add_next_token(model: ir.Model) -> int | None:

@@ -130,7 +130,7 @@ def _rotary(node: ir.Node, axis: int, axes: int) -> Asked | None:
         return None
     if len(node.inputs) > 3 and node.inputs[3] is not None:
         return {0: axis, 3: 1}
-    tables = {slot: 1 for slot in (1, 2) if static_dim(node.inputs[slot], 1) != 1}  # type: ignore[arg-type]
+    tables = {slot: 1 for slot in (1, 2) if static_dim(node.inputs[slot], 1) != 1}
     return {0: axis, **tables}
 
 
