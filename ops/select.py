@@ -292,11 +292,7 @@ def _product(call: Call) -> Result:
 
 
 @operator(
-    "HardSwish",
-    cost=_hard_swish_cost,
-    result=_product,
-    limits=input_below(2.0**23),
-    error="2e-5 |x|",
+    "HardSwish", cost=_hard_swish_cost, result=_product, limits=input_below(2.0**23), error="2e-5 |x|"
 )
 def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x times HardSigmoid(x) with alpha 1/6 and beta 1/2."""
