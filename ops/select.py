@@ -291,9 +291,7 @@ def _product(call: Call) -> Result:
     return Result(Sum3, 2 * FRACTION)
 
 
-@operator(
-    "HardSwish", cost=_hard_swish_cost, result=_product, limits=input_below(2.0**23), error="2e-5 |x|"
-)
+@operator("HardSwish", cost=_hard_swish_cost, result=_product, limits=input_below(2.0**23), error="2e-5 |x|")
 def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x times HardSigmoid(x) with alpha 1/6 and beta 1/2."""
     return [multiply(party, x, (yield from _hard(party, x, 1 / 6, 0.5)))]
