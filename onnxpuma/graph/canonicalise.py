@@ -52,6 +52,7 @@ from onnxpuma.graph.rules import (
     shape,
 )
 from onnxpuma.graph.rules.rule import Rule
+from onnxpuma.graph.shapes import infer, infer_again
 
 # Folding never multiplies weights: a larger constant stays where it is, in the file.
 _LARGEST_FOLDED = 8192
@@ -141,6 +142,7 @@ def _canonicalise(model: ir.Model) -> Report:
     report.rules.update(batch_norm.fold(model))
     report.rules.update(folding.fold(model))
     report.rules.update(low_mask.lower(model))
+    infer_again(model)
     report.rules.update(lift_rows(model))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
@@ -170,7 +172,7 @@ def _cast_like(model: ir.Model) -> None:
     """Write each CastLike of a known type as the Cast that it is, with its own way to saturate and round."""
     found = [n for g in model.graphs() for n in g if n.op_type == "CastLike" and not n.domain]
     if found:
-        _infer(model)
+        infer(model)
     for node in found:
         kind = node.inputs[1].dtype if node.inputs[1] is not None else None
         if kind is not None:
@@ -179,24 +181,20 @@ def _cast_like(model: ir.Model) -> None:
             node.resize_inputs(1)
 
 
-def _infer(model: ir.Model) -> None:
-    passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
-
-
 def _unfuse(model: ir.Model, report: Report) -> None:
     """Make the operators that onnxruntime puts into a graph standard ones, and quantised ones float."""
     conversions = dict(FUSED) if DOMAIN in model.opset_imports else {}
     if any(n.op_type in ("DequantizeLinear", "DynamicQuantizeLinear") for g in model.graphs() for n in g):
         conversions |= QUANTISED
     if conversions:
-        counts, missed = fused.convert(model, conversions, _infer)
+        counts, missed = fused.convert(model, conversions, infer)
         report.rules.update((_QUANTISED_TITLES.get(op, op), count) for op, count in counts.items())
         report.missed.update(missed)
 
 
 def _clean(model: ir.Model) -> None:
     """Infer shapes; fold small constants; drop what does nothing, is written twice, or is not read."""
-    _infer(model)
+    infer(model)
     fold_constants(
         model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
     )
