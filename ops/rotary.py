@@ -102,9 +102,9 @@ def rotary(
             both = cos_words * a - sin_words * b, sin_words * a + cos_words * b
             return _together(call, *both, c * np.uint64(1 << fraction))
 
-        halves = [(left.first, right.first, rest.first), (left.second, right.second, rest.second)]
-        words = [turned(*three) for three in halves]
-        return [Replicated(party.index, *words, left.bits, left.fraction + fraction)]
+        first_words = turned(left.first, right.first, rest.first)
+        second_words = turned(left.second, right.second, rest.second)
+        return [Replicated(party.index, first_words, second_words, left.bits, left.fraction + fraction)]
     cos, sin = (as_shares(party, table).map(_by_place(call)) for table in (cosines, sines))
     new_left = multiply(party, left, cos) - multiply(party, right, sin)
     new_right = multiply(party, left, sin) + multiply(party, right, cos)

@@ -22,7 +22,7 @@ from operator_samples import SAMPLES, Sample
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "operators.md"
-EXCLUDED = ROOT / "tests" / "conformance" / "excluded.txt"
+CONFORMANCE = ROOT / "tests" / "conformance"
 
 HEAD = """# Operators
 
@@ -39,10 +39,59 @@ runs in the clear, whatever it is. Anything else is refused before a byte moves,
 - *Range*: where that holds, in the typical use; of integers |x| may be 2^18 times as large. **Outside it the
   result is wrong, and nothing says so**: `onnxpuma validate --per-node` finds the node, and calibration moves
   the ranges of those marked with a star ([protocols.md](protocols.md#ranges)). Every value: below 2^43.
-- *Official*: tests of onnx.backend.test that pass, of those that use the operator.
+- *Official*: tests of onnx.backend.test that pass, of those that use the operator, with all inputs secret
+  that the operator takes so; and how many of them hold nothing that can be secret (NaN, words, integers that
+  wrap around, numbers of a byte) and so run in the clear. Which, and which do not pass, and why, is said in
+  `tests/conformance/in_the_clear.txt` and `excluded.txt`.
 
 | Operator | Opsets | Secret | Rounds | Bytes | Declared error | Range | Measured | Official |
 |---|---|---|---:|---:|---|---|---:|---:|
+"""
+
+
+# What runs without a kernel, and how.
+WITHOUT = {
+    **dict.fromkeys(
+        [
+            "CausalConvWithState", "CenterCropPad", "LinearAttention", "LogSoftmax",
+            "MeanVarianceNormalization", "Shrink", "Softsign", "SwiGLU", "ThresholdedRelu",
+        ],
+        "as the function that defines it",
+    ),
+    "If": "the branch that its public condition chooses",
+    "Loop": "unrolled: its trip count and its condition are public",
+    "Scan": "unrolled",
+    **dict.fromkeys(["Shape", "Size"], "in the clear: shapes are public"),
+    **dict.fromkeys(["Range", "ConstantOfShape", "Mod", "NonZero"], "in the clear: of public values alone"),
+}  # fmt: skip
+
+RULES = """
+## Where there is no number
+
+Nothing that happens to one element reaches another, and nothing stops a run.
+
+- 1 / 0, the logarithm of zero or less, the root or a broken power of a negative number: some number. A
+  *public* divisor that is zero is refused, with the name of the node.
+- What lies outside an operator's range: some number, as the table says. Exp stays at e^11 above 11.
+- NaN and infinity: no secret is one of them. A client's input that holds them is refused, and so is a public
+  constant that would be computed with, but for masks.
+- The largest of nothing, the mean of nothing: refused.
+- Secret integers are whole words, below 2^41 where they are compared: int8 to int32 do not wrap around.
+- Half, single, double and bfloat16 are one format, 18 fraction bits; a cast between them rounds nothing.
+
+## Masks
+
+A mask only has to be far below every score. Public numbers below -1e8 that are added to scores, taken off
+them, or chosen by Where, minus infinity and the lowest float among them, count as -400. So do numbers from
+-10000 down beside nothing but zeros (Add), before a Softmax, and in the mask of an attention; positions that
+a public mask of an attention excludes are not computed at all. A secret mask may be boolean, or numbers as
+low as -2^20; a row of an attention that it leaves no position gets a mean.
+
+## Quantised models
+
+Weights are de-quantised at their owner, and DynamicQuantizeLinear is taken out: activations are not rounded
+to eight bits. The result is that of the float model with the de-quantised weights, not onnxruntime's of the
+quantised one; where activations span many orders of magnitude, the two differ widely.
 """
 
 
@@ -110,29 +159,55 @@ def _measured(name: str) -> str:
     return f"{error:.1e}" if error else "0"
 
 
-def _official() -> dict[str, str]:
-    """Operator -> tests that are run (they all pass, or the suite fails) of those that there are."""
-    lines = [line for line in EXCLUDED.read_text().splitlines() if not line.startswith("#")]
-    patterns = [re.split(r"\s{2,}", line, maxsplit=1)[0] for line in lines]
+def _patterns(file: str) -> list[str]:
+    lines = [n for n in (CONFORMANCE / file).read_text().splitlines() if not n.startswith("#")]
+    return [re.split(r"\s{2,}", line, maxsplit=1)[0] for line in lines]
+
+
+def official() -> dict[str, str]:
+    """Operator -> tests that are run (they all pass, or the suite fails) of those that there are, and how
+    many of them run in the clear."""
+    excluded, clear = _patterns("excluded.txt"), _patterns("in_the_clear.txt")
     there: Counter[str] = Counter()
     passed: Counter[str] = Counter()
+    open_ones: Counter[str] = Counter()
     for case in load_model_tests(kind="node"):
         if case.name.endswith("_expanded"):
             continue
         used = {node.op_type for node in case.model.graph.node}
         there.update(used)
-        if not any(re.match(pattern, case.name) for pattern in patterns):
+        if not any(re.match(pattern, case.name) for pattern in excluded):
             passed.update(used)
-    return {name: f"{passed[name]} of {there[name]}" for name in there}
+            if any(re.match(pattern, case.name) for pattern in clear):
+                open_ones.update(used)
+    return {
+        name: f"{passed[name]} of {count}" + (f", {open_ones[name]} in the clear" if open_ones[name] else "")
+        for name, count in there.items()
+    }
+
+
+def _without(counts: dict[str, str]) -> str:
+    """The operators that have no kernel of their own."""
+    rows = [
+        f"| {n} | {_versions(n)} | {how} | {counts.get(n, 'none')} |" for n, how in sorted(WITHOUT.items())
+    ]
+    head = "| Operator | Opsets | How it runs | Official |\n|---|---|---|---:|\n"
+    return "\n\n## Without a kernel\n\n" + head + "\n".join(rows) + "\n"
 
 
 def main() -> None:
-    official = _official()
+    counts = official()
     lines = []
     for row in static_rows():
-        lines.append("| " + " | ".join([*row, _measured(row[0]), official.get(row[0], "none")]) + " |")
+        lines.append("| " + " | ".join([*row, _measured(row[0]), counts.get(row[0], "none")]) + " |")
     TARGET.write_text(
-        HEAD + "\n".join(lines) + "\n\n## What each computes\n\n" + "\n".join(descriptions()) + "\n"
+        HEAD
+        + "\n".join(lines)
+        + _without(counts)
+        + RULES
+        + "\n## What each computes\n\n"
+        + "\n".join(descriptions())
+        + "\n"
     )
 
 
