@@ -98,6 +98,7 @@ def save_companions(
     files, and what could not be written, with the reason.
     """
     before = _ages(folder)
+    model.config.architectures = [type(model).__name__]  # which tells a client what the model is made for
     model.config.save_pretrained(folder)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)

@@ -37,14 +37,20 @@ def int8(source: Path, out: Path) -> None:
     quantize_dynamic(str(source), str(out))
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(out).graph.initializer}
     model = onnx.load(source)
+    turned = {node.input[1] for node in model.graph.node if node.op_type == "Gemm" and _transposes(node)}
     for tensor in model.graph.initializer:
         integers = held.get(f"{tensor.name}_quantized")
         if integers is not None:
             scale, zero = held[f"{tensor.name}_scale"], held[f"{tensor.name}_zero_point"]
             real = (integers.astype(np.float32) - zero.astype(np.float32)) * scale
+            real = real.T if tensor.name in turned else real  # its Gemm has become a MatMul
             tensor.CopyFrom(numpy_helper.from_array(real.astype(np.float32), tensor.name))
     (out.parent / REFERENCE).mkdir(exist_ok=True)
     onnx.save(model, out.parent / REFERENCE / out.name)
+
+
+def _transposes(gemm: onnx.NodeProto) -> bool:
+    return any(attribute.name == "transB" and attribute.i for attribute in gemm.attribute)
 
 
 def main() -> None:
