@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,6 +18,8 @@ from onnxpuma.graph.protobuf import node_proto, tensor_proto, type_proto
 _LARGEST_SHAPE_VALUE = 4096
 
 _protos: WeakKeyDictionary[Node, NodeProto] = WeakKeyDictionary()
+_MOST_KEPT = 4096
+_types: OrderedDict[tuple[Hashable, ...], list[ValueType]] = OrderedDict()
 _UNWANTED = ValueType(np.dtype(np.float32), (0,))
 
 
@@ -29,11 +32,46 @@ def infer_node(
     """Types of `node.outputs`, every dimension an int (an unwanted output, "", gets shape (0,)).
 
     `input_types[i]` is None where the input is absent; `input_values[i]` is the value where it is public
-    and known (shapes, axes, indices), else None. Cost: about 0.1 ms.
+    and known (shapes, axes, indices), else None. Cost: about 0.1 ms; less for one like a node before.
 
     Raises ModelError when the shape cannot be inferred or the inputs do not fit the operator, and
     UnsupportedModelError for an operator ONNX does not know.
     """
+    key = _key(node, input_types, input_values, opset)
+    if key is None:
+        return _inferred(node, input_types, input_values, opset)
+    known = _types.get(key)
+    if known is None:
+        known = _types[key] = _inferred(node, input_types, input_values, opset)
+        if len(_types) > _MOST_KEPT:
+            _types.popitem(last=False)
+    return list(known)
+
+
+def _key(
+    node: Node,
+    input_types: Sequence[ValueType | None],
+    input_values: Sequence[np.ndarray | None],
+    opset: int,
+) -> tuple[Hashable, ...] | None:
+    """What the types depend on, for nodes that are equal but in name: the layers of a model are alike."""
+    if node.subgraphs or any(v is not None and v.dtype == object for v in input_values):
+        return None
+    values = tuple(
+        None if v is None or v.size > _LARGEST_SHAPE_VALUE else (v.dtype.str, v.shape, v.tobytes())
+        for v in input_values
+    )
+    types = tuple(None if t is None else (t.dtype.str, t.shape) for t in input_types)
+    ends = tuple(map(bool, node.inputs)), tuple(map(bool, node.outputs))
+    return (node.domain, node.op, node.version, opset, node.attribute_key, ends, types, values)
+
+
+def _inferred(
+    node: Node,
+    input_types: Sequence[ValueType | None],
+    input_values: Sequence[np.ndarray | None],
+    opset: int,
+) -> list[ValueType]:
     proto = _protos.get(node)
     if proto is None:
         proto = _protos[node] = node_proto(node, [f"i{k}" if n else "" for k, n in enumerate(node.inputs)])

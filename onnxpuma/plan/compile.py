@@ -72,12 +72,12 @@ def survey(
     selection = selection or Selection(tuple(blueprint.own_outputs))
     planner = Walk(blueprint, public_values, selection)
     check_shapes(blueprint, shapes)
+    read_as_ids = {node.inputs[1] for node in blueprint.graph.nodes if node.op == "Gather"}
     for name, spec in blueprint.inputs.items():
         kind = ValueType(spec.dtype, tuple(shapes[name]))
         if spec.secret:
             planner.values[name] = Known(kind, client=True, constant=False)
-            read_as_ids = any(n.op == "Gather" and n.inputs[1] == name for n in blueprint.graph.nodes)
-            if name in selection.held or (not at_client and not read_as_ids):
+            if name in selection.held or (not at_client and name not in read_as_ids):
                 planner.share(name)
         elif name not in public_values:
             raise InputError(

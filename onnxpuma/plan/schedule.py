@@ -72,10 +72,14 @@ def _waves(steps: list[Step], outputs: set[str]) -> tuple[tuple[Step, ...], ...]
                 for o in step.call.inputs
                 if o is not None and (o.name in last or not o.weight)
             )
+    ending: list[list[str]] = [[] for _ in waves]
+    for name, number in last.items():
+        if name not in outputs:
+            ending[number].append(name)
     done = []
     index = 0
     for number, wave in enumerate(waves):
-        frees = tuple(sorted(n for n, w in last.items() if w == number and n not in outputs))
+        frees = tuple(sorted(ending[number]))
         numbered = []
         for place, step in enumerate(wave):
             numbered.append(replace(step, index=index, frees=frees if place == len(wave) - 1 else ()))
