@@ -14,6 +14,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Graph
+from onnxpuma.ops.elementwise import unmasked
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.clear import ClearRun
 from onnxpuma.plan.compile import compile_plan
@@ -61,7 +62,8 @@ def _observe(
             if limit.key:
                 found = largest.setdefault(call.node.name, {})
                 _check(call.node.name, inputs)
-                found[limit.key] = max(found.get(limit.key, 0.0), limit.largest(call, inputs, outputs))
+                operands = [None if values is None else unmasked(values) for values in inputs]
+                found[limit.key] = max(found.get(limit.key, 0.0), limit.largest(call, operands, outputs))
         run.keep(step, outputs)
         run.free(step)
 

@@ -19,6 +19,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.sharing import opened
 from onnxpuma.mpc.words import decode
 from onnxpuma.observe import Progress
+from onnxpuma.ops.elementwise import unmasked
 from onnxpuma.ops.limits import Limit, of_output
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.clear import ClearRun
@@ -214,6 +215,8 @@ def _ranges(
         below = 2.0 ** (62 - operand.fraction)
         if operand.deferred and operand.dtype.kind == "f" and below < tightest:
             limits.append(Limit("|result|", of_output(place), below))
+    operands = [None if values is None else unmasked(values) for values in operands]
+    results = [unmasked(values) for values in results]
     for limit in limits:
         measured = limit.measured(call, operands, results)
         if measured is not None:
