@@ -51,6 +51,14 @@ def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], padded: bool
     return windows[index]
 
 
+def _refuse(call: Call) -> str | None:
+    channels, groups = call.given(0).shape[1], int(call.attribute("group", 1))
+    wanted, maps = call.given(1).shape[1] * groups, call.given(1).shape[0]
+    if channels != wanted or maps % groups:
+        return f"its input has {channels} channels, its weights take {wanted} and give {maps}"
+    return None
+
+
 def _conv_result(call: Call) -> Result:
     x, w = call.given(0), call.given(1)
     return Result(Sum3, x.fraction + w.fraction)
@@ -59,6 +67,7 @@ def _conv_result(call: Call) -> Result:
 @operator(
     "Conv",
     result=_conv_result,
+    refuse=_refuse,
     limits=output_below(2.0**26),
     error="2^-18 after truncation",
 )

@@ -16,6 +16,13 @@ from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 
 
+def _refuse(call: Call) -> str | None:
+    channels, wanted = call.given(0).shape[1], call.given(1).shape[0]
+    if channels != wanted or channels % int(call.attribute("group", 1)):
+        return f"its input has {channels} channels, its weights take {wanted}"
+    return None
+
+
 def _result(call: Call) -> Result:
     return Result(Sum3, 2 * FRACTION)
 
@@ -42,6 +49,7 @@ def _starts(call: Call) -> list[int]:
 @operator(
     "ConvTranspose",
     result=_result,
+    refuse=_refuse,
     limits=output_below(2.0**26),
     error="one unit of 2^-18",
 )

@@ -16,6 +16,7 @@ from onnxpuma.mpc.dpf import BITS, SecretIds, look_up
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost
+from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
 from onnxpuma.ops.spread import over_parts, spread
 
@@ -31,7 +32,8 @@ def _result(call: Call) -> Result:
 
 def _refuse(call: Call) -> str | None:
     if not _by_ids(call):
-        return None
+        size = call.given(0).shape[call.attribute("axis", 0)]
+        return beyond(call.public(1), size)
     if call.inputs[1].form is not SecretIds:  # type: ignore[union-attr]
         return "its index is computed from secret values; only ids that come from the client can be looked up"
     if call.attribute("axis", 0) != 0:

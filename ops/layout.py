@@ -112,6 +112,27 @@ def as_shares(party: Party, value: Value, bits: int = 64, fraction: int = 18) ->
     )
 
 
+def beyond(index: np.ndarray | None, size: int) -> str | None:
+    """Refuse a public index that is not in [-size, size)."""
+    if index is None or not index.size:
+        return None
+    low, high = int(index.min()), int(index.max())
+    if -size <= low and high < size:
+        return None
+    return f"its index {low if low < -size else high} is beyond an axis of {size}"
+
+
+def _index_refusal(call: Call) -> str | None:
+    reason, index, shape = _only_first(call), call.public(1), call.given(0).shape
+    if reason or index is None:
+        return reason
+    if call.node.op == "GatherElements":
+        return beyond(index, shape[int(call.attribute("axis", 0))])
+    first = int(call.attribute("batch_dims", 0))
+    found = (beyond(index[..., k], shape[first + k]) for k in range(index.shape[-1]))
+    return next((reason for reason in found if reason), None)
+
+
 def index_map(call: Call) -> list[np.ndarray]:
     """For each output the flat index of the first input's element at every place; -1 where a zero goes."""
     first = call.inputs[0]
@@ -170,9 +191,22 @@ def _stays(call: Call) -> bool:
 
 
 @operator(
-    "Tile",
     "GatherElements",
     "GatherND",
+    result=as_first,
+    defers=_always,
+    refuse=_index_refusal,
+    secret="first",
+    layout=True,
+)
+def gathered(party: Party, call: Call, x: Form, index: np.ndarray) -> Protocol[Sequence[Form]]:
+    """Elements, or rows, by public indices."""
+    yield from ()
+    return [x] if _stays(call) else [taken_from(x, places) for places in index_map(call)]
+
+
+@operator(
+    "Tile",
     "DepthToSpace",
     "SpaceToDepth",
     "Trilu",
@@ -187,6 +221,4 @@ def _stays(call: Call) -> bool:
 def moved(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """Elements moved by public indices."""
     yield from ()
-    if _stays(call):
-        return [x]
     return [taken_from(x, index) for index in index_map(call)]

@@ -15,7 +15,7 @@ from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.truncate import resolve_cost
-from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.layout import as_shares, beyond
 from onnxpuma.ops.limits import Limit, inputs_below, output_below
 from onnxpuma.ops.merge import numbered, picked, resting
 from onnxpuma.ops.registry import Call, Value, operator
@@ -29,7 +29,12 @@ def _reduction(call: Call) -> str:
 
 
 def _refuse(call: Call) -> str | None:
-    return "its indices are secret" if call.secret(1) else None
+    index, shape = call.public(1), call.given(0).shape
+    if index is None:
+        return "its indices are secret"
+    if call.node.op == "ScatterElements":
+        return beyond(index, shape[int(call.attribute("axis", 0))])
+    return next((r for r in (beyond(index[..., k], shape[k]) for k in range(index.shape[-1])) if r), None)
 
 
 def _targets(call: Call) -> np.ndarray:

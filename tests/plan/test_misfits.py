@@ -1,0 +1,68 @@
+"""Shapes and indices that fit what a model declares, but not its operators: refused before anything runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxpuma.errors import InputError, OnnxpumaError
+from onnxpuma.roles.memory import MemoryModel
+
+X = np.ones((2, 5), np.float32)
+IMAGE = np.ones((1, 4, 5, 5), np.float32)
+KERNEL = "<float[1,3,2,2] w = {1,2,3,4,5,6,7,8,1,2,3,4}>"
+SIX = np.ones((3, 5), np.float32)
+MISFITS = {
+    "product": (
+        "(float[n,m] x) => (float[n,2] y) <float[2,2] w = {1,2,3,4}> { y = MatMul(x, w) }", {}, "MatMul",
+    ),
+    "update": (
+        "(float[n,m] x, float[1,m] b) => (float[n,m] y) <int64[1,1] i = {2}> { y = ScatterND(x, i, b) }",
+        {"b": SIX[:1]},
+        "index 2 is beyond",
+    ),
+    "sum": ("(float[n,m] x, float[k] b) => (float[n,m] y) { y = Add(x, b) }", {"b": SIX[0, :3]}, "Add"),
+    "shape": ("(float[n,m] x) => (float[a,b] y) <int64[2] s = {3,-1}> { y = Reshape(x, s) }", {}, "Reshape"),
+    "ends": (
+        "(float[n,m] x, float[k,l] b) => (float[n,c] y) { y = Concat <axis=1> (x, b) }", {"b": SIX}, "Concat",
+    ),
+    "channels": (f"(float[n,c,h,w] x) => (float[n,d,a,b] y) {KERNEL} {{ y = Conv(x, w) }}", {}, "4 channels"),
+    "channels back": (
+        f"(float[n,c,h,w] x) => (float[n,d,a,b] y) {KERNEL} {{ y = ConvTranspose(x, w) }}", {}, "4 channels",
+    ),
+    "best of few": (
+        "(float[n,m] x) => (float[n,k] v, int64[n,k] i) <int64[1] k = {9}> { v, i = TopK(x, k) }", {}, "TopK",
+    ),
+    "row": ("(float[n,m] x) => (float[m] y) <int64 i = {7}> { y = Gather(x, i) }", {}, "index 7 is beyond"),
+    "element": (
+        "(float[n,m] x) => (float[1,1] y) <int64[1,1] i = {-3}> { y = GatherElements(x, i) }",
+        {},
+        "index -3 is beyond",
+    ),
+    "place": (
+        "(float[n,m] x) => (float[1] y) <int64[1,2] i = {1, 5}> { y = GatherND(x, i) }",
+        {},
+        "index 5 is beyond",
+    ),
+    "axis of one": ("(float[n,m] x) => (float[a] y) <int64[1] a = {1}> { y = Squeeze(x, a) }", {}, "Squeeze"),
+}  # fmt: skip
+
+
+def _model(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]> g {text}')
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_refused_by_the_name_of_the_node(name: str) -> None:
+    text, more, said = MISFITS[name]
+    feed = {"x": IMAGE if "channels" in name else X, **more}
+    runner = MemoryModel(_model(text), secret_inputs=list(feed), at_client=False)
+    with pytest.raises(OnnxpumaError, match=said):
+        runner.plan(feed)
+
+
+def test_one_symbol_stands_for_one_number() -> None:
+    model = _model("(float[n,m] x, float[n,k] b) => (float[n,m] y) { y = Add(x, b) }")
+    with pytest.raises(InputError, match="n = 2"):
+        MemoryModel(model).plan({"x": X, "b": SIX})
