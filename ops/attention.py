@@ -31,6 +31,7 @@ from onnxpuma.ops.softmax import (
     SUM_READ,
     all_numerators,
     all_numerators_cost,
+    left_out,
     row_reciprocals,
     row_reciprocals_cost,
     spread_limit,
@@ -182,7 +183,8 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     refuse=_refuse,
     limits=_limits,
     tolerance=4e-4,
-    error="1e-4 of the largest value; with softcap 1e-3 softcap more in each score",
+    grows=lambda call: left_out(shapes_of(call).keys),
+    error="1e-4 of the largest value, of n keys n 8e-7 of it; with softcap 1e-3 softcap more in each score",
     integers=True,
 )
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:

@@ -114,6 +114,10 @@ class Result:
     fraction: int = FRACTION
 
 
+def _nothing_more(call: Call) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Operator:
     """A kernel and what is declared of it.
@@ -124,6 +128,7 @@ class Operator:
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
     integers: secret integers and booleans are taken too. layout: it only moves elements.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
+    grows(call): what it may reach where that depends on the use, as on the length of rows.
     limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
     """
 
@@ -139,7 +144,12 @@ class Operator:
     integers: bool = False
     tolerance: float = 1e-4
     limits: Limits = no_limit
+    grows: Callable[[Call], float] = _nothing_more
     domain: str = ""
+
+    def error_of(self, call: Call) -> float:
+        """The largest absolute error of this use, on operands of order one."""
+        return max(self.tolerance, self.grows(call))
 
 
 _OPERATORS: dict[tuple[str, str], Operator] = {}
@@ -167,6 +177,7 @@ def operator(
     error: str = "exact",
     tolerance: float = 1e-4,
     limits: Limits = no_limit,
+    grows: Callable[[Call], float] = _nothing_more,
     layout: bool = False,
     integers: bool = False,
 ) -> Callable[[Kernel], Kernel]:
@@ -190,6 +201,7 @@ def operator(
                 layout or integers,
                 tolerance,
                 limits,
+                grows,
             )
         return kernel
 

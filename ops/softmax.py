@@ -146,6 +146,12 @@ def row_reciprocals_cost(count: int, longest: int) -> Cost:
     return total
 
 
+def left_out(length: int) -> float:
+    """What a row's sum may lack: scores count as zero from 14 to 15 below the largest on, where the coarse
+    reading cuts, and what would be left of them is taken off all others as well."""
+    return length * math.exp(1 - LOWEST)
+
+
 def _axis(call: Call) -> int:
     rank = len(call.outputs[0].shape)
     return int(call.attribute("axis", -1)) % max(rank, 1)
@@ -192,7 +198,8 @@ def spread_limit(call: Call, measure: Measure) -> Limit:
     cost=_softmax_cost,
     defers=(0,),
     limits=lambda call: (spread_limit(call, _spreads),),
-    error="1e-4",
+    grows=lambda call: left_out(_rows(call)[1]),
+    error="1e-4; in rows of n up to n 8e-7",
 )
 def softmax(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """Softmax along an axis."""

@@ -195,7 +195,7 @@ def _allowed(step: Step, operands: Sequence[np.ndarray | None], result: np.ndarr
     """The error that this node may have on these operands: a wrong bit or place is always too much."""
     if result.dtype.kind != "f":
         return 0.5
-    expected = SLACK * step.operator.tolerance * max(1.0, _magnitude(result))
+    expected = SLACK * step.operator.error_of(step.call) * max(1.0, _magnitude(result))
     if step.operator.cost(step.call).rounds:
         return expected
     # a sum or a product of large numbers that cancel: theirs are rounded as well, weights in fixed point
