@@ -59,7 +59,7 @@ def prompt(folder: ModelFolder, start: int, language: int | None, task: str | No
     if language is not None:
         made += [language, *((int(tasks[task or "transcribe"]),) if tasks else ())]
     else:
-        made += [int(token) for _, token in generation.get("forced_decoder_ids") or () if token is not None]
+        made += [int(token) for _, token in folder.value("forced_decoder_ids") or () if token is not None]
     silent = generation.get("no_timestamps_token_id")
     return [*made, int(silent)] if silent is not None and silent not in made else made
 
