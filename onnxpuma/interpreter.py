@@ -66,11 +66,14 @@ class Interpreter:
             return self._constants[key]
         operands = [None if o is None else values[o.name] if o.secret else o.value for o in step.call.inputs]
         results = list((yield from step.operator.kernel(party, step.call, *operands)))
-        for place, resolve in enumerate(step.resolves):
-            result = results[place]
-            if resolve and isinstance(result, (Replicated, Sum3)):
-                fraction = resting_fraction(step.call.outputs[place].dtype)
-                results[place] = yield from truncated(party, result, fraction)
+        due = [
+            (place, result, resting_fraction(step.call.outputs[place].dtype))
+            for place, (result, resolve) in enumerate(zip(results, step.resolves, strict=False))
+            if resolve and isinstance(result, (Replicated, Sum3))
+        ]
+        resolved = yield from parallel(truncated(party, result, fraction) for _, result, fraction in due)
+        for (place, *_), result in zip(due, resolved, strict=True):
+            results[place] = result
         if step.constant:
             self._constants[key] = results
         return results

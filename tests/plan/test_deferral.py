@@ -31,8 +31,15 @@ def model(*nodes: onnx.NodeProto) -> onnx.ModelProto:
         [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Swish", ["h"], ["y"], alpha=1.702)],
         [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Gelu", ["h"], ["y"])],
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [
+            helper.make_node("MatMul", ["x", "w"], ["h"]),
+            helper.make_node("Split", ["h"], ["a", "b"], axis=0, num_outputs=2),
+            helper.make_node("Mul", ["a", "a"], ["aa"]),
+            helper.make_node("Mul", ["b", "b"], ["bb"]),
+            helper.make_node("Concat", ["aa", "bb"], ["y"], axis=0),
+        ],
     ],
-    ids=["quick-gelu", "gelu", "output"],
+    ids=["quick-gelu", "gelu", "output", "truncated side by side"],
 )
 def test_products_and_their_readers(nodes: list[onnx.NodeProto]) -> None:
     made = model(*nodes)
