@@ -196,11 +196,11 @@ def _stays(call: Call) -> bool:
     result=as_first,
     defers=_always,
     refuse=_index_refusal,
-    secret="first",
+    secret="data, ids of the client",
     layout=True,
 )
 def gathered(party: Party, call: Call, x: Form, index: np.ndarray) -> Protocol[Sequence[Form]]:
-    """Elements, or rows, by public indices."""
+    """Elements, or rows, by public indices, or by the client's secret ids as Gather has them."""
     yield from ()
     return [x] if _stays(call) else [taken_from(x, places) for places in index_map(call)]
 

@@ -60,8 +60,8 @@ def _loop(walk: Walker, node: Node, body: Graph) -> None:
         if turn >= MOST_TURNS:
             raise Unbounded(f"it turns more than {MOST_TURNS} times")
         place = f"{node.name}/{turn}"
-        number = _constant(walk, f"{place}/turn", np.array(turn, np.int64))
-        before = _constant(walk, f"{place}/going", np.array(True))
+        number = add_constant(walk, f"{place}/turn", np.array(turn, np.int64))
+        before = add_constant(walk, f"{place}/going", np.array(True))
         results = _inlined(walk, node, body, place, (number, before, *carried))
         going = bool(_public(walk, results[0], "condition"))
         made.append(results[1 + len(carried) :])
@@ -87,9 +87,9 @@ def _scan(walk: Walker, node: Node, body: Graph, attributes: Mapping[str, Any]) 
         place, current = f"{node.name}/{turn}", []
         for number, name in enumerate(rows):
             at = turns - 1 - turn if backwards[number] else turn
-            index = _constant(walk, f"{place}/place{number}", np.array(at, np.int64))
+            index = add_constant(walk, f"{place}/place{number}", np.array(at, np.int64))
             row = f"{place}/row{number}"
-            _visit(walk, "Gather", row, (_named(name), index), (row,), {"axis": axes[number]})
+            add_node(walk, "Gather", row, (_named(name), index), (row,), {"axis": axes[number]})
             current.append(row)
         results = _inlined(walk, node, body, place, (*carried, *current))
         carried, rest = results[: len(carried)], results[len(carried) :]
@@ -120,22 +120,22 @@ def _stack(
             continue
         if not made:
             raise Unbounded("it does not turn once, and what it would have written has no shape")
-        axis = _constant(walk, f"{node.name}/axis{place}", np.array([axes[place]], np.int64))
+        axis = add_constant(walk, f"{node.name}/axis{place}", np.array([axes[place]], np.int64))
         names = [turn[place] for turn in made]
         if place < len(backwards) and backwards[place]:
             names.reverse()
         spaced = [f"{name}/{output}" for name in names]
         for name, wide in zip(names, spaced, strict=True):
-            _visit(walk, "Unsqueeze", wide, (name, axis), (wide,), {})
+            add_node(walk, "Unsqueeze", wide, (name, axis), (wide,), {})
         rank = len(walk.values[spaced[0]].type.shape or ())
-        _visit(walk, "Concat", f"{node.name}/{output}", spaced, (output,), {"axis": axes[place] % rank})
+        add_node(walk, "Concat", f"{node.name}/{output}", spaced, (output,), {"axis": axes[place] % rank})
 
 
 def _inlined(walk: Walker, node: Node, graph: Graph, place: str, given: Sequence[str]) -> list[str]:
     """Visit the graph's nodes with these values as its inputs; the names of its outputs."""
     names = dict(zip(graph.inputs, given, strict=True))
     for name, initializer in graph.initializers.items():
-        names[name] = _constant(walk, f"{place}/{name}", initializer.numpy())
+        names[name] = add_constant(walk, f"{place}/{name}", initializer.numpy())
     for inner in graph.nodes:
         names.update((output, f"{place}/{output}") for output in inner.outputs if output)
     for inner in graph.nodes:
@@ -156,7 +156,8 @@ def _public(walk: Walker, name: str | None, what: str) -> np.ndarray:
     return value
 
 
-def _constant(walk: Walker, name: str, value: np.ndarray) -> str:
+def add_constant(walk: Walker, name: str, value: np.ndarray) -> str:
+    """A public value of this name."""
     walk.values[name] = Known(ValueType(value.dtype, value.shape), value)
     return name
 
@@ -164,11 +165,12 @@ def _constant(walk: Walker, name: str, value: np.ndarray) -> str:
 def _alias(walk: Walker, node: Node, names: Sequence[str], outputs: Sequence[str]) -> None:
     for name, output in zip(names, outputs, strict=True):
         if output:
-            _visit(walk, "Identity", f"{node.name}/{output}", (name,), (output,), {})
+            add_node(walk, "Identity", f"{node.name}/{output}", (name,), (output,), {})
 
 
-def _visit(
+def add_node(
     walk: Walker, op: str, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Any
 ) -> None:
+    """Visit a standard node that is not in the graph."""
     version = since_version(op, "", {"": walk.graph.opset})
     walk.visit(Node(name, op, "", version, tuple(inputs), tuple(outputs), attributes))

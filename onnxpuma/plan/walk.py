@@ -24,6 +24,7 @@ from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fractio
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
+from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 
 
@@ -60,13 +61,14 @@ class Walk:
         elif node.op == "CastLike" and known[0].value is not None:  # of the other input only the type matters
             self._run_public(node, [known[0].value, np.zeros(0, known[1].type.dtype)], known[0].constant)
         elif all(k.value is not None for k in known):
-            inputs = [None if n is None else self.values[n].value for n in node.inputs]
-            self._run_public(node, inputs, constant)
+            self._run_public(
+                node, [None if n is None else self.values[n].value for n in node.inputs], constant
+            )
         elif all(k.value is not None or k.client for k in known):
             self._leave_to_client(node)
         elif node.op in CONTROL and not node.domain:
             self._unroll(node)
-        else:
+        elif not looked_up(self, node):
             self._plan_step(node, constant)
 
     def _unroll(self, node: Node) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.roles.single import Comparison, compare
 
 Check = Callable[[Comparison, float], None]
@@ -33,7 +32,6 @@ def test_a_table_of_more_axes(check: Check) -> None:
     check(compare("Gather", {"table": table, "secret_ids": np.array([[8, 0]])}), UNIT)
 
 
-def test_what_is_refused() -> None:
-    table = np.ones((4, 3), np.float32)
-    with pytest.raises(UnsupportedModelError, match="first axis"):
-        compare("Gather", {"table": table, "secret_ids": np.array([1])}, axis=1)
+def test_rows_along_another_axis(check: Check) -> None:
+    table = np.random.default_rng(1).normal(0, 3, (4, 3, 2)).astype(np.float32)
+    check(compare("Gather", {"table": table, "secret_ids": np.array([1, 0])}, axis=1), UNIT)
