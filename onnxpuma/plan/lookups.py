@@ -35,8 +35,17 @@ def looked_up(walk: Walker, node: Node) -> bool:
     return True
 
 
-def _shape(walk: Walker, name: str | None) -> tuple[int, ...]:
-    assert name is not None
+def _whole(node: Node, attribute: str) -> int:
+    value: Any = node.attributes.get(attribute, 0)
+    return int(value)
+
+
+def _both(node: Node) -> tuple[str, str]:
+    """The table and the indices."""
+    return str(node.inputs[0]), str(node.inputs[1])
+
+
+def _shape(walk: Walker, name: str) -> tuple[int, ...]:
     return tuple(int(d) for d in walk.values[name].type.shape or ())  # type: ignore[arg-type]
 
 
@@ -72,9 +81,9 @@ def _strides(shape: Sequence[int]) -> np.ndarray:
 
 def _along(walk: Walker, node: Node) -> None:
     """Gather along another axis than the first."""
-    write, (data, index) = _writer(walk, node), node.inputs
+    write, (data, index) = _writer(walk, node), _both(node)
     shape, ids = _shape(walk, data), len(_shape(walk, index))
-    axis = int(node.attributes["axis"]) % len(shape)  # type: ignore[call-overload]
+    axis = _whole(node, "axis") % len(shape)
     rest = [a for a in range(len(shape)) if a != axis]
     rows = write("Gather", write("Transpose", data, perm=[axis, *rest]), index, axis=0)  # (*ids, *rest)
     kept = [ids + k for k in range(len(rest))]
@@ -83,9 +92,9 @@ def _along(walk: Walker, node: Node) -> None:
 
 def _places(walk: Walker, node: Node) -> None:
     """GatherND: each row of indices is a place in the first axes after those of the batch."""
-    write, (data, index) = _writer(walk, node), node.inputs
+    write, (data, index) = _writer(walk, node), _both(node)
     shape, where = _shape(walk, data), _shape(walk, index)
-    batch = int(node.attributes.get("batch_dims", 0))  # type: ignore[call-overload]
+    batch = _whole(node, "batch_dims")
     end = batch + where[-1]
     sizes = shape[batch:end]
     whole = _from_the_start(write, index, np.array(sizes))
@@ -100,9 +109,9 @@ def _places(walk: Walker, node: Node) -> None:
 
 def _elements(walk: Walker, node: Node) -> None:
     """GatherElements: each index moves along one axis, at its own place in the others."""
-    write, (data, index) = _writer(walk, node), node.inputs
+    write, (data, index) = _writer(walk, node), _both(node)
     shape, where = _shape(walk, data), _shape(walk, index)
-    axis = int(node.attributes.get("axis", 0)) % len(shape)  # type: ignore[call-overload]
+    axis = _whole(node, "axis") % len(shape)
     strides = _strides(shape)
     steps = [grid * strides[a] for a, grid in enumerate(np.indices(where)) if a != axis]
     others = sum(steps, np.zeros(where, np.int64))

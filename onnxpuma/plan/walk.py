@@ -61,9 +61,7 @@ class Walk:
         elif node.op == "CastLike" and known[0].value is not None:  # of the other input only the type matters
             self._run_public(node, [known[0].value, np.zeros(0, known[1].type.dtype)], known[0].constant)
         elif all(k.value is not None for k in known):
-            self._run_public(
-                node, [None if n is None else self.values[n].value for n in node.inputs], constant
-            )
+            self._run_public(node, [self.values[n].value if n else None for n in node.inputs], constant)
         elif all(k.value is not None or k.client for k in known):
             self._leave_to_client(node)
         elif node.op in CONTROL and not node.domain:
@@ -220,8 +218,8 @@ class Walk:
         types = [None if n is None else self.values[n].type for n in node.inputs]
         try:
             body = function_body(node, types, self.graph.opset)
-        except OnnxpumaError as error:  # of lists, say
-            self._refuse(node, f"{no_kernel(node)}; as the function that defines it: {error.message}")
+        except OnnxpumaError as error:  # it is made of lists, say
+            self._refuse(node, f"{no_kernel(node)}; its function: {error.message}")
             return
         before = len(self.refusals)
         for part in body:
