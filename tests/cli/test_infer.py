@@ -35,6 +35,16 @@ def test_the_client_gets_the_prediction(ask, model: Path, patient: np.ndarray, t
         np.testing.assert_allclose(arrays["logits"], want, atol=5e-3)
 
 
+def test_outputs_are_opened_by_name(ask, patient: np.ndarray, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    assert ask("--output", "logits").status == 0
+    with np.load(tmp_path / "y.npz") as arrays:
+        assert list(arrays) == ["logits"]
+    ended = ask("--output", "logit")
+    assert ended.status == 4
+    assert "no output 'logit'" in ended.message
+
+
 def test_json_says_what_it_took(ask, patient: np.ndarray, tmp_path: Path):
     np.savez(tmp_path / "x.npz", measurements=patient)
     found = json.loads(ask("--json").out)

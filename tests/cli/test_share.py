@@ -42,6 +42,22 @@ def test_patterns_decide_what_is_secret(cli, model: Path, tmp_path: Path):
     assert blueprint.public_inputs == ("measurements",)
 
 
+def test_outputs_that_are_hidden_or_kept_only(cli, model: Path, tmp_path: Path):
+    stories = model.parents[1] / "tales" / "model.onnx"
+    assert cli("share", stories, "--out", tmp_path / "hidden", "--hide", "logits").status == 0
+    hidden = Blueprint.read(tmp_path / "hidden")
+    assert (list(hidden.outputs), hidden.hidden) == (["next_token"], ("logits",))
+    assert cli("share", stories, "--out", tmp_path / "closed", "--keep-only", "log*").status == 0
+    assert Blueprint.read(tmp_path / "closed").closed == ("logits",)
+    listed = cli("inspect", tmp_path / "hidden").out
+    assert "hidden" in listed
+    assert "derived" in listed
+    assert "kept, not opened" in cli("inspect", tmp_path / "closed").out
+    for option, said in (("--hide", "leaves no output"), ("--keep-only", "no output could be opened")):
+        assert said in cli("share", stories, "--out", tmp_path / "none", option, "*").message
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_pattern_that_matches_nothing_is_refused(cli, model: Path, tmp_path: Path):
     ended = cli("share", model, "--out", tmp_path / "shared", "--secret", "no_such*")
     assert ended.status == 6
