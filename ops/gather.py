@@ -17,7 +17,8 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.ops.layout import beyond
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
+from onnxpuma.ops.limits import Limit, input_below
+from onnxpuma.ops.registry import Call, Result, Value, as_first, operator, resting_fraction
 from onnxpuma.ops.spread import over_parts, spread
 
 
@@ -27,7 +28,9 @@ def _by_ids(call: Call) -> bool:
 
 
 def _result(call: Call) -> Result:
-    return Result(Replicated, FRACTION) if _by_ids(call) else as_first(call)
+    if not _by_ids(call):
+        return as_first(call)
+    return Result(Replicated, resting_fraction(call.outputs[0].dtype))
 
 
 def _refuse(call: Call) -> str | None:
@@ -58,7 +61,19 @@ def _takes_products(call: Call, index: int) -> bool:
     return index == 0 and not _by_ids(call)
 
 
-@operator("Gather", cost=_cost, result=_result, defers=_takes_products, refuse=_refuse, integers=True)
+def _limits(call: Call) -> tuple[Limit, ...]:
+    return input_below(2.0**12)(call) if _by_ids(call) else ()
+
+
+@operator(
+    "Gather",
+    cost=_cost,
+    result=_result,
+    defers=_takes_products,
+    refuse=_refuse,
+    limits=_limits,
+    integers=True,
+)
 def gather(party: Party, call: Call, table: Value, index: Value) -> Protocol[Sequence[Form]]:
     """Rows of a secret table by public indices, or by the client's secret ids."""
     if isinstance(index, SecretIds):
@@ -67,7 +82,7 @@ def gather(party: Party, call: Call, table: Value, index: Value) -> Protocol[Seq
         matrix = table if len(table.shape) == 2 else table.map(lambda w: w.reshape(w.shape[0], -1))
 
         def widened(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-            return (yield from lift(party, split(party, part, pivot, FRACTION, BITS), 64))
+            return (yield from lift(party, split(party, part, pivot, part.fraction, BITS), 64))
 
         found = yield from spread(party, look_up(party, index, matrix), widened)
         return [found.map(lambda w: w.reshape(shape))]

@@ -35,3 +35,8 @@ def test_a_table_of_more_axes(check: Check) -> None:
 def test_rows_along_another_axis(check: Check) -> None:
     table = np.random.default_rng(1).normal(0, 3, (4, 3, 2)).astype(np.float32)
     check(compare("Gather", {"table": table, "secret_ids": np.array([1, 0])}, axis=1), UNIT)
+
+
+def test_a_table_of_secret_integers(check: Check) -> None:
+    table = np.random.default_rng(2).integers(-(2**28), 2**28, (7, 3))
+    check(compare("Gather", {"secret_table": table, "secret_ids": np.array([6, -7, 2])}), 0)
