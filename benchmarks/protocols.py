@@ -34,6 +34,7 @@ from onnxpuma.mpc.shares import Bit, Pair, Replicated, see
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.mpc.smooth import activation
 from onnxpuma.mpc.truncate import lift, resolve
+from onnxpuma.mpc.wide_root import wide_rsqrt
 
 Reals = np.ndarray
 Run = Callable[[Party, Replicated], Protocol[Any]]
@@ -163,9 +164,16 @@ def lines(n: int) -> list[Line]:
         measured("1 / x, whole range, a row", led(reciprocal, 30), spread, np.reciprocal, True),
         measured("1 / x, 0.13 to 128, a row", led(reciprocal, 30, known), rows, np.reciprocal, True),
         measured("1 / sqrt(x), whole range, a row", led(rsqrt, 30), spread, lambda x: x**-0.5, True),
+        measured("1 / abs(x) by squares, two readings", squares_root, 20 * spread, np.reciprocal, True),
         measured("log(x), whole range, a row", led(logarithm), spread, np.log),
     ]
     return found
+
+
+def squares_root(party: Party, x: Replicated) -> Protocol[Replicated]:
+    """As a normalisation reads its rows: finely, and with fourteen bits less."""
+    coarse = x.lowered(14)
+    return (yield from wide_rsqrt(party, multiply(party, x, x), multiply(party, coarse, coarse), 0, 30))
 
 
 def led(protocol: Callable[..., Protocol[Replicated]], *settings: Any) -> Run:
