@@ -93,7 +93,7 @@ def machine() -> str:
         model = names[0] if names else model
     size = ""
     if memory.exists():
-        size = f", {int(memory.read_text().split()[1]) / 1e6:.0f} GB"
+        size = f", {int(memory.read_text().split()[1]) / 2**20:.0f} GiB"
     return f"{os.cpu_count()} cores of {model}{size}, Python {platform.python_version()}"
 
 

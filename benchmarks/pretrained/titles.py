@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -92,7 +93,7 @@ def measure(bench: Bench) -> Measured:
     )
 
 
-def _title(bench: Bench, runner: Runner, text: str, logits: bool) -> tuple[list[int], object]:
+def _title(bench: Bench, runner: Runner, text: str, logits: bool) -> tuple[list[int], Any]:
     pipe = pipeline("text2text-generation", folder=bench.folder, runner=runner)
     made = pipe(text, max_new_tokens=NEW_TOKENS, return_tensors=True, logits=logits)
     result = made[0] if isinstance(made, list) else made
