@@ -11,11 +11,15 @@ from onnxpuma.plan.blueprint import Blueprint, InputSpec
 
 DEFAULT_SIZE = 32  # of a symbol that is no batch
 
+# What tools/export.py calls the length of a cache and the new words after it; others write the sum out.
+_TOTAL = {"total": ("past", "sequence")}
+
 
 def symbols(blueprint: Blueprint) -> dict[str, int]:
     """Each symbol of the inputs' shapes, in order, and the size taken for it where none is asked for.
 
-    A dimension without a name is called after its input and its place: `pixels.2`.
+    A dimension without a name is called after its input and its place: `pixels.2`. One that is a sum of
+    others, as `past + sequence` is, has the size that they make.
     """
     found: dict[str, int] = {}
     for spec in blueprint.inputs.values():
@@ -24,7 +28,7 @@ def symbols(blueprint: Blueprint) -> dict[str, int]:
                 symbol = _symbol(spec, place)
                 batch = place == 0 or "batch" in symbol.lower()
                 found.setdefault(symbol, 1 if batch else DEFAULT_SIZE)
-    return found
+    return _with_sums(found, {})
 
 
 def choose_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
@@ -39,7 +43,7 @@ def choose_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, t
             raise ConfigError(f"the model has no dimension '{symbol}'", f"its dimensions are {listing}")
         if size < 1:
             raise ConfigError(f"dimension '{symbol}' is {size}", "a dimension is 1 or more")
-    chosen = {**known, **sizes}
+    chosen = _with_sums({**known, **sizes}, sizes)
     return {
         name: tuple(
             dimension if isinstance(dimension, int) else chosen[_symbol(spec, place)]
@@ -73,6 +77,16 @@ def _draw(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...]) -> 
     if "token_type" in name or "segment" in name:
         return np.zeros(shape, kind)
     return rng.integers(0, spec.vocabulary or 2, shape).astype(kind)
+
+
+def _with_sums(sizes: Mapping[str, int], asked: Mapping[str, int]) -> dict[str, int]:
+    """The sizes, where the dimensions that are sums of others, and were not asked for, are these sums."""
+    made = dict(sizes)
+    for symbol in sizes.keys() - asked.keys():
+        parts = _TOTAL.get(symbol) or tuple(part.strip() for part in symbol.split("+"))
+        if len(parts) > 1 and all(part in sizes or part.isdigit() for part in parts):
+            made[symbol] = sum(sizes[part] if part in sizes else int(part) for part in parts)
+    return made
 
 
 def _symbol(spec: InputSpec, place: int) -> str:

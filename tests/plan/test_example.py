@@ -70,3 +70,23 @@ def test_the_seed_decides_what_is_drawn(bert: Blueprint):
     first, again, other = (draw_inputs(bert, shapes, seed)["input_ids"] for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("past", "sequence", "total"),
+    [("past", "sequence", "total"), ("past_length", "length", "past_length + length"), ("p", "n", "p + 1")],
+)
+def test_a_dimension_that_is_a_sum_follows_its_parts(past: str, sequence: str, total: str):
+    kind = np.dtype("int64")
+    specs = {
+        "input_ids": InputSpec("input_ids", kind, ("batch", sequence), secret=True),
+        "attention_mask": InputSpec("attention_mask", kind, ("batch", total), secret=False),
+        "past_key_values.0.key": InputSpec("past_key_values.0.key", kind, ("batch", 2, past, 8), secret=True),
+    }
+    model = SimpleNamespace(inputs=specs)
+    new = 1 if total == "p + 1" else 5
+    assert symbols(model)[total] == (33 if total == "p + 1" else 64)  # type: ignore[arg-type]
+    shapes = choose_shapes(model, {past: 7, sequence: new})  # type: ignore[arg-type]
+    assert shapes["attention_mask"] == (1, 7 + new)
+    shapes = choose_shapes(model, {past: 7, sequence: new, total: 20})  # type: ignore[arg-type]
+    assert shapes["attention_mask"] == (1, 20)
