@@ -9,13 +9,13 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.reciprocal import WHOLE_RANGE, inverse_cost
+from onnxpuma.mpc.reciprocal import inverse_cost
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import Arrays, Limit, of_output
-from onnxpuma.ops.quotient import inverse_root
+from onnxpuma.ops.quotient import ROOT_RANGE, inverse_root
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.spread import over_parts, truncated
 
@@ -30,7 +30,7 @@ def _cost(call: Call) -> Cost:
     channels = call.given(1).size
     root = over_parts(
         channels,
-        lambda n: inverse_cost("rsqrt", n, WHOLE_RANGE, FRACTION, FACTOR_FRACTION, form=Replicated),
+        lambda n: inverse_cost("rsqrt", n, ROOT_RANGE, FRACTION, FACTOR_FRACTION, form=Replicated),
     )
     return root + over_parts(channels, lambda n: resolve_cost(n, FRACTION))
 

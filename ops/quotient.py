@@ -1,6 +1,6 @@
 """Reciprocals, roots, and quotients by a secret.
 
-Each element is brought to a fixed window by a power of four (mpc/normalise.py), at some 4 KB an element:
+Each element is brought to a fixed window by a power of four (mpc/normalise.py), at 1.5 to 2.3 KB an element:
 made for one value a row, affordable where a model divides element by element.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.reciprocal import RECIPROCAL_RANGE, WHOLE_RANGE, inverse_cost, reciprocal, rsqrt
+from onnxpuma.mpc.reciprocal import RECIPROCAL_RANGE, inverse_cost, reciprocal, rsqrt
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
@@ -23,6 +23,7 @@ from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
+ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
 QUOTIENT_FRACTION = 24  # of the reciprocal that a product follows
 ROOT_FRACTION = 29  # its rounding, at most 1.5 units, is multiplied by x < 2^28: the product stays below 2^62
 
@@ -78,13 +79,13 @@ def reciprocal_of(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[
 
 def inverse_root_cost(size: int, fraction: int) -> Cost:
     return over_parts(
-        size, lambda n: inverse_cost("rsqrt", n, WHOLE_RANGE, FRACTION, fraction, form=Replicated)
+        size, lambda n: inverse_cost("rsqrt", n, ROOT_RANGE, FRACTION, fraction, form=Replicated)
     )
 
 
 def inverse_root(party: Party, x: Replicated, fraction: int) -> Protocol[Replicated]:
     """1 / sqrt(x) of a positive x with `fraction` fraction bits."""
-    return (yield from spread(party, x, lambda part, pivot: rsqrt(party, part, pivot, fraction, WHOLE_RANGE)))
+    return (yield from spread(party, x, lambda part, pivot: rsqrt(party, part, pivot, fraction, ROOT_RANGE)))
 
 
 def root(party: Party, x: Replicated) -> Protocol[Sum3]:

@@ -29,6 +29,16 @@ WHOLE_RANGE = (1, 30)  # digits of base four: for rsqrt, x from one unit to 2^61
 RECIPROCAL_RANGE = (1, 16)  # x from one unit to 2^33 units: the power is a square, so half the digits fit
 
 
+def ring_of(digits: tuple[int, int]) -> int:
+    """Bits that hold any value in the range of these digits, and what normalising makes of it."""
+    return 2 * digits[1] + 2
+
+
+def count_bits(digits: tuple[int, int]) -> int:
+    """Bits that count the digits from the lowest threshold to the end of that ring."""
+    return (ring_of(digits) // 2 - digits[0]).bit_length()
+
+
 def digits_of(low: float, high: float, fraction: int) -> tuple[int, int]:
     """The digit range (`normalise`) of a value known to lie in [low, high) with `fraction` fraction bits."""
     first = max(1, (_exponent(low * 2.0**fraction, math.floor) // 2) + 1)
@@ -78,8 +88,9 @@ def _inverse(
     low, high = digits
     scales = Scales.of(name, x.fraction, digits, fraction, gain)
     # 1. v = x 4^(high - d) in [1/4, 2) of the window, and the power that undoes it
-    seen = split(party, x, pivot, x.fraction, 64)
-    scaled = yield from normalise(party, seen, low, high, squared=name == "reciprocal")
+    seen = split(party, x, pivot, x.fraction, ring_of(digits))
+    squared, counts = name == "reciprocal", count_bits(digits)
+    scaled = yield from normalise(party, seen, low, high, squared, counts, power_bits=64)
     # 2. the function of v, led by the next party, back to the full ring
     inverse = yield from in_window(party, scaled.value, name, high, scales.kept, gain / 2.0**scales.exponent)
     # 3. times the power
@@ -154,6 +165,6 @@ def inverse_cost(
 ) -> Cost:
     scales = Scales.of(name, source, digits, fraction, gain)
     series = in_window_cost(name, elements, scales.kept, gain / 2.0**scales.exponent)
-    total = normalise_cost(elements, *digits) + series
+    total = normalise_cost(elements, *digits, ring_of(digits), count_bits(digits), power_bits=64) + series
     total = total + resolve_cost(elements, max(0, scales.product - fraction))
-    return total + Cost(0, split_cost(elements, 64, form).bits)
+    return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)
