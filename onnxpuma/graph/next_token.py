@@ -22,6 +22,7 @@ LOGITS = "logits"
 SUPPRESSION = 2.0**13
 """Taken from a suppressed logit. Logits of magnitude up to 2^12 come out right."""
 _PREFIX = f"{OUTPUT}/"
+_SHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")
 _STATE = ("past_key_values", "encoder_hidden_states")
 
 
@@ -45,10 +46,16 @@ def vocabulary(model: ir.Model) -> int | None:
 def _tables(graph: ir.Graph) -> Iterable[int | None]:
     """Rows of each table that an input of ids indexes."""
     for node in graph:
-        if node.op_type == "Gather" and not node.domain and is_constant(node.inputs[0]):
-            index = node.inputs[1]
-            if index is not None and index.is_graph_input():
-                yield static_dim(node.inputs[0], 0)
+        gathers = node.op_type == "Gather" and not node.domain and is_constant(node.inputs[0])
+        if gathers and _is_input(node.inputs[1]):
+            yield static_dim(node.inputs[0], 0)
+
+
+def _is_input(ids: ir.Value | None) -> bool:
+    """Whether these are an input of the graph, perhaps in another shape."""
+    while ids is not None and (node := ids.producer()) is not None and node.op_type in _SHAPING:
+        ids = node.inputs[0]
+    return ids is not None and ids.is_graph_input()
 
 
 def add_next_token(model: ir.Model) -> int | None:

@@ -132,6 +132,18 @@ def test_which_models_generate(inputs: str, outputs: str, generates: bool, parse
     assert [v.name for v in model.graph.outputs] == [*names, *([OUTPUT] if generates else [])]
 
 
+def test_a_model_that_flattens_its_ids_generates(parsed: Any) -> None:
+    body = DECODER.replace("past_key_values", "carried").replace("(table, input_ids)", "(table, flat)")
+    reshaping = """
+        length = Shape <start = 1> (input_ids)
+        rows = Constant <value = int64[1] {-1}> ()
+        shape = Concat <axis = 0> (rows, length)
+        flat = Reshape(input_ids, shape)
+    """
+    model = decoder(parsed, reshaping + body, "int64[b, s] input_ids, float[b, p, 4] carried")
+    assert vocabulary(model) == WORDS
+
+
 @pytest.mark.parametrize("name", ["bert-dynamo-18", "vit-torchscript-20"])
 def test_models_that_do_not_generate_stay_as_they_are(name: str) -> None:
     model = ir.from_proto(onnx.load(DATA / f"{name}.onnx"))
