@@ -134,7 +134,7 @@ def _of_text(gives: tuple[str, ...], folder: ModelFolder) -> tuple[str, ...]:
     made_for = " ".join(folder.config.get("architectures") or ())
     if any(other in made_for for other in ("ForTokenClassification", "ForMaskedLM", "ForQuestionAnswering")):
         return ()
-    if NEXT_TOKEN in gives:
+    if NEXT_TOKEN in gives or "ForCausalLM" in made_for or "LMHead" in made_for:
         return (_CAUSAL,)
     return ("text-classification",) if LOGITS in gives else ("feature-extraction",)
 

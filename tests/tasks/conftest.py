@@ -27,7 +27,7 @@ SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 PAD, START, END = 0, 1, 2
 VOCABULARY = len(SPECIAL) + 256
 WIDTH = 6
-RATE, MELS, FRAMES = 1600, 4, 20
+RATE, MELS, FRAMES = 16000, 4, 20
 SIDE = 4
 CHAT = (
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}\n{% endfor %}"
@@ -239,7 +239,7 @@ def pair_folder(
         bare(decoder_graph(weights, cached, "later")).save(path / "decoder_with_past_model.onnx")
     if sent == "input_features":
         made = {"feature_size": MELS, "sampling_rate": RATE, "hop_length": RATE // FRAMES}
-        WhisperFeatureExtractor(chunk_length=1, n_fft=200, **made).save_pretrained(path)
+        WhisperFeatureExtractor(chunk_length=1, n_fft=400, **made).save_pretrained(path)
     if sent == "pixel_values":
         ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(path)
     kind = {"max_position_embeddings": 64, "is_encoder_decoder": True, **(config or {})}

@@ -145,7 +145,7 @@ def test_unknown_languages_and_tasks(multilingual: Path, sound: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        ({"sampling_rate": 44100}, "44100 samples a second, the model hears 1600", "-ar 1600"),
+        ({"sampling_rate": 44100}, "44100 samples a second, the model hears 16000", "-ar 16000"),
         ({"array": np.zeros((800, 2), np.float32)}, "several channels", "array.mean"),
         ({"array": np.zeros(800, np.int16)}, "of type int16", "32768"),
         ({"array": np.zeros(0, np.float32)}, "is empty", "second"),
