@@ -48,13 +48,22 @@ def draft_operand(name: str, kind: ValueType) -> Operand:
     return Operand(name, shape, kind.dtype, fraction=resting_fraction(kind.dtype))
 
 
-def needed(nodes: Sequence[Node], outputs: Iterable[str]) -> list[Node]:
-    """The nodes that these outputs need, in the graph's order."""
+def _asks_shape(node: Node) -> bool:
+    return node.op in ("Shape", "Size") and not node.domain
+
+
+def needed(nodes: Sequence[Node], outputs: Iterable[str], shapes: bool = True) -> list[Node]:
+    """The nodes that these outputs need, in the graph's order.
+
+    shapes: those as well that are needed for the shape of what they yield alone, and so never run.
+    """
     wanted = set(outputs)
     found = []
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.outputs):
             found.append(node)
+            if _asks_shape(node) and not shapes:
+                continue
             wanted.update(name for name in node.inputs if name)
             wanted.update(name for graph in node.subgraphs for name in graph.captured())
     return found[::-1]
@@ -70,9 +79,11 @@ def left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:
 
 
 def uses_of(nodes: Iterable[Node], outputs: Iterable[str]) -> dict[str, list[tuple[Node, int] | None]]:
-    """Who reads each value; None stands for the model's caller or a subgraph."""
+    """Who reads the words of each value; None stands for the model's caller or a subgraph."""
     uses: dict[str, list[tuple[Node, int] | None]] = {}
     for node in nodes:
+        if _asks_shape(node):
+            continue
         for place, name in enumerate(node.inputs):
             if name:
                 uses.setdefault(name, []).append((node, place))

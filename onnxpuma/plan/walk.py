@@ -45,7 +45,7 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
-        self.uses = uses_of(self.nodes, selection.outputs)
+        self.uses = uses_of(needed(self.nodes, selection.outputs, shapes=False), selection.outputs)
 
     # -- the three kinds of node ------------------------------------------------------------
 
