@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,15 +22,18 @@ class ExportError(Exception):
 
 
 def exported(source: Path, task: str, folder: Path) -> None:
-    """Export a checkpoint (a folder, or a GGUF file) into `folder`. Raises ExportError.
+    """Export a checkpoint (a folder, or a GGUF file) into `folder`, which is there when all of it is.
 
-    Takes a minute or several; needs the extra `export`.
+    Takes a minute or several; needs the extra `export`. Raises ExportError.
     """
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     print(f"exporting {source.name} ...", file=sys.stderr)
-    command = [sys.executable, str(EXPORT), "--model", str(source), "--task", task, "--out", str(folder)]
-    done = subprocess.run(command, stdout=sys.stderr)
-    if done.returncode:
+    command = [sys.executable, str(EXPORT), "--model", str(source), "--task", task, "--out", str(part)]
+    if subprocess.run(command, stdout=sys.stderr).returncode:
         raise ExportError(f"tools/export.py could not export {source.name}: see above")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
 def write_json(path: Path, table: Mapping[str, Any]) -> None:
