@@ -104,8 +104,9 @@ class _Telling:
         screen.tell("\n")
         taken = self.figures()
         line = f"{self.tokens} tokens in {screen.duration(taken['seconds'])}"
-        if taken["tokens_per_second"]:
-            line += f", {taken['tokens_per_second']:.3g} a second after the first"
+        rate = taken["tokens_per_second"]
+        if rate:
+            line += f", {f'{rate:.3g}' if rate < 100 else f'{rate:,.0f}'} a second after the first"
         if taken["bytes_sent"]:
             each = screen.size(taken["bytes_per_token"])
             line += f"; all three servers sent {each} and took {taken['rounds_per_token']:,} rounds a token"

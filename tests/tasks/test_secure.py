@@ -12,6 +12,7 @@ import pytest
 
 from onnxpuma.errors import InputError
 from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.owner import share_model
 from onnxpuma.tasks import SecureRunner, pipeline
 from onnxpuma.tasks.build import tasks_of
 from onnxpuma.tasks.folder import ModelFolder
@@ -80,6 +81,17 @@ def test_the_servers_have_forgotten_everything(causal: Path, servers: LocalClust
                     {**feed, "attention_mask": mask, "past_key_values.0.key": held},
                     ["next_token"],
                 )
+
+
+def test_a_text_without_the_logits_that_the_owner_hides(causal: Path, tmp_path: Path) -> None:
+    share_model(causal, tmp_path / "shared", hide=["logits"])
+    with pipeline(None, causal, plain=True) as pipe:
+        want = written(pipe, "hello", max_new_tokens=3)
+    with pipeline(None, tmp_path / "shared", folder=causal) as pipe:
+        with pytest.raises(InputError, match="the owner of this model has hidden its logits"):
+            pipe("hello", logits=True)
+        assert pipe.usage.requests == 0
+        assert written(pipe, "hello", max_new_tokens=3) == want
 
 
 def test_an_encoder_decoder_is_the_same_as_in_the_clear(pair: Path) -> None:
