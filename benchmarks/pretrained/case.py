@@ -16,6 +16,7 @@ from pretrained.compare import Errors
 from pretrained.packages import Package
 
 PATIENCE = 1800.0  # seconds for one request, or for three servers to start, however busy the machine
+HEARTBEAT = 120.0  # seconds of silence after which a server is given up
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Metered(SecureRunner):
 
     def __init__(self, model: Path, threads: int) -> None:
         self.servers = LocalCluster(
-            model, threads, start_timeout=PATIENCE, timeouts=TimeoutConfig(request=PATIENCE)
+            model, threads, start_timeout=PATIENCE, timeouts=TimeoutConfig(PATIENCE, PATIENCE, HEARTBEAT)
         )
         super().__init__(self.servers.client(), self.servers)
         self.runs: list[Cost] = []
