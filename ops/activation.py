@@ -14,7 +14,7 @@ from onnxpuma.mpc.gate import gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.separable import Series, all_series
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.smooth import activation, activation_cost, largest_argument, reach_for
+from onnxpuma.mpc.smooth import activation, activation_cost, fits, largest_argument, reach_for
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, of_input
@@ -55,9 +55,13 @@ def _smooth_limits(call: Call) -> tuple[Limit, ...]:
     return _arguments(series, _reach(call, series))
 
 
+def _smooth_fits(call: Call, index: int) -> bool:
+    return fits(call.given(index).fraction, _reach(call, all_series()[_series_name(call)]))
+
+
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
-    cost=_smooth_cost, defers=(0,), limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3,
+    cost=_smooth_cost, defers=_smooth_fits, limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3,
 )  # fmt: skip
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """A smooth activation. Error: 2.5e-3 at most, a tenth of that on average."""
@@ -97,7 +101,7 @@ def _alpha_positive(call: Call) -> str | None:
 
 def _takes_products(call: Call, index: int) -> bool:
     """A product times alpha would leave too few bits above the point."""
-    return bool(call.attribute("alpha", 1.0) == 1.0)
+    return bool(call.attribute("alpha", 1.0) == 1.0) and fits(call.given(index).fraction, _swish_reach(call))
 
 
 @operator(
@@ -157,7 +161,11 @@ def _relu_cost(call: Call) -> Cost:
     return over_parts(x.size, lambda n: relu_part_cost(n, x.form, _relu_bits(call)))
 
 
-@operator("Relu", cost=_relu_cost, defers=(0,), limits=_relu_limits, error="1e-3", tolerance=1e-3)
+def _relu_fits(call: Call, index: int) -> bool:
+    return _relu_bits(call) <= 64 - max(call.given(index).fraction - RELU_FRACTION, 0)
+
+
+@operator("Relu", cost=_relu_cost, defers=_relu_fits, limits=_relu_limits, error="1e-3", tolerance=1e-3)
 def relu(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """max(x, 0)."""
     bits = _relu_bits(call)

@@ -31,6 +31,7 @@ from onnxpuma.ops.softmax import (
     SUM_READ,
     all_numerators,
     all_numerators_cost,
+    largest_spread,
     left_out,
     row_reciprocals,
     row_reciprocals_cost,
@@ -121,7 +122,7 @@ def _cost(call: Call) -> Cost:
         form = Replicated
     product = over_parts(s.context, lambda n: resolve_cost(n, NUMERATOR))
     inverse = row_reciprocals_cost(len(lengths), s.keys)
-    total = total + all_numerators_cost(lengths, form, spread_of(call)) + (product | inverse)
+    total = total + all_numerators_cost(lengths, form, _spread(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
     return total + (over_parts(s.context, lambda n: resolve_cost(n, SUM_READ)) | shown)
 
@@ -163,17 +164,28 @@ def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
     return y.times(as_words(integer), fraction)
 
 
+def _score_fraction(call: Call) -> int:
+    """Fraction bits of the scores before a softcap."""
+    if _early(call):
+        return 2 * FRACTION
+    scale = scale_of(call)
+    return 2 * FRACTION - int(np.floor(np.log2(scale))) + (0 if _exact(scale) else SCALE_BITS - 1)
+
+
+def _spread(call: Call) -> float:
+    """As calibrated, but no more than the scores hold."""
+    return min(spread_of(call), largest_spread(_score_fraction(call)))
+
+
 def _limits(call: Call) -> tuple[Limit, ...]:
-    scale, bits = scale_of(call), 2 * FRACTION
-    if not _early(call):
-        bits -= int(np.floor(np.log2(scale))) - (0 if _exact(scale) else SCALE_BITS - 1)
+    scale, bits = scale_of(call), _score_fraction(call)
     return (
         Limit(
             "|scale Q K'|",
             lambda call, inputs, outputs: np.abs(plain_scores(call, inputs, scale)),
             2.0 ** (62 - bits),
         ),
-        spread_limit(call, lambda call, inputs, outputs: score_spreads(call, inputs, scale)),
+        spread_limit(_spread(call), lambda call, inputs, outputs: score_spreads(call, inputs, scale)),
     )
 
 
@@ -237,7 +249,7 @@ def _attend(
         flat = flat.plus(encode(bias, flat.fraction).reshape(-1)[places])
     if _shown(call) == 2:
         shown = flat.map(lambda w: w.reshape(s.scores))
-    e = yield from all_numerators(party, flat, lengths[kept], spread_of(call))
+    e = yield from all_numerators(party, flat, lengths[kept], _spread(call))
 
     def dense(words: np.ndarray) -> np.ndarray:
         if allowed is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxpuma.ops.attention_positions import allowed_positions, shapes_of
-from onnxpuma.ops.elementwise import MASKED, MASKS_FROM
+from onnxpuma.ops.elementwise import MASKED
 from onnxpuma.ops.limits import Arrays
 from onnxpuma.ops.registry import Call
 
@@ -32,11 +32,13 @@ def score_spreads(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
     if cap:
         scores = cap * np.tanh(scores)
     allowed, bias = allowed_positions(call)
-    mask = inputs[3] if len(inputs) > 3 and call.secret(3) else bias
+    mask = bias
+    if len(inputs) > 3 and call.secret(3):
+        given = np.asarray(inputs[3])
+        mask = np.where(given, 0.0, MASKED) if given.dtype == bool else np.maximum(given, MASKED)
     if mask is not None:
         missing = scores.shape[-1] - mask.shape[-1]
-        added = np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)])
-        scores = scores + np.where(added <= MASKS_FROM, MASKED, added)
+        scores = scores + np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)])
     kept = np.broadcast_to(True if allowed is None else allowed, scores.shape)
     lows = np.min(scores, axis=-1, where=kept, initial=np.inf)
     return np.asarray(np.max(scores, axis=-1, where=kept, initial=-np.inf) - lows)

@@ -188,16 +188,21 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     return np.asarray(x.max(axis=_axis(call)) - x.min(axis=_axis(call)))
 
 
-def spread_limit(call: Call, measure: Measure) -> Limit:
-    below = 2.0 ** (coarse_bits(spread_of(call)) - COARSE - 1) - 2  # both readings are off by a unit or so
+def largest_spread(fraction: int) -> float:
+    """The largest spread for which scores of `fraction` fraction bits have as many bits as are read."""
+    return 2.0 ** (64 - max(fraction - FINE, 0) - FINE - 1)
+
+
+def spread_limit(spread: float, measure: Measure) -> Limit:
+    below = 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2  # both readings are off by a unit or so
     return Limit("the distance of two scores of a row", measure, below, key="spread")
 
 
 @operator(
     "Softmax",
     cost=_softmax_cost,
-    defers=(0,),
-    limits=lambda call: (spread_limit(call, _spreads),),
+    defers=lambda call, index: spread_of(call) <= largest_spread(call.given(index).fraction),
+    limits=lambda call: (spread_limit(spread_of(call), _spreads),),
     grows=lambda call: left_out(_rows(call)[1]),
     error="1e-4; in rows of n up to n 8e-7",
 )

@@ -58,6 +58,11 @@ def largest_argument(series: Series, reach: int = 0) -> float:
     return min(coarse, 2.0 ** (READ_BITS + reach - 2 - READ_FRACTION))
 
 
+def fits(fraction: int, reach: int) -> bool:
+    """Whether words of `fraction` fraction bits mod 2^64 have as many bits as are read."""
+    return READ_BITS + reach + 1 <= 64 - max(fraction - READ_FRACTION, 0)
+
+
 def reach_for(series: Series, argument: float) -> int:
     """The smallest reach that takes |x| < argument; an edge is read with six bits at least."""
     return next(r for r in range(6 - EDGE_BITS, 64) if largest_argument(series, r) >= argument)

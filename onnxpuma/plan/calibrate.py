@@ -8,6 +8,7 @@ far the scores of a row are apart, the arguments of an activation. It is public,
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -16,7 +17,7 @@ from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops.elementwise import unmasked
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.clear import ClearRun
+from onnxpuma.plan.clear import ClearRun, limits_of
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Plan, Selection
 
@@ -24,22 +25,36 @@ MARGIN = 2  # bits between the largest that a sample showed, rounded up to a pow
 SMALLEST = -8  # the exponent of a quantity that is hardly anything
 
 Ranges = dict[str, dict[str, int]]
+Outside = dict[tuple[str, str], tuple[float, str]]  # (node, quantity) -> what it was, what it must be
+
+
+class RangeWarning(UserWarning):
+    """A quantity of a sample lies outside a range that calibration does not move."""
 
 
 def calibrate(blueprint: Blueprint, graph: Graph, feeds: Iterable[Mapping[str, np.ndarray]]) -> Ranges:
     """Node -> quantity -> the power of two it stays below: 4 to 8 times the largest of all samples.
 
     feeds: complete ones, as `check_feed` returns them. Cost: each sample once in the clear, node by node; the
-    memory of the values that are still to be read. Raises InputError where there is no sample or where
-    onnxruntime finds no number, and what planning raises.
+    memory of the values that are still to be read. Warns (RangeWarning) of a quantity outside a range that
+    calibration does not move. Raises InputError where there is no sample or where onnxruntime finds no
+    number, and what planning raises.
     """
     largest: dict[str, dict[str, float]] = {}
+    outside: Outside = {}
     samples = 0
     for samples, feed in enumerate(feeds, 1):  # noqa: B007  (how many there were)
         shapes = {name: value.shape for name, value in feed.items()}
         public = {name: feed[name] for name in blueprint.public_inputs}
         plan = compile_plan(blueprint, shapes, public, Selection(tuple(blueprint.outputs)))
-        _observe(plan, graph, feed, largest)
+        _observe(plan, graph, feed, largest, outside)
+    for (node, what), (value, bounds) in outside.items():
+        warnings.warn(
+            f"on a sample {what} of node '{node}' is {value:.4g}, and must be {bounds}: on shares its result"
+            " will be wrong for such inputs",
+            RangeWarning,
+            stacklevel=2,
+        )
     if not samples:
         raise InputError("there is no sample to calibrate with", "give at least one, better some dozens")
     return {node: {key: _exponent(value) for key, value in found.items()} for node, found in largest.items()}
@@ -52,18 +67,27 @@ def _exponent(largest: float) -> int:
 
 
 def _observe(
-    plan: Plan, graph: Graph, feed: Mapping[str, np.ndarray], largest: dict[str, dict[str, float]]
+    plan: Plan,
+    graph: Graph,
+    feed: Mapping[str, np.ndarray],
+    largest: dict[str, dict[str, float]],
+    outside: Outside,
 ) -> None:
     run = ClearRun(graph, plan.client_values(feed))
     for step in plan.steps:
         call, inputs = step.call, run.inputs(step)
         outputs = run.results(step, inputs)
-        for limit in step.operator.limits(call):
+        operands = [None if values is None else unmasked(values) for values in inputs]
+        results = [unmasked(values) for values in outputs]
+        for limit in limits_of(step):
             if limit.key:
                 found = largest.setdefault(call.node.name, {})
                 _check(call.node.name, inputs)
-                operands = [None if values is None else unmasked(values) for values in inputs]
-                found[limit.key] = max(found.get(limit.key, 0.0), limit.largest(call, operands, outputs))
+                found[limit.key] = max(found.get(limit.key, 0.0), limit.largest(call, operands, results))
+                continue
+            measured = limit.measured(call, operands, results)
+            if measured is not None and not measured[1]:
+                outside.setdefault((call.node.name, limit.what), (measured[0], limit.bounds))
         run.keep(step, outputs)
         run.free(step)
 

@@ -8,7 +8,19 @@ import numpy as np
 
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.run import run_node
+from onnxpuma.ops.limits import Limit, of_output
 from onnxpuma.plan.plan import Step
+
+
+def limits_of(step: Step) -> list[Limit]:
+    """The ranges of a step: its operator's, and of each product that is still to be truncated what fits."""
+    limits = list(step.operator.limits(step.call))
+    tightest = min((limit.below for limit in limits if limit.what == "|result|"), default=np.inf)
+    for place, operand in enumerate(step.call.outputs):
+        below = 2.0 ** (62 - operand.fraction)
+        if operand.deferred and operand.dtype.kind == "f" and below < tightest:
+            limits.append(Limit("|result|", of_output(place), below))
+    return limits
 
 
 class ClearRun:

@@ -193,6 +193,7 @@ class Walk:
             tuple(self._peek(n, operand, i == place) for i, n in enumerate(consumer.inputs)),
             (),
             self.graph.opset,
+            self.blueprint.bounds(consumer.name),
         )
         return not found.defers(stand_in, place)
 

@@ -20,9 +20,8 @@ from onnxpuma.mpc.sharing import opened
 from onnxpuma.mpc.words import decode
 from onnxpuma.observe import Progress
 from onnxpuma.ops.elementwise import unmasked
-from onnxpuma.ops.limits import Limit, of_output
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.clear import ClearRun
+from onnxpuma.plan.clear import ClearRun, limits_of
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.roles.memory import interpreters_of, run_plan
@@ -207,17 +206,10 @@ def _allowed(step: Step, operands: Sequence[np.ndarray | None], result: np.ndarr
 def _ranges(
     step: Step, operands: Sequence[np.ndarray | None], results: Sequence[np.ndarray]
 ) -> list[RangeUse]:
-    """Those that the operator declares, and that of each product that is still to be truncated."""
     call, found = step.call, []
-    limits = list(step.operator.limits(call))
-    tightest = min((limit.below for limit in limits if limit.what == "|result|"), default=np.inf)
-    for place, operand in enumerate(call.outputs):
-        below = 2.0 ** (62 - operand.fraction)
-        if operand.deferred and operand.dtype.kind == "f" and below < tightest:
-            limits.append(Limit("|result|", of_output(place), below))
     operands = [None if values is None else unmasked(values) for values in operands]
     results = [unmasked(values) for values in results]
-    for limit in limits:
+    for limit in limits_of(step):
         measured = limit.measured(call, operands, results)
         if measured is not None:
             found.append(RangeUse(limit.what, measured[0], limit.bounds, measured[1]))

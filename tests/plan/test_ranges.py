@@ -17,6 +17,7 @@ from onnxpuma.graph.model import Graph
 from onnxpuma.ops.limits import number
 from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.calibrate import RangeWarning
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.roles.samples import calibrated
 from onnxpuma.roles.trace import NodeTrace, trace
@@ -176,6 +177,28 @@ def test_masks_count_as_what_stands_for_them() -> None:
     made = with_samples((open_mask, graph), sample(3, WIDTH))
     assert made[0].ranges == {"node": {"spread": 11}}
     assert traced(made, sample(3, WIDTH)).first is None
+
+
+def test_a_product_with_few_bits_left_is_truncated_before_a_wide_reading() -> None:
+    """At 48 fraction bits there is no room for the bits of a large argument."""
+    product = helper.make_node("Gemm", ["x", "w"], ["b"], name="product", alpha=2.0**-11)
+    for op in ("Swish", "Gelu", "Relu", "Softmax"):
+        made = of_nodes(product, helper.make_node(op, ["b"], ["y"], name="node"), w=2**11 * np.eye(WIDTH))
+        plan = compile_plan(made[0], {"x": (3, WIDTH)})
+        assert plan.steps[0].call.outputs[0].fraction == 47
+        assert plan.steps[0].resolves == (False,)
+        x = sample(40, WIDTH, scale=2.0**12)
+        calibrated_for = with_samples(made, x)
+        assert traced(calibrated_for, x).first is None
+
+
+def test_what_calibration_cannot_move_is_warned_of() -> None:
+    nodes = [SECRET, helper.make_node("Mul", ["s", "s"], ["y"], name="square")]
+    made = of_nodes(*nodes, origin=np.zeros(WIDTH))
+    x = sample(3, WIDTH)
+    x[1, 4] = 1e4
+    with pytest.warns(RangeWarning, match=r"\|result\| of node 'square' is 1e\+08, and must be below 2\^26"):
+        with_samples(made, x)
 
 
 # -- what is refused -------------------------------------------------------------------------
