@@ -13,6 +13,7 @@ from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.rounding import towards_zero, towards_zero_cost
 
 _NARROW = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
 
@@ -39,15 +40,15 @@ def _refuse(call: Call) -> str | None:
         return "its input is public"
     if "-" in (before, after):
         return f"it casts to or from {target}, which has no secure form"
-    if before == "f" and after == "i":
-        return "it rounds a secret number to an integer"
-    if before == "i" and target.name in _NARROW:
-        return f"it casts secret integers to {target}, which would wrap"
+    if before in "fi" and target.name in _NARROW:
+        return f"it casts secret numbers to {target}, which would wrap"
     return None
 
 
 def _cost(call: Call) -> Cost:
     before, after = _kinds(call)
+    if before == "f" and after == "i":
+        return towards_zero_cost(call.given(0).size)
     return bits_cost(call.given(0).size, wide_zero_cost) if after == "b" and before != "b" else Cost()
 
 
@@ -61,12 +62,15 @@ def _result(call: Call) -> Result:
 
 @operator("Cast", "CastLike", cost=_cost, result=_result, refuse=_refuse, secret="first", integers=True)
 def cast(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
-    """Reals and integers among themselves unchanged, integers to reals scaled, truth by [x = 0]."""
+    """Reals and integers among themselves unchanged, integers to reals scaled, reals to integers without what
+    stands behind the point, truth by [x = 0]."""
     yield from ()
     before, after = _kinds(call)
     if before == "f" and after == "f":
         return [x]
     assert isinstance(x, Replicated)
+    if before == "f" and after == "i":
+        return [(yield from towards_zero(party, x))]
     if after == "b" and before != "b":
         return [(yield from bits_of(party, x, wide_zero, inverted=True))]
     return [x.times(np.uint64(1 << FRACTION), FRACTION) if after == "f" else x]

@@ -39,8 +39,8 @@ def _ints(*values: int) -> np.ndarray:
 
 
 _ALONE = (
-    "Abs Celu Elu Erf Exp Gelu HardSigmoid HardSwish Identity Dropout IsInf IsNaN LeakyRelu Mish Neg Relu "
-    "Selu Sigmoid Sign Softmax Softplus Swish Tanh Sum"
+    "Abs Ceil Celu Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity Dropout IsInf IsNaN LeakyRelu Mish "
+    "Neg Relu Selu Sigmoid Sign Softmax Softplus Swish Tanh Sum"
 )
 _PAIRS = "Add Sub Mul Max Min Less LessOrEqual Greater GreaterOrEqual Equal"
 

@@ -1,0 +1,64 @@
+"""Whole numbers from secret reals: Floor and Ceil, and the part before the point that a cast keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.rounding import floor, floor_cost
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.ops.limits import input_below
+from onnxpuma.ops.registry import FRACTION, Call, operator
+from onnxpuma.ops.select import positive, positive_cost
+from onnxpuma.ops.spread import over_parts, spread
+
+
+def floor_of(party: Party, x: Replicated) -> Protocol[Replicated]:
+    """floor(x) in whole words."""
+
+    def one(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+        assert isinstance(part, Replicated)
+        return (yield from floor(party, part, pivot))
+
+    return (yield from spread(party, x, one))
+
+
+def floor_of_cost(size: int) -> Cost:
+    return over_parts(size, lambda n: floor_cost(n, FRACTION))
+
+
+def towards_zero(party: Party, x: Replicated) -> Protocol[Replicated]:
+    """x without what stands behind its point, in whole words: floor(max(x, 0)) - floor(max(-x, 0))."""
+    above = yield from positive(party, x)
+    below = above - x
+    both = Replicated(
+        party.index,
+        np.stack([above.first, below.first]),
+        np.stack([above.second, below.second]),
+        64,
+        FRACTION,
+    )
+    parts = yield from floor_of(party, both)
+    return parts.map(lambda w: w[0] - w[1])
+
+
+def towards_zero_cost(size: int) -> Cost:
+    return positive_cost(size) + floor_of_cost(2 * size)
+
+
+@operator(
+    "Floor",
+    "Ceil",
+    cost=lambda call: floor_of_cost(call.given(0).size),
+    limits=input_below(2.0**42),
+    error="exact on the fixed-point number",
+)
+def whole(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """The next whole number below or above: of a number that is off by a unit perhaps the one beside it."""
+    up = call.node.op == "Ceil"
+    found = yield from floor_of(party, -x if up else x)
+    words = (-found if up else found).times(np.uint64(1 << FRACTION), FRACTION)
+    return [words]

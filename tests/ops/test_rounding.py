@@ -1,0 +1,43 @@
+"""Floor, Ceil and casts of secret reals to integers: exact, at the edges too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.roles.single import Comparison, compare
+
+Check = Callable[[Comparison, float], None]
+UNIT = 2.0**-18
+EDGES = np.array(
+    [0, UNIT, -UNIT, 0.5, -0.5, 1, -1, 1 - UNIT, UNIT - 1, 2.25, -2.25, 7, -7, 1000.75, -1000.75, 2.0**22],
+    np.float64,
+)
+
+
+@pytest.mark.parametrize("op", ["Floor", "Ceil"])
+def test_whole_numbers(check: Check, op: str) -> None:
+    x = np.concatenate([EDGES, -EDGES]).astype(np.float32)
+    for _ in range(5):
+        check(compare(op, {"x": x}), 0)
+
+
+def test_many(check: Check) -> None:
+    x = (np.random.default_rng(0).integers(-(2**30), 2**30, (50, 100)) * UNIT).astype(np.float32)
+    check(compare("Floor", {"x": x}), 0)
+    check(compare("Cast", {"x": x}, to=7), 0)
+
+
+@pytest.mark.parametrize("to", [6, 7])
+def test_casts_drop_what_stands_behind_the_point(check: Check, to: int) -> None:
+    x = np.concatenate([EDGES, -EDGES]).astype(np.float32)
+    for _ in range(5):
+        check(compare("Cast", {"x": x}, to=to), 0)
+
+
+def test_casts_to_few_bits_are_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="would wrap"):
+        compare("Cast", {"x": EDGES.astype(np.float32)}, to=2)
