@@ -286,16 +286,5 @@ class Walk:
 # Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
 _MOST_DEFERRED = 48
 _TAKES_SCALED = (
-    "Add",
-    "Sub",
-    "Sum",
-    "Neg",
-    "Gelu",
-    "Erf",
-    "Tanh",
-    "Sigmoid",
-    "Softplus",
-    "Swish",
-    "Relu",
-    "Softmax",
-)
+    "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
+)  # fmt: skip
