@@ -6,6 +6,7 @@ wrong is a fault of the package itself, status 70. `--debug` shows the traceback
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from onnxpuma.commands.validate import validate
 from onnxpuma.errors import OnnxpumaError
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
+OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -79,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         screen.say_error(error)
         sys.exit(error.exit_status)
+    except BrokenPipeError:  # whoever read our output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OUTPUT_CLOSED)
     except KeyboardInterrupt:
         screen.note("interrupted")
         sys.exit(INTERRUPTED)

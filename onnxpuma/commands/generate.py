@@ -49,6 +49,9 @@ def generate(
     language: Annotated[
         str | None, typer.Option("--language", help="Of a recording; heard by default.")
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Go on with the text; a model that chats would answer it.")
+    ] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="With onnxruntime, in the clear, to compare.")
     ] = False,
@@ -62,7 +65,7 @@ def generate(
     with _written(folder, tokenizer, cluster, key, task, plain, threads) as pipe:
         told = _Telling(pipe, silent=json)
         try:
-            told.tell(item, chosen)
+            told.tell(item if raw else _said_to(pipe, item), chosen)
         finally:
             told.end()
         if json:
@@ -78,7 +81,7 @@ class _Telling:
         self.tokens = 0
         self.text = ""
 
-    def tell(self, item: str, chosen: dict[str, Any]) -> None:
+    def tell(self, item: Any, chosen: dict[str, Any]) -> None:
         from onnxpuma.tasks.secure import SecureRunner
 
         self._times = [time.perf_counter()]
@@ -128,6 +131,15 @@ class _Telling:
             "rounds": usage.rounds,
             "rounds_per_token": usage.rounds // tokens,
         }
+
+
+def _said_to(pipe: Writer, item: str) -> Any:
+    """The text as what a person says, to a model that chats; as it is to any other."""
+    if pipe.task != "text-generation" or not getattr(pipe.folder.tokenizer, "chat_template", None):
+        return item
+    from onnxpuma.tasks.text import checked
+
+    return [{"role": "user", "content": checked(item)}]
 
 
 def _read(

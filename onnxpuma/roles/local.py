@@ -35,6 +35,8 @@ from onnxpuma.transport.link import PARTIES
 NAMES = ("alice", "bob", "carol")
 PORT_TRIALS = 3
 STOP_SECONDS = 5.0
+START_SECONDS = 120.0
+SLOWEST_READING = 20e6  # bytes a second of all three together, on a busy machine
 
 _log = logging.getLogger("onnxpuma.roles")
 
@@ -44,7 +46,8 @@ class LocalCluster:
 
     model: an ONNX file, or a folder of those that make one model, which is shared into a temporary folder
     first; or the folder of a shared model.
-    threads: for matrix products, at each server. start_timeout: seconds for all three to be ready.
+    threads: for matrix products, at each server. start_timeout: seconds for all three to be ready; by default
+    two minutes, and more for large models.
 
     config: what to give to a `Client`. config_path: cluster.toml in the temporary folder, `client.secret`
     and the servers' logs beside it. pids: the process of each party.
@@ -58,7 +61,7 @@ class LocalCluster:
         model: str | Path,
         threads: int = 1,
         *,
-        start_timeout: float = 120.0,
+        start_timeout: float | None = None,
         timeouts: TimeoutConfig | None = None,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
@@ -70,7 +73,7 @@ class LocalCluster:
             self.folder = Path(self._temporary.name)
             self.config_path = self.folder / "cluster.toml"
             self._keys = [keygen(self.folder / name) for name in (*NAMES, "client")]
-            self._start_all(start_timeout)
+            self._start_all(self._patience() if start_timeout is None else start_timeout)
         except BaseException:
             self.close()
             raise
@@ -88,12 +91,13 @@ class LocalCluster:
         """A new client of these servers; close it before them."""
         return Client(self.config, self.client_keys, SharedModel.read(self.model_dir))
 
-    def restart(self, party: int, start_timeout: float = 60.0) -> None:
+    def restart(self, party: int, start_timeout: float | None = None) -> None:
         """End the process of `party`, however it is, and start it again."""
         self._processes[party].kill()
         self._end([self._processes[party]], STOP_SECONDS)
         self._processes[party] = self._start(party)
-        self._wait([party], time.monotonic() + start_timeout)
+        patience = self._patience() if start_timeout is None else start_timeout
+        self._wait([party], time.monotonic() + patience)
 
     def close(self) -> None:
         """Stop the servers and remove the temporary folder."""
@@ -114,6 +118,11 @@ class LocalCluster:
         folder = Path(self._temporary.name) / "model"
         share_model(model, folder)
         return folder
+
+    def _patience(self) -> float:
+        """Seconds that the servers may take to start: they read their shares and check them."""
+        sizes = (path.stat().st_size for path in self.model_dir.glob("party*.safetensors"))
+        return START_SECONDS + sum(sizes) / SLOWEST_READING
 
     def _start_all(self, start_timeout: float) -> None:
         for trial in range(1, PORT_TRIALS + 1):

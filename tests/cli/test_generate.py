@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -63,6 +64,26 @@ def test_a_text_on_servers_of_this_machine(cli: Any, folder: Path) -> None:
     assert ended.out == " upon a time\n"
     assert "4 tokens in" in ended.err
     assert "rounds a token" in ended.err
+
+
+def test_a_model_that_chats_answers(cli: Any, folder: Path, tmp_path: Path) -> None:
+    chatting = told(tmp_path)
+    (chatting / "chat_template.jinja").write_text("{% for m in messages %}once {{ m.content }}{% endfor %}")
+    assert cli("generate", chatting, "once", "--plain").out == " upon a time\n"
+    assert cli("generate", chatting, "upon", "--plain", "--max-new-tokens", 1, "--json").out.count(" a") == 1
+    answered, as_it_is = (
+        json.loads(cli("generate", chatting, "upon a", "--plain", "--json", *more).out)
+        for more in ((), ("--raw",))
+    )
+    assert answered["text"].strip() == as_it_is["text"].strip() == "time"
+    assert cli("generate", chatting, " ", "--plain").status == 4
+
+
+def test_a_reader_that_has_enough(folder: Path) -> None:
+    command = f"{sys.executable} -m onnxpuma generate {folder} once --plain | true"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "Traceback" not in ended.stderr
+    assert "has failed" not in ended.stderr
 
 
 def test_a_text_from_a_cluster(cli: Any, folder: Path) -> None:
