@@ -58,7 +58,8 @@ def share(
         screen.say(f"{of}secret inputs: {hidden}; public inputs: {shown}")
     ranges = sum(len(blueprint.ranges) for blueprint in shared.graphs.values())
     if ranges:
-        screen.say(f"calibrated: ranges of {ranges} node{'s' if ranges > 1 else ''} are in policy.json, for everybody to see")
+        nodes = f"{ranges} node{'s' if ranges > 1 else ''}"
+        screen.say(f"calibrated: ranges of {nodes} are in policy.json, for everybody to see")
     public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"
     screen.note(f"Give server I {public_files} and partyI.safetensors from {out}, and no other part.")
 
