@@ -86,7 +86,7 @@ def test_one_row_an_architecture_and_task_and_graph() -> None:
     other = Combination(BERT.title, BERT.model, BERT.task, "torchscript17")
     made = page({BERT: [record(3e-5)], other: [record(2e-4, 30.0)]})
     assert "| BERT | text-classification | model | 3.0e-05 | 2.0e-04 of 30 | 7 | 8 |" in made
-    assert "2 exports, 2 graphs, 2 runs on shares; all of them match." in made
+    assert "2 exports, 2 graphs, 2 runs on shares; all of them match. Made with torch" in made
 
 
 def test_what_does_not_match_stands_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from matching.combinations import ARCHITECTURES, EXPORTERS, Combination
@@ -17,6 +18,7 @@ TITLES = {
     "fused": "onnxruntime fused",
     "int8": "int8",
 }
+NAMED = ("torch", "transformers", "onnxscript", "onnxruntime")
 PRICED = "dynamo23"  # whose rounds and bytes are shown
 LARGE = 2.0  # above it, an error stands with the largest value beside it
 NOTHING = "–"
@@ -39,7 +41,7 @@ at opset 23, what all three parties send together; dealing the weights has no pa
 com.microsoft. *int8* is what `onnxruntime.quantization.quantize_dynamic` makes of it, held against the float
 model with the weights which the integers stand for, as activations are not rounded on shares.
 
-{count} exports, {graphs} graphs, {runs} runs on shares; {verdict}
+{count} exports, {graphs} graphs, {runs} runs on shares; {verdict} Made with {versions}.
 
     python tools/matrix.py --cache DIR --optimum OPTIMUM_VENV/bin/python --page docs/exports.md
 
@@ -67,6 +69,7 @@ def page(every: Mapping[Combination, Records]) -> str:
         graphs=sum(len(records) for records in done),
         runs=sum(len(record["cases"]) for records in done for record in records),
         verdict=verdict,
+        versions=", ".join(f"{name} {version(name).partition('+')[0]}" for name in NAMED),
     )
     lines = [
         _row(["architecture", "task", "graph", *(TITLES[name] for name in shown), "rounds", "kB"]),
@@ -80,7 +83,7 @@ def page(every: Mapping[Combination, Records]) -> str:
                 if (one.model, one.task) == (model, task)
             }
             lines += [_row([title, task, *cells]) for cells in _graphs(found, shown)]
-    notes = [f"- {one.name}: {records[0]['error']}" for one, records in missing.items()]
+    notes = [f"- {one.name}: {records[0]['error'].partition('. ')[0]}" for one, records in missing.items()]
     return "\n".join([text, *lines, *(["", "Not exported:", "", *notes] if notes else [])]) + "\n"
 
 
