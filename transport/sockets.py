@@ -12,6 +12,7 @@ from onnxpuma.transport import wire
 from onnxpuma.transport.curve import KeyPair
 
 RECONNECT_MILLISECONDS = 100
+MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 def prepare(socket: zmq.Socket[bytes], heartbeat: float) -> None:
@@ -65,7 +66,7 @@ def push(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview]) -> boo
     for _ in range(2):
         try:
             for frame in frames[:-1]:
-                socket.send(frame, zmq.NOBLOCK | zmq.SNDMORE, copy=False, track=False)
+                socket.send(frame, MORE, copy=False, track=False)
             socket.send(frames[-1], zmq.NOBLOCK, copy=False, track=False)
             return True
         except zmq.Again:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -242,6 +243,7 @@ def thirds(size: int) -> list[slice]:
     return [slice(size * i // 3, size * (i + 1) // 3) for i in range(3)]
 
 
+@lru_cache(maxsize=1024)
 def nothing(shape: tuple[int, ...], bits: int) -> Words:
-    """A stand-in for the words that a party does not hold: a zero of that shape without memory."""
+    """A stand-in for the words that a party does not hold: a zero of that shape without memory, read-only."""
     return np.broadcast_to(np.zeros((), word_type(bits)), shape)

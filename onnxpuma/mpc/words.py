@@ -6,6 +6,7 @@ right, a comparison or a table). Fixed point is round(x * 2^f) in two's compleme
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 
+@cache
 def word_type(bits: int) -> np.dtype[Any]:
     """The narrowest unsigned type that holds `bits` bits (1 to 64)."""
     return np.dtype(
