@@ -76,9 +76,7 @@ ACTIVATIONS = {
     "tanh": Activation(np.tanh, 5.1, 9, 16, (13, 16), "odd", 1.0, 9, ODD_STEP),
     "sigmoid": Activation(sigmoid, 8.6, 7, 32, (15, 16), "odd", 1.0, 16, STEP),
     # What silu gets wrong is multiplied by the other half of a gated layer, so it is made more precisely.
-    "silu": Activation(
-        lambda x: x * sigmoid(x), 12.1, 12, 32, (11, 16), "even", 2.0, 11, RAMP, 0.5, 17, 15
-    ),
+    "silu": Activation(lambda x: x * sigmoid(x), 12.1, 12, 32, (11, 16), "even", 2.0, 11, RAMP, 0.5, 17, 15),
     "mish": Activation(lambda x: x * np.tanh(softplus(x)), 12.1, 12, 32, (3, 4), "both", 2.0, 11, RAMP, 0.5),
     "softplus": Activation(softplus, 12.1, 7, 32, (13, 16), "even", 2.0, 11, RAMP, 0.5),
 }
