@@ -4,8 +4,8 @@
 
 Three servers run as processes of this machine over encrypted loopback connections. A prompt of one token less
 than `context` is read, and then token after token is written; of each request the next token alone is opened.
-Told are the prompt with the first token, and the fastest and the median of the tokens after it, each of which
-reads a context of `context` tokens and a few more. Seconds are those that the client waits, planning included.
+Told are the prompt with the first token, and the fastest and the median of the tokens after it, which
+read a context of `context` tokens and a few more. Seconds are those that the client waits, planning included.
 --model: a folder that tools/export.py wrote; by default one with random weights is made (that needs the extra
 `export`).
 """
