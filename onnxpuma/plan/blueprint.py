@@ -253,7 +253,7 @@ def prepare_model(
         vocabulary = None
     graph = to_graph(model)
     closed = matching("output", list(graph.outputs), keep_only, unmatched)
-    if len(closed) == len(graph.outputs):
+    if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
     seen = classify(graph, public, secret, unmatched)
     shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)

@@ -6,6 +6,7 @@ from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey, unsupported
 from onnxpuma.plan.example import choose_shapes, draw_inputs
+from onnxpuma.plan.plan import Selection
 
 
 def check_supported(blueprint: Blueprint) -> None:
@@ -15,7 +16,8 @@ def check_supported(blueprint: Blueprint) -> None:
     """
     shapes = choose_shapes(blueprint, {})
     drawn = draw_inputs(blueprint, shapes)
-    _, refusals = survey(blueprint, shapes, {name: drawn[name] for name in blueprint.public_inputs})
+    public = {name: drawn[name] for name in blueprint.public_inputs}
+    _, refusals = survey(blueprint, shapes, public, Selection(tuple(blueprint.outputs)))
     known = operators()
     missing = [refusal for refusal in refusals if refusal.operator not in known]
     if missing:
