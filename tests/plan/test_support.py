@@ -63,7 +63,7 @@ def test_what_is_kept_and_never_opened_must_run_too() -> None:
     graph = helper.make_graph(nodes, "two", inputs, outputs, [weight])
     opsets = [helper.make_opsetid("", 20)]
     model = ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=10))
-    blueprint, _ = prepare_model(model, rewrite=False, keep_only=["state"])
+    blueprint, _ = prepare_model(model, rewrite=False, secret=["w"], keep_only=["state"])
     with pytest.raises(UnsupportedModelError, match="determinant"):
         check_supported(blueprint)
 
