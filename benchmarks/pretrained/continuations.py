@@ -135,7 +135,8 @@ CASE = Case(
     title="SmolLM2-135M-Instruct, text generation",
     about="Thirty layers of LLaMA's kind with grouped heads and a cache; exported from the package's GGUF "
     "file (four bits a weight, which become floats). Token ids, weights and cache are secret; the cache "
-    "stays at the servers, and of the logits only the largest one's place is opened.",
+    "stays at the servers, and of the logits only the largest one's place is opened. What a token takes on a "
+    "machine without other work is told in [performance.md](performance.md).",
     packages=(SMOLLM2,),
     data="text",
     prepare=prepare,
