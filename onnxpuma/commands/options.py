@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from onnxpuma.errors import ConfigError
+
+
+def _patterns(flag: str, text: str) -> Any:
+    """An option that takes patterns on names, and may be given again."""
+    return typer.Option(flag, metavar="PATTERN", help=text, show_default=False)
+
 
 Model: TypeAlias = Annotated[
     Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX model.", show_default=False)
@@ -41,29 +47,12 @@ Dimensions: TypeAlias = Annotated[
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For the inputs that are drawn.")]
 Threads: TypeAlias = Annotated[int, typer.Option("--threads", min=1, help="Threads of each party.")]
 Public: TypeAlias = Annotated[
-    list[str],
-    typer.Option(
-        "--public",
-        metavar="PATTERN",
-        help="Weights to leave public, by name (* and ? match).",
-        show_default=False,
-    ),
+    list[str], _patterns("--public", "Weights to leave public, by name (* and ? match).")
 ]
 Secret: TypeAlias = Annotated[
-    list[str],
-    typer.Option(
-        "--secret",
-        metavar="PATTERN",
-        help="Constants to keep secret, by name; wins over --public.",
-        show_default=False,
-    ),
+    list[str], _patterns("--secret", "Constants to keep secret, by name; wins over --public.")
 ]
-PublicInput: TypeAlias = Annotated[
-    list[str],
-    typer.Option(
-        "--public-input", metavar="PATTERN", help="Inputs that the servers may see.", show_default=False
-    ),
-]
+PublicInput: TypeAlias = Annotated[list[str], _patterns("--public-input", "Inputs that the servers may see.")]
 Calibrate: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -74,31 +63,16 @@ Calibrate: TypeAlias = Annotated[
     ),
 ]
 Hide: TypeAlias = Annotated[
-    list[str],
-    typer.Option(
-        "--hide",
-        metavar="PATTERN",
-        help="Outputs that nobody is to have, by name: --hide logits.",
-        show_default=False,
-    ),
+    list[str], _patterns("--hide", "Outputs that nobody is to have, by name: --hide logits.")
 ]
 KeepOnly: TypeAlias = Annotated[
     list[str],
-    typer.Option(
-        "--keep-only",
-        metavar="PATTERN",
-        help="Outputs to go on from at the servers, that nobody is to open: --keep-only 'present*'.",
-        show_default=False,
+    _patterns(
+        "--keep-only", "Outputs to go on from at the servers, that nobody is to open: --keep-only 'present*'."
     ),
 ]
 SecretInput: TypeAlias = Annotated[
-    list[str],
-    typer.Option(
-        "--secret-input",
-        metavar="PATTERN",
-        help="Inputs that they may not; wins over --public-input.",
-        show_default=False,
-    ),
+    list[str], _patterns("--secret-input", "Inputs that they may not; wins over --public-input.")
 ]
 
 _BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}

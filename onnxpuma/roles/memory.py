@@ -106,8 +106,7 @@ def run_plan(
         try:
             party, told = parties[index], progress if index == 0 else None
             shares, _ = interpreters[index].run(plan, party, inputs[index], told, watched[index])
-            wanted = (o for o in plan.outputs if o.secret)
-            results[index] = {o.name: outgoing(party, shares[o.name], o.fraction) for o in wanted}
+            results[index] = {o.name: outgoing(party, shares[o.name], o.fraction) for o in plan.opened}
         except BaseException as error:
             errors.append(error)
             links[index].abort(parties[index].session, str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from onnxpuma.tasks.folder import ModelFolder
 from onnxpuma.tasks.port import Runner, Usage
 
 
-class Pipeline:
+class Pipeline(ABC):
     """One task on one model: call it with an input, or with a list of inputs, which are taken one by one.
 
     runner: where the model runs; it is closed with the pipeline. defaults: options of every call that does
@@ -72,9 +73,9 @@ class Pipeline:
         """Whether this list is one input."""
         return False
 
+    @abstractmethod
     def one(self, item: Any, options: Mapping[str, Any]) -> Any:
         """The result for one input."""
-        raise NotImplementedError
 
     def alone(self, result: Any) -> Any:
         """What a call with one input returns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -37,9 +38,9 @@ class Classification(Pipeline):
     def alone(self, result: Any) -> Any:
         return result
 
+    @abstractmethod
     def feed(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The model's inputs for this item. Raises InputError."""
-        raise NotImplementedError
 
     def ranked(self, item: Any, options: Mapping[str, Any], top: int | None) -> list[dict[str, Any]]:
         """The likeliest labels first."""

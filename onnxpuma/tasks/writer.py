@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
@@ -89,9 +90,9 @@ class Writer(Pipeline):
         finally:
             self.usage = self.runner.usage.since(before)
 
+    @abstractmethod
     def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
         """The texts to be written for this input, one after the other. InputError before the first."""
-        raise NotImplementedError
 
     def one(self, item: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         chosen = writing_options(options)

@@ -10,6 +10,7 @@ cube, is caught alike.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -113,8 +114,9 @@ class _Activation(Rule):
                 return yes()
         return no(f"not {self.title} of one tensor")
 
+    @abstractmethod
     def is_it(self, values: np.ndarray) -> bool:
-        raise NotImplementedError
+        """Whether the function has these values at the samples."""
 
 
 class Gelu(_Activation):
