@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from onnxpuma.errors import InputError
+from onnxpuma.graph.run import open_session
 from onnxpuma.observe import OperatorUse, RunReport
 
 
@@ -47,10 +47,8 @@ def run_in_the_clear(model: Path, feed: Mapping[str, np.ndarray]) -> dict[str, n
 
     Raises InputError with what onnxruntime says when it cannot run the model on this feed.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        session = open_session(str(model))
         names = [output.name for output in session.get_outputs()]
         taken = {name: feed[name] for name in (i.name for i in session.get_inputs()) if name in feed}
         return dict(zip(names, session.run(names, taken), strict=True))

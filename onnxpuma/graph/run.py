@@ -28,6 +28,17 @@ _sessions: OrderedDict[tuple[Any, ...], Runner] = OrderedDict()
 _lock = Lock()
 
 
+def open_session(model: str | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A file or a serialised model in onnxruntime, on the processor and without its log.
+
+    threads: 0 for as many as it likes. Raises what onnxruntime raises: many kinds, all its own.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def run_node(
     node: Node,
     inputs: Sequence[np.ndarray | None],

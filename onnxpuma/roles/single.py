@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from onnxpuma.graph.protobuf import element_type
+from onnxpuma.graph.run import open_session
 from onnxpuma.roles.memory import MemoryModel, Outcome
 
 OPSET = 24
@@ -70,13 +70,8 @@ def typed(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> onnx.ModelP
 
 def plain(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """What onnxruntime computes, or the reference implementation where it does not know the operator."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(model.SerializeToString(), 1)
         return list(session.run(None, dict(feed)))
     except Exception:
         return list(ReferenceEvaluator(model).run(None, dict(feed)))

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 
 from onnxpuma.errors import InputError, ModelError
 from onnxpuma.graph.folder import Source, find
+from onnxpuma.graph.run import open_session
 from onnxpuma.tasks.port import LOGITS, NEXT_TOKEN, SUPPRESSED, Held, Port, Result, Signature, Usage
 
 _TYPES = {"float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_}
@@ -76,13 +76,10 @@ class PlainRunner:
 
 
 def _session(source: Source, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
     # One of two graphs in a file is cut out as sharing cuts it out.
     model = ir.to_proto(source.load()).SerializeToString() if source.bound else str(source.path)
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return open_session(model, threads)
     except Exception as error:
         raise ModelError(
             f"onnxruntime cannot load {source.path.name}: {error}", "export the model again"
