@@ -5,6 +5,7 @@ Needs torch, transformers and onnxruntime-genai. One layer of width 32 with rand
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -47,5 +48,6 @@ if __name__ == "__main__":
             "cpu",
         ]
         places = ["-i", f"{folder}/hf", "-o", f"{folder}/onnx", "-c", f"{folder}/cache"]
-        subprocess.run([*builder, *places], check=True)
+        quiet = os.environ | {"ORT_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+        subprocess.run([*builder, *places], check=True, env=quiet)
         onnx.save(onnx.load(f"{folder}/onnx/model.onnx"), Path(__file__).parent / "llama.onnx")
