@@ -5,12 +5,14 @@ Needs torch, transformers and onnxruntime-genai. One layer of width 32 with rand
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import onnxpuma  # noqa: F401  (before other libraries are loaded: it ends their telemetry)
+
+# isort: split
 import onnx
 import torch
 import transformers as hf
@@ -48,6 +50,5 @@ if __name__ == "__main__":
             "cpu",
         ]
         places = ["-i", f"{folder}/hf", "-o", f"{folder}/onnx", "-c", f"{folder}/cache"]
-        quiet = os.environ | {"ORT_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
-        subprocess.run([*builder, *places], check=True, env=quiet)
+        subprocess.run([*builder, *places], check=True)
         onnx.save(onnx.load(f"{folder}/onnx/model.onnx"), Path(__file__).parent / "llama.onnx")
