@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 
 
 def start_servers(shared: str | Path, threads: int) -> LocalCluster:
-    """Start them on a shared model, with a bar."""
+    """Start them on a shared model, with a bar, and a warning where they lack the compiled kernel: theirs
+    would stand in a log that nobody reads."""
+    from onnxpuma.mpc.ring_kernel import native, warn_once
     from onnxpuma.roles.local import LocalCluster
 
+    if native() is None:
+        warn_once()
     with screen.progress("starting three servers"):
         return LocalCluster(shared, threads=threads)

@@ -22,7 +22,7 @@ import tomlkit
 from onnxpuma import errors
 from onnxpuma.cluster_template import write_cluster_template
 from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig, read_cluster
-from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTimeoutError
+from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTimeoutError, plain_text
 from onnxpuma.mpc.ring_kernel import warn_once
 from onnxpuma.roles import isolated
 from onnxpuma.roles.client import Client
@@ -30,7 +30,6 @@ from onnxpuma.roles.owner import share_model
 from onnxpuma.roles.shared_model import SharedModel, is_shared
 from onnxpuma.transport.curve import KeyPair, keygen
 from onnxpuma.transport.link import PARTIES
-from onnxpuma.transport.printable import plain_text
 
 NAMES = ("alice", "bob", "carol")
 PORT_TRIALS = 3
