@@ -74,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     run = _Run()
     screen.show_warnings()
+    os.environ["HF_HUB_OFFLINE"] = "1"  # what a command needs is on this machine: nothing is fetched
     try:
         app(args=None if arguments is None else list(arguments), prog_name="onnxpuma", obj=run)
     except OnnxpumaError as error:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from onnxpuma.errors import OnnxpumaError
+from onnxpuma.errors import OnnxpumaError, plain_lines
 from onnxpuma.observe import Progress as Report
 
 Cell: TypeAlias = "str | int | float"
@@ -62,8 +62,8 @@ def note_left_out(names: Sequence[str]) -> None:
 
 
 def plain(text: object) -> str:
-    """A text in which nothing is markup."""
-    return escape(str(text))
+    """A text in which nothing is markup, and nothing a command to the terminal."""
+    return escape(plain_lines(str(text)))
 
 
 def say_json(entries: Mapping[str, Any]) -> None:
