@@ -15,6 +15,9 @@ from threading import Thread
 import zmq
 from zmq.utils import z85
 
+from onnxpuma.transport.gate import Gate
+from onnxpuma.transport.watch import CROWDED
+
 PEERS = "servers"
 CLIENTS = "clients"
 
@@ -29,6 +32,7 @@ class Doorkeeper:
         self.refused: deque[tuple[str, str, str]] = deque(maxlen=100)
         """(domain, address, public key) of the latest connections turned away."""
         self._names: dict[str, dict[bytes, str]] = {}
+        self._gates: dict[str, Gate] = {}
         self._questions = self.context.socket(zmq.REP)
         self._questions.linger = 0
         self._questions.bind("inproc://zeromq.zap.01")
@@ -41,6 +45,10 @@ class Doorkeeper:
     def allow(self, domain: str, names: Mapping[str, str]) -> None:
         """From now on exactly the public keys in `names` may connect to `domain`; each maps to its name."""
         self._names[domain] = {z85.decode(key): name for key, name in names.items()}
+
+    def count(self, domain: str, gate: Gate) -> None:
+        """From now on `gate` says whether the owner of a key in `domain` may have one more connection."""
+        self._gates[domain] = gate
 
     def guard(self, socket: zmq.Socket[bytes], domain: str, secret: str) -> None:
         """Make `socket`, before it binds, a CURVE server that lets in only who is allowed in `domain`."""
@@ -77,6 +85,11 @@ class Doorkeeper:
         credentials = question[6:]
         key = credentials[0] if mechanism == "CURVE" and len(credentials) == 1 else b""
         name = self._names.get(domain, {}).get(key)
+        gate = self._gates.get(domain)
+        if name is not None and gate is not None and not gate.admits(name):
+            _log.warning("%s at %s has too many connections already", name, address)
+            text = b"this key has too many connections"
+            return [version, request, b"%d" % CROWDED, text, b"", b""]
         if name is not None:
             return [version, request, b"200", b"OK", name.encode(), b""]
         text = z85.encode(key).decode() if len(key) == 32 else f"none ({mechanism})"

@@ -19,6 +19,7 @@ import zmq
 from onnxpuma.errors import PeerLostError, RequestTimeoutError, TransportError
 from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.gate import Bounds, Gate
 from onnxpuma.transport.inbox import Arrival, Inbox
 from onnxpuma.transport.line import GOODBYE_SECONDS, Line, Peer
 from onnxpuma.transport.link import Buffer, Link, Tag, Traffic, as_bytes
@@ -29,6 +30,11 @@ Control: TypeAlias = wire_pb2.Start | wire_pb2.Ready | wire_pb2.Refuse | wire_pb
 # A broken connection is not made again before sockets.RECONNECT_MILLISECONDS are over; to look more often
 # than that is to look in time.
 LOOK_SECONDS = sockets.RECONNECT_MILLISECONDS / 1000 / 4
+
+# Connections to the port for servers: so many of one address are four times this.
+STRANGERS = 16
+# By so many times a connection may outlive its age until sessions wait for a fresh one.
+RENEW_LATEST = 1.1
 
 _log = logging.getLogger("onnxpuma.transport")
 
@@ -80,18 +86,18 @@ class PeerLink(Link):
         self._door = Doorkeeper(io_threads)
         self._door.allow(PEERS, {place.public_key: str(i) for i, place in peers.items()})
         self._pull = self._door.context.socket(zmq.PULL)
-        self._poller = zmq.Poller()
+        self._gate: Gate | None = None
         try:
             sockets.prepare(self._pull, heartbeat)
             self._door.guard(self._pull, PEERS, keys.secret)
             sockets.bind(self._pull, listen)
+            self._gate = Gate(sockets.port_of(self._pull), Bounds(STRANGERS))
             for line in self._lines.values():
                 line.open(self._out, keys, heartbeat, linger)
         except BaseException:
             self.close()
             raise
-        for socket in self.waits_on():
-            self._poller.register(socket, zmq.POLLIN)
+        self._poller = self._fresh_poller()
 
     # ---- the port -------------------------------------------------------------------------------------
 
@@ -139,6 +145,8 @@ class PeerLink(Link):
             if line.opened:
                 line.push([wire.encode_peer(wire_pb2.Bye())])
                 line.close()
+        if self._gate is not None:
+            self._gate.close()
         # First everything goes out, then the door shuts: a peer that saw it shut before the goodbye came
         # would take it for a death.
         self._out.term()
@@ -212,7 +220,26 @@ class PeerLink(Link):
         """The sockets to poll for reading in order to wait for this link and for other things at once."""
         return [self._pull, *(line.watch.monitor for line in self._lines.values())]
 
+    def renew(self, seconds: float) -> bool:
+        """Between two sessions: change connections older than `seconds` for fresh ones, with fresh keys.
+
+        It takes a moment in which nothing is sent; True asks for one, as such a moment has not come by itself.
+        """
+        changed = [line for line in self._lines.values() if line.renew(seconds)]
+        for line in changed:
+            _log.info("a fresh connection to party %d", line.peer)
+            line.push([self._introduction])
+        if changed:
+            self._poller = self._fresh_poller()
+        return any(line.age() > RENEW_LATEST * seconds for line in self._lines.values())
+
     # ---- within ---------------------------------------------------------------------------------------
+
+    def _fresh_poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        for socket in self.waits_on():
+            poller.register(socket, zmq.POLLIN)
+        return poller
 
     def _enter(self, session: bytes) -> None:
         if session != self._inbox.session:
@@ -240,6 +267,8 @@ class PeerLink(Link):
             return False
         line = self._lines[int(frames[0].get("User-Id"))]
         line.heard = time.monotonic()
+        if len(frames) == 1 and self._gate is not None:  # a greeting, say: its connection is no stranger's
+            self._gate.heard(int(frames[0].get(zmq.SRCFD)), str(line.peer))
         try:
             self._sort(line, [frame.buffer for frame in frames])
         except TransportError as error:
