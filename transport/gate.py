@@ -16,7 +16,7 @@ import stat
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
@@ -55,10 +55,13 @@ class _Connection:
 
 
 class Gate:
-    """Watches the connections that were accepted at `port` of this machine; close it after use."""
+    """Watches the connections that were accepted at `port` of this machine; close it after use.
 
-    def __init__(self, port: int, bounds: Bounds) -> None:
-        self._port, self._bounds = port, bounds
+    in_use: the descriptors of those that somebody waits at, however old they are.
+    """
+
+    def __init__(self, port: int, bounds: Bounds, in_use: Callable[[], set[int]] = set) -> None:
+        self._port, self._bounds, self._in_use = port, bounds, in_use
         self._lock = Lock()
         self._connections: dict[int, _Connection] = {}  # by the inode of the socket
         self._foreign: set[int] = set()
@@ -152,7 +155,7 @@ class Gate:
         living = sorted((c for c in self._connections.values() if not c.cut), key=lambda c: c.since)
         most = min(bounds.connections * TOTAL_FACTOR, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         of_address: Counter[str] = Counter(c.address for c in living)
-        total, waiting = len(living), {}
+        total, waiting, in_use = len(living), {}, self._in_use()
         for one in reversed(living):
             if not one.name and (of_address[one.address] > bounds.connections * factor or total > most):
                 of_address[one.address] -= 1
@@ -160,9 +163,11 @@ class Gate:
                 self._cut(one, "there are too many")
             elif bounds.silent and not one.name and now > one.since + bounds.silent:
                 self._cut(one, f"it said nothing in {bounds.silent:g} s")
+            elif one.descriptor in in_use:
+                one.used = now
             elif bounds.age and one.name and now > max(one.since + bounds.age, one.used + bounds.age / 2):
                 self._cut(one, "")
-            elif bounds.unread:
+            if bounds.unread and not one.cut:
                 waiting[id(one)] = (self._unread(one), one)
         whole = sum(unread for unread, _ in waiting.values())
         for unread, one in sorted(waiting.values(), key=lambda pair: -pair[0]):

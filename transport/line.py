@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import zmq
 
 from onnxpuma.errors import AuthenticationError, PeerLostError, TransportError
-from onnxpuma.transport import sockets, wire_pb2
+from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.outgoing import Outgoing
 from onnxpuma.transport.watch import Watch
@@ -162,6 +162,16 @@ class Line:
             f"see that server {self.peer} runs and can be reached",
         )
 
+    def check_hello(self) -> None:
+        """Raise TransportError when the peer has greeted in another version, or as somebody else."""
+        hello = self.hello
+        if hello is not None and (hello.wire != wire.WIRE_VERSION or hello.party != self.peer):
+            raise TransportError(
+                f"party {self.peer} speaks wire version {hello.wire} as party {hello.party},"
+                f" here it is version {wire.WIRE_VERSION}",
+                "install the same version of onnxpuma on all servers, and the same cluster.toml",
+            )
+
     def missing(self) -> str:
         """Why this peer is not ready, in words; empty when it is."""
         if unknown := self._out.route.missing():
@@ -175,3 +185,15 @@ class Line:
         for out in (self._out, self._new):
             if out is not None:
                 out.close()
+
+
+def incomplete(
+    lines: Iterable[Line], refused: Sequence[tuple[str, str, str]], seconds: float
+) -> PeerLostError:
+    """The error for peers that are not there after this time. refused: as the doorkeeper has it."""
+    missing = " and ".join(filter(None, (line.missing() for line in lines)))
+    hint = "start the server, or correct its address in cluster.toml; see that no firewall is between"
+    if refused:
+        _, address, key = refused[-1]
+        hint = f"a connection from {address} with the public key {key} was refused: is it in cluster.toml?"
+    return PeerLostError(f"after {seconds:g} s {missing}", hint)

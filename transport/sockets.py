@@ -12,7 +12,7 @@ from onnxpuma.transport import wire
 from onnxpuma.transport.curve import KeyPair
 
 RECONNECT_MILLISECONDS = 100
-# So long one attempt to connect may take: where the network swallows packets the kernel would try for minutes.
+# So long one attempt to connect may take: where a network swallows packets the kernel would try for minutes.
 CONNECT_MILLISECONDS = 2000
 HANDSHAKE_MILLISECONDS = 5000
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -53,7 +53,8 @@ def bind(socket: zmq.Socket[bytes], address: str) -> None:
 
 def port_of(socket: zmq.Socket[bytes]) -> int:
     """The port at which a socket listens, whatever was asked for."""
-    return int(bytes(socket.last_endpoint).rstrip(b"\0").rpartition(b":")[2])
+    endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    return int(endpoint.rstrip("\0").rpartition(":")[2])
 
 
 def connect(socket: zmq.Socket[bytes], address: str, keys: KeyPair, server_key: str) -> None:

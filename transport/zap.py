@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Thread
 
 import zmq
 from zmq.utils import z85
 
-from onnxpuma.transport.gate import Gate
+from onnxpuma.transport.gate import Bounds, Gate
+from onnxpuma.transport.sockets import port_of
 from onnxpuma.transport.watch import CROWDED
 
 PEERS = "servers"
@@ -46,9 +47,16 @@ class Doorkeeper:
         """From now on exactly the public keys in `names` may connect to `domain`; each maps to its name."""
         self._names[domain] = {z85.decode(key): name for key, name in names.items()}
 
-    def count(self, domain: str, gate: Gate) -> None:
-        """From now on `gate` says whether the owner of a key in `domain` may have one more connection."""
-        self._gates[domain] = gate
+    def watch(
+        self,
+        domain: str,
+        socket: zmq.Socket[bytes],
+        bounds: Bounds,
+        in_use: Callable[[], set[int]] = set,
+    ) -> Gate:
+        """Hold the connections of `socket`, which is bound, within bounds; `close` ends it. See Gate."""
+        gate = self._gates[domain] = Gate(port_of(socket), bounds, in_use)
+        return gate
 
     def guard(self, socket: zmq.Socket[bytes], domain: str, secret: str) -> None:
         """Make `socket`, before it binds, a CURVE server that lets in only who is allowed in `domain`."""
@@ -59,7 +67,9 @@ class Doorkeeper:
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def close(self) -> None:
-        """Stop answering and end the context; its other sockets must be closed already."""
+        """Stop watching and answering, and end the context; its other sockets must be closed already."""
+        for gate in self._gates.values():
+            gate.close()
         if self._thread.is_alive():
             self._stop.send(b"")
             self._thread.join()
@@ -88,8 +98,8 @@ class Doorkeeper:
         gate = self._gates.get(domain)
         if name is not None and gate is not None and not gate.admits(name):
             _log.warning("%s at %s has too many connections already", name, address)
-            text = b"this key has too many connections"
-            return [version, request, b"%d" % CROWDED, text, b"", b""]
+            why = b"this key has too many connections"
+            return [version, request, b"%d" % CROWDED, why, b"", b""]
         if name is not None:
             return [version, request, b"200", b"OK", name.encode(), b""]
         text = z85.encode(key).decode() if len(key) == 32 else f"none ({mechanism})"
