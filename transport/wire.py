@@ -23,6 +23,7 @@ CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 SHORT = 1 << 13
 LONGEST_JOINED = 1 << 16
+MOST_BUFFERS = 1 << 16
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -158,6 +159,13 @@ def _runs(sizes: Sequence[int]) -> Iterator[range]:
         yield range(start, len(sizes))
 
 
+def frames_of(sizes: Sequence[int]) -> int:
+    """How many raw frames carry buffers of these sizes. TransportError when the buffers are too many."""
+    if len(sizes) > MOST_BUFFERS:
+        raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
+    return sum(-(-sum(sizes[place] for place in run) // CHUNK) for run in _runs(sizes))
+
+
 def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]:
     """The buffers of `sizes` bytes that `frames` carry, at addresses that are multiples of 8.
 
@@ -165,6 +173,8 @@ def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]
 
     Raises TransportError when the frames are not the ones that `sizes` announces.
     """
+    if len(sizes) > MOST_BUFFERS:
+        raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
     runs = [(run, sum(sizes[place] for place in run)) for run in _runs(sizes)]
     expected = sum(-(-total // CHUNK) for _, total in runs)
     if expected != len(frames) or sum(sizes) != sum(map(len, frames)):
