@@ -86,7 +86,7 @@ def _check_sketch(
 ) -> None:
     if not mine.agrees(from_previous, from_following):
         raise InputError(
-            f"the client's keys for its ids read other rows of component {previous} than of component {party}:"
-            " it sent the servers different shares",
+            f"the client sent the servers different shares: its keys for ids read other rows of component"
+            f" {previous} than of component {party}",
             MADE_HERE,
         )

@@ -32,7 +32,7 @@ from onnxpuma.roles.feed import check_opened
 from onnxpuma.roles.kept import HANDLE_BYTES, Kept
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
-from onnxpuma.transport.link import PARTIES, Buffer
+from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
 
 BITS = 64
 CODE_BYTES = 32
@@ -216,7 +216,7 @@ def component_code(
         covered += parts[place * each + (1 if entry.depth else 0) : (place + 1) * each]
     for item in covered:
         total.update(len(item).to_bytes(8, "little"))
-        total.update(item)
+        total.update(as_bytes(item))
     return total.digest()
 
 
