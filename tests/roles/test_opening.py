@@ -354,7 +354,7 @@ def test_a_client_that_gives_two_servers_different_shares_learns_nothing(
     refusals = [r.getMessage() for r in caplog.records if "different shares" in r.getMessage()]
     assert len(refusals) >= 1
     assert all("of client failed" in text for text in refusals), "who did it is in the log"
-    assert np.array_equal(served.run(ASKED).outputs["y"], honest), "the servers serve on"
+    assert np.abs(served.run(ASKED).outputs["y"] - honest).max() < 1e-4, "the servers serve on"
 
 
 @pytest.mark.parametrize("attack", [one_unit_more, another_row])
