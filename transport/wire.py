@@ -18,7 +18,7 @@ from onnxpuma.errors import TransportError, plain_text
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import SESSION_BYTES, Tag
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 SHORT = 1 << 13
