@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from onnxpuma.roles.local import LocalCluster
 
 
-def start_servers(shared: str | Path, threads: int) -> LocalCluster:
+def start_servers(shared: str | Path, threads: int, public_inputs: Sequence[str] = ()) -> LocalCluster:
     """Start them on a shared model, with a bar, and a warning where they lack the compiled kernel: theirs
     would stand in a log that nobody reads."""
     from onnxpuma.mpc.ring_kernel import native, warn_once
@@ -20,4 +21,4 @@ def start_servers(shared: str | Path, threads: int) -> LocalCluster:
     if native() is None:
         warn_once()
     with screen.progress("starting three servers"):
-        return LocalCluster(shared, threads=threads)
+        return LocalCluster(shared, threads=threads, public_inputs=public_inputs)

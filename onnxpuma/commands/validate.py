@@ -98,9 +98,9 @@ def validate(
         reference = run_in_the_clear(model, feed)
         began += perf_counter() - pause
         if cluster is None or key is None:
-            outcome = _run_here(folder, feed, threads)
+            outcome = _run_here(folder, feed, threads, public_input)
         else:
-            outcome = _ask(cluster, key, blueprint, feed)
+            outcome = _ask(cluster, key, blueprint, feed, public_input)
         setup = perf_counter() - began - outcome.seconds
     found = validation(outcome.outputs, reference, outcome.reports, outcome.seconds, setup)
     if json:
@@ -163,19 +163,20 @@ def _file(model: Path) -> Path:
     return paths[0]
 
 
-def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: dict[str, np.ndarray]) -> Outcome:
+def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: Feed, public_inputs: list[str]) -> Outcome:
     from onnxpuma.config import read_cluster
     from onnxpuma.roles.client import Client
     from onnxpuma.transport.curve import read_secret_key
 
     config, pair = read_cluster(cluster), read_secret_key(key)
-    with screen.progress("computing on shares") as advance, Client(config, pair, blueprint) as client:
+    asked = Client(config, pair, blueprint, public_inputs=public_inputs)
+    with screen.progress("computing on shares") as advance, asked as client:
         return client.run(feed, progress=advance)
 
 
-def _run_here(folder: str, feed: dict[str, np.ndarray], threads: int) -> Outcome:
+def _run_here(folder: str, feed: Feed, threads: int, public_inputs: list[str]) -> Outcome:
     with (
-        start_servers(folder, threads) as servers,
+        start_servers(folder, threads, public_inputs) as servers,
         servers.client() as client,
         screen.progress("computing on shares") as advance,
     ):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.errors import InputError
+from onnxpuma.errors import InputError, PlanError
 from onnxpuma.plan.blueprint import Blueprint, InputSpec
 from onnxpuma.plan.compile import check_shapes
 from onnxpuma.plan.plan import Plan
@@ -68,8 +68,18 @@ def check_opened(blueprint: Blueprint, names: Sequence[str]) -> None:
 
 
 def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
-    """InputError unless every value that will be shared is in range; some of them the client computes."""
+    """InputError unless every value that will be shared is in range; some of them the client computes.
+
+    Raises PlanError for one that has not the shape that is planned: how many words are sent would depend on
+    secret values.
+    """
     for entry in plan.inputs:
+        if values[entry.name].shape != entry.shape:
+            raise PlanError(
+                f"the client's value '{entry.name}' has shape {values[entry.name].shape},"
+                f" by the model's own declarations it has {entry.shape}",
+                "the model declares wrong shapes inside a branch: have its owner export it again",
+            )
         if entry.depth:
             _check_ids(entry.name, values[entry.name], entry.depth)
         else:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -48,7 +49,8 @@ class LocalCluster:
     model: an ONNX file, or a folder of those that make one model, which is shared into a temporary folder
     first; or the folder of a shared model.
     threads: for matrix products, at each server. start_timeout: seconds for all three to be ready; by default
-    two minutes, and more for large models.
+    two minutes, and more for large models. public_inputs: patterns on inputs that the servers may see, of a
+    model that is shared here, and for clients made by `client`.
 
     The servers run this package, isolated from the user's folder (roles/isolated.py), in their own temporary
     one.
@@ -67,11 +69,13 @@ class LocalCluster:
         *,
         start_timeout: float | None = None,
         timeouts: TimeoutConfig | None = None,
+        public_inputs: Sequence[str] = (),
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
         self._said: dict[int, int] = {}  # how long the log of each party was when its process started
         self._threads = threads
+        self._public_inputs = tuple(public_inputs)
         self._timeouts = timeouts or TimeoutConfig()
         try:
             self.model_dir = self._model_dir(Path(model))
@@ -96,7 +100,8 @@ class LocalCluster:
 
     def client(self) -> Client:
         """A new client of these servers; close it before them."""
-        return Client(self.config, self.client_keys, SharedModel.read(self.model_dir))
+        model = SharedModel.read(self.model_dir)
+        return Client(self.config, self.client_keys, model, public_inputs=self._public_inputs)
 
     def restart(self, party: int, start_timeout: float | None = None) -> None:
         """End the process of `party`, however it is, and start it again."""
@@ -123,7 +128,7 @@ class LocalCluster:
         if is_shared(model):
             return model.absolute()
         folder = Path(self._temporary.name) / "model"
-        share_model(model, folder)
+        share_model(model, folder, public_inputs=self._public_inputs)
         return folder
 
     def _patience(self) -> float:
