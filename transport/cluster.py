@@ -30,6 +30,8 @@ News: TypeAlias = wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress
 
 # After the first report of a failure the other servers get this long to give theirs.
 REPORT_SECONDS = 0.5
+# While one server is missing, the others get this long to say what they know of it.
+HEARSAY_SECONDS = 1.0
 DESCRIPTORS = 40  # open files and sockets of the connections to three servers
 
 
@@ -104,7 +106,7 @@ class Cluster:
             if remaining <= 0:
                 names = ", ".join(f"server {s.number} ({s.place.address})" for s in missing)
                 raise PeerLostError(
-                    f"no answer from {names} in {seconds:g} s",
+                    f"no answer from {names} in {seconds:g} s{self._hearsay()}",
                     "see that it runs, that its address is right, and that no firewall is between",
                 )
             self._poller.poll(int(remaining * 1000) + 1)
@@ -229,6 +231,17 @@ class Cluster:
             if len(answers) < len(self._servers):
                 self._poller.poll(max(0, int((deadline - now) * 1000)) + 1)
         return [answers[server.number] for server in self._servers]
+
+    def _hearsay(self) -> str:
+        """What the servers that are there say of those that are not."""
+        if not any(self._connected(server) for server in self._servers):
+            return ""
+        told = enumerate(self.status(HEARSAY_SECONDS))
+        return "".join(
+            f"; server {number} says: {status.detail}"
+            for number, status in told
+            if isinstance(status, wire_pb2.Status) and status.detail
+        )
 
     def _connected(self, server: _Server) -> bool:
         server.watch.update()
