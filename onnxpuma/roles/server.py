@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +29,6 @@ from onnxpuma.transport.zeromq import PeerLink
 
 DESCRIPTORS = 100  # open files and sockets of a server with a few clients
 REFUSAL_SECONDS = 3.0  # a server that cannot start waits so long for peers to tell
-
-_log = logging.getLogger("onnxpuma.roles")
 
 
 class Server:
@@ -82,7 +79,6 @@ class Server:
         failure, timeouts = failure_of(error), self.config.timeouts
         failure.message = failure.message.replace(f"{self._folder}{os.sep}", "")
         failure.message = failure.message.replace(str(self._folder), "its model folder")
-        _log.error("does not start: %s", failure.message)
         tell_refusal(
             self.party,
             self._keys,

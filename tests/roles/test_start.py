@@ -8,7 +8,7 @@ import socket
 import time
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -21,10 +21,12 @@ from onnxpuma.errors import (
     PeerLostError,
     PlanError,
 )
+from onnxpuma.mpc import ring_kernel
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles import desk
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.server import Server
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.curve import generate
 
@@ -230,3 +232,14 @@ def test_a_fault_of_the_program_is_told_without_its_text(
         monkeypatch.setattr("onnxpuma.roles.server.open_shares", fail)
         assert isinstance(hall.start(2, model_dir).ended(), KeyError)
         until(lambda: all("refused to start: internal error (KeyError)" in d for d in details(client)[:2]))
+
+
+def test_a_server_without_the_kernel_says_so_when_it_starts(
+    hall: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_kernel, "_native", None)
+    monkeypatch.setattr(ring_kernel, "_warned", False)
+    stop = Event()
+    stop.set()
+    with pytest.warns(RuntimeWarning, match="many times slower"), pytest.raises(PlanError):
+        Server(0, hall.config, hall.keys[0], tmp_path).serve(stop=stop)
