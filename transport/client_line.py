@@ -85,11 +85,15 @@ class ClientLine:
         return nobody_answers([self], seconds)
 
 
-def nobody_answers(missing: Sequence[ClientLine], seconds: float) -> PeerLostError:
-    """The error for servers that are not there after this time; it says whose name is not known."""
+def nobody_answers(missing: Sequence[ClientLine], seconds: float, hearsay: str = "") -> PeerLostError:
+    """The error for servers that are not there after this time; it says whose name is not known.
+
+    hearsay: what the other servers say of them.
+    """
     unknown = [reason for line in missing if (reason := line.out.route.missing())]
     return PeerLostError(
         f"no answer from {', '.join(line.name for line in missing)} in {seconds:g} s"
-        + "".join(f"; {reason}" for reason in unknown),
+        + "".join(f"; {reason}" for reason in unknown)
+        + hearsay,
         "see that it runs, that its address is right, and that no firewall is between",
     )

@@ -19,6 +19,7 @@ from onnxpuma.errors import (
 from onnxpuma.transport import wire, wire_pb2
 from onnxpuma.transport.client_line import ClientLine, nobody_answers
 from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.descriptors import require_descriptors
 from onnxpuma.transport.failure import error_of, most_telling
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
@@ -27,6 +28,9 @@ News: TypeAlias = wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress
 
 # After the first report of a failure the other servers get this long to give theirs.
 REPORT_SECONDS = 0.5
+# While one server is missing, the others get this long to say what they know of it.
+HEARSAY_SECONDS = 1.0
+DESCRIPTORS = 40  # open files and sockets of the connections to three servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Cluster:
     connect_timeout: seconds to wait for all three to be there. timeout: seconds to wait for results.
     heartbeat: seconds after which a server that no longer answers is given up. renew: seconds after which a
     connection is made anew, with fresh keys, before it is used again. Connecting begins in the background at
-    once. Raises ConfigError when an address is none.
+    once. Raises ConfigError when an address is none, or the limit of open files too low.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Cluster:
         heartbeat: float = 10.0,
         renew: float = 3600.0,
     ) -> None:
+        require_descriptors(DESCRIPTORS)
         self.connect_timeout = connect_timeout
         self.timeout = timeout
         self._keys = keys
@@ -97,7 +102,7 @@ class Cluster:
                 server.check_trust()
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                raise nobody_answers(missing, seconds)
+                raise nobody_answers(missing, seconds, self._hearsay())
             self._wait(remaining)
 
     def request(
@@ -230,6 +235,17 @@ class Cluster:
             poller.register(server.out.socket, zmq.POLLIN)
             poller.register(server.watch.monitor, zmq.POLLIN)
         poller.poll(max(0, int(seconds * 1000)) + 1)
+
+    def _hearsay(self) -> str:
+        """What the servers that are there say of those that are not."""
+        if not any(server.connected() for server in self._servers):
+            return ""
+        told = enumerate(self.status(HEARSAY_SECONDS))
+        return "".join(
+            f"; server {number} says: {status.detail}"
+            for number, status in told
+            if isinstance(status, wire_pb2.Status) and status.detail
+        )
 
     def _push(self, server: ClientLine, frames: list[bytes | memoryview]) -> bool:
         return server.push(frames)

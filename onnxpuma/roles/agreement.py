@@ -5,6 +5,7 @@
                Refuse(session, failure)         to 0      I cannot run it, and this is why
     party 0    Ready(session, three coins)      to both   all three hold it: begin
     anybody    Abort(session, message)          to both   drop it
+    anybody    Refuse(no session, failure)      to both   I do not start, and this is why
 
 Each server draws its coin when it holds its part of the request. So what follows from all three was not known
 to anybody when the last part was sent (mpc/sketch.py).
@@ -32,6 +33,7 @@ from onnxpuma.errors import (
     PlanError,
     RequestTimeoutError,
     TransportError,
+    plain_text,
 )
 from onnxpuma.mpc.prf import PART_BYTES, fresh_part
 from onnxpuma.plan.plan import Plan
@@ -41,6 +43,7 @@ from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
 from onnxpuma.transport.failure import error_of, failure_of
 from onnxpuma.transport.link import PARTIES
+from onnxpuma.transport.refusal import NO_SESSION
 from onnxpuma.transport.zeromq import Control, PeerLink
 
 ANNOUNCE_AGAIN_SECONDS = 2.0
@@ -85,6 +88,7 @@ class Agreement(ABC):
     def __init__(self, link: PeerLink, port: ClientPort, timeouts: TimeoutConfig) -> None:
         self.link, self.port, self.timeouts = link, port, timeouts
         self.jobs: dict[bytes, Job] = {}  # by request
+        self.refusals: dict[int, str] = {}  # why a peer has not started, by peer
         self._complete = time.monotonic()  # when all peers were last there
 
     def add(self, job: Job) -> None:
@@ -95,9 +99,20 @@ class Agreement(ABC):
         """Take in what the other servers said; False when that was nothing."""
         heard = False
         while (news := self.link.poll_control(0)) is not None:
-            self.take(*news)
+            peer, message = news
+            if isinstance(message, wire_pb2.Refuse) and message.session == NO_SESSION:
+                self._refused(peer, message.failure)
+            else:
+                self.take(peer, message)
             heard = True
         return heard
+
+    def _refused(self, peer: int, failure: wire_pb2.Failure) -> None:
+        """A server does not start. It may try again and again, for the same reason each time."""
+        why = plain_text(failure.message)
+        if self.refusals.get(peer) != why:
+            _log.error("party %d refused to start: %s", peer, why)
+        self.refusals[peer] = why
 
     def turn(self, problems: Mapping[int, OnnxpumaError]) -> Job | None:
         """Drop what is over, answer the other servers; the job that all three begin now, if there is one.

@@ -117,13 +117,21 @@ class Desk:
         found: dict[int, OnnxpumaError] = {}
         for peer in sorted(self.link.peers):
             place = self.config.parties[peer]
-            if peer not in connected:
+            why = self.agreement.refusals.get(peer)
+            if peer not in connected and why is not None:
+                found[peer] = PeerLostError(
+                    f"party {peer} refused to start: {why}",
+                    f"correct that at server {peer} and start it again; its log says more",
+                )
+            elif peer not in connected:
                 found[peer] = PeerLostError(
                     f"party {self.link.party} is not connected to party {peer} ({place.peer_address})",
                     f"start server {peer}, or see that no firewall is between",
                 )
             elif (error := self._difference(peer)) is not None:
                 found[peer] = error
+        for peer in connected:
+            self.agreement.refusals.pop(peer, None)
         return found
 
     def _difference(self, peer: int) -> OnnxpumaError | None:

@@ -18,6 +18,7 @@ from threading import Event, Thread
 
 from onnxpuma.config import read_cluster
 from onnxpuma.mpc.ring_kernel import native_level
+from onnxpuma.roles.seclusion import seclude
 from onnxpuma.roles.server import Server
 from onnxpuma.transport.curve import read_secret_key
 from onnxpuma.transport.failure import failure_of
@@ -29,6 +30,8 @@ def main(arguments: list[str]) -> int:
     """arguments: the temporary folder with cluster.toml and keys, number and name of the party, the model."""
     folder, party, name, model_dir = arguments
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to end
+    seclude()
     stop = Event()
     Thread(target=_end_with_input, args=(stop, folder), daemon=True).start()
     try:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
 
-from onnxpuma.errors import AuthenticationError, BusyError, ConfigError, OnnxpumaError, PlanError
+from onnxpuma.errors import (
+    AuthenticationError,
+    BusyError,
+    ConfigError,
+    OnnxpumaError,
+    PeerLostError,
+    PlanError,
+)
+from onnxpuma.mpc import ring_kernel
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles import desk
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.server import Server
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.curve import generate
 
@@ -149,3 +160,86 @@ def test_a_full_queue_is_said_to_be_full(
         asking.join(30)
         assert len(outcomes) == 1, "the first one is not disturbed"
         assert second.run(feed).outputs["y"].shape == (2, 8)
+
+
+def details(client: Client) -> list[str]:
+    """What each server says of the others, for a person to read."""
+    return [said.detail if isinstance(said, wire_pb2.Status) else "" for said in client.status(1.0)]
+
+
+def moved(model_dir: Path, folder: Path) -> Path:
+    """A folder as party 1's, for party 2."""
+    for name in ("skeleton.onnx", "policy.json", "party1.safetensors"):
+        shutil.copy(model_dir / name, folder)
+    return folder
+
+
+def test_the_others_name_the_reason_why_a_server_does_not_start(
+    hall: Any, model_dir: Path, tmp_path: Path, feed: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = [hall.start(party, model_dir) for party in range(2)]
+    reason = r"party 2 refused to start: .*party2\.safetensors"
+    with Client(hall.config, hall.client_keys, Blueprint.read(model_dir)) as client:
+        until(lambda: all("not connected to party 2" in said for said in details(client)[:2]))
+        assert isinstance(hall.start(2, moved(model_dir, tmp_path)).ended(), PlanError)
+        until(lambda: all(re.search(reason, said) for said in details(client)[:2]))
+        assert str(tmp_path) not in "".join(details(client)), "where its files lie is not told"
+        told = [r for r in caplog.records if "refused to start" in r.getMessage() and r.levelname == "ERROR"]
+        assert len(told) == 2, "each of the others has it in its log, once"
+        with pytest.raises(PeerLostError, match=f"no answer from server 2 .* server 0 says: {reason}"):
+            client.run(feed)
+        last = hall.start(2, model_dir)
+        assert all(thread.ready.wait(10) for thread in (*good, last))
+        until(lambda: not any(details(client)))
+        assert client.run(feed).outputs["y"].shape == (2, 8)
+
+
+def test_a_server_that_cannot_start_waits_a_moment_for_those_that_start_with_it(
+    hall: Any, model_dir: Path, tmp_path: Path, until: Any
+) -> None:
+    hall.config = replace(hall.config, timeouts=replace(hall.config.timeouts, connect=30.0))
+    begun = time.monotonic()
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", hall.config.parties[2].peer_port))
+        holder.listen()
+        odd = hall.start(2, model_dir)
+        for party in range(2):
+            hall.start(party, model_dir)
+        assert isinstance(odd.ended(), ConfigError)
+        with Client(hall.config, hall.client_keys, Blueprint.read(model_dir)) as client:
+            until(lambda: all("party 2 refused to start" in said for said in details(client)[:2]))
+            assert "is in use" in details(client)[0]
+    assert time.monotonic() - begun < 20
+
+
+def test_a_server_that_waits_for_others_to_tell_can_be_stopped(hall: Any, tmp_path: Path) -> None:
+    thread = hall.start(0, tmp_path)
+    thread.stopping.set()
+    assert isinstance(thread.ended(2.0), PlanError)
+
+
+def test_a_fault_of_the_program_is_told_without_its_text(
+    hall: Any, model_dir: Path, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for party in range(2):
+        hall.start(party, model_dir)
+    with Client(hall.config, hall.client_keys, Blueprint.read(model_dir)) as client:
+        until(lambda: all(details(client)[:2]))
+
+        def fail(*_: object) -> None:
+            raise KeyError("a word of a share")
+
+        monkeypatch.setattr("onnxpuma.roles.server.open_shares", fail)
+        assert isinstance(hall.start(2, model_dir).ended(), KeyError)
+        until(lambda: all("refused to start: internal error (KeyError)" in d for d in details(client)[:2]))
+
+
+def test_a_server_without_the_kernel_says_so_when_it_starts(
+    hall: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_kernel, "_native", None)
+    monkeypatch.setattr(ring_kernel, "_warned", False)
+    stop = Event()
+    stop.set()
+    with pytest.warns(RuntimeWarning, match="many times slower"), pytest.raises(PlanError):
+        Server(0, hall.config, hall.keys[0], tmp_path).serve(stop=stop)
