@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +25,7 @@ import tomlkit
 import onnxpuma
 from onnxpuma import errors
 from onnxpuma.cluster_template import write_cluster_template
-from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig, read_cluster
+from onnxpuma.config import ClusterConfig, LimitConfig, PartyConfig, TimeoutConfig, read_cluster
 from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTimeoutError
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.owner import share_model
@@ -63,11 +64,13 @@ class LocalCluster:
         *,
         start_timeout: float | None = None,
         timeouts: TimeoutConfig | None = None,
+        limits: LimitConfig | None = None,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
         self._threads = threads
         self._timeouts = timeouts or TimeoutConfig()
+        self._limits = limits or LimitConfig()
         try:
             self.model_dir = self._model_dir(Path(model))
             self.folder = Path(self._temporary.name)
@@ -147,8 +150,10 @@ class LocalCluster:
         self.config_path.unlink(missing_ok=True)
         write_cluster_template(self.config_path, parties, {"client": self.client_keys.public})
         tables = tomlkit.parse(self.config_path.read_text())
-        for key in ("connect", "request", "heartbeat"):
-            tables["timeouts"][key] = getattr(self._timeouts, key)
+        for item in fields(TimeoutConfig):
+            tables["timeouts"][item.name] = getattr(self._timeouts, item.name)
+        for item in fields(LimitConfig):
+            tables["limits"][item.name] = getattr(self._limits, item.name)
         tables["threads"]["compute"] = self._threads
         self.config_path.write_text(tomlkit.dumps(tables))
         self.config: ClusterConfig = read_cluster(self.config_path)

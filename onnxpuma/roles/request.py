@@ -178,7 +178,7 @@ def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str,
 
 def check_private(plan: Plan, party: int, private: Sequence[memoryview]) -> None:
     """InputError unless the private buffers have the lengths that `received` expects."""
-    due = [(entry.name, length) for entry in plan.inputs for length in _lengths(entry, party)]
+    due = [(entry.name, length) for entry in plan.inputs for length in buffer_lengths(entry, party)]
     if len(private) != len(due):
         raise InputError(
             f"server {party} was given {len(private)} buffers of shares, the plan takes {len(due)}",
@@ -192,7 +192,7 @@ def check_private(plan: Plan, party: int, private: Sequence[memoryview]) -> None
             )
 
 
-def _lengths(entry: SecretInput, party: int) -> list[int]:
+def buffer_lengths(entry: SecretInput, party: int) -> list[int]:
     """Bytes of the private buffers that `party` gets for this input."""
     count = int(np.prod(entry.shape, dtype=np.int64))
     if entry.depth:

@@ -12,16 +12,21 @@ from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import ConfigError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
-from onnxpuma.roles.desk import Desk, Served
+from onnxpuma.roles.desk import Desk
 from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.owner import open_shares, read_weights
 from onnxpuma.roles.plans import Plans
+from onnxpuma.roles.reception import Served
 from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.transport import wire_pb2
-from onnxpuma.transport.client_port import ClientPort
+from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
 from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.gate import Bounds, raise_descriptor_limit
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.zeromq import PeerLink
+
+# A client renews its connections itself when it uses them; one that does not is cut off at twice the age.
+RENEWED_HERE = 2.0
 
 
 class Server:
@@ -58,7 +63,8 @@ class Server:
             bytes.fromhex(blueprint.digest): Served(Plans(blueprint), Interpreter(weights[name]))
             for name, blueprint in model.graphs.items()
         }
-        place, timeouts = self.config.parties[self.party], self.config.timeouts
+        raise_descriptor_limit()
+        place, timeouts, limits = self.config.parties[self.party], self.config.timeouts, self.config.limits
         status = wire_pb2.Status(
             version=__version__,
             model_digest=bytes.fromhex(model.digest),
@@ -71,6 +77,12 @@ class Server:
             for i, other in enumerate(self.config.parties)
             if i != self.party
         }
+        bounds = Bounds(
+            limits.connections,
+            limits.message_megabytes * 1_000_000,
+            max(FIRST_MESSAGE_SECONDS, timeouts.heartbeat),
+            RENEWED_HERE * timeouts.renew,
+        )
         clients = {key: name for name, key in self.config.clients.items()}
         with (
             PeerLink(
@@ -85,7 +97,7 @@ class Server:
                 model_digest=identity.model_digest,
             ) as link,
             ClientPort(
-                self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat
+                self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat, bounds=bounds
             ) as port,
         ):
             desk = Desk(self.config, link, port, graphs, identity, model.menu(), stop or Event())
