@@ -12,8 +12,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from threading import Event
 
-import zmq
-
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import (
     InputError,
@@ -29,7 +27,7 @@ from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.kept import Store
 from onnxpuma.roles.reception import Reception, Served
 from onnxpuma.roles.run import compute
-from onnxpuma.transport import wire_pb2
+from onnxpuma.transport import sockets, wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
 from onnxpuma.transport.sparing import tell_left_out
 from onnxpuma.transport.zeromq import PeerLink
@@ -75,7 +73,7 @@ class Desk:
         job: Job | None = None
         while not self.stop.is_set():
             if not self.agreement.hear() and job is None:
-                self._sleep()
+                sockets.wait([*self.link.waits_on(), *self.port.waits_on()], IDLE_SECONDS)
             self._listen()
             self.store.expire()
             problems = self.problems()
@@ -95,13 +93,6 @@ class Desk:
             job = self.agreement.turn(problems, begin=not rest or self.link.party != 0)
             if job is not None:
                 self._run(job)
-
-    def _sleep(self) -> None:
-        """Until something happens, for half a second at most."""
-        poller = zmq.Poller()
-        for socket in (*self.link.waits_on(), *self.port.waits_on()):
-            poller.register(socket, zmq.POLLIN)
-        poller.poll(int(IDLE_SECONDS * 1000))
 
     # ---- peers ----------------------------------------------------------------------------------------
 
