@@ -69,7 +69,9 @@ def plan(blueprint: Blueprint, length: int, budget: Budget | None) -> Any:
 
 
 def budget(**changes: Any) -> Budget:
-    return Budget(**{"bytes": 100 * MEGABYTE, "elements": 1 << 28, "traffic": 1 << 40, "seconds": 60.0, **changes})
+    return Budget(
+        **{"bytes": 100 * MEGABYTE, "elements": 1 << 28, "traffic": 1 << 40, "seconds": 60.0, **changes}
+    )
 
 
 def test_a_mask_of_n_squared_is_refused_before_it_is_made(blueprint: Blueprint) -> None:
@@ -101,7 +103,7 @@ def test_the_run_may_need_more_than_planning_it(blueprint: Blueprint) -> None:
     needed = needed_bytes(plan(blueprint, 200, None))
     assert needed > 16 * 200 * 200 * 3
     assert plan(blueprint, 200, budget(bytes=needed))
-    with pytest.raises(InputError, match="it needs .* MB at each server"):
+    with pytest.raises(InputError, match=r"it needs .* MB at each server"):
         plan(blueprint, 200, budget(bytes=needed - 1))
 
 
