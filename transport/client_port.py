@@ -28,6 +28,7 @@ Reply: TypeAlias = (
 ID_BYTES = 16
 WAITING_MESSAGES = 100
 UNSENT_MESSAGES = 1000
+AT_ONCE = 100
 FIRST_MESSAGE_SECONDS = 10.0
 
 _log = logging.getLogger("onnxpuma.transport")
@@ -120,8 +121,9 @@ class ClientPort:
         deadline = time.monotonic() + timeout
         while True:
             self._look()
-            while self._read_one():
-                pass
+            for _ in range(AT_ONCE):
+                if not self._read_one():
+                    break
             while self._waiting:
                 request = self._waiting.popleft()
                 if not request.gone:

@@ -16,7 +16,7 @@ from onnxpuma.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from onnxpuma.transport import wire, wire_pb2
+from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.client_line import ClientLine, nobody_answers
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.descriptors import require_descriptors
@@ -230,11 +230,7 @@ class Cluster:
         """Sleep until something happens, `seconds` at most."""
         if any(server.out.unsettled for server in self._servers):
             seconds = min(seconds, 0.1)
-        poller = zmq.Poller()
-        for server in self._servers:
-            poller.register(server.out.socket, zmq.POLLIN)
-            poller.register(server.watch.monitor, zmq.POLLIN)
-        poller.poll(max(0, int(seconds * 1000)) + 1)
+        sockets.wait([s for line in self._servers for s in (line.out.socket, line.watch.monitor)], seconds)
 
     def _hearsay(self) -> str:
         """What the servers that are there say of those that are not."""

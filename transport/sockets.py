@@ -51,6 +51,14 @@ def bind(socket: zmq.Socket[bytes], address: str) -> None:
         ) from None
 
 
+def wait(listening: Sequence[zmq.Socket[bytes]], seconds: float) -> list[zmq.Socket[bytes]]:
+    """Sleep until one of these can be read, `seconds` at most; those that can."""
+    poller = zmq.Poller()
+    for socket in listening:
+        poller.register(socket, zmq.POLLIN)
+    return [socket for socket, _ in poller.poll(max(0, int(seconds * 1000)) + 1)]
+
+
 def port_of(socket: zmq.Socket[bytes]) -> int:
     """The port at which a socket listens, whatever was asked for."""
     endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)

@@ -294,9 +294,6 @@ class PeerLink(Link):
         """Sleep until something happens, `seconds` at most."""
         if any(line.unsettled for line in self._lines.values()):
             seconds = min(seconds, GOODBYE_SECONDS / 10)
-        poller = zmq.Poller()
-        for socket in self.waits_on():
-            poller.register(socket, zmq.POLLIN)
-        ready = poller.poll(max(0, int(seconds * 1000) + 1))
-        if len(ready) != 1 or ready[0][0] is not self._pull:
+        ready = sockets.wait(self.waits_on(), seconds)
+        if ready != [self._pull]:
             self._look()

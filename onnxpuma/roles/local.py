@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import IO
 
@@ -22,7 +23,7 @@ import tomlkit
 
 from onnxpuma import errors
 from onnxpuma.cluster_template import write_cluster_template
-from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig, read_cluster
+from onnxpuma.config import ClusterConfig, LimitConfig, PartyConfig, TimeoutConfig, read_cluster
 from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTimeoutError, plain_text
 from onnxpuma.mpc.ring_kernel import warn_once
 from onnxpuma.roles import isolated
@@ -70,6 +71,7 @@ class LocalCluster:
         start_timeout: float | None = None,
         timeouts: TimeoutConfig | None = None,
         public_inputs: Sequence[str] = (),
+        limits: LimitConfig | None = None,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -77,6 +79,7 @@ class LocalCluster:
         self._threads = threads
         self._public_inputs = tuple(public_inputs)
         self._timeouts = timeouts or TimeoutConfig()
+        self._limits = limits or LimitConfig()
         try:
             self.model_dir = self._model_dir(Path(model))
             self.folder = Path(self._temporary.name)
@@ -159,8 +162,10 @@ class LocalCluster:
         self.config_path.unlink(missing_ok=True)
         write_cluster_template(self.config_path, parties, {"client": self.client_keys.public})
         tables = tomlkit.parse(self.config_path.read_text())
-        for key in ("connect", "request", "heartbeat"):
-            tables["timeouts"][key] = getattr(self._timeouts, key)
+        for item in fields(TimeoutConfig):
+            tables["timeouts"][item.name] = getattr(self._timeouts, item.name)
+        for item in fields(LimitConfig):
+            tables["limits"][item.name] = getattr(self._limits, item.name)
         tables["threads"]["compute"] = self._threads
         self.config_path.write_text(tomlkit.dumps(tables))
         self.config: ClusterConfig = read_cluster(self.config_path)

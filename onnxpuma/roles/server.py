@@ -13,22 +13,26 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring_kernel import native, warn_once
-from onnxpuma.roles.desk import Desk, Served
+from onnxpuma.roles.desk import Desk
 from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.owner import open_shares, read_weights
 from onnxpuma.roles.plans import Plans
+from onnxpuma.roles.reception import Served
 from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.transport import wire_pb2
-from onnxpuma.transport.client_port import ClientPort
+from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.descriptors import require_descriptors
 from onnxpuma.transport.failure import failure_of
+from onnxpuma.transport.gate import Bounds
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.refusal import tell_refusal
 from onnxpuma.transport.zeromq import PeerLink
 
 DESCRIPTORS = 100  # open files and sockets of a server with a few clients
 REFUSAL_SECONDS = 3.0  # a server that cannot start waits so long for peers to tell
+# A client renews its connections itself when it uses them; one that does not is cut off at twice the age.
+RENEWED_HERE = 2.0
 
 
 class Server:
@@ -100,7 +104,7 @@ class Server:
             bytes.fromhex(blueprint.digest): Served(Plans(blueprint), Interpreter(weights[name]))
             for name, blueprint in model.graphs.items()
         }
-        place, timeouts = self.config.parties[self.party], self.config.timeouts
+        place, timeouts, limits = self.config.parties[self.party], self.config.timeouts, self.config.limits
         status = wire_pb2.Status(
             version=__version__,
             model_digest=bytes.fromhex(model.digest),
@@ -108,6 +112,12 @@ class Server:
             state="starting",
         )
         identity = Identity(self.party, __version__, model.digest, shares.dealing)
+        bounds = Bounds(
+            limits.connections,
+            limits.message_megabytes * 1_000_000,
+            max(FIRST_MESSAGE_SECONDS, timeouts.heartbeat),
+            RENEWED_HERE * timeouts.renew,
+        )
         clients = {key: name for name, key in self.config.clients.items()}
         with (
             PeerLink(
@@ -122,7 +132,7 @@ class Server:
                 model_digest=identity.model_digest,
             ) as link,
             ClientPort(
-                self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat
+                self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat, bounds=bounds
             ) as port,
         ):
             desk = Desk(self.config, link, port, graphs, identity, model.menu(), stop)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from onnxpuma.config import LimitConfig
 from onnxpuma.errors import (
     AuthenticationError,
     BusyError,
@@ -23,7 +24,6 @@ from onnxpuma.errors import (
 )
 from onnxpuma.mpc import ring_kernel
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles import desk
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.owner import share_model
 from onnxpuma.roles.server import Server
@@ -138,28 +138,41 @@ def test_a_folder_moved_between_parties(hall: Any, model_dir: Path, tmp_path: Pa
     assert "party2.safetensors" in error.message
 
 
-def test_a_full_queue_is_said_to_be_full(
-    hall: Any, long_model_dir: Path, feed: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_client_has_its_share_of_the_queue_and_others_have_theirs(
+    hall: Any, long_model_dir: Path, feed: Any, until: Any
 ) -> None:
-    monkeypatch.setattr(desk, "MOST_WAITING", 0)
-    threads = [hall.start(party, long_model_dir) for party in range(3)]
+    other = generate()
+    config = replace(
+        hall.config,
+        clients={**hall.config.clients, "other": other.public},
+        limits=LimitConfig(waiting=1),
+    )
+    threads = [hall.start(party, long_model_dir, config=config) for party in range(3)]
     assert all(thread.ready.wait(10) for thread in threads)
     steps: list[int] = []
+    queued: list[str] = []
     outcomes: list[Any] = []
-    first, second = (Client(hall.config, hall.client_keys) for _ in range(2))
-    with first, second:
-        second.blueprint  # noqa: B018  (fetched before the servers are busy)
-        asking = Thread(
-            target=lambda: outcomes.append(first.run(feed, progress=lambda done, *_: steps.append(done))),
-            daemon=True,
-        )
+
+    def ask(client: Client, progress: Any) -> Thread:
+        asking = Thread(target=lambda: outcomes.append(client.run(feed, progress=progress)), daemon=True)
         asking.start()
+        return asking
+
+    first, second, third = (Client(config, hall.client_keys) for _ in range(3))
+    stranger = Client(config, other)
+    with first, second, third, stranger:
+        third.blueprint, stranger.blueprint  # noqa: B018  (fetched before the servers are busy)
+        running = ask(first, lambda done, *_: steps.append(done))
         until(lambda: steps)
-        with pytest.raises(BusyError, match="1 requests wait at server"):
-            second.run(feed)
-        asking.join(30)
-        assert len(outcomes) == 1, "the first one is not disturbed"
-        assert second.run(feed).outputs["y"].shape == (2, 8)
+        waiting = ask(second, lambda *news: queued.append(news[2]))
+        until(lambda: queued)
+        with pytest.raises(BusyError, match="1 requests of client client wait already"):
+            third.run(feed)
+        also = ask(stranger, lambda *_: None)
+        for thread in (running, waiting, also):
+            thread.join(40)
+        assert len(outcomes) == 3, "the others are not disturbed"
+        assert third.run(feed).outputs["y"].shape == (2, 8)
 
 
 def details(client: Client) -> list[str]:
