@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -74,18 +74,7 @@ class Blueprint:
     @cached_property
     def digest(self) -> str:
         """What servers and clients compare before anything runs: graph, policy, version, twin tables."""
-        policy = json.dumps(
-            [
-                self.visibility,
-                sorted(self.public_inputs),
-                __version__,
-                fingerprint(),
-                self._derived,
-                self.ranges,
-            ],
-            sort_keys=True,
-        )
-        return hashlib.sha256(self.skeleton + policy.encode()).hexdigest()
+        return _digest(self.skeleton, self._policy)
 
     def bounds(self, node: str) -> dict[str, float]:
         """What the quantities of a node stay below, by `Limit.key`: those that calibration has found."""
@@ -148,9 +137,12 @@ class Blueprint:
         """Write skeleton.onnx and policy.json."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SKELETON).write_bytes(self.skeleton)
-        policy = {
-            "version": __version__,
-            "digest": self.digest,
+        policy = {"version": __version__, "digest": self.digest, **self._policy}
+        (folder / POLICY).write_bytes(_written(policy))
+
+    @property
+    def _policy(self) -> dict[str, Any]:
+        return {
             "public_inputs": list(self.public_inputs),
             "visibility": self.visibility,
             "reasons": self.reasons,
@@ -158,19 +150,19 @@ class Blueprint:
             "derived": self._derived,
             "ranges": self.ranges,
         }
-        (folder / POLICY).write_text(json.dumps(policy, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Blueprint:
         """Read what `save` wrote. PlanError when it is incomplete, damaged, or of another version."""
         try:
             skeleton = (folder / SKELETON).read_bytes()
-            policy = json.loads((folder / POLICY).read_text())
+            text = (folder / POLICY).read_bytes()
+            policy = dict(json.loads(text))
         except OSError as error:
             raise PlanError(
                 f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote"
             ) from error
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise PlanError(
                 f"{folder / POLICY} is damaged: {error}", "copy the folder again from the model's owner"
             ) from error
@@ -179,24 +171,41 @@ class Blueprint:
                 f"{folder} was shared with onnxpuma {policy.get('version')}, this is {__version__}",
                 "install the same version everywhere, or share the model again",
             )
-        made = cls(
-            load_skeleton(skeleton),
-            skeleton,
-            policy["visibility"],
-            policy["reasons"],
-            tuple(policy["public_inputs"]),
-            policy["recognised"],
-            policy["derived"]["vocabulary"],
-            tuple(policy["derived"]["hidden"]),
-            tuple(policy["derived"]["closed"]),
-            policy["ranges"],
-        )
-        if made.digest != policy.get("digest"):
+        # Before anything is read out of them: every byte of both is as it was written.
+        content = {name: value for name, value in policy.items() if name not in ("version", "digest")}
+        if text != _written(policy) or policy.get("digest") != _digest(skeleton, content):
             raise PlanError(
                 f"the plan in {folder} does not match its digest",
                 "it is damaged: copy it again from the owner of the model",
             )
-        return made
+        try:
+            derived = policy["derived"]
+            return cls(
+                load_skeleton(skeleton),
+                skeleton,
+                policy["visibility"],
+                policy["reasons"],
+                tuple(policy["public_inputs"]),
+                policy["recognised"],
+                derived["vocabulary"],
+                tuple(derived["hidden"]),
+                tuple(derived["closed"]),
+                policy["ranges"],
+            )
+        except (KeyError, TypeError) as error:
+            raise PlanError(
+                f"{folder / POLICY} is incomplete: {error}", "copy the folder again from the model's owner"
+            ) from error
+
+
+def _digest(skeleton: bytes, policy: Mapping[str, Any]) -> str:
+    """Over every byte of the skeleton and all that policy.json says, in its order: weights lie in it."""
+    content = json.dumps([hashlib.sha256(skeleton).hexdigest(), policy, __version__, fingerprint()])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _written(policy: Mapping[str, Any]) -> bytes:
+    return json.dumps(policy, indent=1).encode() + b"\n"
 
 
 def prepare(
