@@ -29,7 +29,7 @@ from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
 from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.kept import Store
 from onnxpuma.roles.plans import Plans
-from onnxpuma.roles.request import check_private, read_public_part
+from onnxpuma.roles.request import check_held, check_private, read_public_part
 from onnxpuma.roles.run import compute
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
@@ -177,6 +177,7 @@ class Desk:
                 name: self.store.get(request.client, *place, asked.shapes[name])
                 for name, place in asked.held.items()
             }
+            check_held(served.plans.blueprint, asked, held)
             plan = served.plans.get(asked.shapes, asked.public, asked.selection)
             if plan.digest != asked.plan_digest:
                 raise PlanError(

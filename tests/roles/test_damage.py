@@ -126,7 +126,7 @@ def test_another_order_or_another_spelling_of_the_policy_is_damage(copied: Path)
 def test_a_policy_without_a_key_whose_digest_fits(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = copied / "policy.json"
     policy = json.loads(path.read_text())
-    monkeypatch.setattr("onnxpuma.plan.blueprint._digest", lambda *_: policy["digest"])
+    monkeypatch.setattr("onnxpuma.plan.policy.digest_of", lambda *_: policy["digest"])
     for key in ("visibility", "reasons", "public_inputs", "recognised", "derived", "ranges"):
         path.write_text(json.dumps({n: v for n, v in policy.items() if n != key}, indent=1) + "\n")
         with pytest.raises(PlanError, match="incomplete"):
