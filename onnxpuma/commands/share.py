@@ -56,6 +56,16 @@ def share(
         shown = screen.listing(blueprint.public_inputs) or "none"
         of = f"{name}: " if folders else ""
         screen.say(f"{of}secret inputs: {hidden}; public inputs: {shown}")
+        if blueprint.closed:
+            screen.say(f"{of}kept and not opened: {screen.listing(blueprint.closed)}")
+        if blueprint.resumed:
+            taking = screen.listing(list(blueprint.resumed))
+            screen.say(f"{of}inputs that take what is kept of these, and nothing else: {taking}")
+    if idle := shared.idle:
+        screen.note(
+            f"No input goes on from {screen.listing(idle)}: what is kept of it can be handed to nothing."
+            " If an input does, name it with --keep-only as well."
+        )
     ranges = sum(len(blueprint.ranges) for blueprint in shared.graphs.values())
     if ranges:
         nodes = f"{ranges} node{'s' if ranges > 1 else ''}"

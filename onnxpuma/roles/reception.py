@@ -24,7 +24,7 @@ from onnxpuma.plan.plan import SecretInput
 from onnxpuma.roles.agreement import Job
 from onnxpuma.roles.kept import Store
 from onnxpuma.roles.plans import Plans
-from onnxpuma.roles.request import Asked, buffer_lengths, check_private, read_public_part
+from onnxpuma.roles.request import Asked, buffer_lengths, check_held, check_private, read_public_part
 from onnxpuma.roles.turns import check_share
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
@@ -75,6 +75,7 @@ class Reception:
             name: self.store.get(request.client, *place, asked.shapes[name])
             for name, place in asked.held.items()
         }
+        check_held(blueprint, asked, held)
         return Job(request, asked, held, self._clients.get(request.client, ""))
 
     def plan(self, job: Job) -> None:

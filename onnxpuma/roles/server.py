@@ -111,7 +111,9 @@ class Server:
             party=self.party,
             state="starting",
         )
-        identity = Identity(self.party, __version__, model.digest, shares.dealing)
+        identity = Identity(
+            self.party, __version__, model.digest, shares.dealing, shares.contents, shares.seals
+        )
         bounds = Bounds(
             limits.connections,
             limits.message_megabytes * 1_000_000,
@@ -130,6 +132,7 @@ class Server:
                 io_threads=self.config.threads.io,
                 version=identity.version,
                 model_digest=identity.model_digest,
+                components={peer: identity.code(self.party, peer) for peer in self._peers},
             ) as link,
             ClientPort(
                 self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat, bounds=bounds

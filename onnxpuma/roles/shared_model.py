@@ -74,6 +74,12 @@ class SharedModel:
         content = [[name, graph.digest, self.stored[name]] for name, graph in self.graphs.items()]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
+    @property
+    def idle(self) -> list[str]:
+        """The closed outputs that no input of any graph goes on from."""
+        taken = {o for graph in self.graphs.values() for sources in graph.resumed.values() for o in sources}
+        return [o for graph in self.graphs.values() for o in graph.closed if o not in taken]
+
     @cached_property
     def arrays(self) -> dict[str, Initializer]:
         """What the parties' files hold: name -> dtype and shape, in their order, each array once.
@@ -99,14 +105,18 @@ class SharedModel:
             return
         for name, graph in self.graphs.items():
             graph.save(folder / name)
+        (folder / INDEX).write_bytes(self._index())
+        for name in (SKELETON, POLICY):
+            (folder / name).unlink(missing_ok=True)
+
+    def _index(self) -> bytes:
+        """What is in model.json."""
         graphs = {
             name: {"digest": graph.digest, "weights": self.stored[name]}
             for name, graph in self.graphs.items()
         }
         index = {"version": __version__, "digest": self.digest, "graphs": graphs}
-        (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
-        for name in (SKELETON, POLICY):
-            (folder / name).unlink(missing_ok=True)
+        return json.dumps(index, indent=1).encode() + b"\n"
 
     @classmethod
     def read(cls, folder: Path) -> SharedModel:
@@ -114,7 +124,8 @@ class SharedModel:
         if not (folder / INDEX).is_file():
             return cls.of(Blueprint.read(folder))
         try:
-            index = json.loads((folder / INDEX).read_text())
+            text = (folder / INDEX).read_bytes()
+            index = json.loads(text)
             version, graphs = index["version"], _listed(index)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"{folder / INDEX} is damaged: {error}", _COPY_AGAIN) from error
@@ -130,7 +141,7 @@ class SharedModel:
             ):
                 raise PlanError(f"the graph '{name}' in {folder} belongs to another model", _COPY_AGAIN)
         made = cls(read, {name: dict(entry["weights"]) for name, entry in graphs.items()})
-        if made.digest != index.get("digest"):
+        if text != made._index():
             raise PlanError(f"{folder / INDEX} does not match its digest", _COPY_AGAIN)
         return made
 
