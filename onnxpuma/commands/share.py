@@ -20,6 +20,9 @@ def share(
     hide: options.Hide = [],  # noqa: B006
     keep_only: options.KeepOnly = [],  # noqa: B006
     calibrate: options.Calibrate = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of a model that is shared in the folder.")
+    ] = False,
 ) -> None:
     """Split a model's weights into three files, one for each server; any one alone is noise."""
     from onnxpuma.commands.samples import read_samples
@@ -41,6 +44,7 @@ def share(
             hide=hide,
             keep_only=keep_only,
             samples=samples,
+            replace=replace,
             progress=advance,
         )
     folders = () if shared.single else tuple(shared.graphs)

@@ -89,7 +89,9 @@ def validate(
         with screen.progress(f"reading {model.name}") as advance:
             if cluster is None:
                 samples = read_samples(calibrate, [ONLY_GRAPH])
-                shared = share_model(model, folder, progress=advance, samples=samples, **chosen)
+                shared = share_model(
+                    model, folder, progress=advance, samples=samples, replace=False, **chosen
+                )
                 blueprint = shared.blueprint
             else:
                 blueprint, _ = _prepared(model, chosen, calibrate)

@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma import __version__
-from onnxpuma.errors import ConfigError, PlanError
+from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
@@ -29,7 +29,9 @@ from onnxpuma.graph.patterns import matching
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.graph.visibility import classify
 from onnxpuma.mpc.separable import fingerprint
+from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs import open_inputs, tables
+from onnxpuma.plan.policy import COPY_AGAIN, check_fits, read_policy
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
@@ -144,10 +146,8 @@ class Blueprint:
         shown = [name for name in self.graph.outputs if name not in self.closed]
         return [name for name in shown if name not in self.derived_outputs] or shown
 
-    def save(self, folder: Path) -> None:
-        """Write skeleton.onnx and policy.json."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / SKELETON).write_bytes(self.skeleton)
+    def files(self) -> dict[str, bytes]:
+        """The public files of the graph, skeleton.onnx and policy.json: name -> content."""
         policy = {
             "version": __version__,
             "digest": self.digest,
@@ -158,44 +158,56 @@ class Blueprint:
             "derived": self._derived,
             "ranges": self.ranges,
         }
-        (folder / POLICY).write_text(json.dumps(policy, indent=1) + "\n")
+        return {SKELETON: self.skeleton, POLICY: f"{json.dumps(policy, indent=1)}\n".encode()}
+
+    def save(self, folder: Path) -> None:
+        """Write the public files, whole, in place of those that are there."""
+        write_files(folder, self.files())
 
     @classmethod
     def read(cls, folder: Path) -> Blueprint:
-        """Read what `save` wrote. PlanError when it is incomplete, damaged, or of another version."""
+        """Read the files of `folder`. PlanError when they are incomplete, damaged, or of another version."""
         try:
-            skeleton = (folder / SKELETON).read_bytes()
-            policy = json.loads((folder / POLICY).read_text())
+            skeleton, policy = ((folder / name).read_bytes() for name in (SKELETON, POLICY))
         except OSError as error:
             raise PlanError(
                 f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote"
             ) from error
-        except ValueError as error:
-            raise PlanError(
-                f"{folder / POLICY} is damaged: {error}", "copy the folder again from the model's owner"
-            ) from error
-        if policy.get("version") != __version__:
-            raise PlanError(
-                f"{folder} was shared with onnxpuma {policy.get('version')}, this is {__version__}",
-                "install the same version everywhere, or share the model again",
-            )
+        return cls.parse(skeleton, policy, str(folder))
+
+    @classmethod
+    def parse(cls, skeleton: bytes, content: bytes, where: str) -> Blueprint:
+        """Read what `files` made; `where` it is from is for the messages. Raises as `read`.
+
+        The graph is read when the digest is right: damage is seen before onnx sees it.
+        """
+        policy = read_policy(content, where)
+        derived = policy["derived"]
         made = cls(
-            load_skeleton(skeleton),
+            Graph("", {}, {}, [], {}, 0),
             skeleton,
             policy["visibility"],
             policy["reasons"],
             tuple(policy["public_inputs"]),
             policy["recognised"],
-            policy["derived"]["vocabulary"],
-            tuple(policy["derived"]["hidden"]),
-            tuple(policy["derived"]["closed"]),
+            derived["vocabulary"],
+            tuple(derived["hidden"]),
+            tuple(derived["closed"]),
             policy["ranges"],
         )
-        if made.digest != policy.get("digest"):
+        if made.digest != policy["digest"]:
             raise PlanError(
-                f"the plan in {folder} does not match its digest",
+                f"the plan in {where} does not match its digest",
                 "it is damaged: copy it again from the owner of the model",
             )
+        try:
+            made = replace(made, graph=load_skeleton(skeleton))
+            check_fits(policy, made.graph, where)
+            tables(made.graph)
+        except OnnxpumaError as error:
+            raise PlanError(f"{where}: {error.message}", COPY_AGAIN) from error
+        except Exception as error:  # of many kinds: the graph was not written by this package
+            raise PlanError(f"the skeleton in {where} cannot be read: {error}", COPY_AGAIN) from error
         return made
 
 

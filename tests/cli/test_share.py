@@ -132,7 +132,7 @@ def test_calibration_puts_ranges_into_the_policy(cli, model: Path, patient: np.n
         np.savez(tmp_path / "folder" / f"{number}.npz", measurements=sample)
     found = {}
     for name in ("several.npz", "folder"):
-        ended = cli("share", model, "--out", tmp_path / "shared", "--calibrate", tmp_path / name)
+        ended = cli("share", model, "--out", tmp_path / "shared", "--calibrate", tmp_path / name, "--replace")
         assert ended.status == 0
         assert "in policy.json, for everybody to see" in ended.out
         blueprint = Blueprint.read(tmp_path / "shared")
