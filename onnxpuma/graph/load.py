@@ -98,10 +98,7 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             light.graph.input.append(info)
     for tensor in external(light):  # in attributes and branches: the checker looks for them where we stand
-        kind = tensor.data_type
-        tensor.Clear()
-        tensor.data_type = kind
-        tensor.dims.append(0)
+        tensor.CopyFrom(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0]))
     return light
 
 

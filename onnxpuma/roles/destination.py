@@ -13,7 +13,7 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import POLICY, SKELETON
 from onnxpuma.plan.draft import drafts_of
 from onnxpuma.roles.share_file import share_path
-from onnxpuma.roles.shared_model import INDEX
+from onnxpuma.roles.shared_model import GRAPH_NAME, INDEX
 from onnxpuma.transport.link import PARTIES
 
 
@@ -65,10 +65,10 @@ def _earlier(folder: Path) -> list[Path]:
     """The public files of the model that was shared here before."""
     found = [folder / SKELETON, folder / POLICY, folder / INDEX]
     try:
-        names = list(json.loads((folder / INDEX).read_bytes())["graphs"])
+        names = [str(name) for name in json.loads((folder / INDEX).read_bytes())["graphs"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         names = []
-    inner = [folder / name for name in names if Path(name).name == name]
+    inner = [folder / name for name in names if GRAPH_NAME.fullmatch(name)]
     inner = [path for path in inner if path.is_dir() and not path.is_symlink()]
     found += [path / file for path in inner for file in (SKELETON, POLICY)]
     return [path for path in found if os.path.lexists(path)]

@@ -25,7 +25,7 @@ from onnxpuma.plan.draft import write_files
 
 INDEX = "model.json"
 
-_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
+GRAPH_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _COPY_AGAIN = "copy the folder again from the model's owner"
 _SENT = "what the servers sent"
 
@@ -192,7 +192,7 @@ def _listed(index: Mapping[str, Any]) -> dict[str, Any]:
     """The graphs of an index. ValueError for a name that is no name of a folder: it may come from afar."""
     graphs = dict(index["graphs"])
     for name, entry in graphs.items():
-        if not _NAME.fullmatch(name):
+        if not GRAPH_NAME.fullmatch(name):
             raise ValueError(f"'{name}' is no name of a graph")
         texts = [entry["digest"], *dict(entry["weights"]).values()]
         if not all(isinstance(text, str) for text in texts):
