@@ -8,7 +8,8 @@ one frame; an empty buffer travels as no frame at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from onnxpuma.errors import TransportError
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import SESSION_BYTES, Tag
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 SHORT = 1 << 13
@@ -32,6 +33,21 @@ _HINT = "all three servers and the client must run the same version of onnxpuma"
 def encode_peer(body: Message) -> bytes:
     """The frame in which one server sends `body` (any body of PeerMessage but Header) to another."""
     return _filled(wire_pb2.PeerMessage(), body).SerializeToString()
+
+
+def encode_hellos(
+    party: int, version: str, model_digest: bytes, components: Mapping[int, bytes]
+) -> dict[int, bytes]:
+    """The frames in which `party`, a process that has just started, introduces itself to each of the peers in
+    `components`, which says what that one alone is told."""
+    hello = wire_pb2.Hello(
+        wire=WIRE_VERSION, version=version, model_digest=model_digest, party=party, instance=os.urandom(16)
+    )
+    frames = {}
+    for peer, component in components.items():
+        hello.components = component
+        frames[peer] = encode_peer(hello)
+    return frames
 
 
 def encode_client(body: Message, sizes: Sequence[int]) -> bytes:

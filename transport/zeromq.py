@@ -8,7 +8,6 @@ whether its peer is alive. docs/wire.md describes the frames.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,7 @@ class PeerLink(Link):
     listen: where the others connect to ("tcp://*:7000"). peers: the two others, by party. timeout: seconds
     that `receive` waits. heartbeat: seconds after which a peer that no longer answers is given up; a dead
     one is noticed at once. linger: seconds that `close` waits for unsent messages. version, model_digest:
-    told to the others, whose `hello` shows them.
+    told to the others, whose `hello` shows them; components: what each of the two is told alone.
 
     Raises ConfigError when `listen` is in use or not an address of this machine. Connecting goes on in the
     background; `connect` waits for it.
@@ -58,19 +57,13 @@ class PeerLink(Link):
         io_threads: int = 1,
         version: str = "",
         model_digest: bytes = b"",
+        components: Mapping[int, bytes] | None = None,
     ) -> None:
         self.party = party
         self.traffic = Traffic()
         self.timeout = timeout
-        self._introduction = wire.encode_peer(
-            wire_pb2.Hello(
-                wire=wire.WIRE_VERSION,
-                version=version,
-                model_digest=model_digest,
-                party=party,
-                instance=os.urandom(16),
-            )
-        )
+        told = {peer: (components or {}).get(peer, b"") for peer in peers}
+        self._introductions = wire.encode_hellos(party, version, model_digest, told)
         self._inbox = Inbox(party)
         self._controls: deque[tuple[int, Control]] = deque()
         self._closed = False
@@ -270,7 +263,7 @@ class PeerLink(Link):
         for line in self._lines.values():
             if line.update():
                 _log.info("connected to party %d at %s", line.peer, line.place.address)
-                line.push([self._introduction])
+                line.push([self._introductions[line.peer]])
             if line.dead():
                 message = f"party {line.peer} ({line.place.address}) died or no longer answers"
                 self._inbox.lost(line.peer, message)

@@ -6,8 +6,6 @@ both. The weights go to the servers as shares; the blueprint says nothing about 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,10 +26,9 @@ from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove
 from onnxpuma.graph.patterns import matching
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.graph.visibility import classify
-from onnxpuma.mpc.separable import fingerprint
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs import open_inputs, tables
-from onnxpuma.plan.policy import COPY_AGAIN, check_fits, read_policy
+from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
@@ -76,18 +73,7 @@ class Blueprint:
     @cached_property
     def digest(self) -> str:
         """What servers and clients compare before anything runs: graph, policy, version, twin tables."""
-        policy = json.dumps(
-            [
-                self.visibility,
-                sorted(self.public_inputs),
-                __version__,
-                fingerprint(),
-                self._derived,
-                self.ranges,
-            ],
-            sort_keys=True,
-        )
-        return hashlib.sha256(self.skeleton + policy.encode()).hexdigest()
+        return digest_of(self.skeleton, self._policy)
 
     def bounds(self, node: str) -> dict[str, float]:
         """What the quantities of a node stay below, by `Limit.key`: those that calibration has found."""
@@ -146,11 +132,9 @@ class Blueprint:
         shown = [name for name in self.graph.outputs if name not in self.closed]
         return [name for name in shown if name not in self.derived_outputs] or shown
 
-    def files(self) -> dict[str, bytes]:
-        """The public files of the graph, skeleton.onnx and policy.json: name -> content."""
-        policy = {
-            "version": __version__,
-            "digest": self.digest,
+    @property
+    def _policy(self) -> dict[str, Any]:
+        return {
             "public_inputs": list(self.public_inputs),
             "visibility": self.visibility,
             "reasons": self.reasons,
@@ -158,7 +142,11 @@ class Blueprint:
             "derived": self._derived,
             "ranges": self.ranges,
         }
-        return {SKELETON: self.skeleton, POLICY: f"{json.dumps(policy, indent=1)}\n".encode()}
+
+    def files(self) -> dict[str, bytes]:
+        """The public files of the graph, skeleton.onnx and policy.json: name -> content."""
+        policy = {"version": __version__, "digest": self.digest, **self._policy}
+        return {SKELETON: self.skeleton, POLICY: written(policy)}
 
     def save(self, folder: Path) -> None:
         """Write the public files, whole, in place of those that are there."""
@@ -182,9 +170,20 @@ class Blueprint:
         The graph is read when the digest is right: damage is seen before onnx sees it.
         """
         policy = read_policy(content, where)
+        damaged = PlanError(f"the plan in {where} does not match its digest", f"it is damaged: {COPY_AGAIN}")
+        if policy["digest"] != digest_of(skeleton, policy):
+            raise damaged
+        try:
+            graph = load_skeleton(skeleton)
+            check_fits(policy, graph, where)
+            tables(graph)
+        except OnnxpumaError as error:
+            raise PlanError(f"{where}: {error.message}", COPY_AGAIN) from error
+        except Exception as error:  # of many kinds: the graph was not written by this package
+            raise PlanError(f"the skeleton in {where} cannot be read: {error}", COPY_AGAIN) from error
         derived = policy["derived"]
         made = cls(
-            Graph("", {}, {}, [], {}, 0),
+            graph,
             skeleton,
             policy["visibility"],
             policy["reasons"],
@@ -195,19 +194,8 @@ class Blueprint:
             tuple(derived["closed"]),
             policy["ranges"],
         )
-        if made.digest != policy["digest"]:
-            raise PlanError(
-                f"the plan in {where} does not match its digest",
-                "it is damaged: copy it again from the owner of the model",
-            )
-        try:
-            made = replace(made, graph=load_skeleton(skeleton))
-            check_fits(policy, made.graph, where)
-            tables(made.graph)
-        except OnnxpumaError as error:
-            raise PlanError(f"{where}: {error.message}", COPY_AGAIN) from error
-        except Exception as error:  # of many kinds: the graph was not written by this package
-            raise PlanError(f"the skeleton in {where} cannot be read: {error}", COPY_AGAIN) from error
+        if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
+            raise damaged
         return made
 
 

@@ -6,6 +6,7 @@ here: its types, and that graph and policy speak of the same weights, inputs and
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED
+from onnxpuma.mpc.separable import fingerprint
 
 COPY_AGAIN = "copy the folder again from the model's owner"
 _WIDEST_RANGE = 1000  # powers of two that float64 holds
@@ -38,7 +40,21 @@ def read_policy(content: bytes, where: str) -> dict[str, Any]:
         )
     _check_form(policy, _FORM, where)
     _check_form(policy["derived"], _DERIVED, where)
+    if content != written(policy):
+        raise PlanError(f"policy.json of {where} is damaged: it is not as it was written", COPY_AGAIN)
     return policy
+
+
+def digest_of(skeleton: bytes, policy: Mapping[str, Any]) -> str:
+    """Over every byte of the skeleton and all that policy.json says, in its order: weights lie in it."""
+    said = {name: value for name, value in policy.items() if name not in ("version", "digest")}
+    content = json.dumps([hashlib.sha256(skeleton).hexdigest(), said, __version__, fingerprint()])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def written(entries: Mapping[str, Any]) -> bytes:
+    """The text of a public JSON file."""
+    return json.dumps(entries, indent=1).encode() + b"\n"
 
 
 def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:

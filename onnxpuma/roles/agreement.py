@@ -1,10 +1,13 @@
 """Which request the three servers run next: party 0 leads, the two others follow.
 
     party 0    Start(session, request, digest)  to both   I hold this request; do you?
-    others     Ready(session)                   to 0      I hold the same request with the same plan
+    others     Ready(session, coin)             to 0      I hold the same request with the same plan
                Refuse(session, failure)         to 0      I cannot run it, and this is why
-    party 0    Ready(session)                   to both   all three hold it: begin
+    party 0    Ready(session, three coins)      to both   all three hold it: begin
     anybody    Abort(session, message)          to both   drop it
+
+Each server draws its coin when it holds its part of the request. So what follows from all three was not known
+to anybody when the last part was sent (mpc/sketch.py).
 
 Requests are announced as they come and run one at a time, so one that has not reached every server does not
 hold up the others. An announcement without an answer is repeated: what a broken connection swallowed, or a
@@ -19,7 +22,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onnxpuma.config import TimeoutConfig
@@ -30,12 +33,14 @@ from onnxpuma.errors import (
     RequestTimeoutError,
     TransportError,
 )
+from onnxpuma.mpc.prf import PART_BYTES, fresh_part
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.kept import KeptShares
 from onnxpuma.roles.request import Asked
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
 from onnxpuma.transport.failure import error_of, failure_of
+from onnxpuma.transport.link import PARTIES
 from onnxpuma.transport.zeromq import Control, PeerLink
 
 ANNOUNCE_AGAIN_SECONDS = 2.0
@@ -47,22 +52,28 @@ _log = logging.getLogger("onnxpuma.roles")
 class Job:
     """A request that fits the model, with its plan and the kept values it takes, by input.
 
-    `digest` is what the three servers compare: request, plan, and which runs made the kept values.
+    client_key: the client's public key. `digest` is what the three servers compare: who asks, request, plan,
+    and which runs made the kept values. coin: this server's; coins: of all three, once the job has begun.
     """
 
     request: Request
     plan: Plan
     asked: Asked
     held: Mapping[str, KeptShares] = field(default_factory=dict, repr=False)
+    client_key: str = ""
+    coin: bytes = field(default_factory=fresh_part, repr=False)
+    coins: tuple[bytes, ...] = field(default=(), repr=False)
     since: float = field(default_factory=lambda: time.monotonic())
     session: bytes = b""
     announced: float = 0.0
-    ready: set[int] = field(default_factory=set)
+    ready: dict[int, bytes] = field(default_factory=dict, repr=False)  # the peers' coins, at party 0
 
     @property
     def digest(self) -> bytes:
+        key = hashlib.sha256(self.client_key.encode()).digest()
         made = b"".join(value.session for value in self.held.values())
-        return hashlib.sha256(self.request.digest() + bytes.fromhex(self.plan.digest) + made).digest()
+        content = key + self.request.digest() + bytes.fromhex(self.plan.digest) + made
+        return hashlib.sha256(content).digest()
 
     def __str__(self) -> str:
         return f"request {self.request.id.hex()[:8]} of {self.request.client}"
@@ -141,25 +152,29 @@ class Leader(Agreement):
     def take(self, peer: int, message: Control) -> None:
         job = next((j for j in self.jobs.values() if j.session == message.session), None)
         if job is not None and isinstance(message, wire_pb2.Ready):
-            job.ready.add(peer)
+            if _are_coins(message.coins, 1):
+                job.ready[peer] = message.coins[0]
+            else:
+                self.fail(job, _strange(peer))
         elif job is not None and isinstance(message, wire_pb2.Refuse):
             self.fail(job, error_of(message.failure, peer))
 
     def pick(self, able: frozenset[int]) -> Job | None:
         for job in self.jobs.values():
-            job.ready &= able
+            job.ready = {peer: coin for peer, coin in job.ready.items() if peer in able}
             job.session = job.session or os.urandom(16)
             if time.monotonic() > job.announced + ANNOUNCE_AGAIN_SECONDS:
                 start = wire_pb2.Start(session=job.session, request=job.request.id, digest=job.digest)
-                told = [self.tell(peer, start) for peer in able - job.ready]
+                told = [self.tell(peer, start) for peer in able - job.ready.keys()]
                 job.announced = time.monotonic() if told and all(told) else job.announced
         if able != self.link.peers:
             return None
         for job in list(self.jobs.values()):
-            if job.ready == able:
+            if job.ready.keys() == able:
                 del self.jobs[job.request.id]
+                job.coins = (job.coin, *(job.ready[peer] for peer in sorted(able)))
                 for peer in able:
-                    if not self.tell(peer, wire_pb2.Ready(session=job.session)):
+                    if not self.tell(peer, wire_pb2.Ready(session=job.session, coins=job.coins)):
                         lost = PeerLostError(
                             f"party {peer} is gone", f"start server {peer}, then repeat the request"
                         )
@@ -190,7 +205,12 @@ class Follower(Agreement):
             job = next((j for j in self.jobs.values() if j.session == message.session), None)
             if job is None:
                 self.link.abort(message.session, f"party {self.link.party} does not hold this request")
+            elif not _are_coins(message.coins, PARTIES) or message.coins[self.link.party] != job.coin:
+                error = _strange(peer)
+                self.fail(job, error)
+                self.link.abort(message.session, error.message)
             else:
+                job.coins = tuple(message.coins)
                 self._begin.append(self.jobs.pop(job.request.id))
         elif isinstance(message, wire_pb2.Abort):
             self._starts = {r: s for r, s in self._starts.items() if s[0].session != message.session}
@@ -217,7 +237,7 @@ class Follower(Agreement):
             elif held is not None and able == self.link.peers:
                 held.session = start.session
                 del self._starts[request]
-                self.tell(0, wire_pb2.Ready(session=start.session))
+                self.tell(0, wire_pb2.Ready(session=start.session, coins=[held.coin]))
             elif time.monotonic() > since + self.timeouts.request:
                 del self._starts[request]
         return None
@@ -226,3 +246,13 @@ class Follower(Agreement):
         self.jobs.pop(job.request.id, None)
         if job.session:
             self.tell(0, wire_pb2.Refuse(session=job.session, failure=wire_pb2.Failure(message=why)))
+
+
+def _are_coins(coins: Sequence[bytes], count: int) -> bool:
+    return [len(coin) for coin in coins] == [PART_BYTES] * count
+
+
+def _strange(peer: int) -> TransportError:
+    return TransportError(
+        f"party {peer} did not say Ready as it should", "install the same version on all servers"
+    )

@@ -189,7 +189,8 @@ class Desk:
             _log.warning("a request of %s was refused: %s", request.client, _described(error))
             self.port.fail(request, error)
         else:
-            self.agreement.add(Job(request, plan, asked, held))
+            key = self.config.clients.get(request.client, "")
+            self.agreement.add(Job(request, plan, asked, held, key))
 
     def _graph_of(self, request: Request) -> Served:
         """The graph that a request names; any, where it names none of ours: `read_public_part` refuses it."""
@@ -209,6 +210,7 @@ class Desk:
                 job,
                 self._between_rounds,
                 self._tell_progress(job),
+                [place.public_key for place in self.config.parties],
             )
             self.store.release(job.request.client, job.asked.release)
             if kept:

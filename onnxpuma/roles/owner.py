@@ -27,6 +27,7 @@ from onnxpuma.roles.shared_model import SharedModel
 
 BITS = 64
 LARGEST_WEIGHT = 2.0**12
+SEAL_BYTES = 32
 _BLOCK = 1 << 20  # elements encoded at a time
 
 
@@ -135,12 +136,13 @@ def _stream(key: bytes, index: int) -> AesStream:
 
 def _write(folder: Path, model: SharedModel, reading: Reading, progress: ShareProgress | None) -> None:
     keys = (fresh_key(), fresh_key())
+    seals = [secrets.token_bytes(SEAL_BYTES) for _ in range(3)]
     dealing = secrets.token_hex(16)
     shapes = {name: array.shape for name, array in model.arrays.items()}
     writers: list[ShareWriter] = []
     try:
         for party in range(3):
-            writers.append(ShareWriter(folder, party, shapes, keys, model.digest, dealing))
+            writers.append(ShareWriter(folder, party, shapes, keys, seals, model.digest, dealing))
         for index, (name, weight) in enumerate(reading.weights(model)):
             if progress is not None:
                 progress(index, len(shapes), name)

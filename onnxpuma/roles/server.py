@@ -65,7 +65,9 @@ class Server:
             party=self.party,
             state="starting",
         )
-        identity = Identity(self.party, __version__, model.digest, shares.dealing)
+        identity = Identity(
+            self.party, __version__, model.digest, shares.dealing, shares.contents, shares.seals
+        )
         peers = {
             i: Peer(other.peer_address, other.public_key)
             for i, other in enumerate(self.config.parties)
@@ -83,6 +85,7 @@ class Server:
                 io_threads=self.config.threads.io,
                 version=identity.version,
                 model_digest=identity.model_digest,
+                components={peer: identity.code(self.party, peer) for peer in peers},
             ) as link,
             ClientPort(
                 self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat

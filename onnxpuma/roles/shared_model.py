@@ -22,6 +22,7 @@ from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.graph.model import Initializer
 from onnxpuma.plan.blueprint import SKELETON, Blueprint
 from onnxpuma.plan.draft import write_files
+from onnxpuma.plan.policy import written
 
 INDEX = "model.json"
 
@@ -96,21 +97,25 @@ class SharedModel:
         """The public files, in the order of a menu: path in the folder -> content."""
         if self.single:
             return self.blueprint.files()
-        graphs = {
-            name: {"digest": graph.digest, "weights": self.stored[name]}
-            for name, graph in self.graphs.items()
-        }
-        index = {"version": __version__, "digest": self.digest, "graphs": graphs}
         of_graphs = {
             f"{name}/{file}": content
             for name, graph in self.graphs.items()
             for file, content in graph.files().items()
         }
-        return {INDEX: f"{json.dumps(index, indent=1)}\n".encode(), **of_graphs}
+        return {INDEX: self._index(), **of_graphs}
 
     def save(self, folder: Path) -> None:
         """Write the public files, whole, into a folder that holds those of no other model."""
         write_files(folder, self.files())
+
+    def _index(self) -> bytes:
+        """What is in model.json."""
+        graphs = {
+            name: {"digest": graph.digest, "weights": self.stored[name]}
+            for name, graph in self.graphs.items()
+        }
+        index = {"version": __version__, "digest": self.digest, "graphs": graphs}
+        return written(index)
 
     @classmethod
     def read(cls, folder: Path) -> SharedModel:
@@ -137,7 +142,7 @@ class SharedModel:
             ):
                 raise PlanError(f"the graph '{name}' in {where} belongs to another model", _COPY_AGAIN)
         made = cls(read, {name: dict(entry["weights"]) for name, entry in graphs.items()})
-        if made.digest != index.get("digest"):
+        if index["content"] != made._index():
             raise PlanError(f"{INDEX} of {where} does not match its digest", _COPY_AGAIN)
         return made
 
@@ -172,7 +177,7 @@ def is_shared(folder: Path) -> bool:
 
 
 def _read_index(content: bytes, where: str) -> dict[str, Any]:
-    """The entries of a model.json. PlanError when it is damaged or of another version."""
+    """The entries of a model.json, and its content. PlanError when it is damaged or of another version."""
     try:
         index = json.loads(content)
         version = index["version"]
@@ -185,7 +190,7 @@ def _read_index(content: bytes, where: str) -> dict[str, Any]:
             f"{where} was shared with onnxpuma {version}, this is {__version__}",
             "install the same version everywhere, or share the model again",
         )
-    return {**index, "graphs": graphs}
+    return {**index, "graphs": graphs, "content": content}
 
 
 def _listed(index: Mapping[str, Any]) -> dict[str, Any]:

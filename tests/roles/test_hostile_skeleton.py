@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from onnxpuma.errors import PlanError
 from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
+from onnxpuma.plan.policy import digest_of, written
 from onnxpuma.roles.shared_model import SharedModel
 
 FILE = "client.secret"
@@ -143,7 +144,6 @@ def hostile(blueprint: Blueprint, change: Change) -> dict[str, bytes]:
     """The public files with the skeleton changed, and a digest that is right for it."""
     model = onnx.ModelProto.FromString(blueprint.skeleton)
     change(model)
-    skeleton = model.SerializeToString()
     policy = json.loads(blueprint.files()[POLICY])
     for tensor in model.graph.initializer:
         if tensor.name not in policy["visibility"]:
@@ -151,15 +151,7 @@ def hostile(blueprint: Blueprint, change: Change) -> dict[str, bytes]:
     entry = next(p for p in model.metadata_props if p.key == "onnxpuma.initializers")
     entry.value = json.dumps(list(policy["visibility"].items()))
     skeleton = model.SerializeToString()
-    changed = Blueprint(
-        blueprint.graph,
-        skeleton,
-        policy["visibility"],
-        policy["reasons"],
-        blueprint.public_inputs,
-        blueprint.recognised,
-    )
-    return {SKELETON: skeleton, POLICY: json.dumps({**policy, "digest": changed.digest}).encode()}
+    return {SKELETON: skeleton, POLICY: written({**policy, "digest": digest_of(skeleton, policy)})}
 
 
 @pytest.fixture(scope="module")
