@@ -28,6 +28,7 @@ from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.graph.visibility import classify
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs import open_inputs, tables
+from onnxpuma.plan.listing import PublicEntry, listing
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
 
 SKELETON = "skeleton.onnx"
@@ -57,6 +58,8 @@ class Blueprint:
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
     outputs that clients may have kept at the servers, to go on from, and not opened. ranges:
     what its owner's calibration found (plan/calibrate.py): node -> quantity -> power of two it stays below.
+    doubtful: public constants that may be trained, which the owner has to be asked about before anybody else
+    sees them; known where the model was prepared, and not part of what is shared.
     """
 
     graph: Graph
@@ -69,6 +72,7 @@ class Blueprint:
     hidden: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
+    doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -83,6 +87,10 @@ class Blueprint:
     def weights(self) -> list[str]:
         """Names of the secret initializers, in the graph's order."""
         return [name for name, seen in self.visibility.items() if seen == "secret"]
+
+    def public_listing(self) -> list[PublicEntry]:
+        """What is public and its owner is to look at (plan/listing.py)."""
+        return listing(self.graph, self.visibility, self.reasons, self.doubtful)
 
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
