@@ -20,6 +20,7 @@ from onnxpuma.errors import (
 )
 from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.descriptors import require_descriptors
 from onnxpuma.transport.failure import error_of, most_telling
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
@@ -29,6 +30,7 @@ News: TypeAlias = wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress
 
 # After the first report of a failure the other servers get this long to give theirs.
 REPORT_SECONDS = 0.5
+DESCRIPTORS = 40  # open files and sockets of the connections to three servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Cluster:
 
     connect_timeout: seconds to wait for all three to be there. timeout: seconds to wait for results.
     heartbeat: seconds after which a server that no longer answers is given up. Connecting begins in the
-    background at once. Raises ConfigError when an address is none.
+    background at once. Raises ConfigError when an address is none, or the limit of open files too low.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Cluster:
         timeout: float = 600.0,
         heartbeat: float = 10.0,
     ) -> None:
+        require_descriptors(DESCRIPTORS)
         self.connect_timeout = connect_timeout
         self.timeout = timeout
         self._keys = keys

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from onnxpuma.errors import TransportError
+from onnxpuma.errors import TransportError, plain_text
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import SESSION_BYTES, Tag
 
@@ -26,6 +26,14 @@ SHORT = 1 << 13
 LONGEST_JOINED = 1 << 16
 
 MessageT = TypeVar("MessageT", bound=Message)
+
+# What another machine writes for people to read, by kind of message; of a failure error_of reads the text.
+_TEXTS = {
+    "hello": ("version",),
+    "abort": ("message",),
+    "progress": ("label",),
+    "status": ("version", "state", "detail"),
+}
 
 _HINT = "all three servers and the client must run the same version of onnxpuma"
 
@@ -98,6 +106,7 @@ def decode_peer(frame: bytes | memoryview) -> wire_pb2.PeerMessage:
     session = getattr(body, "session", None)
     if session is not None and len(session) != SESSION_BYTES:
         raise TransportError(f"a {kind} message names a session of {len(session)} bytes", _HINT)
+    _make_plain(kind, body)
     return message
 
 
@@ -114,9 +123,16 @@ def decode_server(frame: bytes | memoryview) -> wire_pb2.ServerMessage:
     """Read the first frame of a server's answer; TransportError when it is damaged or unknown."""
     message = wire_pb2.ServerMessage()
     _parse(message, frame, "server")
-    if message.WhichOneof("body") is None:
+    kind = message.WhichOneof("body")
+    if kind is None:
         raise TransportError("an answer from a server is of no kind that is known here", _HINT)
+    _make_plain(kind, getattr(message, kind))
     return message
+
+
+def _make_plain(kind: str, body: Message) -> None:
+    for name in _TEXTS.get(kind, ()):
+        setattr(body, name, plain_text(getattr(body, name)))
 
 
 def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:

@@ -22,6 +22,7 @@ from onnxpuma.errors import (
     PeerLostError,
     PlanError,
     RemoteError,
+    plain_text,
 )
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.observe import Progress
@@ -33,6 +34,7 @@ from onnxpuma.roles.request import check_private, read_public_part
 from onnxpuma.roles.run import compute
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
+from onnxpuma.transport.failure import told
 from onnxpuma.transport.zeromq import PeerLink
 
 MOST_WAITING = 32
@@ -257,5 +259,5 @@ class Desk:
 
 
 def _described(error: Exception) -> str:
-    """What may be logged and told of an error: the text of a foreign one may hold data."""
-    return error.message if isinstance(error, OnnxpumaError) else f"internal error ({type(error).__name__})"
+    """What may be logged and told of an error, in one line: it may name things as the client does."""
+    return plain_text(told(error).message)

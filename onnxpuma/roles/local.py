@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import select
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,11 +20,12 @@ from typing import IO
 
 import tomlkit
 
-import onnxpuma
 from onnxpuma import errors
 from onnxpuma.cluster_template import write_cluster_template
 from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig, read_cluster
-from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTimeoutError
+from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTimeoutError, plain_text
+from onnxpuma.mpc.ring_kernel import warn_once
+from onnxpuma.roles import isolated
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.owner import share_model
 from onnxpuma.roles.shared_model import SharedModel, is_shared
@@ -38,6 +37,8 @@ PORT_TRIALS = 3
 STOP_SECONDS = 5.0
 START_SECONDS = 120.0
 SLOWEST_READING = 20e6  # bytes a second of all three together, on a busy machine
+LAST_LINES = 8  # of the log of a server that ended, for a person to read
+READY = b"ready "  # and then the kernel on which it computes
 
 _log = logging.getLogger("onnxpuma.roles")
 
@@ -51,11 +52,14 @@ class LocalCluster:
     two minutes, and more for large models. public_inputs: patterns on inputs that the servers may see, of a
     model that is shared here, and for clients made by `client`.
 
+    The servers run this package, isolated from the user's folder (roles/isolated.py), in their own temporary
+    one.
+
     config: what to give to a `Client`. config_path: cluster.toml in the temporary folder, `client.secret`
     and the servers' logs beside it. pids: the process of each party.
 
     Raises ModelError and ConfigError for a model that cannot be shared, the error of a server that ends while
-    starting, RequestTimeoutError when they take too long.
+    starting, RequestTimeoutError when they take too long. Warns when they lack the compiled kernel.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class LocalCluster:
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._said: dict[int, int] = {}  # how long the log of each party was when its process started
         self._threads = threads
         self._public_inputs = tuple(public_inputs)
         self._timeouts = timeouts or TimeoutConfig()
@@ -76,6 +81,8 @@ class LocalCluster:
             self.model_dir = self._model_dir(Path(model))
             self.folder = Path(self._temporary.name)
             self.config_path = self.folder / "cluster.toml"
+            self._empty = self.folder / "empty"
+            self._empty.mkdir(mode=0o700)
             self._keys = [keygen(self.folder / name) for name in (*NAMES, "client")]
             self._start_all(self._patience() if start_timeout is None else start_timeout)
         except BaseException:
@@ -159,19 +166,13 @@ class LocalCluster:
         self.config: ClusterConfig = read_cluster(self.config_path)
 
     def _start(self, party: int) -> subprocess.Popen[bytes]:
-        root = str(Path(onnxpuma.__file__).parent.parent)
-        paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", "onnxpuma.roles.local_party"]
         arguments = [str(self.folder), str(party), NAMES[party], str(self.model_dir)]
-        with (self.folder / f"{NAMES[party]}.log").open("ab") as log:
-            return subprocess.Popen(
-                [*command, *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": paths},
-                start_new_session=True,  # Ctrl-C at the terminal is for us; we tell them
-            )
+        with self._log(party).open("ab") as log:
+            self._said[party] = log.tell()
+            return isolated.start("onnxpuma.roles.local_party", arguments, self._empty, log)
+
+    def _log(self, party: int) -> Path:
+        return self.folder / f"{NAMES[party]}.log"
 
     def _wait(self, parties: list[int], deadline: float) -> None:
         """Until each of these processes has said that it is ready."""
@@ -187,22 +188,35 @@ class LocalCluster:
             for output in ready:
                 party = outputs[output]
                 line = output.readline()
-                if line != b"ready\n":
+                if not line.startswith(READY):
                     raise self._failure(party, line)
+                if line.removeprefix(READY).strip() == b"numpy":
+                    warn_once()  # the server's own warning stands in its log
                 waiting.discard(party)
 
     def _failure(self, party: int, line: bytes) -> OnnxpumaError:
-        log = self.folder / f"{NAMES[party]}.log"
+        """What this server reported before it ended; or how it ended, and what it said last."""
         try:
             report = json.loads(line)
             kind = getattr(errors, report["error"])
             return kind(f"party {party}: {report['message']}", report["hint"])
         except (ValueError, KeyError, AttributeError, TypeError):
-            lines = log.read_text(errors="replace").strip().splitlines()
-            last = lines[-1] if lines else "it left no message"
-            return PeerLostError(
-                f"party {party} ended while starting: {last}", "start it by hand to see more"
-            )
+            said = self._log(party).read_bytes()[self._said[party] :].decode(errors="replace")
+            lines = [text for each in said.splitlines() if (text := plain_text(each).rstrip())]
+            end = f"{self._ending(party)}: {lines[-1].strip()}" if lines else self._ending(party)
+            listing = "".join(f"\n  {text}" for text in lines[-LAST_LINES:])
+            hint = f"its log ends with{listing}" if lines else "it said nothing: was it stopped from outside?"
+            return PeerLostError(f"party {party} ended while starting, {end}", hint)
+
+    def _ending(self, party: int) -> str:
+        """How the process of a party ended, in words."""
+        try:
+            status = self._processes[party].wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "its output closed"
+        if status >= 0:
+            return f"exit status {status}"
+        return f"killed by {signal.Signals(-status).name}"
 
     def _end(self, processes: list[subprocess.Popen[bytes]], patience: float) -> None:
         """Ask these processes to end, and kill those that have not after `patience` seconds."""

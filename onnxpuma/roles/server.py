@@ -12,6 +12,7 @@ from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import ConfigError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.ring_kernel import native, warn_once
 from onnxpuma.roles.desk import Desk, Served
 from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.owner import open_shares, read_weights
@@ -20,8 +21,11 @@ from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort
 from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.descriptors import require_descriptors
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.zeromq import PeerLink
+
+DESCRIPTORS = 100  # open files and sockets of a server with a few clients
 
 
 class Server:
@@ -47,9 +51,12 @@ class Server:
         0.5 s between requests, and at the next round within one.
 
         Raises PlanError for a model folder that is not usable and when both peers serve another model,
-        ConfigError for a port in use, AuthenticationError when a peer refuses this party's key. After
-        `ready` nothing but a stop ends it: peers and clients may come and go.
+        ConfigError for a port in use and too low a limit of open files, AuthenticationError when a peer
+        refuses this party's key. After `ready` nothing but a stop ends it: peers and clients come and go.
         """
+        require_descriptors(DESCRIPTORS, raised=True)
+        if native() is None:
+            warn_once()
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
         model = SharedModel.read(self._folder)
         shares = open_shares(self._folder, self.party, model)

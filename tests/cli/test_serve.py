@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,12 +47,11 @@ def hosts(cli, model: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def serve(hosts: Path, party: int, *more: str) -> subprocess.Popen[str]:
+def serve(hosts: Path, party: int, *more: str, **places: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "onnxpuma", "serve", "--party", str(party), "--cluster", "cluster.toml"]
     own = ["--model", "shared", "--key", f"{NAMES[party]}.secret"]
-    return subprocess.Popen(
-        [*command, *own, *more], cwd=hosts, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    places = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **places}
+    return subprocess.Popen([*command, *own, *more], cwd=hosts, text=True, **places)
 
 
 @pytest.fixture
@@ -122,3 +124,45 @@ def test_a_port_in_use_is_refused(cli, servers: LocalCluster):
     ended = cli("serve", "--model", servers.model_dir, *own)
     assert ended.status == 6
     assert "in use" in ended.message
+
+
+def test_servers_that_cannot_write_what_they_say_serve_all_the_same(cli, hosts: Path, patient: np.ndarray):
+    """Nothing of a line can be written: the disk behind stdout and stderr is full."""
+    with Path("/dev/full").open("w") as full:
+        processes = [serve(hosts, party, stdout=full, stderr=full) for party in range(3)]
+    try:
+        np.savez(hosts / "x.npz", measurements=patient)
+        own = ("--cluster", hosts / "cluster.toml", "--key", hosts / "clinic.secret")
+        for _ in range(2):
+            ended = cli("infer", *own, "--inputs", hosts / "x.npz", "--out", hosts / "y.npz")
+            assert ended.status == 0, ended.err
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        assert [process.wait(30) for process in processes] == [0, 0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_too_few_open_files_are_said_to_be_too_few(hosts: Path):
+    """Where libzmq gets none it ends the whole process by SIGABRT."""
+    few = (30, 30)
+    process = serve(hosts, 0, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 6
+    assert "may have 30 files and sockets open" in said
+    assert "ulimit -n" in said
+
+
+def test_a_low_soft_limit_of_open_files_is_raised(hosts: Path):
+    limits = (30, 4096)
+    process = serve(hosts, 0, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits))
+    try:
+        deadline = time.monotonic() + 60
+        while "4096                 4096" not in Path(f"/proc/{process.pid}/limits").read_text():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.communicate()
