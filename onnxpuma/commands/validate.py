@@ -63,6 +63,7 @@ def validate(
     """Run a model on shares and compare it with onnxruntime: errors, time, bytes, rounds, memory."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
+    from onnxpuma.roles.disclosure import here_alone
     from onnxpuma.roles.owner import share_model
     from onnxpuma.validation import run_in_the_clear, validation
 
@@ -90,7 +91,13 @@ def validate(
             if cluster is None:
                 samples = read_samples(calibrate, [ONLY_GRAPH])
                 shared = share_model(
-                    model, folder, progress=advance, samples=samples, replace=False, **chosen
+                    model,
+                    folder,
+                    progress=advance,
+                    samples=samples,
+                    replace=False,
+                    review=here_alone,
+                    **chosen,
                 )
                 blueprint = shared.blueprint
             else:
