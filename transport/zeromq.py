@@ -212,7 +212,7 @@ class PeerLink(Link):
         for line in self._lines.values():
             if line.renew(seconds):
                 _log.info("a fresh connection to party %d", line.peer)
-                line.push([self._introduction])
+                line.push([self._introductions[line.peer]])
         return any(line.age() > RENEW_LATEST * seconds for line in self._lines.values())
 
     # ---- within ---------------------------------------------------------------------------------------

@@ -100,6 +100,14 @@ def say_error(error: OnnxpumaError) -> None:
     _beside(f"[bold red]error:[/bold red] {plain(error.message)}", *hint)
 
 
+def agrees(question: str) -> bool:
+    """What the person at the terminal answers; no, where nobody is there to ask."""
+    if not sys.stdin.isatty():
+        return False
+    stderr().print(f"{question} \\[y/N] ", end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def show_warnings() -> None:
     """Python's warnings as one line each, without the place in the source."""
 

@@ -79,6 +79,7 @@ def validate(
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.graph.rounded import rounds_activations
+    from onnxpuma.roles.disclosure import here_alone
     from onnxpuma.roles.owner import share_model
     from onnxpuma.validation import check_tolerance, run_in_the_clear, validation
 
@@ -105,7 +106,15 @@ def validate(
         with screen.progress(f"reading {model.name}") as advance:
             if cluster is None:
                 samples = read_samples(calibrate, [ONLY_GRAPH])
-                shared = share_model(model, folder, progress=advance, samples=samples, **chosen)
+                shared = share_model(
+                    model,
+                    folder,
+                    progress=advance,
+                    samples=samples,
+                    replace=False,
+                    review=here_alone,
+                    **chosen,
+                )
                 blueprint = shared.blueprint
             else:
                 blueprint, _ = _prepared(model, chosen, calibrate)

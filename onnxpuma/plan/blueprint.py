@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.errors import ConfigError, PlanError
+from onnxpuma import __version__
+from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
@@ -25,10 +26,13 @@ from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.graph.visibility import classify
 from onnxpuma.plan.closed import closed_outputs, resumed_inputs, shared_inputs
+from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs import open_inputs, tables
-from onnxpuma.plan.policy import POLICY, SKELETON, digest_of, read_public, write_public
+from onnxpuma.plan.listing import PublicEntry, listing
+from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
 
-__all__ = ["POLICY", "SKELETON", "Blueprint", "InputSpec", "prepare", "prepare_model", "resuming"]
+SKELETON = "skeleton.onnx"
+POLICY = "policy.json"
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class Blueprint:
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
     outputs that clients may have kept at the servers, to go on from, and not opened. resumed: the inputs that
     go on from them, and from which (plan/closed.py). ranges: what its owner's calibration found
-    (plan/calibrate.py): node -> quantity -> power of two it stays below.
+    (plan/calibrate.py): node -> quantity -> power of two it stays below. doubtful: public constants that may
+    be trained, which the owner has to be asked about before anybody else sees them; known where the model was
+    prepared, and not part of what is shared.
     """
 
     graph: Graph
@@ -70,6 +76,7 @@ class Blueprint:
     closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -84,6 +91,10 @@ class Blueprint:
     def weights(self) -> list[str]:
         """Names of the secret initializers, in the graph's order."""
         return [name for name, seen in self.visibility.items() if seen == "secret"]
+
+    def public_listing(self) -> list[PublicEntry]:
+        """What is public and its owner is to look at (plan/listing.py)."""
+        return listing(self.graph, self.visibility, self.reasons, self.doubtful)
 
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
@@ -135,10 +146,6 @@ class Blueprint:
         shown = [name for name in self.graph.outputs if name not in self.closed]
         return [name for name in shown if name not in self.derived_outputs] or shown
 
-    def save(self, folder: Path) -> None:
-        """Write skeleton.onnx and policy.json."""
-        write_public(folder, self.skeleton, self._policy)
-
     @property
     def _policy(self) -> dict[str, Any]:
         return {
@@ -150,29 +157,61 @@ class Blueprint:
             "ranges": self.ranges,
         }
 
+    def files(self) -> dict[str, bytes]:
+        """The public files of the graph, skeleton.onnx and policy.json: name -> content."""
+        policy = {"version": __version__, "digest": self.digest, **self._policy}
+        return {SKELETON: self.skeleton, POLICY: written(policy)}
+
+    def save(self, folder: Path) -> None:
+        """Write the public files, whole, in place of those that are there."""
+        write_files(folder, self.files())
+
     @classmethod
     def read(cls, folder: Path) -> Blueprint:
-        """Read what `save` wrote. PlanError when it is incomplete, damaged, or of another version."""
-        skeleton, policy = read_public(folder)
+        """Read the files of `folder`. PlanError when they are incomplete, damaged, or of another version."""
         try:
-            derived = policy["derived"]
-            return cls(
-                load_skeleton(skeleton),
-                skeleton,
-                policy["visibility"],
-                policy["reasons"],
-                tuple(policy["public_inputs"]),
-                policy["recognised"],
-                derived["vocabulary"],
-                tuple(derived["hidden"]),
-                tuple(derived["closed"]),
-                policy["ranges"],
-                {name: tuple(sources) for name, sources in derived["resumed"].items()},
-            )
-        except (KeyError, TypeError, AttributeError) as error:
+            skeleton, policy = ((folder / name).read_bytes() for name in (SKELETON, POLICY))
+        except OSError as error:
             raise PlanError(
-                f"{folder / POLICY} is incomplete: {error}", "copy the folder again from the model's owner"
+                f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote"
             ) from error
+        return cls.parse(skeleton, policy, str(folder))
+
+    @classmethod
+    def parse(cls, skeleton: bytes, content: bytes, where: str) -> Blueprint:
+        """Read what `files` made; `where` it is from is for the messages. Raises as `read`.
+
+        The graph is read when the digest is right: damage is seen before onnx sees it.
+        """
+        policy = read_policy(content, where)
+        damaged = PlanError(f"the plan in {where} does not match its digest", f"it is damaged: {COPY_AGAIN}")
+        if policy["digest"] != digest_of(skeleton, policy):
+            raise damaged
+        try:
+            graph = load_skeleton(skeleton)
+            check_fits(policy, graph, where)
+            tables(graph)
+        except OnnxpumaError as error:
+            raise PlanError(f"{where}: {error.message}", COPY_AGAIN) from error
+        except Exception as error:  # of many kinds: the graph was not written by this package
+            raise PlanError(f"the skeleton in {where} cannot be read: {error}", COPY_AGAIN) from error
+        derived = policy["derived"]
+        made = cls(
+            graph,
+            skeleton,
+            policy["visibility"],
+            policy["reasons"],
+            tuple(policy["public_inputs"]),
+            policy["recognised"],
+            derived["vocabulary"],
+            tuple(derived["hidden"]),
+            tuple(derived["closed"]),
+            policy["ranges"],
+            {name: tuple(sources) for name, sources in derived["resumed"].items()},
+        )
+        if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
+            raise damaged
+        return made
 
 
 def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:

@@ -28,6 +28,7 @@ from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTi
 from onnxpuma.mpc.ring_kernel import warn_once
 from onnxpuma.roles import isolated
 from onnxpuma.roles.client import Client
+from onnxpuma.roles.disclosure import here_alone
 from onnxpuma.roles.owner import share_model
 from onnxpuma.roles.shared_model import SharedModel, is_shared
 from onnxpuma.transport.curve import KeyPair, keygen
@@ -131,7 +132,7 @@ class LocalCluster:
         if is_shared(model):
             return model.absolute()
         folder = Path(self._temporary.name) / "model"
-        share_model(model, folder, public_inputs=self._public_inputs)
+        share_model(model, folder, public_inputs=self._public_inputs, review=here_alone)
         return folder
 
     def _patience(self) -> float:

@@ -17,18 +17,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.mpc.words import Words
+from onnxpuma.plan.draft import PRIVATE, Draft
 
 FORMAT = "onnxpuma-shares"
 PARTIES_WITH_WORDS = (1, 2)
@@ -38,6 +41,8 @@ _BLANK = b'"checksum":"' + b"0" * 64 + b'"'
 _BLOCK = 1 << 22  # bytes that are read and hashed at a time
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+_log = logging.getLogger("onnxpuma.roles")
 
 
 def share_path(folder: Path, party: int) -> Path:
@@ -67,7 +72,7 @@ def tensor_entries(party: int, shapes: Shapes) -> dict[str, Any]:
 
 
 class ShareWriter:
-    """Writes one party's file under a temporary name, mode 0600; `commit` gives it its own.
+    """Writes one party's file as a draft, mode 0600; `finish` and `commit` put it in its place.
 
     shapes: of all weights, in the order in which their words will be appended. keys: of components 0 and 1.
     seals: of all three.
@@ -83,8 +88,6 @@ class ShareWriter:
         digest: str,
         dealing: str,
     ) -> None:
-        self._path = share_path(folder, party)
-        self._partial = folder / f".{self._path.name}.partial"
         self._words = hashlib.sha256()
         self._metadata = {
             "format": FORMAT,
@@ -96,30 +99,32 @@ class ShareWriter:
             **{f"seal{c}": seals[c].hex() for c in held_by(party)},
         }
         self._tensors = tensor_entries(party, shapes)
-        self._partial.unlink(missing_ok=True)
-        descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._file: BinaryIO = os.fdopen(descriptor, "wb")
-        self._file.write(self._header())
+        self._draft = Draft(share_path(folder, party), PRIVATE)
+        try:
+            self._draft.file.write(self._header())
+        except BaseException:
+            self._draft.discard()
+            raise
 
     def append(self, words: Words) -> None:
         """The next words of component 2."""
         data = words.astype("<u8", copy=False).data.cast("B")
         self._words.update(data)
-        self._file.write(data)
+        self._draft.file.write(data)
+
+    def finish(self) -> None:
+        """All words are there: write the checksums, and have everything on the disk."""
+        self._draft.file.seek(0)
+        self._draft.file.write(self._header())
+        self._draft.finish()
 
     def commit(self) -> None:
-        """All words are there: write the checksums, and take the place of an older file."""
-        self._file.seek(0)
-        self._file.write(self._header())
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        os.replace(self._partial, self._path)
+        """Take the place of an older file."""
+        self._draft.commit()
 
     def discard(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        self._file.close()
-        self._partial.unlink(missing_ok=True)
+        self._draft.discard()
 
     def _header(self) -> bytes:
         """The head of a safetensors file; of the same length whatever the words."""
@@ -147,6 +152,7 @@ class ShareReader:
                 f"there is no file {self.path} that can be read: {error.strerror}",
                 f"`onnxpuma share` makes it: copy it from the model's owner into {folder}",
             ) from error
+        self._warn_of_readers()
         try:
             head = self._read_head()
             metadata = head.pop("__metadata__")
@@ -185,6 +191,17 @@ class ShareReader:
     def contents(self) -> dict[int, bytes]:
         """SHA-256 of what the file has of each component that this party holds: the key, or the words."""
         return {c: hashlib.sha256(self.keys[c]).digest() if c < 2 else self._expected for c in self.seals}
+
+    def _warn_of_readers(self) -> None:
+        """Whoever reads this file and one of another server's has the weights."""
+        mode = stat.S_IMODE(os.fstat(self._file.fileno()).st_mode)
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            _log.warning(
+                "others than its owner may read the shares %s (mode %04o): chmod 600 %s",
+                self.path,
+                mode,
+                self.path,
+            )
 
     def _read_head(self) -> dict[str, Any]:
         """The head, whose checksum fits. ValueError or TypeError for one that is none."""

@@ -36,6 +36,32 @@ def test_writes_three_private_files_and_two_public_ones(cli, model: Path, tmp_pa
     assert Blueprint.read(tmp_path / "shared").digest[:16] in ended.out
 
 
+def test_a_folder_that_holds_a_model_is_not_taken_unasked(cli, model: Path, tmp_path: Path):
+    out = tmp_path / "shared"
+    assert cli("share", model, "--out", out).status == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    ended = cli("share", model, "--out", out)
+    assert ended.status == 6
+    assert "holds a shared model" in ended.message
+    assert "--replace" in ended.err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert cli("share", model, "--out", out, "--replace").status == 0
+    assert (out / "party1.safetensors").read_bytes() != before["party1.safetensors"]
+
+
+def test_damaged_public_files_are_refused_and_no_fault_of_ours(cli, model: Path, tmp_path: Path):
+    out = tmp_path / "shared"
+    cli("share", model, "--out", out)
+    skeleton = bytearray((out / "skeleton.onnx").read_bytes())
+    skeleton[len(skeleton) // 2] ^= 1
+    (out / "skeleton.onnx").write_bytes(skeleton)
+    ended = cli("inspect", out)
+    assert ended.status == 5
+    assert "does not match its digest" in ended.message
+    (out / "policy.json").write_text("{}")
+    assert cli("inspect", out).status == 5
+
+
 def test_patterns_decide_what_is_secret(cli, model: Path, tmp_path: Path):
     cli("share", model, "--out", tmp_path, "--public", "*", "--secret", "*bias*", "--public-input", "meas*")
     blueprint = Blueprint.read(tmp_path)
@@ -158,7 +184,7 @@ def test_calibration_puts_ranges_into_the_policy(cli, model: Path, patient: np.n
         np.savez(tmp_path / "folder" / f"{number}.npz", measurements=sample)
     found = {}
     for name in ("several.npz", "folder"):
-        ended = cli("share", model, "--out", tmp_path / "shared", "--calibrate", tmp_path / name)
+        ended = cli("share", model, "--out", tmp_path / "shared", "--calibrate", tmp_path / name, "--replace")
         assert ended.status == 0
         assert "in policy.json, for everybody to see" in ended.out
         blueprint = Blueprint.read(tmp_path / "shared")
