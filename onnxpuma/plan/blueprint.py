@@ -29,7 +29,9 @@ from onnxpuma.graph.patterns import matching
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.graph.visibility import classify
 from onnxpuma.mpc.separable import fingerprint
+from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.inputs import open_inputs, tables
+from onnxpuma.plan.scaling import fractions_of
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
@@ -58,6 +60,7 @@ class Blueprint:
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
     outputs that clients may have kept at the servers, to go on from, and not opened. ranges:
     what its owner's calibration found (plan/calibrate.py): node -> quantity -> power of two it stays below.
+    fractions: the fraction bits of weights that have more than others (plan/scaling.py).
     """
 
     graph: Graph
@@ -70,6 +73,7 @@ class Blueprint:
     hidden: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
+    fractions: dict[str, int] = field(default_factory=dict, repr=False)
 
     @cached_property
     def digest(self) -> str:
@@ -82,6 +86,7 @@ class Blueprint:
                 fingerprint(),
                 self._derived,
                 self.ranges,
+                self.fractions,
             ],
             sort_keys=True,
         )
@@ -90,6 +95,10 @@ class Blueprint:
     def bounds(self, node: str) -> dict[str, float]:
         """What the quantities of a node stay below, by `Limit.key`: those that calibration has found."""
         return {key: 2.0**exponent for key, exponent in self.ranges.get(node, {}).items()}
+
+    def fraction(self, weight: str) -> int:
+        """Fraction bits of a secret initializer: none of integers and booleans."""
+        return self.fractions.get(weight, resting_fraction(self.graph.initializers[weight].dtype))
 
     @property
     def weights(self) -> list[str]:
@@ -157,6 +166,7 @@ class Blueprint:
             "recognised": self.recognised,
             "derived": self._derived,
             "ranges": self.ranges,
+            "fractions": self.fractions,
         }
         (folder / POLICY).write_text(json.dumps(policy, indent=1) + "\n")
 
@@ -190,6 +200,7 @@ class Blueprint:
             tuple(policy["derived"]["hidden"]),
             tuple(policy["derived"]["closed"]),
             policy["ranges"],
+            policy["fractions"],
         )
         if made.digest != policy.get("digest"):
             raise PlanError(
@@ -272,5 +283,6 @@ def prepare_model(
         vocabulary,
         tuple(hidden),
         tuple(closed),
+        fractions=fractions_of(graph, secrets),
     )
     return blueprint, graph

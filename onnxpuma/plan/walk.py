@@ -133,15 +133,15 @@ class Walk:
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         result = found.result(draft)
         weight = all(o.weight for o in secret)
-        outputs = tuple(replace(o, weight=weight) for o in left_in(draft.outputs, result))
+        finer = secret[0].finer if found.layout else 0  # a weight of small numbers that is moved about
+        outputs = tuple(replace(o, weight=weight, finer=finer) for o in left_in(draft.outputs, result))
         call = replace(draft, outputs=outputs)
         resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
         constant = constant and weight and found.layout
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
         for operand, resolve in zip(outputs, resolves, strict=True):
-            rest = resting_fraction(operand.dtype)
-            kept = replace(operand, form=Replicated, fraction=rest) if resolve else operand
+            kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
             self.values[operand.name] = Known(
                 ValueType(kept.dtype, kept.shape), operand=kept, constant=constant
             )
@@ -181,6 +181,8 @@ class Walk:
         if uses == [None] and operand.name in self.selection.opened:
             return False  # nobody else reads it: its terms are shifted as they leave
         if len(uses) != 1 or uses[0] is None or operand.fraction > _MOST_DEFERRED:
+            return True
+        if any(o.finer for o in call.secrets):  # at its scale there is less room for what it may meet
             return True
         consumer, place = uses[0]
         found = find(consumer)
