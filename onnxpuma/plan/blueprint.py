@@ -26,10 +26,11 @@ from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.patterns import matching
+from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
-from onnxpuma.graph.visibility import classify
 from onnxpuma.mpc.separable import fingerprint
 from onnxpuma.ops.registry import resting_fraction
+from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.inputs import open_inputs, tables
 from onnxpuma.plan.scaling import fractions_of
 
@@ -256,7 +257,8 @@ def prepare_model(
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
-    rules = canonicalise(model).rules if rewrite else {}
+    constants = Constants(model, public, secret)
+    report = canonicalise(model, constants.weights) if rewrite else None
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, hide, unmatched)
     if vocabulary and OUTPUT in hidden:
@@ -266,7 +268,7 @@ def prepare_model(
     closed = matching("output", list(graph.outputs), keep_only, unmatched)
     if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
-    seen = classify(graph, public, secret, unmatched)
+    seen = constants.classified(graph, marked(model), unmatched)
     shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
@@ -279,7 +281,7 @@ def prepare_model(
         visibility,
         {n: r for n, (_, r) in seen.items()},
         tuple(shown),
-        rules,
+        report.rules if report else {},
         vocabulary,
         tuple(hidden),
         tuple(closed),

@@ -45,8 +45,8 @@ class MemoryModel:
     """A model, shared among three threads.
 
     `public`, `secret`, `public_inputs`, `secret_inputs`, `hide`: patterns on names, as for `prepare`.
-    at_client=False runs on shares even what the client could compute alone. rewrite=False takes the graph's nodes as they are.
-    Raises what `prepare_model` raises.
+    at_client=False runs on shares even what the client could compute alone. rewrite=False takes the graph's
+    nodes as they are. Raises what `prepare_model` raises.
     """
 
     def __init__(

@@ -1,0 +1,55 @@
+"""Which constants of a model are secret: by rule and by patterns, also of what is computed from them.
+
+A pattern may name a constant of the file that is no more in the canonical graph, because the expression that
+reads it became one weight (graph/rules/weight_only.py). So patterns are looked at twice, before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import onnx_ir as ir
+
+from onnxpuma.errors import ConfigError
+from onnxpuma.graph.model import Graph
+from onnxpuma.graph.visibility import Visibility, classify
+
+
+class Constants:
+    """public, secret: the owner's patterns on names of constants. model: as it is in the file."""
+
+    def __init__(self, model: ir.Model, public: Sequence[str], secret: Sequence[str]) -> None:
+        self._public, self._secret = public, secret
+        names = {str(name) for graph in model.graphs() for name in graph.initializers}
+        names |= {str(n.outputs[0].name) for g in model.graphs() for n in g if n.op_type == "Constant"}
+        self._met = {p for p in (*public, *secret) if any(fnmatchcase(name, p) for name in names)}
+
+    def weights(self, graph: Graph) -> list[str]:
+        """Those of these constants that are secret; patterns that match none of them are passed over."""
+        seen = classify(graph, self._public, self._secret, set())
+        return [name for name, (visibility, _) in seen.items() if visibility == "secret"]
+
+    def classified(
+        self, graph: Graph, computed: Sequence[str], unmatched: set[str] | None
+    ) -> dict[str, tuple[Visibility, str]]:
+        """Initializer of the canonical graph -> (visibility, reason), as `classify` has it.
+
+        computed: those that were expressions of weights: they are weights whatever they look like, unless a
+        pattern makes them public. Raises ConfigError for a pattern that matched nothing, neither here nor
+        before; where `unmatched` is given it goes there instead.
+        """
+        nowhere: set[str] = set()
+        seen = classify(graph, self._public, self._secret, nowhere)
+        nowhere -= self._met
+        if unmatched is not None:
+            unmatched.update(nowhere)
+        elif nowhere:
+            raise ConfigError(
+                f"the pattern '{min(nowhere)}' matches no weight of the model",
+                "onnxpuma inspect lists the names; quote the pattern in a shell",
+            )
+        for name in computed:
+            if name in seen and not any(fnmatchcase(name, pattern) for pattern in self._public):
+                seen[name] = ("secret", "computed from weights")
+        return seen
