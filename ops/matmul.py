@@ -87,7 +87,7 @@ def _gemm_result(call: Call) -> Result:
 def _gemm_fine(node: Node) -> Mapping[int, int]:
     if node.attributes.get("alpha", 1.0) != 1.0:  # it brings fraction bits of its own
         return {}
-    return {0: kernel_fine(node)[1], **kernel_fine(node)}
+    return kernel_fine(node)
 
 
 @operator(

@@ -34,7 +34,7 @@ class Operand:
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
     that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
     the owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
-    values, for good, because it is a weight of small numbers (plan/scaling.py).
+    values, for good, because it is a weight of small numbers or made of one (plan/scaling.py).
     """
 
     name: str
@@ -142,8 +142,9 @@ BESIDE_A_BIAS = 26  # of a weight: with it a bias up to 2^17 fits into a word be
 
 
 def kernel_fine(node: Node) -> Mapping[int, int]:
-    """The second factor of a convolution, to which a bias may be added before the truncation."""
-    return {1: BESIDE_A_BIAS if len(node.inputs) > 2 and node.inputs[2] else FINEST}
+    """The factors of a product to which a bias may be added before the truncation."""
+    most = BESIDE_A_BIAS if len(node.inputs) > 2 and node.inputs[2] else FINEST
+    return {0: most, 1: most}
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,8 @@ class Operator:
     result(call): form and fraction of the outputs. defers: inputs that may arrive untruncated.
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
     integers: secret integers and booleans are taken too. layout: it only moves elements.
-    fine(node): inputs that may be weights with more than FRACTION fraction bits, and with how many at most.
+    fine(node): inputs that may have more than FRACTION fraction bits as weights do, and how many at most; of
+    two factors both together.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
     limits(call): the ranges in which that holds; outside them the result is wrong, without notice.

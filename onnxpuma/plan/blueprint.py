@@ -285,6 +285,6 @@ def prepare_model(
         vocabulary,
         tuple(hidden),
         tuple(closed),
-        fractions=fractions_of(graph, secrets),
+        fractions=fractions_of(graph, secrets, shown),
     )
     return blueprint, graph

@@ -20,12 +20,13 @@ from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
-from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fraction
+from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.plan import SecretInput, Selection, Step
+from onnxpuma.plan.scaling import Scales
 
 
 class Walk:
@@ -45,6 +46,9 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
+        resting = {*selection.kept, *selection.held}
+        scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, resting)
+        self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
         self.uses = uses_of(needed(self.nodes, selection.outputs, shapes=False), selection.outputs)
 
     # -- the three kinds of node ------------------------------------------------------------
@@ -133,8 +137,9 @@ class Walk:
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         result = found.result(draft)
         weight = all(o.weight for o in secret)
-        finer = secret[0].finer if found.layout else 0  # a weight of small numbers that is moved about
-        outputs = tuple(replace(o, weight=weight, finer=finer) for o in left_in(draft.outputs, result))
+        outputs = tuple(
+            replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left_in(draft.outputs, result)
+        )
         call = replace(draft, outputs=outputs)
         resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
