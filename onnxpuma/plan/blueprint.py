@@ -19,8 +19,11 @@ import onnx_ir as ir
 
 from onnxpuma import __version__
 from onnxpuma.errors import ConfigError, PlanError
+from onnxpuma.graph.attributes import attribute_names, classify_attributes
 from onnxpuma.graph.canonicalise import canonicalise
+from onnxpuma.graph.constants import lift_constants
 from onnxpuma.graph.folder import Source
+from onnxpuma.graph.grain import is_coarse
 from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
@@ -253,6 +256,9 @@ def prepare_model(
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
+    coarse = is_coarse(model)
+    if not rewrite:
+        lift_constants(model)
     rules = canonicalise(model).rules if rewrite else {}
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, hide, unmatched)
@@ -263,22 +269,24 @@ def prepare_model(
     closed = matching("output", list(graph.outputs), keep_only, unmatched)
     if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
-    seen = classify(graph, public, secret, unmatched)
+    seen = classify(graph, public, secret, unmatched, names=attribute_names(graph), coarse=coarse)
+    attributes = classify_attributes(graph, public)
     shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
-    visibility = {name: str(v) for name, (v, _) in seen.items()}
+    visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, v in visibility.items() if v == "secret"]
     skeleton = skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
         visibility,
-        {n: r for n, (_, r) in seen.items()},
+        {name: found.reason for name, found in seen.items()},
         tuple(shown),
         rules,
         vocabulary,
         tuple(hidden),
         tuple(closed),
+        doubtful=tuple(name for name, found in (*seen.items(), *attributes.items()) if found.doubtful),
     )
     return blueprint, graph
