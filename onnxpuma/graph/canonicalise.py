@@ -20,6 +20,7 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
+from onnxpuma.graph.constants import MergeStructurePass, lift_constants
 from onnxpuma.graph.dialect import DOMAIN, claim
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
@@ -57,8 +58,6 @@ from onnxpuma.graph.shapes import infer, infer_again
 
 # Folding never multiplies weights: a larger constant stays where it is, in the file.
 _LARGEST_FOLDED = 8192
-# Shapes, axes and scalars; whether two weights are equal is nothing a graph should tell.
-_LARGEST_COMPARED = 16
 _MOST_ROUNDS = 8
 
 _NOTHING_DONE = (
@@ -147,6 +146,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     report.rules.update(low_mask.lower(model))
     infer_again(model)
     report.rules.update(lift_rows(model))
+    lift_constants(model)
     report.rules.update(weight_only.fold(model, secret))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
@@ -208,7 +208,7 @@ def _clean(model: ir.Model) -> None:
         passes.IdentityEliminationPass(),
         passes.RemoveUnusedNodesPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        passes.DeduplicateInitializersPass(size_limit=_LARGEST_COMPARED),
+        MergeStructurePass(),
         passes.CommonSubexpressionEliminationPass(),
         passes.OutputFixPass(),
         passes.NameFixPass(),

@@ -20,6 +20,7 @@ import onnx_ir as ir
 from onnxpuma import __version__
 from onnxpuma.errors import ConfigError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
+from onnxpuma.graph.constants import lift_constants
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
@@ -32,6 +33,7 @@ from onnxpuma.mpc.separable import fingerprint
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.inputs import open_inputs, tables
+from onnxpuma.plan.listing import PublicEntry, listing
 from onnxpuma.plan.scaling import fractions_of
 
 SKELETON = "skeleton.onnx"
@@ -62,6 +64,8 @@ class Blueprint:
     outputs that clients may have kept at the servers, to go on from, and not opened. ranges:
     what its owner's calibration found (plan/calibrate.py): node -> quantity -> power of two it stays below.
     fractions: the fraction bits of weights that have more than others (plan/scaling.py).
+    doubtful: public constants that may be trained, which the owner has to be asked about before anybody else
+    sees them; known where the model was prepared, and not part of what is shared.
     """
 
     graph: Graph
@@ -75,22 +79,13 @@ class Blueprint:
     closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     fractions: dict[str, int] = field(default_factory=dict, repr=False)
+    doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
         """What servers and clients compare before anything runs: graph, policy, version, twin tables."""
-        policy = json.dumps(
-            [
-                self.visibility,
-                sorted(self.public_inputs),
-                __version__,
-                fingerprint(),
-                self._derived,
-                self.ranges,
-                self.fractions,
-            ],
-            sort_keys=True,
-        )
+        content = [self.visibility, sorted(self.public_inputs), __version__, fingerprint(), self._derived]
+        policy = json.dumps([*content, self.ranges, self.fractions], sort_keys=True)
         return hashlib.sha256(self.skeleton + policy.encode()).hexdigest()
 
     def bounds(self, node: str) -> dict[str, float]:
@@ -105,6 +100,10 @@ class Blueprint:
     def weights(self) -> list[str]:
         """Names of the secret initializers, in the graph's order."""
         return [name for name, seen in self.visibility.items() if seen == "secret"]
+
+    def public_listing(self) -> list[PublicEntry]:
+        """What is public and its owner is to look at (plan/listing.py)."""
+        return listing(self.graph, self.visibility, self.reasons, self.doubtful)
 
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
@@ -258,6 +257,8 @@ def prepare_model(
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
     constants = Constants(model, public, secret)
+    if not rewrite:
+        lift_constants(model)
     report = canonicalise(model, constants.weights) if rewrite else None
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, hide, unmatched)
@@ -272,19 +273,20 @@ def prepare_model(
     shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
-    visibility = {name: str(v) for name, (v, _) in seen.items()}
+    visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, v in visibility.items() if v == "secret"]
     skeleton = skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
         visibility,
-        {n: r for n, (_, r) in seen.items()},
+        {name: found.reason for name, found in seen.items()},
         tuple(shown),
         report.rules if report else {},
         vocabulary,
         tuple(hidden),
         tuple(closed),
         fractions=fractions_of(graph, secrets, shown),
+        doubtful=constants.doubtful(graph, seen),
     )
     return blueprint, graph

@@ -39,7 +39,7 @@ Classify = Callable[[Graph], Collection[str]]  # names of the initializers that 
 
 def by_rule(graph: Graph) -> list[str]:
     """The weights of a graph where its owner has nothing to add."""
-    return [name for name, (visibility, _) in classify(graph).items() if visibility == "secret"]
+    return [name for name, found in classify(graph).items() if found.secret]
 
 
 def fold(model: ir.Model, secret: Classify) -> dict[str, int]:
