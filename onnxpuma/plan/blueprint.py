@@ -18,18 +18,22 @@ import onnx_ir as ir
 from onnxpuma import __version__
 from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
+from onnxpuma.graph.constants import lift_constants
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
+from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
-from onnxpuma.graph.visibility import classify
+from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.closed import closed_outputs, resumed_inputs, shared_inputs
+from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs import open_inputs, tables
 from onnxpuma.plan.listing import PublicEntry, listing
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
+from onnxpuma.plan.scaling import fractions_of
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
@@ -60,9 +64,10 @@ class Blueprint:
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
     outputs that clients may have kept at the servers, to go on from, and not opened. resumed: the inputs that
     go on from them, and from which (plan/closed.py). ranges: what its owner's calibration found
-    (plan/calibrate.py): node -> quantity -> power of two it stays below. doubtful: public constants that may
-    be trained, which the owner has to be asked about before anybody else sees them; known where the model was
-    prepared, and not part of what is shared.
+    (plan/calibrate.py): node -> quantity -> power of two it stays below. fractions: the fraction bits of
+    weights that have more than others (plan/scaling.py). doubtful: public constants that may be trained,
+    which the owner has to be asked about before anybody else sees them; known where the model was prepared,
+    and not part of what is shared.
     """
 
     graph: Graph
@@ -76,6 +81,7 @@ class Blueprint:
     closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    fractions: dict[str, int] = field(default_factory=dict, repr=False)
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
@@ -86,6 +92,10 @@ class Blueprint:
     def bounds(self, node: str) -> dict[str, float]:
         """What the quantities of a node stay below, by `Limit.key`: those that calibration has found."""
         return {key: 2.0**exponent for key, exponent in self.ranges.get(node, {}).items()}
+
+    def fraction(self, weight: str) -> int:
+        """Fraction bits of a secret initializer: none of integers and booleans."""
+        return self.fractions.get(weight, resting_fraction(self.graph.initializers[weight].dtype))
 
     @property
     def weights(self) -> list[str]:
@@ -155,6 +165,7 @@ class Blueprint:
             "recognised": self.recognised,
             "derived": self._derived,
             "ranges": self.ranges,
+            "fractions": self.fractions,
         }
 
     def files(self) -> dict[str, bytes]:
@@ -208,6 +219,7 @@ class Blueprint:
             tuple(derived["closed"]),
             policy["ranges"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
+            policy["fractions"],
         )
         if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
             raise damaged
@@ -275,32 +287,37 @@ def prepare_model(
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
-    rules = canonicalise(model).rules if rewrite else {}
+    constants = Constants(model, public, secret)
+    if not rewrite:
+        lift_constants(model)
+    report = canonicalise(model, constants.weights) if rewrite else None
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, hide, unmatched)
     if vocabulary and OUTPUT in hidden:
         remove_input(model)
         vocabulary = None
     graph = to_graph(model)
-    seen = classify(graph, public, secret, unmatched)
+    seen = constants.classified(graph, marked(model), unmatched)
     shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
     closed = closed_outputs(graph, shown, keep_only, unmatched)
     if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
-    visibility = {name: str(v) for name, (v, _) in seen.items()}
+    visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, v in visibility.items() if v == "secret"]
     skeleton = skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
         visibility,
-        {n: r for n, (_, r) in seen.items()},
+        {name: found.reason for name, found in seen.items()},
         tuple(shown),
-        rules,
+        report.rules if report else {},
         vocabulary,
         tuple(hidden),
         tuple(closed),
+        fractions=fractions_of(graph, secrets, shown),
+        doubtful=constants.doubtful(graph, seen),
     )
     return resuming({"": blueprint}, keep_only)[""], graph

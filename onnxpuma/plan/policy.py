@@ -118,6 +118,7 @@ _FORM = {
     "recognised": _table_of(_is_count),
     "derived": _table_of(lambda _: True),
     "ranges": _table_of(_table_of(_is_exponent)),
+    "fractions": _table_of(_is_count),
 }
 _DERIVED = {
     "inputs": _list_of(_is_text),

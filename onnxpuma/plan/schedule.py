@@ -18,7 +18,8 @@ def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
             continue
         known = planner.values[name]
         shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
-        output = PlannedOutput(name, shape, known.type.dtype, known.operand is not None)
+        finer = 0 if known.operand is None else known.operand.finer
+        output = PlannedOutput(name, shape, known.type.dtype, known.operand is not None, finer=finer)
         opened, kept, closed = (name in some for some in (selection.opened, selection.kept, blueprint.closed))
         outputs.append(replace(output, opened=opened, kept=kept, closed=closed))
     steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)

@@ -1,7 +1,7 @@
 """The model's owner: weights become three files of shares, one for each server; and a server reads its own.
 
 After `share_model` nobody needs the ONNX file any more. Weights are encoded with 18 fraction bits mod 2^64
-(integers with none) and shared in blocks, so a model larger than memory can be shared.
+(small ones with more, integers with none) and shared in blocks, so a model larger than memory can be shared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from onnxpuma.graph.folder import find
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.weights import Weights
 from onnxpuma.mpc.words import Words, encode
-from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.draft import remove_left_over
 from onnxpuma.roles.destination import check_free, settle
 from onnxpuma.roles.disclosure import Review, check_disclosed
@@ -127,7 +126,7 @@ def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[st
                 parts.append(shares.words(name))
         first, second = parts
         second += first
-        found[name] = Weights(party, first, second, BITS, resting_fraction(array.dtype))
+        found[name] = Weights(party, first, second, BITS, model.fractions[name])
     shares.finish()
     return {
         graph: {weight: found[name] for weight, name in names.items()}
@@ -156,7 +155,7 @@ def _write(folder: Path, model: SharedModel, reading: Reading, progress: SharePr
             values = weight.numpy().reshape(-1)
             for start in range(0, values.size, _BLOCK):
                 block = _checked(name, values[start : start + _BLOCK])
-                words = encode(block, resting_fraction(weight.dtype))
+                words = encode(block, model.fractions[name])
                 for stream in streams:
                     words -= stream.draw(words.shape, BITS)
                 for writer in writers[1:]:

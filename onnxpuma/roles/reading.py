@@ -98,7 +98,8 @@ class Reading:
         if source.path.stat().st_size <= _KEPT:
             self._kept[source.name] = graph
         weights = (graph.initializers[name] for name in blueprint.weights)
-        return blueprint, {w.name: (fingerprint(w), len(w.shape)) for w in weights}
+        scales = {name: bytes([blueprint.fraction(name)]) for name in blueprint.weights}
+        return blueprint, {w.name: (fingerprint(w) + scales[w.name], len(w.shape)) for w in weights}
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
         if not self._several:
