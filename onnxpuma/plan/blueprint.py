@@ -32,6 +32,7 @@ from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.mpc.separable import fingerprint
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.constants import Constants
+from onnxpuma.plan.fillers import with_fillers
 from onnxpuma.plan.inputs import open_inputs, tables
 from onnxpuma.plan.listing import PublicEntry, listing
 from onnxpuma.plan.scaling import fractions_of
@@ -275,7 +276,7 @@ def prepare_model(
         shown.append(SUPPRESSED)
     visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, v in visibility.items() if v == "secret"]
-    skeleton = skeleton_bytes(graph, secrets)
+    graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
