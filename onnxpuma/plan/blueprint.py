@@ -30,6 +30,7 @@ from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.closed import closed_outputs, resumed_inputs, shared_inputs
 from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.draft import write_files
+from onnxpuma.plan.fillers import with_fillers
 from onnxpuma.plan.inputs import open_inputs, tables
 from onnxpuma.plan.listing import PublicEntry, listing
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
@@ -306,7 +307,7 @@ def prepare_model(
         shown.append(SUPPRESSED)
     visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, v in visibility.items() if v == "secret"]
-    skeleton = skeleton_bytes(graph, secrets)
+    graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
