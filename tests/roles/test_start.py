@@ -243,3 +243,21 @@ def test_a_server_without_the_kernel_says_so_when_it_starts(
     stop.set()
     with pytest.warns(RuntimeWarning, match="many times slower"), pytest.raises(PlanError):
         Server(0, hall.config, hall.keys[0], tmp_path).serve(stop=stop)
+
+
+def test_a_request_that_needs_too_much_memory_is_told_so_and_the_servers_go_on(
+    hall: Any, model_dir: Path, feed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = [hall.start(party, model_dir) for party in range(3)]
+    assert all(thread.ready.wait(20) for thread in threads)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with Client(hall.config, hall.client_keys) as client:
+        with monkeypatch.context() as short:
+            short.setattr(desk, "compute", fail)
+            with pytest.raises(PlanError, match="not enough memory") as raised:
+                client.run(feed)
+        assert "smaller batch" in raised.value.hint
+        assert client.run(feed).outputs["y"].shape == (2, 8)
