@@ -119,8 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _occupy_closed_streams() -> None:
-    """Give a closed stdin, stdout or stderr to nowhere: the next file or socket would take its number, and what a
-    library writes there would go into it."""
+    """Where stdin, stdout or stderr is closed, nowhere takes its place.
+
+    Otherwise the next file or socket would, and get what a library writes there.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
