@@ -99,6 +99,11 @@ def validate(
                 "--per-node opens every value, and servers open none",
                 "leave out --cluster: all three parties then run in this process, where the weights are",
             )
+        if tolerance is not None:
+            raise ConfigError(
+                "--tolerance is for results, and --per-node judges each node by what its operator declares",
+                "leave out one of the two",
+            )
         _node_by_node(_prepared(model, chosen, calibrate), _feed_of(inputs, sizes, seed), json)
         return
     began = perf_counter()

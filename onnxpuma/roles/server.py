@@ -94,8 +94,6 @@ class Server:
         )
 
     def _serve(self, ready: Callable[[], None] | None, stop: Event) -> None:
-        if native() is None:
-            warn_once()
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
         model = SharedModel.read(self._folder)
         shares = open_shares(self._folder, self.party, model)
@@ -139,5 +137,12 @@ class Server:
             ) as port,
         ):
             desk = Desk(self.config, link, port, graphs, identity, model.menu(), stop)
-            desk.serve(ready)
+            desk.serve(lambda: _begin(ready))
             status.state = "stopping"
+
+
+def _begin(ready: Callable[[], None] | None) -> None:
+    if native() is None:
+        warn_once()
+    if ready is not None:
+        ready()

@@ -75,6 +75,7 @@ def test_options_that_contradict_each_other_are_refused(cli, model: Path, server
     assert "belong together" in cli("validate", model, "--cluster", servers.config_path).message
     ended = cli("validate", model, "--inputs", tmp_path / "x.npz", "--dim", "batch=1")
     assert "inputs that are drawn" in ended.message
+    assert "leave out one" in cli("validate", model, "--per-node", "--tolerance", "1").err
 
 
 def test_results_that_disagree_have_an_exit_status_of_their_own(cli, tmp_path: Path):

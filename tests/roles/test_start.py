@@ -8,7 +8,7 @@ import socket
 import time
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from onnxpuma.errors import (
 )
 from onnxpuma.mpc import ring_kernel
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.roles import desk
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.owner import share_model
 from onnxpuma.roles.server import Server
@@ -248,11 +249,28 @@ def test_a_fault_of_the_program_is_told_without_its_text(
 
 
 def test_a_server_without_the_kernel_says_so_when_it_starts(
-    hall: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hall: Any, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ring_kernel, "_native", None)
     monkeypatch.setattr(ring_kernel, "_warned", False)
-    stop = Event()
-    stop.set()
-    with pytest.warns(RuntimeWarning, match="many times slower"), pytest.raises(PlanError):
-        Server(0, hall.config, hall.keys[0], tmp_path).serve(stop=stop)
+    monkeypatch.setattr(desk.Desk, "serve", lambda _, ready: ready())
+    with pytest.warns(RuntimeWarning, match="many times slower"):
+        Server(0, hall.config, hall.keys[0], model_dir).serve()
+
+
+def test_a_request_that_needs_too_much_memory_is_told_so_and_the_servers_go_on(
+    hall: Any, model_dir: Path, feed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = [hall.start(party, model_dir) for party in range(3)]
+    assert all(thread.ready.wait(20) for thread in threads)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with Client(hall.config, hall.client_keys) as client:
+        with monkeypatch.context() as short:
+            short.setattr(desk, "compute", fail)
+            with pytest.raises(PlanError, match="not enough memory") as raised:
+                client.run(feed)
+        assert "smaller batch" in raised.value.hint
+        assert client.run(feed).outputs["y"].shape == (2, 8)
