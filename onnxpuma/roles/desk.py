@@ -37,6 +37,7 @@ from onnxpuma.transport.zeromq import PeerLink
 AT_ONCE = 100  # requests that are taken in before anything else is looked at
 IDLE_SECONDS = 0.5
 LOOK_SECONDS = 0.05  # between two looks at the clients during a run
+DISPUTE_SECONDS = 1.0  # so that both servers whose shares differ have heard of it when one of them ends
 
 _log = logging.getLogger("onnxpuma.roles")
 
@@ -66,6 +67,7 @@ class Desk:
         self.agreement: Agreement = kind(link, port, config.timeouts)
         self._running: Job | None = None
         self._looked = 0.0
+        self._disputed = 0.0  # since when a peer is there that holds a component otherwise
         self._odd: set[bytes] = set()
         self._began = 0.0
 
@@ -130,7 +132,7 @@ class Desk:
         return error
 
     def _give_up_if_alone(self, problems: dict[int, OnnxpumaError]) -> None:
-        """Before the first meeting: raise when it is this server that must be corrected."""
+        """Before the first meeting: raise when it is this server that must be corrected, or may be."""
         if self.link.connected != self.link.peers:
             try:
                 self.link.connect(0)
@@ -138,6 +140,10 @@ class Desk:
                 return
         if len(problems) == 2 and all(isinstance(problem, PlanError) for problem in problems.values()):
             raise next(iter(problems.values()))
+        disputes = [p for peer, p in problems.items() if self.identity.disputes(peer, self.link.hello[peer])]
+        self._disputed = self._disputed or (time.monotonic() if disputes else 0.0)
+        if disputes and time.monotonic() > self._disputed + DISPUTE_SECONDS:
+            raise disputes[0]
 
     # ---- clients --------------------------------------------------------------------------------------
 
