@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 from onnxpuma.commands import screen
 
@@ -17,17 +19,25 @@ _NAMED = 3
 def show(graphs: Mapping[str, Blueprint]) -> None:
     """The listed constants of each graph; nothing where there are none."""
     for name, blueprint in graphs.items():
-        entries = blueprint.public_listing()
+        listed = blueprint.public_listing()
         of = f" of {screen.plain(name)}" if len(graphs) > 1 else ""
-        certain = [entry for entry in entries if not entry.doubtful]
+        certain = [entry for entry in listed if not entry.doubtful]
         if certain:
             screen.say(f"[bold]Everybody will see{of}[/bold]")
             _show_lines(certain)
             screen.say()
-        if len(entries) > len(certain):
+        if len(listed) > len(certain):
             screen.say(f"[bold]Everybody would see{of}, and it may be trained[/bold]")
-            _show_lines([entry for entry in entries if entry.doubtful])
+            _show_lines([entry for entry in listed if entry.doubtful])
             screen.say()
+
+
+def entries(blueprint: Blueprint) -> list[dict[str, Any]]:
+    """The listed constants, for a program; what is no number of JSON is a text."""
+    return [
+        {**asdict(entry), "preview": [v if isfinite(v) else str(v) for v in entry.preview]}
+        for entry in blueprint.public_listing()
+    ]
 
 
 def show_inputs(graphs: Mapping[str, Blueprint]) -> None:

@@ -213,5 +213,5 @@ def _runner(
         return PlainRunner(folder, threads)
     from onnxpuma.commands.local import start_servers
 
-    servers = start_servers(folder, threads, public_inputs)
+    servers = start_servers(folder, threads, public_inputs=public_inputs)
     return SecureRunner(servers.client(), servers)

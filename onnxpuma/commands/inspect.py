@@ -49,7 +49,10 @@ def inspect(
         found = _report(blueprints, sizes, network)
     several = len(found) > 1
     if json:
-        reports = {name: each.as_dict() for name, each in found.items()}
+        reports = {
+            name: {**each.as_dict(), "listed": disclosed.entries(blueprints[name])}
+            for name, each in found.items()
+        }
         screen.say_json(
             {"model": str(model), **({"graphs": reports} if several else next(iter(reports.values())))}
         )

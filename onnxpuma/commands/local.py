@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxpuma.commands import screen
 
@@ -12,13 +11,13 @@ if TYPE_CHECKING:
     from onnxpuma.roles.local import LocalCluster
 
 
-def start_servers(shared: str | Path, threads: int, public_inputs: Sequence[str] = ()) -> LocalCluster:
+def start_servers(shared: str | Path, threads: int, **options: Any) -> LocalCluster:
     """Start them on a shared model, with a bar, and a warning where they lack the compiled kernel: theirs
-    would stand in a log that nobody reads."""
+    would stand in a log that nobody reads. options: more of `LocalCluster`'s."""
     from onnxpuma.mpc.ring_kernel import native, warn_once
     from onnxpuma.roles.local import LocalCluster
 
     if native() is None:
         warn_once()
     with screen.progress("starting three servers"):
-        return LocalCluster(shared, threads=threads, public_inputs=public_inputs)
+        return LocalCluster(shared, threads=threads, **options)

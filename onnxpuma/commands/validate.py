@@ -209,7 +209,7 @@ def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: Feed, public_inpu
 
 def _run_here(folder: str, feed: Feed, threads: int, public_inputs: list[str]) -> Outcome:
     with (
-        start_servers(folder, threads, public_inputs) as servers,
+        start_servers(folder, threads, public_inputs=public_inputs) as servers,
         servers.client() as client,
         screen.progress("computing on shares") as advance,
     ):

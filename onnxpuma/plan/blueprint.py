@@ -197,7 +197,7 @@ class Blueprint:
         """
         policy = read_policy(content, where)
         damaged = PlanError(f"the plan in {where} does not match its digest", f"it is damaged: {COPY_AGAIN}")
-        if policy["digest"] != digest_of(skeleton, policy):
+        if content != written(policy) or policy["digest"] != digest_of(skeleton, policy):
             raise damaged
         try:
             graph = load_skeleton(skeleton)

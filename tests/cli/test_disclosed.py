@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +77,13 @@ def test_public_arrays_are_listed_those_that_are_alike_in_a_line(cli, masked: Pa
     assert "0, -inf, -inf, -inf ..." in lines[0]
     assert "float32" in lines[0]
     assert any("odd[0]" in line and "-1e+09" in line for line in ended.out.splitlines())
+
+
+def test_programs_are_given_the_list_too(cli, masked: Path):
+    listed = json.loads(cli("inspect", masked, "--json").out)["listed"]
+    assert [entry["name"] for entry in listed] == ["mask.1", "mask.2", "odd[0]"]
+    assert listed[0]["preview"] == [0.0, "-inf", "-inf", "-inf"]
+    assert not listed[0]["doubtful"]
 
 
 def test_what_may_be_trained_needs_a_word(cli, masked: Path, tmp_path: Path, doubted: None, monkeypatch):
