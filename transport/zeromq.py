@@ -220,7 +220,7 @@ class PeerLink(Link):
             if line.renew(seconds):
                 _log.info("a fresh connection to party %d", line.peer)
                 line.push([self._introduction])
-        return any(line.age() > RENEW_LATEST * seconds for line in self._lines.values())
+        return any(line.settling and line.age() > RENEW_LATEST * seconds for line in self._lines.values())
 
     # ---- within ---------------------------------------------------------------------------------------
 

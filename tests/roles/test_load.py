@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import subprocess
@@ -101,8 +102,6 @@ def service(hall: Any, model_dir: Path) -> Service:
 @pytest.fixture(autouse=True)
 def fresh_log() -> None:
     """What one test has filled the log with does not silence it in the next."""
-    import logging
-
     for name in ("onnxpuma.transport", "onnxpuma.roles"):
         for part in logging.getLogger(name).filters:
             if isinstance(part, Sparing):
@@ -360,6 +359,16 @@ def test_clients_share_the_servers_evenly(hall: Any, model_dir: Path, model_path
     answers = crowd(service, model_path, 8, 4.0, service.keys)  # type: ignore[attr-defined]
     assert min(answers) >= 1
     assert max(answers) <= 2 * min(answers) + 2, answers
+
+
+def test_connections_are_renewed_while_requests_run(
+    hall: Any, model_dir: Path, model_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "onnxpuma.transport")
+    service = Service(hall, model_dir, renew=0.8)
+    answers = crowd(service, model_path, 2, 6.0, [service.honest])
+    assert min(answers) >= 2
+    assert caplog.text.count("a fresh connection to party") >= 3
 
 
 @pytest.mark.slow
