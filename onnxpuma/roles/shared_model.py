@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from onnxpuma import __version__
-from onnxpuma.errors import InputError, PlanError
+from onnxpuma.errors import InputError, OnnxpumaError, PlanError
 from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.graph.model import Initializer
 from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
@@ -160,7 +160,12 @@ class SharedModel:
                 path = Path(folder) / name
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(content)
-            return cls.read(Path(folder))
+            try:
+                return cls.read(Path(folder))
+            except OnnxpumaError:
+                raise
+            except Exception as error:  # it comes from another machine, and may be anything
+                raise PlanError(f"the servers sent a damaged model ({type(error).__name__})", hint) from error
 
 
 def is_shared(folder: Path) -> bool:
