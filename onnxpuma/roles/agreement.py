@@ -212,7 +212,7 @@ class Leader(Agreement):
         if job is None:
             return None
         del self.jobs[job.request.id]
-        self.turns.begin(job, self.jobs.values())
+        self.turns.begin(job)
         for peer in able:
             if not self.tell(peer, wire_pb2.Ready(session=job.session)):
                 lost = PeerLostError(f"party {peer} is gone", f"start server {peer}, then repeat the request")

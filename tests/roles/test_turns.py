@@ -10,6 +10,7 @@ import pytest
 from onnxpuma.config import LimitConfig, TimeoutConfig
 from onnxpuma.errors import BusyError, RequestTimeoutError
 from onnxpuma.roles import agreement
+from onnxpuma.roles import turns as turns_module
 from onnxpuma.roles.agreement import Follower, Job, Leader
 from onnxpuma.roles.turns import Turns, check_share
 from onnxpuma.transport import wire_pb2
@@ -33,7 +34,7 @@ def served(jobs: list[Any], most: int = 100) -> list[str]:
     while jobs and len(order) < most:
         one = turns.next(jobs)
         jobs.remove(one)
-        turns.begin(one, jobs)
+        turns.begin(one)
         order.append(f"{one.request.client}{one.request.route.decode()}")
     return order
 
@@ -57,12 +58,27 @@ def test_nobody_waits() -> None:
     assert Turns().next([]) is None
 
 
-def test_connections_that_are_gone_are_forgotten() -> None:
+def test_who_comes_back_at_once_is_not_next_again() -> None:
+    """Three connections of one client that each ask again as soon as they are answered; two wait at a time."""
     turns = Turns()
-    for number in range(1000):
+    answers = {b"1": 0, b"2": 0, b"3": 0}
+    jobs = waiting(request("a", b"1"), request("a", b"2"), request("a", b"3"))
+    for _ in range(30):
+        one = turns.next(jobs)
+        assert one is not None
+        jobs.remove(one)
+        turns.begin(one)
+        answers[one.request.route] += 1
+        jobs.insert(0, one)
+    assert set(answers.values()) == {10}
+
+
+def test_no_more_connections_are_remembered_than_some_thousands() -> None:
+    turns = Turns()
+    for number in range(turns_module.REMEMBERED + 100):
         (one,) = waiting(request("a", str(number).encode()))
-        turns.begin(one, [])
-    assert len(turns._connections) == 1
+        turns.begin(one)
+    assert len(turns._connections) == turns_module.REMEMBERED
 
 
 def test_a_share_of_the_queue_counts_requests_and_bytes() -> None:
