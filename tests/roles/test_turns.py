@@ -59,17 +59,18 @@ def test_nobody_waits() -> None:
 
 
 def test_who_comes_back_at_once_is_not_next_again() -> None:
-    """Three connections of one client that each ask again as soon as they are answered; two wait at a time."""
+    """Four connections of one client, each of which asks again soon after it is answered."""
     turns = Turns()
-    answers = {b"1": 0, b"2": 0, b"3": 0}
-    jobs = waiting(request("a", b"1"), request("a", b"2"), request("a", b"3"))
-    for _ in range(30):
+    answers = dict.fromkeys((b"1", b"2", b"3", b"4"), 0)
+    jobs = waiting(*(request("a", route) for route in answers))
+    away: list[Any] = []
+    for _ in range(40):
         one = turns.next(jobs)
         assert one is not None
         jobs.remove(one)
         turns.begin(one)
         answers[one.request.route] += 1
-        jobs.insert(0, one)
+        jobs[:0], away = away, [one]
     assert set(answers.values()) == {10}
 
 
