@@ -125,6 +125,16 @@ def test_a_message_without_end_is_cut_off(
     assert most < 6 * LIMITS.message_megabytes
 
 
+def test_frames_that_were_not_announced_keep_their_sender_out(
+    service: Service, feed: Feed, caplog: pytest.LogCaptureFixture, until: Callable[..., None]
+) -> None:
+    with service.hostile("frames", bytes=4, count=50_000):
+        until(lambda: "frames more than it announced" in caplog.text, 30)
+        service.works(feed)
+    with service.client(service.bad) as client, pytest.raises(BusyError):
+        client.run(feed)
+
+
 def test_answers_that_are_never_read(
     service: Service, feed: Feed, caplog: pytest.LogCaptureFixture, until: Callable[..., None]
 ) -> None:
