@@ -23,6 +23,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from onnxpuma.config import TimeoutConfig
 from onnxpuma.errors import (
@@ -67,7 +68,7 @@ class Job:
     announced: float = 0.0
     ready: set[int] = field(default_factory=set)
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         made = b"".join(value.session for value in self.held.values())
         return hashlib.sha256(self.request.digest() + bytes.fromhex(self.asked.plan_digest) + made).digest()

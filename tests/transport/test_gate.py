@@ -220,6 +220,16 @@ def test_a_log_is_not_filled_by_lines_that_are_alike(
     assert len(written) == count, "it is told once"
 
 
+def test_what_others_say_is_printed_and_not_obeyed(written: list[str]) -> None:
+    logger = logging.getLogger("sparing.test")
+    logger.warning("the client has %s", "\x1b]0;evil\x07 0.1\n12:00:00 party 0 is ready")
+    assert written == ["the client has ?]0;evil? 0.1?12:00:00 party 0 is ready"]
+    logger.warning("the client has %s and", "x" * 100_000)
+    assert len(written[-1]) < 2100
+    logger.error("first line\nsecond line")
+    assert written[-1] == "first line\nsecond line"
+
+
 def test_kinds_of_lines_are_bounded_as_well() -> None:
     part = Sparing()
     for number in range(3000):
