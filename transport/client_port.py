@@ -27,7 +27,9 @@ Reply: TypeAlias = (
 
 ID_BYTES = 16
 WAITING_MESSAGES = 100
-UNSENT_MESSAGES = 1000
+UNSENT_MESSAGES = 100
+# Frames that were not announced: each costs time, and nobody sends so many by mistake.
+MOST_EXTRA = 1000
 AT_ONCE = 100
 FIRST_MESSAGE_SECONDS = 10.0
 
@@ -216,18 +218,24 @@ class ClientPort:
         error: OnnxpumaError | None = None
         message: wire_pb2.ClientMessage | None = None
         frames: list[memoryview] = []
-        greeting = not len(first.buffer) and not self._router.getsockopt(zmq.RCVMORE)
-        if not greeting:
+        extra = 0
+        if len(first.buffer) or first.more:  # an empty message is a greeting
             try:
                 message = wire.decode_client(first.buffer)
                 due = wire.frames_of(message.sizes)
             except OnnxpumaError as damage:
                 error, due = damage, 0
-            while self._router.getsockopt(zmq.RCVMORE):
+            frame = first
+            while frame.more:
                 frame = self._router.recv(zmq.NOBLOCK, copy=False)
                 if len(frames) <= due:
                     frames.append(frame.buffer)
+                else:
+                    extra += 1
         self._gate.heard(descriptor, name)
+        if extra > MOST_EXTRA:
+            self._gate.bar(name, f"a message had {extra} frames more than it announced")
+            return True
         if message is not None and error is None:
             try:
                 self._sort(route, name, connection, message, frames)

@@ -24,6 +24,7 @@ from threading import Event, Lock, Thread
 LOOK_SECONDS = 0.2
 ADDRESS_FACTOR = 4  # several clients may come from one address: behind a router, or from one machine
 TOTAL_FACTOR = 16
+BARRED_SECONDS = 30.0
 _BYTES_RECEIVED = 128  # offset in the kernel's struct tcp_info
 _MOST_DESCRIPTORS = 1 << 16
 
@@ -66,6 +67,7 @@ class Gate:
         self._connections: dict[int, _Connection] = {}  # by the inode of the socket
         self._foreign: set[int] = set()
         self._promised: dict[str, deque[float]] = {}
+        self._barred: dict[str, float] = {}
         self._done = Event()
         self._thread = Thread(target=self._run, name="onnxpuma-gate", daemon=True)
         self._thread.start()
@@ -74,6 +76,8 @@ class Gate:
         """Whether the owner of the key `name` may have one more connection; it is then expected."""
         now = time.monotonic()
         with self._lock:
+            if now < self._barred.get(name, 0.0):
+                return False
             promised = self._promised.setdefault(name, deque())
             while promised and now > promised[0] + self._bounds.silent + 2 * LOOK_SECONDS:
                 promised.popleft()  # it has spoken or was cut
@@ -82,6 +86,14 @@ class Gate:
                 return False
             promised.append(now)
             return True
+
+    def bar(self, name: str, why: str) -> None:
+        """Shut all connections of `name` down, and let it make none for a while."""
+        with self._lock:
+            self._barred[name] = time.monotonic() + BARRED_SECONDS
+            for one in self._connections.values():
+                if one.name == name and not one.cut:
+                    self._cut(one, why)
 
     def heard(self, descriptor: int, name: str) -> None:
         """A message of `name` was taken out of this connection."""

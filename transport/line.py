@@ -105,6 +105,11 @@ class Line:
         """Seconds since the connection was made, and its session keys with it; 0 without one."""
         return time.monotonic() - self._out.made if self.connected else 0.0
 
+    @property
+    def settling(self) -> bool:
+        """Whether a fresh connection stands and waits for a moment in which nothing is sent."""
+        return self._new is not None and self._new.connected
+
     def renew(self, seconds: float) -> bool:
         """Once the connection is `seconds` old make a second one, and use it in place of the first as soon
         as it stands and nothing has been sent for a while; True when that has just been done."""

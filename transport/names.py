@@ -33,7 +33,8 @@ class Route:
         self.error = ""
         self._closed, self._wanted = Event(), Event()
         try:
-            self.endpoints = (_endpoint(str(ipaddress.ip_address(self.host.split("%")[0])), self._port),)
+            ipaddress.ip_address(self.host.split("%")[0])
+            self.endpoints = (_endpoint(self.host, self._port),)
         except ValueError:
             Thread(target=self._follow, name=f"onnxpuma-name-{self.host}", daemon=True).start()
 

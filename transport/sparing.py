@@ -11,6 +11,7 @@ from threading import Lock
 MOST = 20
 SECONDS = 10.0
 KINDS = 1024
+LONGEST = 2000  # characters
 
 
 @dataclass
@@ -22,6 +23,9 @@ class _Window:
 
 class Sparing(logging.Filter):
     """Lets `most` records of one kind pass in `seconds`; the next one tells how many were left out.
+
+    Their text is cut to a line of some length that can be printed: parts of it come from others. Errors may
+    have several lines, as tracebacks do.
 
     Records are of one kind when they have the same level and the same text before anything is filled in:
     whoever provokes them chooses names and addresses, not texts. Add it to a logger, not to a handler.
@@ -48,9 +52,10 @@ class Sparing(logging.Filter):
                 window.left_out += 1
                 return False
             window.written += 1
+        text = record.getMessage()
         if left_out:
-            record.msg = f"{record.getMessage()} (and {left_out} more like the last ones)"
-            record.args = None
+            text = f"{text} (and {left_out} more like the last ones)"
+        record.msg, record.args = _plain(text, lines=record.levelno >= logging.ERROR), None
         return True
 
     def overdue(self) -> int:
@@ -62,6 +67,13 @@ class Sparing(logging.Filter):
                     total += window.left_out
                     del self._windows[kind]
         return total
+
+
+def _plain(text: str, *, lines: bool) -> str:
+    """`text` with nothing in it that a terminal would obey, and no longer than a log needs."""
+    longest = LONGEST * (8 if lines else 1)
+    kept = "".join(c if c.isprintable() or (lines and c == "\n") else "?" for c in text[:longest])
+    return kept if len(text) <= longest else f"{kept} ... ({len(text)} characters)"
 
 
 def spare(name: str) -> None:

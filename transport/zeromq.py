@@ -213,7 +213,7 @@ class PeerLink(Link):
             if line.renew(seconds):
                 _log.info("a fresh connection to party %d", line.peer)
                 line.push([self._introductions[line.peer]])
-        return any(line.age() > RENEW_LATEST * seconds for line in self._lines.values())
+        return any(line.settling and line.age() > RENEW_LATEST * seconds for line in self._lines.values())
 
     # ---- within ---------------------------------------------------------------------------------------
 

@@ -126,7 +126,7 @@ class Budget:
 
 def needed_bytes(plan: Plan) -> int:
     """About how much memory one server needs to run a plan, at most: what is alive, and what the steps of a
-    wave work with; its messages in both directions included."""
+    wave work with; what they send included."""
     sizes = {entry.operand: WORD_BYTES * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
     live = sum(sizes.values()) + public_bytes(plan)
     most = live
@@ -139,7 +139,7 @@ def needed_bytes(plan: Plan) -> int:
                 made += sizes[operand.name]
             read = sum(WORD_BYTES * _count(o.shape) for o in step.call.inputs if o and not o.weight)
             live += made
-            work += WORKSPACE * (made + read) + int(step.cost.bytes)
+            work += WORKSPACE * (made + read) + int(step.cost.bytes / 3)
         most = max(most, live + work)
         for name in wave[-1].frees:
             live -= sizes.pop(name, 0)

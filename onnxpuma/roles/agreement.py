@@ -27,6 +27,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from onnxpuma.config import TimeoutConfig
 from onnxpuma.errors import (
@@ -79,7 +80,7 @@ class Job:
     announced: float = 0.0
     ready: dict[int, bytes] = field(default_factory=dict, repr=False)  # the peers' coins, at party 0
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         key = hashlib.sha256(self.client_key.encode()).digest()
         made = b"".join(value.session for value in self.held.values())
@@ -241,7 +242,7 @@ class Leader(Agreement):
         if job is None:
             return None
         del self.jobs[job.request.id]
-        self.turns.begin(job, self.jobs.values())
+        self.turns.begin(job)
         job.coins = (job.coin, *(job.ready[peer] for peer in sorted(able)))
         for peer in able:
             if not self.tell(peer, wire_pb2.Ready(session=job.session, coins=job.coins)):

@@ -65,9 +65,9 @@ class Reception:
         check_share(request, waiting, self.limits)
         blueprint = self.graph_of(request).plans.blueprint
         _check_counts(request.body, blueprint)
-        asked = read_public_part(request, blueprint)
-        if len(bytes.fromhex(asked.plan_digest)) != DIGEST_BYTES:
+        if [len(buffer) for buffer in request.public[:1]] != [DIGEST_BYTES]:
             raise InputError("the request carries no digest of a plan", _MADE_HERE)
+        asked = read_public_part(request, blueprint)
         check_shapes(blueprint, asked.shapes)
         self._budget().check_inputs(asked.shapes.items())
         check_sent(blueprint, asked, self.party, request)

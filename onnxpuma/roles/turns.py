@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from onnxpuma.config import LimitConfig
 from onnxpuma.errors import BusyError
 from onnxpuma.transport.client_port import Request
+
+REMEMBERED = 4096  # connections
 
 
 class Waiting(Protocol):
@@ -25,7 +28,7 @@ class Turns:
     def __init__(self) -> None:
         self._served = 0
         self._clients: dict[str, int] = {}
-        self._connections: dict[bytes, int] = {}
+        self._connections: OrderedDict[bytes, int] = OrderedDict()
 
     def next(self, waiting: Iterable[WaitingT]) -> WaitingT | None:
         """Of those that could begin: the client that was served longest ago, of its connections the one that
@@ -37,13 +40,14 @@ class Turns:
 
         return min(waiting, key=turn, default=None)
 
-    def begin(self, one: Waiting, waiting: Iterable[Waiting]) -> None:
-        """It is served now; `waiting` are those that go on waiting."""
+    def begin(self, one: Waiting) -> None:
+        """It is served now."""
         self._served += 1
         self._clients[one.request.client] = self._served
-        routes = {other.request.route for other in waiting}
-        self._connections = {r: when for r, when in self._connections.items() if r in routes}
         self._connections[one.request.route] = self._served
+        self._connections.move_to_end(one.request.route)
+        if len(self._connections) > REMEMBERED:  # who was served before all others is next in any case
+            self._connections.popitem(last=False)
 
 
 def check_share(request: Request, waiting: Iterable[Request], limits: LimitConfig) -> None:

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from onnxpuma.transport.line import Peer
 from onnxpuma.transport.link import Tag
 from onnxpuma.transport.names import Route
 from onnxpuma.transport.zeromq import PeerLink
+from tests.proxy import Proxy, port_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -50,10 +50,6 @@ def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
     monkeypatch.setattr(names, "RETRY_SECONDS", 0.2)
     yield places
     released.set()
-
-
-def port_of(address: str) -> int:
-    return int(address.rpartition(":")[2])
 
 
 def exchange(one: PeerLink, other: PeerLink) -> None:
@@ -180,57 +176,6 @@ def test_a_client_is_told_which_name_is_not_known(name_server: Places, keys: lis
     assert time.monotonic() - start < 3
     assert "the name nobody.test is not known" in caught.value.message
     assert "slow.test" in caught.value.message
-
-
-class Proxy:
-    """A way to another port of this machine that can be cut: what is on it ends, nothing new gets through."""
-
-    def __init__(self, target: str) -> None:
-        self.target = port_of(target)
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.address = f"tcp://127.0.0.1:{self.port}"
-        self.ends: list[socket.socket] = []
-        self.made = 0
-        self.swallows = False  # what comes is thrown away, and no connection breaks
-        self.open = True
-        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                try:
-                    far = socket.create_connection(("127.0.0.1", self.target))
-                except OSError:
-                    near.close()
-                    continue
-                self.made += 1
-                self.ends += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
-
-    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if not self.swallows:
-                    sink.sendall(data)
-            sink.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        with suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        for end in self.ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        self.ends.clear()
-
-    def mend(self) -> None:
-        self.swallows = False
-        self.listener = socket.create_server(("127.0.0.1", self.port))
-        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
 
 
 @pytest.fixture
