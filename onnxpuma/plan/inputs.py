@@ -12,6 +12,8 @@ from onnxpuma.graph.patterns import matching
 # positions exist, not what stands there.
 PUBLIC_INPUTS = ("*mask*", "*position*", "*token_type*", "*segment_ids*", "*seqlen*", "*cache_branch*")
 
+_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Concat", "Identity", "Expand")
+
 
 def open_inputs(
     graph: Graph, public: Sequence[str], secret: Sequence[str], unmatched: set[str] | None = None
@@ -26,6 +28,19 @@ def open_inputs(
         if kind.dtype.kind in "iub" and any(fnmatchcase(name.lower(), p) for p in PUBLIC_INPUTS)
     ]
     return [name for name in names if (name in by_name or name in wanted) and name not in kept]
+
+
+def looked_up(graph: Graph) -> set[str]:
+    """The initializers of which rows are taken by what is no constant, where they stand or moved about."""
+    origins = {name: {name} for name in graph.initializers}
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op in ("Gather", "GatherND", "GatherElements") and node.inputs[1] not in graph.initializers:
+            found |= origins.get(node.inputs[0] or "", set())
+        elif node.op in _MOVES:
+            moved = set().union(*(origins.get(name or "", set()) for name in node.inputs))
+            origins.update((output, moved) for output in node.outputs)
+    return found
 
 
 def tables(graph: Graph) -> dict[str, int]:
