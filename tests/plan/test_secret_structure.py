@@ -36,7 +36,6 @@ STRUCTURE = {
     "pads": decided("Pad", "v c", [1, 0, 0, 1]),
     "repeats": decided("Tile", "v c", [1, 2]),
     "pieces": decided("Split", "v c", [6, 10], "rest", axis=1),
-    "which columns": decided("Compress", "v c", [True, False] * 8, axis=1),
     "a diagonal": decided("Trilu", "v c", 1),
     "an axis to sum along": decided("CumSum", "v c", 1),
 }
