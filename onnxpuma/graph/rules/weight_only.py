@@ -20,6 +20,7 @@ import onnx_ir.passes.common as passes
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.infer import infer_node
 from onnxpuma.graph.model import Graph, Initializer, Node, ValueType, to_graph
+from onnxpuma.graph.rules.hoisted import hoist
 from onnxpuma.graph.rules.table_rows import lift
 from onnxpuma.graph.run import run_node
 from onnxpuma.graph.visibility import classify
@@ -49,6 +50,7 @@ def fold(model: ir.Model, secret: Classify) -> dict[str, int]:
     expression stays where its shape depends on a weight's values, or where it is more than 16 times as large
     as the weights that it is made of: it would have to be stored. Reads no weight.
     """
+    hoist(model, secret)
     lift(model)
     graph = to_graph(model)
     found = _Expressions(graph)
