@@ -22,6 +22,8 @@ from onnxscript.rewriter.rules import common
 
 from onnxpuma.graph.constants import MergeStructurePass, lift_constants
 from onnxpuma.graph.dialect import DOMAIN, claim
+from onnxpuma.graph.marks import is_marked, mark_numbers
+from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
 from onnxpuma.graph.rows import lift_rows
@@ -138,6 +140,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     _cast_like(model)
     _unfuse(model, report)
     weight_only.fold(model, secret)
+    mark_numbers(model, secret(to_graph(model)))
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)
@@ -219,7 +222,7 @@ def _clean(model: ir.Model) -> None:
 def _should_fold(node: ir.Node) -> bool | None:
     """False for a node that reads a weight, which onnxscript would fold for some operators whatever its
     size."""
-    if any(weight_only.is_marked(v) for v in node.inputs):
+    if any(is_marked(v) for v in node.inputs):
         return False
     constants = [v.const_value for v in node.inputs if v is not None and v.const_value is not None]
     return False if any(c.size > _LARGEST_FOLDED for c in constants) else None

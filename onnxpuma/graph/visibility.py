@@ -10,7 +10,7 @@ Constants are judged as they will be shown, after those that depend on constants
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -40,6 +40,8 @@ _LARGEST_LONE = 1 << 20
 _NARROW_ROUND = (0, 1, 8, 128, -1, -128)
 
 _WEIGHT = Finding("secret", "weight")
+# Of one number throughout: zeros of which a mask is made, say, and a bias that was never trained.
+_EVEN = Finding("secret", "weight, one number throughout")
 
 
 def classify(
@@ -191,12 +193,20 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
         return Finding("public", "frequencies of no known series", doubtful=True)
     if is_filler_mask(values):
         return Finding("public", "mask of no known order", doubtful=True)
-    return _WEIGHT
+    first = values.reshape(-1)[0]
+    return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else _WEIGHT
+
+
+def secrets_of(found: Mapping[str, Finding]) -> list[str]:
+    """The names of those that make a weight of what is computed from them: secret, and not by rule one round
+    number throughout."""
+    return [name for name, finding in found.items() if finding.secret and finding is not _EVEN]
 
 
 def _counts_up(values: np.ndarray) -> bool:
-    """0, 1, 2, ... or another integer to start from, at least three of them."""
+    """0, 1, 2, ... or 0, 2, 4, ..., or any other integers at equal distances, at least three of them."""
     flat = values.reshape(-1)
-    if flat.size < 3 or not np.all(np.isfinite(flat[:64])) or flat[0] != np.rint(flat[0]):
+    if flat.size < 3 or not np.all(np.isfinite(flat[:64])) or np.any(flat[:2] != np.rint(flat[:2])):
         return False
-    return bool(np.all(np.diff(flat[:64]) == 1)) and bool(np.all(np.diff(flat) == 1))
+    step = flat[1] - flat[0]
+    return bool(step != 0 and np.all(np.diff(flat[:64]) == step) and np.all(np.diff(flat) == step))
