@@ -58,7 +58,7 @@ from onnxpuma.graph.rules import (
 from onnxpuma.graph.rules.rule import Rule
 from onnxpuma.graph.shapes import infer, infer_again
 
-# Folding never multiplies weights: a larger constant stays where it is, in the file.
+# A larger constant is folded when it is read (weight_only), or stays where it is, in the file.
 _LARGEST_FOLDED = 8192
 _MOST_ROUNDS = 8
 
@@ -120,9 +120,8 @@ def canonicalise(model: ir.Model, secret: weight_only.Classify = weight_only.by_
     """Rewrite `model` in place; its inputs and outputs keep their names, its weights stay in their files.
 
     Floats of every kind become float32, those of inputs and outputs too. Metadata (source paths, stack
-    traces) is cleared. secret: which constants of a graph are weights, where the rule is not all there is.
-    The result depends on the model alone: two runs write the same bytes. Cost: one to three seconds for
-    twelve layers. Raises UnsupportedModelError for an opset that onnx cannot convert.
+    traces) is cleared. secret: which constants are weights. Two runs write the same bytes. Cost: one to three
+    seconds for twelve layers. Raises UnsupportedModelError for an opset that onnx cannot convert.
     """
     with _quiet("onnx_ir"), _quiet("onnxscript"):
         return _canonicalise(model, secret)
