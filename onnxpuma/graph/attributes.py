@@ -15,7 +15,7 @@ import onnx
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.index_tables import form_of
 from onnxpuma.graph.model import Attribute, Graph, Node
-from onnxpuma.graph.round_numbers import is_round
+from onnxpuma.graph.round_numbers import is_root_of, is_round
 from onnxpuma.graph.slots import inner_nodes
 
 FEW = 16
@@ -26,7 +26,7 @@ _TRAINED_DOMAINS = ("ai.onnx.ml", "ai.onnx.preview.training")
 _TEXTS = ("activations",)
 # The factor of scores: one over the root of a width, rounded to whatever kind of float the model was in.
 _SCALES = ("Attention", "scale")
-_WIDTHS = np.arange(4, 1025, 4)
+_WIDTHS = range(4, 1025, 4)
 
 
 def named_attributes(graph: Graph) -> Iterator[tuple[str, Node, np.ndarray]]:
@@ -81,7 +81,7 @@ def _doubt(name: str, node: Node, values: np.ndarray) -> str | None:
     if values.dtype.kind in "iub":
         many = values.size > FEW or (node.domain in _TRAINED_DOMAINS and values.size > 1)
         return f"whole numbers in an attribute of {operator}" if many and form_of(values) is None else None
-    if values.size == 1:
+    if values.size == 1 and (values.ndim == 0 or node.domain not in _TRAINED_DOMAINS):
         number = float(values.reshape(()))
         if is_round(number) or _is_default(name, node, number) or _is_scale(name, node, number):
             return None
@@ -112,22 +112,4 @@ def _is_default(name: str, node: Node, number: float) -> bool:
 def _is_scale(name: str, node: Node, number: float) -> bool:
     if (node.op, name) != _SCALES:
         return False
-    size = np.float32(abs(number))
-    roots = _WIDTHS**-0.5
-    forms = [_rounded(roots, half) for half in (True, False)]
-    forms += [_rounded(_WIDTHS**-0.25, half) ** 2 for half in (True, False)]
-    return any(bool(np.any(np.abs(form / size - 1) < 2.0**-22)) for form in forms)
-
-
-def _rounded(values: np.ndarray, half: bool) -> np.ndarray:
-    """To float16, or else to bfloat16; as float64."""
-    single = values.astype(np.float32)
-    if half:
-        return single.astype(np.float16).astype(np.float64)
-    bits = single.view(np.uint32)
-    return (
-        ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000)
-        .astype(np.uint32)
-        .view(np.float32)
-        .astype(np.float64)
-    )
+    return any(is_root_of(n, width) for width in _WIDTHS for n in (number, abs(number) ** 0.5))

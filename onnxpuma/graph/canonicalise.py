@@ -22,6 +22,8 @@ from onnxscript.rewriter.rules import common
 
 from onnxpuma.graph.constants import MergeStructurePass, lift_constants
 from onnxpuma.graph.dialect import DOMAIN, claim
+from onnxpuma.graph.marks import is_marked, mark_numbers
+from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
 from onnxpuma.graph.rows import lift_rows
@@ -56,7 +58,7 @@ from onnxpuma.graph.rules import (
 from onnxpuma.graph.rules.rule import Rule
 from onnxpuma.graph.shapes import infer, infer_again
 
-# Folding never multiplies weights: a larger constant stays where it is, in the file.
+# A larger constant is folded when it is read (weight_only), or stays where it is, in the file.
 _LARGEST_FOLDED = 8192
 _MOST_ROUNDS = 8
 
@@ -118,9 +120,8 @@ def canonicalise(model: ir.Model, secret: weight_only.Classify = weight_only.by_
     """Rewrite `model` in place; its inputs and outputs keep their names, its weights stay in their files.
 
     Floats of every kind become float32, those of inputs and outputs too. Metadata (source paths, stack
-    traces) is cleared. secret: which constants of a graph are weights, where the rule is not all there is.
-    The result depends on the model alone: two runs write the same bytes. Cost: one to three seconds for
-    twelve layers. Raises UnsupportedModelError for an opset that onnx cannot convert.
+    traces) is cleared. secret: which constants are weights. Two runs write the same bytes. Cost: one to three
+    seconds for twelve layers. Raises UnsupportedModelError for an opset that onnx cannot convert.
     """
     with _quiet("onnx_ir"), _quiet("onnxscript"):
         return _canonicalise(model, secret)
@@ -138,6 +139,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     _cast_like(model)
     _unfuse(model, report)
     weight_only.fold(model, secret)
+    mark_numbers(model, secret(to_graph(model)))
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)
@@ -219,7 +221,7 @@ def _clean(model: ir.Model) -> None:
 def _should_fold(node: ir.Node) -> bool | None:
     """False for a node that reads a weight, which onnxscript would fold for some operators whatever its
     size."""
-    if any(weight_only.is_marked(v) for v in node.inputs):
+    if any(is_marked(v) for v in node.inputs):
         return False
     constants = [v.const_value for v in node.inputs if v is not None and v.const_value is not None]
     return False if any(c.size > _LARGEST_FOLDED for c in constants) else None

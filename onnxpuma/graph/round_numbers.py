@@ -36,8 +36,11 @@ _NAMED = (
     1.6732632423543772,  # Selu
     1.0507009873554805,
     1.6732632423543772 * 1.0507009873554805,
+    math.log(3),
+    1 / math.log(3),
     255.0,
     1 / 255.0,
+    *(0.1 * math.log(stretch) + 1 for stretch in (2, 4, 8, 16, 32, 40, 64)),  # YaRN, of the tables
 )
 # What masks are filled with.
 _FILLS = tuple(
@@ -92,6 +95,24 @@ def is_half(number: float) -> bool:
     value = np.float32(number)
     with np.errstate(over="ignore"):
         return bool(np.float32(np.float16(value)) == value) or not int(value.view(np.uint32)) & 0xFFFF
+
+
+def is_root_of(number: float, width: int | None) -> bool:
+    """Whether it is 1 / sqrt(width) or the fourth root of 1 / width, as some kind of float holds it."""
+    if not width or number <= 0:
+        return False
+    return any(
+        abs(number - kept) <= _tolerance(kept)
+        for power in (-0.5, -0.25)
+        for kept in (float(width) ** power, *_in_half(float(width) ** power))
+    )
+
+
+def _in_half(number: float) -> tuple[float, float]:
+    """As float16 and as bfloat16 hold it."""
+    bits = int(np.float32(number).view(np.uint32))
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return float(np.float16(number)), float(np.uint32(rounded).view(np.float32))
 
 
 def _tolerance(size: float) -> float:

@@ -10,7 +10,7 @@ Constants are judged as they will be shown, after those that depend on constants
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -19,7 +19,7 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.frequencies import are_known
 from onnxpuma.graph.index_tables import form_of
-from onnxpuma.graph.masks import has_order, is_filler_mask, is_ordered_mask
+from onnxpuma.graph.masks import has_order, is_ordered_mask
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
 from onnxpuma.graph.slots import Slots
@@ -40,6 +40,8 @@ _LARGEST_LONE = 1 << 20
 _NARROW_ROUND = (0, 1, 8, 128, -1, -128)
 
 _WEIGHT = Finding("secret", "weight")
+# Of one number throughout: zeros of which a mask is made, say, and a bias that was never trained.
+_EVEN = Finding("secret", "weight, one number throughout")
 
 
 def classify(
@@ -114,7 +116,7 @@ def _of_booleans(constant: Initializer, slots: Slots) -> Finding:
     if constant.size == 1:
         return Finding("public", "condition" if decides else "one boolean")
     if decides == "shape" or (decides and constant.size <= FEW):
-        return Finding("public", f"decides {_WHAT[decides]}")
+        return Finding("public", f"booleans that decide {_WHAT[decides]}")
     if constant.size <= _LARGEST_WHOLE_READ:
         values = constant.numpy()
         if has_order(values):
@@ -122,7 +124,7 @@ def _of_booleans(constant: Initializer, slots: Slots) -> Finding:
         if np.all(values == values.reshape(-1)[0]):
             return Finding("public", "one boolean throughout")
     if decides:
-        return Finding("public", "decides indices, of no known form", doubtful=True)
+        return Finding("public", "booleans of no known form, which decide indices", doubtful=True)
     return _WEIGHT
 
 
@@ -134,7 +136,8 @@ def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
         return _WEIGHT
     decides = slots.decides(constant.name)
     if decides and (constant.size <= FEW or decides == "shape"):
-        return Finding("public", f"decides {_WHAT[decides]}", doubtful=constant.size > LARGEST_INTEGER)
+        doubtful = constant.size > LARGEST_INTEGER
+        return Finding("public", f"integers that decide {_WHAT[decides]}", doubtful)
     if constant.size == 1:
         return _of_one_whole_number(constant, slots)
     narrow = constant.dtype.itemsize == 1
@@ -143,7 +146,7 @@ def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
         if form is not None:
             return Finding("public", form)
     if decides:
-        return Finding("public", "decides indices, of no known form", doubtful=True)
+        return Finding("public", "integers of no known form, which decide indices", doubtful=True)
     return _WEIGHT
 
 
@@ -164,7 +167,7 @@ def _of_one_real(constant: Initializer, slots: Slots, coarse: bool) -> Finding:
     if is_round(float(constant.numpy().reshape(())), coarse):
         return Finding("public", "round number")
     decides = slots.decides(constant.name)
-    return Finding("public", f"decides {_WHAT[decides]}") if decides else _WEIGHT
+    return Finding("public", f"number that decides {_WHAT[decides]}") if decides else _WEIGHT
 
 
 def _of_reals(constant: Initializer, slots: Slots) -> Finding:
@@ -172,7 +175,7 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
     if constant.size > _LARGEST_READ:
         return _WEIGHT
     if constant.size <= FEW and slots.decides(name) == "shape":
-        return Finding("public", "decides shapes")
+        return Finding("public", "numbers that decide shapes")
     values = constant.numpy()
     if values.dtype.kind != "f":
         return _WEIGHT
@@ -189,14 +192,20 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
         if known:
             return Finding("public", "rotary frequencies")
         return Finding("public", "frequencies of no known series", doubtful=True)
-    if is_filler_mask(values):
-        return Finding("public", "mask of no known order", doubtful=True)
-    return _WEIGHT
+    first = values.reshape(-1)[0]
+    return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else _WEIGHT
+
+
+def secrets_of(found: Mapping[str, Finding]) -> list[str]:
+    """The names of those that make a weight of what is computed from them: secret, and not by rule one round
+    number throughout."""
+    return [name for name, finding in found.items() if finding.secret and finding is not _EVEN]
 
 
 def _counts_up(values: np.ndarray) -> bool:
-    """0, 1, 2, ... or another integer to start from, at least three of them."""
+    """0, 1, 2, ... or 0, 2, 4, ..., or any other integers at equal distances, at least three of them."""
     flat = values.reshape(-1)
-    if flat.size < 3 or not np.all(np.isfinite(flat[:64])) or flat[0] != np.rint(flat[0]):
+    if flat.size < 3 or not np.all(np.isfinite(flat[:64])) or np.any(flat[:2] != np.rint(flat[:2])):
         return False
-    return bool(np.all(np.diff(flat[:64]) == 1)) and bool(np.all(np.diff(flat) == 1))
+    step = flat[1] - flat[0]
+    return bool(step != 0 and np.all(np.diff(flat[:64]) == step) and np.all(np.diff(flat) == step))

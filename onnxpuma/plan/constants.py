@@ -16,7 +16,7 @@ from onnxpuma.graph.attributes import attribute_names, classify_attributes
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.grain import is_coarse
 from onnxpuma.graph.model import Graph
-from onnxpuma.graph.visibility import classify
+from onnxpuma.graph.visibility import classify, secrets_of
 
 
 class Constants:
@@ -31,7 +31,7 @@ class Constants:
     def weights(self, graph: Graph) -> list[str]:
         """Those of these constants that are secret; patterns that match none of them are passed over."""
         seen = classify(graph, self._public, self._secret, set(), coarse=self._coarse)
-        return [name for name, found in seen.items() if found.secret]
+        return secrets_of(seen)
 
     def classified(
         self, graph: Graph, computed: Sequence[str], unmatched: set[str] | None

@@ -24,7 +24,7 @@ from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find, resti
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
-from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
+from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of, way_out
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 from onnxpuma.plan.scaling import Scales
@@ -40,6 +40,7 @@ class Walk:
         self.public_values = public_values
         self.selection = selection
         self.nodes = needed(self.graph.nodes, selection.outputs)
+        self.weights = {name: self.graph.initializers[name] for name in blueprint.weights}
         self.values: dict[str, Known] = {}
         self.steps: list[Step] = []
         self.client_nodes: list[Node] = []
@@ -267,6 +268,8 @@ class Walk:
         """Note why this node cannot run, and go on as if it could where the types of its outputs are known:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
+        if find(node) is not None or node.op in CONTROL:
+            reason += way_out(node, self.weights)
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason))
         self.wanted.update(n for n in node.inputs if n)
         try:

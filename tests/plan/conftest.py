@@ -72,9 +72,10 @@ def on_shares(request: pytest.FixtureRequest) -> OnShares:
         feed: Mapping[str, np.ndarray],
         secret: Sequence[str] = ("*",),
         at_client: bool = request.param,
+        public_inputs: Sequence[str] = (),
     ) -> Ran:
         model, want = model_of(nodes, constants, feed)
-        shared = MemoryModel(model, secret=secret, at_client=at_client)
+        shared = MemoryModel(model, secret=secret, public_inputs=public_inputs, at_client=at_client)
         outcome = shared.run(feed)
         got = outcome.outputs["y"]
         assert (got.shape, got.dtype) == (want.shape, want.dtype)

@@ -334,6 +334,59 @@ def test_what_a_pattern_makes_secret_stays_secret_in_what_is_computed_of_it() ->
     assert blueprint.visibility["r"] == "secret"
 
 
+def branch(name: str) -> onnx.GraphProto:
+    """x times a weight of its own; inside, all names are those of the other branch."""
+    nodes = [
+        node("Cast", f"q{name}", "real", to=TensorProto.FLOAT),
+        node("Mul", "real s", "w"),
+        node("MatMul", "x w", "part"),
+    ]
+    part = helper.make_tensor_value_info("part", TensorProto.FLOAT, [3, COLUMNS])
+    return helper.make_graph(nodes, name, [], [part])
+
+
+def test_in_a_branch(on_shares: OnShares) -> None:
+    nodes = [node("If", "flag", "y", then_branch=branch("1"), else_branch=branch("2"))]
+    constants = {
+        "q1": integers(-128, 128, WIDTH, COLUMNS),
+        "q2": integers(-128, 128, WIDTH, COLUMNS),
+        "s": np.float32(0.0031),
+    }
+    for flag in (True, False):
+        feed = {"x": reals(3, WIDTH), "flag": np.array(flag)}
+        ran = on_shares(nodes, constants, feed, secret=["*"], public_inputs=["flag"])
+        assert ran.error < 1e-4
+        assert ran.operators == ["MatMul", "Identity"]
+        assert [ran.blueprint.graph.initializers[n].dtype.kind for n in ran.blueprint.weights] == ["f", "f"]
+
+
+def test_in_a_body(on_shares: OnShares) -> None:
+    inner = [
+        node("Cast", "q", "real", to=TensorProto.FLOAT),
+        node("Mul", "real s", "w"),
+        node("MatMul", "before w", "after"),
+        node("Identity", "going", "still"),
+    ]
+    body = helper.make_graph(
+        inner,
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, [3, WIDTH]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, [3, WIDTH]),
+        ],
+    )
+    nodes = [helper.make_node("Loop", ["turns", "", "x"], ["y"], body=body)]
+    constants = {"q": integers(-20, 20, WIDTH, WIDTH), "s": np.float32(0.0131), "turns": np.array(3)}
+    ran = on_shares(nodes, constants, {"x": reals(3, WIDTH)}, secret=["q", "s"])
+    assert ran.error < 1e-4
+    assert ran.operators == ["MatMul"] * 3 + ["Identity"]
+
+
 def test_what_is_public_is_left_alone() -> None:
     nodes = [node("Cast", "q", "m", to=TensorProto.FLOAT), node("Mul", "x m", "y")]
     constants = {"q": np.arange(WIDTH) < 4}

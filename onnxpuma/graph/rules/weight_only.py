@@ -19,17 +19,18 @@ import onnx_ir.passes.common as passes
 
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.infer import infer_node
+from onnxpuma.graph.marks import is_marked, mark
 from onnxpuma.graph.model import Graph, Initializer, Node, ValueType, to_graph
+from onnxpuma.graph.rules.hoisted import hoist
 from onnxpuma.graph.rules.table_rows import lift
 from onnxpuma.graph.run import run_node
-from onnxpuma.graph.visibility import classify
+from onnxpuma.graph.visibility import classify, secrets_of
 
 TITLE = "computed from weights alone"
 LARGEST_GROWTH = 16  # elements that one element of the weights may become
 _SMALL = 1 << 16  # elements that any expression may have
 _LEAST_MOVED = 8192  # elements: a smaller weight that is moved about is stored as it is read
-_WEIGHT = "onnxpuma.weight"  # marks a value that is a weight whatever it looks like
-_COMPUTED = "onnxpuma.computed"  # and one that was an expression
+_COMPUTED = "onnxpuma.computed"  # marks what was an expression
 _BY_CHANCE = (
     *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
 )
@@ -39,7 +40,7 @@ Classify = Callable[[Graph], Collection[str]]  # names of the initializers that 
 
 def by_rule(graph: Graph) -> list[str]:
     """The weights of a graph where its owner has nothing to add."""
-    return [name for name, found in classify(graph).items() if found.secret]
+    return secrets_of(classify(graph))
 
 
 def fold(model: ir.Model, secret: Classify) -> dict[str, int]:
@@ -49,6 +50,7 @@ def fold(model: ir.Model, secret: Classify) -> dict[str, int]:
     expression stays where its shape depends on a weight's values, or where it is more than 16 times as large
     as the weights that it is made of: it would have to be stored. Reads no weight.
     """
+    hoist(model, secret)
     lift(model)
     graph = to_graph(model)
     found = _Expressions(graph)
@@ -64,14 +66,9 @@ def fold(model: ir.Model, secret: Classify) -> dict[str, int]:
         passes.RemoveUnusedNodesPass()(model)
     for name in found.secrets:
         if name in model.graph.initializers:
-            model.graph.initializers[name].meta[_WEIGHT] = True
+            mark(model.graph.initializers[name])
     count = sum(bool(value.meta.get(_COMPUTED)) for value in model.graph.initializers.values())
     return {TITLE: count} if count else {}
-
-
-def is_marked(value: ir.Value | None) -> bool:
-    """True for a weight that came from an expression of weights, or that such an expression reads."""
-    return value is not None and bool(value.meta.get(_WEIGHT))
 
 
 def marked(model: ir.Model) -> list[str]:
@@ -226,5 +223,6 @@ def _replace(model: ir.Model, value: ir.Value, read: Callable[[], np.ndarray], k
         moved.outputs[0].name, new.name = new.name, f"{new.name}/weight"
         moved.outputs[0].type, moved.outputs[0].shape = new.type, new.shape
         graph.outputs[:] = [moved.outputs[0] if v is value else v for v in graph.outputs]
-    new.meta[_WEIGHT] = new.meta[_COMPUTED] = True
+    mark(new)
+    new.meta[_COMPUTED] = True
     graph.register_initializer(new)
