@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from onnxpuma.transport import sparing
-from onnxpuma.transport.gate import Bounds, Gate, raise_descriptor_limit
+from onnxpuma.transport.gate import Bounds, Gate
 from onnxpuma.transport.sparing import Sparing
 
 pytestmark = pytest.mark.timeout(60)
@@ -167,16 +166,6 @@ def test_without_a_list_of_descriptors_they_are_tried_one_by_one(
     port.dial(6)
     time.sleep(1.0)
     assert port.alive() == [True] * 4 + [False] * 2
-
-
-def test_the_soft_limit_of_descriptors_is_raised() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, hard), hard))
-        raise_descriptor_limit()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
