@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from onnxpuma.errors import TransportError, plain_text
+from onnxpuma.errors import LONGEST_TEXT, TransportError, plain_text
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import SESSION_BYTES, Tag
 
@@ -28,12 +28,13 @@ MOST_BUFFERS = 1 << 16
 
 MessageT = TypeVar("MessageT", bound=Message)
 
-# What another machine writes for people to read, by kind of message; of a failure error_of reads the text.
-_TEXTS = {
-    "hello": ("version",),
-    "abort": ("message",),
-    "progress": ("label",),
-    "status": ("version", "state", "detail"),
+# What another machine writes for people to read, by kind of message, and how much of it is read; of a failure
+# error_of reads the text.
+_TEXTS: dict[str, dict[str, int]] = {
+    "hello": {"version": 100},
+    "abort": {"message": LONGEST_TEXT},
+    "progress": {"label": 300},
+    "status": {"version": 100, "state": 100, "detail": LONGEST_TEXT},
 }
 
 _HINT = "all three servers and the client must run the same version of onnxpuma"
@@ -132,8 +133,8 @@ def decode_server(frame: bytes | memoryview) -> wire_pb2.ServerMessage:
 
 
 def _make_plain(kind: str, body: Message) -> None:
-    for name in _TEXTS.get(kind, ()):
-        setattr(body, name, plain_text(getattr(body, name)))
+    for name, longest in _TEXTS.get(kind, {}).items():
+        setattr(body, name, plain_text(getattr(body, name), longest))
 
 
 def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:

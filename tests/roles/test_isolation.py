@@ -9,7 +9,9 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -86,6 +88,23 @@ def test_a_checkout_is_not_run_in_place_of_the_package_that_is_loaded(tmp_path: 
     said, _ = process.communicate(timeout=60)
     assert b"the other package" not in (tmp_path / "log").read_bytes() + said
     assert b"keygen" in (tmp_path / "log").read_bytes() + said
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_of_the_path_only_the_users_own_folders_are_left_out(
+    by_name: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What python -m runs lies where modules are installed."""
+    here, there, installed = (tmp_path / name for name in ("here", "there", "installed"))
+    for folder in (here, there, installed):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    main = ModuleType("__main__")
+    main.__file__ = str(there / "script.py")
+    main.__spec__ = ModuleSpec("script", None) if by_name else None
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "path", ["", ".", str(here), str(there), "relative", str(installed)])
+    assert isolated._paths() == [str(there)] * by_name + [str(installed)]
 
 
 def test_servers_run_in_an_empty_folder_of_their_own(cluster: LocalCluster) -> None:
