@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from onnxpuma.graph.marks import mark, mark_numbers
+from onnxpuma.graph.marks import is_marked, mark, mark_numbers
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.slots import decided, expects_trained
@@ -136,6 +136,8 @@ class MergeStructurePass(ir.passes.InPlacePass):
 def _is_structure(value: ir.Value) -> bool:
     tensor = value.const_value
     if tensor is None or tensor.size > _LARGEST_MERGED or tensor.dtype == ir.DataType.STRING:
+        return False
+    if is_marked(value):  # by its owner's word, say: the other one may be public
         return False
     uses = [(use.node.op_type if not use.node.domain else "", use.idx) for use in value.uses()]
     if any(expects_trained(op, slot) for op, slot in uses):

@@ -13,6 +13,9 @@ import numpy as np
 _MOST_AXES = 8
 _SMALLEST_GRID = 9
 _SHORTEST_BUCKETED = 4
+# Fewer numbers than this count from 0 or 1 on, or do not count.
+FEWEST_ANYWHERE = 8
+ONE_NUMBER = "one number"
 
 
 def form_of(values: np.ndarray) -> str | None:
@@ -20,12 +23,13 @@ def form_of(values: np.ndarray) -> str | None:
     only where its beginning has the form."""
     flat = values.reshape(-1)
     if flat.size and np.all(flat == flat[0]):
-        return "one number"
+        return ONE_NUMBER
     if flat.size < 3:
         return None
     if _counts(flat[: 1 << 8]) is not None and (axes := _counts(flat)) is not None:
         if axes == 1:
-            return "positions"
+            counts = flat.size >= FEWEST_ANYWHERE or (flat[0] in (0, 1) and flat[1] > flat[0])
+            return "positions" if counts else None
         return "a grid of positions" if flat.size >= _SMALLEST_GRID else None
     table = values.reshape([n for n in values.shape if n != 1])
     side = math.isqrt(table.size)
@@ -79,11 +83,17 @@ def _is_of_distance(table: np.ndarray) -> bool:
     along = np.concatenate([table[::-1, 0], table[0, 1:]])  # by j - i, from 1 - rows on
     steps = np.diff(along)
     turns = np.flatnonzero(np.diff(np.sign(steps[steps != 0])))
-    return turns.size <= 3 and bool(np.sum(np.abs(steps) > 1) <= 2 + _jumps(along.size))
+    lengths = np.abs(steps[steps != 0])
+    if turns.size > 3 or not lengths.size:
+        return False
+    if np.all(lengths == lengths[0]):
+        return True
+    few_far = np.sum(lengths > 2) <= 2  # from one direction to the other
+    return bool(few_far and np.sum(lengths == 2) <= _jumps(along.size))
 
 
 def _jumps(count: int) -> int:
-    """Steps of more than one that buckets by logarithm may make, near their beginning."""
+    """Steps of two that buckets by logarithm may make, near their beginning."""
     return int(2 * math.log2(count))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 _WEIGHT = "onnxpuma.weight"
+_FEW = 16
 
 
 def is_marked(value: ir.Value | None) -> bool:
@@ -23,8 +24,8 @@ def mark(value: ir.Value) -> None:
 
 
 def mark_numbers(model: ir.Model, weights: Collection[str]) -> None:
-    """Mark those of these initializers that are one number; of an array no rule looks at the values."""
+    """Mark those of these initializers that are few numbers; of a larger array no rule looks at values."""
     for name in weights:
         value = model.graph.initializers.get(name)
-        if value is not None and value.const_value is not None and value.const_value.size == 1:
+        if value is not None and value.const_value is not None and value.const_value.size <= _FEW:
             mark(value)

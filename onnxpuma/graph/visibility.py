@@ -19,7 +19,7 @@ import numpy as np
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.frequencies import are_known
-from onnxpuma.graph.index_tables import form_of
+from onnxpuma.graph.index_tables import FEWEST_ANYWHERE, ONE_NUMBER, form_of
 from onnxpuma.graph.masks import has_order, is_ordered_mask
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
@@ -40,9 +40,10 @@ _LARGEST_WHOLE_READ = 1 << 28
 _LARGEST_LONE = 1 << 20
 _NARROW_ROUND = (0, 1, 8, 128, -1, -128)
 
-_WEIGHT = Finding("secret", "weight")
-# Of one number throughout: zeros of which a mask is made, say, and a bias that was never trained.
-_EVEN = Finding("secret", "weight, one number throughout")
+WEIGHT = Finding("secret", "weight")
+# Of one number throughout: zeros of which a mask is made, say, and a bias that was never trained. Its reason
+# is that of the others, as everybody sees reasons.
+_EVEN = Finding("secret", WEIGHT.reason)
 
 
 def classify(
@@ -126,7 +127,7 @@ def _of_booleans(constant: Initializer, slots: Slots) -> Finding:
             return Finding("public", "one boolean throughout")
     if decides:
         return Finding("public", "booleans of no known form, which decide indices", doubtful=True)
-    return _WEIGHT
+    return WEIGHT
 
 
 _WHAT = {"shape": "shapes", "index": "indices"}
@@ -134,7 +135,7 @@ _WHAT = {"shape": "shapes", "index": "indices"}
 
 def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
     if slots.is_trained(constant.name, bool(constant.shape)):
-        return _WEIGHT
+        return WEIGHT
     decides = slots.decides(constant.name)
     if decides and (constant.size <= FEW or decides == "shape"):
         doubtful = constant.size > LARGEST_INTEGER
@@ -144,44 +145,48 @@ def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
     narrow = constant.dtype.itemsize == 1
     if (decides or not narrow) and constant.size <= _LARGEST_WHOLE_READ:
         form = form_of(constant.numpy())
+        if form == ONE_NUMBER and not decides and _of_one_whole_number(constant, slots).secret:
+            return WEIGHT
         if form is not None:
             return Finding("public", form)
     if decides:
         return Finding("public", "integers of no known form, which decide indices", doubtful=True)
-    return _WEIGHT
+    return WEIGHT
 
 
 def _of_one_whole_number(constant: Initializer, slots: Slots) -> Finding:
-    number = int(constant.numpy().reshape(()))
+    number = int(constant.numpy().reshape(-1)[0])
     if constant.dtype.itemsize <= 2:  # as quantised values have it: a zero point
-        return Finding("public", "round number") if number in _NARROW_ROUND else _WEIGHT
+        return Finding("public", "round number") if number in _NARROW_ROUND else WEIGHT
     if abs(number) <= LARGEST_INTEGER or (constant.dtype.itemsize == 8 and abs(number) <= _LARGEST_LONE):
         return Finding("public", "round number")
     if slots.is_compared(constant.name) or abs(number).bit_count() == 1 or abs(number + 1).bit_count() <= 1:
         return Finding("public", "round number")
-    return _WEIGHT
+    return WEIGHT
 
 
 def _of_one_real(constant: Initializer, slots: Slots, coarse: bool) -> Finding:
     if slots.is_trained(constant.name, bool(constant.shape)):
-        return _WEIGHT
+        return WEIGHT
     if is_round(float(constant.numpy().reshape(())), coarse):
         return Finding("public", "round number")
     decides = slots.decides(constant.name)
-    return Finding("public", f"number that decides {_WHAT[decides]}") if decides else _WEIGHT
+    return Finding("public", f"number that decides {_WHAT[decides]}") if decides else WEIGHT
 
 
 def _of_reals(constant: Initializer, slots: Slots) -> Finding:
     name = constant.name
     if constant.size > _LARGEST_READ:
-        return _WEIGHT
+        return WEIGHT
     if constant.size <= FEW and slots.decides(name) == "shape":
         return Finding("public", "numbers that decide shapes")
     values = constant.numpy()
     if values.dtype.kind != "f":
-        return _WEIGHT
+        return WEIGHT
     if name.startswith(ONES) and slots.only_in(name, _SCALE_SLOTS) and bool(np.all(values == 1)):
         return Finding("public", "ones")
+    if slots.multiplies_data(name):
+        return _even_or_not(values)
     if is_ordered_mask(values) or (not np.any(values) and slots.only_in(name, _MASK_SLOTS)):
         return Finding("public", "mask of positions")
     if _counts_up(values):
@@ -193,8 +198,12 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
         if known:
             return Finding("public", "rotary frequencies")
         return Finding("public", "frequencies of no known series", doubtful=True)
+    return _even_or_not(values)
+
+
+def _even_or_not(values: np.ndarray) -> Finding:
     first = values.reshape(-1)[0]
-    return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else _WEIGHT
+    return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else WEIGHT
 
 
 def secrets_of(found: Mapping[str, Finding]) -> list[str]:
@@ -219,9 +228,12 @@ def _is_even(constant: Initializer) -> bool:
 
 
 def _counts_up(values: np.ndarray) -> bool:
-    """0, 1, 2, ... or 0, 2, 4, ..., or any other integers at equal distances, at least three of them."""
+    """0, 1, 2, ... or 0, 2, 4, ..., or any other integers at equal distances, at least three of them; fewer
+    than eight only from 0 or 1 on: three ternary weights may be -1, 0, 1."""
     flat = values.reshape(-1)
     if flat.size < 3 or not np.all(np.isfinite(flat[:64])) or np.any(flat[:2] != np.rint(flat[:2])):
         return False
     step = flat[1] - flat[0]
+    if flat.size < FEWEST_ANYWHERE and (flat[0] not in (0, 1) or step < 0):
+        return False
     return bool(step != 0 and np.all(np.diff(flat[:64]) == step) and np.all(np.diff(flat) == step))
