@@ -8,7 +8,6 @@ from typing import Any
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.observe import Progress, RunReport, Stopwatch
-from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
 
@@ -67,7 +66,7 @@ class Interpreter:
         operands = [None if o is None else values[o.name] if o.secret else o.value for o in step.call.inputs]
         results = list((yield from step.operator.kernel(party, step.call, *operands)))
         due = [
-            (place, result, resting_fraction(step.call.outputs[place].dtype))
+            (place, result, step.call.outputs[place].resting)
             for place, (result, resolve) in enumerate(zip(results, step.resolves, strict=False))
             if resolve and isinstance(result, (Replicated, Sum3))
         ]

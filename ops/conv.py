@@ -12,7 +12,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import Call, Result, Value, operator
+from onnxpuma.ops.registry import Call, Result, Value, kernel_fine, operator
 
 
 def padding_of(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -70,6 +70,7 @@ def _conv_result(call: Call) -> Result:
     refuse=_refuse,
     limits=output_below(2.0**26),
     error="2^-18 after truncation",
+    fine=kernel_fine,
 )
 def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""

@@ -13,7 +13,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import Call, Result, Value, kernel_fine, operator
 
 
 def _refuse(call: Call) -> str | None:
@@ -24,7 +24,7 @@ def _refuse(call: Call) -> str | None:
 
 
 def _result(call: Call) -> Result:
-    return Result(Sum3, 2 * FRACTION)
+    return Result(Sum3, call.given(0).fraction + call.given(1).fraction)
 
 
 def _starts(call: Call) -> list[int]:
@@ -52,6 +52,7 @@ def _starts(call: Call) -> list[int]:
     refuse=_refuse,
     limits=output_below(2.0**26),
     error="one unit of 2^-18",
+    fine=kernel_fine,
 )
 def conv_transpose(
     party: Party, call: Call, image: Value, weights: Value, b: Value = None

@@ -12,7 +12,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
 
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
 MASKS_BELOW = -1e8  # an addend below it is a mask: it only has to be far below every score
@@ -174,6 +174,7 @@ def _product_result(call: Call) -> Result:
     refuse=public_fits,
     limits=output_below(2.0**26),
     error="one unit of 2^-18",
+    fine=both_fine,
 )
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a * b: local; the product is truncated where its consumer wants it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from onnxpuma.graph.model import Node
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
@@ -13,7 +14,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.elementwise import add_forms, aligned, as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, kernel_fine, operator
 
 
 def _matmul_result(call: Call) -> Result:
@@ -38,7 +39,13 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     return product(party, x, y)
 
 
-@operator("MatMul", result=_matmul_result, limits=output_below(2.0**26), error="2^-18 after truncation")
+@operator(
+    "MatMul",
+    result=_matmul_result,
+    limits=output_below(2.0**26),
+    error="2^-18 after truncation",
+    fine=both_fine,
+)
 def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """A @ B. Secret times secret: no message."""
     yield from ()
@@ -73,7 +80,14 @@ def _gemm_result(call: Call) -> Result:
     alpha = call.attribute("alpha", 1.0)
     if alpha != 1.0:
         extra = public_scale(np.float64(alpha))[0]
-    return Result(Sum3, 2 * FRACTION + extra)
+    factors = (call.given(place) for place in (0, 1))
+    return Result(Sum3, sum(o.fraction if o.secret else FRACTION for o in factors) + extra)
+
+
+def _gemm_fine(node: Node) -> Mapping[int, int]:
+    if node.attributes.get("alpha", 1.0) != 1.0:  # it brings fraction bits of its own
+        return {}
+    return kernel_fine(node)
 
 
 @operator(
@@ -81,6 +95,7 @@ def _gemm_result(call: Call) -> Result:
     result=_gemm_result,
     limits=output_below(2.0**26),
     error="2^-18 after truncation",
+    fine=_gemm_fine,
 )
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
     """alpha A' B' + beta C, added up before the truncation; a public factor is shared trivially."""

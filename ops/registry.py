@@ -19,6 +19,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.limits import Limits, no_limit
 
 FRACTION = 18  # of every resolved real value, as in PUMA (arXiv 2307.12533)
+FINEST = 42  # of a weight below 2^-24: a product with it has 60, and stays as far from the end of a word
 
 
 def resting_fraction(dtype: np.dtype[Any]) -> int:
@@ -32,7 +33,8 @@ class Operand:
 
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
     that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
-    the owner's weights and public constants alone.
+    the owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
+    values, for good, because it is a weight of small numbers or made of one (plan/scaling.py).
     """
 
     name: str
@@ -42,6 +44,7 @@ class Operand:
     form: type = Replicated
     fraction: int = FRACTION
     weight: bool = False
+    finer: int = 0
 
     @property
     def secret(self) -> bool:
@@ -54,7 +57,12 @@ class Operand:
     @property
     def deferred(self) -> bool:
         """Still to be truncated: a product, or a value scaled by a public number."""
-        return self.secret and (self.form is Sum3 or self.fraction != resting_fraction(self.dtype))
+        return self.secret and (self.form is Sum3 or self.fraction != self.resting)
+
+    @property
+    def resting(self) -> int:
+        """The fraction bits to which it is truncated."""
+        return resting_fraction(self.dtype) + self.finer
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +126,27 @@ def _nothing_more(call: Call) -> float:
     return 0.0
 
 
+Fine: TypeAlias = "Callable[[Node], Mapping[int, int]]"
+
+
+def _none_finer(node: Node) -> Mapping[int, int]:
+    return {}
+
+
+def both_fine(node: Node) -> Mapping[int, int]:
+    """Either factor of a plain product may be a weight of any scale."""
+    return {0: FINEST, 1: FINEST}
+
+
+BESIDE_A_BIAS = 26  # of a weight: with it a bias up to 2^17 fits into a word beside the product
+
+
+def kernel_fine(node: Node) -> Mapping[int, int]:
+    """The factors of a product to which a bias may be added before the truncation."""
+    most = BESIDE_A_BIAS if len(node.inputs) > 2 and node.inputs[2] else FINEST
+    return {0: most, 1: most}
+
+
 @dataclass(frozen=True)
 class Operator:
     """A kernel and what is declared of it.
@@ -127,6 +156,8 @@ class Operator:
     result(call): form and fraction of the outputs. defers: inputs that may arrive untruncated.
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
     integers: secret integers and booleans are taken too. layout: it only moves elements.
+    fine(node): inputs that may have more than FRACTION fraction bits as weights do, and how many at most; of
+    two factors both together.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
     limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
@@ -145,6 +176,7 @@ class Operator:
     tolerance: float = 1e-4
     limits: Limits = no_limit
     grows: Callable[[Call], float] = _nothing_more
+    fine: Fine = _none_finer
     domain: str = ""
 
     def error_of(self, call: Call) -> float:
@@ -180,6 +212,7 @@ def operator(
     grows: Callable[[Call], float] = _nothing_more,
     layout: bool = False,
     integers: bool = False,
+    fine: Fine = _none_finer,
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names of the standard domain."""
 
@@ -202,6 +235,7 @@ def operator(
                 tolerance,
                 limits,
                 grows,
+                fine,
             )
         return kernel
 

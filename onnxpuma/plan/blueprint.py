@@ -18,18 +18,23 @@ import onnx_ir as ir
 from onnxpuma import __version__
 from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
+from onnxpuma.graph.constants import lift_constants
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.patterns import matching
+from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
-from onnxpuma.graph.visibility import classify
+from onnxpuma.ops.registry import resting_fraction
+from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.draft import write_files
+from onnxpuma.plan.fillers import with_fillers
 from onnxpuma.plan.inputs import open_inputs, tables
 from onnxpuma.plan.listing import PublicEntry, listing
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
+from onnxpuma.plan.scaling import fractions_of
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
@@ -58,6 +63,7 @@ class Blueprint:
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
     outputs that clients may have kept at the servers, to go on from, and not opened. ranges:
     what its owner's calibration found (plan/calibrate.py): node -> quantity -> power of two it stays below.
+    fractions: the fraction bits of weights that have more than others (plan/scaling.py).
     doubtful: public constants that may be trained, which the owner has to be asked about before anybody else
     sees them; known where the model was prepared, and not part of what is shared.
     """
@@ -72,6 +78,7 @@ class Blueprint:
     hidden: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
+    fractions: dict[str, int] = field(default_factory=dict, repr=False)
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
@@ -82,6 +89,10 @@ class Blueprint:
     def bounds(self, node: str) -> dict[str, float]:
         """What the quantities of a node stay below, by `Limit.key`: those that calibration has found."""
         return {key: 2.0**exponent for key, exponent in self.ranges.get(node, {}).items()}
+
+    def fraction(self, weight: str) -> int:
+        """Fraction bits of a secret initializer: none of integers and booleans."""
+        return self.fractions.get(weight, resting_fraction(self.graph.initializers[weight].dtype))
 
     @property
     def weights(self) -> list[str]:
@@ -149,6 +160,7 @@ class Blueprint:
             "recognised": self.recognised,
             "derived": self._derived,
             "ranges": self.ranges,
+            "fractions": self.fractions,
         }
 
     def files(self) -> dict[str, bytes]:
@@ -201,6 +213,7 @@ class Blueprint:
             tuple(derived["hidden"]),
             tuple(derived["closed"]),
             policy["ranges"],
+            policy["fractions"],
         )
         if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
             raise damaged
@@ -253,7 +266,10 @@ def prepare_model(
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
-    rules = canonicalise(model).rules if rewrite else {}
+    constants = Constants(model, public, secret)
+    if not rewrite:
+        lift_constants(model)
+    report = canonicalise(model, constants.weights) if rewrite else None
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, hide, unmatched)
     if vocabulary and OUTPUT in hidden:
@@ -263,22 +279,24 @@ def prepare_model(
     closed = matching("output", list(graph.outputs), keep_only, unmatched)
     if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
-    seen = classify(graph, public, secret, unmatched)
+    seen = constants.classified(graph, marked(model), unmatched)
     shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
-    visibility = {name: str(v) for name, (v, _) in seen.items()}
+    visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, v in visibility.items() if v == "secret"]
-    skeleton = skeleton_bytes(graph, secrets)
+    graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
         visibility,
-        {n: r for n, (_, r) in seen.items()},
+        {name: found.reason for name, found in seen.items()},
         tuple(shown),
-        rules,
+        report.rules if report else {},
         vocabulary,
         tuple(hidden),
         tuple(closed),
+        fractions=fractions_of(graph, secrets, shown),
+        doubtful=constants.doubtful(graph, seen),
     )
     return blueprint, graph

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
-from onnxpuma.ops.registry import Operand
+from onnxpuma.ops.registry import Operand, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint, InputSpec
 from onnxpuma.plan.known import Known, Refusal
 from onnxpuma.plan.plan import Plan, Selection
@@ -88,7 +88,11 @@ def survey(
     for name, initializer in blueprint.graph.initializers.items():
         kind = ValueType(initializer.dtype, initializer.shape)
         if blueprint.visibility[name] == "secret":
-            operand = Operand(name, initializer.shape, initializer.dtype, weight=True)
+            fraction = blueprint.fraction(name)
+            finer = fraction - resting_fraction(initializer.dtype)
+            operand = Operand(
+                name, initializer.shape, initializer.dtype, fraction=fraction, weight=True, finer=finer
+            )
             planner.values[name] = Known(kind, operand=operand)
         else:
             planner.values[name] = Known(kind, initializer.numpy())

@@ -92,6 +92,9 @@ def role_of(name: str, dtype: np.dtype, rows: int | None) -> Role | None:
     return None
 
 
+_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Concat", "Identity", "Expand")
+
+
 def open_inputs(
     graph: Graph, public: Sequence[str], secret: Sequence[str], unmatched: set[str] | None = None
 ) -> list[str]:
@@ -102,6 +105,19 @@ def open_inputs(
     rows = tables(graph)
     by_name = [name for name, kind in graph.inputs.items() if role_of(name, kind.dtype, rows.get(name))]
     return [name for name in names if (name in by_name or name in wanted) and name not in kept]
+
+
+def looked_up(graph: Graph) -> set[str]:
+    """The initializers of which rows are taken by what is no constant, where they stand or moved about."""
+    origins = {name: {name} for name in graph.initializers}
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op in ("Gather", "GatherND", "GatherElements") and node.inputs[1] not in graph.initializers:
+            found |= origins.get(node.inputs[0] or "", set())
+        elif node.op in _MOVES:
+            moved = set().union(*(origins.get(name or "", set()) for name in node.inputs))
+            origins.update((output, moved) for output in node.outputs)
+    return found
 
 
 def tables(graph: Graph) -> dict[str, int]:

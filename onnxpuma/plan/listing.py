@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxpuma.graph.attributes import classify_attributes, named_attributes
 from onnxpuma.graph.model import Graph
+from onnxpuma.graph.round_numbers import is_round
 
 # A public array of more elements is listed.
 UNLISTED = 16
@@ -29,17 +31,32 @@ class PublicEntry:
 def listing(
     graph: Graph, visibility: Mapping[str, str], reasons: Mapping[str, str], doubtful: Collection[str]
 ) -> list[PublicEntry]:
-    """Arrays of more than 16 elements, and all that is doubtful, in the graph's order."""
+    """Public arrays of more than 16 elements, lone reals that are not round, and all that is doubtful, in the
+    graph's order; then attributes that may have been trained, under "node.attribute"."""
     found = []
     for name, constant in graph.initializers.items():
-        if visibility[name] != "public" or (constant.size <= UNLISTED and name not in doubtful):
+        if visibility[name] != "public":
             continue
-        numbers = _first_numbers(constant.numpy())
-        entry = PublicEntry(
-            name, constant.shape, constant.dtype.name, reasons[name], numbers, name in doubtful
-        )
-        found.append(entry)
+        values = constant.numpy()
+        if name in doubtful or constant.size > UNLISTED or _is_odd(values):
+            found.append(_entry(name, values, reasons[name], name in doubtful))
+    suspects = classify_attributes(graph)
+    for name, _, values in named_attributes(graph):
+        if name in suspects:
+            found.append(_entry(name, values, suspects[name].reason, name in doubtful))
     return found
+
+
+def _is_odd(values: np.ndarray) -> bool:
+    """One real number, once or throughout, that is not round."""
+    if values.dtype.kind != "f" or not values.size:
+        return False
+    first = values.reshape(-1)[0]
+    return bool(np.all(values == first)) and not is_round(float(first))
+
+
+def _entry(name: str, values: np.ndarray, reason: str, doubtful: bool) -> PublicEntry:
+    return PublicEntry(name, values.shape, values.dtype.name, reason, _first_numbers(values), doubtful)
 
 
 def _first_numbers(values: np.ndarray) -> tuple[float | int, ...]:

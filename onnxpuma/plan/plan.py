@@ -92,11 +92,12 @@ class PlannedOutput:
     secret: bool
     opened: bool = True
     kept: bool = False
+    finer: int = 0
 
     @property
     def fraction(self) -> int:
         """Fraction bits of its words: none of integers and booleans."""
-        return resting_fraction(self.dtype)
+        return resting_fraction(self.dtype) + self.finer
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED
 from onnxpuma.mpc.separable import fingerprint
 
 COPY_AGAIN = "copy the folder again from the model's owner"
+_MOST_FRACTION = 62
 _WIDEST_RANGE = 1000  # powers of two that float64 holds
 
 
@@ -63,7 +64,8 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
     fits = {
         "weights": set(visibility) == set(graph.initializers)
         and secret == {name for name, seen in visibility.items() if seen == "secret"}
-        and set(policy["reasons"]) == set(visibility),
+        and set(policy["reasons"]) == set(visibility)
+        and set(policy["fractions"]) <= secret,
         "inputs": set(policy["public_inputs"]) <= set(graph.inputs),
         "outputs": set(derived["closed"]) <= set(graph.outputs),
         "ids": derived["vocabulary"] is None or generates,
@@ -92,6 +94,10 @@ def _is_exponent(value: Any) -> bool:
     return type(value) is int and abs(value) < _WIDEST_RANGE
 
 
+def _is_fraction(value: Any) -> bool:
+    return _is_count(value) and value <= _MOST_FRACTION
+
+
 def _is_visibility(value: Any) -> bool:
     return value in ("secret", "public")
 
@@ -116,6 +122,7 @@ _FORM = {
     "recognised": _table_of(_is_count),
     "derived": _table_of(lambda _: True),
     "ranges": _table_of(_table_of(_is_exponent)),
+    "fractions": _table_of(_is_fraction),
 }
 _DERIVED = {
     "inputs": _list_of(_is_text),

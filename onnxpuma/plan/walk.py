@@ -20,12 +20,13 @@ from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
-from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fraction
+from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
-from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
+from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of, way_out
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.plan import SecretInput, Selection, Step
+from onnxpuma.plan.scaling import Scales
 
 
 class Walk:
@@ -37,6 +38,7 @@ class Walk:
         self.public_values = public_values
         self.selection = selection
         self.nodes = needed(self.graph.nodes, selection.outputs)
+        self.weights = {name: self.graph.initializers[name] for name in blueprint.weights}
         self.values: dict[str, Known] = {}
         self.steps: list[Step] = []
         self.client_nodes: list[Node] = []
@@ -45,6 +47,9 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
+        resting = {*selection.kept, *selection.held}
+        scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, resting)
+        self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
         self.uses = uses_of(needed(self.nodes, selection.outputs, shapes=False), selection.outputs)
 
     # -- the three kinds of node ------------------------------------------------------------
@@ -133,15 +138,16 @@ class Walk:
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         result = found.result(draft)
         weight = all(o.weight for o in secret)
-        outputs = tuple(replace(o, weight=weight) for o in left_in(draft.outputs, result))
+        outputs = tuple(
+            replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left_in(draft.outputs, result)
+        )
         call = replace(draft, outputs=outputs)
         resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
         constant = constant and weight and found.layout
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
         for operand, resolve in zip(outputs, resolves, strict=True):
-            rest = resting_fraction(operand.dtype)
-            kept = replace(operand, form=Replicated, fraction=rest) if resolve else operand
+            kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
             self.values[operand.name] = Known(
                 ValueType(kept.dtype, kept.shape), operand=kept, constant=constant
             )
@@ -181,6 +187,8 @@ class Walk:
         if uses == [None] and operand.name in self.selection.opened:
             return False  # nobody else reads it: its terms are shifted as they leave
         if len(uses) != 1 or uses[0] is None or operand.fraction > _MOST_DEFERRED:
+            return True
+        if any(o.finer for o in call.secrets):  # at its scale there is less room for what it may meet
             return True
         consumer, place = uses[0]
         found = find(consumer)
@@ -253,6 +261,8 @@ class Walk:
         """Note why this node cannot run, and go on as if it could where the types of its outputs are known:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
+        if find(node) is not None or node.op in CONTROL:
+            reason += way_out(node, self.weights)
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason))
         self.wanted.update(n for n in node.inputs if n)
         try:

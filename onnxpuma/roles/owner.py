@@ -1,7 +1,7 @@
 """The model's owner: weights become three files of shares, one for each server; and a server reads its own.
 
 After `share_model` nobody needs the ONNX file any more. Weights are encoded with 18 fraction bits mod 2^64
-(integers with none) and shared in blocks, so a model larger than memory can be shared.
+(small ones with more, integers with none) and shared in blocks, so a model larger than memory can be shared.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from onnxpuma.graph.folder import find
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.weights import Weights
 from onnxpuma.mpc.words import Words, encode
-from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.draft import remove_left_over
+from onnxpuma.plan.inputs import looked_up
 from onnxpuma.roles.destination import check_free, settle
 from onnxpuma.roles.disclosure import Review, check_disclosed
 from onnxpuma.roles.reading import Reading
@@ -27,8 +27,10 @@ from onnxpuma.roles.share_file import ShareReader, ShareWriter
 from onnxpuma.roles.shared_model import SharedModel
 
 BITS = 64
-LARGEST_WEIGHT = 2.0**12
 SEAL_BYTES = 32
+LARGEST_WEIGHT = 2.0**18  # beside a product of BESIDE_A_BIAS + 18 fraction bits it still fits into a word
+LARGEST_LOOKED_UP = 2.0**12  # rows are looked up mod 2^32
+LARGEST_WHOLE = 2.0**24
 _BLOCK = 1 << 20  # elements encoded at a time
 
 
@@ -65,11 +67,11 @@ def share_model(
     is written. What cannot be written to the end leaves nothing behind. Memory: a few blocks of 8 MB beside
     what the reader of one graph holds; disk: 16 bytes a weight.
 
-    Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^12
-    in magnitude, UnsupportedModelError naming every node that cannot run on shares, ConfigError for a
-    pattern that matches nothing, for public constants that may be trained, and for a folder that is taken or
-    cannot be written, InputError for samples that
-    do not fit.
+    Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^18
+    in magnitude (2^12 where its rows are looked up by secret ids, integers 2^24), UnsupportedModelError
+    naming every node that cannot run on shares, ConfigError for a pattern that matches nothing, for public
+    constants that may be trained, and for a folder that is taken or cannot be written, InputError for samples
+    that do not fit.
     """
     patterns = {
         "public": public,
@@ -127,7 +129,7 @@ def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[st
                 parts.append(shares.words(name))
         first, second = parts
         second += first
-        found[name] = Weights(party, first, second, BITS, resting_fraction(array.dtype))
+        found[name] = Weights(party, first, second, BITS, model.fractions[name])
     shares.finish()
     return {
         graph: {weight: found[name] for weight, name in names.items()}
@@ -145,6 +147,7 @@ def _write(folder: Path, model: SharedModel, reading: Reading, progress: SharePr
     seals = [secrets.token_bytes(SEAL_BYTES) for _ in range(3)]
     dealing = secrets.token_hex(16)
     shapes = {name: array.shape for name, array in model.arrays.items()}
+    bounds = _bounds(model)
     writers: list[ShareWriter] = []
     try:
         for party in range(3):
@@ -155,8 +158,8 @@ def _write(folder: Path, model: SharedModel, reading: Reading, progress: SharePr
             streams = [_stream(key, index) for key in keys]
             values = weight.numpy().reshape(-1)
             for start in range(0, values.size, _BLOCK):
-                block = _checked(name, values[start : start + _BLOCK])
-                words = encode(block, resting_fraction(weight.dtype))
+                block = _checked(name, values[start : start + _BLOCK], bounds[name])
+                words = encode(block, model.fractions[name])
                 for stream in streams:
                     words -= stream.draw(words.shape, BITS)
                 for writer in writers[1:]:
@@ -171,7 +174,17 @@ def _write(folder: Path, model: SharedModel, reading: Reading, progress: SharePr
         progress(len(shapes), len(shapes), "")
 
 
-def _checked(name: str, values: np.ndarray) -> np.ndarray:
+def _bounds(model: SharedModel) -> dict[str, float]:
+    """What the numbers of each array must stay below."""
+    found = {n: LARGEST_WEIGHT if a.dtype.kind == "f" else LARGEST_WHOLE for n, a in model.arrays.items()}
+    for graph, names in model.stored.items():
+        for table in looked_up(model.graphs[graph].graph):
+            if found.get(names.get(table, "")) == LARGEST_WEIGHT:
+                found[names[table]] = LARGEST_LOOKED_UP
+    return found
+
+
+def _checked(name: str, values: np.ndarray, below: float) -> np.ndarray:
     values = values.astype(np.float64)
     largest = np.abs(values).max(initial=0.0)
     if not np.isfinite(largest):
@@ -179,10 +192,9 @@ def _checked(name: str, values: np.ndarray) -> np.ndarray:
             f"weight '{name}' holds NaN or infinity",
             "the model was damaged in training or export: look there",
         )
-    if largest >= LARGEST_WEIGHT:
+    if largest >= below:
         raise ModelError(
-            f"weight '{name}' holds a value of magnitude {largest:g}; weights must stay below"
-            f" {LARGEST_WEIGHT:g}",
+            f"weight '{name}' holds a value of magnitude {largest:g}; it must stay below {below:g}",
             "rescale it, or make it public with --public if it is a constant of the architecture",
         )
     return values

@@ -11,7 +11,7 @@ from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.support import check_supported
-from onnxpuma.roles.dedupe import assign, fingerprint
+from onnxpuma.roles.dedupe import assign, fingerprint, rank_of
 from onnxpuma.roles.samples import Samples, calibrated
 from onnxpuma.roles.shared_model import SharedModel
 
@@ -98,7 +98,8 @@ class Reading:
         if source.path.stat().st_size <= _KEPT:
             self._kept[source.name] = graph
         weights = (graph.initializers[name] for name in blueprint.weights)
-        return blueprint, {w.name: (fingerprint(w), len(w.shape)) for w in weights}
+        scales = {name: bytes([blueprint.fraction(name)]) for name in blueprint.weights}
+        return blueprint, {w.name: (fingerprint(w) + scales[w.name], rank_of(w)) for w in weights}
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
         if not self._several:

@@ -91,6 +91,18 @@ class SharedModel:
                     raise PlanError(f"two weights of different kinds are '{names[weight]}'", _COPY_AGAIN)
         return found
 
+    @cached_property
+    def fractions(self) -> dict[str, int]:
+        """The fraction bits of each array. Raises PlanError when graphs disagree about one."""
+        found: dict[str, int] = {}
+        for graph, names in self.stored.items():
+            blueprint = self.graphs[graph]
+            for weight in blueprint.weights:
+                fraction = blueprint.fraction(weight)
+                if found.setdefault(names[weight], fraction) != fraction:
+                    raise PlanError(f"two weights of different scales are '{names[weight]}'", _COPY_AGAIN)
+        return found
+
     # ---- on disk --------------------------------------------------------------------------------------
 
     def files(self) -> dict[str, bytes]:
