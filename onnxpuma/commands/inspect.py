@@ -135,7 +135,9 @@ def _show_borders(found: ModelReport) -> None:
         for name, value in values.items():
             who = "secret" if value["secret"] else "public"
             notes = [f"ids below {value['vocabulary']}"] if value.get("vocabulary") else []
-            note = ", ".join([*notes, *(["may be left out"] if value.get("optional") else [])])
+            notes += ["may be left out"] if value.get("optional") else []
+            notes += ["kept values alone"] if value.get("sources") else []
+            note = ", ".join(notes)
             rows.append((kind, screen.plain(name), value["dtype"], screen.shape(value["shape"]), who, note))
     for name, value in found.derived.items():
         shape = screen.shape(value["shape"])

@@ -77,7 +77,9 @@ Hide: TypeAlias = Annotated[
 KeepOnly: TypeAlias = Annotated[
     list[str],
     _patterns(
-        "--keep-only", "Outputs to go on from at the servers, that nobody is to open: --keep-only 'present*'."
+        "--keep-only",
+        "Outputs to go on from at the servers, that nobody is to open: --keep-only 'present*'. An input that"
+        " takes nothing else, if its name does not show it.",
     ),
 ]
 SecretInput: TypeAlias = Annotated[

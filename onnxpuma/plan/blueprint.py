@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma import __version__
-from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError
+from onnxpuma.errors import ConfigError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.constants import lift_constants
 from onnxpuma.graph.folder import Source
@@ -24,27 +23,36 @@ from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
-from onnxpuma.graph.patterns import matching
 from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.ops.registry import resting_fraction
+from onnxpuma.plan.closed import closed_outputs, resuming
 from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.fillers import with_fillers
 from onnxpuma.plan.inputs import open_inputs, tables
 from onnxpuma.plan.listing import PublicEntry, listing
-from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
+from onnxpuma.plan.policy import (
+    COPY_AGAIN,
+    POLICY,
+    SKELETON,
+    digest_of,
+    public_files,
+    read_files,
+    read_graph,
+    read_policy,
+)
 from onnxpuma.plan.scaling import fractions_of
 
-SKELETON = "skeleton.onnx"
-POLICY = "policy.json"
+__all__ = ["POLICY", "SKELETON", "Blueprint", "InputSpec", "prepare", "prepare_model", "resuming"]
 
 
 @dataclass(frozen=True)
 class InputSpec:
     """One input of the model. `shape` holds ints and symbols; `vocabulary`: rows of its table of ids.
 
-    default: what it holds where a feed leaves it out; None where it may not.
+    default: what it holds where a feed leaves it out; None where it may not. sources: closed outputs; where
+    there are some, what the servers kept of them fills it, and nothing else does but an array of nothing.
     """
 
     name: str
@@ -53,6 +61,7 @@ class InputSpec:
     secret: bool
     vocabulary: int | None = None
     default: np.ndarray | None = field(default=None, compare=False)
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,9 @@ class Blueprint:
 
     vocabulary: how many ids it generates; it then has the derived output `next_token` and the derived input
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
-    outputs that clients may have kept at the servers, to go on from, and not opened. ranges:
-    what its owner's calibration found (plan/calibrate.py): node -> quantity -> power of two it stays below.
+    outputs that clients may have kept at the servers, to go on from, and not opened. resumed: the inputs that
+    go on from them, and from which (plan/closed.py). ranges: what its owner's calibration found
+    (plan/calibrate.py): node -> quantity -> power of two it stays below.
     fractions: the fraction bits of weights that have more than others (plan/scaling.py).
     doubtful: public constants that may be trained, which the owner has to be asked about before anybody else
     sees them; known where the model was prepared, and not part of what is shared.
@@ -79,6 +89,7 @@ class Blueprint:
     closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     fractions: dict[str, int] = field(default_factory=dict, repr=False)
+    resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
@@ -113,6 +124,7 @@ class Blueprint:
                 kind.shape if kind.shape is not None else (),
                 name not in self.public_inputs,
                 rows.get(name),
+                sources=tuple(self.resumed.get(name, ())),
             )
             for name, kind in self.graph.inputs.items()
         }
@@ -139,6 +151,7 @@ class Blueprint:
             "vocabulary": self.vocabulary,
             "hidden": list(self.hidden),
             "closed": list(self.closed),
+            "resumed": {name: list(sources) for name, sources in self.resumed.items()},
         }
 
     @property
@@ -165,8 +178,7 @@ class Blueprint:
 
     def files(self) -> dict[str, bytes]:
         """The public files of the graph, skeleton.onnx and policy.json: name -> content."""
-        policy = {"version": __version__, "digest": self.digest, **self._policy}
-        return {SKELETON: self.skeleton, POLICY: written(policy)}
+        return public_files(self.skeleton, self._policy)
 
     def save(self, folder: Path) -> None:
         """Write the public files, whole, in place of those that are there."""
@@ -175,13 +187,7 @@ class Blueprint:
     @classmethod
     def read(cls, folder: Path) -> Blueprint:
         """Read the files of `folder`. PlanError when they are incomplete, damaged, or of another version."""
-        try:
-            skeleton, policy = ((folder / name).read_bytes() for name in (SKELETON, POLICY))
-        except OSError as error:
-            raise PlanError(
-                f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote"
-            ) from error
-        return cls.parse(skeleton, policy, str(folder))
+        return cls.parse(*read_files(folder), str(folder))
 
     @classmethod
     def parse(cls, skeleton: bytes, content: bytes, where: str) -> Blueprint:
@@ -189,21 +195,10 @@ class Blueprint:
 
         The graph is read when the digest is right: damage is seen before onnx sees it.
         """
-        policy = read_policy(content, where)
-        damaged = PlanError(f"the plan in {where} does not match its digest", f"it is damaged: {COPY_AGAIN}")
-        if content != written(policy) or policy["digest"] != digest_of(skeleton, policy):
-            raise damaged
-        try:
-            graph = load_skeleton(skeleton)
-            check_fits(policy, graph, where)
-            tables(graph)
-        except OnnxpumaError as error:
-            raise PlanError(f"{where}: {error.message}", COPY_AGAIN) from error
-        except Exception as error:  # of many kinds: the graph was not written by this package
-            raise PlanError(f"the skeleton in {where} cannot be read: {error}", COPY_AGAIN) from error
+        policy = read_policy(skeleton, content, where)
         derived = policy["derived"]
         made = cls(
-            graph,
+            read_graph(skeleton, policy, where),
             skeleton,
             policy["visibility"],
             policy["reasons"],
@@ -214,9 +209,10 @@ class Blueprint:
             tuple(derived["closed"]),
             policy["ranges"],
             policy["fractions"],
+            {name: tuple(sources) for name, sources in derived["resumed"].items()},
         )
         if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
-            raise damaged
+            raise PlanError(f"the plan in {where} does not match its digest", COPY_AGAIN)
         return made
 
 
@@ -235,8 +231,8 @@ def prepare(
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
     public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names;
-    hide: patterns on outputs that nobody is to have; keep_only: on those that are not to be opened. A model
-    that generates gets the output `next_token`.
+    hide: patterns on outputs that nobody is to have; keep_only: on those that are not to be opened, and on
+    inputs that go on from these. A model that generates gets the output `next_token`.
     Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing; where
     `unmatched` is given the patterns go there instead, as another graph of the model may have what they mean.
     """
@@ -276,11 +272,11 @@ def prepare_model(
         remove_input(model)
         vocabulary = None
     graph = to_graph(model)
-    closed = matching("output", list(graph.outputs), keep_only, unmatched)
-    if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
-        raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
     seen = constants.classified(graph, marked(model), unmatched)
     shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
+    closed = closed_outputs(graph, shown, keep_only, unmatched)
+    if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
+        raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
     visibility = {name: str(found.visibility) for name, found in seen.items()}
@@ -299,4 +295,4 @@ def prepare_model(
         fractions=fractions_of(graph, secrets, shown),
         doubtful=constants.doubtful(graph, seen),
     )
-    return blueprint, graph
+    return resuming({"": blueprint}, keep_only)[""], graph

@@ -84,7 +84,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class PlannedOutput:
-    """An output of the run: secret, or known to the client before; opened by the client, kept, or both."""
+    """An output of the run: secret, or known to the client before; opened by the client, kept, or both.
+
+    closed: it may be kept, and nobody opens it (plan/closed.py).
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -93,6 +96,7 @@ class PlannedOutput:
     opened: bool = True
     kept: bool = False
     finer: int = 0
+    closed: bool = False
 
     @property
     def fraction(self) -> int:

@@ -163,7 +163,7 @@ class Client:
             name: secrets[name] if name in secrets else np.asarray(values[name]).astype(types[name])
             for name in opened
         }
-        left = {o.name: Kept(handle, o.name, o.shape, o.dtype) for o in plan.kept}
+        left = {o.name: Kept(handle, o.name, o.shape, o.dtype, o.closed) for o in plan.kept}
         return Outcome(outputs, reports, seconds, sent - begin, left)
 
     def release(self, kept: Iterable[Kept]) -> None:

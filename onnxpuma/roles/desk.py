@@ -30,7 +30,7 @@ from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
 from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.kept import Store
 from onnxpuma.roles.plans import Plans
-from onnxpuma.roles.request import check_private, read_public_part
+from onnxpuma.roles.request import check_held, check_private, read_public_part
 from onnxpuma.roles.run import compute
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
@@ -40,6 +40,7 @@ from onnxpuma.transport.zeromq import PeerLink
 MOST_WAITING = 32
 IDLE_SECONDS = 0.5
 LOOK_SECONDS = 0.05  # between two looks at the clients during a run
+DISPUTE_SECONDS = 1.0  # so that both servers whose shares differ have heard of it when one of them ends
 
 _log = logging.getLogger("onnxpuma.roles")
 
@@ -77,6 +78,7 @@ class Desk:
         self._arrived: list[Request] = []
         self._running: Job | None = None
         self._looked = 0.0
+        self._disputed = 0.0  # since when a peer is there that holds a component otherwise
         self._odd: set[bytes] = set()
         self._poller = zmq.Poller()
         for socket in (*link.waits_on(), *port.waits_on()):
@@ -135,7 +137,7 @@ class Desk:
         return error
 
     def _give_up_if_alone(self, problems: dict[int, OnnxpumaError]) -> None:
-        """Before the first meeting: raise when it is this server that must be corrected."""
+        """Before the first meeting: raise when it is this server that must be corrected, or may be."""
         if self.link.connected != self.link.peers:
             try:
                 self.link.connect(0)
@@ -143,6 +145,10 @@ class Desk:
                 return
         if len(problems) == 2 and all(isinstance(problem, PlanError) for problem in problems.values()):
             raise next(iter(problems.values()))
+        disputes = [p for peer, p in problems.items() if self.identity.disputes(peer, self.link.hello[peer])]
+        self._disputed = self._disputed or (time.monotonic() if disputes else 0.0)
+        if disputes and time.monotonic() > self._disputed + DISPUTE_SECONDS:
+            raise disputes[0]
 
     # ---- clients --------------------------------------------------------------------------------------
 
@@ -179,6 +185,7 @@ class Desk:
                 name: self.store.get(request.client, *place, asked.shapes[name])
                 for name, place in asked.held.items()
             }
+            check_held(served.plans.blueprint, asked, held)
             plan = served.plans.get(asked.shapes, asked.public, asked.selection)
             if plan.digest != asked.plan_digest:
                 raise PlanError(

@@ -56,7 +56,7 @@ class Identity:
                 "install the same version on all servers",
             )
         if hello.model_digest == self.model_digest:
-            return self._component_difference(peer, hello)
+            return self._component_difference(peer) if self.disputes(peer, hello) else None
         same = hello.model_digest[:DIGEST_BYTES] == self.model_digest[:DIGEST_BYTES]
         what = "shares of the same model from another call of `share`" if same else "another model"
         theirs, ours = hello.model_digest.hex(), self.digest + self.dealing
@@ -66,9 +66,13 @@ class Identity:
             "give all three the files of one and the same call of `onnxpuma share`, and start them again",
         )
 
-    def _component_difference(self, peer: int, hello: wire_pb2.Hello) -> PlanError | None:
-        if hmac.compare_digest(hello.components, self.code(peer, self.party)):
-            return None
+    def disputes(self, peer: int, hello: wire_pb2.Hello) -> bool:
+        """Whether `peer`, which has files of the same call of `share`, holds other words in common with us:
+        one of the two must copy its file again, and neither knows which."""
+        same = hello.version == self.version and hello.model_digest == self.model_digest
+        return same and not hmac.compare_digest(hello.components, self.code(peer, self.party))
+
+    def _component_difference(self, peer: int) -> PlanError:
         component = shared_component(peer, self.party)
         return PlanError(
             f"component {component} of the weights is not the same at party {peer} and party {self.party}",

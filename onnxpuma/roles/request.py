@@ -14,6 +14,7 @@ A request without a model digest asks for the blueprint, or lets go of what is k
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,8 +29,8 @@ from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.words import Words, encode
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
-from onnxpuma.roles.feed import check_opened
-from onnxpuma.roles.kept import HANDLE_BYTES, Kept
+from onnxpuma.roles.feed import check_filling, check_opened
+from onnxpuma.roles.kept import HANDLE_BYTES, Kept, KeptShares
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
@@ -139,6 +140,16 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     selection = Selection(tuple(body.outputs), tuple(body.keep), tuple(held))
     release = tuple((entry.handle, entry.name) for entry in body.release)
     return Asked(shapes, public, selection, plan_digest, held, body.handle, release)
+
+
+def check_held(blueprint: Blueprint, asked: Asked, held: Mapping[str, KeptShares]) -> None:
+    """InputError unless each input is filled as the model's owner lets it be (feed.check_filling)."""
+    for name, spec in blueprint.inputs.items():
+        kept = held.get(name)
+        if kept is not None:
+            check_filling(spec, 1, kept.output.name, kept.output.closed)
+        else:
+            check_filling(spec, math.prod(asked.shapes.get(name, (0,))))
 
 
 def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:

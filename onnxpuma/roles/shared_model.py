@@ -76,6 +76,12 @@ class SharedModel:
         content = [[name, graph.digest, self.stored[name]] for name, graph in self.graphs.items()]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
+    @property
+    def idle(self) -> list[str]:
+        """The closed outputs that no input of any graph goes on from."""
+        taken = {o for graph in self.graphs.values() for sources in graph.resumed.values() for o in sources}
+        return [o for graph in self.graphs.values() for o in graph.closed if o not in taken]
+
     @cached_property
     def arrays(self) -> dict[str, Initializer]:
         """What the parties' files hold: name -> dtype and shape, in their order, each array once.

@@ -7,7 +7,9 @@ import stat
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from onnxpuma.commands.samples import find_samples
 from onnxpuma.errors import ConfigError
@@ -82,6 +84,30 @@ def test_outputs_that_are_hidden_or_kept_only(cli, model: Path, tmp_path: Path):
     for option, said in (("--hide", "leaves no output"), ("--keep-only", "no output could be opened")):
         assert said in cli("share", stories, "--out", tmp_path / "none", option, "*").message
     assert not (tmp_path / "none").exists()
+
+
+def test_share_lists_what_goes_on_from_what_is_kept(cli, tmp_path: Path):
+    ends = {
+        name: helper.make_tensor_value_info(name, 1, [1, 4])
+        for name in ("x", "h0", "past", "y", "present", "hn")
+    }
+    nodes = [
+        helper.make_node("Add", ["x", "past"], ["present"]),
+        helper.make_node("Mul", ["x", "h0"], ["hn"]),
+        helper.make_node("Add", ["present", "hn"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", list(ends.values())[:3], list(ends.values())[3:])
+    path = tmp_path / "steps.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    kept = ("--keep-only", "present", "--keep-only", "hn")
+    ended = cli("share", path, "--out", tmp_path / "one", *kept)
+    assert "kept and not opened: present, hn" in ended.out
+    assert "take what is kept of these, and nothing else: past" in ended.out
+    assert "No input goes on from hn" in ended.err
+    assert cli("inspect", tmp_path / "one").out.count("kept values alone") == 1
+    ended = cli("share", path, "--out", tmp_path / "two", *kept, "--keep-only", "h0")
+    assert "nothing else: h0, past" in ended.out
+    assert "No input goes on" not in ended.err
 
 
 def test_a_pattern_that_matches_nothing_is_refused(cli, model: Path, tmp_path: Path):

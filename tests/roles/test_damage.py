@@ -223,21 +223,40 @@ def test_a_code_is_for_one_receiver_under_a_key_that_the_third_server_lacks(mode
 
 
 def test_servers_with_a_component_that_differs_do_not_become_ready(
+    hall: Any, copied: Path, model_dir: Path, feed: Any
+) -> None:
+    """Both holders end with an error that names both; the third waits, and the right file puts it right."""
+    rewritten(copied / "party0.safetensors", key0="ab" * 16)
+    threads = [hall.start(0, copied), hall.start(1, model_dir), hall.start(2, model_dir)]
+    for party, other in ((0, 2), (2, 0)):
+        error = threads[party].ended()
+        assert isinstance(error, PlanError)
+        assert error.message == (
+            f"component 0 of the weights is not the same at party {other} and party {party}"
+        )
+        assert "copy the share files again" in error.hint
+    assert not any(thread.ready.is_set() for thread in (threads[0], threads[2]))
+    assert threads[1].is_alive()
+    again = [hall.start(0, model_dir), threads[1], hall.start(2, model_dir)]
+    assert all(thread.ready.wait(10) for thread in again)
+    with Client(hall.config, hall.client_keys) as client:
+        assert client.run(feed).outputs["y"].shape == (2, 8)
+
+
+def test_a_server_that_comes_back_with_a_damaged_file_takes_part_in_nothing(
     hall: Any, copied: Path, model_dir: Path, feed: Any, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Both holders say so, the client is told, and the right file puts it right."""
-    rewritten(copied / "party0.safetensors", key0="ab" * 16)
+    """The two others serve on, as soon as it has the right one; until then they tell clients why not."""
+    rewritten(copied / "party2.safetensors", key0="ab" * 16)
+    threads = [hall.start(party, model_dir) for party in range(3)]
+    assert all(thread.ready.wait(10) for thread in threads)
+    threads[2].stopping.set()
+    threads[2].ended()
     caplog.set_level(logging.ERROR, "onnxpuma.roles")
-    threads = [hall.start(0, copied), hall.start(1, model_dir), hall.start(2, model_dir)]
-    until(lambda: len([r for r in caplog.records if "component 0 of the weights" in r.getMessage()]) >= 2)
-    assert not threads[0].ready.is_set()
-    assert not threads[2].ready.is_set()
-    client = Client(hall.config, hall.client_keys, Blueprint.read(model_dir))
-    with client, pytest.raises(PlanError, match="component 0 of the weights is not the same"):
-        client.run(feed)
-    threads[0].stopping.set()
-    threads[0].ended()
-    again = hall.start(0, model_dir)
-    assert all(thread.ready.wait(10) for thread in (*threads[1:], again))
+    assert isinstance(hall.start(2, copied).ended(), PlanError)
+    until(lambda: any("is not the same at party 2 and party 0" in r.getMessage() for r in caplog.records))
+    assert all(thread.is_alive() for thread in threads[:2])
+    last = hall.start(2, model_dir)
+    assert last.ready.wait(10)
     with Client(hall.config, hall.client_keys) as client:
         assert client.run(feed).outputs["y"].shape == (2, 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxpuma.errors import InputError, OnnxpumaError, TransportError
+from onnxpuma.errors import InputError, OnnxpumaError, PlanError, TransportError
 from onnxpuma.mpc.dpf import share_ids
 from onnxpuma.mpc.prf import PartyKeys, fresh_part
 from onnxpuma.mpc.sketch import COMBINATIONS
@@ -28,6 +29,7 @@ from onnxpuma.roles.owner import load_weights, share_model
 from onnxpuma.roles.plans import Plans
 from onnxpuma.roles.request import deal, public_part, received
 from onnxpuma.transport.client_port import Request
+from onnxpuma.transport.curve import generate
 from onnxpuma.transport.link import Buffer, as_bytes
 from onnxpuma.transport.memory import MemoryLink, memory_links
 
@@ -310,6 +312,46 @@ def cheating(monkeypatch: pytest.MonkeyPatch, change: Callable[[Plan, Private], 
         return private
 
     monkeypatch.setattr(client_module, "deal", deal_otherwise)
+
+
+def test_parts_of_two_clients_make_no_request(
+    hall: Any, hidden_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same id, same public part: one client asks server 0, another one, with its own shares, the others."""
+    second = generate()
+    hall.config = replace(hall.config, clients={**hall.config.clients, "second": second.public})
+    threads = [hall.start(party, hidden_dir) for party in range(3)]
+    assert all(thread.ready.wait(10) for thread in threads)
+    blueprint = Blueprint.read(hidden_dir)
+    with (
+        Client(hall.config, hall.client_keys, blueprint) as one,
+        Client(hall.config, second, blueprint) as two,
+    ):
+        for client in (one, two):
+            client._cluster.connect()
+        monkeypatch.setattr("onnxpuma.transport.cluster.os.urandom", lambda count: b"r" * count)
+        ended: list[OnnxpumaError] = []
+        asking = [
+            threading.Thread(target=ask_some, args=(client, servers, ended), daemon=True)
+            for client, servers in ((one, (0,)), (two, (1, 2)))
+        ]
+        for thread in asking:
+            thread.start()
+        for thread in asking:
+            thread.join(10)
+    assert len(ended) == 2, "neither is answered, and neither waits"
+    assert any(isinstance(error, PlanError) for error in ended)
+    assert any("was sent another request than party 0" in error.message for error in ended)
+
+
+def ask_some(client: Client, servers: Sequence[int], ended: list[OnnxpumaError]) -> None:
+    """Send these servers a request, and the others nothing."""
+    push = client._cluster._push
+    client._cluster._push = lambda server, frames: server.number not in servers or push(server, frames)  # type: ignore[method-assign]
+    try:
+        client.run(ASKED)
+    except OnnxpumaError as error:
+        ended.append(error)
 
 
 def one_unit_more(plan: Plan, private: Private) -> None:
