@@ -111,7 +111,7 @@ def test_a_person_at_a_terminal_is_asked(
     answering(said)
     ended = cli("share", masked, "--out", tmp_path / "shared")
     assert ended.status == status
-    assert "May everybody see these? [y/N]" in ended.err
+    assert "May everybody see odd[0]? [y/N]" in ended.err
     assert (tmp_path / "shared").exists() == (status == 0)
 
 
