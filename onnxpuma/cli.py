@@ -86,6 +86,7 @@ for _command in (keygen, init, inspect, share, serve, infer, generate, validate,
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     run = _Run()
+    _occupy_closed_streams()
     screen.show_warnings()
     os.environ["HF_HUB_OFFLINE"] = "1"  # what a command needs is on this machine: nothing is fetched
     try:
@@ -115,6 +116,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         )
         sys.exit(FAULT if said is None else said.exit_status)
+
+
+def _occupy_closed_streams() -> None:
+    """Where stdin, stdout or stderr is closed, nowhere takes its place.
+
+    Otherwise the next file or socket would, and get what a library writes there.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _refused_by_the_system(error: Exception) -> OnnxpumaError | None:

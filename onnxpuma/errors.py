@@ -7,6 +7,7 @@ OnnxpumaError
 ├── PlanError                  the model cannot be planned for these shapes, or two sides hold different plans
 ├── ConfigError                cluster.toml, a key file or a command-line option is wrong
 ├── BuildError                 something the installation needs is missing
+├── AccuracyError              a result on shares is further from the one in the clear than is allowed
 ├── ProtocolError              a secure protocol was asked for something outside its stated conditions
 └── TransportError             bytes did not arrive whole, in time, in step, or from whom they should
     ├── AuthenticationError    a public key is not on the list
@@ -100,6 +101,12 @@ class BuildError(OnnxpumaError):
     """Something the installation needs is missing."""
 
     exit_status = 6
+
+
+class AccuracyError(OnnxpumaError):
+    """A result on shares is further from the one in the clear than is allowed."""
+
+    exit_status = 8
 
 
 class ProtocolError(OnnxpumaError):

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from onnxpuma.errors import TransportError, plain_text
+from onnxpuma.errors import LONGEST_TEXT, TransportError, plain_text
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import SESSION_BYTES, Tag
 
@@ -24,15 +24,17 @@ CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 SHORT = 1 << 13
 LONGEST_JOINED = 1 << 16
+MOST_BUFFERS = 1 << 16
 
 MessageT = TypeVar("MessageT", bound=Message)
 
-# What another machine writes for people to read, by kind of message; of a failure error_of reads the text.
-_TEXTS = {
-    "hello": ("version",),
-    "abort": ("message",),
-    "progress": ("label",),
-    "status": ("version", "state", "detail"),
+# What another machine writes for people to read, by kind of message, and how much of it is read; of a failure
+# error_of reads the text.
+_TEXTS: dict[str, dict[str, int]] = {
+    "hello": {"version": 100},
+    "abort": {"message": LONGEST_TEXT},
+    "progress": {"label": 300},
+    "status": {"version": 100, "state": 100, "detail": LONGEST_TEXT},
 }
 
 _HINT = "all three servers and the client must run the same version of onnxpuma"
@@ -131,8 +133,8 @@ def decode_server(frame: bytes | memoryview) -> wire_pb2.ServerMessage:
 
 
 def _make_plain(kind: str, body: Message) -> None:
-    for name in _TEXTS.get(kind, ()):
-        setattr(body, name, plain_text(getattr(body, name)))
+    for name, longest in _TEXTS.get(kind, {}).items():
+        setattr(body, name, plain_text(getattr(body, name), longest))
 
 
 def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:
@@ -174,6 +176,13 @@ def _runs(sizes: Sequence[int]) -> Iterator[range]:
         yield range(start, len(sizes))
 
 
+def frames_of(sizes: Sequence[int]) -> int:
+    """How many raw frames carry buffers of these sizes. TransportError when the buffers are too many."""
+    if len(sizes) > MOST_BUFFERS:
+        raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
+    return sum(-(-sum(sizes[place] for place in run) // CHUNK) for run in _runs(sizes))
+
+
 def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]:
     """The buffers of `sizes` bytes that `frames` carry, at addresses that are multiples of 8.
 
@@ -181,6 +190,8 @@ def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]
 
     Raises TransportError when the frames are not the ones that `sizes` announces.
     """
+    if len(sizes) > MOST_BUFFERS:
+        raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
     runs = [(run, sum(sizes[place] for place in run)) for run in _runs(sizes)]
     expected = sum(-(-total // CHUNK) for _, total in runs)
     if expected != len(frames) or sum(sizes) != sum(map(len, frames)):

@@ -49,6 +49,11 @@ def show_inputs(graphs: Mapping[str, Blueprint]) -> None:
         shown = screen.listing(blueprint.public_inputs) or "none"
         of = f"{screen.plain(name)}: " if len(graphs) > 1 else ""
         screen.say(f"{of}secret inputs: {hidden}; public inputs: {shown}")
+        if blueprint.closed:
+            screen.say(f"{of}kept and not opened: {screen.listing(blueprint.closed)}")
+        if blueprint.resumed:
+            taking = screen.listing(list(blueprint.resumed))
+            screen.say(f"{of}inputs that take what is kept of these, and nothing else: {taking}")
         asked = inputs_to_name(blueprint)
         if asked:
             screen.say(

@@ -44,6 +44,8 @@ def tell(text: str) -> None:
     """A piece of a text that somebody else wrote, at once and without a line's end. On a terminal nothing of
     it is a command; what cannot be shown is replaced."""
     out = sys.stdout
+    if out is None:  # it was closed
+        return
     if out.isatty():
         text = "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
     coding = out.encoding or "utf-8"
@@ -64,9 +66,10 @@ def note(text: str) -> None:
     _beside(f"[dim]{text}[/dim]")
 
 
-def abandon(stream: TextIO) -> None:
+def abandon(stream: TextIO | None) -> None:
     """Write to nowhere from now on: a disk that is full, or a reader that is gone, takes no more of it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _beside(*lines: str) -> None:

@@ -51,13 +51,14 @@ def serve(
             f"party {own} ({screen.plain(place.name)}) is ready: clients at {place.client_listen}, "
             f"the other parties at {place.peer_listen}"
         )
-
-    with _log_on_stderr(), _stop_on_signals() as stop:
-        if not stay_in_memory() and swaps():
+        if not locked and swaps():
             _log.warning(
                 "this machine may write shares and keys from memory to its swap: encrypt the swap, or allow "
                 "this process to lock its memory (LimitMEMLOCK=infinity)"
             )
+
+    with _log_on_stderr(), _stop_on_signals() as stop:
+        locked = stay_in_memory()
         Server(own, config, pair, model).serve(ready=ready, stop=stop)
     screen.note(f"party {own} has stopped")
 

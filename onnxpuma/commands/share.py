@@ -73,13 +73,6 @@ def share(
     screen.table(("file", "size", "for"), [(screen.plain(name), *row) for name, *row in rows], numbers=(1,))
     screen.say(f"\n{len(shared.arrays)} arrays of weights are secret; digest {shared.digest[:16]}")
     disclosed.show_inputs(shared.graphs)
-    for name, blueprint in shared.graphs.items():
-        of = f"{name}: " if folders else ""
-        if blueprint.closed:
-            screen.say(f"{of}kept and not opened: {screen.listing(blueprint.closed)}")
-        if blueprint.resumed:
-            taking = screen.listing(list(blueprint.resumed))
-            screen.say(f"{of}inputs that take what is kept of these, and nothing else: {taking}")
     if idle := shared.idle:
         screen.note(
             f"No input goes on from {screen.listing(idle)}: what is kept of it can be handed to nothing."

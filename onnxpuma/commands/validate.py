@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     Feed = dict[str, np.ndarray]
 
+TOLERANCE = 0.02
+TOLERANCE_ROUNDED = 0.2
+
 
 def validate(
     model: options.Model,
@@ -58,14 +61,27 @@ def validate(
             help="Open every value of the run, in this process, and name the first node that departs.",
         ),
     ] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            min=0.0,
+            metavar="PART",
+            help="How far results may be apart, as a part of the largest value (absolute below 1): 0.02, and "
+            "0.2 for a file that rounds its activations, as they are not rounded on shares. Beyond it the "
+            "exit status is 8.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.AsJson = False,
 ) -> None:
     """Run a model on shares and compare it with onnxruntime: errors, time, bytes, rounds, memory."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
+    from onnxpuma.graph.rounded import rounds_activations
     from onnxpuma.roles.disclosure import here_alone
     from onnxpuma.roles.owner import share_model
-    from onnxpuma.validation import run_in_the_clear, validation
+    from onnxpuma.validation import check_tolerance, run_in_the_clear, validation
 
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
@@ -82,6 +98,11 @@ def validate(
             raise ConfigError(
                 "--per-node opens every value, and servers open none",
                 "leave out --cluster: all three parties then run in this process, where the weights are",
+            )
+        if tolerance is not None:
+            raise ConfigError(
+                "--tolerance is for results, and --per-node judges each node by what its operator declares",
+                "leave out one of the two",
             )
         _node_by_node(_prepared(model, chosen, calibrate), _feed_of(inputs, sizes, seed), json)
         return
@@ -116,6 +137,9 @@ def validate(
         screen.say_json(found.as_dict())
     else:
         _show(found, {name: array.shape for name, array in feed.items()})
+    if tolerance is None:
+        tolerance = TOLERANCE_ROUNDED if rounds_activations(model) else TOLERANCE
+    check_tolerance(found, tolerance)
 
 
 def _prepared(model: Path, chosen: dict[str, list[str]], calibrate: Path | None) -> tuple[Blueprint, Graph]:

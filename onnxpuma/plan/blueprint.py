@@ -6,7 +6,7 @@ both. The weights go to the servers as shares; the blueprint says nothing about 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.errors import ConfigError, PlanError
+from onnxpuma import __version__
+from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.constants import lift_constants
 from onnxpuma.graph.folder import Source
@@ -26,25 +27,17 @@ from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove
 from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.ops.registry import resting_fraction
-from onnxpuma.plan.closed import closed_outputs, resuming
+from onnxpuma.plan.closed import closed_outputs, resumed_inputs, shared_inputs
 from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.fillers import with_fillers
 from onnxpuma.plan.inputs import open_inputs, tables
 from onnxpuma.plan.listing import PublicEntry, listing
-from onnxpuma.plan.policy import (
-    COPY_AGAIN,
-    POLICY,
-    SKELETON,
-    digest_of,
-    public_files,
-    read_files,
-    read_graph,
-    read_policy,
-)
+from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
 from onnxpuma.plan.scaling import fractions_of
 
-__all__ = ["POLICY", "SKELETON", "Blueprint", "InputSpec", "prepare", "prepare_model", "resuming"]
+SKELETON = "skeleton.onnx"
+POLICY = "policy.json"
 
 
 @dataclass(frozen=True)
@@ -72,10 +65,10 @@ class Blueprint:
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
     outputs that clients may have kept at the servers, to go on from, and not opened. resumed: the inputs that
     go on from them, and from which (plan/closed.py). ranges: what its owner's calibration found
-    (plan/calibrate.py): node -> quantity -> power of two it stays below.
-    fractions: the fraction bits of weights that have more than others (plan/scaling.py).
-    doubtful: public constants that may be trained, which the owner has to be asked about before anybody else
-    sees them; known where the model was prepared, and not part of what is shared.
+    (plan/calibrate.py): node -> quantity -> power of two it stays below. fractions: the fraction bits of
+    weights that have more than others (plan/scaling.py). doubtful: public constants that may be trained,
+    which the owner has to be asked about before anybody else sees them; known where the model was prepared,
+    and not part of what is shared.
     """
 
     graph: Graph
@@ -88,8 +81,8 @@ class Blueprint:
     hidden: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
-    fractions: dict[str, int] = field(default_factory=dict, repr=False)
     resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    fractions: dict[str, int] = field(default_factory=dict, repr=False)
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
@@ -178,7 +171,8 @@ class Blueprint:
 
     def files(self) -> dict[str, bytes]:
         """The public files of the graph, skeleton.onnx and policy.json: name -> content."""
-        return public_files(self.skeleton, self._policy)
+        policy = {"version": __version__, "digest": self.digest, **self._policy}
+        return {SKELETON: self.skeleton, POLICY: written(policy)}
 
     def save(self, folder: Path) -> None:
         """Write the public files, whole, in place of those that are there."""
@@ -187,7 +181,13 @@ class Blueprint:
     @classmethod
     def read(cls, folder: Path) -> Blueprint:
         """Read the files of `folder`. PlanError when they are incomplete, damaged, or of another version."""
-        return cls.parse(*read_files(folder), str(folder))
+        try:
+            skeleton, policy = ((folder / name).read_bytes() for name in (SKELETON, POLICY))
+        except OSError as error:
+            raise PlanError(
+                f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote"
+            ) from error
+        return cls.parse(skeleton, policy, str(folder))
 
     @classmethod
     def parse(cls, skeleton: bytes, content: bytes, where: str) -> Blueprint:
@@ -195,10 +195,21 @@ class Blueprint:
 
         The graph is read when the digest is right: damage is seen before onnx sees it.
         """
-        policy = read_policy(skeleton, content, where)
+        policy = read_policy(content, where)
+        damaged = PlanError(f"the plan in {where} does not match its digest", f"it is damaged: {COPY_AGAIN}")
+        if content != written(policy) or policy["digest"] != digest_of(skeleton, policy):
+            raise damaged
+        try:
+            graph = load_skeleton(skeleton)
+            check_fits(policy, graph, where)
+            tables(graph)
+        except OnnxpumaError as error:
+            raise PlanError(f"{where}: {error.message}", COPY_AGAIN) from error
+        except Exception as error:  # of many kinds: the graph was not written by this package
+            raise PlanError(f"the skeleton in {where} cannot be read: {error}", COPY_AGAIN) from error
         derived = policy["derived"]
         made = cls(
-            read_graph(skeleton, policy, where),
+            graph,
             skeleton,
             policy["visibility"],
             policy["reasons"],
@@ -208,12 +219,27 @@ class Blueprint:
             tuple(derived["hidden"]),
             tuple(derived["closed"]),
             policy["ranges"],
-            policy["fractions"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
+            policy["fractions"],
         )
         if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
-            raise PlanError(f"the plan in {where} does not match its digest", COPY_AGAIN)
+            raise damaged
         return made
+
+
+def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
+    """The graphs of a model, by name, with the inputs of each that go on from closed outputs of any."""
+    closed = [(name, graph.graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
+    states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
+    return {
+        name: replace(
+            graph,
+            resumed=resumed_inputs(
+                shared_inputs(graph.graph, graph.public_inputs), closed, keep_only, states
+            ),
+        )
+        for name, graph in graphs.items()
+    }
 
 
 def prepare(

@@ -95,8 +95,8 @@ class PlannedOutput:
     secret: bool
     opened: bool = True
     kept: bool = False
-    finer: int = 0
     closed: bool = False
+    finer: int = 0
 
     @property
     def fraction(self) -> int:

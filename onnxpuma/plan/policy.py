@@ -1,7 +1,5 @@
-"""The two public files of a graph, skeleton.onnx and policy.json: written in one way, read only as written.
+"""policy.json as it comes from a file or from afar: of the form that this package writes, or refused.
 
-policy.json: version, digest, and the content, which says who may see what. The digest covers the content in
-its order (weights are stored in it), every byte of the skeleton, the version, and the tables of this machine.
 Who reads a policy trusts neither the disk nor whoever sent it. All that is taken from it later is checked
 here: its types, and that graph and policy speak of the same weights, inputs and outputs.
 """
@@ -11,44 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from onnxpuma import __version__
-from onnxpuma.errors import OnnxpumaError, PlanError
+from onnxpuma.errors import PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED
-from onnxpuma.graph.save import load_skeleton
 from onnxpuma.mpc.separable import fingerprint
-from onnxpuma.plan.inputs import tables
 
-SKELETON = "skeleton.onnx"
-POLICY = "policy.json"
 COPY_AGAIN = "copy the folder again from the model's owner"
-_MOST_FRACTION = 62
 _WIDEST_RANGE = 1000  # powers of two that float64 holds
 
 
-def public_files(skeleton: bytes, content: Mapping[str, Any]) -> dict[str, bytes]:
-    """Both files: name -> bytes."""
-    policy = {"version": __version__, "digest": digest_of(skeleton, content), **content}
-    return {SKELETON: skeleton, POLICY: written(policy)}
+def read_policy(content: bytes, where: str) -> dict[str, Any]:
+    """The entries of a policy.json, each of its type. `where` it is from: for the messages.
 
-
-def read_files(folder: Path) -> tuple[bytes, bytes]:
-    """The bytes of both. PlanError when one is missing."""
-    try:
-        return (folder / SKELETON).read_bytes(), (folder / POLICY).read_bytes()
-    except OSError as error:
-        raise PlanError(
-            f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote"
-        ) from error
-
-
-def read_policy(skeleton: bytes, content: bytes, where: str) -> dict[str, Any]:
-    """The entries of a policy.json, each of its type, and each byte of both files as it was written.
-
-    where: it is from, for the messages. Raises PlanError for one of another version, and for damage.
+    Raises PlanError for one of another version, and one that is damaged.
     """
     try:
         policy = json.loads(content)
@@ -64,13 +40,11 @@ def read_policy(skeleton: bytes, content: bytes, where: str) -> dict[str, Any]:
         )
     _check_form(policy, _FORM, where)
     _check_form(policy["derived"], _DERIVED, where)
-    if content != written(policy) or policy["digest"] != digest_of(skeleton, policy):
-        raise PlanError(f"the plan in {where} does not match its digest", f"it is damaged: {COPY_AGAIN}")
     return policy
 
 
 def digest_of(skeleton: bytes, policy: Mapping[str, Any]) -> str:
-    """SHA-256, hex. policy: with its version and digest, or without."""
+    """Over every byte of the skeleton and all that policy.json says, in its order: weights lie in it."""
     said = {name: value for name, value in policy.items() if name not in ("version", "digest")}
     content = json.dumps([hashlib.sha256(skeleton).hexdigest(), said, __version__, fingerprint()])
     return hashlib.sha256(content.encode()).hexdigest()
@@ -81,20 +55,7 @@ def written(entries: Mapping[str, Any]) -> bytes:
     return json.dumps(entries, indent=1).encode() + b"\n"
 
 
-def read_graph(skeleton: bytes, policy: Mapping[str, Any], where: str) -> Graph:
-    """The skeleton's graph. PlanError when it cannot be read, or the policy is not one of it."""
-    try:
-        graph = load_skeleton(skeleton)
-        _check_fits(policy, graph, where)
-        tables(graph)
-    except OnnxpumaError as error:
-        raise PlanError(f"{where}: {error.message}", COPY_AGAIN) from error
-    except Exception as error:  # of many kinds: the graph was not written by this package
-        raise PlanError(f"the skeleton in {where} cannot be read: {error}", COPY_AGAIN) from error
-    return graph
-
-
-def _check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
+def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
     """PlanError unless the policy is one of this graph, which a skeleton holds."""
     secret = {name for name, initializer in graph.initializers.items() if not initializer.available}
     visibility, derived = policy["visibility"], policy["derived"]
@@ -102,11 +63,9 @@ def _check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
     fits = {
         "weights": set(visibility) == set(graph.initializers)
         and secret == {name for name, seen in visibility.items() if seen == "secret"}
-        and set(policy["reasons"]) == set(visibility)
-        and set(policy["fractions"]) <= secret,
-        "inputs": set(policy["public_inputs"]) <= set(graph.inputs),
+        and set(policy["reasons"]) == set(visibility),
+        "inputs": {*policy["public_inputs"], *derived["resumed"]} <= set(graph.inputs),
         "outputs": set(derived["closed"]) <= set(graph.outputs),
-        "inputs that go on from kept outputs": set(derived["resumed"]) <= set(graph.inputs),
         "ids": derived["vocabulary"] is None or generates,
     }
     for what, holds in fits.items():
@@ -133,10 +92,6 @@ def _is_exponent(value: Any) -> bool:
     return type(value) is int and abs(value) < _WIDEST_RANGE
 
 
-def _is_fraction(value: Any) -> bool:
-    return _is_count(value) and value <= _MOST_FRACTION
-
-
 def _is_visibility(value: Any) -> bool:
     return value in ("secret", "public")
 
@@ -161,7 +116,7 @@ _FORM = {
     "recognised": _table_of(_is_count),
     "derived": _table_of(lambda _: True),
     "ranges": _table_of(_table_of(_is_exponent)),
-    "fractions": _table_of(_is_fraction),
+    "fractions": _table_of(_is_count),
 }
 _DERIVED = {
     "inputs": _list_of(_is_text),

@@ -74,6 +74,7 @@ class Client:
             connect_timeout=timeouts.connect,
             timeout=timeouts.request,
             heartbeat=timeouts.heartbeat,
+            renew=timeouts.renew,
         )
         self._lock = Lock()
         self._model = SharedModel.of(model) if isinstance(model, Blueprint) else model

@@ -54,7 +54,9 @@ def start(module: str, arguments: Sequence[str], folder: Path, log: IO[bytes]) -
 
 def _paths() -> list[str]:
     """Where this process looks for modules, but for the current folder and the one of its script."""
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    main = sys.modules.get("__main__")
+    by_name = getattr(main, "__spec__", None) is not None  # python -m: its folder holds what is installed
+    script = None if by_name else getattr(main, "__file__", None)
     left_out = {_current(), _STARTED_IN, os.path.dirname(os.path.realpath(script)) if script else None}
     return [path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) not in left_out]
 

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import IO
 
@@ -22,12 +23,20 @@ import tomlkit
 
 from onnxpuma import errors
 from onnxpuma.cluster_template import write_cluster_template
-from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig, read_cluster
-from onnxpuma.errors import ConfigError, OnnxpumaError, PeerLostError, RequestTimeoutError, plain_text
+from onnxpuma.config import ClusterConfig, LimitConfig, PartyConfig, TimeoutConfig, read_cluster
+from onnxpuma.errors import (
+    ConfigError,
+    OnnxpumaError,
+    PeerLostError,
+    RequestTimeoutError,
+    TransportError,
+    plain_text,
+)
 from onnxpuma.mpc.ring_kernel import warn_once
 from onnxpuma.roles import isolated
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.disclosure import here_alone
+from onnxpuma.roles.local_client import LocalClient
 from onnxpuma.roles.owner import share_model
 from onnxpuma.roles.shared_model import SharedModel, is_shared
 from onnxpuma.transport.curve import KeyPair, keygen
@@ -36,6 +45,7 @@ from onnxpuma.transport.link import PARTIES
 NAMES = ("alice", "bob", "carol")
 PORT_TRIALS = 3
 STOP_SECONDS = 5.0
+DEATH_SECONDS = 0.3  # between a connection that breaks and the end of the process behind it
 START_SECONDS = 120.0
 SLOWEST_READING = 20e6  # bytes a second of all three together, on a busy machine
 LAST_LINES = 8  # of the log of a server that ended, for a person to read
@@ -71,6 +81,7 @@ class LocalCluster:
         start_timeout: float | None = None,
         timeouts: TimeoutConfig | None = None,
         public_inputs: Sequence[str] = (),
+        limits: LimitConfig | None = None,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -78,6 +89,7 @@ class LocalCluster:
         self._threads = threads
         self._public_inputs = tuple(public_inputs)
         self._timeouts = timeouts or TimeoutConfig()
+        self._limits = limits or LimitConfig()
         try:
             self.model_dir = self._model_dir(Path(model))
             self.folder = Path(self._temporary.name)
@@ -102,7 +114,19 @@ class LocalCluster:
     def client(self) -> Client:
         """A new client of these servers; close it before them."""
         model = SharedModel.read(self.model_dir)
-        return Client(self.config, self.client_keys, model, public_inputs=self._public_inputs)
+        return LocalClient(self.config, self.client_keys, model, self._public_inputs, self.explained)
+
+    def explained(self, error: TransportError) -> TransportError:
+        """`error`, or where a server has ended meanwhile, that it has, how, and what it said last."""
+        deadline = time.monotonic() + DEATH_SECONDS
+        while all(process.poll() is None for process in self._processes):
+            if time.monotonic() > deadline:
+                return error
+            time.sleep(DEATH_SECONDS / 10)
+        ended = [party for party, process in enumerate(self._processes) if process.poll() is not None]
+        how = "; ".join(f"party {party} has ended, {self._ending(party)}" for party in ended)
+        listing = _listed(self._last_words(ended[0]))
+        return type(error)(f"{error.message}: {how}", f"start new servers; the log of that one {listing}")
 
     def restart(self, party: int, start_timeout: float | None = None) -> None:
         """End the process of `party`, however it is, and start it again."""
@@ -160,8 +184,10 @@ class LocalCluster:
         self.config_path.unlink(missing_ok=True)
         write_cluster_template(self.config_path, parties, {"client": self.client_keys.public})
         tables = tomlkit.parse(self.config_path.read_text())
-        for key in ("connect", "request", "heartbeat"):
-            tables["timeouts"][key] = getattr(self._timeouts, key)
+        for item in fields(TimeoutConfig):
+            tables["timeouts"][item.name] = getattr(self._timeouts, item.name)
+        for item in fields(LimitConfig):
+            tables["limits"][item.name] = getattr(self._limits, item.name)
         tables["threads"]["compute"] = self._threads
         self.config_path.write_text(tomlkit.dumps(tables))
         self.config: ClusterConfig = read_cluster(self.config_path)
@@ -202,12 +228,14 @@ class LocalCluster:
             kind = getattr(errors, report["error"])
             return kind(f"party {party}: {report['message']}", report["hint"])
         except (ValueError, KeyError, AttributeError, TypeError):
-            said = self._log(party).read_bytes()[self._said[party] :].decode(errors="replace")
-            lines = [text for each in said.splitlines() if (text := plain_text(each).rstrip())]
+            lines = self._last_words(party)
             end = f"{self._ending(party)}: {lines[-1].strip()}" if lines else self._ending(party)
-            listing = "".join(f"\n  {text}" for text in lines[-LAST_LINES:])
-            hint = f"its log ends with{listing}" if lines else "it said nothing: was it stopped from outside?"
-            return PeerLostError(f"party {party} ended while starting, {end}", hint)
+            return PeerLostError(f"party {party} ended while starting, {end}", f"its log {_listed(lines)}")
+
+    def _last_words(self, party: int) -> list[str]:
+        """The last lines that the process of a party wrote."""
+        said = self._log(party).read_bytes()[self._said[party] :].decode(errors="replace")
+        return [text for each in said.splitlines() if (text := plain_text(each).rstrip())][-LAST_LINES:]
 
     def _ending(self, party: int) -> str:
         """How the process of a party ended, in words."""
@@ -233,6 +261,12 @@ class LocalCluster:
                 process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+
+
+def _listed(lines: list[str]) -> str:
+    if not lines:
+        return "is empty: was it stopped from outside, or out of memory?"
+    return "ends with" + "".join(f"\n  {line}" for line in lines)
 
 
 def _output(process: subprocess.Popen[bytes]) -> IO[bytes]:

@@ -27,10 +27,10 @@ from onnxpuma.roles.share_file import ShareReader, ShareWriter
 from onnxpuma.roles.shared_model import SharedModel
 
 BITS = 64
-SEAL_BYTES = 32
 LARGEST_WEIGHT = 2.0**18  # beside a product of BESIDE_A_BIAS + 18 fraction bits it still fits into a word
 LARGEST_LOOKED_UP = 2.0**12  # rows are looked up mod 2^32
 LARGEST_WHOLE = 2.0**24
+SEAL_BYTES = 32
 _BLOCK = 1 << 20  # elements encoded at a time
 
 

@@ -192,7 +192,7 @@ def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str,
 
 def check_private(plan: Plan, party: int, private: Sequence[memoryview]) -> None:
     """InputError unless the private buffers have the lengths that `received` expects."""
-    due = [(entry.name, length) for entry in plan.inputs for length in _lengths(entry, party)]
+    due = [(entry.name, length) for entry in plan.inputs for length in buffer_lengths(entry, party)]
     if len(private) != len(due):
         raise InputError(
             f"server {party} was given {len(private)} buffers of shares, the plan takes {len(due)}",
@@ -221,7 +221,7 @@ def component_code(
     buffers = iter(private)
     covered: list[Buffer] = [*binding, bytes([component])]
     for entry in plan.inputs:
-        parts = [next(buffers) for _ in _lengths(entry, party)]
+        parts = [next(buffers) for _ in buffer_lengths(entry, party)]
         each = len(parts) // 2
         covered.append(entry.operand.encode())
         covered += parts[place * each + (1 if entry.depth else 0) : (place + 1) * each]
@@ -231,7 +231,7 @@ def component_code(
     return total.digest()
 
 
-def _lengths(entry: SecretInput, party: int) -> list[int]:
+def buffer_lengths(entry: SecretInput, party: int) -> list[int]:
     """Bytes of the private buffers that `party` gets for this input."""
     count = int(np.prod(entry.shape, dtype=np.int64))
     if entry.depth:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,22 @@ def test_an_error_that_cannot_be_shown_keeps_its_status(tmp_path: Path):
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "onnxpuma", "inspect", str(tmp_path / "none.onnx")]
         assert subprocess.run(command, stdout=full, stderr=full, check=False).returncode == 3
+
+
+def test_closed_streams_are_not_taken_by_files(tmp_path: Path):
+    """Without stdout and stderr, whatever is opened next would have their numbers."""
+    code = (
+        "import os, onnxpuma.cli as cli\n"
+        "def tell(**_):\n"
+        "    places = [os.readlink(f'/proc/self/fd/{d}') for d in (1, 2)]\n"
+        "    open(os.environ['SEEN'], 'w').write(' '.join(places))\n"
+        "cli.app = tell\n"
+        "cli.main(['models'])"
+    )
+    command = ["sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, code]
+    seen = tmp_path / "seen"
+    subprocess.run(command, check=True, env={**os.environ, "SEEN": str(seen)})
+    assert seen.read_text() == f"{os.devnull} {os.devnull}"
 
 
 def test_every_error_has_an_exit_status_that_says_failure():

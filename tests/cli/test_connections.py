@@ -35,7 +35,8 @@ ADDRESS = re.compile(r"sin6?_port=htons\((\d+)\).*?\"([^\"]+)\"")
 def traceable() -> bool:
     if STRACE is None:
         return False
-    done = subprocess.run([STRACE, "-f", "-e", "trace=connect", "true"], capture_output=True, check=False)
+    command = [STRACE, "-f", "--seccomp-bpf", "-e", "trace=connect", "true"]
+    done = subprocess.run(command, capture_output=True, check=False)
     return done.returncode == 0
 
 
@@ -66,6 +67,20 @@ def test_servers_and_session_speak_to_the_parties_alone(model: Path, tmp_path: P
     assert not [call for call in calls if "AF_UNIX" in call and "nscd" not in call]
 
 
+@pytest.mark.parametrize("command", ["inspect", "share"])
+def test_commands_that_load_a_model_leave_nothing_at_home(command: str, model: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    where = ["--out", str(tmp_path / "shared")] * (command == "share")
+    subprocess.run(
+        [sys.executable, "-B", "-m", "onnxpuma", command, str(model), *where],
+        env=bare(home),
+        capture_output=True,
+        check=True,
+    )
+    assert not list(home.rglob("*"))
+
+
 def test_the_package_forbids_telemetry_before_it_loads_a_library(tmp_path: Path) -> None:
     code = (
         "import onnxpuma, os, sys; assert 'onnxruntime' not in sys.modules;"
@@ -76,6 +91,21 @@ def test_the_package_forbids_telemetry_before_it_loads_a_library(tmp_path: Path)
         [sys.executable, "-c", code], env=forced, capture_output=True, text=True, check=True
     )
     assert said.stdout.split() == ["1", "1", "None"]
+
+
+def test_a_server_loads_nothing_that_fetches() -> None:
+    fetching = (
+        "urllib.request",
+        "http.client",
+        "requests",
+        "httpx",
+        "huggingface_hub",
+        "transformers",
+        "torch",
+    )
+    code = f"import onnxpuma.roles.local_party, sys; print(*set(sys.modules) & set({fetching!r}))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not said.stdout.split()
 
 
 def test_a_program_that_loads_onnxruntime_first_is_warned(tmp_path: Path) -> None:

@@ -253,6 +253,27 @@ def test_a_table_that_is_read_as_it_is_as_well(on_shares: OnShares) -> None:
     assert not ran.public
 
 
+def test_rows_with_a_scale_for_each_block(on_shares: OnShares) -> None:
+    """What stands between the look-up and the scale is more than arithmetic: it runs on shares."""
+    nodes = [
+        LOOK_UP,
+        REAL_ROW,
+        node("Reshape", "real shape", "blocks"),
+        node("Gather", "s ids", "by"),
+        node("Unsqueeze", "by at", "wide"),
+        node("Mul", "blocks wide", "y"),
+    ]
+    constants = {
+        "q": integers(-128, 128, 50, 16),
+        "s": scales(50, 4),
+        "shape": np.array([1, 4, 4, 4]),
+        "at": np.array([-1]),
+    }
+    ran = on_shares(nodes, constants, {"ids": ROWS}, secret=["q", "s"])
+    assert ran.error < 1e-4
+    assert not ran.public & {"q", "s"}
+
+
 def test_a_tied_table_is_stored_once(on_shares: OnShares) -> None:
     nodes = [
         CAST,

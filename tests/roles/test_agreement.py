@@ -38,12 +38,19 @@ class Net:
                 while (job := party.turn(self.problems[i])) is not None:
                     self.begun[i].append(job)
 
-    def ask(self, number: int, parties: tuple[int, ...] = (0, 1, 2), plan: str = "aa" * 32) -> list[Job]:
+    def ask(
+        self,
+        number: int,
+        parties: tuple[int, ...] = (0, 1, 2),
+        plan: str = "aa" * 32,
+        client: str = "client",
+        route: bytes = b"",
+    ) -> list[Job]:
         jobs = []
         for i in parties:
             body = wire_pb2.Request(id=bytes([number]) * 16)
-            request = Request("client", body, [], [], b"", (0, 0))
-            jobs.append(Job(request, SimpleNamespace(digest=plan), ("y",)))  # type: ignore[arg-type]
+            request = Request(client, body, [], [], route, (0, 0))
+            jobs.append(Job(request, SimpleNamespace(plan_digest=plan, shapes={})))  # type: ignore[arg-type]
             self.parties[i].add(jobs[-1])
         return jobs
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import onnxpuma
-from onnxpuma.errors import PeerLostError
+from onnxpuma.errors import PeerLostError, TransportError
 from onnxpuma.mpc import ring_kernel
 from onnxpuma.roles import isolated
 from onnxpuma.roles.local import LocalCluster
@@ -88,9 +90,30 @@ def test_a_checkout_is_not_run_in_place_of_the_package_that_is_loaded(tmp_path: 
     assert b"keygen" in (tmp_path / "log").read_bytes() + said
 
 
+@pytest.mark.parametrize("by_name", [False, True])
+def test_of_the_path_only_the_users_own_folders_are_left_out(
+    by_name: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What python -m runs lies where modules are installed."""
+    here, there, installed = (tmp_path / name for name in ("here", "there", "installed"))
+    for folder in (here, there, installed):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    main = ModuleType("__main__")
+    main.__file__ = str(there / "script.py")
+    main.__spec__ = ModuleSpec("script", None) if by_name else None
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "path", ["", ".", str(here), str(there), "relative", str(installed)])
+    assert isolated._paths() == [str(there)] * by_name + [str(installed)]
+
+
 def test_servers_run_in_an_empty_folder_of_their_own(cluster: LocalCluster) -> None:
     for pid in cluster.pids:
-        place = Path(os.readlink(f"/proc/{pid}/cwd"))
+        try:
+            place = Path(os.readlink(f"/proc/{pid}/cwd"))
+        except PermissionError:  # of a secluded process only root is told
+            assert os.getuid() != 0
+            continue
         assert place.is_relative_to(cluster.folder)
         assert not list(place.iterdir())
     assert stat.S_IMODE(cluster.folder.stat().st_mode) == 0o700
@@ -150,3 +173,12 @@ def test_last_words_are_no_commands_to_the_terminal(model_dir: Path, dying: Call
     assert "gone" in raised.value.message
     assert "\x1b" not in str(raised.value)
     assert "\x07" not in str(raised.value)
+
+
+def test_a_server_that_dies_later_on_is_said_to_be_dead(model_dir: Path, feed: dict[str, object]) -> None:
+    with LocalCluster(model_dir) as cluster, cluster.client() as client:
+        client.run(feed)
+        os.kill(cluster.pids[1], signal.SIGKILL)
+        with pytest.raises(TransportError, match="party 1 has ended, killed by SIGKILL") as raised:
+            client.run(feed, timeout=10)
+        assert "is done after" in raised.value.hint

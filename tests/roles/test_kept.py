@@ -284,8 +284,7 @@ def test_servers_that_hold_values_of_different_runs_do_not_begin() -> None:
         def digest(self) -> bytes:
             return bytes(32)
 
-    plan: Any = type("P", (), {"digest": "00" * 32})()
-    asked: Any = None
-    first = Job(Fixed(), plan, asked, {"past": shares(1, b"one")})  # type: ignore[arg-type]
-    second = Job(Fixed(), plan, asked, {"past": shares(1, b"two")})  # type: ignore[arg-type]
+    asked: Any = type("A", (), {"plan_digest": "00" * 32})()
+    first = Job(Fixed(), asked, {"past": shares(1, b"one")})  # type: ignore[arg-type]
+    second = Job(Fixed(), asked, {"past": shares(1, b"two")})  # type: ignore[arg-type]
     assert first.digest != second.digest

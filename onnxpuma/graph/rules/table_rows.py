@@ -50,11 +50,11 @@ def _lift_one(graph: ir.Graph, gather: ir.Node) -> ir.Node | None:
     step = ir.node(reader.op_type, given, dict(reader.attributes), name=f"{reader.name}/table")
     shapes = [[int(d) for d in v.shape] for v in given if v is not None and v.shape is not None]
     made = step.outputs[0]
-    made.name, made.dtype = f"{reader.outputs[0].name}/table", reader.outputs[0].dtype
+    made.name, made.type = f"{reader.outputs[0].name}/table", reader.outputs[0].type
     made.shape = ir.Shape(np.broadcast_shapes(*shapes) if reader.op_type in _WITH_A_CONSTANT else shapes[0])
     again = ir.node("Gather", [made, ids], {"axis": 0}, name=f"{reader.name}/rows")
     old, new = reader.outputs[0], again.outputs[0]
-    new.dtype, new.shape = old.dtype, old.shape
+    new.type, new.shape = old.type, old.shape
     dropped = [reader, gather, *_other_look_up(reader, place)]
     ir.convenience.replace_nodes_and_values(graph, reader, dropped, [step, again], [old], [new])
     return again
