@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_the_model_that_was_there(
 
 
 def test_what_a_killed_process_left_is_removed(model_path: Path, tmp_path: Path) -> None:
-    (tmp_path / ".party1.safetensors.0123456789abcdef.partial").write_text("shares")
+    (tmp_path / f".{'0123456789abcdef' * 2}.partial").write_text("shares")
     (tmp_path / ".notes.partial").write_text("mine")
     share_model(model_path, tmp_path)
     assert names(tmp_path) == sorted([".notes.partial", *SINGLE])

@@ -139,10 +139,10 @@ def test_what_is_looked_up_has_a_range_of_its_own(model_path: Path, tmp_path: Pa
     for name in ("bias", "table"):
         path = changed(model_path, tmp_path, name, stored[name] + np.float32(5000))
         if name == "bias":
-            share_model(path, tmp_path / "out")
+            share_model(path, tmp_path / f"out-{name}")
             continue
         with pytest.raises(ModelError, match=r"weight 'table' .* below 4096"):
-            share_model(path, tmp_path / "out")
+            share_model(path, tmp_path / f"out-{name}")
 
 
 def test_small_numbers_keep_their_digits_in_the_files(model_path: Path, tmp_path: Path) -> None:
