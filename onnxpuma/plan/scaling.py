@@ -1,7 +1,7 @@
 """Fraction bits of weights of small numbers, and of what is made of them, so that neither loses its digits.
 
 A product takes a factor at any scale and is truncated by as much more, so a weight whose largest number lies
-below 2^-4, 2^-8 and so on has that many fraction bits more: the words of both factors, and of the product,
+below 2^-6, 2^-10 and so on has that many fraction bits more: the words of both factors, and of the product,
 are as large as they would be for numbers of ordinary size, and so are their ranges. What a product of such
 weights, or a look-up in them, yields keeps the bits as long as all its readers take them.
 
@@ -20,6 +20,7 @@ import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.ops.registry import FINEST, FRACTION, find
 
+LEAST = 6  # bits beyond 18 of the first scale: above it digits do not lack
 STEP = 4  # from one scale to the next: the largest number of an array is public up to a factor of 16
 _BLOCK = 1 << 20  # elements looked at a time
 _LOOKS_UP = ("GatherND", "GatherElements")  # as layout where their indices are public, else by way of Gather
@@ -37,10 +38,9 @@ def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collectio
     for name in secret:
         initializer = graph.initializers[name]
         most = scales.most(name) if initializer.dtype.kind == "f" and initializer.available else 0
-        if most >= STEP:
-            spare = min(most, _spare(initializer)) // STEP * STEP
-            if spare:
-                found[name] = spare
+        spare = min(most, _spare(initializer)) if most >= LEAST else 0
+        if spare >= LEAST:
+            found[name] = spare - (spare - LEAST) % STEP
     while True:  # a table of which only rows are read gains nothing where these are truncated at once
         made = scales.made(found)
         idle = [name for name in found if not scales.serves(name, made)]
@@ -56,11 +56,11 @@ def _spare(initializer: Initializer) -> int:
     largest = 0.0
     for start in range(0, flat.size, _BLOCK):
         largest = max(largest, float(np.abs(flat[start : start + _BLOCK]).max()))
-        if not largest < 2.0**-STEP:
+        if not largest < 2.0**-LEAST:
             break
     del flat
     initializer.release()
-    if not 0 < largest < 2.0**-STEP:
+    if not 0 < largest < 2.0**-LEAST:
         return 0
     return -math.floor(math.log2(largest)) - 1
 
@@ -152,7 +152,7 @@ class Scales:
         if (operator.layout and node.op not in _LOOKS_UP) or _looks_up(node, 0):
             return given[0]
         slots = operator.fine(node)
-        if len(slots) < 2:  # not a plain product
+        if len(slots) < 2 or len(given) > 2:  # no plain product, or one beside a bias
             return 0
         return sum(found.get(name, 0) for slot, name in enumerate(node.inputs) if name and slot in slots)
 
@@ -172,7 +172,8 @@ class Scales:
         slots = operator.fine(node)
         if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
             return False
-        return self._of(node, found) <= min(slots.values()) - FRACTION
+        both = sum(found.get(name, 0) for place, name in enumerate(node.inputs) if name and place in slots)
+        return both <= min(slots.values()) - FRACTION
 
 
 def _of_shape(node: Node) -> bool:

@@ -47,8 +47,7 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
-        resting = {*selection.kept, *selection.held}
-        scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, resting)
+        scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, selection.kept)
         self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
         self.uses = uses_of(needed(self.nodes, selection.outputs, shapes=False), selection.outputs)
 
@@ -188,7 +187,7 @@ class Walk:
             return False  # nobody else reads it: its terms are shifted as they leave
         if len(uses) != 1 or uses[0] is None or operand.fraction > _MOST_DEFERRED:
             return True
-        if any(o.finer for o in call.secrets):  # at its scale there is less room for what it may meet
+        if operand.fraction > _WITH_ROOM and any(o.finer for o in call.secrets):
             return True
         consumer, place = uses[0]
         found = find(consumer)
@@ -295,6 +294,7 @@ class Walk:
 
 # Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
 _MOST_DEFERRED = 48
+_WITH_ROOM = 42  # that leave what a product is added to the range of inputs
 _TAKES_SCALED = (
     "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
 )  # fmt: skip

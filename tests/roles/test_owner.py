@@ -148,8 +148,8 @@ def test_what_is_looked_up_has_a_range_of_its_own(model_path: Path, tmp_path: Pa
 def test_small_numbers_keep_their_digits_in_the_files(model_path: Path, tmp_path: Path) -> None:
     kernel = np.random.default_rng(1).standard_normal((8, 8)).astype(np.float32) * np.float32(1e-4)
     share_model(changed(model_path, tmp_path, "kernel", kernel), tmp_path / "out")
-    assert Blueprint.read(tmp_path / "out").fractions == {"kernel": 26}
-    assert np.abs(opened(tmp_path / "out")["kernel"] - kernel).max() <= 2.0**-27
+    assert Blueprint.read(tmp_path / "out").fractions == {"kernel": 28}
+    assert np.abs(opened(tmp_path / "out")["kernel"] - kernel).max() <= 2.0**-29
 
 
 def test_a_failure_leaves_an_earlier_share_as_it_was(model_path: Path, tmp_path: Path) -> None:
