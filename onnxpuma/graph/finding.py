@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Visibility = Literal["secret", "public"]
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Whether a constant is a weight or architecture.
 
     doubtful: it has to be public, because its operator takes no secret there, and nothing shows that it was

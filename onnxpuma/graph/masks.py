@@ -50,7 +50,7 @@ def _is_blocks(table: np.ndarray) -> bool:
     return False
 
 
-def is_filler_mask(values: np.ndarray) -> bool:
+def _is_filler_mask(values: np.ndarray) -> bool:
     """Zeros and large negative numbers, which masks are filled with; at least two axes."""
     if values.ndim < 2 or values.shape[-1] < 2:
         return False
@@ -71,4 +71,4 @@ def is_ordered_mask(values: np.ndarray) -> bool:
     corner = values.reshape(-1)[:64]
     if np.all((corner == 0) | (corner == 1)):
         return bool(np.all((values == 0) | (values == 1))) and has_order(values != 0)
-    return is_filler_mask(values) and has_order(values == 0)
+    return _is_filler_mask(values) and has_order(values == 0)

@@ -19,7 +19,7 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.frequencies import are_known
 from onnxpuma.graph.index_tables import form_of
-from onnxpuma.graph.masks import has_order, is_filler_mask, is_ordered_mask
+from onnxpuma.graph.masks import has_order, is_ordered_mask
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
 from onnxpuma.graph.slots import Slots
@@ -116,7 +116,7 @@ def _of_booleans(constant: Initializer, slots: Slots) -> Finding:
     if constant.size == 1:
         return Finding("public", "condition" if decides else "one boolean")
     if decides == "shape" or (decides and constant.size <= FEW):
-        return Finding("public", f"decides {_WHAT[decides]}")
+        return Finding("public", f"booleans that decide {_WHAT[decides]}")
     if constant.size <= _LARGEST_WHOLE_READ:
         values = constant.numpy()
         if has_order(values):
@@ -124,7 +124,7 @@ def _of_booleans(constant: Initializer, slots: Slots) -> Finding:
         if np.all(values == values.reshape(-1)[0]):
             return Finding("public", "one boolean throughout")
     if decides:
-        return Finding("public", "decides indices, of no known form", doubtful=True)
+        return Finding("public", "booleans of no known form, which decide indices", doubtful=True)
     return _WEIGHT
 
 
@@ -136,7 +136,8 @@ def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
         return _WEIGHT
     decides = slots.decides(constant.name)
     if decides and (constant.size <= FEW or decides == "shape"):
-        return Finding("public", f"decides {_WHAT[decides]}", doubtful=constant.size > LARGEST_INTEGER)
+        doubtful = constant.size > LARGEST_INTEGER
+        return Finding("public", f"integers that decide {_WHAT[decides]}", doubtful)
     if constant.size == 1:
         return _of_one_whole_number(constant, slots)
     narrow = constant.dtype.itemsize == 1
@@ -145,7 +146,7 @@ def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
         if form is not None:
             return Finding("public", form)
     if decides:
-        return Finding("public", "decides indices, of no known form", doubtful=True)
+        return Finding("public", "integers of no known form, which decide indices", doubtful=True)
     return _WEIGHT
 
 
@@ -166,7 +167,7 @@ def _of_one_real(constant: Initializer, slots: Slots, coarse: bool) -> Finding:
     if is_round(float(constant.numpy().reshape(())), coarse):
         return Finding("public", "round number")
     decides = slots.decides(constant.name)
-    return Finding("public", f"decides {_WHAT[decides]}") if decides else _WEIGHT
+    return Finding("public", f"number that decides {_WHAT[decides]}") if decides else _WEIGHT
 
 
 def _of_reals(constant: Initializer, slots: Slots) -> Finding:
@@ -174,7 +175,7 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
     if constant.size > _LARGEST_READ:
         return _WEIGHT
     if constant.size <= FEW and slots.decides(name) == "shape":
-        return Finding("public", "decides shapes")
+        return Finding("public", "numbers that decide shapes")
     values = constant.numpy()
     if values.dtype.kind != "f":
         return _WEIGHT
@@ -191,8 +192,6 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
         if known:
             return Finding("public", "rotary frequencies")
         return Finding("public", "frequencies of no known series", doubtful=True)
-    if is_filler_mask(values):
-        return Finding("public", "mask of no known order", doubtful=True)
     first = values.reshape(-1)[0]
     return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else _WEIGHT
 

@@ -243,7 +243,7 @@ def test_a_threshold_is_a_weight_wherever_the_outcome_goes() -> None:
     assert seen(FLOAT(37.5), node("Less", ("ids", "w"), "b"), cast, node("Gather", ("v", "i"))) == WEIGHT
     counted = node("Shape", ("x",), "n")
     bucket = [counted, node("Mul", ("n", "w"), "b"), cast, node("Gather", ("v", "i"))]
-    assert seen(FLOAT(0.37), *bucket) == Finding("public", "decides indices")
+    assert seen(FLOAT(0.37), *bucket) == Finding("public", "number that decides indices")
 
 
 def test_half_precision_has_fewer_round_numbers() -> None:
@@ -275,12 +275,13 @@ def test_ones_that_a_model_brings_are_a_weight_like_any_other() -> None:
 
 def test_what_decides_shapes_and_indices_is_public() -> None:
     shape = np.array([2, -1, 7, 3])
-    assert seen(shape, node("Reshape", ("x", "w"))) == Finding("public", "decides shapes")
-    assert seen(shape, node("Gather", ("x", "w"))) == Finding("public", "decides indices")
+    shapes = Finding("public", "integers that decide shapes")
+    assert seen(shape, node("Reshape", ("x", "w"))) == shapes
+    assert seen(shape, node("Gather", ("x", "w"))) == Finding("public", "integers that decide indices")
     cast = node("Cast", ("w",), "c")
-    assert seen(shape, cast, node("Reshape", ("x", "c"))) == Finding("public", "decides shapes")
+    assert seen(shape, cast, node("Reshape", ("x", "c"))) == shapes
     sizes = np.array([1, 1, 1.7, 1.7], FLOAT)
-    assert seen(sizes, node("Resize", ("x", "", "w"))) == Finding("public", "decides shapes")
+    assert seen(sizes, node("Resize", ("x", "", "w"))) == Finding("public", "numbers that decide shapes")
 
 
 def test_what_is_read_for_its_shape_alone_is_a_weight() -> None:
@@ -293,7 +294,8 @@ def test_indices_of_no_known_form_are_doubtful() -> None:
     """They may be a compressed weight, or features that a training chose."""
     gather = node("Gather", ("v", "w"))
     for values in (RANDOM.integers(0, 16, (64, 8)), np.sort(RANDOM.choice(500, 40, replace=False))):
-        assert seen(values, gather) == Finding("public", "decides indices, of no known form", doubtful=True)
+        doubt = Finding("public", "integers of no known form, which decide indices", doubtful=True)
+        assert seen(values, gather) == doubt
     assert seen(np.arange(64).reshape(8, 8).T, gather) == Finding("public", "a grid of positions")
 
 
@@ -364,13 +366,13 @@ def test_masks_that_were_pruned_are_weights() -> None:
     assert seen(nearly, node("Compress", ("x", "w"))) == WEIGHT
 
 
-def test_a_mask_in_no_order_is_doubtful() -> None:
-    """Minus infinity cannot be shared; which positions it is at may have been chosen."""
+def test_a_mask_in_no_order_is_a_weight() -> None:
+    """Which positions it leaves out may have been chosen."""
     kept = RANDOM.integers(0, 2, (16, 16)).astype(bool)
-    for filler in (-np.inf, -1e4, np.finfo(FLOAT).min):
-        found = seen(np.where(kept, 0, filler).astype(FLOAT), node("Add", ("x", "w")))
-        assert found == Finding("public", "mask of no known order", doubtful=True)
-    assert seen(np.where(kept, 0, -17234.5).astype(FLOAT), node("Add", ("x", "w"))) == WEIGHT
+    for filler in (-np.inf, -1e4, np.finfo(FLOAT).min, -17234.5):
+        assert seen(np.where(kept, 0, filler).astype(FLOAT), node("Add", ("x", "w"))) == WEIGHT
+    ordered = np.where(np.tri(16, dtype=bool), 0, -17234.5).astype(FLOAT)
+    assert seen(ordered, node("Add", ("x", "w"))) == WEIGHT
 
 
 def test_texts_are_doubtful() -> None:
