@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.errors import ConfigError, InputError
+from onnxpuma.plan.draft import PRIVATE, Draft
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -37,20 +38,24 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def check_writable(path: Path) -> None:
     """ConfigError unless a file can be written at `path`: better known before the run than after it."""
     folder = path.parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    taken = path.exists() and not path.is_file()  # a folder, a device
+    if taken or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(
             f"cannot write {path}", "name a file in a folder that exists and that you may write to"
         )
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a .npz file at exactly this path, whole or not at all."""
+    """Write a .npz file at exactly this path, whole or not at all, for its owner alone to read: it holds what
+    was private. A link or a file of this name is replaced."""
     named: dict[str, Any] = dict(arrays)
-    beside = path.with_name(f".{path.name}.part")
     try:
-        with beside.open("wb") as file:
-            np.savez(file, **named)
-        beside.replace(path)
+        draft = Draft(path, PRIVATE)
+        try:
+            np.savez(draft.file, **named)
+            draft.finish()
+            draft.commit()
+        finally:
+            draft.discard()
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}", "choose another place") from error

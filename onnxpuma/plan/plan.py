@@ -84,7 +84,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class PlannedOutput:
-    """An output of the run: secret, or known to the client before; opened by the client, kept, or both."""
+    """An output of the run: secret, or known to the client before; opened by the client, kept, or both.
+
+    closed: it may be kept, and nobody opens it (plan/closed.py).
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -92,6 +95,7 @@ class PlannedOutput:
     secret: bool
     opened: bool = True
     kept: bool = False
+    closed: bool = False
     finer: int = 0
 
     @property

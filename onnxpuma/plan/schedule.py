@@ -18,11 +18,10 @@ def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
             continue
         known = planner.values[name]
         shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
-        opened, kept = name in selection.opened, name in selection.kept
         finer = 0 if known.operand is None else known.operand.finer
-        outputs.append(
-            PlannedOutput(name, shape, known.type.dtype, known.operand is not None, opened, kept, finer)
-        )
+        output = PlannedOutput(name, shape, known.type.dtype, known.operand is not None, finer=finer)
+        opened, kept, closed = (name in some for some in (selection.opened, selection.kept, blueprint.closed))
+        outputs.append(replace(output, opened=opened, kept=kept, closed=closed))
     steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)
     wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
     waves = _waves(steps, {o.name for o in outputs})

@@ -22,6 +22,7 @@ from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of, way_out
 from onnxpuma.plan.lookups import looked_up
@@ -33,6 +34,7 @@ class Walk:
     def __init__(
         self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray], selection: Selection
     ) -> None:
+        self.budget = Budget.unlimited()
         self.blueprint = blueprint
         self.graph = blueprint.graph
         self.public_values = public_values
@@ -81,6 +83,7 @@ class Walk:
             self._refuse(node, str(error))
 
     def _run_public(self, node: Node, inputs: Sequence[np.ndarray | None], constant: bool) -> None:
+        self.budget.before_public(node, inputs, lambda: self._infer(node))
         outer = (
             {n: k.value for n, k in self.values.items() if k.value is not None} if node.subgraphs else None
         )
@@ -92,6 +95,7 @@ class Walk:
         for name, value in zip(node.outputs, map(np.asarray, values), strict=True):
             if name:
                 self.values[name] = Known(ValueType(value.dtype, value.shape), value, constant=constant)
+                self.budget.take(node.name, value.nbytes)
 
     def _leave_to_client(self, node: Node) -> None:
         try:
@@ -114,6 +118,7 @@ class Walk:
         except OnnxpumaError as error:
             self._refuse(node, error.message)
             return
+        self.budget.before_secret(node, types)
         operands = tuple(
             None if name is None else self._operand(name, node, place)
             for place, name in enumerate(node.inputs)
@@ -244,6 +249,8 @@ class Walk:
         try:
             return self._infer(node)
         except OnnxpumaError as error:
+            given = [self.values[n].type for n in node.inputs if n]
+            self.budget.before_secret(node, given)
             inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
             try:
                 return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]

@@ -157,7 +157,7 @@ def test_a_failure_leaves_an_earlier_share_as_it_was(model_path: Path, tmp_path:
     before = {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()}
     path = changed(model_path, tmp_path, "kernel", np.full((8, 8), np.nan, np.float32))
     with pytest.raises(ModelError):
-        share_model(path, tmp_path / "out")
+        share_model(path, tmp_path / "out", replace=True)
     assert {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()} == before
 
 

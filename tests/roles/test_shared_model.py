@@ -165,7 +165,7 @@ def test_another_layout_takes_the_place_of_the_first(
     model_path: Path, graphs_folder: Path, tmp_path: Path
 ) -> None:
     for source in (model_path, graphs_folder, model_path):
-        made = share_model(source, tmp_path)
+        made = share_model(source, tmp_path, replace=True)
         assert SharedModel.read(tmp_path).digest == made.digest
         assert len(load_weights(tmp_path, 2)) == len(made.graphs)
 
