@@ -23,6 +23,12 @@ from onnxpuma.ops.registry import FINEST, FRACTION, find
 LEAST = 6  # bits beyond 18 of the first scale: above it digits do not lack
 STEP = 4  # from one scale to the next: the largest number of an array is public up to a factor of 16
 _BLOCK = 1 << 20  # elements looked at a time
+# Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
+MOST_DEFERRED = 48
+WITH_ROOM = 42  # that leave what a product is added to the range of inputs
+TAKES_SCALED = (
+    "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
+)  # fmt: skip
 _LOOKS_UP = ("GatherND", "GatherElements")  # as layout where their indices are public, else by way of Gather
 _SUMS = ("Add", "Sub", "Sum")
 _ROWS = ("LayerNormalization", "RMSNormalization")  # what scales a row does not change, but for its epsilon
