@@ -90,13 +90,15 @@ class Scales:
         self._resting = {*resting, *(n for node in nodes for g in node.subgraphs for n in g.captured())}
         self._uses: dict[str, list[tuple[Node, int]]] = {}
         self._public = {*public_inputs, *(name for name in graph.initializers if name not in secret)}
+        self._constant = {*secret, *self._public}.difference(public_inputs)
         for node in nodes:
             if all(name in self._public for name in node.inputs if name) or _of_shape(node):
                 self._public.update(node.outputs)
+            if all(name in self._constant for name in node.inputs if name):
+                self._constant.update(node.outputs)
             for slot, name in enumerate(node.inputs):
                 if name:
                     self._uses.setdefault(name, []).append((node, slot))
-        self._weights = set(secret)
 
     def most(self, name: str) -> int:
         """The most bits beyond 18 that all readers of a weight take, of what is moved about as well."""
@@ -112,7 +114,13 @@ class Scales:
             if operator.layout and slot == 0 and node.op not in _LOOKS_UP:
                 most = min([most, *(self.most(output) for output in node.outputs if output)])
             elif not _looks_up(node, slot):
-                most = min(most, operator.fine(node).get(slot, FRACTION) - FRACTION)
+                slots = operator.fine(node)
+                factors = [name for place, name in enumerate(node.inputs) if place in slots and place != slot]
+                if self._public.intersection(factors):  # it may have many fraction bits of its own
+                    return 0
+                if self._constant.intersection(factors):  # of two weights each takes its half
+                    most = min(most, (FINEST - FRACTION) // 2)
+                most = min(most, slots.get(slot, FRACTION) - FRACTION)
         return most
 
     def serves(self, name: str, made: Mapping[str, int]) -> bool:

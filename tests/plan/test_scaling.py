@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxpuma.ops.registry import FRACTION
+from onnxpuma.ops.registry import FINEST, FRACTION
 from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Selection
@@ -230,6 +230,26 @@ def test_a_table_whose_rows_lose_the_digits_at_once_does_not_get_them() -> None:
     ids = [helper.make_node("Constant", [], ["ids"], value_ints=[1, 2, 3, 4])]
     nodes = [*ids, node("Gather", "w ids", "e"), node("Add", "x e", "y")]
     assert made(nodes, {"w": below(1e-4, 300, WIDTH)}).fractions == {}
+
+
+def test_a_public_factor_has_fraction_bits_of_its_own(on_shares: OnShares) -> None:
+    nodes = [node("MatMul", "p w", "m"), node("Add", "m x", "y")]
+    public = reals(4, WIDTH, scale=1e-3)
+    for size in (1e-3, 1e-5):
+        held = {"w": reals(WIDTH, 8, scale=size)}
+        ran = on_shares(nodes, held, {"p": public, "x": reals(4, 8)}, public_inputs=["p"])
+        assert ran.error < 1e-4
+        assert not ran.blueprint.fractions
+
+
+def test_two_small_weights_whose_product_is_too_large_to_store(on_shares: OnShares) -> None:
+    nodes = [node("MatMul", "w w2", "m"), node("MatMul", "x m", "y")]
+    held = {"w": reals(WIDTH, 1, scale=1e-4), "w2": reals(1, 3000, scale=1e-4)}
+    ran = on_shares(nodes, held, {"x": X * np.float32(1e4)})
+    assert ran.operators == ["MatMul", "MatMul"]
+    assert ran.error < 1e-2  # what is wrong is wrong by far
+    bits = [ran.blueprint.fraction(name) - FRACTION for name in ("w", "w2")]
+    assert 12 <= sum(bits) <= FINEST - FRACTION
 
 
 def test_ranges_are_those_of_ordinary_numbers(on_shares: OnShares) -> None:
