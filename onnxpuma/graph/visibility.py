@@ -11,6 +11,7 @@ Constants are judged as they will be shown, after those that depend on constants
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -200,6 +201,21 @@ def secrets_of(found: Mapping[str, Finding]) -> list[str]:
     """The names of those that make a weight of what is computed from them: secret, and not by rule one round
     number throughout."""
     return [name for name, finding in found.items() if finding.secret and finding is not _EVEN]
+
+
+def even_weights(graph: Graph) -> list[str]:
+    """The names of those that are secret by rule, and of one round number throughout."""
+    reals = {n: i for n, i in graph.initializers.items() if i.dtype.kind == "f" and i.size > 1}
+    even = {n: i for n, i in reals.items() if i.available and i.size <= _LARGEST_READ and _is_even(i)}
+    return [name for name, found in classify(replace(graph, initializers=even)).items() if found is _EVEN]
+
+
+def _is_even(constant: Initializer) -> bool:
+    values = constant.numpy().reshape(-1)
+    even = bool(np.all(values[:64] == values[0]) and np.all(values == values[0]))
+    del values
+    constant.release()
+    return even
 
 
 def _counts_up(values: np.ndarray) -> bool:

@@ -9,6 +9,7 @@ import resource
 import signal
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -106,19 +107,21 @@ def test_the_folder_itself_may_be_a_link(model_path: Path, tmp_path: Path) -> No
     assert names(tmp_path / "real") == SINGLE
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may have more than so many bytes, as on a full disk."""
+    """No file may have more than so many bytes, as on a full disk: the file that pytest writes to included."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_leaves_no_shares(small_files: None, model_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot write the shares") as failed:
+def test_a_full_disk_leaves_no_shares(model_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot write the shares") as failed, small_files():
         share_model(model_path, tmp_path / "out")
     assert "on a disk" in failed.value.hint
     assert names(tmp_path / "out") == []
