@@ -114,7 +114,8 @@ class Walk:
         except OnnxpumaError as error:
             self._refuse(node, error.message)
             return
-        self.budget.before_secret(node, types)
+        given = [None if name is None else self.values[name].type for name in node.inputs]
+        self.budget.before_secret(node, given, types)
         operands = tuple(
             None if name is None else self._operand(name, node, place)
             for place, name in enumerate(node.inputs)
@@ -242,8 +243,8 @@ class Walk:
         try:
             return self._infer(node)
         except OnnxpumaError as error:
-            given = [self.values[n].type for n in node.inputs if n]
-            self.budget.before_secret(node, given)
+            given = [None if n is None else self.values[n].type for n in node.inputs]
+            self.budget.before_secret(node, given, filter(None, given))
             inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
             try:
                 return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
