@@ -18,6 +18,7 @@ from onnxpuma.plan.plan import Plan, Step
 WORD_BYTES = 16  # two components of 64 bits at each server
 WORKSPACE = 4  # times a step's operands and results, besides them
 SENT_BYTES = 64  # for an element that a step makes; most operators send less
+PUBLIC_SHARE = 8  # masks and positions may take this part of the memory
 SMALL = 1 << 16  # elements
 # The size of what these make is in the values of their inputs, not in their sizes.
 _FREE = frozenset(
@@ -72,12 +73,18 @@ class Budget:
             types = infer()
         except OnnxpumaError:
             return  # a shape that its values decide, and so no larger than they are
-        self.take(node.name, sum(_bytes(kind) for kind in types), keep=False)
+        self.take_public(node.name, sum(_bytes(kind) for kind in types), keep=False)
 
-    def take(self, what: str, size: int, *, keep: bool = True) -> None:
-        """`size` bytes are needed for `what`; from now on, or only just now."""
+    def take(self, what: str, size: int) -> None:
+        """`size` bytes are needed for `what` when it runs."""
         if self.spent + size > self.bytes:
-            raise self._too_large(f"at '{what}' it", self.spent + size)
+            raise self._too_large(f"at '{what}' it", self.spent + size, self.bytes)
+
+    def take_public(self, what: str, size: int, *, keep: bool = True) -> None:
+        """`size` bytes of public values are made for `what` while it is planned; `keep`: and stay."""
+        allowed = self.bytes // PUBLIC_SHARE
+        if self.spent + size > allowed:
+            raise self._too_large(f"of public values at '{what}' it", self.spent + size, allowed)
         if keep:
             self.spent += size
 
@@ -86,7 +93,7 @@ class Budget:
         self.check_time()
         count = sum(_count(_shape(kind)) for kind in made)
         count += hidden_elements(node, [None if kind is None else _shape(kind) for kind in given])
-        self.take(node.name, WORD_BYTES * count, keep=False)
+        self.take(node.name, WORD_BYTES * count)
 
     def check_time(self) -> None:
         if time.monotonic() > self.began + self.seconds:
@@ -99,7 +106,7 @@ class Budget:
         """What the whole run will need and send."""
         needed = needed_bytes(plan)
         if needed > self.bytes:
-            raise self._too_large("it", needed)
+            raise self._too_large("it", needed, self.bytes)
         traffic = SENT_BYTES * sum(_made(step) for step in plan.steps)
         if traffic > self.traffic:
             raise InputError(
@@ -119,10 +126,10 @@ class Budget:
                 "take smaller inputs",
             )
 
-    def _too_large(self, what: str, size: int) -> InputError:
+    def _too_large(self, what: str, size: int, allowed: int) -> InputError:
         return InputError(
             f"the request is too large: {what} needs {size / 1e6:.0f} MB at each server,"
-            f" {self.bytes / 1e6:.0f} MB are allowed",
+            f" {allowed / 1e6:.0f} MB are allowed",
             "take a smaller batch or a shorter sequence, or raise `request_megabytes` under [limits] in"
             " cluster.toml",
         )

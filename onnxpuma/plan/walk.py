@@ -91,7 +91,7 @@ class Walk:
         for name, value in zip(node.outputs, map(np.asarray, values), strict=True):
             if name:
                 self.values[name] = Known(ValueType(value.dtype, value.shape), value, constant=constant)
-                self.budget.take(node.name, value.nbytes)
+                self.budget.take_public(node.name, value.nbytes)
 
     def _leave_to_client(self, node: Node) -> None:
         try:
