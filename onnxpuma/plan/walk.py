@@ -95,7 +95,7 @@ class Walk:
         for name, value in zip(node.outputs, map(np.asarray, values), strict=True):
             if name:
                 self.values[name] = Known(ValueType(value.dtype, value.shape), value, constant=constant)
-                self.budget.take(node.name, value.nbytes)
+                self.budget.take_public(node.name, value.nbytes)
 
     def _leave_to_client(self, node: Node) -> None:
         try:
@@ -118,7 +118,8 @@ class Walk:
         except OnnxpumaError as error:
             self._refuse(node, error.message)
             return
-        self.budget.before_secret(node, types)
+        given = [None if name is None else self.values[name].type for name in node.inputs]
+        self.budget.before_secret(node, given, types)
         operands = tuple(
             None if name is None else self._operand(name, node, place)
             for place, name in enumerate(node.inputs)
@@ -249,8 +250,8 @@ class Walk:
         try:
             return self._infer(node)
         except OnnxpumaError as error:
-            given = [self.values[n].type for n in node.inputs if n]
-            self.budget.before_secret(node, given)
+            given = [None if n is None else self.values[n].type for n in node.inputs]
+            self.budget.before_secret(node, given, filter(None, given))
             inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
             try:
                 return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]

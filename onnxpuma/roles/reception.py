@@ -78,6 +78,20 @@ class Reception:
         check_held(blueprint, asked, held)
         return Job(request, asked, held, self._clients.get(request.client, ""))
 
+    def let_go(self, request: Request) -> bool:
+        """Forget the kept values that a request names which asks for nothing else; False when it names none.
+
+        Raises InputError when they are more than one request may name.
+        """
+        released = [(entry.handle, entry.name) for entry in request.body.release]
+        if len(released) > MOST_RELEASED:
+            raise InputError(
+                f"the request names {len(released)} values to release, {MOST_RELEASED} are allowed",
+                _MADE_HERE,
+            )
+        self.store.release(request.client, released)
+        return bool(released)
+
     def plan(self, job: Job) -> None:
         """Make the plan of a job whose turn has come.
 

@@ -109,7 +109,7 @@ def test_the_folder_itself_may_be_a_link(model_path: Path, tmp_path: Path) -> No
 
 @contextmanager
 def small_files() -> Iterator[None]:
-    """No file may have more than so many bytes, as on a full disk: the file that pytest writes to included."""
+    """No file may have more than so many bytes, as on a full disk; what pytest writes to is one of them."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
