@@ -23,8 +23,9 @@ from onnxpuma.errors import (
     plain_text,
 )
 from onnxpuma.observe import Progress
-from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
+from onnxpuma.roles.agreement import Agreement, Follower, Leader
 from onnxpuma.roles.identity import Identity
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.kept import Store
 from onnxpuma.roles.reception import Reception, Served
 from onnxpuma.roles.run import compute

@@ -21,7 +21,7 @@ from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.compile import check_shapes
 from onnxpuma.plan.known import needed
 from onnxpuma.plan.plan import SecretInput
-from onnxpuma.roles.agreement import Job
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.kept import Store
 from onnxpuma.roles.plans import Plans
 from onnxpuma.roles.request import Asked, buffer_lengths, check_held, check_private, read_public_part

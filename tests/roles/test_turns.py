@@ -11,7 +11,8 @@ from onnxpuma.config import LimitConfig, TimeoutConfig
 from onnxpuma.errors import BusyError, RequestTimeoutError
 from onnxpuma.roles import agreement
 from onnxpuma.roles import turns as turns_module
-from onnxpuma.roles.agreement import Follower, Job, Leader
+from onnxpuma.roles.agreement import Follower, Leader
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.turns import Turns, check_share
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
