@@ -19,7 +19,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.limits import Limits, no_limit
 
 FRACTION = 18  # of every resolved real value, as in PUMA (arXiv 2307.12533)
-FINEST = 42  # of a weight below 2^-24: a product with it has 60, and stays as far from the end of a word
+FINEST = 40  # of a weight below 2^-22: a product with it has 58, and stays as far from the end of a word
 
 
 def resting_fraction(dtype: np.dtype[Any]) -> int:
@@ -136,15 +136,6 @@ def _none_finer(node: Node) -> Mapping[int, int]:
 def both_fine(node: Node) -> Mapping[int, int]:
     """Either factor of a plain product may be a weight of any scale."""
     return {0: FINEST, 1: FINEST}
-
-
-BESIDE_A_BIAS = 26  # of a weight: with it a bias up to 2^17 fits into a word beside the product
-
-
-def kernel_fine(node: Node) -> Mapping[int, int]:
-    """The factors of a product to which a bias may be added before the truncation."""
-    most = BESIDE_A_BIAS if len(node.inputs) > 2 and node.inputs[2] else FINEST
-    return {0: most, 1: most}
 
 
 @dataclass(frozen=True)

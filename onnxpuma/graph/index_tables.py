@@ -10,7 +10,9 @@ import math
 
 import numpy as np
 
+ONE_NUMBER = "one number"
 _MOST_AXES = 8
+_MOST_TOGETHER = 4
 _SMALLEST_GRID = 9
 _SHORTEST_BUCKETED = 4
 # Fewer numbers than this count from 0 or 1 on, or do not count.
@@ -31,6 +33,10 @@ def form_of(values: np.ndarray) -> str | None:
             counts = flat.size >= FEWEST_ANYWHERE or (flat[0] in (0, 1) and flat[1] > flat[0])
             return "positions" if counts else None
         return "a grid of positions" if flat.size >= _SMALLEST_GRID else None
+    if values.ndim > 2 and 2 <= values.shape[-1] <= _MOST_TOGETHER:  # coordinates side by side
+        planes = [form_of(np.ascontiguousarray(values[..., place])) for place in range(values.shape[-1])]
+        if all(planes):
+            return planes[0]
     table = values.reshape([n for n in values.shape if n != 1])
     side = math.isqrt(table.size)
     if table.ndim == 1 and side * side == table.size:

@@ -19,7 +19,7 @@ import numpy as np
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.frequencies import are_known
-from onnxpuma.graph.index_tables import FEWEST_ANYWHERE, ONE_NUMBER, form_of
+from onnxpuma.graph.index_tables import ONE_NUMBER, form_of
 from onnxpuma.graph.masks import has_order, is_ordered_mask
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
@@ -64,8 +64,9 @@ def classify(
     leave open what was to be kept secret. Where `unmatched` is given such patterns are put there instead.
     """
     _check_patterns(graph, public, secret, unmatched, names)
-    data = [n for n, i in graph.initializers.items() if i.size > FEW and i.dtype.kind not in "iubOUS"]
-    slots = Slots(graph, data)
+    reals = {n: i for n, i in graph.initializers.items() if i.size > 1 and i.dtype.kind not in "iubOUS"}
+    tables = {name: table for name, constant in reals.items() if (table := _table(constant))}
+    slots = Slots(graph, [n for n, i in reals.items() if i.size > FEW and n not in tables])
     found: dict[str, Finding] = {}
     for name, initializer in graph.initializers.items():
         by_secret = next((p for p in secret if fnmatchcase(name, p)), None)
@@ -77,7 +78,8 @@ def classify(
         elif not initializer.available:
             found[name] = Finding("secret", "not in this file")
         else:
-            found[name] = _by_rule(initializer, slots, coarse)
+            table = None if slots.multiplies_data(name) else tables.get(name)
+            found[name] = table or _by_rule(initializer, slots, coarse)
             initializer.release()
     return found
 
@@ -185,25 +187,32 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
         return WEIGHT
     if name.startswith(ONES) and slots.only_in(name, _SCALE_SLOTS) and bool(np.all(values == 1)):
         return Finding("public", "ones")
-    if slots.multiplies_data(name):
-        return _even_or_not(values)
-    if is_ordered_mask(values) or (not np.any(values) and slots.only_in(name, _MASK_SLOTS)):
+    if not np.any(values) and slots.only_in(name, _MASK_SLOTS):
         return Finding("public", "mask of positions")
-    if _counts_up(values):
-        return Finding("public", "positions")
-    if is_wave_table(values):
-        return Finding("public", "sines and cosines of positions")
     if slots.becomes_angle(name):
         known = max(values.shape) == values.size and are_known(values.reshape(-1), spacing_of(values))
         if known:
             return Finding("public", "rotary frequencies")
         return Finding("public", "frequencies of no known series", doubtful=True)
-    return _even_or_not(values)
-
-
-def _even_or_not(values: np.ndarray) -> Finding:
     first = values.reshape(-1)[0]
     return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else WEIGHT
+
+
+def _table(constant: Initializer) -> Finding | None:
+    """What an array of reals is wherever it is used, if it is one of the known tables."""
+    if not constant.available or constant.dtype.kind != "f" or constant.size > _LARGEST_READ:
+        return None
+    values = constant.numpy()
+    why = None
+    if is_ordered_mask(values):
+        why = "mask of positions"
+    elif _is_whole(values):
+        why = form_of(values)
+    elif is_wave_table(values):
+        why = "sines and cosines of positions"
+    del values
+    constant.release()
+    return Finding("public", why) if why and why != ONE_NUMBER else None
 
 
 def secrets_of(found: Mapping[str, Finding]) -> list[str]:
@@ -227,13 +236,11 @@ def _is_even(constant: Initializer) -> bool:
     return even
 
 
-def _counts_up(values: np.ndarray) -> bool:
-    """0, 1, 2, ... or 0, 2, 4, ..., or any other integers at equal distances, at least three of them; fewer
-    than eight only from 0 or 1 on: three ternary weights may be -1, 0, 1."""
-    flat = values.reshape(-1)
-    if flat.size < 3 or not np.all(np.isfinite(flat[:64])) or np.any(flat[:2] != np.rint(flat[:2])):
-        return False
-    step = flat[1] - flat[0]
-    if flat.size < FEWEST_ANYWHERE and (flat[0] not in (0, 1) or step < 0):
-        return False
-    return bool(step != 0 and np.all(np.diff(flat[:64]) == step) and np.all(np.diff(flat) == step))
+def _is_whole(values: np.ndarray) -> bool:
+    """Whether these reals are all integers, none so large that it is rounded."""
+
+    def fits(part: np.ndarray) -> bool:
+        wide = part.astype(np.float64)
+        return bool(np.all(np.isfinite(wide) & (np.abs(wide) < 1 << 24) & (wide == np.rint(wide))))
+
+    return fits(values.reshape(-1)[:64]) and fits(values)

@@ -11,7 +11,7 @@ from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.plan.blueprint import Blueprint, prepare, resuming
 from onnxpuma.plan.support import check_supported
-from onnxpuma.roles.dedupe import assign, fingerprint, rank_of
+from onnxpuma.roles.dedupe import assign, fingerprint
 from onnxpuma.roles.samples import Samples, calibrated
 from onnxpuma.roles.shared_model import SharedModel
 
@@ -99,7 +99,7 @@ class Reading:
             self._kept[source.name] = graph
         weights = (graph.initializers[name] for name in blueprint.weights)
         scales = {name: bytes([blueprint.fraction(name)]) for name in blueprint.weights}
-        return blueprint, {w.name: (fingerprint(w) + scales[w.name], rank_of(w)) for w in weights}
+        return blueprint, {w.name: (fingerprint(w) + scales[w.name], len(w.shape)) for w in weights}
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
         if not self._several:

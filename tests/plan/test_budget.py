@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import InputError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
-from onnxpuma.plan.budget import Budget, needed_bytes
+from onnxpuma.plan.budget import Budget, hidden_elements, needed_bytes
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.roles.plans import Plans
 
@@ -108,11 +109,31 @@ def test_the_run_may_need_more_than_planning_it(blueprint: Blueprint) -> None:
 
 
 def test_traffic_is_bounded(blueprint: Blueprint) -> None:
-    sent = int(plan(blueprint, 100, None).cost.bytes / 3)
-    assert plan(blueprint, 100, budget(traffic=sent))
+    made = plan(blueprint, 100, None)
+    sent = int(made.cost.bytes / 3)
     with pytest.raises(InputError, match="each server would send") as caught:
-        plan(blueprint, 100, budget(traffic=sent - 1))
+        plan(blueprint, 100, budget(traffic=sent))
     assert "traffic_megabytes" in caught.value.hint
+    assert plan(blueprint, 100, budget(traffic=20 * sent)), "it is estimated, and not by far too much"
+
+
+def test_what_an_operator_makes_within_counts() -> None:
+    """An Attention's output has n rows; on the way to it there are n^2 scores."""
+    node = SimpleNamespace(op="Attention", attributes={"q_num_heads": 3})
+    assert hidden_elements(node, [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8)]) == 2 * 3 * 5 * 7  # type: ignore[arg-type]
+    assert hidden_elements(node, [(2, 5, 24), (2, 7, 24), (2, 7, 24)]) == 2 * 3 * 5 * 7  # type: ignore[arg-type]
+    past = [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8), None, (2, 3, 4, 8), (2, 3, 4, 8)]
+    assert hidden_elements(node, past) == 2 * 3 * 5 * 11  # type: ignore[arg-type]
+    node = SimpleNamespace(op="Conv", attributes={})
+    assert hidden_elements(node, [(1, 3, 10, 10), (8, 3, 5, 5)]) == 300 * 25  # type: ignore[arg-type]
+
+
+def test_planning_a_large_request_takes_no_time_and_no_memory(blueprint: Blueprint) -> None:
+    """Not even when it is allowed: what a run would cost is told from shapes."""
+    start = time.monotonic()
+    with pytest.raises(InputError, match="it needs"):
+        plan(blueprint, 4000, budget(bytes=800 * MEGABYTE))
+    assert time.monotonic() - start < 5
 
 
 def test_the_longest_input_is_bounded(blueprint: Blueprint) -> None:
