@@ -22,7 +22,7 @@ from onnxscript.rewriter.rules import common
 
 from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart
 from onnxpuma.graph.dialect import DOMAIN, claim
-from onnxpuma.graph.marks import is_marked
+from onnxpuma.graph.marks import is_marked, mark_given
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
@@ -140,6 +140,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     _unfuse(model, report)
     weight_only.fold(model, secret)
     set_apart(model, secret(to_graph(model)))
+    mark_given(model)
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)

@@ -10,6 +10,7 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 _WEIGHT = "onnxpuma.weight"
+_GIVEN = "onnxpuma.given"
 _FEW = 16
 
 
@@ -21,6 +22,17 @@ def is_marked(value: ir.Value | None) -> bool:
 def mark(value: ir.Value) -> None:
     """Say that it is a weight."""
     value.meta[_WEIGHT] = True
+
+
+def mark_given(model: ir.Model) -> None:
+    """Say of every initializer that it is the model's own: a rule may know its own ones by their values."""
+    for value in model.graph.initializers.values():
+        value.meta[_GIVEN] = True
+
+
+def is_given(value: ir.Value | None) -> bool:
+    """True for a constant that was there before any rule made one."""
+    return value is not None and bool(value.meta.get(_GIVEN))
 
 
 def mark_numbers(model: ir.Model, weights: Collection[str]) -> None:

@@ -159,3 +159,35 @@ def test_what_decides_from_afar_is_named(on_shares: Any, nodes: list[onnx.NodePr
         on_shares(nodes, held, feed, at_client=True)
     shown = [name for name in held if name != "c"]
     assert on_shares(nodes, held, feed, secret=shown, public=["c"], at_client=True).error < 1e-4
+
+
+def test_ones_that_a_model_brings_are_a_weight() -> None:
+    """A norm that was never trained, and a factor behind it."""
+    nodes = [
+        node("LayerNormalization", "x c", "n"),
+        node("Mul", "n f", "m"),
+        node("MatMul", "m w", "y"),
+    ]
+    first, second = (
+        told(prepared(nodes, {"c": scale, "f": reals(WIDTH), "w": LAYER}))
+        for scale in (np.ones(WIDTH, np.float32), reals(WIDTH))
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("place", ["initializer", "Constant"])
+def test_few_numbers_of_half_precision_make_a_model_coarse(place: str) -> None:
+    """842 is an integer that float16 has; every second number of that size that it has is one."""
+    few = RNG.normal(size=(WIDTH, 2)).astype(np.float16)
+    nodes = [
+        node("Cast", "few", "w", to=1),
+        node("MatMul", "x w", "z"),
+        node("Mul", "z c", "y"),
+    ]
+    constants = {"c": np.float32(842), "few": few}
+    if place == "Constant":
+        del constants["few"]
+        nodes.insert(0, node("Constant", "", "few", value=numpy_helper.from_array(few)))
+    assert (
+        told(prepared(nodes, constants))[0] == told(prepared(nodes, {**constants, "c": np.float32(871)}))[0]
+    )

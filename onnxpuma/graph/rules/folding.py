@@ -20,6 +20,7 @@ from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import (
+    are_ones,
     attribute,
     is_constant,
     number,
@@ -153,7 +154,7 @@ def _fold_norm(model: ir.Model, node: ir.Node, made: dict[object, ir.Value]) -> 
         return False
     if attribute(y, "axis", -1) not in (-1, (rank(y) or 0) - 1):
         return False
-    done = str(scale.name).startswith(ONES)  # a model's own ones are a weight like others
+    done = are_ones(scale) or str(scale.name).startswith(ONES)
     if done or not is_constant(scale) or static_dim(scale, 0) != width or rank(scale) != 1:
         return False
     if shift is not None and (not is_constant(shift) or static_dim(shift, 0) != width or rank(shift) != 1):
