@@ -20,7 +20,7 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
-from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart
+from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart, write_fills
 from onnxpuma.graph.dialect import DOMAIN, claim
 from onnxpuma.graph.marks import is_marked, mark_given
 from onnxpuma.graph.model import to_graph
@@ -165,8 +165,9 @@ def _repeat(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> Non
 
 
 def _prepare(model: ir.Model) -> None:
+    passes.InlinePass()(model)
+    write_fills(model)
     for step in (
-        passes.InlinePass(),
         passes.ClearMetadataAndDocStringPass(),
         passes.RemoveInitializersFromInputsPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),

@@ -28,7 +28,7 @@ def prepared(nodes: Sequence[onnx.NodeProto], constants: dict[str, Any], **patte
     graph = helper.make_graph(
         list(nodes),
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, WIDTH])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", WIDTH])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", "columns"])],
         held,
     )
@@ -133,8 +133,13 @@ def test_a_mask_of_what_is_public_stays_one() -> None:
 def test_a_table_that_chooses_rows_is_one_with_them(on_shares: Any) -> None:
     """Words of which many are one class: which, nobody sees."""
     classes = RNG.integers(0, 6, 40)
-    nodes = [node("Gather", "classes ids", "rows"), node("Gather", "vectors rows", "y")]
-    held = {"classes": classes, "vectors": reals(6, 5)}
+    nodes = [
+        node("Gather", "classes ids", "rows"),
+        node("Gather", "vectors rows", "one"),
+        node("Gather", "others rows", "two"),
+        node("Add", "one two", "y"),
+    ]
+    held = {"classes": classes, "vectors": reals(6, 5), "others": reals(6, 5)}
     ran = on_shares(nodes, held, {"ids": RNG.integers(0, 40, (2, 3))})
     assert ran.error < 1e-4
     assert not ran.public & {"classes", "vectors"}
@@ -191,3 +196,19 @@ def test_few_numbers_of_half_precision_make_a_model_coarse(place: str) -> None:
     assert (
         told(prepared(nodes, constants))[0] == told(prepared(nodes, {**constants, "c": np.float32(871)}))[0]
     )
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_number_that_fills_a_shape_is_secret(fixed: bool) -> None:
+    def filled(number: float) -> tuple[bytes, dict[str, str], dict[str, str]]:
+        tensor = numpy_helper.from_array(np.array([number], np.float32))
+        nodes = [
+            node("Shape", "x", "s"),
+            node("ConstantOfShape", "width" if fixed else "s", "fill", value=tensor),
+            node("Add", "x fill", "y"),
+        ]
+        blueprint = prepared(nodes, {"width": np.array([WIDTH])})
+        assert blueprint.doubtful == ()
+        return told(blueprint)
+
+    assert filled(0.37251) == filled(0.91312)

@@ -52,22 +52,30 @@ def _looks_up(node: ir.Node) -> bool:
 
 
 def _chooses_rows(node: ir.Node) -> bool:
-    rows = node.outputs[0]
-    if not used_once(rows):
+    rows, table = node.outputs[0], node.inputs[0]
+    if rows.is_graph_output() or not rows.uses() or table is None:
         return False
-    ((reader, place),) = rows.uses()
-    axis, held, table = reader.attributes.get("axis"), reader.inputs[0], node.inputs[0]
+    return all(_reads_rows(reader, place, table) for reader, place in rows.uses())
+
+
+def _reads_rows(reader: ir.Node, place: int, table: ir.Value) -> bool:
+    axis, held = reader.attributes.get("axis"), reader.inputs[0]
     if reader.op_type != "Gather" or reader.domain or place != 1 or (axis is not None and axis.value != 0):
         return False
-    if held is None or table is None or not is_constant(held) or held.shape is None or not held.shape:
+    if held is None or not is_constant(held) or held.shape is None or not held.shape:
         return False
     return table.const_value.size <= _MOST_TIMES_LARGER * int(held.const_value.shape[0])
 
 
 def _choose(graph: ir.Graph, node: ir.Node) -> None:
-    """The reader of these rows looks the ids up in the rows that the table chooses."""
+    """Each reader of these rows looks the ids up in the rows that the table chooses."""
+    for reader, _ in list(node.outputs[0].uses()):
+        _choose_for(graph, node, reader)
+    graph.remove(node, safe=True)
+
+
+def _choose_for(graph: ir.Graph, node: ir.Node, reader: ir.Node) -> None:
     table, ids = node.inputs
-    ((reader, _),) = node.outputs[0].uses()
     held, old = reader.inputs[0], reader.outputs[0]
     assert table is not None
     assert held is not None
@@ -80,7 +88,7 @@ def _choose(graph: ir.Graph, node: ir.Node) -> None:
     again = ir.node("Gather", [made, ids], {"axis": 0}, name=f"{reader.name}/rows")
     new = again.outputs[0]
     new.type, new.shape = old.type, old.shape
-    ir.convenience.replace_nodes_and_values(graph, reader, [reader, node], [step, again], [old], [new])
+    ir.convenience.replace_nodes_and_values(graph, reader, [reader], [step, again], [old], [new])
 
 
 def _lift_one(graph: ir.Graph, gather: ir.Node) -> ir.Node | None:
