@@ -36,6 +36,8 @@ _MASK_SLOTS = (("Attention", 3),)
 FEW = 16
 # A table of positions or a mask is smaller than this; a larger array is not looked into.
 _LARGEST_READ = 1 << 24
+# Of reals, forms that a weight may have too, where a weight is expected.
+_COUNTS = ("positions", "a grid of positions", "distances of positions", "distances in a window")
 _LARGEST_WHOLE_READ = 1 << 28
 _LARGEST_LONE = 1 << 20
 _NARROW_ROUND = (0, 1, 8, 128, -1, -128)
@@ -77,7 +79,10 @@ def classify(
         elif not initializer.available:
             found[name] = Finding("secret", "not in this file")
         else:
-            found[name] = tables.get(name) or _by_rule(initializer, slots, coarse)
+            table = tables.get(name)
+            if table is not None and table.reason in _COUNTS and slots.is_trained(name, True):
+                table = _WEIGHT
+            found[name] = table or _by_rule(initializer, slots, coarse)
             initializer.release()
     return found
 

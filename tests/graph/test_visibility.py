@@ -324,6 +324,9 @@ def test_distances_as_reals_and_side_by_side() -> None:
     both = np.stack([y[:, None] - y, x[:, None] - x], axis=2)
     gather = node("Gather", ("v", "w"))
     assert not seen(both, gather).doubtful
+    for banded in (2048 * np.eye(8), np.arange(64).reshape(8, 8), distance):
+        assert seen(banded.astype(FLOAT), PRODUCT) == WEIGHT
+    assert seen((2048 * np.eye(8)).astype(FLOAT)) == WEIGHT
     both[3, 4, 1] = 2
     assert seen(both, gather).doubtful
 
