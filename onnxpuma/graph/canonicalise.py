@@ -20,6 +20,7 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
+from onnxpuma.graph.border import join_outputs, name_outputs, part_outputs
 from onnxpuma.graph.dialect import DOMAIN, claim
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
@@ -129,6 +130,7 @@ def _canonicalise(model: ir.Model) -> Report:
     report = Report(model.opset_imports.get("", 0), 0, _histogram(model), {})
     outputs = [value.name for value in model.graph.outputs]
     claim(model)
+    part_outputs(model.graph)
     _prepare(model)
     changed = to_single(model)
     if changed:
@@ -232,6 +234,7 @@ def _apply(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> int:
 
 def _finish(model: ir.Model, outputs: Sequence[str]) -> None:
     """Drop metadata (of values too) and what is unused; sort; give the outputs their names back."""
+    join_outputs(model.graph, outputs)
     for step in (
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),
@@ -241,7 +244,7 @@ def _finish(model: ir.Model, outputs: Sequence[str]) -> None:
         passes.ClearMetadataAndDocStringPass(),
     ):
         step(model)
-    _name_outputs(model.graph, outputs)
+    name_outputs(model.graph, outputs)
     _order_initializers(model.graph)
     model.metadata_props.clear()
     model.doc_string = None
@@ -258,21 +261,6 @@ def _order_initializers(graph: ir.Graph) -> None:
     for value in [v for v in dict.fromkeys(used) if v.graph is graph]:
         graph.initializers.pop(str(value.name))
         graph.register_initializer(value)
-
-
-def _name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
-    """Undo what folding an Identity before an output does: the output takes the name of what was before."""
-    others = [*graph.initializers.values(), *(o for n in graph for o in n.outputs)]
-    wrong = {value: name for value, name in zip(graph.outputs, names, strict=True) if value.name != name}
-    taken = {value.name for value in others} | set(names)
-    wanted = set(wrong.values())
-    for number, value in enumerate(v for v in others if v in wrong or v.name in wanted):
-        free = f"renamed_{number}"
-        while free in taken:
-            free += "_"
-        value.name = free
-    for value, name in wrong.items():
-        value.name = name
 
 
 def _histogram(model: ir.Model) -> dict[str, int]:

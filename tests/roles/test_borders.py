@@ -1,0 +1,47 @@
+"""What stands at a model's border: outputs that are inputs, types, sizes and names that models have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.single import plain
+
+X = np.random.default_rng(3).normal(size=(2, 4)).astype(np.float32)
+
+
+def model_of(text: str, opset: int = 17) -> onnx.ModelProto:
+    return onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : {opset}]> {text}')
+
+
+def agrees(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], *, at_client: bool = False) -> None:
+    """On shares and in the clear: outputs of the same names, in the same order, and of the same values."""
+    want = plain(model, feed)
+    outputs = MemoryModel(model, at_client=at_client).run(feed).outputs
+    assert list(outputs) == [output.name for output in model.graph.output]
+    for got, expected in zip(outputs.values(), want, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("at_client", [True, False])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[n, 4] x) => (float[n, 4] y, float[n, 4] x) { y = Tanh(x) }",
+        "g (float[n, 4] x) => (float[n, 4] x, float[n, 4] y) { y = Identity(x) }",
+        "g (float[n, 4] x) => (float[n, 4] x) { }",
+        "g (float[n, 4] x) => (float[n, 4] y, float[n, 4] z, float[n, 4] x) { y = Tanh(x)  z = Tanh(x) }",
+    ],
+)
+def test_an_input_that_is_an_output_too(text: str, at_client: bool) -> None:
+    agrees(model_of(text), {"x": X}, at_client=at_client)
+
+
+def test_public_ids_that_are_handed_on() -> None:
+    text = """g (float[n, 4] x, int64[n] position_ids) => (int64[n] position_ids, float[n, 4] y)
+              { y = Tanh(x) }"""
+    agrees(model_of(text), {"x": X, "position_ids": np.arange(2)})
