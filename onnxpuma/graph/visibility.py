@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import Graph, Initializer, Node
+from onnxpuma.graph.patterns import picked
 
 Visibility = Literal["secret", "public"]
 Uses = dict[str, list[tuple[Node, int]]]
@@ -74,8 +74,9 @@ def classify(
     pattern that matches no initializer: misspelt, it would leave open what was to be kept secret. Where
     `unmatched` is given such patterns are put there instead.
     """
-    for pattern in (*public, *secret):
-        if any(fnmatchcase(name, pattern) for name in graph.initializers):
+    picks = {pattern: picked(graph.initializers, pattern) for pattern in (*public, *secret)}
+    for pattern, names in picks.items():
+        if names:
             continue
         if unmatched is not None:
             unmatched.add(pattern)
@@ -92,8 +93,8 @@ def classify(
     producers = {out: node for node in graph.nodes for out in node.outputs}
     found: dict[str, tuple[Visibility, str]] = {}
     for name, initializer in graph.initializers.items():
-        by_secret = next((p for p in secret if fnmatchcase(name, p)), None)
-        by_public = next((p for p in public if fnmatchcase(name, p)), None)
+        by_secret = next((p for p in secret if name in picks[p]), None)
+        by_public = next((p for p in public if name in picks[p]), None)
         if by_secret is not None:
             found[name] = ("secret", f"pattern '{by_secret}'")
         elif by_public is not None:
