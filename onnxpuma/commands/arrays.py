@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
@@ -45,12 +45,19 @@ def check_writable(path: Path) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a .npz file at exactly this path, whole or not at all."""
-    named: dict[str, Any] = dict(arrays)
     beside = path.with_name(f".{path.name}.part")
     try:
         with beside.open("wb") as file:
-            np.savez(file, **named)
+            _archive(file, arrays)
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path}: {error.strerror}", "choose another place") from error
+
+
+def _archive(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """What numpy.savez writes, whose own arguments no array can be called after: an output may be `file`."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
