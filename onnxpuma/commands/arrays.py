@@ -60,4 +60,5 @@ def _archive(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
+                text = array.dtype.kind == "O"
+                np.lib.format.write_array(entry, array.astype(str) if text else array, allow_pickle=False)

@@ -98,6 +98,9 @@ _FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_
 FUSED = {(DOMAIN, op): how for family in _FAMILIES for op, how in family.CONVERSIONS.items()}
 QUANTISED = {("", op): how for op, how in quantised.STANDARD.items()}
 _QUANTISED_TITLES = {"Mul": "product of integers", "DequantizeLinear": "de-quantised value"}
+_SINGLE = "single precision"
+# Rules that change the precision: the nodes of the file give something else than the graph that is left.
+ROUNDED = {_SINGLE, *_QUANTISED_TITLES.values(), *(quantised.CONVERSIONS.keys() - _QUANTISED_TITLES)}
 
 
 @dataclass
@@ -134,7 +137,7 @@ def _canonicalise(model: ir.Model) -> Report:
     _prepare(model)
     changed = to_single(model)
     if changed:
-        report.rules["single precision"] = changed
+        report.rules[_SINGLE] = changed
     raise_opset(model)
     _cast_like(model)
     _unfuse(model, report)

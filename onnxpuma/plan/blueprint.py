@@ -259,6 +259,12 @@ def prepare_model(
     shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
+    text = [name for name in shown if graph.inputs[name].dtype.kind == "O"]
+    if text:
+        raise ConfigError(
+            f"input '{text[0]}' is text, and public inputs are numbers",
+            "leave it secret: the client then computes what follows from it alone",
+        )
     visibility = {name: str(v) for name, (v, _) in seen.items()}
     secrets = [name for name, v in visibility.items() if v == "secret"]
     skeleton = skeleton_bytes(graph, secrets)

@@ -77,7 +77,9 @@ def survey(
         kind = ValueType(spec.dtype, tuple(shapes[name]))
         if spec.secret:
             planner.values[name] = Known(kind, client=True, constant=False)
-            if name in selection.held or (not at_client and name not in read_as_ids):
+            if name in selection.held or (
+                not at_client and name not in read_as_ids and spec.dtype.kind != "O"
+            ):
                 planner.share(name)
         elif name not in public_values:
             raise InputError(

@@ -59,7 +59,7 @@ def draw_inputs(
     blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], seed: int = 0
 ) -> dict[str, np.ndarray]:
     """A value for each input: its default, or ids below the vocabulary, masks of ones, positions counted up,
-    token types of zeros, booleans that are true, floats from the standard normal distribution."""
+    token types of zeros, booleans that are true, empty texts, reals of the standard normal distribution."""
     rng = np.random.default_rng(seed)
     return {name: _draw(rng, spec, shapes[name]) for name, spec in blueprint.inputs.items()}
 
@@ -68,6 +68,8 @@ def _draw(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...]) -> 
     name, kind = spec.name.lower(), spec.dtype
     if spec.default is not None and spec.default.shape == shape:
         return spec.default
+    if kind.kind == "O":
+        return np.full(shape, "", kind)
     if "mask" in name or kind.kind == "b":
         return np.ones(shape, kind)
     if kind.kind == "f":

@@ -105,6 +105,9 @@ class Walk:
         if found is None:
             self._expand(node)
             return
+        if any(self.values[n].type.dtype.kind == "O" for n in node.inputs if n):
+            self._refuse(node, "it takes text beside something secret, and shares are numbers")
+            return
         try:
             types = self._types(node)
         except OnnxpumaError as error:

@@ -91,6 +91,10 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"input '{spec.name}' is no array: {error}", "give a numpy array") from error
+    if spec.dtype.kind == "O":
+        return _text(spec, array)
+    if array.dtype.name == "bfloat16":  # which numpy itself does not know
+        array = array.astype(np.float32)
     if not array.size and not isinstance(value, np.ndarray):
         array = array.astype(spec.dtype)  # an empty list has no type
     widest = np.dtype(np.float64) if spec.dtype.kind == "f" else spec.dtype
@@ -100,6 +104,14 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
             f"convert it: array.astype(np.{spec.dtype.name})",
         )
     return array
+
+
+def _text(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "U" and not all(isinstance(text, str) for text in array.reshape(-1)):
+        raise InputError(
+            f"input '{spec.name}' is of type {array.dtype}, the model takes text", "give strings"
+        )
+    return array.astype(object)
 
 
 def _kept(spec: InputSpec, value: Kept) -> Kept:

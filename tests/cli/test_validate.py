@@ -10,7 +10,16 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-FIELDS = {"seconds", "setup_seconds", "bytes_sent", "rounds", "peak_rss_bytes", "outputs", "operators"}
+FIELDS = {
+    "seconds",
+    "setup_seconds",
+    "bytes_sent",
+    "rounds",
+    "peak_rss_bytes",
+    "outputs",
+    "operators",
+    "file",
+}
 
 
 def test_json_has_these_fields_and_small_errors(cli, model: Path, patient: np.ndarray, tmp_path: Path):
@@ -22,6 +31,7 @@ def test_json_has_these_fields_and_small_errors(cli, model: Path, patient: np.nd
     assert len(found["bytes_sent"]) == len(found["peak_rss_bytes"]) == 3
     assert min(found["bytes_sent"]) > 100_000
     assert min(found["peak_rss_bytes"]) > 10_000_000
+    assert found["file"] == {}
     logits = found["outputs"]["logits"]
     assert set(logits) == {"max_abs_error", "mean_abs_error", "reference_max_abs", "argmax_agreement"}
     assert logits["mean_abs_error"] <= logits["max_abs_error"] < 5e-3
@@ -29,6 +39,37 @@ def test_json_has_these_fields_and_small_errors(cli, model: Path, patient: np.nd
     priced = json.loads(cli("inspect", model, "--json").out)
     assert found["rounds"] >= priced["rounds"]
     assert sum(found["bytes_sent"]) >= priced["bytes"]
+
+
+def _quantised(path: Path) -> Path:
+    """y = x w in halves; x goes through integers of 8 bits"""
+    weight = np.random.default_rng(5).normal(size=(4, 3)).astype(np.float16)
+    nodes = [
+        helper.make_node("Cast", ["x"], ["single"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("QuantizeLinear", ["single", "scale", "zero"], ["whole"]),
+        helper.make_node("DequantizeLinear", ["whole", "scale", "zero"], ["coarse"]),
+        helper.make_node("Cast", ["coarse"], ["half"], to=onnx.TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["half", "w"], ["y"]),
+    ]
+    arrays = {"w": weight, "scale": np.float32(0.05), "zero": np.int8(0)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT16, ["n", 4])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT16, ["n", 3])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in arrays.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_a_file_that_rounds_is_compared_with_the_graph_that_runs(cli, tmp_path: Path):
+    model = _quantised(tmp_path / "model.onnx")
+    found = json.loads(cli("validate", model, "--json").out)
+    assert found["outputs"]["y"]["max_abs_error"] < 1e-3 < found["file"]["y"]["max_abs_error"] < 0.2
+    shown = cli("validate", model)
+    assert "from the file" in shown.out
+    assert "another precision" in shown.out
 
 
 def test_servers_that_are_there_are_asked(cli, model: Path, servers, patient: np.ndarray, tmp_path: Path):

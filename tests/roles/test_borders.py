@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxpuma.errors import ConfigError, UnsupportedModelError
 from onnxpuma.roles.memory import MemoryModel
 from onnxpuma.roles.single import plain
 
@@ -24,7 +25,10 @@ def agrees(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], *, at_client:
     outputs = MemoryModel(model, at_client=at_client).run(feed).outputs
     assert list(outputs) == [output.name for output in model.graph.output]
     for got, expected in zip(outputs.values(), want, strict=True):
-        np.testing.assert_allclose(got, expected, atol=1e-3)
+        if expected.dtype == object:
+            assert got.tolist() == expected.tolist()
+        else:
+            np.testing.assert_allclose(got, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("at_client", [True, False])
@@ -45,3 +49,31 @@ def test_public_ids_that_are_handed_on() -> None:
     text = """g (float[n, 4] x, int64[n] position_ids) => (int64[n] position_ids, float[n, 4] y)
               { y = Tanh(x) }"""
     agrees(model_of(text), {"x": X, "position_ids": np.arange(2)})
+
+
+TEXT = """g (float[n, 4] x, string[2] q) => (float[n, 4] z, string[2] t)
+    <string[2] s = {"a", "b"}>
+    {
+        e = Equal(q, s)
+        f = Cast<to = 1>(e)
+        total = ReduceSum<keepdims = 0>(f)
+        y = Tanh(x)
+        z = Add(y, total)
+        t = Identity(q)
+    }"""
+
+
+def test_text_stays_with_the_client() -> None:
+    agrees(model_of(TEXT, 19), {"x": X, "q": np.array(["a", "c"], dtype=object)})
+
+
+def test_text_beside_something_secret_is_refused() -> None:
+    text = """g (float[n, 4] x) => (string[n, 4] z) <float zero = {0}, string a = {"a"}, string b = {"b"}>
+              { y = Tanh(x)  low = Less(y, zero)  z = Where(low, a, b) }"""
+    with pytest.raises(UnsupportedModelError, match=r"Where.*text"):
+        MemoryModel(model_of(text), at_client=False).run({"x": X})
+
+
+def test_public_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'q' is text"):
+        MemoryModel(model_of(TEXT, 19), public_inputs=["q"])
