@@ -206,7 +206,7 @@ def _show(found: Validation, shapes: dict[str, tuple[int, ...]]) -> None:
         )
         for name, each in found.outputs.items()
     ]
-    titles = ("output", "max error", "mean error", "largest value", "same argmax")
+    titles: tuple[str, ...] = ("output", "max error", "mean error", "largest value", "same argmax")
     if found.file:
         titles = (*titles, "from the file")
     screen.table(titles, rows, numbers=tuple(range(1, len(titles))))

@@ -79,6 +79,7 @@ def check(proto: onnx.ModelProto, name: str) -> None:
     for graph in proto_graphs(proto.graph):
         for tensor in graph.initializer:
             _check_inside(tensor, name)
+    _check_inputs(proto.graph, name)
     try:
         onnx.checker.check_model(_without_weights(proto).SerializeToString())
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as e:
@@ -93,7 +94,7 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     light.graph.name = proto.graph.name or "graph"
     light.graph.node.extend(proto.graph.node)
     light.graph.input.extend(proto.graph.input)
-    light.graph.output.extend(proto.graph.output)
+    light.graph.output.extend(map(_typed, proto.graph.output))
     declared = {v.name for v in proto.graph.input}
     for tensor in proto.graph.initializer:
         if tensor.data_location != onnx.TensorProto.EXTERNAL and tensor.ByteSize() < _LARGEST_CHECKED:
@@ -102,6 +103,30 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             light.graph.input.append(info)
     return light
+
+
+def _check_inputs(graph: onnx.GraphProto, name: str) -> None:
+    constants = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
+        kind = value.type.WhichOneof("value")
+        known = kind is not None and (kind != "tensor_type" or value.type.tensor_type.HasField("shape"))
+        if not known and value.name not in constants:
+            what = "no type" if kind is None else "no shape"
+            raise ModelError(
+                f"{name}: input '{value.name}' has {what}",
+                "declare it in the file, with a name for each axis that varies: a run is planned from them",
+            )
+
+
+def _typed(output: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    """The checker asks for a type and a shape of an output; onnxruntime, and inference here, find them."""
+    typed = onnx.ValueInfoProto()
+    typed.CopyFrom(output)
+    if not typed.type.WhichOneof("value"):
+        typed.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    if typed.type.HasField("tensor_type"):
+        typed.type.tensor_type.shape.SetInParent()
+    return typed
 
 
 def _check_versions(proto: onnx.ModelProto, name: str) -> None:

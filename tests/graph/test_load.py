@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import to_graph
 
@@ -239,3 +240,27 @@ def test_more_than_a_protobuf_can_hold(tmp_path: Path) -> None:
     weight = to_graph(load(path)).initializers["w"]
     assert weight.numpy()[-1, -1] == 3
     weight.release()
+
+
+@pytest.mark.parametrize(
+    "declared", [onnx.ValueInfoProto(name="y"), helper.make_tensor_value_info("y", 1, None)]
+)
+def test_an_output_without_a_shape(tmp_path: Path, declared: onnx.ValueInfoProto) -> None:
+    model = product()
+    model.graph.output[0].CopyFrom(declared)
+    onnx.save(model, tmp_path / "model.onnx")
+    made = load(tmp_path / "model.onnx")
+    canonicalise(made)
+    kind = to_graph(made).outputs["y"]
+    assert (kind.dtype, kind.shape) == (np.float32, ("batch", 8))
+
+
+@pytest.mark.parametrize("kind", ["type", "shape"])
+def test_an_input_without_a_shape_is_refused(tmp_path: Path, kind: str) -> None:
+    model = product()
+    if kind == "type":
+        model.graph.input[0].ClearField("type")
+    else:
+        model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, tmp_path / "model.onnx")
+    refused(tmp_path / "model.onnx", f"input 'x' has no {kind}")

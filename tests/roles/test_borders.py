@@ -77,3 +77,8 @@ def test_text_beside_something_secret_is_refused() -> None:
 def test_public_text_is_refused() -> None:
     with pytest.raises(ConfigError, match="'q' is text"):
         MemoryModel(model_of(TEXT, 19), public_inputs=["q"])
+
+
+def test_outputs_without_a_type_or_a_shape() -> None:
+    model = model_of("g (float[n, 4] x) => (y, z) { y = Tanh(x)  z = Shape(x) }")
+    agrees(model, {"x": X})
