@@ -19,6 +19,7 @@ from onnx_ir.external_data import set_base_dir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
 from onnxpuma.graph.dialect import claim_proto, proto_graphs
+from onnxpuma.graph.node_order import sort_nodes
 
 _LARGEST_CHECKED = 1 << 16
 _EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
@@ -70,12 +71,12 @@ def parse(source: Path | bytes, name: str) -> onnx.ModelProto:
 
 
 def check(proto: onnx.ModelProto, name: str) -> None:
-    """Versions that can be read, dense weights, and every value defined before it is used; ModelError
-    otherwise."""
+    """Versions that can be read, dense weights, and every value made by something; ModelError otherwise.
+    Sorts the nodes, where they do not stand in order."""
     _check_versions(proto, name)
     if any(g.sparse_initializer for g in proto_graphs(proto.graph)):
         raise UnsupportedModelError(f"{name} holds sparse weights", "store them as dense tensors")
-    _check_order(proto.graph, set(), name)
+    sort_nodes(proto.graph, name)
     for graph in proto_graphs(proto.graph):
         for tensor in graph.initializer:
             _check_inside(tensor, name)
@@ -146,51 +147,6 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> None:
             )
     if not any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import):
         raise ModelError(f"{name} does not say which opset it uses", _EXPORT_AGAIN)
-
-
-def _check_order(graph: onnx.GraphProto, outer: set[str], model: str) -> None:
-    """Every value is defined before it is read; says whether it never is, is later, or depends on itself."""
-    known = outer | {v.name for v in graph.input} | {t.name for t in graph.initializer} | {""}
-    produced_by = {out: node for node in graph.node for out in node.output}
-    for node in graph.node:
-        for name in node.input:
-            if name not in known:
-                _refuse_input(graph, node, name, produced_by, model)
-        for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs:
-                _check_order(inner, known, model)
-        known.update(node.output)
-    for value in graph.output:
-        if value.name not in known:
-            raise ModelError(f"{model}: nothing produces the output '{value.name}'", _EXPORT_AGAIN)
-
-
-def _refuse_input(
-    graph: onnx.GraphProto,
-    node: onnx.NodeProto,
-    name: str,
-    produced_by: dict[str, onnx.NodeProto],
-    model: str,
-) -> None:
-    reader = f"{node.op_type} node '{node.name or node.output[0]}'"
-    if name not in produced_by:
-        raise ModelError(
-            f"{model}: {reader} reads '{name}', which is no input, initializer or output of a node",
-            "a weight is missing from the file: export it again",
-        )
-    seen: set[str] = set()
-    todo = [name]
-    while todo:
-        value = todo.pop()
-        if value in node.output:
-            raise ModelError(f"{model}: {reader} needs its own output through '{name}'", "remove the cycle")
-        if value in produced_by and value not in seen:
-            seen.add(value)
-            todo += produced_by[value].input
-    raise ModelError(
-        f"{model}: {reader} reads '{name}' before the node that produces it",
-        "sort the nodes: python -c 'import onnx_ir as ir; m = ir.load(SRC); m.graph.sort(); ir.save(m, DST)'",
-    )
 
 
 def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:

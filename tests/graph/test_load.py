@@ -167,14 +167,6 @@ def test_a_cycle(tmp_path: Path) -> None:
     refused(tmp_path / "model.onnx", "needs its own output")
 
 
-def test_nodes_out_of_order(tmp_path: Path) -> None:
-    model = product()
-    model.graph.node[0].input[0] = "z"
-    model.graph.node.append(helper.make_node("Relu", ["x"], ["z"]))
-    onnx.save(model, tmp_path / "model.onnx")
-    refused(tmp_path / "model.onnx", "before the node that produces it")
-
-
 def test_an_output_nobody_produces(tmp_path: Path) -> None:
     model = product()
     model.graph.output[0].name = "nowhere"
