@@ -22,6 +22,7 @@ from onnxscript.rewriter.rules import common
 
 from onnxpuma.graph.border import join_outputs, name_outputs, part_outputs
 from onnxpuma.graph.dialect import DOMAIN, claim
+from onnxpuma.graph.identity import drop_identities
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
 from onnxpuma.graph.rows import lift_rows
@@ -205,8 +206,8 @@ def _clean(model: ir.Model) -> None:
     )
     # Copies: a rule keeps the graph that it was last matched with, and with it the weights of the model.
     RewriteRuleSet(copy.deepcopy(_NOTHING_DONE)).apply_to_model(model)
+    drop_identities(model)
     for step in (
-        passes.IdentityEliminationPass(),
         passes.RemoveUnusedNodesPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.DeduplicateInitializersPass(size_limit=_LARGEST_COMPARED),

@@ -17,7 +17,8 @@ def sort_nodes(graph: onnx.GraphProto, model: str, outer: Set[str] = frozenset()
     """Put the nodes of `graph`, and of the branches in it, in order, in place.
 
     outer: values of the graphs around it; model: its name, for errors. TorchScript writes branches that read
-    what stands behind them; what is in order stays as it is. Raises ModelError for a value that nothing makes and for one that needs itself.
+    what stands behind them; what is in order stays as it is. Raises ModelError for a value that nothing
+    makes and for one that needs itself.
     """
     known = outer | {v.name for v in graph.input} | {t.name for t in graph.initializer} | {""}
     made_by = {out: place for place, node in enumerate(graph.node) for out in node.output if out}
