@@ -82,15 +82,16 @@ def _report(
     blueprints: Mapping[str, Blueprint], sizes: Mapping[str, int], network: Network
 ) -> dict[str, ModelReport]:
     """A report of each graph, at those of the sizes that mean something to it."""
-    from onnxpuma.plan.example import choose_shapes, draw_inputs, symbols
+    from onnxpuma.plan.example import draw_inputs, symbols
     from onnxpuma.plan.report import report
+    from onnxpuma.plan.support import fitting_shapes
 
     known = {name: symbols(blueprint) for name, blueprint in blueprints.items()}
     reports = {}
     for name, blueprint in blueprints.items():
         elsewhere = {symbol for other in known.values() for symbol in other} - known[name].keys()
         own = {symbol: size for symbol, size in sizes.items() if symbol not in elsewhere}
-        shapes = choose_shapes(blueprint, own)
+        shapes = fitting_shapes(blueprint, own)
         drawn = draw_inputs(blueprint, shapes)
         public = {entry: drawn[entry] for entry in blueprint.public_inputs}
         reports[name] = report(blueprint, shapes, public, network)

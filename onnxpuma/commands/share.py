@@ -20,6 +20,7 @@ def share(
     hide: options.Hide = [],  # noqa: B006
     keep_only: options.KeepOnly = [],  # noqa: B006
     calibrate: options.Calibrate = None,
+    dim: options.Dimensions = [],  # noqa: B006
 ) -> None:
     """Split a model's weights into three files, one for each server; any one alone is noise."""
     from onnxpuma.commands.samples import read_samples
@@ -41,6 +42,7 @@ def share(
             hide=hide,
             keep_only=keep_only,
             samples=samples,
+            sizes=options.read_sizes(dim),
             progress=advance,
         )
     folders = () if shared.single else tuple(shared.graphs)

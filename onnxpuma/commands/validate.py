@@ -90,7 +90,7 @@ def validate(
         with screen.progress(f"reading {model.name}") as advance:
             if cluster is None:
                 samples = read_samples(calibrate, [ONLY_GRAPH])
-                shared = share_model(model, folder, progress=advance, samples=samples, **chosen)
+                shared = share_model(model, folder, progress=advance, samples=samples, sizes=sizes, **chosen)
                 blueprint = shared.blueprint
             else:
                 blueprint, _ = _prepared(model, chosen, calibrate)
@@ -138,7 +138,8 @@ def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint],
 
 def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[[Blueprint], Feed]:
     """Drawn inputs, or those of the file."""
-    from onnxpuma.plan.example import choose_shapes, draw_inputs
+    from onnxpuma.plan.example import draw_inputs
+    from onnxpuma.plan.support import fitting_shapes
     from onnxpuma.roles.feed import check_feed
 
     if inputs is not None and sizes:
@@ -146,7 +147,7 @@ def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[
 
     def feed(blueprint: Blueprint) -> Feed:
         if inputs is None:
-            return draw_inputs(blueprint, choose_shapes(blueprint, sizes), seed)
+            return draw_inputs(blueprint, fitting_shapes(blueprint, sizes), seed)
         checked = check_feed(blueprint, arrays.read_arrays(inputs))
         return {name: np.asarray(value) for name, value in checked.items()}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
-from onnxpuma.ops.registry import Operand
+from onnxpuma.ops.registry import Operand, operators
 from onnxpuma.plan.blueprint import Blueprint, InputSpec
 from onnxpuma.plan.known import Known, Refusal
 from onnxpuma.plan.plan import Plan, Selection
@@ -48,9 +48,13 @@ def unsupported(refusals: Sequence[Refusal]) -> UnsupportedModelError:
     """The error that names all of them."""
     listing = "\n  ".join(str(r) for r in refusals)
     count = len(refusals)
+    known = operators()
     return UnsupportedModelError(
         f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}",
-        "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
+        "onnxpuma inspect shows every node; docs/operators.md lists what is supported"
+        if any(refusal.operator not in known for refusal in refusals)
+        else "other sizes may fit: a text can be longer than a model has positions, a recording too short"
+        " (--dim NAME=SIZE where inputs are drawn); docs/operators.md says what these operators take",
     )
 
 
@@ -124,7 +128,12 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
                 fits = fits and have == want
             elif isinstance(want, str):
                 fits = fits and symbols.setdefault(want, have) == have
-        if not fits or any(_too_small(spec, place, extent) for place, extent in enumerate(shape)):
+        if fits and any(_too_small(spec, place, extent) for place, extent in enumerate(shape)):
+            raise InputError(
+                f"input '{name}' has shape {shape}: there is nothing in it",
+                "give it a batch of one or more, and at least one id",
+            )
+        if not fits:
             declared = ", ".join(str(d) for d in spec.shape)
             bound = ", ".join(f"{k} = {v}" for k, v in symbols.items())
             raise InputError(

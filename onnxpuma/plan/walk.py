@@ -15,7 +15,7 @@ import numpy as np
 import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.function import function_body
-from onnxpuma.graph.infer import infer_node
+from onnxpuma.graph.infer import infer_node, misfit
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
@@ -242,9 +242,12 @@ class Walk:
         except OnnxpumaError as error:
             inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
             try:
-                return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
+                found = [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
             except OnnxpumaError:
                 raise error from None
+            if misfit(node, [None if n is None else self.values[n].type for n in node.inputs], found):
+                raise
+            return found
 
     @staticmethod
     def _stand_in(known: Known) -> np.ndarray:
@@ -256,6 +259,7 @@ class Walk:
         """Note why this node cannot run, and go on as if it could where the types of its outputs are known:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
+        reason = reason.removeprefix(f"node '{node.name}' ({node.op})").removeprefix(":").strip()
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason))
         self.wanted.update(n for n in node.inputs if n)
         try:

@@ -153,5 +153,7 @@ def _check_ids(name: str, array: np.ndarray, size: int) -> None:
     if low < 0 or high >= size:
         raise InputError(
             f"input '{name}' holds the id {low if low < 0 else high}, the model's table ends at {size - 1}",
-            "use the tokenizer that belongs to this model; negative ids are not taken",
+            "the text is longer than the model has positions: shorten it"
+            if "position" in name.lower()
+            else "use the tokenizer that belongs to this model; negative ids are not taken",
         )

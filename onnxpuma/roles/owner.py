@@ -42,6 +42,7 @@ def share_model(
     hide: Sequence[str] = (),
     keep_only: Sequence[str] = (),
     samples: Mapping[str, Samples] | None = None,
+    sizes: Mapping[str, int] | None = None,
     progress: ShareProgress | None = None,
 ) -> SharedModel:
     """Share the model at `path` into the folder `out`; the patterns are those of `prepare`.
@@ -49,7 +50,8 @@ def share_model(
     path: an ONNX file, or a folder of those that make one model (graph.folder.find). Of several graphs a
     pattern must match something in one, and what they have in common is shared once. samples: inputs to
     calibrate with, by graph ("model" where there is one; roles/samples.py); the ranges that they show become
-    part of the plan, and public.
+    part of the plan, and public. sizes: of dimensions by name, for the example that shows whether all nodes
+    can run; nothing else depends on them.
 
     Writes the public files (SharedModel.save; the same for everybody) and party0.safetensors to
     party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). Files of an
@@ -68,7 +70,7 @@ def share_model(
         "hide": hide,
         "keep_only": keep_only,
     }
-    reading = Reading(find(Path(path)).sources, patterns, samples)
+    reading = Reading(find(Path(path)).sources, patterns, samples, sizes)
     model = reading.survey()
     folder = Path(out)
     try:
