@@ -126,7 +126,7 @@ def misfit(node: Node, given: Sequence[ValueType | None], made: Sequence[ValueTy
         return f"an input of {_shown(before)} is too small for it"
     if node.op == "Reshape" and np.prod(before, dtype=object) != np.prod(after, dtype=object):
         return (
-            f"it makes {_shown(after)} of {_shown(before)}; the shape stands in the file, which may be exported"
+            f"it makes {_shown(after)} of {_shown(before)}; its shape stands in the file, maybe exported"
             " for one batch or one length"
         )
     return None
