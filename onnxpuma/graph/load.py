@@ -19,6 +19,7 @@ from onnx_ir.external_data import set_base_dir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
 from onnxpuma.graph.dialect import claim_proto, proto_graphs
+from onnxpuma.graph.hub_cache import follow_links
 from onnxpuma.graph.node_order import sort_nodes
 
 _LARGEST_CHECKED = 1 << 16
@@ -30,13 +31,14 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
 
     Raises ModelError (with a hint) for a file that is missing, empty, truncated or not ONNX; an IR or opset
     version newer than the installed onnx package; external data that is missing, too short, or outside the
-    model's folder (symbolic and hard links out of it included); a cycle; a value that nothing produces; and
-    whatever else `onnx.checker` finds. Raises UnsupportedModelError for sparse weights.
+    model's folder (by a symbolic or hard link too, unless it is one of a hub's cache); a cycle; a value that
+    nothing produces; and whatever else `onnx.checker` finds. UnsupportedModelError for sparse weights.
     """
     file = Path(path).absolute()
     proto = parse(file, file.name)
     claim_proto(proto)
     check(proto, file.name)
+    linked = follow_links(proto, file)
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as e:  # the deserialiser raises many kinds; each means that the file cannot be used
@@ -44,7 +46,9 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     # An absolute folder: onnx_ir checks that data stays inside it only where one is given.
     set_base_dir(model.graph, str(file.parent))
     for tensor in _external_tensors(model):
-        _check_external(tensor, file)
+        folder = linked.get(str(tensor.location), file.parent)
+        tensor.base_dir = str(folder)
+        _check_external(tensor, file, folder)
     return model
 
 
@@ -178,10 +182,11 @@ def _check_inside(tensor: onnx.TensorProto, model: str) -> None:
         )
 
 
-def _check_external(tensor: ir.ExternalTensor, file: Path) -> None:
-    """The data file lies inside the model's folder and holds all the bytes that dtype and shape ask for."""
+def _check_external(tensor: ir.ExternalTensor, file: Path, folder: Path) -> None:
+    """The data file lies inside the model's folder (or that of its cache), and holds all the bytes that dtype
+    and shape ask for."""
     location = str(tensor.location)
-    base = Path(os.path.realpath(file.parent))
+    base = Path(os.path.realpath(folder))
     data = Path(os.path.realpath(base / location))
     inside = location and not os.path.isabs(location) and ".." not in Path(location).parts
     if not inside or base not in data.parents:

@@ -15,6 +15,7 @@ from onnxpuma.errors import ModelError, UnsupportedModelError
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import to_graph
+from onnxpuma.graph.reference import run_file
 
 WEIGHT = np.arange(64, dtype=np.float32).reshape(8, 8)
 
@@ -256,3 +257,50 @@ def test_an_input_without_a_shape_is_refused(tmp_path: Path, kind: str) -> None:
         model.graph.input[0].type.tensor_type.ClearField("shape")
     onnx.save(model, tmp_path / "model.onnx")
     refused(tmp_path / "model.onnx", f"input 'x' has no {kind}")
+
+
+def cached(external: Path, place: str = "snapshots/0123abc/onnx") -> Path:
+    """The model as a hub's client lays it down: files under their hashes, links to them under their names."""
+    root = external.parent / "models--somebody--model"
+    folder, blobs = root / place, root / "blobs"
+    for each in (folder, blobs, root / "snapshots"):
+        each.mkdir(parents=True, exist_ok=True)
+    for name, blob in ((external.name, "aaa"), ("model.data", "bbb")):
+        external.with_name(name).rename(blobs / blob)
+        (folder / name).symlink_to(os.path.relpath(blobs / blob, folder))
+    return folder / external.name
+
+
+@pytest.mark.parametrize("place", ["snapshots/0123abc", "snapshots/0123abc/onnx", "../local"])
+def test_links_inside_the_cache_of_a_hub(external: Path, place: str) -> None:
+    path = cached(external, place)
+    np.testing.assert_array_equal(to_graph(load(path)).initializers["w"].numpy(), WEIGHT)
+    found = run_file(path, {"x": np.eye(8)})
+    np.testing.assert_array_equal(found["y"], WEIGHT)
+
+
+@pytest.mark.parametrize("target", ["../../../outside", "../other/file", "../../../another/blobs/bbb"])
+def test_links_out_of_the_cache(external: Path, target: str) -> None:
+    path = cached(external, "snapshots/0123abc")
+    link = path.parent / "model.data"
+    link.unlink()
+    place = path.parent / target
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(WEIGHT.tobytes())
+    link.symlink_to(target)
+    refused(path, "outside the model's folder")
+
+
+@pytest.mark.parametrize("location", ["../../blobs/bbb", "/etc/hostname", "bbb"])
+def test_a_model_in_a_cache_names_no_other_place(external: Path, location: str) -> None:
+    path = cached(external, "snapshots/0123abc")
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = location
+    path.resolve().write_bytes(model.SerializeToString())
+    refused(path, "missing" if location == "bbb" else "outside the model's folder")
+
+
+def test_a_link_to_blobs_that_are_no_cache(external: Path) -> None:
+    path = cached(external, "snapshots/0123abc")
+    (path.parents[2] / "snapshots").rename(path.parents[2] / "others")
+    refused(path.parents[2] / "others" / "0123abc" / path.name, "outside the model's folder")
