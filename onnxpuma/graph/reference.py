@@ -24,7 +24,8 @@ def run_file(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     left out. bfloat16 comes back as float32. Raises what onnxruntime raises: many kinds, all its own.
     """
     session = open_session(str(path), optimised=False)
-    kinds = {value.name: value.type for value in session.get_inputs()}
+    taken = [*session.get_inputs(), *session.get_overridable_initializers()]
+    kinds = {value.name: value.type for value in taken}
     names = [value.name for value in session.get_outputs()]
     given = {name: feed[name] for name in kinds if name in feed}
     if _BFLOAT16 not in {*kinds.values(), *(value.type for value in session.get_outputs())}:

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from onnxpuma import __version__
 from onnxpuma.errors import ConfigError, PlanError
+from onnxpuma.graph.bind import free
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
@@ -214,6 +215,7 @@ def prepare(
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
     public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names;
+    one that is the name of a weight which the file lists among its inputs makes it an input;
     hide: patterns on outputs that nobody is to have; keep_only: on those that are not to be opened. A model
     that generates gets the output `next_token`.
     Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing; where
@@ -245,6 +247,7 @@ def prepare_model(
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
+    free(model, {*public_inputs, *secret_inputs})
     rules = canonicalise(model).rules if rewrite else {}
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, hide, unmatched)

@@ -110,6 +110,17 @@ def _too_small(spec: InputSpec, place: int, extent: int) -> bool:
     return extent < (0 if may_be_empty else 1)
 
 
+def weight_hint(blueprint: Blueprint, names: Sequence[str]) -> str:
+    """What to do about names in a feed that are no inputs, as they are weights."""
+    name = next((name for name in names if name in blueprint.graph.initializers), None)
+    if name is None:
+        return ""
+    return (
+        f"; '{name}' is a weight and stays with the servers: prepare the model with --secret-input {name}"
+        " to give it with each request, if its file lists it among its inputs"
+    )
+
+
 def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """InputError unless there is one concrete shape for each input and they fit the declared ones."""
     missing = [n for n in blueprint.inputs if n not in shapes]
@@ -117,7 +128,8 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
     if missing or extra:
         what = f"missing: {', '.join(missing)}" if missing else f"unknown: {', '.join(extra)}"
         raise InputError(
-            f"the inputs do not fit the model ({what})", f"it takes {', '.join(blueprint.inputs)}"
+            f"the inputs do not fit the model ({what})",
+            f"it takes {', '.join(blueprint.inputs)}{weight_hint(blueprint, extra)}",
         )
     symbols: dict[str, int] = {}
     for name, spec in blueprint.inputs.items():

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError
 from onnxpuma.plan.blueprint import Blueprint, InputSpec
-from onnxpuma.plan.compile import check_shapes
+from onnxpuma.plan.compile import check_shapes, weight_hint
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.kept import Kept
 
@@ -27,7 +27,7 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
     Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, NaN or
     infinity, a secret real beyond +-2^20, and an id outside the model's table.
     """
-    _check_names("input", list(feed), list(blueprint.inputs))
+    _check_names("input", list(feed), list(blueprint.inputs), weight_hint(blueprint, list(feed)))
     feed = {**{n: s.default for n, s in blueprint.inputs.items() if s.default is not None}, **feed}
     missing = [name for name in blueprint.inputs if name not in feed]
     if missing:
@@ -76,12 +76,12 @@ def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
             _check_reals(entry.name, values[entry.name], LARGEST_INPUT)
 
 
-def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+def _check_names(what: str, given: Sequence[str], known: Sequence[str], more: str = "") -> None:
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1)
             hint = f"did you mean '{near[0]}'? " if near else ""
-            raise InputError(f"the model has no {what} '{name}'", f"{hint}it has {', '.join(known)}")
+            raise InputError(f"the model has no {what} '{name}'", f"{hint}it has {', '.join(known)}{more}")
 
 
 def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:

@@ -96,3 +96,14 @@ def test_branches_read_what_is_around_them(parsed: Any) -> None:
     x = np.arange(3, dtype=np.float32)
     np.testing.assert_array_equal(run_canonical(graph, {"x": x, "c": np.array(True)})["y"], -2 * x)
     np.testing.assert_array_equal(run_canonical(graph, {"x": x, "c": np.array(False)})["y"], -x)
+
+
+def test_a_weight_that_is_given(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 17]>
+        g (float[2] x, float[2] w) => (float[2] y) <float[2] w = {0, 0}> { y = Add(x, w) }"""
+    )
+    onnx.save(model, tmp_path / "model.onnx")
+    x = np.array([1.0, 2.0])
+    np.testing.assert_array_equal(run_file(tmp_path / "model.onnx", {"x": x})["y"], x)
+    np.testing.assert_array_equal(run_file(tmp_path / "model.onnx", {"x": x, "w": x})["y"], 2 * x)

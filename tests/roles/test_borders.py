@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxpuma.errors import ConfigError, UnsupportedModelError
+from onnxpuma.errors import ConfigError, InputError, UnsupportedModelError
+from onnxpuma.roles.feed import check_feed
 from onnxpuma.roles.memory import MemoryModel
 from onnxpuma.roles.single import plain
 
@@ -82,3 +83,31 @@ def test_public_text_is_refused() -> None:
 def test_outputs_without_a_type_or_a_shape() -> None:
     model = model_of("g (float[n, 4] x) => (y, z) { y = Tanh(x)  z = Shape(x) }")
     agrees(model, {"x": X})
+
+
+ADAPTER = """g (float[n, 4] x, float[4, 2] a, float[2, 3] b) => (float[n, 3] y)
+    <float[4, 3] w = {1, -2, 3, 0.5, 1, 2, -1, 1, 0.25, 2, 1, -1},
+     float[4, 2] a = {0, 0, 0, 0, 0, 0, 0, 0}, float[2, 3] b = {0, 0, 0, 0, 0, 0}>
+    { h = MatMul(x, w)  t = MatMul(x, a)  u = MatMul(t, b)  y = Add(h, u) }"""
+FACTORS = {"a": np.arange(8, dtype=np.float32).reshape(4, 2) / 4, "b": np.ones((2, 3), np.float32)}
+
+
+@pytest.mark.parametrize(
+    "patterns", [{"secret_inputs": ["a", "b"]}, {"secret_inputs": ["b"], "public_inputs": ["a"]}]
+)
+def test_a_factor_that_comes_with_each_request(patterns: dict[str, list[str]]) -> None:
+    model, feed = model_of(ADAPTER), {"x": X, **FACTORS}
+    want = plain(model, feed)
+    runner = MemoryModel(model, at_client=False, **patterns)
+    assert {"a", "b"}.isdisjoint(runner.blueprint.weights)
+    np.testing.assert_allclose(runner.run(feed).outputs["y"], want[0], atol=1e-3)
+
+
+def test_a_factor_that_stays_a_weight() -> None:
+    runner = MemoryModel(model_of(ADAPTER))
+    with pytest.raises(InputError, match="unknown: a, b") as caught:
+        runner.plan({"x": X, **FACTORS})
+    assert "--secret-input a" in caught.value.hint
+    with pytest.raises(InputError, match="no input 'a'") as caught:
+        check_feed(runner.blueprint, {"x": X, **FACTORS})
+    assert "--secret-input a" in caught.value.hint
