@@ -214,6 +214,10 @@ def _show_totals(found: ModelReport) -> None:
         f"{screen.duration(found.seconds)} on a network of {screen.bits(network.bandwidth)}/s a party and "
         f"{screen.duration(network.latency)} latency, computing comes on top"
     )
+    screen.say(
+        f"       about {screen.size(found.memory.whole)} of memory at each server, of which"
+        f" {screen.size(found.memory.weights)} are its shares of the weights"
+    )
     if found.refused:
         screen.say("       (of what can run: the refused nodes and what depends on them are not in it)")
 

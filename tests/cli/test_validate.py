@@ -39,6 +39,7 @@ def test_json_has_these_fields_and_small_errors(cli, model: Path, patient: np.nd
     priced = json.loads(cli("inspect", model, "--json").out)
     assert found["rounds"] >= priced["rounds"]
     assert sum(found["bytes_sent"]) >= priced["bytes"]
+    assert 0.5 < priced["memory"]["whole"] / max(found["peak_rss_bytes"]) < 2
 
 
 def _quantised(path: Path) -> Path:
