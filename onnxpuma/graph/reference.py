@@ -27,7 +27,7 @@ def run_file(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     taken = [*session.get_inputs(), *session.get_overridable_initializers()]
     kinds = {value.name: value.type for value in taken}
     names = [value.name for value in session.get_outputs()]
-    given = {name: feed[name] for name in kinds if name in feed}
+    given = {name: np.asarray(feed[name]) for name in kinds if name in feed}
     if _BFLOAT16 not in {*kinds.values(), *(value.type for value in session.get_outputs())}:
         typed = {name: array.astype(_REALS.get(kinds[name], array.dtype)) for name, array in given.items()}
         return dict(zip(names, session.run(names, typed), strict=True))

@@ -51,10 +51,10 @@ def unsupported(refusals: Sequence[Refusal]) -> UnsupportedModelError:
     known = operators()
     return UnsupportedModelError(
         f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}",
-        "onnxpuma inspect shows every node; docs/operators.md lists what is supported"
-        if any(refusal.operator not in known for refusal in refusals)
-        else "other sizes may fit: a text can be longer than a model has positions, a recording too short"
-        " (--dim NAME=SIZE where inputs are drawn); docs/operators.md says what these operators take",
+        "other sizes may fit: a text can be longer than a model has positions, a recording too short"
+        " (--dim NAME=SIZE where inputs are drawn)"
+        if all(refusal.sizes and refusal.operator in known for refusal in refusals)
+        else "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
     )
 
 

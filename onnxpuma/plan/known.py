@@ -30,6 +30,7 @@ class Refusal:
     operator: str
     opset: int
     reason: str
+    sizes: bool = False  # it would run at others
 
     def __str__(self) -> str:
         return f"{self.node} ({self.operator}, opset {self.opset}): {self.reason}"

@@ -83,7 +83,7 @@ class Walk:
         try:
             values = run_node(node, inputs, self.graph.opset, outer)
         except OnnxpumaError as error:
-            self._refuse(node, error.message)
+            self._refuse(node, error.message, sizes=True)
             return
         for name, value in zip(node.outputs, map(np.asarray, values), strict=True):
             if name:
@@ -93,7 +93,10 @@ class Walk:
         try:
             types = self._infer(node)
         except OnnxpumaError as error:
-            self._refuse(node, error.message)
+            if node.op in CONTROL and not node.domain:  # of its turns, or its branch, the shapes can be told
+                self._unroll(node)
+            else:
+                self._refuse(node, error.message, sizes=True)
             return
         self.client_nodes.append(node)
         for name, kind in zip(node.outputs, types, strict=True):
@@ -111,7 +114,7 @@ class Walk:
         try:
             types = self._types(node)
         except OnnxpumaError as error:
-            self._refuse(node, error.message)
+            self._refuse(node, error.message, sizes=True)
             return
         operands = tuple(
             None if name is None else self._operand(name, node, place)
@@ -131,7 +134,7 @@ class Walk:
         secret = draft.secrets
         reason = "none of its inputs is secret" if not secret else found.refuse(draft)
         if reason is not None:
-            self._refuse(node, reason)
+            self._refuse(node, reason, sizes=" is beyond " in reason)
             return
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         result = found.result(draft)
@@ -255,12 +258,12 @@ class Walk:
             return known.value
         return np.zeros([int(d) for d in known.type.shape or () if d is not None], known.type.dtype)
 
-    def _refuse(self, node: Node, reason: str) -> None:
+    def _refuse(self, node: Node, reason: str, sizes: bool = False) -> None:
         """Note why this node cannot run, and go on as if it could where the types of its outputs are known:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
         reason = reason.removeprefix(f"node '{node.name}' ({node.op})").removeprefix(":").strip()
-        self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason))
+        self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason, sizes))
         self.wanted.update(n for n in node.inputs if n)
         try:
             types = self._infer(node)

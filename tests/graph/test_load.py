@@ -304,3 +304,11 @@ def test_a_link_to_blobs_that_are_no_cache(external: Path) -> None:
     path = cached(external, "snapshots/0123abc")
     (path.parents[2] / "snapshots").rename(path.parents[2] / "others")
     refused(path.parents[2] / "others" / "0123abc" / path.name, "outside the model's folder")
+
+
+def test_old_files_whose_weights_are_no_inputs(tmp_path: Path) -> None:
+    model = product()
+    model.ir_version = 3
+    model.opset_import[0].version = 8
+    onnx.save(model, tmp_path / "model.onnx")
+    np.testing.assert_array_equal(to_graph(load(tmp_path / "model.onnx")).initializers["w"].numpy(), WEIGHT)

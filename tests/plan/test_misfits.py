@@ -111,3 +111,12 @@ def test_more_words_than_positions() -> None:
     with pytest.raises(UnsupportedModelError, match=r"Gather.*idx=3") as caught:
         runner.plan({"ids": np.ones((1, 4), np.int64)})
     assert "longer than a model has positions" in caught.value.hint
+
+
+def test_other_sizes_are_no_way_out_of_what_is_not_supported() -> None:
+    text = (
+        "(float[n,m] x) => (int64[n] y) <int64 k = {3}> { a = ArgMax <axis=1,keepdims=0> (x)  y = Mul(a, k) }"
+    )
+    with pytest.raises(UnsupportedModelError, match="secret integers") as caught:
+        MemoryModel(_model(text), at_client=False).plan({"x": X})
+    assert "other sizes" not in caught.value.hint

@@ -111,3 +111,30 @@ def test_a_factor_that_stays_a_weight() -> None:
     with pytest.raises(InputError, match="no input 'a'") as caught:
         check_feed(runner.blueprint, {"x": X, **FACTORS})
     assert "--secret-input a" in caught.value.hint
+
+
+@pytest.mark.parametrize("at_client", [True, False])
+@pytest.mark.parametrize(
+    "loop",
+    [
+        """y = Loop(trips, going, x) <body = b (int64 i, bool c, float[n, 4] s) => (bool d, float[n, 4] t)
+           { d = Identity(c)  t = Tanh(s) }>""",
+        """y = If(going) <then_branch = t () => (float[n, 4] a) { a = Tanh(x) },
+                          else_branch = e () => (float[n, 4] b) { b = Identity(x) }>""",
+    ],
+    ids=["Loop", "If"],
+)
+def test_control_that_the_client_could_run(loop: str, at_client: bool) -> None:
+    text = f"g (float[n, 4] x, bool going, int64 trips) => (float[n, 4] y) {{ {loop} }}"
+    feed = {"x": X, "going": np.array(True), "trips": np.array(2)}
+    want = plain(model_of(text), feed)
+    runner = MemoryModel(model_of(text), public_inputs=["going", "trips"], at_client=at_client)
+    np.testing.assert_allclose(runner.run(feed).outputs["y"], want[0], atol=2e-3)
+
+
+def test_a_number_alone() -> None:
+    agrees(model_of("g (float x) => (float y) { y = Tanh(x) }"), {"x": np.array(0.3, np.float32)})
+
+
+def test_a_model_that_takes_nothing() -> None:
+    agrees(model_of("g () => (float[2] y) <float[2] w = {0.5, 0.7}> { y = Tanh(w) }"), {})
