@@ -126,8 +126,8 @@ def misfit(node: Node, given: Sequence[ValueType | None], made: Sequence[ValueTy
         return f"an input of {_shown(before)} is too small for it"
     if node.op == "Reshape" and np.prod(before, dtype=object) != np.prod(after, dtype=object):
         return (
-            f"it makes {_shown(after)} of {_shown(before)}; its shape stands in the file, maybe exported"
-            " for one batch or one length"
+            f"it makes {_shown(after)} of {_shown(before)}; where that shape is a constant of the file, it was"
+            " exported for one batch or one length"
         )
     return None
 
