@@ -126,7 +126,7 @@ def misfit(node: Node, given: Sequence[ValueType | None], made: Sequence[ValueTy
         return f"an input of {_shown(before)} is too small for it"
     if node.op == "Reshape" and np.prod(before, dtype=object) != np.prod(after, dtype=object):
         return (
-            f"it makes {_shown(after)} of {_shown(before)}; where that shape is a constant of the file, it was"
+            f"it makes {_shown(after)} of {_shown(before)}; a shape that the file holds was"
             " exported for one batch or one length"
         )
     return None
