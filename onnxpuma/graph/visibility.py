@@ -10,9 +10,8 @@ Constants are judged as they will be shown, after those that depend on constants
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from onnxpuma.graph.frequencies import are_known
 from onnxpuma.graph.index_tables import ONE_NUMBER, form_of
 from onnxpuma.graph.masks import has_order, is_ordered_mask
 from onnxpuma.graph.model import Graph, Initializer
+from onnxpuma.graph.patterns import picked
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
 from onnxpuma.graph.slots import Slots
 from onnxpuma.graph.waves import is_wave_table, spacing_of
@@ -64,14 +64,15 @@ def classify(
     takes to see that it is one. Raises ConfigError for a pattern that matches nothing: misspelt, it would
     leave open what was to be kept secret. Where `unmatched` is given such patterns are put there instead.
     """
-    _check_patterns(graph, public, secret, unmatched, names)
+    picks = {pattern: picked(graph.initializers, pattern) for pattern in (*public, *secret)}
+    _check_patterns(picks, public, unmatched, names)
     reals = {n: i for n, i in graph.initializers.items() if i.size > 1 and i.dtype.kind not in "iubOUS"}
     tables = {name: table for name, constant in reals.items() if (table := _table(constant))}
     slots = Slots(graph, [n for n, i in reals.items() if i.size > FEW and n not in tables])
     found: dict[str, Finding] = {}
     for name, initializer in graph.initializers.items():
-        by_secret = next((p for p in secret if fnmatchcase(name, p)), None)
-        by_public = next((p for p in public if fnmatchcase(name, p)), None)
+        by_secret = next((p for p in secret if name in picks[p]), None)
+        by_public = next((p for p in public if name in picks[p]), None)
         if by_secret is not None:
             found[name] = Finding("secret", f"pattern '{by_secret}'")
         elif by_public is not None:
@@ -88,14 +89,13 @@ def classify(
 
 
 def _check_patterns(
-    graph: Graph,
+    picks: Mapping[str, Collection[str]],
     public: Sequence[str],
-    secret: Sequence[str],
     unmatched: set[str] | None,
     names: Sequence[str],
 ) -> None:
-    for pattern, known in (*((p, names) for p in public), *((p, ()) for p in secret)):
-        if any(fnmatchcase(name, pattern) for name in (*graph.initializers, *known)):
+    for pattern, found in picks.items():
+        if found or (pattern in public and picked(names, pattern)):
             continue
         if unmatched is None:
             raise ConfigError(

@@ -420,6 +420,12 @@ def test_patterns_overrule_and_secret_wins() -> None:
     assert classify(graph(FLOAT(2)), secret=["w"])["w"] == Finding("secret", "pattern 'w'")
 
 
+def test_a_pattern_takes_brackets_in_a_name_as_they_stand() -> None:
+    name = "layers[0].scale"
+    one = Graph("g", {}, {}, [], {name: initializer(name, FLOAT(2))}, 24)
+    assert classify(one, secret=[name])[name] == ("secret", f"pattern '{name}'")
+
+
 @pytest.mark.parametrize("kind", ["public", "secret"])
 def test_a_pattern_that_matches_nothing_is_an_error(kind: str) -> None:
     with pytest.raises(ConfigError, match="wieght"):
