@@ -17,7 +17,8 @@ _SMALLEST_GRID = 9
 _SHORTEST_BUCKETED = 4
 # Fewer numbers than this count from 0 or 1 on, or do not count.
 FEWEST_ANYWHERE = 8
-ONE_NUMBER = "one number"
+_MOST_JUMPS = 2  # by more than one: where the sign of a distance decides half of the buckets
+_FEWEST_DISTANCES = 4
 
 
 def form_of(values: np.ndarray) -> str | None:
@@ -89,18 +90,8 @@ def _is_of_distance(table: np.ndarray) -> bool:
     along = np.concatenate([table[::-1, 0], table[0, 1:]])  # by j - i, from 1 - rows on
     steps = np.diff(along)
     turns = np.flatnonzero(np.diff(np.sign(steps[steps != 0])))
-    lengths = np.abs(steps[steps != 0])
-    if turns.size > 3 or not lengths.size:
-        return False
-    if np.all(lengths == lengths[0]):
-        return True
-    few_far = np.sum(lengths > 2) <= 2  # from one direction to the other
-    return bool(few_far and np.sum(lengths == 2) <= _jumps(along.size))
-
-
-def _jumps(count: int) -> int:
-    """Steps of two that buckets by logarithm may make, near their beginning."""
-    return int(2 * math.log2(count))
+    jumps = int(np.sum(np.abs(steps) > 1))
+    return turns.size <= 3 and jumps <= _MOST_JUMPS and np.unique(along).size >= _FEWEST_DISTANCES
 
 
 def _is_of_window(table: np.ndarray) -> bool:

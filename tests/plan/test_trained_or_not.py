@@ -153,7 +153,7 @@ def test_a_table_that_chooses_rows_is_one_with_them(on_shares: Any) -> None:
             {"c": RNG.integers(0, 3, 40), "t": reals(6, 5)},
         ),
         (
-            [node("Cast", "ids", "p", to=1), node("Mul", "p c", "a"), node("Cos", "a", "y")],
+            [node("Cast", "ids", "p", to=1), node("Mul", "p c", "a"), node("Tan", "a", "y")],
             {"c": np.float32(0.37123)},
         ),
     ],
@@ -212,3 +212,11 @@ def test_a_number_that_fills_a_shape_is_secret(fixed: bool) -> None:
         return told(blueprint)
 
     assert filled(0.37251) == filled(0.91312)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.5])
+def test_a_weight_of_one_number_is_not_in_the_skeleton(value: float) -> None:
+    blueprint = prepared(BIAS, {"w": LAYER, "c": np.full(4, value, np.float32)})
+    assert blueprint.weights == ["w", "c"]
+    model = onnx.load_from_string(blueprint.skeleton)
+    assert [tensor.name for tensor in model.graph.initializer] == []
