@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,6 +52,12 @@ def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], padded: bool
     return windows[index]
 
 
+def _patched(call: Call) -> int:
+    """How many numbers the patches hold that a convolution multiplies with its kernels."""
+    image, kernel, out = call.given(0).shape, call.given(1).shape[2:], call.outputs[0].shape
+    return math.prod((*image[:2], *out[2:], *kernel))
+
+
 def _refuse(call: Call) -> str | None:
     channels, groups = call.given(0).shape[1], int(call.attribute("group", 1))
     wanted, maps = call.given(1).shape[1] * groups, call.given(1).shape[0]
@@ -71,6 +78,7 @@ def _conv_result(call: Call) -> Result:
     limits=output_below(2.0**26),
     error="2^-18 after truncation",
     fine=kernel_fine,
+    inside=_patched,
 )
 def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""

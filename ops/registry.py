@@ -126,6 +126,10 @@ def _nothing_more(call: Call) -> float:
     return 0.0
 
 
+def _nothing_inside(call: Call) -> int:
+    return 0
+
+
 Fine: TypeAlias = "Callable[[Node], Mapping[int, int]]"
 
 
@@ -159,6 +163,8 @@ class Operator:
     fine(node): inputs that may have more than FRACTION fraction bits as weights do, and how many at most; of
     two factors both together.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
+    inside(call): numbers that the kernel holds of its own at once, as the scores of an attention; 0 where
+    they are no more than its operands. From shapes alone.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
     limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
     """
@@ -177,6 +183,7 @@ class Operator:
     limits: Limits = no_limit
     grows: Callable[[Call], float] = _nothing_more
     fine: Fine = _none_finer
+    inside: Callable[[Call], int] = _nothing_inside
     domain: str = ""
 
     def error_of(self, call: Call) -> float:
@@ -213,6 +220,7 @@ def operator(
     layout: bool = False,
     integers: bool = False,
     fine: Fine = _none_finer,
+    inside: Callable[[Call], int] = _nothing_inside,
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names of the standard domain."""
 
@@ -236,6 +244,7 @@ def operator(
                 limits,
                 grows,
                 fine,
+                inside,
             )
         return kernel
 

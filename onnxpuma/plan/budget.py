@@ -10,10 +10,12 @@ import numpy as np
 
 from onnxpuma.errors import InputError, OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.ops.registry import Call, Operator
 from onnxpuma.plan.control import MOST_TURNS
-from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.plan import Plan, SecretInput
 
 WORD_BYTES = 16  # two components of 64 bits at each server
+ID_BYTES = 4  # for each row of a table, of an id's key when it is expanded
 WORKSPACE = 3  # times a step's operands and results, besides them
 SMALL = 1 << 16  # elements
 # The size of what these make is in the values of their inputs, not in their sizes.
@@ -84,6 +86,10 @@ class Budget:
         for kind in types:
             self.take(node.name, WORD_BYTES * _bytes(kind) // max(1, kind.dtype.itemsize), keep=False)
 
+    def before_step(self, operator: Operator, call: Call) -> None:
+        """A step is about to be priced: what its kernel will hold of its own."""
+        self.take(call.node.name, WORKSPACE * WORD_BYTES * operator.inside(call), keep=False)
+
     def check_time(self) -> None:
         if time.monotonic() > self.began + self.seconds:
             raise InputError(
@@ -127,7 +133,8 @@ class Budget:
 def needed_bytes(plan: Plan) -> int:
     """About how much memory one server needs to run a plan, at most: what is alive, and what the steps of a
     wave work with; what they send included."""
-    sizes = {entry.operand: WORD_BYTES * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
+    sizes = {entry.operand: WORD_BYTES * _count(entry.shape) for entry in plan.held}
+    sizes.update((entry.operand, _shared_bytes(entry)) for entry in plan.inputs)
     live = sum(sizes.values()) + public_bytes(plan)
     most = live
     for wave in plan.waves:
@@ -139,11 +146,17 @@ def needed_bytes(plan: Plan) -> int:
                 made += sizes[operand.name]
             read = sum(WORD_BYTES * _count(o.shape) for o in step.call.inputs if o and not o.weight)
             live += made
-            work += WORKSPACE * (made + read) + int(step.cost.bytes / 3)
+            own = WORD_BYTES * step.operator.inside(step.call)
+            work += WORKSPACE * (made + read + own) + int(step.cost.bytes / 3)
         most = max(most, live + work)
         for name in wave[-1].frees:
             live -= sizes.pop(name, 0)
     return most
+
+
+def _shared_bytes(entry: SecretInput) -> int:
+    """Of what a client shares: two components, and of ids the rows that two keys expand to (mpc/dpf.py)."""
+    return _count(entry.shape) * (2 * ID_BYTES * entry.depth if entry.depth else WORD_BYTES)
 
 
 def public_bytes(plan: Plan) -> int:

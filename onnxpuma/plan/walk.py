@@ -140,6 +140,7 @@ class Walk:
         if reason is not None:
             self._refuse(node, reason)
             return
+        self.budget.before_step(found, draft)
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         result = found.result(draft)
         weight = all(o.weight for o in secret)

@@ -179,3 +179,59 @@ def test_whatever_makes_large_values_of_small_ones(op: str, inputs: dict[str, An
     with pytest.raises(InputError, match="too large"):
         compile_plan(blueprint, shapes, inputs, budget=budget())
     assert time.monotonic() - start < 5
+
+
+def fused() -> Blueprint:
+    """softmax(x W x^T) x, which becomes one Attention: its n^2 scores are no value of the graph."""
+    import onnx_ir as ir
+
+    kernel = np.random.default_rng(0).normal(0, 1, (8, 8)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["q"]),
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "turned"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "x"], ["mixed"]),
+        helper.make_node("MatMul", ["mixed", "w"], ["y"]),
+    ]
+    kind, out = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, "n", 8]) for n in ("x", "y"))
+    graph = helper.make_graph(nodes, "fused", [kind], [out], [numpy_helper.from_array(kernel, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return prepare_model(ir.serde.deserialize_model(model))[0]
+
+
+@pytest.mark.parametrize("length", [5_000, 20_000, 1_000_000])
+def test_scores_inside_an_attention_count_and_are_not_made_for_its_price(length: int) -> None:
+    blueprint = fused()
+    assert "Attention" in {node.op for node in blueprint.graph.nodes}
+    start = time.monotonic()
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="too large"):
+            compile_plan(blueprint, {"x": (1, length, 8)}, {}, budget=budget(bytes=1000 * MEGABYTE))
+        unbounded = compile_plan(blueprint, {"x": (1, length, 8)}, {})
+        assert needed_bytes(unbounded) > 3 * 16 * length**2
+        assert tracemalloc.get_traced_memory()[1] < 300 * MEGABYTE
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - start < 5
+
+
+def test_the_rows_that_keys_of_ids_expand_to_count(blueprint: Blueprint) -> None:
+    """Two vectors of 4 bytes for each id and row of the table: 50 rows here."""
+    assert needed_bytes(plan(blueprint, 2, None)) > 2 * 2 * 4 * 50
+    table = numpy_helper.from_array(np.zeros((100_000, 1), np.float32) + np.float32(0.3), "table")
+    node = helper.make_node("Gather", ["table", "ids"], ["y"])
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])
+    model = helper.make_model(
+        helper.make_graph([node], "rows", [ids], [out], [table]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    import onnx_ir as ir
+
+    wide = prepare_model(ir.serde.deserialize_model(model))[0]
+    assert needed_bytes(compile_plan(wide, {"ids": (1000,)}, {})) >= 1000 * 100_000 * 2 * 4
+    with pytest.raises(InputError, match=r"it needs .* MB at each server"):
+        compile_plan(wide, {"ids": (1000,)}, {}, budget=budget())
