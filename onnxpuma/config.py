@@ -102,7 +102,7 @@ class LimitConfig:
 
     connections: int = _setting(100, 1, 1 << 20, "a number of connections")
     waiting: int = _setting(100, 1, 1 << 20, "a number of requests")
-    message_megabytes: int = _setting(256, 1, 1 << 30, "megabytes")
+    message_megabytes: int = _setting(128, 1, 1 << 30, "megabytes")
     elements: int = _setting(1 << 28, 1, 1 << 40, "a number of elements")
     request_megabytes: int = _setting(0, 0, 1 << 30, "megabytes")
     traffic_megabytes: int = _setting(1 << 20, 1, 1 << 40, "megabytes")

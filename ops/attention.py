@@ -6,7 +6,6 @@ not on (rows, keys). Positions that the public mask excludes are never computed 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -196,7 +195,6 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     limits=_limits,
     tolerance=4e-4,
     grows=lambda call: left_out(shapes_of(call).keys),
-    inside=lambda call: math.prod(shapes_of(call).scores),
     error="1e-4 of the largest value, of n keys n 8e-7 of it; with softcap 1e-3 softcap more in each score",
     integers=True,
 )

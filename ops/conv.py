@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.shares import Form
+from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import Call, Result, Value, kernel_fine, operator
+from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
 
 
 def padding_of(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -52,12 +51,6 @@ def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], padded: bool
     return windows[index]
 
 
-def _patched(call: Call) -> int:
-    """How many numbers the patches hold that a convolution multiplies with its kernels."""
-    image, kernel, out = call.given(0).shape, call.given(1).shape[2:], call.outputs[0].shape
-    return math.prod((*image[:2], *out[2:], *kernel))
-
-
 def _refuse(call: Call) -> str | None:
     channels, groups = call.given(0).shape[1], int(call.attribute("group", 1))
     wanted, maps = call.given(1).shape[1] * groups, call.given(1).shape[0]
@@ -68,17 +61,17 @@ def _refuse(call: Call) -> str | None:
 
 def _conv_result(call: Call) -> Result:
     x, w = call.given(0), call.given(1)
-    return Result(Sum3, x.fraction + w.fraction)
+    return product_result(call, x.fraction + w.fraction)
 
 
 @operator(
     "Conv",
+    cost=product_cost,
     result=_conv_result,
     refuse=_refuse,
     limits=output_below(2.0**26),
     error="2^-18 after truncation",
-    fine=kernel_fine,
-    inside=_patched,
+    fine=both_fine,
 )
 def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
@@ -108,9 +101,4 @@ def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None
         return shaped.transpose(axes).reshape(batch, outputs, *out_spatial)
 
     z = z.map(back)
-    if isinstance(b, Replicated):
-        z = z.plus_shared(b.map(lambda words: words.reshape(1, -1, *([1] * rank))))
-    elif b is not None:
-        z = z.plus(encode(np.asarray(b), z.fraction).reshape(1, -1, *([1] * rank)))
-    yield from ()
-    return [z]
+    return [(yield from with_bias(party, call, z, by_channel(b, rank)))]

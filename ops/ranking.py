@@ -5,7 +5,6 @@ A row of n elements takes log2(n) levels, at each of which neighbours play.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -140,7 +139,6 @@ def _window_places(call: Call) -> np.ndarray:
 @operator(
     "MaxPool",
     cost=_pool_cost,
-    inside=lambda call: call.outputs[0].size * math.prod(call.attribute("kernel_shape")),
     result=_resting,
     limits=input_below(2.0**22),
     integers=True,

@@ -19,7 +19,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.limits import Limits, no_limit
 
 FRACTION = 18  # of every resolved real value, as in PUMA (arXiv 2307.12533)
-FINEST = 42  # of a weight below 2^-24: a product with it has 60, and stays as far from the end of a word
+FINEST = 40  # of a weight below 2^-22: a product with it has 58, and stays as far from the end of a word
 
 
 def resting_fraction(dtype: np.dtype[Any]) -> int:
@@ -126,10 +126,6 @@ def _nothing_more(call: Call) -> float:
     return 0.0
 
 
-def _nothing_inside(call: Call) -> int:
-    return 0
-
-
 Fine: TypeAlias = "Callable[[Node], Mapping[int, int]]"
 
 
@@ -140,15 +136,6 @@ def _none_finer(node: Node) -> Mapping[int, int]:
 def both_fine(node: Node) -> Mapping[int, int]:
     """Either factor of a plain product may be a weight of any scale."""
     return {0: FINEST, 1: FINEST}
-
-
-BESIDE_A_BIAS = 26  # of a weight: with it a bias up to 2^17 fits into a word beside the product
-
-
-def kernel_fine(node: Node) -> Mapping[int, int]:
-    """The factors of a product to which a bias may be added before the truncation."""
-    most = BESIDE_A_BIAS if len(node.inputs) > 2 and node.inputs[2] else FINEST
-    return {0: most, 1: most}
 
 
 @dataclass(frozen=True)
@@ -163,8 +150,6 @@ class Operator:
     fine(node): inputs that may have more than FRACTION fraction bits as weights do, and how many at most; of
     two factors both together.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
-    inside(call): numbers that the kernel holds of its own at once, as the scores of an attention; 0 where
-    they are no more than its operands. From shapes alone.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
     limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
     """
@@ -183,7 +168,6 @@ class Operator:
     limits: Limits = no_limit
     grows: Callable[[Call], float] = _nothing_more
     fine: Fine = _none_finer
-    inside: Callable[[Call], int] = _nothing_inside
     domain: str = ""
 
     def error_of(self, call: Call) -> float:
@@ -220,7 +204,6 @@ def operator(
     layout: bool = False,
     integers: bool = False,
     fine: Fine = _none_finer,
-    inside: Callable[[Call], int] = _nothing_inside,
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names of the standard domain."""
 
@@ -244,7 +227,6 @@ def operator(
                 limits,
                 grows,
                 fine,
-                inside,
             )
         return kernel
 

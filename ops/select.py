@@ -246,7 +246,7 @@ def _parametric_result(call: Call) -> Result:
     result=_parametric_result,
     limits=_unscaled,
     error="one unit of 2^-18",
-    fine=lambda node: {1: 22},  # what lies above zero stands at the product's scale
+    fine=lambda node: {1: 24},  # what lies above zero stands at the product's scale
 )
 def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""

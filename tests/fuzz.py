@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-FEW, MANY = 250, 40_000
+FEW, MANY = 150, 10_000
 CHANGES = ("bit", "byte", "cut", "lost", "put in", "doubled", "frame lost", "frame put in", "swap")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"there is no file {path}", hint) from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", hint) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError, zlib.error) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # of many kinds: zipfile takes damage for an encryption it does not know
         raise InputError(f"{path} is no .npz file of plain arrays, or is damaged", hint) from error
 
 

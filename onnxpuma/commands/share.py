@@ -47,7 +47,8 @@ def share(
         def review(found: SharedModel) -> bool:
             bars.close()
             disclosed.show(found.graphs)
-            return not doubtful(found.graphs) or yes or screen.agrees("May everybody see these?")
+            names = [entry.name for entries in doubtful(found.graphs).values() for entry in entries]
+            return not names or yes or screen.agrees(f"May everybody see {screen.listing(names)}?")
 
         shared = share_model(
             model,

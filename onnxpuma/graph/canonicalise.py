@@ -20,9 +20,9 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
-from onnxpuma.graph.constants import MergeStructurePass, lift_constants
+from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart
 from onnxpuma.graph.dialect import DOMAIN, claim
-from onnxpuma.graph.marks import is_marked, mark_numbers
+from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
@@ -139,7 +139,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     _cast_like(model)
     _unfuse(model, report)
     weight_only.fold(model, secret)
-    mark_numbers(model, secret(to_graph(model)))
+    set_apart(model, secret(to_graph(model)))
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)

@@ -6,14 +6,18 @@ everybody sees, and would pass by whoever judges initializers.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from onnxpuma.graph.marks import mark, mark_numbers
+from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.slots import decided, expects_trained
+from onnxpuma.graph.visibility import even_weights
 
 # Shapes, axes, a choice of rows.
 _LARGEST_MERGED = 16
@@ -48,6 +52,60 @@ def _put_apart(graph: ir.Graph, place: int) -> None:
     shown.name = name
     graph.append(copy)
     graph.outputs[place] = shown
+
+
+def set_apart(model: ir.Model, weights: Collection[str]) -> None:
+    """Mark the weights that are one number, so that no rule looks at it; and give each reader of a vector or
+    of one number its own. Exporters make one of those that are equal, and a graph in which two biases are one
+    tells that they are.
+
+    weights: initializers that are; beside them those of one number throughout, which are weights where they
+    stay as they are.
+    """
+    mark_numbers(model, weights)
+    named = dict.fromkeys(weights, True)
+    for name in [*named, *(n for n in even_weights(to_graph(model)) if n not in named)]:
+        _part(model, name, name in named)
+
+
+def _part(model: ir.Model, name: str, judged: bool) -> None:
+    value = model.graph.initializers.get(name)
+    readers = {} if value is None else _readers(value)
+    if value is None or value.is_graph_output() or len(readers) < 2 or not _is_small(value):
+        return
+    for number, (node, slots) in enumerate(list(readers.items())[1:], 2):
+        copy = ir.Value(
+            name=f"{name}/{number}", shape=value.shape, type=value.type, const_value=_again(value.const_value)
+        )
+        while copy.name in model.graph.initializers:
+            copy.name = f"{copy.name}_"
+        if judged:
+            mark(copy)
+        model.graph.register_initializer(copy)
+        for slot in slots:
+            node.replace_input_with(slot, copy)
+    if judged:
+        mark(value)
+
+
+def _again(tensor: Any) -> ir.LazyTensor:
+    """The same numbers as a tensor with a name of its own."""
+    return ir.LazyTensor(lambda: ir.tensor(np.array(tensor.numpy())), dtype=tensor.dtype, shape=tensor.shape)
+
+
+def _readers(value: ir.Value) -> dict[ir.Node, list[int]]:
+    found: dict[ir.Node, list[int]] = {}
+    for node, slot in value.uses():
+        if node.domain or node.op_type not in ("Shape", "Size"):
+            found.setdefault(node, []).append(slot)
+    return found
+
+
+def _is_small(value: ir.Value) -> bool:
+    tensor = value.const_value
+    if tensor is None:
+        return False
+    return sum(int(d) > 1 for d in tensor.shape.numpy()) < 2
 
 
 class MergeStructurePass(ir.passes.InPlacePass):

@@ -10,7 +10,9 @@ import math
 
 import numpy as np
 
+ONE_NUMBER = "one number"
 _MOST_AXES = 8
+_MOST_TOGETHER = 4
 _SMALLEST_GRID = 9
 _SHORTEST_BUCKETED = 4
 
@@ -20,13 +22,17 @@ def form_of(values: np.ndarray) -> str | None:
     only where its beginning has the form."""
     flat = values.reshape(-1)
     if flat.size and np.all(flat == flat[0]):
-        return "one number"
+        return ONE_NUMBER
     if flat.size < 3:
         return None
     if _counts(flat[: 1 << 8]) is not None and (axes := _counts(flat)) is not None:
         if axes == 1:
             return "positions"
         return "a grid of positions" if flat.size >= _SMALLEST_GRID else None
+    if values.ndim > 2 and 2 <= values.shape[-1] <= _MOST_TOGETHER:  # coordinates side by side
+        planes = [form_of(np.ascontiguousarray(values[..., place])) for place in range(values.shape[-1])]
+        if all(planes):
+            return planes[0]
     table = values.reshape([n for n in values.shape if n != 1])
     side = math.isqrt(table.size)
     if table.ndim == 1 and side * side == table.size:

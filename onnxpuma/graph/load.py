@@ -13,7 +13,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
 from onnxpuma.graph.dialect import claim_proto, proto_graphs
@@ -62,7 +62,22 @@ def parse(source: Path | bytes, name: str) -> onnx.ModelProto:
         raise ModelError(f"cannot read {source!s}: {e.strerror or e}", "check its permissions") from e
     if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
         raise ModelError(f"{name} is not ONNX: it holds no graph", _EXPORT_AGAIN)
+    if _has_broken_text(proto):
+        raise ModelError(f"{name} holds a name that is no text", _EXPORT_AGAIN)
     return proto
+
+
+def _has_broken_text(message: Message) -> bool:
+    """Whether a text anywhere is not UTF-8: protobuf then hands out its bytes."""
+    for field, value in message.ListFields():
+        alone = isinstance(value, (str, bytes, Message))
+        if field.type == field.TYPE_STRING and any(
+            isinstance(v, bytes) for v in ([value] if alone else value)
+        ):
+            return True
+        if field.message_type is not None and any(map(_has_broken_text, [value] if alone else value)):
+            return True
+    return False
 
 
 def check(proto: onnx.ModelProto, name: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 from onnx import helper
+from onnx_ir.external_data import set_base_dir
 
 from onnxpuma.errors import ModelError
 from onnxpuma.graph.external import refuse_external
@@ -58,7 +59,9 @@ def load_skeleton(source: str | os.PathLike[str] | bytes) -> Graph:
     order = next((p.value for p in proto.metadata_props if p.key == _KEY), None)
     if order is None:
         raise ModelError(f"{name} is not the skeleton of a model", "give the file that onnxpuma wrote")
-    graph = to_graph(ir.serde.deserialize_model(proto))
+    model = ir.serde.deserialize_model(proto)
+    set_base_dir(model.graph, os.devnull)  # a folder in which nothing can be
+    graph = to_graph(model)
     inputs = dict(graph.inputs)
     initializers: dict[str, Initializer] = {}
     try:

@@ -11,6 +11,7 @@ Constants are judged as they will be shown, after those that depend on constants
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.frequencies import are_known
-from onnxpuma.graph.index_tables import form_of
+from onnxpuma.graph.index_tables import ONE_NUMBER, form_of
 from onnxpuma.graph.masks import has_order, is_ordered_mask
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
@@ -62,8 +63,9 @@ def classify(
     leave open what was to be kept secret. Where `unmatched` is given such patterns are put there instead.
     """
     _check_patterns(graph, public, secret, unmatched, names)
-    data = [n for n, i in graph.initializers.items() if i.size > FEW and i.dtype.kind not in "iubOUS"]
-    slots = Slots(graph, data)
+    reals = {n: i for n, i in graph.initializers.items() if i.size > 1 and i.dtype.kind not in "iubOUS"}
+    tables = {name: table for name, constant in reals.items() if (table := _table(constant))}
+    slots = Slots(graph, [n for n, i in reals.items() if i.size > FEW and n not in tables])
     found: dict[str, Finding] = {}
     for name, initializer in graph.initializers.items():
         by_secret = next((p for p in secret if fnmatchcase(name, p)), None)
@@ -75,7 +77,7 @@ def classify(
         elif not initializer.available:
             found[name] = Finding("secret", "not in this file")
         else:
-            found[name] = _by_rule(initializer, slots, coarse)
+            found[name] = tables.get(name) or _by_rule(initializer, slots, coarse)
             initializer.release()
     return found
 
@@ -181,12 +183,8 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
         return _WEIGHT
     if name.startswith(ONES) and slots.only_in(name, _SCALE_SLOTS) and bool(np.all(values == 1)):
         return Finding("public", "ones")
-    if is_ordered_mask(values) or (not np.any(values) and slots.only_in(name, _MASK_SLOTS)):
+    if not np.any(values) and slots.only_in(name, _MASK_SLOTS):
         return Finding("public", "mask of positions")
-    if _counts_up(values):
-        return Finding("public", "positions")
-    if is_wave_table(values):
-        return Finding("public", "sines and cosines of positions")
     if slots.becomes_angle(name):
         known = max(values.shape) == values.size and are_known(values.reshape(-1), spacing_of(values))
         if known:
@@ -196,16 +194,49 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
     return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else _WEIGHT
 
 
+def _table(constant: Initializer) -> Finding | None:
+    """What an array of reals is wherever it is used, if it is one of the known tables."""
+    if not constant.available or constant.dtype.kind != "f" or constant.size > _LARGEST_READ:
+        return None
+    values = constant.numpy()
+    why = None
+    if is_ordered_mask(values):
+        why = "mask of positions"
+    elif _is_whole(values):
+        why = form_of(values)
+    elif is_wave_table(values):
+        why = "sines and cosines of positions"
+    del values
+    constant.release()
+    return Finding("public", why) if why and why != ONE_NUMBER else None
+
+
 def secrets_of(found: Mapping[str, Finding]) -> list[str]:
     """The names of those that make a weight of what is computed from them: secret, and not by rule one round
     number throughout."""
     return [name for name, finding in found.items() if finding.secret and finding is not _EVEN]
 
 
-def _counts_up(values: np.ndarray) -> bool:
-    """0, 1, 2, ... or 0, 2, 4, ..., or any other integers at equal distances, at least three of them."""
-    flat = values.reshape(-1)
-    if flat.size < 3 or not np.all(np.isfinite(flat[:64])) or np.any(flat[:2] != np.rint(flat[:2])):
-        return False
-    step = flat[1] - flat[0]
-    return bool(step != 0 and np.all(np.diff(flat[:64]) == step) and np.all(np.diff(flat) == step))
+def even_weights(graph: Graph) -> list[str]:
+    """The names of those that are secret by rule, and of one round number throughout."""
+    reals = {n: i for n, i in graph.initializers.items() if i.dtype.kind == "f" and i.size > 1}
+    even = {n: i for n, i in reals.items() if i.available and i.size <= _LARGEST_READ and _is_even(i)}
+    return [name for name, found in classify(replace(graph, initializers=even)).items() if found is _EVEN]
+
+
+def _is_even(constant: Initializer) -> bool:
+    values = constant.numpy().reshape(-1)
+    even = bool(np.all(values[:64] == values[0]) and np.all(values == values[0]))
+    del values
+    constant.release()
+    return even
+
+
+def _is_whole(values: np.ndarray) -> bool:
+    """Whether these reals are all integers, none so large that it is rounded."""
+
+    def fits(part: np.ndarray) -> bool:
+        wide = part.astype(np.float64)
+        return bool(np.all(np.isfinite(wide) & (np.abs(wide) < 1 << 24) & (wide == np.rint(wide))))
+
+    return fits(values.reshape(-1)[:64]) and fits(values)

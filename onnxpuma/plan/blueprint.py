@@ -31,6 +31,7 @@ from onnxpuma.plan.closed import closed_outputs, resumed_inputs, shared_inputs
 from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.fillers import with_fillers
+from onnxpuma.plan.input_spec import InputSpec
 from onnxpuma.plan.inputs import open_inputs, tables
 from onnxpuma.plan.listing import PublicEntry, listing
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
@@ -38,23 +39,6 @@ from onnxpuma.plan.scaling import fractions_of
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """One input of the model. `shape` holds ints and symbols; `vocabulary`: rows of its table of ids.
-
-    default: what it holds where a feed leaves it out; None where it may not. sources: closed outputs; where
-    there are some, what the servers kept of them fills it, and nothing else does but an array of nothing.
-    """
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int | str | None, ...]
-    secret: bool
-    vocabulary: int | None = None
-    default: np.ndarray | None = field(default=None, compare=False)
-    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,17 +94,11 @@ class Blueprint:
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
         rows = tables(self.graph)
-        found = {
-            name: InputSpec(
-                name,
-                kind.dtype,
-                kind.shape if kind.shape is not None else (),
-                name not in self.public_inputs,
-                rows.get(name),
-                sources=tuple(self.resumed.get(name, ())),
-            )
-            for name, kind in self.graph.inputs.items()
-        }
+        found = {}
+        for name, kind in self.graph.inputs.items():
+            secret, sources = name not in self.public_inputs, tuple(self.resumed.get(name, ()))
+            spec = InputSpec(name, kind.dtype, kind.shape or (), secret, rows.get(name), sources=sources)
+            found[name] = spec
         for name in self.derived_inputs:
             nothing = np.zeros(0, found[name].dtype)
             found[name] = replace(found[name], vocabulary=self.vocabulary, default=nothing)
@@ -231,15 +209,11 @@ def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[
     """The graphs of a model, by name, with the inputs of each that go on from closed outputs of any."""
     closed = [(name, graph.graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
     states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
-    return {
-        name: replace(
-            graph,
-            resumed=resumed_inputs(
-                shared_inputs(graph.graph, graph.public_inputs), closed, keep_only, states
-            ),
-        )
-        for name, graph in graphs.items()
-    }
+    found = {}
+    for name, graph in graphs.items():
+        given = shared_inputs(graph.graph, graph.public_inputs)
+        found[name] = replace(graph, resumed=resumed_inputs(given, closed, keep_only, states))
+    return found
 
 
 def prepare(

@@ -9,8 +9,9 @@ import numpy as np
 from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
 from onnxpuma.ops.registry import Operand, resting_fraction
-from onnxpuma.plan.blueprint import Blueprint, InputSpec
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.input_spec import InputSpec
 from onnxpuma.plan.known import Known, Refusal
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled

@@ -19,7 +19,7 @@ from onnxpuma.errors import ConfigError
 PRIVATE = 0o600
 PUBLIC = 0o644
 
-_LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+_LEFT_OVER = re.compile(r"\.[0-9a-f]{32}\.partial")
 
 
 class Draft:
@@ -30,7 +30,7 @@ class Draft:
 
     def __init__(self, path: Path, mode: int = PUBLIC) -> None:
         self._path = path
-        self._partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+        self._partial = path.with_name(f".{secrets.token_hex(16)}.partial")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self.file: BinaryIO = os.fdopen(os.open(self._partial, flags, mode), "w+b")
 

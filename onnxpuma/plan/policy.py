@@ -16,6 +16,7 @@ from onnxpuma.errors import PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED
 from onnxpuma.mpc.separable import fingerprint
+from onnxpuma.ops.registry import FINEST, FRACTION
 
 COPY_AGAIN = "copy the folder again from the model's owner"
 _WIDEST_RANGE = 1000  # powers of two that float64 holds
@@ -64,6 +65,8 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
         "weights": set(visibility) == set(graph.initializers)
         and secret == {name for name, seen in visibility.items() if seen == "secret"}
         and set(policy["reasons"]) == set(visibility),
+        "scales": set(policy["fractions"]) <= secret
+        and all(FRACTION < bits <= FINEST for bits in policy["fractions"].values()),
         "inputs": {*policy["public_inputs"], *derived["resumed"]} <= set(graph.inputs),
         "outputs": set(derived["closed"]) <= set(graph.outputs),
         "ids": derived["vocabulary"] is None or generates,

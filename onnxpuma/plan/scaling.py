@@ -1,7 +1,7 @@
 """Fraction bits of weights of small numbers, and of what is made of them, so that neither loses its digits.
 
 A product takes a factor at any scale and is truncated by as much more, so a weight whose largest number lies
-below 2^-4, 2^-8 and so on has that many fraction bits more: the words of both factors, and of the product,
+below 2^-6, 2^-10 and so on has that many fraction bits more: the words of both factors, and of the product,
 are as large as they would be for numbers of ordinary size, and so are their ranges. What a product of such
 weights, or a look-up in them, yields keeps the bits as long as all its readers take them.
 
@@ -20,8 +20,15 @@ import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.ops.registry import FINEST, FRACTION, find
 
+LEAST = 6  # bits beyond 18 of the first scale: above it digits do not lack
 STEP = 4  # from one scale to the next: the largest number of an array is public up to a factor of 16
 _BLOCK = 1 << 20  # elements looked at a time
+# Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
+MOST_DEFERRED = 48
+WITH_ROOM = 42  # that leave what a product is added to the range of inputs
+TAKES_SCALED = (
+    "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
+)  # fmt: skip
 _LOOKS_UP = ("GatherND", "GatherElements")  # as layout where their indices are public, else by way of Gather
 _SUMS = ("Add", "Sub", "Sum")
 _ROWS = ("LayerNormalization", "RMSNormalization")  # what scales a row does not change, but for its epsilon
@@ -37,10 +44,9 @@ def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collectio
     for name in secret:
         initializer = graph.initializers[name]
         most = scales.most(name) if initializer.dtype.kind == "f" and initializer.available else 0
-        if most >= STEP:
-            spare = min(most, _spare(initializer)) // STEP * STEP
-            if spare:
-                found[name] = spare
+        spare = min(most, _spare(initializer)) if most >= LEAST else 0
+        if spare >= LEAST:
+            found[name] = spare - (spare - LEAST) % STEP
     while True:  # a table of which only rows are read gains nothing where these are truncated at once
         made = scales.made(found)
         idle = [name for name in found if not scales.serves(name, made)]
@@ -56,11 +62,11 @@ def _spare(initializer: Initializer) -> int:
     largest = 0.0
     for start in range(0, flat.size, _BLOCK):
         largest = max(largest, float(np.abs(flat[start : start + _BLOCK]).max()))
-        if not largest < 2.0**-STEP:
+        if not largest < 2.0**-LEAST:
             break
     del flat
     initializer.release()
-    if not 0 < largest < 2.0**-STEP:
+    if not 0 < largest < 2.0**-LEAST:
         return 0
     return -math.floor(math.log2(largest)) - 1
 
@@ -84,13 +90,15 @@ class Scales:
         self._resting = {*resting, *(n for node in nodes for g in node.subgraphs for n in g.captured())}
         self._uses: dict[str, list[tuple[Node, int]]] = {}
         self._public = {*public_inputs, *(name for name in graph.initializers if name not in secret)}
+        self._constant = {*secret, *self._public}.difference(public_inputs)
         for node in nodes:
             if all(name in self._public for name in node.inputs if name) or _of_shape(node):
                 self._public.update(node.outputs)
+            if all(name in self._constant for name in node.inputs if name):
+                self._constant.update(node.outputs)
             for slot, name in enumerate(node.inputs):
                 if name:
                     self._uses.setdefault(name, []).append((node, slot))
-        self._weights = set(secret)
 
     def most(self, name: str) -> int:
         """The most bits beyond 18 that all readers of a weight take, of what is moved about as well."""
@@ -106,7 +114,13 @@ class Scales:
             if operator.layout and slot == 0 and node.op not in _LOOKS_UP:
                 most = min([most, *(self.most(output) for output in node.outputs if output)])
             elif not _looks_up(node, slot):
-                most = min(most, operator.fine(node).get(slot, FRACTION) - FRACTION)
+                slots = operator.fine(node)
+                factors = [name for place, name in enumerate(node.inputs) if place in slots and place != slot]
+                if self._public.intersection(factors):  # it may have many fraction bits of its own
+                    return 0
+                if self._constant.intersection(factors):  # of two weights each takes its half
+                    most = min(most, (FINEST - FRACTION) // 2)
+                most = min(most, slots.get(slot, FRACTION) - FRACTION)
         return most
 
     def serves(self, name: str, made: Mapping[str, int]) -> bool:
@@ -152,7 +166,7 @@ class Scales:
         if (operator.layout and node.op not in _LOOKS_UP) or _looks_up(node, 0):
             return given[0]
         slots = operator.fine(node)
-        if len(slots) < 2:  # not a plain product
+        if len(slots) < 2 or len(given) > 2:  # no plain product, or one beside a bias
             return 0
         return sum(found.get(name, 0) for slot, name in enumerate(node.inputs) if name and slot in slots)
 
@@ -172,7 +186,8 @@ class Scales:
         slots = operator.fine(node)
         if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
             return False
-        return self._of(node, found) <= min(slots.values()) - FRACTION
+        both = sum(found.get(name, 0) for place, name in enumerate(node.inputs) if name and place in slots)
+        return both <= min(slots.values()) - FRACTION
 
 
 def _of_shape(node: Node) -> bool:

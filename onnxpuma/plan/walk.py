@@ -27,7 +27,7 @@ from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of, way_out
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.plan import SecretInput, Selection, Step
-from onnxpuma.plan.scaling import Scales
+from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
 
 
 class Walk:
@@ -49,8 +49,7 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
-        resting = {*selection.kept, *selection.held}
-        scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, resting)
+        scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, selection.kept)
         self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
         self.uses = uses_of(needed(self.nodes, selection.outputs, shapes=False), selection.outputs)
 
@@ -96,7 +95,7 @@ class Walk:
         for name, value in zip(node.outputs, map(np.asarray, values), strict=True):
             if name:
                 self.values[name] = Known(ValueType(value.dtype, value.shape), value, constant=constant)
-                self.budget.take(node.name, value.nbytes)
+                self.budget.take_public(node.name, value.nbytes)
 
     def _leave_to_client(self, node: Node) -> None:
         try:
@@ -119,7 +118,8 @@ class Walk:
         except OnnxpumaError as error:
             self._refuse(node, error.message)
             return
-        self.budget.before_secret(node, types)
+        given = [None if name is None else self.values[name].type for name in node.inputs]
+        self.budget.before_secret(node, given, types)
         operands = tuple(
             None if name is None else self._operand(name, node, place)
             for place, name in enumerate(node.inputs)
@@ -140,7 +140,6 @@ class Walk:
         if reason is not None:
             self._refuse(node, reason)
             return
-        self.budget.before_step(found, draft)
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         result = found.result(draft)
         weight = all(o.weight for o in secret)
@@ -192,14 +191,14 @@ class Walk:
             return True
         if uses == [None] and operand.name in self.selection.opened:
             return False  # nobody else reads it: its terms are shifted as they leave
-        if len(uses) != 1 or uses[0] is None or operand.fraction > _MOST_DEFERRED:
+        if len(uses) != 1 or uses[0] is None or operand.fraction > MOST_DEFERRED:
             return True
-        if any(o.finer for o in call.secrets):  # at its scale there is less room for what it may meet
+        if operand.fraction > WITH_ROOM and any(o.finer for o in call.secrets):
             return True
         consumer, place = uses[0]
         found = find(consumer)
         if found is None or (
-            operand.form is Replicated and not found.layout and consumer.op not in _TAKES_SCALED
+            operand.form is Replicated and not found.layout and consumer.op not in TAKES_SCALED
         ):
             return True
         stand_in = Call(
@@ -251,8 +250,8 @@ class Walk:
         try:
             return self._infer(node)
         except OnnxpumaError as error:
-            given = [self.values[n].type for n in node.inputs if n]
-            self.budget.before_secret(node, given)
+            given = [None if n is None else self.values[n].type for n in node.inputs]
+            self.budget.before_secret(node, given, filter(None, given))
             inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
             try:
                 return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
@@ -299,10 +298,3 @@ class Walk:
         )
         self.unknown.update(dict.fromkeys(node.outputs, secret))
         return secret
-
-
-# Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
-_MOST_DEFERRED = 48
-_TAKES_SCALED = (
-    "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
-)  # fmt: skip

@@ -15,7 +15,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from onnxpuma.errors import InputError
-from onnxpuma.plan.blueprint import Blueprint, InputSpec
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.input_spec import InputSpec
 from onnxpuma.plan.inputs import Role, role_of
 from onnxpuma.roles.kept import Kept
 

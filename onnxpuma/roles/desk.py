@@ -23,8 +23,9 @@ from onnxpuma.errors import (
     plain_text,
 )
 from onnxpuma.observe import Progress
-from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
+from onnxpuma.roles.agreement import Agreement, Follower, Leader
 from onnxpuma.roles.identity import Identity
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.kept import Store
 from onnxpuma.roles.reception import Reception, Served
 from onnxpuma.roles.run import compute
@@ -175,9 +176,12 @@ class Desk:
 
     def _serve_aside(self, request: Request) -> None:
         """What is not computed: the client lets go of what it kept, or asks for the model's public part."""
-        released = [(entry.handle, entry.name) for entry in request.body.release]
-        self.store.release(request.client, released)
-        self.port.reply(request, wire_pb2.Result(), [] if released else self.menu)
+        try:
+            done = self.reception.let_go(request)
+        except InputError as error:
+            self.port.fail(request, error)
+            return
+        self.port.reply(request, wire_pb2.Result(), [] if done else self.menu)
 
     # ---- a request ------------------------------------------------------------------------------------
 

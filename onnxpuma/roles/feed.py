@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.errors import InputError, PlanError
-from onnxpuma.plan.blueprint import Blueprint, InputSpec
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import check_shapes
+from onnxpuma.plan.input_spec import InputSpec
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.kept import Kept
 

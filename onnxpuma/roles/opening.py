@@ -21,7 +21,7 @@ from onnxpuma.mpc.prf import PART_BYTES, AesStream, PartyKeys, derived_key, fres
 from onnxpuma.mpc.shares import Form
 from onnxpuma.mpc.sketch import COMBINATIONS, Sketch, sketch
 from onnxpuma.mpc.words import Words
-from onnxpuma.roles.agreement import Job
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.request import CODE_BYTES, MADE_HERE, component_code
 from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag
 

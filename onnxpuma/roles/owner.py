@@ -27,7 +27,7 @@ from onnxpuma.roles.share_file import ShareReader, ShareWriter
 from onnxpuma.roles.shared_model import SharedModel
 
 BITS = 64
-LARGEST_WEIGHT = 2.0**18  # beside a product of BESIDE_A_BIAS + 18 fraction bits it still fits into a word
+LARGEST_WEIGHT = 2.0**18
 LARGEST_LOOKED_UP = 2.0**12  # rows are looked up mod 2^32
 LARGEST_WHOLE = 2.0**24
 SEAL_BYTES = 32

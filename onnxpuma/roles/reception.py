@@ -21,7 +21,7 @@ from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.compile import check_shapes
 from onnxpuma.plan.known import needed
 from onnxpuma.plan.plan import SecretInput
-from onnxpuma.roles.agreement import Job
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.kept import Store
 from onnxpuma.roles.plans import Plans
 from onnxpuma.roles.request import Asked, buffer_lengths, check_held, check_private, read_public_part
@@ -77,6 +77,20 @@ class Reception:
         }
         check_held(blueprint, asked, held)
         return Job(request, asked, held, self._clients.get(request.client, ""))
+
+    def let_go(self, request: Request) -> bool:
+        """Forget the kept values that a request names which asks for nothing else; False when it names none.
+
+        Raises InputError when they are more than one request may name.
+        """
+        released = [(entry.handle, entry.name) for entry in request.body.release]
+        if len(released) > MOST_RELEASED:
+            raise InputError(
+                f"the request names {len(released)} values to release, {MOST_RELEASED} are allowed",
+                _MADE_HERE,
+            )
+        self.store.release(request.client, released)
+        return bool(released)
 
     def plan(self, job: Job) -> None:
         """Make the plan of a job whose turn has come.

@@ -12,8 +12,8 @@ from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.shares import Replicated, Sum3
 from onnxpuma.mpc.sharing import outgoing
 from onnxpuma.observe import Progress
-from onnxpuma.roles.agreement import Job
 from onnxpuma.roles.answer import result
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.kept import KeptShares
 from onnxpuma.roles.opening import open_session
 from onnxpuma.roles.request import received

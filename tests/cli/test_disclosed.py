@@ -111,7 +111,7 @@ def test_a_person_at_a_terminal_is_asked(
     answering(said)
     ended = cli("share", masked, "--out", tmp_path / "shared")
     assert ended.status == status
-    assert "May everybody see these? [y/N]" in ended.err
+    assert "May everybody see odd[0]? [y/N]" in ended.err
     assert (tmp_path / "shared").exists() == (status == 0)
 
 
@@ -142,3 +142,37 @@ def test_inputs_that_a_client_has_to_name_are_listed(cli, model: Path, masked: P
     assert "--public-input measurements" in ended.out
     assert "is asked" not in cli("share", masked, "--out", tmp_path / "masked").out
     assert "is asked" not in cli("inspect", model.parents[1] / "tales").out
+
+
+def test_frequencies_of_no_known_series_are_such_a_case(cli, tmp_path: Path):
+    """Found, not supposed: nothing shows whether they were trained."""
+    rng = np.random.default_rng(3)
+    arrays = {
+        "freqs": np.sort(rng.uniform(0.01, 1, 24))[::-1].astype(np.float32),
+        "w": rng.normal(size=(24, 4)).astype(np.float32),
+        "last": np.array([-1]),
+    }
+    nodes = [
+        helper.make_node("Cast", ["position_ids"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["real", "last"], ["column"]),
+        helper.make_node("Mul", ["column", "freqs"], ["angles"]),
+        helper.make_node("Cos", ["angles"], ["turned"]),
+        helper.make_node("Mul", ["x", "turned"], ["moved"]),
+        helper.make_node("MatMul", ["moved", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", "s", 24]),
+            helper.make_tensor_value_info("position_ids", TensorProto.INT64, ["b", "s"]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", "s", 4])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    path = tmp_path / "turned.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    refused = cli("share", path, "--out", tmp_path / "shared")
+    assert refused.status == 6
+    assert "--public freqs" in refused.err
+    assert cli("share", path, "--out", tmp_path / "shared", "--public", "freqs").status == 0

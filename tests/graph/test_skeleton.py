@@ -318,3 +318,33 @@ def test_equal_shapes_are_one() -> None:
     ]
     blueprint = shown(model_of(nodes, {"s": shape, "t": shape, "w": weight(4, 4)}, {"x": [16]}))
     assert sum(i.shape == (2,) for i in blueprint.graph.initializers.values()) <= 1
+
+
+@pytest.mark.parametrize("value", ["drawn", "zeros", "one number"])
+def test_a_small_weight_that_an_exporter_made_one_of_is_two_again(value: str) -> None:
+    bias = {"drawn": weight(8), "zeros": np.zeros(8, FLOAT), "one number": np.array([0.37], FLOAT)}[value]
+    nodes = [
+        N("MatMul", ["x", "w"], ["a"]),
+        N("Add", ["a", "b"], ["c"]),
+        N("MatMul", ["c", "w"], ["d"]),
+        N("Add", ["d", "b"], ["e"]),
+        N("Reshape", ["e", "s"], ["f"]),
+        N("Reshape", ["x", "s"], ["g"]),
+        N("Add", ["f", "g"], ["y"]),
+    ]
+    constants = {"w": weight(8, 8), "b": bias, "s": np.array([16])}
+    blueprint = shown(model_of(nodes, constants, {"x": [2, 8]}))
+    assert len([name for name in blueprint.weights if name.startswith("b")]) == 2
+    assert leaked(blueprint, {"b": bias} if value == "drawn" else {}) == []
+
+
+def test_what_the_owner_shows_stays_one() -> None:
+    nodes = [N("Add", ["x", "b"], ["a"]), N("Relu", ["a"], ["c"]), N("Mul", ["c", "b"], ["y"])]
+    blueprint = shown(model_of(nodes, {"b": weight(8)}, {"x": [2, 8]}), public=["b"])
+    assert blueprint.visibility == {"b": "public"}
+
+
+def test_what_the_owner_hides_stays_hidden_in_each_of_its_places() -> None:
+    nodes = [N("Add", ["x", "b"], ["a"]), N("Relu", ["a"], ["c"]), N("Mul", ["c", "b"], ["y"])]
+    blueprint = shown(model_of(nodes, {"b": np.array([12], FLOAT)}, {"x": [2, 8]}), secret=["b"])
+    assert sorted(blueprint.visibility.values()) == ["secret", "secret"]

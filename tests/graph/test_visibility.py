@@ -315,6 +315,37 @@ def test_buckets_of_distances(both_ways: bool, length: int) -> None:
     assert seen(buckets, gather).doubtful
 
 
+def test_distances_as_reals_and_side_by_side() -> None:
+    distance = np.arange(12)[:, None] - np.arange(12)[None]
+    assert not seen(distance.astype(FLOAT)).secret
+    assert seen((distance + RANDOM.integers(0, 2, (12, 12))).astype(FLOAT)) == WEIGHT
+    assert seen(np.arange(0, 64, 2, dtype=FLOAT)) == Finding("public", "positions")
+    y, x = np.divmod(np.arange(16), 4)
+    both = np.stack([y[:, None] - y, x[:, None] - x], axis=2)
+    gather = node("Gather", ("v", "w"))
+    assert not seen(both, gather).doubtful
+    both[3, 4, 1] = 2
+    assert seen(both, gather).doubtful
+
+
+def test_a_number_on_its_way_to_buckets_of_distances() -> None:
+    """DeBERTa's: distances, as reals, over the logarithm of a bound, and so on to indices."""
+    distance = (np.arange(12)[:, None] - np.arange(12)[None]).astype(FLOAT)
+    constants = {"w": initializer("w", FLOAT(2.7568405)), "d": initializer("d", distance)}
+    nodes = [
+        node("Abs", ("d",), "a"),
+        node("Div", ("a", "w"), "b"),
+        node("Ceil", ("b",), "c"),
+        node("Where", ("k", "c", "d"), "e"),
+        node("Cast", ("e",), "i"),
+        node("GatherElements", ("x", "i")),
+    ]
+    inputs = {"x": ValueType(np.dtype(FLOAT), None)}
+    found = classify(Graph("g", inputs, {}, nodes, constants, 24))
+    assert found["w"] == Finding("public", "number that decides indices")
+    assert not found["d"].secret
+
+
 def test_distances_within_a_window() -> None:
     """Swin's, and BEiT's with a class token."""
     y, x = np.divmod(np.arange(49), 7)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxpuma.ops.registry import BESIDE_A_BIAS, FINEST, FRACTION
+from onnxpuma.ops.registry import FINEST, FRACTION
 from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Selection
@@ -164,12 +164,13 @@ def made(nodes: Nodes, constants: Mapping[str, np.ndarray], outputs: str = "y") 
     [
         (4000.0, 0),
         (1.0, 0),
-        (2.0**-4, 4),
-        (2.0**-5, 4),
-        (2.0**-8, 8),
-        (2.0**-14, 12),
-        (2.0**-24, 24),
-        (1e-30, 24),
+        (2.0**-5, 0),
+        (2.0**-6, 6),
+        (2.0**-9, 6),
+        (2.0**-10, 10),
+        (2.0**-15, 14),
+        (2.0**-22, 22),
+        (1e-30, 22),
     ],
 )
 def test_the_scale_says_of_the_largest_number_no_more_than_a_factor_of_16(largest: float, spare: int) -> None:
@@ -179,7 +180,7 @@ def test_the_scale_says_of_the_largest_number_no_more_than_a_factor_of_16(larges
 
 def test_ordinary_weights_are_not_touched() -> None:
     ordinary = np.full((WIDTH, 8), 1e-9, np.float32)
-    ordinary[-1, -1] = 2.0**-4
+    ordinary[-1, -1] = 2.0**-6
     assert made([PRODUCT], {"w": ordinary}).fractions == {}
     assert made([PRODUCT], {"w": np.zeros((WIDTH, 8), np.float32)}).fractions == {}
 
@@ -205,15 +206,22 @@ def test_a_weight_that_is_read_otherwise_has_the_scale_of_all_values(kind: str) 
     assert made(ELSEWHERE[kind], {"w": below(1e-3, WIDTH)}).fractions == {}
 
 
-def test_beside_a_bias_there_are_fewer() -> None:
-    weights = {"w": below(1e-9, WIDTH, 8), "b": reals(8)}
-    assert made([node("Gemm", "x w", "y")], {"w": weights["w"]}).fractions == {"w": FINEST}
-    assert made([node("Gemm", "x w b", "y")], weights).fractions == {"w": BESIDE_A_BIAS}
+@pytest.mark.parametrize("op", ["Gemm", "Conv", "ConvTranspose"])
+@pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-6])
+def test_a_bias_as_large_as_it_may_be(on_shares: OnShares, op: str, size: float) -> None:
+    shape = {"Gemm": (WIDTH, 4), "Conv": (4, WIDTH, 2, 2), "ConvTranspose": (WIDTH, 4, 2, 2)}[op]
+    x = reals(3, WIDTH) if op == "Gemm" else reals(1, WIDTH, 3, 3)
+    constants = {"w": reals(*shape, scale=size), "b": reals(4, scale=1e5)}
+    for bias in (constants["b"], constants["b"] * np.float32(1e-5)):
+        held = {"w": constants["w"], "b": bias}
+        ran = on_shares([node(op, "x w b", "y")], held, {"x": x / np.float32(size)})
+        assert ran.error < 3e-4
+        assert ran.plan.steps[0].cost.rounds == (2 if size < 1e-3 else 0)
 
 
 def test_what_is_kept_at_the_servers_has_the_scale_of_all_values() -> None:
     blueprint = made([PRODUCT], {"w": below(1e-4, WIDTH, 8)})
-    for selection, fraction in ((Selection(("y",)), 30), (Selection((), ("y",)), 18)):
+    for selection, fraction in ((Selection(("y",)), 28), (Selection((), ("y",)), 18)):
         plan = compile_plan(blueprint, {"x": (4, WIDTH)}, selection=selection)
         assert plan.outputs[0].fraction == fraction
 
@@ -222,6 +230,26 @@ def test_a_table_whose_rows_lose_the_digits_at_once_does_not_get_them() -> None:
     ids = [helper.make_node("Constant", [], ["ids"], value_ints=[1, 2, 3, 4])]
     nodes = [*ids, node("Gather", "w ids", "e"), node("Add", "x e", "y")]
     assert made(nodes, {"w": below(1e-4, 300, WIDTH)}).fractions == {}
+
+
+def test_a_public_factor_has_fraction_bits_of_its_own(on_shares: OnShares) -> None:
+    nodes = [node("MatMul", "p w", "m"), node("Add", "m x", "y")]
+    public = reals(4, WIDTH, scale=1e-3)
+    for size in (1e-3, 1e-5):
+        held = {"w": reals(WIDTH, 8, scale=size)}
+        ran = on_shares(nodes, held, {"p": public, "x": reals(4, 8)}, public_inputs=["p"])
+        assert ran.error < 1e-4
+        assert not ran.blueprint.fractions
+
+
+def test_two_small_weights_whose_product_is_too_large_to_store(on_shares: OnShares) -> None:
+    nodes = [node("MatMul", "w w2", "m"), node("MatMul", "x m", "y")]
+    held = {"w": reals(WIDTH, 1, scale=1e-4), "w2": reals(1, 3000, scale=1e-4)}
+    ran = on_shares(nodes, held, {"x": X * np.float32(1e4)})
+    assert ran.operators == ["MatMul", "MatMul"]
+    assert ran.error < 1e-2  # what is wrong is wrong by far
+    bits = [ran.blueprint.fraction(name) - FRACTION for name in ("w", "w2")]
+    assert 12 <= sum(bits) <= FINEST - FRACTION
 
 
 def test_ranges_are_those_of_ordinary_numbers(on_shares: OnShares) -> None:
@@ -237,6 +265,6 @@ def test_the_scales_are_part_of_what_servers_compare(tmp_path: Any) -> None:
     blueprint.save(tmp_path)
     assert type(blueprint).read(tmp_path).fractions == blueprint.fractions
     policy = (tmp_path / "policy.json").read_text()
-    (tmp_path / "policy.json").write_text(policy.replace('"w": 30', '"w": 26'))
+    (tmp_path / "policy.json").write_text(policy.replace('"w": 28', '"w": 24'))
     with pytest.raises(Exception, match="does not match its digest"):
         type(blueprint).read(tmp_path)

@@ -11,7 +11,9 @@ import pytest
 from onnxpuma.config import TimeoutConfig
 from onnxpuma.errors import OnnxpumaError, PeerLostError, PlanError, RemoteError, RequestTimeoutError
 from onnxpuma.roles import agreement
-from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
+from onnxpuma.roles import job as job_module
+from onnxpuma.roles.agreement import Agreement, Follower, Leader
+from onnxpuma.roles.job import Job
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 
@@ -93,7 +95,8 @@ class Port:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     now = SimpleNamespace(time=1000.0)
-    monkeypatch.setattr(agreement, "time", SimpleNamespace(monotonic=lambda: now.time))
+    for module in (agreement, job_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.time))
     return now
 
 

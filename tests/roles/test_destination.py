@@ -9,6 +9,7 @@ import resource
 import signal
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -106,19 +107,21 @@ def test_the_folder_itself_may_be_a_link(model_path: Path, tmp_path: Path) -> No
     assert names(tmp_path / "real") == SINGLE
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may have more than so many bytes, as on a full disk."""
+    """No file may have more than so many bytes, as on a full disk; what pytest writes to is one of them."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_leaves_no_shares(small_files: None, model_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot write the shares") as failed:
+def test_a_full_disk_leaves_no_shares(model_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot write the shares") as failed, small_files():
         share_model(model_path, tmp_path / "out")
     assert "on a disk" in failed.value.hint
     assert names(tmp_path / "out") == []
@@ -144,7 +147,7 @@ def test_a_full_disk_leaves_the_model_that_was_there(
 
 
 def test_what_a_killed_process_left_is_removed(model_path: Path, tmp_path: Path) -> None:
-    (tmp_path / ".party1.safetensors.0123456789abcdef.partial").write_text("shares")
+    (tmp_path / f".{'0123456789abcdef' * 2}.partial").write_text("shares")
     (tmp_path / ".notes.partial").write_text("mine")
     share_model(model_path, tmp_path)
     assert names(tmp_path) == sorted([".notes.partial", *SINGLE])

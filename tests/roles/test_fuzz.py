@@ -135,7 +135,7 @@ def test_damaged_menus_are_refused(model_dir: Path) -> None:
     every()
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"])
+@pytest.mark.parametrize("count", [300, pytest.param(40_000, marks=pytest.mark.slow)], ids=["few", "many"])
 def test_servers_answer_on_after_damaged_messages(
     hall: Any, model_dir: Path, blueprint: Blueprint, plan: Plan, feed: Feed, count: int
 ) -> None:

@@ -278,7 +278,7 @@ def test_a_view_is_kept_without_what_it_was_cut_from() -> None:
 
 
 def test_servers_that_hold_values_of_different_runs_do_not_begin() -> None:
-    from onnxpuma.roles.agreement import Job
+    from onnxpuma.roles.job import Job
 
     class Fixed:
         def digest(self) -> bytes:

@@ -108,7 +108,13 @@ def fresh_log() -> None:
                 part._windows.clear()
 
 
-@pytest.mark.parametrize(("size", "count"), [(1 << 20, 200), (4, 3_000_000)], ids=["long", "tiny"])
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [
+        pytest.param(1 << 20, 200, id="long", marks=pytest.mark.slow),
+        pytest.param(4, 3_000_000, id="tiny"),
+    ],
+)
 def test_a_message_without_end_is_cut_off(
     service: Service, feed: Feed, size: int, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,7 +216,11 @@ def half_sent(service: Service, feed: Feed, count: int, parties: tuple[int, ...]
     return made
 
 
-@pytest.mark.parametrize("parties", [(0,), (1, 2), (0, 1)], ids=str)
+@pytest.mark.parametrize(
+    "parties",
+    [(0,), pytest.param((1, 2), marks=pytest.mark.slow), pytest.param((0, 1), marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_half_sent_requests_block_nobody_and_are_given_up(
     hall: Any, model_dir: Path, feed: Feed, parties: tuple[int, ...], until: Callable[..., None]
 ) -> None:
@@ -318,6 +328,32 @@ def test_what_is_beyond_a_limit_is_refused_by_name(hall: Any, model_dir: Path, f
             client.run(long)
         assert "elements" in caught.value.hint
         assert client.run(feed).outputs["y"].shape == (2, 8)
+
+
+def test_lists_in_a_request_are_bounded(service: Service, feed: Feed) -> None:
+    many = [wire_pb2.Held(handle=bytes(16), name=str(number)) for number in range(5000)]
+
+    def lengthen(body: wire_pb2.Request, public: list[Any], private: list[list[Any]]) -> None:
+        body.release.extend(many)
+
+    with service.client(service.bad) as client:
+        client.model  # noqa: B018
+        with pytest.raises(InputError, match="names 5000 values to release, 4096 are allowed"):
+            client._cluster.request(wire_pb2.Request(release=many), [], [[], [], []])
+        spoiled(client, lengthen)
+        with pytest.raises(InputError, match="names 5000 values to release, 4096 are allowed"):
+            client.run(feed)
+    for change in (
+        lambda body: body.outputs.extend(["y"] * 100),
+        lambda body: body.outputs.extend(["y"]),
+        lambda body: body.inputs.extend(list(body.inputs)),
+    ):
+        with service.client(service.bad) as client:
+            client.model  # noqa: B018
+            spoiled(client, lambda body, *_, change=change: change(body))
+            with pytest.raises(InputError, match=r"the request (names|gives)"):
+                client.run(feed, ["y"])
+    service.works(feed)
 
 
 def test_a_request_may_not_run_for_ever(hall: Any, long_model_dir: Path, feed: Feed) -> None:

@@ -22,8 +22,8 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles import client as client_module
 from onnxpuma.roles import opening
-from onnxpuma.roles.agreement import Job
 from onnxpuma.roles.client import Client
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.opening import open_session
 from onnxpuma.roles.owner import load_weights, share_model
 from onnxpuma.roles.plans import Plans

@@ -136,20 +136,17 @@ def test_a_weight_out_of_range_is_named(value: float, why: str, model_path: Path
 def test_what_is_looked_up_has_a_range_of_its_own(model_path: Path, tmp_path: Path) -> None:
     """Rows come mod 2^32, as a client's ids choose them."""
     stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(model_path).graph.initializer}
-    for name in ("bias", "table"):
-        path = changed(model_path, tmp_path, name, stored[name] + np.float32(5000))
-        if name == "bias":
-            share_model(path, tmp_path / "out")
-            continue
-        with pytest.raises(ModelError, match=r"weight 'table' .* below 4096"):
-            share_model(path, tmp_path / "out")
+    share_model(changed(model_path, tmp_path, "bias", stored["bias"] + np.float32(5000)), tmp_path / "out")
+    path = changed(model_path, tmp_path, "table", stored["table"] + np.float32(5000))
+    with pytest.raises(ModelError, match=r"weight 'table' .* below 4096"):
+        share_model(path, tmp_path / "other")
 
 
 def test_small_numbers_keep_their_digits_in_the_files(model_path: Path, tmp_path: Path) -> None:
     kernel = np.random.default_rng(1).standard_normal((8, 8)).astype(np.float32) * np.float32(1e-4)
     share_model(changed(model_path, tmp_path, "kernel", kernel), tmp_path / "out")
-    assert Blueprint.read(tmp_path / "out").fractions == {"kernel": 26}
-    assert np.abs(opened(tmp_path / "out")["kernel"] - kernel).max() <= 2.0**-27
+    assert Blueprint.read(tmp_path / "out").fractions == {"kernel": 28}
+    assert np.abs(opened(tmp_path / "out")["kernel"] - kernel).max() <= 2.0**-29
 
 
 def test_a_failure_leaves_an_earlier_share_as_it_was(model_path: Path, tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ import pytest
 
 from onnxpuma.config import LimitConfig, TimeoutConfig
 from onnxpuma.errors import BusyError, RequestTimeoutError
+from onnxpuma.mpc.prf import PART_BYTES
 from onnxpuma.roles import agreement
+from onnxpuma.roles import job as job_module
 from onnxpuma.roles import turns as turns_module
-from onnxpuma.roles.agreement import Follower, Job, Leader
+from onnxpuma.roles.agreement import Follower, Leader
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.turns import Turns, check_share
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
@@ -124,7 +127,8 @@ class Port:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     now = SimpleNamespace(time=1000.0)
-    monkeypatch.setattr(agreement, "time", SimpleNamespace(monotonic=lambda: now.time))
+    for module in (agreement, job_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.time))
     return now
 
 
@@ -197,6 +201,6 @@ def test_nothing_begins_while_a_request_runs_but_the_next_is_agreed_upon(clock: 
     assert made.turn({}, begin=False) is None
     assert [type(message).__name__ for _, message in wire.sent] == ["Start", "Start"]
     for peer in (1, 2):
-        made.take(peer, wire_pb2.Ready(session=one.session))
+        made.take(peer, wire_pb2.Ready(session=one.session, coins=[bytes([peer]) * PART_BYTES]))
     assert made.turn({}, begin=False) is None
     assert made.turn({}) is one

@@ -155,6 +155,18 @@ def test_too_many_buffers_are_refused() -> None:
         wire.frames_of(sizes)
 
 
+def test_a_peer_cannot_be_ahead_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxpuma.transport.inbox.MOST_AHEAD", 10)
+    inbox = Inbox(0)
+    inbox.enter(SESSION)
+    for number in range(10):
+        inbox.put(1, Arrival(Tag(bytes([number]) * 16, 0, 0, ""), [], 0))
+    with pytest.raises(TransportError, match="that nobody has asked for"):
+        inbox.put(1, Arrival(TAG, [], 0))
+    inbox.put(2, Arrival(TAG, [], 0))
+    assert inbox.take(2, TAG) is not None
+
+
 @thorough(FEW)
 @given(st.text(max_size=40), st.text(max_size=60))
 def test_any_failure_that_is_reported_becomes_an_error(name: str, message: str) -> None:

@@ -287,6 +287,7 @@ def test_connections_between_servers_are_renewed_when_they_are_quiet(
     exchange(second, first)
 
 
+@pytest.mark.slow
 def test_a_session_is_not_disturbed_by_a_renewal(
     open_link: OpenLink, keys: list[KeyPair], addresses: list[str], proxy: Callable[[str], Proxy]
 ) -> None:
