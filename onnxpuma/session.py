@@ -105,5 +105,5 @@ class InferenceSession:
 
 
 def _type(dtype: np.dtype[Any]) -> str:
-    names = {"float32": "float", "float64": "double", "bool": "bool"}
+    names = {"float32": "float", "float64": "double", "bool": "bool", "object": "string"}
     return f"tensor({names.get(dtype.name, dtype.name)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.errors import AccuracyError, InputError
-from onnxpuma.graph.run import open_session
+from onnxpuma.graph.canonicalise import ROUNDED
+from onnxpuma.graph.reference import run_file
 from onnxpuma.observe import OperatorUse, RunReport
 
 
@@ -27,7 +28,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Validation:
-    """One secure run and its differences. bytes_sent and peak_rss_bytes: one number for each party."""
+    """One secure run and its differences. bytes_sent and peak_rss_bytes: one number for each party.
+
+    outputs: against onnxruntime on the nodes of the file; where these compute in another precision
+    (`rounds`), against the graph that is run, and `file` holds the differences from the file.
+    """
 
     seconds: float
     setup_seconds: float
@@ -36,6 +41,7 @@ class Validation:
     peak_rss_bytes: list[int]
     outputs: dict[str, Difference]
     operators: dict[str, OperatorUse] = field(repr=False)
+    file: dict[str, Difference] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -61,20 +67,26 @@ def check_tolerance(found: Validation, tolerance: float) -> None:
 
 
 def run_in_the_clear(model: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output by name, from onnxruntime on this machine; what the file does not take is left out.
+    """Every output by name, from onnxruntime on this machine: `run_file`.
 
     Raises InputError with what onnxruntime says when it cannot run the model on this feed.
     """
     try:
-        session = open_session(str(model))
-        names = [output.name for output in session.get_outputs()]
-        taken = {name: feed[name] for name in (i.name for i in session.get_inputs()) if name in feed}
-        return dict(zip(names, session.run(names, taken), strict=True))
+        return run_file(model, feed)
     except Exception as error:  # onnxruntime has many kinds, all its own
         raise InputError(
             f"onnxruntime cannot run {model.name} on these inputs: {error}",
-            "there is nothing to compare with until it can: correct the model or the inputs",
+            "there is nothing to compare with until it can: correct the model or the inputs;"
+            " --dim NAME=SIZE draws inputs of other sizes",
         ) from error
+
+
+def rounds(recognised: Iterable[str]) -> bool:
+    """Whether the nodes of a file compute in another precision than what runs: halves, doubles, a few bits.
+
+    recognised: what canonicalising the model has found, by rule (`Blueprint.recognised`).
+    """
+    return not ROUNDED.isdisjoint(recognised)
 
 
 def difference(secure: np.ndarray, reference: np.ndarray) -> Difference:
@@ -86,6 +98,9 @@ def difference(secure: np.ndarray, reference: np.ndarray) -> Difference:
         )
     if reference.size == 0:
         return Difference(0.0, 0.0, 0.0, 1.0)
+    if reference.dtype.kind in "OUS":  # text that the client made, and not the servers
+        apart = (secure.astype(str) != reference.astype(str)).astype(np.float64)
+        return Difference(float(apart.max()), float(apart.mean()), 0.0, float(1 - apart.mean()))
     ours, theirs = np.atleast_1d(secure.astype(np.float64)), np.atleast_1d(reference.astype(np.float64))
     same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
     with np.errstate(invalid="ignore"):
@@ -105,8 +120,10 @@ def validation(
     reports: Sequence[RunReport],
     seconds: float,
     setup_seconds: float,
+    rounded: Mapping[str, np.ndarray] | None = None,
 ) -> Validation:
-    """Put a secure run together with its reference; `reports` are the three parties'."""
+    """Put a secure run together with its reference; `reports` are the three parties'. rounded: what the
+    nodes of the file give, where the reference is not that."""
     slowest = max(reports, key=lambda report: report.seconds)
     return Validation(
         seconds,
@@ -114,6 +131,15 @@ def validation(
         [report.bytes_sent for report in reports],
         max(report.rounds for report in reports),
         [report.peak_rss_bytes for report in reports],
-        {name: difference(np.asarray(value), np.asarray(reference[name])) for name, value in outputs.items()},
+        _differences(outputs, reference),
         slowest.operators,
+        {} if rounded is None else _differences(outputs, rounded),
     )
+
+
+def _differences(
+    outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]
+) -> dict[str, Difference]:
+    return {
+        name: difference(np.asarray(value), np.asarray(reference[name])) for name, value in outputs.items()
+    }

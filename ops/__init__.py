@@ -29,6 +29,7 @@ from onnxpuma.ops import (
     select,
     softmax,
     top_k,
+    wave,
 )
 
 __all__ = [
@@ -60,4 +61,5 @@ __all__ = [
     "select",
     "softmax",
     "top_k",
+    "wave",
 ]

@@ -80,9 +80,17 @@ def _together(call: Call, left: np.ndarray, right: np.ndarray, rest: np.ndarray)
     return done.transpose(0, 2, 1, 3) if len(shape) == 4 else done.reshape(shape)
 
 
+def _refuse(call: Call) -> str | None:
+    half, found = _width(call) // 2, call.given(1).shape[-1]
+    if found >= half:
+        return None
+    return f"its tables turn {2 * found} features of a head, and it asks for {2 * half}"
+
+
 @operator(
     "RotaryEmbedding",
     result=_result,
+    refuse=_refuse,
     secret="input, tables",
     limits=output_below(2.0**26),
     error="one unit of 2^-18",

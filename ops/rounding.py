@@ -1,4 +1,4 @@
-"""Whole numbers from secret reals: Floor and Ceil, and the part before the point that a cast keeps."""
+"""Whole numbers from secret reals: Floor, Ceil and Round, and the part before the point that a cast keeps."""
 
 from __future__ import annotations
 
@@ -62,3 +62,25 @@ def whole(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     found = yield from floor_of(party, -x if up else x)
     words = (-found if up else found).times(np.uint64(1 << FRACTION), FRACTION)
     return [words]
+
+
+def _round_cost(call: Call) -> Cost:
+    size = call.given(0).size
+    return over_parts(2 * size, lambda n: floor_cost(n, FRACTION + 1)) + floor_of_cost(size)
+
+
+@operator("Round", cost=_round_cost, limits=input_below(2.0**42), error="exact on the fixed-point number")
+def nearest(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """The nearest whole number, of two as near the even one.
+
+    floor(x + 1/2), less a unit of the fraction before the floor is taken where floor(x) is even: there a half
+    goes down.
+    """
+    twice = x.map(lambda w: np.stack([w + w, w]))  # as if both had a fraction bit more: x, and x / 2
+    halved = Replicated(party.index, twice.first, twice.second, 64, FRACTION + 1)
+    wholes = yield from floor_of(party, halved)
+    odd = wholes.map(lambda w: w[0] - (w[1] + w[1]))
+    almost = np.full(x.shape, (1 << (FRACTION - 1)) - 1, np.uint64)
+    moved = (x + odd.times(np.uint64(1), FRACTION)).plus(almost)
+    found = yield from floor_of(party, moved)
+    return [found.times(np.uint64(1 << FRACTION), FRACTION)]

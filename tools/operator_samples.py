@@ -39,8 +39,8 @@ def _ints(*values: int) -> np.ndarray:
 
 
 _ALONE = (
-    "Abs Ceil Celu Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity Dropout IsInf IsNaN LeakyRelu Mish "
-    "Neg Relu Selu Sigmoid Sign Softmax Softplus Swish Tanh Sum"
+    "Abs Ceil Celu Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity Dropout IsInf IsNaN LeakyRelu "
+    "Mish Neg Relu Round Selu Sigmoid Sign Sin Softmax Softplus Swish Tanh Sum"
 )
 _PAIRS = "Add Sub Mul Max Min Less LessOrEqual Greater GreaterOrEqual Equal"
 

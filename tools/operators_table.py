@@ -58,6 +58,10 @@ WITHOUT = {
         ],
         "as the function that defines it",
     ),
+    **dict.fromkeys(
+        ["Hardmax", "LpNormalization", "OneHot", "TensorScatter"],
+        "as nodes that say the same (graph/bodies.py)",
+    ),
     "If": "the branch that its public condition chooses",
     "Loop": "unrolled: its trip count and its condition are public",
     "Scan": "unrolled",
@@ -104,6 +108,7 @@ owner puts -400, as above, when the model is shared.
 Weights are de-quantised at their owner, and DynamicQuantizeLinear is taken out: activations are not rounded
 to eight bits. The result is that of the float model with the de-quantised weights, not onnxruntime's of the
 quantised one; where activations span many orders of magnitude, the two differ widely.
+`onnxpuma validate` compares with the graph that is run, and shows the difference from the file beside it.
 """
 
 

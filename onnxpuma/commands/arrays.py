@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 
@@ -48,14 +49,22 @@ def check_writable(path: Path) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a .npz file at exactly this path, whole or not at all, for its owner alone to read: it holds what
     was private. A link or a file of this name is replaced."""
-    named: dict[str, Any] = dict(arrays)
     try:
         draft = Draft(path, PRIVATE)
         try:
-            np.savez(draft.file, **named)
+            _archive(draft.file, arrays)
             draft.finish()
             draft.commit()
         finally:
             draft.discard()
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}", "choose another place") from error
+
+
+def _archive(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """What numpy.savez writes, whose own arguments no array can be called after: an output may be `file`."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                text = array.dtype.kind == "O"
+                np.lib.format.write_array(entry, array.astype(str) if text else array, allow_pickle=False)

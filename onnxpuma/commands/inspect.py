@@ -86,15 +86,16 @@ def _report(
     blueprints: Mapping[str, Blueprint], sizes: Mapping[str, int], network: Network
 ) -> dict[str, ModelReport]:
     """A report of each graph, at those of the sizes that mean something to it."""
-    from onnxpuma.plan.example import choose_shapes, draw_inputs, symbols
+    from onnxpuma.plan.example import draw_inputs, symbols
     from onnxpuma.plan.report import report
+    from onnxpuma.plan.support import fitting_shapes
 
     known = {name: symbols(blueprint) for name, blueprint in blueprints.items()}
     reports = {}
     for name, blueprint in blueprints.items():
         elsewhere = {symbol for other in known.values() for symbol in other} - known[name].keys()
         own = {symbol: size for symbol, size in sizes.items() if symbol not in elsewhere}
-        shapes = choose_shapes(blueprint, own)
+        shapes = fitting_shapes(blueprint, own)
         drawn = draw_inputs(blueprint, shapes)
         public = {entry: drawn[entry] for entry in blueprint.public_inputs}
         reports[name] = report(blueprint, shapes, public, network)
@@ -221,6 +222,10 @@ def _show_totals(found: ModelReport) -> None:
         f"\n[bold]Total[/bold]  {found.rounds:,} rounds, {sent} sent by all three parties; "
         f"{screen.duration(found.seconds)} on a network of {screen.bits(network.bandwidth)}/s a party and "
         f"{screen.duration(network.latency)} latency, computing comes on top"
+    )
+    screen.say(
+        f"       about {screen.size(found.memory.whole)} of memory at each server, of which"
+        f" {screen.size(found.memory.weights)} are its shares of the weights"
     )
     if found.refused:
         screen.say("       (of what can run: the refused nodes and what depends on them are not in it)")

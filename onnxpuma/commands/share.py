@@ -25,6 +25,7 @@ def share(
     hide: options.Hide = [],  # noqa: B006
     keep_only: options.KeepOnly = [],  # noqa: B006
     calibrate: options.Calibrate = None,
+    dim: options.Dimensions = [],  # noqa: B006
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of a model that is shared in the folder.")
     ] = False,
@@ -60,6 +61,7 @@ def share(
             hide=hide,
             keep_only=keep_only,
             samples=samples,
+            sizes=options.read_sizes(dim),
             replace=replace,
             review=review,
             progress=bars.advance,

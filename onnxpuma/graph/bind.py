@@ -1,8 +1,9 @@
-"""Fix inputs of a model to given values: a merged decoder becomes the branch that is meant."""
+"""Fix inputs of a model to given values, as a merged decoder becomes the branch that is meant; or the other
+way round, let a weight be given with each request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -57,6 +58,15 @@ def take_branches(model: ir.Model, values: Mapping[str, np.ndarray | bool | int 
         model.graph.inputs.remove(value)
     for value in [v for v in model.graph.outputs if _is_empty(v)]:
         model.graph.outputs.remove(value)
+
+
+def free(model: ir.Model, names: Collection[str]) -> None:
+    """Take their values from those of the model's inputs named here that have one: a weight that the file
+    lists among its inputs, the factor of an adapter say, is then given with each request."""
+    for value in model.graph.inputs:
+        if value.name in names and value.name in model.graph.initializers:
+            del model.graph.initializers[value.name]
+            value.const_value = None
 
 
 def _read(model: ir.Model) -> set[ir.Value]:

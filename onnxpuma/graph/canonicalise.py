@@ -20,8 +20,10 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
+from onnxpuma.graph.border import join_outputs, name_outputs, part_outputs
 from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart
 from onnxpuma.graph.dialect import DOMAIN, claim
+from onnxpuma.graph.identity import drop_identities
 from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
@@ -99,6 +101,9 @@ _FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_
 FUSED = {(DOMAIN, op): how for family in _FAMILIES for op, how in family.CONVERSIONS.items()}
 QUANTISED = {("", op): how for op, how in quantised.STANDARD.items()}
 _QUANTISED_TITLES = {"Mul": "product of integers", "DequantizeLinear": "de-quantised value"}
+_SINGLE = "single precision"
+# Rules that change the precision: the nodes of the file give something else than the graph that is left.
+ROUNDED = {_SINGLE, *_QUANTISED_TITLES.values(), *(quantised.CONVERSIONS.keys() - _QUANTISED_TITLES)}
 
 
 @dataclass
@@ -131,10 +136,11 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     report = Report(model.opset_imports.get("", 0), 0, _histogram(model), {})
     outputs = [value.name for value in model.graph.outputs]
     claim(model)
+    part_outputs(model.graph)
     _prepare(model)
     changed = to_single(model)
     if changed:
-        report.rules["single precision"] = changed
+        report.rules[_SINGLE] = changed
     raise_opset(model)
     _cast_like(model)
     _unfuse(model, report)
@@ -206,8 +212,8 @@ def _clean(model: ir.Model) -> None:
     )
     # Copies: a rule keeps the graph that it was last matched with, and with it the weights of the model.
     RewriteRuleSet(copy.deepcopy(_NOTHING_DONE)).apply_to_model(model)
+    drop_identities(model)
     for step in (
-        passes.IdentityEliminationPass(),
         passes.RemoveUnusedNodesPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         MergeStructurePass(),
@@ -240,6 +246,7 @@ def _apply(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> int:
 
 def _finish(model: ir.Model, outputs: Sequence[str]) -> None:
     """Drop metadata (of values too) and what is unused; sort; give the outputs their names back."""
+    join_outputs(model.graph, outputs)
     for step in (
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),
@@ -249,7 +256,7 @@ def _finish(model: ir.Model, outputs: Sequence[str]) -> None:
         passes.ClearMetadataAndDocStringPass(),
     ):
         step(model)
-    _name_outputs(model.graph, outputs)
+    name_outputs(model.graph, outputs)
     _order_initializers(model.graph)
     model.metadata_props.clear()
     model.doc_string = None
@@ -266,21 +273,6 @@ def _order_initializers(graph: ir.Graph) -> None:
     for value in [v for v in dict.fromkeys(used) if v.graph is graph]:
         graph.initializers.pop(str(value.name))
         graph.register_initializer(value)
-
-
-def _name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
-    """Undo what folding an Identity before an output does: the output takes the name of what was before."""
-    others = [*graph.initializers.values(), *(o for n in graph for o in n.outputs)]
-    wrong = {value: name for value, name in zip(graph.outputs, names, strict=True) if value.name != name}
-    taken = {value.name for value in others} | set(names)
-    wanted = set(wrong.values())
-    for number, value in enumerate(v for v in others if v in wrong or v.name in wanted):
-        free = f"renamed_{number}"
-        while free in taken:
-            free += "_"
-        value.name = free
-    for value, name in wrong.items():
-        value.name = name
 
 
 def _histogram(model: ir.Model) -> dict[str, int]:

@@ -8,7 +8,7 @@ onnxruntime) looks for that file in the current folder where it is not told othe
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -42,11 +42,12 @@ def refuse_external(proto: onnx.ModelProto, name: str) -> None:
         )
 
 
-def keep_inside(proto: onnx.ModelProto, model: ir.Model, file: Path) -> None:
+def keep_inside(proto: onnx.ModelProto, model: ir.Model, file: Path, linked: Mapping[str, Path]) -> None:
     """Have all external data of `model`, which was read from `proto`, read from the folder of `file`.
 
-    Raises ModelError for data outside the folder, missing or too short, UnsupportedModelError for external
-    data of anything but initializers and attributes of nodes.
+    linked: by location, data that lies in another folder (graph/hub_cache.py). Raises ModelError for data
+    outside the folder, missing or too short, UnsupportedModelError for external data of anything but
+    initializers and attributes of nodes.
     """
     found = list(_tensors(model))
     if len(found) != sum(t.data_location == onnx.TensorProto.EXTERNAL for t in external(proto)):
@@ -55,8 +56,9 @@ def keep_inside(proto: onnx.ModelProto, model: ir.Model, file: Path) -> None:
             "store it inside the ONNX file: onnx.save(onnx.load(SRC), DST)",
         )
     for tensor in found:
-        tensor.base_dir = str(file.parent)  # absolute: onnx_ir checks that data stays inside only where it is
-        _check(tensor, file)
+        folder = linked.get(str(tensor.location), file.parent)
+        tensor.base_dir = str(folder)  # absolute: onnx_ir checks that data stays inside only where it is
+        _check(tensor, file, folder)
 
 
 def _tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
@@ -72,10 +74,10 @@ def _tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
         yield from (tensor for tensor in held if isinstance(tensor, ir.ExternalTensor))
 
 
-def _check(tensor: ir.ExternalTensor, file: Path) -> None:
-    """The data file lies inside the model's folder and holds all the bytes that dtype and shape ask for."""
+def _check(tensor: ir.ExternalTensor, file: Path, folder: Path) -> None:
+    """The data file lies inside `folder` and holds all the bytes that dtype and shape ask for."""
     location = str(tensor.location)
-    base = Path(os.path.realpath(file.parent))
+    base = Path(os.path.realpath(folder))
     data = Path(os.path.realpath(base / location))
     inside = location and not os.path.isabs(location) and ".." not in Path(location).parts
     if not inside or base not in data.parents:

@@ -16,6 +16,10 @@ ONLY_GRAPH = "model"
 ENCODER, DECODER, WITH_PAST = "encoder_model", "decoder_model", "decoder_with_past_model"
 MERGED = "decoder_model_merged"
 BRANCH = "use_cache_branch"
+# How exporters call a file by the type of its weights, the most precise first.
+SUFFIXES = (
+    "", "_fp32", "_fp16", "_bf16", "_quantized", "_q8", "_int8", "_uint8", "_q4", "_q4f16", "_bnb4", "_q2",
+)  # fmt: skip
 
 _HINT = (
     f"give one .onnx file, or a folder that holds {ONLY_GRAPH}.onnx, or {ENCODER}.onnx, {DECODER}.onnx and"
@@ -58,42 +62,59 @@ def find(path: Path) -> Found:
 
     A lone file is taken whatever its name. Of several, either model.onnx, or encoder_model, decoder_model and
     decoder_with_past_model, as many as there are; the two decoders may stand in decoder_model_merged.onnx.
+    Names may end in how the weights are stored (`SUFFIXES`); of several such files the most precise is taken.
+    A folder without an ONNX file may have them in a folder `onnx` of its own.
     Raises ModelError for a folder that holds no ONNX file, or several of which none can be told to be the
     model.
     """
     if not path.is_dir():
         return Found((Source(ONLY_GRAPH, path),))
-    files = {file.stem: file for file in sorted(path.glob("*.onnx")) if file.is_file()}
+    files = _files(path) or _files(path / "onnx")
     if not files:
-        inside = path / "onnx"
-        hint = f"try {inside}" if any(inside.glob("*.onnx")) else _HINT
-        raise ModelError(f"there is no ONNX file in the folder {path}", hint)
-    if len(files) == 1 and MERGED not in files:
+        raise ModelError(f"there is no ONNX file in the folder {path}", _HINT)
+    stored = {name: _most_precise(name, files) for name in (ONLY_GRAPH, ENCODER, DECODER, WITH_PAST, MERGED)}
+    if len(files) == 1 and stored[MERGED] is None:
         return Found((Source(ONLY_GRAPH, next(iter(files.values()))),))
-    family = _family(files)
-    if family and ONLY_GRAPH in files:
+    family, only = _family(stored, files), stored[ONLY_GRAPH]
+    if family and only is not None:
         others = _listing(dict.fromkeys(source.path.stem for source in family))
         raise ModelError(
-            f"the folder {path} holds two models: {ONLY_GRAPH}.onnx, and {others}",
+            f"the folder {path} holds two models: {files[only].name}, and {others}",
             "move one of them elsewhere, or give the file",
         )
-    if not family and ONLY_GRAPH not in files:
+    if not family and only is None:
         raise ModelError(f"which of {_listing(files)} in the folder {path} is the model?", _HINT)
-    sources = family or [Source(ONLY_GRAPH, files[ONLY_GRAPH])]
+    sources = family or [Source(ONLY_GRAPH, files[str(only)])]
     if len(sources) == 1:
         sources = [replace(sources[0], name=ONLY_GRAPH)]
     taken = {source.path for source in sources}
     return Found(tuple(sources), tuple(file.name for file in files.values() if file not in taken))
 
 
-def _family(files: Mapping[str, Path]) -> list[Source]:
-    """Encoder and decoders, in this order. The merged decoder serves for one of its two that is not there."""
+def _files(folder: Path) -> dict[str, Path]:
+    return {file.stem: file for file in sorted(folder.glob("*.onnx")) if file.is_file()}
+
+
+def _most_precise(name: str, files: Mapping[str, Path]) -> str | None:
+    return next((name + suffix for suffix in SUFFIXES if name + suffix in files), None)
+
+
+def _precision(stem: str, name: str) -> int:
+    return SUFFIXES.index(stem.removeprefix(name))
+
+
+def _family(stored: Mapping[str, str | None], files: Mapping[str, Path]) -> list[Source]:
+    """Encoder and decoders, in this order. The merged decoder serves for one of its two that is not there, or
+    only less precise."""
     sources = []
+    merged = stored[MERGED]
     for name, bound in ((ENCODER, None), (DECODER, {BRANCH: False}), (WITH_PAST, {BRANCH: True})):
-        if name in files:
-            sources.append(Source(name, files[name]))
-        elif bound is not None and MERGED in files:
-            sources.append(Source(name, files[MERGED], bound))
+        own = stored[name]
+        both = bound is not None and merged is not None
+        if own is not None and not (both and _precision(str(merged), MERGED) < _precision(own, name)):
+            sources.append(Source(name, files[own]))
+        elif bound is not None and merged is not None:
+            sources.append(Source(name, files[merged], bound))
     return sources
 
 

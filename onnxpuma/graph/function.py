@@ -11,6 +11,7 @@ import onnx.inliner
 import onnx_ir as ir
 from onnx import FunctionProto, helper
 
+from onnxpuma.graph.bodies import written
 from onnxpuma.graph.model import Node, ValueType, to_graph
 from onnxpuma.graph.protobuf import IR_VERSION, node_proto, type_proto
 from onnxpuma.graph.rename import renamed
@@ -68,13 +69,13 @@ def _captured(node: Node) -> list[str]:
 def _function(
     schema: Any, proto: onnx.NodeProto, types: Sequence[ValueType | None], opset: int
 ) -> FunctionProto | None:
-    """The body for this opset, or for the newest before it."""
+    """The body for this opset, or for the newest before it; else the one written here (bodies.py)."""
     versions = [v for v in schema.function_opset_versions if v <= opset]
     if versions:
         return _parsed(schema.get_function_with_opset_version(max(versions)))
     versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
     if not versions:
-        return None
+        return written(proto, types, opset)
     kinds = [onnx.TypeProto() if kind is None else type_proto(kind) for kind in types]
     body = schema.get_context_dependent_function_with_opset_version(
         max(versions), proto.SerializeToString(), [kind.SerializeToString() for kind in kinds]

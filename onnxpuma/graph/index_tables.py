@@ -15,6 +15,8 @@ _MOST_AXES = 8
 _MOST_TOGETHER = 4
 _SMALLEST_GRID = 9
 _SHORTEST_BUCKETED = 4
+_MOST_JUMPS = 2  # by more than one: where the sign of a distance decides half of the buckets
+_FEWEST_DISTANCES = 4
 
 
 def form_of(values: np.ndarray) -> str | None:
@@ -85,12 +87,8 @@ def _is_of_distance(table: np.ndarray) -> bool:
     along = np.concatenate([table[::-1, 0], table[0, 1:]])  # by j - i, from 1 - rows on
     steps = np.diff(along)
     turns = np.flatnonzero(np.diff(np.sign(steps[steps != 0])))
-    return turns.size <= 3 and bool(np.sum(np.abs(steps) > 1) <= 2 + _jumps(along.size))
-
-
-def _jumps(count: int) -> int:
-    """Steps of more than one that buckets by logarithm may make, near their beginning."""
-    return int(2 * math.log2(count))
+    jumps = int(np.sum(np.abs(steps) > 1))
+    return turns.size <= 3 and jumps <= _MOST_JUMPS and np.unique(along).size >= _FEWEST_DISTANCES
 
 
 def _is_of_window(table: np.ndarray) -> bool:

@@ -17,6 +17,8 @@ from onnxpuma.graph.protobuf import node_proto, tensor_proto, type_proto
 # A shape, an axis, a slice or a tile count: what an output's shape can depend on. Larger values never matter.
 _LARGEST_SHAPE_VALUE = 4096
 
+_WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
+
 _protos: WeakKeyDictionary[Node, NodeProto] = WeakKeyDictionary()
 _MOST_KEPT = 4096
 _types: OrderedDict[tuple[Hashable, ...], list[ValueType]] = OrderedDict()
@@ -102,10 +104,40 @@ def _inferred(
         )
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError) as e:
         raise ModelError(f"node '{node.name}' ({node.op}) does not accept its inputs: {e}") from e
-    return [
+    found = [
         _concrete(node, output, inferred.get(f"o{k}")) if output else _UNWANTED
         for k, output in enumerate(node.outputs)
     ]
+    reason = misfit(node, input_types, found)
+    if reason is not None:
+        raise ModelError(f"node '{node.name}' ({node.op}): {reason}", "give it other sizes")
+    return found
+
+
+def misfit(node: Node, given: Sequence[ValueType | None], made: Sequence[ValueType]) -> str | None:
+    """Why a node cannot make what onnx infers, which does not look at everything."""
+    first = given[0] if given else None
+    if first is None or first.shape is None or made[0].shape is None or node.domain:
+        return None
+    before, after = _sizes(first), _sizes(made[0])
+    if node.op in _WINDOWS and min(after, default=1) < 1 <= min(before, default=1):
+        return f"an input of {_shown(before)} is too small for its window"
+    if any(size < 0 for kind in made for size in _sizes(kind)):
+        return f"an input of {_shown(before)} is too small for it"
+    if node.op == "Reshape" and np.prod(before, dtype=object) != np.prod(after, dtype=object):
+        return (
+            f"it makes {_shown(after)} of {_shown(before)}; a shape that the file holds was"
+            " exported for one batch or one length"
+        )
+    return None
+
+
+def _sizes(kind: ValueType) -> list[int]:
+    return [d for d in kind.shape or () if isinstance(d, int)]
+
+
+def _shown(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
 
 
 def _concrete(node: Node, name: str, proto: TypeProto | None) -> ValueType:

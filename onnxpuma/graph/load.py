@@ -18,6 +18,8 @@ from google.protobuf.message import DecodeError, Message
 from onnxpuma.errors import ModelError, UnsupportedModelError
 from onnxpuma.graph.dialect import claim_proto, proto_graphs
 from onnxpuma.graph.external import external, keep_inside
+from onnxpuma.graph.hub_cache import follow_links
+from onnxpuma.graph.node_order import sort_nodes
 
 _LARGEST_CHECKED = 1 << 16
 _EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
@@ -28,18 +30,19 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
 
     Raises ModelError (with a hint) for a file that is missing, empty, truncated or not ONNX; an IR or opset
     version newer than the installed onnx package; external data that is missing, too short, or outside the
-    model's folder (symbolic and hard links out of it included); a cycle; a value that nothing produces; and
-    whatever else `onnx.checker` finds. Raises UnsupportedModelError for sparse weights.
+    model's folder (by a symbolic or hard link too, unless it is one of a hub's cache); a cycle; a value that
+    nothing produces; and whatever else `onnx.checker` finds. UnsupportedModelError for sparse weights.
     """
     file = Path(path).absolute()
     proto = parse(file, file.name)
     claim_proto(proto)
     check(proto, file.name)
+    linked = follow_links(proto, file)
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as e:  # the deserialiser raises many kinds; each means that the file cannot be used
         raise ModelError(f"{file.name} cannot be read as a model: {e}", _EXPORT_AGAIN) from e
-    keep_inside(proto, model, file)
+    keep_inside(proto, model, file, linked)
     return model
 
 
@@ -81,15 +84,16 @@ def _has_broken_text(message: Message) -> bool:
 
 
 def check(proto: onnx.ModelProto, name: str) -> None:
-    """Versions that can be read, dense weights, and every value defined before it is used; ModelError
-    otherwise."""
+    """Versions that can be read, dense weights, and every value made by something; ModelError otherwise.
+    Sorts the nodes, where they do not stand in order."""
     _check_versions(proto, name)
     if any(g.sparse_initializer for g in proto_graphs(proto.graph)):
         raise UnsupportedModelError(f"{name} holds sparse weights", "store them as dense tensors")
-    _check_order(proto.graph, set(), name)
+    sort_nodes(proto.graph, name)
     for graph in proto_graphs(proto.graph):
         for tensor in graph.initializer:
             _check_inside(tensor, name)
+    _check_inputs(proto.graph, name)
     try:
         onnx.checker.check_model(_without_weights(proto).SerializeToString())
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as e:
@@ -98,13 +102,14 @@ def check(proto: onnx.ModelProto, name: str) -> None:
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its large and its external initializers as inputs: what the checker can afford."""
-    light = onnx.ModelProto(ir_version=proto.ir_version)
+    # Before version 4 a weight had to stand among the inputs too; onnxruntime does not ask for it.
+    light = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
     light.opset_import.extend(proto.opset_import)
     light.functions.extend(proto.functions)
     light.graph.name = proto.graph.name or "graph"
     light.graph.node.extend(proto.graph.node)
     light.graph.input.extend(proto.graph.input)
-    light.graph.output.extend(proto.graph.output)
+    light.graph.output.extend(map(_typed, proto.graph.output))
     declared = {v.name for v in proto.graph.input}
     for tensor in proto.graph.initializer:
         if tensor.data_location != onnx.TensorProto.EXTERNAL and tensor.ByteSize() < _LARGEST_CHECKED:
@@ -115,6 +120,30 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in external(light):  # in attributes and branches: the checker looks for them where we stand
         tensor.CopyFrom(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0]))
     return light
+
+
+def _check_inputs(graph: onnx.GraphProto, name: str) -> None:
+    constants = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
+        kind = value.type.WhichOneof("value")
+        known = kind is not None and (kind != "tensor_type" or value.type.tensor_type.HasField("shape"))
+        if not known and value.name not in constants:
+            what = "no type" if kind is None else "no shape"
+            raise ModelError(
+                f"{name}: input '{value.name}' has {what}",
+                "declare it in the file, with a name for each axis that varies: a run is planned from them",
+            )
+
+
+def _typed(output: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    """The checker asks for a type and a shape of an output; onnxruntime, and inference here, find them."""
+    typed = onnx.ValueInfoProto()
+    typed.CopyFrom(output)
+    if not typed.type.WhichOneof("value"):
+        typed.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    if typed.type.HasField("tensor_type"):
+        typed.type.tensor_type.shape.SetInParent()
+    return typed
 
 
 def _check_versions(proto: onnx.ModelProto, name: str) -> None:
@@ -134,51 +163,6 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> None:
             )
     if not any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import):
         raise ModelError(f"{name} does not say which opset it uses", _EXPORT_AGAIN)
-
-
-def _check_order(graph: onnx.GraphProto, outer: set[str], model: str) -> None:
-    """Every value is defined before it is read; says whether it never is, is later, or depends on itself."""
-    known = outer | {v.name for v in graph.input} | {t.name for t in graph.initializer} | {""}
-    produced_by = {out: node for node in graph.node for out in node.output}
-    for node in graph.node:
-        for name in node.input:
-            if name not in known:
-                _refuse_input(graph, node, name, produced_by, model)
-        for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs:
-                _check_order(inner, known, model)
-        known.update(node.output)
-    for value in graph.output:
-        if value.name not in known:
-            raise ModelError(f"{model}: nothing produces the output '{value.name}'", _EXPORT_AGAIN)
-
-
-def _refuse_input(
-    graph: onnx.GraphProto,
-    node: onnx.NodeProto,
-    name: str,
-    produced_by: dict[str, onnx.NodeProto],
-    model: str,
-) -> None:
-    reader = f"{node.op_type} node '{node.name or node.output[0]}'"
-    if name not in produced_by:
-        raise ModelError(
-            f"{model}: {reader} reads '{name}', which is no input, initializer or output of a node",
-            "a weight is missing from the file: export it again",
-        )
-    seen: set[str] = set()
-    todo = [name]
-    while todo:
-        value = todo.pop()
-        if value in node.output:
-            raise ModelError(f"{model}: {reader} needs its own output through '{name}'", "remove the cycle")
-        if value in produced_by and value not in seen:
-            seen.add(value)
-            todo += produced_by[value].input
-    raise ModelError(
-        f"{model}: {reader} reads '{name}' before the node that produces it",
-        "sort the nodes: python -c 'import onnx_ir as ir; m = ir.load(SRC); m.graph.sort(); ir.save(m, DST)'",
-    )
 
 
 def _check_inside(tensor: onnx.TensorProto, model: str) -> None:

@@ -104,6 +104,8 @@ class Initializer:
             array = np.asarray(self._tensor.numpy())
         except (OSError, ValueError) as e:
             raise ModelError(f"cannot read weight '{self.name}': {e}", "check the model's data files") from e
+        if self.dtype.kind == "O":  # text, which is stored as bytes
+            array = np.array([bytes(text).decode() for text in array.reshape(-1)], dtype=object)
         array = array.reshape(self.shape)
         if array.flags.writeable:
             array = array.view()

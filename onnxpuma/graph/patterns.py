@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from onnxpuma.errors import ConfigError
@@ -15,10 +15,19 @@ def matching(
 
     Raises ConfigError for a pattern that matches none; where `unmatched` is given it goes there instead.
     """
-    for pattern in patterns:
-        if any(fnmatchcase(name, pattern) for name in names):
+    picks = {pattern: picked(names, pattern) for pattern in patterns}
+    for pattern, found in picks.items():
+        if found:
             continue
         if unmatched is None:
             raise ConfigError(f"no {what} matches '{pattern}'", f"the model's {what}s are {', '.join(names)}")
         unmatched.add(pattern)
-    return [name for name in names if any(fnmatchcase(name, p) for p in patterns)]
+    return [name for name in names if any(name in found for found in picks.values())]
+
+
+def picked(names: Iterable[str], pattern: str) -> set[str]:
+    """The names that a pattern matches. Brackets mean what they say where a name has them, as in
+    `layers[0].weight`; otherwise they hold a set of characters, as in a shell."""
+    names = set(names)
+    literal = pattern.replace("[", "[[]")
+    return {n for n in names if fnmatchcase(n, literal)} or {n for n in names if fnmatchcase(n, pattern)}

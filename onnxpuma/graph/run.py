@@ -29,14 +29,19 @@ _lock = Lock()
 onnxruntime.disable_telemetry_events()  # of a program that loaded onnxruntime before the package forbade them
 
 
-def open_session(model: str | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+def open_session(
+    model: str | bytes, threads: int = 0, optimised: bool = True
+) -> onnxruntime.InferenceSession:
     """A file or a serialised model in onnxruntime, on the processor and without its log.
 
-    threads: 0 for as many as it likes. Raises what onnxruntime raises: many kinds, all its own.
+    threads: 0 for as many as it likes. optimised: it may fuse nodes and round as suits it. Raises what
+    onnxruntime raises: many kinds, all its own.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -10,9 +10,8 @@ Constants are judged as they will be shown, after those that depend on constants
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from onnxpuma.graph.frequencies import are_known
 from onnxpuma.graph.index_tables import ONE_NUMBER, form_of
 from onnxpuma.graph.masks import has_order, is_ordered_mask
 from onnxpuma.graph.model import Graph, Initializer
+from onnxpuma.graph.patterns import picked
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
 from onnxpuma.graph.slots import Slots
 from onnxpuma.graph.waves import is_wave_table, spacing_of
@@ -36,6 +36,8 @@ _MASK_SLOTS = (("Attention", 3),)
 FEW = 16
 # A table of positions or a mask is smaller than this; a larger array is not looked into.
 _LARGEST_READ = 1 << 24
+# Of reals, forms that a weight may have too, where a weight is expected.
+_COUNTS = ("positions", "a grid of positions", "distances of positions", "distances in a window")
 _LARGEST_WHOLE_READ = 1 << 28
 _LARGEST_LONE = 1 << 20
 _NARROW_ROUND = (0, 1, 8, 128, -1, -128)
@@ -62,14 +64,15 @@ def classify(
     takes to see that it is one. Raises ConfigError for a pattern that matches nothing: misspelt, it would
     leave open what was to be kept secret. Where `unmatched` is given such patterns are put there instead.
     """
-    _check_patterns(graph, public, secret, unmatched, names)
+    picks = {pattern: picked(graph.initializers, pattern) for pattern in (*public, *secret)}
+    _check_patterns(picks, public, unmatched, names)
     reals = {n: i for n, i in graph.initializers.items() if i.size > 1 and i.dtype.kind not in "iubOUS"}
     tables = {name: table for name, constant in reals.items() if (table := _table(constant))}
     slots = Slots(graph, [n for n, i in reals.items() if i.size > FEW and n not in tables])
     found: dict[str, Finding] = {}
     for name, initializer in graph.initializers.items():
-        by_secret = next((p for p in secret if fnmatchcase(name, p)), None)
-        by_public = next((p for p in public if fnmatchcase(name, p)), None)
+        by_secret = next((p for p in secret if name in picks[p]), None)
+        by_public = next((p for p in public if name in picks[p]), None)
         if by_secret is not None:
             found[name] = Finding("secret", f"pattern '{by_secret}'")
         elif by_public is not None:
@@ -77,20 +80,22 @@ def classify(
         elif not initializer.available:
             found[name] = Finding("secret", "not in this file")
         else:
-            found[name] = tables.get(name) or _by_rule(initializer, slots, coarse)
+            table = tables.get(name)
+            if table is not None and table.reason in _COUNTS and slots.is_trained(name, True):
+                table = _WEIGHT
+            found[name] = table or _by_rule(initializer, slots, coarse)
             initializer.release()
     return found
 
 
 def _check_patterns(
-    graph: Graph,
+    picks: Mapping[str, Collection[str]],
     public: Sequence[str],
-    secret: Sequence[str],
     unmatched: set[str] | None,
     names: Sequence[str],
 ) -> None:
-    for pattern, known in (*((p, names) for p in public), *((p, ()) for p in secret)):
-        if any(fnmatchcase(name, pattern) for name in (*graph.initializers, *known)):
+    for pattern, found in picks.items():
+        if found or (pattern in public and picked(names, pattern)):
             continue
         if unmatched is None:
             raise ConfigError(

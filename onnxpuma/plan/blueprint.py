@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from onnxpuma import __version__
 from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError
+from onnxpuma.graph.bind import free
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.constants import lift_constants
 from onnxpuma.graph.folder import Source
@@ -26,6 +27,7 @@ from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
+from onnxpuma.graph.visibility import secrets_of
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.closed import closed_outputs, resumed_inputs, shared_inputs
 from onnxpuma.plan.constants import Constants
@@ -149,8 +151,8 @@ class Blueprint:
 
     def files(self) -> dict[str, bytes]:
         """The public files of the graph, skeleton.onnx and policy.json: name -> content."""
-        policy = {"version": __version__, "digest": self.digest, **self._policy}
-        return {SKELETON: self.skeleton, POLICY: written(policy)}
+        content = written({"version": __version__, "digest": self.digest, **self._policy})
+        return {SKELETON: self.skeleton, POLICY: content}
 
     def save(self, folder: Path) -> None:
         """Write the public files, whole, in place of those that are there."""
@@ -207,13 +209,13 @@ class Blueprint:
 
 def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
     """The graphs of a model, by name, with the inputs of each that go on from closed outputs of any."""
-    closed = [(name, graph.graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
+    closed = [(name, graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
     states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
-    found = {}
-    for name, graph in graphs.items():
-        given = shared_inputs(graph.graph, graph.public_inputs)
-        found[name] = replace(graph, resumed=resumed_inputs(given, closed, keep_only, states))
-    return found
+
+    def resumed(graph: Blueprint) -> dict[str, tuple[str, ...]]:
+        return resumed_inputs(shared_inputs(graph.graph, graph.public_inputs), closed, keep_only, states)
+
+    return {name: replace(graph, resumed=resumed(graph)) for name, graph in graphs.items()}
 
 
 def prepare(
@@ -230,11 +232,12 @@ def prepare(
 ) -> tuple[Blueprint, Graph]:
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
-    public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names;
-    hide: patterns on outputs that nobody is to have; keep_only: on those that are not to be opened, and on
-    inputs that go on from these. A model that generates gets the output `next_token`.
-    Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing; where
-    `unmatched` is given the patterns go there instead, as another graph of the model may have what they mean.
+    public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names; one
+    that is the name of a weight which the file lists among its inputs makes it an input; hide: patterns on
+    outputs that nobody is to have; keep_only: on those that are not to be opened, and on inputs that go on
+    from these. A model that generates gets the output `next_token`.
+    Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing; those
+    go to `unmatched` where it is given, as another graph of the model may have what they mean.
     """
     return prepare_model(
         path.load() if isinstance(path, Source) else load(path),
@@ -262,10 +265,11 @@ def prepare_model(
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
+    free(model, {*public_inputs, *secret_inputs})
     constants = Constants(model, public, secret)
+    rules = canonicalise(model, constants.weights).rules if rewrite else {}
     if not rewrite:
         lift_constants(model)
-    report = canonicalise(model, constants.weights) if rewrite else None
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, hide, unmatched)
     if vocabulary and OUTPUT in hidden:
@@ -280,7 +284,7 @@ def prepare_model(
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
     visibility = {name: str(found.visibility) for name, found in seen.items()}
-    secrets = [name for name, v in visibility.items() if v == "secret"]
+    secrets = secrets_of(seen)
     graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),
@@ -288,7 +292,7 @@ def prepare_model(
         visibility,
         {name: found.reason for name, found in seen.items()},
         tuple(shown),
-        report.rules if report else {},
+        rules,
         vocabulary,
         tuple(hidden),
         tuple(closed),

@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
-from onnxpuma.ops.registry import Operand, resting_fraction
+from onnxpuma.ops.registry import Operand, operators, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.input_spec import InputSpec
@@ -54,9 +54,13 @@ def unsupported(refusals: Sequence[Refusal]) -> UnsupportedModelError:
     """The error that names all of them."""
     listing = "\n  ".join(str(r) for r in refusals)
     count = len(refusals)
+    known = operators()
     return UnsupportedModelError(
         f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}",
-        "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
+        "other sizes may fit: a text can be longer than a model has positions, a recording too short"
+        " (--dim NAME=SIZE where inputs are drawn)"
+        if all(refusal.sizes and refusal.operator in known for refusal in refusals)
+        else "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
     )
 
 
@@ -86,7 +90,9 @@ def survey(
         kind = ValueType(spec.dtype, tuple(shapes[name]))
         if spec.secret:
             planner.values[name] = Known(kind, client=True, constant=False)
-            if name in selection.held or (not at_client and name not in read_as_ids):
+            if name in selection.held or (
+                not at_client and name not in read_as_ids and spec.dtype.kind != "O"
+            ):
                 planner.share(name)
         elif name not in public_values:
             raise InputError(
@@ -117,6 +123,17 @@ def _too_small(spec: InputSpec, place: int, extent: int) -> bool:
     return extent < (0 if may_be_empty else 1)
 
 
+def weight_hint(blueprint: Blueprint, names: Sequence[str]) -> str:
+    """What to do about names in a feed that are no inputs, as they are weights."""
+    name = next((name for name in names if name in blueprint.graph.initializers), None)
+    if name is None:
+        return ""
+    return (
+        f"; '{name}' is a weight and stays with the servers: prepare the model with --secret-input {name}"
+        " to give it with each request, if its file lists it among its inputs"
+    )
+
+
 def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """InputError unless there is one concrete shape for each input and they fit the declared ones."""
     missing = [n for n in blueprint.inputs if n not in shapes]
@@ -124,7 +141,8 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
     if missing or extra:
         what = f"missing: {', '.join(missing)}" if missing else f"unknown: {', '.join(extra)}"
         raise InputError(
-            f"the inputs do not fit the model ({what})", f"it takes {', '.join(blueprint.inputs)}"
+            f"the inputs do not fit the model ({what})",
+            f"it takes {', '.join(blueprint.inputs)}{weight_hint(blueprint, extra)}",
         )
     symbols: dict[str, int] = {}
     for name, spec in blueprint.inputs.items():
@@ -135,7 +153,12 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
                 fits = fits and have == want
             elif isinstance(want, str):
                 fits = fits and symbols.setdefault(want, have) == have
-        if not fits or any(_too_small(spec, place, extent) for place, extent in enumerate(shape)):
+        if fits and any(_too_small(spec, place, extent) for place, extent in enumerate(shape)):
+            raise InputError(
+                f"input '{name}' has shape {shape}: there is nothing in it",
+                "give it a batch of one or more, and at least one id",
+            )
+        if not fits:
             declared = ", ".join(str(d) for d in spec.shape)
             bound = ", ".join(f"{k} = {v}" for k, v in symbols.items())
             raise InputError(

@@ -152,7 +152,10 @@ def _named(name: str | None) -> str:
 def _public(walk: Walker, name: str | None, what: str) -> np.ndarray:
     value = walk.values[_named(name)].value
     if value is None:
-        raise Unbounded(f"its {what} is secret: it would decide what is computed")
+        raise Unbounded(
+            f"its {what} is secret: it would decide what is computed (if it follows from an input alone,"
+            " --public-input lets the servers see that one)"
+        )
     return value
 
 

@@ -35,15 +35,17 @@ def symbols(blueprint: Blueprint) -> dict[str, int]:
 def choose_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """A concrete shape for each input: `sizes` by symbol, `symbols` for the rest.
 
-    Raises ConfigError for a symbol that the model does not have, or a size below one.
+    Raises ConfigError for a symbol that the model does not have, and for a size below one; below zero of
+    `open_symbols`, as a cache is empty before the first word.
     """
     known = symbols(blueprint)
     for symbol, size in sizes.items():
         if symbol not in known:
             listing = ", ".join(known) or "none: all its shapes are fixed"
             raise ConfigError(f"the model has no dimension '{symbol}'", f"its dimensions are {listing}")
-        if size < 1:
-            raise ConfigError(f"dimension '{symbol}' is {size}", "a dimension is 1 or more")
+        least = 0 if symbol in open_symbols(blueprint, alone=True) else 1
+        if size < least:
+            raise ConfigError(f"dimension '{symbol}' is {size}", f"this dimension is {least} or more")
     chosen = _with_sums({**known, **sizes}, sizes)
     return {
         name: tuple(
@@ -60,7 +62,7 @@ def draw_inputs(
     blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], seed: int = 0
 ) -> dict[str, np.ndarray]:
     """A value for each input: its default, or ids below the vocabulary, masks of ones, positions counted up,
-    token types of zeros, booleans that are true, floats from the standard normal distribution."""
+    token types of zeros, booleans that are true, empty texts, reals of the standard normal distribution."""
     rng = np.random.default_rng(seed)
     return {name: _draw(rng, spec, shapes[name]) for name, spec in blueprint.inputs.items()}
 
@@ -69,6 +71,8 @@ def _draw(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...]) -> 
     name, kind = spec.name.lower(), spec.dtype
     if spec.default is not None and spec.default.shape == shape:
         return spec.default
+    if kind.kind == "O":
+        return np.full(shape, "", kind)
     if "mask" in name or kind.kind == "b":
         return np.ones(shape, kind)
     if kind.kind == "f":
@@ -78,6 +82,21 @@ def _draw(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...]) -> 
     if "token_type" in name or "segment" in name:
         return np.zeros(shape, kind)
     return rng.integers(0, spec.vocabulary or 2, shape).astype(kind)
+
+
+def open_symbols(blueprint: Blueprint, alone: bool) -> list[str]:
+    """Symbols of further axes of reals: a cache, a waveform, the sides of a picture.
+
+    alone: of these and nothing else."""
+    uses: dict[str, bool] = {}
+    for spec in blueprint.inputs.values():
+        for place, dimension in enumerate(spec.shape if spec.default is None else ()):
+            if not isinstance(dimension, int):
+                symbol = _symbol(spec, place)
+                of_reals = place > 0 and spec.dtype.kind == "f"
+                before = uses.get(symbol, of_reals)
+                uses[symbol] = (before and of_reals) if alone else (before or of_reals)
+    return [symbol for symbol, of_reals in uses.items() if of_reals]
 
 
 def _with_sums(sizes: Mapping[str, int], asked: Mapping[str, int]) -> dict[str, int]:

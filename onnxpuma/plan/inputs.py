@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.patterns import matching
 
@@ -99,12 +100,20 @@ def open_inputs(
     graph: Graph, public: Sequence[str], secret: Sequence[str], unmatched: set[str] | None = None
 ) -> list[str]:
     """The inputs that the servers may see: those of a conventional role, but for those that a pattern makes
-    public or secret; where both match, secret wins. Raises ConfigError as `matching`."""
+    public or secret; where both match, secret wins. Raises ConfigError as `matching`, and for a public text.
+    """
     names = list(graph.inputs)
     wanted, kept = (matching("input", names, patterns, unmatched) for patterns in (public, secret))
     rows = tables(graph)
     by_name = [name for name, kind in graph.inputs.items() if role_of(name, kind.dtype, rows.get(name))]
-    return [name for name in names if (name in by_name or name in wanted) and name not in kept]
+    shown = [name for name in names if (name in by_name or name in wanted) and name not in kept]
+    for name in shown:
+        if graph.inputs[name].dtype.kind == "O":
+            raise ConfigError(
+                f"input '{name}' is text, and public inputs are numbers",
+                "leave it secret: the client then computes what follows from it alone",
+            )
+    return shown
 
 
 def looked_up(graph: Graph) -> set[str]:

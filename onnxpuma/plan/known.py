@@ -30,6 +30,7 @@ class Refusal:
     operator: str
     opset: int
     reason: str
+    sizes: bool = False  # it would run at others
 
     def __str__(self) -> str:
         return f"{self.node} ({self.operator}, opset {self.opset}): {self.reason}"
@@ -108,3 +109,24 @@ def uses_of(nodes: Iterable[Node], outputs: Iterable[str]) -> dict[str, list[tup
     for name in outputs:
         uses.setdefault(name, []).append(None)
     return uses
+
+
+def stand_in(known: Known) -> np.ndarray:
+    """An array of its type: the value, or zeros where that is not known."""
+    if known.value is not None:
+        return known.value
+    return np.zeros([int(d) for d in known.type.shape or () if d is not None], known.type.dtype)
+
+
+def peek(values: Mapping[str, Known], name: str | None, operand: Operand, here: bool) -> Operand | None:
+    """What a node that is not planned yet will read under this name; `operand` itself, where it is `here`."""
+    if name is None:
+        return None
+    if here:
+        return operand
+    known = values.get(name)
+    if known is None:  # not planned yet: secret as far as anybody can tell
+        return Operand(name, (), np.dtype(np.float32))
+    if known.operand is not None:
+        return known.operand
+    return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]

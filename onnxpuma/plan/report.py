@@ -16,6 +16,7 @@ from onnxpuma.ops.registry import FRACTION, Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey
 from onnxpuma.plan.known import Refusal
+from onnxpuma.plan.memory import Memory, memory
 from onnxpuma.plan.plan import Plan, Step
 
 
@@ -69,7 +70,7 @@ class ModelReport:
     less than the sum over the nodes. With a refused node the totals are those of the rest.
 
     Nodes and totals are those of the model's own outputs. derived: outputs that it has besides, on request;
-    closed: those that can be kept and not opened; hidden: those that nobody can have.
+    closed: those that can be kept and not opened; hidden: those that nobody can have. memory: of one server.
     """
 
     digest: str
@@ -85,6 +86,7 @@ class ModelReport:
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
     closed: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
+    memory: Memory = field(default=Memory(0, 0))
 
     @property
     def refused(self) -> list[NodeEntry]:
@@ -143,6 +145,7 @@ def report(
         },
         list(blueprint.closed),
         list(blueprint.hidden),
+        memory(plan, blueprint),
     )
 
 

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey, unsupported
-from onnxpuma.plan.example import choose_shapes, draw_inputs
+from onnxpuma.plan.example import DEFAULT_SIZE, choose_shapes, draw_inputs, open_symbols
 from onnxpuma.plan.plan import Selection
 
+WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
+_LONGER = (8, 64, 512)  # a waveform has thousands of samples where a text has tens of words
 
-def check_supported(blueprint: Blueprint) -> None:
+
+def fitting_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """`choose_shapes`; but where windows slide over an input, what nobody asked for is large enough for them.
+
+    Raises ConfigError as `choose_shapes`. Cost: where a model has windows, a plan as far as the last of them.
+    """
+    shapes = choose_shapes(blueprint, sizes)
+    results = tuple(node.outputs[0] for node in blueprint.graph.nodes if node.op in WINDOWS)
+    larger = [symbol for symbol in open_symbols(blueprint, alone=False) if symbol not in sizes]
+    if not results or not larger or _windows_fit(blueprint, shapes, results):
+        return shapes
+    for factor in _LONGER:
+        longer = choose_shapes(blueprint, {**dict.fromkeys(larger, factor * DEFAULT_SIZE), **sizes})
+        if _windows_fit(blueprint, longer, results):
+            return longer
+    return shapes
+
+
+def _windows_fit(
+    blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], results: tuple[str, ...]
+) -> bool:
+    drawn = draw_inputs(blueprint, shapes)
+    public = {name: drawn[name] for name in blueprint.public_inputs}
+    _, refusals = survey(blueprint, shapes, public, Selection(results))
+    return not any(refusal.operator in WINDOWS for refusal in refusals)
+
+
+def check_supported(blueprint: Blueprint, sizes: Mapping[str, int] | None = None) -> None:
     """UnsupportedModelError naming every node that reads secrets and has no kernel, whatever the shapes.
 
-    What depends on shapes is left to each request: a table of positions may be shorter than the example.
+    sizes: of dimensions by name, where the example is to have them. What depends on shapes is left to each
+    request: a table of positions may be shorter than the example.
     """
-    shapes = choose_shapes(blueprint, {})
+    shapes = fitting_shapes(blueprint, sizes or {})
     drawn = draw_inputs(blueprint, shapes)
     public = {name: drawn[name] for name in blueprint.public_inputs}
     _, refusals = survey(blueprint, shapes, public, Selection(tuple(blueprint.outputs)))

@@ -15,7 +15,7 @@ import numpy as np
 import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.function import function_body
-from onnxpuma.graph.infer import infer_node
+from onnxpuma.graph.infer import infer_node, misfit
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
@@ -24,7 +24,18 @@ from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find, resti
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
-from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of, way_out
+from onnxpuma.plan.known import (
+    Known,
+    Refusal,
+    draft_operand,
+    left_in,
+    needed,
+    no_kernel,
+    peek,
+    stand_in,
+    uses_of,
+    way_out,
+)
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
@@ -90,7 +101,7 @@ class Walk:
         try:
             values = run_node(node, inputs, self.graph.opset, outer)
         except OnnxpumaError as error:
-            self._refuse(node, error.message)
+            self._refuse(node, error.message, sizes=True)
             return
         for name, value in zip(node.outputs, map(np.asarray, values), strict=True):
             if name:
@@ -101,7 +112,10 @@ class Walk:
         try:
             types = self._infer(node)
         except OnnxpumaError as error:
-            self._refuse(node, error.message)
+            if node.op in CONTROL and not node.domain:  # of its turns, or its branch, the shapes can be told
+                self._unroll(node)
+            else:
+                self._refuse(node, error.message, sizes=True)
             return
         self.client_nodes.append(node)
         for name, kind in zip(node.outputs, types, strict=True):
@@ -113,19 +127,19 @@ class Walk:
         if found is None:
             self._expand(node)
             return
+        if any(self.values[n].type.dtype.kind == "O" for n in node.inputs if n):
+            self._refuse(node, "it takes text beside something secret, and shares are numbers")
+            return
         try:
             types = self._types(node)
         except OnnxpumaError as error:
-            self._refuse(node, error.message)
+            self._refuse(node, error.message, sizes=True)
             return
-        given = [None if name is None else self.values[name].type for name in node.inputs]
-        self.budget.before_secret(node, given, types)
-        operands = tuple(
-            None if name is None else self._operand(name, node, place)
-            for place, name in enumerate(node.inputs)
-        )
-        whole = [o for o in operands if o is not None and o.secret and o.dtype.kind != "f"]
-        if not found.integers and any(o.form is not SecretIds for o in whole):
+        self.budget.before_secret(node, self._given(node), types)
+        places = enumerate(node.inputs)
+        operands = tuple(None if name is None else self._operand(name, node, i) for i, name in places)
+        whole = [o for o in operands if o and o.secret and o.dtype.kind != "f" and o.form is not SecretIds]
+        if whole and not found.integers:
             self._refuse(node, "it computes on secret integers or booleans: it is supported for reals only")
             return
         draft = Call(
@@ -138,7 +152,7 @@ class Walk:
         secret = draft.secrets
         reason = "none of its inputs is secret" if not secret else found.refuse(draft)
         if reason is not None:
-            self._refuse(node, reason)
+            self._refuse(node, reason, sizes=" is beyond " in reason)
             return
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         result = found.result(draft)
@@ -153,9 +167,8 @@ class Walk:
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
         for operand, resolve in zip(outputs, resolves, strict=True):
             kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
-            self.values[operand.name] = Known(
-                ValueType(kept.dtype, kept.shape), operand=kept, constant=constant
-            )
+            kind = ValueType(kept.dtype, kept.shape)
+            self.values[operand.name] = Known(kind, operand=kept, constant=constant)
 
     def share(self, name: str) -> None:
         """An input that enters as shares whatever reads it: from the client, or held by the servers."""
@@ -197,41 +210,30 @@ class Walk:
             return True
         consumer, place = uses[0]
         found = find(consumer)
-        if found is None or (
-            operand.form is Replicated and not found.layout and consumer.op not in TAKES_SCALED
-        ):
+        if found is None:
+            return True
+        if operand.form is Replicated and not found.layout and consumer.op not in TAKES_SCALED:
             return True
         stand_in = Call(
             consumer,
-            tuple(self._peek(n, operand, i == place) for i, n in enumerate(consumer.inputs)),
+            tuple(peek(self.values, n, operand, i == place) for i, n in enumerate(consumer.inputs)),
             (),
             self.graph.opset,
             self.blueprint.bounds(consumer.name),
         )
         return not found.defers(stand_in, place)
 
-    def _peek(self, name: str | None, operand: Operand, here: bool) -> Operand | None:
-        if name is None:
-            return None
-        if here:
-            return operand
-        known = self.values.get(name)
-        if known is None:  # not planned yet: secret as far as anybody can tell
-            return Operand(name, (), np.dtype(np.float32))
-        if known.operand is not None:
-            return known.operand
-        return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]
-
     def _infer(self, node: Node) -> list[ValueType]:
-        types = [None if n is None else self.values[n].type for n in node.inputs]
         values = [None if n is None else self.values[n].value for n in node.inputs]
-        return infer_node(node, types, values, self.graph.opset)
+        return infer_node(node, self._given(node), values, self.graph.opset)
+
+    def _given(self, node: Node) -> list[ValueType | None]:
+        return [None if n is None else self.values[n].type for n in node.inputs]
 
     def _expand(self, node: Node) -> None:
         """An operator without a kernel runs as the function that the standard defines it by, if it does."""
-        types = [None if n is None else self.values[n].type for n in node.inputs]
         try:
-            body = function_body(node, types, self.graph.opset)
+            body = function_body(node, self._given(node), self.graph.opset)
         except OnnxpumaError as error:  # it is made of lists, say
             self._refuse(node, f"{no_kernel(node)}; its function: {error.message}")
             return
@@ -250,27 +252,25 @@ class Walk:
         try:
             return self._infer(node)
         except OnnxpumaError as error:
-            given = [None if n is None else self.values[n].type for n in node.inputs]
+            given = self._given(node)
             self.budget.before_secret(node, given, filter(None, given))
-            inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
+            inputs = [None if n is None else stand_in(self.values[n]) for n in node.inputs]
             try:
-                return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
+                found = [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
             except OnnxpumaError:
                 raise error from None
+            if misfit(node, given, found):
+                raise
+            return found
 
-    @staticmethod
-    def _stand_in(known: Known) -> np.ndarray:
-        if known.value is not None:
-            return known.value
-        return np.zeros([int(d) for d in known.type.shape or () if d is not None], known.type.dtype)
-
-    def _refuse(self, node: Node, reason: str) -> None:
+    def _refuse(self, node: Node, reason: str, sizes: bool = False) -> None:
         """Note why this node cannot run, and go on as if it could where the types of its outputs are known:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
+        reason = reason.removeprefix(f"node '{node.name}' ({node.op})").removeprefix(":").strip()
         if find(node) is not None or node.op in CONTROL:
             reason += way_out(node, self.weights)
-        self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason))
+        self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason, sizes))
         self.wanted.update(n for n in node.inputs if n)
         try:
             types = self._infer(node)

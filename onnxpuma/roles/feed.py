@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.compile import check_shapes
+from onnxpuma.plan.compile import check_shapes, weight_hint
 from onnxpuma.plan.input_spec import InputSpec
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.kept import Kept
@@ -29,7 +29,7 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
     infinity, what the input does not go on from (`check_filling`), a secret real beyond +-2^20, and an id
     outside the model's table.
     """
-    _check_names("input", list(feed), list(blueprint.inputs))
+    _check_names("input", list(feed), list(blueprint.inputs), weight_hint(blueprint, list(feed)))
     feed = {**{n: s.default for n, s in blueprint.inputs.items() if s.default is not None}, **feed}
     missing = [name for name in blueprint.inputs if name not in feed]
     if missing:
@@ -116,12 +116,12 @@ def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
             _check_reals(entry.name, values[entry.name], LARGEST_INPUT)
 
 
-def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+def _check_names(what: str, given: Sequence[str], known: Sequence[str], more: str = "") -> None:
     for name in given:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1)
             hint = f"did you mean '{near[0]}'? " if near else ""
-            raise InputError(f"the model has no {what} '{name}'", f"{hint}it has {', '.join(known)}")
+            raise InputError(f"the model has no {what} '{name}'", f"{hint}it has {', '.join(known)}{more}")
 
 
 def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
@@ -131,6 +131,10 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
         raise InputError(f"input '{spec.name}' is no array: {error}", "give a numpy array") from error
+    if spec.dtype.kind == "O":
+        return _text(spec, array)
+    if array.dtype.name == "bfloat16":  # which numpy itself does not know
+        array = array.astype(np.float32)
     if not array.size and not isinstance(value, np.ndarray):
         array = array.astype(spec.dtype)  # an empty list has no type
     widest = np.dtype(np.float64) if spec.dtype.kind == "f" else spec.dtype
@@ -140,6 +144,14 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
             f"convert it: array.astype(np.{spec.dtype.name})",
         )
     return array
+
+
+def _text(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "U" and not all(isinstance(text, str) for text in array.reshape(-1)):
+        raise InputError(
+            f"input '{spec.name}' is of type {array.dtype}, the model takes text", "give strings"
+        )
+    return array.astype(object)
 
 
 def _kept(spec: InputSpec, value: Kept) -> Kept:
@@ -181,5 +193,7 @@ def _check_ids(name: str, array: np.ndarray, size: int) -> None:
     if low < 0 or high >= size:
         raise InputError(
             f"input '{name}' holds the id {low if low < 0 else high}, the model's table ends at {size - 1}",
-            "use the tokenizer that belongs to this model; negative ids are not taken",
+            "the text is longer than the model has positions: shorten it"
+            if "position" in name.lower()
+            else "use the tokenizer that belongs to this model; negative ids are not taken",
         )

@@ -50,6 +50,7 @@ def share_model(
     samples: Mapping[str, Samples] | None = None,
     replace: bool = False,
     review: Review | None = None,
+    sizes: Mapping[str, int] | None = None,
     progress: ShareProgress | None = None,
 ) -> SharedModel:
     """Share the model at `path` into the folder `out`; the patterns are those of `prepare`.
@@ -57,8 +58,9 @@ def share_model(
     path: an ONNX file, or a folder of those that make one model (graph.folder.find). Of several graphs a
     pattern must match something in one, and what they have in common is shared once. samples: inputs to
     calibrate with, by graph ("model" where there is one; roles/samples.py); the ranges that they show become
-    part of the plan, and public. review: is shown the public part before anything is written, and says
-    whether those of its constants that may be trained (Blueprint.public_listing) may be public; they are
+    part of the plan, and public. sizes: of dimensions by name, for the example that shows whether all nodes
+    can run; nothing else depends on them. review: is shown the public part before anything is written, and
+    says whether those of its constants that may be trained (Blueprint.public_listing) may be public; they are
     refused without it, unless `public` names them.
 
     Writes the public files (SharedModel.files; the same for everybody) and party0.safetensors to
@@ -83,7 +85,7 @@ def share_model(
     }
     folder = Path(out)
     check_free(folder, replace)
-    reading = Reading(find(Path(path)).sources, patterns, samples)
+    reading = Reading(find(Path(path)).sources, patterns, samples, sizes)
     model = reading.survey()
     check_disclosed(model, review)
     try:

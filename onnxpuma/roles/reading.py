@@ -10,6 +10,7 @@ from onnxpuma.errors import ConfigError, ModelError, UnsupportedModelError
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.plan.blueprint import Blueprint, prepare, resuming
+from onnxpuma.plan.example import symbols
 from onnxpuma.plan.support import check_supported
 from onnxpuma.roles.dedupe import assign, fingerprint
 from onnxpuma.roles.samples import Samples, calibrated
@@ -24,15 +25,22 @@ Contents = dict[str, tuple[bytes, int]]  # weight -> fingerprint, rank
 class Reading:
     """The graphs at `sources`, prepared with `patterns` (keywords of `prepare`).
 
-    samples: by graph, what its ranges are taken from. Large files are not held side by side: they are read
+    samples: by graph, what its ranges are taken from. sizes: of dimensions by name, for the example that each
+    is tried with. Large files are not held side by side: they are read
     once for `survey`, and again for `weights`. Raises ConfigError for samples of a graph that is not there.
     """
 
     def __init__(
-        self, sources: Sequence[Source], patterns: Patterns, samples: Mapping[str, Samples] | None = None
+        self,
+        sources: Sequence[Source],
+        patterns: Patterns,
+        samples: Mapping[str, Samples] | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
         self._sources = sources
         self._samples = samples or {}
+        self._sizes = sizes or {}
+        self._unknown = set(self._sizes)  # names of dimensions that no graph had so far
         strange = set(self._samples) - {source.name for source in sources}
         if strange:
             raise ConfigError(
@@ -58,6 +66,10 @@ class Reading:
         if refused:
             raise self._refusal(refused)
         self._check_patterns()
+        if self._unknown:
+            raise ConfigError(
+                f"the model has no dimension '{min(self._unknown)}'", "onnxpuma inspect shows its inputs"
+            )
         if not self._several:
             return SharedModel.of(*blueprints.values())
         model = SharedModel(resuming(blueprints, self._patterns["keep_only"]), assign(contents))
@@ -89,7 +101,9 @@ class Reading:
 
     def _survey(self, source: Source) -> tuple[Blueprint, Contents]:
         blueprint, graph = self._prepare(source)
-        check_supported(blueprint)
+        there = symbols(blueprint)
+        self._unknown -= there.keys()
+        check_supported(blueprint, {name: size for name, size in self._sizes.items() if name in there})
         if source.name in self._samples:
             blueprint = calibrated(blueprint, graph, self._samples[source.name])
         if not self._several:

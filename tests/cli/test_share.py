@@ -232,3 +232,11 @@ def test_samples_of_several_graphs(tmp_path: Path):
     }
     with pytest.raises(ConfigError, match="no folder"):
         find_samples(tmp_path / "a.npz", ["a", "b"])
+
+
+def test_sizes_of_the_example(cli, model: Path, tmp_path: Path):
+    assert cli("share", model, "--out", tmp_path / "shared", "--dim", "batch=2").status == 0
+    ended = cli("share", model, "--out", tmp_path / "other", "--dim", "words=2")
+    assert ended.status == 6
+    assert "no dimension 'words'" in ended.message
+    assert not (tmp_path / "other").exists()

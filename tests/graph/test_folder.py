@@ -53,6 +53,37 @@ def taken(folder: Path) -> dict[str, str]:
             {"decoder_model": "decoder_model", "decoder_with_past_model": "decoder_model_merged"},
             (),
         ),
+        (
+            ["encoder_model_quantized", "decoder_model_merged_quantized"],
+            {
+                "encoder_model": "encoder_model_quantized",
+                "decoder_model": "decoder_model_merged_quantized",
+                "decoder_with_past_model": "decoder_model_merged_quantized",
+            },
+            (),
+        ),
+        (
+            ["model_q4", "model_fp16", "model_int8"],
+            {"model": "model_fp16"},
+            ("model_int8.onnx", "model_q4.onnx"),
+        ),
+        (
+            ["encoder_model_int8", "encoder_model_q4", "decoder_model_q4", "decoder_model_merged"],
+            {
+                "encoder_model": "encoder_model_int8",
+                "decoder_model": "decoder_model_merged",
+                "decoder_with_past_model": "decoder_model_merged",
+            },
+            ("decoder_model_q4.onnx", "encoder_model_q4.onnx"),
+        ),
+        (
+            ["decoder_model_merged_q4"],
+            {
+                "decoder_model": "decoder_model_merged_q4",
+                "decoder_with_past_model": "decoder_model_merged_q4",
+            },
+            (),
+        ),
         (["encoder_model", "notes"], {"model": "encoder_model"}, ("notes.onnx",)),
     ],
 )
@@ -86,12 +117,23 @@ def test_what_is_refused(files: list[str], message: str, tmp_path: Path) -> None
     assert caught.value.hint
 
 
-def test_a_folder_within_is_pointed_at(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [["config.json"], []])
+def test_a_folder_within(beside: list[str], tmp_path: Path) -> None:
     (tmp_path / "onnx").mkdir()
-    (tmp_path / "onnx" / "model.onnx").write_bytes(b"")
-    with pytest.raises(ModelError) as caught:
-        find(tmp_path)
-    assert str(tmp_path / "onnx") in caught.value.hint
+    for name in ("model_quantized.onnx", "model_q4.onnx"):
+        (tmp_path / "onnx" / name).write_bytes(b"")
+    for name in beside:
+        (tmp_path / name).write_text("{}")
+    (source,) = find(tmp_path).sources
+    assert (source.name, source.path) == ("model", tmp_path / "onnx" / "model_quantized.onnx")
+    assert find(tmp_path).ignored == ("model_q4.onnx",)
+
+
+def test_files_of_the_folder_itself_come_first(tmp_path: Path) -> None:
+    (tmp_path / "onnx").mkdir()
+    for name in ("onnx/model.onnx", "model_fp16.onnx"):
+        (tmp_path / name).write_bytes(b"")
+    assert taken(tmp_path) == {"model": "model_fp16.onnx"}
 
 
 def run(model: bytes | Path, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -169,6 +169,8 @@ GROUPED: dict[str, tuple[str, int, dict[str, Any]]] = {
     "prompt packed": ("packed", 0, {}),
     "prompt rotated": ("packed", 0, {"do_rotary": 1}),
     "prompt rotated interleaved": ("separate", 0, {"do_rotary": 1, "rotary_interleaved": 1}),
+    "prompt rotated in part": ("separate", 0, {"do_rotary": 1, "turned": 16}),
+    "cache rotated in part": ("packed", P, {"do_rotary": 1, "turned": 16, "rotary_interleaved": 1}),
     "cache": ("separate", P, {}),
     "cache rotated": ("packed", P, {"do_rotary": 1}),
     "window": ("separate", P, {"local_window_size": 2}),
@@ -182,7 +184,7 @@ GROUPED: dict[str, tuple[str, int, dict[str, Any]]] = {
 def test_group_query(rewritten: Any, normal: Any, random: Any, case: str) -> None:
     kind, past, attributes = GROUPED[case]
     new = 1 if past else S
-    size = 16
+    size = 32 if "turned" in attributes else 16
     packed = kind == "packed"
     inputs = {
         "q": normal(B, new, (N + 2 * KV if packed else N) * size),
@@ -195,7 +197,9 @@ def test_group_query(rewritten: Any, normal: Any, random: Any, case: str) -> Non
     }
     weights = {}
     if "do_rotary" in attributes:
-        angles = random.uniform(-3, 3, (32, size // 2)).astype(F)
+        turned = attributes.get("turned", size)
+        angles = random.uniform(-3, 3, (32, turned // 2)).astype(F)
+        attributes = {name: value for name, value in attributes.items() if name != "turned"}
         inputs |= {"cos": None, "sin": None}
         weights = {"cos": np.cos(angles), "sin": np.sin(angles)}
     outputs = ("y", "present_key", "present_value")

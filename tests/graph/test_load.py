@@ -12,8 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import to_graph
+from onnxpuma.graph.reference import run_file
 
 WEIGHT = np.arange(64, dtype=np.float32).reshape(8, 8)
 
@@ -166,14 +168,6 @@ def test_a_cycle(tmp_path: Path) -> None:
     refused(tmp_path / "model.onnx", "needs its own output")
 
 
-def test_nodes_out_of_order(tmp_path: Path) -> None:
-    model = product()
-    model.graph.node[0].input[0] = "z"
-    model.graph.node.append(helper.make_node("Relu", ["x"], ["z"]))
-    onnx.save(model, tmp_path / "model.onnx")
-    refused(tmp_path / "model.onnx", "before the node that produces it")
-
-
 def test_an_output_nobody_produces(tmp_path: Path) -> None:
     model = product()
     model.graph.output[0].name = "nowhere"
@@ -239,3 +233,82 @@ def test_more_than_a_protobuf_can_hold(tmp_path: Path) -> None:
     weight = to_graph(load(path)).initializers["w"]
     assert weight.numpy()[-1, -1] == 3
     weight.release()
+
+
+@pytest.mark.parametrize(
+    "declared", [onnx.ValueInfoProto(name="y"), helper.make_tensor_value_info("y", 1, None)]
+)
+def test_an_output_without_a_shape(tmp_path: Path, declared: onnx.ValueInfoProto) -> None:
+    model = product()
+    model.graph.output[0].CopyFrom(declared)
+    onnx.save(model, tmp_path / "model.onnx")
+    made = load(tmp_path / "model.onnx")
+    canonicalise(made)
+    kind = to_graph(made).outputs["y"]
+    assert (kind.dtype, kind.shape) == (np.float32, ("batch", 8))
+
+
+@pytest.mark.parametrize("kind", ["type", "shape"])
+def test_an_input_without_a_shape_is_refused(tmp_path: Path, kind: str) -> None:
+    model = product()
+    if kind == "type":
+        model.graph.input[0].ClearField("type")
+    else:
+        model.graph.input[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, tmp_path / "model.onnx")
+    refused(tmp_path / "model.onnx", f"input 'x' has no {kind}")
+
+
+def cached(external: Path, place: str = "snapshots/0123abc/onnx") -> Path:
+    """The model as a hub's client lays it down: files under their hashes, links to them under their names."""
+    root = external.parent / "models--somebody--model"
+    folder, blobs = root / place, root / "blobs"
+    for each in (folder, blobs, root / "snapshots"):
+        each.mkdir(parents=True, exist_ok=True)
+    for name, blob in ((external.name, "aaa"), ("model.data", "bbb")):
+        external.with_name(name).rename(blobs / blob)
+        (folder / name).symlink_to(os.path.relpath(blobs / blob, folder))
+    return folder / external.name
+
+
+@pytest.mark.parametrize("place", ["snapshots/0123abc", "snapshots/0123abc/onnx", "../local"])
+def test_links_inside_the_cache_of_a_hub(external: Path, place: str) -> None:
+    path = cached(external, place)
+    np.testing.assert_array_equal(to_graph(load(path)).initializers["w"].numpy(), WEIGHT)
+    found = run_file(path, {"x": np.eye(8)})
+    np.testing.assert_array_equal(found["y"], WEIGHT)
+
+
+@pytest.mark.parametrize("target", ["../../../outside", "../other/file", "../../../another/blobs/bbb"])
+def test_links_out_of_the_cache(external: Path, target: str) -> None:
+    path = cached(external, "snapshots/0123abc")
+    link = path.parent / "model.data"
+    link.unlink()
+    place = path.parent / target
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(WEIGHT.tobytes())
+    link.symlink_to(target)
+    refused(path, "outside the model's folder")
+
+
+@pytest.mark.parametrize("location", ["../../blobs/bbb", "/etc/hostname", "bbb"])
+def test_a_model_in_a_cache_names_no_other_place(external: Path, location: str) -> None:
+    path = cached(external, "snapshots/0123abc")
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = location
+    path.resolve().write_bytes(model.SerializeToString())
+    refused(path, "missing" if location == "bbb" else "outside the model's folder")
+
+
+def test_a_link_to_blobs_that_are_no_cache(external: Path) -> None:
+    path = cached(external, "snapshots/0123abc")
+    (path.parents[2] / "snapshots").rename(path.parents[2] / "others")
+    refused(path.parents[2] / "others" / "0123abc" / path.name, "outside the model's folder")
+
+
+def test_old_files_whose_weights_are_no_inputs(tmp_path: Path) -> None:
+    model = product()
+    model.ir_version = 3
+    model.opset_import[0].version = 8
+    onnx.save(model, tmp_path / "model.onnx")
+    np.testing.assert_array_equal(to_graph(load(tmp_path / "model.onnx")).initializers["w"].numpy(), WEIGHT)

@@ -84,7 +84,7 @@ def test_the_test_finds_what_leaks() -> None:
 
 @pytest.mark.parametrize("by", [255.0, 64.0, 128.0])
 def test_a_first_layer_behind_scaled_pixels(by: float) -> None:
-    w = weight(64, 16)
+    w = weight(64, 16, scale=0.03)
     nodes = [N("Div", ["x", "by"], ["h"]), N("MatMul", ["h", "w"], ["y"])]
     blueprint = shown(model_of(nodes, {"w": w, "by": np.array(by, FLOAT)}, {"x": [2, 64]}))
     assert leaked(blueprint, {"w": w}) == []
@@ -104,9 +104,9 @@ def test_factors_of_low_rank() -> None:
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32])
 def test_whole_numbers_that_are_cast(kind: type) -> None:
-    q = RANDOM.integers(0, 100, (16, 8)).astype(kind)
-    points = RANDOM.integers(0, 10, 8).astype(kind)
-    scale = np.abs(weight(8, scale=0.01))
+    q = RANDOM.integers(0, 100, (128, 96)).astype(kind)
+    points = RANDOM.integers(0, 10, 96).astype(kind)
+    scale = np.abs(weight(96, scale=0.01))
     nodes = [
         N("Cast", ["q"], ["c"], to=TensorProto.FLOAT),
         N("Cast", ["z"], ["d"], to=TensorProto.FLOAT),
@@ -114,12 +114,12 @@ def test_whole_numbers_that_are_cast(kind: type) -> None:
         N("Mul", ["e", "s"], ["w"]),
         N("MatMul", ["x", "w"], ["y"]),
     ]
-    model = model_of(nodes, {"q": q, "z": points, "s": scale}, {"x": [2, 16]})
+    model = model_of(nodes, {"q": q, "z": points, "s": scale}, {"x": [2, 128]})
     assert leaked(shown(model), {"q": q, "z": points, "s": scale, "w": (q - points) * scale}) == []
 
 
 def test_four_bits_unpacked_by_hand() -> None:
-    packed = RANDOM.integers(0, 256, (16, 8)).astype(np.uint8)
+    packed = RANDOM.integers(0, 256, (128, 96)).astype(np.uint8)
     nodes = [
         N("BitwiseAnd", ["p", "fifteen"], ["low"]),
         N("BitShift", ["p", "four"], ["high"], direction="RIGHT"),
@@ -136,7 +136,7 @@ def test_four_bits_unpacked_by_hand() -> None:
         "eight": np.array(8, FLOAT),
         "s": np.array(0.0137, FLOAT),
     }
-    blueprint = shown(model_of(nodes, constants, {"x": [2, 16]}))
+    blueprint = shown(model_of(nodes, constants, {"x": [2, 128]}))
     assert (
         leaked(blueprint, {"p": packed, "low": packed & 15, "high": packed >> 4, "s": constants["s"]}) == []
     )

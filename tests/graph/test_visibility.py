@@ -324,6 +324,9 @@ def test_distances_as_reals_and_side_by_side() -> None:
     both = np.stack([y[:, None] - y, x[:, None] - x], axis=2)
     gather = node("Gather", ("v", "w"))
     assert not seen(both, gather).doubtful
+    for banded in (2048 * np.eye(8), np.arange(64).reshape(8, 8), distance):
+        assert seen(banded.astype(FLOAT), PRODUCT) == WEIGHT
+    assert seen((2048 * np.eye(8)).astype(FLOAT)) == WEIGHT
     both[3, 4, 1] = 2
     assert seen(both, gather).doubtful
 
@@ -415,6 +418,12 @@ def test_patterns_overrule_and_secret_wins() -> None:
     assert classify(weight, public=["w*"])["w"] == Finding("public", "pattern 'w*'")
     assert classify(weight, public=["w"], secret=["?"])["w"] == Finding("secret", "pattern '?'")
     assert classify(graph(FLOAT(2)), secret=["w"])["w"] == Finding("secret", "pattern 'w'")
+
+
+def test_a_pattern_takes_brackets_in_a_name_as_they_stand() -> None:
+    name = "layers[0].scale"
+    one = Graph("g", {}, {}, [], {name: initializer(name, FLOAT(2))}, 24)
+    assert classify(one, secret=[name])[name] == ("secret", f"pattern '{name}'")
 
 
 @pytest.mark.parametrize("kind", ["public", "secret"])

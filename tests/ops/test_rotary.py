@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import Comparison, compare
+from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.single import Comparison, compare, model_of
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18
@@ -52,3 +54,11 @@ def test_positions_that_only_the_servers_could_compute_are_refused() -> None:
     feed = {"q": flat, "cos": COS[0], "sin": SIN[0], "secret_positions": RNG.integers(0, 7, (2, 7))}
     with pytest.raises(UnsupportedModelError, match="secret integers"):
         compare("RotaryEmbedding", feed, public=PUBLIC, num_heads=3)
+
+
+def test_tables_that_are_too_narrow_are_refused() -> None:
+    feed = {"q": Q, "cos": COS[..., :2].copy(), "sin": SIN[..., :2].copy()}
+    model = model_of("RotaryEmbedding", feed)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y0", TensorProto.FLOAT, Q.shape))
+    with pytest.raises(UnsupportedModelError, match="turn 4 features of a head, and it asks for 8"):
+        MemoryModel(model, public_inputs=PUBLIC, at_client=False, rewrite=False).plan(feed)

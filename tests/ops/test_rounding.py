@@ -1,4 +1,4 @@
-"""Floor, Ceil and casts of secret reals to integers: exact, at the edges too."""
+"""Floor, Ceil, Round and casts of secret reals to integers: exact, at the edges too."""
 
 from __future__ import annotations
 
@@ -41,3 +41,15 @@ def test_casts_drop_what_stands_behind_the_point(check: Check, to: int) -> None:
 def test_casts_to_few_bits_are_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="would wrap"):
         compare("Cast", {"x": EDGES.astype(np.float32)}, to=2)
+
+
+def test_a_half_goes_to_the_even_neighbour(check: Check) -> None:
+    halves = np.array([0.5, 1.5, 2.5, 3.5, 0.25, 0.75, 1000.5, 1001.5, 2.0**20 + 0.5], np.float64)
+    x = np.concatenate([halves, halves[:4] + UNIT, halves[:4] - UNIT, EDGES]).astype(np.float32)
+    for _ in range(5):
+        check(compare("Round", {"x": np.concatenate([x, -x])}), 0)
+
+
+def test_many_to_the_nearest(check: Check) -> None:
+    x = (np.random.default_rng(1).integers(-(2**30), 2**30, (50, 100)) * UNIT).astype(np.float32)
+    check(compare("Round", {"x": x}), 0)

@@ -91,3 +91,20 @@ def test_a_dimension_that_is_a_sum_follows_its_parts(past: str, sequence: str, t
     assert shapes["attention_mask"] == (1, 7 + new)
     shapes = choose_shapes(model, {past: 7, sequence: new, total: 20})  # type: ignore[arg-type]
     assert shapes["attention_mask"] == (1, 20)
+
+
+def test_a_cache_may_be_empty():
+    shapes = {
+        "past_key": ("batch", 2, "past", 4),
+        "ids": ("batch", "sequence"),
+        "past_mask": ("batch", "all"),
+    }
+    specs = {
+        name: InputSpec(name, np.dtype("float32" if name == "past_key" else "int64"), shape, secret=True)
+        for name, shape in shapes.items()
+    }
+    model = SimpleNamespace(inputs=specs)
+    assert choose_shapes(model, {"past": 0})["past_key"] == (1, 2, 0, 4)  # type: ignore[arg-type]
+    for symbol in ("batch", "sequence", "all"):
+        with pytest.raises(ConfigError, match=f"'{symbol}' is 0"):
+            choose_shapes(model, {symbol: 0})  # type: ignore[arg-type]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, UnsupportedModelError
-from onnxpuma.plan.blueprint import prepare_model
-from onnxpuma.plan.support import check_supported
+from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.support import check_supported, fitting_shapes
 
 FLOAT, INT = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
@@ -79,3 +80,39 @@ def test_a_graph_of_several_may_hand_on_all_it_makes() -> None:
     blueprint, _ = prepare_model(encoder(), rewrite=False, keep_only=["state"], unmatched=set())
     assert blueprint.own_outputs == []
     check_supported(blueprint)
+
+
+def waveform(*kernels: int, masked: bool = False) -> Blueprint:
+    """Strided convolutions over a recording, the way speech models begin."""
+    nodes = [helper.make_node("Unsqueeze", ["wave", "axis"], ["h"])]
+    arrays = {"axis": np.array([1])}
+    for place, kernel in enumerate(kernels):
+        arrays[f"w{place}"] = np.ones((1, 1, kernel), np.float32)
+        nodes.append(
+            helper.make_node("Conv", [nodes[-1].output[0], f"w{place}"], [f"h{place}"], strides=[kernel // 2])
+        )
+    nodes.append(helper.make_node("Tanh", [nodes[-1].output[0]], ["y"]))
+    inputs = [helper.make_tensor_value_info("wave", FLOAT, ["batch", "samples"])]
+    if masked:
+        inputs.append(helper.make_tensor_value_info("attention_mask", INT, ["batch", "samples"]))
+    outputs = [helper.make_tensor_value_info("y", FLOAT, ["batch", 1, "frames"])]
+    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "speech", inputs, outputs, constants)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return prepare_model(ir.from_proto(made))[0]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_recording_is_long_enough_for_the_windows(masked: bool) -> None:
+    blueprint = waveform(64, 8, 4, masked=masked)
+    assert fitting_shapes(blueprint, {})["wave"] == (1, 2048)
+    assert fitting_shapes(blueprint, {"samples": 100})["wave"] == (1, 100)
+    assert fitting_shapes(waveform(16), {})["wave"] == (1, 32)
+    check_supported(blueprint)
+    check_supported(blueprint, {"samples": 1000})
+    with pytest.raises(ConfigError, match="no dimension 'words'"):
+        check_supported(blueprint, {"words": 3})
+
+
+def test_no_length_fits_a_window_that_is_larger_than_all() -> None:
+    assert fitting_shapes(waveform(40_000), {})["wave"] == (1, 32)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,9 @@ class Opened:
 
         def work(party: int) -> None:
             held = [as_bytes(b) for b in private[party]]
-            job = Job(Request("client", body, shown, held, b"", (0, 0)), plan, None, {}, client_key)  # type: ignore[arg-type]
+            asked = SimpleNamespace(plan_digest=plan.digest)
+            job = Job(Request("client", body, shown, held, b"", (0, 0)), asked, {}, client_key)  # type: ignore[arg-type]
+            job.plan = plan
             job.session, job.coins = session, common if coins is None else tuple(coins[party])
             try:
                 inputs = received(plan, party, held)

@@ -64,8 +64,20 @@ def check(path: Path, module: torch.nn.Module, examples: Sequence[tuple[torch.Te
     """Hold the file against ONNX's own checker and, for every example, against PyTorch through onnxruntime.
 
     Returns the largest absolute difference. Raises ExportError where an output differs by more than TOLERANCE
-    of its largest value.
+    of its largest value, and where the file cannot be checked or run.
     """
+    try:
+        return _largest_difference(path, module, examples)
+    except ExportError:
+        raise
+    except Exception as error:  # the checker and onnxruntime have many kinds, all their own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ExportError(f"the ONNX file cannot be run: {reason}", _LEFT) from error
+
+
+def _largest_difference(
+    path: Path, module: torch.nn.Module, examples: Sequence[tuple[torch.Tensor, ...]]
+) -> float:
     onnx.checker.check_model(str(path), full_check=True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -110,5 +122,8 @@ def _scope(recorded: str) -> str:
 def _differs(output: str, shapes: list[tuple[int, ...]], how: str) -> ExportError:
     return ExportError(
         f"the ONNX file and PyTorch disagree about {output!r} for inputs of shapes {shapes}: {how}",
-        "try the other --exporter; the file is left in place to look at",
+        _LEFT,
     )
+
+
+_LEFT = "try the other --exporter; the file is left in place to look at"

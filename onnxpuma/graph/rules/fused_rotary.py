@@ -103,9 +103,13 @@ def _group_query(w: Writer, old: Old) -> Sequence[ir.Value | None]:
     if old.attribute("do_rotary", 0):
         positions = of_queries if old[9] is None else old[9]
         tables = [w.Gather(old.given(i), positions, axis=0) for i in (7, 8)]
-        turned = old.attribute("rotary_interleaved", 0)
-        three.q = w.RotaryEmbedding(three.q, *tables, interleaved=turned)
-        three.k = w.RotaryEmbedding(three.k, *tables, interleaved=turned)
+        half = static_dim(old.given(7), -1)  # of what is turned: a head may be wider
+        how = {
+            "interleaved": old.attribute("rotary_interleaved", 0),
+            "rotary_embedding_dim": 2 * half if half is not None else None,
+        }
+        three.q = w.RotaryEmbedding(three.q, *tables, **how)
+        three.k = w.RotaryEmbedding(three.k, *tables, **how)
     if past_key is not None and past_value is not None:
         _caches(w, three, new, past_length, old.given(6), (past_key, past_value))
     window = old.attribute("local_window_size", -1)

@@ -1,0 +1,48 @@
+"""The cache of a model hub keeps files under their hashes, and links to them under their names.
+
+    models--NAME/blobs/HASH
+    models--NAME/snapshots/REVISION/onnx/model.onnx -> ../../../blobs/HASH
+
+Elsewhere a link out of the model's folder is refused: an ONNX file from somebody else could have any file of
+this machine read as a weight. Here it may lead to where the model itself lies, and no further.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from onnxpuma.graph.dialect import proto_graphs
+
+
+def follow_links(proto: onnx.ModelProto, file: Path) -> dict[str, Path]:
+    """Have external data that a link leads to, beside the model in its own cache, be read from there.
+
+    Changes the locations in `proto`; returns for each new one the folder that it is in. Nothing is changed
+    of a model that is not itself such a link, and of data whose location leaves the model's folder.
+    """
+    blobs = Path(os.path.realpath(file)).parent
+    if not file.is_symlink() or blobs.name != "blobs" or not (blobs.parent / "snapshots").is_dir():
+        return {}
+    moved = {}
+    for tensor in _external(proto):
+        for entry in tensor.external_data:
+            if entry.key != "location" or not entry.value or ".." in Path(entry.value).parts:
+                continue
+            data = file.parent / entry.value  # an absolute one is no link of this folder
+            target = Path(os.path.realpath(data))
+            if data.is_symlink() and file.parent in data.parents and target.parent == blobs:
+                entry.value = target.name
+                moved[target.name] = blobs
+    return moved
+
+
+def _external(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in proto_graphs(proto.graph):
+        tensors = list(graph.initializer)
+        for attribute in (a for node in graph.node for a in node.attribute):
+            tensors += [attribute.t, *attribute.tensors] if attribute.HasField("t") else attribute.tensors
+        yield from (t for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL)

@@ -1,0 +1,90 @@
+"""How much memory a server needs: its shares of the weights, and the widest moment of a run.
+
+The figures beside the sizes were measured (`validate` prints the peak): a kernel holds its operands, and some
+words for each number that it works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onnxpuma.mpc.dpf import SecretIds
+from onnxpuma.mpc.shares import Sum3
+from onnxpuma.ops.registry import Operand
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.plan import Plan, Step
+
+_PROCESS = 180 << 20  # of Python and its libraries
+_REPLICATED, _SUM = 16, 8  # bytes an element: two words, or one
+_LOADING = 8  # a weight more, for the largest of them, while it is read
+_WORKING = 150  # an element of the results of a step that exchanges messages
+_MOVING = 24  # of one that does not
+_SCORE = 170  # a score of attention, which nobody else sees
+_ROW = 45  # a row of a table for each id that is looked up in it
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at one server. whole: about what `validate` measures; weights: the shares of weights in it."""
+
+    whole: int
+    weights: int
+
+
+def memory(plan: Plan, blueprint: Blueprint) -> Memory:
+    """What one run of the plan takes, to about a quarter; requests that wait add what they bring."""
+    sizes = [blueprint.graph.initializers[name].size for name in blueprint.weights]
+    held = _REPLICATED * sum(sizes)
+    widest = max(_LOADING * max(sizes, default=0), _widest(plan))
+    return Memory(_PROCESS + held + widest, held)
+
+
+def _widest(plan: Plan) -> int:
+    live = {entry.operand: _REPLICATED * _size(entry.shape) for entry in (*plan.inputs, *plan.held)}
+    widest = 0
+    for wave in plan.waves:
+        working = 0
+        for step in wave:
+            working += _working(step)
+            live.update((o.name, _bytes(o)) for o in step.call.outputs if not step.constant)
+        widest = max(widest, sum(live.values()) + working)
+        for step in wave:
+            _forget(live, step.frees)
+    return widest
+
+
+def _forget(live: dict[str, int], names: tuple[str, ...]) -> None:
+    for name in names:
+        live.pop(name, None)
+
+
+def _working(step: Step) -> int:
+    """Bytes beside operands and results."""
+    call = step.call
+    ids = next((o for o in call.inputs if o is not None and o.form is SecretIds), None)
+    if ids is not None:
+        return _ROW * ids.size * call.given(0).shape[0]
+    made = sum(o.size for o in call.outputs)
+    if step.operator.name == "Attention":
+        return _WORKING * made + _SCORE * _scores(call.given(0), call.given(1), call.node.attributes)
+    return (_WORKING if step.cost.rounds else _MOVING) * made
+
+
+def _scores(q: Operand, k: Operand, attributes: Mapping[str, object]) -> int:
+    """How many scores there are: queries times keys, for each head of each sequence."""
+    if len(q.shape) == 4:
+        return _size(q.shape[:3]) * k.shape[2]
+    heads = attributes.get("q_num_heads", 1)
+    return q.shape[0] * q.shape[1] * k.shape[1] * (heads if isinstance(heads, int) else 1)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count
+
+
+def _bytes(operand: Operand) -> int:
+    return (_SUM if operand.form is Sum3 else _REPLICATED) * operand.size

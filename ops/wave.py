@@ -1,0 +1,30 @@
+"""Sin and Cos of secret angles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.harmonic import COSINE, SINE, harmonic, harmonic_cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.ops.limits import input_below
+from onnxpuma.ops.registry import Call, operator
+from onnxpuma.ops.spread import over_parts, spread
+
+_SERIES = {"Sin": SINE, "Cos": COSINE}
+
+
+def _cost(call: Call) -> Cost:
+    return over_parts(call.given(0).size, lambda n: harmonic_cost(n, _SERIES[call.node.op]))
+
+
+@operator("Sin", "Cos", cost=_cost, limits=input_below(2.0**24), error="1e-5", tolerance=1e-5)
+def wave(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """The sine or the cosine of an angle in radians, of however many turns."""
+
+    def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+        assert isinstance(part, Replicated)
+        return harmonic(party, part, pivot, _SERIES[call.node.op])
+
+    return [(yield from spread(party, x, each))]
