@@ -144,6 +144,8 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     raise_opset(model)
     _cast_like(model)
     _unfuse(model, report)
+    if any(value.type is None or value.shape is None for value in model.graph.outputs):
+        infer(model)
     weight_only.fold(model, secret)
     set_apart(model, secret(to_graph(model)))
     _clean(model)

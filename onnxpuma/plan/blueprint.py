@@ -6,7 +6,7 @@ both. The weights go to the servers as shares; the blueprint says nothing about 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +27,8 @@ from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
-from onnxpuma.graph.visibility import secrets_of
 from onnxpuma.ops.registry import resting_fraction
-from onnxpuma.plan.closed import closed_outputs, resumed_inputs, shared_inputs
+from onnxpuma.plan.closed import closed_outputs, resuming
 from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.fillers import with_fillers
@@ -207,17 +206,6 @@ class Blueprint:
         return made
 
 
-def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
-    """The graphs of a model, by name, with the inputs of each that go on from closed outputs of any."""
-    closed = [(name, graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
-    states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
-
-    def resumed(graph: Blueprint) -> dict[str, tuple[str, ...]]:
-        return resumed_inputs(shared_inputs(graph.graph, graph.public_inputs), closed, keep_only, states)
-
-    return {name: replace(graph, resumed=resumed(graph)) for name, graph in graphs.items()}
-
-
 def prepare(
     path: str | Path | Source,
     unmatched: set[str] | None = None,
@@ -284,7 +272,7 @@ def prepare_model(
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
     visibility = {name: str(found.visibility) for name, found in seen.items()}
-    secrets = secrets_of(seen)
+    secrets = [name for name, v in visibility.items() if v == "secret"]
     graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),

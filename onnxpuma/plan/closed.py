@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import Graph, ValueType
 from onnxpuma.graph.patterns import matching
 from onnxpuma.plan.inputs import tables
+
+if TYPE_CHECKING:
+    from onnxpuma.plan.blueprint import Blueprint
 
 STATES = "encoder_hidden_states"
 """What a decoder calls the encoder's result, whatever that is called there."""
@@ -106,3 +111,14 @@ def _fits(one: ValueType, other: ValueType) -> bool:
         return False
     pairs = zip(one.shape, other.shape, strict=True)
     return all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
+
+
+def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
+    """The graphs of a model, by name, with the inputs of each that go on from closed outputs of any."""
+    closed = [(name, graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
+    states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
+
+    def resumed(graph: Blueprint) -> dict[str, tuple[str, ...]]:
+        return resumed_inputs(shared_inputs(graph.graph, graph.public_inputs), closed, keep_only, states)
+
+    return {name: replace(graph, resumed=resumed(graph)) for name, graph in graphs.items()}

@@ -206,14 +206,6 @@ class Desk:
                 self.store.put(job.request.client, job.asked.handle, kept)
             self.port.reply(job.request, body, buffers)
             _log.info("%s is done after %.2f s, %d bytes sent", job, body.seconds, body.bytes_sent)
-        except MemoryError:
-            self._end(
-                job,
-                InputError(
-                    f"server {self.link.party} has not the memory that this request takes",
-                    "take a smaller batch or a shorter sequence",
-                ),
-            )
         except Exception as error:
             if not isinstance(error, OnnxpumaError):
                 _log.error("%s", "".join(traceback.format_tb(error.__traceback__)))

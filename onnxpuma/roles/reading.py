@@ -9,7 +9,8 @@ from itertools import combinations
 from onnxpuma.errors import ConfigError, ModelError, UnsupportedModelError
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
-from onnxpuma.plan.blueprint import Blueprint, prepare, resuming
+from onnxpuma.plan.blueprint import Blueprint, prepare
+from onnxpuma.plan.closed import resuming
 from onnxpuma.plan.example import symbols
 from onnxpuma.plan.support import check_supported
 from onnxpuma.roles.dedupe import assign, fingerprint
