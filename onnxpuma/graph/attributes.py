@@ -22,6 +22,7 @@ FEW = 16
 _LONGEST_TEXT = 256
 # Domains whose operators keep what was trained in attributes.
 _TRAINED_DOMAINS = ("ai.onnx.ml", "ai.onnx.preview.training")
+_TRAINED_OPERATORS = ("TfIdfVectorizer",)
 # Names of functions.
 _TEXTS = ("activations",)
 # The factor of scores: one over the root of a width, rounded to whatever kind of float the model was in.
@@ -81,14 +82,18 @@ def _doubt(name: str, node: Node, values: np.ndarray) -> str | None:
     if values.dtype.kind in "iub":
         many = values.size > FEW or (node.domain in _TRAINED_DOMAINS and values.size > 1)
         return f"whole numbers in an attribute of {operator}" if many and form_of(values) is None else None
-    if values.size == 1 and (values.ndim == 0 or node.domain not in _TRAINED_DOMAINS):
+    if values.size == 1 and (values.ndim == 0 or not _keeps_training(node)):
         number = float(values.reshape(()))
         if is_round(number) or _is_default(name, node, number) or _is_scale(name, node, number):
             return None
         return f"a number in an attribute of {operator}"
-    if node.domain not in _TRAINED_DOMAINS and all(is_round(float(v)) for v in values.reshape(-1)[: FEW + 1]):
+    if not _keeps_training(node) and all(is_round(float(v)) for v in values.reshape(-1)[: FEW + 1]):
         return None if values.size <= FEW else f"numbers in an attribute of {operator}"
     return f"numbers in an attribute of {operator}"
+
+
+def _keeps_training(node: Node) -> bool:
+    return node.domain in _TRAINED_DOMAINS or node.op in _TRAINED_OPERATORS
 
 
 def _doubt_of_text(name: str, node: Node, values: np.ndarray, operator: str) -> str | None:

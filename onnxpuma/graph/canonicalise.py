@@ -21,10 +21,10 @@ from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
 from onnxpuma.graph.border import join_outputs, name_outputs, part_outputs
-from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart
+from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart, write_fills
 from onnxpuma.graph.dialect import DOMAIN, claim
 from onnxpuma.graph.identity import drop_identities
-from onnxpuma.graph.marks import is_marked
+from onnxpuma.graph.marks import is_marked, mark_given
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
@@ -148,6 +148,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
         infer(model)
     weight_only.fold(model, secret)
     set_apart(model, secret(to_graph(model)))
+    mark_given(model)
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)
@@ -172,8 +173,9 @@ def _repeat(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> Non
 
 
 def _prepare(model: ir.Model) -> None:
+    passes.InlinePass()(model)
+    write_fills(model)
     for step in (
-        passes.InlinePass(),
         passes.ClearMetadataAndDocStringPass(),
         passes.RemoveInitializersFromInputsPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),

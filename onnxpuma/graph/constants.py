@@ -13,9 +13,9 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
-from onnxpuma.graph.marks import mark, mark_numbers
+from onnxpuma.graph.marks import is_marked, mark, mark_numbers
 from onnxpuma.graph.model import to_graph
-from onnxpuma.graph.round_numbers import is_round
+from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
 from onnxpuma.graph.slots import decided, expects_trained
 from onnxpuma.graph.visibility import even_weights
 
@@ -32,6 +32,32 @@ def lift_constants(model: ir.Model) -> None:
                 _put_apart(graph, place)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     passes.LiftSubgraphInitializersToMainGraphPass()(model)
+
+
+def write_fills(model: ir.Model) -> None:
+    """Have a number that fills a shape stand as a constant of its own where no architecture would hold it: an
+    attribute cannot be secret."""
+    for graph in model.graphs():
+        for node in [n for n in graph if n.op_type == "ConstantOfShape" and not n.domain]:
+            filling = node.attributes.get("value")
+            if filling is None or filling.is_ref() or _is_round_fill(filling.value.numpy()):
+                continue
+            number = ir.tensor(np.array(filling.value.numpy()).reshape(()), dtype=filling.value.dtype)
+            made = ir.node("Constant", [], {"value": number}, name=f"{node.name}/number")
+            made.outputs[0].name = f"{node.outputs[0].name}/number"
+            made.outputs[0].type, made.outputs[0].shape = ir.TensorType(number.dtype), ir.Shape([])
+            graph.insert_before(node, made)
+            filled = ir.node("Expand", [made.outputs[0], node.inputs[0]], name=node.name)
+            old, new = node.outputs[0], filled.outputs[0]
+            new.type, new.shape = old.type, old.shape
+            ir.convenience.replace_nodes_and_values(graph, node, [node], [filled], [old], [new])
+
+
+def _is_round_fill(value: np.ndarray) -> bool:
+    number = value.reshape(-1)[0]
+    if value.dtype.kind in "iu":
+        return abs(int(number)) <= LARGEST_INTEGER
+    return value.dtype.kind == "b" or is_round(float(number), coarse=True)
 
 
 def _is_constant_of(graph: ir.Graph, output: ir.Value, main: ir.Graph) -> bool:
@@ -136,6 +162,8 @@ class MergeStructurePass(ir.passes.InPlacePass):
 def _is_structure(value: ir.Value) -> bool:
     tensor = value.const_value
     if tensor is None or tensor.size > _LARGEST_MERGED or tensor.dtype == ir.DataType.STRING:
+        return False
+    if is_marked(value):  # by its owner's word, say: the other one may be public
         return False
     uses = [(use.node.op_type if not use.node.domain else "", use.idx) for use in value.uses()]
     if any(expects_trained(op, slot) for op, slot in uses):

@@ -6,24 +6,39 @@ be taken for what an architecture wrote (graph/round_numbers.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
+
+from onnxpuma.graph.round_numbers import is_round
 
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LEAST, _READ = 64, 256
 
 
 def is_coarse(model: ir.Model) -> bool:
-    """True when any weight of 64 and more reals is stored in half precision, or begins with 256 numbers that
-    half precision holds and that are not all whole. Reads that much of each."""
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if tensor is None or tensor.size < _LEAST:
-                continue
-            if tensor.dtype in _HALVES or (tensor.dtype == ir.DataType.FLOAT and _holds_halves(tensor)):
-                return True
+    """True when any weight is stored in half precision, or has 64 and more reals and begins with 256 numbers
+    that half precision holds and that are not all whole. Reads that much of each."""
+    for tensor in _tensors(model):
+        if tensor.dtype in _HALVES and (
+            tensor.size > 1 or not is_round(float(tensor.numpy().reshape(())), True)
+        ):
+            return True
+        if tensor.dtype == ir.DataType.FLOAT and tensor.size >= _LEAST and _holds_halves(tensor):
+            return True
     return False
+
+
+def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """Of initializers and of nodes Constant, wherever they stand."""
+    for root in (model.graph, *(function.graph for function in model.functions.values())):
+        for graph in (root, *root.subgraphs()):
+            yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)
+            for node in graph:
+                value = node.attributes.get("value") if node.op_type == "Constant" else None
+                if value is not None and not value.is_ref() and value.type == ir.AttributeType.TENSOR:
+                    yield value.value
 
 
 def _holds_halves(tensor: ir.TensorProtocol) -> bool:

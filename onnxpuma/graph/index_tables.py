@@ -15,6 +15,8 @@ _MOST_AXES = 8
 _MOST_TOGETHER = 4
 _SMALLEST_GRID = 9
 _SHORTEST_BUCKETED = 4
+# Fewer numbers than this count from 0 or 1 on, or do not count.
+FEWEST_ANYWHERE = 8
 _MOST_JUMPS = 2  # by more than one: where the sign of a distance decides half of the buckets
 _FEWEST_DISTANCES = 4
 
@@ -29,7 +31,8 @@ def form_of(values: np.ndarray) -> str | None:
         return None
     if _counts(flat[: 1 << 8]) is not None and (axes := _counts(flat)) is not None:
         if axes == 1:
-            return "positions"
+            counts = flat.size >= FEWEST_ANYWHERE or (flat[0] in (0, 1) and flat[1] > flat[0])
+            return "positions" if counts else None
         return "a grid of positions" if flat.size >= _SMALLEST_GRID else None
     if values.ndim > 2 and 2 <= values.shape[-1] <= _MOST_TOGETHER:  # coordinates side by side
         planes = [form_of(np.ascontiguousarray(values[..., place])) for place in range(values.shape[-1])]

@@ -10,6 +10,8 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 _WEIGHT = "onnxpuma.weight"
+_GIVEN = "onnxpuma.given"
+_FEW = 16
 
 
 def is_marked(value: ir.Value | None) -> bool:
@@ -22,9 +24,20 @@ def mark(value: ir.Value) -> None:
     value.meta[_WEIGHT] = True
 
 
+def mark_given(model: ir.Model) -> None:
+    """Say of every initializer that it is the model's own: a rule may know its own ones by their values."""
+    for value in model.graph.initializers.values():
+        value.meta[_GIVEN] = True
+
+
+def is_given(value: ir.Value | None) -> bool:
+    """True for a constant that was there before any rule made one."""
+    return value is not None and bool(value.meta.get(_GIVEN))
+
+
 def mark_numbers(model: ir.Model, weights: Collection[str]) -> None:
-    """Mark those of these initializers that are one number; of an array no rule looks at the values."""
+    """Mark those of these initializers that are few numbers; of a larger array no rule looks at values."""
     for name in weights:
         value = model.graph.initializers.get(name)
-        if value is not None and value.const_value is not None and value.const_value.size == 1:
+        if value is not None and value.const_value is not None and value.const_value.size <= _FEW:
             mark(value)

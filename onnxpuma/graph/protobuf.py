@@ -25,6 +25,8 @@ IR_VERSION = 10
 
 
 def tensor_proto(array: np.ndarray, name: str = "") -> TensorProto:
+    if array.dtype.kind in "SU":
+        array = array.astype(object)
     return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
 
 

@@ -214,6 +214,19 @@ class Slots:
             other = self._producers.get(other.inputs[0] or "")
         return other is not None and other.op in _LINEAR
 
+    def multiplies_data(self, name: str) -> bool:
+        """Whether a product, or another operator that expects a parameter there, takes it to real data; but
+        for those of which an angle is made."""
+        beside = (
+            other
+            for node, slot in self.uses.get(name, ())
+            if self._is_trained_slot(node, slot, False)
+            for other in node.inputs
+        )
+        return any(other in self._reals and other != name for other in beside) and not self.becomes_angle(
+            name
+        )
+
     def only_in(self, name: str, places: Collection[tuple[str, int]]) -> bool:
         """Whether it is read in these places, (operator, input), and in no other."""
         used = self.uses.get(name, ())

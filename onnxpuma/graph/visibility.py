@@ -42,9 +42,10 @@ _LARGEST_WHOLE_READ = 1 << 28
 _LARGEST_LONE = 1 << 20
 _NARROW_ROUND = (0, 1, 8, 128, -1, -128)
 
-_WEIGHT = Finding("secret", "weight")
-# Of one number throughout: zeros of which a mask is made, say, and a bias that was never trained.
-_EVEN = Finding("secret", "weight, one number throughout")
+WEIGHT = Finding("secret", "weight")
+# Of one number throughout: zeros of which a mask is made, say, and a bias that was never trained. Its reason
+# is that of the others, as everybody sees reasons.
+_EVEN = Finding("secret", WEIGHT.reason)
 
 
 def classify(
@@ -81,8 +82,11 @@ def classify(
             found[name] = Finding("secret", "not in this file")
         else:
             table = tables.get(name)
-            if table is not None and table.reason in _COUNTS and slots.is_trained(name, True):
-                table = _WEIGHT
+            counts = table is not None and table.reason in _COUNTS
+            if table is not None and (
+                slots.multiplies_data(name) or (counts and slots.is_trained(name, True))
+            ):
+                table = WEIGHT
             found[name] = table or _by_rule(initializer, slots, coarse)
             initializer.release()
     return found
@@ -132,7 +136,7 @@ def _of_booleans(constant: Initializer, slots: Slots) -> Finding:
             return Finding("public", "one boolean throughout")
     if decides:
         return Finding("public", "booleans of no known form, which decide indices", doubtful=True)
-    return _WEIGHT
+    return WEIGHT
 
 
 _WHAT = {"shape": "shapes", "index": "indices"}
@@ -140,7 +144,7 @@ _WHAT = {"shape": "shapes", "index": "indices"}
 
 def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
     if slots.is_trained(constant.name, bool(constant.shape)):
-        return _WEIGHT
+        return WEIGHT
     decides = slots.decides(constant.name)
     if decides and (constant.size <= FEW or decides == "shape"):
         doubtful = constant.size > LARGEST_INTEGER
@@ -150,42 +154,44 @@ def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
     narrow = constant.dtype.itemsize == 1
     if (decides or not narrow) and constant.size <= _LARGEST_WHOLE_READ:
         form = form_of(constant.numpy())
+        if form == ONE_NUMBER and not decides and _of_one_whole_number(constant, slots).secret:
+            return WEIGHT
         if form is not None:
             return Finding("public", form)
     if decides:
         return Finding("public", "integers of no known form, which decide indices", doubtful=True)
-    return _WEIGHT
+    return WEIGHT
 
 
 def _of_one_whole_number(constant: Initializer, slots: Slots) -> Finding:
-    number = int(constant.numpy().reshape(()))
+    number = int(constant.numpy().reshape(-1)[0])
     if constant.dtype.itemsize <= 2:  # as quantised values have it: a zero point
-        return Finding("public", "round number") if number in _NARROW_ROUND else _WEIGHT
+        return Finding("public", "round number") if number in _NARROW_ROUND else WEIGHT
     if abs(number) <= LARGEST_INTEGER or (constant.dtype.itemsize == 8 and abs(number) <= _LARGEST_LONE):
         return Finding("public", "round number")
     if slots.is_compared(constant.name) or abs(number).bit_count() == 1 or abs(number + 1).bit_count() <= 1:
         return Finding("public", "round number")
-    return _WEIGHT
+    return WEIGHT
 
 
 def _of_one_real(constant: Initializer, slots: Slots, coarse: bool) -> Finding:
     if slots.is_trained(constant.name, bool(constant.shape)):
-        return _WEIGHT
+        return WEIGHT
     if is_round(float(constant.numpy().reshape(())), coarse):
         return Finding("public", "round number")
     decides = slots.decides(constant.name)
-    return Finding("public", f"number that decides {_WHAT[decides]}") if decides else _WEIGHT
+    return Finding("public", f"number that decides {_WHAT[decides]}") if decides else WEIGHT
 
 
 def _of_reals(constant: Initializer, slots: Slots) -> Finding:
     name = constant.name
     if constant.size > _LARGEST_READ:
-        return _WEIGHT
+        return WEIGHT
     if constant.size <= FEW and slots.decides(name) == "shape":
         return Finding("public", "numbers that decide shapes")
     values = constant.numpy()
     if values.dtype.kind != "f":
-        return _WEIGHT
+        return WEIGHT
     if name.startswith(ONES) and slots.only_in(name, _SCALE_SLOTS) and bool(np.all(values == 1)):
         return Finding("public", "ones")
     if not np.any(values) and slots.only_in(name, _MASK_SLOTS):
@@ -196,7 +202,7 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
             return Finding("public", "rotary frequencies")
         return Finding("public", "frequencies of no known series", doubtful=True)
     first = values.reshape(-1)[0]
-    return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else _WEIGHT
+    return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else WEIGHT
 
 
 def _table(constant: Initializer) -> Finding | None:

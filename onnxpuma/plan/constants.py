@@ -16,7 +16,7 @@ from onnxpuma.graph.attributes import attribute_names, classify_attributes
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.grain import is_coarse
 from onnxpuma.graph.model import Graph
-from onnxpuma.graph.visibility import classify, secrets_of
+from onnxpuma.graph.visibility import WEIGHT, classify, secrets_of
 
 
 class Constants:
@@ -55,7 +55,7 @@ class Constants:
             )
         for name in computed:
             if name in seen and not any(fnmatchcase(name, pattern) for pattern in self._public):
-                seen[name] = Finding("secret", "computed from weights")
+                seen[name] = seen[name] if seen[name].secret else WEIGHT  # looking like structure is no news
         return seen
 
     def doubtful(self, graph: Graph, seen: Mapping[str, Finding]) -> tuple[str, ...]:

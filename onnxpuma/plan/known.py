@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxpuma.graph.model import Initializer, Node, ValueType
-from onnxpuma.ops.registry import Operand, Result, operators, resting_fraction
+from onnxpuma.ops.registry import Operand, Result, find, operators, resting_fraction
+
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -44,19 +46,41 @@ def no_kernel(node: Node) -> str:
     return f"there is no secure kernel for {node.op} (supported and near: {near})"
 
 
-def way_out(node: Node, weights: Mapping[str, Initializer]) -> str:
+def way_out(node: Node, weights: Mapping[str, Initializer], nodes: Iterable[Node] = ()) -> str:
     """What its owner may do about a node that takes no secret where it has one of these; "" where the node
-    has none but in the first place, which is what operators compute on."""
+    has none but in the first place, which is what operators compute on, and follows from none by way of the
+    others in `nodes`, or from more than integers and few numbers."""
+    if find(node) is None and node.op not in ("If", "Loop", "Scan"):
+        return _way_behind(node, weights, nodes)
     named = [
         f"'{name}'"
         for place, name in enumerate(node.inputs)
         if name and name in weights and (place or weights[name].dtype.kind != "f")
     ]
     if not named:
-        return ""
+        return _way_behind(node, weights, nodes)
     if len(named) == 1:
         return f"; its input {named[0]} is a secret constant: --public shows it, if everybody may see it"
     return f"; {' and '.join(named)} are secret constants: --public shows them, if everybody may see them"
+
+
+def _way_behind(node: Node, weights: Mapping[str, Initializer], nodes: Iterable[Node]) -> str:
+    makers = {output: maker for maker in nodes for output in maker.outputs}
+    computes_on = node.inputs[0] if find(node) is not None else None
+    todo = [name for name in node.inputs if name and not (name == computes_on and name in weights)]
+    found: dict[str, None] = {}
+    for name in todo:
+        if name in weights:
+            if weights[name].dtype.kind == "f" and weights[name].size > _FEW:
+                return ""
+            found[name] = None
+        elif name in makers and not _asks_shape(makers[name]):
+            todo += [n for n in makers[name].inputs if n and n not in todo]
+    if not found:
+        return ""
+    named = " and ".join(f"'{name}'" for name in found)
+    which = "a secret constant" if len(found) == 1 else "secret constants"
+    return f"; it follows from {named}, {which}: --public shows {'it' if len(found) == 1 else 'them'}"
 
 
 def draft_operand(name: str, kind: ValueType) -> Operand:

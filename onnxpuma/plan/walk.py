@@ -268,8 +268,7 @@ class Walk:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
         reason = reason.removeprefix(f"node '{node.name}' ({node.op})").removeprefix(":").strip()
-        if find(node) is not None or node.op in CONTROL:
-            reason += way_out(node, self.weights)
+        reason += way_out(node, self.weights, self.nodes)
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason, sizes))
         self.wanted.update(n for n in node.inputs if n)
         try:

@@ -94,7 +94,9 @@ def _holds(role: Role, value: np.ndarray, longest: int) -> bool:
         return bool(np.all((numbers == 0) | (numbers == 1)))
     if role == "choice":
         return value.size == 1 and int(numbers.reshape(-1)[0]) in (0, 1)
-    if role == "length":
+    if role == "length":  # one, or one for each text
+        if max(value.shape, default=1) != value.size:
+            return False
         return bool(np.all((numbers >= 0) & (numbers <= longest)))
     rows = numbers.reshape(-1, numbers.shape[-1] if numbers.ndim else 1)
     if role == "token types":

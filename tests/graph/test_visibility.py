@@ -101,7 +101,7 @@ def test_secret(values: np.ndarray) -> None:
 @pytest.mark.parametrize("values", [np.zeros(8), np.ones(8), np.zeros((8, 8)), np.full((8, 8), 0.5)])
 def test_one_number_throughout_is_secret(values: np.ndarray) -> None:
     """A bias that nobody trained; but what is made of it and of structure is judged anew."""
-    assert seen(values.astype(FLOAT), PRODUCT) == Finding("secret", "weight, one number throughout")
+    assert seen(values.astype(FLOAT), PRODUCT) == Finding("secret", "weight")
     assert secrets_of(classify(graph(values.astype(FLOAT)))) == []
     assert secrets_of(classify(graph(values.astype(FLOAT)), secret=["w"])) == ["w"]
     assert seen((values + 0.3).astype(FLOAT)) == WEIGHT
@@ -423,7 +423,7 @@ def test_patterns_overrule_and_secret_wins() -> None:
 def test_a_pattern_takes_brackets_in_a_name_as_they_stand() -> None:
     name = "layers[0].scale"
     one = Graph("g", {}, {}, [], {name: initializer(name, FLOAT(2))}, 24)
-    assert classify(one, secret=[name])[name].reason == f"pattern '{name}'"
+    assert classify(one, secret=[name])[name] == Finding("secret", f"pattern '{name}'")
 
 
 @pytest.mark.parametrize("kind", ["public", "secret"])

@@ -71,11 +71,14 @@ def on_shares(request: pytest.FixtureRequest) -> OnShares:
         constants: Constants,
         feed: Mapping[str, np.ndarray],
         secret: Sequence[str] = ("*",),
+        public: Sequence[str] = (),
         at_client: bool = request.param,
         public_inputs: Sequence[str] = (),
     ) -> Ran:
         model, want = model_of(nodes, constants, feed)
-        shared = MemoryModel(model, secret=secret, public_inputs=public_inputs, at_client=at_client)
+        shared = MemoryModel(
+            model, secret=secret, public=public, public_inputs=public_inputs, at_client=at_client
+        )
         outcome = shared.run(feed)
         got = outcome.outputs["y"]
         assert (got.shape, got.dtype) == (want.shape, want.dtype)

@@ -20,6 +20,7 @@ from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import (
+    are_ones,
     attribute,
     is_constant,
     number,
@@ -132,7 +133,7 @@ def _keeps_rows(node: ir.Node, width: int) -> bool:
 
 
 def fold(model: ir.Model) -> dict[str, int]:
-    """Fold all that can be, in place: what -> how often. Reads no weight larger than 65536 elements."""
+    """Fold all that can be, in place: what -> how often. Reads no weight of more than one number."""
     made: dict[object, ir.Value] = {}
     counts = {NORMALISATION: 0, FACTOR: 0}
     for node in list(model.graph.all_nodes()):
@@ -153,8 +154,8 @@ def _fold_norm(model: ir.Model, node: ir.Node, made: dict[object, ir.Value]) -> 
         return False
     if attribute(y, "axis", -1) not in (-1, (rank(y) or 0) - 1):
         return False
-    factors = small_array(scale)
-    if factors is None or factors.shape != (width,) or bool(np.all(factors == 1)):
+    done = are_ones(scale) or str(scale.name).startswith(ONES)
+    if done or not is_constant(scale) or static_dim(scale, 0) != width or rank(scale) != 1:
         return False
     if shift is not None and (not is_constant(shift) or static_dim(shift, 0) != width or rank(shift) != 1):
         return False

@@ -13,13 +13,13 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.rule import (
     Rule,
+    are_ones,
     attribute,
     constant,
     is_trailing_axis,
     no,
     rank,
     scalar,
-    small_array,
     static_dim,
     used_once,
     yes,
@@ -75,8 +75,7 @@ class Scale(Rule):
         return op.Mul(op.LayerNormalization(x, ones, _outputs=["y"]), w)
 
     def check(self, context: Any, x: ir.Value, ones: ir.Value, w: ir.Value, y: ir.Value, **_: Any) -> Any:
-        ones_values = small_array(ones)
-        if ones_values is None or not np.all(ones_values == 1) or not used_once(y):
+        if not are_ones(ones) or not used_once(y):
             return no("it has a scale already, or is used unscaled too")
         return yes() if is_vector_for(w, x) else no("the factor is not a vector along the last axis")
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter.pattern import MatchResult, RewriteRule, RewriteRuleClassBase
 
-from onnxpuma.graph.marks import is_marked, mark
+from onnxpuma.graph.marks import is_given, is_marked, mark
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LARGEST_SMALL = 65536
@@ -75,6 +75,14 @@ def small_array(value: ir.Value | None) -> np.ndarray | None:
     if value is None or value.const_value is None or value.const_value.size > _LARGEST_SMALL:
         return None
     return np.asarray(value.const_value.numpy())
+
+
+def are_ones(value: ir.Value | None) -> bool:
+    """True for ones that a rule made; those that a model brings are a weight like others."""
+    if is_given(value):
+        return False
+    values = small_array(value)
+    return values is not None and bool(np.all(values == 1))
 
 
 def rank(value: ir.Value | None) -> int | None:

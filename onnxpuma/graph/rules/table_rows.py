@@ -2,22 +2,39 @@
 
 A quantised embedding is often exported as rows of small integers that are cast, shifted and scaled where they
 are used. Gather(q, ids) -> Cast -> Mul(s) is Gather(Cast(q) * s, ids): the table becomes one float weight
-(weight_only.py), and the look-up costs no product.
+(weight_only.py), and the look-up costs no product. Where the integers are secret
+themselves, and choose rows of another table, Gather(t, Gather(q, ids)) is Gather(t[q], ids).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.rules.rule import is_constant, used_once
 
 _WITH_A_CONSTANT = ("Add", "Sub", "Mul", "Div", "Mod", "BitwiseAnd", "BitwiseOr", "BitShift")
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def lift(model: ir.Model) -> None:
-    """Rewrite in place the look-ups along the first axis of a table of integers that nothing else reads."""
+_MOST_TIMES_LARGER = 8  # a table of rows that another chooses, than that other
+
+
+def lift(model: ir.Model, secret: Callable[[Graph], Collection[str]]) -> None:
+    """Rewrite in place the look-ups along the first axis of a table of integers that nothing else reads.
+
+    secret: which of a graph's initializers are weights; it is asked about tables that choose rows of others.
+    """
+    for node in list(model.graph):
+        if _looks_up(node) and node.inputs[0].dtype not in _FLOATS and _chooses_rows(node):
+            table = str(node.inputs[0].name)
+            graph = to_graph(model)
+            if table in secret(replace(graph, initializers={table: graph.initializers[table]})):
+                _choose(model.graph, node)
     for node in list(model.graph):
         if _looks_up(node) and node.inputs[0].dtype not in _FLOATS:
             gather: ir.Node | None = node
@@ -32,6 +49,46 @@ def _looks_up(node: ir.Node) -> bool:
     axis = node.attributes.get("axis")
     whole = table is not None and is_constant(table) and len(table.uses()) == 1 and table.shape is not None
     return whole and not is_constant(ids) and (axis is None or axis.value == 0)
+
+
+def _chooses_rows(node: ir.Node) -> bool:
+    rows, table = node.outputs[0], node.inputs[0]
+    if rows.is_graph_output() or not rows.uses() or table is None:
+        return False
+    return all(_reads_rows(reader, place, table) for reader, place in rows.uses())
+
+
+def _reads_rows(reader: ir.Node, place: int, table: ir.Value) -> bool:
+    axis, held = reader.attributes.get("axis"), reader.inputs[0]
+    if reader.op_type != "Gather" or reader.domain or place != 1 or (axis is not None and axis.value != 0):
+        return False
+    if held is None or not is_constant(held) or held.shape is None or not held.shape:
+        return False
+    return table.const_value.size <= _MOST_TIMES_LARGER * int(held.const_value.shape[0])
+
+
+def _choose(graph: ir.Graph, node: ir.Node) -> None:
+    """Each reader of these rows looks the ids up in the rows that the table chooses."""
+    for reader, _ in list(node.outputs[0].uses()):
+        _choose_for(graph, node, reader)
+    graph.remove(node, safe=True)
+
+
+def _choose_for(graph: ir.Graph, node: ir.Node, reader: ir.Node) -> None:
+    table, ids = node.inputs
+    held, old = reader.inputs[0], reader.outputs[0]
+    assert table is not None
+    assert held is not None
+    assert table.shape is not None
+    assert held.shape is not None
+    step = ir.node("Gather", [held, table], {"axis": 0}, name=f"{reader.name}/table")
+    made = step.outputs[0]
+    made.name, made.type = f"{old.name}/table", old.type
+    made.shape = ir.Shape([*table.shape, *list(held.shape)[1:]])
+    again = ir.node("Gather", [made, ids], {"axis": 0}, name=f"{reader.name}/rows")
+    new = again.outputs[0]
+    new.type, new.shape = old.type, old.shape
+    ir.convenience.replace_nodes_and_values(graph, reader, [reader], [step, again], [old], [new])
 
 
 def _lift_one(graph: ir.Graph, gather: ir.Node) -> ir.Node | None:

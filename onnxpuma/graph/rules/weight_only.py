@@ -51,7 +51,7 @@ def fold(model: ir.Model, secret: Classify) -> dict[str, int]:
     as the weights that it is made of: it would have to be stored. Reads no weight.
     """
     hoist(model, secret)
-    lift(model)
+    lift(model, secret)
     graph = to_graph(model)
     found = _Expressions(graph)
     sources = found.sources()
