@@ -20,7 +20,7 @@ from onnxpuma.mpc.smooth import activation, activation_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
-from onnxpuma.ops.attention_positions import Heads, allowed_positions, row_lengths, shapes_of
+from onnxpuma.ops.attention_positions import Heads, allowed_positions, planned_lengths, row_lengths, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
@@ -107,8 +107,7 @@ def scaled(scores: Sum3, scale: float) -> Sum3:
 
 def _cost(call: Call) -> Cost:
     s = shapes_of(call)
-    allowed, _ = allowed_positions(call)
-    lengths = row_lengths(call, allowed)
+    lengths = planned_lengths(call)
     lengths = lengths[lengths > 0]
     if not len(lengths):
         return Cost()

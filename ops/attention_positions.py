@@ -74,24 +74,42 @@ def allowed_positions(call: Call) -> tuple[np.ndarray | None, np.ndarray | None]
     return allowed, bias
 
 
-def _in_order(call: Call, s: Heads) -> np.ndarray:
-    """What causal order, windows and padding leave, (batch or 1, 1, queries, keys)."""
-    offset = np.full(1, s.past)
-    filled = call.public(6)
+def planned_lengths(call: Call) -> np.ndarray:
+    """What `row_lengths` says, without a number for each score where no mask has one."""
+    if call.public(3) is not None:
+        return row_lengths(call, allowed_positions(call)[0])
+    s = shapes_of(call)
+    first, end = _reach(call, s)
+    if call.secret(3):
+        end = np.minimum(end, call.given(3).shape[-1])
+    rows = np.maximum(end - first, 0)  # (batch or 1, queries)
+    return np.broadcast_to(rows[:, None], (s.batch, s.heads, s.queries)).reshape(-1)
+
+
+def _reach(call: Call, s: Heads) -> tuple[np.ndarray, np.ndarray]:
+    """The first key of each query and the one after its last, by causal order, windows and padding:
+    (batch or 1, queries)."""
+    offset, filled = np.full(1, s.past), call.public(6)
     if filled is not None:
         offset = filled.reshape(-1).astype(np.int64) - s.queries
-    keys = np.arange(s.keys)
-    ahead = keys[None, None, :] - (np.arange(s.queries)[None, :, None] + offset[:, None, None])
-    open_here = np.ones(ahead.shape, bool)
-    if call.attribute("is_causal", 0):
-        open_here &= ahead <= 0
+    own = np.arange(s.queries)[None] + offset[:, None]
     left, right = call.attribute("left_window_size", -1), call.attribute("right_window_size", -1)
-    if left >= 0:
-        open_here &= ahead >= -left
+    first = np.maximum(own - left, 0) if left >= 0 else np.zeros_like(own)
+    end = np.full_like(own, s.keys)
+    if call.attribute("is_causal", 0):
+        end = np.minimum(end, own + 1)
     if right >= 0:
-        open_here &= ahead <= right
+        end = np.minimum(end, own + right + 1)
     if filled is not None:
-        open_here = open_here & (keys < filled.reshape(-1, 1, 1))
+        end = np.minimum(end, filled.reshape(-1, 1).astype(np.int64))
+    return first, end
+
+
+def _in_order(call: Call, s: Heads) -> np.ndarray:
+    """What causal order, windows and padding leave, (batch or 1, 1, queries, keys)."""
+    first, end = _reach(call, s)
+    keys = np.arange(s.keys)
+    open_here = (keys >= first[..., None]) & (keys < end[..., None])
     return open_here[:, None]
 
 

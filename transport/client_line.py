@@ -30,14 +30,16 @@ class ClientLine:
         self.number, self.place = number, place
         self._keys = keys
         socket = context.socket(zmq.DEALER)
+        socket.linger = LINGER_MILLISECONDS
+        # Set before it connects. The server wants to hear whose connection it is, also of a client that asks
+        # nothing yet; with `immediate` ZeroMQ would wait with the greeting until the client does.
+        socket.probe_router = True
         try:
             self.out = Outgoing(socket, place.address, keys, place.public_key, heartbeat)
         except BaseException:
             socket.close(0)
             raise
-        socket.linger = LINGER_MILLISECONDS
-        socket.immediate = True
-        socket.probe_router = True  # the server wants to hear whose connection it is
+        socket.immediate = True  # where it goes next
 
     @property
     def watch(self) -> Watch:

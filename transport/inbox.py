@@ -64,6 +64,10 @@ class Inbox:
             hint = f"see that server {peer} runs and can be reached, then send the request again"
             self.end(self.session, PeerLostError(message, hint))
 
+    def forget(self, peer: int) -> None:
+        """Drop all words of `peer` that nobody has asked for: the process that sent them is gone."""
+        self._arrivals[peer].clear()
+
     def put(self, peer: int, arrival: Arrival) -> None:
         """Keep a message until it is asked for, unless its session has ended. TransportError when there are
         more than a peer in lockstep can be ahead."""

@@ -260,6 +260,8 @@ class PeerLink(Link):
             buffers = wire.join(header.sizes, frames[1:])
             self._inbox.put(line.peer, Arrival(wire.tag_of(header), buffers, len(frames[0])))
         elif kind == "hello":
+            if line.hello is not None and line.hello.instance != message.hello.instance:
+                self._inbox.forget(line.peer)  # its process was started again
             line.hello = message.hello
             line.left = False
         elif kind == "bye":

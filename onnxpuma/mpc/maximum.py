@@ -6,6 +6,7 @@ Rows may have different lengths (positions that a public mask excludes never tak
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from operator import itemgetter
 from typing import TypeAlias
@@ -59,6 +60,17 @@ def _bracket(packed: bytes) -> list[Level]:
     return levels
 
 
+def _pairs_by_level(lengths: np.ndarray) -> Iterator[int]:
+    """How many pairs play at each level of `bracket`, which has an index for each."""
+    lengths = np.asarray(lengths, np.int64)
+    played = False
+    while (lengths > 1).any() or not played:
+        play = lengths > 1 if played else lengths > 0
+        pairs = np.where(play, (lengths + 1) // 2, 0)
+        yield int(pairs.sum())
+        lengths, played = np.where(play, pairs, lengths), True
+
+
 def row_maximum(party: Party, x: Split, lengths: np.ndarray) -> Protocol[Replicated]:
     """Split(p) of all rows end to end, (n,), to their maxima, (rows,), Replicated in the same ring.
 
@@ -95,8 +107,7 @@ def _beside(x: Replicated, y: Replicated) -> Replicated:
 
 def row_maximum_cost(elements: int, lengths: np.ndarray, bits: int) -> Cost:
     cost = Cost()
-    for left, *_ in bracket(lengths):
-        n = len(left)
+    for n in _pairs_by_level(lengths):
         level = is_negative_cost(n, bits) + gate_cost(n, bits) + replicate_pair_cost(n, bits)
         cost = cost + (level if not cost.rounds else level.merged())
     return Cost(cost.rounds, cost.bits + deal_cost(elements, bits).bits)

@@ -272,7 +272,7 @@ def prepare_model(
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
     visibility = {name: str(found.visibility) for name, found in seen.items()}
-    secrets = [name for name, v in visibility.items() if v == "secret"]
+    secrets = [name for name, found in seen.items() if found.secret]
     graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),

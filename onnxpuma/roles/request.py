@@ -131,6 +131,8 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
                     MADE_HERE,
                 ) from error
             public[entry.name] = array
+    if next(buffers, None) is not None:
+        raise InputError("the request has public buffers that belong to no input", MADE_HERE)
     unknown = [name for name in (*body.outputs, *body.keep) if name not in blueprint.outputs]
     if unknown:
         raise InputError(f"the model has no output '{unknown[0]}'", f"it has {', '.join(blueprint.outputs)}")

@@ -423,7 +423,7 @@ def test_patterns_overrule_and_secret_wins() -> None:
 def test_a_pattern_takes_brackets_in_a_name_as_they_stand() -> None:
     name = "layers[0].scale"
     one = Graph("g", {}, {}, [], {name: initializer(name, FLOAT(2))}, 24)
-    assert classify(one, secret=[name])[name].reason == f"pattern '{name}'"
+    assert classify(one, secret=[name])[name] == Finding("secret", f"pattern '{name}'")
 
 
 @pytest.mark.parametrize("kind", ["public", "secret"])

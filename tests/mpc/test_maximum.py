@@ -9,7 +9,7 @@ import pytest
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.convert import settle
-from onnxpuma.mpc.maximum import bracket, row_maximum
+from onnxpuma.mpc.maximum import _pairs_by_level, bracket, row_maximum
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Replicated, see
 from onnxpuma.mpc.simulate import shared_words, simulate
@@ -76,3 +76,9 @@ def test_a_bracket_halves_each_row() -> None:
         winners = np.maximum(current[left], current[right])
         current = np.concatenate([winners, current[alone]])[order]
     assert list(current) == [8, 9, 13]
+
+
+def test_a_price_counts_the_pairs_of_a_bracket() -> None:
+    for lengths in ([1], [1, 1, 1], [5, 1, 2, 8], [7] * 30, list(range(1, 40))):
+        counts = list(_pairs_by_level(np.array(lengths)))
+        assert counts == [len(left) for left, *_ in bracket(lengths)]

@@ -200,3 +200,28 @@ def test_whatever_makes_large_values_of_small_ones(op: str, inputs: dict[str, An
     with pytest.raises(InputError, match="too large"):
         compile_plan(blueprint, shapes, inputs, budget=budget())
     assert time.monotonic() - start < 5
+
+
+def test_the_price_of_an_attention_takes_no_number_for_each_score() -> None:
+    import onnx_ir as ir
+
+    kernel = np.random.default_rng(0).normal(0, 1, (8, 8)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["q"]),
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "turned"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=-1),
+        helper.make_node("MatMul", ["weights", "x"], ["mixed"]),
+        helper.make_node("MatMul", ["mixed", "w"], ["y"]),
+    ]
+    kind, out = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, "n", 8]) for n in ("x", "y"))
+    graph = helper.make_graph(nodes, "fused", [kind], [out], [numpy_helper.from_array(kernel, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    fused = prepare_model(ir.serde.deserialize_model(model))[0]
+    assert "Attention" in {node.op for node in fused.graph.nodes}
+    tracemalloc.start()
+    try:
+        assert compile_plan(fused, {"x": (1, 100_000, 8)}, {}).cost.bytes > 1e11
+        assert tracemalloc.get_traced_memory()[1] < 100 * MEGABYTE
+    finally:
+        tracemalloc.stop()

@@ -67,6 +67,12 @@ def test_another_version_or_model_is_refused(blueprint: Blueprint, plan: Plan, f
         read_public_part(arrived(body, public), blueprint)
 
 
+def test_public_buffers_beyond_the_inputs_are_refused(blueprint: Blueprint, plan: Plan, feed: Feed) -> None:
+    body, public = public_part(blueprint, plan, feed, Selection(("y",)))
+    with pytest.raises(InputError, match="public buffers that belong to no input"):
+        read_public_part(arrived(body, [*public, b"more"]), blueprint)
+
+
 def test_inputs_that_are_not_the_models_are_refused(blueprint: Blueprint, plan: Plan, feed: Feed) -> None:
     body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.inputs[0].name = "idz"

@@ -9,8 +9,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from onnxpuma.transport import sparing
+from onnxpuma.transport import sparing, wire_pb2
+from onnxpuma.transport.client_port import ClientPort
+from onnxpuma.transport.cluster import Cluster
+from onnxpuma.transport.curve import KeyPair, generate
 from onnxpuma.transport.gate import Bounds, Gate
+from onnxpuma.transport.line import Peer
 from onnxpuma.transport.sparing import Sparing
 
 pytestmark = pytest.mark.timeout(60)
@@ -224,3 +228,19 @@ def test_kinds_of_lines_are_bounded_as_well() -> None:
     for number in range(3000):
         part.filter(logging.LogRecord("x", logging.INFO, "", 0, f"text {number}", None, None))
     assert len(part._windows) <= sparing.KINDS
+
+
+def test_a_client_that_asks_nothing_yet_says_who_it_is(
+    keys: list[KeyPair], addresses: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    client, place = generate(), Peer(addresses[0], keys[0].public)
+    clients, bounds = {client.public: "ward"}, Bounds(silent=0.5)
+    with (
+        caplog.at_level(logging.WARNING),
+        ClientPort(keys[0], addresses[0], clients, wire_pb2.Status(), bounds=bounds) as port,
+        Cluster([place], client),
+    ):
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            port.poll(0.05)
+    assert not caplog.messages

@@ -263,3 +263,17 @@ def test_aborting_when_nobody_listens_is_harmless(open_link: OpenLink) -> None:
     link.abort(SESSION, "stop")
     with pytest.raises(RemoteError, match="is over"):
         link.send(1, TAG, [b""])
+
+
+def test_words_of_a_process_that_is_gone_are_forgotten(
+    open_link: OpenLink, open_cluster: OpenCluster, meet: Callable[..., None]
+) -> None:
+    links = open_cluster()
+    before = links[0].hello[1].instance
+    for _ in range(5):
+        links[1].send(0, Tag(os.urandom(16), 0, 0, "Add"), [b"old"])
+    links[1].close()
+    links[1] = open_link(1)
+    meet(links, lambda: links[0].hello[1].instance != before)
+    links[1].send(0, TAG, [b"new"])
+    assert [bytes(b) for b in links[0].receive(1, TAG)] == [b"new"]
