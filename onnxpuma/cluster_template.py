@@ -40,7 +40,7 @@ megabytes = {k.megabytes}  # that one client may keep at each server
 [limits]  # what one client may take of each server
 connections = {m.connections}          # at a time
 waiting = {m.waiting}              # requests that wait
-message_megabytes = {m.message_megabytes}   # of its messages that wait
+message_megabytes = {m.message_megabytes}    # of its messages that wait
 elements = {m.elements}       # numbers in the longest input of a request
 request_megabytes = {m.request_megabytes}      # memory for one request; 0 is three quarters of the machine's
 traffic_megabytes = {m.traffic_megabytes}  # that one server sends the others for one request
