@@ -68,7 +68,8 @@ class Desk:
         self.agreement: Agreement = kind(link, port, config.timeouts)
         self._running: Job | None = None
         self._looked = 0.0
-        self._disputed = 0.0  # since when a peer is there that holds a component otherwise
+        # A peer that holds a component otherwise: since when, and the error; it may be gone meanwhile.
+        self._dispute: tuple[float, OnnxpumaError] | None = None
         self._odd: set[bytes] = set()
         self._began = 0.0
 
@@ -134,6 +135,15 @@ class Desk:
 
     def _give_up_if_alone(self, problems: dict[int, OnnxpumaError]) -> None:
         """Before the first meeting: raise when it is this server that must be corrected, or may be."""
+        hello = self.link.hello
+        disputed = [peer for peer in problems if peer in hello and self.identity.disputes(peer, hello[peer])]
+        error = self.identity.difference(disputed[0], hello[disputed[0]]) if disputed else None
+        if error is not None:
+            self._dispute = self._dispute or (time.monotonic(), error)
+        elif self.link.connected == self.link.peers:
+            self._dispute = None
+        if self._dispute is not None and time.monotonic() > self._dispute[0] + DISPUTE_SECONDS:
+            raise self._dispute[1]
         if self.link.connected != self.link.peers:
             try:
                 self.link.connect(0)
@@ -141,10 +151,6 @@ class Desk:
                 return
         if len(problems) == 2 and all(isinstance(problem, PlanError) for problem in problems.values()):
             raise next(iter(problems.values()))
-        disputes = [p for peer, p in problems.items() if self.identity.disputes(peer, self.link.hello[peer])]
-        self._disputed = self._disputed or (time.monotonic() if disputes else 0.0)
-        if disputes and time.monotonic() > self._disputed + DISPUTE_SECONDS:
-            raise disputes[0]
 
     # ---- clients --------------------------------------------------------------------------------------
 
