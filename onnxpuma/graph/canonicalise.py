@@ -48,6 +48,7 @@ from onnxpuma.graph.rules import (
     rms_norm,
     rotary,
     rotary_pairs,
+    saturation,
     scale,
     shape,
 )
@@ -82,6 +83,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
         *division.RULES,
         *order.RULES,
         *flattened.RULES,
+        *saturation.RULES,
     ),
     activation.RULES,
     layer_norm.RULES,
