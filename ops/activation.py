@@ -16,6 +16,7 @@ from onnxpuma.mpc.separable import Series, all_series
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.smooth import activation, activation_cost, fits, largest_argument, reach_for
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
+from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, of_input
 from onnxpuma.ops.registry import Call, operator
@@ -62,7 +63,9 @@ def _smooth_fits(call: Call, index: int) -> bool:
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
     cost=_smooth_cost, defers=_smooth_fits, limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3,
+    beside=of_elements,
 )  # fmt: skip
+@by_element
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """A smooth activation. Error: 2.5e-3 at most, a tenth of that on average."""
     series = all_series()[_series_name(call)]
@@ -112,7 +115,9 @@ def _takes_products(call: Call, index: int) -> bool:
     limits=_swish_limits,
     error="3e-3",
     tolerance=3e-3,
+    beside=of_elements,
 )
+@by_element
 def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""
     alpha = float(call.attribute("alpha", 1.0))
@@ -165,7 +170,11 @@ def _relu_fits(call: Call, index: int) -> bool:
     return _relu_bits(call) <= 64 - max(call.given(index).fraction - RELU_FRACTION, 0)
 
 
-@operator("Relu", cost=_relu_cost, defers=_relu_fits, limits=_relu_limits, error="1e-3", tolerance=1e-3)
+@operator(
+    "Relu", cost=_relu_cost, defers=_relu_fits, limits=_relu_limits, error="1e-3", tolerance=1e-3,
+    beside=of_elements,
+)  # fmt: skip
+@by_element
 def relu(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """max(x, 0)."""
     bits = _relu_bits(call)

@@ -32,7 +32,9 @@ class Operand:
 
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
     that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
-    the owner's weights and public constants alone.
+    the owner's weights and public constants alone. `beside`: public numbers still to be added to the words of
+    a secret one (ops/beside.py). `reach`: how far a secret one may lie beyond what values are, because of a
+    mask that is secret too.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Operand:
     form: type = Replicated
     fraction: int = FRACTION
     weight: bool = False
+    beside: np.ndarray | None = field(default=None, repr=False, compare=False)
+    reach: float = 0.0
 
     @property
     def secret(self) -> bool:
@@ -130,6 +134,9 @@ class Operator:
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
     limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
+    beside(call): the public numbers beside its outputs, for a kernel that leaves those beside its inputs to
+    the plan, or sees to them itself; None for one that is given inputs as they are. reaches: it reads
+    operands as far out as their `reach` says, whatever its limits are otherwise.
     """
 
     name: str
@@ -146,6 +153,8 @@ class Operator:
     limits: Limits = no_limit
     grows: Callable[[Call], float] = _nothing_more
     domain: str = ""
+    beside: Callable[[Call], Sequence[np.ndarray | None]] | None = None
+    reaches: bool = False
 
     def error_of(self, call: Call) -> float:
         """The largest absolute error of this use, on operands of order one."""
@@ -180,6 +189,8 @@ def operator(
     grows: Callable[[Call], float] = _nothing_more,
     layout: bool = False,
     integers: bool = False,
+    beside: Callable[[Call], Sequence[np.ndarray | None]] | None = None,
+    reaches: bool = False,
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names of the standard domain."""
 
@@ -202,6 +213,8 @@ def operator(
                 tolerance,
                 limits,
                 grows,
+                beside=beside,
+                reaches=reaches,
             )
         return kernel
 

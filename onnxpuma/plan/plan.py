@@ -46,12 +46,20 @@ class Step:
 
 @dataclass(frozen=True)
 class SecretInput:
-    """A value that the client shares: reals in fixed point, or ids that index a table of `depth` rows."""
+    """A value that the client shares: reals in fixed point, or ids that index a table of `depth` rows.
+
+    reach: of a mask, how far from zero its numbers go; the client moves those beyond there (`saturated`).
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     depth: int = 0
+    reach: float = 0.0
+
+    def saturated(self, values: np.ndarray) -> np.ndarray:
+        """What is shared of these values."""
+        return np.clip(values, -self.reach, self.reach) if self.reach else values
 
     @property
     def fraction(self) -> int:
@@ -84,7 +92,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class PlannedOutput:
-    """An output of the run: secret, or known to the client before; opened by the client, kept, or both."""
+    """An output of the run: secret, or known to the client before; opened by the client, kept, or both.
+
+    beside: public numbers that the words do not hold (ops/beside.py): the client adds them to what it opens.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -92,6 +103,11 @@ class PlannedOutput:
     secret: bool
     opened: bool = True
     kept: bool = False
+    beside: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def completed(self, values: np.ndarray) -> np.ndarray:
+        """The output, in its type, of which the words held these values."""
+        return (values if self.beside is None else values + self.beside).astype(self.dtype)
 
     @property
     def fraction(self) -> int:

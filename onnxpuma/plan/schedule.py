@@ -19,7 +19,9 @@ def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
         known = planner.values[name]
         shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
         opened, kept = name in selection.opened, name in selection.kept
-        outputs.append(PlannedOutput(name, shape, known.type.dtype, known.operand is not None, opened, kept))
+        beside = None if known.operand is None else known.operand.beside
+        secret = known.operand is not None
+        outputs.append(PlannedOutput(name, shape, known.type.dtype, secret, opened, kept, beside))
     steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)
     wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
     waves = _waves(steps, {o.name for o in outputs})

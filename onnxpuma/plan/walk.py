@@ -20,11 +20,13 @@ from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
+from onnxpuma.ops.beside import fits, unheld
 from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
 from onnxpuma.plan.lookups import looked_up
+from onnxpuma.plan.masks import drafted, given_reach, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 
 
@@ -121,12 +123,12 @@ class Walk:
         draft = Call(
             node,
             operands,
-            tuple(draft_operand(n, t) for n, t in zip(node.outputs, types, strict=True)),
+            drafted(self.uses, node, types),
             self.graph.opset,
             self.blueprint.bounds(node.name),
         )
         secret = draft.secrets
-        reason = "none of its inputs is secret" if not secret else found.refuse(draft)
+        reason = "none of its inputs is secret" if not secret else found.refuse(draft) or unheld(draft, found)
         if reason is not None:
             self._refuse(node, reason)
             return
@@ -134,6 +136,7 @@ class Walk:
         result = found.result(draft)
         weight = all(o.weight for o in secret)
         outputs = tuple(replace(o, weight=weight) for o in left_in(draft.outputs, result))
+        outputs = with_beside(draft, found, outputs)
         call = replace(draft, outputs=outputs)
         resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
@@ -149,9 +152,12 @@ class Walk:
     def share(self, name: str) -> None:
         """An input that enters as shares whatever reads it: from the client, or held by the servers."""
         kind = self.values[name].type
-        entry = SecretInput(name, tuple(kind.shape or ()), kind.dtype)  # type: ignore[arg-type]
-        (self.held if name in self.selection.held else self.inputs)[name] = entry
-        self.values[name] = Known(kind, operand=draft_operand(name, kind), constant=False)
+        held, constants = name in self.selection.held, self.graph.initializers
+        reach = 0.0 if held else given_reach(self.uses, constants, name, kind.dtype)
+        entry = SecretInput(name, tuple(kind.shape or ()), kind.dtype, reach=reach)  # type: ignore[arg-type]
+        (self.held if held else self.inputs)[name] = entry
+        operand = replace(draft_operand(name, kind), reach=reach)
+        self.values[name] = Known(kind, operand=operand, constant=False)
 
     # -- operands and forms -------------------------------------------------------------------
 
@@ -168,8 +174,10 @@ class Walk:
             ids = SecretInput(name, shape, known.type.dtype, depth)
             self.inputs.setdefault(ids.operand, ids)
             return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
-        self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype))
-        return Operand(name, shape, known.type.dtype, fraction=resting_fraction(known.type.dtype))
+        reach = given_reach(self.uses, self.graph.initializers, name, known.type.dtype)
+        self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype, reach=reach))
+        fraction = resting_fraction(known.type.dtype)
+        return Operand(name, shape, known.type.dtype, fraction=fraction, reach=reach)
 
     def _must_resolve(self, operand: Operand, producer: Operator, call: Call) -> bool:
         """Whether a product is truncated at once: unless its one consumer takes it as it is."""
@@ -195,7 +203,7 @@ class Walk:
             self.graph.opset,
             self.blueprint.bounds(consumer.name),
         )
-        return not found.defers(stand_in, place)
+        return not found.defers(stand_in, place) or not fits(operand, aware=found.beside is not None)
 
     def _peek(self, name: str | None, operand: Operand, here: bool) -> Operand | None:
         if name is None:

@@ -63,14 +63,16 @@ def test_where_keeps_what_only_looks_like_a_mask(check: Check) -> None:
 
 
 def test_where_leaves_out_what_a_mask_excludes() -> None:
+    """By a public choice all numbers are exact, by a secret one those below 2^40."""
     mask = truths(3, 10)
-    for lowest in (np.float32(-3.4e38), np.float32(-np.inf)):
+    for far in (-3.4e38, -np.inf, np.inf, 1e9, -1e9):
         for condition in ("c", "secret_c"):
-            done = compare("Where", {condition: mask, "a": A, "b": lowest}, public=["c", "b"])
+            done = compare("Where", {condition: mask, "a": A, "b": np.float32(far)}, public=["c", "b"])
             assert done.got[mask] == pytest.approx(done.want[mask], abs=2 * UNIT)
-            assert np.all(done.got[~mask] == -400)
-    with pytest.raises(UnsupportedModelError, match="beyond the fixed-point range"):
-        compare("Where", {"secret_c": mask, "a": A, "b": np.float32(np.inf)}, public=["b"])
+            held = far if condition == "c" else np.clip(far, -(2.0**40), 2.0**40)
+            assert done.got[~mask] == pytest.approx(held, rel=1e-6)
+    with pytest.raises(UnsupportedModelError, match="what is no number"):
+        compare("Where", {"secret_c": mask, "a": A, "b": np.float32(np.nan)}, public=["b"])
 
 
 def test_sign(check: Check) -> None:
