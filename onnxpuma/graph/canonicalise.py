@@ -39,7 +39,6 @@ from onnxpuma.graph.rules import (
     fused_rotary,
     grouped,
     layer_norm,
-    low_mask,
     nan_guard,
     neutral,
     order,
@@ -143,7 +142,6 @@ def _canonicalise(model: ir.Model) -> Report:
         _repeat(model, rules, report)
     report.rules.update(batch_norm.fold(model))
     report.rules.update(folding.fold(model))
-    report.rules.update(low_mask.lower(model))
     infer_again(model)
     report.rules.update(lift_rows(model))
     _finish(model, outputs)
