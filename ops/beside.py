@@ -58,8 +58,8 @@ def kept(beside: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None
 
 
 def furthest(call: Call) -> float:
-    """How far from zero a kernel puts a number that only has to be far: `Operand.reach` of its output."""
-    return (call.outputs[0].reach if call.outputs else 0.0) or LARGEST
+    """How far from zero a kernel puts a number that only has to be far."""
+    return (call.outputs[0].enough if call.outputs else 0.0) or LARGEST
 
 
 def any_beside(call: Call) -> bool:
@@ -68,8 +68,9 @@ def any_beside(call: Call) -> bool:
 
 
 def held(values: np.ndarray, largest: float = LARGEST) -> np.ndarray:
-    """Numbers as words hold them."""
-    return np.asarray(np.clip(np.nan_to_num(values.astype(np.float64), nan=0.0), -largest, largest))
+    """Numbers as words hold them: infinity as `largest`, finite ones as half of that at most."""
+    real = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
+    return np.where(np.isinf(real), np.sign(real) * largest, np.clip(real, -largest / 2, largest / 2))
 
 
 def plus(x: Form, values: np.ndarray) -> Form:
@@ -106,7 +107,13 @@ def fits(operand: Operand, aware: bool) -> bool:
 
 
 def unheld(call: Call, operator: Operator) -> str | None:
-    """Refuse a public number that an operator would read as part of a secret, and cannot."""
+    """Refuse what an operator would read as part of a secret, and cannot: a public number that stands beside
+    it, or what a secret mask puts far out."""
+    if not operator.reaches and any(o.reach for o in call.secrets) and operator.cost(call).rounds:
+        ranges = [limit.below for limit in operator.limits(call) if limit.what in ("|x|", "each |x|", "x")]
+        found = secretly_far(call, min([*ranges, FAR]))
+        if found:
+            return found
     if operator.beside is not None or not any_beside(call):
         return None
     return too_far(call, LARGEST if operator.cost(call).rounds == 0 else FAR)
@@ -137,7 +144,7 @@ def secretly_far(call: Call, limit: float) -> str | None:
 
 
 def reach_of(call: Call, operator: Operator) -> float:
-    """`Operand.reach` of an output; `call.outputs` say what is far enough for its readers."""
+    """`Operand.reach` of an output."""
     reaches = [o.reach for o in call.secrets]
     if operator.layout or operator.beside in _MERGES:
         return max(reaches)
@@ -148,6 +155,17 @@ def reach_of(call: Call, operator: Operator) -> float:
     if operator.beside is of_choice:
         return _chosen_reach(call, max(reaches))
     return 0.0
+
+
+def hollow_of(call: Call, operator: Operator) -> bool:
+    """`Operand.hollow` of an output."""
+    carries = operator.layout or operator.beside in (*_MERGES, of_sum, of_scaled, of_choice)
+    if carries and any(o.hollow for o in call.secrets):
+        return True
+    if operator.beside is not of_choice or call.public(0) is not None:
+        return False
+    parts = [beside_of(call.operand(place)) for place in (1, 2)]
+    return any(part is not None and bool(np.isinf(part).any()) for part in parts)
 
 
 def _scaled_reach(call: Call, reach: float) -> float:

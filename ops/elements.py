@@ -18,6 +18,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.beside import FAR, Beside, any_beside, cleared, held, kept, out_of_reach, plus
 from onnxpuma.ops.registry import Call, Operand, Value
 
+_MOST = float(np.finfo(np.float32).max)
 Kernel = TypeVar("Kernel", bound=Callable[..., Protocol[Sequence[Form]]])
 
 
@@ -40,7 +41,7 @@ def of_elements(call: Call) -> Beside:
             there = np.zeros(operand.shape)
             if operand.beside is not None:
                 there = np.where(np.abs(operand.beside) >= FAR, operand.beside, 0.0)
-            values.append(np.clip(there, -3e38, 3e38).astype(operand.dtype))
+            values.append(np.clip(there, -_MOST, _MOST).astype(operand.dtype))
     made = run_node(call.node, values, call.opset)
     return [kept(np.where(sure, v, 0.0), o.shape) for v, o in zip(made, call.outputs, strict=True)]
 
@@ -105,4 +106,4 @@ def near_end(x: Value, operand: Operand | None) -> Value:
     """A secret with what stands beside it, and where that is out of reach the end of what is compared."""
     if operand is None or operand.beside is None or not isinstance(x, (Replicated, Sum3)):
         return x
-    return plus(cleared(x, out_of_reach(operand)), held(operand.beside, FAR))
+    return plus(cleared(x, out_of_reach(operand)), held(operand.beside, 2 * FAR))

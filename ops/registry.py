@@ -34,7 +34,8 @@ class Operand:
     that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
     the owner's weights and public constants alone. `beside`: public numbers still to be added to the words of
     a secret one (ops/beside.py). `reach`: how far a secret one may lie beyond what values are, because of a
-    mask that is secret too.
+    mask that is secret too; `hollow`: such a mask may be minus infinity. `enough`: how far from zero a number
+    has to be in it that only has to be far, for those who read it; 0 where that is not known.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Operand:
     weight: bool = False
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
     reach: float = 0.0
+    hollow: bool = False
+    enough: float = 0.0
 
     @property
     def secret(self) -> bool:

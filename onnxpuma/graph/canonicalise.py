@@ -39,6 +39,7 @@ from onnxpuma.graph.rules import (
     fused_rotary,
     grouped,
     layer_norm,
+    masked_table,
     nan_guard,
     neutral,
     order,
@@ -142,6 +143,7 @@ def _canonicalise(model: ir.Model) -> Report:
         _repeat(model, rules, report)
     report.rules.update(batch_norm.fold(model))
     report.rules.update(folding.fold(model))
+    report.rules.update(masked_table.split(model))
     infer_again(model)
     report.rules.update(lift_rows(model))
     _finish(model, outputs)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.graph.model import Node, ValueType
-from onnxpuma.ops.beside import LARGEST, reach_of
+from onnxpuma.ops.beside import LARGEST, hollow_of, reach_of
 from onnxpuma.ops.registry import Call, Operand, Operator, find
 from onnxpuma.plan.known import draft_operand
+from onnxpuma.plan.plan import SecretInput
 
 MASK = 2.0**14  # as far out as a Softmax wants what is masked: scores lie nearer
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
@@ -26,22 +27,31 @@ Uses = Mapping[str, Sequence["tuple[Node, int] | None"]]
 def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> tuple[Operand, ...]:
     """The outputs of a step with what stands beside them, and how far out they may be."""
     besides = operator.beside(call) if operator.beside is not None else [None] * len(outputs)
-    reach = reach_of(call, operator)
+    reach, hollow = reach_of(call, operator), hollow_of(call, operator)
     return tuple(
-        replace(o, beside=beside, reach=reach if o.dtype.kind == "f" else 0.0)
+        replace(o, beside=beside, reach=reach, hollow=hollow)
+        if o.dtype.kind == "f"
+        else replace(o, beside=beside)
         for o, beside in zip(outputs, besides, strict=True)
     )
 
 
 def drafted(uses: Uses, node: Node, types: Sequence[ValueType]) -> tuple[Operand, ...]:
-    """The outputs of a node before its operator is asked; `reach`: what is far enough for their readers."""
+    """The outputs of a node before its operator is asked, with what is far enough for their readers."""
     drafts = (draft_operand(name, kind) for name, kind in zip(node.outputs, types, strict=True))
-    return tuple(replace(o, reach=far_enough(uses, o.name)) if o.name else o for o in drafts)
+    return tuple(replace(o, enough=far_enough(uses, o.name)) if o.name else o for o in drafts)
 
 
 def far_enough(uses: Uses, name: str) -> float:
     """How far from zero a number of this value has to be that means "not this one", for all who read it."""
     return min(LARGEST, *(_wanted(uses, name, set()) or [LARGEST]))
+
+
+def given(uses: Uses, constants: Container[str], name: str, kind: ValueType) -> tuple[SecretInput, Operand]:
+    """A value that the client shares: what it shares, and what the first reader has."""
+    reach, operand = given_reach(uses, constants, name, kind.dtype), draft_operand(name, kind)
+    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach)
+    return entry, replace(operand, reach=reach, hollow=reach > 0)
 
 
 def given_reach(uses: Uses, constants: Container[str], name: str, dtype: np.dtype[Any]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.ops.beside import held
 from onnxpuma.ops.registry import Call, Operator, resting_fraction
 from onnxpuma.ops.spread import truncated_cost
 
@@ -59,7 +60,7 @@ class SecretInput:
 
     def saturated(self, values: np.ndarray) -> np.ndarray:
         """What is shared of these values."""
-        return np.clip(values, -self.reach, self.reach) if self.reach else values
+        return held(values, self.reach) if self.reach else values
 
     @property
     def fraction(self) -> int:

@@ -26,8 +26,9 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
 from onnxpuma.plan.lookups import looked_up
-from onnxpuma.plan.masks import drafted, given_reach, with_beside
+from onnxpuma.plan.masks import drafted, given, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
+from onnxpuma.plan.undefined import guarded, is_nan
 
 
 class Walk:
@@ -47,6 +48,7 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
+        self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         self.uses = uses_of(needed(self.nodes, selection.outputs, shapes=False), selection.outputs)
 
     # -- the three kinds of node ------------------------------------------------------------
@@ -66,15 +68,15 @@ class Walk:
             self._run_public(node, [self.values[n].value if n else None for n in node.inputs], constant)
         elif all(k.value is not None or k.client for k in known):
             self._leave_to_client(node)
-        elif node.op in CONTROL and not node.domain:
+        elif node.op in (*CONTROL, "IsNaN") and not node.domain:
             self._unroll(node)
         elif not looked_up(self, node):
             self._plan_step(node, constant)
 
     def _unroll(self, node: Node) -> None:
-        """If, Loop or Scan, as the nodes that it comes down to."""
+        """If, Loop, Scan and IsNaN, as the nodes that they come down to."""
         try:
-            unroll(self, node)
+            (is_nan if node.op == "IsNaN" else unroll)(self, node)
         except Unbounded as error:
             self._refuse(node, str(error))
 
@@ -153,10 +155,8 @@ class Walk:
         """An input that enters as shares whatever reads it: from the client, or held by the servers."""
         kind = self.values[name].type
         held, constants = name in self.selection.held, self.graph.initializers
-        reach = 0.0 if held else given_reach(self.uses, constants, name, kind.dtype)
-        entry = SecretInput(name, tuple(kind.shape or ()), kind.dtype, reach=reach)  # type: ignore[arg-type]
+        entry, operand = given({} if held else self.uses, constants, name, kind)
         (self.held if held else self.inputs)[name] = entry
-        operand = replace(draft_operand(name, kind), reach=reach)
         self.values[name] = Known(kind, operand=operand, constant=False)
 
     # -- operands and forms -------------------------------------------------------------------
@@ -174,10 +174,9 @@ class Walk:
             ids = SecretInput(name, shape, known.type.dtype, depth)
             self.inputs.setdefault(ids.operand, ids)
             return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
-        reach = given_reach(self.uses, self.graph.initializers, name, known.type.dtype)
-        self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype, reach=reach))
-        fraction = resting_fraction(known.type.dtype)
-        return Operand(name, shape, known.type.dtype, fraction=fraction, reach=reach)
+        entry, operand = given(self.uses, self.graph.initializers, name, known.type)
+        self.inputs.setdefault(name, entry)
+        return operand
 
     def _must_resolve(self, operand: Operand, producer: Operator, call: Call) -> bool:
         """Whether a product is truncated at once: unless its one consumer takes it as it is."""
@@ -185,6 +184,8 @@ class Walk:
             return False
         uses = self.uses.get(operand.name, [])
         if operand.name in self.selection.kept:
+            return True
+        if operand.hollow and guarded(self.producers, self.uses, operand.name):
             return True
         if uses == [None] and operand.name in self.selection.opened:
             return False  # nobody else reads it: its terms are shifted as they leave
