@@ -110,7 +110,7 @@ def _bottom(walk: Planning, name: str, operand: Operand, axis: int) -> np.ndarra
     least = -_BOTTOM * far_enough(walk.uses, name)
     if operand.beside is not None:
         least = least + operand.beside.max(axis=axis, keepdims=True)
-    return np.maximum(least, np.finfo(np.float32).min).astype(np.float32)
+    return np.asarray(np.maximum(least, np.finfo(np.float32).min), np.float32)
 
 
 def _below(walk: Planning, place: str, name: str, axis: int, least: np.ndarray) -> str:
