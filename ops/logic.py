@@ -203,10 +203,14 @@ def _zero(call: Call) -> Result:
     return Result(Replicated, 0)
 
 
-@operator("IsNaN", "IsInf", result=_zero, beside=of_elements)
+def _not_secretly(call: Call) -> str | None:
+    return "a secret mask may have made its input infinite" if any(o.hollow for o in call.secrets) else None
+
+
+@operator("IsInf", result=_zero, refuse=_not_secretly, beside=of_elements)
 @by_element
 def never(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """False: no fixed-point number is infinite or undefined."""
+    """False: no fixed-point number is infinite. True where a public infinity stands beside it."""
     yield from ()
     nothing = np.zeros(x.shape, np.uint64)
     return [Replicated(party.index, nothing, nothing, 64, 0)]

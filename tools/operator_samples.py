@@ -39,7 +39,7 @@ def _ints(*values: int) -> np.ndarray:
 
 
 _ALONE = (
-    "Abs Ceil Celu Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity Dropout IsInf IsNaN LeakyRelu Mish "
+    "Abs Ceil Celu Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity Dropout IsInf LeakyRelu Mish "
     "Neg Relu Selu Sigmoid Sign Softmax Softplus Swish Tanh Sum"
 )
 _PAIRS = "Add Sub Mul Max Min Less LessOrEqual Greater GreaterOrEqual Equal"
