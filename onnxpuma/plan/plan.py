@@ -13,7 +13,6 @@ import numpy as np
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.ops.beside import held
 from onnxpuma.ops.registry import Call, Operator, resting_fraction
 from onnxpuma.ops.spread import truncated_cost
 
@@ -49,7 +48,7 @@ class Step:
 class SecretInput:
     """A value that the client shares: reals in fixed point, or ids that index a table of `depth` rows.
 
-    reach: of a mask, how far from zero its numbers go; the client moves those beyond there (`saturated`).
+    reach: of a mask, how far below zero its numbers go; the client moves those beyond there (`saturated`).
     """
 
     name: str
@@ -60,7 +59,9 @@ class SecretInput:
 
     def saturated(self, values: np.ndarray) -> np.ndarray:
         """What is shared of these values."""
-        return held(values, self.reach) if self.reach else values
+        if not self.reach:
+            return values
+        return np.where(np.isneginf(values), -self.reach, np.maximum(values, -self.reach / 2))
 
     @property
     def fraction(self) -> int:

@@ -78,7 +78,8 @@ def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
         if entry.depth:
             _check_ids(entry.name, values[entry.name], entry.depth)
         else:
-            _check_reals(entry.name, values[entry.name], np.inf if entry.reach else LARGEST_INPUT)
+            real = values[entry.name]
+            _check_reals(entry.name, np.maximum(real, 0) if entry.reach else real, LARGEST_INPUT)
 
 
 def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
