@@ -24,7 +24,6 @@ NOTICED = 64.0  # smaller public numbers go straight into words
 FAR = 2.0**23  # what is compared lies nearer
 LARGEST = 2.0**40  # what words hold of a number beyond it
 INFINITE = 2.0**43  # nothing that is added to a number beyond it counts
-MASKING = 512.0  # from here on a number that is chosen in secret counts as a mask, which reaches far
 BEYOND_SCALES = 2.0**20  # a factor beyond it makes a mask
 
 
@@ -107,13 +106,7 @@ def fits(operand: Operand, aware: bool) -> bool:
 
 
 def unheld(call: Call, operator: Operator) -> str | None:
-    """Refuse what an operator would read as part of a secret, and cannot: a public number that stands beside
-    it, or what a secret mask puts far out."""
-    if not operator.reaches and any(o.reach for o in call.secrets) and operator.cost(call).rounds:
-        ranges = [limit.below for limit in operator.limits(call) if limit.what in ("|x|", "each |x|", "x")]
-        found = secretly_far(call, min([*ranges, FAR]))
-        if found:
-            return found
+    """Refuse a public number that an operator would read as part of a secret, and cannot."""
     if operator.beside is not None or not any_beside(call):
         return None
     return too_far(call, LARGEST if operator.cost(call).rounds == 0 else FAR)
@@ -132,67 +125,11 @@ def too_far(call: Call, limit: float) -> str | None:
     return None
 
 
-def secretly_far(call: Call, limit: float) -> str | None:
-    """Refuse inputs that a secret mask may put as far out as `limit`."""
-    for operand in call.secrets:
-        if operand.reach >= limit:
-            return (
-                f"a secret mask puts places of its input '{operand.name}' as far out as {operand.reach:g}, "
-                "further than it can read: make the mask public, or choose its filler nearer"
-            )
-    return None
-
-
-def reach_of(call: Call, operator: Operator) -> float:
-    """`Operand.reach` of an output."""
-    reaches = [o.reach for o in call.secrets]
-    if operator.layout or operator.beside in _MERGES:
-        return max(reaches)
-    if operator.beside is of_sum:
-        return sum(reaches)
-    if operator.beside is of_scaled:
-        return _scaled_reach(call, max(reaches))
-    if operator.beside is of_choice:
-        return _chosen_reach(call, max(reaches))
-    return 0.0
-
-
-def hollow_of(call: Call, operator: Operator) -> bool:
-    """`Operand.hollow` of an output."""
-    carries = operator.layout or operator.beside in (*_MERGES, of_sum, of_scaled, of_choice)
-    if carries and any(o.hollow for o in call.secrets):
-        return True
-    if operator.beside is not of_choice or call.public(0) is not None:
-        return False
-    parts = [beside_of(call.operand(place)) for place in (1, 2)]
-    return any(part is not None and bool(np.isinf(part).any()) for part in parts)
-
-
-def _scaled_reach(call: Call, reach: float) -> float:
-    values = call.public(0) if call.public(0) is not None else call.public(1)
-    if values is None or call.node.op == "Div":
-        return 0.0 if values is None else reach
-    largest = float(np.abs(held(factor(call, values))).max(initial=0.0))
-    return max(reach * largest, largest if largest >= MASKING else 0.0)
-
-
 def factor(call: Call, values: np.ndarray) -> np.ndarray:
     """A public factor as words hold it; one that only makes a mask is as large as a mask has to be."""
     if values.dtype.kind != "f":
         return values
     return np.where(np.abs(values) > BEYOND_SCALES, held(values, furthest(call)), held(values))
-
-
-def _chosen_reach(call: Call, reach: float) -> float:
-    if call.public(0) is not None:
-        return reach
-    parts = [beside_of(call.operand(place)) for place in (1, 2)]
-    far = max(
-        float(np.abs(held(p, furthest(call))).max(initial=0.0))
-        for p in [np.zeros(1), *parts]
-        if p is not None
-    )
-    return max(reach, far if far >= MASKING else 0.0)
 
 
 def out_of_reach(operand: Operand) -> np.ndarray:

@@ -16,9 +16,10 @@ from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.shares import Form, Pair, Replicated, see
 from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
-from onnxpuma.ops.beside import Beside, kept, secretly_far, too_far
+from onnxpuma.ops.beside import Beside, kept, too_far
 from onnxpuma.ops.conv import padding_of, patches
 from onnxpuma.ops.limits import input_below
+from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.running import contenders, rows_beside

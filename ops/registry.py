@@ -33,9 +33,9 @@ class Operand:
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
     that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
     the owner's weights and public constants alone. `beside`: public numbers still to be added to the words of
-    a secret one (ops/beside.py). `reach`: how far a secret one may lie beyond what values are, because of a
-    mask that is secret too; `hollow`: such a mask may be minus infinity. `enough`: how far from zero a number
-    has to be in it that only has to be far, for those who read it; 0 where that is not known.
+    a secret one (ops/beside.py). `down`, `up`: how far a secret one may lie beyond what values are, for the
+    sake of a mask that is secret too, and `hollow`, `unit` (ops/reach.py). `enough`: how far
+    from zero a number has to be in it that only has to be far, for those who read it; 0: not known.
     """
 
     name: str
@@ -46,13 +46,20 @@ class Operand:
     fraction: int = FRACTION
     weight: bool = False
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
-    reach: float = 0.0
+    down: float = 0.0
+    up: float = 0.0
     hollow: bool = False
+    unit: bool = False
     enough: float = 0.0
 
     @property
     def secret(self) -> bool:
         return self.value is None
+
+    @property
+    def reach(self) -> float:
+        """How far out a secret mask may put it, in either direction."""
+        return max(self.down, self.up)
 
     @property
     def size(self) -> int:

@@ -17,9 +17,10 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.mpc.words import encode
-from onnxpuma.ops.beside import Beside, cleared, kept, secretly_far
+from onnxpuma.ops.beside import Beside, cleared, kept
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.ranking import as_rows, duels, duels_cost
+from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.running import Running, rows_beside, running
 from onnxpuma.ops.select import WIDE

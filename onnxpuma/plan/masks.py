@@ -7,29 +7,38 @@ than others do.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from onnxpuma.graph.model import Node, ValueType
-from onnxpuma.ops.beside import LARGEST, hollow_of, reach_of
+from onnxpuma.ops.beside import LARGEST, unheld
+from onnxpuma.ops.reach import MASK, reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, find
 from onnxpuma.plan.known import draft_operand
 from onnxpuma.plan.plan import SecretInput
 
-MASK = 2.0**14  # as far out as a Softmax wants what is masked: scores lie nearer
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
-Uses = Mapping[str, Sequence["tuple[Node, int] | None"]]
+GIVEN = (
+    2.0**21
+)  # of a mask that others than softmaxes read too: minus infinity; half of it is what inputs may be
+Use: TypeAlias = "tuple[Node, int] | None"
+Uses = Mapping[str, Sequence[Use]]
+
+
+def refusal(call: Call, operator: Operator) -> str | None:
+    """Why an operator cannot run on these operands, as it says itself or for what masks put into them."""
+    return operator.refuse(call) or unheld(call, operator) or unread(call, operator)
 
 
 def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> tuple[Operand, ...]:
     """The outputs of a step with what stands beside them, and how far out they may be."""
     besides = operator.beside(call) if operator.beside is not None else [None] * len(outputs)
-    reach, hollow = reach_of(call, operator), hollow_of(call, operator)
+    reach = reach_of(call, operator)
     return tuple(
-        replace(o, beside=beside, reach=reach, hollow=hollow)
+        replace(o, beside=beside, down=reach.down, up=reach.up, hollow=reach.hollow, unit=reach.unit)
         if o.dtype.kind == "f"
         else replace(o, beside=beside)
         for o, beside in zip(outputs, besides, strict=True)
@@ -44,23 +53,52 @@ def drafted(uses: Uses, node: Node, types: Sequence[ValueType]) -> tuple[Operand
 
 def far_enough(uses: Uses, name: str) -> float:
     """How far from zero a number of this value has to be that means "not this one", for all who read it."""
-    return min(LARGEST, *(_wanted(uses, name, set()) or [LARGEST]))
+    wanted = [_wanted(use) for use in _readers(uses, name, set())]
+    return max(wanted, default=LARGEST)
+
+
+def _wanted(use: Use) -> float:
+    if use is not None and _is_softmax(use):
+        return MASK
+    return LARGEST / 2.0**17 if use is not None and use[0].op == "TopK" else LARGEST
+
+
+def _is_softmax(use: tuple[Node, int]) -> bool:
+    node, place = use
+    return node.op == "Softmax" or (node.op == "Attention" and place == 3)
+
+
+def _readers(uses: Uses, name: str, seen: set[str]) -> Iterator[Use]:
+    """Who reads a value, or what sums, choices and layout make of it; None is the model's caller."""
+    for use in uses.get(name, ()):
+        operator = None if use is None else find(use[0])
+        moved = use is not None and operator is not None and (operator.layout or use[0].op in _SUMS)
+        if use is None or not moved:
+            yield use
+            continue
+        for output in use[0].outputs:
+            if output and output not in seen:
+                seen.add(output)
+                yield from _readers(uses, output, seen)
 
 
 def given(uses: Uses, constants: Container[str], name: str, kind: ValueType) -> tuple[SecretInput, Operand]:
     """A value that the client shares: what it shares, and what the first reader has."""
     reach, operand = given_reach(uses, constants, name, kind.dtype), draft_operand(name, kind)
     entry = SecretInput(name, operand.shape, kind.dtype, reach=reach)
-    return entry, replace(operand, reach=reach, hollow=reach > 0)
+    return entry, replace(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
 
 
 def given_reach(uses: Uses, constants: Container[str], name: str, dtype: np.dtype[Any]) -> float:
     """How far out a value that the client gives may be, 0 where it is no mask.
 
-    It is one where it is only added to scores, which are none of the `constants`, or is that of an attention.
+    It is one where it is added to scores of a softmax, which are none of the `constants`, or is that of an
+    attention.
     """
-    mask = dtype.kind == "f" and _joins_scores(uses, constants, name) and far_enough(uses, name) == MASK
-    return MASK if mask else 0.0
+    if dtype.kind != "f" or not _joins_scores(uses, constants, name):
+        return 0.0
+    softmaxes = [use is not None and _is_softmax(use) for use in _readers(uses, name, set())]
+    return MASK if all(softmaxes) else GIVEN if any(softmaxes) else 0.0
 
 
 def _joins_scores(uses: Uses, constants: Container[str], name: str) -> bool:
@@ -76,25 +114,3 @@ def _joins_scores(uses: Uses, constants: Container[str], name: str) -> bool:
         if moved and any(_joins_scores(uses, constants, output) for output in node.outputs if output):
             return True
     return False
-
-
-def _wanted(uses: Uses, name: str, seen: set[str]) -> list[float]:
-    """What each reader wants: one that is not known, all there is."""
-    found: list[float] = []
-    for use in uses.get(name, ()):
-        if use is None:
-            return [LARGEST]
-        node, place = use
-        operator = find(node)
-        if node.op == "Softmax" or (node.op == "Attention" and place == 3):
-            found.append(MASK)
-        elif operator is not None and (operator.layout or node.op in _SUMS):
-            for output in node.outputs:
-                if output and output not in seen:
-                    seen.add(output)
-                    found += _wanted(uses, output, seen)
-        elif node.op == "TopK":
-            found.append(LARGEST / 2.0**17)
-        else:
-            return [LARGEST]
-    return [max(found)] if found else []

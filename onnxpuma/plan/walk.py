@@ -20,13 +20,13 @@ from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
-from onnxpuma.ops.beside import fits, unheld
+from onnxpuma.ops.beside import fits
 from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
 from onnxpuma.plan.lookups import looked_up
-from onnxpuma.plan.masks import drafted, given, with_beside
+from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 from onnxpuma.plan.undefined import guarded, is_nan
 
@@ -130,7 +130,7 @@ class Walk:
             self.blueprint.bounds(node.name),
         )
         secret = draft.secrets
-        reason = "none of its inputs is secret" if not secret else found.refuse(draft) or unheld(draft, found)
+        reason = refusal(draft, found) if secret else "none of its inputs is secret"
         if reason is not None:
             self._refuse(node, reason)
             return

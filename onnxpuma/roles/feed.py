@@ -20,6 +20,10 @@ LARGEST_INPUT = 2.0**20
 """Secret numbers must not exceed this: 64-bit words with 18 fraction bits hold products below 2^27."""
 
 
+MASKED = -1e4
+"""A number in a mask that is no larger says that a place is masked, and may be as low as it likes."""
+
+
 def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarray | Kept]:
     """The feed as arrays of the declared types, in the model's order; what is kept at the servers as it is.
 
@@ -79,7 +83,9 @@ def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
             _check_ids(entry.name, values[entry.name], entry.depth)
         else:
             real = values[entry.name]
-            _check_reals(entry.name, np.maximum(real, 0) if entry.reach else real, LARGEST_INPUT)
+            _check_reals(
+                entry.name, np.where(real <= MASKED, 0, real) if entry.reach else real, LARGEST_INPUT
+            )
 
 
 def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:

@@ -166,6 +166,24 @@ def test_suppressed_tokens_lose_whatever_the_logits_are(length: int, low: float,
     check(text, {"x": logits, "keep": keep}, public, low=low)
 
 
+@pytest.mark.parametrize("low", [-1e4, -1e9, LOWEST])
+@pytest.mark.parametrize("kind", ["int64", "float"])
+def test_a_mask_that_is_a_product(x: np.ndarray, low: float, kind: str) -> None:
+    """Zeros and ones that are secret, of whatever type, times a number far down."""
+    text = f"""(float[3, 4] x, {kind}[3, 4] m) => (float[3, 4] y, int64[3] best) {{
+        f = Cast <to = 1> (m) d = Sub(one, f) a = Mul(d, low) s = Add(x, a)
+        y = Softmax(s) best = ArgMax <axis = 1, keepdims = 0> (s) }}"""
+    mask = KEEP.astype(np.int64 if kind == "int64" else np.float32)
+    check(text, {"x": x, "m": mask}, low=low, one=1.0)
+
+
+@pytest.mark.parametrize("low", [-1e9, -np.inf])
+def test_the_largest_that_is_kept(x: np.ndarray, low: float) -> None:
+    """What a secret mask puts far out is forgotten by a maximum, and may be computed with again."""
+    text = f"""{HEAD} {{ m = Where(keep, x, low) t = ReduceMax <keepdims = 1> (m, last) y = Gelu(t) }}"""
+    check(text, {"x": x, "keep": KEEP}, low=low, last=np.array([-1]), within=3e-3)
+
+
 def test_suppression_by_scattered_infinity() -> None:
     logits = np.random.default_rng(5).normal(-1000, 5, (1, 6)).astype(np.float32)
     text = """(float[1, 6] x) => (int64[1] y, float[1, 6] p) {
@@ -201,7 +219,7 @@ def test_sentinels_that_mean_not_this_one(x: np.ndarray, high: float, end: str, 
         "a = Softmax(x) y = Max(m, a)", "y = Neg(m)", "y = Abs(m)", "y = LeakyRelu(m)",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("low", [LOWEST, -np.inf])
+@pytest.mark.parametrize("low", [-1e4, -65504.0, LOWEST, -np.inf])
 def test_single_elements_that_are_publicly_far(x: np.ndarray, nodes: str, low: float) -> None:
     used = {n: v for n, v in {"least": -2.0, "most": 1.5}.items() if n in nodes}
     text = f"{HEAD} {{ m = Where(keep, x, low) {nodes} }}"

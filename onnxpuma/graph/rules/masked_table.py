@@ -33,8 +33,8 @@ def split(model: ir.Model) -> dict[str, int]:
     made: dict[object, ir.Value] = {}
     count = 0
     for value in list(model.graph.initializers.values()):
-        filler = _filler(value)
-        if filler is None or not _reaches_scores(value):
+        filler = _filler(value) if _reaches_scores(value) else None  # others are not read
+        if filler is None:
             continue
         writer = Writer(model, made)
         kept = lazy(partial(_kept, value.const_value), _shape(value))
