@@ -57,7 +57,7 @@ def _refuse(call: Call) -> str | None:
         return "its scale is not positive"
     if any(o.beside is not None for place, o in enumerate(call.inputs) if o is not None and place != 3):
         return too_far(replace(call, inputs=tuple(o for p, o in enumerate(call.inputs) if p != 3)), FAR)
-    if _shown(call) in (1, 2) and _scores_left(call).places is not None:
+    if _shown(call) in (1, 2) and _scores_left(call).kept is not None:
         return "the scores that it shows are minus infinity where its mask excludes a position"
     return None
 
@@ -250,7 +250,8 @@ def _attend(
         return tuple(Replicated(party.index, w, w, 64, FRACTION) for w in (nothing, unseen))  # type: ignore[return-value]
     k, v = (_repeated(x, s.heads // s.key_heads) for x in (k, v))
     scores = yield from _scores(party, call, _repeated(q, 1), k)
-    places = slice(None) if left.places is None else left.places
+    standing = left.places
+    places = slice(None) if standing is None else standing
     flat: Any = scores.map(lambda w: np.ascontiguousarray(w).reshape(-1)[places])
     cap = call.attribute("softcap", 0.0)
     shown: Any = scores
@@ -275,7 +276,7 @@ def _attend(
         shown = flat.map(lambda w: w.reshape(s.scores))
     e = yield from all_numerators(party, flat, lengths[kept], _spread(call))
 
-    weights = e.map(lambda w: dense(w, left.places, s.scores))  # (batch, heads, queries, keys)
+    weights = e.map(lambda w: dense(w, standing, s.scores))  # (batch, heads, queries, keys)
     sums = weights.map(lambda w: w.sum(axis=-1, dtype=w.dtype).reshape(-1)[kept])
     both = [truncated(party, matmul(party, weights, v)), row_reciprocals(party, sums, s.keys)]
     context, inverse = yield from parallel(both)

@@ -41,8 +41,7 @@ def score_spreads(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
         scores = scores + np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)])
     elif left.added is not None:
         scores = scores + left.added
-    kept = np.ones(scores.size, bool) if left.places is None else np.isin(np.arange(scores.size), left.places)
-    kept = kept.reshape(scores.shape)
+    kept = np.ones(scores.shape, bool) if left.kept is None else left.kept
     top = np.max(scores, axis=-1, where=kept, initial=-np.inf)
     found = top - np.min(scores, axis=-1, where=kept, initial=np.inf)
     return np.asarray(found[np.isfinite(found)])

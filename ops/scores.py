@@ -27,14 +27,19 @@ DROWNING = 2.0**29  # beside it scores do not count: single precision has steps 
 
 @dataclass(frozen=True)
 class Scores:
-    """Which elements of rows (..., n) are computed on: where they stand, flat (None: all), what is added to
-    them, and those whose words do not count; how many each row has; how far apart two of a row may be."""
+    """Which elements of rows (..., n) are computed on (None: all), what is added to them, and those whose
+    words do not count; how many each row has; how far apart two of a row may be."""
 
-    places: np.ndarray | None
+    kept: np.ndarray | None
     added: np.ndarray | None
     drowned: np.ndarray | None
     lengths: np.ndarray
     spread: float
+
+    @property
+    def places(self) -> np.ndarray | None:
+        """Where they stand, flat: made when asked for, as it is far larger than a mask that is stretched."""
+        return None if self.kept is None else np.flatnonzero(self.kept)
 
 
 def scores_of(beside: np.ndarray | None, shape: tuple[int, ...], spread: float) -> Scores:
@@ -53,7 +58,7 @@ def scores_of(beside: np.ndarray | None, shape: tuple[int, ...], spread: float) 
     farthest = float(-found.relative.min(initial=0.0))
     counts = np.count_nonzero(kept, axis=-1)
     return Scores(
-        None if kept.all() else np.flatnonzero(np.broadcast_to(kept, shape)),
+        None if kept.all() else np.broadcast_to(kept, shape),
         np.broadcast_to(found.relative, shape) if found.relative.any() else None,
         np.broadcast_to(found.drowned, shape) if found.drowned.any() else None,
         np.broadcast_to(counts, shape[:-1]).reshape(-1),
@@ -67,8 +72,9 @@ def entered(x: Form, scores: Scores) -> Any:
         x = cleared(x, scores.drowned)
     if scores.added is not None:
         x = plus(x, scores.added)
-    places = slice(None) if scores.places is None else scores.places
-    return x.map(lambda w: np.ascontiguousarray(w).reshape(-1)[places])  # type: ignore[attr-defined]
+    places = scores.places
+    kept = slice(None) if places is None else places
+    return x.map(lambda w: np.ascontiguousarray(w).reshape(-1)[kept])  # type: ignore[attr-defined]
 
 
 def brought_up_cost(call: Call, operand: Operand) -> Cost:

@@ -209,8 +209,8 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     if not x.ndim or not x.size:
         return np.zeros(0)
     x = np.moveaxis(x, _axis(call), -1)
-    places = _scores(call).places
-    kept = np.ones(x.shape, bool) if places is None else np.isin(np.arange(x.size), places).reshape(x.shape)
+    kept = _scores(call).kept
+    kept = np.ones(x.shape, bool) if kept is None else kept
     low = -MOST_REACH if call.given(0).reach else -np.inf
     x = np.maximum(x, low)
     top = np.max(x, axis=-1, where=kept, initial=-np.inf)
@@ -257,7 +257,8 @@ def softmax(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence
     moved: Any = up.map(lambda w: np.moveaxis(w, axis, -1) if w.ndim else w.reshape(1))  # type: ignore[attr-defined]
     shape, (rows, length) = moved.shape, _rows(call)
     e = yield from all_numerators(party, entered(moved, scores), lengths, scores.spread)
-    table = e.map(lambda w: dense(w, scores.places, (rows, length)))
+    places = scores.places
+    table = e.map(lambda w: dense(w, places, (rows, length)))
     kept = scores.lengths > 0
     sums = table.map(lambda w: w.sum(axis=-1, dtype=w.dtype)[kept])
     inverse = yield from row_reciprocals(party, sums, length)
