@@ -68,7 +68,7 @@ class Walk:
             self._run_public(node, [self.values[n].value if n else None for n in node.inputs], constant)
         elif all(k.value is not None or k.client for k in known):
             self._leave_to_client(node)
-        elif node.op in (*CONTROL, "IsNaN") and not node.domain:
+        elif node.op in _COMES_DOWN_TO and not node.domain:
             self._unroll(node)
         elif not looked_up(self, node):
             self._plan_step(node, constant)
@@ -277,7 +277,7 @@ class Walk:
 
     def _pass_over(self, node: Node) -> None:
         """A node after one whose result is not known: only whether its operator exists can be said."""
-        if self._lose(node) and find(node) is None:
+        if self._lose(node) and find(node) is None and node.op not in _COMES_DOWN_TO:
             self.refusals.append(Refusal(node.name, node.op, self.graph.opset, no_kernel(node)))
 
     def _lose(self, node: Node) -> bool:
@@ -292,6 +292,7 @@ class Walk:
         return secret
 
 
+_COMES_DOWN_TO = (*CONTROL, "IsNaN")  # other nodes, while the plan is made
 # Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
 _MOST_DEFERRED = 48
 _TAKES_SCALED = (
