@@ -25,6 +25,7 @@ from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fractio
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
+from onnxpuma.plan.late import taken
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
@@ -122,13 +123,8 @@ class Walk:
         if not found.integers and any(o.form is not SecretIds for o in whole):
             self._refuse(node, "it computes on secret integers or booleans: it is supported for reals only")
             return
-        draft = Call(
-            node,
-            operands,
-            drafted(self.uses, node, types),
-            self.graph.opset,
-            self.blueprint.bounds(node.name),
-        )
+        outputs, bounds = drafted(self.uses, node, types), self.blueprint.bounds(node.name)
+        draft = taken(self, Call(node, operands, outputs, self.graph.opset, bounds), found)
         secret = draft.secrets
         reason = refusal(draft, found) if secret else "none of its inputs is secret"
         if reason is not None:

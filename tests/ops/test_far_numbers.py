@@ -124,6 +124,15 @@ def test_an_attention_with_rows_that_are_masked_whole(guard: bool, shown: bool, 
     check(text, feed, public, low=low, zero=0.0, scale=0.125, within=4e-4)
 
 
+@BOTH
+@pytest.mark.parametrize("low", [-1e9, LOWEST])
+def test_a_mask_scaled_together_with_products(x: np.ndarray, low: float, public: bool) -> None:
+    """The product that it is added to was planned before the mask, which leaves no room at its scale."""
+    text = f"""{HEAD} {{ h = MatMul(x, w) a = Where(keep, zero, low) u = Add(h, a) m = Mul(u, half)
+        y = Softmax(m) }}"""
+    check(text, {"x": x, "keep": KEEP}, public, low=low, zero=0.0, half=0.5, w=np.eye(4, dtype=np.float32))
+
+
 @pytest.mark.parametrize("keys", [300, 1500])
 def test_a_long_slope(keys: int) -> None:
     rng = np.random.default_rng(0)
