@@ -79,15 +79,23 @@ def entered(x: Form, scores: Scores) -> Any:
 
 def brought_up_cost(call: Call, operand: Operand) -> Cost:
     """Of bringing up what a secret mask has put further down than is read."""
-    return positive_cost(operand.size, width(call)) if operand.reach > MOST_REACH else Cost()
+    sides = (operand.down > MOST_REACH) + (operand.up > MOST_REACH)
+    return positive_cost(sides * operand.size, width(call)) if sides else Cost()
+
+
+def read_as_far(operand: Operand) -> float:
+    """How much further apart a secret mask puts scores, as they are read."""
+    return min(operand.down, MOST_REACH) + min(operand.up, MOST_REACH)
 
 
 def brought_up(party: Party, call: Call, x: Form, operand: Operand) -> Protocol[Form]:
-    """x, which a secret mask may put anywhere, no further down than is read. Rounds: 6 where it may."""
+    """x, which a secret mask may put anywhere, no further out than is read. Rounds: 6 where it may."""
     if operand.reach <= MOST_REACH:
         return x
     assert isinstance(x, Replicated)
-    return (yield from clipped(party, x, -MOST_REACH / 2, None, width(call)))
+    low = -MOST_REACH / 2 if operand.down > MOST_REACH else None
+    high = MOST_REACH / 2 if operand.up > MOST_REACH else None
+    return (yield from clipped(party, x, low, high, width(call)))
 
 
 def dense(words: np.ndarray, places: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

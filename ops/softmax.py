@@ -37,6 +37,7 @@ from onnxpuma.ops.scores import (
     brought_up_cost,
     dense,
     entered,
+    read_as_far,
     scores_of,
 )
 from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, sliced, truncated
@@ -178,7 +179,7 @@ def _scores(call: Call) -> Scores:
     axis = _axis(call)
     beside = None if x.beside is None or not shape else np.moveaxis(x.beside, axis, -1)
     rows = (*(n for a, n in enumerate(shape) if a != axis), _rows(call)[1])
-    return scores_of(beside, rows, spread_of(call) + min(x.reach, MOST_REACH))
+    return scores_of(beside, rows, spread_of(call) + read_as_far(x))
 
 
 def _softmax_cost(call: Call) -> Cost:
@@ -233,7 +234,7 @@ def _defers(call: Call, index: int) -> bool:
     if x.reach > MOST_REACH:
         return False
     added = 0.0 if x.beside is None else spread_of(call) + LOWEST + 1
-    return spread_of(call) + min(x.reach, MOST_REACH) + added <= largest_spread(x.fraction)
+    return spread_of(call) + read_as_far(x) + added <= largest_spread(x.fraction)
 
 
 @operator(

@@ -133,6 +133,18 @@ def test_a_mask_scaled_together_with_products(x: np.ndarray, low: float, public:
     check(text, {"x": x, "keep": KEEP}, public, low=low, zero=0.0, half=0.5, w=np.eye(4, dtype=np.float32))
 
 
+@BOTH
+@pytest.mark.parametrize("high", [1e9, np.inf])
+def test_what_is_far_above_takes_all(x: np.ndarray, high: float, public: bool) -> None:
+    keep = np.ones((3, 4), bool)
+    keep[[0, 1, 2], [2, 0, 3]] = False
+    text = f"{HEAD} {{ m = Where(keep, x, high) y = Softmax(m) }}"
+    if np.isfinite(high):  # of infinity it is no number in the clear
+        check(text, {"x": x, "keep": keep}, public, high=high)
+    text = f"{HEAD.replace('?, ?', '3, 1')} {{ m = Where(keep, x, high) y = ReduceMax (m, last) }}"
+    check(text, {"x": x, "keep": keep}, public, high=high, last=np.array([-1]))
+
+
 @pytest.mark.parametrize("keys", [300, 1500])
 def test_a_long_slope(keys: int) -> None:
     rng = np.random.default_rng(0)
