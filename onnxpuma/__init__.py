@@ -1,7 +1,13 @@
-"""Run an ONNX Transformer on three servers that learn neither the model nor the data."""
+"""Run an ONNX Transformer on three servers that learn neither the model nor the data.
+
+Importing this package ends the telemetry of the libraries it uses, in this process and in its children.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +17,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["Client", "InferenceSession", "__version__"]
+
+# onnxruntime would send names of nodes and texts of errors to a collector and keep them in a database in the
+# user's cache; huggingface_hub counts what is loaded; transformers asks its hub to convert checkpoints. Each
+# reads its variable when it is loaded.
+_NO_TELEMETRY = (
+    "ORT_DISABLE_TELEMETRY",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "DISABLE_TELEMETRY",
+    "DO_NOT_TRACK",
+    "DISABLE_SAFETENSORS_CONVERSION",
+)
+if "onnxruntime" in sys.modules and os.environ.get(_NO_TELEMETRY[0]) != "1":
+    warnings.warn(
+        "onnxruntime was imported before onnxpuma, and its telemetry can then not be ended: import onnxpuma "
+        f"first, or start Python with {_NO_TELEMETRY[0]}=1",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+os.environ.update(dict.fromkeys(_NO_TELEMETRY, "1"))
 
 _FACES = {"Client": "onnxpuma.roles.client", "InferenceSession": "onnxpuma.session"}
 

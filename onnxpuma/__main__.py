@@ -1,5 +1,14 @@
 """`python -m onnxpuma` is `onnxpuma`."""
 
+from __future__ import annotations
+
+import os
+import sys
+
+# Python put the current folder first on the path: nothing that lies there is part of the program.
+if sys.path and sys.path[0] in ("", os.getcwd()):
+    del sys.path[0]
+
 from onnxpuma.cli import main
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ wrong is a fault of the package itself, status 70. `--debug` shows the traceback
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -25,11 +26,22 @@ from onnxpuma.commands.keys import init, keygen
 from onnxpuma.commands.serve import serve
 from onnxpuma.commands.share import share
 from onnxpuma.commands.validate import validate
-from onnxpuma.errors import OnnxpumaError
+from onnxpuma.errors import ConfigError, OnnxpumaError
+from onnxpuma.roles.seclusion import seclude
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+MORE_MEMORY = "ask for a smaller batch or a shorter sequence, or use a machine with more memory"
+MORE_FILES = "raise the limit of open files: `ulimit -n 4096`"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+HINTS = {
+    **dict.fromkeys(FULL, "make room on that disk, or write elsewhere"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), MORE_FILES),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "see who may read and write there"),
+    errno.ENOMEM: MORE_MEMORY,
+}
 
 
 @dataclass
@@ -64,6 +76,7 @@ def _before(
     ] = False,
 ) -> None:
     context.obj.debug = debug
+    seclude()  # whatever the command: it holds weights, inputs or keys
 
 
 for _command in (keygen, init, inspect, share, serve, infer, generate, validate, demo, models):
@@ -73,7 +86,9 @@ for _command in (keygen, init, inspect, share, serve, infer, generate, validate,
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     run = _Run()
+    _occupy_closed_streams()
     screen.show_warnings()
+    os.environ["HF_HUB_OFFLINE"] = "1"  # what a command needs is on this machine: nothing is fetched
     try:
         app(args=None if arguments is None else list(arguments), prog_name="onnxpuma", obj=run)
     except OnnxpumaError as error:
@@ -82,18 +97,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
         screen.say_error(error)
         sys.exit(error.exit_status)
     except BrokenPipeError:  # whoever read our output has enough of it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        screen.abandon(sys.stdout)
         sys.exit(OUTPUT_CLOSED)
     except KeyboardInterrupt:
         screen.note("interrupted")
         sys.exit(INTERRUPTED)
-    except Exception as error:  # a fault of ours: said in a line, the traceback on request
+    except Exception as error:
         if run.debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+            screen.abandon(sys.stdout)
+        said = _refused_by_the_system(error)
         screen.say_error(
-            OnnxpumaError(
+            said
+            or OnnxpumaError(  # a fault of ours
                 f"onnxpuma has failed: {type(error).__name__}: {error}",
                 "run `onnxpuma --debug ...` and report what it prints",
             )
         )
-        sys.exit(FAULT)
+        sys.exit(FAULT if said is None else said.exit_status)
+
+
+def _occupy_closed_streams() -> None:
+    """Where stdin, stdout or stderr is closed, nowhere takes its place.
+
+    Otherwise the next file or socket would, and get what a library writes there.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _refused_by_the_system(error: Exception) -> OnnxpumaError | None:
+    """What the machine does not give, in words; None when it is not that."""
+    if isinstance(error, MemoryError):
+        return ConfigError("this machine has not enough memory for that", MORE_MEMORY)
+    number = getattr(error, "errno", None)  # of the system's errors, and of ZeroMQ's
+    hint = HINTS.get(number) if isinstance(number, int) else None
+    if number is None or hint is None:
+        return None
+    where = getattr(error, "filename", None)
+    return ConfigError(f"{where}: {os.strerror(number)}" if where else os.strerror(number), hint)

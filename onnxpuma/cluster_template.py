@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tomlkit
 
-from onnxpuma.config import PLACEHOLDER, KeptConfig, PartyConfig, ThreadConfig, TimeoutConfig
+from onnxpuma.config import PLACEHOLDER, KeptConfig, LimitConfig, PartyConfig, ThreadConfig, TimeoutConfig
 from onnxpuma.errors import ConfigError
 
 _HEAD = """\
@@ -26,6 +26,8 @@ _TAIL = """
 connect = {t.connect:g}     # until all servers are there
 request = {t.request:g}    # for one message between servers, and for a result
 heartbeat = {t.heartbeat:g}   # a machine that does not answer for so long is given up
+arrival = {t.arrival:g}     # for a request that has reached one server to reach the others
+renew = {t.renew:g}     # connections older than this are made anew, with fresh keys
 
 [threads]
 compute = {n.compute}      # for matrix products; 0 takes every core
@@ -34,6 +36,16 @@ io = {n.io}           # that encrypt and send, and as many that receive and decr
 [kept]  # shares that stay at the servers between two requests of one client: caches of decoders
 seconds = {k.seconds:g}    # without use, after which they are forgotten
 megabytes = {k.megabytes}  # that one client may keep at each server
+
+[limits]  # what one client may take of each server
+connections = {m.connections}          # at a time
+waiting = {m.waiting}              # requests that wait
+message_megabytes = {m.message_megabytes}   # of its messages that wait
+elements = {m.elements}       # numbers in the longest input of a request
+request_megabytes = {m.request_megabytes}      # memory for one request; 0 is three quarters of the machine's
+traffic_megabytes = {m.traffic_megabytes}  # that one server sends the others for one request
+planning = {m.planning:g}              # seconds until it is known what a request computes
+seconds = {m.seconds:g}             # that one request may run
 """
 
 
@@ -53,7 +65,7 @@ def write_cluster_template(
     known = clients if clients is not None else {"client": PLACEHOLDER}
     text = _HEAD + "".join(_party_text(i, row) for i, row in enumerate(rows)) + _CLIENTS
     text += "".join(f"{tomlkit.key(name).as_string()} = {_quoted(key)}\n" for name, key in known.items())
-    text += _TAIL.format(t=TimeoutConfig(), n=ThreadConfig(), k=KeptConfig())
+    text += _TAIL.format(t=TimeoutConfig(), n=ThreadConfig(), k=KeptConfig(), m=LimitConfig())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -53,14 +53,25 @@ class PartyConfig:
         return _address(self.listen, self.client_port)
 
 
+SettingsT = TypeVar("SettingsT")
+
+
+def _setting(default: float, low: float, high: float, what: str) -> Any:
+    """A key with a default, and what may stand there: `what`, from `low` to `high`."""
+    return field(default=default, metadata={"bounds": (low, high, what)})
+
+
 @dataclass(frozen=True, slots=True)
 class TimeoutConfig:
     """Seconds. connect: for all parties to be there. request: for a message, and for a result. heartbeat:
-    after which a party or client that does not answer is given up."""
+    after which a party or client that does not answer is given up. arrival: for a request that one server has
+    to reach the others too. renew: after which a connection is made anew, with fresh keys."""
 
-    connect: float = 30.0
-    request: float = 600.0
-    heartbeat: float = 10.0
+    connect: float = _setting(30.0, 0.01, 1e6, "seconds")
+    request: float = _setting(600.0, 0.01, 1e6, "seconds")
+    heartbeat: float = _setting(10.0, 0.01, 1e6, "seconds")
+    arrival: float = _setting(10.0, 0.01, 1e6, "seconds")
+    renew: float = _setting(3600.0, 0.01, 1e9, "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +79,8 @@ class ThreadConfig:
     """compute: threads for matrix products, 0 for one on each core. io: threads that encrypt and send, and as
     many that receive and decrypt."""
 
-    compute: int = 0
-    io: int = 1
+    compute: int = _setting(0, 0, 1024, "a number of threads")
+    io: int = _setting(1, 1, 1024, "a number of threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,26 @@ class KeptConfig:
     """Values that stay at the servers between requests: seconds without use after which they are forgotten,
     and megabytes that one client may keep at each server."""
 
-    seconds: float = 600.0
-    megabytes: int = 4096
+    seconds: float = _setting(600.0, 0.01, 1e9, "seconds")
+    megabytes: int = _setting(4096, 0, 1 << 30, "megabytes")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitConfig:
+    """What one client may take of each server. connections: at a time. waiting: requests that wait.
+    message_megabytes: of its messages that wait, those under way included. Of one request: elements: numbers
+    in the longest input. request_megabytes: memory that it takes, 0 for three quarters of what the machine
+    has. traffic_megabytes: that one server sends the others for it. planning: seconds until it is known what
+    is to be computed. seconds: that it runs."""
+
+    connections: int = _setting(100, 1, 1 << 20, "a number of connections")
+    waiting: int = _setting(100, 1, 1 << 20, "a number of requests")
+    message_megabytes: int = _setting(128, 1, 1 << 30, "megabytes")
+    elements: int = _setting(1 << 28, 1, 1 << 40, "a number of elements")
+    request_megabytes: int = _setting(0, 0, 1 << 30, "megabytes")
+    traffic_megabytes: int = _setting(1 << 20, 1, 1 << 40, "megabytes")
+    planning: float = _setting(60.0, 0.01, 1e6, "seconds")
+    seconds: float = _setting(3600.0, 0.01, 1e9, "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +119,7 @@ class ClusterConfig:
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     threads: ThreadConfig = field(default_factory=ThreadConfig)
     kept: KeptConfig = field(default_factory=KeptConfig)
+    limits: LimitConfig = field(default_factory=LimitConfig)
 
     def party_of(self, public_key: str) -> int | None:
         """The number of the party that has this key, or None."""
@@ -126,7 +156,7 @@ class _Reader:
         self.path = path
 
     def cluster(self, tables: dict[str, Any]) -> ClusterConfig:
-        self.known(tables, ["party", "clients", "timeouts", "threads", "kept"], "")
+        self.known(tables, ["party", "clients", "timeouts", "threads", "kept", "limits"], "")
         rows = tables.get("party", [])
         if not isinstance(rows, list) or len(rows) != PARTIES:
             count = len(rows) if isinstance(rows, list) else "something other than"
@@ -134,33 +164,25 @@ class _Reader:
         parties = tuple(self.party(row, f"party {i}") for i, row in enumerate(rows))
         clients = self.clients(self.table(tables, "clients"))
         self.distinct(parties, clients)
-        timeouts = {
-            key: self.number(value, f"timeouts.{key}", 0.01, 1e6, "seconds")
-            for key, value in self.known_fields(
-                TimeoutConfig, self.table(tables, "timeouts"), "timeouts."
-            ).items()
-        }
-        threads = {
-            key: self.whole(value, f"threads.{key}", 1 if key == "io" else 0, 1024, "a number of threads")
-            for key, value in self.known_fields(
-                ThreadConfig, self.table(tables, "threads"), "threads."
-            ).items()
-        }
         first, second, third = parties
         return ClusterConfig(
             (first, second, third),
             clients,
-            TimeoutConfig(**timeouts),
-            ThreadConfig(**threads),
-            self.kept(self.known_fields(KeptConfig, self.table(tables, "kept"), "kept.")),
+            self.settings(TimeoutConfig, tables, "timeouts"),
+            self.settings(ThreadConfig, tables, "threads"),
+            self.settings(KeptConfig, tables, "kept"),
+            self.settings(LimitConfig, tables, "limits"),
         )
 
-    def kept(self, table: dict[str, Any]) -> KeptConfig:
-        standard = KeptConfig()
-        return KeptConfig(
-            self.number(table.get("seconds", standard.seconds), "kept.seconds", 0.01, 1e9, "seconds"),
-            self.whole(table.get("megabytes", standard.megabytes), "kept.megabytes", 0, 1 << 30, "megabytes"),
-        )
+    def settings(self, kind: type[SettingsT], tables: dict[str, Any], name: str) -> SettingsT:
+        """The table `name`, with the defaults of `kind` for what it leaves out."""
+        table = self.known_fields(kind, self.table(tables, name), f"{name}.")
+        values: dict[str, Any] = {}
+        for item in fields(kind):  # type: ignore[arg-type]
+            if item.name in table:
+                read = self.number if isinstance(item.default, float) else self.whole
+                values[item.name] = read(table[item.name], f"{name}.{item.name}", *item.metadata["bounds"])
+        return kind(**values)
 
     def party(self, row: dict[str, Any], where: str) -> PartyConfig:
         self.known_fields(PartyConfig, row, f"{where}: ")
@@ -184,22 +206,16 @@ class _Reader:
     def distinct(self, parties: Sequence[PartyConfig], clients: Mapping[str, str]) -> None:
         """Refuse what two of them cannot share."""
         claims: list[tuple[str, str, str, str]] = []
+        port, pair = "give each its own port or host", "each has a key pair of its own, from keygen"
         for i, party in enumerate(parties):
             claims += [
                 ("name", party.name, f"party {i}", "give each party a name of its own"),
-                ("address", party.peer_address, f"party {i} (peer_port)", "give each its own port or host"),
-                (
-                    "address",
-                    party.client_address,
-                    f"party {i} (client_port)",
-                    "give each its own port or host",
-                ),
-                ("public key", party.public_key, f"party {i}", "each has a key pair of its own, from keygen"),
+                ("address", party.peer_address, f"party {i} (peer_port)", port),
+                ("address", party.client_address, f"party {i} (client_port)", port),
+                ("public key", party.public_key, f"party {i}", pair),
             ]
         for name, key in clients.items():
-            claims.append(
-                ("public key", key, f"clients.{name}", "each has a key pair of its own, from keygen")
-            )
+            claims.append(("public key", key, f"clients.{name}", pair))
         owners: dict[tuple[str, str], str] = {}
         for what, value, owner, hint in claims:
             other = owners.setdefault((what, value), owner)

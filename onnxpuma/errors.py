@@ -7,6 +7,7 @@ OnnxpumaError
 ├── PlanError                  the model cannot be planned for these shapes, or two sides hold different plans
 ├── ConfigError                cluster.toml, a key file or a command-line option is wrong
 ├── BuildError                 something the installation needs is missing
+├── AccuracyError              a result on shares is further from the one in the clear than is allowed
 ├── ProtocolError              a secure protocol was asked for something outside its stated conditions
 └── TransportError             bytes did not arrive whole, in time, in step, or from whom they should
     ├── AuthenticationError    a public key is not on the list
@@ -15,17 +16,51 @@ OnnxpumaError
     ├── RequestTimeoutError    no answer in the time allowed
     ├── BusyError              too many requests wait at a server already
     └── RemoteError            another party reported an error of its own
+
+Their text may quote another machine (a version, a label, a name of a node), which writes there what it
+wants. On a terminal a control character is a command, and one that turns the direction of writing shows
+another text than is there; in a log the end of a line forges the next entry. So such text is made
+harmless before anybody reads it.
 """
 
 from __future__ import annotations
 
+import unicodedata
+
+LONGEST_TEXT = 4000
+
+_SPACES = dict.fromkeys(map(ord, "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"), " ")
+_UNSEEN = ("Cc", "Cf", "Cs")  # control characters, format (direction, zero width), lone surrogates
+
+
+def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
+    """`text` in one line of characters that can be seen, cut after `longest` of them.
+
+    Ends of lines and tabs become spaces, what is not seen becomes U+FFFD.
+    """
+    if len(text) > longest:
+        text = f"{text[: longest - 1]}…"
+    if text.isascii() and text.isprintable():
+        return text
+    line = text.translate(_SPACES)
+    return "".join("\ufffd" if unicodedata.category(char) in _UNSEEN else char for char in line)
+
+
+def plain_lines(text: str) -> str:
+    """`text` as `plain_text` makes it, but in the lines that it has and whole."""
+    return "\n".join(plain_text(line, len(line) + 1) for line in text.split("\n"))
+
 
 class OnnxpumaError(Exception):
-    """Base of all errors of this package: `message` says what is wrong, `hint` what to do about it."""
+    """Base of all errors of this package: `message` says what is wrong, `hint` what to do about it.
+
+    Neither holds a character that a terminal would obey.
+    """
 
     exit_status = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
+        message, hint = plain_lines(message), plain_lines(hint)
         super().__init__(f"{message}\n  hint: {hint}" if hint else message)
         self.message = message
         self.hint = hint
@@ -66,6 +101,12 @@ class BuildError(OnnxpumaError):
     """Something the installation needs is missing."""
 
     exit_status = 6
+
+
+class AccuracyError(OnnxpumaError):
+    """A result on shares is further from the one in the clear than is allowed."""
+
+    exit_status = 8
 
 
 class ProtocolError(OnnxpumaError):

@@ -9,7 +9,6 @@ from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.observe import Progress, RunReport, Stopwatch
 from onnxpuma.ops.beside import whole
-from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
 
@@ -70,7 +69,7 @@ class Interpreter:
             operands = [whole(value, o) for value, o in zip(operands, step.call.inputs, strict=True)]
         results = list((yield from step.operator.kernel(party, step.call, *operands)))
         due = [
-            (place, result, resting_fraction(step.call.outputs[place].dtype))
+            (place, result, step.call.outputs[place].resting)
             for place, (result, resolve) in enumerate(zip(results, step.resolves, strict=False))
             if resolve and isinstance(result, (Replicated, Sum3))
         ]

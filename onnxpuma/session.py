@@ -36,7 +36,9 @@ class InferenceSession:
     the servers have the model already: None, or the folder of its blueprint to insist on exactly that model.
     key: the client's key pair or `.secret` file; by default `client.secret` beside cluster.toml. threads: of
     each local server. graph: the one that this session runs, of a model of several; `roles.client.Client`
-    runs them all.
+    runs them all. public_inputs: names of inputs, or patterns on them, that the servers may see; a model that
+    is shared here is shared with these public, one that was shared elsewhere shows no others (but masks,
+    positions and their like: roles/consent.py).
 
     Raises ConfigError, ModelError and PlanError for what is wrong with these, TransportError when the
     servers cannot be reached.
@@ -50,6 +52,7 @@ class InferenceSession:
         key: KeyPair | str | Path | None = None,
         threads: int = 1,
         graph: str | None = None,
+        public_inputs: Sequence[str] = (),
     ) -> None:
         self._graph = graph
         self._local: LocalCluster | None = None
@@ -58,12 +61,12 @@ class InferenceSession:
         if cluster is None:
             if model is None:
                 raise ConfigError("neither a model nor a cluster was given", "give an .onnx file or cluster=")
-            self._local = LocalCluster(model, threads)
+            self._local = LocalCluster(model, threads, public_inputs=public_inputs)
             self._client = self._local.client()
         else:
             config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
             known = None if model is None else SharedModel.read(Path(model))
-            self._client = Client(config, client_keys(key, cluster), known)
+            self._client = Client(config, client_keys(key, cluster), known, public_inputs=public_inputs)
 
     def get_inputs(self) -> list[NodeArg]:
         """The model's inputs, in order; those that may be left out are not among them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.errors import InputError
+from onnxpuma.errors import AccuracyError, InputError
 from onnxpuma.graph.run import open_session
 from onnxpuma.observe import OperatorUse, RunReport
 
@@ -40,6 +40,24 @@ class Validation:
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
         return asdict(self)
+
+
+def check_tolerance(found: Validation, tolerance: float) -> None:
+    """Raises AccuracyError naming the outputs whose largest error is above `tolerance`, or no number.
+
+    tolerance: of the largest value of the output in the clear, and absolute where that is below 1.
+    """
+    apart = []
+    for name, each in found.outputs.items():
+        allowed = tolerance * max(1.0, each.reference_max_abs)
+        if not each.max_abs_error <= allowed:
+            apart.append(f"{name} by {each.max_abs_error:.3g}, where {allowed:.3g} is allowed")
+    if apart:
+        raise AccuracyError(
+            f"the results differ from onnxruntime's: {'; '.join(apart)}",
+            "`onnxpuma validate MODEL --per-node` names the node at fault; with --cluster see that the "
+            "servers have the shares of this very model; --tolerance allows more",
+        )
 
 
 def run_in_the_clear(model: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -8,11 +8,11 @@ import numpy as np
 
 from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.shares import Form
+from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import Call, Result, Value, operator
+from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
 
 
 def padding_of(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -61,15 +61,17 @@ def _refuse(call: Call) -> str | None:
 
 def _conv_result(call: Call) -> Result:
     x, w = call.given(0), call.given(1)
-    return Result(Sum3, x.fraction + w.fraction)
+    return product_result(call, x.fraction + w.fraction)
 
 
 @operator(
     "Conv",
+    cost=product_cost,
     result=_conv_result,
     refuse=_refuse,
     limits=output_below(2.0**26),
     error="2^-18 after truncation",
+    fine=both_fine,
 )
 def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
@@ -99,9 +101,4 @@ def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None
         return shaped.transpose(axes).reshape(batch, outputs, *out_spatial)
 
     z = z.map(back)
-    if isinstance(b, Replicated):
-        z = z.plus_shared(b.map(lambda words: words.reshape(1, -1, *([1] * rank))))
-    elif b is not None:
-        z = z.plus(encode(np.asarray(b), z.fraction).reshape(1, -1, *([1] * rank)))
-    yield from ()
-    return [z]
+    return [(yield from with_bias(party, call, z, by_channel(b, rank)))]

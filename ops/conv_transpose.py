@@ -9,11 +9,11 @@ import numpy as np
 
 from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.shares import Form
+from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
 
 
 def _refuse(call: Call) -> str | None:
@@ -24,7 +24,7 @@ def _refuse(call: Call) -> str | None:
 
 
 def _result(call: Call) -> Result:
-    return Result(Sum3, 2 * FRACTION)
+    return product_result(call, call.given(0).fraction + call.given(1).fraction)
 
 
 def _starts(call: Call) -> list[int]:
@@ -48,10 +48,12 @@ def _starts(call: Call) -> list[int]:
 
 @operator(
     "ConvTranspose",
+    cost=product_cost,
     result=_result,
     refuse=_refuse,
     limits=output_below(2.0**26),
     error="one unit of 2^-18",
+    fine=both_fine,
 )
 def conv_transpose(
     party: Party, call: Call, image: Value, weights: Value, b: Value = None
@@ -94,10 +96,4 @@ def conv_transpose(
         return shaped.transpose(1, 0, 2 + rank, *range(2, 2 + rank)).reshape(call.outputs[0].shape)
 
     z = product(party, x.map(rows), w.map(columns)).map(back)
-    column = (1, -1, *([1] * rank))
-    if isinstance(b, Replicated):
-        z = z.plus_shared(b.map(lambda words: words.reshape(column)))
-    elif b is not None:
-        z = z.plus(encode(np.asarray(b), z.fraction).reshape(column))
-    yield from ()
-    return [z]
+    return [(yield from with_bias(party, call, z, by_channel(b, rank)))]

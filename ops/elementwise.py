@@ -13,7 +13,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.beside import FAR, factor, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
 
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
 
@@ -162,6 +162,7 @@ def _product_result(call: Call) -> Result:
     limits=output_below(2.0**26),
     error="one unit of 2^-18",
     beside=of_scaled,
+    fine=both_fine,
 )
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a * b: local; the product is truncated where its consumer wants it."""

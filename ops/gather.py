@@ -31,7 +31,7 @@ def _by_ids(call: Call) -> bool:
 def _result(call: Call) -> Result:
     if not _by_ids(call):
         return as_first(call)
-    return Result(Replicated, resting_fraction(call.outputs[0].dtype))
+    return Result(Replicated, resting_fraction(call.outputs[0].dtype) + call.given(0).finer)
 
 
 def _refuse(call: Call) -> str | None:

@@ -11,7 +11,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import Call, Result, Value, as_first, operator
+from onnxpuma.ops.registry import Call, Result, Value, as_first, both_fine, operator
 
 
 def _running_refusal(call: Call) -> str | None:
@@ -62,6 +62,7 @@ def _einsum_refusal(call: Call) -> str | None:
     refuse=_einsum_refusal,
     limits=output_below(2.0**26),
     error="one unit of 2^-18",
+    fine=both_fine,
 )
 def einsum(party: Party, call: Call, a: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Sums of products over named axes, of one or two operands."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from onnxpuma.graph.model import Node
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.linear import matmul as product
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.ops.elementwise import add_forms, aligned, as_words, public_scale
+from onnxpuma.ops.bias import product_cost, product_result, with_bias
+from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
 
 
 def _matmul_result(call: Call) -> Result:
@@ -38,7 +40,13 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     return product(party, x, y)
 
 
-@operator("MatMul", result=_matmul_result, limits=output_below(2.0**26), error="2^-18 after truncation")
+@operator(
+    "MatMul",
+    result=_matmul_result,
+    limits=output_below(2.0**26),
+    error="2^-18 after truncation",
+    fine=both_fine,
+)
 def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """A @ B. Secret times secret: no message."""
     yield from ()
@@ -73,24 +81,32 @@ def _gemm_result(call: Call) -> Result:
     alpha = call.attribute("alpha", 1.0)
     if alpha != 1.0:
         extra = public_scale(np.float64(alpha))[0]
-    return Result(Sum3, 2 * FRACTION + extra)
+    factors = (call.given(place) for place in (0, 1))
+    return product_result(call, sum(o.fraction if o.secret else FRACTION for o in factors) + extra)
+
+
+def _gemm_fine(node: Node) -> Mapping[int, int]:
+    if any(node.attributes.get(name, 1.0) != 1.0 for name in ("alpha", "beta")):
+        return {}  # they bring fraction bits of their own
+    return both_fine(node)
 
 
 @operator(
     "Gemm",
+    cost=product_cost,
     result=_gemm_result,
     limits=output_below(2.0**26),
     error="2^-18 after truncation",
+    fine=_gemm_fine,
 )
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
     """alpha A' B' + beta C, added up before the truncation; a public factor is shared trivially."""
-    yield from ()
     a, b = as_shares(party, left), as_shares(party, right)
     if call.attribute("transA", 0):
         a = a.map(np.transpose)
     if call.attribute("transB", 0):
         b = b.map(np.transpose)
-    result: Sum3 | Replicated = product(party, a, b)
+    result = product(party, a, b)
     alpha = call.attribute("alpha", 1.0)
     if alpha != 1.0:
         fraction, integer = public_scale(np.float64(alpha))
@@ -98,8 +114,4 @@ def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -
     beta = float(call.attribute("beta", 1.0))
     if c is not None and beta != 1.0:
         c = as_shares(party, c).times(as_words(np.rint(np.float64(beta) * 2.0**FRACTION)), FRACTION)
-    if c is not None:
-        summed = add_forms(result, aligned(c, result.fraction) if isinstance(c, Replicated) else c, 1, party)
-        assert isinstance(summed, Sum3)
-        result = summed
-    return [result]
+    return [(yield from with_bias(party, call, result, c))]

@@ -32,10 +32,16 @@ ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
 def _layer_rows(call: Call) -> Rows:
     shape = call.outputs[0].shape
     axis = int(call.attribute("axis", -1)) % len(shape)
-    centred = call.node.op == "LayerNormalization"
-    return Rows(
-        shape, axis, centred, float(call.attribute("epsilon", 1e-5)), call.bound("norm", LARGEST_NORM)
-    )
+    centred, up = call.node.op == "LayerNormalization", 2.0 ** call.given(0).finer
+    epsilon = float(call.attribute("epsilon", 1e-5)) * up**2
+    norm = call.bounds["norm"] * up if "norm" in call.bounds else LARGEST_NORM
+    return Rows(shape, axis, centred, epsilon, norm)
+
+
+def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
+    """x as words of FRACTION fraction bits: a value with more is as many times larger, and so is each row's
+    deviation, by which it is divided."""
+    return as_shares(party, x).with_fraction(FRACTION)
 
 
 def _channel_rows(call: Call) -> Rows:
@@ -59,7 +65,7 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
 
     def measure(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
         kind = rows(call)
-        x = np.asarray(inputs[0], np.float64).reshape(kind.number, kind.count)
+        x = np.asarray(inputs[0], np.float64).reshape(kind.number, kind.count) * 2.0 ** call.given(0).finer
         return np.asarray(np.linalg.norm(x - x.mean(axis=1, keepdims=True) if kind.centred else x, axis=1))
 
     def limits(call: Call) -> tuple[Limit, ...]:
@@ -171,7 +177,7 @@ def layer_normalization(
     party: Party, call: Call, x: Value, scale: Value, bias: Value = None
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias."""
-    done = yield from normalised(party, as_shares(party, x), _layer_rows(call), scale, bias)
+    done = yield from normalised(party, _ordinary(party, call, x), _layer_rows(call), scale, bias)
     assert done.mean is not None
     results = [done.value, done.mean, done.mean]
     if _wanted(call, 2):
@@ -187,7 +193,8 @@ def layer_normalization(
 )
 def rms_normalization(party: Party, call: Call, x: Value, scale: Value) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale."""
-    return [(yield from normalised(party, as_shares(party, x), _layer_rows(call), scale, None)).value]
+    x = _ordinary(party, call, x)
+    return [(yield from normalised(party, x, _layer_rows(call), scale, None)).value]
 
 
 def _channel_cost(call: Call) -> Cost:

@@ -58,7 +58,7 @@ def leaky_relu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[For
 def _parametric_result(call: Call) -> Result:
     slope = call.given(1)
     if slope.secret:
-        return Result(Sum3, 2 * FRACTION)
+        return Result(Sum3, FRACTION + slope.fraction)
     return Result(Replicated, FRACTION + public_scale(slope.value)[0])  # type: ignore[arg-type]
 
 
@@ -68,6 +68,7 @@ def _parametric_result(call: Call) -> Result:
     result=_parametric_result,
     limits=_unscaled,
     error="one unit of 2^-18",
+    fine=lambda node: {1: 24},  # what lies above zero stands at the product's scale
 )
 def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""

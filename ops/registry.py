@@ -19,6 +19,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.limits import Limits, no_limit
 
 FRACTION = 18  # of every resolved real value, as in PUMA (arXiv 2307.12533)
+FINEST = 40  # of a weight below 2^-22: a product with it has 58, and stays as far from the end of a word
 
 
 def resting_fraction(dtype: np.dtype[Any]) -> int:
@@ -32,10 +33,12 @@ class Operand:
 
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
     that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
-    the owner's weights and public constants alone. `beside`: public numbers still to be added to the words of
-    a secret one (ops/beside.py). `down`, `up`: how far a secret one may lie beyond what values are, for the
-    sake of a mask that is secret too, and `hollow`, `unit` (ops/reach.py). `enough`: how far
-    from zero a number has to be in it that only has to be far, for those who read it; 0: not known.
+    the owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
+    values, for good, because it is a weight of small numbers or made of one (plan/scaling.py). `beside`:
+    public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how far a
+    secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`, `unit`
+    (ops/reach.py). `enough`: how far from zero a number has to be in it that only has to be far, for those
+    who read it; 0: not known.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Operand:
     form: type = Replicated
     fraction: int = FRACTION
     weight: bool = False
+    finer: int = 0
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
     down: float = 0.0
     up: float = 0.0
@@ -68,7 +72,12 @@ class Operand:
     @property
     def deferred(self) -> bool:
         """Still to be truncated: a product, or a value scaled by a public number."""
-        return self.secret and (self.form is Sum3 or self.fraction != resting_fraction(self.dtype))
+        return self.secret and (self.form is Sum3 or self.fraction != self.resting)
+
+    @property
+    def resting(self) -> int:
+        """The fraction bits to which it is truncated."""
+        return resting_fraction(self.dtype) + self.finer
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +141,18 @@ def _nothing_more(call: Call) -> float:
     return 0.0
 
 
+Fine: TypeAlias = "Callable[[Node], Mapping[int, int]]"
+
+
+def _none_finer(node: Node) -> Mapping[int, int]:
+    return {}
+
+
+def both_fine(node: Node) -> Mapping[int, int]:
+    """Either factor of a plain product may be a weight of any scale."""
+    return {0: FINEST, 1: FINEST}
+
+
 @dataclass(frozen=True)
 class Operator:
     """A kernel and what is declared of it.
@@ -141,6 +162,8 @@ class Operator:
     result(call): form and fraction of the outputs. defers: inputs that may arrive untruncated.
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
     integers: secret integers and booleans are taken too. layout: it only moves elements.
+    fine(node): inputs that may have more than FRACTION fraction bits as weights do, and how many at most; of
+    two factors both together.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
     limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
@@ -162,6 +185,7 @@ class Operator:
     tolerance: float = 1e-4
     limits: Limits = no_limit
     grows: Callable[[Call], float] = _nothing_more
+    fine: Fine = _none_finer
     domain: str = ""
     beside: Callable[[Call], Sequence[np.ndarray | None]] | None = None
     reaches: bool = False
@@ -199,6 +223,7 @@ def operator(
     grows: Callable[[Call], float] = _nothing_more,
     layout: bool = False,
     integers: bool = False,
+    fine: Fine = _none_finer,
     beside: Callable[[Call], Sequence[np.ndarray | None]] | None = None,
     reaches: bool = False,
 ) -> Callable[[Kernel], Kernel]:
@@ -223,6 +248,7 @@ def operator(
                 tolerance,
                 limits,
                 grows,
+                fine,
                 beside=beside,
                 reaches=reaches,
             )

@@ -14,7 +14,7 @@ from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.shares import Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve, resolve_cost
-from onnxpuma.ops.registry import FRACTION, Operand, resting_fraction
+from onnxpuma.ops.registry import FRACTION, Operand
 
 SMALLEST_SPREAD = 1536  # below it three sets of messages cost more than they balance
 
@@ -67,7 +67,7 @@ def truncated(party: Party, x: Replicated | Sum3, fraction: int = FRACTION) -> P
 
 
 def truncated_cost(operand: Operand) -> Cost:
-    fraction = resting_fraction(operand.dtype)
+    fraction = operand.resting
     if operand.form is Replicated and operand.fraction == fraction:
         return FREE
     shift = operand.fraction - fraction

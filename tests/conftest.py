@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import onnxpuma  # noqa: F401  (before any test loads onnxruntime: it ends the telemetry)
+
+# isort: split
 import numpy as np
 import onnx
 import pytest

@@ -78,7 +78,18 @@ Nothing that happens to one element reaches another, and nothing stops a run.
   holds infinity, but for masks; a public constant that holds NaN is refused where it would be computed with.
 - The largest of nothing, the mean of nothing: refused.
 - Secret integers are whole words, below 2^41 where they are compared: int8 to int32 do not wrap around.
-- Half, single, double and bfloat16 are one format, 18 fraction bits; a cast between them rounds nothing.
+- Half, single, double and bfloat16 are one format, 18 fraction bits (weights of small numbers have more:
+  [protocols.md](protocols.md#products)); a cast between them rounds nothing.
+
+## Weights that are computed from others
+
+What a model makes of weights and other constants alone, before any data comes in, is computed by its
+owner and shared as one weight: integers cast, shifted and scaled, four bits taken out of a byte, a
+look-up in a codebook, signs and pruning masks, products of two weights, one over a divisor, e^s of a
+trained s. It costs nothing on shares, and what it was made of leaves the graph. Rows looked up in a table
+of integers, then cast and scaled, become rows of a table of reals. It stays an expression where its shape
+would depend on a secret, where it would be more than 16 times as large as the weights in it (and than
+65536 elements), and where all it does is move a large weight.
 
 ## Masks
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
+from onnxpuma.transport.sparing import spare
 
-# A library writes nothing unless its user asks for it.
-logging.getLogger("onnxpuma.transport").addHandler(logging.NullHandler())
+spare("onnxpuma.transport")

@@ -17,6 +17,7 @@ from onnxpuma.errors import InputError, OnnxpumaError, TransportError
 from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.failure import failure_of
+from onnxpuma.transport.gate import Bounds
 from onnxpuma.transport.link import Buffer, as_bytes
 from onnxpuma.transport.zap import CLIENTS, Doorkeeper
 
@@ -25,7 +26,12 @@ Reply: TypeAlias = (
 )
 
 ID_BYTES = 16
-WAITING_REQUESTS = 100
+WAITING_MESSAGES = 100
+UNSENT_MESSAGES = 100
+# Frames that were not announced: each costs time, and nobody sends so many by mistake.
+MOST_EXTRA = 1000
+AT_ONCE = 100
+FIRST_MESSAGE_SECONDS = 10.0
 
 _log = logging.getLogger("onnxpuma.transport")
 
@@ -63,7 +69,8 @@ class ClientPort:
     """Listens for clients at `listen` ("tcp://*:7100"); only those in `clients` (public key: name) get in.
 
     status: what a status query is answered with; its owner keeps it up to date. Queries are answered within
-    `poll`, so a busy server calls `poll(0)` now and then.
+    `poll`, so a busy server calls `poll(0)` now and then. bounds: what one client may take (gate.py); one
+    that does not read its answers is cut off.
 
     Raises ConfigError when `listen` is in use or not an address of this machine.
     """
@@ -77,6 +84,7 @@ class ClientPort:
         *,
         heartbeat: float = 10.0,
         linger: float = 2.0,
+        bounds: Bounds | None = None,
     ) -> None:
         self.status = status
         self._began = time.monotonic()
@@ -92,11 +100,14 @@ class ClientPort:
         self._monitor: zmq.Socket[bytes] | None = None
         try:
             sockets.prepare(self._router, heartbeat)
-            self._router.rcvhwm = WAITING_REQUESTS
+            self._router.rcvhwm = WAITING_MESSAGES
+            self._router.sndhwm = UNSENT_MESSAGES
             self._router.router_mandatory = True
             self._door.guard(self._router, CLIENTS, keys.secret)
             self._monitor = self._router.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
             sockets.bind(self._router, listen)
+            allowed = bounds or Bounds(silent=FIRST_MESSAGE_SECONDS)
+            self._gate = self._door.watch(CLIENTS, self._router, allowed, self._descriptors_in_use)
         except BaseException:
             self.close()
             raise
@@ -112,8 +123,9 @@ class ClientPort:
         deadline = time.monotonic() + timeout
         while True:
             self._look()
-            while self._read_one():
-                pass
+            for _ in range(AT_ONCE):
+                if not self._read_one():
+                    break
             while self._waiting:
                 request = self._waiting.popleft()
                 if not request.gone:
@@ -132,7 +144,9 @@ class ClientPort:
             self._open.pop(request.id, None)
         if request.gone:
             return False
-        if not self._send(request.route, request.id, body, [as_bytes(b) for b in buffers]):
+        descriptor, uses = request.connection
+        current = descriptor if self._uses.get(descriptor, 0) == uses else None
+        if not self._send(request.route, request.id, body, [as_bytes(b) for b in buffers], current):
             request.gone = True
         return not request.gone
 
@@ -163,9 +177,18 @@ class ClientPort:
 
     # ---- within ---------------------------------------------------------------------------------------
 
+    def _descriptors_in_use(self) -> set[int]:
+        return {request.connection[0] for request in list(self._open.values())}
+
     def _send(
-        self, route: bytes, request: bytes, body: Reply | wire_pb2.Status, buffers: list[memoryview]
+        self,
+        route: bytes,
+        request: bytes,
+        body: Reply | wire_pb2.Status,
+        buffers: list[memoryview],
+        descriptor: int | None,
     ) -> bool:
+        """Queue an answer; False when the client has left. One that reads none of its answers is cut off."""
         frame = wire.encode_server(request, body, [len(b) for b in buffers])
         frames: list[bytes | memoryview] = [route, frame, *wire.split(buffers)]
         try:
@@ -173,35 +196,69 @@ class ClientPort:
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
+            if error.errno == zmq.EAGAIN and descriptor is not None:
+                self._gate.cut(descriptor, "its answers are not read")
             return False
         return True
 
     def _read_one(self) -> bool:
+        """Sort the next message that has come; False when there is none.
+
+        It is taken in frame by frame, and no more of it than its header announces: the rest is thrown away.
+        """
         try:
-            frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            route = self._router.recv(zmq.NOBLOCK)
         except zmq.Again:
             return False
-        route = frames[0].bytes
-        if len(frames) > 1:
-            name = str(frames[1].get("User-Id"))
-            # Whose message it is must be known before its connection can be seen to break.
-            self._look()
-            descriptor = int(frames[1].get(zmq.SRCFD))
-            connection = (descriptor, self._uses.get(descriptor, 0))
+        first = self._router.recv(zmq.NOBLOCK, copy=False)
+        name, descriptor = str(first.get("User-Id")), int(first.get(zmq.SRCFD))
+        # Whose message it is must be known before its connection can be seen to break.
+        self._look()
+        connection = (descriptor, self._uses.get(descriptor, 0))
+        error: OnnxpumaError | None = None
+        message: wire_pb2.ClientMessage | None = None
+        frames: list[memoryview] = []
+        extra = 0
+        if len(first.buffer) or first.more:  # an empty message is a greeting
             try:
-                self._sort(route, name, connection, [frame.buffer for frame in frames[1:]])
-            except OnnxpumaError as error:
-                _log.warning("client %s: %s", name, error.message)
-                self._send(route, b"", failure_of(error), [])
+                message = wire.decode_client(first.buffer)
+                due = wire.frames_of(message.sizes)
+            except OnnxpumaError as damage:
+                error, due = damage, 0
+            frame = first
+            while frame.more:
+                frame = self._router.recv(zmq.NOBLOCK, copy=False)
+                if len(frames) <= due:
+                    frames.append(frame.buffer)
+                else:
+                    extra += 1
+        self._gate.heard(descriptor, name)
+        if extra > MOST_EXTRA:
+            self._gate.bar(name, f"a message had {extra} frames more than it announced")
+            return True
+        if message is not None and error is None:
+            try:
+                self._sort(route, name, connection, message, frames)
+            except OnnxpumaError as damage:
+                error = damage
+        if error is not None:
+            _log.warning("client %s: %s", name, error.message)
+            self._send(route, b"", failure_of(error), [], descriptor)
         return True
 
-    def _sort(self, route: bytes, client: str, connection: tuple[int, int], frames: list[memoryview]) -> None:
-        message = wire.decode_client(frames[0])
-        buffers = wire.join(message.sizes, frames[1:])
+    def _sort(
+        self,
+        route: bytes,
+        client: str,
+        connection: tuple[int, int],
+        message: wire_pb2.ClientMessage,
+        frames: list[memoryview],
+    ) -> None:
+        buffers = wire.join(message.sizes, frames)
         kind = message.WhichOneof("body")
         if kind == "status":
             self.status.uptime_seconds = time.monotonic() - self._began
-            self._send(route, message.status.tag, self.status, [])
+            self._send(route, message.status.tag, self.status, [], connection[0])
         elif kind == "cancel":
             request = self._open.get(message.cancel.request)
             if request is not None and request.route == route:

@@ -11,24 +11,26 @@ from typing import TypeAlias
 import zmq
 
 from onnxpuma.errors import (
-    AuthenticationError,
     InputError,
     OnnxpumaError,
-    PeerLostError,
     RequestTimeoutError,
     TransportError,
 )
 from onnxpuma.transport import sockets, wire, wire_pb2
+from onnxpuma.transport.client_line import ClientLine, nobody_answers
 from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.descriptors import require_descriptors
 from onnxpuma.transport.failure import error_of, most_telling
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
-from onnxpuma.transport.watch import Watch
 
 News: TypeAlias = wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress
 
 # After the first report of a failure the other servers get this long to give theirs.
 REPORT_SECONDS = 0.5
+# While one server is missing, the others get this long to say what they know of it.
+HEARSAY_SECONDS = 1.0
+DESCRIPTORS = 40  # open files and sockets of the connections to three servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +41,13 @@ class Answer:
     buffers: list[memoryview]
 
 
-class _Server:
-    def __init__(self, number: int, place: Peer, socket: zmq.Socket[bytes]) -> None:
-        self.number = number
-        self.place = place
-        self.socket = socket
-        self.watch = Watch(socket)
-
-
 class Cluster:
     """A client's connections to the three servers, given in the order of the parties.
 
     connect_timeout: seconds to wait for all three to be there. timeout: seconds to wait for results.
-    heartbeat: seconds after which a server that no longer answers is given up. Connecting begins in the
-    background at once. Raises ConfigError when an address is none.
+    heartbeat: seconds after which a server that no longer answers is given up. renew: seconds after which a
+    connection is made anew, with fresh keys, before it is used again. Connecting begins in the background at
+    once. Raises ConfigError when an address is none, or the limit of open files too low.
     """
 
     def __init__(
@@ -63,48 +58,52 @@ class Cluster:
         connect_timeout: float = 10.0,
         timeout: float = 600.0,
         heartbeat: float = 10.0,
+        renew: float = 3600.0,
     ) -> None:
+        require_descriptors(DESCRIPTORS)
         self.connect_timeout = connect_timeout
         self.timeout = timeout
         self._keys = keys
+        self._heartbeat, self._renew = heartbeat, renew
         self._context = zmq.Context()
-        self._servers: list[_Server] = []
-        self._poller = zmq.Poller()
+        self._servers: list[ClientLine] = []
         self._closed = False
         try:
             for number, place in enumerate(servers):
-                socket = self._context.socket(zmq.DEALER)
-                sockets.prepare(socket, heartbeat)
-                socket.linger = 200
-                socket.immediate = True
-                server = _Server(number, place, socket)
-                self._servers.append(server)
-                self._poller.register(socket, zmq.POLLIN)
-                self._poller.register(server.watch.monitor, zmq.POLLIN)
-                sockets.connect(socket, place.address, keys, place.public_key)
+                self._servers.append(self._dial(number, place))
         except BaseException:
             self.close()
             raise
 
+    def _dial(self, number: int, place: Peer) -> ClientLine:
+        return ClientLine(self._context, number, place, self._keys, self._heartbeat)
+
+    def _refresh(self) -> None:
+        """Between two requests: give up connections that are old, and ask again where there was no room."""
+        for place, server in enumerate(self._servers):
+            server.out.update()
+            aged = server.out.connected and time.monotonic() > server.out.made + self._renew
+            if aged or server.watch.crowded:
+                server.out.close()
+                self._servers[place] = self._dial(server.number, server.place)
+
     def connect(self, timeout: float | None = None) -> None:
         """Wait until all servers are there.
 
-        Raises AuthenticationError when one refuses our key or has another key than we expect, PeerLostError
-        naming those that do not answer within `timeout` seconds.
+        Raises AuthenticationError when one refuses our key or has another key than we expect, BusyError when
+        it has too many connections of our key, PeerLostError naming those that do not answer within `timeout`
+        seconds.
         """
+        self._refresh()
         seconds = self.connect_timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
-        while missing := [server for server in self._servers if not self._connected(server)]:
+        while missing := [server for server in self._servers if not server.connected()]:
             for server in missing:
-                self._check_trust(server)
+                server.check_trust()
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                names = ", ".join(f"server {s.number} ({s.place.address})" for s in missing)
-                raise PeerLostError(
-                    f"no answer from {names} in {seconds:g} s",
-                    "see that it runs, that its address is right, and that no firewall is between",
-                )
-            self._poller.poll(int(remaining * 1000) + 1)
+                raise nobody_answers(missing, seconds, self._hearsay())
+            self._wait(remaining)
 
     def request(
         self,
@@ -142,7 +141,7 @@ class Cluster:
                 buffers = shared + [as_bytes(b) for b in own]
                 header = wire.encode_client(head, [len(b) for b in buffers])
                 if not self._push(server, [header, *wire.split(buffers)]):
-                    raise self._lost(server)
+                    raise server.lost()
             return self._results(head.id, losses, seconds, news)
         except BaseException:
             for server in self._servers:
@@ -154,23 +153,24 @@ class Cluster:
         seconds = self.connect_timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
         tag = os.urandom(16)
+        self._refresh()
         answers: dict[int, wire_pb2.Status | OnnxpumaError] = {}
         asked: set[int] = set()
         while len(answers) < len(self._servers) and (remaining := deadline - time.monotonic()) > 0:
             for server in self._servers:
-                if server.number not in asked and self._connected(server):
+                if server.number not in asked and server.connected():
                     asked.add(server.number)
                     self._push(server, [wire.encode_client(wire_pb2.StatusQuery(tag=tag), [])])
                 try:
-                    self._check_trust(server)
+                    server.check_trust()
                     while (message := self._read_one(server)) is not None:
                         if message[0].request == tag:
                             answers[server.number] = message[0].status
                 except TransportError as error:
                     answers[server.number] = error
             if len(answers) < len(self._servers):
-                self._poller.poll(min(100, int(remaining * 1000) + 1))
-        return [answers.get(server.number, self._silent(server, seconds)) for server in self._servers]
+                self._wait(min(0.1, remaining))
+        return [answers.get(server.number, server.silent(seconds)) for server in self._servers]
 
     def close(self) -> None:
         """Leave; a request that is still running is dropped by the servers."""
@@ -178,8 +178,7 @@ class Cluster:
             return
         self._closed = True
         for server in self._servers:
-            server.watch.close()
-            server.socket.close()
+            server.out.close()
         self._context.term()
 
     def __enter__(self) -> Cluster:
@@ -211,7 +210,7 @@ class Cluster:
                         news(server.number, getattr(head, str(kind)))
                 server.watch.update()
                 if server.watch.losses > before and server.number not in (*answers, *reports):
-                    reports[server.number] = self._lost(server)
+                    reports[server.number] = server.lost()
             now = time.monotonic()
             if len(reports) == len(self._servers) or (reports and now > deadline):
                 raise most_telling(list(reports.values()))
@@ -224,48 +223,33 @@ class Cluster:
                     "the model is large or the servers are busy: allow more time, or ask for their status",
                 )
             if len(answers) < len(self._servers):
-                self._poller.poll(max(0, int((deadline - now) * 1000)) + 1)
+                self._wait(deadline - now)
         return [answers[server.number] for server in self._servers]
 
-    def _connected(self, server: _Server) -> bool:
-        server.watch.update()
-        return server.watch.connected
+    def _wait(self, seconds: float) -> None:
+        """Sleep until something happens, `seconds` at most."""
+        if any(server.out.unsettled for server in self._servers):
+            seconds = min(seconds, 0.1)
+        sockets.wait([s for line in self._servers for s in (line.out.socket, line.watch.monitor)], seconds)
 
-    def _push(self, server: _Server, frames: list[bytes | memoryview]) -> bool:
-        if not self._connected(server):
-            return False
-        return sockets.push(server.socket, frames)
+    def _hearsay(self) -> str:
+        """What the servers that are there say of those that are not."""
+        if not any(server.connected() for server in self._servers):
+            return ""
+        told = enumerate(self.status(HEARSAY_SECONDS))
+        return "".join(
+            f"; server {number} says: {status.detail}"
+            for number, status in told
+            if isinstance(status, wire_pb2.Status) and status.detail
+        )
 
-    def _read_one(self, server: _Server) -> tuple[wire_pb2.ServerMessage, list[memoryview]] | None:
+    def _push(self, server: ClientLine, frames: list[bytes | memoryview]) -> bool:
+        return server.push(frames)
+
+    def _read_one(self, server: ClientLine) -> tuple[wire_pb2.ServerMessage, list[memoryview]] | None:
         try:
-            frames = [f.buffer for f in server.socket.recv_multipart(zmq.NOBLOCK, copy=False)]
+            frames = [f.buffer for f in server.out.socket.recv_multipart(zmq.NOBLOCK, copy=False)]
         except zmq.Again:
             return None
         message = wire.decode_server(frames[0])
         return message, wire.join(message.sizes, frames[1:])
-
-    def _check_trust(self, server: _Server) -> None:
-        name = f"server {server.number} ({server.place.address})"
-        if server.watch.refused:
-            raise AuthenticationError(
-                f"{name} refuses this client's public key {self._keys.public}",
-                "its operator must put that key on the list of clients in cluster.toml and start it again",
-            )
-        if server.watch.strange:
-            raise AuthenticationError(
-                f"{name} is not the owner of the public key that is expected there",
-                f"compare its key with {server.place.public_key} in cluster.toml, and see that the port is"
-                " the one for clients",
-            )
-
-    def _lost(self, server: _Server) -> PeerLostError:
-        return PeerLostError(
-            f"server {server.number} ({server.place.address}) is gone",
-            "start it again, then repeat the request",
-        )
-
-    def _silent(self, server: _Server, seconds: float) -> PeerLostError:
-        return PeerLostError(
-            f"no answer from server {server.number} ({server.place.address}) in {seconds:g} s",
-            "see that it runs, that its address is right, and that no firewall is between",
-        )

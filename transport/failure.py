@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import errno
+
 from onnxpuma import errors
-from onnxpuma.errors import OnnxpumaError, RemoteError, TransportError
+from onnxpuma.errors import OnnxpumaError, PlanError, RemoteError, TransportError, plain_text
 from onnxpuma.transport import wire_pb2
 
 
-def failure_of(error: BaseException) -> wire_pb2.Failure:
-    """What to tell others about `error`.
+def told(error: BaseException) -> OnnxpumaError:
+    """What may be logged and told of `error`.
 
     The text of an error that is not of this package may contain data, so only its class is told.
     """
     if isinstance(error, OnnxpumaError):
-        return wire_pb2.Failure(error=type(error).__name__, message=error.message, hint=error.hint)
-    return wire_pb2.Failure(
-        error=RemoteError.__name__,
-        message=f"internal error ({type(error).__name__})",
-        hint="the log of that server says more",
-    )
+        return error
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return PlanError(
+            "the server has not enough memory for this request",
+            "ask for a smaller batch or a shorter sequence, or give the servers more memory",
+        )
+    return RemoteError(f"internal error ({type(error).__name__})", "the log of that server says more")
+
+
+def failure_of(error: BaseException) -> wire_pb2.Failure:
+    """`told(error)` as it travels."""
+    said = told(error)
+    return wire_pb2.Failure(error=type(said).__name__, message=said.message, hint=said.hint)
 
 
 def error_of(failure: wire_pb2.Failure, server: int) -> OnnxpumaError:
-    """The error that `server` reports, in the class it had there; RemoteError for a class unknown here."""
+    """The error that `server` reports, in the class it had there; RemoteError for a class unknown here.
+
+    Its text is one line that a terminal and a log can take, whatever the server sent.
+    """
     kind = getattr(errors, failure.error, None)
     if not (isinstance(kind, type) and issubclass(kind, OnnxpumaError)):
         kind = RemoteError
     origin = f"server {server}: " if issubclass(kind, TransportError) else ""
-    return kind(origin + failure.message, failure.hint)
+    return kind(origin + plain_text(failure.message), plain_text(failure.hint))
 
 
 def most_telling(reports: list[OnnxpumaError]) -> OnnxpumaError:

@@ -13,6 +13,7 @@ from onnxpuma.errors import LockstepError, PeerLostError, RemoteError, Transport
 from onnxpuma.transport.link import PARTIES, Tag
 
 REMEMBERED_SESSIONS = 4096
+MOST_AHEAD = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,16 @@ class Inbox:
             self.end(self.session, PeerLostError(message, hint))
 
     def put(self, peer: int, arrival: Arrival) -> None:
-        """Keep a message until it is asked for, unless its session has ended."""
-        if arrival.tag.session not in self._ended:
-            self._arrivals[peer].append(arrival)
+        """Keep a message until it is asked for, unless its session has ended. TransportError when there are
+        more than a peer in lockstep can be ahead."""
+        if arrival.tag.session in self._ended:
+            return
+        if len(self._arrivals[peer]) >= MOST_AHEAD:
+            raise TransportError(
+                f"party {peer} has sent {MOST_AHEAD} messages that nobody has asked for",
+                "all three servers must run the same version of onnxpuma",
+            )
+        self._arrivals[peer].append(arrival)
 
     def take(self, peer: int, tag: Tag) -> Arrival | None:
         """The next message of `peer`, or None; LockstepError when it is not the one that `tag` names."""

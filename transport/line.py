@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import zmq
 
 from onnxpuma.errors import AuthenticationError, PeerLostError, TransportError
-from onnxpuma.transport import sockets, wire_pb2
+from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.outgoing import Outgoing
 from onnxpuma.transport.watch import Watch
 
 # A server that closes on purpose says goodbye on one connection while the other one closes: which of the
@@ -19,6 +19,9 @@ from onnxpuma.transport.watch import Watch
 GOODBYE_SECONDS = 1.0
 # ZeroMQ gives up for good when a key is refused; what is wrong may be corrected there, so ask again.
 ASK_AGAIN_SECONDS = 2.0
+# Before a connection is changed for a fresh one nothing is sent for so long; it has so long to come about.
+QUIET_SECONDS = 1.0
+RENEWAL_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +51,34 @@ class Line:
         self.heard = 0.0
         self.opened = False
         self._public_key = public_key
+        self._sent = 0.0
+        self._new: Outgoing | None = None
 
     def open(
         self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyPair, heartbeat: float, linger: float
     ) -> None:
         """Begin to connect; ConfigError when the address is none."""
-        self.socket = context.socket(zmq.PUSH)
-        sockets.prepare(self.socket, heartbeat)
-        self.socket.linger = int(linger * 1000)
-        # A message for a server that is gone is dropped, not kept for the process that comes after it.
-        self.socket.immediate = True
-        self.watch = Watch(self.socket)
-        self.opened = True
-        self._keys = keys
+        self._settings = context, keys, heartbeat, int(linger * 1000)
         self._asked = time.monotonic()
-        sockets.connect(self.socket, self.place.address, keys, self.place.public_key)
+        self._out = self._dial()
+        self.opened = True
+
+    def _dial(self) -> Outgoing:
+        context, keys, heartbeat, linger = self._settings
+        socket = context.socket(zmq.PUSH)
+        try:
+            out = Outgoing(socket, self.place.address, keys, self.place.public_key, heartbeat)
+        except BaseException:
+            socket.close(0)
+            raise
+        socket.linger = linger
+        # A message for a server that is gone is dropped, not kept for the process that comes after it.
+        socket.immediate = True
+        return out
+
+    @property
+    def watch(self) -> Watch:
+        return self._out.watch
 
     @property
     def connected(self) -> bool:
@@ -71,21 +87,47 @@ class Line:
     def update(self) -> bool:
         """Take note of what happened to the connection; True when it has just been made anew."""
         before = self.watch.losses
-        news = self.watch.update()
+        news = self._out.update()
         if self.watch.losses > before:
             self.broken_since = time.monotonic()
             self.mourned = False
         if self.watch.untrusted and time.monotonic() > self._asked + ASK_AGAIN_SECONDS:
             self._asked = time.monotonic()
-            with suppress(zmq.ZMQError):
-                self.socket.disconnect(self.place.address)
-            sockets.connect(self.socket, self.place.address, self._keys, self.place.public_key)
+            self._out.again()
         return news and self.watch.connected
 
     @property
     def unsettled(self) -> bool:
         """Whether `update` and `dead` have something to do even if no event wakes their caller."""
-        return self.broken_since is not None or self.watch.untrusted
+        return self.broken_since is not None or self.watch.untrusted or self._out.unsettled
+
+    def age(self) -> float:
+        """Seconds since the connection was made, and its session keys with it; 0 without one."""
+        return time.monotonic() - self._out.made if self.connected else 0.0
+
+    @property
+    def settling(self) -> bool:
+        """Whether a fresh connection stands and waits for a moment in which nothing is sent."""
+        return self._new is not None and self._new.connected
+
+    def renew(self, seconds: float) -> bool:
+        """Once the connection is `seconds` old make a second one, and use it in place of the first as soon
+        as it stands and nothing has been sent for a while; True when that has just been done."""
+        if self._new is None:
+            if self.age() > seconds and time.monotonic() > self._asked + ASK_AGAIN_SECONDS:
+                self._asked = time.monotonic()
+                self._new = self._dial()
+            return False
+        self._new.update()
+        if not self.connected or time.monotonic() > self._asked + RENEWAL_SECONDS:
+            self._new.close()  # the usual way brings a fresh connection, or there is none to be had
+            self._new = None
+        elif self._new.connected and time.monotonic() > self._sent + QUIET_SECONDS:
+            # What was sent last has arrived, so that nothing on the new way can overtake it.
+            old, self._out, self._new = self._out, self._new, None
+            old.close()
+            return True
+        return False
 
     def dead(self) -> bool:
         """Whether the connection broke so long ago that no goodbye will follow."""
@@ -95,7 +137,8 @@ class Line:
 
     def push(self, frames: Sequence[bytes | memoryview]) -> bool:
         """Queue a message; False when there is no connection."""
-        return self.watch.connected and sockets.push(self.socket, frames)
+        self._sent = time.monotonic()
+        return self.watch.connected and sockets.push(self._out.socket, frames)
 
     def check_trust(self) -> None:
         """Raise AuthenticationError when one side has turned out not to have the key the other expects."""
@@ -118,19 +161,44 @@ class Line:
             self.check_trust()
         except AuthenticationError as error:
             return error
-        what = "has closed its link" if self.left else "is not connected"
+        what = "has closed its link" if self.left else self._out.route.missing() or "is not connected"
         return PeerLostError(
             f"party {self.peer} ({self.place.address}) {what}",
             f"see that server {self.peer} runs and can be reached",
         )
 
+    def check_hello(self) -> None:
+        """Raise TransportError when the peer has greeted in another version, or as somebody else."""
+        hello = self.hello
+        if hello is not None and (hello.wire != wire.WIRE_VERSION or hello.party != self.peer):
+            raise TransportError(
+                f"party {self.peer} speaks wire version {hello.wire} as party {hello.party},"
+                f" here it is version {wire.WIRE_VERSION}",
+                "install the same version of onnxpuma on all servers, and the same cluster.toml",
+            )
+
     def missing(self) -> str:
         """Why this peer is not ready, in words; empty when it is."""
+        if unknown := self._out.route.missing():
+            return f"party {self.peer} is not found: {unknown}"
         if not self.watch.connected:
             return f"party {self.peer} does not answer at {self.place.address}"
         return "" if self.hello else f"party {self.peer} has not connected to this server"
 
     def close(self) -> None:
-        """Stop watching; what is unsent goes out within the linger time of `open`."""
-        self.watch.close()
-        self.socket.close()
+        """Leave; what is unsent goes out within the linger time of `open`."""
+        for out in (self._out, self._new):
+            if out is not None:
+                out.close()
+
+
+def incomplete(
+    lines: Iterable[Line], refused: Sequence[tuple[str, str, str]], seconds: float
+) -> PeerLostError:
+    """The error for peers that are not there after this time. refused: as the doorkeeper has it."""
+    missing = " and ".join(filter(None, (line.missing() for line in lines)))
+    hint = "start the server, or correct its address in cluster.toml; see that no firewall is between"
+    if refused:
+        _, address, key = refused[-1]
+        hint = f"a connection from {address} with the public key {key} was refused: is it in cluster.toml?"
+    return PeerLostError(f"after {seconds:g} s {missing}", hint)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from onnxpuma.errors import ProtocolError
+from onnxpuma.errors import ProtocolError, plain_text
 
 PARTIES = 3
 SESSION_BYTES = 16
@@ -37,7 +37,7 @@ class Tag:
     label: str
 
     def __str__(self) -> str:
-        return f"step {self.step}, round {self.round} ({self.label or 'no label'})"
+        return f"step {self.step}, round {self.round} ({plain_text(self.label) or 'no label'})"
 
 
 @dataclass(slots=True)

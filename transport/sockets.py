@@ -12,6 +12,9 @@ from onnxpuma.transport import wire
 from onnxpuma.transport.curve import KeyPair
 
 RECONNECT_MILLISECONDS = 100
+# So long one attempt to connect may take: where a network swallows packets the kernel would try for minutes.
+CONNECT_MILLISECONDS = 2000
+HANDSHAKE_MILLISECONDS = 5000
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
@@ -25,7 +28,8 @@ def prepare(socket: zmq.Socket[bytes], heartbeat: float) -> None:
     socket.setsockopt(zmq.MAXMSGSIZE, max(wire.CHUNK, wire.MAX_HEADER) + 1024)
     socket.setsockopt(zmq.HEARTBEAT_IVL, milliseconds // 4)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, milliseconds * 3 // 4)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, milliseconds)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, min(milliseconds, HANDSHAKE_MILLISECONDS))
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MILLISECONDS)
     socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
 
@@ -45,6 +49,20 @@ def bind(socket: zmq.Socket[bytes], address: str) -> None:
             f"cannot listen at {address}: {error.strerror}",
             "give a port above 1023 and `*` or an address of this machine",
         ) from None
+
+
+def wait(listening: Sequence[zmq.Socket[bytes]], seconds: float) -> list[zmq.Socket[bytes]]:
+    """Sleep until one of these can be read, `seconds` at most; those that can."""
+    poller = zmq.Poller()
+    for socket in listening:
+        poller.register(socket, zmq.POLLIN)
+    return [socket for socket, _ in poller.poll(max(0, int(seconds * 1000)) + 1)]
+
+
+def port_of(socket: zmq.Socket[bytes]) -> int:
+    """The port at which a socket listens, whatever was asked for."""
+    endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    return int(endpoint.rstrip("\0").rpartition(":")[2])
 
 
 def connect(socket: zmq.Socket[bytes], address: str, keys: KeyPair, server_key: str) -> None:

@@ -11,6 +11,9 @@ from zmq.utils.monitor import recv_monitor_message
 # Several times in a row means the former.
 SILENT_FAILURES = 3
 
+# The status with which a doorkeeper answers one whose key has too many connections already.
+CROWDED = 500
+
 # What is reported of a server that took the connection and said nothing: it may be stuck or far away.
 _SILENCE = (errno.EAGAIN, errno.ETIMEDOUT)
 
@@ -27,14 +30,16 @@ class Watch:
     """Follows the connection of a socket that connects to one address.
 
     connected: the handshake succeeded and the connection has not broken since. losses: how often it has
-    broken. refused: the other side said that our key is not on its list. strange: the other side is not the
-    owner of the expected key, or no server of ours at all.
+    broken. refused: the other side said that our key is not on its list. crowded: it knows our key, and says
+    that there are too many connections of it. strange: the other side is not the owner of the expected key,
+    or no server of ours at all.
     """
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self.connected = False
         self.losses = 0
         self.refused = False
+        self.crowded = False
         self.strange = False
         self.monitor: zmq.Socket[bytes] = socket.get_monitor_socket(_EVENTS)
         self._socket = socket
@@ -43,7 +48,7 @@ class Watch:
 
     @property
     def untrusted(self) -> bool:
-        return self.refused or self.strange
+        return self.refused or self.strange or self.crowded
 
     def update(self) -> bool:
         """Take in the events that have happened; True when there were any."""
@@ -58,10 +63,12 @@ class Watch:
         attempt_failed, self._failed = self._failed, False
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.connected = True
-            self.refused = self.strange = False
+            self.refused = self.strange = self.crowded = False
             self._failures = 0
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self._failed = self.refused = True
+            self._failed = True
+            self.crowded = value == CROWDED
+            self.refused = value != CROWDED
         elif event == zmq.EVENT_DISCONNECTED:
             if self.connected:
                 self.connected = False

@@ -8,23 +8,34 @@ one frame; an empty buffer travels as no frame at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from onnxpuma.errors import TransportError
+from onnxpuma.errors import LONGEST_TEXT, TransportError, plain_text
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import SESSION_BYTES, Tag
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 CHUNK = 1 << 20
 MAX_HEADER = 1 << 20
 SHORT = 1 << 13
 LONGEST_JOINED = 1 << 16
+MOST_BUFFERS = 1 << 16
 
 MessageT = TypeVar("MessageT", bound=Message)
+
+# What another machine writes for people to read, by kind of message, and how much of it is read; of a failure
+# error_of reads the text.
+_TEXTS: dict[str, dict[str, int]] = {
+    "hello": {"version": 100},
+    "abort": {"message": LONGEST_TEXT},
+    "progress": {"label": 300},
+    "status": {"version": 100, "state": 100, "detail": LONGEST_TEXT},
+}
 
 _HINT = "all three servers and the client must run the same version of onnxpuma"
 
@@ -32,6 +43,21 @@ _HINT = "all three servers and the client must run the same version of onnxpuma"
 def encode_peer(body: Message) -> bytes:
     """The frame in which one server sends `body` (any body of PeerMessage but Header) to another."""
     return _filled(wire_pb2.PeerMessage(), body).SerializeToString()
+
+
+def encode_hellos(
+    party: int, version: str, model_digest: bytes, components: Mapping[int, bytes]
+) -> dict[int, bytes]:
+    """The frames in which `party`, a process that has just started, introduces itself to each of the peers in
+    `components`, which says what that one alone is told."""
+    hello = wire_pb2.Hello(
+        wire=WIRE_VERSION, version=version, model_digest=model_digest, party=party, instance=os.urandom(16)
+    )
+    frames = {}
+    for peer, component in components.items():
+        hello.components = component
+        frames[peer] = encode_peer(hello)
+    return frames
 
 
 def encode_client(body: Message, sizes: Sequence[int]) -> bytes:
@@ -82,6 +108,7 @@ def decode_peer(frame: bytes | memoryview) -> wire_pb2.PeerMessage:
     session = getattr(body, "session", None)
     if session is not None and len(session) != SESSION_BYTES:
         raise TransportError(f"a {kind} message names a session of {len(session)} bytes", _HINT)
+    _make_plain(kind, body)
     return message
 
 
@@ -98,9 +125,16 @@ def decode_server(frame: bytes | memoryview) -> wire_pb2.ServerMessage:
     """Read the first frame of a server's answer; TransportError when it is damaged or unknown."""
     message = wire_pb2.ServerMessage()
     _parse(message, frame, "server")
-    if message.WhichOneof("body") is None:
+    kind = message.WhichOneof("body")
+    if kind is None:
         raise TransportError("an answer from a server is of no kind that is known here", _HINT)
+    _make_plain(kind, getattr(message, kind))
     return message
+
+
+def _make_plain(kind: str, body: Message) -> None:
+    for name, longest in _TEXTS.get(kind, {}).items():
+        setattr(body, name, plain_text(getattr(body, name), longest))
 
 
 def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:
@@ -142,6 +176,13 @@ def _runs(sizes: Sequence[int]) -> Iterator[range]:
         yield range(start, len(sizes))
 
 
+def frames_of(sizes: Sequence[int]) -> int:
+    """How many raw frames carry buffers of these sizes. TransportError when the buffers are too many."""
+    if len(sizes) > MOST_BUFFERS:
+        raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
+    return sum(-(-sum(sizes[place] for place in run) // CHUNK) for run in _runs(sizes))
+
+
 def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]:
     """The buffers of `sizes` bytes that `frames` carry, at addresses that are multiples of 8.
 
@@ -149,6 +190,8 @@ def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]
 
     Raises TransportError when the frames are not the ones that `sizes` announces.
     """
+    if len(sizes) > MOST_BUFFERS:
+        raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
     runs = [(run, sum(sizes[place] for place in run)) for run in _runs(sizes)]
     expected = sum(-(-total // CHUNK) for _, total in runs)
     if expected != len(frames) or sum(sizes) != sum(map(len, frames)):

@@ -38,18 +38,20 @@ class Header(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., step: _Optional[int] = ..., round: _Optional[int] = ..., label: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("wire", "version", "model_digest", "party", "instance")
+    __slots__ = ("wire", "version", "model_digest", "party", "instance", "components")
     WIRE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PARTY_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    COMPONENTS_FIELD_NUMBER: _ClassVar[int]
     wire: int
     version: str
     model_digest: bytes
     party: int
     instance: bytes
-    def __init__(self, wire: _Optional[int] = ..., version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., instance: _Optional[bytes] = ...) -> None: ...
+    components: bytes
+    def __init__(self, wire: _Optional[int] = ..., version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., instance: _Optional[bytes] = ..., components: _Optional[bytes] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("session", "request", "digest")
@@ -62,10 +64,12 @@ class Start(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., request: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class Ready(_message.Message):
-    __slots__ = ("session",)
+    __slots__ = ("session", "coins")
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    COINS_FIELD_NUMBER: _ClassVar[int]
     session: bytes
-    def __init__(self, session: _Optional[bytes] = ...) -> None: ...
+    coins: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, session: _Optional[bytes] = ..., coins: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Refuse(_message.Message):
     __slots__ = ("session", "failure")

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Thread
 
 import zmq
 from zmq.utils import z85
+
+from onnxpuma.transport.gate import Bounds, Gate
+from onnxpuma.transport.sockets import port_of
+from onnxpuma.transport.watch import CROWDED
 
 PEERS = "servers"
 CLIENTS = "clients"
@@ -29,6 +33,7 @@ class Doorkeeper:
         self.refused: deque[tuple[str, str, str]] = deque(maxlen=100)
         """(domain, address, public key) of the latest connections turned away."""
         self._names: dict[str, dict[bytes, str]] = {}
+        self._gates: dict[str, Gate] = {}
         self._questions = self.context.socket(zmq.REP)
         self._questions.linger = 0
         self._questions.bind("inproc://zeromq.zap.01")
@@ -42,6 +47,17 @@ class Doorkeeper:
         """From now on exactly the public keys in `names` may connect to `domain`; each maps to its name."""
         self._names[domain] = {z85.decode(key): name for key, name in names.items()}
 
+    def watch(
+        self,
+        domain: str,
+        socket: zmq.Socket[bytes],
+        bounds: Bounds,
+        in_use: Callable[[], set[int]] = set,
+    ) -> Gate:
+        """Hold the connections of `socket`, which is bound, within bounds; `close` ends it. See Gate."""
+        gate = self._gates[domain] = Gate(port_of(socket), bounds, in_use)
+        return gate
+
     def guard(self, socket: zmq.Socket[bytes], domain: str, secret: str) -> None:
         """Make `socket`, before it binds, a CURVE server that lets in only who is allowed in `domain`."""
         socket.curve_server = True
@@ -51,7 +67,9 @@ class Doorkeeper:
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def close(self) -> None:
-        """Stop answering and end the context; its other sockets must be closed already."""
+        """Stop watching and answering, and end the context; its other sockets must be closed already."""
+        for gate in self._gates.values():
+            gate.close()
         if self._thread.is_alive():
             self._stop.send(b"")
             self._thread.join()
@@ -77,6 +95,11 @@ class Doorkeeper:
         credentials = question[6:]
         key = credentials[0] if mechanism == "CURVE" and len(credentials) == 1 else b""
         name = self._names.get(domain, {}).get(key)
+        gate = self._gates.get(domain)
+        if name is not None and gate is not None and not gate.admits(name):
+            _log.warning("%s at %s has too many connections already", name, address)
+            why = b"this key has too many connections"
+            return [version, request, b"%d" % CROWDED, why, b"", b""]
         if name is not None:
             return [version, request, b"200", b"OK", name.encode(), b""]
         text = z85.encode(key).decode() if len(key) == 32 else f"none ({mechanism})"

@@ -8,7 +8,6 @@ whether its peer is alive. docs/wire.md describes the frames.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,12 @@ from typing import TypeAlias
 
 import zmq
 
-from onnxpuma.errors import PeerLostError, RequestTimeoutError, TransportError
+from onnxpuma.errors import RequestTimeoutError, TransportError
 from onnxpuma.transport import sockets, wire, wire_pb2
 from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.gate import Bounds
 from onnxpuma.transport.inbox import Arrival, Inbox
-from onnxpuma.transport.line import GOODBYE_SECONDS, Line, Peer
+from onnxpuma.transport.line import GOODBYE_SECONDS, Line, Peer, incomplete
 from onnxpuma.transport.link import Buffer, Link, Tag, Traffic, as_bytes
 from onnxpuma.transport.zap import PEERS, Doorkeeper
 
@@ -29,6 +29,11 @@ Control: TypeAlias = wire_pb2.Start | wire_pb2.Ready | wire_pb2.Refuse | wire_pb
 # A broken connection is not made again before sockets.RECONNECT_MILLISECONDS are over; to look more often
 # than that is to look in time.
 LOOK_SECONDS = sockets.RECONNECT_MILLISECONDS / 1000 / 4
+
+# Connections to the port for servers: so many of one address are four times this.
+STRANGERS = 16
+# By so many times a connection may outlive its age until sessions wait for a fresh one.
+RENEW_LATEST = 1.1
 
 _log = logging.getLogger("onnxpuma.transport")
 
@@ -39,7 +44,7 @@ class PeerLink(Link):
     listen: where the others connect to ("tcp://*:7000"). peers: the two others, by party. timeout: seconds
     that `receive` waits. heartbeat: seconds after which a peer that no longer answers is given up; a dead
     one is noticed at once. linger: seconds that `close` waits for unsent messages. version, model_digest:
-    told to the others, whose `hello` shows them.
+    told to the others, whose `hello` shows them; components: what each of the two is told alone.
 
     Raises ConfigError when `listen` is in use or not an address of this machine. Connecting goes on in the
     background; `connect` waits for it.
@@ -58,19 +63,13 @@ class PeerLink(Link):
         io_threads: int = 1,
         version: str = "",
         model_digest: bytes = b"",
+        components: Mapping[int, bytes] | None = None,
     ) -> None:
         self.party = party
         self.traffic = Traffic()
         self.timeout = timeout
-        self._introduction = wire.encode_peer(
-            wire_pb2.Hello(
-                wire=wire.WIRE_VERSION,
-                version=version,
-                model_digest=model_digest,
-                party=party,
-                instance=os.urandom(16),
-            )
-        )
+        told = {peer: (components or {}).get(peer, b"") for peer in peers}
+        self._introductions = wire.encode_hellos(party, version, model_digest, told)
         self._inbox = Inbox(party)
         self._controls: deque[tuple[int, Control]] = deque()
         self._closed = False
@@ -80,18 +79,16 @@ class PeerLink(Link):
         self._door = Doorkeeper(io_threads)
         self._door.allow(PEERS, {place.public_key: str(i) for i, place in peers.items()})
         self._pull = self._door.context.socket(zmq.PULL)
-        self._poller = zmq.Poller()
         try:
             sockets.prepare(self._pull, heartbeat)
             self._door.guard(self._pull, PEERS, keys.secret)
             sockets.bind(self._pull, listen)
+            self._gate = self._door.watch(PEERS, self._pull, Bounds(STRANGERS))
             for line in self._lines.values():
                 line.open(self._out, keys, heartbeat, linger)
         except BaseException:
             self.close()
             raise
-        for socket in self.waits_on():
-            self._poller.register(socket, zmq.POLLIN)
 
     # ---- the port -------------------------------------------------------------------------------------
 
@@ -176,15 +173,10 @@ class PeerLink(Link):
             for line in self._lines.values():
                 line.check_trust()
             if time.monotonic() > deadline:
-                raise self._incomplete(timeout)
+                raise incomplete(self._lines.values(), self._door.refused, timeout)
             self._wait(deadline - time.monotonic())
-        for peer, hello in self.hello.items():
-            if hello.wire != wire.WIRE_VERSION or hello.party != peer:
-                raise TransportError(
-                    f"party {peer} speaks wire version {hello.wire} as party {hello.party},"
-                    f" here it is version {wire.WIRE_VERSION}",
-                    "install the same version of onnxpuma on all servers, and the same cluster.toml",
-                )
+        for line in self._lines.values():
+            line.check_hello()
 
     def send_control(self, peer: int, message: Control) -> None:
         """Send a message that belongs to no round; PeerLostError when the peer is not connected."""
@@ -211,6 +203,17 @@ class PeerLink(Link):
     def waits_on(self) -> list[zmq.Socket[bytes]]:
         """The sockets to poll for reading in order to wait for this link and for other things at once."""
         return [self._pull, *(line.watch.monitor for line in self._lines.values())]
+
+    def renew(self, seconds: float) -> bool:
+        """Between two sessions: change connections older than `seconds` for fresh ones, with fresh keys.
+
+        It takes a moment in which nothing is sent; True asks for one, as none has come by itself.
+        """
+        for line in self._lines.values():
+            if line.renew(seconds):
+                _log.info("a fresh connection to party %d", line.peer)
+                line.push([self._introductions[line.peer]])
+        return any(line.settling and line.age() > RENEW_LATEST * seconds for line in self._lines.values())
 
     # ---- within ---------------------------------------------------------------------------------------
 
@@ -240,6 +243,8 @@ class PeerLink(Link):
             return False
         line = self._lines[int(frames[0].get("User-Id"))]
         line.heard = time.monotonic()
+        if len(frames) == 1:  # a greeting, say: its connection is no stranger's
+            self._gate.heard(int(frames[0].get(zmq.SRCFD)), str(line.peer))
         try:
             self._sort(line, [frame.buffer for frame in frames])
         except TransportError as error:
@@ -270,7 +275,7 @@ class PeerLink(Link):
         for line in self._lines.values():
             if line.update():
                 _log.info("connected to party %d at %s", line.peer, line.place.address)
-                line.push([self._introduction])
+                line.push([self._introductions[line.peer]])
             if line.dead():
                 message = f"party {line.peer} ({line.place.address}) died or no longer answers"
                 self._inbox.lost(line.peer, message)
@@ -282,16 +287,6 @@ class PeerLink(Link):
         """Sleep until something happens, `seconds` at most."""
         if any(line.unsettled for line in self._lines.values()):
             seconds = min(seconds, GOODBYE_SECONDS / 10)
-        ready = self._poller.poll(max(0, int(seconds * 1000) + 1))
-        if len(ready) != 1 or ready[0][0] is not self._pull:
+        ready = sockets.wait(self.waits_on(), seconds)
+        if ready != [self._pull]:
             self._look()
-
-    def _incomplete(self, timeout: float) -> PeerLostError:
-        missing = " and ".join(filter(None, (line.missing() for line in self._lines.values())))
-        hint = "start the server, or correct its address in cluster.toml; see that no firewall is between"
-        if self._door.refused:
-            _, address, key = self._door.refused[-1]
-            hint = (
-                f"a connection from {address} with the public key {key} was refused: is it in cluster.toml?"
-            )
-        return PeerLostError(f"after {timeout:g} s {missing}", hint)

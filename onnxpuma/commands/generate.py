@@ -56,13 +56,14 @@ def generate(
         bool, typer.Option("--plain", help="With onnxruntime, in the clear, to compare.")
     ] = False,
     threads: options.Threads = 1,
+    public_input: options.ShownInput = [],  # noqa: B006  (typer makes a new one)
     json: options.AsJson = False,
 ) -> None:
     """Write a text with a model whose weights, prompt and answer no server sees."""
     folder, item = _read(given, cluster, tokenizer, plain)
     asked = {"max_new_tokens": most, "fixed_length": fixed or None, "language": language}
     chosen = {name: value for name, value in asked.items() if value is not None}
-    with _written(folder, tokenizer, cluster, key, task, plain, threads) as pipe:
+    with _written(folder, tokenizer, cluster, key, task, plain, threads, public_input) as pipe:
         told = _Telling(pipe, silent=json)
         try:
             told.tell(item if raw else _said_to(pipe, item), chosen)
@@ -173,6 +174,7 @@ def _written(
     task: str | None,
     plain: bool,
     threads: int,
+    public_inputs: list[str],
 ) -> Iterator[Writer]:
     """The pipeline, if it is one that writes; closed in the end."""
     from onnxpuma.tasks.build import pipeline, task_named
@@ -184,7 +186,7 @@ def _written(
     if task is not None:
         task_named(task)
     spelling = ModelFolder(home).tokenizer  # better known to be missing before servers are started
-    runner = _runner(folder, cluster, key, plain, threads)
+    runner = _runner(folder, cluster, key, plain, threads, public_inputs)
     with pipeline(task, folder=home, runner=runner, tokenizer=spelling) as pipe:
         if not isinstance(pipe, Writer):
             raise ConfigError(
@@ -193,16 +195,23 @@ def _written(
         yield pipe
 
 
-def _runner(folder: Path | None, cluster: Path | None, key: Path | None, plain: bool, threads: int) -> Runner:
+def _runner(
+    folder: Path | None,
+    cluster: Path | None,
+    key: Path | None,
+    plain: bool,
+    threads: int,
+    public_inputs: list[str],
+) -> Runner:
     from onnxpuma.tasks.plain import PlainRunner
     from onnxpuma.tasks.secure import SecureRunner, at_servers
 
     if cluster is not None:
-        return at_servers(cluster, key)
+        return at_servers(cluster, key, public_inputs)
     assert folder is not None
     if plain:
         return PlainRunner(folder, threads)
     from onnxpuma.commands.local import start_servers
 
-    servers = start_servers(folder, threads)
+    servers = start_servers(folder, threads, public_inputs=public_inputs)
     return SecureRunner(servers.client(), servers)

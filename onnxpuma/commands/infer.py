@@ -35,6 +35,7 @@ def infer(
             show_default=False,
         ),
     ] = [],  # noqa: B006  (typer makes a new one)
+    public_input: options.ShownInput = [],  # noqa: B006
     json: options.AsJson = False,
 ) -> None:
     """Ask the three servers, and write what only you can open."""
@@ -46,7 +47,8 @@ def infer(
     pair = read_secret_key(key)
     feed = arrays.read_arrays(inputs)
     arrays.check_writable(out)
-    with screen.progress("computing on shares") as advance, Client(config, pair) as client:
+    asked = Client(config, pair, public_inputs=public_input)
+    with screen.progress("computing on shares") as advance, asked as client:
         outcome = client.run(feed, output or None, progress=advance, graph=graph)
     arrays.write_arrays(out, outcome.outputs)
     if json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxpuma.commands import options, screen
+from onnxpuma.commands import disclosed, options, screen
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,10 +45,14 @@ def inspect(
         "keep_only": keep_only,
     }
     with screen.progress(f"reading {model.name}"):
-        found = _report(_blueprints(model, patterns), sizes, network)
+        blueprints = _blueprints(model, patterns)
+        found = _report(blueprints, sizes, network)
     several = len(found) > 1
     if json:
-        reports = {name: each.as_dict() for name, each in found.items()}
+        reports = {
+            name: {**each.as_dict(), "listed": disclosed.entries(blueprints[name])}
+            for name, each in found.items()
+        }
         screen.say_json(
             {"model": str(model), **({"graphs": reports} if several else next(iter(reports.values())))}
         )
@@ -58,7 +62,7 @@ def inspect(
         for name, each in found.items():
             if several:
                 screen.say(f"\n[bold]{screen.plain(name)}[/bold]\n")
-            _show(each)
+            _show(each, blueprints[name])
     if any(each.refused for each in found.values()):
         raise _unsupported(found)
 
@@ -111,10 +115,13 @@ def _show_graphs(found: Mapping[str, ModelReport]) -> None:
     screen.table(("graph", "inputs", "nodes", "rounds", "bytes", "network"), rows, numbers=(2, 3, 4, 5))
 
 
-def _show(found: ModelReport) -> None:
+def _show(found: ModelReport, blueprint: Blueprint) -> None:
     _show_borders(found)
     _show_nodes(found)
     _show_constants(found)
+    screen.say()
+    disclosed.show({"": blueprint})
+    disclosed.show_inputs({"": blueprint})
     if found.recognised:
         listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
         screen.say(f"\n[bold]Recognised[/bold]  {listing}")
@@ -128,7 +135,9 @@ def _show_borders(found: ModelReport) -> None:
         for name, value in values.items():
             who = "secret" if value["secret"] else "public"
             notes = [f"ids below {value['vocabulary']}"] if value.get("vocabulary") else []
-            note = ", ".join([*notes, *(["may be left out"] if value.get("optional") else [])])
+            notes += ["may be left out"] if value.get("optional") else []
+            notes += ["kept values alone"] if value.get("sources") else []
+            note = ", ".join(notes)
             rows.append((kind, screen.plain(name), value["dtype"], screen.shape(value["shape"]), who, note))
     for name, value in found.derived.items():
         shape = screen.shape(value["shape"])

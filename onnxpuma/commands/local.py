@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxpuma.commands import screen
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from onnxpuma.roles.local import LocalCluster
 
 
-def start_servers(shared: str | Path, threads: int) -> LocalCluster:
+def start_servers(shared: str | Path, threads: int, **options: Any) -> LocalCluster:
     """Start them on a shared model, with a bar, and a warning where they lack the compiled kernel: theirs
-    would stand in a log that nobody reads."""
+    would stand in a log that nobody reads. options: more of `LocalCluster`'s."""
     from onnxpuma.mpc.ring_kernel import native, warn_once
     from onnxpuma.roles.local import LocalCluster
 
     if native() is None:
         warn_once()
     with screen.progress("starting three servers"):
-        return LocalCluster(shared, threads=threads)
+        return LocalCluster(shared, threads=threads, **options)

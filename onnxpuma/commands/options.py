@@ -53,6 +53,15 @@ Secret: TypeAlias = Annotated[
     list[str], _patterns("--secret", "Constants to keep secret, by name; wins over --public.")
 ]
 PublicInput: TypeAlias = Annotated[list[str], _patterns("--public-input", "Inputs that the servers may see.")]
+ShownInput: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--public-input",
+        metavar="NAME",
+        help="An input that the servers may see, if the model's owner made it public.",
+        show_default=False,
+    ),
+]
 Calibrate: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -68,7 +77,9 @@ Hide: TypeAlias = Annotated[
 KeepOnly: TypeAlias = Annotated[
     list[str],
     _patterns(
-        "--keep-only", "Outputs to go on from at the servers, that nobody is to open: --keep-only 'present*'."
+        "--keep-only",
+        "Outputs to go on from at the servers, that nobody is to open: --keep-only 'present*'. An input that"
+        " takes nothing else, if its name does not show it.",
     ),
 ]
 SecretInput: TypeAlias = Annotated[

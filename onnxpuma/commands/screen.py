@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from onnxpuma.errors import OnnxpumaError
+from onnxpuma.errors import OnnxpumaError, plain_lines
 from onnxpuma.observe import Progress as Report
 
 Cell: TypeAlias = "str | int | float"
@@ -43,6 +44,8 @@ def tell(text: str) -> None:
     """A piece of a text that somebody else wrote, at once and without a line's end. On a terminal nothing of
     it is a command; what cannot be shown is replaced."""
     out = sys.stdout
+    if out is None:  # it was closed
+        return
     if out.isatty():
         text = "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
     coding = out.encoding or "utf-8"
@@ -50,9 +53,32 @@ def tell(text: str) -> None:
     out.flush()
 
 
+def announce(text: str) -> None:
+    """A line as `say` prints it, and the work goes on where it cannot be written."""
+    try:
+        say(text)
+    except OSError:
+        abandon(sys.stdout)
+
+
 def note(text: str) -> None:
     """A line beside the result, for the person at the terminal."""
-    stderr().print(f"[dim]{text}[/dim]")
+    _beside(f"[dim]{text}[/dim]")
+
+
+def abandon(stream: TextIO | None) -> None:
+    """Write to nowhere from now on: a disk that is full, or a reader that is gone, takes no more of it."""
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _beside(*lines: str) -> None:
+    """Lines on stderr; what is shown beside the result must never be what makes a command fail."""
+    try:
+        for line in lines:
+            stderr().print(line)
+    except OSError:
+        abandon(sys.stderr)
 
 
 def note_left_out(names: Sequence[str]) -> None:
@@ -62,8 +88,8 @@ def note_left_out(names: Sequence[str]) -> None:
 
 
 def plain(text: object) -> str:
-    """A text in which nothing is markup."""
-    return escape(str(text))
+    """A text in which nothing is markup, and nothing a command to the terminal."""
+    return escape(plain_lines(str(text)))
 
 
 def say_json(entries: Mapping[str, Any]) -> None:
@@ -73,17 +99,23 @@ def say_json(entries: Mapping[str, Any]) -> None:
 
 def say_error(error: OnnxpumaError) -> None:
     """What is wrong, and what to do about it."""
-    console = stderr()
-    console.print(f"[bold red]error:[/bold red] {plain(error.message)}")
-    if error.hint:
-        console.print(f"[bold]hint:[/bold] {plain(error.hint)}")
+    hint = [f"[bold]hint:[/bold] {plain(error.hint)}"] if error.hint else []
+    _beside(f"[bold red]error:[/bold red] {plain(error.message)}", *hint)
+
+
+def agrees(question: str) -> bool:
+    """What the person at the terminal answers; no, where nobody is there to ask."""
+    if not sys.stdin.isatty():
+        return False
+    stderr().print(f"{question} \\[y/N] ", end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def show_warnings() -> None:
     """Python's warnings as one line each, without the place in the source."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        stderr().print(f"[yellow]warning:[/yellow] {plain(message)}")
+        _beside(f"[yellow]warning:[/yellow] {plain(message)}")
 
     warnings.showwarning = show
 

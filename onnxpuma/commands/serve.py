@@ -13,7 +13,9 @@ from typing import Annotated
 import typer
 
 from onnxpuma.commands import options, screen
-from onnxpuma.errors import ConfigError
+from onnxpuma.errors import ConfigError, plain_lines
+
+_log = logging.getLogger("onnxpuma.commands")
 
 
 def serve(
@@ -29,6 +31,7 @@ def serve(
 ) -> None:
     """Serve a shared model as one of the three parties. Stop it with Ctrl-C or SIGTERM."""
     from onnxpuma.config import read_cluster
+    from onnxpuma.roles.seclusion import stay_in_memory, swaps
     from onnxpuma.roles.server import Server
     from onnxpuma.transport.curve import read_secret_key
 
@@ -44,12 +47,18 @@ def serve(
     place = config.parties[own]
 
     def ready() -> None:
-        screen.say(
+        screen.announce(
             f"party {own} ({screen.plain(place.name)}) is ready: clients at {place.client_listen}, "
             f"the other parties at {place.peer_listen}"
         )
+        if not locked and swaps():
+            _log.warning(
+                "this machine may write shares and keys from memory to its swap: encrypt the swap, or allow "
+                "this process to lock its memory (LimitMEMLOCK=infinity)"
+            )
 
     with _log_on_stderr(), _stop_on_signals() as stop:
+        locked = stay_in_memory()
         Server(own, config, pair, model).serve(ready=ready, stop=stop)
     screen.note(f"party {own} has stopped")
 
@@ -67,10 +76,20 @@ def _stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+class _OnStderr(logging.StreamHandler):
+    """Lines that nothing in them turns into commands to a terminal; one that cannot be written is lost."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain_lines(super().format(record))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """The disk behind stderr is full, or its reader is gone: no reason to stop serving."""
+
+
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
     """A line for each request, and for each peer or client that comes and goes."""
-    handler = logging.StreamHandler()
+    handler = _OnStderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("onnxpuma")
     logger.addHandler(handler)

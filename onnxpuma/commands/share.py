@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxpuma.commands import options, screen
+from onnxpuma.commands import disclosed, options, screen
+
+if TYPE_CHECKING:
+    from onnxpuma.observe import Progress
+    from onnxpuma.roles.shared_model import SharedModel
 
 
 def share(
@@ -20,17 +25,31 @@ def share(
     hide: options.Hide = [],  # noqa: B006
     keep_only: options.KeepOnly = [],  # noqa: B006
     calibrate: options.Calibrate = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of a model that is shared in the folder.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Agree that everybody sees what is listed as perhaps trained.")
+    ] = False,
 ) -> None:
     """Split a model's weights into three files, one for each server; any one alone is noise."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import find
+    from onnxpuma.roles.disclosure import doubtful
     from onnxpuma.roles.owner import share_model
     from onnxpuma.roles.shared_model import INDEX
 
     there = find(model)
     screen.note_left_out(there.ignored)
     samples = read_samples(calibrate, [source.name for source in there.sources])
-    with screen.progress(f"sharing {model.name}") as advance:
+    with _Bars(model.name) as bars:
+
+        def review(found: SharedModel) -> bool:
+            bars.close()
+            disclosed.show(found.graphs)
+            names = [entry.name for entries in doubtful(found.graphs).values() for entry in entries]
+            return not names or yes or screen.agrees(f"May everybody see {screen.listing(names)}?")
+
         shared = share_model(
             model,
             out,
@@ -41,7 +60,9 @@ def share(
             hide=hide,
             keep_only=keep_only,
             samples=samples,
-            progress=advance,
+            replace=replace,
+            review=review,
+            progress=bars.advance,
         )
     folders = () if shared.single else tuple(shared.graphs)
     rows = [
@@ -51,17 +72,44 @@ def share(
     ]
     screen.table(("file", "size", "for"), [(screen.plain(name), *row) for name, *row in rows], numbers=(1,))
     screen.say(f"\n{len(shared.arrays)} arrays of weights are secret; digest {shared.digest[:16]}")
-    for name, blueprint in shared.graphs.items():
-        hidden = screen.listing([n for n, spec in blueprint.inputs.items() if spec.secret]) or "none"
-        shown = screen.listing(blueprint.public_inputs) or "none"
-        of = f"{name}: " if folders else ""
-        screen.say(f"{of}secret inputs: {hidden}; public inputs: {shown}")
+    disclosed.show_inputs(shared.graphs)
+    if idle := shared.idle:
+        screen.note(
+            f"No input goes on from {screen.listing(idle)}: what is kept of it can be handed to nothing."
+            " If an input does, name it with --keep-only as well."
+        )
     ranges = sum(len(blueprint.ranges) for blueprint in shared.graphs.values())
     if ranges:
         nodes = f"{ranges} node{'s' if ranges > 1 else ''}"
         screen.say(f"calibrated: ranges of {nodes} are in policy.json, for everybody to see")
     public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"
     screen.note(f"Give server I {public_files} and partyI.safetensors from {out}, and no other part.")
+
+
+class _Bars:
+    """A bar while the model is read, and one while it is shared: between them the owner may be asked."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._shown = ExitStack()
+        self._advance: Progress | None = None
+
+    def __enter__(self) -> _Bars:
+        self._shown.enter_context(screen.progress(f"reading {self._name}"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Show none."""
+        self._shown.close()
+
+    def advance(self, done: int, total: int, what: str) -> None:
+        """So many weights are shared."""
+        if self._advance is None:
+            self._advance = self._shown.enter_context(screen.progress(f"sharing {self._name}"))
+        self._advance(done, total, what)
 
 
 def _size(path: Path) -> int:

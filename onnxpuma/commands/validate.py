@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     Feed = dict[str, np.ndarray]
 
+TOLERANCE = 0.02
+TOLERANCE_ROUNDED = 0.2
+
 
 def validate(
     model: options.Model,
@@ -58,13 +61,27 @@ def validate(
             help="Open every value of the run, in this process, and name the first node that departs.",
         ),
     ] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            min=0.0,
+            metavar="PART",
+            help="How far results may be apart, as a part of the largest value (absolute below 1): 0.02, and "
+            "0.2 for a file that rounds its activations, as they are not rounded on shares. Beyond it the "
+            "exit status is 8.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.AsJson = False,
 ) -> None:
     """Run a model on shares and compare it with onnxruntime: errors, time, bytes, rounds, memory."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
+    from onnxpuma.graph.rounded import rounds_activations
+    from onnxpuma.roles.disclosure import here_alone
     from onnxpuma.roles.owner import share_model
-    from onnxpuma.validation import run_in_the_clear, validation
+    from onnxpuma.validation import check_tolerance, run_in_the_clear, validation
 
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
@@ -82,6 +99,11 @@ def validate(
                 "--per-node opens every value, and servers open none",
                 "leave out --cluster: all three parties then run in this process, where the weights are",
             )
+        if tolerance is not None:
+            raise ConfigError(
+                "--tolerance is for results, and --per-node judges each node by what its operator declares",
+                "leave out one of the two",
+            )
         _node_by_node(_prepared(model, chosen, calibrate), _feed_of(inputs, sizes, seed), json)
         return
     began = perf_counter()
@@ -89,7 +111,15 @@ def validate(
         with screen.progress(f"reading {model.name}") as advance:
             if cluster is None:
                 samples = read_samples(calibrate, [ONLY_GRAPH])
-                shared = share_model(model, folder, progress=advance, samples=samples, **chosen)
+                shared = share_model(
+                    model,
+                    folder,
+                    progress=advance,
+                    samples=samples,
+                    replace=False,
+                    review=here_alone,
+                    **chosen,
+                )
                 blueprint = shared.blueprint
             else:
                 blueprint, _ = _prepared(model, chosen, calibrate)
@@ -98,15 +128,18 @@ def validate(
         reference = run_in_the_clear(model, feed)
         began += perf_counter() - pause
         if cluster is None or key is None:
-            outcome = _run_here(folder, feed, threads)
+            outcome = _run_here(folder, feed, threads, public_input)
         else:
-            outcome = _ask(cluster, key, blueprint, feed)
+            outcome = _ask(cluster, key, blueprint, feed, public_input)
         setup = perf_counter() - began - outcome.seconds
     found = validation(outcome.outputs, reference, outcome.reports, outcome.seconds, setup)
     if json:
         screen.say_json(found.as_dict())
     else:
         _show(found, {name: array.shape for name, array in feed.items()})
+    if tolerance is None:
+        tolerance = TOLERANCE_ROUNDED if rounds_activations(model) else TOLERANCE
+    check_tolerance(found, tolerance)
 
 
 def _prepared(model: Path, chosen: dict[str, list[str]], calibrate: Path | None) -> tuple[Blueprint, Graph]:
@@ -163,19 +196,20 @@ def _file(model: Path) -> Path:
     return paths[0]
 
 
-def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: dict[str, np.ndarray]) -> Outcome:
+def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: Feed, public_inputs: list[str]) -> Outcome:
     from onnxpuma.config import read_cluster
     from onnxpuma.roles.client import Client
     from onnxpuma.transport.curve import read_secret_key
 
     config, pair = read_cluster(cluster), read_secret_key(key)
-    with screen.progress("computing on shares") as advance, Client(config, pair, blueprint) as client:
+    asked = Client(config, pair, blueprint, public_inputs=public_inputs)
+    with screen.progress("computing on shares") as advance, asked as client:
         return client.run(feed, progress=advance)
 
 
-def _run_here(folder: str, feed: dict[str, np.ndarray], threads: int) -> Outcome:
+def _run_here(folder: str, feed: Feed, threads: int, public_inputs: list[str]) -> Outcome:
     with (
-        start_servers(folder, threads) as servers,
+        start_servers(folder, threads, public_inputs=public_inputs) as servers,
         servers.client() as client,
         screen.progress("computing on shares") as advance,
     ):

@@ -20,7 +20,10 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter import RewriteRuleSet
 from onnxscript.rewriter.rules import common
 
+from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart
 from onnxpuma.graph.dialect import DOMAIN, claim
+from onnxpuma.graph.marks import is_marked
+from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import to_single
 from onnxpuma.graph.rows import lift_rows
@@ -51,14 +54,13 @@ from onnxpuma.graph.rules import (
     saturation,
     scale,
     shape,
+    weight_only,
 )
 from onnxpuma.graph.rules.rule import Rule
 from onnxpuma.graph.shapes import infer, infer_again
 
-# Folding never multiplies weights: a larger constant stays where it is, in the file.
+# A larger constant is folded when it is read (weight_only), or stays where it is, in the file.
 _LARGEST_FOLDED = 8192
-# Shapes, axes and scalars; whether two weights are equal is nothing a graph should tell.
-_LARGEST_COMPARED = 16
 _MOST_ROUNDS = 8
 
 _NOTHING_DONE = (
@@ -116,18 +118,18 @@ class Report:
     """Node -> why it was not recognised as part of something larger, where one would expect it."""
 
 
-def canonicalise(model: ir.Model) -> Report:
+def canonicalise(model: ir.Model, secret: weight_only.Classify = weight_only.by_rule) -> Report:
     """Rewrite `model` in place; its inputs and outputs keep their names, its weights stay in their files.
 
     Floats of every kind become float32, those of inputs and outputs too. Metadata (source paths, stack
-    traces) is cleared. The result depends on the model alone: two runs write the same bytes. Cost: one to
-    three seconds for twelve layers. Raises UnsupportedModelError for an opset that onnx cannot convert.
+    traces) is cleared. secret: which constants are weights. Two runs write the same bytes. Cost: one to three
+    seconds for twelve layers. Raises UnsupportedModelError for an opset that onnx cannot convert.
     """
     with _quiet("onnx_ir"), _quiet("onnxscript"):
-        return _canonicalise(model)
+        return _canonicalise(model, secret)
 
 
-def _canonicalise(model: ir.Model) -> Report:
+def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     report = Report(model.opset_imports.get("", 0), 0, _histogram(model), {})
     outputs = [value.name for value in model.graph.outputs]
     claim(model)
@@ -138,6 +140,8 @@ def _canonicalise(model: ir.Model) -> Report:
     raise_opset(model)
     _cast_like(model)
     _unfuse(model, report)
+    weight_only.fold(model, secret)
+    set_apart(model, secret(to_graph(model)))
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)
@@ -146,6 +150,8 @@ def _canonicalise(model: ir.Model) -> Report:
     report.rules.update(masked_table.split(model))
     infer_again(model)
     report.rules.update(lift_rows(model))
+    lift_constants(model)
+    report.rules.update(weight_only.fold(model, secret))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)
@@ -206,7 +212,7 @@ def _clean(model: ir.Model) -> None:
         passes.IdentityEliminationPass(),
         passes.RemoveUnusedNodesPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        passes.DeduplicateInitializersPass(size_limit=_LARGEST_COMPARED),
+        MergeStructurePass(),
         passes.CommonSubexpressionEliminationPass(),
         passes.OutputFixPass(),
         passes.NameFixPass(),
@@ -217,6 +223,8 @@ def _clean(model: ir.Model) -> None:
 def _should_fold(node: ir.Node) -> bool | None:
     """False for a node that reads a weight, which onnxscript would fold for some operators whatever its
     size."""
+    if any(is_marked(v) for v in node.inputs):
+        return False
     constants = [v.const_value for v in node.inputs if v is not None and v.const_value is not None]
     return False if any(c.size > _LARGEST_FOLDED for c in constants) else None
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
-from onnx_ir.external_data import set_base_dir
+from google.protobuf.message import DecodeError, Message
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
 from onnxpuma.graph.dialect import claim_proto, proto_graphs
+from onnxpuma.graph.external import external, keep_inside
 
 _LARGEST_CHECKED = 1 << 16
 _EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
@@ -40,10 +39,7 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         model = ir.serde.deserialize_model(proto)
     except Exception as e:  # the deserialiser raises many kinds; each means that the file cannot be used
         raise ModelError(f"{file.name} cannot be read as a model: {e}", _EXPORT_AGAIN) from e
-    # An absolute folder: onnx_ir checks that data stays inside it only where one is given.
-    set_base_dir(model.graph, str(file.parent))
-    for tensor in _external_tensors(model):
-        _check_external(tensor, file)
+    keep_inside(proto, model, file)
     return model
 
 
@@ -66,7 +62,22 @@ def parse(source: Path | bytes, name: str) -> onnx.ModelProto:
         raise ModelError(f"cannot read {source!s}: {e.strerror or e}", "check its permissions") from e
     if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
         raise ModelError(f"{name} is not ONNX: it holds no graph", _EXPORT_AGAIN)
+    if _has_broken_text(proto):
+        raise ModelError(f"{name} holds a name that is no text", _EXPORT_AGAIN)
     return proto
+
+
+def _has_broken_text(message: Message) -> bool:
+    """Whether a text anywhere is not UTF-8: protobuf then hands out its bytes."""
+    for field, value in message.ListFields():
+        alone = isinstance(value, (str, bytes, Message))
+        if field.type == field.TYPE_STRING and any(
+            isinstance(v, bytes) for v in ([value] if alone else value)
+        ):
+            return True
+        if field.message_type is not None and any(map(_has_broken_text, [value] if alone else value)):
+            return True
+    return False
 
 
 def check(proto: onnx.ModelProto, name: str) -> None:
@@ -101,6 +112,8 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         elif tensor.name not in declared:
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             light.graph.input.append(info)
+    for tensor in external(light):  # in attributes and branches: the checker looks for them where we stand
+        tensor.CopyFrom(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0]))
     return light
 
 
@@ -168,19 +181,6 @@ def _refuse_input(
     )
 
 
-def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                yield value.const_value
-        for node in graph:
-            for attribute in node.attributes.values():
-                if attribute.is_ref():
-                    continue
-                if isinstance(attribute.value, ir.ExternalTensor):
-                    yield attribute.value
-
-
 def _check_inside(tensor: onnx.TensorProto, model: str) -> None:
     """A weight stored as bytes in the protobuf has as many as its dtype and shape ask for."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL or not tensor.HasField("raw_data"):
@@ -193,43 +193,6 @@ def _check_inside(tensor: onnx.TensorProto, model: str) -> None:
     if min(tensor.dims, default=0) < 0 or expected != found:
         raise ModelError(
             f"{model}: weight '{tensor.name}' has {expected} bytes by its shape, but holds {found}",
-            _EXPORT_AGAIN,
-        )
-
-
-def _check_external(tensor: ir.ExternalTensor, file: Path) -> None:
-    """The data file lies inside the model's folder and holds all the bytes that dtype and shape ask for."""
-    location = str(tensor.location)
-    base = Path(os.path.realpath(file.parent))
-    data = Path(os.path.realpath(base / location))
-    inside = location and not os.path.isabs(location) and ".." not in Path(location).parts
-    if not inside or base not in data.parents:
-        raise ModelError(
-            f"{file.name}: weight '{tensor.name}' points outside the model's folder ('{location}')",
-            "put the data file beside the model (a real file, not a link) and export again",
-        )
-    if not data.is_file():
-        raise ModelError(
-            f"{file.name}: the data file '{location}' of weight '{tensor.name}' is missing",
-            "copy the data file into the model's folder",
-        )
-    status = data.stat()
-    if status.st_nlink > 1:
-        raise ModelError(
-            f"{file.name}: the data file '{location}' has {status.st_nlink} hard links",
-            "copy it, so that the model's folder has a file of its own",
-        )
-    offset = tensor.offset or 0
-    if tensor.length is not None and tensor.length != tensor.nbytes:
-        raise ModelError(
-            f"{file.name}: weight '{tensor.name}' has {tensor.nbytes} bytes by its shape, "
-            f"{tensor.length} by its declared length",
-            _EXPORT_AGAIN,
-        )
-    if offset < 0 or offset + tensor.nbytes > status.st_size:
-        raise ModelError(
-            f"{file.name}: the data file '{location}' is too short: weight '{tensor.name}' ends at byte "
-            f"{offset + tensor.nbytes}, the file at {status.st_size}",
             _EXPORT_AGAIN,
         )
 

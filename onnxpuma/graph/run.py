@@ -26,6 +26,7 @@ Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 _MOST_SESSIONS = 1024
 _sessions: OrderedDict[tuple[Any, ...], Runner] = OrderedDict()
 _lock = Lock()
+onnxruntime.disable_telemetry_events()  # of a program that loaded onnxruntime before the package forbade them
 
 
 def open_session(model: str | bytes, threads: int = 0) -> onnxruntime.InferenceSession:

@@ -12,11 +12,12 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 from onnx import helper
+from onnx_ir.external_data import set_base_dir
 
 from onnxpuma.errors import ModelError
+from onnxpuma.graph.external import refuse_external
 from onnxpuma.graph.load import check, parse
 from onnxpuma.graph.model import Graph, Initializer, ValueType, to_graph
 from onnxpuma.graph.protobuf import graph_proto
@@ -53,13 +54,14 @@ def load_skeleton(source: str | os.PathLike[str] | bytes) -> Graph:
     """
     name = "the skeleton" if isinstance(source, bytes) else Path(source).name
     proto = parse(source if isinstance(source, bytes) else Path(source).absolute(), name)
+    refuse_external(proto, name)  # before anything reads it that would look for the data
     check(proto, name)
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
-        raise ModelError(f"{name} refers to data outside itself", "make it again with onnxpuma")
     order = next((p.value for p in proto.metadata_props if p.key == _KEY), None)
     if order is None:
         raise ModelError(f"{name} is not the skeleton of a model", "give the file that onnxpuma wrote")
-    graph = to_graph(ir.serde.deserialize_model(proto))
+    model = ir.serde.deserialize_model(proto)
+    set_base_dir(model.graph, os.devnull)  # a folder in which nothing can be
+    graph = to_graph(model)
     inputs = dict(graph.inputs)
     initializers: dict[str, Initializer] = {}
     try:

@@ -1,64 +1,50 @@
 """Which constants of a model are weights (secret) and which are its architecture (public).
 
-Public: integers and booleans (shapes, axes, indices), single numbers, rotary frequencies, tables of sines
-and cosines of positions, masks, positions counted up, scales that were folded away. Everything else that is
-a float is a weight. A name alone never makes a weight public; the two lists of patterns do, either way,
-because the model's owner wrote them.
+A constant is secret unless it is structure: it decides shapes, axes, indices or which branch is taken and
+nothing else; or it is exactly a known table, mask or count of positions; or it is one number and a round one.
+What a training leaves is none of these, in whatever type and place it is stored. A name alone never makes a
+weight public; the two lists of patterns do, either way, because the model's owner wrote them.
+
+Constants are judged as they will be shown, after those that depend on constants alone are computed.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Literal
 
 import numpy as np
 
 from onnxpuma.errors import ConfigError
-from onnxpuma.graph.model import Graph, Initializer, Node
+from onnxpuma.graph.finding import Finding
+from onnxpuma.graph.frequencies import are_known
+from onnxpuma.graph.index_tables import ONE_NUMBER, form_of
+from onnxpuma.graph.masks import has_order, is_ordered_mask
+from onnxpuma.graph.model import Graph, Initializer
+from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
+from onnxpuma.graph.slots import Slots
+from onnxpuma.graph.waves import is_wave_table, spacing_of
 
-Visibility = Literal["secret", "public"]
-Uses = dict[str, list[tuple[Node, int]]]
-
-# Where an operator expects a weight: there even a single number is one (a head with one output has one bias).
-_WEIGHT_SLOTS = {
-    "MatMul": (0, 1),
-    "Gemm": (0, 1, 2),
-    "Conv": (1, 2),
-    "ConvTranspose": (1, 2),
-    "LayerNormalization": (1, 2),
-    "RMSNormalization": (1,),
-    "BatchNormalization": (1, 2, 3, 4),
-}
 # A scale that canonicalising put in, of ones: it scales nothing, and known to be so it saves the product.
 # Ones that a model brings are weights like others: what a weight's values are decides nothing.
 ONES = "onnxpuma.ones."
 _SCALE_SLOTS = (("LayerNormalization", 1), ("RMSNormalization", 1))
-_LINEAR = ("MatMul", "Gemm", "Conv", "ConvTranspose")
-# Integers that are weights after all: quantised ones.
-_QUANTISED_SLOTS = {
-    "DequantizeLinear": (0,),
-    "MatMulInteger": (0, 1),
-    "ConvInteger": (1,),
-    "QLinearMatMul": (0, 3),
-    "QLinearConv": (3, 8),
-}
-_TOWARDS_ANGLES = (
-    "Mul",
-    "MatMul",
-    "Cast",
-    "Unsqueeze",
-    "Squeeze",
-    "Reshape",
-    "Expand",
-    "Transpose",
-    "Concat",
-)
-_KINDS = {"i": "integers", "u": "integers", "b": "booleans"}
-_MASKED_BELOW = -1e4
+# Zeros alone are a mask only where a mask is expected.
+_MASK_SLOTS = (("Attention", 3),)
+# Of what decides indices, as many numbers need no form: the first and the last row, an order of axes.
+FEW = 16
 # A table of positions or a mask is smaller than this; a larger array is not looked into.
 _LARGEST_READ = 1 << 24
+# Of reals, forms that a weight may have too, where a weight is expected.
+_COUNTS = ("positions", "a grid of positions", "distances of positions", "distances in a window")
+_LARGEST_WHOLE_READ = 1 << 28
+_LARGEST_LONE = 1 << 20
+_NARROW_ROUND = (0, 1, 8, 128, -1, -128)
+
+_WEIGHT = Finding("secret", "weight")
+# Of one number throughout: zeros of which a mask is made, say, and a bias that was never trained.
+_EVEN = Finding("secret", "weight, one number throughout")
 
 
 def classify(
@@ -66,148 +52,196 @@ def classify(
     public: Sequence[str] = (),
     secret: Sequence[str] = (),
     unmatched: set[str] | None = None,
-) -> dict[str, tuple[Visibility, str]]:
-    """Initializer name -> (visibility, reason), in the graph's order.
+    *,
+    names: Sequence[str] = (),
+    coarse: bool = False,
+) -> dict[str, Finding]:
+    """Initializer name -> what was found of it, in the graph's order.
 
     `public` and `secret` are glob patterns on initializer names that overrule the rules; where both match,
-    secret wins. Reads of a weight no more than it takes to see that it is one. Raises ConfigError for a
-    pattern that matches no initializer: misspelt, it would leave open what was to be kept secret. Where
-    `unmatched` is given such patterns are put there instead.
+    secret wins. names: what else a pattern of `public` may mean (graph/attributes.py). coarse: the weights
+    are half precision numbers, of which fewer are round (graph/grain.py). Reads of a weight no more than it
+    takes to see that it is one. Raises ConfigError for a pattern that matches nothing: misspelt, it would
+    leave open what was to be kept secret. Where `unmatched` is given such patterns are put there instead.
     """
-    for pattern in (*public, *secret):
-        if any(fnmatchcase(name, pattern) for name in graph.initializers):
-            continue
-        if unmatched is not None:
-            unmatched.add(pattern)
-        else:
-            raise ConfigError(
-                f"the pattern '{pattern}' matches no weight of the model",
-                "onnxpuma inspect lists the names; quote the pattern in a shell",
-            )
-    uses: Uses = defaultdict(list)
-    for node in graph.nodes:
-        for slot, name in enumerate(node.inputs):
-            if name:
-                uses[name].append((node, slot))
-    producers = {out: node for node in graph.nodes for out in node.outputs}
-    found: dict[str, tuple[Visibility, str]] = {}
+    _check_patterns(graph, public, secret, unmatched, names)
+    reals = {n: i for n, i in graph.initializers.items() if i.size > 1 and i.dtype.kind not in "iubOUS"}
+    tables = {name: table for name, constant in reals.items() if (table := _table(constant))}
+    slots = Slots(graph, [n for n, i in reals.items() if i.size > FEW and n not in tables])
+    found: dict[str, Finding] = {}
     for name, initializer in graph.initializers.items():
         by_secret = next((p for p in secret if fnmatchcase(name, p)), None)
         by_public = next((p for p in public if fnmatchcase(name, p)), None)
         if by_secret is not None:
-            found[name] = ("secret", f"pattern '{by_secret}'")
+            found[name] = Finding("secret", f"pattern '{by_secret}'")
         elif by_public is not None:
-            found[name] = ("public", f"pattern '{by_public}'")
+            found[name] = Finding("public", f"pattern '{by_public}'")
         elif not initializer.available:
-            found[name] = ("secret", "not in this file")
+            found[name] = Finding("secret", "not in this file")
         else:
-            found[name] = _by_rule(initializer, graph, uses, producers)
+            table = tables.get(name)
+            if table is not None and table.reason in _COUNTS and slots.is_trained(name, True):
+                table = _WEIGHT
+            found[name] = table or _by_rule(initializer, slots, coarse)
             initializer.release()
     return found
 
 
-def _by_rule(
-    initializer: Initializer, graph: Graph, uses: Uses, producers: dict[str, Node]
-) -> tuple[Visibility, str]:
-    used = uses.get(initializer.name, [])
-    if initializer.dtype.kind in "iubOUS":
-        if any(slot in _QUANTISED_SLOTS.get(node.op, ()) for node, slot in used):
-            return "secret", "quantised weight"
-        return "public", _KINDS.get(initializer.dtype.kind, "text")
-    if initializer.size == 0:
-        return "public", "empty"
-    if initializer.size == 1:
-        if any(_is_weight_slot(node, slot, initializer, producers) for node, slot in used):
-            return "secret", "weight"
-        return "public", "one number"
-    if initializer.size > _LARGEST_READ:
-        return "secret", "weight"
-    values = initializer.numpy()
-    only_scales = bool(used) and all((n.op, slot) in _SCALE_SLOTS for n, slot in used)
-    if initializer.name.startswith(ONES) and only_scales and bool(np.all(values == 1)):
-        return "public", "ones"
-    if _is_mask(values):
-        return "public", "mask"
-    if _counts_up(values):
-        return "public", "positions"
-    if _is_wave_table(values):
-        return "public", "sines and cosines of positions"
-    if _is_falling(values) and _only_towards_angles(initializer.name, graph, uses):
-        return "public", "rotary frequencies"
-    return "secret", "weight"
+def _check_patterns(
+    graph: Graph,
+    public: Sequence[str],
+    secret: Sequence[str],
+    unmatched: set[str] | None,
+    names: Sequence[str],
+) -> None:
+    for pattern, known in (*((p, names) for p in public), *((p, ()) for p in secret)):
+        if any(fnmatchcase(name, pattern) for name in (*graph.initializers, *known)):
+            continue
+        if unmatched is None:
+            raise ConfigError(
+                f"the pattern '{pattern}' matches no weight of the model",
+                "onnxpuma inspect lists the names; quote the pattern in a shell",
+            )
+        unmatched.add(pattern)
 
 
-def _is_weight_slot(node: Node, slot: int, initializer: Initializer, producers: dict[str, Node]) -> bool:
-    if slot in _WEIGHT_SLOTS.get(node.op, ()):
-        return True
-    if node.op != "Add" or not initializer.shape:
-        return False
-    other = producers.get(node.inputs[1 - slot] or "")
-    return other is not None and other.op in _LINEAR
+def _by_rule(constant: Initializer, slots: Slots, coarse: bool) -> Finding:
+    kind = constant.dtype.kind
+    if constant.size == 0:
+        return Finding("public", "empty")
+    if kind in "OUS":
+        return Finding("public", "text", doubtful=constant.size > 1)
+    if kind == "b":
+        return _of_booleans(constant, slots)
+    if kind in "iu":
+        return _of_whole_numbers(constant, slots)
+    return _of_one_real(constant, slots, coarse) if constant.size == 1 else _of_reals(constant, slots)
 
 
-def _is_mask(values: np.ndarray) -> bool:
-    """Zeros and one large negative number (or minus infinity), or ones in a triangle; at least two axes."""
-    if values.ndim < 2 or values.shape[-1] < 2:
-        return False
-
-    def masks_by_sum(part: np.ndarray) -> bool:
-        return bool(np.all((part == 0) | (part <= _MASKED_BELOW)))
-
-    if masks_by_sum(values.reshape(-1)[:64]):
-        return masks_by_sum(values) and bool(np.any(values != 0))
-    rows, columns = values.shape[-2:]
-    if rows < 2 or rows != columns:
-        return False
-    for triangle in (np.tri(rows, k=0), np.tri(rows, k=0).T, np.tri(rows, k=-1), np.tri(rows, k=-1).T):
-        if np.array_equal(values[..., :4, :4], np.broadcast_to(triangle[:4, :4], values[..., :4, :4].shape)):
-            return bool(np.all(values == triangle))
-    return False
+def _of_booleans(constant: Initializer, slots: Slots) -> Finding:
+    decides = slots.decides(constant.name)
+    if constant.size == 1:
+        return Finding("public", "condition" if decides else "one boolean")
+    if decides == "shape" or (decides and constant.size <= FEW):
+        return Finding("public", f"booleans that decide {_WHAT[decides]}")
+    if constant.size <= _LARGEST_WHOLE_READ:
+        values = constant.numpy()
+        if has_order(values):
+            return Finding("public", "mask of positions")
+        if np.all(values == values.reshape(-1)[0]):
+            return Finding("public", "one boolean throughout")
+    if decides:
+        return Finding("public", "booleans of no known form, which decide indices", doubtful=True)
+    return _WEIGHT
 
 
-def _counts_up(values: np.ndarray) -> bool:
-    """0, 1, 2, ... or another start, at least three of them."""
-    flat = values.reshape(-1)
-    return flat.size >= 3 and bool(np.all(np.diff(flat[:64]) == 1)) and bool(np.all(np.diff(flat) == 1))
+_WHAT = {"shape": "shapes", "index": "indices"}
 
 
-def _is_wave_table(values: np.ndarray) -> bool:
-    """Columns cos(f p) or sin(f p) over positions p = 0, 1, 2, ...: each obeys x[p+1] + x[p-1] = k x[p]."""
-    table = values.reshape([n for n in values.shape if n != 1] or [1])
-    if table.ndim != 2 or table.shape[0] < 8:
-        return False
-    first = table[0].astype(np.float64)
-    if not np.all((np.abs(first) < 1e-3) | (np.abs(first - 1) < 1e-3)):
-        return False
-    x = table.astype(np.float64)
-    if not np.any(x[1:]) or np.max(np.abs(x)) > 1.001:
-        return False
-    neighbours, middle = x[2:] + x[:-2], x[1:-1]
-    k = np.sum(neighbours * middle, axis=0) / np.maximum(np.sum(middle * middle, axis=0), 1e-12)
-    return bool(np.min(k) < 1.99 and np.all(np.abs(neighbours - k * middle) < 4e-3))
+def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
+    if slots.is_trained(constant.name, bool(constant.shape)):
+        return _WEIGHT
+    decides = slots.decides(constant.name)
+    if decides and (constant.size <= FEW or decides == "shape"):
+        doubtful = constant.size > LARGEST_INTEGER
+        return Finding("public", f"integers that decide {_WHAT[decides]}", doubtful)
+    if constant.size == 1:
+        return _of_one_whole_number(constant, slots)
+    narrow = constant.dtype.itemsize == 1
+    if (decides or not narrow) and constant.size <= _LARGEST_WHOLE_READ:
+        form = form_of(constant.numpy())
+        if form is not None:
+            return Finding("public", form)
+    if decides:
+        return Finding("public", "integers of no known form, which decide indices", doubtful=True)
+    return _WEIGHT
 
 
-def _is_falling(values: np.ndarray) -> bool:
-    """A vector that falls from at most one towards zero."""
-    if max(values.shape) != values.size or values.size > 4096:
-        return False
-    flat = values.reshape(-1).astype(np.float64)
-    return bool(flat[0] <= 1.0001 and flat[-1] > 0 and np.all(np.diff(flat) < 0))
+def _of_one_whole_number(constant: Initializer, slots: Slots) -> Finding:
+    number = int(constant.numpy().reshape(()))
+    if constant.dtype.itemsize <= 2:  # as quantised values have it: a zero point
+        return Finding("public", "round number") if number in _NARROW_ROUND else _WEIGHT
+    if abs(number) <= LARGEST_INTEGER or (constant.dtype.itemsize == 8 and abs(number) <= _LARGEST_LONE):
+        return Finding("public", "round number")
+    if slots.is_compared(constant.name) or abs(number).bit_count() == 1 or abs(number + 1).bit_count() <= 1:
+        return Finding("public", "round number")
+    return _WEIGHT
 
 
-def _only_towards_angles(name: str, graph: Graph, uses: Uses) -> bool:
-    """True when all that is computed from the value, by scaling and layout alone, ends in Cos or Sin."""
-    todo, seen, ended = [name], {name}, False
-    while todo:
-        value = todo.pop()
-        if value in graph.outputs or not uses.get(value):
-            return False
-        for node, _ in uses[value]:
-            if node.op in ("Cos", "Sin"):
-                ended = True
-            elif node.op in _TOWARDS_ANGLES:
-                todo += [o for o in node.outputs if o not in seen]
-                seen.update(node.outputs)
-            else:
-                return False
-    return ended
+def _of_one_real(constant: Initializer, slots: Slots, coarse: bool) -> Finding:
+    if slots.is_trained(constant.name, bool(constant.shape)):
+        return _WEIGHT
+    if is_round(float(constant.numpy().reshape(())), coarse):
+        return Finding("public", "round number")
+    decides = slots.decides(constant.name)
+    return Finding("public", f"number that decides {_WHAT[decides]}") if decides else _WEIGHT
+
+
+def _of_reals(constant: Initializer, slots: Slots) -> Finding:
+    name = constant.name
+    if constant.size > _LARGEST_READ:
+        return _WEIGHT
+    if constant.size <= FEW and slots.decides(name) == "shape":
+        return Finding("public", "numbers that decide shapes")
+    values = constant.numpy()
+    if values.dtype.kind != "f":
+        return _WEIGHT
+    if name.startswith(ONES) and slots.only_in(name, _SCALE_SLOTS) and bool(np.all(values == 1)):
+        return Finding("public", "ones")
+    if not np.any(values) and slots.only_in(name, _MASK_SLOTS):
+        return Finding("public", "mask of positions")
+    if slots.becomes_angle(name):
+        known = max(values.shape) == values.size and are_known(values.reshape(-1), spacing_of(values))
+        if known:
+            return Finding("public", "rotary frequencies")
+        return Finding("public", "frequencies of no known series", doubtful=True)
+    first = values.reshape(-1)[0]
+    return _EVEN if is_round(float(first), coarse=True) and bool(np.all(values == first)) else _WEIGHT
+
+
+def _table(constant: Initializer) -> Finding | None:
+    """What an array of reals is wherever it is used, if it is one of the known tables."""
+    if not constant.available or constant.dtype.kind != "f" or constant.size > _LARGEST_READ:
+        return None
+    values = constant.numpy()
+    why = None
+    if is_ordered_mask(values):
+        why = "mask of positions"
+    elif _is_whole(values):
+        why = form_of(values)
+    elif is_wave_table(values):
+        why = "sines and cosines of positions"
+    del values
+    constant.release()
+    return Finding("public", why) if why and why != ONE_NUMBER else None
+
+
+def secrets_of(found: Mapping[str, Finding]) -> list[str]:
+    """The names of those that make a weight of what is computed from them: secret, and not by rule one round
+    number throughout."""
+    return [name for name, finding in found.items() if finding.secret and finding is not _EVEN]
+
+
+def even_weights(graph: Graph) -> list[str]:
+    """The names of those that are secret by rule, and of one round number throughout."""
+    reals = {n: i for n, i in graph.initializers.items() if i.dtype.kind == "f" and i.size > 1}
+    even = {n: i for n, i in reals.items() if i.available and i.size <= _LARGEST_READ and _is_even(i)}
+    return [name for name, found in classify(replace(graph, initializers=even)).items() if found is _EVEN]
+
+
+def _is_even(constant: Initializer) -> bool:
+    values = constant.numpy().reshape(-1)
+    even = bool(np.all(values[:64] == values[0]) and np.all(values == values[0]))
+    del values
+    constant.release()
+    return even
+
+
+def _is_whole(values: np.ndarray) -> bool:
+    """Whether these reals are all integers, none so large that it is rounded."""
+
+    def fits(part: np.ndarray) -> bool:
+        wide = part.astype(np.float64)
+        return bool(np.all(np.isfinite(wide) & (np.abs(wide) < 1 << 24) & (wide == np.rint(wide))))
+
+    return fits(values.reshape(-1)[:64]) and fits(values)

@@ -58,15 +58,27 @@ class SecretIds(Form):
     own: of the pair for component i, holder 0. following: of the pair for component i + 1, holder 1.
     """
 
-    __slots__ = ("_shape", "following", "own", "rows")
+    __slots__ = ("_shape", "_vectors", "following", "own", "rows")
 
     def __init__(self, shape: tuple[int, ...], rows: int, own: Keys, following: Keys) -> None:
         self._shape, self.rows, self.own, self.following = shape, rows, own, following
         self.bits, self.fraction = BITS, 0
+        self._vectors: tuple[Words, Words] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self._shape
+
+    def expand(self) -> tuple[Words, Words]:
+        """What the own and the following keys expand to, (n, rows) each, kept until a look-up takes it."""
+        if self._vectors is None:
+            self._vectors = evaluate(self.own, self.rows), evaluate(self.following, self.rows)
+        return self._vectors
+
+    def take(self) -> tuple[Words, Words]:
+        """The same, and kept no longer: they are as large as the ids times the table's rows."""
+        vectors, self._vectors = self.expand(), None
+        return vectors
 
 
 def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretIds]:
@@ -92,7 +104,8 @@ def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
         first, second = table.narrowed(BITS)
     else:
         first, second = resized(table.first, BITS), resized(table.second, BITS)
-    words = ring.matmul_pair(evaluate(ids.own, ids.rows), first, evaluate(ids.following, ids.rows), second)
+    own, following = ids.take()
+    words = ring.matmul_pair(own, first, following, second)
     return Sum3(party.index, words.reshape(*ids.shape, -1), BITS, table.fraction)
 
 

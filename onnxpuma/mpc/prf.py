@@ -1,5 +1,7 @@
 """Pairwise PRF streams: AES-128 in counter mode, one key for each pair of parties and session.
 
+Both holders of a key have a part in it (HKDF-SHA256, RFC 5869), so neither one's generator decides alone.
+
 Component j of a replicated value is held by P_j and P_{j-1}, and these two share the key K_j
 (docs/protocols.md, "Setting"; PUMA, arXiv 2307.12533). Both draw from the stream in the same
 order, so a value that both derive costs no message. Every byte of a stream is used once.
@@ -8,17 +10,20 @@ order, so a value that both derive costs no message. Every byte of a stream is u
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from onnxpuma.mpc.words import Words, word_type
 
 KEY_BYTES = 16
+PART_BYTES = 32  # of the randomness that one party puts into a key
 _BLOCK = 1 << 18  # the key stream is made in pieces that stay in the cache
 _ZEROS = bytes(_BLOCK)
 
@@ -32,6 +37,21 @@ class Stream(Protocol):
 def fresh_key() -> bytes:
     """A new random PRF key."""
     return secrets.token_bytes(KEY_BYTES)
+
+
+def fresh_part() -> bytes:
+    """One party's randomness for a key that it makes together with others."""
+    return secrets.token_bytes(PART_BYTES)
+
+
+def derived_key(parts: Sequence[bytes], *context: bytes) -> bytes:
+    """A PRF key from the randomness of several parties, of PART_BYTES each, in an order they agree on.
+
+    It is unpredictable as long as one part is. context: what the key is for; another context, in any place,
+    gives an unrelated key.
+    """
+    info = b"".join(len(item).to_bytes(8, "little") + item for item in (b"onnxpuma key", *context))
+    return HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(b"".join(parts))
 
 
 class AesStream:

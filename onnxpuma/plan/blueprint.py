@@ -6,9 +6,7 @@ both. The weights go to the servers as shares; the blueprint says nothing about 
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,36 +16,29 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma import __version__
-from onnxpuma.errors import ConfigError, PlanError
+from onnxpuma.errors import ConfigError, OnnxpumaError, PlanError
 from onnxpuma.graph.canonicalise import canonicalise
+from onnxpuma.graph.constants import lift_constants
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
-from onnxpuma.graph.patterns import matching
+from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
-from onnxpuma.graph.visibility import classify
-from onnxpuma.mpc.separable import fingerprint
+from onnxpuma.ops.registry import resting_fraction
+from onnxpuma.plan.closed import closed_outputs, resumed_inputs, shared_inputs
+from onnxpuma.plan.constants import Constants
+from onnxpuma.plan.draft import write_files
+from onnxpuma.plan.fillers import with_fillers
+from onnxpuma.plan.input_spec import InputSpec
 from onnxpuma.plan.inputs import open_inputs, tables
+from onnxpuma.plan.listing import PublicEntry, listing
+from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
+from onnxpuma.plan.scaling import fractions_of
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """One input of the model. `shape` holds ints and symbols; `vocabulary`: rows of its table of ids.
-
-    default: what it holds where a feed leaves it out; None where it may not.
-    """
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int | str | None, ...]
-    secret: bool
-    vocabulary: int | None = None
-    default: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -56,8 +47,12 @@ class Blueprint:
 
     vocabulary: how many ids it generates; it then has the derived output `next_token` and the derived input
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
-    outputs that clients may have kept at the servers, to go on from, and not opened. ranges:
-    what its owner's calibration found (plan/calibrate.py): node -> quantity -> power of two it stays below.
+    outputs that clients may have kept at the servers, to go on from, and not opened. resumed: the inputs that
+    go on from them, and from which (plan/closed.py). ranges: what its owner's calibration found
+    (plan/calibrate.py): node -> quantity -> power of two it stays below. fractions: the fraction bits of
+    weights that have more than others (plan/scaling.py). doubtful: public constants that may be trained,
+    which the owner has to be asked about before anybody else sees them; known where the model was prepared,
+    and not part of what is shared.
     """
 
     graph: Graph
@@ -70,45 +65,40 @@ class Blueprint:
     hidden: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
+    resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    fractions: dict[str, int] = field(default_factory=dict, repr=False)
+    doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
         """What servers and clients compare before anything runs: graph, policy, version, twin tables."""
-        policy = json.dumps(
-            [
-                self.visibility,
-                sorted(self.public_inputs),
-                __version__,
-                fingerprint(),
-                self._derived,
-                self.ranges,
-            ],
-            sort_keys=True,
-        )
-        return hashlib.sha256(self.skeleton + policy.encode()).hexdigest()
+        return digest_of(self.skeleton, self._policy)
 
     def bounds(self, node: str) -> dict[str, float]:
         """What the quantities of a node stay below, by `Limit.key`: those that calibration has found."""
         return {key: 2.0**exponent for key, exponent in self.ranges.get(node, {}).items()}
+
+    def fraction(self, weight: str) -> int:
+        """Fraction bits of a secret initializer: none of integers and booleans."""
+        return self.fractions.get(weight, resting_fraction(self.graph.initializers[weight].dtype))
 
     @property
     def weights(self) -> list[str]:
         """Names of the secret initializers, in the graph's order."""
         return [name for name, seen in self.visibility.items() if seen == "secret"]
 
+    def public_listing(self) -> list[PublicEntry]:
+        """What is public and its owner is to look at (plan/listing.py)."""
+        return listing(self.graph, self.visibility, self.reasons, self.doubtful)
+
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
         rows = tables(self.graph)
-        found = {
-            name: InputSpec(
-                name,
-                kind.dtype,
-                kind.shape if kind.shape is not None else (),
-                name not in self.public_inputs,
-                rows.get(name),
-            )
-            for name, kind in self.graph.inputs.items()
-        }
+        found = {}
+        for name, kind in self.graph.inputs.items():
+            secret, sources = name not in self.public_inputs, tuple(self.resumed.get(name, ()))
+            spec = InputSpec(name, kind.dtype, kind.shape or (), secret, rows.get(name), sources=sources)
+            found[name] = spec
         for name in self.derived_inputs:
             nothing = np.zeros(0, found[name].dtype)
             found[name] = replace(found[name], vocabulary=self.vocabulary, default=nothing)
@@ -132,6 +122,7 @@ class Blueprint:
             "vocabulary": self.vocabulary,
             "hidden": list(self.hidden),
             "closed": list(self.closed),
+            "resumed": {name: list(sources) for name, sources in self.resumed.items()},
         }
 
     @property
@@ -144,59 +135,85 @@ class Blueprint:
         shown = [name for name in self.graph.outputs if name not in self.closed]
         return [name for name in shown if name not in self.derived_outputs] or shown
 
-    def save(self, folder: Path) -> None:
-        """Write skeleton.onnx and policy.json."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / SKELETON).write_bytes(self.skeleton)
-        policy = {
-            "version": __version__,
-            "digest": self.digest,
+    @property
+    def _policy(self) -> dict[str, Any]:
+        return {
             "public_inputs": list(self.public_inputs),
             "visibility": self.visibility,
             "reasons": self.reasons,
             "recognised": self.recognised,
             "derived": self._derived,
             "ranges": self.ranges,
+            "fractions": self.fractions,
         }
-        (folder / POLICY).write_text(json.dumps(policy, indent=1) + "\n")
+
+    def files(self) -> dict[str, bytes]:
+        """The public files of the graph, skeleton.onnx and policy.json: name -> content."""
+        policy = {"version": __version__, "digest": self.digest, **self._policy}
+        return {SKELETON: self.skeleton, POLICY: written(policy)}
+
+    def save(self, folder: Path) -> None:
+        """Write the public files, whole, in place of those that are there."""
+        write_files(folder, self.files())
 
     @classmethod
     def read(cls, folder: Path) -> Blueprint:
-        """Read what `save` wrote. PlanError when it is incomplete, damaged, or of another version."""
+        """Read the files of `folder`. PlanError when they are incomplete, damaged, or of another version."""
         try:
-            skeleton = (folder / SKELETON).read_bytes()
-            policy = json.loads((folder / POLICY).read_text())
+            skeleton, policy = ((folder / name).read_bytes() for name in (SKELETON, POLICY))
         except OSError as error:
             raise PlanError(
                 f"{folder} is not a shared model: {error}", "give the folder that `onnxpuma share` wrote"
             ) from error
-        except ValueError as error:
-            raise PlanError(
-                f"{folder / POLICY} is damaged: {error}", "copy the folder again from the model's owner"
-            ) from error
-        if policy.get("version") != __version__:
-            raise PlanError(
-                f"{folder} was shared with onnxpuma {policy.get('version')}, this is {__version__}",
-                "install the same version everywhere, or share the model again",
-            )
+        return cls.parse(skeleton, policy, str(folder))
+
+    @classmethod
+    def parse(cls, skeleton: bytes, content: bytes, where: str) -> Blueprint:
+        """Read what `files` made; `where` it is from is for the messages. Raises as `read`.
+
+        The graph is read when the digest is right: damage is seen before onnx sees it.
+        """
+        policy = read_policy(content, where)
+        damaged = PlanError(f"the plan in {where} does not match its digest", f"it is damaged: {COPY_AGAIN}")
+        if content != written(policy) or policy["digest"] != digest_of(skeleton, policy):
+            raise damaged
+        try:
+            graph = load_skeleton(skeleton)
+            check_fits(policy, graph, where)
+            tables(graph)
+        except OnnxpumaError as error:
+            raise PlanError(f"{where}: {error.message}", COPY_AGAIN) from error
+        except Exception as error:  # of many kinds: the graph was not written by this package
+            raise PlanError(f"the skeleton in {where} cannot be read: {error}", COPY_AGAIN) from error
+        derived = policy["derived"]
         made = cls(
-            load_skeleton(skeleton),
+            graph,
             skeleton,
             policy["visibility"],
             policy["reasons"],
             tuple(policy["public_inputs"]),
             policy["recognised"],
-            policy["derived"]["vocabulary"],
-            tuple(policy["derived"]["hidden"]),
-            tuple(policy["derived"]["closed"]),
+            derived["vocabulary"],
+            tuple(derived["hidden"]),
+            tuple(derived["closed"]),
             policy["ranges"],
+            {name: tuple(sources) for name, sources in derived["resumed"].items()},
+            policy["fractions"],
         )
-        if made.digest != policy.get("digest"):
-            raise PlanError(
-                f"the plan in {folder} does not match its digest",
-                "it is damaged: copy it again from the owner of the model",
-            )
+        if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
+            raise damaged
         return made
+
+
+def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
+    """The graphs of a model, by name, with the inputs of each that go on from closed outputs of any."""
+    closed = [(name, graph.graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
+    states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
+    found = {}
+    for name, graph in graphs.items():
+        given = shared_inputs(graph.graph, graph.public_inputs)
+        found[name] = replace(graph, resumed=resumed_inputs(given, closed, keep_only, states))
+    return found
 
 
 def prepare(
@@ -214,8 +231,8 @@ def prepare(
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
     public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names;
-    hide: patterns on outputs that nobody is to have; keep_only: on those that are not to be opened. A model
-    that generates gets the output `next_token`.
+    hide: patterns on outputs that nobody is to have; keep_only: on those that are not to be opened, and on
+    inputs that go on from these. A model that generates gets the output `next_token`.
     Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing; where
     `unmatched` is given the patterns go there instead, as another graph of the model may have what they mean.
     """
@@ -245,32 +262,37 @@ def prepare_model(
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
-    rules = canonicalise(model).rules if rewrite else {}
+    constants = Constants(model, public, secret)
+    if not rewrite:
+        lift_constants(model)
+    report = canonicalise(model, constants.weights) if rewrite else None
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, hide, unmatched)
     if vocabulary and OUTPUT in hidden:
         remove_input(model)
         vocabulary = None
     graph = to_graph(model)
-    closed = matching("output", list(graph.outputs), keep_only, unmatched)
+    seen = constants.classified(graph, marked(model), unmatched)
+    shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
+    closed = closed_outputs(graph, shown, keep_only, unmatched)
     if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
-    seen = classify(graph, public, secret, unmatched)
-    shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
-    visibility = {name: str(v) for name, (v, _) in seen.items()}
+    visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, v in visibility.items() if v == "secret"]
-    skeleton = skeleton_bytes(graph, secrets)
+    graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
         visibility,
-        {n: r for n, (_, r) in seen.items()},
+        {name: found.reason for name, found in seen.items()},
         tuple(shown),
-        rules,
+        report.rules if report else {},
         vocabulary,
         tuple(hidden),
         tuple(closed),
+        fractions=fractions_of(graph, secrets, shown),
+        doubtful=constants.doubtful(graph, seen),
     )
-    return blueprint, graph
+    return resuming({"": blueprint}, keep_only)[""], graph

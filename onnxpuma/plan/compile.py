@@ -8,8 +8,10 @@ import numpy as np
 
 from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
-from onnxpuma.ops.registry import Operand
-from onnxpuma.plan.blueprint import Blueprint, InputSpec
+from onnxpuma.ops.registry import Operand, resting_fraction
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.input_spec import InputSpec
 from onnxpuma.plan.known import Known, Refusal
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled
@@ -23,16 +25,18 @@ def compile_plan(
     selection: Selection | None = None,
     *,
     at_client: bool = True,
+    budget: Budget | None = None,
 ) -> Plan:
     """The plan at these input shapes and public input values.
 
     selection: which outputs it is for; by default the model's own, opened to the client. at_client: what
     depends on the client's input and public values alone is left to the client; False plans it on shares
-    too, which is slower and only of use to try operators.
-    Raises InputError for a name or a shape that does not fit and for an output to be kept that is no secret
-    of the servers, UnsupportedModelError naming every node that has no secure kernel.
+    too, which is slower and only of use to try operators. budget: what it may cost.
+    Raises InputError for a name or a shape that does not fit, for a plan beyond the budget and for an output
+    to be kept that is no secret of the servers, UnsupportedModelError naming every node that has no secure
+    kernel.
     """
-    plan, refusals = survey(blueprint, shapes, public_values, selection, at_client=at_client)
+    plan, refusals = survey(blueprint, shapes, public_values, selection, at_client=at_client, budget=budget)
     if refusals:
         raise unsupported(refusals)
     for output in plan.kept:
@@ -41,6 +45,8 @@ def compile_plan(
                 f"output '{output.name}' is not secret-shared: there is nothing to keep at the servers",
                 "the client knows it from its own inputs: ask for the value instead",
             )
+    if budget is not None:
+        budget.check_plan(plan)
     return plan
 
 
@@ -61,6 +67,7 @@ def survey(
     selection: Selection | None = None,
     *,
     at_client: bool = True,
+    budget: Budget | None = None,
 ) -> tuple[Plan, list[Refusal]]:
     """The plan as far as it goes, and the nodes that it leaves out because they cannot run.
 
@@ -71,7 +78,9 @@ def survey(
     public_values = {**defaults, **(public_values or {})}
     selection = selection or Selection(tuple(blueprint.own_outputs))
     planner = Walk(blueprint, public_values, selection)
+    planner.budget = budget or planner.budget
     check_shapes(blueprint, shapes)
+    planner.budget.check_inputs(shapes.items())
     read_as_ids = {node.inputs[1] for node in blueprint.graph.nodes if node.op == "Gather"}
     for name, spec in blueprint.inputs.items():
         kind = ValueType(spec.dtype, tuple(shapes[name]))
@@ -88,7 +97,11 @@ def survey(
     for name, initializer in blueprint.graph.initializers.items():
         kind = ValueType(initializer.dtype, initializer.shape)
         if blueprint.visibility[name] == "secret":
-            operand = Operand(name, initializer.shape, initializer.dtype, weight=True)
+            fraction = blueprint.fraction(name)
+            finer = fraction - resting_fraction(initializer.dtype)
+            operand = Operand(
+                name, initializer.shape, initializer.dtype, fraction=fraction, weight=True, finer=finer
+            )
             planner.values[name] = Known(kind, operand=operand)
         else:
             planner.values[name] = Known(kind, initializer.numpy())

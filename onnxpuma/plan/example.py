@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnxpuma.errors import ConfigError
-from onnxpuma.plan.blueprint import Blueprint, InputSpec
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.input_spec import InputSpec
 
 DEFAULT_SIZE = 32  # of a symbol that is no batch
 

@@ -1,31 +1,123 @@
-"""Who may see a model's inputs, and which of them are ids: told by names, types and what reads them."""
+"""Who may see a model's inputs, and which of them are ids: told by exact names, types and what reads them.
+
+Exporters give masks, positions, token types and lengths names of their own: such an input tells which
+positions exist, not what stands there. The whole name counts, in its case: `composition` is no position.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from typing import Literal
+
+import numpy as np
 
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.patterns import matching
 
-# Integer and boolean inputs of these names are public unless the owner says otherwise: they tell which
-# positions exist, not what stands there.
-PUBLIC_INPUTS = ("*mask*", "*position*", "*token_type*", "*segment_ids*", "*seqlen*", "*cache_branch*")
+Role = Literal["mask", "token types", "positions", "length", "choice"]
+
+_MASKS = (
+    "attention_mask",
+    "encoder_attention_mask",
+    "decoder_attention_mask",
+    "cross_attention_mask",
+    "global_attention_mask",  # Longformer
+    "visual_attention_mask",  # VisualBERT
+    "vision_attention_mask",
+    "pixel_attention_mask",  # Idefics, SmolVLM
+    "pixel_mask",  # DETR, ViLT
+    "image_attention_mask",
+    "audio_attention_mask",
+    "feature_attention_mask",  # of spectra: Qwen-Audio
+    "input_features_mask",
+    "input_mask",  # BERT as Google wrote it
+    "padding_mask",
+    "attn_mask",
+    "mask",
+    # the arguments of torch.nn.Transformer
+    "src_mask",
+    "tgt_mask",
+    "memory_mask",
+    "key_padding_mask",
+    "src_key_padding_mask",
+    "tgt_key_padding_mask",
+    "memory_key_padding_mask",
+)
+_TOKEN_TYPES = (
+    "token_type_ids",
+    "visual_token_type_ids",
+    "segment_ids",  # BERT as Google wrote it
+    "input_type_ids",  # and on TensorFlow Hub
+)
+_POSITIONS = ("position_ids", "decoder_position_ids", "cache_position")
+_LENGTHS = (
+    "past_sequence_length",
+    "total_sequence_length",
+    "past_seq_len",
+    "total_seq_len",
+    "seqlens_k",  # com.microsoft's GroupQueryAttention
+    "nonpad_kv_seqlen",  # Attention of opset 24
+)
+_CHOICES = ("use_cache_branch",)  # optimum's merged decoders
+
+_TABLE: tuple[tuple[Role, tuple[str, ...]], ...] = (
+    ("mask", _MASKS),
+    ("token types", _TOKEN_TYPES),
+    ("positions", _POSITIONS),
+    ("length", _LENGTHS),
+    ("choice", _CHOICES),
+)
+# What exporters write behind a name: tf2onnx the number of the tensor, TorchScript that of the variable.
+_SUFFIXES = ("", ":0", ".1")
+ROLES: dict[str, Role] = {
+    name + suffix: role for role, names in _TABLE for name in names for suffix in _SUFFIXES
+}
+"""What the inputs of these names are, by convention."""
+
+MOST_TOKEN_TYPES = 16
+"""Rows of a table of token types; a larger one is of words."""
+
+
+def role_of(name: str, dtype: np.dtype, rows: int | None) -> Role | None:
+    """What an integer or boolean input of this name is by convention, None if it is nothing of the kind.
+
+    rows: of the table that it indexes, if it does. Positions index a table, and token types a small one; a
+    "mask" or "length" that indexes one is ids under a false name.
+    """
+    role = ROLES.get(name)
+    if role is None or dtype.kind not in "iub":
+        return None
+    if rows is None or role == "positions" or (role == "token types" and rows <= MOST_TOKEN_TYPES):
+        return role
+    return None
+
+
+_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Concat", "Identity", "Expand")
 
 
 def open_inputs(
     graph: Graph, public: Sequence[str], secret: Sequence[str], unmatched: set[str] | None = None
 ) -> list[str]:
-    """The inputs that the servers may see: by name, but for those that a pattern makes public or secret;
-    where both match, secret wins. Raises ConfigError as `matching`."""
+    """The inputs that the servers may see: those of a conventional role, but for those that a pattern makes
+    public or secret; where both match, secret wins. Raises ConfigError as `matching`."""
     names = list(graph.inputs)
     wanted, kept = (matching("input", names, patterns, unmatched) for patterns in (public, secret))
-    by_name = [
-        name
-        for name, kind in graph.inputs.items()
-        if kind.dtype.kind in "iub" and any(fnmatchcase(name.lower(), p) for p in PUBLIC_INPUTS)
-    ]
+    rows = tables(graph)
+    by_name = [name for name, kind in graph.inputs.items() if role_of(name, kind.dtype, rows.get(name))]
     return [name for name in names if (name in by_name or name in wanted) and name not in kept]
+
+
+def looked_up(graph: Graph) -> set[str]:
+    """The initializers of which rows are taken by what is no constant, where they stand or moved about."""
+    origins = {name: {name} for name in graph.initializers}
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op in ("Gather", "GatherND", "GatherElements") and node.inputs[1] not in graph.initializers:
+            found |= origins.get(node.inputs[0] or "", set())
+        elif node.op in _MOVES:
+            moved = set().union(*(origins.get(name or "", set()) for name in node.inputs))
+            origins.update((output, moved) for output in node.outputs)
+    return found
 
 
 def tables(graph: Graph) -> dict[str, int]:

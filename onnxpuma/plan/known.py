@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.graph.model import Initializer, Node, ValueType
 from onnxpuma.ops.registry import Operand, Result, operators, resting_fraction
 
 
@@ -41,6 +41,21 @@ def no_kernel(node: Node) -> str:
         or "see docs/operators.md"
     )
     return f"there is no secure kernel for {node.op} (supported and near: {near})"
+
+
+def way_out(node: Node, weights: Mapping[str, Initializer]) -> str:
+    """What its owner may do about a node that takes no secret where it has one of these; "" where the node
+    has none but in the first place, which is what operators compute on."""
+    named = [
+        f"'{name}'"
+        for place, name in enumerate(node.inputs)
+        if name and name in weights and (place or weights[name].dtype.kind != "f")
+    ]
+    if not named:
+        return ""
+    if len(named) == 1:
+        return f"; its input {named[0]} is a secret constant: --public shows it, if everybody may see it"
+    return f"; {' and '.join(named)} are secret constants: --public shows them, if everybody may see them"
 
 
 def draft_operand(name: str, kind: ValueType) -> Operand:

@@ -97,6 +97,7 @@ class PlannedOutput:
     """An output of the run: secret, or known to the client before; opened by the client, kept, or both.
 
     beside: public numbers that the words do not hold (ops/beside.py): the client adds them to what it opens.
+    closed: it may be kept, and nobody opens it (plan/closed.py).
     """
 
     name: str
@@ -105,6 +106,8 @@ class PlannedOutput:
     secret: bool
     opened: bool = True
     kept: bool = False
+    closed: bool = False
+    finer: int = 0
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def completed(self, values: np.ndarray) -> np.ndarray:
@@ -114,7 +117,7 @@ class PlannedOutput:
     @property
     def fraction(self) -> int:
         """Fraction bits of its words: none of integers and booleans."""
-        return resting_fraction(self.dtype)
+        return resting_fraction(self.dtype) + self.finer
 
 
 @dataclass(frozen=True, eq=False)

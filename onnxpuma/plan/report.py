@@ -117,6 +117,7 @@ def report(
                 "secret": spec.secret,
                 "vocabulary": spec.vocabulary,
                 **({"optional": True} if spec.default is not None else {}),
+                **({"sources": list(spec.sources)} if spec.sources else {}),
             }
             for name, spec in blueprint.inputs.items()
         },

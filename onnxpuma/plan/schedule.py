@@ -18,10 +18,12 @@ def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
             continue
         known = planner.values[name]
         shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
-        opened, kept = name in selection.opened, name in selection.kept
-        beside = None if known.operand is None else known.operand.beside
-        secret = known.operand is not None
-        outputs.append(PlannedOutput(name, shape, known.type.dtype, secret, opened, kept, beside))
+        secret = known.operand
+        output = PlannedOutput(name, shape, known.type.dtype, secret is not None)
+        if secret is not None:
+            output = replace(output, finer=secret.finer, beside=secret.beside)
+        opened, kept, closed = (name in some for some in (selection.opened, selection.kept, blueprint.closed))
+        outputs.append(replace(output, opened=opened, kept=kept, closed=closed))
     steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)
     wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
     waves = _waves(steps, {o.name for o in outputs})

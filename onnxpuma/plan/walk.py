@@ -21,14 +21,16 @@ from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
 from onnxpuma.ops.beside import fits
-from onnxpuma.ops.registry import Call, Operand, Operator, find, resting_fraction
+from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
-from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of
+from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of, way_out
 from onnxpuma.plan.late import taken
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
+from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
 from onnxpuma.plan.undefined import guarded, is_nan
 
 
@@ -36,11 +38,13 @@ class Walk:
     def __init__(
         self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray], selection: Selection
     ) -> None:
+        self.budget = Budget.unlimited()
         self.blueprint = blueprint
         self.graph = blueprint.graph
         self.public_values = public_values
         self.selection = selection
         self.nodes = needed(self.graph.nodes, selection.outputs)
+        self.weights = {name: self.graph.initializers[name] for name in blueprint.weights}
         self.values: dict[str, Known] = {}
         self.steps: list[Step] = []
         self.client_nodes: list[Node] = []
@@ -50,6 +54,8 @@ class Walk:
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
+        scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, selection.kept)
+        self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
         self.uses = uses_of(needed(self.nodes, selection.outputs, shapes=False), selection.outputs)
 
     # -- the three kinds of node ------------------------------------------------------------
@@ -82,6 +88,7 @@ class Walk:
             self._refuse(node, str(error))
 
     def _run_public(self, node: Node, inputs: Sequence[np.ndarray | None], constant: bool) -> None:
+        self.budget.before_public(node, inputs, lambda: self._infer(node))
         outer = (
             {n: k.value for n, k in self.values.items() if k.value is not None} if node.subgraphs else None
         )
@@ -93,6 +100,7 @@ class Walk:
         for name, value in zip(node.outputs, map(np.asarray, values), strict=True):
             if name:
                 self.values[name] = Known(ValueType(value.dtype, value.shape), value, constant=constant)
+                self.budget.take_public(node.name, value.nbytes)
 
     def _leave_to_client(self, node: Node) -> None:
         try:
@@ -115,6 +123,8 @@ class Walk:
         except OnnxpumaError as error:
             self._refuse(node, error.message)
             return
+        given = [None if name is None else self.values[name].type for name in node.inputs]
+        self.budget.before_secret(node, given, types)
         operands = tuple(
             None if name is None else self._operand(name, node, place)
             for place, name in enumerate(node.inputs)
@@ -133,16 +143,17 @@ class Walk:
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         result = found.result(draft)
         weight = all(o.weight for o in secret)
-        outputs = tuple(replace(o, weight=weight) for o in left_in(draft.outputs, result))
-        outputs = with_beside(draft, found, outputs)
+        made = (
+            replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left_in(draft.outputs, result)
+        )
+        outputs = with_beside(draft, found, tuple(made))
         call = replace(draft, outputs=outputs)
         resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
         constant = constant and weight and found.layout
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
         for operand, resolve in zip(outputs, resolves, strict=True):
-            rest = resting_fraction(operand.dtype)
-            kept = replace(operand, form=Replicated, fraction=rest) if resolve else operand
+            kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
             self.values[operand.name] = Known(
                 ValueType(kept.dtype, kept.shape), operand=kept, constant=constant
             )
@@ -185,12 +196,14 @@ class Walk:
             return True
         if uses == [None] and operand.name in self.selection.opened:
             return False  # nobody else reads it: its terms are shifted as they leave
-        if len(uses) != 1 or uses[0] is None or operand.fraction > _MOST_DEFERRED:
+        if len(uses) != 1 or uses[0] is None or operand.fraction > MOST_DEFERRED:
+            return True
+        if operand.fraction > WITH_ROOM and any(o.finer for o in call.secrets):
             return True
         consumer, place = uses[0]
         found = find(consumer)
         if found is None or (
-            operand.form is Replicated and not found.layout and consumer.op not in _TAKES_SCALED
+            operand.form is Replicated and not found.layout and consumer.op not in TAKES_SCALED
         ):
             return True
         stand_in = Call(
@@ -242,6 +255,8 @@ class Walk:
         try:
             return self._infer(node)
         except OnnxpumaError as error:
+            given = [None if n is None else self.values[n].type for n in node.inputs]
+            self.budget.before_secret(node, given, filter(None, given))
             inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
             try:
                 return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
@@ -258,6 +273,8 @@ class Walk:
         """Note why this node cannot run, and go on as if it could where the types of its outputs are known:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
+        if find(node) is not None or node.op in CONTROL:
+            reason += way_out(node, self.weights)
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason))
         self.wanted.update(n for n in node.inputs if n)
         try:
@@ -289,8 +306,3 @@ class Walk:
 
 
 _COMES_DOWN_TO = (*CONTROL, "IsNaN")  # other nodes, while the plan is made
-# Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
-_MOST_DEFERRED = 48
-_TAKES_SCALED = (
-    "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
-)  # fmt: skip

@@ -17,6 +17,7 @@ from onnxpuma.observe import Progress, RunReport
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.answer import open_result
+from onnxpuma.roles.consent import check_consent, check_named
 from onnxpuma.roles.feed import check_feed, check_outputs, check_values
 from onnxpuma.roles.kept import HANDLE_BYTES, Kept
 from onnxpuma.roles.plans import Plans
@@ -52,11 +53,18 @@ class Client:
     """Sends requests to the servers of `config` as the owner of `keys`; one at a time.
 
     model: what these servers share, or the blueprint of its only graph; fetched from them at first use when
-    it is None. Raises ConfigError when an address is none; connecting goes on in the background.
+    it is None. public_inputs: names of inputs, or patterns on them, that the servers may see if the model's
+    owner made them public; masks, positions and their like need not be named (roles/consent.py). Raises
+    ConfigError when an address is none; connecting goes on in the background.
     """
 
     def __init__(
-        self, config: ClusterConfig, keys: KeyPair, model: SharedModel | Blueprint | None = None
+        self,
+        config: ClusterConfig,
+        keys: KeyPair,
+        model: SharedModel | Blueprint | None = None,
+        *,
+        public_inputs: Sequence[str] = (),
     ) -> None:
         timeouts = config.timeouts
         places = [Peer(party.client_address, party.public_key) for party in config.parties]
@@ -66,10 +74,12 @@ class Client:
             connect_timeout=timeouts.connect,
             timeout=timeouts.request,
             heartbeat=timeouts.heartbeat,
+            renew=timeouts.renew,
         )
         self._lock = Lock()
         self._model = SharedModel.of(model) if isinstance(model, Blueprint) else model
         self._plans: dict[str, Plans] = {}
+        self._public_inputs = tuple(public_inputs)
 
     @property
     def model(self) -> SharedModel:
@@ -90,11 +100,13 @@ class Client:
         """The only graph of the model. Raises as `model`, and InputError where there are several."""
         return self.model.blueprint
 
-    def plan(self, feed: Mapping[str, Any], *, graph: str | None = None) -> Plan:
+    def plan(
+        self, feed: Mapping[str, Any], *, graph: str | None = None, public_inputs: Sequence[str] = ()
+    ) -> Plan:
         """The plan that a request with this feed would run, without sending it. InputError as `run`."""
         plans = self._known(graph)
         opened, _ = check_outputs(plans.blueprint, None)
-        return _plan(plans, check_feed(plans.blueprint, feed), opened)
+        return _plan(plans, self._fed(plans.blueprint, feed, public_inputs), opened)
 
     def run(
         self,
@@ -107,6 +119,7 @@ class Client:
         graph: str | None = None,
         keep: Sequence[str] = (),
         release: Iterable[Kept] = (),
+        public_inputs: Sequence[str] = (),
     ) -> Outcome:
         """Run the model on `feed` (input name -> array, or what an earlier run kept) at the three servers.
 
@@ -117,8 +130,10 @@ class Client:
         number of steps done, of steps in all, and what runs now. timeout: seconds to wait for the result, in
         place of the one in cluster.toml. dealt: called with the plan and the buffers that each server will
         be sent of the secret inputs; for demonstrations. graph: which one, for a model of several.
+        public_inputs: those that the servers may see, beside the ones that the constructor was given.
 
-        Raises InputError for a feed that does not fit (see `check_feed`) and for a kept value that the
+        Raises InputError for a feed that does not fit (see `check_feed`), for an input that the servers would
+        see without the client's consent (see `check_consent`) and for a kept value that the
         servers do not hold (any more), PlanError when client and servers
         hold different models, versions or plans, UnsupportedModelError when the model cannot run at these
         shapes, TransportError when the servers cannot be reached, fail, or take too long.
@@ -126,7 +141,7 @@ class Client:
         begin = time.perf_counter()
         plans = self._known(graph)
         blueprint = plans.blueprint
-        fed = check_feed(blueprint, feed)
+        fed = self._fed(blueprint, feed, public_inputs)
         opened, kept = check_outputs(blueprint, output_names, keep)
         plan = _plan(plans, fed, opened, kept)
         values = plan.client_values({n: v for n, v in fed.items() if not isinstance(v, Kept)})
@@ -149,7 +164,7 @@ class Client:
             name: secrets[name] if name in secrets else np.asarray(values[name]).astype(types[name])
             for name in opened
         }
-        left = {o.name: Kept(handle, o.name, o.shape, o.dtype) for o in plan.kept}
+        left = {o.name: Kept(handle, o.name, o.shape, o.dtype, o.closed) for o in plan.kept}
         return Outcome(outputs, reports, seconds, sent - begin, left)
 
     def release(self, kept: Iterable[Kept]) -> None:
@@ -174,6 +189,17 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _fed(
+        self, blueprint: Blueprint, feed: Mapping[str, Any], public_inputs: Sequence[str]
+    ) -> dict[str, np.ndarray | Kept]:
+        """The feed, checked: it fits, and the servers see of it what they may see. Raises InputError."""
+        every = [name for graph in self.model.graphs.values() for name in graph.inputs]
+        allowed = (*self._public_inputs, *public_inputs)
+        check_named(allowed, every)
+        fed = check_feed(blueprint, feed)
+        check_consent(blueprint, fed, allowed)
+        return fed
 
     def _known(self, graph: str | None) -> Plans:
         """The plans of a graph, which may go unnamed where it is the only one. Raises InputError."""

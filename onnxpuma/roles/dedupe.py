@@ -2,8 +2,9 @@
 
 A decoder is exported twice, with a cache and without, and its table may be the encoder's too. To the servers
 it is public then which arrays of two graphs are the same. So that it tells no more than the architecture
-does, arrays of one graph are never compared, and vectors (a bias that was never trained may equal another)
-are one only where they bear the same name.
+does, arrays of one graph are never compared, and those that may be equal by chance (vectors, as a bias that
+was never trained, small matrices, and any array of one number throughout) are one only where they bear the
+same name.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from onnxpuma.graph.model import Initializer
 
 _BLOCK = 1 << 20  # elements hashed at a time
+_LEAST = 64
 
 
 def fingerprint(weight: Initializer) -> bytes:
@@ -29,10 +31,24 @@ def fingerprint(weight: Initializer) -> bytes:
     return total.digest()
 
 
+def rank_of(weight: Initializer) -> int:
+    """How many axes of an array tell it from others: those longer than one; at most one in an array of fewer
+    than 64 elements, or of one number throughout. Reads no more of it than it takes to see that."""
+    axes = sum(extent > 1 for extent in weight.shape)
+    if axes < 2 or weight.size < _LEAST:
+        return min(axes, 1)
+    values = weight.numpy().reshape(-1)
+    blocks = (values[start : start + _BLOCK] for start in range(0, values.size, _BLOCK))
+    even = all(bool(np.all(block == values[0])) for block in blocks)
+    del values, blocks
+    weight.release()
+    return 1 if even else axes
+
+
 def assign(graphs: Mapping[str, Mapping[str, tuple[bytes, int]]]) -> dict[str, dict[str, str]]:
     """For each graph: weight -> the stored array that holds it, called after the first graph that has it.
 
-    graphs: by name, weight -> (fingerprint, rank), in order.
+    graphs: by name, weight -> (fingerprint, rank_of), in order.
     """
     stored: dict[str, dict[str, str]] = {}
     holders: dict[bytes, list[tuple[str, str]]] = {}  # fingerprint -> (stored array, its weight's name)

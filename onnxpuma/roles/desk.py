@@ -10,44 +10,37 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from threading import Event
-
-import zmq
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import (
-    BusyError,
+    InputError,
     OnnxpumaError,
     PeerLostError,
     PlanError,
     RemoteError,
+    RequestTimeoutError,
+    plain_text,
 )
-from onnxpuma.interpreter import Interpreter
 from onnxpuma.observe import Progress
-from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
+from onnxpuma.roles.agreement import Agreement, Follower, Leader
 from onnxpuma.roles.identity import Identity
+from onnxpuma.roles.job import Job
 from onnxpuma.roles.kept import Store
-from onnxpuma.roles.plans import Plans
-from onnxpuma.roles.request import check_private, read_public_part
+from onnxpuma.roles.reception import Reception, Served
 from onnxpuma.roles.run import compute
-from onnxpuma.transport import wire_pb2
+from onnxpuma.transport import sockets, wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
+from onnxpuma.transport.failure import told
+from onnxpuma.transport.sparing import tell_left_out
 from onnxpuma.transport.zeromq import PeerLink
 
-MOST_WAITING = 32
+AT_ONCE = 100  # requests that are taken in before anything else is looked at
 IDLE_SECONDS = 0.5
 LOOK_SECONDS = 0.05  # between two looks at the clients during a run
+DISPUTE_SECONDS = 1.0  # so that both servers whose shares differ have heard of it when one of them ends
 
 _log = logging.getLogger("onnxpuma.roles")
-
-
-@dataclass(frozen=True)
-class Served:
-    """One graph of the model: its plans, and this server's shares of its weights."""
-
-    plans: Plans
-    interpreter: Interpreter
 
 
 class Desk:
@@ -66,19 +59,18 @@ class Desk:
         menu: list[bytes],
         stop: Event,
     ) -> None:
-        self.link, self.port, self.graphs = link, port, graphs
+        self.link, self.port = link, port
         self.identity, self.menu, self.stop = identity, menu, stop
         self.config = config
         self.store = Store(config.kept)
+        self.reception = Reception(link.party, graphs, self.store, config)
         kind = Leader if link.party == 0 else Follower
         self.agreement: Agreement = kind(link, port, config.timeouts)
-        self._arrived: list[Request] = []
         self._running: Job | None = None
         self._looked = 0.0
+        self._disputed = 0.0  # since when a peer is there that holds a component otherwise
         self._odd: set[bytes] = set()
-        self._poller = zmq.Poller()
-        for socket in (*link.waits_on(), *port.waits_on()):
-            self._poller.register(socket, zmq.POLLIN)
+        self._began = 0.0
 
     def serve(self, ready: Callable[[], None] | None) -> None:
         """Until a stop; `ready` is called at the first meeting. Raises what keeps that from coming about."""
@@ -86,7 +78,7 @@ class Desk:
         job: Job | None = None
         while not self.stop.is_set():
             if not self.agreement.hear() and job is None:
-                self._poller.poll(int(IDLE_SECONDS * 1000))
+                sockets.wait([*self.link.waits_on(), *self.port.waits_on()], IDLE_SECONDS)
             self._listen()
             self.store.expire()
             problems = self.problems()
@@ -100,10 +92,10 @@ class Desk:
                 complained = time.monotonic()
                 _log.warning("%s", "; ".join(problem.message for problem in problems.values()))
             self._tell_state("degraded" if problems else "idle", problems)
-            for request in self._arrived:
-                self._prepare(request)
-            self._arrived = []
-            job = self.agreement.turn(problems)
+            tell_left_out("onnxpuma.roles")
+            tell_left_out("onnxpuma.transport")
+            rest = self.link.renew(self.config.timeouts.renew)
+            job = self.agreement.turn(problems, begin=not rest or self.link.party != 0)
             if job is not None:
                 self._run(job)
 
@@ -115,13 +107,21 @@ class Desk:
         found: dict[int, OnnxpumaError] = {}
         for peer in sorted(self.link.peers):
             place = self.config.parties[peer]
-            if peer not in connected:
+            why = self.agreement.refusals.get(peer)
+            if peer not in connected and why is not None:
+                found[peer] = PeerLostError(
+                    f"party {peer} refused to start: {why}",
+                    f"correct that at server {peer} and start it again; its log says more",
+                )
+            elif peer not in connected:
                 found[peer] = PeerLostError(
                     f"party {self.link.party} is not connected to party {peer} ({place.peer_address})",
                     f"start server {peer}, or see that no firewall is between",
                 )
             elif (error := self._difference(peer)) is not None:
                 found[peer] = error
+        for peer in connected:
+            self.agreement.refusals.pop(peer, None)
         return found
 
     def _difference(self, peer: int) -> OnnxpumaError | None:
@@ -133,7 +133,7 @@ class Desk:
         return error
 
     def _give_up_if_alone(self, problems: dict[int, OnnxpumaError]) -> None:
-        """Before the first meeting: raise when it is this server that must be corrected."""
+        """Before the first meeting: raise when it is this server that must be corrected, or may be."""
         if self.link.connected != self.link.peers:
             try:
                 self.link.connect(0)
@@ -141,96 +141,107 @@ class Desk:
                 return
         if len(problems) == 2 and all(isinstance(problem, PlanError) for problem in problems.values()):
             raise next(iter(problems.values()))
+        disputes = [p for peer, p in problems.items() if self.identity.disputes(peer, self.link.hello[peer])]
+        self._disputed = self._disputed or (time.monotonic() if disputes else 0.0)
+        if disputes and time.monotonic() > self._disputed + DISPUTE_SECONDS:
+            raise disputes[0]
 
     # ---- clients --------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        """Take in new requests without waiting."""
+        """Take in new requests without waiting; a flood of them does not hold up the rest."""
         self._looked = time.monotonic()
-        while (request := self.port.poll(0)) is not None:
-            ahead = len(self.agreement.jobs) + len(self._arrived) + (self._running is not None)
-            if not request.body.model_digest:
-                self._serve_aside(request)
-            elif ahead > MOST_WAITING * (1 if self.link.party == 0 else 2):
-                self.port.fail(
-                    request,
-                    BusyError(f"{ahead} requests wait at server {self.link.party}", "try again later"),
-                )
+        for _ in range(AT_ONCE):
+            request = self.port.poll(0)
+            if request is None:
+                break
+            if request.body.model_digest:
+                self._take_in(request)
             else:
-                if ahead:
-                    self.port.reply(request, wire_pb2.Queued(ahead=ahead))
-                self._arrived.append(request)
-        self.port.status.waiting = len(self.agreement.jobs) + len(self._arrived)
+                self._serve_aside(request)
+        self.port.status.waiting = len(self.agreement.jobs)
 
-    def _serve_aside(self, request: Request) -> None:
-        """What is not computed: the client lets go of what it kept, or asks for the model's public part."""
-        released = [(entry.handle, entry.name) for entry in request.body.release]
-        self.store.release(request.client, released)
-        self.port.reply(request, wire_pb2.Result(), [] if released else self.menu)
-
-    def _prepare(self, request: Request) -> None:
-        """Check a request and make its plan, or refuse it."""
+    def _take_in(self, request: Request) -> None:
+        waiting = [job.request for job in self.agreement.jobs.values()]
         try:
-            served = self._graph_of(request)
-            asked = read_public_part(request, served.plans.blueprint)
-            held = {
-                name: self.store.get(request.client, *place, asked.shapes[name])
-                for name, place in asked.held.items()
-            }
-            plan = served.plans.get(asked.shapes, asked.public, asked.selection)
-            if plan.digest != asked.plan_digest:
-                raise PlanError(
-                    f"party {self.link.party} plans this request otherwise than the client",
-                    "install the same versions of onnxpuma, onnx, onnxruntime and numpy everywhere",
-                )
-            check_private(plan, self.link.party, request.private)
-            self.store.check_room(plan)
+            job = self.reception.take_in(request, waiting)
         except Exception as error:
             _log.warning("a request of %s was refused: %s", request.client, _described(error))
             self.port.fail(request, error)
-        else:
-            self.agreement.add(Job(request, plan, asked, held))
+            return
+        ahead = len(waiting) + (self._running is not None)
+        if ahead:
+            self.port.reply(request, wire_pb2.Queued(ahead=ahead))
+        self.agreement.add(job)
 
-    def _graph_of(self, request: Request) -> Served:
-        """The graph that a request names; any, where it names none of ours: `read_public_part` refuses it."""
-        return self.graphs.get(request.body.model_digest, next(iter(self.graphs.values())))
+    def _serve_aside(self, request: Request) -> None:
+        """What is not computed: the client lets go of what it kept, or asks for the model's public part."""
+        try:
+            done = self.reception.let_go(request)
+        except InputError as error:
+            self.port.fail(request, error)
+            return
+        self.port.reply(request, wire_pb2.Result(), [] if done else self.menu)
 
     # ---- a request ------------------------------------------------------------------------------------
 
     def _run(self, job: Job) -> None:
         _log.info("%s begins", job)
         self._running = job
+        self._began = time.monotonic()
         self._tell_state("running", {})
         try:
+            self.reception.plan(job)
             self.port.reply(job.request, wire_pb2.Accepted(session=job.session))
             body, buffers, kept = compute(
                 self.link,
-                self._graph_of(job.request).interpreter,
+                self.reception.graph_of(job.request).interpreter,
                 job,
                 self._between_rounds,
                 self._tell_progress(job),
+                [place.public_key for place in self.config.parties],
             )
             self.store.release(job.request.client, job.asked.release)
             if kept:
                 self.store.put(job.request.client, job.asked.handle, kept)
             self.port.reply(job.request, body, buffers)
             _log.info("%s is done after %.2f s, %d bytes sent", job, body.seconds, body.bytes_sent)
+        except MemoryError:
+            self._end(
+                job,
+                InputError(
+                    f"server {self.link.party} has not the memory that this request takes",
+                    "take a smaller batch or a shorter sequence",
+                ),
+            )
         except Exception as error:
-            _log.warning("%s failed: %s", job, _described(error))
             if not isinstance(error, OnnxpumaError):
                 _log.error("%s", "".join(traceback.format_tb(error.__traceback__)))
-            self.link.abort(job.session, _described(error))
-            self.port.fail(job.request, error)
+            self._end(job, error)
         except BaseException:
             self.link.abort(job.session, f"party {self.link.party} was stopped")
             raise
         finally:
             self._running = None
 
+    def _end(self, job: Job, error: Exception) -> None:
+        """A job has failed: tell the other servers and the client."""
+        _log.warning("%s failed: %s", job, _described(error))
+        self.link.abort(job.session, _described(error))
+        self.port.fail(job.request, error)
+
     def _between_rounds(self) -> None:
-        if time.monotonic() < self._looked + LOOK_SECONDS:
+        now = time.monotonic()
+        if now < self._looked + LOOK_SECONDS:
             return
         self._listen()
+        self.agreement.hear()
+        self.agreement.turn(self.problems(), begin=False)
+        if now > self._began + self.config.limits.seconds:
+            raise RequestTimeoutError(
+                f"the request runs for more than {self.config.limits.seconds:g} s",
+                "take smaller inputs, or raise `seconds` under [limits] in cluster.toml",
+            )
         if self._running is not None and self._running.request.gone:
             raise RemoteError("the client left before its request was done")
         if self.stop.is_set():
@@ -255,5 +266,5 @@ class Desk:
 
 
 def _described(error: Exception) -> str:
-    """What may be logged and told of an error: the text of a foreign one may hold data."""
-    return error.message if isinstance(error, OnnxpumaError) else f"internal error ({type(error).__name__})"
+    """What may be logged and told of an error, in one line: it may name things as the client does."""
+    return plain_text(told(error).message)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.errors import InputError
-from onnxpuma.plan.blueprint import Blueprint, InputSpec
+from onnxpuma.errors import InputError, PlanError
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import check_shapes
+from onnxpuma.plan.input_spec import InputSpec
 from onnxpuma.plan.known import uses_of
 from onnxpuma.plan.masks import Uses, given_reach
 from onnxpuma.plan.plan import Plan
@@ -30,8 +31,9 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
     Floats are taken from any type that fits in float64, integers and booleans from any type that fits in the
     declared one; a list is taken as the array it spells; an input that has a default may be left out.
 
-    Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, NaN, an
-    id outside the model's table, and, where it is secret and no mask, infinity and a real beyond +-2^20.
+    Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, what the
+    input does not go on from (`check_filling`), NaN, an id outside the model's table, and, where it is secret
+    and no mask, infinity and a real beyond +-2^20.
     """
     _check_names("input", list(feed), list(blueprint.inputs))
     feed = {**{n: s.default for n, s in blueprint.inputs.items() if s.default is not None}, **feed}
@@ -43,6 +45,11 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
         )
     raw = {name: _array(spec, feed[name]) for name, spec in blueprint.inputs.items()}
     check_shapes(blueprint, {name: array.shape for name, array in raw.items()})
+    for name, value in raw.items():
+        if isinstance(value, Kept):
+            check_filling(blueprint.inputs[name], 1, value.name, value.closed)
+        else:
+            check_filling(blueprint.inputs[name], value.size)
     uses = uses_of(blueprint.graph.nodes, blueprint.outputs)
     return {
         name: value
@@ -76,9 +83,42 @@ def check_opened(blueprint: Blueprint, names: Sequence[str]) -> None:
             )
 
 
+def check_filling(spec: InputSpec, size: int, held: str | None = None, closed: bool = False) -> None:
+    """InputError unless the input may be filled so: with the kept output `held`, closed or not, or with an
+    array of `size` elements.
+
+    What goes on from closed outputs takes what was kept of them, or nothing; what was kept of a closed output
+    goes nowhere else, since what the model makes of it there could be opened.
+    """
+    if spec.sources and held is None and size:
+        raise InputError(
+            f"input '{spec.name}' goes on from what the servers keep, and takes no array",
+            f"keep {' or '.join(spec.sources[:3])} in one request and hand it to the next;"
+            " begin with an array of nothing",
+        )
+    if held is not None and held not in spec.sources and (closed or spec.sources):
+        takes = (
+            f"takes {', '.join(spec.sources[:3])}" if spec.sources else "takes nothing that is kept closed"
+        )
+        raise InputError(
+            f"input '{spec.name}' does not go on from the kept '{held}'",
+            f"it {takes}; the model's owner says which with --keep-only",
+        )
+
+
 def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
-    """InputError unless every value that will be shared is in range; some of them the client computes."""
+    """InputError unless every value that will be shared is in range; some of them the client computes.
+
+    Raises PlanError for one that has not the shape that is planned: how many words are sent would depend on
+    secret values.
+    """
     for entry in plan.inputs:
+        if values[entry.name].shape != entry.shape:
+            raise PlanError(
+                f"the client's value '{entry.name}' has shape {values[entry.name].shape},"
+                f" by the model's own declarations it has {entry.shape}",
+                "the model declares wrong shapes inside a branch: have its owner export it again",
+            )
         if entry.depth:
             _check_ids(entry.name, values[entry.name], entry.depth)
         else:

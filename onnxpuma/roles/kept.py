@@ -28,13 +28,15 @@ WORD_BYTES = 16  # two components of 64 bits at each server
 class Kept:
     """Refers to an output that stays at the servers; given to a later request in place of an array.
 
-    handle: 16 bytes that the client drew for the request that made it. shape, dtype: of the value.
+    handle: 16 bytes that the client drew for the request that made it. shape, dtype: of the value. closed: it
+    goes only where its model's owner lets it.
     """
 
     handle: bytes
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    closed: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""One server of a LocalCluster, in a process of its own: python -m onnxpuma.roles.local_party.
+"""One server of a LocalCluster, in a process of its own, which roles/isolated.py starts.
 
-Says "ready" or one line of JSON about an error on its standard output. It ends when its standard input does,
-and so never outlives the process that started it, however that one ended; it then removes the temporary
-folder too, in case that nobody else is left to do it.
+Says "ready" and its kernel, or one line of JSON about an error on its standard output. It ends when its
+standard input does, and so never outlives the process that started it, however that one ended; it then
+removes the temporary folder too, in case that nobody else is left to do it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 from threading import Event, Thread
 
 from onnxpuma.config import read_cluster
+from onnxpuma.mpc.ring_kernel import native_level
+from onnxpuma.roles.seclusion import seclude
 from onnxpuma.roles.server import Server
 from onnxpuma.transport.curve import read_secret_key
 from onnxpuma.transport.failure import failure_of
@@ -29,12 +30,14 @@ def main(arguments: list[str]) -> int:
     """arguments: the temporary folder with cluster.toml and keys, number and name of the party, the model."""
     folder, party, name, model_dir = arguments
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to end
+    seclude()
     stop = Event()
     Thread(target=_end_with_input, args=(stop, folder), daemon=True).start()
     try:
         keys = read_secret_key(Path(folder) / f"{name}.secret")
         server = Server(int(party), read_cluster(Path(folder) / "cluster.toml"), keys, model_dir)
-        server.serve(ready=lambda: _say("ready"), stop=stop)
+        server.serve(ready=lambda: _say(f"ready {native_level()}"), stop=stop)
     except Exception as error:
         logging.getLogger("onnxpuma.roles").exception("server %s ends", party)
         failure = failure_of(error)
@@ -54,7 +57,3 @@ def _end_with_input(stop: Event, folder: str) -> None:
 
 def _say(line: str) -> None:
     os.write(1, line.encode() + b"\n")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -24,7 +24,6 @@ from onnxpuma.mpc.shares import Form, Sum3
 from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
 from onnxpuma.mpc.words import decode, encode
 from onnxpuma.observe import Progress
-from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Plan, Selection
@@ -45,15 +44,17 @@ class Outcome:
 class MemoryModel:
     """A model, shared among three threads.
 
-    `public_inputs`, `secret_inputs`, `hide`: patterns on names, as for `prepare`. at_client=False runs on
-    shares even what the client could compute alone. rewrite=False takes the graph's nodes as they are.
-    Raises what `prepare_model` raises.
+    `public`, `secret`, `public_inputs`, `secret_inputs`, `hide`: patterns on names, as for `prepare`.
+    at_client=False runs on shares even what the client could compute alone. rewrite=False takes the graph's
+    nodes as they are. Raises what `prepare_model` raises.
     """
 
     def __init__(
         self,
         model: ir.Model | onnx.ModelProto,
         *,
+        public: Sequence[str] = (),
+        secret: Sequence[str] = (),
         public_inputs: Sequence[str] = (),
         secret_inputs: Sequence[str] = (),
         hide: Sequence[str] = (),
@@ -63,7 +64,13 @@ class MemoryModel:
         if isinstance(model, onnx.ModelProto):
             model = ir.serde.deserialize_model(model)
         made = prepare_model(
-            model, public_inputs=public_inputs, secret_inputs=secret_inputs, hide=hide, rewrite=rewrite
+            model,
+            public=public,
+            secret=secret,
+            public_inputs=public_inputs,
+            secret_inputs=secret_inputs,
+            hide=hide,
+            rewrite=rewrite,
         )
         self.blueprint: Blueprint = made[0]
         self._at_client = at_client
@@ -139,7 +146,7 @@ def _weights(blueprint: Blueprint, graph: Graph) -> Shares:
     held: Shares = ({}, {}, {})
     for name in blueprint.weights:
         values = graph.initializers[name].numpy()
-        _deal(held, name, values, resting_fraction(values.dtype))
+        _deal(held, name, values, blueprint.fraction(name))
     return held
 
 

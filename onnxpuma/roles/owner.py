@@ -1,7 +1,7 @@
 """The model's owner: weights become three files of shares, one for each server; and a server reads its own.
 
 After `share_model` nobody needs the ONNX file any more. Weights are encoded with 18 fraction bits mod 2^64
-(integers with none) and shared in blocks, so a model larger than memory can be shared.
+(small ones with more, integers with none) and shared in blocks, so a model larger than memory can be shared.
 """
 
 from __future__ import annotations
@@ -17,14 +17,20 @@ from onnxpuma.graph.folder import find
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.weights import Weights
 from onnxpuma.mpc.words import Words, encode
-from onnxpuma.ops.registry import resting_fraction
+from onnxpuma.plan.draft import remove_left_over
+from onnxpuma.plan.inputs import looked_up
+from onnxpuma.roles.destination import check_free, settle
+from onnxpuma.roles.disclosure import Review, check_disclosed
 from onnxpuma.roles.reading import Reading
 from onnxpuma.roles.samples import Samples
 from onnxpuma.roles.share_file import ShareReader, ShareWriter
 from onnxpuma.roles.shared_model import SharedModel
 
 BITS = 64
-LARGEST_WEIGHT = 2.0**12
+LARGEST_WEIGHT = 2.0**18
+LARGEST_LOOKED_UP = 2.0**12  # rows are looked up mod 2^32
+LARGEST_WHOLE = 2.0**24
+SEAL_BYTES = 32
 _BLOCK = 1 << 20  # elements encoded at a time
 
 
@@ -42,6 +48,8 @@ def share_model(
     hide: Sequence[str] = (),
     keep_only: Sequence[str] = (),
     samples: Mapping[str, Samples] | None = None,
+    replace: bool = False,
+    review: Review | None = None,
     progress: ShareProgress | None = None,
 ) -> SharedModel:
     """Share the model at `path` into the folder `out`; the patterns are those of `prepare`.
@@ -49,16 +57,21 @@ def share_model(
     path: an ONNX file, or a folder of those that make one model (graph.folder.find). Of several graphs a
     pattern must match something in one, and what they have in common is shared once. samples: inputs to
     calibrate with, by graph ("model" where there is one; roles/samples.py); the ranges that they show become
-    part of the plan, and public.
+    part of the plan, and public. review: is shown the public part before anything is written, and says
+    whether those of its constants that may be trained (Blueprint.public_listing) may be public; they are
+    refused without it, unless `public` names them.
 
-    Writes the public files (SharedModel.save; the same for everybody) and party0.safetensors to
-    party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). Files of an
-    earlier call are replaced, each at once, when all is written. Memory: a few blocks of 8 MB beside what
-    the reader of one graph holds; disk: 16 bytes a weight.
+    Writes the public files (SharedModel.files; the same for everybody) and party0.safetensors to
+    party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). A folder
+    that holds a shared model is refused unless `replace` says that this one takes its place; it does when all
+    is written. What cannot be written to the end leaves nothing behind. Memory: a few blocks of 8 MB beside
+    what the reader of one graph holds; disk: 16 bytes a weight.
 
-    Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^12
-    in magnitude, UnsupportedModelError naming every node that cannot run on shares, ConfigError for a
-    pattern that matches nothing or a folder that cannot be written, InputError for samples that do not fit.
+    Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^18
+    in magnitude (2^12 where its rows are looked up by secret ids, integers 2^24), UnsupportedModelError
+    naming every node that cannot run on shares, ConfigError for a pattern that matches nothing, for public
+    constants that may be trained, and for a folder that is taken or cannot be written, InputError for samples
+    that do not fit.
     """
     patterns = {
         "public": public,
@@ -68,13 +81,15 @@ def share_model(
         "hide": hide,
         "keep_only": keep_only,
     }
+    folder = Path(out)
+    check_free(folder, replace)
     reading = Reading(find(Path(path)).sources, patterns, samples)
     model = reading.survey()
-    folder = Path(out)
+    check_disclosed(model, review)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_left_over(folder)
         _write(folder, model, reading, progress)
-        model.save(folder)
     except OSError as error:
         raise ConfigError(
             f"cannot write the shares to {folder}: {error.strerror or error}",
@@ -114,7 +129,7 @@ def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[st
                 parts.append(shares.words(name))
         first, second = parts
         second += first
-        found[name] = Weights(party, first, second, BITS, resting_fraction(array.dtype))
+        found[name] = Weights(party, first, second, BITS, model.fractions[name])
     shares.finish()
     return {
         graph: {weight: found[name] for weight, name in names.items()}
@@ -129,28 +144,29 @@ def _stream(key: bytes, index: int) -> AesStream:
 
 def _write(folder: Path, model: SharedModel, reading: Reading, progress: ShareProgress | None) -> None:
     keys = (fresh_key(), fresh_key())
+    seals = [secrets.token_bytes(SEAL_BYTES) for _ in range(3)]
     dealing = secrets.token_hex(16)
     shapes = {name: array.shape for name, array in model.arrays.items()}
+    bounds = _bounds(model)
     writers: list[ShareWriter] = []
     try:
         for party in range(3):
-            writers.append(ShareWriter(folder, party, shapes, keys, model.digest, dealing))
+            writers.append(ShareWriter(folder, party, shapes, keys, seals, model.digest, dealing))
         for index, (name, weight) in enumerate(reading.weights(model)):
             if progress is not None:
                 progress(index, len(shapes), name)
             streams = [_stream(key, index) for key in keys]
             values = weight.numpy().reshape(-1)
             for start in range(0, values.size, _BLOCK):
-                block = _checked(name, values[start : start + _BLOCK])
-                words = encode(block, resting_fraction(weight.dtype))
+                block = _checked(name, values[start : start + _BLOCK], bounds[name])
+                words = encode(block, model.fractions[name])
                 for stream in streams:
                     words -= stream.draw(words.shape, BITS)
                 for writer in writers[1:]:
                     writer.append(words)
             del values
             weight.release()
-        for writer in writers:
-            writer.commit()
+        settle(folder, writers, model.files())
     finally:
         for writer in writers:
             writer.discard()
@@ -158,7 +174,17 @@ def _write(folder: Path, model: SharedModel, reading: Reading, progress: SharePr
         progress(len(shapes), len(shapes), "")
 
 
-def _checked(name: str, values: np.ndarray) -> np.ndarray:
+def _bounds(model: SharedModel) -> dict[str, float]:
+    """What the numbers of each array must stay below."""
+    found = {n: LARGEST_WEIGHT if a.dtype.kind == "f" else LARGEST_WHOLE for n, a in model.arrays.items()}
+    for graph, names in model.stored.items():
+        for table in looked_up(model.graphs[graph].graph):
+            if found.get(names.get(table, "")) == LARGEST_WEIGHT:
+                found[names[table]] = LARGEST_LOOKED_UP
+    return found
+
+
+def _checked(name: str, values: np.ndarray, below: float) -> np.ndarray:
     values = values.astype(np.float64)
     largest = np.abs(values).max(initial=0.0)
     if not np.isfinite(largest):
@@ -166,10 +192,9 @@ def _checked(name: str, values: np.ndarray) -> np.ndarray:
             f"weight '{name}' holds NaN or infinity",
             "the model was damaged in training or export: look there",
         )
-    if largest >= LARGEST_WEIGHT:
+    if largest >= below:
         raise ModelError(
-            f"weight '{name}' holds a value of magnitude {largest:g}; weights must stay below"
-            f" {LARGEST_WEIGHT:g}",
+            f"weight '{name}' holds a value of magnitude {largest:g}; it must stay below {below:g}",
             "rescale it, or make it public with --public if it is a constant of the architecture",
         )
     return values

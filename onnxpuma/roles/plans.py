@@ -9,10 +9,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.budget import Budget, public_bytes
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Plan, Selection
 
 KEPT = 16
+KEPT_BYTES = 1 << 29  # of public arrays, those of the model counted with every plan
 
 
 class Plans:
@@ -27,18 +29,22 @@ class Plans:
         shapes: Mapping[str, tuple[int, ...]],
         public: Mapping[str, np.ndarray],
         selection: Selection | None = None,
+        budget: Budget | None = None,
     ) -> Plan:
         """The plan at these shapes and public values, for this selection of outputs. Raises what
         `compile_plan` raises."""
         key = _key(shapes, public, selection)
         plan = self._plans.get(key)
         if plan is None:
-            plan = compile_plan(self.blueprint, shapes, public, selection)
+            plan = compile_plan(self.blueprint, shapes, public, selection, budget=budget)
             self._plans[key] = plan
-            if len(self._plans) > KEPT:
+            while len(self._plans) > KEPT or (len(self._plans) > 1 and self._bytes() > KEPT_BYTES):
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
         return plan
+
+    def _bytes(self) -> int:
+        return sum(public_bytes(plan) for plan in self._plans.values())
 
 
 def _key(

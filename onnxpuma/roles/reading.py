@@ -9,7 +9,7 @@ from itertools import combinations
 from onnxpuma.errors import ConfigError, ModelError, UnsupportedModelError
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
-from onnxpuma.plan.blueprint import Blueprint, prepare
+from onnxpuma.plan.blueprint import Blueprint, prepare, resuming
 from onnxpuma.plan.support import check_supported
 from onnxpuma.roles.dedupe import assign, fingerprint
 from onnxpuma.roles.samples import Samples, calibrated
@@ -60,7 +60,7 @@ class Reading:
         self._check_patterns()
         if not self._several:
             return SharedModel.of(*blueprints.values())
-        model = SharedModel(blueprints, assign(contents))
+        model = SharedModel(resuming(blueprints, self._patterns["keep_only"]), assign(contents))
         _check_distinct(model)
         return model
 
@@ -68,7 +68,7 @@ class Reading:
         """The graphs by name, whether they can run or not. Raises as `survey` for the rest."""
         made = {source.name: self._prepare(source)[0] for source in self._sources}
         self._check_patterns()
-        return made
+        return resuming(made, self._patterns["keep_only"]) if self._several else made
 
     def weights(self, model: SharedModel) -> Iterator[tuple[str, Initializer]]:
         """Every array that is to be stored, under the name and in the order of `model.arrays`."""
@@ -98,7 +98,8 @@ class Reading:
         if source.path.stat().st_size <= _KEPT:
             self._kept[source.name] = graph
         weights = (graph.initializers[name] for name in blueprint.weights)
-        return blueprint, {w.name: (fingerprint(w), len(w.shape)) for w in weights}
+        scales = {name: bytes([blueprint.fraction(name)]) for name in blueprint.weights}
+        return blueprint, {w.name: (fingerprint(w) + scales[w.name], len(w.shape)) for w in weights}
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
         if not self._several:

@@ -3,7 +3,8 @@
 Public part: a `Request` of the wire format, the digest of the client's plan as first public buffer, then the
 arrays of the public inputs. Private part, for server i and each secret input of the plan: component i and
 component i + 1, each in one buffer, a seed of 16 bytes (components 0 and 1) or words (component 2); for ids
-the keys for components i and i + 1, each in three buffers (mpc/dpf.py).
+the keys for components i and i + 1, each in three buffers (mpc/dpf.py). What two servers hold alike they
+compare before they compute (roles/opening.py).
 
 An input that the servers hold already (roles/kept.py) is named by its handle and takes no buffer.
 
@@ -12,6 +13,8 @@ A request without a model digest asks for the blueprint, or lets go of what is k
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,13 +29,14 @@ from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.words import Words, encode
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
-from onnxpuma.roles.feed import check_opened
-from onnxpuma.roles.kept import HANDLE_BYTES, Kept
+from onnxpuma.roles.feed import check_filling, check_opened
+from onnxpuma.roles.kept import HANDLE_BYTES, Kept, KeptShares
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
-from onnxpuma.transport.link import PARTIES, Buffer
+from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
 
 BITS = 64
+CODE_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,11 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     for entry in body.inputs:
         spec = blueprint.inputs.get(entry.name)
         if spec is None or entry.secret != spec.secret or entry.dtype != spec.dtype.name:
-            raise InputError(f"the request's input '{entry.name}' is not the model's", _MADE_HERE)
+            raise InputError(f"the request's input '{entry.name}' is not the model's", MADE_HERE)
         shapes[entry.name] = tuple(entry.shape)
         if entry.HasField("held"):
             if not spec.secret:
-                raise InputError(f"the request's input '{entry.name}' is public", _MADE_HERE)
+                raise InputError(f"the request's input '{entry.name}' is public", MADE_HERE)
             held[entry.name] = entry.held.handle, entry.held.name
         elif not spec.secret:
             try:
@@ -124,7 +128,7 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
             except (StopIteration, ValueError) as error:
                 raise InputError(
                     f"the request's public input '{entry.name}' does not have the bytes of its shape",
-                    _MADE_HERE,
+                    MADE_HERE,
                 ) from error
             public[entry.name] = array
     unknown = [name for name in (*body.outputs, *body.keep) if name not in blueprint.outputs]
@@ -132,10 +136,20 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
         raise InputError(f"the model has no output '{unknown[0]}'", f"it has {', '.join(blueprint.outputs)}")
     check_opened(blueprint, body.outputs)
     if (body.keep and len(body.handle) != HANDLE_BYTES) or not (body.keep or body.outputs):
-        raise InputError("the request wants no output, or to keep one without a handle", _MADE_HERE)
+        raise InputError("the request wants no output, or to keep one without a handle", MADE_HERE)
     selection = Selection(tuple(body.outputs), tuple(body.keep), tuple(held))
     release = tuple((entry.handle, entry.name) for entry in body.release)
     return Asked(shapes, public, selection, plan_digest, held, body.handle, release)
+
+
+def check_held(blueprint: Blueprint, asked: Asked, held: Mapping[str, KeptShares]) -> None:
+    """InputError unless each input is filled as the model's owner lets it be (feed.check_filling)."""
+    for name, spec in blueprint.inputs.items():
+        kept = held.get(name)
+        if kept is not None:
+            check_filling(spec, 1, kept.output.name, kept.output.closed)
+        else:
+            check_filling(spec, math.prod(asked.shapes.get(name, (0,))))
 
 
 def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
@@ -178,21 +192,46 @@ def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str,
 
 def check_private(plan: Plan, party: int, private: Sequence[memoryview]) -> None:
     """InputError unless the private buffers have the lengths that `received` expects."""
-    due = [(entry.name, length) for entry in plan.inputs for length in _lengths(entry, party)]
+    due = [(entry.name, length) for entry in plan.inputs for length in buffer_lengths(entry, party)]
     if len(private) != len(due):
         raise InputError(
             f"server {party} was given {len(private)} buffers of shares, the plan takes {len(due)}",
-            _MADE_HERE,
+            MADE_HERE,
         )
     for buffer, (name, length) in zip(private, due, strict=True):
         if len(buffer) != length:
             raise InputError(
                 f"server {party} was given {len(buffer)} bytes as shares of '{name}', {length} are due",
-                _MADE_HERE,
+                MADE_HERE,
             )
 
 
-def _lengths(entry: SecretInput, party: int) -> list[int]:
+def component_code(
+    plan: Plan, party: int, private: Sequence[memoryview], component: int, binding: Sequence[bytes]
+) -> bytes:
+    """SHA-256 over what this party holds of one component of all secret inputs, CODE_BYTES long: the same at
+    its other holder if the client gave both the same. For that holder alone: who lacks the component, and
+    knows the two others, could try inputs against it.
+
+    private: the buffers of `party`, checked. component: party or party + 1. binding: what the code is for. Of
+    ids it covers what the two keys of a pair have in common; mpc/sketch.py compares the rest.
+    """
+    total = hashlib.sha256()
+    place = 0 if component == party else 1
+    buffers = iter(private)
+    covered: list[Buffer] = [*binding, bytes([component])]
+    for entry in plan.inputs:
+        parts = [next(buffers) for _ in buffer_lengths(entry, party)]
+        each = len(parts) // 2
+        covered.append(entry.operand.encode())
+        covered += parts[place * each + (1 if entry.depth else 0) : (place + 1) * each]
+    for item in covered:
+        total.update(len(item).to_bytes(8, "little"))
+        total.update(as_bytes(item))
+    return total.digest()
+
+
+def buffer_lengths(entry: SecretInput, party: int) -> list[int]:
     """Bytes of the private buffers that `party` gets for this input."""
     count = int(np.prod(entry.shape, dtype=np.int64))
     if entry.depth:
@@ -213,4 +252,4 @@ def _keys(holder: int, entry: SecretInput, buffers: Iterator[memoryview]) -> Key
     return Keys(holder, seed, corrections, leaves)
 
 
-_MADE_HERE = "make requests with the Client of this package, in the same version"
+MADE_HERE = "make requests with the Client of this package, in the same version"

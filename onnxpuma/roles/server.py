@@ -12,16 +12,27 @@ from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import ConfigError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
-from onnxpuma.roles.desk import Desk, Served
+from onnxpuma.mpc.ring_kernel import native, warn_once
+from onnxpuma.roles.desk import Desk
 from onnxpuma.roles.identity import Identity
 from onnxpuma.roles.owner import open_shares, read_weights
 from onnxpuma.roles.plans import Plans
+from onnxpuma.roles.reception import Served
 from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.transport import wire_pb2
-from onnxpuma.transport.client_port import ClientPort
+from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
 from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.descriptors import require_descriptors
+from onnxpuma.transport.failure import failure_of
+from onnxpuma.transport.gate import Bounds
 from onnxpuma.transport.line import Peer
+from onnxpuma.transport.refusal import tell_refusal
 from onnxpuma.transport.zeromq import PeerLink
+
+DESCRIPTORS = 100  # open files and sockets of a server with a few clients
+REFUSAL_SECONDS = 3.0  # a server that cannot start waits so long for peers to tell
+# A client renews its connections itself when it uses them; one that does not is cut off at twice the age.
+RENEWED_HERE = 2.0
 
 
 class Server:
@@ -47,9 +58,42 @@ class Server:
         0.5 s between requests, and at the next round within one.
 
         Raises PlanError for a model folder that is not usable and when both peers serve another model,
-        ConfigError for a port in use, AuthenticationError when a peer refuses this party's key. After
-        `ready` nothing but a stop ends it: peers and clients may come and go.
+        ConfigError for a port in use and too low a limit of open files, AuthenticationError when a peer
+        refuses this party's key; the peers are told why, which takes a few seconds where one is not there.
+        After `ready` nothing but a stop ends it: peers and clients come and go.
         """
+        require_descriptors(DESCRIPTORS, raised=True)
+        stop = stop or Event()
+        try:
+            self._serve(ready, stop)
+        except Exception as error:
+            self._refuse(error, stop)
+            raise
+
+    @property
+    def _peers(self) -> dict[int, Peer]:
+        return {
+            i: Peer(other.peer_address, other.public_key)
+            for i, other in enumerate(self.config.parties)
+            if i != self.party
+        }
+
+    def _refuse(self, error: Exception, stop: Event) -> None:
+        """Let the peers know why this server does not start; where its files lie is no business of theirs."""
+        failure, timeouts = failure_of(error), self.config.timeouts
+        failure.message = failure.message.replace(f"{self._folder}{os.sep}", "")
+        failure.message = failure.message.replace(str(self._folder), "its model folder")
+        tell_refusal(
+            self.party,
+            self._keys,
+            self._peers,
+            failure,
+            seconds=min(timeouts.connect, REFUSAL_SECONDS),
+            heartbeat=timeouts.heartbeat,
+            stop=stop,
+        )
+
+    def _serve(self, ready: Callable[[], None] | None, stop: Event) -> None:
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
         model = SharedModel.read(self._folder)
         shares = open_shares(self._folder, self.party, model)
@@ -58,36 +102,47 @@ class Server:
             bytes.fromhex(blueprint.digest): Served(Plans(blueprint), Interpreter(weights[name]))
             for name, blueprint in model.graphs.items()
         }
-        place, timeouts = self.config.parties[self.party], self.config.timeouts
+        place, timeouts, limits = self.config.parties[self.party], self.config.timeouts, self.config.limits
         status = wire_pb2.Status(
             version=__version__,
             model_digest=bytes.fromhex(model.digest),
             party=self.party,
             state="starting",
         )
-        identity = Identity(self.party, __version__, model.digest, shares.dealing)
-        peers = {
-            i: Peer(other.peer_address, other.public_key)
-            for i, other in enumerate(self.config.parties)
-            if i != self.party
-        }
+        identity = Identity(
+            self.party, __version__, model.digest, shares.dealing, shares.contents, shares.seals
+        )
+        bounds = Bounds(
+            limits.connections,
+            limits.message_megabytes * 1_000_000,
+            max(FIRST_MESSAGE_SECONDS, timeouts.heartbeat),
+            RENEWED_HERE * timeouts.renew,
+        )
         clients = {key: name for name, key in self.config.clients.items()}
         with (
             PeerLink(
                 self.party,
                 self._keys,
                 place.peer_listen,
-                peers,
+                self._peers,
                 timeout=timeouts.request,
                 heartbeat=timeouts.heartbeat,
                 io_threads=self.config.threads.io,
                 version=identity.version,
                 model_digest=identity.model_digest,
+                components={peer: identity.code(self.party, peer) for peer in self._peers},
             ) as link,
             ClientPort(
-                self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat
+                self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat, bounds=bounds
             ) as port,
         ):
-            desk = Desk(self.config, link, port, graphs, identity, model.menu(), stop or Event())
-            desk.serve(ready)
+            desk = Desk(self.config, link, port, graphs, identity, model.menu(), stop)
+            desk.serve(lambda: _begin(ready))
             status.state = "stopping"
+
+
+def _begin(ready: Callable[[], None] | None) -> None:
+    if native() is None:
+        warn_once()
+    if ready is not None:
+        ready()

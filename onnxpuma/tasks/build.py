@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def pipeline(
     tokenizer: Any = None,
     feature_extractor: Any = None,
     image_processor: Any = None,
+    public_inputs: Sequence[str] = (),
     **options: Any,
 ) -> Pipeline:
     """A pipeline as Transformers' function of this name makes them, whose model runs on shares.
@@ -62,7 +64,8 @@ def pipeline(
     any protection. cluster, key: ask these servers, which have the model; by default the key is
     `client.secret` beside cluster.toml. folder: where configuration and tokenizer are, if not in `model`.
     tokenizer, feature_extractor, image_processor: in place of those in the folder. runner: where the model
-    runs, if it is none of these; it is closed with the pipeline. options: of every call.
+    runs, if it is none of these; it is closed with the pipeline. public_inputs: what the servers may see
+    beside masks, positions and their like, as `Client` takes it. options: of every call.
 
     Raises ConfigError for what is missing or contradicts itself, and what is raised by reading the model,
     or by starting or reaching the servers.
@@ -80,7 +83,7 @@ def pipeline(
     home = ModelFolder(place, tokenizer, feature_extractor, image_processor)
     named = None if task is None else task_named(task)
     if runner is None:
-        runner = _runner(model, cluster, key, plain, threads)
+        runner = _runner(model, cluster, key, plain, threads, public_inputs)
     try:
         fitting = tasks_of(runner, home)
         if named is not None and named not in fitting:
@@ -145,6 +148,7 @@ def _runner(
     key: KeyPair | str | Path | None,
     plain: bool,
     threads: int,
+    public_inputs: Sequence[str],
 ) -> Runner:
     if cluster is not None:
         if plain or model is not None:
@@ -152,7 +156,7 @@ def _runner(
                 "the servers of the cluster have the model: neither `model` nor `plain` goes with `cluster`",
                 "name the folder of its tokenizer: folder='gpt2'",
             )
-        return at_servers(cluster, key)
+        return at_servers(cluster, key, public_inputs)
     if model is None:
         raise ConfigError("neither a model nor a cluster was given", "give the folder of the exported model")
-    return PlainRunner(model, threads) if plain else on_this_machine(model, threads)
+    return PlainRunner(model, threads) if plain else on_this_machine(model, threads, public_inputs)

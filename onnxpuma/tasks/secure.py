@@ -71,12 +71,12 @@ class SecureRunner:
             self._servers.close()
 
 
-def on_this_machine(model: str | Path, threads: int = 1) -> SecureRunner:
+def on_this_machine(model: str | Path, threads: int = 1, public_inputs: Sequence[str] = ()) -> SecureRunner:
     """Share `model` (a folder of ONNX files or of a shared model, or one file) among three processes here.
 
-    Raises what `LocalCluster` raises.
+    public_inputs: what these may see, as `LocalCluster` takes it. Raises what `LocalCluster` raises.
     """
-    servers = LocalCluster(model, threads)
+    servers = LocalCluster(model, threads, public_inputs=public_inputs)
     try:
         return SecureRunner(servers.client(), servers)
     except BaseException:
@@ -84,13 +84,18 @@ def on_this_machine(model: str | Path, threads: int = 1) -> SecureRunner:
         raise
 
 
-def at_servers(cluster: ClusterConfig | str | Path, key: KeyPair | str | Path | None = None) -> SecureRunner:
-    """The model that the servers of cluster.toml have. key: as `client_keys` takes it.
+def at_servers(
+    cluster: ClusterConfig | str | Path,
+    key: KeyPair | str | Path | None = None,
+    public_inputs: Sequence[str] = (),
+) -> SecureRunner:
+    """The model that the servers of cluster.toml have. key: as `client_keys` takes it. public_inputs: what
+    they may see, as `Client` takes it.
 
     Raises ConfigError for what is wrong with either.
     """
     config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
-    return SecureRunner(Client(config, client_keys(key, cluster)))
+    return SecureRunner(Client(config, client_keys(key, cluster), public_inputs=public_inputs))
 
 
 def _signature(graph: Blueprint) -> Signature:

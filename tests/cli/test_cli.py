@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import zmq
 
 import onnxpuma
 from onnxpuma.errors import OnnxpumaError
@@ -46,6 +49,63 @@ def test_a_fault_of_ours_is_one_line_with_a_status_of_its_own(cli, monkeypatch, 
     ended = cli("keygen", tmp_path / "alice")
     assert ended.status == 70
     assert "ZeroDivisionError: by chance" in ended.message
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded"),
+        (OSError(errno.EMFILE, "Too many open files", "here.npz"), "here.npz: Too many open files"),
+        (PermissionError(errno.EACCES, "Permission denied", "there.npz"), "there.npz: Permission denied"),
+        (zmq.ZMQError(errno.EMFILE), "Too many open files"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_what_the_machine_does_not_give_is_no_fault_of_ours(
+    cli, monkeypatch, tmp_path: Path, error: Exception, said: str
+):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("onnxpuma.commands.screen.abandon", lambda stream: None)
+    monkeypatch.setattr("onnxpuma.transport.curve.keygen", fail)
+    ended = cli("keygen", tmp_path / "alice")
+    assert ended.status == 6
+    assert said in ended.message
+
+
+@pytest.mark.parametrize("command", [["--version"], ["models"], ["inspect", "--help"]])
+def test_a_result_that_cannot_be_written_is_an_error(command: list[str]):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "onnxpuma", *command], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 6
+    assert b"No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_error_that_cannot_be_shown_keeps_its_status(tmp_path: Path):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "onnxpuma", "inspect", str(tmp_path / "none.onnx")]
+        assert subprocess.run(command, stdout=full, stderr=full, check=False).returncode == 3
+
+
+def test_closed_streams_are_not_taken_by_files(tmp_path: Path):
+    """Without stdout and stderr, whatever is opened next would have their numbers."""
+    code = (
+        "import os, onnxpuma.cli as cli\n"
+        "def tell(**_):\n"
+        "    places = [os.readlink(f'/proc/self/fd/{d}') for d in (1, 2)]\n"
+        "    open(os.environ['SEEN'], 'w').write(' '.join(places))\n"
+        "cli.app = tell\n"
+        "cli.main(['models'])"
+    )
+    command = ["sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, code]
+    seen = tmp_path / "seen"
+    subprocess.run(command, check=True, env={**os.environ, "SEEN": str(seen)})
+    assert seen.read_text() == f"{os.devnull} {os.devnull}"
 
 
 def test_every_error_has_an_exit_status_that_says_failure():

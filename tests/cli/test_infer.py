@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import onnxruntime
 import pytest
 
 from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.owner import share_model
 
 
 @pytest.fixture
@@ -33,6 +36,59 @@ def test_the_client_gets_the_prediction(ask, model: Path, patient: np.ndarray, t
     assert "logits" in ended.out
     with np.load(tmp_path / "y.npz") as arrays:
         np.testing.assert_allclose(arrays["logits"], want, atol=5e-3)
+
+
+def test_what_was_opened_is_its_owner_s_alone_to_read(ask, patient: np.ndarray, tmp_path: Path):
+    """However wide the mode of a file that is there, and not through a link that somebody planted."""
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    result, victim = tmp_path / "y.npz", tmp_path / "victim"
+    mask = os.umask(0)
+    try:
+        assert ask().status == 0
+        assert stat.S_IMODE(result.stat().st_mode) == 0o600
+        result.chmod(0o666)
+        assert ask().status == 0
+        assert stat.S_IMODE(result.stat().st_mode) == 0o600
+        victim.write_text("mine")
+        result.unlink()
+        result.symlink_to(victim)
+        assert ask().status == 0
+    finally:
+        os.umask(mask)
+    assert not result.is_symlink()
+    assert stat.S_IMODE(result.stat().st_mode) == 0o600
+    assert victim.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["victim", "x.npz", "y.npz"]
+
+
+def test_a_device_is_no_place_for_a_result(ask, patient: np.ndarray, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    assert ask("--out", "/dev/null").status == 6
+    assert not Path("/dev/null").is_file()
+
+
+def test_an_input_that_the_owner_opened_needs_the_client_s_word(
+    cli, model: Path, patient: np.ndarray, tmp_path: Path
+):
+    share_model(model, tmp_path / "shared", public_inputs=["measurements"])
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    with LocalCluster(tmp_path / "shared") as open_servers:
+        asked = (
+            "infer",
+            "--cluster",
+            open_servers.config_path,
+            "--key",
+            open_servers.folder / "client.secret",
+        )
+        asked = (*asked, "--inputs", tmp_path / "x.npz", "--out", tmp_path / "y.npz")
+        ended = cli(*asked)
+        assert ended.status == 4
+        assert "owner made the input 'measurements' public" in ended.message
+        assert "--public-input measurements" in ended.err
+        assert not (tmp_path / "y.npz").exists()
+        assert cli(*asked, "--public-input", "measurement").status == 4
+        assert cli(*asked, "--public-input", "measurements").status == 0
+    assert (tmp_path / "y.npz").exists()
 
 
 def test_outputs_are_opened_by_name(ask, patient: np.ndarray, tmp_path: Path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,12 +46,11 @@ def hosts(cli, model: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def serve(hosts: Path, party: int, *more: str) -> subprocess.Popen[str]:
+def serve(hosts: Path, party: int, *more: str, **places: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "onnxpuma", "serve", "--party", str(party), "--cluster", "cluster.toml"]
     own = ["--model", "shared", "--key", f"{NAMES[party]}.secret"]
-    return subprocess.Popen(
-        [*command, *own, *more], cwd=hosts, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    places = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **places}
+    return subprocess.Popen([*command, *own, *more], cwd=hosts, text=True, **places)
 
 
 @pytest.fixture
@@ -122,3 +123,31 @@ def test_a_port_in_use_is_refused(cli, servers: LocalCluster):
     ended = cli("serve", "--model", servers.model_dir, *own)
     assert ended.status == 6
     assert "in use" in ended.message
+
+
+def test_servers_that_cannot_write_what_they_say_serve_all_the_same(cli, hosts: Path, patient: np.ndarray):
+    """Nothing of a line can be written: the disk behind stdout and stderr is full."""
+    with Path("/dev/full").open("w") as full:
+        processes = [serve(hosts, party, stdout=full, stderr=full) for party in range(3)]
+    try:
+        np.savez(hosts / "x.npz", measurements=patient)
+        own = ("--cluster", hosts / "cluster.toml", "--key", hosts / "clinic.secret")
+        for _ in range(2):
+            ended = cli("infer", *own, "--inputs", hosts / "x.npz", "--out", hosts / "y.npz")
+            assert ended.status == 0, ended.err
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        assert [process.wait(30) for process in processes] == [0, 0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def test_too_few_open_files_are_said_to_be_too_few(hosts: Path):
+    """Where libzmq gets none it ends the whole process by SIGABRT."""
+    few = (30, 30)
+    process = serve(hosts, 0, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 6
+    assert "may have 30 files and sockets open" in said
+    assert "ulimit -n" in said

@@ -7,7 +7,9 @@ import stat
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from onnxpuma.commands.samples import find_samples
 from onnxpuma.errors import ConfigError
@@ -34,6 +36,32 @@ def test_writes_three_private_files_and_two_public_ones(cli, model: Path, tmp_pa
     assert Blueprint.read(tmp_path / "shared").digest[:16] in ended.out
 
 
+def test_a_folder_that_holds_a_model_is_not_taken_unasked(cli, model: Path, tmp_path: Path):
+    out = tmp_path / "shared"
+    assert cli("share", model, "--out", out).status == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    ended = cli("share", model, "--out", out)
+    assert ended.status == 6
+    assert "holds a shared model" in ended.message
+    assert "--replace" in ended.err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert cli("share", model, "--out", out, "--replace").status == 0
+    assert (out / "party1.safetensors").read_bytes() != before["party1.safetensors"]
+
+
+def test_damaged_public_files_are_refused_and_no_fault_of_ours(cli, model: Path, tmp_path: Path):
+    out = tmp_path / "shared"
+    cli("share", model, "--out", out)
+    skeleton = bytearray((out / "skeleton.onnx").read_bytes())
+    skeleton[len(skeleton) // 2] ^= 1
+    (out / "skeleton.onnx").write_bytes(skeleton)
+    ended = cli("inspect", out)
+    assert ended.status == 5
+    assert "does not match its digest" in ended.message
+    (out / "policy.json").write_text("{}")
+    assert cli("inspect", out).status == 5
+
+
 def test_patterns_decide_what_is_secret(cli, model: Path, tmp_path: Path):
     cli("share", model, "--out", tmp_path, "--public", "*", "--secret", "*bias*", "--public-input", "meas*")
     blueprint = Blueprint.read(tmp_path)
@@ -56,6 +84,30 @@ def test_outputs_that_are_hidden_or_kept_only(cli, model: Path, tmp_path: Path):
     for option, said in (("--hide", "leaves no output"), ("--keep-only", "no output could be opened")):
         assert said in cli("share", stories, "--out", tmp_path / "none", option, "*").message
     assert not (tmp_path / "none").exists()
+
+
+def test_share_lists_what_goes_on_from_what_is_kept(cli, tmp_path: Path):
+    ends = {
+        name: helper.make_tensor_value_info(name, 1, [1, 4])
+        for name in ("x", "h0", "past", "y", "present", "hn")
+    }
+    nodes = [
+        helper.make_node("Add", ["x", "past"], ["present"]),
+        helper.make_node("Mul", ["x", "h0"], ["hn"]),
+        helper.make_node("Add", ["present", "hn"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", list(ends.values())[:3], list(ends.values())[3:])
+    path = tmp_path / "steps.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    kept = ("--keep-only", "present", "--keep-only", "hn")
+    ended = cli("share", path, "--out", tmp_path / "one", *kept)
+    assert "kept and not opened: present, hn" in ended.out
+    assert "take what is kept of these, and nothing else: past" in ended.out
+    assert "No input goes on from hn" in ended.err
+    assert cli("inspect", tmp_path / "one").out.count("kept values alone") == 1
+    ended = cli("share", path, "--out", tmp_path / "two", *kept, "--keep-only", "h0")
+    assert "nothing else: h0, past" in ended.out
+    assert "No input goes on" not in ended.err
 
 
 def test_a_pattern_that_matches_nothing_is_refused(cli, model: Path, tmp_path: Path):
@@ -132,7 +184,7 @@ def test_calibration_puts_ranges_into_the_policy(cli, model: Path, patient: np.n
         np.savez(tmp_path / "folder" / f"{number}.npz", measurements=sample)
     found = {}
     for name in ("several.npz", "folder"):
-        ended = cli("share", model, "--out", tmp_path / "shared", "--calibrate", tmp_path / name)
+        ended = cli("share", model, "--out", tmp_path / "shared", "--calibrate", tmp_path / name, "--replace")
         assert ended.status == 0
         assert "in policy.json, for everybody to see" in ended.out
         blueprint = Blueprint.read(tmp_path / "shared")

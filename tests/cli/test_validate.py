@@ -8,8 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
 
+from onnxpuma.errors import AccuracyError
+from onnxpuma.graph.rounded import rounds_activations
+from onnxpuma.observe import RunReport
+from onnxpuma.validation import check_tolerance, validation
+
+REPORTS = [RunReport()] * 3
 FIELDS = {"seconds", "setup_seconds", "bytes_sent", "rounds", "peak_rss_bytes", "outputs", "operators"}
 
 
@@ -67,6 +75,42 @@ def test_options_that_contradict_each_other_are_refused(cli, model: Path, server
     assert "belong together" in cli("validate", model, "--cluster", servers.config_path).message
     ended = cli("validate", model, "--inputs", tmp_path / "x.npz", "--dim", "batch=1")
     assert "inputs that are drawn" in ended.message
+    assert "leave out one" in cli("validate", model, "--per-node", "--tolerance", "1").err
+
+
+def test_results_that_disagree_have_an_exit_status_of_their_own(cli, tmp_path: Path):
+    """Where the Gelu's range ends it gives wrong numbers, and nobody would notice."""
+    model = grown(tmp_path / "m.onnx", 5000)
+    ended = cli("validate", model, "--json")
+    assert ended.status == 8
+    assert "y by" in ended.message
+    assert "--per-node" in ended.err
+    assert json.loads(ended.out)["outputs"]["y"]["max_abs_error"] > 100, "the report is there all the same"
+    assert cli("validate", model, "--tolerance", "1e9").status == 0
+
+
+def test_a_tolerance_that_no_run_on_shares_can_meet(
+    cli, model: Path, patient: np.ndarray, servers, tmp_path: Path
+):
+    np.savez(tmp_path / "x.npz", measurements=patient)
+    asked = ("--inputs", tmp_path / "x.npz", "--cluster", servers.config_path)
+    own = ("--key", servers.folder / "client.secret", "--tolerance", "1e-12")
+    assert cli("validate", model, *asked, *own).status == 8
+
+
+def test_a_result_that_is_no_number_disagrees():
+    values = np.array([1.0, np.nan], np.float32)
+    found = validation({"y": np.ones(2, np.float32)}, {"y": values}, REPORTS, 0.0, 0.0)
+    with pytest.raises(AccuracyError, match="y by nan"):
+        check_tolerance(found, 0.5)
+    check_tolerance(validation({"y": values}, {"y": values}, REPORTS, 0.0, 0.0), 0.0)
+
+
+def test_a_file_that_rounds_its_activations_may_differ_by_more(tmp_path: Path):
+    grown(tmp_path / "m.onnx", 1)
+    assert not rounds_activations(tmp_path / "m.onnx")
+    quantize_dynamic(tmp_path / "m.onnx", tmp_path / "q.onnx")
+    assert rounds_activations(tmp_path / "q.onnx")
 
 
 # -- node by node ----------------------------------------------------------------------------

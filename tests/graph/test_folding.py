@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnxpuma.graph.canonicalise import Report, canonicalise
+from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.rules.folding import FACTOR, NORMALISATION
@@ -73,8 +74,8 @@ def test_normalisations(folded: Any, body: str, histogram: dict[str, int]) -> No
     norm = next(n for n in graph.nodes if n.op == kind)
     assert norm.inputs == ("x", "onnxpuma.ones.6")
     seen = classify(graph)
-    assert seen["onnxpuma.ones.6"] == ("public", "ones")
-    assert {v for n, (v, _) in seen.items() if n != "onnxpuma.ones.6"} == {"secret"}
+    assert seen["onnxpuma.ones.6"] == Finding("public", "ones")
+    assert all(found.secret for n, found in seen.items() if n != "onnxpuma.ones.6")
 
 
 def test_a_weight_that_stands_transposed(folded: Any) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.graph.visibility import classify
+
 NUMBERS = """
-float c = {0.5}, float d = {0.7}, float root = {2}, float low = {-3.4028234e38}, float zero = {0},
+float c = {0.5}, float d = {0.25}, float heat = {0.7}, float root = {2},
+float low = {-3.4028234e38}, float zero = {0},
 int64[1] minus2 = {-2}, int64[1] minus1 = {-1}, int64[1] end = {9223372036854775807},
 int64[1] start = {-9223372036854775808}
 """
@@ -40,9 +43,9 @@ def feeds(random: np.random.Generator) -> dict[str, np.ndarray]:
         (f"{K} m = MatMul(q, kt) s = Div(m, root)", 0.5),
         (f"{K} s = MatMul(q, kt)", 1.0),
         (f"{K} a = Mul(q, c) s = MatMul(a, kt)", 0.5),
-        (f"{K} a = Mul(q, c) e = Mul(kt, d) s = MatMul(a, e)", 0.35),
-        (f"{K} a = Div(q, root) e = Mul(kt, d) m = MatMul(a, e) s = Mul(m, root)", 0.7),
-        ("a = Mul(k, d) kt = Transpose <perm = [0, 1, 3, 2]> (a) s = MatMul(q, kt)", 0.7),
+        (f"{K} a = Mul(q, c) e = Mul(kt, d) s = MatMul(a, e)", 0.125),
+        (f"{K} a = Div(q, root) e = Mul(kt, d) m = MatMul(a, e) s = Mul(m, root)", 0.25),
+        ("a = Mul(k, d) kt = Transpose <perm = [0, 1, 3, 2]> (a) s = MatMul(q, kt)", 0.25),
     ],
 )
 def test_the_scale(rewritten: Any, feeds: dict[str, np.ndarray], body: str, scale: float) -> None:
@@ -50,6 +53,25 @@ def test_the_scale(rewritten: Any, feeds: dict[str, np.ndarray], body: str, scal
     assert report.after == {"Attention": 1}
     assert graph.nodes[0].attributes["scale"] == pytest.approx(scale)
     assert graph.nodes[0].inputs == ("q", "k", "v")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"{K} m = MatMul(q, kt) s = Mul(m, heat)",
+        f"{K} a = Mul(q, heat) s = MatMul(a, kt)",
+        f"{K} e = Mul(kt, heat) s = MatMul(q, e)",
+        f"{K} m = MatMul(q, kt) a = Mul(m, c) s = Mul(a, heat)",
+        f"{K} m = MatMul(q, kt) s = Div(m, heat)",
+    ],
+)
+def test_a_trained_factor_is_no_attribute(rewritten: Any, feeds: dict[str, np.ndarray], body: str) -> None:
+    """A temperature: it multiplies the queries, and stays a constant that can be secret."""
+    graph, report = rewritten(model(f"{body} {END}"), feeds)
+    assert report.after == {"Attention": 1, "Mul": 1}
+    attention = next(n for n in graph.nodes if n.op == "Attention")
+    assert attention.attributes["scale"] in (1.0, 0.5)
+    assert [name for name, found in classify(graph).items() if found.secret]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def canonical(path: Path) -> tuple[Graph, list[str]]:
     model = load(path)
     canonicalise(model)
     graph = to_graph(model)
-    return graph, [n for n, (v, _) in classify(graph).items() if v == "secret"]
+    return graph, [n for n, found in classify(graph).items() if found.secret]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import hmac
+
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from onnxpuma.mpc.prf import KEY_BYTES, AesStream, PartyKeys, fresh_key, local_keys
+from onnxpuma.mpc.prf import (
+    KEY_BYTES,
+    PART_BYTES,
+    AesStream,
+    PartyKeys,
+    derived_key,
+    fresh_key,
+    fresh_part,
+    local_keys,
+)
 from onnxpuma.mpc.words import word_type
 
 DRAWS = [((7,), 64), ((3, 5), 12), ((1,), 1), ((), 64), ((0,), 64), ((100_003,), 20), ((2, 2), 8)]
@@ -67,3 +78,22 @@ def test_words_look_uniform() -> None:
     words = AesStream(fresh_key()).draw((200_000,), 8)
     counts = np.bincount(words, minlength=256)
     assert abs(((counts - counts.mean()) ** 2 / counts.mean()).sum() - 255) < 10 * (2 * 255) ** 0.5
+
+
+def test_a_derived_key_depends_on_every_part_and_on_what_it_is_for() -> None:
+    """HKDF-SHA256 of RFC 5869, step by step; a context that is cut otherwise is another one."""
+    parts = [fresh_part(), fresh_part()]
+    assert [len(part) for part in parts] == [PART_BYTES] * 2
+    key = derived_key(parts, b"ab", b"c")
+    info = b"".join(len(item).to_bytes(8, "little") + item for item in (b"onnxpuma key", b"ab", b"c"))
+    extracted = hmac.digest(bytes(32), b"".join(parts), "sha256")
+    assert key == hmac.digest(extracted, info + b"\x01", "sha256")[:KEY_BYTES]
+    others = [
+        derived_key(parts[::-1], b"ab", b"c"),
+        derived_key([parts[0], fresh_part()], b"ab", b"c"),
+        derived_key([fresh_part(), parts[1]], b"ab", b"c"),
+        derived_key(parts, b"a", b"bc"),
+        derived_key(parts, b"ab"),
+        derived_key(parts, b"ab", b"d"),
+    ]
+    assert len({key, *others}) == 7

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import ConfigError
-from onnxpuma.plan.blueprint import Blueprint, InputSpec, prepare
+from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.compile import check_shapes, compile_plan
 from onnxpuma.plan.example import choose_shapes, draw_inputs, symbols
+from onnxpuma.plan.input_spec import InputSpec
 
 DATA = Path(__file__).resolve().parents[1] / "graph" / "data"
 

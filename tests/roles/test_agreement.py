@@ -11,7 +11,9 @@ import pytest
 from onnxpuma.config import TimeoutConfig
 from onnxpuma.errors import OnnxpumaError, PeerLostError, PlanError, RemoteError, RequestTimeoutError
 from onnxpuma.roles import agreement
-from onnxpuma.roles.agreement import Agreement, Follower, Job, Leader
+from onnxpuma.roles import job as job_module
+from onnxpuma.roles.agreement import Agreement, Follower, Leader
+from onnxpuma.roles.job import Job
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 
@@ -38,12 +40,19 @@ class Net:
                 while (job := party.turn(self.problems[i])) is not None:
                     self.begun[i].append(job)
 
-    def ask(self, number: int, parties: tuple[int, ...] = (0, 1, 2), plan: str = "aa" * 32) -> list[Job]:
+    def ask(
+        self,
+        number: int,
+        parties: tuple[int, ...] = (0, 1, 2),
+        plan: str = "aa" * 32,
+        client: str = "client",
+        route: bytes = b"",
+    ) -> list[Job]:
         jobs = []
         for i in parties:
             body = wire_pb2.Request(id=bytes([number]) * 16)
-            request = Request("client", body, [], [], b"", (0, 0))
-            jobs.append(Job(request, SimpleNamespace(digest=plan), ("y",)))  # type: ignore[arg-type]
+            request = Request(client, body, [], [], route, (0, 0))
+            jobs.append(Job(request, SimpleNamespace(plan_digest=plan, shapes={})))  # type: ignore[arg-type]
             self.parties[i].add(jobs[-1])
         return jobs
 
@@ -86,7 +95,8 @@ class Port:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     now = SimpleNamespace(time=1000.0)
-    monkeypatch.setattr(agreement, "time", SimpleNamespace(monotonic=lambda: now.time))
+    for module in (agreement, job_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.time))
     return now
 
 
@@ -262,3 +272,65 @@ def test_a_peer_lost_at_the_last_moment(net: Net) -> None:
     net.ask(2)
     net.settle()
     assert net.numbers()[0] == [2]
+
+
+# ---- coins and clients --------------------------------------------------------------------------------
+
+
+def test_all_begin_with_the_three_coins_that_each_drew_itself(net: Net) -> None:
+    jobs = net.ask(1)
+    net.settle()
+    drawn = tuple(job.coin for job in jobs)
+    assert len(set(drawn)) == 3
+    assert [len(coin) for coin in drawn] == [32] * 3
+    assert [begun[0].coins for begun in net.begun] == [drawn] * 3
+
+
+def test_a_coin_leaves_a_server_when_it_holds_its_part_and_not_before(net: Net) -> None:
+    """Party 0 has asked, party 1 has answered, party 2 holds nothing yet: nobody knows all three."""
+    net.ask(1, (0, 1))
+    net.parties[0].turn({})
+    for party in (1, 2):
+        net.parties[party].hear()
+        net.parties[party].turn({})
+    answers = [message for _, message in net.boxes[0]]
+    assert [type(message) for message in answers] == [wire_pb2.Ready]
+    assert not net.boxes[2]
+    assert not any(isinstance(message, wire_pb2.Ready) for _, message in net.boxes[1])
+
+
+@pytest.mark.parametrize("coins", [[], [b"short"], [b"c" * 32] * 2])
+def test_an_answer_without_a_coin_ends_the_request(coins: list[bytes], net: Net) -> None:
+    net.ask(1, (0,))
+    net.parties[0].turn({})
+    session = net.parties[0].jobs[b"\1" * 16].session
+    net.boxes[0].append((1, wire_pb2.Ready(session=session, coins=coins)))
+    net.settle()
+    assert "did not say Ready as it should" in net.failures[0][0][1].message
+    assert not net.parties[0].jobs
+
+
+@pytest.mark.parametrize("change", ["none", "short", "mine"])
+def test_a_beginning_with_other_coins_ends_the_request(change: str, net: Net) -> None:
+    """A server that was sent its own coin back as another one takes part in nothing."""
+    (job,) = net.ask(1, (1,))
+    job.session = b"s" * 16
+    coins = {
+        "none": [],
+        "short": [b"a" * 32, job.coin, b"c" * 31],
+        "mine": [b"a" * 32, b"b" * 32, b"c" * 32],
+    }[change]
+    net.boxes[1].append((0, wire_pb2.Ready(session=job.session, coins=coins)))
+    net.parties[1].hear()
+    assert net.parties[1].turn({}) is None
+    assert "did not say Ready as it should" in net.failures[1][0][1].message
+    assert any(isinstance(message, wire_pb2.Abort) for _, message in net.boxes[0])
+
+
+def test_one_request_of_two_clients_is_none(net: Net) -> None:
+    """A server that hands a request on, or two clients that send the same one, under another client's key."""
+    for party, jobs in enumerate((net.ask(1, (0,)), net.ask(1, (1,)), net.ask(1, (2,)))):
+        jobs[0].client_key = "mallory" if party == 1 else "alice"
+    net.settle()
+    assert net.numbers() == [[], [], []]
+    assert isinstance(net.failures[1][0][1], PlanError)

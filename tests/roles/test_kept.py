@@ -176,6 +176,50 @@ def test_nobody_else_can_use_a_handle_and_idle_ones_expire(hall: Any, folder: Pa
             mine.run({"x": rows(1), "past": kept})
 
 
+@pytest.fixture(scope="module")
+def closed_servers(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """The same model, whose cache may be kept and not opened."""
+    out = tmp_path_factory.mktemp("closed")
+    share_model(folder / "cached.onnx", out, keep_only=["present"])
+    with LocalCluster(out) as made:
+        yield made
+
+
+def test_what_goes_on_from_a_closed_output_takes_that_and_nothing_else(closed_servers: LocalCluster) -> None:
+    with closed_servers.client() as client:
+        began = client.run({"x": rows(2), "past": NO_PAST}, ["y"], keep=["present", "y"])
+        present, y = began.kept["present"], began.kept["y"]
+        on = client.run({"x": rows(1), "past": present}, ["y"], keep=["present"])
+        assert on.kept["present"].shape == (1, 3, WIDTH)
+        assert client.run({"x": y, "past": NO_PAST}, ["y"]).outputs["y"].shape == (1, 2, WIDTH)
+        refused = {
+            "takes no array": {"x": rows(1), "past": rows(2)},
+            "'past' does not go on from the kept 'y'": {"x": rows(1), "past": y},
+            "'x' does not go on from the kept 'present'": {"x": present, "past": NO_PAST},
+        }
+        for why, feed in refused.items():
+            with pytest.raises(InputError, match=why) as caught:
+                client.run(feed, ["y"])
+            assert caught.value.hint
+
+
+def test_servers_refuse_it_too(closed_servers: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client of another making, that checks nothing and calls a closed value an open one."""
+    with closed_servers.client() as client:
+        kept = client.run({"x": rows(2), "past": NO_PAST}, keep=["present", "y"]).kept
+        present, y = replace(kept["present"], closed=False), kept["y"]
+        monkeypatch.setattr("onnxpuma.roles.feed.check_filling", lambda *_: None)
+        refused = {
+            "takes no array": {"x": rows(1), "past": rows(2)},
+            "'past' does not go on from the kept 'y'": {"x": rows(1), "past": y},
+            "'x' does not go on from the kept 'present'": {"x": present, "past": NO_PAST},
+        }
+        for why, feed in refused.items():
+            with pytest.raises(InputError, match=why):
+                client.run(feed, ["y"])
+        assert client.run({"x": rows(1), "past": present}, ["y"]).outputs["y"].shape == (1, 1, WIDTH)
+
+
 def test_a_server_that_was_started_again_says_so(folder: Path) -> None:
     with LocalCluster(folder) as servers, servers.client() as client:
         kept = client.run({"x": rows(2), "past": NO_PAST}, keep=["present"]).kept["present"]
@@ -234,14 +278,13 @@ def test_a_view_is_kept_without_what_it_was_cut_from() -> None:
 
 
 def test_servers_that_hold_values_of_different_runs_do_not_begin() -> None:
-    from onnxpuma.roles.agreement import Job
+    from onnxpuma.roles.job import Job
 
     class Fixed:
         def digest(self) -> bytes:
             return bytes(32)
 
-    plan: Any = type("P", (), {"digest": "00" * 32})()
-    asked: Any = None
-    first = Job(Fixed(), plan, asked, {"past": shares(1, b"one")})  # type: ignore[arg-type]
-    second = Job(Fixed(), plan, asked, {"past": shares(1, b"two")})  # type: ignore[arg-type]
+    asked: Any = type("A", (), {"plan_digest": "00" * 32})()
+    first = Job(Fixed(), asked, {"past": shares(1, b"one")})  # type: ignore[arg-type]
+    second = Job(Fixed(), asked, {"past": shares(1, b"two")})  # type: ignore[arg-type]
     assert first.digest != second.digest

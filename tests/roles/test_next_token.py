@@ -179,7 +179,9 @@ def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) 
     assert check_outputs(closed, ["next_token"], ["present"]) == (("next_token",), ("present",))
     with pytest.raises(InputError, match="'present' stays at the servers"):
         check_outputs(closed, ["present"])
-    feed = check_feed(closed, prompt())
+    with pytest.raises(InputError, match="goes on from what the servers keep"):
+        check_feed(closed, prompt())
+    feed = check_feed(closed, prompt(past=0))
     plan = compile_plan(closed, {name: value.shape for name, value in feed.items()})
     body, public = public_part(closed, plan, feed, Selection(("present",)))
     body.id = bytes(16)
@@ -194,7 +196,7 @@ def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) 
 def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path) -> None:
     """An empty array of suppressed ids crosses the wire like a full one."""
     share_model(path, tmp_path, hide=["logits"], keep_only=["present"])
-    feed = prompt()
+    feed = prompt(past=0)
     logits = last_logits(feed)
     with LocalCluster(tmp_path) as servers, servers.client() as client:
         first = client.run(feed, ["next_token"]).outputs["next_token"]

@@ -121,9 +121,7 @@ def test_progress_names_every_weight(model_path: Path, tmp_path: Path) -> None:
     assert {name for _, _, name in told} == {"table", "kernel", "bias", ""}
 
 
-@pytest.mark.parametrize(
-    ("value", "why"), [(np.nan, "NaN"), (np.inf, "infinity"), (5000.0, "magnitude 5000")]
-)
+@pytest.mark.parametrize(("value", "why"), [(np.nan, "NaN"), (np.inf, "infinity"), (3e5, "magnitude 300000")])
 def test_a_weight_out_of_range_is_named(value: float, why: str, model_path: Path, tmp_path: Path) -> None:
     bias = np.zeros(8, np.float32)
     bias[3] = value
@@ -135,12 +133,28 @@ def test_a_weight_out_of_range_is_named(value: float, why: str, model_path: Path
     assert not list((tmp_path / "out").iterdir()), "nothing is left behind"
 
 
+def test_what_is_looked_up_has_a_range_of_its_own(model_path: Path, tmp_path: Path) -> None:
+    """Rows come mod 2^32, as a client's ids choose them."""
+    stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(model_path).graph.initializer}
+    share_model(changed(model_path, tmp_path, "bias", stored["bias"] + np.float32(5000)), tmp_path / "out")
+    path = changed(model_path, tmp_path, "table", stored["table"] + np.float32(5000))
+    with pytest.raises(ModelError, match=r"weight 'table' .* below 4096"):
+        share_model(path, tmp_path / "other")
+
+
+def test_small_numbers_keep_their_digits_in_the_files(model_path: Path, tmp_path: Path) -> None:
+    kernel = np.random.default_rng(1).standard_normal((8, 8)).astype(np.float32) * np.float32(1e-4)
+    share_model(changed(model_path, tmp_path, "kernel", kernel), tmp_path / "out")
+    assert Blueprint.read(tmp_path / "out").fractions == {"kernel": 28}
+    assert np.abs(opened(tmp_path / "out")["kernel"] - kernel).max() <= 2.0**-29
+
+
 def test_a_failure_leaves_an_earlier_share_as_it_was(model_path: Path, tmp_path: Path) -> None:
     share_model(model_path, tmp_path / "out")
     before = {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()}
     path = changed(model_path, tmp_path, "kernel", np.full((8, 8), np.nan, np.float32))
     with pytest.raises(ModelError):
-        share_model(path, tmp_path / "out")
+        share_model(path, tmp_path / "out", replace=True)
     assert {f.name: f.read_bytes() for f in (tmp_path / "out").iterdir()} == before
 
 

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, ModelError, PlanError, UnsupportedModelError
 from onnxpuma.graph.load import load
+from onnxpuma.graph.model import Initializer
 from onnxpuma.mpc.words import decode
 from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.roles import reading
-from onnxpuma.roles.dedupe import assign
+from onnxpuma.roles.dedupe import assign, rank_of
 from onnxpuma.roles.owner import load_weights, share_model
 from onnxpuma.roles.shared_model import SharedModel
 
@@ -102,6 +104,21 @@ def test_equal_arrays_of_one_graph_are_not_told() -> None:
     assert stored["second"] == {"a": "first/a", "b": "first/b", "v": "first/v", "w": "second/w"}
 
 
+def test_arrays_that_may_be_equal_by_chance_tell_nothing_by_their_axes() -> None:
+    drawn = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+    ranks = {
+        (16, 16): (drawn, 2),
+        (4, 16, 4): (drawn.reshape(4, 16, 4), 3),
+        (1, 256): (drawn.reshape(1, 256), 1),
+        (1, 1): (drawn[:1, :1], 0),
+        (4, 4): (drawn[:4, :4], 1),
+        "zeros": (np.zeros((16, 16), np.float32), 1),
+    }
+    for values, rank in ranks.values():
+        weight = Initializer("w", values.dtype, values.shape, ir.tensor(values))
+        assert rank_of(weight) == rank
+
+
 def test_the_same_name_goes_first() -> None:
     stored = assign({"one": {"a": (b"1", 2), "b": (b"1", 2)}, "two": {"x": (b"1", 2), "b": (b"1", 2)}})
     assert stored["two"] == {"x": "one/a", "b": "one/b"}
@@ -148,7 +165,7 @@ def test_another_layout_takes_the_place_of_the_first(
     model_path: Path, graphs_folder: Path, tmp_path: Path
 ) -> None:
     for source in (model_path, graphs_folder, model_path):
-        made = share_model(source, tmp_path)
+        made = share_model(source, tmp_path, replace=True)
         assert SharedModel.read(tmp_path).digest == made.digest
         assert len(load_weights(tmp_path, 2)) == len(made.graphs)
 

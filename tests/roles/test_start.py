@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -11,11 +13,21 @@ from typing import Any
 
 import pytest
 
-from onnxpuma.errors import AuthenticationError, BusyError, ConfigError, OnnxpumaError, PlanError
+from onnxpuma.config import LimitConfig
+from onnxpuma.errors import (
+    AuthenticationError,
+    BusyError,
+    ConfigError,
+    OnnxpumaError,
+    PeerLostError,
+    PlanError,
+)
+from onnxpuma.mpc import ring_kernel
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles import desk
 from onnxpuma.roles.client import Client
 from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.server import Server
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.curve import generate
 
@@ -127,25 +139,138 @@ def test_a_folder_moved_between_parties(hall: Any, model_dir: Path, tmp_path: Pa
     assert "party2.safetensors" in error.message
 
 
-def test_a_full_queue_is_said_to_be_full(
-    hall: Any, long_model_dir: Path, feed: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_client_has_its_share_of_the_queue_and_others_have_theirs(
+    hall: Any, long_model_dir: Path, feed: Any, until: Any
 ) -> None:
-    monkeypatch.setattr(desk, "MOST_WAITING", 0)
-    threads = [hall.start(party, long_model_dir) for party in range(3)]
+    other = generate()
+    config = replace(
+        hall.config,
+        clients={**hall.config.clients, "other": other.public},
+        limits=LimitConfig(waiting=1),
+    )
+    threads = [hall.start(party, long_model_dir, config=config) for party in range(3)]
     assert all(thread.ready.wait(10) for thread in threads)
     steps: list[int] = []
+    queued: list[str] = []
     outcomes: list[Any] = []
-    first, second = (Client(hall.config, hall.client_keys) for _ in range(2))
-    with first, second:
-        second.blueprint  # noqa: B018  (fetched before the servers are busy)
-        asking = Thread(
-            target=lambda: outcomes.append(first.run(feed, progress=lambda done, *_: steps.append(done))),
-            daemon=True,
-        )
+
+    def ask(client: Client, progress: Any) -> Thread:
+        asking = Thread(target=lambda: outcomes.append(client.run(feed, progress=progress)), daemon=True)
         asking.start()
+        return asking
+
+    first, second, third = (Client(config, hall.client_keys) for _ in range(3))
+    stranger = Client(config, other)
+    with first, second, third, stranger:
+        third.blueprint, stranger.blueprint  # noqa: B018  (fetched before the servers are busy)
+        running = ask(first, lambda done, *_: steps.append(done))
         until(lambda: steps)
-        with pytest.raises(BusyError, match="1 requests wait at server"):
-            second.run(feed)
-        asking.join(30)
-        assert len(outcomes) == 1, "the first one is not disturbed"
-        assert second.run(feed).outputs["y"].shape == (2, 8)
+        waiting = ask(second, lambda *news: queued.append(news[2]))
+        until(lambda: queued)
+        with pytest.raises(BusyError, match="1 requests of client client wait already"):
+            third.run(feed)
+        also = ask(stranger, lambda *_: None)
+        for thread in (running, waiting, also):
+            thread.join(40)
+        assert len(outcomes) == 3, "the others are not disturbed"
+        assert third.run(feed).outputs["y"].shape == (2, 8)
+
+
+def details(client: Client) -> list[str]:
+    """What each server says of the others, for a person to read."""
+    return [said.detail if isinstance(said, wire_pb2.Status) else "" for said in client.status(1.0)]
+
+
+def moved(model_dir: Path, folder: Path) -> Path:
+    """A folder as party 1's, for party 2."""
+    for name in ("skeleton.onnx", "policy.json", "party1.safetensors"):
+        shutil.copy(model_dir / name, folder)
+    return folder
+
+
+def test_the_others_name_the_reason_why_a_server_does_not_start(
+    hall: Any, model_dir: Path, tmp_path: Path, feed: Any, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = [hall.start(party, model_dir) for party in range(2)]
+    reason = r"party 2 refused to start: .*party2\.safetensors"
+    with Client(hall.config, hall.client_keys, Blueprint.read(model_dir)) as client:
+        until(lambda: all("not connected to party 2" in said for said in details(client)[:2]))
+        assert isinstance(hall.start(2, moved(model_dir, tmp_path)).ended(), PlanError)
+        until(lambda: all(re.search(reason, said) for said in details(client)[:2]))
+        assert str(tmp_path) not in "".join(details(client)), "where its files lie is not told"
+        told = [r for r in caplog.records if "refused to start" in r.getMessage() and r.levelname == "ERROR"]
+        assert len(told) == 2, "each of the others has it in its log, once"
+        with pytest.raises(PeerLostError, match=f"no answer from server 2 .* server 0 says: {reason}"):
+            client.run(feed)
+        last = hall.start(2, model_dir)
+        assert all(thread.ready.wait(10) for thread in (*good, last))
+        until(lambda: not any(details(client)))
+        assert client.run(feed).outputs["y"].shape == (2, 8)
+
+
+def test_a_server_that_cannot_start_waits_a_moment_for_those_that_start_with_it(
+    hall: Any, model_dir: Path, tmp_path: Path, until: Any
+) -> None:
+    hall.config = replace(hall.config, timeouts=replace(hall.config.timeouts, connect=30.0))
+    begun = time.monotonic()
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", hall.config.parties[2].peer_port))
+        holder.listen()
+        odd = hall.start(2, model_dir)
+        for party in range(2):
+            hall.start(party, model_dir)
+        assert isinstance(odd.ended(), ConfigError)
+        with Client(hall.config, hall.client_keys, Blueprint.read(model_dir)) as client:
+            until(lambda: all("party 2 refused to start" in said for said in details(client)[:2]))
+            assert "is in use" in details(client)[0]
+    assert time.monotonic() - begun < 20
+
+
+def test_a_server_that_waits_for_others_to_tell_can_be_stopped(hall: Any, tmp_path: Path) -> None:
+    thread = hall.start(0, tmp_path)
+    thread.stopping.set()
+    assert isinstance(thread.ended(2.0), PlanError)
+
+
+def test_a_fault_of_the_program_is_told_without_its_text(
+    hall: Any, model_dir: Path, until: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for party in range(2):
+        hall.start(party, model_dir)
+    with Client(hall.config, hall.client_keys, Blueprint.read(model_dir)) as client:
+        until(lambda: all(details(client)[:2]))
+
+        def fail(*_: object) -> None:
+            raise KeyError("a word of a share")
+
+        monkeypatch.setattr("onnxpuma.roles.server.open_shares", fail)
+        assert isinstance(hall.start(2, model_dir).ended(), KeyError)
+        until(lambda: all("refused to start: internal error (KeyError)" in d for d in details(client)[:2]))
+
+
+def test_a_server_without_the_kernel_says_so_when_it_starts(
+    hall: Any, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_kernel, "_native", None)
+    monkeypatch.setattr(ring_kernel, "_warned", False)
+    monkeypatch.setattr(desk.Desk, "serve", lambda _, ready: ready())
+    with pytest.warns(RuntimeWarning, match="many times slower"):
+        Server(0, hall.config, hall.keys[0], model_dir).serve()
+
+
+def test_a_request_that_needs_too_much_memory_is_told_so_and_the_servers_go_on(
+    hall: Any, model_dir: Path, feed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = [hall.start(party, model_dir) for party in range(3)]
+    assert all(thread.ready.wait(20) for thread in threads)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with Client(hall.config, hall.client_keys) as client:
+        with monkeypatch.context() as short:
+            short.setattr(desk, "compute", fail)
+            with pytest.raises(PlanError, match="not enough memory") as raised:
+                client.run(feed)
+        assert "smaller batch" in raised.value.hint
+        assert client.run(feed).outputs["y"].shape == (2, 8)

@@ -106,3 +106,28 @@ def test_an_encoder_decoder_is_the_same_as_in_the_clear(pair: Path) -> None:
 def test_a_cluster_is_asked_by_its_file(causal: Path, servers: LocalCluster) -> None:
     with pipeline(None, folder=causal, cluster=servers.config_path) as pipe:
         assert len(written(pipe, "hello", max_new_tokens=1)) == 1
+
+
+def test_an_encoder_decoder_of_which_nothing_but_the_text_is_opened(pair: Path, tmp_path: Path) -> None:
+    """What each graph hands to the next comes from the servers alone: no client puts its own in its place."""
+    shared = share_model(
+        pair, tmp_path / "closed", hide=["logits"], keep_only=["present*", "last_hidden_state"]
+    )
+    assert shared.graphs["decoder_model"].resumed == {"encoder_hidden_states": ("last_hidden_state",)}
+    assert set(shared.graphs["decoder_with_past_model"].resumed) == {
+        "past_key_values.0.decoder.key",
+        "past_key_values.0.encoder.key",
+    }
+    with pipeline("translation", pair, plain=True) as pipe:
+        want = written(pipe, "hello", max_new_tokens=4)
+    with pipeline("translation", tmp_path / "closed", folder=pair) as pipe:
+        assert written(pipe, "hello", max_new_tokens=4) == want
+        own = {
+            "input_ids": [[1]],
+            "encoder_attention_mask": np.ones((1, 2), np.int64),
+            "encoder_hidden_states": np.ones(
+                (1, 2, shared.graphs["decoder_model"].inputs["encoder_hidden_states"].shape[2]), np.float32
+            ),
+        }
+        with pytest.raises(InputError, match="goes on from what the servers keep"):
+            pipe.runner.run("decoder_model", own, ["next_token"])

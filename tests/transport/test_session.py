@@ -402,7 +402,7 @@ def raw_client(place: Peer, client: KeyPair) -> zmq.Socket[bytes]:
     "frames",
     [
         [b"\xff" * 30],
-        [b""],
+        [wire_pb2.ClientMessage(sizes=[0]).SerializeToString()],
         [wire_pb2.ClientMessage(request=wire_pb2.Request(id=b"short")).SerializeToString()],
         [wire_pb2.ClientMessage(request=wire_pb2.Request(id=b"x" * 16), sizes=[4]).SerializeToString()],
         [

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# As onnxpuma does, which need not be installed where others export: no library reports what it is used for.
+os.environ.update(ORT_DISABLE_TELEMETRY="1", DO_NOT_TRACK="1", DISABLE_SAFETENSORS_CONVERSION="1")
+
 
 class ExportError(Exception):
     """An export that cannot be made; `hint` says what to do about it."""

@@ -17,6 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import onnxpuma  # noqa: F401  (before onnxruntime is loaded: it ends the telemetry)
+
+# isort: split
 import numpy as np
 import onnx
 from onnx import numpy_helper

@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import onnxpuma  # noqa: F401  (before onnxruntime is loaded: it ends the telemetry)
+
+# isort: split
 import numpy as np
 import onnx_ir as ir
 import onnxruntime

@@ -16,6 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import exporting  # noqa: F401  (before onnxruntime is loaded: it ends the telemetry)
+
+# isort: split
 from optimum.exporters.onnx import main_export
 
 from exporting import checkpoints

@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.marks import is_marked
+from onnxpuma.graph.round_numbers import is_root_of
 from onnxpuma.graph.rules.rule import (
     Rule,
     attribute,
     constant,
     is_constant,
+    keeps_shape,
     no,
+    number,
     rank,
     scalar,
     small_array,
@@ -50,12 +54,24 @@ class NotAttentionError(Exception):
 @dataclass
 class Parts:
     """What was found around a softmax: scale, the two factors of the scores, and the masks in the order
-    met."""
+    met. weights: factors of the scores that are weights, and stay apart from the scale."""
 
     scale: float = 1.0
+    weights: list[ir.Value] = field(default_factory=list)
     q: Any = None
     kt: Any = None
     masks: list[tuple[str, ir.Value, ir.Value | None]] = field(default_factory=list)
+
+    def scale_by(self, factor: ir.Value) -> bool:
+        """Take in a constant factor; False if it is none."""
+        by = number(factor)
+        if by is None:
+            return False
+        if is_marked(factor):
+            self.weights.append(factor)
+        else:
+            self.scale *= by
+        return True
 
 
 def _producer(value: ir.Value) -> tuple[str, list[ir.Value]]:
@@ -101,7 +117,7 @@ def _read_scores(value: ir.Value, parts: Parts) -> None:
         op, inputs = _producer(value)
         if not used_once(value):
             raise NotAttentionError("the scores are used elsewhere too")
-        if op in ("Add", "Where") and parts.scale != 1.0:
+        if op in ("Add", "Where") and (parts.scale != 1.0 or parts.weights):
             raise NotAttentionError("the mask is scaled together with the scores")
         if op == "MatMul":
             parts.q, parts.kt = inputs
@@ -120,8 +136,7 @@ def _read_scores(value: ir.Value, parts: Parts) -> None:
                 raise NotAttentionError("a Where on the scores does not put a large negative number")
             parts.masks.append(("keep" if kept[0] == 1 else "drop", inputs[0], filler))
             value = inputs[kept[0]]
-        elif op == "Mul" and scalar(inputs[1]) is not None:
-            parts.scale *= scalar(inputs[1]) or 0.0
+        elif op == "Mul" and parts.scale_by(inputs[1]):
             value = inputs[0]
         else:
             raise NotAttentionError(f"the scores come from {op or 'outside'}, not from a product of q and k")
@@ -130,8 +145,7 @@ def _read_scores(value: ir.Value, parts: Parts) -> None:
 def _unscaled(value: ir.Value, parts: Parts) -> ir.Value:
     """The tensor before constant factors, which go into the scale."""
     op, inputs = _producer(value)
-    while op == "Mul" and scalar(inputs[1]) is not None:
-        parts.scale *= scalar(inputs[1]) or 0.0
+    while op == "Mul" and parts.scale_by(inputs[1]):
         value = inputs[0]
         op, inputs = _producer(value)
     return value
@@ -243,6 +257,13 @@ class WrittenOut(Rule):
         _read_scores(scores, parts)
         parts.q = _unscaled(parts.q, parts)
         parts.kt = _unscaled(parts.kt, parts)
+        for factor in list(parts.weights):
+            by = number(factor) or 0.0
+            if is_root_of(by, static_dim(parts.q, -1)):
+                parts.weights.remove(factor)
+                parts.scale *= by
+            elif not keeps_shape(parts.q, factor):
+                raise NotAttentionError("a factor of the scores has more axes than they have")
         if rank(parts.q) != axes or rank(parts.kt) != axes:
             raise NotAttentionError("q, k and v do not have the same number of axes")
         for axis in range(axes - 2):
@@ -261,7 +282,9 @@ class WrittenOut(Rule):
     def rewrite(self, op: Any, v: ir.Value, **_: Any) -> Any:
         parts = self.parts
         q, k, mask = parts.q, _untransposed(op, parts.kt), _one_mask(op, parts)
-        if rank(q) == 4:
+        for factor in parts.weights:
+            q = op.Mul(q, factor)
+        if rank(parts.q) == 4:
             inputs = [q, k, v] if mask is None else [q, k, v, mask]
             return op.Attention(*inputs, scale=parts.scale)
         one = constant(op, np.array([1], np.int64))  # three axes: one head each

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import (
     attribute,
     is_constant,
+    number,
     rank,
-    scalar,
     small_array,
     static_dim,
     used_once,
@@ -231,9 +232,11 @@ def _bias_of(node: ir.Node, columns: int) -> ir.Value | None:
 
 
 def _fold_factor(model: ir.Model, node: ir.Node) -> bool:
-    x, factor = node.inputs[0], scalar(node.inputs[1])
+    x, factor = node.inputs[0], number(node.inputs[1])
     y = node.outputs[0]
-    if x is None or is_constant(x) or factor is None or not 1e-6 < abs(factor) < 1e6:
+    if x is None or is_constant(x) or factor is None:
+        return False
+    if not is_marked(node.inputs[1]) and not 1e-6 < abs(factor) < 1e6:
         return False
     if y.is_graph_output() or x.dtype != ir.DataType.FLOAT or rank(x) != rank(y):
         return False

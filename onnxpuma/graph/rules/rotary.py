@@ -16,6 +16,7 @@ from onnxpuma.graph.rules.rule import (
     Rule,
     constant,
     no,
+    number,
     rank,
     scalar,
     small_array,
@@ -68,7 +69,7 @@ def _is_doubled(table: ir.Value) -> bool:
             return False
         return node.inputs[0] is not None and _is_doubled(node.inputs[0])
     if node.op_type == "Mul":  # a constant attention factor on the table
-        return scalar(node.inputs[1]) is not None and _is_doubled(node.inputs[0])
+        return number(node.inputs[1]) is not None and _is_doubled(node.inputs[0])
     return False
 
 

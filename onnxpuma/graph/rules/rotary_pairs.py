@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.rotary import heads_axis, rotated
-from onnxpuma.graph.rules.rule import Rule, constant, no, rank, scalar, small_array, static_dim, yes
+from onnxpuma.graph.rules.rule import Rule, constant, no, number, rank, scalar, small_array, static_dim, yes
 from onnxpuma.graph.rules.shape_vector import dims, reshapes_to, times
 
 # Between a table and the place where its angles were doubled; none mixes entries of the last axis.
@@ -55,7 +55,7 @@ def _in_pairs(table: ir.Value) -> bool:
             return False
         return _in_pairs(node.inputs[0])
     if node.op_type == "Mul":
-        return scalar(node.inputs[1]) is not None and _in_pairs(node.inputs[0])
+        return number(node.inputs[1]) is not None and _in_pairs(node.inputs[0])
     if node.op_type != "Reshape" or not _merges_last_two(table):
         return False
     doubled = node.inputs[0]

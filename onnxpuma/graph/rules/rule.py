@@ -13,6 +13,8 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter.pattern import MatchResult, RewriteRule, RewriteRuleClassBase
 
+from onnxpuma.graph.marks import is_marked, mark
+
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LARGEST_SMALL = 65536
 
@@ -55,7 +57,12 @@ def is_float(value: ir.Value) -> bool:
 
 
 def scalar(value: ir.Value | None) -> float | None:
-    """The number a constant of one element holds, else None."""
+    """The number a constant of one element holds, else None; None too where it is a weight."""
+    return None if is_marked(value) else number(value)
+
+
+def number(value: ir.Value | None) -> float | None:
+    """`scalar`, of a weight too: for rules that put it into another weight, and nowhere else."""
     if value is None or value.const_value is None or value.const_value.size != 1:
         return None
     if value.dtype == ir.DataType.STRING:
@@ -108,8 +115,11 @@ def is_trailing_axis(axes: ir.Value | None, x: ir.Value) -> bool:
 
 
 def constant(op: Any, array: Any, like: ir.Value | None = None) -> ir.Value:
-    """A new constant; `like` gives its element type."""
+    """A new constant; `like`, of which it is made, gives its element type, and whether it is a weight."""
     values = np.asarray(array)
     if like is not None:
         values = values.astype(like.dtype.numpy())
-    return op.Constant(value=ir.tensor(values))
+    made: ir.Value = op.Constant(value=ir.tensor(values))
+    if is_marked(like):
+        mark(made)
+    return made

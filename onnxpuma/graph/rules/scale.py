@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.rules.rule import (
     Rule,
     attribute,
@@ -19,14 +20,14 @@ from onnxpuma.graph.rules.rule import (
     is_float,
     keeps_shape,
     no,
-    scalar,
+    number,
     used_once,
     yes,
 )
 
 
 def _is_scale(x: ir.Value, c: ir.Value, product: ir.Value) -> Any:
-    if scalar(c) is None or is_constant(x) or not is_float(x) or not keeps_shape(x, c):
+    if number(c) is None or is_constant(x) or not is_float(x) or not keeps_shape(x, c):
         return no("not a tensor times one number")
     if not used_once(product):
         return no("the product is used elsewhere")
@@ -42,16 +43,16 @@ class MergeScales(Rule):
         return op.Mul(op.Mul(x, a, _outputs=["product"]), b)
 
     def check(self, context: Any, x: ir.Value, a: ir.Value, b: ir.Value, product: ir.Value, **_: Any) -> Any:
-        if scalar(b) is None or not keeps_shape(x, b):
+        if number(b) is None or not keeps_shape(x, b):
             return no("the second factor is not one number")
-        both = (scalar(a) or 0.0) * (scalar(b) or 0.0)
+        both = (number(a) or 0.0) * (number(b) or 0.0)
         if both == 0 or not 1e-30 < abs(both) < 1e30:
             return no("the factors do not multiply to an ordinary number")
         return _is_scale(x, a, product)
 
     def rewrite(self, op: Any, x: ir.Value, a: ir.Value, b: ir.Value, **_: Any) -> Any:
-        both = np.float64(scalar(a)) * np.float64(scalar(b))
-        return op.Mul(x, constant(op, both, like=a))
+        both = np.float64(number(a)) * np.float64(number(b))
+        return op.Mul(x, constant(op, both, like=b if is_marked(b) else a))
 
 
 class ScaleAfterTranspose(Rule):
@@ -68,7 +69,7 @@ class ScaleAfterTranspose(Rule):
     def rewrite(self, op: Any, x: ir.Value, a: ir.Value, y: ir.Value, **_: Any) -> Any:
         perm = attribute(y, "perm")
         moved = op.Transpose(x) if perm is None else op.Transpose(x, perm=perm)
-        return op.Mul(moved, constant(op, scalar(a), like=a))
+        return op.Mul(moved, constant(op, number(a), like=a))
 
 
 class ScaleAfterReshape(Rule):
@@ -84,7 +85,7 @@ class ScaleAfterReshape(Rule):
 
     def rewrite(self, op: Any, x: ir.Value, a: ir.Value, shape: ir.Value, y: ir.Value, **_: Any) -> Any:
         moved = op.Reshape(x, shape, allowzero=attribute(y, "allowzero", 0))
-        return op.Mul(moved, constant(op, scalar(a), like=a))
+        return op.Mul(moved, constant(op, number(a), like=a))
 
 
 RULES = (MergeScales, ScaleAfterTranspose, ScaleAfterReshape)

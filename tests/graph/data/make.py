@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnxpuma  # noqa: F401  (before other libraries are loaded: it ends their telemetry)
+
+# isort: split
 import onnx_ir as ir
 import torch
 import transformers as hf

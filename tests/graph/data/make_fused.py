@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnxpuma  # noqa: F401  (before onnxruntime is loaded: it ends the telemetry)
+
+# isort: split
 from onnxruntime.transformers.optimizer import optimize_model
 
 HERE = Path(__file__).parent

@@ -10,6 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import onnxpuma  # noqa: F401  (before other libraries are loaded: it ends their telemetry)
+
+# isort: split
 import onnx
 import torch
 import transformers as hf

@@ -1,0 +1,153 @@
+"""Every constant of a model is an initializer of its main graph, where it is judged; equal ones stay apart.
+
+What exporters write as a node Constant, or as a constant of a branch or a body, is part of the graph that
+everybody sees, and would pass by whoever judges initializers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from onnxpuma.graph.marks import mark, mark_numbers
+from onnxpuma.graph.model import to_graph
+from onnxpuma.graph.round_numbers import is_round
+from onnxpuma.graph.slots import decided, expects_trained
+from onnxpuma.graph.visibility import even_weights
+
+# Shapes, axes, a choice of rows.
+_LARGEST_MERGED = 16
+_LARGEST_NUMBER = 1 << 20
+
+
+def lift_constants(model: ir.Model) -> None:
+    """Make every constant, in whatever branch or body, an initializer of the main graph."""
+    for graph in model.graphs():
+        for place, output in enumerate(graph.outputs):
+            if _is_constant_of(graph, output, model.graph):
+                _put_apart(graph, place)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.LiftSubgraphInitializersToMainGraphPass()(model)
+
+
+def _is_constant_of(graph: ir.Graph, output: ir.Value, main: ir.Graph) -> bool:
+    node = output.producer()
+    if node is not None:
+        return node.op_type == "Constant" and not node.domain
+    return graph is not main and output.is_initializer()
+
+
+def _put_apart(graph: ir.Graph, place: int) -> None:
+    """The output is a copy of the constant, which no pass moves while it is an output itself."""
+    constant = graph.outputs[place]
+    name = constant.name
+    copy = ir.node("Identity", [constant], num_outputs=1, name=f"{name}_shown")
+    shown = copy.outputs[0]
+    shown.type, shown.shape = constant.type, constant.shape
+    constant.name = f"{name}_constant"
+    shown.name = name
+    graph.append(copy)
+    graph.outputs[place] = shown
+
+
+def set_apart(model: ir.Model, weights: Collection[str]) -> None:
+    """Mark the weights that are one number, so that no rule looks at it; and give each reader of a vector or
+    of one number its own. Exporters make one of those that are equal, and a graph in which two biases are one
+    tells that they are.
+
+    weights: initializers that are; beside them those of one number throughout, which are weights where they
+    stay as they are.
+    """
+    mark_numbers(model, weights)
+    named = dict.fromkeys(weights, True)
+    for name in [*named, *(n for n in even_weights(to_graph(model)) if n not in named)]:
+        _part(model, name, name in named)
+
+
+def _part(model: ir.Model, name: str, judged: bool) -> None:
+    value = model.graph.initializers.get(name)
+    readers = {} if value is None else _readers(value)
+    if value is None or value.is_graph_output() or len(readers) < 2 or not _is_small(value):
+        return
+    for number, (node, slots) in enumerate(list(readers.items())[1:], 2):
+        copy = ir.Value(
+            name=f"{name}/{number}", shape=value.shape, type=value.type, const_value=_again(value.const_value)
+        )
+        while copy.name in model.graph.initializers:
+            copy.name = f"{copy.name}_"
+        if judged:
+            mark(copy)
+        model.graph.register_initializer(copy)
+        for slot in slots:
+            node.replace_input_with(slot, copy)
+    if judged:
+        mark(value)
+
+
+def _again(tensor: Any) -> ir.LazyTensor:
+    """The same numbers as a tensor with a name of its own."""
+    return ir.LazyTensor(lambda: ir.tensor(np.array(tensor.numpy())), dtype=tensor.dtype, shape=tensor.shape)
+
+
+def _readers(value: ir.Value) -> dict[ir.Node, list[int]]:
+    found: dict[ir.Node, list[int]] = {}
+    for node, slot in value.uses():
+        if node.domain or node.op_type not in ("Shape", "Size"):
+            found.setdefault(node, []).append(slot)
+    return found
+
+
+def _is_small(value: ir.Value) -> bool:
+    tensor = value.const_value
+    if tensor is None:
+        return False
+    return sum(int(d) > 1 for d in tensor.shape.numpy()) < 2
+
+
+class MergeStructurePass(ir.passes.InPlacePass):
+    """Make one of equal constants that decide shapes, axes or indices, and of equal round numbers.
+
+    Others are left as they are, however small: that two of them are equal is told by a graph where they are
+    one.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        merged = False
+        for graph in model.graphs():
+            known: dict[Any, ir.Value] = {}
+            for value in list(graph.initializers.values()):
+                if value.is_graph_output() or value.is_graph_input() or not _is_structure(value):
+                    continue
+                tensor = value.const_value
+                assert tensor is not None
+                key = (tensor.dtype, tuple(tensor.shape), tensor.numpy().tobytes())
+                kept = known.setdefault(key, value)
+                if kept is not value:
+                    value.replace_all_uses_with(kept)
+                    graph.initializers.pop(str(value.name))
+                    merged = True
+        return ir.passes.PassResult(model, modified=merged)
+
+
+def _is_structure(value: ir.Value) -> bool:
+    tensor = value.const_value
+    if tensor is None or tensor.size > _LARGEST_MERGED or tensor.dtype == ir.DataType.STRING:
+        return False
+    uses = [(use.node.op_type if not use.node.domain else "", use.idx) for use in value.uses()]
+    if any(expects_trained(op, slot) for op, slot in uses):
+        return False
+    if uses and all(decided(op, slot) for op, slot in uses):
+        return True
+    if tensor.size != 1:
+        return False
+    number = np.asarray(tensor.numpy()).reshape(())
+    if number.dtype.kind == "b":
+        return True
+    if number.dtype.kind in "iu":
+        return number.dtype.itemsize > 2 and abs(int(number)) <= _LARGEST_NUMBER
+    behind_product = len(tensor.shape) > 0 and any(op == "Add" for op, _ in uses)
+    return number.dtype.kind == "f" and not behind_product and is_round(float(number), coarse=True)

@@ -1,0 +1,109 @@
+"""Data outside an ONNX file: of an owner's model it lies in the model's folder, of a skeleton there is none.
+
+A tensor may say wherever it stands that its bytes are in some file: an initializer, an attribute of a node,
+in a branch, a function, a sparse tensor, the part about training. What reads ONNX (onnx, onnx_ir,
+onnxruntime) looks for that file in the current folder where it is not told otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import Message
+
+from onnxpuma.errors import ModelError, UnsupportedModelError
+
+_EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
+
+
+def external(message: Message) -> Iterator[onnx.TensorProto]:
+    """Every tensor anywhere in the message that says that its data lies elsewhere."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for item in (value,) if isinstance(value, Message) else value:
+            if not isinstance(item, onnx.TensorProto):
+                yield from external(item)
+            elif item.data_location != onnx.TensorProto.DEFAULT or item.external_data:
+                yield item
+
+
+def refuse_external(proto: onnx.ModelProto, name: str) -> None:
+    """ModelError for a model that refers to any data outside itself. `name` is for the message."""
+    tensor = next(external(proto), None)
+    if tensor is not None:
+        raise ModelError(
+            f"{name} refers to data outside itself, for its tensor '{tensor.name}'",
+            "make it again with onnxpuma; one that comes from somebody else is not to be trusted",
+        )
+
+
+def keep_inside(proto: onnx.ModelProto, model: ir.Model, file: Path) -> None:
+    """Have all external data of `model`, which was read from `proto`, read from the folder of `file`.
+
+    Raises ModelError for data outside the folder, missing or too short, UnsupportedModelError for external
+    data of anything but initializers and attributes of nodes.
+    """
+    found = list(_tensors(model))
+    if len(found) != sum(t.data_location == onnx.TensorProto.EXTERNAL for t in external(proto)):
+        raise UnsupportedModelError(
+            f"{file.name} keeps data in another file that is neither a weight nor an attribute of a node",
+            "store it inside the ONNX file: onnx.save(onnx.load(SRC), DST)",
+        )
+    for tensor in found:
+        tensor.base_dir = str(file.parent)  # absolute: onnx_ir checks that data stays inside only where it is
+        _check(tensor, file)
+
+
+def _tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    roots = [model.graph, *(function.graph for function in model.functions.values())]
+    for graph in (g for root in roots for g in (root, *root.subgraphs())):
+        held = [value.const_value for value in graph.initializers.values()]
+        for node in graph:
+            for attribute in node.attributes.values():
+                if not attribute.is_ref() and attribute.type == ir.AttributeType.TENSOR:
+                    held.append(attribute.value)
+                elif not attribute.is_ref() and attribute.type == ir.AttributeType.TENSORS:
+                    held += attribute.value
+        yield from (tensor for tensor in held if isinstance(tensor, ir.ExternalTensor))
+
+
+def _check(tensor: ir.ExternalTensor, file: Path) -> None:
+    """The data file lies inside the model's folder and holds all the bytes that dtype and shape ask for."""
+    location = str(tensor.location)
+    base = Path(os.path.realpath(file.parent))
+    data = Path(os.path.realpath(base / location))
+    inside = location and not os.path.isabs(location) and ".." not in Path(location).parts
+    if not inside or base not in data.parents:
+        raise ModelError(
+            f"{file.name}: weight '{tensor.name}' points outside the model's folder ('{location}')",
+            "put the data file beside the model (a real file, not a link) and export again",
+        )
+    if not data.is_file():
+        raise ModelError(
+            f"{file.name}: the data file '{location}' of weight '{tensor.name}' is missing",
+            "copy the data file into the model's folder",
+        )
+    status = data.stat()
+    if status.st_nlink > 1:
+        raise ModelError(
+            f"{file.name}: the data file '{location}' has {status.st_nlink} hard links",
+            "copy it, so that the model's folder has a file of its own",
+        )
+    offset = tensor.offset or 0
+    if tensor.length is not None and tensor.length != tensor.nbytes:
+        raise ModelError(
+            f"{file.name}: weight '{tensor.name}' has {tensor.nbytes} bytes by its shape, "
+            f"{tensor.length} by its declared length",
+            _EXPORT_AGAIN,
+        )
+    if offset < 0 or offset + tensor.nbytes > status.st_size:
+        raise ModelError(
+            f"{file.name}: the data file '{location}' is too short: weight '{tensor.name}' ends at byte "
+            f"{offset + tensor.nbytes}, the file at {status.st_size}",
+            _EXPORT_AGAIN,
+        )

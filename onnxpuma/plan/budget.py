@@ -1,0 +1,200 @@
+"""What a request may cost: refused from its shapes alone, before a value of that size is made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.errors import InputError, OnnxpumaError
+from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.mpc.dpf import SecretIds
+from onnxpuma.plan.control import MOST_TURNS
+from onnxpuma.plan.plan import Plan, Step
+
+WORD_BYTES = 16  # two components of 64 bits at each server
+WORKSPACE = 4  # times a step's operands and results, besides them
+SENT_BYTES = 64  # for an element that a step makes; most operators send less
+PUBLIC_SHARE = 8  # masks and positions may take this part of the memory
+SMALL = 1 << 16  # elements
+# The size of what these make is in the values of their inputs, not in their sizes.
+_FREE = frozenset(
+    ("Expand", "Tile", "ConstantOfShape", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike",
+     "RandomNormal", "RandomUniform", "CenterCropPad", "Col2Im", "MaxUnpool", "GridSample", "AffineGrid",
+     "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "STFT", "DFT", "Scan", "Loop")
+)  # fmt: skip
+
+
+@dataclass
+class Budget:
+    """bytes: that a request may take at one server. elements: of one input. traffic: bytes that one server
+    may send for it. seconds: for planning. Every refusal is an InputError that names the limit."""
+
+    bytes: int
+    elements: int
+    traffic: int
+    seconds: float
+    spent: int = 0
+    began: float = field(default_factory=lambda: time.monotonic())
+
+    def check_inputs(self, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
+        """Of a request nothing but its shapes is needed for this."""
+        for name, shape in shapes:
+            count = _count(shape)
+            if count > self.elements:
+                raise InputError(
+                    f"input '{name}' of shape {shape} has {count} elements, {self.elements} are allowed",
+                    "take a smaller batch or a shorter sequence, or raise `elements` under [limits] in"
+                    " cluster.toml",
+                )
+
+    @classmethod
+    def unlimited(cls) -> Budget:
+        """For whoever plans for itself."""
+        return cls(1 << 62, 1 << 62, 1 << 62, float("inf"))
+
+    def before_public(
+        self, node: Node, inputs: Sequence[np.ndarray | None], infer: Callable[[], list[ValueType]]
+    ) -> None:
+        """A node is about to run in the clear: what will it make? infer: the types of its outputs."""
+        self.check_time()
+        known = [value for value in inputs if value is not None]
+        if node.op in ("Loop", "Scan") and not node.domain:
+            self._check_turns(node, inputs)
+        bound = 1
+        for value in known:
+            bound *= max(1, int(value.size))
+        if bound <= SMALL and node.op not in _FREE:
+            return
+        try:
+            types = infer()
+        except OnnxpumaError:
+            return  # a shape that its values decide, and so no larger than they are
+        self.take_public(node.name, sum(_bytes(kind) for kind in types), keep=False)
+
+    def take(self, what: str, size: int) -> None:
+        """`size` bytes are needed for `what` when it runs."""
+        if self.spent + size > self.bytes:
+            raise self._too_large(f"at '{what}' it", self.spent + size, self.bytes)
+
+    def take_public(self, what: str, size: int, *, keep: bool = True) -> None:
+        """`size` bytes of public values are made for `what` while it is planned; `keep`: and stay."""
+        allowed = self.bytes // PUBLIC_SHARE
+        if self.spent + size > allowed:
+            raise self._too_large(f"of public values at '{what}' it", self.spent + size, allowed)
+        if keep:
+            self.spent += size
+
+    def before_secret(self, node: Node, given: Sequence[ValueType | None], made: Iterable[ValueType]) -> None:
+        """A step is about to be planned that reads and makes values of these types."""
+        self.check_time()
+        count = sum(_count(_shape(kind)) for kind in made)
+        count += hidden_elements(node, [None if kind is None else _shape(kind) for kind in given])
+        self.take(node.name, WORD_BYTES * count)
+
+    def check_time(self) -> None:
+        if time.monotonic() > self.began + self.seconds:
+            raise InputError(
+                f"planning the request takes more than {self.seconds:g} s",
+                "take smaller inputs, or raise `planning` under [limits] in cluster.toml",
+            )
+
+    def check_plan(self, plan: Plan) -> None:
+        """What the whole run will need and send."""
+        needed = needed_bytes(plan)
+        if needed > self.bytes:
+            raise self._too_large("it", needed, self.bytes)
+        traffic = SENT_BYTES * sum(_made(step) for step in plan.steps)
+        if traffic > self.traffic:
+            raise InputError(
+                f"each server would send up to {traffic / 1e6:.0f} MB for the request,"
+                f" {self.traffic / 1e6:.0f} MB are allowed",
+                "take smaller inputs, or raise `traffic_megabytes` under [limits] in cluster.toml",
+            )
+
+    def _check_turns(self, node: Node, inputs: Sequence[np.ndarray | None]) -> None:
+        if node.op == "Loop":
+            turns = 0 if inputs[0] is None else int(np.asarray(inputs[0]).reshape(-1)[0])
+        else:
+            turns = max((max(v.shape, default=0) for v in inputs if v is not None), default=0)
+        if turns > MOST_TURNS:
+            raise InputError(
+                f"'{node.name}' would turn up to {turns} times, {MOST_TURNS} are allowed",
+                "take smaller inputs",
+            )
+
+    def _too_large(self, what: str, size: int, allowed: int) -> InputError:
+        return InputError(
+            f"the request is too large: {what} needs {size / 1e6:.0f} MB at each server,"
+            f" {allowed / 1e6:.0f} MB are allowed",
+            "take a smaller batch or a shorter sequence, or raise `request_megabytes` under [limits] in"
+            " cluster.toml",
+        )
+
+
+def needed_bytes(plan: Plan) -> int:
+    """About how much memory one server needs to run a plan, at most: what is alive, and what the steps of a
+    wave work with. Cost: in proportion to the steps, whatever their sizes."""
+    sizes = {entry.operand: WORD_BYTES * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
+    live = sum(sizes.values()) + public_bytes(plan)
+    most = live
+    for wave in plan.waves:
+        work = 0
+        for step in wave:
+            for operand in step.call.outputs:
+                sizes[operand.name] = WORD_BYTES * _count(operand.shape)
+                live += sizes[operand.name]
+            read = sum(_count(o.shape) for o in step.call.inputs if o and not o.weight)
+            work += WORKSPACE * WORD_BYTES * (_made(step) + read)
+        most = max(most, live + work)
+        for name in wave[-1].frees:
+            live -= sizes.pop(name, 0)
+    return most
+
+
+def _made(step: Step) -> int:
+    """Elements that a step makes, those included that nobody else sees."""
+    call = step.call
+    hidden = hidden_elements(call.node, [None if o is None else o.shape for o in call.inputs])
+    rows = sum(_count(o.shape) * call.given(0).shape[0] for o in call.inputs if o and o.form is SecretIds)
+    return sum(_count(o.shape) for o in call.outputs) + hidden + rows
+
+
+def hidden_elements(node: Node, shapes: Sequence[tuple[int, ...] | None]) -> int:
+    """Elements of what an operator makes and uses up: the scores of an attention, the patches of a
+    convolution."""
+    attributes: Mapping[str, Any] = node.attributes
+    known = [shape for shape in shapes if shape is not None]
+    if node.op == "Attention" and len(shapes) > 1 and len(known) > 1:
+        (batch, *query), key = known[0], known[1]
+        heads = query[0] if len(query) == 3 else int(attributes.get("q_num_heads", 1))
+        queries, keys = query[-2], key[-2]
+        past = shapes[4] if len(shapes) > 4 else None
+        return batch * heads * queries * (keys + (past[-2] if past else 0))
+    if node.op in ("Conv", "ConvTranspose") and len(known) > 1:
+        image, kernel = known[0], known[1]
+        return _count(image) * _count(kernel[2:])
+    return 0
+
+
+def public_bytes(plan: Plan) -> int:
+    """Bytes of the public arrays that a plan holds."""
+    return sum(value.nbytes for value in plan.known.values())
+
+
+def _shape(kind: ValueType) -> tuple[int, ...]:
+    return tuple(int(d or 0) for d in kind.shape or ())
+
+
+def _bytes(kind: ValueType) -> int:
+    return _count(_shape(kind)) * max(1, kind.dtype.itemsize)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    total = 1
+    for extent in shape:
+        total *= int(extent)
+    return total

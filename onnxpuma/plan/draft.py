@@ -1,0 +1,95 @@
+"""A file that appears whole: written beside its place under a name nobody knows, moved there when complete.
+
+Nothing is written through a link, and nothing over a file: what bears the name is replaced, be it a link that
+somebody planted or a file that others may read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from onnxpuma.errors import ConfigError
+
+PRIVATE = 0o600
+PUBLIC = 0o644
+
+_LEFT_OVER = re.compile(r"\.[0-9a-f]{32}\.partial")
+
+
+class Draft:
+    """What will be the file at `path`. Write to `file`; then `finish`, `commit`; `discard` in any case.
+
+    mode: who may read it, less what the process' umask takes. Raises OSError where it cannot be written.
+    """
+
+    def __init__(self, path: Path, mode: int = PUBLIC) -> None:
+        self._path = path
+        self._partial = path.with_name(f".{secrets.token_hex(16)}.partial")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.file: BinaryIO = os.fdopen(os.open(self._partial, flags, mode), "w+b")
+
+    def finish(self) -> None:
+        """All is written: have it on the disk. A full disk shows here at the latest."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+    def commit(self) -> None:
+        """Take the place of what is there."""
+        os.replace(self._partial, self._path)
+
+    def discard(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        with suppress(OSError):  # a full disk: what is buffered cannot be written, and need not be
+            self.file.close()
+        self._partial.unlink(missing_ok=True)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write these files, which everybody may read, all or none. Raises as `drafts_of`."""
+    drafts = drafts_of(folder, files)
+    try:
+        for draft in drafts:
+            draft.commit()
+    finally:
+        for draft in drafts:
+            draft.discard()
+
+
+def drafts_of(folder: Path, files: Mapping[str, bytes]) -> list[Draft]:
+    """A finished draft of each file, path in the folder -> content; folders inside it are made.
+
+    Raises OSError where they cannot be written, ConfigError where a folder inside is a link.
+    """
+    drafts: list[Draft] = []
+    try:
+        for name, content in files.items():
+            path = folder / name
+            _make(path.parent, folder)
+            drafts.append(Draft(path))
+            drafts[-1].file.write(content)
+            drafts[-1].finish()
+    except BaseException:
+        for draft in drafts:
+            draft.discard()
+        raise
+    return drafts
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove what a process that was killed left of its drafts."""
+    for path in folder.iterdir():
+        if _LEFT_OVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _make(inner: Path, folder: Path) -> None:
+    if inner != folder and inner.is_symlink():
+        raise ConfigError(f"{inner} is a link", "remove it, or choose an empty folder")
+    inner.mkdir(parents=True, exist_ok=True)

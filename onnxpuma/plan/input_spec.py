@@ -1,0 +1,25 @@
+"""One input of a model, as a client has to feed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of the model. `shape` holds ints and symbols; `vocabulary`: rows of its table of ids.
+
+    default: what it holds where a feed leaves it out; None where it may not. sources: closed outputs; where
+    there are some, what the servers kept of them fills it, and nothing else does but an array of nothing.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+    secret: bool
+    vocabulary: int | None = None
+    default: np.ndarray | None = field(default=None, compare=False)
+    sources: tuple[str, ...] = ()

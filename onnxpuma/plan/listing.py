@@ -1,0 +1,65 @@
+"""The public constants that a model's owner is to look at before the model leaves his machine."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxpuma.graph.attributes import classify_attributes, named_attributes
+from onnxpuma.graph.model import Graph
+from onnxpuma.graph.round_numbers import is_round
+
+# A public array of more elements is listed.
+UNLISTED = 16
+PREVIEWED = 4
+
+
+@dataclass(frozen=True)
+class PublicEntry:
+    """A public constant: what it is, why it is public, its first numbers; doubtful: it may be trained."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    reason: str
+    preview: tuple[float | int, ...]
+    doubtful: bool = False
+
+
+def listing(
+    graph: Graph, visibility: Mapping[str, str], reasons: Mapping[str, str], doubtful: Collection[str]
+) -> list[PublicEntry]:
+    """Public arrays of more than 16 elements, lone reals that are not round, and all that is doubtful, in the
+    graph's order; then attributes that may have been trained, under "node.attribute"."""
+    found = []
+    for name, constant in graph.initializers.items():
+        if visibility[name] != "public":
+            continue
+        values = constant.numpy()
+        if name in doubtful or constant.size > UNLISTED or _is_odd(values):
+            found.append(_entry(name, values, reasons[name], name in doubtful))
+    suspects = classify_attributes(graph)
+    for name, _, values in named_attributes(graph):
+        if name in suspects:
+            found.append(_entry(name, values, suspects[name].reason, name in doubtful))
+    return found
+
+
+def _is_odd(values: np.ndarray) -> bool:
+    """One real number, once or throughout, that is not round."""
+    if values.dtype.kind != "f" or not values.size:
+        return False
+    first = values.reshape(-1)[0]
+    return bool(np.all(values == first)) and not is_round(float(first))
+
+
+def _entry(name: str, values: np.ndarray, reason: str, doubtful: bool) -> PublicEntry:
+    return PublicEntry(name, values.shape, values.dtype.name, reason, _first_numbers(values), doubtful)
+
+
+def _first_numbers(values: np.ndarray) -> tuple[float | int, ...]:
+    if values.dtype.kind in "OUS":
+        return ()
+    return tuple(np.asarray(v).item() for v in values.reshape(-1)[:PREVIEWED])

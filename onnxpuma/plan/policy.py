@@ -1,0 +1,131 @@
+"""policy.json as it comes from a file or from afar: of the form that this package writes, or refused.
+
+Who reads a policy trusts neither the disk nor whoever sent it. All that is taken from it later is checked
+here: its types, and that graph and policy speak of the same weights, inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from onnxpuma import __version__
+from onnxpuma.errors import PlanError
+from onnxpuma.graph.model import Graph
+from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED
+from onnxpuma.mpc.separable import fingerprint
+from onnxpuma.ops.registry import FINEST, FRACTION
+
+COPY_AGAIN = "copy the folder again from the model's owner"
+_WIDEST_RANGE = 1000  # powers of two that float64 holds
+
+
+def read_policy(content: bytes, where: str) -> dict[str, Any]:
+    """The entries of a policy.json, each of its type. `where` it is from: for the messages.
+
+    Raises PlanError for one of another version, and one that is damaged.
+    """
+    try:
+        policy = json.loads(content)
+        json.dumps(policy, ensure_ascii=False).encode()  # no half of a character
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"policy.json of {where} is damaged: {error}", COPY_AGAIN) from error
+    if not isinstance(policy, dict) or not _is_text(policy.get("version")):
+        raise PlanError(f"policy.json of {where} is damaged: it names no version", COPY_AGAIN)
+    if policy["version"] != __version__:
+        raise PlanError(
+            f"{where} was shared with onnxpuma {policy['version']}, this is {__version__}",
+            "install the same version everywhere, or share the model again",
+        )
+    _check_form(policy, _FORM, where)
+    _check_form(policy["derived"], _DERIVED, where)
+    return policy
+
+
+def digest_of(skeleton: bytes, policy: Mapping[str, Any]) -> str:
+    """Over every byte of the skeleton and all that policy.json says, in its order: weights lie in it."""
+    said = {name: value for name, value in policy.items() if name not in ("version", "digest")}
+    content = json.dumps([hashlib.sha256(skeleton).hexdigest(), said, __version__, fingerprint()])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def written(entries: Mapping[str, Any]) -> bytes:
+    """The text of a public JSON file."""
+    return json.dumps(entries, indent=1).encode() + b"\n"
+
+
+def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
+    """PlanError unless the policy is one of this graph, which a skeleton holds."""
+    secret = {name for name, initializer in graph.initializers.items() if not initializer.available}
+    visibility, derived = policy["visibility"], policy["derived"]
+    generates = SUPPRESSED in graph.inputs and OUTPUT in graph.outputs
+    fits = {
+        "weights": set(visibility) == set(graph.initializers)
+        and secret == {name for name, seen in visibility.items() if seen == "secret"}
+        and set(policy["reasons"]) == set(visibility),
+        "scales": set(policy["fractions"]) <= secret
+        and all(FRACTION < bits <= FINEST for bits in policy["fractions"].values()),
+        "inputs": {*policy["public_inputs"], *derived["resumed"]} <= set(graph.inputs),
+        "outputs": set(derived["closed"]) <= set(graph.outputs),
+        "ids": derived["vocabulary"] is None or generates,
+    }
+    for what, holds in fits.items():
+        if not holds:
+            raise PlanError(f"policy.json of {where} speaks of other {what} than the skeleton", COPY_AGAIN)
+
+
+def _check_form(entries: Mapping[str, Any], form: Mapping[str, Callable[[Any], bool]], where: str) -> None:
+    for key, holds in form.items():
+        if key not in entries or not holds(entries[key]):
+            what = "is not what it should be" if key in entries else "is missing"
+            raise PlanError(f"policy.json of {where} is damaged: its '{key}' {what}", COPY_AGAIN)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_exponent(value: Any) -> bool:
+    return type(value) is int and abs(value) < _WIDEST_RANGE
+
+
+def _is_visibility(value: Any) -> bool:
+    return value in ("secret", "public")
+
+
+def _is_vocabulary(value: Any) -> bool:
+    return value is None or (_is_count(value) and 0 < value < 1 << 31)
+
+
+def _list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(holds, value))
+
+
+def _table_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
+
+
+_FORM = {
+    "digest": _is_text,
+    "public_inputs": _list_of(_is_text),
+    "visibility": _table_of(_is_visibility),
+    "reasons": _table_of(_is_text),
+    "recognised": _table_of(_is_count),
+    "derived": _table_of(lambda _: True),
+    "ranges": _table_of(_table_of(_is_exponent)),
+    "fractions": _table_of(_is_count),
+}
+_DERIVED = {
+    "inputs": _list_of(_is_text),
+    "outputs": _list_of(_is_text),
+    "vocabulary": _is_vocabulary,
+    "hidden": _list_of(_is_text),
+    "closed": _list_of(_is_text),
+    "resumed": _table_of(_list_of(_is_text)),
+}

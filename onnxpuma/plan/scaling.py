@@ -1,0 +1,198 @@
+"""Fraction bits of weights of small numbers, and of what is made of them, so that neither loses its digits.
+
+A product takes a factor at any scale and is truncated by as much more, so a weight whose largest number lies
+below 2^-6, 2^-10 and so on has that many fraction bits more: the words of both factors, and of the product,
+are as large as they would be for numbers of ordinary size, and so are their ranges. What a product of such
+weights, or a look-up in them, yields keeps the bits as long as all its readers take them.
+
+Which of the scales an array has is public. An array that anything else reads, directly or moved about, keeps
+the 18 bits that all other values have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+import onnxpuma.ops  # noqa: F401  (registers the operators)
+from onnxpuma.graph.model import Graph, Initializer, Node
+from onnxpuma.ops.registry import FINEST, FRACTION, find
+
+LEAST = 6  # bits beyond 18 of the first scale: above it digits do not lack
+STEP = 4  # from one scale to the next: the largest number of an array is public up to a factor of 16
+_BLOCK = 1 << 20  # elements looked at a time
+# Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
+MOST_DEFERRED = 48
+WITH_ROOM = 42  # that leave what a product is added to the range of inputs
+TAKES_SCALED = (
+    "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
+)  # fmt: skip
+_LOOKS_UP = ("GatherND", "GatherElements")  # as layout where their indices are public, else by way of Gather
+_SUMS = ("Add", "Sub", "Sum")
+_ROWS = ("LayerNormalization", "RMSNormalization")  # what scales a row does not change, but for its epsilon
+
+
+def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collection[str]) -> dict[str, int]:
+    """Secret initializer -> its fraction bits, where they are more than 18.
+
+    Reads each array that could have more, no further than to its first number of ordinary size.
+    """
+    scales = Scales(graph.nodes, graph, secret, public_inputs)
+    found: dict[str, int] = {}
+    for name in secret:
+        initializer = graph.initializers[name]
+        most = scales.most(name) if initializer.dtype.kind == "f" and initializer.available else 0
+        spare = min(most, _spare(initializer)) if most >= LEAST else 0
+        if spare >= LEAST:
+            found[name] = spare - (spare - LEAST) % STEP
+    while True:  # a table of which only rows are read gains nothing where these are truncated at once
+        made = scales.made(found)
+        idle = [name for name in found if not scales.serves(name, made)]
+        if not idle:
+            return {name: FRACTION + spare for name, spare in found.items()}
+        for name in idle:
+            del found[name]
+
+
+def _spare(initializer: Initializer) -> int:
+    """The largest k for which all numbers are below 2^-k in magnitude; 0 for those of ordinary size."""
+    flat = initializer.numpy().reshape(-1)
+    largest = 0.0
+    for start in range(0, flat.size, _BLOCK):
+        largest = max(largest, float(np.abs(flat[start : start + _BLOCK]).max()))
+        if not largest < 2.0**-LEAST:
+            break
+    del flat
+    initializer.release()
+    if not 0 < largest < 2.0**-LEAST:
+        return 0
+    return -math.floor(math.log2(largest)) - 1
+
+
+class Scales:
+    """How far the fraction bits of weights reach in a graph.
+
+    nodes: those that run. secret: weights; public_inputs: of the graph. resting: values that have no more
+    than 18 whatever they are made of, besides those that a branch or a loop reads.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        graph: Graph,
+        secret: Collection[str],
+        public_inputs: Collection[str],
+        resting: Collection[str] = (),
+    ) -> None:
+        self._nodes = nodes
+        self._resting = {*resting, *(n for node in nodes for g in node.subgraphs for n in g.captured())}
+        self._uses: dict[str, list[tuple[Node, int]]] = {}
+        self._public = {*public_inputs, *(name for name in graph.initializers if name not in secret)}
+        self._constant = {*secret, *self._public}.difference(public_inputs)
+        for node in nodes:
+            if all(name in self._public for name in node.inputs if name) or _of_shape(node):
+                self._public.update(node.outputs)
+            if all(name in self._constant for name in node.inputs if name):
+                self._constant.update(node.outputs)
+            for slot, name in enumerate(node.inputs):
+                if name:
+                    self._uses.setdefault(name, []).append((node, slot))
+
+    def most(self, name: str) -> int:
+        """The most bits beyond 18 that all readers of a weight take, of what is moved about as well."""
+        if name in self._resting or name not in self._uses:
+            return 0
+        most = FINEST - FRACTION
+        for node, slot in self._uses[name]:
+            operator = find(node)
+            if _of_shape(node):
+                continue
+            if operator is None:
+                return 0
+            if operator.layout and slot == 0 and node.op not in _LOOKS_UP:
+                most = min([most, *(self.most(output) for output in node.outputs if output)])
+            elif not _looks_up(node, slot):
+                slots = operator.fine(node)
+                factors = [name for place, name in enumerate(node.inputs) if place in slots and place != slot]
+                if self._public.intersection(factors):  # it may have many fraction bits of its own
+                    return 0
+                if self._constant.intersection(factors):  # of two weights each takes its half
+                    most = min(most, (FINEST - FRACTION) // 2)
+                most = min(most, slots.get(slot, FRACTION) - FRACTION)
+        return most
+
+    def serves(self, name: str, made: Mapping[str, int]) -> bool:
+        """Whether somebody makes use of the bits of a weight: not where its rows alone are read, and lose
+        them."""
+        todo = [name]
+        while todo:
+            for node, slot in self._uses.get(todo.pop(), []):
+                if _looks_up(node, slot):
+                    if made.get(node.outputs[0]):
+                        return True
+                elif (operator := find(node)) is not None and operator.layout:
+                    todo += node.outputs
+                elif not _of_shape(node):
+                    return True
+        return False
+
+    def made(self, weights: Mapping[str, int]) -> dict[str, int]:
+        """Value -> bits beyond 18 that it keeps, the weights included, whose own are given."""
+        resting = set(self._resting)
+        while True:
+            found = dict(weights)
+            for node in self._nodes:
+                kept = self._of(node, found)
+                found.update((o, kept) for o in node.outputs if kept and o and o not in resting)
+            refused = [
+                name
+                for name in found
+                if name not in weights
+                and not all(self._takes(*use, found) for use in self._uses.get(name, []))
+            ]
+            if not refused:
+                return found
+            resting.update(refused)
+
+    def _of(self, node: Node, found: Mapping[str, int]) -> int:
+        """The bits of what a node makes."""
+        operator, given = find(node), [found.get(name, 0) for name in node.inputs if name]
+        if operator is None or not any(given):
+            return 0
+        if node.op in _SUMS:
+            return min(given)
+        if (operator.layout and node.op not in _LOOKS_UP) or _looks_up(node, 0):
+            return given[0]
+        slots = operator.fine(node)
+        if len(slots) < 2 or len(given) > 2:  # no plain product, or one beside a bias
+            return 0
+        return sum(found.get(name, 0) for slot, name in enumerate(node.inputs) if name and slot in slots)
+
+    def _takes(self, node: Node, slot: int, found: Mapping[str, int]) -> bool:
+        """Whether a node takes a value that is no weight with these bits."""
+        operator, given = find(node), [name for name in node.inputs if name]
+        if operator is None:
+            return False
+        if _of_shape(node) or _looks_up(node, slot):
+            return True
+        if operator.layout:
+            return slot == 0 and node.op not in _LOOKS_UP
+        if node.op in _SUMS:
+            return all(found.get(name) for name in given)
+        if node.op in _ROWS:
+            return slot == 0 and not any(node.outputs[1:])
+        slots = operator.fine(node)
+        if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
+            return False
+        both = sum(found.get(name, 0) for place, name in enumerate(node.inputs) if name and place in slots)
+        return both <= min(slots.values()) - FRACTION
+
+
+def _of_shape(node: Node) -> bool:
+    return node.op in ("Shape", "Size") and not node.domain
+
+
+def _looks_up(node: Node, slot: int) -> bool:
+    return node.op == "Gather" and not node.domain and slot == 0 and not node.attributes.get("axis", 0)

@@ -1,0 +1,69 @@
+"""Secret masks: what stands for minus infinity in them is a number that fixed point holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+OnShares = Callable[..., Any]
+Nodes = list[onnx.NodeProto]
+
+RNG = np.random.default_rng(9)
+WIDTH = 24
+
+
+def node(op: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs.split(), [output], **attributes)
+
+
+X = (RNG.standard_normal((6, WIDTH)) * 4).astype(np.float32)
+KEPT = RNG.random((6, WIDTH)) < 0.6
+MASKED = [node("Add", "x m", "s"), node("Softmax", "s", "y")]
+LOWEST = np.finfo(np.float32).min
+
+WAYS: dict[str, tuple[Nodes, dict[str, Any]]] = {
+    "minus infinity": (MASKED, {"m": np.where(KEPT, 0, -np.inf).astype(np.float32)}),
+    "the lowest float": (MASKED, {"m": np.where(KEPT, 0, LOWEST).astype(np.float32)}),
+    "-10000": (MASKED, {"m": np.where(KEPT, 0, -1e4).astype(np.float32)}),
+    "a bias with minus infinity in it": (MASKED, {"m": np.where(KEPT, X[::-1], -np.inf).astype(np.float32)}),
+    "moved about": (
+        [node("Transpose", "m", "t"), node("Add", "x t", "s"), node("Softmax", "s", "y")],
+        {"m": np.where(KEPT, 0, -1e9).astype(np.float32).T},
+    ),
+    "of booleans, by Where": (
+        [node("Where", "m nothing low", "a"), node("Add", "x a", "s"), node("Softmax", "s", "y")],
+        {"m": KEPT, "nothing": np.float32(0), "low": np.float32(-1e9)},
+    ),
+    "of booleans, by a product": (
+        [
+            node("Cast", "m", "kept", to=TensorProto.FLOAT),
+            node("Sub", "one kept", "off"),
+            node("Mul", "off low", "a"),
+            node("Add", "x a", "s"),
+            node("Softmax", "s", "y"),
+        ],
+        {"m": KEPT, "one": np.float32(1), "low": np.float32(-1e4)},
+    ),
+    "chosen": (
+        [node("Greater", "x nothing", "b"), node("Where", "b x m", "s"), node("Softmax", "s", "y")],
+        {"m": np.where(KEPT, -1e9, 0.5).astype(np.float32), "nothing": np.float32(0)},
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_secret_mask(on_shares: OnShares, way: str) -> None:
+    nodes, constants = WAYS[way]
+    ran = on_shares(nodes, constants, {"x": X}, secret=["m"])
+    assert ran.error < 1e-3
+    assert "m" not in ran.public
+
+
+def test_what_is_multiplied_is_no_mask(on_shares: OnShares) -> None:
+    factors = np.array([0, -10000] * (WIDTH // 2), np.float32)
+    assert on_shares([node("Mul", "x m", "y")], {"m": factors}, {"x": X}, secret=["m"]).error < 1e-4

@@ -1,0 +1,33 @@
+"""What of a model is public is listed for its owner."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxpuma.plan.blueprint import Blueprint, prepare_model
+
+
+def masked() -> Blueprint:
+    """x + a causal mask, through a weight."""
+    mask = np.triu(np.full((5, 5), -np.inf, np.float32), 1)
+    weight = np.random.default_rng(0).normal(size=(5, 5)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Add", ["h", "mask"], ["y"])]
+    border = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [5, 5]) for n in "xy"]
+    arrays = [numpy_helper.from_array(mask, "mask"), numpy_helper.from_array(weight, "w")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", border[:1], border[1:], arrays),
+        opset_imports=[helper.make_opsetid("", 21)],
+    )
+    onnx.checker.check_model(model)
+    return prepare_model(ir.serde.deserialize_model(model))[0]
+
+
+def test_a_large_public_array_is_listed_with_its_first_numbers() -> None:
+    (entry,) = masked().public_listing()
+    assert (entry.name, entry.shape, entry.dtype) == ("mask", (5, 5), "float32")
+    assert entry.preview[0] == 0
+    assert len(entry.preview) == 4
+    assert not entry.doubtful

@@ -1,0 +1,246 @@
+"""What strangers and clients may take of a listening port: connections, and bytes that nobody has read yet.
+
+ZeroMQ hands over a message when it is complete and holds it in memory until then, of whatever length. How
+much has come over a connection the kernel knows; a thread asks it several times a second, and shuts down
+connections that are too many or bring too much. ZeroMQ then throws away what it held of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import resource
+import socket
+import stat
+import struct
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+
+LOOK_SECONDS = 0.2
+ADDRESS_FACTOR = 4  # several clients may come from one address: behind a router, or from one machine
+TOTAL_FACTOR = 16
+BARRED_SECONDS = 30.0
+_BYTES_RECEIVED = 128  # offset in the kernel's struct tcp_info
+_MOST_DESCRIPTORS = 1 << 16
+
+_log = logging.getLogger("onnxpuma.transport")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """connections: of one key at a time; four times as many of one address, sixteen times in all. unread:
+    bytes of one connection that wait, the unfinished message included; all together may be four times that.
+    silent: seconds in which a connection must bring its first message. age: seconds after which a connection
+    that is not in use is closed, to be made anew with fresh keys. 0 is no bound."""
+
+    connections: int = 100
+    unread: int = 0
+    silent: float = 0.0
+    age: float = 0.0
+
+
+@dataclass(slots=True)
+class _Connection:
+    descriptor: int
+    address: str
+    since: float
+    name: str = ""
+    taken: int = 0  # bytes that had come when the last message was taken out
+    used: float = 0.0
+    cut: bool = False
+
+
+class Gate:
+    """Watches the connections that were accepted at `port` of this machine; close it after use.
+
+    in_use: the descriptors of those that somebody waits at, however old they are.
+    """
+
+    def __init__(self, port: int, bounds: Bounds, in_use: Callable[[], set[int]] = set) -> None:
+        self._port, self._bounds, self._in_use = port, bounds, in_use
+        self._lock = Lock()
+        self._connections: dict[int, _Connection] = {}  # by the inode of the socket
+        self._foreign: set[int] = set()
+        self._promised: dict[str, deque[float]] = {}
+        self._barred: dict[str, float] = {}
+        self._done = Event()
+        self._thread = Thread(target=self._run, name="onnxpuma-gate", daemon=True)
+        self._thread.start()
+
+    def admits(self, name: str) -> bool:
+        """Whether the owner of the key `name` may have one more connection; it is then expected."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._barred.get(name, 0.0):
+                return False
+            promised = self._promised.setdefault(name, deque())
+            while promised and now > promised[0] + self._bounds.silent + 2 * LOOK_SECONDS:
+                promised.popleft()  # it has spoken or was cut
+            held = sum(c.name == name for c in self._connections.values())
+            if held + len(promised) >= self._bounds.connections:
+                return False
+            promised.append(now)
+            return True
+
+    def bar(self, name: str, why: str) -> None:
+        """Shut all connections of `name` down, and let it make none for a while."""
+        with self._lock:
+            self._barred[name] = time.monotonic() + BARRED_SECONDS
+            for one in self._connections.values():
+                if one.name == name and not one.cut:
+                    self._cut(one, why)
+
+    def heard(self, descriptor: int, name: str) -> None:
+        """A message of `name` was taken out of this connection."""
+        with suppress(OSError):
+            inode = os.fstat(descriptor).st_ino
+            with self._lock:
+                known = self._connections.get(inode) or self._enter(descriptor, inode)
+                if known is None:
+                    return
+                if not known.name:
+                    known.name = name
+                    if promised := self._promised.get(name):
+                        promised.popleft()
+                known.used = time.monotonic()
+                known.taken = _received(descriptor)
+
+    def cut(self, descriptor: int, why: str) -> None:
+        """Shut this connection down, and write why into the log."""
+        with suppress(OSError):
+            inode = os.fstat(descriptor).st_ino
+            with self._lock:
+                known = self._connections.get(inode) or self._enter(descriptor, inode)
+                if known is not None:
+                    self._cut(known, why)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._done.set()
+        self._thread.join()
+
+    # ---- within ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._done.wait(LOOK_SECONDS):
+            with self._lock:
+                self._look()
+                self._judge()
+
+    def _look(self) -> None:
+        """Take note of connections that came and went."""
+        seen = set()
+        for descriptor in _descriptors():
+            try:
+                status = os.fstat(descriptor)
+            except OSError:
+                continue
+            if not stat.S_ISSOCK(status.st_mode):
+                continue
+            seen.add(status.st_ino)
+            known = self._connections.get(status.st_ino)
+            if known is not None:
+                known.descriptor = descriptor
+            elif status.st_ino not in self._foreign:
+                self._enter(descriptor, status.st_ino)
+        for gone in self._connections.keys() - seen:
+            del self._connections[gone]
+        self._foreign &= seen
+
+    def _enter(self, descriptor: int, inode: int) -> _Connection | None:
+        with _socket_of(descriptor) as one:
+            address = None if one is None else _accepted_from(one, self._port)
+        if address is None:
+            self._foreign.add(inode)
+            return None
+        made = self._connections[inode] = _Connection(descriptor, address, time.monotonic())
+        return made
+
+    def _judge(self) -> None:
+        """Shut down what is beyond a bound: of too many connections the youngest that have said nothing."""
+        now, bounds, factor = time.monotonic(), self._bounds, ADDRESS_FACTOR
+        living = sorted((c for c in self._connections.values() if not c.cut), key=lambda c: c.since)
+        most = min(bounds.connections * TOTAL_FACTOR, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        of_address: Counter[str] = Counter(c.address for c in living)
+        total, waiting, in_use = len(living), {}, self._in_use()
+        for one in reversed(living):
+            if not one.name and (of_address[one.address] > bounds.connections * factor or total > most):
+                of_address[one.address] -= 1
+                total -= 1
+                self._cut(one, "there are too many")
+            elif bounds.silent and not one.name and now > one.since + bounds.silent:
+                self._cut(one, f"it said nothing in {bounds.silent:g} s")
+            elif one.descriptor in in_use:
+                one.used = now
+            elif bounds.age and one.name and now > max(one.since + bounds.age, one.used + bounds.age / 2):
+                self._cut(one, "")
+            if bounds.unread and not one.cut:
+                waiting[id(one)] = (self._unread(one), one)
+        whole = sum(unread for unread, _ in waiting.values())
+        for unread, one in sorted(waiting.values(), key=lambda pair: -pair[0]):
+            if unread > bounds.unread or whole > factor * bounds.unread:
+                whole -= unread
+                self._cut(one, f"{unread / 1e6:.0f} MB of it wait to be read")
+
+    def _unread(self, one: _Connection) -> int:
+        try:
+            return _received(one.descriptor) - one.taken
+        except OSError:
+            return 0
+
+    def _cut(self, one: _Connection, why: str) -> None:
+        one.cut = True
+        with _socket_of(one.descriptor) as end:
+            if end is None or _accepted_from(end, self._port) is None:
+                return
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        if why:
+            _log.warning("a connection of %s from %s was cut: %s", one.name or "nobody", one.address, why)
+
+
+@contextmanager
+def _socket_of(descriptor: int) -> Iterator[socket.socket | None]:
+    """The socket behind a descriptor that belongs to ZeroMQ; it stays open."""
+    try:
+        one = socket.socket(fileno=descriptor)
+    except OSError:
+        yield None
+        return
+    try:
+        yield one
+    finally:
+        one.detach()
+
+
+def _accepted_from(one: socket.socket, port: int) -> str | None:
+    """The address at the other end of a connection that was accepted at `port`; None for other sockets."""
+    try:
+        if one.family not in (socket.AF_INET, socket.AF_INET6) or one.getsockname()[1] != port:
+            return None
+        if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return None
+        return str(one.getpeername()[0])
+    except OSError as error:
+        return "" if error.errno == errno.ENOTCONN else None
+
+
+def _received(descriptor: int) -> int:
+    """Bytes that have come over a connection so far, those of its encryption included."""
+    with _socket_of(descriptor) as one:
+        if one is None or not hasattr(socket, "TCP_INFO"):
+            return 0
+        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return int(struct.unpack_from("Q", info, _BYTES_RECEIVED)[0]) if len(info) >= _BYTES_RECEIVED + 8 else 0
+
+
+def _descriptors() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # not there, or there is no descriptor left to read it with
+        return list(range(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _MOST_DESCRIPTORS)))

@@ -1,0 +1,72 @@
+"""Where a name leads just now: looked up in a thread of its own, so that a name server that does not answer
+holds up nobody. ZeroMQ would look names up in the one thread that carries everything that goes out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from threading import Event, Thread
+
+from onnxpuma.errors import ConfigError
+
+REFRESH_SECONDS = 60.0  # while the connection stands
+RETRY_SECONDS = 1.0  # while it does not
+
+_ADDRESS = re.compile(r"tcp://(\[[^\]]+\]|[^\[\]:/\s]+):(\d{1,5})")
+
+
+class Route:
+    """The way to "tcp://host:port".
+
+    endpoints: numeric addresses in the order in which to try them; none until the name is known. error: why
+    it is not, in words. Raises ConfigError when `address` is none.
+    """
+
+    def __init__(self, address: str) -> None:
+        found = _ADDRESS.fullmatch(address)
+        if found is None or not 0 < int(found[2]) < 1 << 16:
+            raise ConfigError(f"{address} is no address to connect to", 'write "tcp://host:port"')
+        self.host, self._port = found[1].strip("[]"), int(found[2])
+        self.endpoints: tuple[str, ...] = ()
+        self.error = ""
+        self._closed, self._wanted = Event(), Event()
+        try:
+            ipaddress.ip_address(self.host.split("%")[0])
+            self.endpoints = (_endpoint(self.host, self._port),)
+        except ValueError:
+            Thread(target=self._follow, name=f"onnxpuma-name-{self.host}", daemon=True).start()
+
+    def want(self) -> None:
+        """There is no connection: look the name up again soon, it may lead elsewhere by now."""
+        self._wanted.set()
+
+    def close(self) -> None:
+        """Look no more; a question that is under way is left to itself."""
+        self._closed.set()
+        self._wanted.set()
+
+    def _follow(self) -> None:
+        while not self._closed.is_set():
+            try:
+                rows = socket.getaddrinfo(self.host, self._port, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as error:
+                self.error = f"the name {self.host} is not known: {getattr(error, 'strerror', None) or error}"
+            else:
+                rows.sort(key=lambda row: row[0] != socket.AF_INET)
+                self.endpoints = tuple(dict.fromkeys(_endpoint(str(r[4][0]), self._port) for r in rows))
+                self.error = ""
+            self._wanted.clear()
+            if not self._closed.wait(RETRY_SECONDS) and self.endpoints:
+                self._wanted.wait(REFRESH_SECONDS)
+
+    def missing(self) -> str:
+        """Why there is no endpoint; empty when there is one."""
+        if self.endpoints:
+            return ""
+        return self.error or f"nothing has answered where the name {self.host} leads"
+
+
+def _endpoint(host: str, port: int) -> str:
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
