@@ -25,7 +25,7 @@ from onnxpuma.graph.dialect import DOMAIN, claim
 from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
-from onnxpuma.graph.precision import to_single
+from onnxpuma.graph.precision import cast_like, to_single
 from onnxpuma.graph.rows import lift_rows
 from onnxpuma.graph.rules import (
     activation,
@@ -138,7 +138,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     if changed:
         report.rules["single precision"] = changed
     raise_opset(model)
-    _cast_like(model)
+    cast_like(model)
     _unfuse(model, report)
     weight_only.fold(model, secret)
     set_apart(model, secret(to_graph(model)))
@@ -147,11 +147,11 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
         _repeat(model, rules, report)
     report.rules.update(batch_norm.fold(model))
     report.rules.update(folding.fold(model))
-    report.rules.update(masked_table.split(model))
     infer_again(model)
     report.rules.update(lift_rows(model))
     lift_constants(model)
     report.rules.update(weight_only.fold(model, secret))
+    report.rules.update(masked_table.split(model, secret))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)
@@ -174,19 +174,6 @@ def _prepare(model: ir.Model) -> None:
         passes.LiftSubgraphInitializersToMainGraphPass(),
     ):
         step(model)
-
-
-def _cast_like(model: ir.Model) -> None:
-    """Write each CastLike of a known type as the Cast that it is, with its own way to saturate and round."""
-    found = [n for g in model.graphs() for n in g if n.op_type == "CastLike" and not n.domain]
-    if found:
-        infer(model)
-    for node in found:
-        kind = node.inputs[1].dtype if node.inputs[1] is not None else None
-        if kind is not None:
-            node.op_type = "Cast"
-            node.attributes["to"] = ir.AttrInt64("to", int(kind))
-            node.resize_inputs(1)
 
 
 def _unfuse(model: ir.Model, report: Report) -> None:

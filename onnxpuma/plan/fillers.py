@@ -1,7 +1,8 @@
 """Masks among the weights: what stands for minus infinity in them becomes a number that fixed point holds.
 
-A mask that is added to scores only has to be far below each of them; a public one stands beside the scores as
-it is (ops/beside.py). In a secret one the owner puts the number, as nobody else sees which elements it is for.
+A mask that is added to scores only has to be far below each of them; a public one stands beside the scores
+as it is (ops/beside.py). In a secret one the owner puts the number, as nobody else sees which elements it is
+for.
 A table of biases with masked places is two weights before (graph/rules/masked_table.py).
 """
 

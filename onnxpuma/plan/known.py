@@ -21,6 +21,12 @@ class Known:
     operand: Operand | None = None
     constant: bool = True  # independent of the request
 
+    def stand_in(self) -> np.ndarray:
+        """An array of this type and shape: the value where it is public."""
+        if self.value is not None:
+            return self.value
+        return np.zeros([int(d) for d in self.type.shape or () if d is not None], self.type.dtype)
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -61,6 +67,18 @@ def way_out(node: Node, weights: Mapping[str, Initializer]) -> str:
 def draft_operand(name: str, kind: ValueType) -> Operand:
     shape = tuple(int(d) for d in kind.shape or ())  # type: ignore[arg-type]
     return Operand(name, shape, kind.dtype, fraction=resting_fraction(kind.dtype))
+
+
+def expected(values: Mapping[str, Known], name: str | None) -> Operand | None:
+    """An input of a node that is planned later; one not known yet is secret, as far as can be told."""
+    if name is None:
+        return None
+    known = values.get(name)
+    if known is None:
+        return Operand(name, (), np.dtype(np.float32))
+    if known.operand is not None:
+        return known.operand
+    return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]
 
 
 def _asks_shape(node: Node) -> bool:

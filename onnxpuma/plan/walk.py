@@ -25,7 +25,17 @@ from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
-from onnxpuma.plan.known import Known, Refusal, draft_operand, left_in, needed, no_kernel, uses_of, way_out
+from onnxpuma.plan.known import (
+    Known,
+    Refusal,
+    draft_operand,
+    expected,
+    left_in,
+    needed,
+    no_kernel,
+    uses_of,
+    way_out,
+)
 from onnxpuma.plan.late import taken
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.masks import drafted, given, refusal, with_beside
@@ -208,24 +218,12 @@ class Walk:
             return True
         stand_in = Call(
             consumer,
-            tuple(self._peek(n, operand, i == place) for i, n in enumerate(consumer.inputs)),
+            tuple(operand if i == place else expected(self.values, n) for i, n in enumerate(consumer.inputs)),
             (),
             self.graph.opset,
             self.blueprint.bounds(consumer.name),
         )
         return not found.defers(stand_in, place) or not fits(operand, aware=found.beside is not None)
-
-    def _peek(self, name: str | None, operand: Operand, here: bool) -> Operand | None:
-        if name is None:
-            return None
-        if here:
-            return operand
-        known = self.values.get(name)
-        if known is None:  # not planned yet: secret as far as anybody can tell
-            return Operand(name, (), np.dtype(np.float32))
-        if known.operand is not None:
-            return known.operand
-        return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]
 
     def _infer(self, node: Node) -> list[ValueType]:
         types = [None if n is None else self.values[n].type for n in node.inputs]
@@ -257,17 +255,11 @@ class Walk:
         except OnnxpumaError as error:
             given = [None if n is None else self.values[n].type for n in node.inputs]
             self.budget.before_secret(node, given, filter(None, given))
-            inputs = [None if n is None else self._stand_in(self.values[n]) for n in node.inputs]
+            inputs = [None if n is None else self.values[n].stand_in() for n in node.inputs]
             try:
                 return [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
             except OnnxpumaError:
                 raise error from None
-
-    @staticmethod
-    def _stand_in(known: Known) -> np.ndarray:
-        if known.value is not None:
-            return known.value
-        return np.zeros([int(d) for d in known.type.shape or () if d is not None], known.type.dtype)
 
     def _refuse(self, node: Node, reason: str) -> None:
         """Note why this node cannot run, and go on as if it could where the types of its outputs are known:

@@ -204,7 +204,7 @@ ELSEWHERE: dict[str, Nodes] = {
 @pytest.mark.parametrize("kind", ELSEWHERE)
 def test_a_weight_that_is_read_otherwise_has_the_scale_of_all_values(kind: str) -> None:
     """Each reader of a vector has its own: of those here only one is read by a product alone."""
-    alone = {"in a product and in a sum": {"w": 26}, "moved about": {"w/2": 26}}
+    alone = {"in a product and in a sum": {"w": 24}, "moved about": {"w/2": 24}}
     assert made(ELSEWHERE[kind], {"w": below(1e-3, WIDTH)}).fractions == alone.get(kind, {})
 
 

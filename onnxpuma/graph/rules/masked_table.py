@@ -2,8 +2,8 @@
 
 -inf, or a number that means as much, stands in tables that are added to scores. As a weight among others it
 would be no number, or one so large that nothing is left of the rest. b becomes b' + m f: b' with zeros there,
-m of zeros and ones, and the filler f, which is then known for what it is. Both tables are weights: which
-places are masked stays as secret as their biases.
+m of zeros and ones, and the filler f, which is then known for what it is. Both tables are weights, also where
+m has an order: which places are masked stays as secret as their biases. A public table stays as it is.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from functools import partial
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.marks import mark
+from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import attribute, small_array
+from onnxpuma.graph.rules.weight_only import Classify, marked
 
 TITLE = "masked places of a table"
 _FROM = -1e4
@@ -28,22 +31,28 @@ _TOWARDS_SCORES = (
 _MOST_STEPS = 64
 
 
-def split(model: ir.Model) -> dict[str, int]:
-    """Split every such table of at most 65536 numbers, in place: what -> how often."""
+def split(model: ir.Model, secret: Classify) -> dict[str, int]:
+    """Split every such table of at most 65536 numbers that is `secret`, in place: what -> how often.
+
+    It comes after what is computed of weights alone, which would put the two together again.
+    """
     made: dict[object, ir.Value] = {}
-    count = 0
-    for value in list(model.graph.initializers.values()):
-        filler = _filler(value) if _reaches_scores(value) else None  # others are not read
-        if filler is None:
-            continue
+    values = [v for v in model.graph.initializers.values() if _reaches_scores(v)]  # others are not read
+    found = {v: filler for v in values if (filler := _filler(v)) is not None}
+    if not found:
+        return {}
+    weights = {*secret(to_graph(model)), *marked(model)}
+    found = {value: filler for value, filler in found.items() if value.name in weights}
+    for value, filler in found.items():
         writer = Writer(model, made)
         kept = lazy(partial(_kept, value.const_value), _shape(value))
         places = lazy(partial(_places, value.const_value), _shape(value))
         tables = writer.weight(kept, f"{value.name}_kept"), writer.weight(places, f"{value.name}_masked")
+        for table in tables:
+            mark(table)
         for node, slot in list(value.uses()):
             _join(model, node, slot, *tables, filler)
-        count += 1
-    return {TITLE: count} if count else {}
+    return {TITLE: len(found)} if found else {}
 
 
 def _shape(value: ir.Value) -> tuple[int, ...]:
