@@ -9,7 +9,7 @@ import pytest
 
 from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import Comparison, compare, model_of
+from onnxpuma.roles.single import Comparison, compare, model_of, typed
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18
@@ -87,7 +87,7 @@ def test_no_fixed_point_number_is_infinite(check: Check) -> None:
 
 def test_every_fixed_point_number_is_one() -> None:
     """IsNaN is public, and false."""
-    made = MemoryModel(model_of("IsNaN", {"x": A}), at_client=False)
+    made = MemoryModel(typed(model_of("IsNaN", {"x": A}), {"x": A}), at_client=False)
     assert not made.run({"x": A}).outputs["y0"].any()
     assert made.plan({"x": A}).steps == []
 

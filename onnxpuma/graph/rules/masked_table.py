@@ -43,6 +43,7 @@ def split(model: ir.Model, secret: Classify) -> dict[str, int]:
         return {}
     weights = {*secret(to_graph(model)), *marked(model)}
     found = {value: filler for value, filler in found.items() if value.name in weights}
+    numbers = []
     for value, filler in found.items():
         writer = Writer(model, made)
         kept = lazy(partial(_kept, value.const_value), _shape(value))
@@ -51,8 +52,14 @@ def split(model: ir.Model, secret: Classify) -> dict[str, int]:
         for table in tables:
             mark(table)
         for node, slot in list(value.uses()):
-            _join(model, node, slot, *tables, filler)
-    return {TITLE: len(found)} if found else {}
+            numbers.append(_join(model, node, slot, *tables, filler))
+    if not found:
+        return {}
+    weights = {*secret(to_graph(model))}
+    for number in numbers:  # one that is in the words itself is no further out than it has to be
+        if number.name in weights:
+            number.const_value = ir.tensor(np.float32(_FROM))
+    return {TITLE: len(found)}
 
 
 def _shape(value: ir.Value) -> tuple[int, ...]:
@@ -65,8 +72,8 @@ def _filler(value: ir.Value) -> float | None:
     if values is None or values.dtype != np.float32 or values.size < 2:
         return None
     low = values <= _FROM
-    if not low.any() or (values.ndim > 1 and values.shape[-1] > 1 and bool(np.all(low | (values == 0)))):
-        return None  # a mask of nothing else is known as one
+    if not low.any() or low.all():
+        return None
     fillers = set(values[low].tolist())
     if len(fillers) > 1 and not fillers <= {-np.inf, _LOWEST}:
         return None
@@ -96,8 +103,10 @@ def _reaches_scores(value: ir.Value) -> bool:
     return False
 
 
-def _join(model: ir.Model, node: ir.Node, slot: int, kept: ir.Value, places: ir.Value, filler: float) -> None:
-    """Let `node` read the two tables: both looked up where it looks up, their sum elsewhere."""
+def _join(
+    model: ir.Model, node: ir.Node, slot: int, kept: ir.Value, places: ir.Value, filler: float
+) -> ir.Value:
+    """Let `node` read the two tables: both looked up where it looks up, their sum elsewhere. The filler."""
     writer = Writer(model, {})
     number = writer.weight(ir.tensor(np.float32(filler)), f"{kept.name}_filler")
     if node.op_type == "Gather" and slot == 0:
@@ -119,3 +128,4 @@ def _join(model: ir.Model, node: ir.Node, slot: int, kept: ir.Value, places: ir.
         graph.remove(node, safe=True)
     else:
         node.replace_input_with(slot, total)
+    return number
