@@ -174,6 +174,33 @@ def test_activations_quantised_and_back(
     assert np.abs(found - expected).max() <= 1.01 * step
 
 
+@pytest.mark.parametrize("read", ["by sum", "by row", "alone"])
+def test_weights_do_not_decide_what_is_cut(random: Any, nodes_model: Any, canonical: Any, read: str) -> None:
+    """Whether the numbers of a weight stay within a range is not to be seen in the graph."""
+    look_up = helper.make_node("Gather", ["w", "ids"], ["a"])
+    first = {
+        "by sum": [helper.make_node("Sigmoid", ["x"], ["p"]), helper.make_node("Add", ["p", "w"], ["a"])],
+        "by row": [look_up],
+        "alone": [helper.make_node("Sigmoid", ["x"], ["p"]), helper.make_node("Sub", ["p", "w"], ["a"])],
+    }[read]
+    nodes = [
+        *first,
+        helper.make_node("QuantizeLinear", ["a", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    size: tuple[int, ...] = {"by sum": (8,), "by row": (9, 8), "alone": ()}[read]
+    numbers = random.uniform(0.1, 0.2, size).astype(F)
+    seen = []
+    for weight in (numbers, numbers * F(100)):
+        held = {"w": weight, "s": np.array(0.05, F), "z": np.array(100, np.uint8)}
+        if read == "by row":
+            source = nodes_model(nodes, {"ids": (3,)}, held, kind=TensorProto.INT64)
+        else:
+            source = nodes_model(nodes, {"x": (3, 8)}, held)
+        seen.append(canonical(source)[0].histogram())
+    assert seen[0] == seen[1]
+
+
 def test_a_range_is_cut_once(run_model: Any, x: np.ndarray, nodes_model: Any, canonical: Any) -> None:
     """Behind a Clip of the same range, moved about or not, the next one is idle; a Relu joins it."""
     nodes = [

@@ -2,7 +2,8 @@
 
 Exporters rely on it: a quantiser drops the Relu or the Clip before a range that begins or ends where they do.
 A Clip costs two comparisons an element on shares, so an end that the values before it cannot pass is left
-out, as far as the operators just before show it.
+out, as far as the operators just before show it. Constants on the way show it where they are round numbers;
+whether a Clip stands says nothing of weights.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.rules import dequantise
 from onnxpuma.graph.rules.fused import NotConvertedError, Writer
-from onnxpuma.graph.rules.rule import Rule, is_constant, no, scalar, small_array, used_once, yes
+from onnxpuma.graph.rules.rule import Rule, is_constant, no, number, scalar, used_once, yes
 
 Extent = tuple[float, float]
 
@@ -90,9 +92,9 @@ def _cut(w: Writer, x: ir.Value, low: np.ndarray | None, high: np.ndarray | None
 
 def extent(value: ir.Value | None, depth: int = 0) -> Extent:
     """Between which numbers a value lies, as far as the operators before it show."""
-    values = _numbers(value)
-    if values is not None and values.size and values.dtype.kind in "fiub":
-        return float(values.min()), float(values.max())
+    known = _number(value)
+    if known is not None:
+        return (known, known) if is_round(known) else _EVERYTHING
     node = None if value is None else value.producer()
     if node is None or node.domain or depth > _DEEPEST:
         return _EVERYTHING
@@ -104,8 +106,12 @@ def extent(value: ir.Value | None, depth: int = 0) -> Extent:
     if node.op_type == "Relu":
         return max(low, 0.0), max(high, 0.0)
     if node.op_type == "Clip":
-        floor, ceiling = (extent(v, depth + 1) for v in [*node.inputs, None, None][1:3])
-        return max(low, floor[0]), max(min(high, ceiling[1]), floor[0])
+        ends = [*node.inputs, None, None][1:3]
+        least, most = map(_number, ends)
+        if any(v is not None and end is None for v, end in zip(ends, (least, most), strict=True)):
+            return _EVERYTHING
+        low = low if least is None else max(low, least)
+        return low, max(high if most is None else min(high, most), low)
     if node.op_type == "AveragePool":  # its padding may count as zeros
         return min(low, 0.0), max(high, 0.0)
     if node.op_type in ("Add", "Sub"):
@@ -119,11 +125,13 @@ def extent(value: ir.Value | None, depth: int = 0) -> Extent:
     return low, high
 
 
-def _numbers(value: ir.Value | None) -> np.ndarray | None:
+def _number(value: ir.Value | None) -> float | None:
+    """The number that a constant holds; None where it is an array, or no constant."""
     node = None if value is None else value.producer()
     if node is not None and node.op_type == "Constant" and "value" in node.attributes:
-        return np.asarray(node.attributes["value"].value.numpy())
-    return small_array(value)
+        array = node.attributes["value"].value.numpy()
+        return float(array.reshape(())) if array.size == 1 and array.dtype.kind in "fiub" else None
+    return number(value)
 
 
 class _WithRelu(Rule):
