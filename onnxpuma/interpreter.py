@@ -8,6 +8,7 @@ from typing import Any
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.observe import Progress, RunReport, Stopwatch
+from onnxpuma.ops.beside import whole
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
 
@@ -64,6 +65,8 @@ class Interpreter:
             yield from ()
             return self._constants[key]
         operands = [None if o is None else values[o.name] if o.secret else o.value for o in step.call.inputs]
+        if step.operator.beside is None:
+            operands = [whole(value, o) for value, o in zip(operands, step.call.inputs, strict=True)]
         results = list((yield from step.operator.kernel(party, step.call, *operands)))
         due = [
             (place, result, step.call.outputs[place].resting)

@@ -16,6 +16,8 @@ from onnxpuma.mpc.separable import Series, all_series
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.smooth import activation, activation_cost, fits, largest_argument, reach_for
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
+from onnxpuma.ops.beside import FAR
+from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, of_input
 from onnxpuma.ops.registry import Call, operator
@@ -35,8 +37,19 @@ def _series_name(call: Call) -> str:
 
 def _reach(call: Call, series: Series) -> int:
     """Bits of reading more than usual, or fewer, for the arguments that calibration has found."""
-    argument = call.bound("argument", 0.0)
+    argument = _argument(call, largest_argument(series, 0))
     return reach_for(series, argument) if argument else 0
+
+
+def _argument(call: Call, usual: float) -> float:
+    """What arguments stay below: as calibrated, more where a public number beside them asks for it, 0 for
+    what is usual."""
+    bound, operand = call.bound("argument", 0.0), call.operand(0)
+    if operand is None or operand.beside is None:
+        return bound
+    sizes = np.abs(operand.beside)
+    wanted = 2 * float(np.max(sizes, where=sizes < FAR, initial=0.0))
+    return bound if wanted <= max(bound, usual) else wanted
 
 
 def _arguments(series: Series, reach: int, factor: float = 1.0) -> tuple[Limit, ...]:
@@ -62,7 +75,9 @@ def _smooth_fits(call: Call, index: int) -> bool:
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
     cost=_smooth_cost, defers=_smooth_fits, limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3,
+    beside=of_elements,
 )  # fmt: skip
+@by_element
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """A smooth activation. Error: 2.5e-3 at most, a tenth of that on average."""
     series = all_series()[_series_name(call)]
@@ -77,8 +92,9 @@ def _activated(party: Party, x: Replicated | Sum3, series: Series, reach: int) -
 
 
 def _swish_reach(call: Call) -> int:
-    argument = call.bound("argument", 0.0) * float(call.attribute("alpha", 1.0))
-    return reach_for(all_series()["silu"], argument) if argument else 0
+    series, alpha = all_series()["silu"], float(call.attribute("alpha", 1.0))
+    argument = _argument(call, largest_argument(series, 0) / alpha) * alpha
+    return reach_for(series, argument) if argument else 0
 
 
 def _swish_limits(call: Call) -> tuple[Limit, ...]:
@@ -112,7 +128,9 @@ def _takes_products(call: Call, index: int) -> bool:
     limits=_swish_limits,
     error="3e-3",
     tolerance=3e-3,
+    beside=of_elements,
 )
+@by_element
 def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""
     alpha = float(call.attribute("alpha", 1.0))
@@ -147,7 +165,7 @@ def relu_part_cost(elements: int, form: type, bits: int = RELU_BITS) -> Cost:
 
 
 def _relu_bits(call: Call) -> int:
-    argument = call.bound("argument", 0.0)
+    argument = _argument(call, 2.0 ** (RELU_BITS - RELU_FRACTION - 2))
     return max(16, math.ceil(math.log2(argument)) + RELU_FRACTION + 2) if argument else RELU_BITS
 
 
@@ -165,7 +183,11 @@ def _relu_fits(call: Call, index: int) -> bool:
     return _relu_bits(call) <= 64 - max(call.given(index).fraction - RELU_FRACTION, 0)
 
 
-@operator("Relu", cost=_relu_cost, defers=_relu_fits, limits=_relu_limits, error="1e-3", tolerance=1e-3)
+@operator(
+    "Relu", cost=_relu_cost, defers=_relu_fits, limits=_relu_limits, error="1e-3", tolerance=1e-3,
+    beside=of_elements,
+)  # fmt: skip
+@by_element
 def relu(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """max(x, 0)."""
     bits = _relu_bits(call)

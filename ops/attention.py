@@ -7,6 +7,7 @@ not on (rows, keys). Positions that the public mask excludes are never computed 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,16 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.smooth import activation, activation_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
+from onnxpuma.ops.attention_left import apart, scores_a_row, scores_left
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
-from onnxpuma.ops.attention_positions import Heads, allowed_positions, planned_lengths, row_lengths, shapes_of
+from onnxpuma.ops.attention_positions import Heads, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
+from onnxpuma.ops.beside import FAR, cleared, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import Limit
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.scores import dense
 from onnxpuma.ops.softmax import (
     NUMERATOR,
     SUM_READ,
@@ -36,7 +40,6 @@ from onnxpuma.ops.softmax import (
     row_reciprocals,
     row_reciprocals_cost,
     spread_limit,
-    spread_of,
 )
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
@@ -51,7 +54,9 @@ def _refuse(call: Call) -> str | None:
         return mask_refusal(call)
     if scale_of(call) <= 0:
         return "its scale is not positive"
-    if _shown(call) in (1, 2) and allowed_positions(call)[0] is not None:
+    if any(o.beside is not None for place, o in enumerate(call.inputs) if o is not None and place != 3):
+        return too_far(replace(call, inputs=tuple(o for p, o in enumerate(call.inputs) if p != 3)), FAR)
+    if _shown(call) in (1, 2) and scores_left(call).kept is not None:
         return "the scores that it shows are minus infinity where its mask excludes a position"
     return None
 
@@ -93,7 +98,16 @@ def _exact(scale: float) -> bool:
 def _early(call: Call) -> bool:
     """Whether the scale is applied to the queries, before the product."""
     scale = scale_of(call)
-    return not _exact(scale) and (scale < SMALLEST_LATE or bool(call.attribute("softcap", 0.0)))
+    if _exact(scale):
+        return False
+    if scale < SMALLEST_LATE or bool(call.attribute("softcap", 0.0)):
+        return True
+    return bool(call.secret(3)) or apart(call) > largest_spread(_late_fraction(call))
+
+
+def _late_fraction(call: Call) -> int:
+    """Fraction bits of scores that are scaled after the product."""
+    return 2 * FRACTION - int(np.floor(np.log2(scale_of(call)))) + SCALE_BITS - 1
 
 
 def scaled(scores: Sum3, scale: float) -> Sum3:
@@ -107,7 +121,7 @@ def scaled(scores: Sum3, scale: float) -> Sum3:
 
 def _cost(call: Call) -> Cost:
     s = shapes_of(call)
-    lengths = planned_lengths(call)
+    lengths = scores_a_row(call)
     lengths = lengths[lengths > 0]
     if not len(lengths):
         return Cost()
@@ -172,8 +186,8 @@ def _score_fraction(call: Call) -> int:
 
 
 def _spread(call: Call) -> float:
-    """As calibrated, but no more than the scores hold."""
-    return min(spread_of(call), largest_spread(_score_fraction(call)))
+    """As calibrated, or as masks ask for, but no more than the scores hold."""
+    return min(apart(call), largest_spread(_score_fraction(call)))
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
@@ -194,6 +208,8 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     refuse=_refuse,
     limits=_limits,
     tolerance=4e-4,
+    beside=lambda call: [None] * len(call.outputs),
+    reaches=True,
     grows=lambda call: left_out(shapes_of(call).keys),
     error="1e-4 of the largest value, of n keys n 8e-7 of it; with softcap 1e-3 softcap more in each score",
     integers=True,
@@ -201,7 +217,8 @@ def _limits(call: Call) -> tuple[Limit, ...]:
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
     """softmax(scale Q K' + mask) V; a row that a public mask leaves no position gives zeros. A secret mask is
     boolean, or numbers as low as -2^23."""
-    given = [*inputs, *([None] * (7 - len(inputs)))]
+    given = [v if place == 3 else whole(v, call.operand(place)) for place, v in enumerate(inputs)]
+    given += [None] * (7 - len(given))
     s = shapes_of(call)
     flat_heads = len(call.given(0).shape) == 3
     shared = [as_shares(party, value) for value in given[:3]]
@@ -218,8 +235,8 @@ def _attend(
     party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Replicated, mask: Value
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """The context, and the scores that the fourth output shows (the context again where it is not wanted)."""
-    allowed, bias = allowed_positions(call)
-    lengths = row_lengths(call, allowed)
+    left = scores_left(call)
+    lengths = left.lengths
     kept = lengths > 0
     if not kept.any():
         nothing = np.zeros((s.batch, s.heads, s.queries, s.value_size), np.uint64)
@@ -227,7 +244,8 @@ def _attend(
         return tuple(Replicated(party.index, w, w, 64, FRACTION) for w in (nothing, unseen))  # type: ignore[return-value]
     k, v = (_repeated(x, s.heads // s.key_heads) for x in (k, v))
     scores = yield from _scores(party, call, _repeated(q, 1), k)
-    places = slice(None) if allowed is None else np.flatnonzero(allowed)
+    standing = left.places
+    places = slice(None) if standing is None else standing
     flat: Any = scores.map(lambda w: np.ascontiguousarray(w).reshape(-1)[places])
     cap = call.attribute("softcap", 0.0)
     shown: Any = scores
@@ -244,20 +262,15 @@ def _attend(
         spaced = mask.map(lambda w: np.broadcast_to(np.pad(w, beside), s.scores).reshape(-1)[places])
         by = flat.fraction - mask.fraction
         flat = flat.plus_shared(spaced) if isinstance(flat, Sum3) else flat + spaced.times(_power(by), by)
-    elif bias is not None:
-        flat = flat.plus(encode(bias, flat.fraction).reshape(-1)[places])
+    if left.drowned is not None:
+        flat = cleared(flat, left.drowned.reshape(-1)[places])
+    if left.added is not None:
+        flat = flat.plus(encode(left.added, flat.fraction).reshape(-1)[places])
     if _shown(call) == 2:
         shown = flat.map(lambda w: w.reshape(s.scores))
     e = yield from all_numerators(party, flat, lengths[kept], _spread(call))
 
-    def dense(words: np.ndarray) -> np.ndarray:
-        if allowed is None:
-            return words.reshape(s.scores)
-        out = np.zeros(int(np.prod(s.scores)), words.dtype)
-        out[places] = words
-        return out.reshape(s.scores)
-
-    weights = e.map(dense)  # (batch, heads, queries, keys)
+    weights = e.map(lambda w: dense(w, standing, s.scores))  # (batch, heads, queries, keys)
     sums = weights.map(lambda w: w.sum(axis=-1, dtype=w.dtype).reshape(-1)[kept])
     both = [truncated(party, matmul(party, weights, v)), row_reciprocals(party, sums, s.keys)]
     context, inverse = yield from parallel(both)

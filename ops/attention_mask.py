@@ -7,11 +7,12 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Replicated
-from onnxpuma.ops.elementwise import MASKED
-from onnxpuma.ops.registry import FRACTION, Call, Operand
-from onnxpuma.ops.select import clipped, positive_cost
+from onnxpuma.ops.registry import FRACTION, Call
+from onnxpuma.ops.scores import MOST_REACH
+from onnxpuma.ops.select import clipped, positive_cost, width
 
 PLACE = 3
+DEPTH = 2048  # of a secret boolean, which is added: more than scores may be apart
 
 
 def mask_refusal(call: Call) -> str | None:
@@ -21,26 +22,38 @@ def mask_refusal(call: Call) -> str | None:
     return None
 
 
-def _as_it_is(mask: Operand) -> bool:
-    """A bias that is made of weights is a bias: no mask is hidden in it."""
-    return mask.weight
+def _lowest(call: Call) -> float | None:
+    """What a secret mask of numbers is cut off at, None where it is not: it is known to reach no further."""
+    operand = call.given(PLACE)
+    if operand.reach > MOST_REACH:
+        return -MOST_REACH / 2
+    # a bias that is made of weights is a bias: no mask is hidden in it
+    return None if operand.reach or operand.weight else -float(DEPTH)
+
+
+def mask_reach(call: Call) -> float:
+    """How far a secret mask may put scores apart."""
+    if not call.secret(PLACE):
+        return 0.0
+    operand = call.given(PLACE)
+    if operand.dtype.kind == "b":
+        return float(DEPTH)
+    lowest = _lowest(call)
+    return operand.reach if lowest is None else -lowest
 
 
 def secret_mask(party: Party, call: Call, mask: Replicated) -> Protocol[Replicated]:
-    """What is added to the scores: MASKED where a secret boolean is false, or where a secret number that
-    depends on the client is below it; FRACTION bits. Rounds: 6 for the latter, else none."""
-    operand = call.given(PLACE)
-    if operand.dtype.kind == "b":
-        depth = np.uint64(int(-MASKED) << FRACTION)
+    """What is added to the scores: -DEPTH where a secret boolean is false, or a secret number, cut off where
+    it may reach too far; FRACTION bits. Rounds: 6 for the latter, else none."""
+    if call.given(PLACE).dtype.kind == "b":
+        depth = np.uint64(DEPTH << FRACTION)
         lifted = mask.times(depth, FRACTION)
         return lifted.plus(np.broadcast_to(np.uint64(0) - depth, mask.shape))
-    if _as_it_is(operand):
-        return mask
-    return (yield from clipped(party, mask, MASKED, None))
+    lowest = _lowest(call)
+    return mask if lowest is None else (yield from clipped(party, mask, lowest, None, width(call)))
 
 
 def secret_mask_cost(call: Call) -> Cost:
-    if not call.secret(PLACE):
+    if not call.secret(PLACE) or call.given(PLACE).dtype.kind == "b" or _lowest(call) is None:
         return Cost()
-    operand = call.given(PLACE)
-    return Cost() if operand.dtype.kind == "b" or _as_it_is(operand) else positive_cost(operand.size)
+    return positive_cost(call.given(PLACE).size, width(call))

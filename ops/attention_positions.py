@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxpuma.ops.registry import Call
-
-MASKED_BELOW = -1e4  # a public addend below it excludes its position
+from onnxpuma.ops.scores import Scores, scores_of
 
 
 @dataclass(frozen=True)
@@ -48,40 +47,35 @@ def shapes_of(call: Call) -> Heads:
     return Heads(batch, heads, key_heads, queries, keys, width // heads, v.shape[-1] // key_heads, past)
 
 
-def allowed_positions(call: Call) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """(mask, bias) over (batch, heads, queries, keys): which take part (None: all), what is added."""
+def attention_scores(call: Call, spread: float) -> Scores:
+    """Which scores of (batch, heads, queries, keys) take part, and what is added to them, where without it
+    they are less than `spread` apart."""
     s = shapes_of(call)
-    allowed = np.ones(s.scores, bool)
-    bias: np.ndarray | None = None
-    mask = call.public(3)
+    beside = np.zeros((1, 1, 1, s.keys))
+    operand = call.operand(3)
+    mask = None if operand is None else operand.beside if operand.secret else operand.value
     if mask is not None:
         if mask.shape[-1] < s.keys:  # the standard pads a short mask with excluded positions
             missing = s.keys - mask.shape[-1]
             fill = False if mask.dtype == bool else -np.inf
             mask = np.concatenate([mask, np.full((*mask.shape[:-1], missing), fill, mask.dtype)], axis=-1)
-        if mask.dtype == bool:
-            allowed &= mask
-        else:
-            real = mask.astype(np.float64)
-            allowed &= real > MASKED_BELOW
-            rest = np.where(real > MASKED_BELOW, real, 0.0)
-            bias = np.broadcast_to(rest, s.scores) if np.any(rest) else None
-    elif call.secret(3):
-        allowed[..., call.given(3).shape[-1] :] = False
-    allowed &= _in_order(call, s)
-    if allowed.all():
-        return None, bias
-    return allowed, bias
+        beside = np.where(mask, 0.0, -np.inf) if mask.dtype == bool else mask.astype(np.float64)
+    elif operand is not None and operand.secret:
+        beside[..., operand.shape[-1] :] = -np.inf
+    beside = np.where(_in_order(call, s), beside, -np.inf)
+    return scores_of(beside if beside.any() else None, s.scores, spread)
 
 
-def planned_lengths(call: Call) -> np.ndarray:
-    """What `row_lengths` says, without a number for each score where no mask has one."""
-    if call.public(3) is not None:
-        return row_lengths(call, allowed_positions(call)[0])
+def planned_lengths(call: Call) -> np.ndarray | None:
+    """How many scores of each row take part, found without a number for each score; None where a mask has
+    one."""
+    mask = call.operand(3)
+    if mask is not None and (not mask.secret or mask.beside is not None):
+        return None
     s = shapes_of(call)
     first, end = _reach(call, s)
-    if call.secret(3):
-        end = np.minimum(end, call.given(3).shape[-1])
+    if mask is not None:
+        end = np.minimum(end, mask.shape[-1])
     rows = np.maximum(end - first, 0)  # (batch or 1, queries)
     return np.broadcast_to(rows[:, None], (s.batch, s.heads, s.queries)).reshape(-1)
 
@@ -111,11 +105,3 @@ def _in_order(call: Call, s: Heads) -> np.ndarray:
     keys = np.arange(s.keys)
     open_here = (keys >= first[..., None]) & (keys < end[..., None])
     return open_here[:, None]
-
-
-def row_lengths(call: Call, allowed: np.ndarray | None) -> np.ndarray:
-    """How many positions each row of scores keeps, (batch * heads * queries,)."""
-    s = shapes_of(call)
-    if allowed is None:
-        return np.full(s.batch * s.heads * s.queries, s.keys)
-    return np.count_nonzero(allowed, axis=-1).reshape(-1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxpuma.ops.attention_positions import allowed_positions, shapes_of
-from onnxpuma.ops.elementwise import MASKED
+from onnxpuma.ops.attention_mask import mask_reach
+from onnxpuma.ops.attention_positions import attention_scores, shapes_of
 from onnxpuma.ops.limits import Arrays
 from onnxpuma.ops.registry import Call
+from onnxpuma.ops.scores import MOST_REACH, SPREAD
 
 
 def plain_scores(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
@@ -31,14 +32,16 @@ def score_spreads(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
     cap = call.attribute("softcap", 0.0)
     if cap:
         scores = cap * np.tanh(scores)
-    allowed, bias = allowed_positions(call)
-    mask = bias
+    reach = mask_reach(call)
+    left = attention_scores(call, call.bound("spread", SPREAD) + reach)
     if len(inputs) > 3 and call.secret(3):
         given = np.asarray(inputs[3])
-        mask = np.where(given, 0.0, MASKED) if given.dtype == bool else np.maximum(given, MASKED)
-    if mask is not None:
+        mask = np.where(given, 0.0, -reach) if given.dtype == bool else np.maximum(given, -MOST_REACH)
         missing = scores.shape[-1] - mask.shape[-1]
         scores = scores + np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)])
-    kept = np.broadcast_to(True if allowed is None else allowed, scores.shape)
-    lows = np.min(scores, axis=-1, where=kept, initial=np.inf)
-    return np.asarray(np.max(scores, axis=-1, where=kept, initial=-np.inf) - lows)
+    elif left.added is not None:
+        scores = scores + left.added
+    kept = np.ones(scores.shape, bool) if left.kept is None else left.kept
+    top = np.max(scores, axis=-1, where=kept, initial=-np.inf)
+    found = top - np.min(scores, axis=-1, where=kept, initial=np.inf)
+    return np.asarray(found[np.isfinite(found)])

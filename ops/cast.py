@@ -11,6 +11,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.wide import wide_zero, wide_zero_cost
+from onnxpuma.ops.beside import FAR, Beside, kept, too_far, whole
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.rounding import towards_zero, towards_zero_cost
@@ -40,6 +41,8 @@ def _refuse(call: Call) -> str | None:
         return "its input is public"
     if "-" in (before, after):
         return f"it casts to or from {target}, which has no secure form"
+    if before == "f" and after != "f" and too_far(call, FAR):
+        return too_far(call, FAR)
     if before in "fi" and target.name in _NARROW:
         return f"it casts secret numbers to {target}, which would wrap"
     return None
@@ -60,7 +63,14 @@ def _result(call: Call) -> Result:
     return Result(Replicated, FRACTION if after == "f" else 0)
 
 
-@operator("Cast", "CastLike", cost=_cost, result=_result, refuse=_refuse, secret="first", integers=True)
+def _beside(call: Call) -> Beside:
+    return [kept(call.given(0).beside, call.outputs[0].shape) if _kinds(call) == ("f", "f") else None]
+
+
+@operator(
+    "Cast", "CastLike",
+    cost=_cost, result=_result, refuse=_refuse, secret="first", integers=True, beside=_beside,
+)  # fmt: skip
 def cast(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """Reals and integers among themselves unchanged, integers to reals scaled, reals to integers without what
     stands behind the point, truth by [x = 0]."""
@@ -68,6 +78,7 @@ def cast(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form
     before, after = _kinds(call)
     if before == "f" and after == "f":
         return [x]
+    x = whole(x, call.given(0))  # type: ignore[assignment]
     assert isinstance(x, Replicated)
     if before == "f" and after == "i":
         return [(yield from towards_zero(party, x))]

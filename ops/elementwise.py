@@ -11,13 +11,11 @@ from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
+from onnxpuma.ops.beside import FAR, factor, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
 
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
-MASKS_BELOW = -1e8  # an addend below it is a mask: it only has to be far below every score
-MASKS_FROM = -1e4  # and so is one of nothing but zeros and numbers below this
-MASKED = -400.0  # two of them and the scores stay inside what Softmax can tell apart
 
 
 def _sum_result(call: Call) -> Result:
@@ -29,43 +27,23 @@ def _sum_result(call: Call) -> Result:
 
 
 def public_fits(call: Call) -> str | None:
-    for place, operand in enumerate(call.inputs):
-        if operand is not None and operand.value is not None and operand.value.dtype.kind == "f":
-            values = operand.value
-            if call.node.op in ("Add", "Sub", "Sum"):
-                values = unmasked(-values if call.node.op == "Sub" and place else values)
-            elif call.node.op == "Mul":
-                values = factor(values)
-            if np.isnan(values).any():
-                return f"its public input '{operand.name}' holds NaN"
-            if (np.abs(values) > _LIMIT).any():
-                return f"its public input '{operand.name}' holds numbers beyond the fixed-point range"
+    """Refuse public numbers that are none."""
+    for operand in call.inputs:
+        values = None if operand is None else operand.value
+        if operand is not None and values is not None and values.dtype.kind == "f" and np.isnan(values).any():
+            return f"its public input '{operand.name}' holds NaN"
     return None
 
 
-def unmasked(values: np.ndarray) -> np.ndarray:
-    """Public numbers with MASKED in place of minus infinity, the lowest float, -1e9."""
-    if values.dtype.kind != "f":
-        return values
-    return np.where(values < MASKS_BELOW, MASKED, values.astype(np.float64))
-
-
-def addend(value: Value) -> Value:
-    """A public addend `unmasked`, and one of nothing but zeros and numbers from -10000 down as a mask too."""
-    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-        return value
-    low = value <= MASKS_FROM
-    if low.any() and not low.all() and bool(np.all(low | (value == 0))):
-        return np.where(low, MASKED, 0.0)
-    return unmasked(value)
-
-
-def factor(values: np.ndarray) -> np.ndarray:
-    """A public factor; a number beyond 1e8 makes a mask, and is as large as a mask has to be."""
-    if values.dtype.kind != "f":
-        return values
-    far = (np.abs(values) > -MASKS_BELOW) & np.isfinite(values)
-    return np.where(far, np.sign(values) * -MASKED, values.astype(np.float64))
+def _product_fits(call: Call) -> str | None:
+    """Refuse public factors that are none, and a factor that what stands beside it takes out of range."""
+    for place in (0, 1):
+        values = call.public(place)
+        if values is not None and values.dtype.kind == "f" and np.isinf(values).any():
+            return (
+                f"its public input '{call.given(place).name}' holds infinity, which times zero is no number"
+            )
+    return (too_far(call, FAR) if call.secret(0) and call.secret(1) else None) or public_fits(call)
 
 
 def aligned(value: Replicated | Sum3, fraction: int) -> Replicated | Sum3:
@@ -98,42 +76,51 @@ def add_forms(a: Value, b: Value, sign: int, party: Party) -> Form:
     return left + right if sign > 0 else left - right
 
 
-@operator("Add", result=_sum_result, defers=(0, 1), refuse=public_fits)
+def _takes_as_it_is(call: Call, index: int) -> bool:
+    """Whether a term may come untruncated: a mask that is secret has to fit in at its scale."""
+    reach = sum(o.reach for o in call.inputs if o is not None)
+    return reach < 2.0 ** (61 - call.given(index).fraction)
+
+
+def _spread_out(call: Call, x: Form) -> Form:
+    """x in the output's shape, to which a term that stands beside it may have broadcast it."""
+    shape = call.outputs[0].shape
+    return x if x.shape == shape else x.map(lambda w: np.broadcast_to(w, shape))  # type: ignore[attr-defined]
+
+
+@operator("Add", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
 def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a + b: local, also on a product that is still to be truncated."""
     yield from ()
-    return [add_forms(addend(a), addend(b), 1, party)]
+    return [_spread_out(call, add_forms(in_words(a), in_words(b), 1, party))]
 
 
-@operator("Sub", result=_sum_result, defers=(0, 1), refuse=public_fits)
+@operator("Sub", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
 def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a - b: local, also on a product that is still to be truncated."""
     yield from ()
-    a = unmasked(a) if isinstance(a, np.ndarray) else a
-    if isinstance(b, np.ndarray) and b.dtype.kind == "f":
-        b = np.asarray(-unmasked(-b))
-    return [add_forms(a, b, -1, party)]
+    return [_spread_out(call, add_forms(in_words(a), in_words(b), -1, party))]
 
 
-@operator("Sum", result=_sum_result, defers=lambda call, index: True, refuse=public_fits)
+@operator("Sum", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
 def total(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """The sum of any number of values."""
-    result: Value = addend(values[0])
-    for value in map(addend, values[1:]):
+    result: Value = in_words(values[0])
+    for value in map(in_words, values[1:]):
         if isinstance(result, np.ndarray) and isinstance(value, np.ndarray):
             result = result + value
         else:
             result = add_forms(result, value, 1, party)
     yield from ()
     assert isinstance(result, Form)
-    return [result]
+    return [_spread_out(call, result)]
 
 
 def _same_result(call: Call) -> Result:
     return Result(call.secrets[0].form, call.secrets[0].fraction)
 
 
-@operator("Neg", result=_same_result, defers=(0,))
+@operator("Neg", result=_same_result, defers=(0,), beside=of_sum)
 def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """-x: local."""
     yield from ()
@@ -165,23 +152,25 @@ def _product_result(call: Call) -> Result:
     if a.secret and b.secret:
         return Result(Sum3, a.fraction + b.fraction)
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(secret.form, secret.fraction + public_scale(factor(public.value))[0])  # type: ignore[arg-type]
+    return Result(secret.form, secret.fraction + public_scale(factor(call, public.value))[0])  # type: ignore[arg-type]
 
 
 @operator(
     "Mul",
     result=_product_result,
-    refuse=public_fits,
+    refuse=_product_fits,
     limits=output_below(2.0**26),
     error="one unit of 2^-18",
+    beside=of_scaled,
     fine=both_fine,
 )
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a * b: local; the product is truncated where its consumer wants it."""
     yield from ()
     if isinstance(a, Replicated) and isinstance(b, Replicated):
-        return [multiply(party, a, b)]
+        a, b = whole(a, call.given(0)), whole(b, call.given(1))
+        return [multiply(party, a, b)]  # type: ignore[arg-type]
     secret, public = (a, b) if isinstance(a, Replicated) else (b, a)
     assert isinstance(secret, Replicated)
-    fraction, integers = public_scale(factor(np.asarray(public)))
+    fraction, integers = public_scale(factor(call, np.asarray(public)))
     return [secret.times(as_words(integers), fraction)]

@@ -13,18 +13,19 @@ from onnxpuma.mpc.logarithm import logarithm, logarithm_cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
 from onnxpuma.ops.limits import Limit, input_below, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
-from onnxpuma.ops.select import clipped, positive, positive_cost
+from onnxpuma.ops.select import WIDE, clipped, positive, positive_cost, width
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
 TOP = HIGHEST - 2.0**-10
 
 
-def exp_of(party: Party, x: Replicated, top: float | None = TOP) -> Protocol[Replicated]:
+def exp_of(party: Party, x: Replicated, top: float | None = TOP, bits: int = WIDE) -> Protocol[Replicated]:
     """e^x, x below -20 as -20 and above `top` as `top`; None where x is known to lie below 11."""
-    x = yield from clipped(party, x, float(LOWEST), top)
+    x = yield from clipped(party, x, float(LOWEST), top, bits)
     return (yield from spread(party, x, lambda part, pivot: exponential(party, _resolved(part), pivot)))
 
 
@@ -33,22 +34,30 @@ def _resolved(part: Replicated | Sum3) -> Replicated:
     return part
 
 
-def exp_cost(size: int, sides: int = 2) -> Cost:
-    return positive_cost(sides * size) + over_parts(size, exponential_cost)
+def exp_cost(size: int, sides: int = 2, bits: int = WIDE) -> Cost:
+    return positive_cost(sides * size, bits) + over_parts(size, exponential_cost)
 
 
 def _exp_cost(call: Call) -> Cost:
-    return exp_cost(call.given(0).size)
+    return exp_cost(call.given(0).size, bits=width(call))
 
 
 def _exp_limits(call: Call) -> tuple[Limit, ...]:
     return (Limit("x", signed_input(), TOP, -(2.0**23)),)
 
 
-@operator("Exp", cost=_exp_cost, limits=_exp_limits, error="8e-6 of the result and two units of 2^-18")
+@operator(
+    "Exp",
+    cost=_exp_cost,
+    limits=_exp_limits,
+    error="8e-6 of the result and two units of 2^-18",
+    beside=of_elements,
+    reaches=True,
+)
+@by_element
 def exp(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """e^x for x < 11 (59874); above it stays there, below -20 it is 2e-9."""
-    return [(yield from exp_of(party, x))]
+    return [(yield from exp_of(party, x, bits=width(call)))]
 
 
 def log_of(party: Party, x: Replicated | Sum3) -> Protocol[Replicated]:
@@ -113,7 +122,9 @@ def _elu_refusal(call: Call) -> str | None:
 @operator(
     "Elu", "Selu", "Celu",
     cost=_elu_cost, result=_elu_result, refuse=_elu_refusal, limits=input_below(2.0**23), error="1e-5",
+    beside=of_elements,
 )  # fmt: skip
+@by_element
 def elu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x above zero, an exponential that levels off below it."""
     a, b, c = _parameters(call)

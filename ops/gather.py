@@ -16,6 +16,7 @@ from onnxpuma.mpc.dpf import BITS, SecretIds, look_up
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost
+from onnxpuma.ops.beside import Beside, kept, whole
 from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import Call, Result, Value, as_first, operator, resting_fraction
@@ -65,6 +66,15 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     return input_below(2.0**12)(call) if _by_ids(call) else ()
 
 
+def _beside(call: Call) -> Beside:
+    table, index = call.given(0), call.public(1)
+    if index is None or table.beside is None:
+        return [None]
+    return [
+        kept(np.take(table.beside, index.astype(np.intp), call.attribute("axis", 0)), call.outputs[0].shape)
+    ]
+
+
 @operator(
     "Gather",
     cost=_cost,
@@ -73,10 +83,12 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     refuse=_refuse,
     limits=_limits,
     integers=True,
+    beside=_beside,
 )
 def gather(party: Party, call: Call, table: Value, index: Value) -> Protocol[Sequence[Form]]:
     """Rows of a secret table by public indices, or by the client's secret ids."""
     if isinstance(index, SecretIds):
+        table = whole(table, call.given(0))
         assert isinstance(table, Replicated)
         shape = call.outputs[0].shape
         matrix = table if len(table.shape) == 2 else table.map(lambda w: w.reshape(w.shape[0], -1))

@@ -14,6 +14,7 @@ from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.words import encode, word_type
+from onnxpuma.ops.beside import of_moved
 from onnxpuma.ops.registry import Call, Value, as_first, operator
 
 
@@ -37,6 +38,7 @@ def _always(call: Call, index: int) -> bool:
     refuse=_only_first,
     secret="first",
     layout=True,
+    beside=of_moved,
 )
 def reshape(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """The same elements in another shape."""
@@ -62,6 +64,7 @@ def _no_dropout(call: Call) -> str | None:
     refuse=_no_dropout,
     secret="first",
     layout=True,
+    beside=of_moved,
 )
 def identity(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """The value itself: nothing is dropped when a model is used."""
@@ -69,7 +72,7 @@ def identity(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[
     return [x]
 
 
-@operator("Transpose", result=as_first, defers=_always, secret="first", layout=True)
+@operator("Transpose", result=as_first, defers=_always, secret="first", layout=True, beside=of_moved)
 def transpose(party: Party, call: Call, x: Form) -> Protocol[Sequence[Form]]:
     """Axes permuted."""
     perm = call.attribute("perm") or list(range(len(call.inputs[0].shape)))[::-1]  # type: ignore[union-attr]
@@ -77,7 +80,15 @@ def transpose(party: Party, call: Call, x: Form) -> Protocol[Sequence[Form]]:
     return [x.map(lambda w: w.transpose(perm))]  # type: ignore[attr-defined]
 
 
-@operator("Expand", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+@operator(
+    "Expand",
+    result=as_first,
+    defers=_always,
+    refuse=_only_first,
+    secret="first",
+    layout=True,
+    beside=of_moved,
+)
 def expand(party: Party, call: Call, x: Form, shape: np.ndarray) -> Protocol[Sequence[Form]]:
     """Broadcast to a larger shape."""
     target = call.outputs[0].shape
@@ -85,7 +96,9 @@ def expand(party: Party, call: Call, x: Form, shape: np.ndarray) -> Protocol[Seq
     return [x.map(lambda w: np.broadcast_to(w, target))]  # type: ignore[attr-defined]
 
 
-@operator("Split", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+@operator(
+    "Split", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True, beside=of_moved
+)
 def split(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """Parts along an axis."""
     axis = call.attribute("axis", 0)
@@ -171,7 +184,9 @@ def _slices(call: Call) -> tuple[slice, ...]:
     return tuple(found)
 
 
-@operator("Slice", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True)
+@operator(
+    "Slice", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True, beside=of_moved
+)
 def part(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """A part, in steps along each axis."""
     index = _slices(call)
@@ -198,6 +213,7 @@ def _stays(call: Call) -> bool:
     refuse=_index_refusal,
     secret="data, ids of the client",
     layout=True,
+    beside=of_moved,
 )
 def gathered(party: Party, call: Call, x: Form, index: np.ndarray) -> Protocol[Sequence[Form]]:
     """Elements, or rows, by public indices, or by the client's secret ids as Gather has them."""
@@ -217,6 +233,7 @@ def gathered(party: Party, call: Call, x: Form, index: np.ndarray) -> Protocol[S
     refuse=_only_first,
     secret="first",
     layout=True,
+    beside=of_moved,
 )
 def moved(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """Elements moved by public indices."""

@@ -16,21 +16,25 @@ from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Bit, Form, Replicated, Split, Sum3
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost, wide_zero, wide_zero_cost
-from onnxpuma.ops.elementwise import add_forms, as_words, unmasked
+from onnxpuma.ops.beside import furthest, held, in_words, of_choice, whole
+from onnxpuma.ops.elements import by_element, of_elements
+from onnxpuma.ops.elementwise import add_forms, as_words
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import input_below, inputs_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
-from onnxpuma.ops.select import WIDE, bounded, holds_nan
+from onnxpuma.ops.select import WIDE, bounded, holds_nan, width
 from onnxpuma.ops.spread import over_parts, spread
 
 Test = Callable[[Party, Split], Protocol[Bit]]
 
 
-def bits_of(party: Party, x: Replicated | Sum3, test: Test, inverted: bool = False) -> Protocol[Replicated]:
+def bits_of(
+    party: Party, x: Replicated | Sum3, test: Test, inverted: bool = False, bits: int = WIDE
+) -> Protocol[Replicated]:
     """test(x) at every element as words 0 and 1. Rounds: 5 for a wide test."""
 
     def one(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        bit = yield from test(party, split(party, part, pivot, part.fraction, WIDE))
+        bit = yield from test(party, split(party, part, pivot, part.fraction, bits))
         pair = yield from arithmetic(party, ~bit if inverted else bit, 64)
         replicated = replicate_pair(party, pair)
         yield
@@ -39,8 +43,8 @@ def bits_of(party: Party, x: Replicated | Sum3, test: Test, inverted: bool = Fal
     return (yield from spread(party, x, one))
 
 
-def bits_cost(size: int, test: Callable[[int, int], Cost]) -> Cost:
-    return over_parts(size, lambda n: test(n, WIDE) + arithmetic_cost(n, 64) + replicate_pair_cost(n, 64))
+def bits_cost(size: int, test: Callable[[int, int], Cost], bits: int = WIDE) -> Cost:
+    return over_parts(size, lambda n: test(n, bits) + arithmetic_cost(n, 64) + replicate_pair_cost(n, 64))
 
 
 def _boolean(call: Call) -> Result:
@@ -48,13 +52,15 @@ def _boolean(call: Call) -> Result:
 
 
 def _order_cost(call: Call) -> Cost:
-    return bits_cost(call.outputs[0].size, wide_negative_cost)
+    return bits_cost(call.outputs[0].size, wide_negative_cost, width(call))
 
 
 @operator(
     "Less", "Greater", "LessOrEqual", "GreaterOrEqual",
     cost=_order_cost, result=_boolean, refuse=holds_nan, limits=inputs_below(2.0**23), integers=True,
+    beside=of_elements, reaches=True,
 )  # fmt: skip
+@by_element
 def ordered(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """[a < b] and its kin, a secret boolean."""
     a, b = _bound(a), _bound(b)
@@ -62,7 +68,7 @@ def ordered(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[F
     lead = add_forms(b, a, -1, party) if swapped else add_forms(a, b, -1, party)
     assert isinstance(lead, Replicated)
     inverted = call.node.op.endswith("OrEqual")
-    return [(yield from bits_of(party, lead, wide_negative, inverted))]
+    return [(yield from bits_of(party, lead, wide_negative, inverted, width(call)))]
 
 
 def _bound(value: Value) -> Value:
@@ -79,7 +85,15 @@ def _equal_result(call: Call) -> Result:
     return _pairwise_result(call) if call.given(0).dtype.kind == "b" else Result(Replicated, 0)
 
 
-@operator("Equal", cost=_equal_cost, result=_equal_result, refuse=holds_nan, integers=True)
+@operator(
+    "Equal",
+    cost=_equal_cost,
+    result=_equal_result,
+    refuse=holds_nan,
+    integers=True,
+    beside=of_elements,
+)
+@by_element
 def equal(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """[a = b] of the fixed-point words, a secret boolean."""
     if call.given(0).dtype.kind == "b":
@@ -140,30 +154,29 @@ def _choice_result(call: Call) -> Result:
 def _fits(call: Call) -> str | None:
     for place in (1, 2):
         value = call.public(place)
-        if value is None or not call.secret(0) or value.dtype.kind != "f":
-            continue
-        value = unmasked(value)
-        if not np.isfinite(value).all() or np.abs(value).max(initial=0) > 2.0**43:
-            return f"a secret condition chooses a number beyond the fixed-point range in input {place}"
+        if value is not None and call.secret(0) and value.dtype.kind == "f" and np.isnan(value).any():
+            return f"a secret condition chooses what is no number, in input {place}"
     return None
 
 
-@operator("Where", result=_choice_result, refuse=_fits, integers=True)
+@operator("Where", result=_choice_result, refuse=_fits, integers=True, beside=of_choice)
 def where(party: Party, call: Call, condition: Value, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a where the condition holds, b elsewhere: local for a public condition, b + c (a - b) for a secret one.
 
-    What is public may be a mask, minus infinity or the lowest float (elementwise.py).
+    What is public may be as far out as minus infinity and the lowest float (beside.py).
     """
     yield from ()
     rest = resting_fraction(call.outputs[0].dtype)
     shape = call.outputs[0].shape
     if isinstance(condition, np.ndarray):
-        left, right = (_shares(party, v, rest) for v in (a, b))
+        if isinstance(b, Replicated) and b.shape == shape and b.fraction == rest and not condition.any():
+            return [b]  # a guard against what never happens
+        left, right = (_shares(party, in_words(v), rest) for v in (a, b))
         first = np.where(condition, left.first, right.first)
         second = np.where(condition, left.second, right.second)
         return [Replicated(party.index, first, second, 64, rest)]
     assert isinstance(condition, Replicated)
-    a, b = (unmasked(value) if isinstance(value, np.ndarray) else value for value in (a, b))
+    a, b = (_far_enough(call, value, place) for place, value in ((1, a), (2, b)))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         step = as_words(np.rint((a.astype(np.float64) - b) * 2.0**rest))
         chosen = condition.times(step, rest)
@@ -173,9 +186,16 @@ def where(party: Party, call: Call, condition: Value, a: Value, b: Value) -> Pro
     return [add_forms(multiply(party, condition, lead), b, 1, party)]
 
 
+def _far_enough(call: Call, value: Value, place: int) -> Value:
+    """What a secret condition chooses, no further out than its readers need it."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return held(value, furthest(call))
+    return whole(value, call.operand(place), furthest(call))
+
+
 def _shares(party: Party, value: Value, fraction: int) -> Replicated:
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        value = np.minimum(np.nan_to_num(unmasked(value)), 2.0**40)
+        value = np.nan_to_num(value, nan=0.0)
     return as_shares(party, value, fraction=fraction)
 
 
@@ -183,9 +203,14 @@ def _zero(call: Call) -> Result:
     return Result(Replicated, 0)
 
 
-@operator("IsNaN", "IsInf", result=_zero)
+def _not_secretly(call: Call) -> str | None:
+    return "a secret mask may have made its input infinite" if any(o.hollow for o in call.secrets) else None
+
+
+@operator("IsInf", result=_zero, refuse=_not_secretly, beside=of_elements)
+@by_element
 def never(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """False: no fixed-point number is infinite or undefined."""
+    """False: no fixed-point number is infinite. True where a public infinity stands beside it."""
     yield from ()
     nothing = np.zeros(x.shape, np.uint64)
     return [Replicated(party.index, nothing, nothing, 64, 0)]
@@ -199,7 +224,15 @@ def _sign_result(call: Call) -> Result:
     return Result(Replicated, resting_fraction(call.outputs[0].dtype))
 
 
-@operator("Sign", cost=_sign_cost, result=_sign_result, limits=input_below(2.0**24), integers=True)
+@operator(
+    "Sign",
+    cost=_sign_cost,
+    result=_sign_result,
+    limits=input_below(2.0**24),
+    integers=True,
+    beside=of_elements,
+)
+@by_element
 def sign(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """[x > 0] - [x < 0]."""
     both = x.map(lambda w: np.stack([w, w.dtype.type(0) - w]))

@@ -13,6 +13,7 @@ import numpy as np
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.ops.beside import in_words, of_concat, of_put
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 
@@ -22,11 +23,11 @@ def resting(call: Call) -> Result:
     return Result(fraction=resting_fraction(call.outputs[0].dtype))
 
 
-@operator("Concat", result=resting, secret="any", integers=True)
+@operator("Concat", result=resting, secret="any", integers=True, beside=of_concat)
 def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """Values end to end along an axis; public ones become trivial shares."""
     axis, fraction = call.attribute("axis", 0), resting(call).fraction
-    shares = [as_shares(party, v, fraction=fraction) for v in values]
+    shares = [as_shares(party, in_words(v), fraction=fraction) for v in values]
     first = np.concatenate([s.first for s in shares], axis=axis)
     second = np.concatenate([s.second for s in shares], axis=axis)
     yield from ()
@@ -60,16 +61,16 @@ def _pad_refusal(call: Call) -> str | None:
     return "its pads or axes are secret" if call.secret(1) or call.secret(3) else None
 
 
-@operator("Pad", result=resting, refuse=_pad_refusal, secret="data, value", integers=True)
+@operator("Pad", result=resting, refuse=_pad_refusal, secret="data, value", integers=True, beside=of_put)
 def pad(
     party: Party, call: Call, x: Value, pads: Value, value: Value = None, axes: Value = None
 ) -> Protocol[Sequence[Form]]:
     """A number, or copies, around the edges: local."""
     fraction = resting(call).fraction
-    values = [as_shares(party, x, fraction=fraction)]
+    values = [as_shares(party, in_words(x), fraction=fraction)]
     places = [0]
     if call.attribute("mode", "constant") in ("constant", b"constant") and value is not None:
-        values.append(as_shares(party, value, fraction=fraction))
+        values.append(as_shares(party, in_words(value), fraction=fraction))
         places.append(2)
     yield from ()
     return [picked(party, values, numbered(call, places))]

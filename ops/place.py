@@ -18,7 +18,8 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.limits import Arrays, Limit, input_below
 from onnxpuma.ops.ranking import as_rows
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
-from onnxpuma.ops.select import WIDE
+from onnxpuma.ops.running import contenders, rows_beside
+from onnxpuma.ops.select import width
 
 LONG = 1024
 """Reals in rows of so many elements may differ by less than 2^14, which takes 15 bits before the point."""
@@ -33,6 +34,8 @@ def _axis(call: Call) -> int:
 
 def _is_long(call: Call) -> bool:
     x = call.given(0)
+    if x.reach:  # a secret mask wants all bits
+        return False
     return x.dtype.kind == "f" and len(x.shape) > 0 and x.shape[_axis(call)] >= LONG
 
 
@@ -44,7 +47,7 @@ def _cost(call: Call) -> Cost:
     x = call.given(0)
     length = x.shape[_axis(call)]
     if not _is_long(call):
-        return champion_cost(x.size // length, length, WIDE)
+        return champion_cost(x.size // length, length, width(call))
     if x.form is not Sum3:
         return champion_cost(x.size // length, length, _WHOLE_BITS + FRACTION)
     bits = _WHOLE_BITS + PRODUCT_FRACTION
@@ -73,6 +76,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
 @operator(
     "ArgMax", "ArgMin",
     cost=_cost, result=_whole, defers=_defers, refuse=_empty, limits=_limits, integers=True,
+    beside=lambda call: [None], reaches=True,
     error="exact; in a product's rows of 1024 and more, either of two within 2^-10",
 )  # fmt: skip
 def place_of_extreme(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
@@ -83,8 +87,10 @@ def place_of_extreme(party: Party, call: Call, x: Replicated | Sum3) -> Protocol
         narrow = x.lowered(x.fraction - PRODUCT_FRACTION).modulo(_WHOLE_BITS + PRODUCT_FRACTION)
         read = yield from settle(party, replicate_sum(party, narrow))
     else:
-        read = x.modulo(_WHOLE_BITS + FRACTION if _is_long(call) else WIDE)
-    rows = as_rows(read if call.node.op == "ArgMax" else -read, (axis,), length)
+        read = x.modulo(_WHOLE_BITS + FRACTION if _is_long(call) else width(call))
+    sign = 1.0 if call.node.op == "ArgMax" else -1.0
+    rows = as_rows(read if sign > 0 else -read, (axis,), length)
+    rows = contenders(rows, rows_beside(call, (axis,), sign))  # type: ignore[assignment]
     if not call.attribute("select_last_index", 0):
         places = yield from champion_places(party, rows)
     else:  # the first from the other end

@@ -17,6 +17,7 @@ from onnxpuma.mpc.reciprocal import RECIPROCAL_RANGE, inverse_cost, reciprocal, 
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
+from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
 from onnxpuma.ops.limits import Limit, of_input, of_output, signed_input
 from onnxpuma.ops.logic import bits_cost, bits_of
@@ -139,7 +140,11 @@ def _divisible(call: Call) -> str | None:
     divisor = call.public(1)
     if divisor is not None and np.any(divisor == 0):
         return f"its divisor '{call.node.inputs[1]}' holds a zero"
-    return public_fits(call)
+    return (too_far(call, FAR) if divisor is None else None) or public_fits(call)
+
+
+def _div_beside(call: Call) -> Beside:
+    return of_scaled(call) if call.secret(0) and not call.secret(1) else [None]
 
 
 def _div_limits(call: Call) -> tuple[Limit, ...]:
@@ -154,6 +159,7 @@ def _div_limits(call: Call) -> tuple[Limit, ...]:
     refuse=_divisible,
     limits=_div_limits,
     error="one unit of 2^-18; by a secret 2e-6 of the result and 1e-7 of the dividend more",
+    beside=_div_beside,
 )
 def div(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a / b: a product with 1 / b, which is local for a public b; a secret b as in Reciprocal."""
@@ -161,6 +167,7 @@ def div(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
         assert isinstance(a, Replicated)
         fraction, integers = public_scale(1.0 / b.astype(np.float64))
         return [a.times(as_words(integers), fraction)]
+    a, b = whole(a, call.given(0)), whole(b, call.given(1))
     assert isinstance(b, Replicated)
     if isinstance(a, Replicated):
         term = yield from signed_reciprocal(party, b, QUOTIENT_FRACTION)

@@ -16,30 +16,33 @@ from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.shares import Form, Pair, Replicated, see
 from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
+from onnxpuma.ops.beside import Beside, kept, too_far
 from onnxpuma.ops.conv import padding_of, patches
 from onnxpuma.ops.limits import input_below
+from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
-from onnxpuma.ops.select import WIDE, positive, positive_cost
+from onnxpuma.ops.running import contenders, rows_beside
+from onnxpuma.ops.select import WIDE, positive, positive_cost, width
 from onnxpuma.ops.spread import joined, over_parts, parts, sliced
 
 FAR = -(1 << 41)  # words: below every value that may be compared
 
 
-def row_largest(party: Party, rows: Replicated) -> Protocol[Replicated]:
+def row_largest(party: Party, rows: Replicated, bits: int = WIDE) -> Protocol[Replicated]:
     """The largest of each row, (rows, n) -> (rows,)."""
     while rows.shape[1] > 1:
         half = rows.shape[1] // 2
         left, right = _every_other(rows, 0, half), _every_other(rows, 1, half)
-        won = yield from positive(party, left - right)
+        won = yield from positive(party, left - right, bits)
         rows = _with_last(party, won + right, rows)
     return rows.map(lambda w: w[:, 0])
 
 
-def row_largest_cost(rows: int, length: int) -> Cost:
+def row_largest_cost(rows: int, length: int, bits: int = WIDE) -> Cost:
     total = Cost()
     while length > 1:
-        total = total + positive_cost(rows * (length // 2))
+        total = total + positive_cost(rows * (length // 2), bits)
         length -= length // 2
     return total
 
@@ -51,40 +54,71 @@ def as_rows(x: Replicated, axes: tuple[int, ...], count: int) -> Replicated:
 
 
 def _reduced_cost(call: Call) -> Cost:
-    return row_largest_cost(call.outputs[0].size, count_of(call))
+    return row_largest_cost(call.outputs[0].size, count_of(call), width(call))
 
 
 def _resting(call: Call) -> Result:
     return Result(Replicated, resting_fraction(call.outputs[0].dtype))
 
 
+def _sign(call: Call) -> float:
+    return -1.0 if call.node.op == "ReduceMin" else 1.0
+
+
+def _beside_extreme(call: Call) -> Beside:
+    rows = rows_beside(call, axes_of(call), _sign(call))
+    if rows is None:
+        return [None]
+    return [kept((_sign(call) * rows.max(axis=-1)).reshape(call.outputs[0].shape), call.outputs[0].shape)]
+
+
 @operator(
     "ReduceMax", "ReduceMin",
     cost=_reduced_cost, result=_resting, refuse=not_empty, limits=input_below(2.0**23), secret="first",
-    integers=True,
+    integers=True, beside=_beside_extreme, reaches=True,
 )  # fmt: skip
 def reduce_extreme(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The largest or smallest over axes."""
     rows, shape = as_rows(x, axes_of(call), count_of(call)), call.outputs[0].shape
     largest = call.node.op == "ReduceMax"
-    found = yield from row_largest(party, rows if largest else -rows)
+    entered = contenders(rows if largest else -rows, rows_beside(call, axes_of(call), _sign(call)))
+    found = yield from row_largest(party, entered, width(call))  # type: ignore[arg-type]
     return [(found if largest else -found).map(lambda w: w.reshape(shape))]
 
 
 def _whole_cost(call: Call) -> Cost:
     rows = call.outputs[0].size
-    return row_largest_cost(rows, call.given(0).size // max(rows, 1))
+    return row_largest_cost(rows, call.given(0).size // max(rows, 1), width(call))
 
 
-@operator("GlobalMaxPool", cost=_whole_cost, result=_resting, limits=input_below(2.0**23), integers=True)
+def _beside_whole(call: Call) -> Beside:
+    rows = rows_beside(call, range(2, len(call.given(0).shape)))
+    return [
+        None
+        if rows is None
+        else kept(rows.max(axis=-1).reshape(call.outputs[0].shape), call.outputs[0].shape)
+    ]
+
+
+@operator(
+    "GlobalMaxPool",
+    cost=_whole_cost,
+    result=_resting,
+    limits=input_below(2.0**23),
+    integers=True,
+    beside=_beside_whole,
+    reaches=True,
+)
 def global_max_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """The largest over all spatial axes."""
     shape = call.outputs[0].shape
-    found = yield from row_largest(party, x.map(lambda w: w.reshape(shape[0] * shape[1], -1)))
+    rows = x.map(lambda w: w.reshape(shape[0] * shape[1], -1))
+    entered = contenders(rows, rows_beside(call, range(2, len(call.given(0).shape))))
+    found = yield from row_largest(party, entered, width(call))  # type: ignore[arg-type]
     return [found.map(lambda w: w.reshape(shape))]
 
 
-def _padded_patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], filler: int) -> np.ndarray:
+def _padded_patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], filler: float) -> np.ndarray:
     """Windows of a padded image, with this word in the padding, the last window perhaps over the edge."""
     out = call.outputs[0].shape[2:]
     strides = call.attribute("strides") or [1] * len(kernel)
@@ -118,7 +152,7 @@ def windows_of(party: Party, call: Call, x: Replicated, filler: int) -> Replicat
 
 def _pool_cost(call: Call) -> Cost:
     rows, area = call.outputs[0].size, int(np.prod(call.attribute("kernel_shape")))
-    return places_cost(rows, area) if _shows_places(call) else row_largest_cost(rows, area)
+    return places_cost(rows, area) if _shows_places(call) else row_largest_cost(rows, area, width(call))
 
 
 def _shows_places(call: Call) -> bool:
@@ -136,63 +170,89 @@ def _window_places(call: Call) -> np.ndarray:
     return np.ascontiguousarray(found).reshape(-1, int(np.prod(kernel))).astype(np.uint64)
 
 
+def _windows_beside(call: Call) -> np.ndarray | None:
+    """(outputs, kernel): what stands beside the elements of each window, none in the padding."""
+    beside, kernel = call.given(0).beside, tuple(call.attribute("kernel_shape"))
+    if beside is None:
+        return None
+    found = _padded_patches(call, beside, kernel, -np.inf)
+    return np.ascontiguousarray(found).reshape(-1, int(np.prod(kernel)))
+
+
+def _beside_windows(call: Call) -> Beside:
+    windows, shape = _windows_beside(call), call.outputs[0].shape
+    first = None if windows is None else kept(windows.max(axis=-1).reshape(shape), shape)
+    return [first, *([None] * (len(call.outputs) - 1))]
+
+
+def _pool_refusal(call: Call) -> str | None:
+    if not _shows_places(call):
+        return None
+    return too_far(call, 2.0**22) or secretly_far(call, 2.0**22)
+
+
 @operator(
     "MaxPool",
     cost=_pool_cost,
     result=_resting,
+    refuse=_pool_refusal,
     limits=input_below(2.0**22),
     integers=True,
+    beside=_beside_windows,
+    reaches=True,
 )
 def max_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """The largest of each window, and where it stands."""
     shape, windows = call.outputs[0].shape, windows_of(party, call, x, FAR)
     if not _shows_places(call):
-        return [(yield from row_largest(party, windows)).map(lambda w: w.reshape(shape))]
+        entered = contenders(windows, _windows_beside(call))
+        found = yield from row_largest(party, entered, width(call))  # type: ignore[arg-type]
+        return [found.map(lambda w: w.reshape(shape))]
     both = yield from row_places(party, windows, _window_places(call), True)
     return [found.map(lambda w: w.reshape(shape)) for found in both]
 
 
 def _duel(
-    party: Party, lead: Replicated, places: Replicated, pivot: int, first_wins: bool
+    party: Party, lead: Replicated, places: Replicated, pivot: int, first_wins: bool, bits: int
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """(max(lead, 0), places where the left one wins, else 0); equal ones: the left one if `first_wins`."""
-    seen, where = see(party, lead.modulo(WIDE), pivot), see(party, places.modulo(WIDE), pivot)
+    seen, where = see(party, lead.modulo(bits), pivot), see(party, places.modulo(bits), pivot)
     if first_wins:
         bit = ~(yield from wide_negative(party, seen))
     else:
-        bit = yield from wide_negative(party, see(party, (-lead).modulo(WIDE), pivot))
+        bit = yield from wide_negative(party, see(party, (-lead).modulo(bits), pivot))
     pairs: list[Pair] = yield from parallel([gate(party, bit, seen), gate(party, bit, where)])
     both = yield from parallel(lift(party, pass_on(party, pair), 64) for pair in pairs)
     return both[0], both[1]
 
 
-def _duel_cost(elements: int) -> Cost:
-    back = pass_on_cost(elements, WIDE) | lift_cost(elements, WIDE, 64)
-    prize = gate_cost(elements, WIDE) + back
-    return wide_negative_cost(elements, WIDE) + (prize | prize)
+def _duel_cost(elements: int, bits: int) -> Cost:
+    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, 64)
+    prize = gate_cost(elements, bits) + back
+    return wide_negative_cost(elements, bits) + (prize | prize)
 
 
 def duels(
-    party: Party, lead: Replicated, places: Replicated, first_wins: bool
+    party: Party, lead: Replicated, places: Replicated, first_wins: bool, bits: int = WIDE
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """`_duel` over the three pivots, any shape."""
     shape = lead.shape
     flat = [v.map(lambda w: np.ascontiguousarray(w).reshape(-1)) for v in (lead, places)]
     if len(parts(lead.size)) == 1:
-        done = [(yield from _duel(party, flat[0], flat[1], party.next_pivot(), first_wins))]
+        done = [(yield from _duel(party, flat[0], flat[1], party.next_pivot(), first_wins, bits))]
     else:
         pieces = []
         for pivot, piece in enumerate(thirds(lead.size)):
             a, b = (sliced(v, piece) for v in flat)
             assert isinstance(a, Replicated)
             assert isinstance(b, Replicated)
-            pieces.append(_duel(party, a, b, pivot, first_wins))
+            pieces.append(_duel(party, a, b, pivot, first_wins, bits))
         done = yield from parallel(pieces)
     return joined([d[0] for d in done], shape), joined([d[1] for d in done], shape)
 
 
-def duels_cost(elements: int) -> Cost:
-    return over_parts(elements, _duel_cost)
+def duels_cost(elements: int, bits: int = WIDE) -> Cost:
+    return over_parts(elements, lambda n: _duel_cost(n, bits))
 
 
 def places_cost(rows: int, length: int) -> Cost:

@@ -34,7 +34,11 @@ class Operand:
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
     that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
     the owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
-    values, for good, because it is a weight of small numbers or made of one (plan/scaling.py).
+    values, for good, because it is a weight of small numbers or made of one (plan/scaling.py). `beside`:
+    public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how far a
+    secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`, `unit`
+    (ops/reach.py). `enough`: how far from zero a number has to be in it that only has to be far, for those
+    who read it; 0: not known.
     """
 
     name: str
@@ -45,10 +49,21 @@ class Operand:
     fraction: int = FRACTION
     weight: bool = False
     finer: int = 0
+    beside: np.ndarray | None = field(default=None, repr=False, compare=False)
+    down: float = 0.0
+    up: float = 0.0
+    hollow: bool = False
+    unit: bool = False
+    enough: float = 0.0
 
     @property
     def secret(self) -> bool:
         return self.value is None
+
+    @property
+    def reach(self) -> float:
+        """How far out a secret mask may put it, in either direction."""
+        return max(self.down, self.up)
 
     @property
     def size(self) -> int:
@@ -152,6 +167,9 @@ class Operator:
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
     limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
+    beside(call): the public numbers beside its outputs, for a kernel that leaves those beside its inputs to
+    the plan, or sees to them itself; None for one that is given inputs as they are. reaches: it reads
+    operands as far out as their `reach` says, whatever its limits are otherwise.
     """
 
     name: str
@@ -169,6 +187,8 @@ class Operator:
     grows: Callable[[Call], float] = _nothing_more
     fine: Fine = _none_finer
     domain: str = ""
+    beside: Callable[[Call], Sequence[np.ndarray | None]] | None = None
+    reaches: bool = False
 
     def error_of(self, call: Call) -> float:
         """The largest absolute error of this use, on operands of order one."""
@@ -204,6 +224,8 @@ def operator(
     layout: bool = False,
     integers: bool = False,
     fine: Fine = _none_finer,
+    beside: Callable[[Call], Sequence[np.ndarray | None]] | None = None,
+    reaches: bool = False,
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names of the standard domain."""
 
@@ -227,6 +249,8 @@ def operator(
                 limits,
                 grows,
                 fine,
+                beside=beside,
+                reaches=reaches,
             )
         return kernel
 

@@ -15,6 +15,7 @@ from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.ops.beside import FAR, Beside, in_words, of_put, too_far, whole
 from onnxpuma.ops.layout import as_shares, beyond
 from onnxpuma.ops.limits import Limit, inputs_below, output_below
 from onnxpuma.ops.merge import numbered, picked, resting
@@ -30,6 +31,8 @@ def _reduction(call: Call) -> str:
 
 def _refuse(call: Call) -> str | None:
     index, shape = call.public(1), call.given(0).shape
+    if _reduction(call) not in ("none", "add") and too_far(call, FAR):
+        return too_far(call, FAR)
     if index is None:
         return "its indices are secret"
     if call.node.op == "ScatterElements":
@@ -98,15 +101,23 @@ def _with(x: Replicated, places: np.ndarray, new: Replicated) -> Replicated:
     return Replicated(x.party, first.reshape(x.shape), second.reshape(x.shape), x.bits, x.fraction)
 
 
+def _beside(call: Call) -> Beside:
+    return of_put(call) if _reduction(call) in ("none", "add") else [None]
+
+
 @operator(
     "ScatterND", "ScatterElements",
     cost=_cost, result=resting, refuse=_refuse, secret="data, updates", integers=True,
-    error="exact; reduction mul: one unit of 2^-18", limits=_limits,
+    error="exact; reduction mul: one unit of 2^-18", limits=_limits, beside=_beside,
 )  # fmt: skip
 def scatter(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
     """Updates put into data, added to it (local), multiplied with it, or the larger or smaller of the two, at
     public indices."""
     kind, fraction = _reduction(call), resting(call).fraction
+    if kind not in ("none", "add"):
+        inputs = tuple(whole(value, call.operand(place)) for place, value in enumerate(inputs))
+    else:
+        inputs = tuple(in_words(value) if place != 1 else value for place, value in enumerate(inputs))
     data, updates = (as_shares(party, inputs[place], fraction=fraction) for place in (0, 2))
     if kind == "none":
         return [picked(party, [data, updates], numbered(call, (0, 2)))]

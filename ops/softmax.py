@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,17 +26,26 @@ from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.words import from_integers
-from onnxpuma.ops.elementwise import MASKED, MASKS_FROM
 from onnxpuma.ops.limits import Arrays, Limit, Measure
 from onnxpuma.ops.registry import FRACTION, Call, operator
+from onnxpuma.ops.scores import (
+    LOWEST,
+    MOST_REACH,
+    SPREAD,
+    Scores,
+    brought_up,
+    brought_up_cost,
+    dense,
+    entered,
+    read_as_far,
+    scores_of,
+)
 from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, sliced, truncated
 
 FINE = 15  # fraction bits of the score that exp reads; 32 units <-> 2^20
 EXP_BITS = 20
 COARSE = 1  # fraction bits of the reading for the maximum: halves
-SPREAD = 1024.0  # how far two scores of a row may be apart, where calibration has not found another bound
 NUMERATOR = 22  # fraction bits of the numerators
-LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^-21
 
 
 def coarse_bits(spread: float) -> int:
@@ -164,15 +174,30 @@ def _rows(call: Call) -> tuple[int, int]:
     return (size // length if length else 0), length
 
 
+def _scores(call: Call) -> Scores:
+    x, shape = call.given(0), call.outputs[0].shape
+    axis = _axis(call)
+    beside = None if x.beside is None or not shape else np.moveaxis(x.beside, axis, -1)
+    rows = (*(n for a, n in enumerate(shape) if a != axis), _rows(call)[1])
+    return scores_of(beside, rows, spread_of(call) + read_as_far(x))
+
+
 def _softmax_cost(call: Call) -> Cost:
     rows, length = _rows(call)
-    if rows * length == 0:
+    scores = _scores(call)
+    lengths = scores.lengths[scores.lengths > 0]
+    if rows * length == 0 or not len(lengths):
         return Cost()
     (x,) = call.secrets
-    scores = all_numerators_cost(np.full(rows, length), x.form, spread_of(call))
-    first = scores + row_reciprocals_cost(rows, length)
+    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), scores.spread)
+    first = first + row_reciprocals_cost(len(lengths), length)
     shift = NUMERATOR + SUM_READ - 18
     return first + over_parts(rows * length, lambda n: resolve_cost(n, shift))
+
+
+def _form(call: Call) -> type:
+    (x,) = call.secrets
+    return Replicated if x.reach > MOST_REACH else x.form
 
 
 def spread_of(call: Call) -> float:
@@ -184,8 +209,14 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     x = np.asarray(inputs[0], np.float64)
     if not x.ndim or not x.size:
         return np.zeros(0)
-    x = np.where(x < MASKS_FROM / 2, MASKED, x)  # what stands for a mask on shares
-    return np.asarray(x.max(axis=_axis(call)) - x.min(axis=_axis(call)))
+    x = np.moveaxis(x, _axis(call), -1)
+    kept = _scores(call).kept
+    kept = np.ones(x.shape, bool) if kept is None else kept
+    low = -MOST_REACH if call.given(0).reach else -np.inf
+    x = np.maximum(x, low)
+    top = np.max(x, axis=-1, where=kept, initial=-np.inf)
+    found = top - np.min(x, axis=-1, where=kept, initial=np.inf)
+    return np.asarray(found[np.isfinite(found)])
 
 
 def largest_spread(fraction: int) -> float:
@@ -198,28 +229,40 @@ def spread_limit(spread: float, measure: Measure) -> Limit:
     return Limit("the distance of two scores of a row", measure, below, key="spread")
 
 
+def _defers(call: Call, index: int) -> bool:
+    x = call.given(index)
+    if x.reach > MOST_REACH:
+        return False
+    added = 0.0 if x.beside is None else spread_of(call) + LOWEST + 1
+    return spread_of(call) + read_as_far(x) + added <= largest_spread(x.fraction)
+
+
 @operator(
     "Softmax",
     cost=_softmax_cost,
-    defers=lambda call, index: spread_of(call) <= largest_spread(call.given(index).fraction),
-    limits=lambda call: (spread_limit(spread_of(call), _spreads),),
+    defers=_defers,
+    limits=lambda call: (spread_limit(_scores(call).spread, _spreads),),
     grows=lambda call: left_out(_rows(call)[1]),
     error="1e-4; in rows of n up to n 8e-7",
+    beside=lambda call: [None],
+    reaches=True,
 )
 def softmax(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
-    """Softmax along an axis."""
-    axis = _axis(call)
-    moved = x.map(lambda w: np.moveaxis(w, axis, -1) if w.ndim else w.reshape(1))
-    shape = moved.shape
-    rows, length = _rows(call)
-    flat = moved.map(lambda w: np.ascontiguousarray(w).reshape(-1))
-    if flat.size == 0:
-        empty = np.zeros(x.shape, np.uint64)
+    """Softmax along an axis; a row of nothing but minus infinity, publicly so, gives zeros."""
+    axis, scores = _axis(call), _scores(call)
+    lengths = scores.lengths[scores.lengths > 0]
+    if x.size == 0 or not len(lengths):
+        empty = np.zeros(call.outputs[0].shape, np.uint64)
         return [Replicated(party.index, empty, empty, 64, FRACTION)]
-    e = yield from all_numerators(party, flat, np.full(rows, length), spread_of(call))
-    table = e.map(lambda w: w.reshape(rows, length))
-    sums = table.map(lambda w: w.sum(axis=-1, dtype=w.dtype))
+    up = yield from brought_up(party, call, x, call.given(0))
+    moved: Any = up.map(lambda w: np.moveaxis(w, axis, -1) if w.ndim else w.reshape(1))  # type: ignore[attr-defined]
+    shape, (rows, length) = moved.shape, _rows(call)
+    e = yield from all_numerators(party, entered(moved, scores), lengths, scores.spread)
+    places = scores.places
+    table = e.map(lambda w: dense(w, places, (rows, length)))
+    kept = scores.lengths > 0
+    sums = table.map(lambda w: w.sum(axis=-1, dtype=w.dtype)[kept])
     inverse = yield from row_reciprocals(party, sums, length)
-    product = multiply(party, table, inverse.map(lambda w: w[:, None]))
-    result = yield from truncated(party, product)
+    factor = inverse.map(lambda w: dense(w, np.flatnonzero(kept), (rows, 1)))
+    result = yield from truncated(party, multiply(party, table, factor))
     return [result.map(lambda w: np.moveaxis(w.reshape(shape), -1, axis))]

@@ -6,6 +6,7 @@ comes first, as the standard wants it. Batcher's odd-even merge sort (Knuth, vol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -15,9 +16,14 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost
+from onnxpuma.mpc.words import encode
+from onnxpuma.ops.beside import Beside, cleared, kept
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.ranking import as_rows, duels, duels_cost
-from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
+from onnxpuma.ops.reach import secretly_far
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
+from onnxpuma.ops.running import Running, rows_beside, running
+from onnxpuma.ops.select import WIDE
 from onnxpuma.ops.spread import over_parts, spread
 
 LONGEST = 1 << 16
@@ -58,7 +64,7 @@ def _cost(call: Call) -> Cost:
     length = call.given(0).shape[_axis(call)]
     rows, total = call.given(0).size // length, Cost()
     for first, _ in network(length):
-        total = total + duels_cost(rows * len(first))
+        total = total + duels_cost(rows * len(first), _bits(call))
     return total + over_parts(call.outputs[0].size, lambda n: lift_cost(n, 64 - _room(length), 64))
 
 
@@ -67,7 +73,37 @@ def _refuse(call: Call) -> str | None:
         return "its k is secret: it decides the shape"
     if call.given(0).shape[_axis(call)] > LONGEST:
         return f"its rows are longer than {LONGEST}"
-    return None
+    beside = _rows_beside(call)
+    if beside is not None:
+        found = _in_play(call, beside)
+        shown = np.sort(np.where(found.kept, np.inf, beside), axis=-1)[
+            :, : call.outputs[0].shape[_axis(call)]
+        ]
+        if any(len(set(row[np.isfinite(row) | (row < 0)])) > 1 for row in shown):
+            return "it would show places that are masked by different numbers: mask them by one"
+    return secretly_far(call, furthest_in(call.given(0).shape[_axis(call)]) * 1.5)
+
+
+def furthest_in(length: int) -> float:
+    """How far out a secret mask may put an element of a row that is sorted."""
+    return 2.0 ** (40 - _room(length))
+
+
+def _bits(call: Call) -> int:
+    """Bits of a comparison: more than WIDE where a secret mask puts elements far out."""
+    room, reach = _room(call.given(0).shape[_axis(call)]), call.given(0).reach
+    if reach < 2.0 ** (23 - room):
+        return WIDE
+    return FRACTION + room + 2 + math.ceil(math.log2(reach + 2.0 ** (23 - room)))
+
+
+def _rows_beside(call: Call) -> np.ndarray | None:
+    """(rows, n), for the largest."""
+    return rows_beside(call, (_axis(call),), 1.0 if call.attribute("largest", 1) else -1.0)
+
+
+def _in_play(call: Call, beside: np.ndarray) -> Running:
+    return running(beside, 2.0 ** (22 - _room(beside.shape[1])))
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
@@ -78,31 +114,56 @@ def _resting(call: Call) -> Result:
     return Result(fraction=resting_fraction(call.outputs[0].dtype))
 
 
+def _beside(call: Call) -> Beside:
+    """The numbers beside what is shown: of those in the running the row's top, after them the mask's."""
+    beside, shape, axis = _rows_beside(call), call.outputs[0].shape, _axis(call)
+    if beside is None:
+        return [None, None]
+    found, shown = _in_play(call, beside), shape[axis]
+    masked = np.sort(np.where(found.kept, np.inf, beside), axis=-1)[:, :1]
+    after = np.arange(shown) >= found.kept.sum(axis=-1, keepdims=True)
+    rows = np.where(after, masked, found.top) * (1.0 if call.attribute("largest", 1) else -1.0)
+    moved = tuple(n for a, n in enumerate(shape) if a != axis)
+    return [kept(np.moveaxis(rows.reshape(*moved, shown), -1, axis), shape), None]
+
+
+def _entered(call: Call, values: Replicated) -> Replicated:
+    """The rows that are sorted: what is masked for public reasons below all else."""
+    beside = _rows_beside(call)
+    if beside is None:
+        return values
+    found = _in_play(call, beside)
+    lowest = -(2.0 ** (23 - _room(beside.shape[1])))
+    seen = cleared(values, ~found.kept | found.drowned)
+    assert isinstance(seen, Replicated)
+    return seen.plus(encode(np.where(found.kept, found.relative, lowest), seen.fraction))
+
+
 @operator(
     "TopK", cost=_cost, result=_resting, refuse=_refuse, limits=_limits, secret="first",
-    integers=True,
+    integers=True, beside=_beside, reaches=True,
 )  # fmt: skip
 def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequence[Form]]:
     """The k largest (or smallest) along an axis and where they stand; |x| < 2^23 / n for rows of n."""
     axis, length = _axis(call), call.given(0).shape[_axis(call)]
     largest, room = bool(call.attribute("largest", 1)), _room(length)
-    values = as_rows(x if largest else -x, (axis,), length)
+    values = _entered(call, as_rows(x if largest else -x, (axis,), length))
     numbers = np.broadcast_to(np.arange(length, dtype=np.uint64), values.shape)
     keys = values.times(np.uint64(1 << room)).plus(np.uint64(0) - numbers)
     places = values.map(np.zeros_like).with_fraction(0).plus(numbers)
     for first, second in network(length):
         a, b = _columns(keys, first), _columns(keys, second)
         i, j = _columns(places, first), _columns(places, second)
-        won, shift = yield from duels(party, a - b, i - j, True)
+        won, shift = yield from duels(party, a - b, i - j, True, _bits(call))
         larger, place = won + b, shift + j
         keys = _with_columns(keys, first, larger, second, a + b - larger)
         places = _with_columns(places, first, place, second, i + j - place)
     shape = call.outputs[0].shape
-    kept = shape[axis]
+    shown = shape[axis]
     moved = tuple(n for a, n in enumerate(shape) if a != axis)
 
     def back(words: np.ndarray) -> np.ndarray:  # (rows, n) -> the output's shape
-        return np.moveaxis(words[:, :kept].reshape(*moved, kept), -1, axis)
+        return np.moveaxis(words[:, :shown].reshape(*moved, shown), -1, axis)
 
     found = Replicated(
         party.index, keys.first + places.first, keys.second + places.second, 64, x.fraction + room
@@ -110,6 +171,10 @@ def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequenc
     result = yield from spread(
         party, found.map(back), lambda part, pivot: _unscaled(party, part, pivot, room)
     )
+    beside = _rows_beside(call)
+    if beside is not None:  # what is masked is shown as what stands beside it
+        number = _in_play(call, beside).kept.sum(axis=-1, keepdims=True)
+        result = cleared(result, back(np.arange(length) >= number))  # type: ignore[assignment]
     return [result if largest else -result, places.map(back)]
 
 

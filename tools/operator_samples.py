@@ -39,7 +39,7 @@ def _ints(*values: int) -> np.ndarray:
 
 
 _ALONE = (
-    "Abs Ceil Celu Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity Dropout IsInf IsNaN LeakyRelu "
+    "Abs Ceil Celu Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity Dropout IsInf LeakyRelu "
     "Mish Neg Relu Round Selu Sigmoid Sign Sin Softmax Softplus Swish Tanh Sum"
 )
 _PAIRS = "Add Sub Mul Max Min Less LessOrEqual Greater GreaterOrEqual Equal"

@@ -51,6 +51,7 @@ runs in the clear, whatever it is. Anything else is refused before a byte moves,
 
 # What runs without a kernel, and how.
 WITHOUT = {
+    "IsNaN": "true where a secret mask leaves a row of Softmax or Attention nothing; else false, and public",
     **dict.fromkeys(
         [
             "CausalConvWithState", "CenterCropPad", "LinearAttention", "LogSoftmax",
@@ -77,8 +78,8 @@ Nothing that happens to one element reaches another, and nothing stops a run.
 - 1 / 0, the logarithm of zero or less, the root or a broken power of a negative number: some number. A
   *public* divisor that is zero is refused, with the name of the node.
 - What lies outside an operator's range: some number, as the table says. Exp stays at e^11 above 11.
-- NaN and infinity: no secret is one of them. A client's input that holds them is refused, and so is a public
-  constant that would be computed with, but for masks.
+- NaN and infinity: no secret is one of them. A client's input that holds NaN is refused, and so is one that
+  holds infinity, but for masks; a public constant that holds NaN is refused where it would be computed with.
 - The largest of nothing, the mean of nothing: refused.
 - Secret integers are whole words, below 2^41 where they are compared: int8 to int32 do not wrap around.
 - Half, single, double and bfloat16 are one format, 18 fraction bits (weights of small numbers have more:
@@ -96,19 +97,36 @@ would depend on a secret, where it would be more than 16 times as large as the w
 
 ## Masks
 
-A mask only has to be far below every score. Public numbers below -1e8 that are added to scores, taken off
-them, or chosen by Where, minus infinity and the lowest float among them, count as -400. So do numbers from
--10000 down beside nothing but zeros (Add), before a Softmax, and in the mask of an attention; positions that
-a public mask of an attention excludes are not computed at all. A secret mask may be boolean, or numbers as
-low as -2^20; a row of an attention that it leaves no position gets a mean. In a mask among the weights the
-owner puts -400, as above, when the model is shared.
+What is public about a secret value does not go into its words: public terms, and what a public condition
+puts in its place, stand beside it in the plan, through sums, products with public numbers, choices and
+layout, as large as they are (`ops/beside.py`). So a mask of any number, minus infinity and the lowest float
+among them, is exact, and so is a sentinel of 1e9 or infinity. Softmax and attention do not compute at all
+what lies further below the row's largest than scores are apart; a row of nothing but minus infinity gives
+zeros, and one of another filler what single precision gives. ReduceMax, ArgMax, TopK, pooling and their kin
+never choose what is masked. An operator on single elements has a public result there: the sigmoid of minus
+infinity is zero. Every other operator gets the sum, and is refused, with its name, where that is further
+out than it reads.
+
+What a *secret* condition chooses, and a mask of numbers that the client gives, is in the words: minus
+infinity and the lowest float at +-2^40 or half of it, or at +-2^14 where only softmaxes read it. Those that
+read it read as far: what is masked stays below any score above -7000, and a softmax costs a third more. Of
+a row that a secret mask leaves nothing a guard, Where(IsNaN(p), 0, p), makes zeros as in the clear; without
+one such a row of an attention is what its scores make of it.
+
+A secret mask among the weights, or a table of biases with masked places, of up to 65536 numbers that is added
+to scores becomes two weights, the biases and the places, and the number that masks, which is public where it
+is round, or else -10000. In a larger mask, and in one that no softmax reads, the owner puts -400 when the
+model is shared: for all that is below -1e8, and for -10000 and less beside nothing but zeros.
 
 ## Quantised models
 
 Weights are de-quantised at their owner, and DynamicQuantizeLinear is taken out: activations are not rounded
 to eight bits. The result is that of the float model with the de-quantised weights, not onnxruntime's of the
-quantised one; where activations span many orders of magnitude, the two differ widely.
-`onnxpuma validate` compares with the graph that is run, and shows the difference from the file beside it.
+quantised one; where activations span many orders of magnitude, the two differ widely. `onnxpuma validate`
+compares with the graph that is run, and shows the difference from the file beside it. What the range of a
+static QuantizeLinear cuts off stays cut off, because exporters leave a Relu or a Clip to it: a Clip of 125
+bytes an element, less where one end is out of reach, as it is behind a Softmax or another range of the same
+ends.
 """
 
 

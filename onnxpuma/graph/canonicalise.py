@@ -27,7 +27,7 @@ from onnxpuma.graph.identity import drop_identities
 from onnxpuma.graph.marks import is_marked, mark_given
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
-from onnxpuma.graph.precision import to_single
+from onnxpuma.graph.precision import cast_like, to_single
 from onnxpuma.graph.rows import lift_rows
 from onnxpuma.graph.rules import (
     activation,
@@ -44,7 +44,7 @@ from onnxpuma.graph.rules import (
     fused_rotary,
     grouped,
     layer_norm,
-    low_mask,
+    masked_table,
     nan_guard,
     neutral,
     order,
@@ -53,6 +53,7 @@ from onnxpuma.graph.rules import (
     rms_norm,
     rotary,
     rotary_pairs,
+    saturation,
     scale,
     shape,
     weight_only,
@@ -86,6 +87,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
         *division.RULES,
         *order.RULES,
         *flattened.RULES,
+        *saturation.RULES,
     ),
     activation.RULES,
     layer_norm.RULES,
@@ -142,7 +144,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     if changed:
         report.rules[_SINGLE] = changed
     raise_opset(model)
-    _cast_like(model)
+    cast_like(model)
     _unfuse(model, report)
     if any(value.type is None or value.shape is None for value in model.graph.outputs):
         infer(model)
@@ -154,11 +156,11 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
         _repeat(model, rules, report)
     report.rules.update(batch_norm.fold(model))
     report.rules.update(folding.fold(model))
-    report.rules.update(low_mask.lower(model))
     infer_again(model)
     report.rules.update(lift_rows(model))
     lift_constants(model)
     report.rules.update(weight_only.fold(model, secret))
+    report.rules.update(masked_table.split(model, secret))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)
@@ -182,19 +184,6 @@ def _prepare(model: ir.Model) -> None:
         passes.LiftSubgraphInitializersToMainGraphPass(),
     ):
         step(model)
-
-
-def _cast_like(model: ir.Model) -> None:
-    """Write each CastLike of a known type as the Cast that it is, with its own way to saturate and round."""
-    found = [n for g in model.graphs() for n in g if n.op_type == "CastLike" and not n.domain]
-    if found:
-        infer(model)
-    for node in found:
-        kind = node.inputs[1].dtype if node.inputs[1] is not None else None
-        if kind is not None:
-            node.op_type = "Cast"
-            node.attributes["to"] = ir.AttrInt64("to", int(kind))
-            node.resize_inputs(1)
 
 
 def _unfuse(model: ir.Model, report: Report) -> None:

@@ -1,7 +1,8 @@
 """One kind of float: a model in half, bfloat16 or double precision is read as one in single precision.
 
 A secure run has one number format anyway, fixed point. Conversions between kinds of floats, which exporters
-put around normalisations and softmaxes, then do nothing and disappear. Weights are converted when they are
+put around normalisations and softmaxes, then do nothing and disappear; those to the type of another value
+name it. Weights are converted when they are
 read, one at a time; those in the file stay as they are.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+
+from onnxpuma.graph.shapes import infer
 
 _OTHERS = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 # Attributes that name an element type.
@@ -31,6 +34,19 @@ def to_single(model: ir.Model) -> int:
             for attribute in list(node.attributes.values()):
                 _convert(node, attribute)
     return changed
+
+
+def cast_like(model: ir.Model) -> None:
+    """Write each CastLike of a known type as the Cast that it is, with its own way to saturate and round."""
+    found = [n for g in model.graphs() for n in g if n.op_type == "CastLike" and not n.domain]
+    if found:
+        infer(model)
+    for node in found:
+        kind = node.inputs[1].dtype if node.inputs[1] is not None else None
+        if kind is not None:
+            node.op_type = "Cast"
+            node.attributes["to"] = ir.AttrInt64("to", int(kind))
+            node.resize_inputs(1)
 
 
 def _convert(node: ir.Node, attribute: ir.Attr) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Graph
-from onnxpuma.ops.elementwise import unmasked
+from onnxpuma.ops.beside import unmasked
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.clear import ClearRun, limits_of
 from onnxpuma.plan.compile import compile_plan
@@ -77,8 +77,8 @@ def _observe(
     for step in plan.steps:
         call, inputs = step.call, run.inputs(step)
         outputs = run.results(step, inputs)
-        operands = [None if values is None else unmasked(values) for values in inputs]
-        results = [unmasked(values) for values in outputs]
+        operands = unmasked(inputs, call.inputs)
+        results = unmasked(outputs, call.outputs)
         for limit in limits_of(step):
             if limit.key:
                 found = largest.setdefault(call.node.name, {})

@@ -1,7 +1,9 @@
 """Masks among the weights: what stands for minus infinity in them becomes a number that fixed point holds.
 
-A mask that is added to scores only has to be far below each of them; a public one is held so by the operators
-(ops/elementwise.py). In a secret one the owner puts the number, as nobody else sees which elements it is for.
+A mask that is added to scores only has to be far below each of them; a public one stands beside the scores
+as it is (ops/beside.py). In a secret one the owner puts the number, as nobody else sees which elements it is
+for.
+A table of biases with masked places is two weights before (graph/rules/masked_table.py).
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import numpy as np
 
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.graph.rules.dequantise import lazy
-from onnxpuma.ops.elementwise import addend
 from onnxpuma.ops.registry import find
 
 _ADDS = {"Add": (0, 1), "Sub": (0,), "Sum": range(1 << 10), "Where": (1, 2), "Attention": (3,)}
+_BELOW = -1e8  # a number below it is a mask
+_FROM = -1e4  # and so is one of nothing but zeros and numbers from here down
+_MASKED = -400.0  # two of them and the scores stay inside what Softmax can tell apart
 _LEAST = 2  # elements: a lone number below -10000 may be a number
 
 
@@ -50,9 +54,10 @@ def _added(name: str, uses: dict[str, list[tuple[Node, int]]]) -> bool:
 
 def _filled(weight: Initializer) -> Initializer:
     def read() -> np.ndarray:
-        values = addend(np.array(weight.numpy()))
+        values = np.array(weight.numpy())
         weight.release()
-        assert isinstance(values, np.ndarray)
-        return values
+        low = values <= _FROM
+        is_mask = low.any() and not low.all() and bool(np.all(low | (values == 0)))
+        return np.where(low if is_mask else values < _BELOW, np.float32(_MASKED), values)
 
     return Initializer(weight.name, weight.dtype, weight.shape, lazy(read, weight.shape))

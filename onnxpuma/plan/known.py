@@ -23,6 +23,12 @@ class Known:
     operand: Operand | None = None
     constant: bool = True  # independent of the request
 
+    def stand_in(self) -> np.ndarray:
+        """An array of this type and shape: the value where it is public."""
+        if self.value is not None:
+            return self.value
+        return np.zeros([int(d) for d in self.type.shape or () if d is not None], self.type.dtype)
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -88,6 +94,18 @@ def draft_operand(name: str, kind: ValueType) -> Operand:
     return Operand(name, shape, kind.dtype, fraction=resting_fraction(kind.dtype))
 
 
+def expected(values: Mapping[str, Known], name: str | None) -> Operand | None:
+    """An input of a node that is planned later; one not known yet is secret, as far as can be told."""
+    if name is None:
+        return None
+    known = values.get(name)
+    if known is None:
+        return Operand(name, (), np.dtype(np.float32))
+    if known.operand is not None:
+        return known.operand
+    return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]
+
+
 def _asks_shape(node: Node) -> bool:
     return node.op in ("Shape", "Size") and not node.domain
 
@@ -135,22 +153,6 @@ def uses_of(nodes: Iterable[Node], outputs: Iterable[str]) -> dict[str, list[tup
     return uses
 
 
-def stand_in(known: Known) -> np.ndarray:
-    """An array of its type: the value, or zeros where that is not known."""
-    if known.value is not None:
-        return known.value
-    return np.zeros([int(d) for d in known.type.shape or () if d is not None], known.type.dtype)
-
-
-def peek(values: Mapping[str, Known], name: str | None, operand: Operand, here: bool) -> Operand | None:
-    """What a node that is not planned yet will read under this name; `operand` itself, where it is `here`."""
-    if name is None:
-        return None
-    if here:
-        return operand
-    known = values.get(name)
-    if known is None:  # not planned yet: secret as far as anybody can tell
-        return Operand(name, (), np.dtype(np.float32))
-    if known.operand is not None:
-        return known.operand
-    return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]
+def given_types(values: Mapping[str, Known], node: Node) -> list[ValueType | None]:
+    """The types of what a node reads; None where it reads nothing."""
+    return [None if name is None else values[name].type for name in node.inputs]

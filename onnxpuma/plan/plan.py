@@ -46,12 +46,22 @@ class Step:
 
 @dataclass(frozen=True)
 class SecretInput:
-    """A value that the client shares: reals in fixed point, or ids that index a table of `depth` rows."""
+    """A value that the client shares: reals in fixed point, or ids that index a table of `depth` rows.
+
+    reach: of a mask, how far below zero its numbers go; the client moves those beyond there (`saturated`).
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     depth: int = 0
+    reach: float = 0.0
+
+    def saturated(self, values: np.ndarray) -> np.ndarray:
+        """What is shared of these values."""
+        if not self.reach:
+            return values
+        return np.where(np.isneginf(values), -self.reach, np.maximum(values, -self.reach / 2))
 
     @property
     def fraction(self) -> int:
@@ -86,6 +96,7 @@ class Selection:
 class PlannedOutput:
     """An output of the run: secret, or known to the client before; opened by the client, kept, or both.
 
+    beside: public numbers that the words do not hold (ops/beside.py): the client adds them to what it opens.
     closed: it may be kept, and nobody opens it (plan/closed.py).
     """
 
@@ -97,6 +108,11 @@ class PlannedOutput:
     kept: bool = False
     closed: bool = False
     finer: int = 0
+    beside: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def completed(self, values: np.ndarray) -> np.ndarray:
+        """The output, in its type, of which the words held these values."""
+        return (values if self.beside is None else values + self.beside).astype(self.dtype)
 
     @property
     def fraction(self) -> int:

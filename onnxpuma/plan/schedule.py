@@ -18,8 +18,10 @@ def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
             continue
         known = planner.values[name]
         shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
-        finer = 0 if known.operand is None else known.operand.finer
-        output = PlannedOutput(name, shape, known.type.dtype, known.operand is not None, finer=finer)
+        secret = known.operand
+        output = PlannedOutput(name, shape, known.type.dtype, secret is not None)
+        if secret is not None:
+            output = replace(output, finer=secret.finer, beside=secret.beside)
         opened, kept, closed = (name in some for some in (selection.opened, selection.kept, blueprint.closed))
         outputs.append(replace(output, opened=opened, kept=kept, closed=closed))
     steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)

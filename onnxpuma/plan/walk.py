@@ -20,7 +20,8 @@ from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
-from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find, resting_fraction
+from onnxpuma.ops.beside import fits
+from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
@@ -28,17 +29,20 @@ from onnxpuma.plan.known import (
     Known,
     Refusal,
     draft_operand,
+    expected,
+    given_types,
     left_in,
     needed,
     no_kernel,
-    peek,
-    stand_in,
     uses_of,
     way_out,
 )
+from onnxpuma.plan.late import taken
 from onnxpuma.plan.lookups import looked_up
+from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
+from onnxpuma.plan.undefined import guarded, is_nan
 
 
 class Walk:
@@ -60,6 +64,7 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
+        self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, selection.kept)
         self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
         self.uses = uses_of(needed(self.nodes, selection.outputs, shapes=False), selection.outputs)
@@ -81,15 +86,15 @@ class Walk:
             self._run_public(node, [self.values[n].value if n else None for n in node.inputs], constant)
         elif all(k.value is not None or k.client for k in known):
             self._leave_to_client(node)
-        elif node.op in CONTROL and not node.domain:
+        elif node.op in _COMES_DOWN_TO and not node.domain:
             self._unroll(node)
         elif not looked_up(self, node):
             self._plan_step(node, constant)
 
     def _unroll(self, node: Node) -> None:
-        """If, Loop or Scan, as the nodes that it comes down to."""
+        """If, Loop, Scan and IsNaN, as the nodes that they come down to."""
         try:
-            unroll(self, node)
+            (is_nan if node.op == "IsNaN" else unroll)(self, node)
         except Unbounded as error:
             self._refuse(node, str(error))
 
@@ -135,31 +140,25 @@ class Walk:
         except OnnxpumaError as error:
             self._refuse(node, error.message, sizes=True)
             return
-        self.budget.before_secret(node, self._given(node), types)
+        self.budget.before_secret(node, given_types(self.values, node), types)
         places = enumerate(node.inputs)
         operands = tuple(None if name is None else self._operand(name, node, i) for i, name in places)
         whole = [o for o in operands if o and o.secret and o.dtype.kind != "f" and o.form is not SecretIds]
         if whole and not found.integers:
             self._refuse(node, "it computes on secret integers or booleans: it is supported for reals only")
             return
-        draft = Call(
-            node,
-            operands,
-            tuple(draft_operand(n, t) for n, t in zip(node.outputs, types, strict=True)),
-            self.graph.opset,
-            self.blueprint.bounds(node.name),
-        )
+        outputs, bounds = drafted(self.uses, node, types), self.blueprint.bounds(node.name)
+        draft = taken(self, Call(node, operands, outputs, self.graph.opset, bounds), found)
         secret = draft.secrets
-        reason = "none of its inputs is secret" if not secret else found.refuse(draft)
+        reason = refusal(draft, found) if secret else "none of its inputs is secret"
         if reason is not None:
             self._refuse(node, reason, sizes=" is beyond " in reason)
             return
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
-        result = found.result(draft)
+        left = left_in(draft.outputs, found.result(draft))
         weight = all(o.weight for o in secret)
-        outputs = tuple(
-            replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left_in(draft.outputs, result)
-        )
+        made = tuple(replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left)
+        outputs = with_beside(draft, found, made)
         call = replace(draft, outputs=outputs)
         resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
@@ -167,15 +166,16 @@ class Walk:
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
         for operand, resolve in zip(outputs, resolves, strict=True):
             kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
-            kind = ValueType(kept.dtype, kept.shape)
-            self.values[operand.name] = Known(kind, operand=kept, constant=constant)
+            known = ValueType(kept.dtype, kept.shape)
+            self.values[operand.name] = Known(known, operand=kept, constant=constant)
 
     def share(self, name: str) -> None:
         """An input that enters as shares whatever reads it: from the client, or held by the servers."""
         kind = self.values[name].type
-        entry = SecretInput(name, tuple(kind.shape or ()), kind.dtype)  # type: ignore[arg-type]
-        (self.held if name in self.selection.held else self.inputs)[name] = entry
-        self.values[name] = Known(kind, operand=draft_operand(name, kind), constant=False)
+        held, constants = name in self.selection.held, self.graph.initializers
+        entry, operand = given({} if held else self.uses, constants, name, kind)
+        (self.held if held else self.inputs)[name] = entry
+        self.values[name] = Known(kind, operand=operand, constant=False)
 
     # -- operands and forms -------------------------------------------------------------------
 
@@ -192,8 +192,9 @@ class Walk:
             ids = SecretInput(name, shape, known.type.dtype, depth)
             self.inputs.setdefault(ids.operand, ids)
             return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
-        self.inputs.setdefault(name, SecretInput(name, shape, known.type.dtype))
-        return Operand(name, shape, known.type.dtype, fraction=resting_fraction(known.type.dtype))
+        entry, operand = given(self.uses, self.graph.initializers, name, known.type)
+        self.inputs.setdefault(name, entry)
+        return operand
 
     def _must_resolve(self, operand: Operand, producer: Operator, call: Call) -> bool:
         """Whether a product is truncated at once: unless its one consumer takes it as it is."""
@@ -201,6 +202,8 @@ class Walk:
             return False
         uses = self.uses.get(operand.name, [])
         if operand.name in self.selection.kept:
+            return True
+        if operand.hollow and guarded(self.producers, self.uses, operand.name):
             return True
         if uses == [None] and operand.name in self.selection.opened:
             return False  # nobody else reads it: its terms are shifted as they leave
@@ -214,26 +217,19 @@ class Walk:
             return True
         if operand.form is Replicated and not found.layout and consumer.op not in TAKES_SCALED:
             return True
-        stand_in = Call(
-            consumer,
-            tuple(peek(self.values, n, operand, i == place) for i, n in enumerate(consumer.inputs)),
-            (),
-            self.graph.opset,
-            self.blueprint.bounds(consumer.name),
-        )
-        return not found.defers(stand_in, place)
+        reads, bounds = enumerate(consumer.inputs), self.blueprint.bounds(consumer.name)
+        inputs = tuple(operand if i == place else expected(self.values, n) for i, n in reads)
+        ahead = Call(consumer, inputs, (), self.graph.opset, bounds)
+        return not found.defers(ahead, place) or not fits(operand, aware=found.beside is not None)
 
     def _infer(self, node: Node) -> list[ValueType]:
         values = [None if n is None else self.values[n].value for n in node.inputs]
-        return infer_node(node, self._given(node), values, self.graph.opset)
-
-    def _given(self, node: Node) -> list[ValueType | None]:
-        return [None if n is None else self.values[n].type for n in node.inputs]
+        return infer_node(node, given_types(self.values, node), values, self.graph.opset)
 
     def _expand(self, node: Node) -> None:
         """An operator without a kernel runs as the function that the standard defines it by, if it does."""
         try:
-            body = function_body(node, self._given(node), self.graph.opset)
+            body = function_body(node, given_types(self.values, node), self.graph.opset)
         except OnnxpumaError as error:  # it is made of lists, say
             self._refuse(node, f"{no_kernel(node)}; its function: {error.message}")
             return
@@ -252,9 +248,9 @@ class Walk:
         try:
             return self._infer(node)
         except OnnxpumaError as error:
-            given = self._given(node)
+            given = given_types(self.values, node)
             self.budget.before_secret(node, given, filter(None, given))
-            inputs = [None if n is None else stand_in(self.values[n]) for n in node.inputs]
+            inputs = [None if n is None else self.values[n].stand_in() for n in node.inputs]
             try:
                 found = [ValueType(v.dtype, v.shape) for v in run_node(node, inputs, self.graph.opset)]
             except OnnxpumaError:
@@ -284,7 +280,7 @@ class Walk:
 
     def _pass_over(self, node: Node) -> None:
         """A node after one whose result is not known: only whether its operator exists can be said."""
-        if self._lose(node) and find(node) is None:
+        if self._lose(node) and find(node) is None and node.op not in _COMES_DOWN_TO:
             self.refusals.append(Refusal(node.name, node.op, self.graph.opset, no_kernel(node)))
 
     def _lose(self, node: Node) -> bool:
@@ -297,3 +293,6 @@ class Walk:
         )
         self.unknown.update(dict.fromkeys(node.outputs, secret))
         return secret
+
+
+_COMES_DOWN_TO = (*CONTROL, "IsNaN")  # other nodes, while the plan is made

@@ -64,7 +64,7 @@ def open_result(plan: Plan, answers: Sequence[Answer]) -> tuple[dict[str, np.nda
             if others:
                 raise ValueError(f"different rings for '{output.name}'")
             terms = [ring.unpack(answer.buffers[place], bits, output.shape) for answer in answers]
-            values[output.name] = decode(opened(terms, bits), fraction, bits).astype(output.dtype)
+            values[output.name] = output.completed(decode(opened(terms, bits), fraction, bits))
         reports = tuple(RunReport.from_dict(json.loads(bytes(answer.buffers[-1]))) for answer in answers)
     except (OnnxpumaError, AttributeError, TypeError, ValueError) as error:
         raise TransportError(f"the answers of the servers do not fit together: {error}", _HINT) from error

@@ -12,11 +12,17 @@ from onnxpuma.errors import InputError, PlanError
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import check_shapes, weight_hint
 from onnxpuma.plan.input_spec import InputSpec
+from onnxpuma.plan.known import uses_of
+from onnxpuma.plan.masks import Uses, given_reach
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.kept import Kept
 
 LARGEST_INPUT = 2.0**20
 """Secret numbers must not exceed this: 64-bit words with 18 fraction bits hold products below 2^27."""
+
+
+MASKED = -1e4
+"""A number in a mask that is no larger says that a place is masked, and may be as low as it likes."""
 
 
 def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarray | Kept]:
@@ -25,9 +31,9 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
     Floats are taken from any type that fits in float64, integers and booleans from any type that fits in the
     declared one; a list is taken as the array it spells; an input that has a default may be left out.
 
-    Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, NaN or
-    infinity, what the input does not go on from (`check_filling`), a secret real beyond +-2^20, and an id
-    outside the model's table.
+    Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, what the
+    input does not go on from (`check_filling`), NaN, an id outside the model's table, and, where it is secret
+    and no mask, infinity and a real beyond +-2^20.
     """
     _check_names("input", list(feed), list(blueprint.inputs), weight_hint(blueprint, list(feed)))
     feed = {**{n: s.default for n, s in blueprint.inputs.items() if s.default is not None}, **feed}
@@ -44,8 +50,11 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
             check_filling(blueprint.inputs[name], 1, value.name, value.closed)
         else:
             check_filling(blueprint.inputs[name], value.size)
+    uses = uses_of(blueprint.graph.nodes, blueprint.outputs)
     return {
-        name: value if isinstance(value, Kept) else _typed(blueprint.inputs[name], value)
+        name: value
+        if isinstance(value, Kept)
+        else _typed(blueprint.inputs[name], value, mask=_is_mask(blueprint, uses, name))
         for name, value in raw.items()
     }
 
@@ -113,7 +122,10 @@ def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
         if entry.depth:
             _check_ids(entry.name, values[entry.name], entry.depth)
         else:
-            _check_reals(entry.name, values[entry.name], LARGEST_INPUT)
+            real = values[entry.name]
+            _check_reals(
+                entry.name, np.where(real <= MASKED, 0, real) if entry.reach else real, LARGEST_INPUT
+            )
 
 
 def _check_names(what: str, given: Sequence[str], known: Sequence[str], more: str = "") -> None:
@@ -168,9 +180,13 @@ def _kept(spec: InputSpec, value: Kept) -> Kept:
     return value
 
 
-def _typed(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+def _is_mask(blueprint: Blueprint, uses: Uses, name: str) -> bool:
+    return given_reach(uses, blueprint.graph.initializers, name, blueprint.inputs[name].dtype) > 0
+
+
+def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:
     if spec.dtype.kind == "f":
-        limit = LARGEST_INPUT if spec.secret else float(np.finfo(spec.dtype).max)
+        limit = np.inf if mask or not spec.secret else LARGEST_INPUT
         _check_reals(spec.name, array, limit)
     elif spec.vocabulary is not None:
         _check_ids(spec.name, array, spec.vocabulary)
@@ -179,7 +195,7 @@ def _typed(spec: InputSpec, array: np.ndarray) -> np.ndarray:
 
 def _check_reals(name: str, array: np.ndarray, limit: float) -> None:
     largest = float(np.abs(array.astype(np.float64)).max(initial=0.0))
-    if not np.isfinite(largest):
+    if np.isnan(largest) or (np.isinf(largest) and np.isfinite(limit)):
         raise InputError(f"input '{name}' holds NaN or infinity", "replace or remove those values")
     if largest > limit:
         raise InputError(

@@ -130,7 +130,7 @@ def run_plan(
         if output.secret:
             value = results[0][output.name]
             words = opened([r[output.name].words for r in results], value.bits)
-            found[output.name] = decode(words, value.fraction, value.bits).astype(output.dtype)
+            found[output.name] = output.completed(decode(words, value.fraction, value.bits))
         else:
             found[output.name] = np.asarray(known[output.name])
     sent = sum(link.traffic.payload_sent for link in links)
@@ -157,7 +157,7 @@ def _inputs(plan: Plan, known: Mapping[str, np.ndarray]) -> Shares:
             for party, part in enumerate(share_ids(known[wanted.name], wanted.depth)):
                 held[party][wanted.operand] = part
         else:
-            _deal(held, wanted.name, known[wanted.name], wanted.fraction)
+            _deal(held, wanted.name, wanted.saturated(known[wanted.name]), wanted.fraction)
     return held
 
 

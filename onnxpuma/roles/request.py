@@ -169,7 +169,7 @@ def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
                     private[party] += [keys.seed, keys.corrections, keys.leaves]
             continue
         seeds = (fresh_key(), fresh_key())
-        words = encode(value, entry.fraction, BITS)
+        words = encode(entry.saturated(value), entry.fraction, BITS)
         for seed in seeds:
             words -= AesStream(seed).draw(words.shape, BITS)
         components: list[Buffer] = [*seeds, words]

@@ -6,12 +6,14 @@ What the request keeps stays behind as the two components that this server holds
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.shares import Replicated, Sum3
 from onnxpuma.mpc.sharing import outgoing
 from onnxpuma.observe import Progress
+from onnxpuma.ops.beside import with_numbers
 from onnxpuma.roles.answer import result
 from onnxpuma.roles.job import Job
 from onnxpuma.roles.kept import KeptShares
@@ -42,7 +44,11 @@ def compute(
     job.request.private, job.held = [], {}
     shares, report = interpreter.run(job.plan, party, inputs, progress)
     terms = {o.name: outgoing(party, shares[o.name], o.fraction) for o in job.plan.opened}
-    kept = {o.name: KeptShares(_settled(shares[o.name]), o, job.session) for o in job.plan.kept}
+    whole = {o.name: with_numbers(shares[o.name], o.beside) for o in job.plan.kept}
+    kept = {
+        o.name: KeptShares(_settled(whole[o.name]), replace(o, beside=None), job.session)
+        for o in job.plan.kept
+    }
     return *result(job.plan, terms, report), kept
 
 

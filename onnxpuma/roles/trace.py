@@ -19,7 +19,8 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.sharing import opened
 from onnxpuma.mpc.words import decode
 from onnxpuma.observe import Progress
-from onnxpuma.ops.elementwise import unmasked
+from onnxpuma.ops.beside import LARGEST, unmasked
+from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.clear import ClearRun, limits_of
 from onnxpuma.plan.compile import compile_plan
@@ -32,8 +33,6 @@ WEIGHT = 2.0**-19  # the rounding of a weight
 WAIT = 3600.0  # seconds that a party waits while another's node is computed in the clear
 
 # (from, to) in the clear, and the least that may stand for it on shares
-_MASKS = ((-np.inf, -1e8, -np.inf), (-1e8, -9e3, -1500.0))
-_MASKED_BELOW = -200.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class _Comparison:
         operands = self._secure.inputs(step)
         again = self._secure.results(step, operands)
         secure = [
-            _opened([part[place] for part in parts], operand.dtype)
+            _opened([part[place] for part in parts], operand)
             for place, operand in enumerate(step.call.outputs)
         ]
         ranges = _ranges(step, operands, again)
@@ -153,8 +152,8 @@ class _Comparison:
                         step.operator.name,
                         name,
                         tuple(ours.shape),
-                        _apart(ours, plain[place]),
-                        _apart(ours, own),
+                        _apart(ours, plain[place], step.call.outputs[place].reach),
+                        _apart(ours, own, step.call.outputs[place].reach),
                         _allowed(step, operands, own),
                         _magnitude(plain[place]),
                         ranges,
@@ -166,18 +165,20 @@ class _Comparison:
             run.free(step)
 
 
-def _opened(forms: Sequence[Form], dtype: np.dtype[Any]) -> np.ndarray:
+def _opened(forms: Sequence[Form], operand: Operand) -> np.ndarray:
     first = forms[0]
     parts = [f.words if isinstance(f, Sum3) else f.first for f in forms if isinstance(f, (Sum3, Replicated))]
-    return decode(opened(parts, first.bits), first.fraction, first.bits).astype(dtype)
+    values = decode(opened(parts, first.bits), first.fraction, first.bits)
+    return (values if operand.beside is None else values + operand.beside).astype(operand.dtype)
 
 
-def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference; what is no number in the clear, and what is a mask in both, does not count."""
+def _apart(ours: np.ndarray, theirs: np.ndarray, reach: float = 0.0) -> float:
+    """The largest difference; what is no number in the clear does not count, nor does how far out a secret
+    mask is that reaches that far."""
     x, y = ours.astype(np.float64), theirs.astype(np.float64)
     same = np.isnan(y) | (x == y)
-    for low, high, least in _MASKS:
-        same |= (y >= low) & (y <= high) & (x < _MASKED_BELOW) & (x > least)
+    far = (reach or LARGEST) / 4
+    same |= (np.abs(y) >= far) & (np.abs(x) >= far) & (np.sign(x) == np.sign(y))
     with np.errstate(invalid="ignore"):
         return float(np.max(np.where(same, 0.0, np.abs(x - y)), initial=0.0))
 
@@ -207,8 +208,8 @@ def _ranges(
     step: Step, operands: Sequence[np.ndarray | None], results: Sequence[np.ndarray]
 ) -> list[RangeUse]:
     call, found = step.call, []
-    operands = [None if values is None else unmasked(values) for values in operands]
-    results = [unmasked(values) for values in results]
+    operands = unmasked(operands, call.inputs)
+    results = [v for v in unmasked(results, call.outputs) if v is not None]
     for limit in limits_of(step):
         measured = limit.measured(call, operands, results)
         if measured is not None:

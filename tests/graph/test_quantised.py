@@ -131,17 +131,30 @@ def test_a_table_shared_by_two(random: Any, run_model: Any, nodes_model: Any, ca
 
 
 @pytest.mark.parametrize(
-    ("before", "zero", "kept"),
+    ("before", "zero", "step", "kept"),
     [
-        ("Neg", np.int8(-128), True),
-        ("Neg", np.int8(3), False),
-        ("Sigmoid", np.int8(-128), False),
-        ("Neg", None, True),
+        ("Neg", np.int8(-128), 0.02, "Clip"),
+        ("Neg", np.int8(3), 0.02, "Clip"),
+        ("Neg", np.uint16(40), 0.02, "Clip"),
+        ("Neg", None, 0.02, "Clip"),
+        ("Relu", np.uint8(0), 0.02, "Clip"),
+        ("Sigmoid", np.int8(-128), 0.02, None),
+        ("Sigmoid", np.int8(-128), 0.002, "Clip"),
+        ("Tanh", np.int8(0), 1 / 127, None),
+        ("Softmax", np.uint8(0), 1 / 256, None),
     ],
 )
 def test_activations_quantised_and_back(
-    x: np.ndarray, run_model: Any, before: str, zero: Any, kept: bool, nodes_model: Any, canonical: Any
+    x: np.ndarray,
+    run_model: Any,
+    before: str,
+    zero: Any,
+    step: float,
+    kept: str | None,
+    nodes_model: Any,
+    canonical: Any,
 ) -> None:
+    """What the range cuts off stays cut off, and costs nothing where the values before cannot pass it."""
     points = [] if zero is None else ["z"]
     nodes = [
         helper.make_node(before, ["x"], ["a"]),
@@ -149,15 +162,89 @@ def test_activations_quantised_and_back(
         helper.make_node("Reshape", ["q", "shape"], ["r"]),
         helper.make_node("DequantizeLinear", ["r", "s", *points], ["y"]),
     ]
-    weights = {"s": np.array(0.02, F), "shape": np.array([-1, 8])}
+    weights = {"s": np.array(step, F), "shape": np.array([-1, 8])}
     if zero is not None:
         weights["z"] = np.array(zero)
     source = nodes_model(nodes, {"x": (None, None, 8)}, weights)
     graph, after = canonical(source)
-    assert ("Relu" in graph.histogram()) == kept
+    assert {"Relu", "Clip"} & set(graph.histogram()) == ({kept} if kept else set())
     assert not {"QuantizeLinear", "DequantizeLinear"} & set(graph.histogram())
-    small = {"x": x / 2}
-    np.testing.assert_allclose(run_model(after, small)[0], run_model(source, small)[0], atol=0.011)
+    wide = {"x": x * 9}
+    found, expected = run_model(after, wide)[0], run_model(source, wide)[0]
+    assert np.abs(found - expected).max() <= 1.01 * step
+
+
+@pytest.mark.parametrize("read", ["by sum", "by row", "alone"])
+def test_weights_do_not_decide_what_is_cut(random: Any, nodes_model: Any, canonical: Any, read: str) -> None:
+    """Whether the numbers of a weight stay within a range is not to be seen in the graph."""
+    look_up = helper.make_node("Gather", ["w", "ids"], ["a"])
+    first = {
+        "by sum": [helper.make_node("Sigmoid", ["x"], ["p"]), helper.make_node("Add", ["p", "w"], ["a"])],
+        "by row": [look_up],
+        "alone": [helper.make_node("Sigmoid", ["x"], ["p"]), helper.make_node("Sub", ["p", "w"], ["a"])],
+    }[read]
+    nodes = [
+        *first,
+        helper.make_node("QuantizeLinear", ["a", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    size: tuple[int, ...] = {"by sum": (8,), "by row": (9, 8), "alone": ()}[read]
+    numbers = random.uniform(0.1, 0.2, size).astype(F)
+    seen = []
+    for weight in (numbers, numbers * F(100)):
+        held = {"w": weight, "s": np.array(0.05, F), "z": np.array(100, np.uint8)}
+        if read == "by row":
+            source = nodes_model(nodes, {"ids": (3,)}, held, kind=TensorProto.INT64)
+        else:
+            source = nodes_model(nodes, {"x": (3, 8)}, held)
+        seen.append(canonical(source)[0].histogram())
+    assert seen[0] == seen[1]
+
+
+def test_a_range_is_cut_once(run_model: Any, x: np.ndarray, nodes_model: Any, canonical: Any) -> None:
+    """Behind a Clip of the same range, moved about or not, the next one is idle; a Relu joins it."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Transpose", ["d"], ["t"], perm=[1, 0, 2]),
+        helper.make_node("QuantizeLinear", ["t", "s", "z"], ["u"]),
+        helper.make_node("DequantizeLinear", ["u", "s", "z"], ["e"]),
+        helper.make_node("Relu", ["e"], ["y"]),
+    ]
+    weights = {"s": np.array(0.05, F), "z": np.array(100, np.uint8)}
+    source = nodes_model(nodes, {"x": (None, None, 8)}, weights)
+    graph, after = canonical(source)
+    assert graph.histogram() == {"Clip": 1, "Transpose": 1, "Relu": 1}
+    np.testing.assert_allclose(
+        run_model(after, {"x": 9 * x})[0], run_model(source, {"x": 9 * x})[0], atol=0.026
+    )
+
+
+@pytest.mark.parametrize("zero", [np.int8(0), np.int8(-128)])
+def test_a_range_for_each_channel(
+    x: np.ndarray, run_model: Any, zero: np.int8, nodes_model: Any, canonical: Any
+) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], axis=2),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], axis=2),
+    ]
+    steps = np.linspace(0.004, 0.03, 8, dtype=F)
+    source = nodes_model(nodes, {"x": (None, None, 8)}, {"s": steps, "z": np.full(8, zero)})
+    _, after = canonical(source)
+    np.testing.assert_allclose(
+        run_model(after, {"x": 3 * x})[0], run_model(source, {"x": 3 * x})[0], atol=0.016
+    )
+
+
+def test_another_scale_on_the_way_back_is_refused(nodes_model: Any) -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "r", "z"], ["y"], name="node"),
+    ]
+    weights = {"s": np.array(0.05, F), "r": np.array(0.1, F), "z": np.array(100, np.uint8)}
+    proto = nodes_model(nodes, {"x": (None, 8)}, weights)
+    (reason,) = canonicalise(ir.from_proto(proto)).missed.values()
+    assert reason == "a value is quantised with one scale and read with another"
 
 
 def test_static_product_and_convolution(
@@ -181,8 +268,11 @@ def test_static_product_and_convolution(
     ]
     before = nodes_model(nodes, {"x": (1, 2, 6, 6)}, weights)
     graph, after = canonical(before)
-    assert graph.histogram() == {"Conv": 1, "MatMul": 1}
+    assert graph.histogram() == {"Clip": 3, "Conv": 1, "MatMul": 1}
     np.testing.assert_allclose(run_model(after, {"x": x})[0], run_model(before, {"x": x})[0], atol=0.5)
+    np.testing.assert_allclose(
+        run_model(after, {"x": 3 * x})[0], run_model(before, {"x": 3 * x})[0], atol=0.5
+    )
 
 
 @pytest.mark.parametrize(

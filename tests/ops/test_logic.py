@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import Comparison, compare
+from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.single import Comparison, compare, model_of, typed
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18
@@ -63,14 +64,16 @@ def test_where_keeps_what_only_looks_like_a_mask(check: Check) -> None:
 
 
 def test_where_leaves_out_what_a_mask_excludes() -> None:
+    """By a public choice all numbers are exact, by a secret one those below 2^40."""
     mask = truths(3, 10)
-    for lowest in (np.float32(-3.4e38), np.float32(-np.inf)):
+    for far in (-3.4e38, -np.inf, np.inf, 1e9, -1e9):
         for condition in ("c", "secret_c"):
-            done = compare("Where", {condition: mask, "a": A, "b": lowest}, public=["c", "b"])
+            done = compare("Where", {condition: mask, "a": A, "b": np.float32(far)}, public=["c", "b"])
             assert done.got[mask] == pytest.approx(done.want[mask], abs=2 * UNIT)
-            assert np.all(done.got[~mask] == -400)
-    with pytest.raises(UnsupportedModelError, match="beyond the fixed-point range"):
-        compare("Where", {"secret_c": mask, "a": A, "b": np.float32(np.inf)}, public=["b"])
+            held = far if condition == "c" else np.sign(far) * min(abs(far), 2.0 ** (39 + np.isinf(far)))
+            assert done.got[~mask] == pytest.approx(held, rel=1e-6)
+    with pytest.raises(UnsupportedModelError, match="what is no number"):
+        compare("Where", {"secret_c": mask, "a": A, "b": np.float32(np.nan)}, public=["b"])
 
 
 def test_sign(check: Check) -> None:
@@ -78,9 +81,15 @@ def test_sign(check: Check) -> None:
     check(compare("Sign", {"secret_x": np.array([-4, 0, 9])}), 0)
 
 
-@pytest.mark.parametrize("op", ["IsNaN", "IsInf"])
-def test_no_fixed_point_number_is_special(check: Check, op: str) -> None:
-    check(compare(op, {"x": A}), 0)
+def test_no_fixed_point_number_is_infinite(check: Check) -> None:
+    check(compare("IsInf", {"x": A}), 0)
+
+
+def test_every_fixed_point_number_is_one() -> None:
+    """IsNaN is public, and false."""
+    made = MemoryModel(typed(model_of("IsNaN", {"x": A}), {"x": A}), at_client=False)
+    assert not made.run({"x": A}).outputs["y0"].any()
+    assert made.plan({"x": A}).steps == []
 
 
 @pytest.mark.parametrize("to", [1, 7, 9, 11])

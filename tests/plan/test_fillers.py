@@ -1,4 +1,4 @@
-"""Secret masks: what stands for minus infinity in them is a number that fixed point holds."""
+"""Secret masks: what stands for minus infinity in them is a number that fixed point holds, or not in them."""
 
 from __future__ import annotations
 
@@ -62,6 +62,27 @@ def test_a_secret_mask(on_shares: OnShares, way: str) -> None:
     ran = on_shares(nodes, constants, {"x": X}, secret=["m"])
     assert ran.error < 1e-3
     assert "m" not in ran.public
+
+
+@pytest.mark.parametrize("everything", [True, False], ids=["all constants secret", "the mask secret"])
+@pytest.mark.parametrize("low", [-1e4, -12345.678, -1e9, LOWEST, -np.inf])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_scores_that_lie_far_apart(on_shares: OnShares, low: float, everything: bool, ordered: bool) -> None:
+    """Further than -400 would do; also where the order of places would show which are masked."""
+    kept = np.tri(6, WIDTH) > 0 if ordered else KEPT
+    constants = {"m": np.where(kept, X[::-1] if ordered else 0, low).astype(np.float32)}
+    ran = on_shares(MASKED, constants, {"x": X * 50}, secret=["*"] if everything else ["m"])
+    assert ran.error < 1e-3
+    assert not {"m_kept", "m_masked"} & ran.public
+    assert {"m_kept", "m_masked"} <= set(ran.blueprint.visibility)
+
+
+def test_a_large_secret_mask(on_shares: OnShares) -> None:
+    kept = RNG.random((260, 260)) < 0.6
+    x = RNG.standard_normal((260, 260)).astype(np.float32)
+    ran = on_shares(MASKED, {"m": np.where(kept, 0, -np.inf).astype(np.float32)}, {"x": x}, secret=["m"])
+    assert ran.error < 1e-3
+    assert set(ran.blueprint.visibility) == {"m"}
 
 
 def test_what_is_multiplied_is_no_mask(on_shares: OnShares) -> None:

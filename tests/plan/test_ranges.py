@@ -163,7 +163,7 @@ def test_right_up_to_the_bound(op: str, exponent: int) -> None:
 
 
 def test_masks_count_as_what_stands_for_them() -> None:
-    """A mask of -10000 or minus infinity is -400 on shares: a spread of that much."""
+    """What a public mask excludes is not computed: it does not count for how far scores are apart."""
     mask = np.zeros(WIDTH)
     mask[WIDTH // 2 :] = -10000
     nodes = [
@@ -175,7 +175,7 @@ def test_masks_count_as_what_stands_for_them() -> None:
     open_mask = replace(blueprint, visibility={**blueprint.visibility, "mask": "public"})
     open_mask.graph.initializers["mask"] = graph.initializers["mask"]
     made = with_samples((open_mask, graph), sample(3, WIDTH))
-    assert made[0].ranges == {"node": {"spread": 11}}
+    assert made[0].ranges == {"node": {"spread": 4}}
     assert traced(made, sample(3, WIDTH)).first is None
 
 

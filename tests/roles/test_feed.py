@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 from onnxpuma.errors import InputError
-from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.feed import check_feed, check_outputs
+from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.compile import compile_plan
+from onnxpuma.roles.feed import check_feed, check_outputs, check_values
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,25 @@ def test_lists_and_foreign_layouts(blueprint: Blueprint, feed: dict[str, np.ndar
 
 def test_the_largest_values_pass(blueprint: Blueprint, feed: dict[str, np.ndarray]) -> None:
     check_feed(blueprint, {**feed, "x": np.full((2, 8), -(2.0**20)), "ids": np.full((2, 3), 49)})
+
+
+@pytest.mark.parametrize("low", [-1e4, -1e9, float(np.finfo(np.float32).min), -np.inf])
+def test_a_mask_may_be_as_far_down_as_it_likes(low: float) -> None:
+    """The client brings it up to what softmaxes read; what is far up, or no mask, is refused as ever."""
+    text = "g (float[2, 4] x, float[2, 4] m) => (float[2, 4] y) { t = Neg(x) s = Add(t, m) y = Softmax(s) }"
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> {text}')
+    blueprint, _ = prepare_model(ir.from_proto(model), secret_inputs=["m", "x"])
+    mask = np.array([[0, low, 3, 0]] * 2, np.float32)
+    plan = compile_plan(blueprint, {"x": (2, 4), "m": (2, 4)}, at_client=False)
+    fed = check_feed(blueprint, {"x": np.zeros((2, 4)), "m": mask})
+    check_values(plan, fed)  # type: ignore[arg-type]
+    shared = {entry.name: entry.saturated(np.asarray(fed[entry.name])) for entry in plan.inputs}
+    assert np.array_equal(shared["m"] == 0, mask == 0)
+    assert -(2.0**14) <= shared["m"].min() <= -(2.0**13)
+    with pytest.raises(InputError, match="'m' holds"):
+        check_values(plan, {**fed, "m": -mask * 1e6})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match="'x' holds"):
+        check_feed(blueprint, {"x": np.full((2, 4), -1e9), "m": mask})
 
 
 def test_outputs(blueprint: Blueprint) -> None:

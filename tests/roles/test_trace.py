@@ -123,10 +123,11 @@ def test_what_follows_is_right_on_what_it_was_given(monkeypatch: pytest.MonkeyPa
 
 
 def test_masks_and_what_is_no_number_do_not_count() -> None:
-    ours = np.array([-400.0, -803.0, -399.0, 7.0, -400.0, 2.0])
+    ours = np.array([-16384.0, -32765.0, -10000.0, 7.0, -400.0, 2.0])
     theirs = np.array([-np.inf, -1e9, -1e4, np.nan, -5.0, 2.5])
-    each = [module._apart(ours[i : i + 1], theirs[i : i + 1]) for i in range(6)]
+    each = [module._apart(ours[i : i + 1], theirs[i : i + 1], reach=2.0**14) for i in range(6)]
     assert each == [0, 0, 0, 0, 395, 0.5]
+    assert module._apart(ours[1:2], theirs[1:2]) == 1e9 - 32765
 
 
 def test_a_node_that_cannot_run_in_the_clear_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

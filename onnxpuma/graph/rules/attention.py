@@ -213,14 +213,16 @@ def _untransposed(op: Any, kt: ir.Value) -> ir.Value:
 
 
 def _one_mask(op: Any, parts: Parts) -> ir.Value | None:
-    """All masks as one tensor to add (a single Where keeps its exact filler: rows all masked stay what they
-    were)."""
+    """All masks as one tensor to add. What a Where puts in the place of scores is not added to them: the
+    lowest float is, beside which they do not count, or minus infinity."""
     mask: ir.Value | None = None
     for kind, value, filler in reversed(parts.masks):
         if kind == "add":
             mask = value if mask is None else op.Add(mask, value)
         else:
             other = mask if mask is not None else constant(op, np.zeros(()), like=filler)
+            lowest = -np.inf if scalar(filler) == -np.inf else np.finfo(np.float32).min
+            filler = constant(op, np.full((), lowest), like=filler)
             mask = op.Where(value, *((other, filler) if kind == "keep" else (filler, other)))
     return mask
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Writer
-from onnxpuma.graph.rules.fused_heads import Heads, all_of, both, by_head, causal_mask, key_mask
+from onnxpuma.graph.rules.fused_heads import Heads, both, by_head, causal_mask, key_mask, within
 from onnxpuma.graph.rules.rule import rank, static_dim
 
 _FILLER = -10000.0
@@ -56,10 +56,13 @@ def _attend(
     past: bool,
 ) -> ir.Value:
     causal = bool(old.attribute("unidirectional", 0))
-    keep = None if mask is None else key_mask(w, mask, w.number(x, 0), three.queries(), three.keys())
-    if causal and past:  # the standard's own flag begins both axes at the same token
-        keep, causal = all_of(w, keep, causal_mask(w, three.queries(), three.keys())), False
+    keep = None
+    if mask is not None:
+        alone = old.node.op_type != "MultiHeadAttention"
+        keep = key_mask(w, mask, w.number(x, 0), three.queries(), three.keys(), column_is_none=alone)
     joined = both(w, keep, added, old.attribute("mask_filter_value", _FILLER))
+    if causal and past:  # the standard's own flag begins both axes at the same token
+        joined, causal = within(w, causal_mask(w, three.queries(), three.keys()), joined), False
     return three.attend(joined, causal, old.attribute("scale"))
 
 

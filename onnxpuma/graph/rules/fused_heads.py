@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.fused import NotConvertedError, Writer
-from onnxpuma.graph.rules.rule import rank
+from onnxpuma.graph.rules.rule import rank, static_dim
 
 _BOOL, _INT64 = int(ir.DataType.BOOL), int(ir.DataType.INT64)
 
@@ -86,18 +86,32 @@ def causal_mask(w: Writer, queries: ir.Value, keys: ir.Value) -> ir.Value:
     return mask
 
 
-def key_mask(w: Writer, mask: ir.Value, batch: ir.Value, queries: ir.Value, keys: ir.Value) -> ir.Value:
+def key_mask(
+    w: Writer,
+    mask: ir.Value,
+    batch: ir.Value,
+    queries: ir.Value,
+    keys: ir.Value,
+    column_is_none: bool = False,
+) -> ir.Value | None:
     """Which keys take part, as a boolean (batch, 1, 1 or queries, keys).
 
     `mask` is 0/1 of shape (batch, keys), (batch, queries, keys) or (batch, 1, longest, longest), of which the
     last queries of as many keys count; or counts: (batch,) the number of keys, (2 batch,) where they end and
-    then where they begin, (3 batch + 2,) the number of keys and running sums of no use here.
+    then where they begin, (3 batch + 2,) the number of keys and running sums of no use here. column_is_none:
+    one of one column, whatever the number, is no mask, as onnxruntime's Attention has it.
     """
     axes = rank(mask)
     if axes is None:
         raise NotConvertedError("the number of axes of its mask is not known")
     if axes == 2 or axes == 3:
-        keep: ir.Value = w.Unsqueeze(w.Cast(mask, to=_BOOL), w.ints(1, 2) if axes == 2 else w.ints(1))
+        given = w.Cast(mask, to=_BOOL)
+        columns = static_dim(mask, -1)
+        if column_is_none and axes == 2 and columns in (None, 1):
+            if columns == 1:
+                return None
+            given = w.Or(given, w.Equal(w.number(mask, 1), w.ints(1)))
+        keep: ir.Value = w.Unsqueeze(given, w.ints(1, 2) if axes == 2 else w.ints(1))
         return keep
     if axes == 4:
         ends = w.Concat(keys, keys, axis=0)
@@ -120,16 +134,16 @@ def key_mask(w: Writer, mask: ir.Value, batch: ir.Value, queries: ir.Value, keys
 
 
 def both(w: Writer, keep: ir.Value | None, added: ir.Value | None, low: float) -> ir.Value | None:
-    """One mask from a boolean one and one that is added to the scores; `low` takes the place of False."""
-    if keep is None or added is None:
+    """One mask from a boolean one and one that is added to the scores; False adds `low`."""
+    if keep is None or (added is None and np.isinf(low)):
         return added if keep is None else keep
-    value: ir.Value = w.Where(keep, added, w.constant(np.float32(low)))
-    return value
+    masked: ir.Value = w.Where(keep, w.constant(np.float32(0)), w.constant(np.float32(low)))
+    return masked if added is None else w.Add(added, masked)
 
 
-def all_of(w: Writer, first: ir.Value | None, second: ir.Value | None) -> ir.Value | None:
-    """True where both masks, those that there are, are True."""
-    if first is None or second is None:
-        return second if first is None else first
-    value: ir.Value = w.And(first, second)
+def within(w: Writer, allowed: ir.Value, mask: ir.Value | None) -> ir.Value:
+    """A mask that is added, and nothing where `allowed` is False."""
+    if mask is None:
+        return allowed
+    value: ir.Value = w.Where(allowed, mask, w.constant(np.float32(-np.inf)))
     return value

@@ -1,8 +1,7 @@
-"""The guard around a softmax goes: Where(IsNaN(p), 0, p) -> p.
+"""The guard of an attention's weights moves behind its product: Where(IsNaN(p), 0, p) v -> p v, guarded.
 
-Exporters write it for rows whose keys are all masked. On secret data it would be a comparison for every
-probability; the secure softmax and attention give such rows zeros by themselves, as the standard's
-Attention does.
+Exporters write it for rows whose keys are all masked. A row of weights that is no number makes a row of the
+product that is none, so the guard may stand there, where it does not hide the attention.
 """
 
 from __future__ import annotations
@@ -11,23 +10,26 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.rule import Rule, no, scalar, yes
+from onnxpuma.graph.rules.rule import Rule, no, scalar, used_once, yes
 
 
 class NanGuard(Rule):
-    """Where(IsNaN(p), 0, p) -> p for p = Softmax(x)"""
+    """MatMul(Where(IsNaN(p), 0, p), v) -> Where(IsNaN(y), 0, y), y = MatMul(p, v), p = Softmax(x)"""
 
     title = "NaN guard"
 
-    def pattern(self, op: Any, x: Any, zero: Any) -> Any:
+    def pattern(self, op: Any, x: Any, zero: Any, v: Any) -> Any:
         p = op.Softmax(x, _outputs=["p"])
-        return op.Where(op.IsNaN(p), zero, p)
+        return op.MatMul(op.Where(op.IsNaN(p), zero, p, _outputs=["guarded"]), v)
 
-    def check(self, context: Any, zero: ir.Value, **_: Any) -> Any:
+    def check(self, context: Any, zero: ir.Value, guarded: ir.Value, **_: Any) -> Any:
+        if not used_once(guarded):
+            return no("what is guarded is used elsewhere too")
         return yes() if scalar(zero) == 0.0 else no("the guard puts something else than zero")
 
-    def rewrite(self, op: Any, p: ir.Value, **_: Any) -> Any:
-        return op.Identity(p)
+    def rewrite(self, op: Any, p: ir.Value, v: ir.Value, zero: ir.Value, **_: Any) -> Any:
+        y = op.MatMul(p, v)
+        return op.Where(op.IsNaN(y), zero, y)
 
 
 RULES = (NanGuard,)

@@ -2,8 +2,8 @@
 
 Rounding an activation to eight bits would cost a comparison an element on shares and only loses accuracy. So
 x -> DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul becomes MatMul(x, W) with the float weight that the
-integers stand for, and a QuantizeLinear followed by a DequantizeLinear goes. Where the quantised range begins
-at zero, it cuts off what is negative, as exporters rely on that drop the Relu before it: a Relu stays.
+integers stand for, and of a QuantizeLinear followed by a DequantizeLinear only what it cuts off stays
+(`saturation`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.graph.rules import dequantise
+from onnxpuma.graph.rules import dequantise, saturation
 from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Writer
 from onnxpuma.graph.rules.fused_attention import projected
 from onnxpuma.graph.rules.fused_norm import embedding
@@ -24,8 +24,6 @@ _PASSING = (
     *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Expand", "Gather", "Identity"),
     "MaxPool",
 )
-_NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "Exp", "Abs", "Softplus", "HardSigmoid", "ReduceMax")
-_LOWEST = {ir.DataType.UINT8: 0, ir.DataType.INT8: -128, ir.DataType.UINT16: 0, ir.DataType.INT16: -32768}
 
 
 def weight(
@@ -54,7 +52,7 @@ def real(
     if node.op_type == "DynamicQuantizeLinear":
         return source
     if node.op_type == "QuantizeLinear":
-        return _cut_off(w, source, node.inputs[2] if len(node.inputs) > 2 else None)
+        return _cut_off(w, Old(node), scale, zero)
     if node.op_type in _PASSING:
         one = scale.const_value is None or scale.const_value.size == 1
         if not one and node.op_type != "Gather":
@@ -68,19 +66,26 @@ def real(
     raise NotConvertedError(f"a quantised value that {node.op_type} makes")
 
 
-def _cut_off(w: Writer, x: ir.Value, zero: ir.Value | None) -> ir.Value:
-    if zero is None:
-        begins_at_zero = True
-    elif not is_constant(zero) or zero.const_value.size != 1:
-        begins_at_zero = False
-    else:
-        lowest = _LOWEST.get(zero.const_value.dtype)
-        begins_at_zero = lowest is not None and int(dequantise.array_of(zero).reshape(())) == lowest
-    node = x.producer()
-    if not begins_at_zero or (node is not None and node.op_type in _NOT_NEGATIVE):
-        return x
-    relu: ir.Value = w.Relu(x)
-    return relu
+def _cut_off(w: Writer, old: Old, scale: ir.Value, zero: ir.Value | None) -> ir.Value:
+    """What a QuantizeLinear leaves of its input, read with this scale and zero point."""
+    own = (old[1], old[2])
+    if not all(_same(mine, theirs) for mine, theirs in zip(own, (scale, zero), strict=True)):
+        raise NotConvertedError("a value is quantised with one scale and read with another")
+    kind = old.attribute("output_dtype", 0)
+    return saturation.saturated(
+        w, old.given(0), scale, zero, old.attribute("axis", 1), ir.DataType(kind) if kind else None
+    )
+
+
+def _same(mine: ir.Value | None, theirs: ir.Value | None) -> bool:
+    """Whether two scales or zero points are one; none is a zero point of zero."""
+    if mine is theirs:
+        return True
+    first, second = (np.zeros(()) if v is None else v.const_value for v in (mine, theirs))
+    if first is None or second is None:
+        return False
+    values = [v if isinstance(v, np.ndarray) else v.numpy() for v in (first, second)]
+    return bool(np.array_equal(np.float64(values[0]).reshape(-1), np.float64(values[1]).reshape(-1)))
 
 
 def _linear(w: Writer, old: Old) -> ir.Value:
@@ -88,13 +93,13 @@ def _linear(w: Writer, old: Old) -> ir.Value:
     x = real(w, old.given(0), old.given(1), old[2])
     if old.node.op_type == "QLinearMatMul":
         product: ir.Value = w.MatMul(x, real(w, old.given(3), old.given(4), old[5], axis=-1))
-        return product
+        return saturation.saturated(w, product, old.given(6), old[7], -1)
     kernel = weight(w, old.given(3), old.given(4), old[5], axis=0)
     attributes = {n: a.value for n, a in old.node.attributes.items()}
     y: ir.Value = w.Conv(x, kernel, **attributes)
     bias = old[8]
     if bias is None:
-        return y
+        return saturation.saturated(w, y, old.given(6), old[7], 1)
     if not is_constant(bias):
         raise NotConvertedError("the bias of QLinearConv is not a constant")
     scales = (old.given(1), old.given(4))
@@ -106,7 +111,8 @@ def _linear(w: Writer, old: Old) -> ir.Value:
         return found
 
     size = int(bias.const_value.size)
-    return w.Conv(x, kernel, w.weight(dequantise.lazy(read, (size,)), f"{bias.name}_float"), **attributes)
+    y = w.Conv(x, kernel, w.weight(dequantise.lazy(read, (size,)), f"{bias.name}_float"), **attributes)
+    return saturation.saturated(w, y, old.given(6), old[7], 1)
 
 
 def _dequantize(w: Writer, old: Old) -> Sequence[ir.Value]:

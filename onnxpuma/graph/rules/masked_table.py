@@ -1,0 +1,131 @@
+"""A table of biases in which some places are masked becomes the biases and which places those are.
+
+-inf, or a number that means as much, stands in tables that are added to scores. As a weight among others it
+would be no number, or one so large that nothing is left of the rest. b becomes b' + m f: b' with zeros there,
+m of zeros and ones, and the filler f, which is then known for what it is. Both tables are weights, also where
+m has an order: which places are masked stays as secret as their biases. A public table stays as it is.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpuma.graph.marks import mark
+from onnxpuma.graph.model import to_graph
+from onnxpuma.graph.rules.dequantise import lazy
+from onnxpuma.graph.rules.fused import Writer
+from onnxpuma.graph.rules.rule import attribute, small_array
+from onnxpuma.graph.rules.weight_only import Classify, marked
+
+TITLE = "masked places of a table"
+_FROM = -1e4
+_LOWEST = float(np.finfo(np.float32).min)
+# On the way from a table to the scores that it is added to.
+_TOWARDS_SCORES = (
+    *("Gather", "GatherElements", "GatherND", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand"),
+    *("Slice", "Concat", "Identity", "Add", "Sub", "Where", "Tile", "Flatten"),
+)
+_MOST_STEPS = 64
+
+
+def split(model: ir.Model, secret: Classify) -> dict[str, int]:
+    """Split every such table of at most 65536 numbers that is `secret`, in place: what -> how often.
+
+    It comes after what is computed of weights alone, which would put the two together again.
+    """
+    made: dict[object, ir.Value] = {}
+    values = [v for v in model.graph.initializers.values() if _reaches_scores(v)]  # others are not read
+    found = {v: filler for v in values if (filler := _filler(v)) is not None}
+    if not found:
+        return {}
+    weights = {*secret(to_graph(model)), *marked(model)}
+    found = {value: filler for value, filler in found.items() if value.name in weights}
+    numbers = []
+    for value, filler in found.items():
+        writer = Writer(model, made)
+        kept = lazy(partial(_kept, value.const_value), _shape(value))
+        places = lazy(partial(_places, value.const_value), _shape(value))
+        tables = writer.weight(kept, f"{value.name}_kept"), writer.weight(places, f"{value.name}_masked")
+        for table in tables:
+            mark(table)
+        for node, slot in list(value.uses()):
+            numbers.append(_join(model, node, slot, *tables, filler))
+    if not found:
+        return {}
+    weights = {*secret(to_graph(model))}
+    for number in numbers:  # one that is in the words itself is no further out than it has to be
+        if number.name in weights:
+            number.const_value = ir.tensor(np.float32(_FROM))
+    return {TITLE: len(found)}
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    return tuple(int(d) for d in value.const_value.shape.numpy())
+
+
+def _filler(value: ir.Value) -> float | None:
+    """The one number far down that stands in the table beside others; None where that is not what it is."""
+    values = small_array(value)
+    if values is None or values.dtype != np.float32 or values.size < 2:
+        return None
+    low = values <= _FROM
+    if not low.any() or low.all():
+        return None
+    fillers = set(values[low].tolist())
+    if len(fillers) > 1 and not fillers <= {-np.inf, _LOWEST}:
+        return None
+    return max(float(min(fillers)), _LOWEST)
+
+
+def _kept(tensor: ir.TensorProtocol) -> np.ndarray:
+    values = np.array(tensor.numpy(), np.float32)
+    return np.where(values <= _FROM, np.float32(0), values)
+
+
+def _places(tensor: ir.TensorProtocol) -> np.ndarray:
+    return (np.asarray(tensor.numpy()) <= _FROM).astype(np.float32)
+
+
+def _reaches_scores(value: ir.Value) -> bool:
+    todo, seen = [value], {value}
+    while todo and len(seen) < _MOST_STEPS:
+        for node, slot in todo.pop().uses():
+            if node.domain:
+                continue
+            if node.op_type == "Softmax" or (node.op_type == "Attention" and slot == 3):
+                return True
+            if node.op_type in _TOWARDS_SCORES:
+                todo += [o for o in node.outputs if o not in seen]
+                seen.update(node.outputs)
+    return False
+
+
+def _join(
+    model: ir.Model, node: ir.Node, slot: int, kept: ir.Value, places: ir.Value, filler: float
+) -> ir.Value:
+    """Let `node` read the two tables: both looked up where it looks up, their sum elsewhere. The filler."""
+    writer = Writer(model, {})
+    number = writer.weight(ir.tensor(np.float32(filler)), f"{kept.name}_filler")
+    if node.op_type == "Gather" and slot == 0:
+        axis = attribute(node.outputs[0], "axis", 0)
+        first, second = (writer.Gather(table, node.inputs[1], axis=axis) for table in (kept, places))
+        total = writer.Add(first, writer.Mul(second, number))
+    else:
+        total = writer.Add(kept, writer.Mul(places, number))
+    for index, new in enumerate(writer.nodes):
+        new.name = f"{node.name}/{new.op_type}_masked_{index}"
+    graph = node.graph
+    assert graph is not None
+    graph.insert_before(node, writer.nodes)
+    if node.op_type == "Gather" and slot == 0:
+        ir.convenience.replace_all_uses_with(node.outputs[0], total)
+        for place, output in enumerate(graph.outputs):
+            if output is node.outputs[0]:
+                graph.outputs[place] = total
+        graph.remove(node, safe=True)
+    else:
+        node.replace_input_with(slot, total)
+    return number

@@ -1,0 +1,116 @@
+"""What the planner knows of masks: the public numbers beside a value, and how far a secret one has to reach.
+
+A number that a secret condition chooses to mean "not this one", the lowest float say, is in the words of the
+value. Who reads it decides how far out it has to be there: a Softmax, which asks for differences, wants less
+than others do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.ops.beside import LARGEST, unheld
+from onnxpuma.ops.reach import MASK, reach_of, unread
+from onnxpuma.ops.registry import Call, Operand, Operator, find
+from onnxpuma.plan.known import draft_operand
+from onnxpuma.plan.plan import SecretInput
+
+_SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
+GIVEN = (
+    2.0**21
+)  # of a mask that others than softmaxes read too: minus infinity; half of it is what inputs may be
+Use: TypeAlias = "tuple[Node, int] | None"
+Uses = Mapping[str, Sequence[Use]]
+
+
+def refusal(call: Call, operator: Operator) -> str | None:
+    """Why an operator cannot run on these operands, as it says itself or for what masks put into them."""
+    return operator.refuse(call) or unheld(call, operator) or unread(call, operator)
+
+
+def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> tuple[Operand, ...]:
+    """The outputs of a step with what stands beside them, and how far out they may be."""
+    besides = operator.beside(call) if operator.beside is not None else [None] * len(outputs)
+    reach = reach_of(call, operator)
+    return tuple(
+        replace(o, beside=beside, down=reach.down, up=reach.up, hollow=reach.hollow, unit=reach.unit)
+        if o.dtype.kind == "f"
+        else replace(o, beside=beside)
+        for o, beside in zip(outputs, besides, strict=True)
+    )
+
+
+def drafted(uses: Uses, node: Node, types: Sequence[ValueType]) -> tuple[Operand, ...]:
+    """The outputs of a node before its operator is asked, with what is far enough for their readers."""
+    drafts = (draft_operand(name, kind) for name, kind in zip(node.outputs, types, strict=True))
+    return tuple(replace(o, enough=far_enough(uses, o.name)) if o.name else o for o in drafts)
+
+
+def far_enough(uses: Uses, name: str) -> float:
+    """How far from zero a number of this value has to be that means "not this one", for all who read it."""
+    wanted = [_wanted(use) for use in _readers(uses, name, set())]
+    return max(wanted, default=LARGEST)
+
+
+def _wanted(use: Use) -> float:
+    if use is not None and _is_softmax(use):
+        return MASK
+    return LARGEST / 2.0**17 if use is not None and use[0].op == "TopK" else LARGEST
+
+
+def _is_softmax(use: tuple[Node, int]) -> bool:
+    node, place = use
+    return node.op == "Softmax" or (node.op == "Attention" and place == 3)
+
+
+def _readers(uses: Uses, name: str, seen: set[str]) -> Iterator[Use]:
+    """Who reads a value, or what sums, choices and layout make of it; None is the model's caller."""
+    for use in uses.get(name, ()):
+        operator = None if use is None else find(use[0])
+        moved = use is not None and operator is not None and (operator.layout or use[0].op in _SUMS)
+        if use is None or not moved:
+            yield use
+            continue
+        for output in use[0].outputs:
+            if output and output not in seen:
+                seen.add(output)
+                yield from _readers(uses, output, seen)
+
+
+def given(uses: Uses, constants: Container[str], name: str, kind: ValueType) -> tuple[SecretInput, Operand]:
+    """A value that the client shares: what it shares, and what the first reader has."""
+    reach, operand = given_reach(uses, constants, name, kind.dtype), draft_operand(name, kind)
+    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach)
+    return entry, replace(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
+
+
+def given_reach(uses: Uses, constants: Container[str], name: str, dtype: np.dtype[Any]) -> float:
+    """How far out a value that the client gives may be, 0 where it is no mask.
+
+    It is one where it is added to scores of a softmax, which are none of the `constants`, or is that of an
+    attention.
+    """
+    if dtype.kind != "f" or not _joins_scores(uses, constants, name):
+        return 0.0
+    softmaxes = [use is not None and _is_softmax(use) for use in _readers(uses, name, set())]
+    return MASK if all(softmaxes) else GIVEN if any(softmaxes) else 0.0
+
+
+def _joins_scores(uses: Uses, constants: Container[str], name: str) -> bool:
+    for use in uses.get(name, ()):
+        if use is None:
+            continue
+        node, place = use
+        operator = find(node)
+        others = [n for p, n in enumerate(node.inputs) if n and p != place and n not in constants]
+        if (node.op in ("Add", "Sub", "Sum") and others) or (node.op == "Attention" and place == 3):
+            return True
+        moved = operator is not None and (operator.layout or node.op in _SUMS)
+        if moved and any(_joins_scores(uses, constants, output) for output in node.outputs if output):
+            return True
+    return False

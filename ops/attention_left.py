@@ -1,0 +1,32 @@
+"""What masks and order leave of an attention's scores; where no mask is public, without a number for each."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from onnxpuma.ops.attention_mask import mask_reach
+from onnxpuma.ops.attention_positions import attention_scores, planned_lengths
+from onnxpuma.ops.registry import Call
+from onnxpuma.ops.scores import Scores
+from onnxpuma.ops.softmax import spread_of
+
+
+@lru_cache(maxsize=2)
+def scores_left(call: Call) -> Scores:
+    """Which scores are computed on, and what is added to them."""
+    return attention_scores(call, spread_of(call) + mask_reach(call))
+
+
+def scores_a_row(call: Call) -> np.ndarray:
+    """How many scores of each row are computed on, (batch * heads * queries,)."""
+    planned = planned_lengths(call)
+    return scores_left(call).lengths if planned is None else planned
+
+
+def apart(call: Call) -> float:
+    """How far apart two scores of a row may be."""
+    if planned_lengths(call) is None:
+        return scores_left(call).spread
+    return spread_of(call) + mask_reach(call)

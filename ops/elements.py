@@ -1,0 +1,109 @@
+"""Operators on single elements, beside some of which stands a public number that is out of reach.
+
+There the result is public, and computed in the clear: a sigmoid of minus infinity is zero. The kernel
+computes on what is near.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TypeVar
+
+import numpy as np
+
+from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.party import Protocol
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.ops.beside import FAR, Beside, any_beside, cleared, held, kept, out_of_reach, plus
+from onnxpuma.ops.registry import Call, Operand, Value
+
+_MOST = float(np.finfo(np.float32).max)
+Kernel = TypeVar("Kernel", bound=Callable[..., Protocol[Sequence[Form]]])
+
+
+def settled(call: Call) -> np.ndarray:
+    """Where the output of an operator on single elements is public: a number out of reach is beside one."""
+    places = [out_of_reach(o) for o in call.secrets]
+    return np.broadcast_to(np.logical_or.reduce(np.broadcast_arrays(*places)), call.outputs[0].shape)
+
+
+def of_elements(call: Call) -> Beside:
+    """Operators on single elements: their public results."""
+    sure = settled(call) if any_beside(call) else np.zeros((), bool)
+    if not sure.any():
+        return [None] * len(call.outputs)
+    values: list[np.ndarray | None] = []
+    for operand in call.inputs:
+        if operand is None or operand.value is not None:
+            values.append(None if operand is None else operand.value)
+        else:
+            there = np.zeros(operand.shape)
+            if operand.beside is not None:
+                there = np.where(np.abs(operand.beside) >= FAR, operand.beside, 0.0)
+            values.append(np.clip(there, -_MOST, _MOST).astype(operand.dtype))
+    made = run_node(call.node, values, call.opset)
+    return [kept(np.where(sure, v, 0.0), o.shape) for v, o in zip(made, call.outputs, strict=True)]
+
+
+def near(x: Value, operand: Operand | None) -> Value:
+    """A secret with what stands beside it, and zero where that is out of reach."""
+    if operand is None or operand.beside is None or not isinstance(x, (Replicated, Sum3)):
+        return x
+    far = out_of_reach(operand)
+    return plus(cleared(x, far), np.where(far, 0.0, operand.beside))
+
+
+def by_element(kernel: Kernel) -> Kernel:
+    """A kernel on single elements, which computes on what is near and leaves out what is settled."""
+
+    @wraps(kernel)
+    def computed(party: object, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
+        given = [near(v, call.operand(place)) for place, v in enumerate(values)]
+        results = yield from kernel(party, call, *given)
+        if not any_beside(call):
+            return results
+        sure = settled(call)
+        return [cleared(r, sure) for r in results] if sure.any() else results
+
+    return computed  # type: ignore[return-value]
+
+
+# -- the largest or smallest of several -------------------------------------------------------------
+
+
+def _ends(call: Call) -> tuple[list[np.ndarray], bool]:
+    """What stands beside each operand, or is it, and whether the largest is asked for."""
+    found = []
+    for operand in call.inputs:
+        assert operand is not None
+        part = operand.beside if operand.value is None else operand.value.astype(np.float64)
+        found.append(np.zeros(()) if part is None else part)
+    return found, call.node.op == "Max"
+
+
+def settled_ends(call: Call) -> np.ndarray | None:
+    """Where Max or Min is public: one operand is out of reach at the end asked for, or all at the other."""
+    if not any_beside(call):
+        return None
+    parts, largest = _ends(call)
+    parts = list(np.broadcast_arrays(*(part if largest else -part for part in parts)))
+    sure = np.logical_or.reduce([p >= FAR for p in parts]) | np.logical_and.reduce([p <= -FAR for p in parts])
+    return np.broadcast_to(sure, call.outputs[0].shape) if sure.any() else None
+
+
+def of_extreme(call: Call) -> Beside:
+    """Max and Min."""
+    sure = settled_ends(call)
+    if sure is None:
+        return [None]
+    parts, largest = _ends(call)
+    furthest_out = (np.maximum if largest else np.minimum).reduce(np.broadcast_arrays(*parts))
+    return [kept(np.where(sure, furthest_out, 0.0), call.outputs[0].shape)]
+
+
+def near_end(x: Value, operand: Operand | None) -> Value:
+    """A secret with what stands beside it, and where that is out of reach the end of what is compared."""
+    if operand is None or operand.beside is None or not isinstance(x, (Replicated, Sum3)):
+        return x
+    return plus(cleared(x, out_of_reach(operand)), held(operand.beside, 2 * FAR))

@@ -1,0 +1,155 @@
+"""How far out a secret mask may put a value, which is for all who read it to know.
+
+What a secret condition chooses to mean "not this one" is in the words of a value (`Operand.down`, `up`).
+Sums, products with public numbers, choices and layout carry it on; the largest of several forgets what is far
+down. Whoever reads it reads as far, or is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxpuma.ops.beside import BEYOND_SCALES, FAR, beside_of, factor, furthest, held
+from onnxpuma.ops.registry import Call, Operand, Operator
+
+MASKING = 512.0  # from here on a number that is chosen in secret counts as a mask, which reaches far
+MASK = 2.0**14  # as far out as a Softmax wants what is masked: scores lie nearer
+UNREAD = 2.0**22  # an operator that knows nothing of masks takes nothing as far out
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far below and above the range of values, and whether infinity may be meant. unit: made of booleans
+    or integers, so that a large factor makes a mask of it."""
+
+    down: float = 0.0
+    up: float = 0.0
+    hollow: bool = False
+    unit: bool = False
+
+
+def _of(operand: Operand) -> Reach:
+    return Reach(operand.down, operand.up, operand.hollow, operand.unit)
+
+
+def _flipped(reach: Reach) -> Reach:
+    return Reach(reach.up, reach.down, reach.hollow, reach.unit)
+
+
+def _widest(call: Call) -> Reach:
+    """Of operators that move elements of any of their inputs."""
+    found = [_of(o) for o in call.secrets]
+    hollow, unit = any(r.hollow for r in found), all(r.unit for r in found)
+    return Reach(max(r.down for r in found), max(r.up for r in found), hollow, unit)
+
+
+def _sum(call: Call) -> Reach:
+    terms = [
+        _flipped(_of(o)) if call.node.op == "Neg" or (call.node.op == "Sub" and place == 1) else _of(o)
+        for place, o in enumerate(call.inputs)
+        if o is not None and o.secret
+    ]
+    near = all(
+        np.abs(o.value).max(initial=0) <= 1 for o in call.inputs if o is not None and o.value is not None
+    )
+    hollow, unit = any(r.hollow for r in terms), near and all(r.unit for r in terms)
+    return Reach(sum(r.down for r in terms), sum(r.up for r in terms), hollow, unit)
+
+
+def _scaled(call: Call) -> Reach:
+    place = next((p for p in (0, 1) if not call.secret(p)), None)
+    if place is None:
+        return Reach()
+    values, found = call.public(place), _widest(call)
+    assert values is not None
+    if call.node.op == "Div":
+        values = 1.0 / values.astype(np.float64)
+    real = held(factor(call, values))
+    least, most = float(real.min(initial=0.0)), float(real.max(initial=0.0))
+    for_softmax = bool(call.outputs) and call.outputs[0].enough == MASK
+    from_here = MASKING if found.unit or for_softmax else BEYOND_SCALES
+    down = max(found.down * most, found.up * -least, -least if -least >= from_here else 0.0)
+    up = max(found.up * most, found.down * -least, most if most >= from_here else 0.0)
+    return Reach(down, up, found.hollow, found.unit and max(most, -least) <= 1)
+
+
+def _chosen(call: Call) -> Reach:
+    found = _widest(call)
+    if call.public(0) is not None:
+        return found
+    down, up, hollow = found.down, found.up, found.hollow
+    for place in (1, 2):
+        values = beside_of(call.operand(place))
+        if values is not None:
+            real = held(values, furthest(call))
+            least, most = float(real.min(initial=0.0)), float(real.max(initial=0.0))
+            down = max(down, -least if -least >= MASKING else 0.0)
+            up = max(up, most if most >= MASKING else 0.0)
+            hollow = hollow or bool(np.isinf(values).any())
+    return Reach(down, up, hollow)
+
+
+def _largest(call: Call) -> Reach:
+    """Of several, or of a row, the largest: one that is far down is chosen only where all are."""
+    return Reach(0.0, _widest(call).up)
+
+
+def _smallest(call: Call) -> Reach:
+    return Reach(_widest(call).down, 0.0)
+
+
+def _extreme(call: Call) -> Reach:
+    """Max and Min, where a public operand may be out of play."""
+    sign = 1.0 if call.node.op == "Max" else -1.0
+    values = [o.value for o in call.inputs if o is not None and o.value is not None]
+    secrets = len(call.secrets)
+    if secrets == 1 and all((sign * v.astype(np.float64)).max(initial=-np.inf) <= -FAR for v in values):
+        return _widest(call)
+    return _largest(call) if sign > 0 else _smallest(call)
+
+
+def _cast(call: Call) -> Reach:
+    found = _widest(call)
+    return found if call.given(0).dtype.kind == "f" else replace(found, unit=True)
+
+
+_CARRIES: dict[str, Callable[[Call], Reach]] = {
+    **dict.fromkeys(("Add", "Sub", "Sum", "Neg"), _sum),
+    **dict.fromkeys(("Mul", "Div"), _scaled),
+    **dict.fromkeys(("Concat", "Pad", "ScatterND", "ScatterElements", "Gather"), _widest),
+    **dict.fromkeys(("Cast", "CastLike"), _cast),
+    **dict.fromkeys(("ReduceMax", "MaxPool", "GlobalMaxPool"), _largest),
+    **dict.fromkeys(("Max", "Min"), _extreme),
+    "Where": _chosen,
+    "ReduceMin": _smallest,
+    "TopK": _widest,
+}
+
+
+def reach_of(call: Call, operator: Operator) -> Reach:
+    """How far out an output of this use may be."""
+    carried = _widest if operator.layout else _CARRIES.get(call.node.op)
+    return Reach() if carried is None else carried(call)
+
+
+def unread(call: Call, operator: Operator) -> str | None:
+    """Refuse what a secret mask puts further out than an operator reads that knows nothing of it."""
+    carries = operator.layout or call.node.op in _CARRIES
+    if operator.reaches or carries or not any(o.reach for o in call.secrets):
+        return None
+    ranges = [limit.below for limit in operator.limits(call) if limit.what in ("|x|", "each |x|", "x")]
+    return secretly_far(call, min([*ranges, UNREAD]))
+
+
+def secretly_far(call: Call, limit: float) -> str | None:
+    """Refuse inputs that a secret mask may put as far out as `limit`."""
+    for operand in call.secrets:
+        if operand.reach >= limit:
+            return (
+                f"a secret mask puts places of its input '{operand.name}' as far out as {operand.reach:g}, "
+                "further than it can read: make the mask public, or choose its filler nearer"
+            )
+    return None

@@ -1,0 +1,107 @@
+"""Which scores of a softmax are computed on: what masks leave of them, whether public or secret.
+
+A public mask stands beside the scores (beside.py): what it excludes is not computed at all. A secret one is
+in the words: scores are read as far down as it may reach, or brought up first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.ops.beside import cleared, plus
+from onnxpuma.ops.registry import Call, Operand
+from onnxpuma.ops.running import running
+from onnxpuma.ops.select import clipped, positive_cost, width
+
+LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^-21
+SPREAD = 1024.0  # how far two scores of a row may be apart, where calibration has not found another bound
+MOST_REACH = 2.0**17  # a secret mask that may reach further down is brought up before it is read
+DROWNING = 2.0**29  # beside it scores do not count: single precision has steps of 64 there
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Which elements of rows (..., n) are computed on (None: all), what is added to them, and those whose
+    words do not count; how many each row has; how far apart two of a row may be."""
+
+    kept: np.ndarray | None
+    added: np.ndarray | None
+    drowned: np.ndarray | None
+    lengths: np.ndarray
+    spread: float
+
+    @property
+    def places(self) -> np.ndarray | None:
+        """Where they stand, flat: made when asked for, as it is far larger than a mask that is stretched."""
+        return None if self.kept is None else np.flatnonzero(self.kept)
+
+
+def scores_of(beside: np.ndarray | None, shape: tuple[int, ...], spread: float) -> Scores:
+    """What is left of rows of scores by the public numbers beside them.
+
+    An element that lies further below its row's largest than scores are apart has no weight, and a row of
+    nothing but minus infinity has none at all. Beside -2^29 single precision does not tell scores apart.
+    """
+    length = shape[-1] if shape else 1
+    rows = int(np.prod(shape[:-1], dtype=np.int64))
+    if beside is None:
+        return Scores(None, None, None, np.full(rows, length), spread)
+    beside = np.broadcast_to(beside, (*beside.shape[:-1], length))
+    found = running(beside, spread + LOWEST + 1, DROWNING)
+    kept = found.kept & (found.top > -np.inf)
+    farthest = float(-found.relative.min(initial=0.0))
+    counts = np.count_nonzero(kept, axis=-1)
+    return Scores(
+        None if kept.all() else np.broadcast_to(kept, shape),
+        np.broadcast_to(found.relative, shape) if found.relative.any() else None,
+        np.broadcast_to(found.drowned, shape) if found.drowned.any() else None,
+        np.broadcast_to(counts, shape[:-1]).reshape(-1),
+        spread + (farthest if farthest > spread / 4 else 0.0),
+    )
+
+
+def entered(x: Form, scores: Scores) -> Any:
+    """The elements (..., n) that are computed on, end to end."""
+    if scores.drowned is not None:
+        x = cleared(x, scores.drowned)
+    if scores.added is not None:
+        x = plus(x, scores.added)
+    places = scores.places
+    kept = slice(None) if places is None else places
+    return x.map(lambda w: np.ascontiguousarray(w).reshape(-1)[kept])  # type: ignore[attr-defined]
+
+
+def brought_up_cost(call: Call, operand: Operand) -> Cost:
+    """Of bringing up what a secret mask has put further down than is read."""
+    sides = (operand.down > MOST_REACH) + (operand.up > MOST_REACH)
+    return positive_cost(sides * operand.size, width(call)) if sides else Cost()
+
+
+def read_as_far(operand: Operand) -> float:
+    """How much further apart a secret mask puts scores, as they are read."""
+    return min(operand.down, MOST_REACH) + min(operand.up, MOST_REACH)
+
+
+def brought_up(party: Party, call: Call, x: Form, operand: Operand) -> Protocol[Form]:
+    """x, which a secret mask may put anywhere, no further out than is read. Rounds: 6 where it may."""
+    if operand.reach <= MOST_REACH:
+        return x
+    assert isinstance(x, Replicated)
+    low = -MOST_REACH / 2 if operand.down > MOST_REACH else None
+    high = MOST_REACH / 2 if operand.up > MOST_REACH else None
+    return (yield from clipped(party, x, low, high, width(call)))
+
+
+def dense(words: np.ndarray, places: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Words at these flat places, zeros elsewhere."""
+    if places is None or len(places) == np.prod(shape):
+        return words.reshape(shape)
+    out = np.zeros(int(np.prod(shape)), words.dtype)
+    out[places] = words
+    return out.reshape(shape)
