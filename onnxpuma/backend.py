@@ -57,7 +57,7 @@ class SecureRep(BackendRep):
             return self._runner
         for names in _choices(feed):
             model = ir.serde.deserialize_model(self._model)
-            public = [name for name in self._names if name not in names]
+            public = [n for n in self._names if n not in names and feed[n].dtype.kind not in "OUS"]
             runner = MemoryModel(model, public_inputs=public, secret_inputs=names, at_client=False)
             try:
                 plan = runner.plan(feed)
