@@ -21,6 +21,7 @@ _LLAMA3 = [(factor, length) for factor in (2, 4, 8, 16, 32) for length in (4096,
 _YARN = [(f, n) for f in (2, 4, 8, 16, 32, 40, 64) for n in (2048, 4096, 8192, 16384, 32768, 65536, 131072)]
 _TURNS_LOW, _TURNS_HIGH = 1.0, 4.0
 _YARN_FAST, _YARN_SLOW = 32.0, 1.0
+_MOST_HEADS = 256
 
 
 def series(count: int, first: float, second: float) -> Iterator[np.ndarray]:
@@ -102,3 +103,15 @@ def are_known(values: np.ndarray, spacing: float) -> bool:
         return False
     geometric = (x[-1] / x[0]) ** (np.arange(x.size) / (x.size - 1))
     return bool(np.all(np.abs(x - geometric) <= geometric * 2 * rounding(geometric)))
+
+
+def are_slopes(values: np.ndarray, spacing: float) -> bool:
+    """Whether these are the slopes of ALiBi (Press et al., ICLR 2022, section 3): 2^(-8 i / n) for n heads, n
+    a power of two; of other numbers of heads those of the power below, then every second of that above."""
+    count = values.size
+    if not 4 <= count <= _MOST_HEADS:
+        return False
+    below = 1 << (count.bit_length() - 1)
+    finer = 2.0 ** (-4 / below * np.arange(1, 2 * below + 1))
+    slopes = np.concatenate([finer[1::2], finer[0::2]])[:count]
+    return bool(np.all(np.abs(values - slopes) <= 2 * spacing * slopes))

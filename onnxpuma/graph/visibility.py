@@ -17,7 +17,7 @@ import numpy as np
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.finding import Finding
-from onnxpuma.graph.frequencies import are_known
+from onnxpuma.graph.frequencies import are_known, are_slopes
 from onnxpuma.graph.index_tables import ONE_NUMBER, form_of
 from onnxpuma.graph.masks import has_order, is_ordered_mask
 from onnxpuma.graph.model import Graph, Initializer
@@ -37,7 +37,8 @@ FEW = 16
 # A table of positions or a mask is smaller than this; a larger array is not looked into.
 _LARGEST_READ = 1 << 24
 # Of reals, forms that a weight may have too, where a weight is expected.
-_COUNTS = ("positions", "a grid of positions", "distances of positions", "distances in a window")
+SLOPES = "slopes of ALiBi"
+_COUNTS = ("positions", "a grid of positions", "distances of positions", "distances in a window", SLOPES)
 _LARGEST_WHOLE_READ = 1 << 28
 _LARGEST_LONE = 1 << 20
 _NARROW_ROUND = (0, 1, 8, 128, -1, -128)
@@ -217,6 +218,8 @@ def _table(constant: Initializer) -> Finding | None:
         why = form_of(values)
     elif is_wave_table(values):
         why = "sines and cosines of positions"
+    elif max(values.shape) == values.size and are_slopes(values.reshape(-1), spacing_of(values)):
+        why = SLOPES
     del values
     constant.release()
     return Finding("public", why) if why and why != ONE_NUMBER else None

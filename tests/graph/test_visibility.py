@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -445,3 +446,21 @@ def test_exported_models(path: Path) -> None:
             assert not found.doubtful, name
         else:
             assert found.secret, name
+
+
+def slopes(heads: int) -> np.ndarray:
+    """As Bloom's and MPT's code computes them."""
+    power = 2 ** math.ceil(math.log2(heads))
+    all_of = 1 / 2 ** (np.arange(1, power + 1) * (8 / power))
+    return all_of if power == heads else np.concatenate([all_of[1::2], all_of[::2]])[:heads]
+
+
+@pytest.mark.parametrize("heads", [4, 8, 12, 16, 20, 71, 112])
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_slopes_of_alibi_are_public_and_others_are_not(heads: int, kind: type) -> None:
+    exact = slopes(heads).astype(kind).astype(np.float32).reshape(heads, 1, 1)
+    moved = exact * (1 + np.where(np.arange(heads) == heads // 2, 1e-2, 0)).reshape(heads, 1, 1)
+    for op in ("Mul", "Add"):
+        assert seen(exact, node(op, ("x", "w"))).reason == "slopes of ALiBi"
+        assert seen(moved.astype(np.float32), node(op, ("x", "w"))).secret
+    assert seen(exact, node("PRelu", ("x", "w"))).secret
