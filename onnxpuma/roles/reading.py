@@ -13,14 +13,14 @@ from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.closed import resuming
 from onnxpuma.plan.example import symbols
 from onnxpuma.plan.support import check_supported
-from onnxpuma.roles.dedupe import assign, fingerprint
+from onnxpuma.roles.dedupe import assign, fingerprint, rank_of
 from onnxpuma.roles.samples import Samples, calibrated
 from onnxpuma.roles.shared_model import SharedModel
 
 _KEPT = 1 << 26  # an ONNX file up to this many bytes is read once, a larger one again for its weights
 
 Patterns = Mapping[str, Sequence[str]]
-Contents = dict[str, tuple[bytes, int]]  # weight -> fingerprint, rank
+Contents = dict[str, tuple[bytes, int]]  # weight -> fingerprint, rank_of
 
 
 class Reading:
@@ -114,7 +114,7 @@ class Reading:
             self._kept[source.name] = graph
         weights = (graph.initializers[name] for name in blueprint.weights)
         scales = {name: bytes([blueprint.fraction(name)]) for name in blueprint.weights}
-        return blueprint, {w.name: (fingerprint(w) + scales[w.name], len(w.shape)) for w in weights}
+        return blueprint, {w.name: (fingerprint(w) + scales[w.name], rank_of(w)) for w in weights}
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
         if not self._several:

@@ -119,6 +119,21 @@ def test_arrays_that_may_be_equal_by_chance_tell_nothing_by_their_axes() -> None
         assert rank_of(weight) == rank
 
 
+@pytest.mark.parametrize(("width", "told"), [(4, False), (16, True)])
+def test_matrices_that_may_be_equal_by_chance_are_shared_twice(
+    width: int, told: bool, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(1).normal(size=(width, width)).astype(np.float32)
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", width]) for n in "xy")
+    for name, weight, rest in (("encoder_model", "a", "Relu"), ("decoder_model", "b", "Neg")):
+        nodes = [helper.make_node("MatMul", ["x", weight], ["m"]), helper.make_node(rest, ["m"], ["y"])]
+        graph = helper.make_graph(nodes, name, [x], [y], [numpy_helper.from_array(values, weight)])
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        onnx.save(made, tmp_path / f"{name}.onnx")
+    stored = share_model(tmp_path, tmp_path / "shared").stored
+    assert (stored["encoder_model"]["a"] == stored["decoder_model"]["b"]) is told
+
+
 def test_the_same_name_goes_first() -> None:
     stored = assign({"one": {"a": (b"1", 2), "b": (b"1", 2)}, "two": {"x": (b"1", 2), "b": (b"1", 2)}})
     assert stored["two"] == {"x": "one/a", "b": "one/b"}
