@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from math import isfinite
+from math import isfinite, prod
 from typing import TYPE_CHECKING, Any
 
 from onnxpuma.commands import screen
@@ -67,7 +67,7 @@ def _show_lines(entries: Sequence[PublicEntry]) -> None:
     alike: dict[tuple[object, ...], list[str]] = {}
     for entry in entries:
         first = ", ".join(_number(value) for value in entry.preview)
-        rest = " ..." if _size(entry) > len(entry.preview) else ""
+        rest = " ..." if prod(entry.shape) > len(entry.preview) else ""
         key = (entry.reason, screen.shape(entry.shape), entry.dtype, first + rest)
         alike.setdefault(key, []).append(entry.name)
     rows = [
@@ -86,10 +86,3 @@ def _show_lines(entries: Sequence[PublicEntry]) -> None:
 
 def _number(value: float | int) -> str:
     return str(value) if isinstance(value, int) else f"{value:.6g}"
-
-
-def _size(entry: PublicEntry) -> int:
-    count = 1
-    for extent in entry.shape:
-        count *= extent
-    return count

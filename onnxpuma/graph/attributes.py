@@ -7,7 +7,6 @@ trained numbers there all the same: words and their weights, trees, linear model
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 
 import numpy as np
 import onnx
@@ -15,6 +14,7 @@ import onnx
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.index_tables import form_of
 from onnxpuma.graph.model import Attribute, Graph, Node
+from onnxpuma.graph.patterns import picked
 from onnxpuma.graph.round_numbers import is_root_of, is_round
 from onnxpuma.graph.slots import inner_nodes
 
@@ -59,7 +59,7 @@ def classify_attributes(graph: Graph, public: Sequence[str] = ()) -> dict[str, F
         reason = _doubt(name.rpartition(".")[2], node, values)
         if reason is None:
             continue
-        pattern = next((p for p in public if fnmatchcase(name, p) or fnmatchcase(node.name, p)), None)
+        pattern = next((p for p in public if picked((name, node.name), p)), None)
         if pattern is None:
             found[name] = Finding("public", reason, doubtful=True)
         else:

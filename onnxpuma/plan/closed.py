@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import Graph, ValueType
-from onnxpuma.graph.patterns import matching
+from onnxpuma.graph.patterns import matching, picked
 from onnxpuma.plan.inputs import tables
 
 if TYPE_CHECKING:
@@ -47,10 +46,10 @@ def closed_outputs(
 
     Raises ConfigError as `matching`, and for an input that would go on from nothing.
     """
-    inputs = [name for name in shared_inputs(graph, public) if any(fnmatchcase(name, p) for p in patterns)]
-    for_outputs = [p for p in patterns if not any(fnmatchcase(name, p) for name in inputs)]
+    inputs = [name for name in shared_inputs(graph, public) if any(picked((name,), p) for p in patterns)]
+    for_outputs = [p for p in patterns if not picked(inputs, p)]
     matching("output", list(graph.outputs), for_outputs, unmatched)
-    closed = [name for name in graph.outputs if any(fnmatchcase(name, p) for p in patterns)]
+    closed = [name for name in graph.outputs if any(picked((name,), p) for p in patterns)]
     if inputs and not closed and unmatched is None:
         raise ConfigError(
             f"the input '{inputs[0]}' would go on from nothing: no output is kept and not opened",
@@ -76,7 +75,7 @@ def resumed_inputs(
         fitting = [o for o, made in closed if _fits(kind, made) and _paired(name, o)]
         if name == STATES:
             fitting += [o for o, made in closed if o in states and _fits(kind, made)]
-        if not fitting and any(fnmatchcase(name, pattern) for pattern in patterns):
+        if not fitting and any(picked((name,), pattern) for pattern in patterns):
             fitting = [o for o, made in closed if made.dtype.kind == kind.dtype.kind]
         if fitting:
             found[name] = tuple(dict.fromkeys(fitting))

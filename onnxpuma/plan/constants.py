@@ -7,7 +7,6 @@ reads it became one weight (graph/rules/weight_only.py). So patterns are looked 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
@@ -16,6 +15,7 @@ from onnxpuma.graph.attributes import attribute_names, classify_attributes
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.grain import is_coarse
 from onnxpuma.graph.model import Graph
+from onnxpuma.graph.patterns import picked
 from onnxpuma.graph.visibility import WEIGHT, classify, secrets_of
 
 
@@ -26,7 +26,7 @@ class Constants:
         self._public, self._secret, self._coarse = public, secret, is_coarse(model)
         names = {str(name) for graph in model.graphs() for name in graph.initializers}
         names |= {str(n.outputs[0].name) for g in model.graphs() for n in g if n.op_type == "Constant"}
-        self._met = {p for p in (*public, *secret) if any(fnmatchcase(name, p) for name in names)}
+        self._met = {p for p in (*public, *secret) if picked(names, p)}
 
     def weights(self, graph: Graph) -> list[str]:
         """Those of these constants that are secret; patterns that match none of them are passed over."""
@@ -53,8 +53,9 @@ class Constants:
                 f"the pattern '{min(nowhere)}' matches no weight of the model",
                 "onnxpuma inspect lists the names; quote the pattern in a shell",
             )
+        shown = set().union(*(picked(seen, pattern) for pattern in self._public))
         for name in computed:
-            if name in seen and not any(fnmatchcase(name, pattern) for pattern in self._public):
+            if name in seen and name not in shown:
                 seen[name] = seen[name] if seen[name].secret else WEIGHT  # looking like structure is no news
         return seen
 

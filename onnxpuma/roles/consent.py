@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from onnxpuma.errors import InputError
+from onnxpuma.graph.patterns import picked
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.input_spec import InputSpec
 from onnxpuma.plan.inputs import Role, role_of
@@ -67,7 +67,7 @@ def check_named(allowed: Iterable[str], inputs: Sequence[str]) -> None:
 
 def is_named(name: str, allowed: Iterable[str]) -> bool:
     """Whether one of these names or patterns stands for the input."""
-    return any(name == given or fnmatchcase(name, given) for given in allowed)
+    return any(picked((name,), given) for given in allowed)
 
 
 def _suppresses(blueprint: Blueprint, spec: InputSpec) -> bool:
