@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig
+from onnxpuma.roles import agreement
+from onnxpuma.roles import job as job_module
 from onnxpuma.roles.local import LocalCluster
 from onnxpuma.roles.owner import share_model
 from onnxpuma.roles.server import Server
@@ -201,3 +204,12 @@ def give_until() -> Callable[..., None]:
             time.sleep(0.02)
 
     return until
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What agreement and jobs take for the time; a test moves it on."""
+    now = SimpleNamespace(time=1000.0)
+    for module in (agreement, job_module):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.time))
+    return now

@@ -11,7 +11,6 @@ import pytest
 from onnxpuma.config import TimeoutConfig
 from onnxpuma.errors import OnnxpumaError, PeerLostError, PlanError, RemoteError, RequestTimeoutError
 from onnxpuma.roles import agreement
-from onnxpuma.roles import job as job_module
 from onnxpuma.roles.agreement import Agreement, Follower, Leader
 from onnxpuma.roles.job import Job
 from onnxpuma.transport import wire_pb2
@@ -90,14 +89,6 @@ class Port:
     def fail(self, request: Request, error: OnnxpumaError) -> bool:
         self.failures.append((request.id, error))
         return True
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    now = SimpleNamespace(time=1000.0)
-    for module in (agreement, job_module):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.time))
-    return now
 
 
 @pytest.fixture

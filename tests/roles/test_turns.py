@@ -10,8 +10,6 @@ import pytest
 from onnxpuma.config import LimitConfig, TimeoutConfig
 from onnxpuma.errors import BusyError, RequestTimeoutError
 from onnxpuma.mpc.prf import PART_BYTES
-from onnxpuma.roles import agreement
-from onnxpuma.roles import job as job_module
 from onnxpuma.roles import turns as turns_module
 from onnxpuma.roles.agreement import Follower, Leader
 from onnxpuma.roles.job import Job
@@ -122,14 +120,6 @@ class Port:
     def fail(self, request: Request, error: Any) -> bool:
         self.failures.append(error)
         return True
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    now = SimpleNamespace(time=1000.0)
-    for module in (agreement, job_module):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.time))
-    return now
 
 
 def job(number: int, client: str = "a", shapes: Any = ()) -> Job:
