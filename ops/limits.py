@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from onnxpuma.ops.bounds import Need
+
 if TYPE_CHECKING:
     from onnxpuma.ops.registry import Call
 
@@ -22,12 +24,22 @@ Measure: TypeAlias = "Callable[[Call, Arrays, Arrays], np.ndarray]"  # (call, in
 Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
 
 
+def _unbounded(call: Call) -> float:
+    return math.inf
+
+
+def _not_said(call: Call) -> tuple[Need, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Limit:
     """`what` must be at least `least` and below `below`, or the result is wrong.
 
     key: the name under which calibration records the quantity for the planner, "" where it makes nothing of
-    it.
+    it. stays(call): what the quantity cannot exceed, by the bounds of the call's operands. needs(call): what
+    would keep it inside if it held of the inputs, each for itself enough to be checked; none where no such
+    check is known.
     """
 
     what: str
@@ -35,6 +47,8 @@ class Limit:
     below: float = math.inf
     least: float = 0.0
     key: str = ""
+    stays: Callable[[Call], float] = field(default=_unbounded, repr=False)
+    needs: Callable[[Call], Sequence[Need]] = field(default=_not_said, repr=False)
 
     @property
     def bounds(self) -> str:

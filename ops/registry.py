@@ -16,6 +16,7 @@ from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.party import Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.limits import Limits, no_limit
 
 FRACTION = 18  # of every resolved real value, as in PUMA (arXiv 2307.12533)
@@ -38,7 +39,7 @@ class Operand:
     public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how far a
     secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`, `unit`
     (ops/reach.py). `enough`: how far from zero a number has to be in it that only has to be far, for those
-    who read it; 0: not known.
+    who read it; 0: not known. bound: what is proved of a secret one (ops/bounds.py).
     """
 
     name: str
@@ -55,6 +56,7 @@ class Operand:
     hollow: bool = False
     unit: bool = False
     enough: float = 0.0
+    bound: Bound = field(default=UNKNOWN, repr=False, compare=False)
 
     @property
     def secret(self) -> bool:
