@@ -39,7 +39,7 @@ def axes_along(axes: ir.Value | None, x: ir.Value) -> tuple[int, ...] | None:
 
 def number_like(op: Any, like: ir.Value, value: float) -> ir.Value:
     """A number of the element type of `like`."""
-    return constant(op, np.asarray(value, like.dtype.numpy()))  # type: ignore[union-attr]
+    return constant(op, np.asarray(value, like.dtype.numpy()))
 
 
 class KeptAxes(Rule):
