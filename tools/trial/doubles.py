@@ -17,6 +17,7 @@ from onnxpuma.ops.registry import operators
 _WIDER = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 UNIT = 2.0**-18
 _ROUNDS = ("QuantizeLinear", "DynamicQuantizeLinear")  # a step to either side is not rounded on shares
+_OF_POSITIVE = ("Log", "Sqrt", "Pow", "ReduceLogSum")
 _HALVES = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
 
 
@@ -123,11 +124,20 @@ def run_doubles(
         values[name] = _off(_wide(value), UNIT / 2, 0.0, rng, factor)
     with np.errstate(all="ignore"):
         for node in model.graph.node:
-            found = node_in_doubles(node, [values[n] for n in node.input], opset)
+            given = [values[n] for n in node.input]
+            if rng is not None and node.op_type in _OF_POSITIVE:
+                given[0] = _still_positive(given)
+            found = node_in_doubles(node, given, opset)
             for name, value in zip(node.output, found, strict=True):
                 values[name] = np.asarray(value) if rng is None else _noised(node, value, rng, factor)
     del values[""]
     return values
+
+
+def _still_positive(given: Sequence[Any]) -> np.ndarray:
+    """A root or a logarithm of what noise makes negative is some number, and not none."""
+    whole = len(given) > 1 and np.all(given[1] == np.rint(given[1]))
+    return np.asarray(given[0]) if whole else np.maximum(given[0], UNIT / 4)
 
 
 def _wide(value: np.ndarray) -> np.ndarray:
@@ -146,8 +156,7 @@ def _noised(node: onnx.NodeProto, value: Any, rng: np.random.Generator, factor: 
     for a in node.attribute:
         if a.name == "to" and a.i in _HALVES:
             relative = _HALVES[a.i]
-    moved = _off(value, absolute, relative, rng, factor)
-    return np.maximum(moved, 0.0) if value.min(initial=0.0) >= 0 else moved  # a root stays one
+    return _off(value, absolute, relative, rng, factor)
 
 
 def _off(

@@ -37,7 +37,7 @@ def cut(s: Sketch, x: str) -> str:
     given = [s.constant(np.asarray(scale), "scale"), s.constant(np.asarray(zero), "zero")]
     axis = {"axis": len(s.shape(x)) - 1} if by_channel else {}
     q = s.add("QuantizeLinear", x, *given, **axis)
-    if s.chance(30):
+    if s.chance(10):
         q = s.add("Transpose", s.add("Transpose", q, perm=list(range(len(s.shape(x))))[::-1]),
                   perm=list(range(len(s.shape(x))))[::-1])  # fmt: skip
     return str(s.add("DequantizeLinear", q, *given, **axis))

@@ -16,8 +16,7 @@ from onnxpuma.graph.protobuf import element_type
 from trial.doubles import node_in_doubles
 
 OPSET = 23
-LARGEST = 1e7  # finite values of a graph stay below it, times what one more operator may make of them
-BEYOND = 1e10
+LARGEST = 1e7  # finite values of a graph stay below it between two steps
 MOST_ELEMENTS = 200
 T = TypeVar("T")
 
@@ -121,12 +120,8 @@ class Sketch:
                 raise Unfit(f"{op}: {error}") from error
         for name, value in zip(names, found, strict=True):
             value = np.asarray(value)
-            if value.dtype.kind == "f":
-                if (
-                    np.isnan(value).any()
-                    or np.abs(value[np.isfinite(value)]).max(initial=0.0) > BEYOND * 1e30
-                ):
-                    raise Unfit(op)
+            if np.isnan(value.astype(np.float64)).any():
+                raise Unfit(op)
             if value.size > 4 * MOST_ELEMENTS or value.size == 0:
                 raise Unfit(op)
             self.values[name] = value
@@ -158,5 +153,4 @@ class Sketch:
             declared,
             [numpy_helper.from_array(v, n) for n, v in self.constants.items() if n in read],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-        return model
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)

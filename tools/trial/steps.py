@@ -72,26 +72,10 @@ def partner(s: Sketch, x: str) -> str:
 
 # -- one element ------------------------------------------------------------------------------------
 
-for _op in [
-    "Abs",
-    "Neg",
-    "Relu",
-    "HardSwish",
-    "Sigmoid",
-    "Tanh",
-    "Erf",
-    "Gelu",
-    "Mish",
-    "Softplus",
-    "Softsign",
-    "Sin",
-    "Cos",
-    "Floor",
-    "Ceil",
-    "Round",
-    "Sign",
-    "Exp",
-]:
+_PLAIN = (
+    "Abs Neg Relu HardSwish Sigmoid Tanh Erf Gelu Mish Softplus Softsign Sin Cos Floor Ceil Round Sign Exp"
+)
+for _op in _PLAIN.split():
     STEPS[_op] = lambda s, x, op=_op: s.add(op, x)  # type: ignore[misc]
 
 
@@ -333,5 +317,5 @@ def integers(s: Sketch, x: str) -> str:
         raise Unfit("beyond integers")
     n = s.add("Cast", x, to=7)
     m = s.constant(np.array(s.among((1, 2, 3, 7, 100, 65536)), np.int64), "n")
-    n = s.add(s.among(("Add", "Sub", "Mul", "Max", "Min")), n, m)
+    n = s.add(s.among(("Max", "Min", "Max", "Min", "Add")), n, m)
     return str(s.add("Cast", n, to=1))

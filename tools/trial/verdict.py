@@ -2,10 +2,10 @@
 
 The answer in double precision is right. A graph says nothing (*unsure*) where single precision itself differs
 from it by more than 1e-3 of the largest value, or is no number somewhere. An answer is *wrong* where it
-differs by more than 2e-2 of the largest value and three times what the declared errors explain: those of all
-operators on the way, as random noise on every input and result, in single and fourfold size, eight runs. Where
-the difference is above 2e-2 and explained so, it is *coarse*: fixed point with 18 bits cannot tell. Rounding
-of activations to a few bits is left out on shares, so a step to either side counts as explained.
+differs by more than 2e-2 of the largest value and three times what the declared errors explain: those of
+all operators on the way, as random noise on every input and result, in single and fourfold size, eight runs.
+Where the difference is above 2e-2 and explained so, it is *coarse*: fixed point with 18 bits cannot tell.
+Rounding of activations to a few bits is left out on shares, so a step to either side counts as explained.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import onnxruntime as ort
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.protobuf import element_type
 from onnxpuma.roles.memory import MemoryModel
-from trial.doubles import declared, node_in_doubles, run_doubles
+from trial.doubles import UNIT, declared, node_in_doubles, run_doubles
 
 ALLOWED = 2e-2
 UNSURE = 1e-3
@@ -33,7 +33,7 @@ _FEW_BITS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """kind: one of KINDS. error, largest: of the output that is furthest off. reason: of a refusal, a crash."""
+    """kind: one of KINDS. error, largest: of the output that is furthest off."""
 
     kind: str
     output: str = ""
@@ -125,7 +125,7 @@ def compared(
     for name, (error, largest) in off.items():
         with np.errstate(invalid="ignore"):
             apart = [_apart(run[name], exact[name])[0] for run in noised]
-        explained = float("inf") if np.isnan(apart).any() else max(apart)
+        explained = float("inf") if np.isnan(apart).any() else max(*apart, UNIT)
         kind = "coarse" if error <= ALLOWED * largest + 3 * explained else "wrong"
         if worst.kind == "coarse":
             worst = Verdict(kind, name, error, largest, explained, got=dict(got))
