@@ -19,7 +19,7 @@ from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.ops.beside import FAR
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.limits import Limit, of_input
+from onnxpuma.ops.limits import Limit, asks, of_input
 from onnxpuma.ops.registry import Call, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
@@ -53,7 +53,8 @@ def _argument(call: Call, usual: float) -> float:
 
 
 def _arguments(series: Series, reach: int, factor: float = 1.0) -> tuple[Limit, ...]:
-    return (Limit("|x|", of_input(), largest_argument(series, reach) / factor, key="argument"),)
+    below = largest_argument(series, reach) / factor
+    return (Limit("|x|", of_input(), below, key="argument", needs=asks("element", below)),)
 
 
 def _smooth_cost(call: Call) -> Cost:
@@ -171,7 +172,7 @@ def _relu_bits(call: Call) -> int:
 
 def _relu_limits(call: Call) -> tuple[Limit, ...]:
     below = 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2)
-    return (Limit("|x|", of_input(), below, key="argument"),)
+    return (Limit("|x|", of_input(), below, key="argument", needs=asks("element", below)),)
 
 
 def _relu_cost(call: Call) -> Cost:

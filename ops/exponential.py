@@ -15,7 +15,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
-from onnxpuma.ops.limits import Limit, input_below, signed_input
+from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.select import WIDE, clipped, positive, positive_cost, width
 from onnxpuma.ops.spread import over_parts, spread, truncated
@@ -43,7 +43,7 @@ def _exp_cost(call: Call) -> Cost:
 
 
 def _exp_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), TOP, -(2.0**23)),)
+    return (Limit("x", signed_input(), TOP, -(2.0**23), needs=asks("below", TOP)),)
 
 
 @operator(

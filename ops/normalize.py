@@ -21,7 +21,7 @@ from onnxpuma.mpc.truncate import resolve, resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
-from onnxpuma.ops.limits import Arrays, Limit, Limits, of_output
+from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
 from onnxpuma.ops.spread import over_parts, truncated
@@ -83,7 +83,10 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
     def limits(call: Call) -> tuple[Limit, ...]:
         kind = rows(call)
         what = "the norm of a row without its mean" if kind.centred else "the norm of a row"
-        norm = Limit(what, measure, max(kind.norm, FINE_NORM), key="norm")
+        up, axes = 2.0 ** call.given(0).finer, tuple(range(kind.axis - len(kind.shape), 0))
+        below = max(kind.norm, FINE_NORM)
+        needs = asks("deviation" if kind.centred else "row", below / up, axes=axes)
+        norm = Limit(what, measure, below, key="norm", needs=needs)
         result = Limit("|result|", of_output(), kind.largest_result)
         if kind.root_first:
             return (norm, result)

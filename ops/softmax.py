@@ -26,7 +26,8 @@ from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.words import from_integers
-from onnxpuma.ops.limits import Arrays, Limit, Measure
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.scores import (
     LOWEST,
@@ -231,9 +232,20 @@ def largest_spread(fraction: int) -> float:
     return 2.0 ** (64 - max(fraction - FINE, 0) - FINE - 1)
 
 
-def spread_limit(spread: float, measure: Measure) -> Limit:
-    below = 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2  # both readings are off by a unit or so
-    return Limit("the distance of two scores of a row", measure, below, key="spread")
+def farthest_apart(spread: float) -> float:
+    """How far apart scores may be that are read for this spread: both readings are off by a unit or so."""
+    return 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2
+
+
+def spread_limit(spread: float, measure: Measure, needs: Needs) -> Limit:
+    below = farthest_apart(spread)
+    return Limit("the distance of two scores of a row", measure, below, key="spread", needs=needs)
+
+
+def _needs(call: Call) -> Sequence[Need]:
+    """Of the words alone: what is beside them is in the spread that is read, of which this is the rest."""
+    axis = _axis(call) - len(call.outputs[0].shape)
+    return (Need(0, "spread", farthest_apart(spread_of(call)), (axis,)),)
 
 
 def _defers(call: Call, index: int) -> bool:
@@ -248,7 +260,7 @@ def _defers(call: Call, index: int) -> bool:
     "Softmax",
     cost=_softmax_cost,
     defers=_defers,
-    limits=lambda call: (spread_limit(_scores(call).spread, _spreads),),
+    limits=lambda call: (spread_limit(_scores(call).spread, _spreads, _needs),),
     grows=lambda call: left_out(_rows(call)[1]),
     error="1e-4; in rows of n up to n 8e-7",
     beside=lambda call: [None],
