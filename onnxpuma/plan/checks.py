@@ -109,9 +109,7 @@ def check_steps(walk: Walk, live: Sequence[Step]) -> tuple[list[Step], PlannedOu
     """The steps that check what the live ones need, and the output that tells; what is a client's own input
     goes into `walk.inputs` instead."""
     made = {name for step in live for name in step.outputs}
-    steps: list[Step] = []
-    asked: list[Reading] = []
-    quantities: list[Operand] = []
+    asked: list[tuple[Operand, Reading]] = []
     own = {entry.operand: name for name, entry in walk.inputs.items()}
     for need, operand, outputs in walk.watched.found.values():
         if made.isdisjoint(outputs):
@@ -120,18 +118,31 @@ def check_steps(walk: Walk, live: Sequence[Step]) -> tuple[list[Step], PlannedOu
             entry = walk.inputs[own[operand.name]]
             walk.inputs[own[operand.name]] = replace(entry, needs=(*entry.needs, replace(need, place=0)))
             continue
-        for reading in readings(operand, need):
-            steps.append(_quantity(len(steps), operand, reading))
-            quantities.append(steps[-1].call.outputs[0])
-            asked.append(reading)
-    if not steps:
+        asked += [(operand, reading) for reading in readings(operand, need)]
+    if not asked:
         return [], None
+    asked = _least(asked)
+    steps = [_quantity(number, operand, reading) for number, (operand, reading) in enumerate(asked)]
+    quantities = [step.call.outputs[0] for step in steps]
     told = Operand(VERDICT_NAME, (1,), np.dtype(np.int64), form=Sum3, fraction=0)
-    which = hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
-    steps.append(
-        _step(VERDICT, f"of {len(asked)} quantities, {which}", quantities, told, {"readings": asked})
-    )
+    made_of = [reading for _, reading in asked]
+    which = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
+    name = f"of {len(asked)} quantities, {which}"
+    steps.append(_step(VERDICT, name, quantities, told, {"readings": made_of}))
     return steps, PlannedOutput(VERDICT_NAME, (1,), told.dtype, secret=True, verdict=True)
+
+
+def _least(asked: Sequence[tuple[Operand, Reading]]) -> list[tuple[Operand, Reading]]:
+    """Of the samples that are taken of one value those that tell most."""
+    least: dict[tuple[object, ...], tuple[Operand, Reading]] = {}
+    for number, (operand, reading) in enumerate(asked):
+        key: tuple[object, ...] = (number,)
+        if reading.method == "samples":
+            key = (operand.name, reading.block)
+        before = least.get(key)
+        if before is None or reading.reach(operand) < before[1].reach(operand):
+            least[key] = operand, reading
+    return list(least.values())
 
 
 def _quantity(number: int, operand: Operand, reading: Reading) -> Step:
