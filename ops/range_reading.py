@@ -66,7 +66,7 @@ class Reading:
 def row_length(operand: Operand, need: Need) -> int:
     """Elements of a row."""
     rank = len(operand.shape)
-    return need.block or math.prod(operand.shape[axis] for axis in need.axes if -axis <= rank)
+    return need.count or math.prod(operand.shape[axis] for axis in need.axes if -axis <= rank)
 
 
 def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
@@ -198,8 +198,8 @@ def beyond_need(values: np.ndarray, need: Need) -> float | None:
         axes = tuple(axis for axis in need.axes if -axis <= x.ndim)
         if need.around is not None:
             x = x - x.mean(axis=need.around, keepdims=True)
-        if need.block:
-            x = x.reshape(*x.shape[:-1], -1, need.block)
+        if need.count:
+            x = x.reshape(*x.shape[:-1], -1, need.count)
         if need.kind == "spread":
             rows = x.max(axis=axes, initial=-np.inf) - x.min(axis=axes, initial=np.inf)
         else:
