@@ -22,7 +22,7 @@ from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.registry import Operand
 
 BLOCK = 128  # elements whose squares are added up where each by itself is asked for
-NEAR, FAR = 512, 8192  # elements of which samples are taken: as precise as can be, and to find what is far
+NEAR, FAR = 256, 8192  # elements of which samples are taken: as precise as can be, and to find what is far
 FEW = 16  # elements that are compared one by one
 WIDE = 2.0**13  # from here on values are so far within a range that a long block is
 MARGIN = 6.0  # deviations of a sum of random parts that are not exceeded
@@ -35,10 +35,12 @@ SHARE = 4.0  # rounding takes this part of a range at most
 class Reading:
     """One quantity of a value, and from where on it is out of range.
 
-    method: "squares", "deviations", "samples", "apart" (samples of rows without their means) or "elements".
+    method: "squares", "deviations", "samples", "near" (samples as precise as can be), "apart" (those of rows
+    without their means) or "elements".
     axes: of a row, from the end, () for all elements in their order; block: the elements of a row, which is
     cut where axes have more. around: less the mean over this axis, as many times larger as it is long. shift:
-    fraction bits given up. below: in units of the quantity; both: in either direction.
+    fraction bits given up. below: in units of the quantity; both: in either direction. rows: whose samples
+    are taken together.
     """
 
     method: str
@@ -49,10 +51,16 @@ class Reading:
     both: bool
     around: int | None = None
 
+    rows: int = 1
+
     def count(self, operand: Operand) -> int:
         """Quantities of this operand."""
-        rows = -(-operand.size // self.block)
-        return rows * SAMPLES if self.method in ("samples", "apart") else rows
+        return -(-operand.size // (self.block * self.rows)) * self.samples
+
+    @property
+    def samples(self) -> int:
+        """Of each block, or of several rows together."""
+        return {"samples": SAMPLES, "near": SAMPLES, "apart": 2 * SAMPLES}.get(self.method, 1)
 
     @property
     def bits(self) -> int:
@@ -80,14 +88,13 @@ def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
     if need.kind == "below" or (need.kind == "element" and (operand.size <= FEW or operand.reach)):
         return _elements(operand, need)
     if need.kind == "element":
-        found = _rows(operand, (), min(BLOCK, operand.size), need.below)
-        return found or _samples(operand, need.below / 2)
+        return _rows(operand, (), min(BLOCK, operand.size), need.below) or _near(operand, need.below)
     length = row_length(operand, need)
     if need.around is not None:
         return _around(operand, need, length)
     if need.kind == "row":
         found = _rows(operand, need.axes, length, need.below)
-        return found or _samples(operand, need.below / (2 * math.sqrt(length)))
+        return found or _near(operand, need.below / math.sqrt(length))
     return _apart(operand, need, length)
 
 
@@ -102,7 +109,7 @@ def _around(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
     found: list[Reading] = []
     for reading in _rows(wide, need.axes, length, need.below * count, margin=2 * OFFSET * MARGIN):
         if reading.both:
-            found += _samples(operand, reading.reach(operand) / more, block=FAR)
+            found += _samples(operand, reading.reach(operand) / more)
         else:
             found.append(replace(reading, around=need.around))
     return tuple(found)
@@ -116,10 +123,21 @@ def _apart(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
     found = _rows(operand, need.axes, length, need.below / (math.sqrt(2.0) if spread else 1.0), length)
     if found:
         return found
-    below = need.below / 4 if spread else need.below / (2 * math.sqrt(length))
+    below = need.below if spread else need.below / math.sqrt(length)
     most = 2.0 ** (58 - operand.fraction) / length  # n times an element, less a sum of as many, does not wrap
     first = () if operand.bound.size < 2 * most else _samples(operand, most)
-    return first + _samples(operand, below * length, need.axes, length)
+    rows = max(1, 2 * NEAR // length)
+    return first + tuple(
+        replace(r, axes=need.axes, block=length, rows=rows)
+        for r in _sums("apart", operand, below * length, length)
+    )
+
+
+def _near(operand: Operand, below: float) -> tuple[Reading, ...]:
+    """No element is as large as `below`."""
+    most = 2.0 ** (60 - operand.fraction)
+    first = () if operand.bound.size < 2 * most else _samples(operand, most)
+    return first + _sums("near", operand, below, FAR if below >= WIDE else NEAR)
 
 
 def _rows(
@@ -146,7 +164,7 @@ def _rows(
     wanted = margin * below * math.sqrt(max(1.0, FAR / length))
     shift = max(0, min(coarsest, math.ceil(2 * math.log2(2 * root * wanted * 1.01) + log_gain)))
     half = 2.0 ** ((shift - log_gain) / 2) / (1.01 * 2 * root)
-    far = _samples(operand, half, block=FAR) if half >= below / MARGIN else ()
+    far = _samples(operand, half) if half >= below / MARGIN else ()
     return (*far, _squares(operand, axes, length, below, gain, shift)) if far else ()
 
 
@@ -165,17 +183,18 @@ def _longest(operand: Operand, axes: tuple[int, ...], length: int) -> float:
     return min(known, operand.bound.size * math.sqrt(length))
 
 
-def _samples(
-    operand: Operand, half: float, axes: tuple[int, ...] = (), block: int = 0
-) -> tuple[Reading, ...]:
-    """Sums of random parts: no element is twice as large as `half`."""
-    block = block or (FAR if half >= WIDE else NEAR)
-    shift = max(0, math.floor(operand.fraction + math.log2(half)) - 6)
-    least = math.floor(half * 2.0 ** (operand.fraction - shift)) - 3
+def _samples(operand: Operand, half: float) -> tuple[Reading, ...]:
+    """No element is twice as large as `half`."""
+    return _sums("samples", operand, half, FAR)
+
+
+def _sums(method: str, operand: Operand, below: float, block: int) -> tuple[Reading, ...]:
+    """Sums of random parts that are below a bound."""
+    shift = max(0, math.floor(operand.fraction + math.log2(below)) - 6)
+    least = math.floor(below * 2.0 ** (operand.fraction - shift)) - 3
     if least < 1 or shift > 56 or least >= 1 << (62 - shift):
         return ()
-    method = "apart" if axes else "samples"
-    return (Reading(method, axes, min(block, operand.size), shift, least, True),)
+    return (Reading(method, (), min(block, operand.size), shift, least, True),)
 
 
 def _elements(operand: Operand, need: Need) -> tuple[Reading, ...]:
