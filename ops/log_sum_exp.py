@@ -17,6 +17,7 @@ from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.mpc.truncate import resolve, resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.beside import Beside, kept, plus
+from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.elementwise import aligned
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.limits import Arrays, Limit
@@ -33,7 +34,15 @@ from onnxpuma.ops.scores import (
     read_as_far,
     scores_of,
 )
-from onnxpuma.ops.softmax import COARSE, all_numerators_cost, all_peaks, coarse_bits, left_out, spread_limit
+from onnxpuma.ops.softmax import (
+    COARSE,
+    all_numerators_cost,
+    all_peaks,
+    coarse_bits,
+    farthest_apart,
+    left_out,
+    spread_limit,
+)
 from onnxpuma.ops.spread import over_parts, spread
 
 ERROR = "1e-4; of n scores up to n 8e-7"
@@ -130,8 +139,13 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     return np.asarray(found[np.isfinite(found)])
 
 
+def _needs(call: Call) -> Sequence[Need]:
+    axes = tuple(axis - len(call.given(0).shape) for axis in _axes(call))
+    return (Need(0, "spread", farthest_apart(call.bound("spread", SPREAD)), axes),)
+
+
 def _limits(call: Call) -> tuple[Limit, ...]:
-    return (spread_limit(call.bound("spread", SPREAD), _spreads),)
+    return (spread_limit(call.bound("spread", SPREAD), _spreads, _needs),)
 
 
 def _sums_beside(call: Call) -> Beside:

@@ -125,7 +125,8 @@ class Rows:
         """Of x scale: its rounding is multiplied by the root, which is large for a small row. Of x root."""
         if self.root_first:
             return ROOTED_FRACTION
-        return max(2, HELD - self._result_bits - ROOT_FRACTION - self.beyond)
+        held = HELD - self._result_bits - ROOT_FRACTION - self.beyond
+        return max(2, min(held, FRACTION + self.centred_up + self.scale_fraction - 1))
 
     @property
     def root_fraction(self) -> int:
