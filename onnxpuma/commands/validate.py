@@ -108,7 +108,7 @@ def validate(
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
         with screen.progress(f"reading {model.name}") as advance:
             if cluster is None:
-                samples = read_samples(calibrate, [ONLY_GRAPH])
+                samples = read_samples(calibrate, [ONLY_GRAPH], model)
                 shared = share_model(
                     model,
                     folder,
@@ -143,11 +143,12 @@ def validate(
 
 def _prepared(model: Path, chosen: dict[str, list[str]], calibrate: Path | None) -> tuple[Blueprint, Graph]:
     from onnxpuma.commands.samples import read_samples
+    from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.plan.blueprint import prepare
     from onnxpuma.roles.samples import calibrated
 
     blueprint, graph = prepare(model, **chosen)
-    for samples in read_samples(calibrate, [model.stem]).values():
+    for samples in read_samples(calibrate, [ONLY_GRAPH], model).values():
         blueprint = calibrated(blueprint, graph, samples)
     return blueprint, graph
 
