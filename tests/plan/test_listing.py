@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.graph.visibility import ONES
+from onnxpuma.plan.blueprint import Blueprint, prepare, prepare_model
 
 
 def masked() -> Blueprint:
@@ -31,3 +34,11 @@ def test_a_large_public_array_is_listed_with_its_first_numbers() -> None:
     assert entry.preview[0] == 0
     assert len(entry.preview) == 4
     assert not entry.doubtful
+
+
+def test_scales_that_were_put_in_are_not_listed() -> None:
+    """Their ones say nothing of the model, whose own scales went into the weights behind them."""
+    blueprint, graph = prepare(Path(__file__).parents[1] / "graph" / "data" / "bert-dynamo-18.onnx")
+    ones = [name for name in graph.initializers if name.startswith(ONES)]
+    assert [blueprint.visibility[name] for name in ones] == ["public"]
+    assert not any(entry.name in ones for entry in blueprint.public_listing())
