@@ -33,7 +33,8 @@ def listing(
     graph: Graph, visibility: Mapping[str, str], reasons: Mapping[str, str], doubtful: Collection[str]
 ) -> list[PublicEntry]:
     """Public arrays of more than 16 elements, lone reals that are not round, and all that is doubtful, in the
-    graph's order, without scales of ones that canonicalising put in; then attributes that may have been trained, under "node.attribute"."""
+    graph's order; then attributes that may have been trained, under "node.attribute". Left out are scales of
+    ones that canonicalising put in."""
     found = []
     for name, constant in graph.initializers.items():
         if visibility[name] != "public" or _is_ours(name, reasons[name]):
