@@ -131,7 +131,8 @@ def _cost(call: Call) -> Cost:
         total = total + over_parts(call.given(0).size, lambda n: resolve_cost(n, by, form=Replicated))
     form: type = Sum3
     if call.attribute("softcap", 0.0):
-        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(all_series()["tanh"], n))
+        tanh, held = all_series()["tanh"], _score_fraction(call)
+        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, given=held))
         form = Replicated
     product = over_parts(s.context, lambda n: resolve_cost(n, NUMERATOR))
     inverse = row_reciprocals_cost(len(lengths), s.keys)
