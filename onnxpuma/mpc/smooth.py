@@ -103,7 +103,7 @@ def whole_argument(fraction: int) -> float:
 
 
 @cache
-def reading_of(series: Series, argument: float, form: Any, fraction: int = 18) -> Reading:
+def reading_of(series: Series, argument: float, form: type, fraction: int = 18) -> Reading:
     """The cheapest reading for |x| < `argument` of a form with `fraction` fraction bits mod 2^64."""
     ways = [Reading(series, argument, apart) for apart in ((False, True) if series.slope else (False,))]
     there = 64 - max(fraction - READ_FRACTION, 0)
@@ -137,7 +137,8 @@ def activation(
     at as few bits: it never becomes Replicated.
     """
     argument = whole_argument(x.fraction) if argument is None else argument
-    way = reading_of(series, argument, type(x), x.fraction)
+    form: type = type(x)
+    way = reading_of(series, argument, form, x.fraction)
     # 1. x as Split, at three scales: for the lines, for the coarse place, for the angle
     seen = split(party, x, pivot, READ_FRACTION, way.bits)
     wide = seen.modulo(way.outer or way.inner)

@@ -55,7 +55,7 @@ def test_of_one_operand(op: str, sign: float) -> None:
     x[:, 0] = sign * INSIDE * below
     x[:, 1] = -x[:, 0]
     if op == "ReduceL1":
-        x[:, 2:] = 0
+        x[1:], x[:, 2:] = 0, 0
     assert right(compare(op, {"x": x}, **ONE_OPERAND[op]))
 
 
@@ -72,7 +72,7 @@ def test_of_two_operands(op: str) -> None:
     ("op", "low", "high"),
     [
         ("Sqrt", 2.0**-18, 2.0**28),
-        ("Exp", -25.0, 10.99),
+        ("Exp", -25.0, 29.8),
         ("Log", 2.0**-18, 2.0**28),
         ("Reciprocal", 2.0**-18, 2.0**15),
     ],
