@@ -20,14 +20,12 @@ from onnxpuma.ops.ranking import as_rows
 from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.running import SLACK as LARGEST_SLACK
 from onnxpuma.ops.running import contenders, rows_beside
-from onnxpuma.ops.select import FURTHEST, width
+from onnxpuma.ops.select import FURTHEST, bits_for, width
 
 LONG = 1024
 """Rows of so many elements are read from a product, which lies below 2^26."""
 PRODUCT_FRACTION = 12
 """Fraction bits with which a product is read."""
-_WHOLE_BITS = 29
-SLACK = 2.0**27  # two elements of a product differ by less
 
 
 def _axis(call: Call) -> int:
@@ -45,6 +43,19 @@ def _defers(call: Call, index: int) -> bool:
     return index == 0 and _is_long(call)
 
 
+def _product_bits(call: Call) -> int:
+    """Of the reading of a product: as many as it has, or as its bound asks for."""
+    x = call.given(0)
+    there = 64 - (x.fraction - PRODUCT_FRACTION)
+    return there if x.beside is not None else min(there, bits_for(x.bound.size, PRODUCT_FRACTION))
+
+
+def _slack(call: Call) -> float:
+    """Two elements of a row differ by less, and so do numbers beside them that count."""
+    x = call.given(0)
+    return 2.0 ** (62 - x.fraction) if x.form is Sum3 else LARGEST_SLACK
+
+
 def _cost(call: Call) -> Cost:
     x = call.given(0)
     length = x.shape[_axis(call)]
@@ -52,7 +63,7 @@ def _cost(call: Call) -> Cost:
         return champion_cost(x.size // length, length, width(call))
     if x.form is not Sum3:
         return champion_cost(x.size // length, length, width(call))
-    bits = _WHOLE_BITS + PRODUCT_FRACTION
+    bits = _product_bits(call)
     return replicate_sum_cost(x.size, bits) + champion_cost(x.size // length, length, bits)
 
 
@@ -71,7 +82,7 @@ def _range_of_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 def _limits(call: Call) -> tuple[Limit, ...]:
     if call.given(0).form is Sum3:
-        return (Limit("the difference of two of a row", _range_of_rows, SLACK),)
+        return (Limit("the difference of two of a row", _range_of_rows, _slack(call)),)
     return input_below(FURTHEST)(call)
 
 
@@ -86,14 +97,13 @@ def place_of_extreme(party: Party, call: Call, x: Replicated | Sum3) -> Protocol
     axis, shape = _axis(call), call.outputs[0].shape
     length = x.shape[axis]
     if isinstance(x, Sum3):
-        narrow = x.lowered(x.fraction - PRODUCT_FRACTION).modulo(_WHOLE_BITS + PRODUCT_FRACTION)
+        narrow = x.lowered(x.fraction - PRODUCT_FRACTION).modulo(_product_bits(call))
         read = yield from settle(party, replicate_sum(party, narrow))
     else:
         read = x.modulo(width(call))
     sign = 1.0 if call.node.op == "ArgMax" else -1.0
     rows = as_rows(read if sign > 0 else -read, (axis,), length)
-    slack = SLACK if isinstance(x, Sum3) else LARGEST_SLACK
-    rows = contenders(rows, rows_beside(call, (axis,), sign), slack)  # type: ignore[assignment]
+    rows = contenders(rows, rows_beside(call, (axis,), sign), _slack(call))  # type: ignore[assignment]
     if not call.attribute("select_last_index", 0):
         places = yield from champion_places(party, rows)
     else:  # the first from the other end

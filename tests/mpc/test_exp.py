@@ -90,7 +90,7 @@ def test_the_wide_exponential(pivot: int) -> None:
 @pytest.mark.parametrize(("top", "bits"), [(0.0, 64), (7.5, 40), (13.0, 30), (25.0, 28)])
 def test_the_wide_exponential_of_what_is_known_to_be_small(top: float, bits: int) -> None:
     lowest = 64 - 2.0 ** (bits - 19)
-    x = np.concatenate([RNG.uniform(max(lowest, -2.0**40), top, 300), RNG.uniform(-21, top, 3000), [top]])
+    x = np.concatenate([RNG.uniform(max(lowest, -(2.0**40)), top, 300), RNG.uniform(-21, top, 3000), [top]])
     x = np.floor(x * 2**18) / 2**18
     run = simulate(lambda party, w: exponential(party, w, 1, top, bits), shared_reals(x))
     assert (np.abs(run.value() - np.exp(x)) - 2.0**-17 <= 2.0**-16 * np.exp(x)).all()
