@@ -17,10 +17,10 @@ from onnxpuma.mpc.separable import Series, all_series
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.smooth import USUAL, Reading, activation, activation_cost, fits, whole_argument
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
-from onnxpuma.ops.beside import FAR
+from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.limits import Limit, of_input
+from onnxpuma.ops.limits import Limit, asks, of_input
 from onnxpuma.ops.registry import Call, Operand, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
@@ -44,7 +44,7 @@ def _argument(call: Call, factor: float = 1.0) -> float | None:
         return None
     if operand is not None and operand.beside is not None:
         sizes = np.abs(operand.beside)
-        bound = max(bound, 2 * float(np.max(sizes, where=sizes < FAR, initial=0.0)))
+        bound = max(bound, 2 * float(np.max(sizes, where=sizes < OUT, initial=0.0)))
     return bound * factor
 
 
@@ -53,10 +53,17 @@ def held_by(fraction: int) -> float:
     return min(2.0**43, whole_argument(fraction))
 
 
+def _below(argument: float | None, fraction: int, below: float) -> Limit:
+    """|x| below what is read; all that its form holds needs no check."""
+    if argument is None:
+        return Limit("|x|", of_input(), min(below, held_by(fraction)), key="argument")
+    return Limit("|x|", of_input(), below, key="argument", needs=asks("element", below))
+
+
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
     argument, fraction = _argument(call, factor), call.given(0).fraction
-    below = held_by(fraction) if argument is None else Reading(series, argument, False).largest
-    return (Limit("|x|", of_input(), below / factor, key="argument"),)
+    largest = held_by(fraction) if argument is None else Reading(series, argument, False).largest
+    return (_below(argument, fraction, largest / factor),)
 
 
 def _smooth_cost(call: Call) -> Cost:
@@ -181,8 +188,8 @@ def _relu_bits(call: Call) -> int:
 
 
 def _relu_limits(call: Call) -> tuple[Limit, ...]:
-    below = min(held_by(call.given(0).fraction), 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2))
-    return (Limit("|x|", of_input(), below, key="argument"),)
+    below = 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2)
+    return (_below(_argument(call), call.given(0).fraction, below),)
 
 
 def _relu_cost(call: Call) -> Cost:

@@ -21,6 +21,7 @@ from onnxpuma.mpc.smooth import activation, activation_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.attention_left import apart, scores_a_row, scores_left
+from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
@@ -198,8 +199,13 @@ def _limits(call: Call) -> tuple[Limit, ...]:
             "|scale Q K'|",
             lambda call, inputs, outputs: np.abs(plain_scores(call, inputs, scale)),
             2.0 ** (62 - bits),
+            needs=lambda call: lengths(call, scale, 2.0 ** (62 - bits))[1:],
         ),
-        spread_limit(_spread(call), lambda call, inputs, outputs: score_spreads(call, inputs, scale)),
+        spread_limit(
+            _spread(call),
+            lambda call, inputs, outputs: score_spreads(call, inputs, scale),
+            lambda call: lengths(call, scale, 2.0 ** (62 - bits)),
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
-from onnxpuma.ops.limits import Limit, input_below, signed_input
+from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
 from onnxpuma.ops.spread import over_parts, spread, truncated
@@ -59,7 +59,7 @@ def _exp_cost(call: Call) -> Cost:
 
 
 def _exp_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), HIGHEST, -FURTHEST),)
+    return (Limit("x", signed_input(), HIGHEST, -FURTHEST, needs=asks("below", HIGHEST)),)
 
 
 @operator(

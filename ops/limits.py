@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Arrays: TypeAlias = "Sequence[np.ndarray | None]"
 Measure: TypeAlias = "Callable[[Call, Arrays, Arrays], np.ndarray]"  # (call, inputs, outputs) -> quantities
 Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
+Needs: TypeAlias = "Callable[[Call], Sequence[Need]]"
+
+WHOLE = 2.0**42  # a range from here on is that of all values, and needs no check of its own
 
 
 def _unbounded(call: Call) -> float:
@@ -94,6 +97,17 @@ def _magnitudes(values: np.ndarray | None) -> np.ndarray:
     return np.abs(values.astype(np.float64)) * (1.0 if values.dtype.kind == "f" else 2.0**-18)
 
 
+def asks(kind: str, below: float, *places: int, axes: tuple[int, ...] = (-1,)) -> Needs:
+    """The same need of each of these inputs."""
+    found = tuple(Need(place, kind, below, axes) for place in places or (0,))
+    return lambda call: found
+
+
+def asks_each(below: float) -> Needs:
+    """Every element of every input below a bound."""
+    return lambda call: tuple(Need(place, "element", below) for place in range(len(call.inputs)))
+
+
 def of_input(place: int = 0) -> Measure:
     """|x| of one input."""
     return lambda call, inputs, outputs: _magnitudes(inputs[place] if place < len(inputs) else None)
@@ -116,13 +130,15 @@ def of_output(place: int = 0) -> Measure:
 
 def input_below(below: float, key: str = "", place: int = 0) -> Limits:
     """|x| below a bound."""
-    found = (Limit("|x|", of_input(place), below, key=key),)
+    needs = _not_said if below >= WHOLE else asks("element", below, place)
+    found = (Limit("|x|", of_input(place), below, key=key, needs=needs),)
     return lambda call: found
 
 
 def inputs_below(below: float) -> Limits:
     """Every input below a bound."""
-    found = (Limit("each |x|", of_any_input(), below),)
+    needs = _not_said if below >= WHOLE else asks_each(below)
+    found = (Limit("each |x|", of_any_input(), below, needs=needs),)
     return lambda call: found
 
 

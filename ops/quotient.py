@@ -19,7 +19,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, of_input, of_output, signed_input
+from onnxpuma.ops.limits import Limit, asks, of_input, of_output, signed_input
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
@@ -63,7 +63,13 @@ def _term(call: Call) -> Result:
 
 
 def divisor_limit(place: int) -> Limit:
-    return Limit("|x|" if place == 0 else "|divisor|", of_input(place), 2.0**15, 2.0**-18)
+    return Limit(
+        "|x|" if place == 0 else "|divisor|",
+        of_input(place),
+        2.0**15,
+        2.0**-18,
+        needs=asks("element", 2.0**15, place),
+    )
 
 
 @operator(
@@ -104,7 +110,7 @@ def _sqrt_result(call: Call) -> Result:
 
 
 def root_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), 2.0**28),)
+    return (Limit("x", signed_input(), 2.0**28, needs=asks("element", 2.0**28)),)
 
 
 @operator(

@@ -51,8 +51,9 @@ class Blueprint:
     outputs that clients may have kept at the servers, to go on from, and not opened. resumed: the inputs that
     go on from them, and from which (plan/closed.py). ranges: what its owner's calibration found
     (plan/calibrate.py): node -> quantity -> power of two it stays below. fractions: the fraction bits of
-    weights that have more than others (plan/scaling.py). doubtful: public constants that may be trained,
-    which the owner has to be asked about before anybody else sees them; known where the model was prepared,
+    weights that have more than others (plan/scaling.py). checked: every run tells its client whether a value
+    left its range (plan/checks.py). doubtful: public constants that may be trained, which the owner has to be
+    asked about before anybody else sees them; known where the model was prepared,
     and not part of what is shared.
     """
 
@@ -68,6 +69,7 @@ class Blueprint:
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     fractions: dict[str, int] = field(default_factory=dict, repr=False)
+    checked: bool = True
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
@@ -146,6 +148,7 @@ class Blueprint:
             "derived": self._derived,
             "ranges": self.ranges,
             "fractions": self.fractions,
+            "checked": self.checked,
         }
 
     def files(self) -> dict[str, bytes]:
@@ -200,6 +203,7 @@ class Blueprint:
             policy["ranges"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
             policy["fractions"],
+            policy["checked"],
         )
         if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
             raise damaged

@@ -120,6 +120,7 @@ _FORM = {
     "derived": _table_of(lambda _: True),
     "ranges": _table_of(_table_of(_is_exponent)),
     "fractions": _table_of(_is_count),
+    "checked": lambda value: isinstance(value, bool),
 }
 _DERIVED = {
     "inputs": _list_of(_is_text),

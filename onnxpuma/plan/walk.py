@@ -24,6 +24,7 @@ from onnxpuma.ops.beside import fits
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.checks import Watched, watched
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import (
     Known,
@@ -64,6 +65,7 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
+        self.watched = Watched()
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, selection.kept)
         self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
@@ -154,6 +156,7 @@ class Walk:
         if reason is not None:
             self._refuse(node, reason, sizes=" is beyond " in reason)
             return
+        draft = watched(self, draft, found)
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         left = left_in(draft.outputs, found.result(draft))
         weight = all(o.weight for o in secret)
