@@ -30,7 +30,7 @@ from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import Limit
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
-from onnxpuma.ops.scores import dense
+from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD, dense
 from onnxpuma.ops.softmax import (
     NUMERATOR,
     SUM_READ,
@@ -103,7 +103,12 @@ def _early(call: Call) -> bool:
         return False
     if scale < SMALLEST_LATE or bool(call.attribute("softcap", 0.0)):
         return True
-    return bool(call.secret(3)) or apart(call) > largest_spread(_late_fraction(call))
+    return bool(call.secret(3)) or _least_apart(call) > largest_spread(_late_fraction(call))
+
+
+def _least_apart(call: Call) -> float:
+    """How far apart scores have to be read for at least."""
+    return apart(call) - (0.0 if "spread" in call.bounds else SPREAD - LEAST_SPREAD)
 
 
 def _late_fraction(call: Call) -> int:
@@ -132,7 +137,8 @@ def _cost(call: Call) -> Cost:
         total = total + over_parts(call.given(0).size, lambda n: resolve_cost(n, by, form=Replicated))
     form: type = Sum3
     if call.attribute("softcap", 0.0):
-        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(all_series()["tanh"], n))
+        tanh, held = all_series()["tanh"], _score_fraction(call)
+        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, given=held))
         form = Replicated
     product = over_parts(s.context, lambda n: resolve_cost(n, NUMERATOR))
     inverse = row_reciprocals_cost(len(lengths), s.keys)

@@ -24,6 +24,8 @@ Measure: TypeAlias = "Callable[[Call, Arrays, Arrays], np.ndarray]"  # (call, in
 Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
 Needs: TypeAlias = "Callable[[Call], Sequence[Need]]"
 
+WHOLE = 2.0**42  # a range from here on is that of all values, and needs no check of its own
+
 
 def _unbounded(call: Call) -> float:
     return math.inf
@@ -128,13 +130,15 @@ def of_output(place: int = 0) -> Measure:
 
 def input_below(below: float, key: str = "", place: int = 0) -> Limits:
     """|x| below a bound."""
-    found = (Limit("|x|", of_input(place), below, key=key, needs=asks("element", below, place)),)
+    needs = _not_said if below >= WHOLE else asks("element", below, place)
+    found = (Limit("|x|", of_input(place), below, key=key, needs=needs),)
     return lambda call: found
 
 
 def inputs_below(below: float) -> Limits:
     """Every input below a bound."""
-    found = (Limit("each |x|", of_any_input(), below, needs=asks_each(below)),)
+    needs = _not_said if below >= WHOLE else asks_each(below)
+    found = (Limit("each |x|", of_any_input(), below, needs=needs),)
     return lambda call: found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.scores import (
+    LEAST_SPREAD,
     LOWEST,
     MOST_REACH,
     SPREAD,
@@ -187,7 +189,8 @@ def _scores(call: Call) -> Scores:
     axis = _axis(call)
     beside = None if x.beside is None or not shape else np.moveaxis(x.beside, axis, -1)
     rows = (*(n for a, n in enumerate(shape) if a != axis), _rows(call)[1])
-    return scores_of(beside, rows, spread_of(call) + read_as_far(x))
+    found = scores_of(beside, rows, spread_of(call) + read_as_far(x))
+    return replace(found, spread=min(found.spread, largest_spread(x.fraction)))
 
 
 def _softmax_cost(call: Call) -> Cost:
@@ -209,8 +212,11 @@ def _form(call: Call) -> type:
 
 
 def spread_of(call: Call) -> float:
-    """How far two scores of a row may be apart."""
-    return call.bound("spread", SPREAD)
+    """How far two scores of a row may be apart: by default no further than a product holds them."""
+    x = call.given(0)
+    held = largest_spread(x.fraction) - read_as_far(x)
+    held = held if x.beside is None else (held - LOWEST - 1) / 2
+    return call.bound("spread", min(SPREAD, max(held, LEAST_SPREAD)))
 
 
 def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -252,8 +258,9 @@ def _defers(call: Call, index: int) -> bool:
     x = call.given(index)
     if x.reach > MOST_REACH:
         return False
-    added = 0.0 if x.beside is None else spread_of(call) + LOWEST + 1
-    return spread_of(call) + read_as_far(x) + added <= largest_spread(x.fraction)
+    least = call.bound("spread", LEAST_SPREAD)
+    added = 0.0 if x.beside is None else least + LOWEST + 1
+    return least + read_as_far(x) + added <= largest_spread(x.fraction)
 
 
 @operator(
