@@ -198,7 +198,8 @@ def test_per_node_names_the_first_node_that_departs_and_why(cli, tmp_path: Path)
     assert ended.status == 0
     said = " ".join(ended.out.split())
     assert "The first node that departs is softmax (Softmax)" in said
-    assert re.search(r"Its operands left its range: the distance of two scores of a row is [\d.e+]+, and must be below 8190", said)
+    left = r"left its range: the distance of two scores of a row is [\d.e+]+, and must be below 8190"
+    assert re.search(left, said)
     assert "--calibrate" in said
     for name in ("first", "grown", "last"):
         assert name in said
