@@ -24,7 +24,10 @@ def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):
     assert [node["name"] for node in found["nodes"]] == [node.name for node in blueprint.graph.nodes]
     assert found["rounds"] == plan.cost.rounds
     assert found["bytes"] == round(plan.cost.bytes)
-    assert sum(node["bytes"] for node in found["nodes"]) == pytest.approx(
+    assert found["check"]["bytes"] == round(plan.checks_cost.bytes) > 0
+    assert found["check"]["rounds"] <= 6
+    assert found["check"]["bytes"] < found["bytes"] / 10
+    assert sum(node["bytes"] for node in found["nodes"]) + found["check"]["bytes"] == pytest.approx(
         found["bytes"], abs=len(found["nodes"])
     )
     assert found["inputs"]["measurements"] == {
