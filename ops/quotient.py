@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.reciprocal import RECIPROCAL_RANGE, inverse_cost, reciprocal, rsqrt
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
-from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
 from onnxpuma.ops.limits import Limit, asks, of_input, of_output, signed_input

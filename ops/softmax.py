@@ -60,17 +60,17 @@ def _read_bits(spread: float) -> int:
 
 def numerators(
     party: Party, x: Replicated | Sum3, lengths: np.ndarray, pivot: int, spread: float = SPREAD
-) -> Protocol[Replicated]:
+) -> Protocol[tuple[Replicated, Replicated]]:
     """e^(x - m - 1) of rows laid end to end, (n,), m within 1/2 of the row's maximum; NUMERATOR bits.
 
-    Two scores of one row differ by less than `spread`. Error: below 2^-16. Rounds: 3 a level of the
-    tournament and 9; bits: `numerators_cost`.
+    And m, (rows,), COARSE fraction bits mod 2^coarse_bits. Two scores of one row differ by less than
+    `spread`. Error: below 2^-16. Rounds: 3 a level of the tournament and 9; bits: `numerators_cost`.
     """
     fine = split(party, x, pivot, FINE, _read_bits(spread))
     coarse = fine.lowered(FINE - COARSE)
-    highest = yield from row_maximum(party, coarse, lengths)
+    tops = yield from row_maximum(party, coarse, lengths)
     row = np.repeat(np.arange(len(lengths)), lengths)
-    highest = highest.map(lambda w: w[row])
+    highest = tops.map(lambda w: w[row])
     top = see(party, highest, pivot)
     # one unit of the coarse reading may be lost on each side, hence two units of margin at the lower end
     margin = (LOWEST << COARSE) - 2
@@ -81,7 +81,7 @@ def numerators(
     inside = replicate_pair(party, pair)
     y = yield from exp_window(party, see(party, inside, pivot))
     y = y.plus(-floor_constant())
-    return (yield from _from_pair(party, y))
+    return (yield from _from_pair(party, y)), tops
 
 
 def _from_pair(party: Party, y: Pair) -> Protocol[Replicated]:
@@ -114,6 +114,13 @@ def row_parts(lengths: np.ndarray) -> list[tuple[slice, slice]]:
 def all_numerators(
     party: Party, flat: Replicated | Sum3, lengths: np.ndarray, spread: float = SPREAD
 ) -> Protocol[Replicated]:
+    """The first of `all_peaks`."""
+    return (yield from all_peaks(party, flat, lengths, spread))[0]
+
+
+def all_peaks(
+    party: Party, flat: Replicated | Sum3, lengths: np.ndarray, spread: float = SPREAD
+) -> Protocol[tuple[Replicated, Replicated]]:
     """`numerators` with the rows spread over the three pivots."""
     pieces = row_parts(lengths)
     if len(pieces) == 1:
@@ -122,7 +129,7 @@ def all_numerators(
         numerators(party, sliced(flat, elements), lengths[rows], pivot, spread)
         for pivot, (rows, elements) in enumerate(pieces)
     )
-    return joined(done, flat.shape)
+    return joined([e for e, _ in done], flat.shape), joined([m for _, m in done], lengths.shape)
 
 
 def all_numerators_cost(lengths: np.ndarray, form: type, spread: float = SPREAD) -> Cost:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.convert import split, split_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
@@ -22,7 +23,6 @@ from onnxpuma.mpc.linear import multiply, sum_of_squares
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, parallel
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream
 from onnxpuma.mpc.shares import Bit, Replicated, Sum3, see, unpacked
-from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.mpc.words import Words, from_integers, resized, word_type
 
 SAMPLES = 40  # sums of random parts; each misses a number that is out of range with probability 1/2

@@ -38,9 +38,7 @@ def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> t
     besides = operator.beside(call) if operator.beside is not None else [None] * len(outputs)
     reach = reach_of(call, operator)
     return tuple(
-        replace(o, beside=beside, down=reach.down, up=reach.up, hollow=reach.hollow, unit=reach.unit)
-        if o.dtype.kind == "f"
-        else replace(o, beside=beside)
+        replace(o, beside=beside, **vars(reach)) if o.dtype.kind == "f" else replace(o, beside=beside)
         for o, beside in zip(outputs, besides, strict=True)
     )
 

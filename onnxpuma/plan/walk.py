@@ -134,7 +134,7 @@ class Walk:
             self._expand(node)
             return
         if any(self.values[n].type.dtype.kind == "O" for n in node.inputs if n):
-            self._refuse(node, "it takes text beside something secret, and shares are numbers")
+            self._refuse(node, "it puts text beside a secret, and shares are numbers: ask for those")
             return
         try:
             types = self._types(node)
@@ -266,7 +266,7 @@ class Walk:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
         reason = reason.removeprefix(f"node '{node.name}' ({node.op})").removeprefix(":").strip()
-        reason += way_out(node, self.weights, self.nodes)
+        reason += "" if sizes else way_out(node, self.weights, self.nodes)
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason, sizes))
         self.wanted.update(n for n in node.inputs if n)
         try:
