@@ -22,8 +22,8 @@ def lengths(call: Call, scale: float, below: float) -> tuple[Need, ...]:
     q, k = (call.given(place).bound.length(s.size) for place in (0, 1))
     more = math.sqrt(q / k) if 0 < q < math.inf and 0 < k < math.inf else 1.0
     query, key = math.sqrt(product) * more, math.sqrt(product) / more
-    longest = Need(1, "row", below / (scale * query), block=s.size)
+    longest = Need(1, "row", below / (scale * query), count=s.size)
     if s.past:
-        keys = [Need(place, "row", min(key, longest.below), block=s.size) for place in (1, 4)]
-        return Need(0, "row", query, block=s.size), *keys
-    return Need(0, "row", query, block=s.size), Need(1, "row", key, block=s.size, around=-2), longest
+        keys = [Need(place, "row", min(key, longest.below), count=s.size) for place in (1, 4)]
+        return Need(0, "row", query, count=s.size), *keys
+    return Need(0, "row", query, count=s.size), Need(1, "row", key, count=s.size, around=-2), longest

@@ -50,7 +50,7 @@ class Walk:
     def __init__(
         self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray], selection: Selection
     ) -> None:
-        self.budget = Budget.unlimited()
+        self.budget, self.watched = Budget.unlimited(), Watched()
         self.blueprint = blueprint
         self.graph = blueprint.graph
         self.public_values = public_values
@@ -65,7 +65,6 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
-        self.watched = Watched()
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, selection.kept)
         self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
@@ -135,7 +134,7 @@ class Walk:
             self._expand(node)
             return
         if any(self.values[n].type.dtype.kind == "O" for n in node.inputs if n):
-            self._refuse(node, "it takes text beside something secret, and shares are numbers")
+            self._refuse(node, "it puts text beside a secret, and shares are numbers: ask for those")
             return
         try:
             types = self._types(node)
@@ -267,7 +266,7 @@ class Walk:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
         reason = reason.removeprefix(f"node '{node.name}' ({node.op})").removeprefix(":").strip()
-        reason += way_out(node, self.weights, self.nodes)
+        reason += "" if sizes else way_out(node, self.weights, self.nodes)
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason, sizes))
         self.wanted.update(n for n in node.inputs if n)
         try:

@@ -157,7 +157,8 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
     if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, widest, "safe"):
         raise InputError(
             f"input '{spec.name}' is of type {array.dtype}, the model takes {spec.dtype}",
-            f"convert it: array.astype(np.{spec.dtype.name})",
+            f"convert it: array.astype(np.{spec.dtype.name})"
+            + (", before it is saved: numpy's files know no bfloat16" if array.dtype.kind == "V" else ""),
         )
     return array
 

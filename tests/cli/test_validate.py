@@ -6,13 +6,16 @@ import json
 import re
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from onnxpuma.commands.validate import _references
 from onnxpuma.errors import AccuracyError
 from onnxpuma.observe import RunReport
+from onnxpuma.plan.blueprint import prepare
 from onnxpuma.validation import check_tolerance, validation
 
 REPORTS = [RunReport()] * 3
@@ -77,6 +80,30 @@ def test_a_file_that_rounds_is_compared_with_the_graph_that_runs(cli, tmp_path: 
     shown = cli("validate", model)
     assert "from the file" in shown.out
     assert "another precision" in shown.out
+
+
+def test_a_file_that_onnxruntime_cannot_run_is_compared_with_the_graph_that_runs(cli, tmp_path: Path, capsys):
+    """bfloat16, for which onnxruntime has no MatMul; and numpy's files no type."""
+    bfloat16 = onnx.TensorProto.BFLOAT16
+    weight = helper.make_tensor("w", bfloat16, [4, 3], np.linspace(-1, 1, 12))
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", bfloat16, ["n", 4])],
+        [helper.make_tensor_value_info("y", bfloat16, ["n", 3])],
+        [weight],
+    )
+    model = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), model)
+    x = np.ones((1, 4), np.float32)
+    precise, rounded = _references(model, prepare(model)[0], {}, {"x": x})
+    assert precise["y"] == pytest.approx(x @ np.linspace(-1, 1, 12).reshape(4, 3), abs=1e-2)
+    assert rounded is None
+    assert "in single precision, alone: onnxruntime cannot run" in capsys.readouterr().err
+    np.savez(tmp_path / "x.npz", x=x.astype(ml_dtypes.bfloat16))
+    ended = cli("validate", model, "--per-node", "--inputs", tmp_path / "x.npz")
+    assert ended.status == 4
+    assert "files know no bfloat16" in " ".join(ended.err.split())
 
 
 def test_servers_that_are_there_are_asked(cli, model: Path, servers, patient: np.ndarray, tmp_path: Path):
