@@ -47,6 +47,7 @@ from onnxpuma.graph.rules import (
     length,
     log_probability,
     log_sum,
+    lone_filler,
     masked_table,
     nan_guard,
     neutral,
@@ -168,6 +169,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     lift_constants(model)
     report.rules.update(weight_only.fold(model, secret))
     report.rules.update(masked_table.split(model, secret))
+    report.rules.update(lone_filler.known(model, secret))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)

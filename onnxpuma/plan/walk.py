@@ -168,14 +168,14 @@ class Walk:
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
         for operand, resolve in zip(outputs, resolves, strict=True):
             kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
-            known = ValueType(kept.dtype, kept.shape)
-            self.values[operand.name] = Known(known, operand=kept, constant=constant)
+            kind = ValueType(kept.dtype, kept.shape)
+            self.values[operand.name] = Known(kind, operand=kept, constant=constant)
 
     def share(self, name: str) -> None:
         """An input that enters as shares whatever reads it: from the client, or held by the servers."""
         kind = self.values[name].type
-        held, constants = name in self.selection.held, self.graph.initializers
-        entry, operand = given({} if held else self.uses, constants, name, kind)
+        held = name in self.selection.held
+        entry, operand = given({} if held else self.uses, self.graph, name, kind)
         (self.held if held else self.inputs)[name] = entry
         self.values[name] = Known(kind, operand=operand, constant=False)
 
@@ -194,7 +194,7 @@ class Walk:
             ids = SecretInput(name, shape, known.type.dtype, depth)
             self.inputs.setdefault(ids.operand, ids)
             return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
-        entry, operand = given(self.uses, self.graph.initializers, name, known.type)
+        entry, operand = given(self.uses, self.graph, name, known.type)
         self.inputs.setdefault(name, entry)
         return operand
 

@@ -186,7 +186,7 @@ def _kept(spec: InputSpec, value: Kept) -> Kept:
 
 
 def _is_mask(blueprint: Blueprint, uses: Uses, name: str) -> bool:
-    return given_reach(uses, blueprint.graph.initializers, name, blueprint.inputs[name].dtype) > 0
+    return given_reach(uses, blueprint.graph, name, blueprint.inputs[name].dtype) > 0
 
 
 def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:
