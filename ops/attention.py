@@ -20,14 +20,16 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.smooth import activation, activation_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
-from onnxpuma.ops.attention_left import apart, scores_a_row, scores_left
+from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
 from onnxpuma.ops.beside import FAR, cleared, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Limit
+from onnxpuma.ops.needs import short_heads
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.scores import dense
 from onnxpuma.ops.softmax import (
@@ -197,8 +199,15 @@ def _limits(call: Call) -> tuple[Limit, ...]:
             "|scale Q K'|",
             lambda call, inputs, outputs: np.abs(plain_scores(call, inputs, scale)),
             2.0 ** (62 - bits),
+            stays=largest_score,
+            needs=lambda call: short_heads(call, 2.0 ** (62 - bits)),
         ),
-        spread_limit(_spread(call), lambda call, inputs, outputs: score_spreads(call, inputs, scale)),
+        spread_limit(
+            _spread(call),
+            lambda call, inputs, outputs: score_spreads(call, inputs, scale),
+            scores_apart,
+            lambda call: short_heads(call, _spread(call) / 2 - 2),
+        ),
     )
 
 

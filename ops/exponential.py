@@ -15,9 +15,10 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
-from onnxpuma.ops.limits import Limit, input_below, signed_input
+from onnxpuma.ops.limits import Limit, input_below, signed_input, small_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.select import WIDE, clipped, positive, positive_cost, width
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
 TOP = HIGHEST - 2.0**-10
@@ -43,7 +44,8 @@ def _exp_cost(call: Call) -> Cost:
 
 
 def _exp_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), TOP, -(2.0**23)),)
+    stays, falls = (lambda call: seen(call.given(0)).high), (lambda call: seen(call.given(0)).low)
+    return (Limit("x", signed_input(), TOP, -(2.0**23), stays=stays, needs=small_input(TOP), falls=falls),)
 
 
 @operator(
@@ -74,7 +76,7 @@ def _log_result(call: Call) -> Result:
 
 
 def _log_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), least=2.0**-18),)
+    return (Limit("x", signed_input(), least=2.0**-18, falls=lambda call: seen(call.given(0)).low),)
 
 
 @operator(

@@ -20,7 +20,9 @@ from onnxpuma.mpc.truncate import resolve, resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
-from onnxpuma.ops.limits import Arrays, Limit, Limits, of_output
+from onnxpuma.ops.lengths import norm_of_rows, scaled_row
+from onnxpuma.ops.limits import Arrays, Limit, Limits, of_output, result_size
+from onnxpuma.ops.needs import short_rows, small_rows
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
 from onnxpuma.ops.spread import over_parts, truncated
@@ -71,12 +73,18 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
     def limits(call: Call) -> tuple[Limit, ...]:
         kind = rows(call)
         what = "the norm of a row without its mean" if kind.centred else "the norm of a row"
-        norm = Limit(what, measure, max(kind.norm, FINE_NORM), key="norm")
+        below = max(kind.norm, FINE_NORM)
+        norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=short_rows(kind, below))
         product = 62 - FRACTION - (CENTRED_FRACTION if kind.centred else FRACTION)
         return (
             norm,
-            Limit("|x scale|", _scaled_rows, 2.0**product),
-            Limit("|result|", of_output(), 2.0 ** (62 - kind.product_fraction - kind.root_fraction)),
+            Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row, needs=small_rows(2.0**product)),
+            Limit(
+                "|result|",
+                of_output(),
+                2.0 ** (62 - kind.product_fraction - kind.root_fraction),
+                stays=result_size,
+            ),
         )
 
     return limits

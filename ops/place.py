@@ -15,11 +15,12 @@ from onnxpuma.mpc.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.ops.limits import Arrays, Limit, input_below
+from onnxpuma.ops.limits import Arrays, Limit, input_below, small_input
 from onnxpuma.ops.ranking import as_rows
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.running import contenders, rows_beside
 from onnxpuma.ops.select import width
+from onnxpuma.ops.sight import seen
 
 LONG = 1024
 """Reals in rows of so many elements may differ by less than 2^14, which takes 15 bits before the point."""
@@ -67,9 +68,15 @@ def _range_of_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     return np.ptp(x, axis=_axis(call)) if x.size else np.zeros(0)
 
 
+def _apart(call: Call) -> float:
+    x = seen(call.given(0))
+    return x.high - x.low
+
+
 def _limits(call: Call) -> tuple[Limit, ...]:
     if _is_long(call):
-        return (Limit("the difference of two of a row", _range_of_rows, 2.0 ** (_WHOLE_BITS - 1)),)
+        below, what = 2.0 ** (_WHOLE_BITS - 1), "the difference of two of a row"
+        return (Limit(what, _range_of_rows, below, stays=_apart, needs=small_input(below / 2)),)
     return input_below(2.0**23)(call)
 
 

@@ -6,7 +6,7 @@ made for one value a row, affordable where a model divides element by element.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,9 +19,10 @@ from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, of_input, of_output, signed_input
+from onnxpuma.ops.limits import Limit, of_input, of_output, result_size, signed_input, size_of, small_input
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
@@ -63,7 +64,18 @@ def _term(call: Call) -> Result:
 
 
 def divisor_limit(place: int) -> Limit:
-    return Limit("|x|" if place == 0 else "|divisor|", of_input(place), 2.0**15, 2.0**-18)
+    what = "|x|" if place == 0 else "|divisor|"
+    return Limit(what, of_input(place), 2.0**15, 2.0**-18, stays=size_of(place), falls=_distance(place))
+
+
+def _distance(place: int) -> Callable[[Call], float]:
+    """From zero."""
+
+    def falls(call: Call) -> float:
+        x = seen(call.operand(place))
+        return max(x.low, -x.high, 0.0)
+
+    return falls
 
 
 @operator(
@@ -104,7 +116,7 @@ def _sqrt_result(call: Call) -> Result:
 
 
 def root_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), 2.0**28),)
+    return (Limit("x", signed_input(), 2.0**28, stays=size_of(), needs=small_input(2.0**28)),)
 
 
 @operator(
@@ -148,7 +160,7 @@ def _div_beside(call: Call) -> Beside:
 
 
 def _div_limits(call: Call) -> tuple[Limit, ...]:
-    quotient = Limit("|result|", of_output(), 2.0**20)
+    quotient = Limit("|result|", of_output(), 2.0**20, stays=result_size)
     return (divisor_limit(1), quotient) if not call.inputs or call.secret(1) else ()
 
 

@@ -8,7 +8,7 @@ elements (protocols.md, section 8).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.words import from_integers
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.scores import (
@@ -224,9 +226,35 @@ def largest_spread(fraction: int) -> float:
     return 2.0 ** (64 - max(fraction - FINE, 0) - FINE - 1)
 
 
-def spread_limit(spread: float, measure: Measure) -> Limit:
+def spread_limit(
+    spread: float,
+    measure: Measure,
+    stays: Callable[[Call], float],
+    needs: Callable[[Call], Sequence[Need]],
+) -> Limit:
     below = 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2  # both readings are off by a unit or so
-    return Limit("the distance of two scores of a row", measure, below, key="spread")
+    what = "the distance of two scores of a row"
+    return Limit(what, measure, below, key="spread", stays=stays, needs=needs)
+
+
+def _limits(call: Call) -> tuple[Limit, ...]:
+    spread = _scores(call).spread
+    return (spread_limit(spread, _spreads, _apart, lambda call: (_small_deviation(call, spread),)),)
+
+
+def _apart(call: Call) -> float:
+    """What bounds say of it, with what public numbers add."""
+    scores = _scores(call)
+    added = 0.0 if scores.added is None else float(-scores.added.min(initial=0.0))
+    return spread_of_scores(call) + added
+
+
+def _small_deviation(call: Call, spread: float) -> Need:
+    """Two numbers of a row are no further apart than its length without the mean, times the root of two."""
+    scores = _scores(call)
+    added = 0.0 if scores.added is None else float(-scores.added.min(initial=0.0))
+    axis = _axis(call) - max(len(call.given(0).shape), 1)
+    return Need(0, "deviation", max(spread - 4 - added, 1.0) / 1.4143, (axis,))
 
 
 def _defers(call: Call, index: int) -> bool:
@@ -241,7 +269,7 @@ def _defers(call: Call, index: int) -> bool:
     "Softmax",
     cost=_softmax_cost,
     defers=_defers,
-    limits=lambda call: (spread_limit(_scores(call).spread, _spreads),),
+    limits=_limits,
     grows=lambda call: left_out(_rows(call)[1]),
     error="1e-4; in rows of n up to n 8e-7",
     beside=lambda call: [None],
