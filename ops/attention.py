@@ -193,14 +193,14 @@ def _spread(call: Call) -> float:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    scale, bits = scale_of(call), _score_fraction(call)
+    scale, below, cap = scale_of(call), 2.0 ** (62 - _score_fraction(call)), call.attribute("softcap", 0.0)
     return (
         Limit(
             "|scale Q K'|",
             lambda call, inputs, outputs: np.abs(plain_scores(call, inputs, scale)),
-            2.0 ** (62 - bits),
-            stays=largest_score,
-            needs=lambda call: short_heads(call, 2.0 ** (62 - bits)),
+            below,
+            stays=lambda call: largest_score(call) / (cap or 1.0),
+            needs=lambda call: short_heads(call, below * (cap or 1.0)),
         ),
         spread_limit(
             _spread(call),
@@ -270,7 +270,11 @@ def _attend(
         beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
         spaced = mask.map(lambda w: np.broadcast_to(np.pad(w, beside), s.scores).reshape(-1)[places])
         by = flat.fraction - mask.fraction
-        flat = flat.plus_shared(spaced) if isinstance(flat, Sum3) else flat + spaced.times(_power(by), by)
+        flat = (
+            flat.plus_shared(spaced)
+            if isinstance(flat, Sum3)
+            else flat + spaced.times(np.uint64(1 << by), by)
+        )
     if left.drowned is not None:
         flat = cleared(flat, left.drowned.reshape(-1)[places])
     if left.added is not None:
@@ -295,7 +299,3 @@ def _attend(
         wanted.append(truncated(party, multiply(party, weights, factor) if _shown(call) == 3 else shown))
     done = yield from parallel(wanted)
     return done[0], done[-1]
-
-
-def _power(bits: int) -> np.ndarray:
-    return np.array(1 << bits, np.uint64)
