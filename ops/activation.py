@@ -19,7 +19,7 @@ from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.ops.beside import FAR
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.limits import Limit, input_below
+from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
@@ -52,8 +52,9 @@ def _argument(call: Call, usual: float) -> float:
     return bound if wanted <= max(bound, usual) else wanted
 
 
-def _arguments(call: Call, series: Series, reach: int, factor: float = 1.0) -> tuple[Limit, ...]:
-    return input_below(largest_argument(series, reach) / factor, "argument")(call)
+def _arguments(series: Series, reach: int, factor: float = 1.0) -> tuple[Limit, ...]:
+    below = largest_argument(series, reach) / factor
+    return (Limit("|x|", of_input(), below, key="argument", stays=size_of(), needs=asks("element", below)),)
 
 
 def _smooth_cost(call: Call) -> Cost:
@@ -65,7 +66,7 @@ def _smooth_cost(call: Call) -> Cost:
 
 def _smooth_limits(call: Call) -> tuple[Limit, ...]:
     series = all_series()[_series_name(call)]
-    return _arguments(call, series, _reach(call, series))
+    return _arguments(series, _reach(call, series))
 
 
 def _smooth_fits(call: Call, index: int) -> bool:
@@ -98,8 +99,7 @@ def _swish_reach(call: Call) -> int:
 
 
 def _swish_limits(call: Call) -> tuple[Limit, ...]:
-    alpha = float(call.attribute("alpha", 1.0))
-    return _arguments(call, all_series()["silu"], _swish_reach(call), alpha)
+    return _arguments(all_series()["silu"], _swish_reach(call), float(call.attribute("alpha", 1.0)))
 
 
 def _swish_cost(call: Call) -> Cost:
@@ -172,7 +172,7 @@ def _relu_bits(call: Call) -> int:
 
 def _relu_limits(call: Call) -> tuple[Limit, ...]:
     below = 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2)
-    return input_below(below, "argument")(call)
+    return (Limit("|x|", of_input(), below, key="argument", stays=size_of(), needs=asks("element", below)),)
 
 
 def _relu_cost(call: Call) -> Cost:

@@ -21,6 +21,7 @@ from onnxpuma.mpc.smooth import activation, activation_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
+from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
@@ -29,7 +30,6 @@ from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Limit
-from onnxpuma.ops.needs import short_heads
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.scores import dense
 from onnxpuma.ops.softmax import (
@@ -193,20 +193,20 @@ def _spread(call: Call) -> float:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    scale, below, cap = scale_of(call), 2.0 ** (62 - _score_fraction(call)), call.attribute("softcap", 0.0)
+    scale, bits, cap = scale_of(call), _score_fraction(call), call.attribute("softcap", 0.0) or 1.0
     return (
         Limit(
             "|scale Q K'|",
             lambda call, inputs, outputs: np.abs(plain_scores(call, inputs, scale)),
-            below,
-            stays=lambda call: largest_score(call) / (cap or 1.0),
-            needs=lambda call: short_heads(call, below * (cap or 1.0)),
+            2.0 ** (62 - bits),
+            stays=lambda call: largest_score(call) / cap,
+            needs=lambda call: lengths(call, scale, 2.0 ** (62 - bits))[1:],
         ),
         spread_limit(
             _spread(call),
             lambda call, inputs, outputs: score_spreads(call, inputs, scale),
             scores_apart,
-            lambda call: short_heads(call, _spread(call) / 2 - 2),
+            lambda call: lengths(call, scale, 2.0 ** (62 - bits)),
         ),
     )
 
@@ -270,11 +270,8 @@ def _attend(
         beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
         spaced = mask.map(lambda w: np.broadcast_to(np.pad(w, beside), s.scores).reshape(-1)[places])
         by = flat.fraction - mask.fraction
-        flat = (
-            flat.plus_shared(spaced)
-            if isinstance(flat, Sum3)
-            else flat + spaced.times(np.uint64(1 << by), by)
-        )
+        raised = np.uint64(1 << by)
+        flat = flat.plus_shared(spaced) if isinstance(flat, Sum3) else flat + spaced.times(raised, by)
     if left.drowned is not None:
         flat = cleared(flat, left.drowned.reshape(-1)[places])
     if left.added is not None:

@@ -114,12 +114,14 @@ class Need:
     """What a limit asks of one input of a step, so that the planner can prove it or have it checked.
 
     place: of the input. kind: "element": every |x| < below; "row": the Euclidean length of every row over
-    `axes` is below it; "deviation": that length without the row's mean. axes: counted from the end. count:
-    of a "row" of the last axis, each aligned block of so many elements; 0 for the whole.
+    `axes` is below it; "deviation": that length without the row's mean; "spread": how far apart two elements
+    of a row are; "below": every x < below. axes: counted from the end. block: rows of the last axis are taken
+    in aligned blocks of so many elements, 0: whole. around: less the mean over this axis.
     """
 
     place: int
     kind: str
     below: float
     axes: tuple[int, ...] = (-1,)
-    count: int = 0
+    block: int = 0
+    around: int | None = None

@@ -15,7 +15,7 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
-from onnxpuma.ops.limits import Limit, input_below, signed_input, small_input
+from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.select import WIDE, clipped, positive, positive_cost, width
 from onnxpuma.ops.sight import seen
@@ -45,7 +45,8 @@ def _exp_cost(call: Call) -> Cost:
 
 def _exp_limits(call: Call) -> tuple[Limit, ...]:
     stays, falls = (lambda call: seen(call.given(0)).high), (lambda call: seen(call.given(0)).low)
-    return (Limit("x", signed_input(), TOP, -(2.0**23), stays=stays, needs=small_input(TOP), falls=falls),)
+    needs = asks("below", TOP)
+    return (Limit("x", signed_input(), TOP, -(2.0**23), stays=stays, needs=needs, falls=falls),)
 
 
 @operator(

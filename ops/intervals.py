@@ -85,6 +85,18 @@ def _log(x: Bound) -> Bound:
     return Bound(least * (0.6931 if least > 0 else 0.6932), most * (0.6932 if most > 0 else 0.6931))
 
 
+def _log_sum(call: Call) -> Bound:
+    x, count = seen(call.given(0)), max(1, call.given(0).size // max(call.outputs[0].size, 1))
+    return Bound(x.low, x.high + 0.6932 * count.bit_length())
+
+
+def _log_share(call: Call) -> Bound:
+    """LogSoftmax: no more than zero, no less than the smallest score below all of them."""
+    x, operand = seen(call.given(0)), call.given(0)
+    count = operand.shape[int(call.attribute("axis", -1))] if operand.shape else 1
+    return Bound(x.low - x.high - 0.6932 * count.bit_length(), 0.0)
+
+
 def _power(call: Call) -> Bound:
     x, exponent = seen(call.given(0)), call.public(1)
     if exponent is None or not exponent.size:
@@ -247,6 +259,8 @@ INTERVALS: dict[str, Bounding] = {
     "Exp": _exp,
     "Log": _of(_log),
     "Pow": _power,
+    "ReduceLogSumExp": _log_sum,
+    "LogSoftmax": _log_share,
     "Where": _choice,
     "Clip": _clip,
     "Abs": _of(_absolute),

@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxpuma.ops.attention_positions import shapes_of
 from onnxpuma.ops.bounds import UNKNOWN, Bound
+from onnxpuma.ops.reduce import axes_of
 from onnxpuma.ops.registry import Call
 from onnxpuma.ops.sight import last, seen
 
@@ -113,14 +114,15 @@ def _radius(call: Call) -> float:
 
 
 def spread_of_scores(call: Call) -> float:
-    """How far apart two scores of a row are, but for what a mask adds: of Softmax and Attention."""
+    """How far apart two scores of a row are, but for what a mask adds: of Attention, Softmax and its kin."""
     if call.node.op == "Attention":
         cap = float(call.attribute("softcap", 0.0))
         apart = 2.0 * largest_score(call)
         return min(apart, 2.0 * cap) if cap else apart
     operand = call.given(0)
     x, rank = operand.bound, len(operand.shape)
-    if int(call.attribute("axis", -1)) % max(rank, 1) != rank - 1:
+    axes = axes_of(call) if call.node.op == "ReduceLogSumExp" else (int(call.attribute("axis", -1)),)
+    if [axis % max(rank, 1) for axis in axes] != [rank - 1]:
         return x.high - x.low
     return min(x.high - x.low, math.sqrt(2.0) * x.length(last(operand)))
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Arrays: TypeAlias = "Sequence[np.ndarray | None]"
 Measure: TypeAlias = "Callable[[Call, Arrays, Arrays], np.ndarray]"  # (call, inputs, outputs) -> quantities
 Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
+Needs: TypeAlias = "Callable[[Call], Sequence[Need]]"
 ROOM = 2.0**-10  # between a bound and the end of a range
 
 
@@ -105,6 +106,17 @@ def _magnitudes(values: np.ndarray | None) -> np.ndarray:
     return np.abs(values.astype(np.float64)) * (1.0 if values.dtype.kind == "f" else 2.0**-18)
 
 
+def asks(kind: str, below: float, *places: int, axes: tuple[int, ...] = (-1,)) -> Needs:
+    """The same need of each of these inputs."""
+    found = tuple(Need(place, kind, below, axes) for place in places or (0,))
+    return lambda call: found
+
+
+def asks_each(below: float) -> Needs:
+    """Every element of every input below a bound."""
+    return lambda call: tuple(Need(place, "element", below) for place in range(len(call.inputs)))
+
+
 def of_input(place: int = 0) -> Measure:
     """|x| of one input."""
     return lambda call, inputs, outputs: _magnitudes(inputs[place] if place < len(inputs) else None)
@@ -130,11 +142,6 @@ def size_of(place: int = 0) -> Callable[[Call], float]:
     return lambda call: _seen(call, place).size
 
 
-def small_input(below: float, place: int = 0) -> Callable[[Call], Sequence[Need]]:
-    """That |x| of one input is checked."""
-    return lambda call: (Need(place, "element", below),) if call.secret(place) else ()
-
-
 def _seen(call: Call, place: int) -> Bound:
     from onnxpuma.ops.sight import counted  # the registry, of which it speaks, is made of limits
 
@@ -142,9 +149,8 @@ def _seen(call: Call, place: int) -> Bound:
 
 
 def _all_inputs(call: Call) -> float:
-    return max(
-        (_seen(call, place).size for place in range(len(call.inputs)) if call.secret(place)), default=0.0
-    )
+    sizes = (_seen(call, place).size for place in range(len(call.inputs)) if call.secret(place))
+    return max(sizes, default=0.0)
 
 
 def result_size(call: Call) -> float:
@@ -154,19 +160,14 @@ def result_size(call: Call) -> float:
 
 def input_below(below: float, key: str = "", place: int = 0) -> Limits:
     """|x| below a bound."""
-    stays, needs = size_of(place), small_input(below, place)
-    found = (Limit("|x|", of_input(place), below, key=key, stays=stays, needs=needs),)
+    needs = asks("element", below, place)
+    found = (Limit("|x|", of_input(place), below, key=key, stays=size_of(place), needs=needs),)
     return lambda call: found
 
 
 def inputs_below(below: float) -> Limits:
     """Every input below a bound."""
-
-    def needs(call: Call) -> Sequence[Need]:
-        secrets = (place for place in range(len(call.inputs)) if call.secret(place))
-        return [Need(place, "element", below) for place in secrets]
-
-    found = (Limit("each |x|", of_any_input(), below, stays=_all_inputs, needs=needs),)
+    found = (Limit("each |x|", of_any_input(), below, stays=_all_inputs, needs=asks_each(below)),)
     return lambda call: found
 
 
@@ -199,16 +200,9 @@ def _summed(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 def mean_limits(call: Call) -> tuple[Limit, ...]:
     """A mean is a sum times a number with eighteen significant bits."""
-    return (Limit("|sum|", _summed, 2.0**25, stays=_sum_size, needs=_small_terms),)
-
-
-def _terms(call: Call) -> int:
-    return call.given(0).size // max(call.outputs[0].size, 1)
+    return (Limit("|sum|", _summed, 2.0**25, stays=_sum_size),)
 
 
 def _sum_size(call: Call) -> float:
-    return min(_seen(call, 0).size, result_size(call)) * _terms(call)
-
-
-def _small_terms(call: Call) -> Sequence[Need]:
-    return (Need(0, "element", 2.0**25 / max(_terms(call), 1)),)
+    size = min(_seen(call, 0).size, result_size(call))
+    return size * (call.given(0).size // max(call.outputs[0].size, 1))

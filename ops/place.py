@@ -15,7 +15,7 @@ from onnxpuma.mpc.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.ops.limits import Arrays, Limit, input_below, small_input
+from onnxpuma.ops.limits import Arrays, Limit, asks, input_below
 from onnxpuma.ops.ranking import as_rows
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.running import contenders, rows_beside
@@ -76,7 +76,8 @@ def _apart(call: Call) -> float:
 def _limits(call: Call) -> tuple[Limit, ...]:
     if _is_long(call):
         below, what = 2.0 ** (_WHOLE_BITS - 1), "the difference of two of a row"
-        return (Limit(what, _range_of_rows, below, stays=_apart, needs=small_input(below / 2)),)
+        needs = asks("spread", below, axes=(_axis(call) - len(call.given(0).shape),))
+        return (Limit(what, _range_of_rows, below, stays=_apart, needs=needs),)
     return input_below(2.0**23)(call)
 
 

@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.reciprocal import RECIPROCAL_RANGE, inverse_cost, reciprocal, rsqrt
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
-from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, of_input, of_output, result_size, signed_input, size_of, small_input
+from onnxpuma.ops.limits import Limit, asks, of_input, of_output, result_size, signed_input, size_of
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.sight import seen
@@ -64,8 +64,15 @@ def _term(call: Call) -> Result:
 
 
 def divisor_limit(place: int) -> Limit:
-    what = "|x|" if place == 0 else "|divisor|"
-    return Limit(what, of_input(place), 2.0**15, 2.0**-18, stays=size_of(place), falls=_distance(place))
+    return Limit(
+        "|x|" if place == 0 else "|divisor|",
+        of_input(place),
+        2.0**15,
+        2.0**-18,
+        stays=size_of(place),
+        needs=asks("element", 2.0**15, place),
+        falls=_distance(place),
+    )
 
 
 def _distance(place: int) -> Callable[[Call], float]:
@@ -116,7 +123,7 @@ def _sqrt_result(call: Call) -> Result:
 
 
 def root_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), 2.0**28, stays=size_of(), needs=small_input(2.0**28)),)
+    return (Limit("x", signed_input(), 2.0**28, stays=size_of(), needs=asks("element", 2.0**28)),)
 
 
 @operator(

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.shares import Form, Pair, Replicated, see
 from onnxpuma.mpc.truncate import lift, lift_cost
-from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.beside import Beside, kept, too_far
 from onnxpuma.ops.conv import padding_of, patches
 from onnxpuma.ops.limits import input_below

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.convert import pass_on, pass_on_cost, split
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost
-from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.beside import FAR, cleared, too_far
 from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme, settled_ends
 from onnxpuma.ops.elementwise import add_forms, as_words

@@ -116,6 +116,7 @@ def validate(
                     samples=samples,
                     sizes=sizes,
                     replace=False,
+                    range_check=True,
                     review=here_alone,
                     **chosen,
                 )
@@ -129,16 +130,32 @@ def validate(
             reference, rounded = run_canonical(_prepared(model, chosen, None)[1], feed), reference
         began += perf_counter() - pause
         if cluster is None or key is None:
-            outcome = _run_here(folder, feed, threads, public_input)
+            asked = _reliable(lambda: _run_here(folder, feed, threads, public_input))
         else:
-            outcome = _ask(cluster, key, blueprint, feed, public_input)
+            asked = _reliable(lambda: _ask(cluster, key, blueprint, feed, public_input))
+        outcome, unreliable = asked
         setup = perf_counter() - began - outcome.seconds
     found = validation(outcome.outputs, reference, outcome.reports, outcome.seconds, setup, rounded)
     if json:
-        screen.say_json(found.as_dict())
+        screen.say_json({**found.as_dict(), "reliable": unreliable is None})
     else:
         _show(found, {name: array.shape for name, array in feed.items()})
+    if unreliable is not None:
+        raise unreliable
     check_tolerance(found, TOLERANCE if tolerance is None else tolerance)
+
+
+def _reliable(run: Callable[[], Outcome]) -> tuple[Outcome, Exception | None]:
+    """The outcome, and the error that says that a value left its range on the way."""
+    from onnxpuma.errors import UnreliableError
+    from onnxpuma.roles.client import Outcome
+
+    try:
+        return run(), None
+    except UnreliableError as error:
+        if not isinstance(error.outcome, Outcome):
+            raise
+        return error.outcome, error
 
 
 def _prepared(model: Path, chosen: dict[str, list[str]], calibrate: Path | None) -> tuple[Blueprint, Graph]:

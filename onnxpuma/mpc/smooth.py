@@ -149,7 +149,7 @@ def activation_cost(
         gates |= arithmetic_cost(elements, scales.bits)
     window = series_cost(series, elements, series.precision, series_bits(series, reach))
     window = window + replicate_pair_cost(elements, scales.bits)
-    both = locate_cost(elements, EDGE_BITS + reach, series.width) | window | Cost(1, read)
+    both = locate_cost(elements, EDGE_BITS + reach) | window | Cost(1, read)
     return both + gates + (lift_cost(elements, k, bits - fraction + made) | pass_on_cost(elements, k))
 
 

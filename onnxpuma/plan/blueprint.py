@@ -52,11 +52,12 @@ class Blueprint:
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
     outputs that clients may have kept at the servers, to go on from, and not opened. resumed: the inputs that
     go on from them, and from which (plan/closed.py). ranges: what its owner's calibration found
-    (plan/calibrate.py): node -> quantity -> power of two it stays below. facts: of its weights, for the
-    bounds of what is made of them (plan/facts.py). declared: what clients keep an input within. fractions:
-    the fraction bits of weights that have more than others (plan/scaling.py). doubtful: public constants that
-    may be trained, which the owner has to be asked about before anybody else sees them; known where the model
-    was prepared, and not part of what is shared.
+    (plan/calibrate.py): node -> quantity -> power of two it stays below. fractions: the fraction bits of
+    weights that have more than others (plan/scaling.py). checked: every run tells its client whether a value
+    left its range (plan/checks.py). facts: of its weights, for the bounds of what is made of them
+    (plan/facts.py). declared: what clients keep an input within. doubtful: public constants that may be
+    trained, which the owner has to be asked about before anybody else sees them; known where the model was
+    prepared, and not part of what is shared.
     """
 
     graph: Graph
@@ -71,6 +72,7 @@ class Blueprint:
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     fractions: dict[str, int] = field(default_factory=dict, repr=False)
+    checked: bool = True
     facts: Facts = field(default_factory=dict, repr=False)
     declared: dict[str, list[float]] = field(default_factory=dict)
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -86,7 +88,6 @@ class Blueprint:
 
     @cached_property
     def known_bounds(self) -> dict[str, Bound]:
-        """What the facts say, by value."""
         return {name: bound_of(found) for name, found in self.facts.items()}
 
     def fraction(self, weight: str) -> int:
@@ -153,6 +154,7 @@ class Blueprint:
             "fractions": self.fractions,
             "facts": self.facts,
             "declared": self.declared,
+            "checked": self.checked,
         }
 
     def files(self) -> dict[str, bytes]:
@@ -206,9 +208,7 @@ class Blueprint:
             tuple(derived["closed"]),
             policy["ranges"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
-            policy["fractions"],
-            policy["facts"],
-            policy["declared"],
+            *(policy[key] for key in ("fractions", "checked", "facts", "declared")),
         )
         if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
             raise damaged

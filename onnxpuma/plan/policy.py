@@ -132,6 +132,7 @@ _FORM = {
     "fractions": _table_of(_is_count),
     "facts": _table_of(_table_of(_is_exponent)),
     "declared": _table_of(_is_interval),
+    "checked": lambda value: isinstance(value, bool),
 }
 _DERIVED = {
     "inputs": _list_of(_is_text),

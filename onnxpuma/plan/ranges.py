@@ -7,7 +7,7 @@ long as every step before it stayed in its range; plan/proofs.py lists those tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,15 +39,11 @@ def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand) -> Opera
     return replace(operand, bound=Bound(low, high))
 
 
-def bounded(call: Call, operator: Operator, facts: Mapping[str, Bound]) -> Call:
+def bounded(blueprint: Blueprint, call: Call, operator: Operator) -> Call:
     """The use with the bounds of its outputs; of what is made of weights alone as its owner has measured."""
-    found = _bounds(call, operator)
-    constant = all(o.weight for o in call.secrets)
-    outputs = tuple(
-        replace(o, bound=facts[o.name] if constant and o.name in facts else b)
-        for o, b in zip(call.outputs, found, strict=False)
-    )
-    return replace(call, outputs=outputs)
+    facts = blueprint.known_bounds if all(o.weight for o in call.secrets) else {}
+    found = zip(call.outputs, _bounds(call, operator), strict=False)
+    return replace(call, outputs=tuple(replace(o, bound=facts.get(o.name, b)) for o, b in found))
 
 
 def _bounds(call: Call, operator: Operator) -> list[Bound]:
@@ -84,6 +80,7 @@ QUANTITIES: dict[str, tuple[str, Callable[[Call], float], float]] = {
     **dict.fromkeys(("Tanh", "Sigmoid"), ("argument", argument, 2032.0)),
     **dict.fromkeys(("Softplus", "Mish", "Swish"), ("argument", argument, 4074.0)),
     **dict.fromkeys(("Softmax", "Attention"), ("spread", spread_of_scores, 1024.0)),
+    **dict.fromkeys(("LogSoftmax", "ReduceLogSumExp"), ("spread", spread_of_scores, 1024.0)),
     **dict.fromkeys(
         ("LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization"),
         ("norm", norm_of_rows, 2.0**20),
@@ -121,7 +118,7 @@ def _with_room(key: str, quantity: float, call: Call) -> float:
 
 def _biased(call: Call) -> bool:
     """Whether public numbers are added to the scores, other than masks."""
-    places: Sequence[int] = (0,) if call.node.op == "Softmax" else (3,)
+    places: Sequence[int] = (3,) if call.node.op == "Attention" else (0,)
     for place in places:
         operand = call.operand(place)
         values = None if operand is None else operand.beside if operand.secret else operand.value

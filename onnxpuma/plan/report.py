@@ -123,7 +123,7 @@ def report(
             }
             for name, spec in blueprint.inputs.items()
         },
-        {o.name: {"shape": o.shape, "dtype": o.dtype.name, "secret": o.secret} for o in plan.outputs},
+        {o.name: {"shape": o.shape, "dtype": o.dtype.name, "secret": o.secret} for o in plan.results},
         _nodes(blueprint, plan, refusals, network),
         [
             ConstantEntry(

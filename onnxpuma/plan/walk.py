@@ -24,6 +24,7 @@ from onnxpuma.ops.beside import fits
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.checks import Watched, watched
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import (
     Known,
@@ -65,6 +66,7 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
+        self.watched = Watched()
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, selection.kept)
         self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
@@ -142,8 +144,7 @@ class Walk:
             self._refuse(node, error.message, sizes=True)
             return
         self.budget.before_secret(node, given_types(self.values, node), types)
-        places = enumerate(node.inputs)
-        operands = tuple(None if name is None else self._operand(name, node, i) for i, name in places)
+        operands = tuple(None if n is None else self._operand(n, node, i) for i, n in enumerate(node.inputs))
         whole = [o for o in operands if o and o.secret and o.dtype.kind != "f" and o.form is not SecretIds]
         if whole and not found.integers:
             self._refuse(node, "it computes on secret integers or booleans: it is supported for reals only")
@@ -155,17 +156,17 @@ class Walk:
         if reason is not None:
             self._refuse(node, reason, sizes=" is beyond " in reason)
             return
+        draft = watched(self, draft, found)
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         left = left_in(draft.outputs, found.result(draft))
         weight = all(o.weight for o in secret)
         made = tuple(replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left)
-        call = replace(draft, outputs=with_beside(draft, found, made))
-        outputs = (call := bounded(call, found, self.blueprint.known_bounds)).outputs
-        resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
+        call = bounded(self.blueprint, replace(draft, outputs=with_beside(draft, found, made)), found)
+        resolves = tuple(self._must_resolve(o, found, call) for o in call.outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
         constant = constant and weight and found.layout
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
-        for operand, resolve in zip(outputs, resolves, strict=True):
+        for operand, resolve in zip(call.outputs, resolves, strict=True):
             kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
             known = ValueType(kept.dtype, kept.shape)
             self.values[operand.name] = Known(known, operand=kept, constant=constant)
@@ -175,9 +176,8 @@ class Walk:
         kind = self.values[name].type
         held, constants = name in self.selection.held, self.graph.initializers
         entry, operand = given({} if held else self.uses, constants, name, kind)
-        operand = entered(self.blueprint, entry, operand)
         (self.held if held else self.inputs)[name] = entry
-        self.values[name] = Known(kind, operand=operand, constant=False)
+        self.values[name] = Known(kind, operand=entered(self.blueprint, entry, operand), constant=False)
 
     # -- operands and forms -------------------------------------------------------------------
 

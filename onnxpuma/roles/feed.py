@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.errors import InputError, PlanError
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import check_shapes, weight_hint
 from onnxpuma.plan.input_spec import LARGEST_INPUT, InputSpec
@@ -122,6 +124,8 @@ def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
             _check_reals(
                 entry.name, np.where(real <= MASKED, 0, real) if entry.reach else real, LARGEST_INPUT
             )
+            for need in entry.needs:
+                _check_need(entry.name, real, need)
 
 
 def _check_names(what: str, given: Sequence[str], known: Sequence[str], more: str = "") -> None:
@@ -197,6 +201,25 @@ def _check_reals(name: str, array: np.ndarray, limit: float) -> None:
         raise InputError(
             f"input '{name}' holds a value of magnitude {largest:g}, beyond {limit:g}",
             "the fixed-point numbers of a secure run do not reach that far: scale the input",
+        )
+
+
+_WHAT = {
+    "element": "a value of magnitude",
+    "below": "a value of",
+    "row": "a row of length",
+    "deviation": "a row of length, less its mean,",
+    "spread": "a row with values apart by",
+}
+
+
+def _check_need(name: str, array: np.ndarray, need: Need) -> None:
+    found = beyond_need(array, need)
+    if found is not None:
+        raise InputError(
+            f"input '{name}' holds {_WHAT[need.kind]} {found:g}; the model is computed right below"
+            f" {need.below:g}",
+            "scale the input, or ask the model's owner to share it calibrated with inputs like this",
         )
 
 
