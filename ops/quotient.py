@@ -6,7 +6,7 @@ made for one value a row, affordable where a model divides element by element.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from onnxpuma.mpc.square_root import square_root_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, asks, of_input, of_output, signed_input
+from onnxpuma.ops.limits import Limit, asks, of_input, of_output, result_size, signed_input, size_of
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
@@ -69,8 +70,20 @@ def divisor_limit(place: int) -> Limit:
         of_input(place),
         2.0**15,
         2.0**-18,
+        stays=size_of(place),
         needs=asks("element", 2.0**15, place),
+        falls=_distance(place),
     )
+
+
+def _distance(place: int) -> Callable[[Call], float]:
+    """From zero."""
+
+    def falls(call: Call) -> float:
+        x = seen(call.operand(place))
+        return max(x.low, -x.high, 0.0)
+
+    return falls
 
 
 @operator(
@@ -107,7 +120,7 @@ def root_cost(size: int, source: int = FRACTION, form: type = Replicated) -> Cos
 
 def root_limits(call: Call) -> tuple[Limit, ...]:
     below = 2.0 ** (61 - max([FRACTION, *(o.fraction for o in call.secrets)]))
-    return (Limit("x", signed_input(), below, needs=asks("element", below)),)
+    return (Limit("x", signed_input(), below, stays=size_of(), needs=asks("element", below)),)
 
 
 def even_scale(call: Call, index: int) -> bool:
@@ -156,7 +169,7 @@ def _div_beside(call: Call) -> Beside:
 
 
 def _div_limits(call: Call) -> tuple[Limit, ...]:
-    quotient = Limit("|result|", of_output(), 2.0**20)
+    quotient = Limit("|result|", of_output(), 2.0**20, stays=result_size)
     return (divisor_limit(1), quotient) if not call.inputs or call.secret(1) else ()
 
 
