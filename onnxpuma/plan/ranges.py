@@ -34,6 +34,8 @@ def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand) -> Opera
     """A value that the client shares, or that the servers kept, with what it is checked to lie within."""
     if operand.dtype.kind == "b":
         return replace(operand, bound=TRUTH)
+    if not operand.size:
+        return replace(operand, bound=Bound(0.0, 0.0))
     declared = blueprint.declared.get(entry.name)
     low, high = declared or (-max(LARGEST_INPUT, entry.reach), LARGEST_INPUT)
     return replace(operand, bound=Bound(low, high))
