@@ -28,8 +28,8 @@ def lengths(call: Call, scale: float, below: float) -> tuple[Need, ...]:
     else:
         more = min(max(math.sqrt(q / k), 0.25), 4.0) if q < math.inf and k < math.inf else 1.0
         query, key = root * more, root / more
-    longest = Need(1, "row", below / (scale * query), block=s.size)
+    longest = Need(1, "row", below / (scale * query), count=s.size)
     if s.past:
-        keys = [Need(place, "row", min(key, longest.below), block=s.size) for place in (1, 4)]
-        return Need(0, "row", query, block=s.size), *keys
-    return Need(0, "row", query, block=s.size), Need(1, "row", key, block=s.size, around=-2), longest
+        keys = [Need(place, "row", min(key, longest.below), count=s.size) for place in (1, 4)]
+        return Need(0, "row", query, count=s.size), *keys
+    return Need(0, "row", query, count=s.size), Need(1, "row", key, count=s.size, around=-2), longest

@@ -115,13 +115,14 @@ class Need:
 
     place: of the input. kind: "element": every |x| < below; "row": the Euclidean length of every row over
     `axes` is below it; "deviation": that length without the row's mean; "spread": how far apart two elements
-    of a row are; "below": every x < below. axes: counted from the end. block: rows of the last axis are taken
-    in aligned blocks of so many elements, 0: whole. around: less the mean over this axis.
+    of a row are; "below": every x < below. axes: counted from the end. count:
+    of a "row" of the last axis, each aligned block of so many elements; 0 for the whole. around: less the
+    mean over this axis.
     """
 
     place: int
     kind: str
     below: float
     axes: tuple[int, ...] = (-1,)
-    block: int = 0
+    count: int = 0
     around: int | None = None

@@ -25,6 +25,8 @@ Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
 Needs: TypeAlias = "Callable[[Call], Sequence[Need]]"
 ROOM = 2.0**-10  # between a bound and the end of a range
 
+WHOLE = 2.0**42  # a range from here on is that of all values, and needs no check of its own
+
 
 def _unbounded(call: Call) -> float:
     return math.inf
@@ -160,14 +162,15 @@ def result_size(call: Call) -> float:
 
 def input_below(below: float, key: str = "", place: int = 0) -> Limits:
     """|x| below a bound."""
-    needs = asks("element", below, place)
+    needs = _not_said if below >= WHOLE else asks("element", below, place)
     found = (Limit("|x|", of_input(place), below, key=key, stays=size_of(place), needs=needs),)
     return lambda call: found
 
 
 def inputs_below(below: float) -> Limits:
     """Every input below a bound."""
-    found = (Limit("each |x|", of_any_input(), below, stays=_all_inputs, needs=asks_each(below)),)
+    needs = _not_said if below >= WHOLE else asks_each(below)
+    found = (Limit("each |x|", of_any_input(), below, stays=_all_inputs, needs=needs),)
     return lambda call: found
 
 

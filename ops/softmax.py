@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.scores import (
+    LEAST_SPREAD,
     LOWEST,
     MOST_REACH,
     SPREAD,
@@ -188,7 +190,8 @@ def _scores(call: Call) -> Scores:
     axis = _axis(call)
     beside = None if x.beside is None or not shape else np.moveaxis(x.beside, axis, -1)
     rows = (*(n for a, n in enumerate(shape) if a != axis), _rows(call)[1])
-    return scores_of(beside, rows, spread_of(call) + read_as_far(x))
+    found = scores_of(beside, rows, spread_of(call) + read_as_far(x))
+    return replace(found, spread=min(found.spread, largest_spread(x.fraction)))
 
 
 def _softmax_cost(call: Call) -> Cost:
@@ -210,8 +213,11 @@ def _form(call: Call) -> type:
 
 
 def spread_of(call: Call) -> float:
-    """How far two scores of a row may be apart."""
-    return call.bound("spread", SPREAD)
+    """How far two scores of a row may be apart: by default no further than a product holds them."""
+    x = call.given(0)
+    held = largest_spread(x.fraction) - read_as_far(x)
+    held = held if x.beside is None else (held - LOWEST - 1) / 2
+    return call.bound("spread", min(SPREAD, max(held, LEAST_SPREAD)))
 
 
 def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -239,14 +245,12 @@ def farthest_apart(spread: float) -> float:
 
 
 def spread_limit(spread: float, measure: Measure, stays: Callable[[Call], float], needs: Needs) -> Limit:
-    below = farthest_apart(spread)
-    what = "the distance of two scores of a row"
+    what, below = "the distance of two scores of a row", farthest_apart(spread)
     return Limit(what, measure, below, key="spread", stays=stays, needs=needs)
 
 
 def _apart(call: Call) -> float:
-    """What bounds say of it, with what public numbers add."""
-    added = _scores(call).added
+    added = _scores(call).added  # public numbers
     return spread_of_scores(call) + (0.0 if added is None else float(-added.min(initial=0.0)))
 
 
@@ -260,8 +264,9 @@ def _defers(call: Call, index: int) -> bool:
     x = call.given(index)
     if x.reach > MOST_REACH:
         return False
-    added = 0.0 if x.beside is None else spread_of(call) + LOWEST + 1
-    return spread_of(call) + read_as_far(x) + added <= largest_spread(x.fraction)
+    least = call.bound("spread", LEAST_SPREAD)
+    added = 0.0 if x.beside is None else least + LOWEST + 1
+    return least + read_as_far(x) + added <= largest_spread(x.fraction)
 
 
 @operator(

@@ -59,6 +59,7 @@ _LENGTHS = (
     "total_seq_len",
     "seqlens_k",  # com.microsoft's GroupQueryAttention
     "nonpad_kv_seqlen",  # Attention of opset 24
+    "write_indices",  # TensorScatter, of opset 24 too
 )
 _CHOICES = ("use_cache_branch",)  # optimum's merged decoders
 

@@ -51,7 +51,7 @@ class Walk:
     def __init__(
         self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray], selection: Selection
     ) -> None:
-        self.budget = Budget.unlimited()
+        self.budget, self.watched = Budget.unlimited(), Watched()
         self.blueprint = blueprint
         self.graph = blueprint.graph
         self.public_values = public_values
@@ -66,7 +66,6 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
-        self.watched = Watched()
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, selection.kept)
         self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
@@ -136,7 +135,7 @@ class Walk:
             self._expand(node)
             return
         if any(self.values[n].type.dtype.kind == "O" for n in node.inputs if n):
-            self._refuse(node, "it takes text beside something secret, and shares are numbers")
+            self._refuse(node, "it puts text beside a secret, and shares are numbers: ask for those")
             return
         try:
             types = self._types(node)
@@ -168,14 +167,14 @@ class Walk:
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
         for operand, resolve in zip(call.outputs, resolves, strict=True):
             kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
-            known = ValueType(kept.dtype, kept.shape)
-            self.values[operand.name] = Known(known, operand=kept, constant=constant)
+            kind = ValueType(kept.dtype, kept.shape)
+            self.values[operand.name] = Known(kind, operand=kept, constant=constant)
 
     def share(self, name: str) -> None:
         """An input that enters as shares whatever reads it: from the client, or held by the servers."""
         kind = self.values[name].type
-        held, constants = name in self.selection.held, self.graph.initializers
-        entry, operand = given({} if held else self.uses, constants, name, kind)
+        held = name in self.selection.held
+        entry, operand = given({} if held else self.uses, self.graph, name, kind)
         (self.held if held else self.inputs)[name] = entry
         self.values[name] = Known(kind, operand=entered(self.blueprint, entry, operand), constant=False)
 
@@ -194,7 +193,7 @@ class Walk:
             ids = SecretInput(name, shape, known.type.dtype, depth)
             self.inputs.setdefault(ids.operand, ids)
             return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
-        entry, operand = given(self.uses, self.graph.initializers, name, known.type)
+        entry, operand = given(self.uses, self.graph, name, known.type)
         self.inputs.setdefault(name, entry)
         return entered(self.blueprint, entry, operand)
 
@@ -266,7 +265,7 @@ class Walk:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
         reason = reason.removeprefix(f"node '{node.name}' ({node.op})").removeprefix(":").strip()
-        reason += way_out(node, self.weights, self.nodes)
+        reason += "" if sizes else way_out(node, self.weights, self.nodes)
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason, sizes))
         self.wanted.update(n for n in node.inputs if n)
         try:

@@ -153,7 +153,8 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
     if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, widest, "safe"):
         raise InputError(
             f"input '{spec.name}' is of type {array.dtype}, the model takes {spec.dtype}",
-            f"convert it: array.astype(np.{spec.dtype.name})",
+            f"convert it: array.astype(np.{spec.dtype.name})"
+            + (", before it is saved: numpy's files know no bfloat16" if array.dtype.kind == "V" else ""),
         )
     return array
 
@@ -181,7 +182,7 @@ def _kept(spec: InputSpec, value: Kept) -> Kept:
 
 
 def _is_mask(blueprint: Blueprint, uses: Uses, name: str) -> bool:
-    return given_reach(uses, blueprint.graph.initializers, name, blueprint.inputs[name].dtype) > 0
+    return given_reach(uses, blueprint.graph, name, blueprint.inputs[name].dtype) > 0
 
 
 def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:

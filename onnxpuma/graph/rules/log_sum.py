@@ -37,8 +37,8 @@ def axes_along(axes: ir.Value | None, x: ir.Value) -> tuple[int, ...] | None:
     return tuple(sorted(int(a) % extent for a in values.reshape(-1)))
 
 
-def number_like(op: Any, like: ir.Value, value: float) -> ir.Value:
-    """A number of the element type of `like`."""
+def number_like(op: Any, like: ir.Value, value: float | np.ndarray) -> ir.Value:
+    """A number, or several, of the element type of `like`."""
     return constant(op, np.asarray(value, like.dtype.numpy()))
 
 
