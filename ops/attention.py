@@ -29,7 +29,7 @@ from onnxpuma.ops.beside import FAR, cleared, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.lengths import largest_score
-from onnxpuma.ops.limits import Limit
+from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD, dense
 from onnxpuma.ops.softmax import (
@@ -199,22 +199,18 @@ def _spread(call: Call) -> float:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    scale, bits, cap = scale_of(call), _score_fraction(call), call.attribute("softcap", 0.0) or 1.0
-    return (
-        Limit(
-            "|scale Q K'|",
-            lambda call, inputs, outputs: np.abs(plain_scores(call, inputs, scale)),
-            2.0 ** (62 - bits),
-            stays=lambda call: largest_score(call) / cap,
-            needs=lambda call: lengths(call, scale, 2.0 ** (62 - bits))[1:],
-        ),
-        spread_limit(
-            _spread(call),
-            lambda call, inputs, outputs: score_spreads(call, inputs, scale),
-            scores_apart,
-            lambda call: lengths(call, scale, 2.0 ** (62 - bits)),
-        ),
-    )
+    scale, cap = scale_of(call), call.attribute("softcap", 0.0) or 1.0
+    below = 2.0 ** (62 - _score_fraction(call))
+
+    def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
+        return np.abs(plain_scores(call, inputs, scale))
+
+    def apart_in_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
+        return score_spreads(call, inputs, scale)
+
+    stays, needs = (lambda call: largest_score(call) / cap), (lambda call: lengths(call, scale, below))
+    largest = Limit("|scale Q K'|", size, below, stays=stays, needs=lambda call: needs(call)[1:])
+    return largest, spread_limit(_spread(call), apart_in_rows, scores_apart, needs)
 
 
 @operator(

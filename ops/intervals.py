@@ -21,7 +21,7 @@ from onnxpuma.ops.sight import Bounding, last, of_values, seen, words
 
 TRUTH = Bound(0.0, 1.0)
 LN2 = 0.6931471805599453
-HIGHEST = 60000.0  # e^11, where Exp ends
+HIGHEST = 2.0**43  # where Exp ends
 
 
 def _rows(call: Call, place: int) -> Bound:
@@ -74,7 +74,7 @@ def _root(x: Bound) -> Bound:
 
 def _exp(call: Call) -> Bound:
     x = seen(call.given(0))
-    top = HIGHEST if x.high >= 11 else 2.0 ** math.ceil(x.high / LN2) if x.high > -60 else 2.0**-86
+    top = HIGHEST if x.high >= 29 else 2.0 ** math.ceil(x.high / LN2) if x.high > -60 else 2.0**-86
     return Bound(2.0 ** math.floor(x.low / LN2) if x.low > -20 else 0.0, min(top, HIGHEST))
 
 

@@ -245,14 +245,12 @@ def farthest_apart(spread: float) -> float:
 
 
 def spread_limit(spread: float, measure: Measure, stays: Callable[[Call], float], needs: Needs) -> Limit:
-    below = farthest_apart(spread)
-    what = "the distance of two scores of a row"
+    what, below = "the distance of two scores of a row", farthest_apart(spread)
     return Limit(what, measure, below, key="spread", stays=stays, needs=needs)
 
 
 def _apart(call: Call) -> float:
-    """What bounds say of it, with what public numbers add."""
-    added = _scores(call).added
+    added = _scores(call).added  # public numbers
     return spread_of_scores(call) + (0.0 if added is None else float(-added.min(initial=0.0)))
 
 

@@ -51,8 +51,9 @@ def watched(walk: Walk, call: Call, operator: Operator) -> Call:
     is watched."""
     if not walk.blueprint.checked:
         return call
-    known = bounded(walk.blueprint, call, operator)
-    for limit in operator.limits(call):
+    limits = operator.limits(call)
+    known = bounded(walk.blueprint, call, operator) if limits else call
+    for limit in limits:
         if not limit.proved(known):
             for need in limit.needs(call):
                 call = _watched(walk, call, need)

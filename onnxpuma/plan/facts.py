@@ -8,7 +8,7 @@ two. They are public, like the plan (docs/security.md).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -22,8 +22,11 @@ STEPS = (1.0, 1.1892071150027212, 1.4142135623730954, 1.681792830507430)  # 2^(k
 _SMALLEST = -400  # quarters: less is as good as nothing
 _CHUNK = 1 << 20  # elements looked at in double precision at a time
 _WIDEST = 1 << 14  # columns: beyond it is a vocabulary, and nobody asks for its heads
+_CUTS = ("Reshape", "Transpose", "Attention", "RotaryEmbedding")
+_ON = ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Split", "Slice", "Cast", "Identity", "Concat")
 _HEADS = range(8, 513)  # elements
 _MOST_HEADS = 3  # sizes of heads that are tried
+_TOGETHER = 64  # columns of which it is told how much longer all of them make a row
 _ROUNDING = 2.0**-19 * (1 + 2.0**-10)  # of each number of a factor, when it is encoded, and of its sums
 _MADE = 1 << 28  # elements of what is made of weights to be measured
 
@@ -72,7 +75,7 @@ def facts_of(graph: Graph, secret: Collection[str], public_inputs: Collection[st
         if values is None or values.dtype.kind not in "fV" or not values.size:
             continue
         with np.errstate(all="ignore"):
-            measured = {key: v for key, v in _measured(values, roles, uses.heads) if math.isfinite(v)}
+            measured = {key: v for key, v in _measured(values, roles, uses.widths(name)) if math.isfinite(v)}
         if "size" in measured:
             found[name] = {key: rounded(value) for key, value in measured.items()}
         del values
@@ -101,6 +104,18 @@ class Uses:
                 if name in weights:
                     self.roles.setdefault(name, set()).add(_role(reader, slot))
         self.heads = _heads(graph)
+        readers: dict[str, list[Node]] = {}
+        for reader, _, name in _reads(graph.nodes):
+            readers.setdefault(name, []).append(reader)
+        self.split = {
+            name
+            for name in self.roles
+            if any(_falls_into_heads(node, readers) for node in readers.get(name, []))
+        }
+
+    def widths(self, name: str) -> Callable[[int], list[int]]:
+        """The sizes of heads that rows of so many elements may have which this value makes."""
+        return lambda width: head_sizes(width, self.heads) if name in self.split else []
 
     def value(self, name: str) -> np.ndarray | None:
         """The array, made anew where it follows from others; None of one that is too large or not here."""
@@ -137,6 +152,16 @@ def _role(node: Node, slot: int) -> str:
     return "filters" if node.op == "Conv" and slot == 1 else "numbers"
 
 
+def _falls_into_heads(node: Node, readers: Mapping[str, Sequence[Node]], depth: int = 5) -> bool:
+    """Whether what a node makes may be cut into heads, soon behind it."""
+    if not depth:
+        return False
+    for reader in (r for output in node.outputs for r in readers.get(output, [])):
+        if reader.op in _CUTS or (reader.op in _ON and _falls_into_heads(reader, readers, depth - 1)):
+            return True
+    return False
+
+
 def _heads(graph: Graph) -> tuple[set[int], set[int]]:
     """(sizes, numbers) of heads that the graph names: last extents of shapes, and attributes."""
     makers = {output: node for node in graph.nodes for output in node.outputs}
@@ -159,6 +184,8 @@ def _heads(graph: Graph) -> tuple[set[int], set[int]]:
 def head_sizes(width: int, heads: tuple[set[int], set[int]]) -> list[int]:
     """The sizes that heads of a row of so many elements may have: of queries, of keys and values beside
     them, of all three in one."""
+    if width > _WIDEST:
+        return []
     sizes, counts = heads
     parts = {width // (count * times) for count in counts for times in (1, 3) if width % (count * times) == 0}
     fitting = sorted(b for b in {*sizes, *parts} if b in _HEADS and b < width and width % b == 0)
@@ -166,7 +193,7 @@ def head_sizes(width: int, heads: tuple[set[int], set[int]]) -> list[int]:
 
 
 def _measured(
-    values: np.ndarray, roles: Collection[str], heads: tuple[set[int], set[int]]
+    values: np.ndarray, roles: Collection[str], widths: Callable[[int], list[int]]
 ) -> Iterator[tuple[str, float]]:
     size = float(np.abs(values).max())
     yield "size", size
@@ -174,9 +201,8 @@ def _measured(
         yield "least", float(values.min())
     if not values.ndim:
         return
-    widths = [] if values.shape[-1] > _WIDEST else head_sizes(values.shape[-1], heads)
     yield "row", _longest(values.reshape(-1, values.shape[-1]))
-    for count in widths:
+    for count in widths(values.shape[-1]) if "numbers" in roles else ():
         yield f"row {count}", _longest(values.reshape(-1, count))
     if values.ndim < 2:
         return
@@ -185,34 +211,31 @@ def _measured(
         yield "filter", _longest(rows)
         yield "filter sum", _largest_sum(rows)
     if "columns" in roles:
-        yield from _factor(values, widths)
+        yield from _factor(values, widths(values.shape[-1]))
     if "rows" in roles:
-        turned = values.swapaxes(-1, -2)
-        rows_wide = turned.shape[-1] > _WIDEST
-        for key, value in _factor(turned, [] if rows_wide else head_sizes(turned.shape[-1], heads)):
+        for key, value in _factor(values.swapaxes(-1, -2), widths(values.shape[-2])):
             if key != "column":
                 yield f"row {key}", value
 
 
 def _factor(values: np.ndarray, widths: Collection[int]) -> Iterator[tuple[str, float]]:
     """Of W (..., k, n) what x @ W may be."""
-    stack = values.reshape(-1, *values.shape[-2:])
+    stack, together = values.reshape(-1, *values.shape[-2:]), math.gcd(values.shape[-1], _TOGETHER)
     columns, sums, squares = 0.0, 0.0, 0.0
     blocks = dict.fromkeys(widths, 0.0)
     for matrix in stack:
         whole, by_block = 0.0, 0.0
-        for part in _columns(matrix, max(widths, default=64)):
+        for part in _columns(matrix, max(widths, default=together)):
             squared = np.einsum("ij,ij->j", part, part)
-            columns, sums = (
-                max(columns, float(squared.max())),
-                max(sums, float(np.abs(part).sum(axis=0).max())),
-            )
+            columns = max(columns, float(squared.max()))
+            sums = max(sums, float(np.abs(part).sum(axis=0).max()))
             whole += float(squared.sum())
             for width in widths:
-                largest = _largest_roots(part, width)
+                largest = np.linalg.eigvalsh(_grams(part, width))[:, -1]
                 blocks[width] = max(blocks[width], float(largest.max()))
-                by_block += float(largest.sum()) if width == widths[-1] else 0.0  # type: ignore[index]
-        squares = max(squares, min(whole, by_block) if widths else whole)
+            grams = _grams(part, together)
+            by_block += float(np.sqrt(np.einsum("bij,bij->b", grams, grams)).sum())
+        squares = max(squares, min(whole, by_block))
     inner, number = values.shape[-2:]
     yield "column", math.sqrt(columns) + math.sqrt(inner) * _ROUNDING
     yield "sum", sums + inner * _ROUNDING
@@ -228,12 +251,12 @@ def _columns(matrix: np.ndarray, width: int) -> Iterator[np.ndarray]:
         yield matrix[:, start : start + step].astype(np.float64)
 
 
-def _largest_roots(part: np.ndarray, width: int) -> np.ndarray:
-    """Of each block of `width` columns the largest eigenvalue of B'B, which the smaller side has as well."""
+def _grams(part: np.ndarray, width: int) -> np.ndarray:
+    """B'B of each block of `width` columns, or B B', which has the same largest eigenvalue and may be less:
+    how much longer rows become, squared. The root of the sum of its squares is no less."""
     blocks = part.reshape(part.shape[0], -1, width).transpose(1, 0, 2)  # (blocks, k, width)
-    if part.shape[0] < width:
-        return np.asarray(np.linalg.eigvalsh(blocks @ blocks.swapaxes(1, 2))[:, -1])
-    return np.asarray(np.linalg.eigvalsh(blocks.swapaxes(1, 2) @ blocks)[:, -1])
+    turned = blocks.swapaxes(1, 2)
+    return np.asarray(blocks @ turned if part.shape[0] < width else turned @ blocks)
 
 
 def _longest(rows: np.ndarray) -> float:

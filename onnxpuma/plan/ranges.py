@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnxpuma.plan.plan import SecretInput
 
 UNIT = 2.0**-18
+WHOLE = 2.0**40  # an activation reads all that a form holds, where nothing less is known
 WIDEST = 16.0  # times its default: a bound beyond is more likely loose than reached, and left to be checked
 _EXACT = ("Add", "Sub", "Sum", "Neg", "Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast")
 _ROUNDED = ("Mul", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Exp", "Sqrt", "MatMul", "Gemm", "Conv")
@@ -34,6 +35,8 @@ def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand) -> Opera
     """A value that the client shares, or that the servers kept, with what it is checked to lie within."""
     if operand.dtype.kind == "b":
         return replace(operand, bound=TRUTH)
+    if not operand.size:
+        return replace(operand, bound=Bound(0.0, 0.0))
     declared = blueprint.declared.get(entry.name)
     low, high = declared or (-max(LARGEST_INPUT, entry.reach), LARGEST_INPUT)
     return replace(operand, bound=Bound(low, high))
@@ -76,16 +79,16 @@ def _rounded(call: Call, operator: Operator, output: Operand, bound: Bound) -> B
 
 
 QUANTITIES: dict[str, tuple[str, Callable[[Call], float], float]] = {
-    **dict.fromkeys(("Gelu", "Erf"), ("argument", argument, 1016.0)),
-    **dict.fromkeys(("Tanh", "Sigmoid"), ("argument", argument, 2032.0)),
-    **dict.fromkeys(("Softplus", "Mish", "Swish"), ("argument", argument, 4074.0)),
+    **dict.fromkeys(("Gelu", "Erf"), ("argument", argument, WHOLE)),
+    **dict.fromkeys(("Tanh", "Sigmoid"), ("argument", argument, WHOLE)),
+    **dict.fromkeys(("Softplus", "Mish", "Swish"), ("argument", argument, WHOLE)),
     **dict.fromkeys(("Softmax", "Attention"), ("spread", spread_of_scores, 1024.0)),
     **dict.fromkeys(("LogSoftmax", "ReduceLogSumExp"), ("spread", spread_of_scores, 1024.0)),
     **dict.fromkeys(
         ("LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization"),
         ("norm", norm_of_rows, 2.0**20),
     ),
-    "Relu": ("argument", argument, 4096.0),
+    "Relu": ("argument", argument, WHOLE),
 }
 """Operator -> the quantity that its kernel makes use of (`Limit.key`), what bounds say of it, its default."""
 
@@ -102,7 +105,7 @@ def ranged(blueprint: Blueprint, call: Call) -> Call:
         return replace(call, bounds=calibrated)
     key, quantity, usual = entry
     proved = _with_room(key, quantity(call), call)
-    most = calibrated.get(key, usual if key == "norm" else usual * WIDEST)
+    most = calibrated.get(key, usual * WIDEST if key == "spread" else usual)
     return replace(call, bounds={**calibrated, key: proved} if proved <= most else calibrated)
 
 
