@@ -146,7 +146,7 @@ def test_options_that_contradict_each_other_are_refused(cli, model: Path, server
 
 
 def test_results_that_disagree_have_an_exit_status_of_their_own(cli, tmp_path: Path):
-    """Where the Gelu's range ends it gives wrong numbers, and nobody would notice."""
+    """Where the Softmax's range ends it gives wrong numbers, and nobody would notice."""
     model = grown(tmp_path / "m.onnx", 5e4)
     ended = cli("validate", model, "--json")
     assert ended.status == 8
@@ -198,7 +198,8 @@ def test_per_node_names_the_first_node_that_departs_and_why(cli, tmp_path: Path)
     assert ended.status == 0
     said = " ".join(ended.out.split())
     assert "The first node that departs is softmax (Softmax)" in said
-    assert re.search(r"Its operands left its range: the distance of two scores of a row is [\d.e+]+, and must be below 8190", said)
+    apart = r"the distance of two scores of a row is [\d.e+]+, and must be below 8190"
+    assert re.search(f"Its operands left its range: {apart}", said)
     assert "--calibrate" in said
     for name in ("first", "grown", "last"):
         assert name in said
