@@ -23,6 +23,7 @@ from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
 from onnxpuma.ops.limits import Limit, asks, of_input, of_output, result_size, signed_input, size_of
 from onnxpuma.ops.logic import bits_cost, bits_of
+from onnxpuma.ops.public_quotient import divided, divided_cost, is_plain, scales_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, spread, truncated
@@ -142,6 +143,8 @@ def square_root(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequ
 
 def _quotient_result(call: Call) -> Result:
     divisor = call.public(1)
+    if divisor is not None and not is_plain(divisor):
+        return Result()
     if divisor is not None:
         return Result(Replicated, FRACTION + public_scale(1.0 / divisor.astype(np.float64))[0])
     if call.secret(0):
@@ -151,8 +154,9 @@ def _quotient_result(call: Call) -> Result:
 
 def _quotient_cost(call: Call) -> Cost:
     divisor = call.given(1)
-    if not divisor.secret:
-        return Cost()
+    if divisor.value is not None:
+        plain = is_plain(divisor.value)
+        return Cost() if plain else divided_cost(scales_of(divisor.value, call.outputs[0].shape))
     fraction = QUOTIENT_FRACTION if call.secret(0) else FRACTION
     return resolved_reciprocal_cost(divisor.size, fraction)
 
@@ -170,7 +174,13 @@ def _div_beside(call: Call) -> Beside:
 
 def _div_limits(call: Call) -> tuple[Limit, ...]:
     quotient = Limit("|result|", of_output(), 2.0**20, stays=result_size)
-    return (divisor_limit(1), quotient) if not call.inputs or call.secret(1) else ()
+    if not call.inputs or call.secret(1):
+        return divisor_limit(1), quotient
+    divisor = call.public(1)
+    if divisor is None or is_plain(divisor):
+        return ()
+    largest = scales_of(divisor, call.outputs[0].shape).largest
+    return (Limit("|result|", of_output(), largest, stays=result_size),)
 
 
 @operator(
@@ -179,13 +189,19 @@ def _div_limits(call: Call) -> tuple[Limit, ...]:
     result=_quotient_result,
     refuse=_divisible,
     limits=_div_limits,
-    error="one unit of 2^-18; by a secret 2e-6 of the result and 1e-7 of the dividend more",
+    error="one unit of 2^-18; by public numbers of many sizes 8e-6 of the result more; by a secret 2e-6 of "
+    "it and 1e-7 of the dividend more",
     beside=_div_beside,
 )
 def div(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a / b: a product with 1 / b, which is local for a public b; a secret b as in Reciprocal."""
+    """a / b: a product with 1 / b, which is local for a public b, or truncated by element where a public b is
+    of many sizes; a secret b as in Reciprocal."""
     if isinstance(b, np.ndarray):
         assert isinstance(a, Replicated)
+        if not is_plain(b):
+            shape = call.outputs[0].shape
+            stretched = a.map(lambda w: np.broadcast_to(w, shape))
+            return [(yield from divided(party, stretched, scales_of(b, shape)))]
         fraction, integers = public_scale(1.0 / b.astype(np.float64))
         return [a.times(as_words(integers), fraction)]
     a, b = whole(a, call.given(0)), whole(b, call.given(1))
