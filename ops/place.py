@@ -15,7 +15,7 @@ from onnxpuma.mpc.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.ops.limits import Arrays, Limit, input_below
+from onnxpuma.ops.limits import Arrays, Limit, asks, input_below
 from onnxpuma.ops.ranking import as_rows
 from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.running import SLACK as LARGEST_SLACK
