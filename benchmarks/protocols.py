@@ -108,7 +108,7 @@ EXACT: dict[str, Run] = {
     "sign, 12 bits": lambda p, x: compare.is_negative(p, see(p, x, 0).modulo(12)),
     "sign, 16 bits": lambda p, x: compare.is_negative(p, see(p, x, 0).modulo(16)),
     "sign, 24 bits": lambda p, x: compare.is_negative(p, see(p, x, 0).modulo(24)),
-    "sign, 64 bits": lambda p, x: wide.wide_negative(p, see(p, x, 0)),
+    "sign, 64 bits": lambda p, x: compare.wide_negative(p, see(p, x, 0)),
     "equal to zero, 64 bits": lambda p, x: wide.wide_zero(p, see(p, x, 0)),
     "window of 16 units, 12 bits": lambda p, x: compare.locate(p, see(p, x, 0).modulo(12), 16),
     "gate, 28 bits, with halves": lambda p, x: gate.gate(p, bit(p, x), see(p, x, 0).modulo(28)),
