@@ -237,6 +237,13 @@ def farthest_apart(spread: float) -> float:
     return 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2
 
 
+def scores_beside(down: float, up: float) -> float:
+    """How far from zero scores may be beside a secret mask of this reach: all that are read for it."""
+    down, up = min(down, MOST_REACH), min(up, MOST_REACH)
+    apart = farthest_apart(SPREAD + down + up) - down - up
+    return min(apart / 2, MOST_REACH / 2)
+
+
 def spread_limit(spread: float, measure: Measure, needs: Needs) -> Limit:
     below = farthest_apart(spread)
     return Limit("the distance of two scores of a row", measure, below, key="spread", needs=needs)

@@ -15,12 +15,15 @@ import numpy as np
 
 from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.ops.beside import LARGEST, unheld
+from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.reach import MASK, reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, find
+from onnxpuma.ops.softmax import scores_beside
 from onnxpuma.plan.known import draft_operand
 from onnxpuma.plan.plan import SecretInput
 
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
+_SOFTMAXES = ("Softmax", "LogSoftmax", "ReduceLogSumExp")
 _LOOKS_UP = ("Gather", "GatherElements", "GatherND")  # of ids they make numbers of any kind
 GIVEN = (
     2.0**21
@@ -64,7 +67,7 @@ def _wanted(use: Use) -> float:
 
 def _is_softmax(use: tuple[Node, int]) -> bool:
     node, place = use
-    return node.op == "Softmax" or (node.op == "Attention" and place == 3)
+    return node.op in _SOFTMAXES or (node.op == "Attention" and place == 3)
 
 
 def _readers(uses: Uses, name: str, seen: set[str]) -> Iterator[Use]:
@@ -84,7 +87,8 @@ def _readers(uses: Uses, name: str, seen: set[str]) -> Iterator[Use]:
 def given(uses: Uses, graph: Graph, name: str, kind: ValueType) -> tuple[SecretInput, Operand]:
     """A value that the client shares: what it shares, and what the first reader has."""
     reach, operand = given_reach(uses, graph, name, kind.dtype), draft_operand(name, kind)
-    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach)
+    needs = (Need(0, "below", scores_beside(reach, 0.0)),) if reach else ()
+    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach, needs=needs)
     return entry, replace(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
 
 
