@@ -25,8 +25,9 @@ from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings, row_length
 from onnxpuma.ops.reach import MASK, reach_of
 from onnxpuma.ops.registry import Call, Operand, Operator
-from onnxpuma.ops.softmax import scores_beside
+from onnxpuma.plan.masks import scores_beside
 from onnxpuma.plan.plan import PlannedOutput, Step
+from onnxpuma.plan.ranges import bounded
 
 if TYPE_CHECKING:
     from onnxpuma.plan.walk import Walk
@@ -53,8 +54,9 @@ def watched(walk: Walk, call: Call, operator: Operator) -> Call:
     is watched."""
     if not walk.blueprint.checked:
         return call
+    known = bounded(walk.blueprint, call, operator)
     for limit in operator.limits(call):
-        if limit.stays(call) >= limit.below:
+        if not limit.proved(known):
             for need in limit.needs(call):
                 call = _watched(walk, call, _as_far(call, need) if operator.reaches else need)
     for need in beside_masks(call, operator):

@@ -18,7 +18,8 @@ from onnxpuma.ops.beside import LARGEST, unheld
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.reach import MASK, reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, find
-from onnxpuma.ops.softmax import scores_beside
+from onnxpuma.ops.scores import MOST_REACH, SPREAD
+from onnxpuma.ops.softmax import farthest_apart
 from onnxpuma.plan.known import draft_operand
 from onnxpuma.plan.plan import SecretInput
 
@@ -104,6 +105,13 @@ def given_reach(uses: Uses, graph: Graph, name: str, dtype: np.dtype[Any]) -> fl
     if not any(softmaxes) or not _joins_scores(uses, _no_scores(graph), name):
         return 0.0
     return MASK if all(softmaxes) else GIVEN
+
+
+def scores_beside(down: float, up: float) -> float:
+    """How far from zero scores may be beside a secret mask of this reach: all that are read for it."""
+    down, up = min(down, MOST_REACH), min(up, MOST_REACH)
+    apart = farthest_apart(SPREAD + down + up) - down - up
+    return min(apart / 2, MOST_REACH / 2)
 
 
 def _no_scores(graph: Graph) -> set[str]:

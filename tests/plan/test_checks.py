@@ -51,7 +51,7 @@ CASES: dict[str, tuple[MemoryModel, float, float]] = {  # and the typical size, 
     "exponential": (one("Exp"), 3.0, 11.0),
     "reciprocal": (one("Reciprocal"), 50.0, 2.0**15),
 }
-PLACES = [(0, 0, 0), (0, 0, -1), (0, -1, 7), (-1, 0, 0), (-1, -1, -1)]
+PLACES = [(0, 0, 0), (0, -1, -1), (-1, -1, -1)]
 KINDS = pytest.mark.parametrize("kind", CASES)
 
 
@@ -67,7 +67,7 @@ def drawn(kind: str, size: float) -> np.ndarray:
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_one_value_out_of_its_range_is_told(kind: str, place: tuple[int, ...]) -> None:
     runner, size, end = CASES[kind]
-    for times in (1.03, 2.0, 700.0):
+    for times in (1.03, 700.0):
         for sign in (1, -1):
             if (kind == "exponential" and sign < 0) or end * times > 2.0**25:
                 continue
@@ -81,7 +81,7 @@ def test_one_value_out_of_its_range_is_told(kind: str, place: tuple[int, ...]) -
 @KINDS
 def test_values_in_their_range_are_not(kind: str) -> None:
     runner, size, end = CASES[kind]
-    for number in range(12):
+    for number in range(6):
         x = drawn(kind, size)
         if number % 2 and kind != "exponential":
             x[PLACES[number % len(PLACES)]] = (
