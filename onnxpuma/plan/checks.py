@@ -23,13 +23,16 @@ from onnxpuma.mpc.shares import Sum3
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings, row_length
+from onnxpuma.ops.reach import MASK, reach_of
 from onnxpuma.ops.registry import Call, Operand, Operator
+from onnxpuma.plan.masks import scores_beside
 from onnxpuma.plan.plan import PlannedOutput, Step
 from onnxpuma.plan.ranges import bounded
 
 if TYPE_CHECKING:
     from onnxpuma.plan.walk import Walk
 
+_JOINS = ("Add", "Sub", "Sum", "Where", "Concat")
 VERDICT_NAME = "onnxpuma: a value out of range"
 
 
@@ -56,8 +59,30 @@ def watched(walk: Walk, call: Call, operator: Operator) -> Call:
     for limit in limits:
         if not limit.proved(known):
             for need in limit.needs(call):
-                call = _watched(walk, call, need)
+                call = _watched(walk, call, _as_far(call, need) if operator.reaches else need)
+    for need in beside_masks(call, operator):
+        call = _watched(walk, call, need)
     return call
+
+
+def _as_far(call: Call, need: Need) -> Need:
+    """Of an operand that a secret mask puts further out, as far as it does: it is read so far."""
+    operand = call.operand(need.place)
+    more = 0.0 if operand is None else operand.up if need.kind == "below" else operand.reach
+    return replace(need, below=need.below + 1.01 * more) if need.kind in ("element", "below") else need
+
+
+def beside_masks(call: Call, operator: Operator) -> Sequence[Need]:
+    """What is asked of scores where a secret mask joins them: behind it those that are masked could not be
+    told from those that are out of range."""
+    if call.node.op not in _JOINS or not call.outputs or call.outputs[0].enough != MASK:
+        return ()
+    reach = reach_of(call, operator)
+    if not reach.down and not reach.up:
+        return ()
+    below = scores_beside(reach.down, reach.up)
+    places = [p for p, o in enumerate(call.inputs) if o is not None and o.secret and not o.reach]
+    return [Need(place, "element", below) for place in places]
 
 
 def _watched(walk: Walk, call: Call, need: Need) -> Call:
