@@ -1,7 +1,7 @@
 """The ranges in which operators are right, as data: what is measured of one use, and between which bounds.
 
-Nothing checks them while a model runs on shares: a value outside gives a wrong result, without notice
-(docs/protocols.md, "Ranges"). `validate --per-node` measures them on opened values, calibration on plain
+A value outside gives a wrong result. What bounds do not prove to be inside is checked while a model runs on
+shares (plan/checks.py, by `needs`). `validate --per-node` measures them on opened values, calibration on plain
 ones, and the documentation prints them.
 """
 
