@@ -15,7 +15,7 @@ from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
-from onnxpuma.ops.select import as_value, clipped, positive, positive_cost
+from onnxpuma.ops.select import as_value, clipped, clipped_cost, positive, positive_cost
 from onnxpuma.ops.spread import over_parts, truncated
 
 
@@ -87,7 +87,8 @@ def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Pro
 def _hard_sigmoid_cost(call: Call) -> Cost:
     fraction = public_scale(np.float64(call.attribute("alpha", 0.2)))[0]
     size = call.given(0).size
-    return over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated)) + positive_cost(2 * size)
+    line = over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated))
+    return line + clipped_cost(size, 0.0, 1.0)
 
 
 @operator(
@@ -114,7 +115,8 @@ def _hard(party: Party, x: Replicated, alpha: float, beta: float) -> Protocol[Re
 def _hard_swish_cost(call: Call) -> Cost:
     fraction = public_scale(np.float64(1 / 6))[0]
     size = call.given(0).size
-    return over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated)) + positive_cost(2 * size)
+    line = over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated))
+    return line + clipped_cost(size, 0.0, 1.0)
 
 
 def _product(call: Call) -> Result:

@@ -16,7 +16,6 @@ from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, l
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.quotient import (
-    ROOT_FRACTION,
     inverse_root,
     inverse_root_cost,
     resolved_reciprocal_cost,
@@ -102,7 +101,7 @@ def _power_cost(call: Call) -> Cost:
         return _general_cost(call)
     exponents, size = _exponents(call), call.given(0).size
     if exponents[0] == 0.5:
-        return root_cost(size) + over_parts(size, lambda n: resolve_cost(n, ROOT_FRACTION))
+        return root_cost(size)
     if exponents[0] == -0.5:
         return inverse_root_cost(size, FRACTION)
     total = Cost()
@@ -129,7 +128,7 @@ def power(party: Party, call: Call, base: Value, exponent: Value) -> Protocol[Se
         return [(yield from _by_logarithm(party, x, exponent))]
     exponents = _exponents(call)
     if exponents[0] == 0.5:
-        return [(yield from truncated(party, (yield from root(party, x))))]
+        return [(yield from root(party, x))]
     if exponents[0] == -0.5:
         return [(yield from inverse_root(party, x, FRACTION))]
     if exponents[0] < 0:

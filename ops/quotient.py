@@ -6,7 +6,7 @@ made for one value a row, affordable where a model divides element by element.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,17 +16,19 @@ from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.reciprocal import RECIPROCAL_RANGE, inverse_cost, reciprocal, rsqrt
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.square_root import square_root as rooted
+from onnxpuma.mpc.square_root import square_root_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, asks, of_input, of_output, signed_input
+from onnxpuma.ops.limits import Limit, asks, of_input, of_output, result_size, signed_input, size_of
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
 QUOTIENT_FRACTION = 24  # of the reciprocal that a product follows
-ROOT_FRACTION = 29  # its rounding, at most 1.5 units, is multiplied by x < 2^28: the product stays below 2^62
 
 
 def signed_reciprocal(party: Party, x: Replicated, fraction: int) -> Protocol[Replicated | Sum3]:
@@ -68,8 +70,20 @@ def divisor_limit(place: int) -> Limit:
         of_input(place),
         2.0**15,
         2.0**-18,
+        stays=size_of(place),
         needs=asks("element", 2.0**15, place),
+        falls=_distance(place),
     )
+
+
+def _distance(place: int) -> Callable[[Call], float]:
+    """From zero."""
+
+    def falls(call: Call) -> float:
+        x = seen(call.operand(place))
+        return max(x.low, -x.high, 0.0)
+
+    return falls
 
 
 @operator(
@@ -95,32 +109,33 @@ def inverse_root(party: Party, x: Replicated, fraction: int) -> Protocol[Replica
     return (yield from spread(party, x, lambda part, pivot: rsqrt(party, part, pivot, fraction, ROOT_RANGE)))
 
 
-def root(party: Party, x: Replicated) -> Protocol[Sum3]:
-    """sqrt(x) = x / sqrt(x) of x in [0, 2^28), FRACTION + ROOT_FRACTION fraction bits; exact at zero."""
-    inverse = yield from inverse_root(party, x, ROOT_FRACTION)
-    return multiply(party, x, inverse)
+def root(party: Party, x: Replicated | Sum3) -> Protocol[Replicated]:
+    """sqrt(x) of x >= 0."""
+    return (yield from spread(party, x, lambda part, pivot: rooted(party, part, pivot, FRACTION)))
 
 
-def root_cost(size: int) -> Cost:
-    return inverse_root_cost(size, ROOT_FRACTION)
-
-
-def _sqrt_result(call: Call) -> Result:
-    return Result(Sum3, FRACTION + ROOT_FRACTION)
+def root_cost(size: int, source: int = FRACTION, form: type = Replicated) -> Cost:
+    return over_parts(size, lambda n: square_root_cost(n, source, FRACTION, form=form))
 
 
 def root_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), 2.0**28, needs=asks("element", 2.0**28)),)
+    below = 2.0 ** (61 - max([FRACTION, *(o.fraction for o in call.secrets)]))
+    return (Limit("x", signed_input(), below, stays=size_of(), needs=asks("element", below)),)
+
+
+def even_scale(call: Call, index: int) -> bool:
+    """Whether an operand may arrive untruncated where a root is taken of it."""
+    return index == 0 and call.given(0).fraction % 2 == 0
 
 
 @operator(
     "Sqrt",
-    cost=lambda call: root_cost(call.given(0).size),
-    result=_sqrt_result,
+    cost=lambda call: root_cost(call.given(0).size, call.given(0).fraction, call.given(0).form),
+    defers=even_scale,
     limits=root_limits,
-    error="2e-6 of the result, 4e-9 of x, and one unit of 2^-18",
+    error="2e-6 of the result, one unit of 2^-18, and of x as far as it is truncated",
 )
-def square_root(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+def square_root(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """sqrt(x); of a negative number it is some number."""
     return [(yield from root(party, x))]
 
@@ -154,7 +169,7 @@ def _div_beside(call: Call) -> Beside:
 
 
 def _div_limits(call: Call) -> tuple[Limit, ...]:
-    quotient = Limit("|result|", of_output(), 2.0**20)
+    quotient = Limit("|result|", of_output(), 2.0**20, stays=result_size)
     return (divisor_limit(1), quotient) if not call.inputs or call.secret(1) else ()
 
 

@@ -25,6 +25,7 @@ from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings, row_length
 from onnxpuma.ops.registry import Call, Operand, Operator
 from onnxpuma.plan.plan import PlannedOutput, Step
+from onnxpuma.plan.ranges import bounded
 
 if TYPE_CHECKING:
     from onnxpuma.plan.walk import Walk
@@ -50,8 +51,9 @@ def watched(walk: Walk, call: Call, operator: Operator) -> Call:
     is watched."""
     if not walk.blueprint.checked:
         return call
+    known = bounded(walk.blueprint, call, operator)
     for limit in operator.limits(call):
-        if limit.stays(call) >= limit.below:
+        if not limit.proved(known):
             for need in limit.needs(call):
                 call = _watched(walk, call, need)
     return call

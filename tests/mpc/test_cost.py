@@ -213,13 +213,16 @@ def test_normalise(digits: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", ["gelu", "tanh", "erf", "sigmoid", "silu", "softplus"])
+@pytest.mark.parametrize("argument", [8.0, 1000.0, 2.0**20, None])
 @pytest.mark.parametrize("form", [Replicated, Sum3])
-def test_activation(name: str, form: type) -> None:
-    series = separable.all_series()[name]
-    check(
-        lambda p, x: smooth.activation(p, squared(p, x) if form is Sum3 else x, series, 2),
-        lambda n: smooth.activation_cost(series, n, form=form),
-    )
+def test_activation(name: str, form: type, argument: float | None) -> None:
+    series, given = separable.all_series()[name], 36 if form is Sum3 else 18
+
+    def program(p: Party, x: Replicated) -> Protocol[Any]:
+        x_or_square = squared(p, x) if form is Sum3 else x
+        return (yield from smooth.activation(p, x_or_square, series, 2, argument=argument))
+
+    check(program, lambda n: smooth.activation_cost(series, n, 64, 18, form, argument, given))
 
 
 @pytest.mark.parametrize(
