@@ -21,7 +21,7 @@ from onnxpuma.mpc.square_root import square_root_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, asks, of_input, of_output, result_size, signed_input, size_of
+from onnxpuma.ops.limits import Limit, asks, both, of_input, of_output, result_size, signed_input, size_of
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.sight import seen
@@ -71,7 +71,7 @@ def divisor_limit(place: int) -> Limit:
         2.0**15,
         2.0**-18,
         stays=size_of(place),
-        needs=asks("element", 2.0**15, place),
+        needs=both(asks("element", 2.0**15, place), asks("nonzero", 2.0**-18, place)),
         falls=_distance(place),
     )
 

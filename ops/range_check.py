@@ -13,6 +13,7 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.range_check import (
+    OUTSIDE,
     any_of,
     any_of_cost,
     beyond,
@@ -71,10 +72,10 @@ def quantity(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequenc
 
 def _parts(call: Call) -> list[tuple[Reading, type, list[int]]]:
     """What is compared together: the reading, the form, and the places of the inputs."""
-    found: dict[tuple[int, int, bool, type], list[int]] = {}
+    found: dict[tuple[int, int, str, type], list[int]] = {}
     asked: Sequence[Reading] = call.attribute("readings")
     for place, reading in enumerate(asked):
-        alike = reading.bits, reading.below, reading.both, call.given(place).form
+        alike = reading.bits, reading.below, reading.side, call.given(place).form
         found.setdefault(alike, []).append(place)
     return [(asked[places[0]], form, places) for (*_, form), places in found.items()]
 
@@ -84,7 +85,7 @@ def verdict(party: Party, call: Call, *quantities: Replicated | Sum3) -> Protoco
     compared = []
     for number, (reading, form, places) in enumerate(_parts(call)):
         together = _end_to_end([quantities[place] for place in places], form)
-        compared.append(beyond(party, together, reading.below, reading.both, number % 3))
+        compared.append(beyond(party, together, reading.below, reading.side, number % 3))
     bits = [bit for found in (yield from parallel(compared)) for bit in found]
     for bit in bits:
         bit.shape = (1, bit.size)
@@ -103,8 +104,8 @@ def _verdict_cost(call: Call) -> Cost:
     total, counts = Cost(), [0, 0, 0]
     for number, (reading, form, places) in enumerate(_parts(call)):
         size = sum(call.given(place).size for place in places)
-        total |= beyond_cost(size, reading.both, reading.bits, form)
-        counts[number % 3] += size * (1 + reading.both)
+        total |= beyond_cost(size, reading.side, reading.bits, form)
+        counts[number % 3] += size * (2 if reading.side == OUTSIDE else 1)
     return total + any_of_cost(counts)
 
 

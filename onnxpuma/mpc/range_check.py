@@ -89,19 +89,30 @@ def samples(
 # -- who is beyond: bits ------------------------------------------------------------------------------
 
 
-def beyond(party: Party, x: Replicated | Sum3, below: int, both: bool, pivot: int) -> Protocol[list[Bit]]:
-    """[x >= below], and where `both` [x <= -below], of each of (n,); exact.
+ABOVE, UNDER, OUTSIDE, INSIDE = "above", "under", "outside", "inside"
+"""What is beyond a bound b: x >= b; x < b; |x| >= b, in two bits, one for each side; |x| < b."""
+
+
+def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int) -> Protocol[list[Bit]]:
+    """Bits that tell which of (n,) are beyond a bound; exact.
 
     below: positive, less than 2^(k-1), in the units of x. Rounds: 3, fewer in a small ring; bits:
     `beyond_cost`. Masks as `split` and `signs`.
     """
     seen = split(party, x, pivot, x.fraction, x.bits)
-    less, *negative = yield from signs(party, seen, (below, 1 - below) if both else (below,), deep=True)
+    ends = (below, 1 - below)[: _ends(side)]
+    less, *negative = yield from signs(party, seen, ends, deep=True)
+    if side in (UNDER, INSIDE):
+        return [less ^ negative[0] if negative else less]
     return [~less, *negative]
 
 
-def beyond_cost(count: int, both: bool, bits: int, form: type) -> Cost:
-    return Cost(0, split_cost(count, bits, form).bits) + signs_cost(count, bits, 1 + both, deep=True)
+def _ends(side: str) -> int:
+    return 2 if side in (OUTSIDE, INSIDE) else 1
+
+
+def beyond_cost(count: int, side: str, bits: int, form: type) -> Cost:
+    return Cost(0, split_cost(count, bits, form).bits) + signs_cost(count, bits, _ends(side), deep=True)
 
 
 # -- one number of all bits ---------------------------------------------------------------------------
