@@ -29,7 +29,7 @@ from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, asks, of_input, of_output, result_size, signed_input, size_of
+from onnxpuma.ops.limits import Limit, asks, both, of_input, of_output, result_size, signed_input, size_of
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plain, scales_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
@@ -92,7 +92,7 @@ def divisor_limit(place: int) -> Limit:
         LARGEST,
         2.0**-18,
         stays=size_of(place),
-        needs=asks("element", LARGEST, place),
+        needs=both(asks("element", LARGEST, place), asks("nonzero", 2.0**-18, place)),
         falls=_distance(place),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.graph.finding import Finding
-from onnxpuma.graph.model import Graph, ValueType
+from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.graph.visibility import classify
 from tests.graph.constants import FLOAT, PRODUCT, RANDOM, WEIGHT, initializer, node, seen, waves
 
