@@ -20,7 +20,7 @@ from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.limits import Limit, asks, of_input
+from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
@@ -56,8 +56,9 @@ def held_by(fraction: int) -> float:
 def _below(argument: float | None, fraction: int, below: float) -> Limit:
     """|x| below what is read; all that its form holds needs no check."""
     if argument is None:
-        return Limit("|x|", of_input(), min(below, held_by(fraction)), key="argument")
-    return Limit("|x|", of_input(), below, key="argument", needs=asks("element", below))
+        return Limit("|x|", of_input(), min(below, held_by(fraction)), key="argument", stays=size_of())
+    needs = asks("element", below)
+    return Limit("|x|", of_input(), below, key="argument", stays=size_of(), needs=needs)
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:

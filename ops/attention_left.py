@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxpuma.ops.attention_mask import mask_reach
 from onnxpuma.ops.attention_positions import attention_scores, planned_lengths
+from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.registry import Call
 from onnxpuma.ops.scores import SPREAD, Scores
 
@@ -33,3 +34,10 @@ def apart(call: Call) -> float:
     if planned_lengths(call) is None:
         return scores_left(call).spread
     return _default(call) + mask_reach(call)
+
+
+def scores_apart(call: Call) -> float:
+    """What bounds say of it, with what masks add."""
+    added = None if planned_lengths(call) is not None else scores_left(call).added
+    least = 0.0 if added is None else float(-added.min(initial=0.0))
+    return spread_of_scores(call) + least + mask_reach(call)

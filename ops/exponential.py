@@ -19,6 +19,7 @@ from onnxpuma.ops.elementwise import aligned, as_words, public_scale
 from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
 _LEAST_BITS = 27  # 64 units on either side
@@ -59,7 +60,9 @@ def _exp_cost(call: Call) -> Cost:
 
 
 def _exp_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), HIGHEST, -FURTHEST, needs=asks("below", HIGHEST)),)
+    stays, falls = (lambda call: seen(call.given(0)).high), (lambda call: seen(call.given(0)).low)
+    needs = asks("below", HIGHEST)
+    return (Limit("x", signed_input(), HIGHEST, -FURTHEST, stays=stays, needs=needs, falls=falls),)
 
 
 @operator(
@@ -90,7 +93,8 @@ def _log_result(call: Call) -> Result:
 
 
 def _log_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), least=2.0**-18),)
+    falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", 2.0**-18)
+    return (Limit("x", signed_input(), least=2.0**-18, needs=needs, falls=falls),)
 
 
 @operator(

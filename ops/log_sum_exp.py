@@ -7,6 +7,7 @@ maximum of the scores less x_0. The exponentials are a softmax's numerators, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from onnxpuma.ops.beside import Beside, kept, plus
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.elementwise import aligned
 from onnxpuma.ops.exponential import log_cost, log_of
+from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.reduce import axes_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator
@@ -80,10 +82,14 @@ def _tops(call: Call) -> np.ndarray:
 
 
 def _scores(call: Call) -> Scores:
-    """Its first score is taken off each row, so they lie up to twice as far apart as they are read."""
+    """Its first score is taken off each row, so they lie up to twice as far apart as they are read; the first
+    may be one that is masked."""
     x = call.given(0)
     shape = _rows(call, np.broadcast_to(np.int8(0), x.shape)).shape
-    return scores_of(_beside(call), shape, 2 * call.bound("spread", SPREAD) + read_as_far(x))
+    apart = call.bound("spread", SPREAD) + read_as_far(x)
+    found = scores_of(_beside(call), shape, apart)
+    added = 0.0 if found.added is None else float(-found.added.min(initial=0.0))
+    return replace(found, spread=2 * (apart + added))
 
 
 def _sum_cost(call: Call) -> Cost:
@@ -145,7 +151,7 @@ def _needs(call: Call) -> Sequence[Need]:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    return (spread_limit(call.bound("spread", SPREAD), _spreads, _needs),)
+    return (spread_limit(call.bound("spread", SPREAD), _spreads, spread_of_scores, _needs),)
 
 
 def _sums_beside(call: Call) -> Beside:

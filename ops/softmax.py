@@ -8,7 +8,7 @@ elements (protocols.md, section 8).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.words import from_integers
 from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.scores import (
@@ -243,9 +244,14 @@ def farthest_apart(spread: float) -> float:
     return 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2
 
 
-def spread_limit(spread: float, measure: Measure, needs: Needs) -> Limit:
-    below = farthest_apart(spread)
-    return Limit("the distance of two scores of a row", measure, below, key="spread", needs=needs)
+def spread_limit(spread: float, measure: Measure, stays: Callable[[Call], float], needs: Needs) -> Limit:
+    what, below = "the distance of two scores of a row", farthest_apart(spread)
+    return Limit(what, measure, below, key="spread", stays=stays, needs=needs)
+
+
+def _apart(call: Call) -> float:
+    added = _scores(call).added  # public numbers
+    return spread_of_scores(call) + (0.0 if added is None else float(-added.min(initial=0.0)))
 
 
 def _needs(call: Call) -> Sequence[Need]:
@@ -267,7 +273,7 @@ def _defers(call: Call, index: int) -> bool:
     "Softmax",
     cost=_softmax_cost,
     defers=_defers,
-    limits=lambda call: (spread_limit(_scores(call).spread, _spreads, _needs),),
+    limits=lambda call: (spread_limit(_scores(call).spread, _spreads, _apart, _needs),),
     grows=lambda call: left_out(_rows(call)[1]),
     error="1e-4; in rows of n up to n 8e-7",
     beside=lambda call: [None],

@@ -44,8 +44,10 @@ from onnxpuma.graph.rules import (
     fused_rotary,
     grouped,
     layer_norm,
+    length,
     log_probability,
     log_sum,
+    lone_filler,
     masked_table,
     nan_guard,
     neutral,
@@ -97,10 +99,12 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
     layer_norm.RULES,
     rms_norm.RULES,
     norm_by_hand.RULES,
+    length.RULES,
     scale.RULES,
     (*rotary.RULES, *rotary_pairs.RULES),
     attention.RULES,
     grouped.RULES,
+    division.LATE,
 )
 
 _FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_rotary, quantised)
@@ -168,6 +172,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     lift_constants(model)
     report.rules.update(weight_only.fold(model, secret))
     report.rules.update(masked_table.split(model, secret))
+    report.rules.update(lone_filler.known(model, secret))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)

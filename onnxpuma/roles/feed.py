@@ -13,15 +13,11 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import check_shapes, weight_hint
-from onnxpuma.plan.input_spec import InputSpec
+from onnxpuma.plan.input_spec import LARGEST_INPUT, InputSpec
 from onnxpuma.plan.known import uses_of
 from onnxpuma.plan.masks import Uses, given_reach
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.kept import Kept
-
-LARGEST_INPUT = 2.0**20
-"""Secret numbers must not exceed this: 64-bit words with 18 fraction bits hold products below 2^27."""
-
 
 MASKED = -1e4
 """A number in a mask that is no larger says that a place is masked, and may be as low as it likes."""
@@ -186,7 +182,7 @@ def _kept(spec: InputSpec, value: Kept) -> Kept:
 
 
 def _is_mask(blueprint: Blueprint, uses: Uses, name: str) -> bool:
-    return given_reach(uses, blueprint.graph.initializers, name, blueprint.inputs[name].dtype) > 0
+    return given_reach(uses, blueprint.graph, name, blueprint.inputs[name].dtype) > 0
 
 
 def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:
@@ -215,6 +211,8 @@ _WHAT = {
     "row": "a row of length",
     "deviation": "a row of length, less its mean,",
     "spread": "a row with values apart by",
+    "positive": "a value of",
+    "nonzero": "a value of magnitude",
 }
 
 
@@ -222,8 +220,8 @@ def _check_need(name: str, array: np.ndarray, need: Need) -> None:
     found = beyond_need(array, need)
     if found is not None:
         raise InputError(
-            f"input '{name}' holds {_WHAT[need.kind]} {found:g}; the model is computed right below"
-            f" {need.below:g}",
+            f"input '{name}' holds {_WHAT[need.kind]} {found:g}; the model is computed right"
+            f" {'from' if need.kind in ('positive', 'nonzero') else 'below'} {need.below:g}",
             "scale the input, or ask the model's owner to share it calibrated with inputs like this",
         )
 

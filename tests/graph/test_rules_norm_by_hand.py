@@ -9,8 +9,8 @@ import pytest
 
 NUMBERS = """
 int64[1] a = {0}, int64[1] b = {1}, int64[2] ab = {0, 1}, float eps = {0.00001},
-float tiny = {0.000000000001}, float sixth = {0.2}, float root = {0.4472136}, float half = {-0.5},
-float two = {2}, float large = {0.5}
+float tiny = {0.000000000001}, float sixth = {0.2}, float root = {0.4472136},
+float half = {-0.5}, float two = {2}, float large = {0.5}
 """
 MEAN = "m = ReduceMean(x, a) d = Sub(x, m) q = Mul(d, d)"
 CENTRED = {"LayerNormalization": 1}

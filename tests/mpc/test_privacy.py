@@ -29,6 +29,7 @@ from onnxpuma.mpc import (
     normalise,
     reciprocal,
     smooth,
+    square_root,
     wide_root,
 )
 from onnxpuma.mpc.audit import leaks, uniform, unmasked
@@ -191,6 +192,17 @@ def scaled_and_flagged(k: int, low: int, high: int, wide: int, party: Party, *w:
     return (yield from done(found))
 
 
+def scaled_by_a_rising_power(k: int, low: int, high: int, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_split(party, w, k)
+    return (yield from done((yield from normalise.normalise(party, x, low, high, count_log=2, rising=True))))
+
+
+def length_of_two(party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w, 64, 18)
+    fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
+    return (yield from square_root.wide_square_root(party, fine, coarse, P, 18, 28))
+
+
 def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
     x = as_replicated(party, w, 64, 18)
     fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
@@ -270,6 +282,7 @@ FULL_WIDTH = [
     Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
     Case("small normalisation", partial(scaled, 8, 1, 3, 2), split_words(8)),
     Case("normalisation with a bit", partial(scaled_and_flagged, 6, 1, 2, 8), split_words(6)),
+    Case("normalisation with a rising power", partial(scaled_by_a_rising_power, 6, 1, 2), split_words(6)),
 ]
 
 COMPOSED = [
@@ -286,6 +299,8 @@ COMPOSED = [
     Case("reciprocal", of_one(reciprocal.reciprocal, 24, (8, 10)), replicated(64)),
     Case("reciprocal root", of_one(reciprocal.rsqrt, 24, (8, 10)), replicated(64)),
     Case("reciprocal root of two readings", root_of_two, replicated(64)),
+    Case("square root", of_one(square_root.square_root, 24, (8, 10)), replicated(64)),
+    Case("square root of two readings", length_of_two, replicated(64)),
 ]
 
 

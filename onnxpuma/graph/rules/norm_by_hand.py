@@ -24,31 +24,34 @@ _UNSEEN = 1e-10  # an epsilon that is below what is left of a row's digits
 
 @dataclass(frozen=True)
 class Root:
-    """sqrt(share mean(d^2) + epsilon) along axes; `summed`: of the sum, of how many is not known yet."""
+    """sqrt(share mean(d^2) + epsilon) along axes; `summed`: of the sum, of how many is not known yet;
+    `dropped`: without these axes."""
 
     along: tuple[int, ...]
     share: float
     epsilon: float = 0.0
     summed: bool = False
+    dropped: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether it goes with d element by element."""
+        return not self.dropped or self.along == tuple(range(len(self.along)))
 
 
-def _of_sum(along: tuple[int, ...], x: ir.Value) -> Root:
-    count = _extent(x, along)
-    return Root(along, 1.0, summed=True) if count is None else Root(along, float(count))
+def _reduced(value: ir.Value, x: ir.Value, node: ir.Node, mean: bool = False) -> Root | None:
+    """Of a sum over d^2, or of its root: the root mean square that it comes to."""
+    along = axes_along(node.inputs[1] if len(node.inputs) > 1 else None, x)
+    if not along:
+        return None
+    dropped, count = not attribute(value, "keepdims", 1), 1 if mean else _extent(x, along)
+    return Root(along, float(count or 1), summed=count is None, dropped=dropped)
 
 
 def _node(value: ir.Value | None, *operators: str) -> ir.Node | None:
     """What makes a value, if it is one of these operators."""
     node = None if value is None else value.producer()
     return node if node is not None and not node.domain and node.op_type in operators else None
-
-
-def _kept(value: ir.Value, x: ir.Value, node: ir.Node) -> tuple[int, ...] | None:
-    """The axes of a reduction of `x` that goes with it element by element."""
-    along = axes_along(node.inputs[1] if len(node.inputs) > 1 else None, x)
-    if along is None or (not attribute(value, "keepdims", 1) and along != tuple(range(len(along)))):
-        return None
-    return along
 
 
 def _extent(x: ir.Value, along: tuple[int, ...]) -> int | None:
@@ -73,10 +76,7 @@ def _squares(value: ir.Value | None, d: ir.Value) -> Root | None:
     size = _node(square, "Abs")
     if square is not d and (size is None or size.inputs[0] is not d):
         return None
-    along = _kept(value, d, node)
-    if not along:
-        return None
-    return Root(along, 1.0) if node.op_type == "ReduceMean" else _of_sum(along, d)
+    return _reduced(value, d, node, node.op_type == "ReduceMean")
 
 
 def _difference(value: ir.Value | None, d: ir.Value) -> Root | None:
@@ -91,7 +91,7 @@ def _difference(value: ir.Value | None, d: ir.Value) -> Root | None:
     squares, square = _squares(less.inputs[0], x), _node(less.inputs[1], "Mul")
     if squares is None or square is None or squares.share != 1 or squares.along != along:
         return None
-    return Root(along, 1.0) if square.inputs[0] is mean and square.inputs[1] is mean else None
+    return squares if square.inputs[0] is mean and square.inputs[1] is mean else None
 
 
 def _variance(value: ir.Value | None, d: ir.Value) -> Root | None:
@@ -125,8 +125,7 @@ def root_of(value: ir.Value | None, d: ir.Value) -> Root | None:
     if (node := _node(value, "Sqrt")) is not None:
         return _variance(node.inputs[0], d)
     if (node := _node(value, "ReduceL2")) is not None and node.inputs[0] is d and value is not None:
-        along = _kept(value, d, node)
-        return _of_sum(along, d) if along else None
+        return _reduced(value, d, node)
     if (node := _node(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
         inner = root_of(node.inputs[0], d)
         if inner is None or factor <= 0:
@@ -147,14 +146,14 @@ def less_mean(d: ir.Value) -> tuple[ir.Value, ir.Value, tuple[int, ...]] | None:
     if less is None or mean is None or node is None or node.inputs[0] is not less.inputs[0]:
         return None
     x = less.inputs[0]
-    along = None if x is None else _kept(mean, x, node)
-    return None if x is None or along is None else (x, mean, along)
+    found = None if x is None else _reduced(mean, x, node, True)
+    return (x, mean, found.along) if x is not None and found is not None and found.fits else None
 
 
 class _Norm(Rule):
     def check(self, context: Any, d: ir.Value, root: ir.Value, **_: Any) -> Any:
         found = root_of(root, d)
-        if found is None or not is_float(d):
+        if found is None or not found.fits or not is_float(d):
             return no("not divided by its own root mean square")
         if found.summed and found.epsilon > found.share * _UNSEEN:
             return no("of how many the sum is taken is not known, and epsilon counts")
