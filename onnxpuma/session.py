@@ -11,10 +11,12 @@ import numpy as np
 
 from onnxpuma.config import ClusterConfig, read_cluster
 from onnxpuma.errors import ConfigError, InputError
+from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.observe import Progress
 from onnxpuma.roles.client import Client, Outcome
 from onnxpuma.roles.client_keys import client_keys
 from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.samples import Samples
 from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.transport.curve import KeyPair
 
@@ -38,7 +40,9 @@ class InferenceSession:
     each local server. graph: the one that this session runs, of a model of several; `roles.client.Client`
     runs them all. public_inputs: names of inputs, or patterns on them, that the servers may see; a model that
     is shared here is shared with these public, one that was shared elsewhere shows no others (but masks,
-    positions and their like: roles/consent.py).
+    positions and their like: roles/consent.py). calibrate: feeds by which a model that is shared here gets
+    its ranges, of several graphs by graph; of texts, pictures and recordings `onnxpuma.tasks.calibration`
+    makes them.
 
     Raises ConfigError, ModelError and PlanError for what is wrong with these, TransportError when the
     servers cannot be reached.
@@ -53,6 +57,7 @@ class InferenceSession:
         threads: int = 1,
         graph: str | None = None,
         public_inputs: Sequence[str] = (),
+        calibrate: Samples | Mapping[str, Samples] | None = None,
     ) -> None:
         self._graph = graph
         self._local: LocalCluster | None = None
@@ -61,9 +66,15 @@ class InferenceSession:
         if cluster is None:
             if model is None:
                 raise ConfigError("neither a model nor a cluster was given", "give an .onnx file or cluster=")
-            self._local = LocalCluster(model, threads, public_inputs=public_inputs)
+            samples = None if calibrate is None else _by_graph(calibrate)
+            self._local = LocalCluster(model, threads, public_inputs=public_inputs, samples=samples)
             self._client = self._local.client()
         else:
+            if calibrate is not None:
+                raise ConfigError(
+                    "the servers of the cluster have the model: calibrate does not go with `cluster`",
+                    "calibrate where its owner shares it: onnxpuma share --calibrate",
+                )
             config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
             known = None if model is None else SharedModel.read(Path(model))
             self._client = Client(config, client_keys(key, cluster), known, public_inputs=public_inputs)
@@ -102,6 +113,29 @@ class InferenceSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _by_graph(given: Any) -> dict[str, Samples]:
+    if not isinstance(given, Mapping):
+        return {ONLY_GRAPH: _feeds(given)}
+    if not given or any(isinstance(value, np.ndarray) for value in given.values()):
+        raise InputError("calibrate is no list of feeds", "give calibrate=[{'input': array}, ...]")
+    return {str(graph): _feeds(samples) for graph, samples in given.items()}
+
+
+def _feeds(given: Any) -> Samples:
+    if not hasattr(given, "__iter__") or isinstance(given, (str, bytes, np.ndarray)):
+        raise InputError(
+            f"calibrate is a {type(given).__name__}", "give feeds: calibrate=[{'input': array}, ...]"
+        )
+    for place, feed in enumerate(given if isinstance(given, Sequence) else ()):
+        if not isinstance(feed, Mapping):
+            raise InputError(
+                f"calibrate[{place}] is a {type(feed).__name__}",
+                "give arrays by the names of the inputs; of texts onnxpuma.tasks.calibration makes them",
+            )
+    samples: Samples = given
+    return samples
 
 
 def _type(dtype: np.dtype[Any]) -> str:

@@ -20,6 +20,7 @@ from onnxpuma.ops.beside import Beside, kept, plus
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.elementwise import aligned
 from onnxpuma.ops.exponential import log_cost, log_of
+from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.reduce import axes_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator
@@ -145,7 +146,7 @@ def _needs(call: Call) -> Sequence[Need]:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    return (spread_limit(call.bound("spread", SPREAD), _spreads, _needs),)
+    return (spread_limit(call.bound("spread", SPREAD), _spreads, spread_of_scores, _needs),)
 
 
 def _sums_beside(call: Call) -> Beside:

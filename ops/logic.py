@@ -1,6 +1,6 @@
 """Comparisons of secret values, and what is done with their secret booleans (words 0 and 1).
 
-Comparisons are exact on the fixed-point words, for values below 2^23.
+Comparisons are exact on the fixed-point words, whatever they hold.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from onnxpuma.ops.elementwise import add_forms, as_words
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import input_below, inputs_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
-from onnxpuma.ops.select import WIDE, bounded, holds_nan, width
+from onnxpuma.ops.select import FURTHEST, WIDE, bounded, holds_nan, width
 from onnxpuma.ops.spread import over_parts, spread
 
 Test = Callable[[Party, Split], Protocol[Bit]]
@@ -58,7 +58,7 @@ def _order_cost(call: Call) -> Cost:
 
 @operator(
     "Less", "Greater", "LessOrEqual", "GreaterOrEqual",
-    cost=_order_cost, result=_boolean, refuse=holds_nan, limits=inputs_below(2.0**23), integers=True,
+    cost=_order_cost, result=_boolean, refuse=holds_nan, limits=inputs_below(FURTHEST), integers=True,
     beside=of_elements, reaches=True,
 )  # fmt: skip
 @by_element
@@ -218,7 +218,7 @@ def never(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
 
 
 def _sign_cost(call: Call) -> Cost:
-    return bits_cost(2 * call.given(0).size, wide_negative_cost)
+    return bits_cost(2 * call.given(0).size, wide_negative_cost, width(call))
 
 
 def _sign_result(call: Call) -> Result:
@@ -229,7 +229,7 @@ def _sign_result(call: Call) -> Result:
     "Sign",
     cost=_sign_cost,
     result=_sign_result,
-    limits=input_below(2.0**24),
+    limits=input_below(FURTHEST),
     integers=True,
     beside=of_elements,
 )
@@ -237,7 +237,7 @@ def _sign_result(call: Call) -> Result:
 def sign(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """[x > 0] - [x < 0]."""
     both = x.map(lambda w: np.stack([w, w.dtype.type(0) - w]))
-    bits = yield from bits_of(party, both, wide_negative)
+    bits = yield from bits_of(party, both, wide_negative, bits=width(call))
     difference = bits.map(lambda w: w[1] - w[0])
     if call.outputs[0].dtype.kind == "f":
         difference = difference.times(np.uint64(1 << FRACTION), FRACTION)

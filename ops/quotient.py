@@ -6,7 +6,7 @@ made for one value a row, affordable where a model divides element by element.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -29,9 +29,11 @@ from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, asks, of_input, of_output, signed_input
+from onnxpuma.ops.limits import Limit, asks, of_input, of_output, result_size, signed_input, size_of
 from onnxpuma.ops.logic import bits_cost, bits_of
+from onnxpuma.ops.public_quotient import divided, divided_cost, is_plain, scales_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import joined, over_parts, parts, spread, truncated
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
@@ -89,8 +91,20 @@ def divisor_limit(place: int) -> Limit:
         of_input(place),
         LARGEST,
         2.0**-18,
+        stays=size_of(place),
         needs=asks("element", LARGEST, place),
+        falls=_distance(place),
     )
+
+
+def _distance(place: int) -> Callable[[Call], float]:
+    """From zero."""
+
+    def falls(call: Call) -> float:
+        x = seen(call.operand(place))
+        return max(x.low, -x.high, 0.0)
+
+    return falls
 
 
 @operator(
@@ -127,7 +141,7 @@ def root_cost(size: int, source: int = FRACTION, form: type = Replicated) -> Cos
 
 def root_limits(call: Call) -> tuple[Limit, ...]:
     below = 2.0 ** (61 - max([FRACTION, *(o.fraction for o in call.secrets)]))
-    return (Limit("x", signed_input(), below, needs=asks("element", below)),)
+    return (Limit("x", signed_input(), below, stays=size_of(), needs=asks("element", below)),)
 
 
 def even_scale(call: Call, index: int) -> bool:
@@ -149,15 +163,19 @@ def square_root(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequ
 
 def _quotient_result(call: Call) -> Result:
     divisor = call.public(1)
+    if divisor is not None and not is_plain(divisor):
+        return Result()
     if divisor is not None:
         return Result(Replicated, FRACTION + public_scale(1.0 / divisor.astype(np.float64))[0])
     return Result(Sum3, QUOTIENT_FRACTION)
 
 
 def _quotient_cost(call: Call) -> Cost:
-    if not call.secret(1):
-        return Cost()
-    return quotient_cost(call.outputs[0].size, call.given(1).size, call.secret(0))
+    divisor = call.given(1)
+    if divisor.value is not None:
+        plain = is_plain(divisor.value)
+        return Cost() if plain else divided_cost(scales_of(divisor.value, call.outputs[0].shape))
+    return quotient_cost(call.outputs[0].size, divisor.size, call.secret(0))
 
 
 def _divisible(call: Call) -> str | None:
@@ -172,8 +190,14 @@ def _div_beside(call: Call) -> Beside:
 
 
 def _div_limits(call: Call) -> tuple[Limit, ...]:
-    quotient = Limit("|result|", of_output(), 2.0**19)
-    return (divisor_limit(1), quotient) if not call.inputs or call.secret(1) else ()
+    quotient = Limit("|result|", of_output(), 2.0**19, stays=result_size)
+    if not call.inputs or call.secret(1):
+        return divisor_limit(1), quotient
+    divisor = call.public(1)
+    if divisor is None or is_plain(divisor):
+        return ()
+    largest = scales_of(divisor, call.outputs[0].shape).largest
+    return (Limit("|result|", of_output(), largest, stays=result_size),)
 
 
 @operator(
@@ -182,13 +206,19 @@ def _div_limits(call: Call) -> tuple[Limit, ...]:
     result=_quotient_result,
     refuse=_divisible,
     limits=_div_limits,
-    error="one unit of 2^-18; by a secret two units and 2e-6 of the result",
+    error="one unit of 2^-18; by public numbers of many sizes 8e-6 of the result more; by a secret two units "
+    "and 2e-6 of the result",
     beside=_div_beside,
 )
 def div(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a / b: a product with 1 / b, which is local for a public b; a secret b as in Reciprocal."""
+    """a / b: a product with 1 / b, which is local for a public b, or truncated by element where a public b is
+    of many sizes; a secret b as in Reciprocal."""
     if isinstance(b, np.ndarray):
         assert isinstance(a, Replicated)
+        if not is_plain(b):
+            shape = call.outputs[0].shape
+            stretched = a.map(lambda w: np.broadcast_to(w, shape))
+            return [(yield from divided(party, stretched, scales_of(b, shape)))]
         fraction, integers = public_scale(1.0 / b.astype(np.float64))
         return [a.times(as_words(integers), fraction)]
     a, b = whole(a, call.given(0)), whole(b, call.given(1))

@@ -31,6 +31,12 @@ from onnxpuma.ops.registry import Call, Operator, Result
 DOMAIN = "onnxpuma.check"
 
 
+def filled(flat: np.ndarray, block: int) -> np.ndarray:
+    """(n,) as (n / block, block), with zeros at the end where that is needed."""
+    missing = -len(flat) % block
+    return (np.pad(flat, (0, missing)) if missing else flat).reshape(-1, block)
+
+
 def arranged(x: Any, reading: Reading) -> Any:
     """The rows (rows, block) of a value, the last one filled up with zeros."""
 
@@ -39,8 +45,7 @@ def arranged(x: Any, reading: Reading) -> Any:
         if axes and axes != list(range(-len(axes), 0)):
             words = np.moveaxis(words, sorted(axes), range(-len(axes), 0))
         flat = np.ascontiguousarray(words).reshape(-1)
-        missing = -len(flat) % reading.block
-        return (np.pad(flat, (0, missing)) if missing else flat).reshape(-1, reading.block)
+        return filled(flat, reading.block)
 
     if reading.around is not None:
         x = x.map(lambda w: less_mean(w, reading.around))
@@ -59,8 +64,10 @@ def quantity(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequenc
     if reading.method == "deviations":
         return [row_deviations(party, rows, reading.shift)]
     if reading.method == "apart":
-        rows = rows.map(lambda w: less_mean(w, 1))
-    return [samples(party, rows, reading.shift, coins(party, call.node.name))]
+        several = reading.block * reading.rows
+        rows = rows.map(lambda w: filled(less_mean(w, 1).reshape(-1), several))
+    whole, stream = reading.method != "samples", coins(party, call.node.name)
+    return [samples(party, rows, reading.shift, stream, whole, reading.samples)]
 
 
 def _parts(call: Call) -> list[tuple[int, type, list[int]]]:

@@ -22,8 +22,11 @@ from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.registry import Operand
 
 BLOCK = 128  # elements whose squares are added up where each by itself is asked for
-NEAR, FAR = 512, 8192  # elements of which samples are taken: as precise as can be, and to find what is far
+NEAR, FAR = 256, 8192  # elements of which samples are taken: as precise as can be, and to find what is far
 FEW = 16  # elements that are compared one by one
+WIDE = 2.0**13  # from here on values are so far within a range that a long block is
+MARGIN = 6.0  # deviations of a sum of random parts that are not exceeded
+OFFSET = 16.0  # times as long as what is left of it may a row be before its mean is taken off
 ROUNDING = 1.5  # units by which a lowered element is off, at most; a sum of three terms by twice as much
 SHARE = 4.0  # rounding takes this part of a range at most
 
@@ -32,10 +35,12 @@ SHARE = 4.0  # rounding takes this part of a range at most
 class Reading:
     """One quantity of a value, and from where on it is out of range.
 
-    method: "squares", "deviations", "samples", "apart" (samples of rows without their means) or "elements".
+    method: "squares", "deviations", "samples", "near" (samples as precise as can be), "apart" (those of rows
+    without their means) or "elements".
     axes: of a row, from the end, () for all elements in their order; block: the elements of a row, which is
     cut where axes have more. around: less the mean over this axis, as many times larger as it is long. shift:
-    fraction bits given up. below: in units of the quantity; both: in either direction.
+    fraction bits given up. below: in units of the quantity; both: in either direction. rows: whose samples
+    are taken together.
     """
 
     method: str
@@ -46,20 +51,30 @@ class Reading:
     both: bool
     around: int | None = None
 
+    rows: int = 1
+
     def count(self, operand: Operand) -> int:
         """Quantities of this operand."""
-        rows = -(-operand.size // self.block)
-        return rows * SAMPLES if self.method in ("samples", "apart") else rows
+        return -(-operand.size // (self.block * self.rows)) * self.samples
+
+    @property
+    def samples(self) -> int:
+        """Of each block, or of several rows together."""
+        return {"samples": SAMPLES, "near": SAMPLES, "apart": 2 * SAMPLES}.get(self.method, 1)
 
     @property
     def bits(self) -> int:
         return 64 - self.shift
 
+    def reach(self, operand: Operand) -> float:
+        """What is beyond it, of samples or elements, as a number."""
+        return (self.below + 3) * 2.0 ** (self.shift - operand.fraction)
+
 
 def row_length(operand: Operand, need: Need) -> int:
     """Elements of a row."""
     rank = len(operand.shape)
-    return need.block or math.prod(operand.shape[axis] for axis in need.axes if -axis <= rank)
+    return need.count or math.prod(operand.shape[axis] for axis in need.axes if -axis <= rank)
 
 
 def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
@@ -73,15 +88,13 @@ def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
     if need.kind == "below" or (need.kind == "element" and (operand.size <= FEW or operand.reach)):
         return _elements(operand, need)
     if need.kind == "element":
-        return _rows(operand, (), min(BLOCK, operand.size), need.below) or _samples(
-            operand, need.below / 2, NEAR
-        )
+        return _rows(operand, (), min(BLOCK, operand.size), need.below) or _near(operand, need.below)
     length = row_length(operand, need)
     if need.around is not None:
         return _around(operand, need, length)
     if need.kind == "row":
         found = _rows(operand, need.axes, length, need.below)
-        return found or _samples(operand, need.below / (2 * math.sqrt(length)), NEAR)
+        return found or _near(operand, need.below / math.sqrt(length))
     return _apart(operand, need, length)
 
 
@@ -93,12 +106,13 @@ def _around(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
     bound, more = operand.bound, 2.0 * count
     lengths = {size: more * length for size, length in bound.blocks.items()}
     wide = replace(operand, bound=Bound(-more * bound.size, more * bound.size, more * bound.norm, lengths))
-    found = _rows(wide, need.axes, length, need.below * count)
-    narrow = [
-        replace(r, below=max(1, r.below // (2 * count))) if r.both else replace(r, around=need.around)
-        for r in found
-    ]
-    return tuple(narrow)
+    found: list[Reading] = []
+    for reading in _rows(wide, need.axes, length, need.below * count, margin=2 * OFFSET * MARGIN):
+        if reading.both:
+            found += _samples(operand, reading.reach(operand) / more)
+        else:
+            found.append(replace(reading, around=need.around))
+    return tuple(found)
 
 
 def _apart(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
@@ -109,40 +123,57 @@ def _apart(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
     found = _rows(operand, need.axes, length, need.below / (math.sqrt(2.0) if spread else 1.0), length)
     if found:
         return found
-    below = need.below / 4 if spread else need.below / (2 * math.sqrt(length))
+    below = need.below if spread else need.below / math.sqrt(length)
     most = 2.0 ** (58 - operand.fraction) / length  # n times an element, less a sum of as many, does not wrap
-    first = () if operand.bound.size < 2 * most else _samples(operand, most, FAR)
-    return first + _samples(operand, below * length, length, need.axes)
+    first = () if operand.bound.size < 2 * most else _samples(operand, most)
+    rows = max(1, 2 * NEAR // length)
+    return first + tuple(
+        replace(r, axes=need.axes, block=length, rows=rows)
+        for r in _sums("apart", operand, below * length, length)
+    )
+
+
+def _near(operand: Operand, below: float) -> tuple[Reading, ...]:
+    """No element is as large as `below`."""
+    most = 2.0 ** (60 - operand.fraction)
+    first = () if operand.bound.size < 2 * most else _samples(operand, most)
+    return first + _sums("near", operand, below, FAR if below >= WIDE else NEAR)
 
 
 def _rows(
-    operand: Operand, axes: tuple[int, ...], length: int, below: float, gain: float = 1.0
+    operand: Operand,
+    axes: tuple[int, ...],
+    length: int,
+    below: float,
+    gain: float = 1.0,
+    margin: float = MARGIN,
 ) -> tuple[Reading, ...]:
     """Squares of rows, of which gain is what makes a deviation of them."""
     if operand.form is not Replicated:
         return ()
     fraction, root = operand.fraction, math.sqrt(length)
-    coarsest = math.floor(fraction + math.log2(below / (SHARE * ROUNDING * root)))
+    coarsest = min(48, math.floor(fraction + math.log2(below / (SHARE * ROUNDING * root))))
     if coarsest < 0:
         return ()
-    coarsest = min(coarsest, 48)
+    log_gain = math.log2(gain) + 2 * fraction - 62
+    known = max(_longest(operand, axes, length), below)
+    finest = 64 if known == math.inf else max(0, math.ceil(2 * math.log2(known * 1.01) + log_gain))
+    if finest <= coarsest:
+        return (_squares(operand, axes, length, below, gain, finest),)
+    # what is longer than fits is found by samples, which are to let pass a block full of rows in range
+    wanted = margin * below * math.sqrt(max(1.0, FAR / length))
+    shift = max(0, min(coarsest, math.ceil(2 * math.log2(2 * root * wanted * 1.01) + log_gain)))
+    half = 2.0 ** ((shift - log_gain) / 2) / (1.01 * 2 * root)
+    far = _samples(operand, half) if half >= below / MARGIN else ()
+    return (*far, _squares(operand, axes, length, below, gain, shift)) if far else ()
 
-    def finest(longest: float) -> float:
-        if longest == math.inf:
-            return math.inf
-        return max(0, math.ceil(2 * math.log2(longest * 1.01) + math.log2(gain) + 2 * fraction - 62))
 
-    far: tuple[Reading, ...] = ()
-    shift = finest(max(_longest(operand, axes, length), below))
-    if shift > coarsest:
-        longest = 2.0 ** ((62 + coarsest - 2 * fraction - math.log2(gain)) / 2) / 1.01
-        shift, far = coarsest, _samples(operand, longest / (2 * root), FAR)
-        if longest / (2 * root) < below or not far:
-            return ()
-    unit = 2.0 ** (fraction - shift)
-    least = math.floor(gain * (below * unit - ROUNDING * root) ** 2)
-    method = "squares" if gain == 1.0 else "deviations"
-    return (*far, Reading(method, axes, length, int(shift), least, False))
+def _squares(
+    operand: Operand, axes: tuple[int, ...], length: int, below: float, gain: float, shift: int
+) -> Reading:
+    unit = 2.0 ** (operand.fraction - shift)
+    least = math.floor(gain * (below * unit - ROUNDING * math.sqrt(length)) ** 2)
+    return Reading("squares" if gain == 1.0 else "deviations", axes, length, shift, least, False)
 
 
 def _longest(operand: Operand, axes: tuple[int, ...], length: int) -> float:
@@ -152,14 +183,18 @@ def _longest(operand: Operand, axes: tuple[int, ...], length: int) -> float:
     return min(known, operand.bound.size * math.sqrt(length))
 
 
-def _samples(operand: Operand, half: float, block: int, axes: tuple[int, ...] = ()) -> tuple[Reading, ...]:
-    """Sums of random parts: no element is twice as large as `half`."""
-    shift = max(0, math.floor(operand.fraction + math.log2(half)) - 6)
-    least = math.floor(half * 2.0 ** (operand.fraction - shift)) - 3
+def _samples(operand: Operand, half: float) -> tuple[Reading, ...]:
+    """No element is twice as large as `half`."""
+    return _sums("samples", operand, half, FAR)
+
+
+def _sums(method: str, operand: Operand, below: float, block: int) -> tuple[Reading, ...]:
+    """Sums of random parts that are below a bound."""
+    shift = max(0, math.floor(operand.fraction + math.log2(below)) - 6)
+    least = math.floor(below * 2.0 ** (operand.fraction - shift)) - 3
     if least < 1 or shift > 56 or least >= 1 << (62 - shift):
         return ()
-    method = "apart" if axes else "samples"
-    return (Reading(method, axes, min(block, operand.size), shift, least, True),)
+    return (Reading(method, (), min(block, operand.size), shift, least, True),)
 
 
 def _elements(operand: Operand, need: Need) -> tuple[Reading, ...]:
@@ -182,8 +217,8 @@ def beyond_need(values: np.ndarray, need: Need) -> float | None:
         axes = tuple(axis for axis in need.axes if -axis <= x.ndim)
         if need.around is not None:
             x = x - x.mean(axis=need.around, keepdims=True)
-        if need.block:
-            x = x.reshape(*x.shape[:-1], -1, need.block)
+        if need.count:
+            x = x.reshape(*x.shape[:-1], -1, need.count)
         if need.kind == "spread":
             rows = x.max(axis=axes, initial=-np.inf) - x.min(axis=axes, initial=np.inf)
         else:

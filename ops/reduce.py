@@ -15,7 +15,7 @@ from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.wide_root import Readings
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import log_cost, log_of
-from onnxpuma.ops.limits import input_below, mean_limits, output_below
+from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.spread import joined, over_parts, truncated
@@ -144,11 +144,15 @@ def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> 
     return [joined((yield from parallel(length(piece, pivot) for pivot, piece in pieces)), shape)]
 
 
+def _absolute_limits(call: Call) -> tuple[Limit, ...]:
+    return (*input_below(2.0**42)(call), *output_below(2.0**43)(call))
+
+
 def _absolute_cost(call: Call) -> Cost:
     return positive_cost(call.given(0).size) if call.given(0).size else Cost()
 
 
-@operator("ReduceL1", cost=_absolute_cost, refuse=public_axes, limits=input_below(2.0**24), secret="first")
+@operator("ReduceL1", cost=_absolute_cost, refuse=public_axes, limits=_absolute_limits, secret="first")
 def reduce_absolute(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The sum of absolute values."""
     if not x.size:

@@ -8,7 +8,8 @@ elements (protocols.md, section 8).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,11 @@ from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.words import from_integers
 from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.scores import (
+    LEAST_SPREAD,
     LOWEST,
     MOST_REACH,
     SPREAD,
@@ -187,7 +190,8 @@ def _scores(call: Call) -> Scores:
     axis = _axis(call)
     beside = None if x.beside is None or not shape else np.moveaxis(x.beside, axis, -1)
     rows = (*(n for a, n in enumerate(shape) if a != axis), _rows(call)[1])
-    return scores_of(beside, rows, spread_of(call) + read_as_far(x))
+    found = scores_of(beside, rows, spread_of(call) + read_as_far(x))
+    return replace(found, spread=min(found.spread, largest_spread(x.fraction)))
 
 
 def _softmax_cost(call: Call) -> Cost:
@@ -209,8 +213,11 @@ def _form(call: Call) -> type:
 
 
 def spread_of(call: Call) -> float:
-    """How far two scores of a row may be apart."""
-    return call.bound("spread", SPREAD)
+    """How far two scores of a row may be apart: by default no further than a product holds them."""
+    x = call.given(0)
+    held = largest_spread(x.fraction) - read_as_far(x)
+    held = held if x.beside is None else (held - LOWEST - 1) / 2
+    return call.bound("spread", min(SPREAD, max(held, LEAST_SPREAD)))
 
 
 def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -237,9 +244,14 @@ def farthest_apart(spread: float) -> float:
     return 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2
 
 
-def spread_limit(spread: float, measure: Measure, needs: Needs) -> Limit:
-    below = farthest_apart(spread)
-    return Limit("the distance of two scores of a row", measure, below, key="spread", needs=needs)
+def spread_limit(spread: float, measure: Measure, stays: Callable[[Call], float], needs: Needs) -> Limit:
+    what, below = "the distance of two scores of a row", farthest_apart(spread)
+    return Limit(what, measure, below, key="spread", stays=stays, needs=needs)
+
+
+def _apart(call: Call) -> float:
+    added = _scores(call).added  # public numbers
+    return spread_of_scores(call) + (0.0 if added is None else float(-added.min(initial=0.0)))
 
 
 def _needs(call: Call) -> Sequence[Need]:
@@ -252,15 +264,16 @@ def _defers(call: Call, index: int) -> bool:
     x = call.given(index)
     if x.reach > MOST_REACH:
         return False
-    added = 0.0 if x.beside is None else spread_of(call) + LOWEST + 1
-    return spread_of(call) + read_as_far(x) + added <= largest_spread(x.fraction)
+    least = call.bound("spread", LEAST_SPREAD)
+    added = 0.0 if x.beside is None else least + LOWEST + 1
+    return least + read_as_far(x) + added <= largest_spread(x.fraction)
 
 
 @operator(
     "Softmax",
     cost=_softmax_cost,
     defers=_defers,
-    limits=lambda call: (spread_limit(_scores(call).spread, _spreads, _needs),),
+    limits=lambda call: (spread_limit(_scores(call).spread, _spreads, _apart, _needs),),
     grows=lambda call: left_out(_rows(call)[1]),
     error="1e-4; in rows of n up to n 8e-7",
     beside=lambda call: [None],

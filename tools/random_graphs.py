@@ -108,9 +108,10 @@ def main() -> None:
     for kind in ("crashed", "wrong", "coarse"):
         for f in sorted((f for f in found if f.kind == kind), key=lambda f: f.culprit):
             print(f"{kind}: {f.culprit} | {f.steps} | {f.about} {f.path}")
-    reasons = Counter(_shape_of(f.about) for f in found if f.kind == "refused")
-    for reason, count in reasons.most_common(40):
-        print(f"refused {count:5} {reason}")
+    for kind in ("crashed", "refused"):
+        reasons = Counter(_shape_of(f.about) for f in found if f.kind == kind)
+        for reason, count in reasons.most_common(30):
+            print(f"{kind} {count:5} {reason}")
 
 
 def _shape_of(reason: str) -> str:

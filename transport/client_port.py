@@ -26,7 +26,6 @@ Reply: TypeAlias = (
 )
 
 ID_BYTES = 16
-WAITING_MESSAGES = 100
 UNSENT_MESSAGES = 100
 # Frames that were not announced: each costs time, and nobody sends so many by mistake.
 MOST_EXTRA = 1000
@@ -100,7 +99,6 @@ class ClientPort:
         self._monitor: zmq.Socket[bytes] | None = None
         try:
             sockets.prepare(self._router, heartbeat)
-            self._router.rcvhwm = WAITING_MESSAGES
             self._router.sndhwm = UNSENT_MESSAGES
             self._router.router_mandatory = True
             self._door.guard(self._router, CLIENTS, keys.secret)
@@ -123,7 +121,7 @@ class ClientPort:
         deadline = time.monotonic() + timeout
         while True:
             self._look()
-            for _ in range(AT_ONCE):
+            for _ in range(0 if self._waiting else AT_ONCE):
                 if not self._read_one():
                     break
             while self._waiting:
@@ -218,7 +216,7 @@ class ClientPort:
         error: OnnxpumaError | None = None
         message: wire_pb2.ClientMessage | None = None
         frames: list[memoryview] = []
-        extra = 0
+        extra, size = 0, wire.on_the_wire(len(first.buffer))
         if len(first.buffer) or first.more:  # an empty message is a greeting
             try:
                 message = wire.decode_client(first.buffer)
@@ -228,11 +226,12 @@ class ClientPort:
             frame = first
             while frame.more:
                 frame = self._router.recv(zmq.NOBLOCK, copy=False)
+                size += wire.on_the_wire(len(frame.buffer))
                 if len(frames) <= due:
                     frames.append(frame.buffer)
                 else:
                     extra += 1
-        self._gate.heard(descriptor, name)
+        self._gate.heard(descriptor, name, size)
         if extra > MOST_EXTRA:
             self._gate.bar(name, f"a message had {extra} frames more than it announced")
             return True

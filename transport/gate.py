@@ -25,6 +25,8 @@ LOOK_SECONDS = 0.2
 ADDRESS_FACTOR = 4  # several clients may come from one address: behind a router, or from one machine
 TOTAL_FACTOR = 16
 BARRED_SECONDS = 30.0
+GREETING_BYTES = 4096  # of what is no message: the handshake,
+HEARTBEAT_BYTES = 1000  # and a second's heartbeats, the fastest there are
 _BYTES_RECEIVED = 128  # offset in the kernel's struct tcp_info
 _MOST_DESCRIPTORS = 1 << 16
 
@@ -50,7 +52,7 @@ class _Connection:
     address: str
     since: float
     name: str = ""
-    taken: int = 0  # bytes that had come when the last message was taken out
+    taken: int = 0  # bytes of it that were taken out
     used: float = 0.0
     cut: bool = False
 
@@ -95,8 +97,9 @@ class Gate:
                 if one.name == name and not one.cut:
                     self._cut(one, why)
 
-    def heard(self, descriptor: int, name: str) -> None:
-        """A message of `name` was taken out of this connection."""
+    def heard(self, descriptor: int, name: str, size: int | None = None) -> None:
+        """A message of `name` was taken out of this connection: so many bytes of it, by default all that had
+        come."""
         with suppress(OSError):
             inode = os.fstat(descriptor).st_ino
             with self._lock:
@@ -108,7 +111,8 @@ class Gate:
                     if promised := self._promised.get(name):
                         promised.popleft()
                 known.used = time.monotonic()
-                known.taken = _received(descriptor)
+                come = _received(descriptor)
+                known.taken = come if size is None else min(come, known.taken + size)
 
     def cut(self, descriptor: int, why: str) -> None:
         """Shut this connection down, and write why into the log."""
@@ -189,7 +193,8 @@ class Gate:
 
     def _unread(self, one: _Connection) -> int:
         try:
-            return _received(one.descriptor) - one.taken
+            greetings = GREETING_BYTES + HEARTBEAT_BYTES * (time.monotonic() - one.since)
+            return _received(one.descriptor) - one.taken - int(greetings)
         except OSError:
             return 0
 

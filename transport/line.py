@@ -186,9 +186,11 @@ class Line:
         return "" if self.hello else f"party {self.peer} has not connected to this server"
 
     def close(self) -> None:
-        """Leave; what is unsent goes out within the linger time of `open`."""
+        """Leave; what is unsent goes out within the linger time of `open`, unless the peer has left."""
         for out in (self._out, self._new):
             if out is not None:
+                if self.left:
+                    out.socket.linger = 0
                 out.close()
 
 

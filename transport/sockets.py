@@ -23,7 +23,8 @@ def prepare(socket: zmq.Socket[bytes], heartbeat: float) -> None:
     milliseconds = max(4, int(heartbeat * 1000))
     socket.linger = 0
     # No limit on waiting messages: a full queue would stop the reading of heartbeats too, and a busy party
-    # would pass for a dead one. The lockstep of the parties bounds what can wait.
+    # would pass for a dead one; and libzmq (4.3.5) ends the process at the heartbeat after a connection ends
+    # whose reading has stopped. The lockstep of the parties bounds what can wait, a gate what clients send.
     socket.sndhwm = socket.rcvhwm = 0
     socket.setsockopt(zmq.MAXMSGSIZE, max(wire.CHUNK, wire.MAX_HEADER) + 1024)
     socket.setsockopt(zmq.HEARTBEAT_IVL, milliseconds // 4)

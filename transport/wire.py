@@ -146,6 +146,12 @@ def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:
         raise TransportError(f"a message from a {sender} is damaged: {error}", _HINT) from error
 
 
+def on_the_wire(size: int) -> int:
+    """Bytes that a frame of `size` takes on an encrypted connection: its box, and its length before it."""
+    box = size + 33
+    return box + (2 if box < 256 else 9)
+
+
 def split(buffers: Sequence[memoryview]) -> list[bytes | memoryview]:
     """The raw frames that carry `buffers` (views of bytes): long ones without a copy."""
     frames: list[bytes | memoryview] = []

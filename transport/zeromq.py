@@ -132,9 +132,11 @@ class PeerLink(Link):
         if self._closed:
             return
         self._closed = True
+        self._read()  # who has said goodbye hears none
         for line in self._lines.values():
             if line.opened:
-                line.push([wire.encode_peer(wire_pb2.Bye())])
+                if not line.left:
+                    line.push([wire.encode_peer(wire_pb2.Bye())])
                 line.close()
         # First everything goes out, then the door shuts: a peer that saw it shut before the goodbye came
         # would take it for a death.

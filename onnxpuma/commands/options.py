@@ -66,8 +66,9 @@ Calibrate: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--calibrate",
-        metavar="X.npz",
-        help="Inputs, in a file or a folder of them, that show the model's ranges.",
+        metavar="SAMPLES",
+        help="A .npz file of inputs, texts.txt with one a line, a picture, a recording, or a folder of them,"
+        " that show the model's ranges.",
         show_default=False,
     ),
 ]

@@ -1,14 +1,19 @@
-"""--calibrate PATH: a .npz file, or a folder of them, for each graph of a model."""
+"""--calibrate PATH: arrays in .npz files, by graph; or texts, pictures, recordings for the model's task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from onnxpuma.commands import arrays
 from onnxpuma.errors import ConfigError
+from onnxpuma.roles.samples import Samples
+
+_TEXTS = ".txt"
+_TAKEN = ((_TEXTS,), (".wav", ".flac"), (".png", ".jpg", ".jpeg", ".bmp", ".webp"))
 
 
 def find_samples(path: Path, graphs: Sequence[str]) -> dict[str, list[Path]]:
@@ -54,8 +59,52 @@ class SampleFiles:
         return map(arrays.read_arrays, self._paths)
 
 
-def read_samples(path: Path | None, graphs: Sequence[str]) -> dict[str, SampleFiles]:
-    """Graph -> its samples; nothing without a path."""
+def read_samples(path: Path | None, graphs: Sequence[str], model: Path) -> Mapping[str, Samples]:
+    """Graph -> its samples; nothing without a path. model: its folder, or a file in it, where a processor is
+    looked for when what is at `path` are no arrays. Raises ConfigError as `find_samples`, and InputError as
+    `tasks.calibration` does."""
     if path is None:
         return {}
+    taken = _taken(path)
+    if taken:
+        return _through_task(taken, model)
     return {name: SampleFiles(files) for name, files in find_samples(path, graphs).items()}
+
+
+def _taken(path: Path) -> list[Path]:
+    """The files at `path` that a task takes, all of one kind; none where there are arrays."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    by_kind = [[file for file in files if file.suffix.lower() in kind] for kind in _TAKEN]
+    found = [of_kind for of_kind in by_kind if of_kind]
+    if len(found) > 1:
+        raise ConfigError(
+            f"{path} holds {found[0][0].name} and {found[1][0].name}: samples of two kinds",
+            "calibrate with texts, or pictures, or recordings",
+        )
+    arrays_too = path.is_dir() and any(path.rglob("*.npz"))
+    return found[0] if found and not arrays_too and found[0][0].is_file() else []
+
+
+def _through_task(files: Sequence[Path], model: Path) -> Mapping[str, Samples]:
+    from onnxpuma.tasks import calibration
+
+    items: list[Any] = list(files)
+    names = [str(file) for file in files]
+    if files[0].suffix.lower() == _TEXTS:
+        lines = [(f"{file}:{row}", text) for file in files for row, text in _lines(file)]
+        names, items = [name for name, _ in lines], [text for _, text in lines]
+    return calibration(model, items, folder=_home(model), names=names)
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", "write a text a line, in UTF-8") from error
+    return [(row, line) for row, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _home(model: Path) -> Path:
+    """Where the model's config.json is: in its folder, or in that of `onnx/model.onnx`."""
+    folder = model if model.is_dir() else model.parent
+    return folder if (folder / "config.json").exists() or folder.name != "onnx" else folder.parent

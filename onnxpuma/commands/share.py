@@ -49,7 +49,7 @@ def share(
 
     there = find(model)
     screen.note_left_out(there.ignored)
-    samples = read_samples(calibrate, [source.name for source in there.sources])
+    samples = read_samples(calibrate, [source.name for source in there.sources], model)
     with _Bars(model.name) as bars:
 
         def review(found: SharedModel) -> bool:

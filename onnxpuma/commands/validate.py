@@ -13,7 +13,7 @@ import typer
 
 from onnxpuma.commands import arrays, options, screen
 from onnxpuma.commands.local import start_servers
-from onnxpuma.errors import ConfigError
+from onnxpuma.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from onnxpuma.graph.model import Graph
@@ -76,10 +76,9 @@ def validate(
     """Run a model on shares and compare it with onnxruntime: errors, time, bytes, rounds, memory."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
-    from onnxpuma.graph.reference import run_canonical
     from onnxpuma.roles.disclosure import here_alone
     from onnxpuma.roles.owner import share_model
-    from onnxpuma.validation import check_tolerance, rounds, run_in_the_clear, validation
+    from onnxpuma.validation import check_tolerance, validation
 
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
@@ -108,7 +107,7 @@ def validate(
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
         with screen.progress(f"reading {model.name}") as advance:
             if cluster is None:
-                samples = read_samples(calibrate, [ONLY_GRAPH])
+                samples = read_samples(calibrate, [ONLY_GRAPH], model)
                 shared = share_model(
                     model,
                     folder,
@@ -125,9 +124,7 @@ def validate(
                 blueprint, _ = _prepared(model, chosen, calibrate)
             feed = _feed_of(inputs, sizes, seed)(blueprint)
         pause = perf_counter()
-        reference, rounded = run_in_the_clear(model, feed), None
-        if rounds(blueprint.recognised):
-            reference, rounded = run_canonical(_prepared(model, chosen, None)[1], feed), reference
+        reference, rounded = _references(model, blueprint, chosen, feed)
         began += perf_counter() - pause
         if cluster is None or key is None:
             asked = _reliable(lambda: _run_here(folder, feed, threads, public_input))
@@ -158,13 +155,32 @@ def _reliable(run: Callable[[], Outcome]) -> tuple[Outcome, Exception | None]:
         return error.outcome, error
 
 
+def _references(
+    model: Path, blueprint: Blueprint, chosen: dict[str, list[str]], feed: Feed
+) -> tuple[Feed, Feed | None]:
+    """What the results are compared with, and what the file itself gives where it rounds otherwise and
+    onnxruntime can run it: it lacks most operators on bfloat16."""
+    from onnxpuma.graph.reference import run_canonical
+    from onnxpuma.validation import rounds, run_in_the_clear
+
+    if not rounds(blueprint.recognised):
+        return run_in_the_clear(model, feed), None
+    precise = run_canonical(_prepared(model, chosen, None)[1], feed)
+    try:
+        return precise, run_in_the_clear(model, feed)
+    except InputError as error:
+        screen.note(f"Compared with the graph that is run, in single precision, alone: {error.message}")
+        return precise, None
+
+
 def _prepared(model: Path, chosen: dict[str, list[str]], calibrate: Path | None) -> tuple[Blueprint, Graph]:
     from onnxpuma.commands.samples import read_samples
+    from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.plan.blueprint import prepare
     from onnxpuma.roles.samples import calibrated
 
     blueprint, graph = prepare(model, **chosen)
-    for samples in read_samples(calibrate, [model.stem]).values():
+    for samples in read_samples(calibrate, [ONLY_GRAPH], model).values():
         blueprint = calibrated(blueprint, graph, samples)
     return blueprint, graph
 

@@ -87,20 +87,25 @@ def _one_hot(w: Writing, proto: NodeProto, shapes: Sequence[Shape]) -> None:
 
 
 def _lp_normalisation(w: Writing, proto: NodeProto, shapes: Sequence[Shape]) -> None:
-    """Rows over the sum of their magnitudes, or over their length: the latter is the root of the mean square
-    times that of how many there are, and right for short rows too."""
+    """Rows over their length, which is the root of the mean square times that of how many there are, and so
+    right for short rows and for long ones; or over the sum of their magnitudes, which is what it is for rows
+    of one length: between one and the root of how many there are."""
     rank = len(shapes[0])
     axis, last = _attribute(proto, "axis") % rank, rank - 1
-    if _attribute(proto, "p") == 1:
-        total = w.node("ReduceL1", "i0", w.constant(np.array([axis])), keepdims=1)
-        w.node("Div", "i0", total, result="o0")
-        return
+    ones = _attribute(proto, "p") == 1
     length = shapes[0][axis]
     scale = w.constant(np.full(length, 1 / np.sqrt(length), np.float32))
     turn = [*(place for place in range(rank) if place != axis), axis]
-    rows = "i0" if axis == last else w.node("Transpose", "i0", perm=turn)
-    found = w.node("RMSNormalization", rows, scale, axis=-1, epsilon=0.0, result="o0" if axis == last else "")
-    if axis != last:
+    turned = axis != last
+    rows = w.node("Transpose", "i0", perm=turn) if turned else "i0"
+    found = w.node(
+        "RMSNormalization", rows, scale, axis=-1, epsilon=0.0, result="" if ones or turned else "o0"
+    )
+    if ones:
+        total = w.node("ReduceL1", found, w.constant(np.array([last])), keepdims=1)
+        total = w.node("Max", total, w.constant(np.float32(0.5)))
+        found = w.node("Div", found, total, result="" if turned else "o0")
+    if turned:
         w.node("Transpose", found, perm=list(map(int, np.argsort(turn))), result="o0")
 
 

@@ -120,16 +120,28 @@ def misfit(node: Node, given: Sequence[ValueType | None], made: Sequence[ValueTy
     if first is None or first.shape is None or made[0].shape is None or node.domain:
         return None
     before, after = _sizes(first), _sizes(made[0])
-    if node.op in _WINDOWS and min(after, default=1) < 1 <= min(before, default=1):
+    beyond = node.op in _WINDOWS and min(after, default=1) < 1 <= min(before, default=1)
+    if beyond or (node.op == "Conv" and _wider(node, first, given[1])):
         return f"an input of {_shown(before)} is too small for its window"
     if any(size < 0 for kind in made for size in _sizes(kind)):
         return f"an input of {_shown(before)} is too small for it"
     if node.op == "Reshape" and np.prod(before, dtype=object) != np.prod(after, dtype=object):
         return (
             f"it makes {_shown(after)} of {_shown(before)}; a shape that the file holds was"
-            " exported for one batch or one length"
+            " exported for one batch or one length: ask with that one, or export it with axes that vary"
         )
     return None
+
+
+def _wider(node: Node, x: ValueType, kernel: ValueType | None) -> bool:
+    """Whether a window is wider than what it slides over: onnx takes a part of a step for a whole one."""
+    sizes, spans = _sizes(x)[2:], [] if kernel is None else _sizes(kernel)[2:]
+    rank = len(x.shape or ()) - 2
+    if not rank == len(sizes) == len(spans) or "SAME" in str(node.attributes.get("auto_pad")):
+        return False
+    pads = np.array(node.attributes.get("pads") or [0] * 2 * rank).reshape(2, rank).sum(axis=0)
+    dilations = np.array(node.attributes.get("dilations") or [1] * rank)
+    return bool(np.any(np.array(sizes) + pads < (np.array(spans) - 1) * dilations + 1))
 
 
 def _sizes(kind: ValueType) -> list[int]:

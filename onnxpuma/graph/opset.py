@@ -13,6 +13,7 @@ CANONICAL = 24
 # Below this, onnxscript leaves the conversion to the converter in onnx itself, one stretch up to here.
 _OLDEST_FOR_ONNXSCRIPT = 18
 _NUMPY_RULES = 7  # the first opset whose operators broadcast as numpy does
+_ALONG_ONE_AXIS = 13  # the first whose Hardmax knows one axis, not all from an axis on
 
 
 def raise_opset(model: ir.Model) -> None:
@@ -24,21 +25,29 @@ def raise_opset(model: ir.Model) -> None:
         model.opset_imports[""] = model.opset_imports.pop("ai.onnx")
     if model.opset_imports[""] < _NUMPY_RULES:
         _slopes_by_channel(model)
-    for target in (_OLDEST_FOR_ONNXSCRIPT, CANONICAL):
-        before = model.opset_imports[""]
-        if before >= target:
-            continue
-        if before < 9 and any(n.op_type == "Scan" for g in model.graphs() for n in g):
-            raise UnsupportedModelError(
-                f"Scan of opset {before} has a batch that later ones do not have",
-                "export it again with opset 18 or later",
-            )
-        ConvertVersionPass(target, fallback=True)(model)
-        if model.opset_imports[""] != target:
-            raise UnsupportedModelError(
-                f"the model cannot be brought from opset {before} to opset {target}",
-                "export it again with opset 18 or later",
-            )
+    old_rows = model.opset_imports[""] < _ALONG_ONE_AXIS
+    if old_rows and any(n.op_type == "Hardmax" for g in model.graphs() for n in g):
+        _convert(model, _ALONG_ONE_AXIS - 1)
+        _hardmax_of_rows(model)
+    _convert(model, _OLDEST_FOR_ONNXSCRIPT)
+    _convert(model, CANONICAL)
+
+
+def _convert(model: ir.Model, target: int) -> None:
+    before = model.opset_imports[""]
+    if before >= target:
+        return
+    if before < 9 and any(n.op_type == "Scan" for g in model.graphs() for n in g):
+        raise UnsupportedModelError(
+            f"Scan of opset {before} has a batch that later ones do not have",
+            "export it again with opset 18 or later",
+        )
+    ConvertVersionPass(target, fallback=True)(model)
+    if model.opset_imports[""] != target:
+        raise UnsupportedModelError(
+            f"the model cannot be brought from opset {before} to opset {target}",
+            "export it again with opset 18 or later",
+        )
 
 
 def _slopes_by_channel(model: ir.Model) -> None:
@@ -60,3 +69,25 @@ def _slopes_by_channel(model: ir.Model) -> None:
         assert node.graph is not None
         node.graph.insert_before(node, wide)
         node.replace_input_with(1, wide.outputs[0])
+
+
+def _hardmax_of_rows(model: ir.Model) -> None:
+    """Lay in one row what old Hardmax nodes compare, all from their axis on; onnx's converter forgets to."""
+    for node in [n for g in model.graphs() for n in g if n.op_type == "Hardmax"]:
+        (x,), (y,) = node.inputs, node.outputs
+        assert x is not None
+        assert node.graph is not None
+        axis = node.attributes.get_int("axis", 1)
+        node.attributes["axis"] = ir.AttrInt64("axis", -1)
+        if axis == -1:
+            continue
+        flat = ir.node("Flatten", [x], {"axis": axis})
+        shape = ir.node("Shape", [x])
+        back = ir.node("Reshape", [y, shape.outputs[0]])
+        y.replace_all_uses_with(back.outputs[0], replace_graph_outputs=True)
+        back.replace_input_with(0, y)
+        name, back.outputs[0].type, back.outputs[0].shape = y.name, y.type, y.shape
+        y.name, back.outputs[0].name, y.shape = f"{name}/row", name, None
+        node.replace_input_with(0, flat.outputs[0])
+        node.graph.insert_before(node, [flat, shape])
+        node.graph.insert_after(node, back)

@@ -87,7 +87,8 @@ def run_node(
     try:
         wanted = iter(runner(arrays))
     except Exception as e:  # onnxruntime and the reference implementation raise many kinds
-        raise ModelError(f"node '{node.name}' ({node.op}) cannot be run: {e}") from e
+        said = str(e).rsplit("Status Message: ", 1)[-1]  # before it the first node of this kind is named
+        raise ModelError(f"node '{node.name}' ({node.op}) cannot be run: {said}") from e
     return [np.asarray(next(wanted)) if o else np.empty(0, np.float32) for o in node.outputs]
 
 

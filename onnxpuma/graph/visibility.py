@@ -28,7 +28,7 @@ from onnxpuma.graph.waves import is_wave_table, spacing_of
 
 # A scale that canonicalising put in, of ones: it scales nothing, and known to be so it saves the product.
 # Ones that a model brings are weights like others: what a weight's values are decides nothing.
-ONES = "onnxpuma.ones."
+ONES, THEIR_REASON = "onnxpuma.ones.", "ones"
 _SCALE_SLOTS = (("LayerNormalization", 1), ("RMSNormalization", 1))
 # Zeros alone are a mask only where a mask is expected.
 _MASK_SLOTS = (("Attention", 3),)
@@ -155,8 +155,10 @@ def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
     narrow = constant.dtype.itemsize == 1
     if (decides or not narrow) and constant.size <= _LARGEST_WHOLE_READ:
         form = form_of(constant.numpy())
-        if form == ONE_NUMBER and not decides and _of_one_whole_number(constant, slots).secret:
-            return WEIGHT
+        if form == ONE_NUMBER and not decides:
+            found = _of_one_whole_number(constant, slots)
+            if found.secret or found.doubtful:
+                return found
         if form is not None:
             return Finding("public", form)
     if decides:
@@ -168,10 +170,12 @@ def _of_one_whole_number(constant: Initializer, slots: Slots) -> Finding:
     number = int(constant.numpy().reshape(-1)[0])
     if constant.dtype.itemsize <= 2:  # as quantised values have it: a zero point
         return Finding("public", "round number") if number in _NARROW_ROUND else WEIGHT
-    if abs(number) <= LARGEST_INTEGER or (constant.dtype.itemsize == 8 and abs(number) <= _LARGEST_LONE):
+    if abs(number) <= LARGEST_INTEGER or abs(number).bit_count() == 1 or abs(number + 1).bit_count() <= 1:
         return Finding("public", "round number")
-    if slots.is_compared(constant.name) or abs(number).bit_count() == 1 or abs(number + 1).bit_count() <= 1:
+    if slots.is_compared(constant.name):
         return Finding("public", "round number")
+    if constant.dtype.itemsize == 8 and abs(number) <= _LARGEST_LONE:
+        return Finding("public", "one integer, for neither a shape nor an index", doubtful=True)
     return WEIGHT
 
 
@@ -194,7 +198,7 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
     if values.dtype.kind != "f":
         return WEIGHT
     if name.startswith(ONES) and slots.only_in(name, _SCALE_SLOTS) and bool(np.all(values == 1)):
-        return Finding("public", "ones")
+        return Finding("public", THEIR_REASON)
     if not np.any(values) and slots.only_in(name, _MASK_SLOTS):
         return Finding("public", "mask of positions")
     if slots.becomes_angle(name):

@@ -61,13 +61,14 @@ def _bracket(packed: bytes) -> list[Level]:
 
 
 def _pairs_by_level(lengths: np.ndarray) -> Iterator[int]:
-    """How many pairs play at each level of `bracket`, which has an index for each."""
-    lengths = np.asarray(lengths, np.int64)
+    """How many pairs play at each level of `bracket`, which has an index for each. Rows of one length are
+    counted together."""
+    lengths, rows = np.unique(np.asarray(lengths, np.int64), return_counts=True)
     played = False
     while (lengths > 1).any() or not played:
         play = lengths > 1 if played else lengths > 0
         pairs = np.where(play, (lengths + 1) // 2, 0)
-        yield int(pairs.sum())
+        yield int(pairs @ rows)
         lengths, played = np.where(play, pairs, lengths), True
 
 

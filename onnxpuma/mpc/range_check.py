@@ -63,16 +63,25 @@ def less_mean(words: Words, axis: int) -> Words:
     return words * count - words.sum(axis=axis, dtype=words.dtype, keepdims=True)
 
 
-def samples(party: Party, x: Replicated | Sum3, shift: int, stream: AesStream) -> Sum3:
-    """SAMPLES sums of each row of (rows, n): of every element, or its negative, or neither, at random.
+def samples(
+    party: Party,
+    x: Replicated | Sum3,
+    shift: int,
+    stream: AesStream,
+    whole: bool = False,
+    count: int = SAMPLES,
+) -> Sum3:
+    """`count` sums of each row of (rows, n): of every element, or its negative, or neither, at random.
 
     An element that is 2t or more from zero puts each sum t or more from zero with probability 1/2, whatever
     the others are and however often words wrap: of two sums that differ by the element one at least is
-    there. The sums are at `shift` fraction bits less, off by three units at most.
+    there. `whole`: of every element or its negative, so that t or more from zero is enough, below 2^(k-2);
+    and of two elements that are t apart one sum in four puts t between itself and zero. At `shift` fraction
+    bits less, off by three units at most.
     """
     terms = x.first if isinstance(x, Replicated) else x.words
-    table = np.array([0, 0, 1, -1]).astype(np.int64).view(np.uint64).astype(terms.dtype)
-    signs = table[stream.draw((terms.shape[1], SAMPLES), 8) & np.uint8(3)]
+    table = np.array([1, -1] if whole else [0, 0, 1, -1]).astype(np.int64).view(np.uint64).astype(terms.dtype)
+    signs = table[stream.draw((terms.shape[1], count), 8) & np.uint8(len(table) - 1)]
     sums = ring.matmul(np.ascontiguousarray(terms), signs)
     return Sum3(party.index, sums.reshape(-1), x.bits, x.fraction).lowered(shift)
 

@@ -24,7 +24,8 @@ from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings, row_length
 from onnxpuma.ops.registry import Call, Operand, Operator
-from onnxpuma.plan.plan import PlannedOutput, SecretInput, Step
+from onnxpuma.plan.plan import PlannedOutput, Step
+from onnxpuma.plan.ranges import bounded
 
 if TYPE_CHECKING:
     from onnxpuma.plan.walk import Walk
@@ -34,18 +35,15 @@ VERDICT_NAME = "onnxpuma: a value out of range"
 
 @dataclass
 class Watched:
-    """Needs of values, the smallest of each kind -> the need, the value as it was known
-    before, and what is made by the steps that have it."""
+    """Needs of values, the smallest of each kind, and the value as it was known before."""
 
-    found: dict[tuple[object, ...], tuple[Need, Operand, set[str]]] = field(default_factory=dict)
+    found: dict[tuple[object, ...], tuple[Need, Operand]] = field(default_factory=dict)
 
-    def add(self, operand: Operand, need: Need, outputs: Sequence[str]) -> None:
-        key = operand.name, need.kind, need.axes, need.block, need.around
+    def add(self, operand: Operand, need: Need) -> None:
+        key = operand.name, need.kind, need.axes, need.count, need.around
         before = self.found.get(key)
-        if before is not None:
-            need, operand = min(before[0], need, key=lambda n: n.below), before[1]
-            outputs = [*before[2], *outputs]
-        self.found[key] = need, operand, set(outputs)
+        if before is None or need.below < before[0].below:
+            self.found[key] = need, operand if before is None else before[1]
 
 
 def watched(walk: Walk, call: Call, operator: Operator) -> Call:
@@ -53,8 +51,10 @@ def watched(walk: Walk, call: Call, operator: Operator) -> Call:
     is watched."""
     if not walk.blueprint.checked:
         return call
-    for limit in operator.limits(call):
-        if limit.stays(call) >= limit.below:
+    limits = operator.limits(call)
+    known = bounded(walk.blueprint, call, operator) if limits else call
+    for limit in limits:
+        if not limit.proved(known):
             for need in limit.needs(call):
                 call = _watched(walk, call, need)
     return call
@@ -66,7 +66,7 @@ def _watched(walk: Walk, call: Call, need: Need) -> Call:
         return call
     if operand.dtype.kind != "f" or proved(operand, need):
         return call
-    walk.watched.add(operand, need, [name for name in call.node.outputs if name])
+    walk.watched.add(operand, need)
     assumed = replace(operand, bound=_assumed(operand, need))
     known = walk.values.get(operand.name)
     if known is not None and known.operand is not None:
@@ -98,40 +98,51 @@ def _assumed(operand: Operand, need: Need) -> Bound:
         return bound
     within = replace(bound, low=max(bound.low, -below), high=min(bound.high, below))
     if need.kind == "row" and need.axes == (-1,):
-        if need.block:
-            blocks = {**bound.blocks, need.block: min(below, bound.blocks.get(need.block, below))}
+        if need.count:
+            blocks = {**bound.blocks, need.count: min(below, bound.blocks.get(need.count, below))}
             return replace(within, blocks=blocks)
         within = replace(within, norm=min(bound.norm, below))
     return within
 
 
 def check_steps(walk: Walk, live: Sequence[Step]) -> tuple[list[Step], PlannedOutput | None]:
-    """The steps that check what the live ones need, and the output that tells; what is a client's own input
-    goes into `walk.inputs` instead."""
-    made = {name for step in live for name in step.outputs}
-    steps: list[Step] = []
-    asked: list[Reading] = []
-    quantities: list[Operand] = []
+    """The steps that check what is watched of the values that live ones read, and the output that tells; what
+    is a client's own input goes into `walk.inputs` instead."""
+    read = {operand.name for step in live for operand in step.call.inputs if operand is not None}
+    asked: list[tuple[Operand, Reading]] = []
     own = {entry.operand: name for name, entry in walk.inputs.items()}
-    for need, operand, outputs in walk.watched.found.values():
-        if made.isdisjoint(outputs):
+    for need, operand in walk.watched.found.values():
+        if operand.name not in read:
             continue
         if operand.name in own:
             entry = walk.inputs[own[operand.name]]
             walk.inputs[own[operand.name]] = replace(entry, needs=(*entry.needs, replace(need, place=0)))
             continue
-        for reading in readings(operand, need):
-            steps.append(_quantity(len(steps), operand, reading))
-            quantities.append(steps[-1].call.outputs[0])
-            asked.append(reading)
-    if not steps:
+        asked += [(operand, reading) for reading in readings(operand, need)]
+    if not asked:
         return [], None
+    asked = _least(asked)
+    steps = [_quantity(number, operand, reading) for number, (operand, reading) in enumerate(asked)]
+    quantities = [step.call.outputs[0] for step in steps]
     told = Operand(VERDICT_NAME, (1,), np.dtype(np.int64), form=Sum3, fraction=0)
-    which = hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
-    steps.append(
-        _step(VERDICT, f"of {len(asked)} quantities, {which}", quantities, told, {"readings": asked})
-    )
+    made_of = [reading for _, reading in asked]
+    which = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
+    name = f"of {len(asked)} quantities, {which}"
+    steps.append(_step(VERDICT, name, quantities, told, {"readings": made_of}))
     return steps, PlannedOutput(VERDICT_NAME, (1,), told.dtype, secret=True, verdict=True)
+
+
+def _least(asked: Sequence[tuple[Operand, Reading]]) -> list[tuple[Operand, Reading]]:
+    """Of the samples that are taken of one value those that tell most."""
+    least: dict[tuple[object, ...], tuple[Operand, Reading]] = {}
+    for number, (operand, reading) in enumerate(asked):
+        key: tuple[object, ...] = (number,)
+        if reading.method == "samples":
+            key = (operand.name, reading.block)
+        before = least.get(key)
+        if before is None or reading.reach(operand) < before[1].reach(operand):
+            least[key] = operand, reading
+    return list(least.values())
 
 
 def _quantity(number: int, operand: Operand, reading: Reading) -> Step:
@@ -149,8 +160,3 @@ def _step(
     node = Node(name, operator.name, DOMAIN, 1, read, (made.name,), attributes)  # type: ignore[arg-type]
     call = Call(node, tuple(inputs), (made,), 1)
     return Step(0, operator, call, (made.name,), (False,), False)
-
-
-def asked_of_clients(inputs: Sequence[SecretInput]) -> int:
-    """How many needs the clients see to."""
-    return sum(len(entry.needs) for entry in inputs)

@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
+from onnxpuma.ops.bounds import UNKNOWN
 from onnxpuma.ops.registry import Operand, operators, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
@@ -55,12 +56,16 @@ def unsupported(refusals: Sequence[Refusal]) -> UnsupportedModelError:
     listing = "\n  ".join(str(r) for r in refusals)
     count = len(refusals)
     known = operators()
+    hint = "onnxpuma inspect shows every node; docs/operators.md lists what is supported"
+    if all(refusal.sizes and refusal.operator in known for refusal in refusals):
+        hint = (
+            "other sizes may fit: a text can be longer than a model has positions, a recording too short"
+            " (--dim NAME=SIZE where inputs are drawn)"
+        )
+    elif any("secret integers" in refusal.reason for refusal in refusals):
+        hint += "; what follows from an input alone can be public, if the servers may see it: --public-input"
     return UnsupportedModelError(
-        f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}",
-        "other sizes may fit: a text can be longer than a model has positions, a recording too short"
-        " (--dim NAME=SIZE where inputs are drawn)"
-        if all(refusal.sizes and refusal.operator in known for refusal in refusals)
-        else "onnxpuma inspect shows every node; docs/operators.md lists what is supported",
+        f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}", hint
     )
 
 
@@ -106,7 +111,13 @@ def survey(
             fraction = blueprint.fraction(name)
             finer = fraction - resting_fraction(initializer.dtype)
             operand = Operand(
-                name, initializer.shape, initializer.dtype, fraction=fraction, weight=True, finer=finer
+                name,
+                initializer.shape,
+                initializer.dtype,
+                fraction=fraction,
+                weight=True,
+                finer=finer,
+                bound=blueprint.known_bounds.get(name, UNKNOWN),
             )
             planner.values[name] = Known(kind, operand=operand)
         else:

@@ -10,6 +10,7 @@ import numpy as np
 from onnxpuma.graph.attributes import classify_attributes, named_attributes
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.round_numbers import is_round
+from onnxpuma.graph.visibility import ONES, THEIR_REASON
 
 # A public array of more elements is listed.
 UNLISTED = 16
@@ -32,10 +33,11 @@ def listing(
     graph: Graph, visibility: Mapping[str, str], reasons: Mapping[str, str], doubtful: Collection[str]
 ) -> list[PublicEntry]:
     """Public arrays of more than 16 elements, lone reals that are not round, and all that is doubtful, in the
-    graph's order; then attributes that may have been trained, under "node.attribute"."""
+    graph's order; then attributes that may have been trained, under "node.attribute". Left out are scales of
+    ones that canonicalising put in."""
     found = []
     for name, constant in graph.initializers.items():
-        if visibility[name] != "public":
+        if visibility[name] != "public" or _is_ours(name, reasons[name]):
             continue
         values = constant.numpy()
         if name in doubtful or constant.size > UNLISTED or _is_odd(values):
@@ -45,6 +47,10 @@ def listing(
         if name in suspects:
             found.append(_entry(name, values, suspects[name].reason, name in doubtful))
     return found
+
+
+def _is_ours(name: str, reason: str) -> bool:
+    return name.startswith(ONES) and reason == THEIR_REASON
 
 
 def _is_odd(values: np.ndarray) -> bool:

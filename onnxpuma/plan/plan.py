@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -195,8 +195,18 @@ class Plan:
     @cached_property
     def cost(self) -> Cost:
         """Predicted rounds and bits of the whole run."""
+        return self._cost(self.waves)
+
+    @cached_property
+    def checks_cost(self) -> Cost:
+        """What of it is the range check's."""
+        rest = self._cost(tuple(step for step in wave if not step.checks) for wave in self.waves)
+        return Cost(self.cost.rounds - rest.rounds, self.cost.bits - rest.bits)
+
+    @staticmethod
+    def _cost(waves: Iterable[tuple[Step, ...]]) -> Cost:
         total = Cost()
-        for wave in self.waves:
+        for wave in waves:
             side = Cost()
             for step in wave:
                 if not step.constant:

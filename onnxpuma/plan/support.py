@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from onnxpuma.ops.registry import operators
@@ -11,7 +12,8 @@ from onnxpuma.plan.example import DEFAULT_SIZE, choose_shapes, draw_inputs, open
 from onnxpuma.plan.plan import Selection
 
 WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
-_LONGER = (8, 64, 512)  # a waveform has thousands of samples where a text has tens of words
+_LONGER = (8, 64, 512, 4096)  # a waveform has thousands of samples where a text has tens of words
+_MOST_DRAWN = 1 << 24  # numbers of an input: a picture of so many is no example
 
 
 def fitting_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
@@ -26,6 +28,8 @@ def fitting_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, 
         return shapes
     for factor in _LONGER:
         longer = choose_shapes(blueprint, {**dict.fromkeys(larger, factor * DEFAULT_SIZE), **sizes})
+        if max(map(math.prod, longer.values())) > _MOST_DRAWN:
+            break
         if _windows_fit(blueprint, longer, results):
             return longer
     return shapes

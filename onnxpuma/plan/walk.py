@@ -42,6 +42,7 @@ from onnxpuma.plan.late import taken
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
+from onnxpuma.plan.ranges import bounded, entered, ranged
 from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
 from onnxpuma.plan.undefined import guarded, is_nan
 
@@ -50,7 +51,7 @@ class Walk:
     def __init__(
         self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray], selection: Selection
     ) -> None:
-        self.budget = Budget.unlimited()
+        self.budget, self.watched = Budget.unlimited(), Watched()
         self.blueprint = blueprint
         self.graph = blueprint.graph
         self.public_values = public_values
@@ -65,7 +66,6 @@ class Walk:
         self.refusals: list[Refusal] = []
         self.unknown: dict[str, bool] = {}  # what refused nodes would have made -> whether it is secret
         self.wanted: set[str] = set()  # what refused nodes would read
-        self.watched = Watched()
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
         scales = Scales(self.nodes, self.graph, blueprint.weights, blueprint.public_inputs, selection.kept)
         self.finer = scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()})
@@ -135,7 +135,7 @@ class Walk:
             self._expand(node)
             return
         if any(self.values[n].type.dtype.kind == "O" for n in node.inputs if n):
-            self._refuse(node, "it takes text beside something secret, and shares are numbers")
+            self._refuse(node, "it puts text beside a secret, and shares are numbers: ask for those")
             return
         try:
             types = self._types(node)
@@ -143,14 +143,13 @@ class Walk:
             self._refuse(node, error.message, sizes=True)
             return
         self.budget.before_secret(node, given_types(self.values, node), types)
-        places = enumerate(node.inputs)
-        operands = tuple(None if name is None else self._operand(name, node, i) for i, name in places)
+        operands = tuple(None if n is None else self._operand(n, node, i) for i, n in enumerate(node.inputs))
         whole = [o for o in operands if o and o.secret and o.dtype.kind != "f" and o.form is not SecretIds]
         if whole and not found.integers:
             self._refuse(node, "it computes on secret integers or booleans: it is supported for reals only")
             return
-        outputs, bounds = drafted(self.uses, node, types), self.blueprint.bounds(node.name)
-        draft = taken(self, Call(node, operands, outputs, self.graph.opset, bounds), found)
+        call = Call(node, operands, drafted(self.uses, node, types), self.graph.opset)
+        draft = taken(self, ranged(self.blueprint, call), found)
         secret = draft.secrets
         reason = refusal(draft, found) if secret else "none of its inputs is secret"
         if reason is not None:
@@ -161,24 +160,23 @@ class Walk:
         left = left_in(draft.outputs, found.result(draft))
         weight = all(o.weight for o in secret)
         made = tuple(replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left)
-        outputs = with_beside(draft, found, made)
-        call = replace(draft, outputs=outputs)
-        resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
+        call = bounded(self.blueprint, replace(draft, outputs=with_beside(draft, found, made)), found)
+        resolves = tuple(self._must_resolve(o, found, call) for o in call.outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
         constant = constant and weight and found.layout
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
-        for operand, resolve in zip(outputs, resolves, strict=True):
+        for operand, resolve in zip(call.outputs, resolves, strict=True):
             kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
-            known = ValueType(kept.dtype, kept.shape)
-            self.values[operand.name] = Known(known, operand=kept, constant=constant)
+            kind = ValueType(kept.dtype, kept.shape)
+            self.values[operand.name] = Known(kind, operand=kept, constant=constant)
 
     def share(self, name: str) -> None:
         """An input that enters as shares whatever reads it: from the client, or held by the servers."""
         kind = self.values[name].type
-        held, constants = name in self.selection.held, self.graph.initializers
-        entry, operand = given({} if held else self.uses, constants, name, kind)
+        held = name in self.selection.held
+        entry, operand = given({} if held else self.uses, self.graph, name, kind)
         (self.held if held else self.inputs)[name] = entry
-        self.values[name] = Known(kind, operand=operand, constant=False)
+        self.values[name] = Known(kind, operand=entered(self.blueprint, entry, operand), constant=False)
 
     # -- operands and forms -------------------------------------------------------------------
 
@@ -195,9 +193,9 @@ class Walk:
             ids = SecretInput(name, shape, known.type.dtype, depth)
             self.inputs.setdefault(ids.operand, ids)
             return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
-        entry, operand = given(self.uses, self.graph.initializers, name, known.type)
+        entry, operand = given(self.uses, self.graph, name, known.type)
         self.inputs.setdefault(name, entry)
-        return operand
+        return entered(self.blueprint, entry, operand)
 
     def _must_resolve(self, operand: Operand, producer: Operator, call: Call) -> bool:
         """Whether a product is truncated at once: unless its one consumer takes it as it is."""
@@ -220,9 +218,9 @@ class Walk:
             return True
         if operand.form is Replicated and not found.layout and consumer.op not in TAKES_SCALED:
             return True
-        reads, bounds = enumerate(consumer.inputs), self.blueprint.bounds(consumer.name)
+        reads = enumerate(consumer.inputs)
         inputs = tuple(operand if i == place else expected(self.values, n) for i, n in reads)
-        ahead = Call(consumer, inputs, (), self.graph.opset, bounds)
+        ahead = ranged(self.blueprint, Call(consumer, inputs, (), self.graph.opset))
         return not found.defers(ahead, place) or not fits(operand, aware=found.beside is not None)
 
     def _infer(self, node: Node) -> list[ValueType]:
@@ -267,7 +265,7 @@ class Walk:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
         reason = reason.removeprefix(f"node '{node.name}' ({node.op})").removeprefix(":").strip()
-        reason += way_out(node, self.weights, self.nodes)
+        reason += "" if sizes else way_out(node, self.weights, self.nodes)
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason, sizes))
         self.wanted.update(n for n in node.inputs if n)
         try:

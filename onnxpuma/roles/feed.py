@@ -13,15 +13,11 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import check_shapes, weight_hint
-from onnxpuma.plan.input_spec import InputSpec
+from onnxpuma.plan.input_spec import LARGEST_INPUT, InputSpec
 from onnxpuma.plan.known import uses_of
 from onnxpuma.plan.masks import Uses, given_reach
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.kept import Kept
-
-LARGEST_INPUT = 2.0**20
-"""Secret numbers must not exceed this: 64-bit words with 18 fraction bits hold products below 2^27."""
-
 
 MASKED = -1e4
 """A number in a mask that is no larger says that a place is masked, and may be as low as it likes."""
@@ -157,7 +153,8 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
     if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, widest, "safe"):
         raise InputError(
             f"input '{spec.name}' is of type {array.dtype}, the model takes {spec.dtype}",
-            f"convert it: array.astype(np.{spec.dtype.name})",
+            f"convert it: array.astype(np.{spec.dtype.name})"
+            + (", before it is saved: numpy's files know no bfloat16" if array.dtype.kind == "V" else ""),
         )
     return array
 
@@ -185,7 +182,7 @@ def _kept(spec: InputSpec, value: Kept) -> Kept:
 
 
 def _is_mask(blueprint: Blueprint, uses: Uses, name: str) -> bool:
-    return given_reach(uses, blueprint.graph.initializers, name, blueprint.inputs[name].dtype) > 0
+    return given_reach(uses, blueprint.graph, name, blueprint.inputs[name].dtype) > 0
 
 
 def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:

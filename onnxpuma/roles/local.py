@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import IO
@@ -38,6 +38,7 @@ from onnxpuma.roles.client import Client
 from onnxpuma.roles.disclosure import here_alone
 from onnxpuma.roles.local_client import LocalClient
 from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.samples import Samples
 from onnxpuma.roles.shared_model import SharedModel, is_shared
 from onnxpuma.transport.curve import KeyPair, keygen
 from onnxpuma.transport.link import PARTIES
@@ -61,7 +62,8 @@ class LocalCluster:
     first; or the folder of a shared model.
     threads: for matrix products, at each server. start_timeout: seconds for all three to be ready; by default
     two minutes, and more for large models. public_inputs: patterns on inputs that the servers may see, of a
-    model that is shared here, and for clients made by `client`.
+    model that is shared here, and for clients made by `client`. samples: to calibrate a model with that is
+    shared here, as `share_model` takes them.
 
     The servers run this package, isolated from the user's folder (roles/isolated.py), in their own temporary
     one.
@@ -82,6 +84,7 @@ class LocalCluster:
         timeouts: TimeoutConfig | None = None,
         public_inputs: Sequence[str] = (),
         limits: LimitConfig | None = None,
+        samples: Mapping[str, Samples] | None = None,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -91,7 +94,7 @@ class LocalCluster:
         self._timeouts = timeouts or TimeoutConfig()
         self._limits = limits or LimitConfig()
         try:
-            self.model_dir = self._model_dir(Path(model))
+            self.model_dir = self._model_dir(Path(model), samples)
             self.folder = Path(self._temporary.name)
             self.config_path = self.folder / "cluster.toml"
             self._empty = self.folder / "empty"
@@ -149,11 +152,13 @@ class LocalCluster:
 
     # ---- within ---------------------------------------------------------------------------------------
 
-    def _model_dir(self, model: Path) -> Path:
+    def _model_dir(self, model: Path, samples: Mapping[str, Samples] | None) -> Path:
         if is_shared(model):
+            if samples:
+                raise ConfigError(f"{model} is shared already", "calibrate where its owner shares it")
             return model.absolute()
         folder = Path(self._temporary.name) / "model"
-        share_model(model, folder, public_inputs=self._public_inputs, review=here_alone)
+        share_model(model, folder, public_inputs=self._public_inputs, samples=samples, review=here_alone)
         return folder
 
     def _patience(self) -> float:

@@ -139,7 +139,8 @@ def run_plan(
             found[output.name] = output.completed(decode(words, value.fraction, value.bits))
         else:
             found[output.name] = np.asarray(known[output.name])
-    reliable = all_within(plan, known) and (plan.verdict is None or not found.pop(plan.verdict.name).any())
+    apart = None if plan.verdict is None else found.pop(plan.verdict.name)
+    reliable = all_within(plan, known) and (apart is None or not apart.any())
     sent = sum(link.traffic.payload_sent for link in links)
     return Outcome(found, Cost(max(p.round for p in parties), 8 * sent), plan, reliable)
 

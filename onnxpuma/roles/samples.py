@@ -22,10 +22,23 @@ def calibrated(blueprint: Blueprint, graph: Graph, samples: Samples) -> Blueprin
 
     samples: for each the inputs by name. An array of the input's own rank is one request's; with one axis
     more it holds several, along its first axis, and then all such arrays hold as many; the others belong to
-    each of them. Raises InputError as `check_feed` does, and where the numbers of samples differ.
+    each of them. Raises InputError as `check_feed` does, naming the place among the samples, and where the
+    numbers of samples differ.
     """
-    feeds = (feed for arrays in samples for feed in _feeds(blueprint, arrays))
-    return replace(blueprint, ranges=calibrate(blueprint, graph, feeds))
+    return replace(blueprint, ranges=calibrate(blueprint, graph, _all_feeds(blueprint, samples)))
+
+
+def _all_feeds(blueprint: Blueprint, samples: Samples) -> Iterator[dict[str, np.ndarray]]:
+    for place, arrays in enumerate(samples):
+        feeds = _feeds(blueprint, arrays)
+        while True:
+            try:
+                feed = next(feeds, None)
+            except InputError as error:
+                raise InputError(f"calibrate[{place}]: {error.message}", error.hint) from error
+            if feed is None:
+                break
+            yield feed
 
 
 def _feeds(blueprint: Blueprint, arrays: Mapping[str, Any]) -> Iterator[dict[str, np.ndarray]]:

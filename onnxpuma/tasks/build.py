@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import ConfigError
+from onnxpuma.roles.samples import Samples
 from onnxpuma.roles.shared_model import is_shared
 from onnxpuma.tasks.base import Pipeline
+from onnxpuma.tasks.calibration import Hearing, Recorder, TaskSamples, items_of
 from onnxpuma.tasks.caption import ImageToText
 from onnxpuma.tasks.classify import ImageClassification, TextClassification
 from onnxpuma.tasks.decoder import ENCODER, FIRST, MODEL
@@ -35,6 +37,13 @@ TASKS: dict[str, type[Pipeline]] = {
     "image-feature-extraction": ImageFeatureExtraction,
     "image-classification": ImageClassification,
 }
+# What feeds a model that no task fits, by the input that says what it takes.
+_ONCE: dict[str, type[Pipeline]] = {
+    "input_ids": FeatureExtraction,
+    "pixel_values": ImageFeatureExtraction,
+    "input_values": Hearing,
+    "input_features": Hearing,
+}
 ALIASES = {"sentiment-analysis": "text-classification", "image-captioning": "image-to-text"}
 
 _CAUSAL, _TEXTS = "text-generation", ("text2text-generation", "summarization", "translation")
@@ -56,6 +65,7 @@ def pipeline(
     feature_extractor: Any = None,
     image_processor: Any = None,
     public_inputs: Sequence[str] = (),
+    calibrate: Iterable[Any] | None = None,
     **options: Any,
 ) -> Pipeline:
     """A pipeline as Transformers' function of this name makes them, whose model runs on shares.
@@ -66,10 +76,11 @@ def pipeline(
     `client.secret` beside cluster.toml. folder: where configuration and tokenizer are, if not in `model`.
     tokenizer, feature_extractor, image_processor: in place of those in the folder. runner: where the model
     runs, if it is none of these; it is closed with the pipeline. public_inputs: what the servers may see
-    beside masks, positions and their like, as `Client` takes it. options: of every call.
+    beside masks, positions and their like, as `Client` takes it. calibrate: samples of what the task takes,
+    by which a model that is shared here gets its ranges, as by `calibration`. options: of every call.
 
     Raises ConfigError for what is missing or contradicts itself, and what is raised by reading the model,
-    or by starting or reaching the servers.
+    by calibrating it, or by starting or reaching the servers.
     """
     place = folder if folder is not None else model
     if place is None:
@@ -83,8 +94,12 @@ def pipeline(
         )
     home = ModelFolder(place, tokenizer, feature_extractor, image_processor)
     named = None if task is None else task_named(task)
+    samples = None
+    if calibrate is not None:
+        _check_shared_here(model, cluster, plain, runner)
+        samples = _samples(str(model), home, named, calibrate, (), options)
     if runner is None:
-        runner = _runner(model, cluster, key, plain, threads, public_inputs)
+        runner = _runner(model, cluster, key, plain, threads, public_inputs, samples)
     try:
         fitting = tasks_of(runner, home)
         if named is not None and named not in fitting:
@@ -94,6 +109,29 @@ def pipeline(
     except BaseException:
         runner.close()
         raise
+
+
+def calibration(
+    model: str | Path,
+    given: Iterable[Any],
+    *,
+    folder: str | Path | None = None,
+    task: str | None = None,
+    names: Sequence[str] = (),
+    tokenizer: Any = None,
+    feature_extractor: Any = None,
+    image_processor: Any = None,
+    **options: Any,
+) -> dict[str, Samples]:
+    """Samples for `roles.owner.share_model(samples=...)`, by graph, of what the model's task takes.
+
+    given: texts, chats, pictures (also bytes (height, width, 3)), recordings (also samples at the model's
+    rate), as the task takes one; a model that writes goes on for a few tokens. names: of the samples, for
+    errors. The others as in `pipeline`. Each sample is run by onnxruntime, in the clear, when it is asked
+    for. Raises as `pipeline`; InputError for no sample, and while it is gone through for one that fails.
+    """
+    home = ModelFolder(model if folder is None else folder, tokenizer, feature_extractor, image_processor)
+    return _samples(model, home, None if task is None else task_named(task), given, names, options)
 
 
 def task_named(task: str) -> str:
@@ -150,6 +188,7 @@ def _runner(
     plain: bool,
     threads: int,
     public_inputs: Sequence[str],
+    samples: Mapping[str, Samples] | None,
 ) -> Runner:
     if cluster is not None:
         if plain or model is not None:
@@ -160,4 +199,44 @@ def _runner(
         return at_servers(cluster, key, public_inputs)
     if model is None:
         raise ConfigError("neither a model nor a cluster was given", "give the folder of the exported model")
-    return PlainRunner(model, threads) if plain else on_this_machine(model, threads, public_inputs)
+    if plain:
+        return PlainRunner(model, threads)
+    return on_this_machine(model, threads, public_inputs, samples)
+
+
+def _check_shared_here(model: Any, cluster: Any, plain: bool, runner: Runner | None) -> None:
+    if model is None or cluster is not None or plain or runner is not None or is_shared(Path(model)):
+        raise ConfigError(
+            "calibrate is for a model that is shared here",
+            "calibrate where its owner shares it: onnxpuma share --calibrate, or share_model(samples=...)",
+        )
+
+
+def _samples(
+    model: str | Path,
+    home: ModelFolder,
+    named: str | None,
+    given: Iterable[Any],
+    names: Sequence[str],
+    options: Mapping[str, Any],
+) -> dict[str, Samples]:
+    items = items_of(given)
+    runner = Recorder(model)
+    pipe = _recorded(runner, home, named, options)
+    return {graph: TaskSamples(pipe, graph, items, names) for graph in runner.graphs}
+
+
+def _recorded(runner: Recorder, home: ModelFolder, named: str | None, options: Mapping[str, Any]) -> Pipeline:
+    """The pipeline that feeds the model; of one that no task fits, and that is run once, its features."""
+    if named is not None and named not in tasks_of(runner, home):
+        raise ConfigError(
+            f"this model is not made for {named}", f"it is made for {' or '.join(tasks_of(runner, home))}"
+        )
+    takes = runner.graphs[MODEL].inputs if MODEL in runner.graphs else {}
+    try:
+        chosen = named or tasks_of(runner, home)[0]
+    except ConfigError:
+        if not takes.keys() & _ONCE.keys():
+            raise
+        return next(_ONCE[name] for name in _ONCE if name in takes)(MODEL, runner, home, options)
+    return TASKS[chosen](chosen, runner, home, options)

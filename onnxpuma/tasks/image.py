@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnxpuma.errors import ConfigError, InputError
 from onnxpuma.tasks.folder import INSTALL
 
@@ -43,3 +45,15 @@ def picture(given: Any) -> Any:
             "convert it: Image.open(path).convert('RGB'), having put what is transparent on a ground",
         )
     return image
+
+
+def picture_of(array: np.ndarray) -> Any:
+    """The PIL image of these bytes (height, width, 3). InputError for any other shape."""
+    if array.shape[-1] != 3 or array.size == 0:
+        raise InputError(
+            f"an array of shape {array.shape} is no picture",
+            "give bytes (height, width, 3): red, green, blue",
+        )
+    from PIL import Image
+
+    return Image.fromarray(array)

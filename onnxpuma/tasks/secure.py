@@ -13,6 +13,7 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.client import Client, Outcome
 from onnxpuma.roles.client_keys import client_keys
 from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.samples import Samples
 from onnxpuma.tasks.port import Held, Port, Result, Signature, Usage
 from onnxpuma.transport.curve import KeyPair
 
@@ -76,12 +77,17 @@ class SecureRunner:
             self._servers.close()
 
 
-def on_this_machine(model: str | Path, threads: int = 1, public_inputs: Sequence[str] = ()) -> SecureRunner:
+def on_this_machine(
+    model: str | Path,
+    threads: int = 1,
+    public_inputs: Sequence[str] = (),
+    samples: Mapping[str, Samples] | None = None,
+) -> SecureRunner:
     """Share `model` (a folder of ONNX files or of a shared model, or one file) among three processes here.
 
-    public_inputs: what these may see, as `LocalCluster` takes it. Raises what `LocalCluster` raises.
+    public_inputs, samples: as `LocalCluster` takes them. Raises what `LocalCluster` raises.
     """
-    servers = LocalCluster(model, threads, public_inputs=public_inputs)
+    servers = LocalCluster(model, threads, public_inputs=public_inputs, samples=samples)
     try:
         return SecureRunner(servers.client(), servers)
     except BaseException:

@@ -196,6 +196,14 @@ def test_slopes_of_old_models_belong_to_channels(rewritten: Any) -> None:
     rewritten(source, {"x": x}, opset=6)
 
 
+@pytest.mark.parametrize("opset", [1, 11])
+@pytest.mark.parametrize("attribute", ["", "<axis = 0>", "<axis = 1>", "<axis = 2>"])
+def test_an_old_hardmax_compares_all_from_its_axis_on(rewritten: Any, opset: int, attribute: str) -> None:
+    source = f"g (float[n, 3, 4] x) => (float[n, 3, 4] y) {{ y = Hardmax {attribute} (x) }}"
+    x = np.random.default_rng(0).permutation(24).reshape(2, 3, 4).astype(np.float32)
+    rewritten(source, {"x": x}, opset=opset)
+
+
 def test_an_opset_that_cannot_be_converted() -> None:
     node = helper.make_node("Add", ["x", "z"], ["y"], broadcast=1, axis=0)
     graph = helper.make_graph(

@@ -54,7 +54,9 @@ def waves(rows: int, columns: int) -> np.ndarray:
         (np.arange(5), "positions"),
         (np.arange(600).reshape(20, 30).T, "a grid of positions"),
         (np.zeros((3, 4), np.int64), "one number"),
-        (np.int64(50256), "round number"),
+        (np.int64(1000), "round number"),
+        (np.int64(1 << 16), "round number"),
+        (np.int64(65535), "round number"),
         (np.array([True, True]), "one boolean throughout"),
         (np.bool_(True), "one boolean"),
         (np.tri(6, dtype=bool)[None, None], "mask of positions"),
@@ -97,6 +99,15 @@ def test_public(values: np.ndarray, reason: str) -> None:
 )
 def test_secret(values: np.ndarray) -> None:
     assert seen(values) == WEIGHT
+
+
+@pytest.mark.parametrize("values", [np.int64(50256), np.full(40, 50257)])
+def test_an_integer_that_may_be_trained_is_asked_for(values: np.ndarray) -> None:
+    """Unless it decides a shape or an index, or data are compared with it."""
+    assert seen(values) == Finding("public", "one integer, for neither a shape nor an index", doubtful=True)
+    assert not seen(np.int64(50256), node("Equal", ("x", "w"))).doubtful
+    assert not seen(np.int64(50256), node("Reshape", ("x", "w"))).doubtful
+    assert seen(values.astype(np.int32)) == WEIGHT
 
 
 @pytest.mark.parametrize("values", [np.zeros(8), np.ones(8), np.zeros((8, 8)), np.full((8, 8), 0.5)])

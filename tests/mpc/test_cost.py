@@ -10,6 +10,7 @@ import pytest
 
 from onnxpuma.mpc import (
     boolean,
+    clamp,
     compare,
     convert,
     exp,
@@ -154,6 +155,14 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: smooth.activation(p, x, GELU, 2, 16, 48),
         lambda n: smooth.activation_cost(GELU, n, 48, 16, Replicated),
     ),
+    "held between two ends": (
+        lambda p, x: clamp.between(p, x, 2, -1 << 18, 6 << 18, 40),
+        lambda n: clamp.between_cost(n, -1 << 18, 6 << 18, 40),
+    ),
+    "held between two ends, and what is above": (
+        lambda p, x: clamp.between_and_above(p, x, 2, -1 << 18, 6 << 18),
+        lambda n: clamp.between_and_above_cost(n, -1 << 18, 6 << 18),
+    ),
     "rsqrt of a product": (
         lambda p, x: reciprocal.rsqrt(p, squared(p, x), 2, 18, (4, 20)),
         lambda n: reciprocal.inverse_cost("rsqrt", n, (4, 20), 36, 18),
@@ -213,13 +222,16 @@ def test_normalise(digits: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", ["gelu", "tanh", "erf", "sigmoid", "silu", "softplus"])
+@pytest.mark.parametrize("argument", [8.0, 1000.0, 2.0**20, None])
 @pytest.mark.parametrize("form", [Replicated, Sum3])
-def test_activation(name: str, form: type) -> None:
-    series = separable.all_series()[name]
-    check(
-        lambda p, x: smooth.activation(p, squared(p, x) if form is Sum3 else x, series, 2),
-        lambda n: smooth.activation_cost(series, n, form=form),
-    )
+def test_activation(name: str, form: type, argument: float | None) -> None:
+    series, given = separable.all_series()[name], 36 if form is Sum3 else 18
+
+    def program(p: Party, x: Replicated) -> Protocol[Any]:
+        x_or_square = squared(p, x) if form is Sum3 else x
+        return (yield from smooth.activation(p, x_or_square, series, 2, argument=argument))
+
+    check(program, lambda n: smooth.activation_cost(series, n, 64, 18, form, argument, given))
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_part_of_a_name_makes_nothing_public(name: str) -> None:
         assert role_of(name, np.dtype(dtype), None) is None
 
 
-@pytest.mark.parametrize("name", ["attention_mask", "position_ids", "token_type_ids", "cache_position"])
+@pytest.mark.parametrize("name", ["attention_mask", "position_ids", "write_indices", "cache_position"])
 def test_conventional_names_are_those_of_integers_and_booleans(name: str) -> None:
     for dtype in (np.int64, np.int32, np.uint8, np.bool_):
         assert role_of(name, np.dtype(dtype), None) is not None

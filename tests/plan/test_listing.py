@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxpuma.graph.visibility import ONES
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 
 
@@ -31,3 +32,20 @@ def test_a_large_public_array_is_listed_with_its_first_numbers() -> None:
     assert entry.preview[0] == 0
     assert len(entry.preview) == 4
     assert not entry.doubtful
+
+
+def test_scales_that_were_put_in_are_not_listed() -> None:
+    """Their ones say nothing of the model, whose own scales went into the weights behind them."""
+    rng = np.random.default_rng(0)
+    sizes = {"scale": (24,), "bias": (24,), "w": (24, 5)}
+    arrays = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in sizes.items()]
+    norm = helper.make_node("LayerNormalization", ["x", "scale", "bias"], ["h"])
+    nodes = [norm, helper.make_node("MatMul", ["h", "w"], ["y"])]
+    border = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", s]) for n, s in (("x", 24), ("y", 5))]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", border[:1], border[1:], arrays),
+        opset_imports=[helper.make_opsetid("", 21)],
+    )
+    blueprint = prepare_model(ir.serde.deserialize_model(model))[0]
+    assert blueprint.visibility[f"{ONES}24"] == "public"
+    assert blueprint.public_listing() == []

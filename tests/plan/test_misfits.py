@@ -70,6 +70,10 @@ def test_one_symbol_stands_for_one_number() -> None:
 
 TOO_SMALL = {
     "a window": "(float[n,c,t] x) => (float[n,d,u] y) <float[1,1,7] w = {1,2,3,4,5,6,7}> { y = Conv(x, w) }",
+    "a window by less than a step": """(float[n,c,t] x) => (float[n,d,u] y) <float[1,1,6] w = {1,2,3,4,5,6}>
+        { y = Conv <strides = [5]> (x, w) }""",
+    "a window with gaps": """(float[n,c,t] x) => (float[n,d,u] y) <float[1,1,3] w = {1,2,3}>
+        { y = Conv <strides = [5], dilations = [3], pads = [1, 0]> (x, w) }""",
     "a pool": "(float[n,c,t] x) => (float[n,c,u] y) { y = MaxPool <kernel_shape = [7]> (x) }",
     "a mean": "(float[n,c,t] x) => (float[n,c,u] y) { y = AveragePool <kernel_shape = [6]> (x) }",
     "after another": """(float[n,c,t] x) => (float[n,c,v] z)

@@ -115,4 +115,5 @@ def test_a_recording_is_long_enough_for_the_windows(masked: bool) -> None:
 
 
 def test_no_length_fits_a_window_that_is_larger_than_all() -> None:
-    assert fitting_shapes(waveform(40_000), {})["wave"] == (1, 32)
+    assert fitting_shapes(waveform(40_000), {})["wave"] == (1, 131072)
+    assert fitting_shapes(waveform(140_000), {})["wave"] == (1, 32)

@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig
-from onnxpuma.roles import agreement
+from onnxpuma.roles import agreement, desk
 from onnxpuma.roles import job as job_module
 from onnxpuma.roles.local import LocalCluster
 from onnxpuma.roles.owner import share_model
@@ -179,7 +179,8 @@ class Hall:
 
 
 @pytest.fixture
-def hall() -> Iterator[Hall]:
+def hall(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
+    monkeypatch.setattr(desk, "IDLE_SECONDS", 0.1)  # so long a server takes to notice that it is to stop
     made = Hall()
     yield made
     made.stop()

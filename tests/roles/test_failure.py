@@ -18,6 +18,7 @@ from onnxpuma.roles.client import Client
 from onnxpuma.roles.local import NAMES, LocalCluster
 
 Feed = dict[str, np.ndarray]
+AT_ONCE = 15.0  # seconds, on a busy machine: half of what a request may wait for a message
 
 
 def log_of(cluster: LocalCluster, party: int) -> str:
@@ -73,12 +74,12 @@ def test_a_party_is_killed_in_the_middle_of_a_request(
     until(lambda: asking.steps > 3)
     os.kill(frail_cluster.pids[party], signal.SIGKILL)
     start = time.monotonic()
-    error = asking.failed(5)
+    error = asking.failed(AT_ONCE)
     assert isinstance(error, TransportError)
     assert f"server {party} (tcp://127.0.0.1" in error.message or f"party {party}" in error.message
     for i in others:
-        until(lambda i=i: " failed: " in log_of(frail_cluster, i)[before[i] :], 5)
-    assert time.monotonic() - start < 5
+        until(lambda i=i: " failed: " in log_of(frail_cluster, i)[before[i] :], AT_ONCE)
+    assert time.monotonic() - start < AT_ONCE
     frail_cluster.restart(party)
     assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8), "the client of before is served again"
 
@@ -92,7 +93,7 @@ def test_a_request_while_a_party_is_away_fails_in_time_or_waits_for_it(
     hasty = replace(config, timeouts=replace(config.timeouts, connect=0.5))
     with Client(hasty, keys) as client, pytest.raises(PeerLostError, match="no answer from server 1"):
         client.run(feed)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 8  # not the ten seconds of others
     with frail_cluster.client() as client:
         asking = Asking(client, feed)
         frail_cluster.restart(1)
@@ -108,7 +109,7 @@ def test_a_party_hangs_in_the_middle_of_a_request(
     until(lambda: asking.steps > 3)
     os.kill(frail_cluster.pids[party], signal.SIGSTOP)
     try:
-        error = asking.failed(8)
+        error = asking.failed(AT_ONCE)
         assert isinstance(error, TransportError)
         assert f"server {party} (" in error.message or f"party {party} (" in error.message
     finally:
@@ -134,9 +135,9 @@ def test_a_client_that_leaves_makes_room_for_the_next(
     leaving.close()
     start = time.monotonic()
     for party in range(3):
-        until(lambda p=party: " failed: " in log_of(frail_cluster, p)[before[p] :], 5)
+        until(lambda p=party: " failed: " in log_of(frail_cluster, p)[before[p] :], AT_ONCE)
     works(frail_cluster, feed)
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 2 * AT_ONCE - 1  # before a request would be given up
     assert "the client left" in "".join(log_of(frail_cluster, i)[before[i] :] for i in range(3))
 
 

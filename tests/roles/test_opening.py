@@ -297,10 +297,16 @@ def hidden_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def served(hall: Any, hidden_dir: Path) -> Iterator[Client]:
+    patient(hall)
     threads = [hall.start(party, hidden_dir) for party in range(3)]
-    assert all(thread.ready.wait(10) for thread in threads)
+    assert all(thread.ready.wait(30) for thread in threads)
     with Client(hall.config, hall.client_keys) as client:
         yield client
+
+
+def patient(hall: Any) -> None:
+    """On a busy machine nobody passes for dead: no test here is about that."""
+    hall.config = replace(hall.config, timeouts=replace(hall.config.timeouts, connect=20.0, heartbeat=20.0))
 
 
 ASKED = {"x": np.zeros((1, 4), np.float32), "ids": np.zeros(1, np.int64)}
@@ -322,9 +328,10 @@ def test_parts_of_two_clients_make_no_request(
 ) -> None:
     """Same id, same public part: one client asks server 0, another one, with its own shares, the others."""
     second = generate()
+    patient(hall)
     hall.config = replace(hall.config, clients={**hall.config.clients, "second": second.public})
     threads = [hall.start(party, hidden_dir) for party in range(3)]
-    assert all(thread.ready.wait(10) for thread in threads)
+    assert all(thread.ready.wait(30) for thread in threads)
     blueprint = Blueprint.read(hidden_dir)
     with (
         Client(hall.config, hall.client_keys, blueprint) as one,
@@ -341,7 +348,7 @@ def test_parts_of_two_clients_make_no_request(
         for thread in asking:
             thread.start()
         for thread in asking:
-            thread.join(10)
+            thread.join(25)
     assert len(ended) == 2, "neither is answered, and neither waits"
     assert any(isinstance(error, PlanError) for error in ended)
     assert any("was sent another request than party 0" in error.message for error in ended)
@@ -386,7 +393,11 @@ def test_a_client_that_gives_two_servers_different_shares_learns_nothing(
     served: Client,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    until: Callable[..., None],
 ) -> None:
+    def refusals() -> list[str]:
+        return [r.getMessage() for r in caplog.records if "different shares" in r.getMessage()]
+
     caplog.set_level(logging.INFO, "onnxpuma.roles")
     honest = served.run(ASKED).outputs["y"]
     caplog.clear()
@@ -396,9 +407,8 @@ def test_a_client_that_gives_two_servers_different_shares_learns_nothing(
         with pytest.raises(InputError, match="different shares"):
             served.run(ASKED, progress=lambda done, *_: steps.append(done))
     assert not [done for done in steps if done], "a step was computed"
-    refusals = [r.getMessage() for r in caplog.records if "different shares" in r.getMessage()]
-    assert len(refusals) >= 1
-    assert all("of client failed" in text for text in refusals), "who did it is in the log"
+    until(refusals)  # a server tells the client before its log
+    assert all("of client failed" in text for text in refusals()), "who did it is in the log"
     assert np.abs(served.run(ASKED).outputs["y"] - honest).max() < 1e-4, "the servers serve on"
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
+import zmq
 
-from onnxpuma.transport import sparing, wire_pb2
+from onnxpuma.transport import sockets, sparing, wire, wire_pb2
 from onnxpuma.transport.client_port import ClientPort
 from onnxpuma.transport.cluster import Cluster
 from onnxpuma.transport.curve import KeyPair, generate
-from onnxpuma.transport.gate import Bounds, Gate
+from onnxpuma.transport.gate import Bounds, Gate, _received
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.sparing import Sparing
 
@@ -109,7 +113,7 @@ def test_all_together_are_bounded_too(open_port: Callable[..., Port]) -> None:
     port = open_port(Bounds(unread=100_000))
     port.dial(6)
     for place, end in enumerate(port.far):
-        end.sendall(bytes(80_000 + 1000 * place))
+        end.sendall(bytes(85_000 + 1000 * place))
     time.sleep(0.7)
     assert port.alive() == [True] * 4 + [False] * 2, "those that bring most go first"
 
@@ -244,3 +248,72 @@ def test_a_client_that_asks_nothing_yet_says_who_it_is(
         while time.monotonic() < deadline:
             port.poll(0.05)
     assert not caplog.messages
+
+
+CUT_WHILE_MUCH_WAITS = """
+import os, time
+import zmq
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.client_port import ClientPort
+from onnxpuma.transport.curve import generate
+
+server, client = generate(), generate()
+with ClientPort(server, "tcp://127.0.0.1:*", {client.public: "c"}, wire_pb2.Status(), heartbeat=1.6) as port:
+    dealer = zmq.Context.instance().socket(zmq.DEALER)
+    dealer.linger = 0
+    dealer.curve_publickey, dealer.curve_secretkey = client.public.encode(), client.secret.encode()
+    dealer.curve_serverkey = server.public.encode()
+    dealer.connect(port._router.last_endpoint.decode().rstrip(chr(0)))
+    for _ in range(3000):
+        request = wire_pb2.Request(id=os.urandom(16))
+        dealer.send(wire_pb2.ClientMessage(request=request, sizes=[]).SerializeToString())
+    assert port.poll(5) is not None
+    time.sleep(0.3)
+    port._gate.bar("c", "the test wants it")
+    time.sleep(0.6)  # a heartbeat is due
+    while port.poll(0.1):
+        pass
+print("serves on")
+"""
+
+
+def test_a_connection_that_is_cut_while_much_of_it_waits_ends_nobody() -> None:
+    """Where libzmq stops reading, at a full queue, its next heartbeat after the end of the connection is an
+    assertion that fails, and the end of the process."""
+    ended = subprocess.run(
+        [sys.executable, "-c", CUT_WHILE_MUCH_WAITS], capture_output=True, text=True, timeout=50, check=False
+    )
+    assert "serves on" in ended.stdout, ended.stderr
+
+
+def test_what_was_taken_out_is_counted_as_it_came(open_port: Callable[..., Port]) -> None:
+    """One message that is read does not excuse all others that wait."""
+    port = open_port(Bounds(unread=100_000))
+    port.dial()
+    for end in port.near:
+        port.gate.heard(end.fileno(), "alice", 10)
+    with suppress(OSError):
+        for _ in range(8):
+            port.far[0].sendall(bytes(40_000))
+            time.sleep(0.1)
+            port.gate.heard(port.near[0].fileno(), "alice", 10)
+        time.sleep(0.5)
+    assert port.alive() == [False]
+
+
+@pytest.mark.parametrize("size", [0, 1, 222, 223, 70_000])
+def test_the_size_of_a_frame_on_the_wire(size: int) -> None:
+    context, server, client = zmq.Context(), generate(), generate()
+    router, dealer = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    router.curve_server, router.curve_secretkey = True, server.secret.encode()
+    port = router.bind_to_random_port("tcp://127.0.0.1")
+    sockets.connect(dealer, f"tcp://127.0.0.1:{port}", client, server.public)
+    dealer.send(b"")
+    descriptor = router.recv_multipart(copy=False)[1].get(zmq.SRCFD)
+    before = _received(descriptor)
+    dealer.send_multipart([bytes(size), bytes(size)])
+    router.recv_multipart()
+    assert _received(descriptor) - before == 2 * wire.on_the_wire(size)
+    for socket_ in (router, dealer):
+        socket_.close(0)
+    context.term()

@@ -1,5 +1,8 @@
 """Whether an answer on shares is right, marked, refused or wrong, and whom a wrong one accuses.
 
+Marked is one of which the client is told that a value left its range; *alarmed* one that is right all the
+same.
+
 The answer in double precision is right. A graph says nothing (*unsure*) where single precision itself differs
 from it by more than 1e-3 of the largest value, or is no number somewhere. An answer is *wrong* where it
 differs by more than 2e-2 of the largest value and three times what the declared errors explain: those of
@@ -11,7 +14,7 @@ Rounding of activations to a few bits is left out on shares, so a step to either
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -24,7 +27,7 @@ from trial.doubles import UNIT, declared, node_in_doubles, run_doubles
 
 ALLOWED = 2e-2
 UNSURE = 1e-3
-KINDS = ("agreed", "refused", "marked", "unsure", "coarse", "crashed", "wrong")
+KINDS = ("agreed", "alarmed", "refused", "marked", "unsure", "coarse", "crashed", "wrong")
 _NOISED = 8
 _FEW_BITS = (
     *("QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearMatMul", "DequantizeLinear"),
@@ -59,10 +62,13 @@ def judged(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> Verdict:
     except Exception as error:
         return Verdict("crashed", reason=f"{type(error).__name__}: {error}")
     try:
-        got = runner.run(feed).outputs
+        done = runner.run(feed)
     except Exception as error:
-        return Verdict(_marked(error), reason=f"{type(error).__name__}: {error}")
-    return compared(model, feed, exact, got)
+        return Verdict("crashed", reason=f"{type(error).__name__}: {error}")
+    found = compared(model, feed, exact, done.outputs)
+    if done.reliable:
+        return found
+    return replace(found, kind="alarmed" if found.kind == "agreed" else "marked")
 
 
 def shared(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> MemoryModel:
@@ -76,10 +82,6 @@ def shared(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> MemoryMode
 def run_on_shares(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The outputs by name."""
     return shared(model, feed).run(feed).outputs
-
-
-def _marked(error: Exception) -> str:
-    return "marked" if "Range" in type(error).__name__ else "crashed"
 
 
 def _sure(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], exact: Mapping[str, np.ndarray]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.marks import is_shown
 from onnxpuma.graph.rules.rule import (
     Rule,
     constant,
@@ -46,6 +47,8 @@ class DivideByConstant(Rule):
             return no("the divisor is not a small constant")
         if not np.all(np.isfinite(divisor)) or np.any(divisor == 0):
             return no("the divisor is zero or infinite somewhere")
+        if is_shown(c) and not _at_one_scale(divisor):
+            return no("the divisor is public, and its reciprocals have more digits than one scale holds")
         return yes()
 
     def rewrite(self, op: Any, x: ir.Value, c: ir.Value, **_: Any) -> Any:
@@ -110,6 +113,12 @@ class Quotient(Rule):
 
     def rewrite(self, op: Any, x: ir.Value, y: ir.Value, **_: Any) -> Any:
         return op.Div(x, y)
+
+
+def _at_one_scale(divisor: np.ndarray) -> bool:
+    """Whether the reciprocals of public numbers keep their digits in a product with all of them."""
+    sizes = np.abs(divisor.astype(np.float64))
+    return bool(sizes.max() <= 2.0**16 and sizes.max() <= 2 * max(sizes.min(), 1.0))
 
 
 class OneOver(Rule):

@@ -1,0 +1,104 @@
+"""Samples to calibrate with, made by a task of what it takes: texts, chats, pictures, recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.errors import InputError
+from onnxpuma.tasks.base import Pipeline
+from onnxpuma.tasks.decoder import MODEL
+from onnxpuma.tasks.image import picture_of
+from onnxpuma.tasks.plain import PlainRunner
+from onnxpuma.tasks.port import SUPPRESSED, Held, Result, signature
+from onnxpuma.tasks.sound import samples
+from onnxpuma.tasks.speech import SpeechRecognition
+from onnxpuma.tasks.writer import Writer
+
+WRITTEN = 4
+"""So many tokens at most are written after each sample: steps with a cache show their ranges in a few."""
+
+
+class Recorder(PlainRunner):
+    """In the clear, and remembers what each graph was fed."""
+
+    def __init__(self, model: str | Path, threads: int = 1) -> None:
+        super().__init__(model, threads)
+        self.feeds: list[tuple[str, dict[str, Any]]] = []
+
+    def run(
+        self,
+        graph: str,
+        feed: Mapping[str, Any],
+        outputs: Sequence[str],
+        keep: Sequence[str] = (),
+        release: Sequence[Held] = (),
+    ) -> Result:
+        self.feeds.append((graph, {name: value for name, value in feed.items() if name != SUPPRESSED}))
+        result = super().run(graph, feed, outputs, keep, release)
+        for name, array in (result.outputs | result.kept).items():
+            if array.dtype.kind == "f" and np.isnan(array).any():
+                raise InputError(f"onnxruntime finds no number for {name}", "look at the sample")
+        return result
+
+
+class TaskSamples:
+    """What one graph is fed while `pipe`, on a Recorder, takes each item; may be gone through again.
+
+    Memory: the feeds of one item. Raises InputError naming the item, by `names` or by its place from zero,
+    that the task refuses or on which onnxruntime fails.
+    """
+
+    def __init__(self, pipe: Pipeline, graph: str, items: Sequence[Any], names: Sequence[str] = ()) -> None:
+        self._pipe, self._graph, self._items = pipe, graph, items
+        self._names = names or [f"calibrate[{place}]" for place in range(len(items))]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        runner = self._pipe.runner
+        assert isinstance(runner, Recorder)
+        for name, item in zip(self._names, self._items, strict=True):
+            runner.feeds.clear()
+            try:
+                self._pipe.one(_as_taken(self._pipe, item), _options(self._pipe))
+            except InputError as error:
+                raise InputError(f"{name}: {error.message}", error.hint) from error
+            yield from [feed for graph, feed in runner.feeds if graph == self._graph]
+
+
+class Hearing(Pipeline):
+    """Of a recording, what its feature extractor makes, once through a model that writes nothing."""
+
+    def one(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        extractor = self.folder.feature_extractor
+        rate = int(extractor.sampling_rate)
+        made = extractor(samples(item, rate), sampling_rate=rate, return_tensors="np")
+        graph = signature(self.runner, MODEL)
+        feed = {name: np.asarray(array) for name, array in made.items() if name in graph.inputs}
+        return self.runner.run(MODEL, feed, graph.outputs[:1]).outputs
+
+
+def items_of(given: Any) -> list[Any]:
+    """The samples as a list. InputError where it holds none, or is one sample itself."""
+    if isinstance(given, (str, bytes, Path, Mapping)) or not hasattr(given, "__iter__"):
+        raise InputError(f"calibrate is a {type(given).__name__}", "give a list of samples: calibrate=[...]")
+    items = list(given)
+    if not items:
+        raise InputError("calibrate is empty", "give one sample at least, better some dozens")
+    return items
+
+
+def _options(pipe: Pipeline) -> dict[str, Any]:
+    # Behind an end, too: a graph that goes on from a cache is to have samples whatever is written.
+    return pipe.options({"max_new_tokens": WRITTEN, "fixed_length": True} if isinstance(pipe, Writer) else {})
+
+
+def _as_taken(pipe: Pipeline, item: Any) -> Any:
+    """An array as the task takes it: bytes (height, width, 3) as a picture, samples at the model's rate."""
+    if not isinstance(item, np.ndarray):
+        return item
+    if isinstance(pipe, (SpeechRecognition, Hearing)):
+        return {"array": item, "sampling_rate": int(pipe.folder.feature_extractor.sampling_rate)}
+    return picture_of(item) if item.dtype == np.uint8 and item.ndim == 3 else item
