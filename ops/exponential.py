@@ -93,7 +93,8 @@ def _log_result(call: Call) -> Result:
 
 
 def _log_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), least=2.0**-18, falls=lambda call: seen(call.given(0)).low),)
+    falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", 2.0**-18)
+    return (Limit("x", signed_input(), least=2.0**-18, needs=needs, falls=falls),)
 
 
 @operator(

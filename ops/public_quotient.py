@@ -56,7 +56,7 @@ def scales_of(divisor: np.ndarray, shape: tuple[int, ...]) -> Scales:
     return Scales(before, np.rint(rest * 2.0**after).astype(np.int64), after)
 
 
-def divided(party: Party, x: Replicated, scales: Scales) -> Protocol[Replicated]:
+def divided_publicly(party: Party, x: Replicated, scales: Scales) -> Protocol[Replicated]:
     """x / c at FRACTION bits, for |x / c| below `scales.largest`. Error: 2^-18 of the result, a unit and a
     half. Rounds: 2, or 4 where a divisor is large; bits: `divided_cost`."""
     shape = x.shape

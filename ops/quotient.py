@@ -29,9 +29,9 @@ from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, asks, of_input, of_output, result_size, signed_input, size_of
+from onnxpuma.ops.limits import Limit, asks, both, of_input, of_output, result_size, signed_input, size_of
 from onnxpuma.ops.logic import bits_cost, bits_of
-from onnxpuma.ops.public_quotient import divided, divided_cost, is_plain, scales_of
+from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plain, scales_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import joined, over_parts, parts, spread, truncated
@@ -92,7 +92,7 @@ def divisor_limit(place: int) -> Limit:
         LARGEST,
         2.0**-18,
         stays=size_of(place),
-        needs=asks("element", LARGEST, place),
+        needs=both(asks("element", LARGEST, place), asks("nonzero", 2.0**-18, place)),
         falls=_distance(place),
     )
 
@@ -218,7 +218,7 @@ def div(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
         if not is_plain(b):
             shape = call.outputs[0].shape
             stretched = a.map(lambda w: np.broadcast_to(w, shape))
-            return [(yield from divided(party, stretched, scales_of(b, shape)))]
+            return [(yield from divided_publicly(party, stretched, scales_of(b, shape)))]
         fraction, integers = public_scale(1.0 / b.astype(np.float64))
         return [a.times(as_words(integers), fraction)]
     a, b = whole(a, call.given(0)), whole(b, call.given(1))

@@ -31,13 +31,14 @@ _ROUNDED = ("Mul", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Exp", "Sqrt", 
 _LESS_MEAN = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
 
 
-def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand) -> Operand:
-    """A value that the client shares, or that the servers kept, with what it is checked to lie within."""
+def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False) -> Operand:
+    """A value that the client shares, or that the servers kept (`held`), with what it is checked to lie
+    within: when it was kept, to be no larger than what clients share."""
     if operand.dtype.kind == "b":
         return replace(operand, bound=TRUTH)
     if not operand.size:
         return replace(operand, bound=Bound(0.0, 0.0))
-    declared = blueprint.declared.get(entry.name)
+    declared = None if held else blueprint.declared.get(entry.name)
     low, high = declared or (-max(LARGEST_INPUT, entry.reach), LARGEST_INPUT)
     return replace(operand, bound=Bound(low, high))
 
