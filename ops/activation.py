@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from onnxpuma.mpc.compare import is_negative, is_negative_cost
+from onnxpuma.mpc.compare import is_negative, is_negative_cost, wide_negative, wide_negative_cost
 from onnxpuma.mpc.convert import pass_on, pass_on_cost, split, split_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.separable import Series, all_series
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.smooth import activation, activation_cost, fits, largest_argument, reach_for
+from onnxpuma.mpc.smooth import USUAL, Reading, activation, activation_cost, fits, whole_argument
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
-from onnxpuma.ops.beside import FAR
+from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.limits import Limit, of_input
-from onnxpuma.ops.registry import Call, operator
+from onnxpuma.ops.limits import Limit, asks, of_input, size_of
+from onnxpuma.ops.registry import Call, Operand, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}
@@ -35,41 +36,55 @@ def _series_name(call: Call) -> str:
     return _SERIES[call.node.op]
 
 
-def _reach(call: Call, series: Series) -> int:
-    """Bits of reading more than usual, or fewer, for the arguments that calibration has found."""
-    argument = _argument(call, largest_argument(series, 0))
-    return reach_for(series, argument) if argument else 0
-
-
-def _argument(call: Call, usual: float) -> float:
-    """What arguments stay below: as calibrated, more where a public number beside them asks for it, 0 for
-    what is usual."""
+def _argument(call: Call, factor: float = 1.0) -> float | None:
+    """What arguments stay below, times `factor`: as calibrated or proved, more where a public number beside
+    them asks for it; None: whatever their form holds."""
     bound, operand = call.bound("argument", 0.0), call.operand(0)
-    if operand is None or operand.beside is None:
-        return bound
-    sizes = np.abs(operand.beside)
-    wanted = 2 * float(np.max(sizes, where=sizes < FAR, initial=0.0))
-    return bound if wanted <= max(bound, usual) else wanted
+    if not bound:
+        return None
+    if operand is not None and operand.beside is not None:
+        sizes = np.abs(operand.beside)
+        bound = max(bound, 2 * float(np.max(sizes, where=sizes < OUT, initial=0.0)))
+    return bound * factor
 
 
-def _arguments(series: Series, reach: int, factor: float = 1.0) -> tuple[Limit, ...]:
-    return (Limit("|x|", of_input(), largest_argument(series, reach) / factor, key="argument"),)
+def held_by(fraction: int) -> float:
+    """The largest value of a form with so many fraction bits."""
+    return min(2.0**43, whole_argument(fraction))
+
+
+def _below(argument: float | None, fraction: int, below: float) -> Limit:
+    """|x| below what is read; all that its form holds needs no check."""
+    if argument is None:
+        return Limit("|x|", of_input(), min(below, held_by(fraction)), key="argument", stays=size_of())
+    needs = asks("element", below)
+    return Limit("|x|", of_input(), below, key="argument", stays=size_of(), needs=needs)
+
+
+def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
+    argument, fraction = _argument(call, factor), call.given(0).fraction
+    largest = held_by(fraction) if argument is None else Reading(series, argument, False).largest
+    return (_below(argument, fraction, largest / factor),)
 
 
 def _smooth_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    series = all_series()[_series_name(call)]
-    reach = _reach(call, series)
-    return over_parts(x.size, lambda n: activation_cost(series, n, form=x.form, reach=reach))
+    return _activated_cost(x, all_series()[_series_name(call)], _argument(call))
+
+
+def _activated_cost(x: Operand, series: Series, argument: float | None) -> Cost:
+    def each(n: int) -> Cost:
+        return activation_cost(series, n, form=x.form, argument=argument, given=x.fraction)
+
+    return over_parts(x.size, each)
 
 
 def _smooth_limits(call: Call) -> tuple[Limit, ...]:
-    series = all_series()[_series_name(call)]
-    return _arguments(series, _reach(call, series))
+    return _arguments(call, all_series()[_series_name(call)])
 
 
 def _smooth_fits(call: Call, index: int) -> bool:
-    return fits(call.given(index).fraction, _reach(call, all_series()[_series_name(call)]))
+    return fits(all_series()[_series_name(call)], call.given(index).fraction, _argument(call))
 
 
 @operator(
@@ -81,34 +96,35 @@ def _smooth_fits(call: Call, index: int) -> bool:
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """A smooth activation. Error: 2.5e-3 at most, a tenth of that on average."""
     series = all_series()[_series_name(call)]
-    return [(yield from _activated(party, x, series, _reach(call, series)))]
+    return [(yield from _activated(party, x, series, _argument(call)))]
 
 
-def _activated(party: Party, x: Replicated | Sum3, series: Series, reach: int) -> Protocol[Replicated]:
+def _activated(
+    party: Party, x: Replicated | Sum3, series: Series, argument: float | None
+) -> Protocol[Replicated]:
     def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        return activation(party, part, series, pivot, reach=reach)
+        return activation(party, part, series, pivot, argument=argument)
 
     return (yield from spread(party, x, each))
 
 
-def _swish_reach(call: Call) -> int:
-    series, alpha = all_series()["silu"], float(call.attribute("alpha", 1.0))
-    argument = _argument(call, largest_argument(series, 0) / alpha) * alpha
-    return reach_for(series, argument) if argument else 0
+def _alpha(call: Call) -> float:
+    return float(call.attribute("alpha", 1.0))
 
 
 def _swish_limits(call: Call) -> tuple[Limit, ...]:
-    return _arguments(all_series()["silu"], _swish_reach(call), float(call.attribute("alpha", 1.0)))
+    return _arguments(call, all_series()["silu"], _alpha(call))
 
 
 def _swish_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    alpha, reach = call.attribute("alpha", 1.0), _swish_reach(call)
-    cost = over_parts(x.size, lambda n: activation_cost(all_series()["silu"], n, form=x.form, reach=reach))
-    if alpha != 1.0:
-        fraction, _ = public_scale(np.float64(1 / alpha))
-        cost = cost + over_parts(x.size, lambda n: resolve_cost(n, fraction, form=Replicated))
-    return cost
+    alpha, series = _alpha(call), all_series()["silu"]
+    if alpha == 1.0:
+        return _activated_cost(x, series, _argument(call))
+    scaled = replace(x, fraction=x.fraction + public_scale(np.float64(alpha))[0])
+    fraction, _ = public_scale(np.float64(1 / alpha))
+    back = over_parts(x.size, lambda n: resolve_cost(n, fraction, form=Replicated))
+    return _activated_cost(scaled, series, _argument(call, alpha)) + back
 
 
 def _alpha_positive(call: Call) -> str | None:
@@ -117,7 +133,7 @@ def _alpha_positive(call: Call) -> str | None:
 
 def _takes_products(call: Call, index: int) -> bool:
     """A product times alpha would leave too few bits above the point."""
-    return bool(call.attribute("alpha", 1.0) == 1.0) and fits(call.given(index).fraction, _swish_reach(call))
+    return _alpha(call) == 1.0 and fits(all_series()["silu"], call.given(index).fraction, _argument(call))
 
 
 @operator(
@@ -133,45 +149,48 @@ def _takes_products(call: Call, index: int) -> bool:
 @by_element
 def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""
-    alpha = float(call.attribute("alpha", 1.0))
-    series, reach = all_series()["silu"], _swish_reach(call)
+    alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
-        return [(yield from _activated(party, x, series, reach))]
+        return [(yield from _activated(party, x, series, _argument(call)))]
     fraction, integer = public_scale(np.float64(alpha))
-    y = yield from _activated(party, x.times(as_words(integer), fraction), series, reach)
+    y = yield from _activated(party, x.times(as_words(integer), fraction), series, _argument(call, alpha))
     fraction, integer = public_scale(np.float64(1 / alpha))
     return [(yield from truncated(party, y.times(as_words(integer), fraction)))]
 
 
-RELU_BITS = 28
 RELU_FRACTION = 14
 SIGN_SHIFT = 4  # the sign is read at 2^-10: wrong only where |x| is below that
+SHORT_SIGN = 20  # bits that are compared in two rounds; more take three
+LEAST_RELU = 16
 
 
-def relu_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int = RELU_BITS) -> Protocol[Replicated]:
+def relu_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int) -> Protocol[Replicated]:
     """max(x, 0) for |x| < 2^(bits - 16): the sign, then a gate. Error: 2^-10, else 2^-14."""
     seen = split(party, x, pivot, RELU_FRACTION, bits)
-    negative = yield from is_negative(party, seen.lowered(SIGN_SHIFT))
+    deep = bits - SIGN_SHIFT > SHORT_SIGN
+    negative = yield from (wide_negative if deep else is_negative)(party, seen.lowered(SIGN_SHIFT))
     pair = yield from gate(party, ~negative, seen)
     raised = 18 - RELU_FRACTION
     return (yield from lift(party, pass_on(party, pair), 64 - raised)).raised(raised)
 
 
-def relu_part_cost(elements: int, form: type, bits: int = RELU_BITS) -> Cost:
-    read = split_cost(elements, bits, form)
-    sign = is_negative_cost(elements, bits - SIGN_SHIFT)
+def relu_part_cost(elements: int, form: type, bits: int) -> Cost:
+    read, sign_bits = split_cost(elements, bits, form), bits - SIGN_SHIFT
+    sign = (wide_negative_cost if sign_bits > SHORT_SIGN else is_negative_cost)(elements, sign_bits)
     back = pass_on_cost(elements, bits) | lift_cost(elements, bits, 60)
     return (sign | Cost(1, read.bits)) + gate_cost(elements, bits, form is Replicated) + back
 
 
 def _relu_bits(call: Call) -> int:
-    argument = _argument(call, 2.0 ** (RELU_BITS - RELU_FRACTION - 2))
-    return max(16, math.ceil(math.log2(argument)) + RELU_FRACTION + 2) if argument else RELU_BITS
+    """Of the reading: as many as the argument has, which is all its form holds where nothing is known."""
+    argument = _argument(call)
+    argument = whole_argument(call.given(0).fraction) if argument is None else argument
+    return max(LEAST_RELU, math.ceil(math.log2(argument)) + RELU_FRACTION + 2)
 
 
 def _relu_limits(call: Call) -> tuple[Limit, ...]:
     below = 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2)
-    return (Limit("|x|", of_input(), below, key="argument"),)
+    return (_below(_argument(call), call.given(0).fraction, below),)
 
 
 def _relu_cost(call: Call) -> Cost:
@@ -180,7 +199,7 @@ def _relu_cost(call: Call) -> Cost:
 
 
 def _relu_fits(call: Call, index: int) -> bool:
-    return _relu_bits(call) <= 64 - max(call.given(index).fraction - RELU_FRACTION, 0)
+    return max(USUAL, _relu_bits(call)) <= 64 - max(call.given(index).fraction - RELU_FRACTION, 0)
 
 
 @operator(

@@ -20,16 +20,18 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.smooth import activation, activation_cost
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
-from onnxpuma.ops.attention_left import apart, scores_a_row, scores_left
+from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
+from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
 from onnxpuma.ops.beside import FAR, cleared, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
-from onnxpuma.ops.limits import Limit
+from onnxpuma.ops.lengths import largest_score
+from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
-from onnxpuma.ops.scores import dense
+from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD, dense
 from onnxpuma.ops.softmax import (
     NUMERATOR,
     SUM_READ,
@@ -102,7 +104,12 @@ def _early(call: Call) -> bool:
         return False
     if scale < SMALLEST_LATE or bool(call.attribute("softcap", 0.0)):
         return True
-    return bool(call.secret(3)) or apart(call) > largest_spread(_late_fraction(call))
+    return bool(call.secret(3)) or _least_apart(call) > largest_spread(_late_fraction(call))
+
+
+def _least_apart(call: Call) -> float:
+    """How far apart scores have to be read for at least."""
+    return apart(call) - (0.0 if "spread" in call.bounds else SPREAD - LEAST_SPREAD)
 
 
 def _late_fraction(call: Call) -> int:
@@ -131,7 +138,8 @@ def _cost(call: Call) -> Cost:
         total = total + over_parts(call.given(0).size, lambda n: resolve_cost(n, by, form=Replicated))
     form: type = Sum3
     if call.attribute("softcap", 0.0):
-        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(all_series()["tanh"], n))
+        tanh, held = all_series()["tanh"], _score_fraction(call)
+        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, given=held))
         form = Replicated
     product = over_parts(s.context, lambda n: resolve_cost(n, NUMERATOR))
     inverse = row_reciprocals_cost(len(lengths), s.keys)
@@ -191,15 +199,18 @@ def _spread(call: Call) -> float:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    scale, bits = scale_of(call), _score_fraction(call)
-    return (
-        Limit(
-            "|scale Q K'|",
-            lambda call, inputs, outputs: np.abs(plain_scores(call, inputs, scale)),
-            2.0 ** (62 - bits),
-        ),
-        spread_limit(_spread(call), lambda call, inputs, outputs: score_spreads(call, inputs, scale)),
-    )
+    scale, cap = scale_of(call), call.attribute("softcap", 0.0) or 1.0
+    below = 2.0 ** (62 - _score_fraction(call))
+
+    def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
+        return np.abs(plain_scores(call, inputs, scale))
+
+    def apart_in_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
+        return score_spreads(call, inputs, scale)
+
+    stays, needs = (lambda call: largest_score(call) / cap), (lambda call: lengths(call, scale, below))
+    largest = Limit("|scale Q K'|", size, below, stays=stays, needs=lambda call: needs(call)[1:])
+    return largest, spread_limit(_spread(call), apart_in_rows, scores_apart, needs)
 
 
 @operator(
@@ -261,7 +272,8 @@ def _attend(
         beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
         spaced = mask.map(lambda w: np.broadcast_to(np.pad(w, beside), s.scores).reshape(-1)[places])
         by = flat.fraction - mask.fraction
-        flat = flat.plus_shared(spaced) if isinstance(flat, Sum3) else flat + spaced.times(_power(by), by)
+        raised = np.uint64(1 << by)
+        flat = flat.plus_shared(spaced) if isinstance(flat, Sum3) else flat + spaced.times(raised, by)
     if left.drowned is not None:
         flat = cleared(flat, left.drowned.reshape(-1)[places])
     if left.added is not None:
@@ -286,7 +298,3 @@ def _attend(
         wanted.append(truncated(party, multiply(party, weights, factor) if _shown(call) == 3 else shown))
     done = yield from parallel(wanted)
     return done[0], done[-1]
-
-
-def _power(bits: int) -> np.ndarray:
-    return np.array(1 << bits, np.uint64)

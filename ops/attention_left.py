@@ -8,15 +8,19 @@ import numpy as np
 
 from onnxpuma.ops.attention_mask import mask_reach
 from onnxpuma.ops.attention_positions import attention_scores, planned_lengths
+from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.registry import Call
-from onnxpuma.ops.scores import Scores
-from onnxpuma.ops.softmax import spread_of
+from onnxpuma.ops.scores import SPREAD, Scores
+
+
+def _default(call: Call) -> float:
+    return call.bound("spread", SPREAD)
 
 
 @lru_cache(maxsize=2)
 def scores_left(call: Call) -> Scores:
     """Which scores are computed on, and what is added to them."""
-    return attention_scores(call, spread_of(call) + mask_reach(call))
+    return attention_scores(call, _default(call) + mask_reach(call))
 
 
 def scores_a_row(call: Call) -> np.ndarray:
@@ -29,4 +33,11 @@ def apart(call: Call) -> float:
     """How far apart two scores of a row may be."""
     if planned_lengths(call) is None:
         return scores_left(call).spread
-    return spread_of(call) + mask_reach(call)
+    return _default(call) + mask_reach(call)
+
+
+def scores_apart(call: Call) -> float:
+    """What bounds say of it, with what masks add."""
+    added = None if planned_lengths(call) is not None else scores_left(call).added
+    least = 0.0 if added is None else float(-added.min(initial=0.0))
+    return spread_of_scores(call) + least + mask_reach(call)

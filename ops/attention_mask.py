@@ -12,7 +12,7 @@ from onnxpuma.ops.scores import MOST_REACH
 from onnxpuma.ops.select import clipped, positive_cost, width
 
 PLACE = 3
-DEPTH = 2048  # of a secret boolean, which is added: more than scores may be apart
+DEPTH = 1 << 14  # of a secret boolean, which is added: more than scores may be apart
 
 
 def mask_refusal(call: Call) -> str | None:

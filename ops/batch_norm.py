@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,10 +14,12 @@ from onnxpuma.mpc.reciprocal import inverse_cost
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
+from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.layout import as_shares
-from onnxpuma.ops.limits import Arrays, Limit, of_output
+from onnxpuma.ops.limits import Arrays, Limit, of_output, result_size
 from onnxpuma.ops.quotient import ROOT_RANGE, inverse_root
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, truncated
 
 FACTOR_FRACTION = 24  # of scale / sqrt(variance + epsilon)
@@ -47,7 +50,19 @@ def _factors(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    return Limit("scale / deviation", _factors, 2.0**12), Limit("|result|", of_output(), 2.0**20)
+    scaled = Limit("scale / deviation", _factors, 2.0**12, stays=_largest_factor)
+    return scaled, Limit("|result|", of_output(), 2.0**20, stays=result_size, needs=_small_image)
+
+
+def _largest_factor(call: Call) -> float:
+    least = max(seen(call.given(4)).low, 0.0) + float(call.attribute("epsilon", 1e-5))
+    return seen(call.given(1)).size / math.sqrt(least) if least > 0 else math.inf
+
+
+def _small_image(call: Call) -> Sequence[Need]:
+    most = _largest_factor(call)
+    below = (2.0**20 - seen(call.given(2)).size) / most - seen(call.given(3)).size if most > 0 else 0.0
+    return (Need(0, "element", below),) if 0 < below < math.inf else ()
 
 
 @operator(

@@ -21,7 +21,8 @@ from onnxpuma.ops.registry import Call, Operand, Operator, Value
 Beside = Sequence["np.ndarray | None"]
 
 NOTICED = 64.0  # smaller public numbers go straight into words
-FAR = 2.0**23  # what is compared lies nearer
+FAR = 2.0**23  # what is multiplied lies nearer
+OUT = 2.0**41  # what is compared, or read by an activation, lies nearer
 LARGEST = 2.0**40  # what words hold of a number beyond it
 INFINITE = 2.0**43  # nothing that is added to a number beyond it counts
 BEYOND_SCALES = 2.0**20  # a factor beyond it makes a mask
@@ -101,8 +102,9 @@ def fits(operand: Operand, aware: bool) -> bool:
     """Whether what a reader may put into the words still fits there, at their scale."""
     if operand.beside is None:
         return True
-    largest = float(np.abs(held(operand.beside)).max(initial=0.0))
-    return (min(largest, FAR) if aware else largest) < 2.0 ** (61 - operand.fraction)
+    sizes = np.abs(held(operand.beside))
+    largest = np.max(sizes, where=sizes < OUT, initial=0.0) if aware else sizes.max(initial=0.0)
+    return bool(largest < 2.0 ** (61 - operand.fraction))
 
 
 def unheld(call: Call, operator: Operator) -> str | None:
@@ -133,7 +135,7 @@ def factor(call: Call, values: np.ndarray) -> np.ndarray:
 
 
 def out_of_reach(operand: Operand) -> np.ndarray:
-    return np.zeros(()) if operand.beside is None else np.abs(operand.beside) >= FAR
+    return np.zeros(()) if operand.beside is None else np.abs(operand.beside) >= OUT
 
 
 def unmasked(

@@ -15,7 +15,7 @@ import numpy as np
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.party import Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.ops.beside import FAR, Beside, any_beside, cleared, held, kept, out_of_reach, plus
+from onnxpuma.ops.beside import OUT, Beside, any_beside, cleared, held, kept, out_of_reach, plus
 from onnxpuma.ops.registry import Call, Operand, Value
 
 _MOST = float(np.finfo(np.float32).max)
@@ -40,7 +40,7 @@ def of_elements(call: Call) -> Beside:
         else:
             there = np.zeros(operand.shape)
             if operand.beside is not None:
-                there = np.where(np.abs(operand.beside) >= FAR, operand.beside, 0.0)
+                there = np.where(np.abs(operand.beside) >= OUT, operand.beside, 0.0)
             values.append(np.clip(there, -_MOST, _MOST).astype(operand.dtype))
     made = run_node(call.node, values, call.opset)
     return [kept(np.where(sure, v, 0.0), o.shape) for v, o in zip(made, call.outputs, strict=True)]
@@ -88,7 +88,7 @@ def settled_ends(call: Call) -> np.ndarray | None:
         return None
     parts, largest = _ends(call)
     parts = list(np.broadcast_arrays(*(part if largest else -part for part in parts)))
-    sure = np.logical_or.reduce([p >= FAR for p in parts]) | np.logical_and.reduce([p <= -FAR for p in parts])
+    sure = np.logical_or.reduce([p >= OUT for p in parts]) | np.logical_and.reduce([p <= -OUT for p in parts])
     return np.broadcast_to(sure, call.outputs[0].shape) if sure.any() else None
 
 
@@ -106,4 +106,4 @@ def near_end(x: Value, operand: Operand | None) -> Value:
     """A secret with what stands beside it, and where that is out of reach the end of what is compared."""
     if operand is None or operand.beside is None or not isinstance(x, (Replicated, Sum3)):
         return x
-    return plus(cleared(x, out_of_reach(operand)), held(operand.beside, 2 * FAR))
+    return plus(cleared(x, out_of_reach(operand)), held(operand.beside, 2 * OUT))

@@ -12,7 +12,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.beside import FAR, factor, in_words, of_scaled, of_sum, too_far, whole
-from onnxpuma.ops.limits import output_below
+from onnxpuma.ops.limits import Limit, output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
 
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
@@ -155,11 +155,18 @@ def _product_result(call: Call) -> Result:
     return Result(secret.form, secret.fraction + public_scale(factor(call, public.value))[0])  # type: ignore[arg-type]
 
 
+def _product_limits(call: Call) -> tuple[Limit, ...]:
+    """Of a public factor of few bits the product has as many more in front."""
+    if call.secret(0) and call.secret(1):
+        return output_below(2.0**26)(call)
+    return output_below(max(2.0**26, 2.0 ** (61 - _product_result(call).fraction)))(call)
+
+
 @operator(
     "Mul",
     result=_product_result,
     refuse=_product_fits,
-    limits=output_below(2.0**26),
+    limits=_product_limits,
     error="one unit of 2^-18",
     beside=of_scaled,
     fine=both_fine,

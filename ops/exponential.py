@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.exponential import HIGHEST, LOWEST, exponential, exponential_cost
+from onnxpuma.mpc.exponential import HIGHEST, exponential, exponential_cost
 from onnxpuma.mpc.logarithm import FRACTION as LOG_FRACTION
 from onnxpuma.mpc.logarithm import logarithm, logarithm_cost
 from onnxpuma.mpc.party import Party, Protocol
@@ -15,18 +16,23 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
-from onnxpuma.ops.limits import Limit, input_below, signed_input
+from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
-from onnxpuma.ops.select import WIDE, clipped, positive, positive_cost, width
+from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
-TOP = HIGHEST - 2.0**-10
+_LEAST_BITS = 27  # 64 units on either side
+_BELOW_ZERO = 1.0  # of what is zero or below it, error included
 
 
-def exp_of(party: Party, x: Replicated, top: float | None = TOP, bits: int = WIDE) -> Protocol[Replicated]:
-    """e^x, x below -20 as -20 and above `top` as `top`; None where x is known to lie below 11."""
-    x = yield from clipped(party, x, float(LOWEST), top, bits)
-    return (yield from spread(party, x, lambda part, pivot: exponential(party, _resolved(part), pivot)))
+def exp_of(party: Party, x: Replicated, top: float = math.inf, bits: int = WIDE) -> Protocol[Replicated]:
+    """e^x, x below -20 as -20 and above 29.8 as 29.8; top: x is known to lie below it."""
+
+    def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+        return exponential(party, _resolved(part), pivot, top, bits)
+
+    return (yield from spread(party, x, each))
 
 
 def _resolved(part: Replicated | Sum3) -> Replicated:
@@ -34,30 +40,43 @@ def _resolved(part: Replicated | Sum3) -> Replicated:
     return part
 
 
-def exp_cost(size: int, sides: int = 2, bits: int = WIDE) -> Cost:
-    return positive_cost(sides * size, bits) + over_parts(size, exponential_cost)
+def exp_cost(size: int, top: float = math.inf, bits: int = WIDE) -> Cost:
+    return over_parts(size, lambda n: exponential_cost(n, top, bits))
+
+
+def _top(call: Call) -> float:
+    """What arguments are proved to lie below, with a margin for errors."""
+    x = call.given(0)
+    masked = x.beside is not None or x.reach or x.hollow
+    return math.inf if masked else x.bound.high * (1.01 if x.bound.high > 0 else 1.0) + 2.0**-4
+
+
+def _exp_bits(call: Call) -> int:
+    return max(width(call), _LEAST_BITS)
 
 
 def _exp_cost(call: Call) -> Cost:
-    return exp_cost(call.given(0).size, bits=width(call))
+    return exp_cost(call.given(0).size, _top(call), _exp_bits(call))
 
 
 def _exp_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), TOP, -(2.0**23)),)
+    stays, falls = (lambda call: seen(call.given(0)).high), (lambda call: seen(call.given(0)).low)
+    needs = asks("below", HIGHEST)
+    return (Limit("x", signed_input(), HIGHEST, -FURTHEST, stays=stays, needs=needs, falls=falls),)
 
 
 @operator(
     "Exp",
     cost=_exp_cost,
     limits=_exp_limits,
-    error="8e-6 of the result and two units of 2^-18",
+    error="1.5e-5 of the result and two units of 2^-18",
     beside=of_elements,
     reaches=True,
 )
 @by_element
 def exp(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """e^x for x < 11 (59874); above it stays there, below -20 it is 2e-9."""
-    return [(yield from exp_of(party, x, bits=width(call)))]
+    """e^x up to 2^43 (x below 29.8); above it stays there, below -20 it is 2e-9."""
+    return [(yield from exp_of(party, x, _top(call), _exp_bits(call)))]
 
 
 def log_of(party: Party, x: Replicated | Sum3) -> Protocol[Replicated]:
@@ -74,7 +93,8 @@ def _log_result(call: Call) -> Result:
 
 
 def _log_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), least=2.0**-18),)
+    falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", 2.0**-18)
+    return (Limit("x", signed_input(), least=2.0**-18, needs=needs, falls=falls),)
 
 
 @operator(
@@ -107,12 +127,19 @@ def _elu_cost(call: Call) -> Cost:
     size = call.given(0).size
     _, by, _ = _fractions(call)
     below = over_parts(size, lambda n: resolve_cost(n, by, form=Replicated)) if by else Cost()
-    return positive_cost(size) + below + exp_cost(size, 1)
+    return positive_cost(size) + below + exp_cost(size, _BELOW_ZERO)
 
 
 def _elu_result(call: Call) -> Result:
     a, _, c = _fractions(call)
     return Result(Replicated, FRACTION + max(a, c))
+
+
+def _elu_limits(call: Call) -> tuple[Limit, ...]:
+    """What lies above zero stands at the scale of what lies below, and that is multiplied before exp."""
+    _, slope, _ = _parameters(call)
+    most = 2.0 ** (62 - FRACTION - _fractions(call)[1]) / max(abs(slope), 1.0)
+    return input_below(min(FURTHEST, most, 2.0 ** (62 - call.outputs[0].fraction)))(call)
 
 
 def _elu_refusal(call: Call) -> str | None:
@@ -121,7 +148,7 @@ def _elu_refusal(call: Call) -> str | None:
 
 @operator(
     "Elu", "Selu", "Celu",
-    cost=_elu_cost, result=_elu_result, refuse=_elu_refusal, limits=input_below(2.0**23), error="1e-5",
+    cost=_elu_cost, result=_elu_result, refuse=_elu_refusal, limits=_elu_limits, error="1e-5",
     beside=of_elements,
 )  # fmt: skip
 @by_element
@@ -132,7 +159,7 @@ def elu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     below = x - above
     fraction, integer = public_scale(np.float64(b))
     below = yield from truncated(party, below.times(as_words(integer), fraction))
-    power = yield from exp_of(party, below, None)
+    power = yield from exp_of(party, below, _BELOW_ZERO)
     power = power.plus(np.uint64(0) - np.uint64(1 << FRACTION) * np.ones(x.shape, np.uint64))
     fraction, integer = public_scale(np.float64(a))
     left = power.times(as_words(integer), fraction)

@@ -1,8 +1,8 @@
 """The ranges in which operators are right, as data: what is measured of one use, and between which bounds.
 
-Nothing checks them while a model runs on shares: a value outside gives a wrong result, without notice
-(docs/protocols.md, "Ranges"). `validate --per-node` measures them on opened values, calibration on plain
-ones, and the documentation prints them.
+A value outside gives a wrong result. What bounds do not prove to be inside is checked while a model runs on
+shares (plan/checks.py, by `needs`). `validate --per-node` measures them on opened values, calibration on
+plain ones, and the documentation prints them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.bounds import Bound, Need
 
 if TYPE_CHECKING:
     from onnxpuma.ops.registry import Call
@@ -22,10 +22,18 @@ if TYPE_CHECKING:
 Arrays: TypeAlias = "Sequence[np.ndarray | None]"
 Measure: TypeAlias = "Callable[[Call, Arrays, Arrays], np.ndarray]"  # (call, inputs, outputs) -> quantities
 Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
+Needs: TypeAlias = "Callable[[Call], Sequence[Need]]"
+ROOM = 2.0**-10  # between a bound and the end of a range
+
+WHOLE = 2.0**42  # a range from here on is that of all values, and needs no check of its own
 
 
 def _unbounded(call: Call) -> float:
     return math.inf
+
+
+def _anything(call: Call) -> float:
+    return 0.0
 
 
 def _not_said(call: Call) -> tuple[Need, ...]:
@@ -37,9 +45,9 @@ class Limit:
     """`what` must be at least `least` and below `below`, or the result is wrong.
 
     key: the name under which calibration records the quantity for the planner, "" where it makes nothing of
-    it. stays(call): what the quantity cannot exceed, by the bounds of the call's operands. needs(call): what
-    would keep it inside if it held of the inputs, each for itself enough to be checked; none where no such
-    check is known.
+    it. stays(call): what the quantity cannot exceed, by the bounds of the call's operands; falls(call): what
+    it cannot fall below. needs(call): what would keep it inside if all of it held of the inputs; none where
+    no such check is known.
     """
 
     what: str
@@ -49,6 +57,12 @@ class Limit:
     key: str = ""
     stays: Callable[[Call], float] = field(default=_unbounded, repr=False)
     needs: Callable[[Call], Sequence[Need]] = field(default=_not_said, repr=False)
+    falls: Callable[[Call], float] = field(default=_anything, repr=False)
+
+    def proved(self, call: Call) -> bool:
+        """Whether the bounds of the operands keep it inside, with room for what is rounded on the way."""
+        stays = self.stays(call)
+        return stays * (1 + ROOM) + ROOM < self.below and (not self.least or self.falls(call) >= self.least)
 
     @property
     def bounds(self) -> str:
@@ -94,6 +108,22 @@ def _magnitudes(values: np.ndarray | None) -> np.ndarray:
     return np.abs(values.astype(np.float64)) * (1.0 if values.dtype.kind == "f" else 2.0**-18)
 
 
+def asks(kind: str, below: float, *places: int, axes: tuple[int, ...] = (-1,)) -> Needs:
+    """The same need of each of these inputs."""
+    found = tuple(Need(place, kind, below, axes) for place in places or (0,))
+    return lambda call: found
+
+
+def both(*needs: Needs) -> Needs:
+    """All of these."""
+    return lambda call: tuple(need for each in needs for need in each(call))
+
+
+def asks_each(below: float) -> Needs:
+    """Every element of every input below a bound."""
+    return lambda call: tuple(Need(place, "element", below) for place in range(len(call.inputs)))
+
+
 def of_input(place: int = 0) -> Measure:
     """|x| of one input."""
     return lambda call, inputs, outputs: _magnitudes(inputs[place] if place < len(inputs) else None)
@@ -114,21 +144,50 @@ def of_output(place: int = 0) -> Measure:
     return lambda call, inputs, outputs: _magnitudes(outputs[place])
 
 
+def size_of(place: int = 0) -> Callable[[Call], float]:
+    """What |x| of one input cannot exceed."""
+    return lambda call: _seen(call, place).size
+
+
+def _seen(call: Call, place: int) -> Bound:
+    from onnxpuma.ops.sight import counted  # the registry, of which it speaks, is made of limits
+
+    return counted(call.operand(place))
+
+
+def _all_inputs(call: Call) -> float:
+    sizes = (_seen(call, place).size for place in range(len(call.inputs)) if call.secret(place))
+    return max(sizes, default=0.0)
+
+
+def result_size(call: Call) -> float:
+    """What |result| cannot exceed."""
+    return call.outputs[0].bound.size if call.outputs else math.inf
+
+
 def input_below(below: float, key: str = "", place: int = 0) -> Limits:
     """|x| below a bound."""
-    found = (Limit("|x|", of_input(place), below, key=key),)
+    needs = _not_said if below >= WHOLE else asks("element", below, place)
+    found = (Limit("|x|", of_input(place), below, key=key, stays=size_of(place), needs=needs),)
     return lambda call: found
 
 
 def inputs_below(below: float) -> Limits:
     """Every input below a bound."""
-    found = (Limit("each |x|", of_any_input(), below),)
+    needs = _not_said if below >= WHOLE else asks_each(below)
+    found = (Limit("each |x|", of_any_input(), below, stays=_all_inputs, needs=needs),)
     return lambda call: found
 
 
 def output_below(below: float) -> Limits:
     """The result below a bound."""
-    found = (Limit("|result|", of_output(), below),)
+
+    def needs(call: Call) -> Sequence[Need]:
+        from onnxpuma.ops.needs import of_result  # as in `_seen`
+
+        return of_result(call, below)
+
+    found = (Limit("|result|", of_output(), below, stays=result_size, needs=needs),)
     return lambda call: found
 
 
@@ -149,4 +208,9 @@ def _summed(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 def mean_limits(call: Call) -> tuple[Limit, ...]:
     """A mean is a sum times a number with eighteen significant bits."""
-    return (Limit("|sum|", _summed, 2.0**25),)
+    return (Limit("|sum|", _summed, 2.0**25, stays=_sum_size),)
+
+
+def _sum_size(call: Call) -> float:
+    size = min(_seen(call, 0).size, result_size(call))
+    return size * (call.given(0).size // max(call.outputs[0].size, 1))

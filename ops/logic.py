@@ -1,6 +1,6 @@
 """Comparisons of secret values, and what is done with their secret booleans (words 0 and 1).
 
-Comparisons are exact on the fixed-point words, for values below 2^23.
+Comparisons are exact on the fixed-point words, whatever they hold.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.convert import replicate_pair, replicate_pair_cost, split
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import arithmetic, arithmetic_cost
 from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Bit, Form, Replicated, Split, Sum3
-from onnxpuma.mpc.wide import wide_negative, wide_negative_cost, wide_zero, wide_zero_cost
+from onnxpuma.mpc.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import furthest, held, in_words, of_choice, whole
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms, as_words
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import input_below, inputs_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
-from onnxpuma.ops.select import WIDE, bounded, holds_nan, width
+from onnxpuma.ops.select import FURTHEST, WIDE, bounded, holds_nan, width
 from onnxpuma.ops.spread import over_parts, spread
 
 Test = Callable[[Party, Split], Protocol[Bit]]
@@ -57,7 +58,7 @@ def _order_cost(call: Call) -> Cost:
 
 @operator(
     "Less", "Greater", "LessOrEqual", "GreaterOrEqual",
-    cost=_order_cost, result=_boolean, refuse=holds_nan, limits=inputs_below(2.0**23), integers=True,
+    cost=_order_cost, result=_boolean, refuse=holds_nan, limits=inputs_below(FURTHEST), integers=True,
     beside=of_elements, reaches=True,
 )  # fmt: skip
 @by_element
@@ -217,7 +218,7 @@ def never(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
 
 
 def _sign_cost(call: Call) -> Cost:
-    return bits_cost(2 * call.given(0).size, wide_negative_cost)
+    return bits_cost(2 * call.given(0).size, wide_negative_cost, width(call))
 
 
 def _sign_result(call: Call) -> Result:
@@ -228,7 +229,7 @@ def _sign_result(call: Call) -> Result:
     "Sign",
     cost=_sign_cost,
     result=_sign_result,
-    limits=input_below(2.0**24),
+    limits=input_below(FURTHEST),
     integers=True,
     beside=of_elements,
 )
@@ -236,7 +237,7 @@ def _sign_result(call: Call) -> Result:
 def sign(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """[x > 0] - [x < 0]."""
     both = x.map(lambda w: np.stack([w, w.dtype.type(0) - w]))
-    bits = yield from bits_of(party, both, wide_negative)
+    bits = yield from bits_of(party, both, wide_negative, bits=width(call))
     difference = bits.map(lambda w: w[1] - w[0])
     if call.outputs[0].dtype.kind == "f":
         difference = difference.times(np.uint64(1 << FRACTION), FRACTION)

@@ -6,6 +6,7 @@ root is on its way; then one more product with the root (protocols.md, section 8
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,14 @@ from onnxpuma.mpc.truncate import resolve, resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
-from onnxpuma.ops.limits import Arrays, Limit, Limits, of_output
+from onnxpuma.ops.lengths import norm_of_rows, scaled_row
+from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
 from onnxpuma.ops.spread import over_parts, truncated
 
-CENTRED_FRACTION = 20  # of x less its mean: the rounding is multiplied by the root, large for a small row
+MEAN_BITS = 14  # significant ones of 1 / count: what they miss of the mean is taken off by a second one
+_NEAR = 16.0  # a bound of what is no weight tells little of its size where it is larger
 ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
 
 
@@ -35,7 +38,16 @@ def _layer_rows(call: Call) -> Rows:
     centred, up = call.node.op == "LayerNormalization", 2.0 ** call.given(0).finer
     epsilon = float(call.attribute("epsilon", 1e-5)) * up**2
     norm = call.bounds["norm"] * up if "norm" in call.bounds else LARGEST_NORM
-    return Rows(shape, axis, centred, epsilon, norm)
+    return Rows(shape, axis, centred, epsilon, norm, _largest_scale(call))
+
+
+def _largest_scale(call: Call) -> float:
+    """No factor of the result is larger; infinite where that is not known."""
+    scale = call.given(1)
+    if scale.value is None:
+        size = scale.bound.size
+        return size if scale.weight or size <= _NEAR else math.inf
+    return float(np.abs(scale.value.astype(np.float64)).max(initial=0.0))
 
 
 def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
@@ -50,7 +62,8 @@ def _channel_rows(call: Call) -> Rows:
     groups = int(call.attribute("num_groups", channels))
     spatial = int(np.prod(call.outputs[0].shape[2:], dtype=np.int64))
     shape, epsilon = (batch, groups, channels // groups * spatial), call.attribute("epsilon", 1e-5)
-    return Rows(shape, 2, True, float(epsilon), call.bound("norm", LARGEST_NORM))
+    norm = call.bound("norm", LARGEST_NORM)
+    return Rows(shape, 2, True, float(epsilon), norm, _largest_scale(call))
 
 
 def _scaled_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -71,28 +84,40 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
     def limits(call: Call) -> tuple[Limit, ...]:
         kind = rows(call)
         what = "the norm of a row without its mean" if kind.centred else "the norm of a row"
-        norm = Limit(what, measure, max(kind.norm, FINE_NORM), key="norm")
-        product = 62 - FRACTION - (CENTRED_FRACTION if kind.centred else FRACTION)
-        return (
-            norm,
-            Limit("|x scale|", _scaled_rows, 2.0**product),
-            Limit("|result|", of_output(), 2.0 ** (62 - kind.product_fraction - kind.root_fraction)),
-        )
+        up, axes = 2.0 ** call.given(0).finer, tuple(range(kind.axis - len(kind.shape), 0))
+        below = max(kind.norm, FINE_NORM)
+        needs = asks("deviation" if kind.centred else "row", below / up, axes=axes)
+        norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=needs)
+        result = Limit("|result|", of_output(), kind.largest_result, stays=result_size)
+        if kind.root_first:
+            return (norm, result)
+        product = 62 - FRACTION - kind.centred_up - kind.scale_fraction
+        return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row), result)
 
     return limits
 
 
-def mean_factor(count: int) -> tuple[int, int]:
-    """1 / count as an integer with as many fraction bits as give it eighteen significant ones."""
-    fraction, integer = public_scale(np.float64(1.0 / count))
-    return fraction, int(integer)
+def mean_factor(count: int, least: int = 0) -> tuple[int, int]:
+    """1 / count as an integer of MEAN_BITS bits and its fraction bits, `least` or more."""
+    whole = count & (count - 1) == 0
+    fraction = max(least, count.bit_length() - 1 + (0 if whole else MEAN_BITS))
+    return fraction, (2 * (1 << fraction) + count) // (2 * count)
 
 
-def _row_means(party: Party, sums: Replicated, count: int) -> Protocol[list[Replicated]]:
-    """At FRACTION and at CENTRED_FRACTION fraction bits."""
-    fraction, integer = mean_factor(count)
-    scaled, pivot = sums.times(np.uint64(integer), fraction), party.next_pivot()
-    return (yield from parallel(resolve(party, scaled, pivot, f) for f in (FRACTION, CENTRED_FRACTION)))
+def _row_sums(x: Replicated, rows: Rows) -> Replicated:
+    return x.map(lambda w: w.sum(axis=rows.axes, dtype=w.dtype).reshape(-1))
+
+
+def _means(party: Party, x: Replicated, rows: Rows, up: int) -> Protocol[Replicated]:
+    """The mean of each row at `up` more fraction bits than x has, (..., 1)."""
+    fraction, integer = mean_factor(rows.count, up)
+    scaled = _row_sums(x, rows).times(np.uint64(integer), fraction)
+    means = yield from resolve(party, scaled, party.next_pivot(), x.fraction + up)
+    return means.map(lambda w: w.reshape(rows.narrow))
+
+
+def _means_cost(rows: Rows, up: int) -> Cost:
+    return resolve_cost(rows.number, mean_factor(rows.count, up)[0] - up, form=Replicated)
 
 
 @dataclass
@@ -107,28 +132,40 @@ class Normalised:
 def normalised(party: Party, x: Replicated, rows: Rows, scale: Value, bias: Value) -> Protocol[Normalised]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
     mean: Replicated | None = None
-    fine = x
-    if rows.centred:
-        sums = x.map(lambda w: w.sum(axis=rows.axes, dtype=w.dtype).reshape(-1))
-        means = yield from _row_means(party, sums, rows.count)
-        mean, finer = (m.map(lambda w: w.reshape(rows.narrow)) for m in means)
-        up = CENTRED_FRACTION - FRACTION
-        x, fine = x - mean, x.times(np.uint64(1 << up), up) - finer
+    if rows.centred:  # less its first element, so that a constant row is zero, and a large mean costs nothing
+        start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
+        first = x.map(lambda w: w[start])
+        x = x - first
+        mean = yield from _means(party, x, rows, 0)
+        x, mean = x - mean, mean + first
+
+    def fine() -> Protocol[Replicated]:
+        """x less what the mean still misses of it."""
+        up = rows.centred_up
+        if not up:
+            return x
+        return x.times(np.uint64(1 << up), up) - (yield from _means(party, x, rows, up))
 
     def scaled() -> Protocol[Replicated]:
-        if isinstance(scale, Replicated):
-            return (yield from truncated(party, multiply(party, fine, scale), rows.product_fraction))
+        if isinstance(scale, Replicated):  # with no more fraction bits than there is room for
+            narrow = truncated(party, scale, min(scale.fraction, rows.scale_fraction))
+            value, by = yield from parallel([fine(), narrow])
+            return (yield from truncated(party, multiply(party, value, by), rows.product_fraction))
+        value = yield from fine()
         if scale is None:
-            return fine
-        fraction, integers = public_scale(np.asarray(scale))
-        product = fine.times(as_words(integers), fraction)
+            return value
+        fraction, integers = _public_factor(rows, np.asarray(scale))
+        product = value.times(as_words(integers), fraction)
         if product.fraction <= rows.product_fraction:
             return product
         return (yield from truncated(party, product, rows.product_fraction))
 
-    root, product = yield from parallel([roots(party, x, rows), scaled()])
+    root, product = yield from parallel([roots(party, x, rows), fine() if rows.root_first else scaled()])
     root = root.map(lambda w: w.reshape(rows.narrow))
     y: Any = multiply(party, product, root)
+    if rows.root_first:
+        assert isinstance(scale, Replicated)
+        y = multiply(party, (yield from truncated(party, y, rows.product_fraction)), scale)
     if isinstance(bias, Replicated):
         y = y.plus_shared(bias)
     elif bias is not None:
@@ -136,21 +173,34 @@ def normalised(party: Party, x: Replicated, rows: Rows, scale: Value, bias: Valu
     return Normalised((yield from truncated(party, y)), mean, root)
 
 
-def _cost(rows: Rows, call: Call) -> Cost:
-    size, fraction = rows.number * rows.count, FRACTION
-    total = Cost()
-    if rows.centred:
-        shift = mean_factor(rows.count)[0]
-        fraction = CENTRED_FRACTION
-        for down in (shift, shift + FRACTION - CENTRED_FRACTION):
-            total |= resolve_cost(rows.number, down, form=Replicated)
+def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
+    """(fraction bits, integers) of a public scale, no more bits than there is room for."""
+    fraction, integers = public_scale(scale)
+    if fraction <= rows.scale_fraction:
+        return fraction, integers
+    return rows.scale_fraction, np.rint(scale.astype(np.float64) * 2.0**rows.scale_fraction).astype(np.int64)
+
+
+def normalised_cost(rows: Rows, call: Call) -> Cost:
+    size, fraction = rows.number * rows.count, FRACTION + rows.centred_up
     scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
-    by = FRACTION if scale.secret else public_scale(scale.value)[0]  # type: ignore[arg-type]
+    total, before = Cost(), Cost()
+    if rows.centred:
+        total = _means_cost(rows, 0)
+    if rows.centred_up:
+        before = _means_cost(rows, rows.centred_up)
+    if rows.root_first:
+        first = fraction + rows.root_fraction - rows.product_fraction
+        total = total + (roots_cost(rows) | before) + over_parts(size, lambda n: resolve_cost(n, first))
+        return total + over_parts(size, lambda n: resolve_cost(n, rows.product_fraction))
+    by = rows.scale_fraction if scale.secret else _public_factor(rows, scale.value)[0]  # type: ignore[arg-type]
+    if scale.secret and by < FRACTION:
+        before |= over_parts(scale.size, lambda n: resolve_cost(n, FRACTION - by, form=Replicated))
     made = min(fraction + by, rows.product_fraction)
     product = Cost()
     if fraction + by > made:
         product = over_parts(size, lambda n: resolve_cost(n, fraction + by - made, form=form))
-    total = total + (roots_cost(rows) | product)
+    total = total + (roots_cost(rows) | (before + product))
     return total + over_parts(size, lambda n: resolve_cost(n, made + rows.root_fraction - FRACTION))
 
 
@@ -160,7 +210,7 @@ def _wanted(call: Call, index: int) -> bool:
 
 def _layer_cost(call: Call) -> Cost:
     rows = _layer_rows(call)
-    total = _cost(rows, call)
+    total = normalised_cost(rows, call)
     if _wanted(call, 2):
         shift = rows.root_fraction - FRACTION
         total = total + over_parts(rows.number, lambda n: resolve_cost(n, shift, form=Replicated))
@@ -198,7 +248,7 @@ def rms_normalization(party: Party, call: Call, x: Value, scale: Value) -> Proto
 
 
 def _channel_cost(call: Call) -> Cost:
-    return _cost(_channel_rows(call), call)
+    return normalised_cost(_channel_rows(call), call)
 
 
 @operator(

@@ -6,21 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.clamp import between_and_above, between_and_above_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.truncate import resolve, resolve_cost
+from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
-from onnxpuma.ops.select import as_value, clipped, positive, positive_cost
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.select import FURTHEST, as_value, clipped, clipped_cost, positive, positive_cost, width
+from onnxpuma.ops.spread import over_parts, spread
 
 
 def _size_cost(call: Call) -> Cost:
-    return positive_cost(call.given(0).size)
+    return positive_cost(call.given(0).size, width(call))
 
 
 def _slope(call: Call, default: float) -> tuple[int, np.ndarray]:
@@ -29,7 +31,7 @@ def _slope(call: Call, default: float) -> tuple[int, np.ndarray]:
 
 def _unscaled(call: Call) -> tuple[Limit, ...]:
     """What lies above zero stands at the scale of what lies below, until that is truncated."""
-    return input_below(2.0 ** min(24, 62 - call.outputs[0].fraction))(call)
+    return input_below(2.0 ** min(26, 62 - call.outputs[0].fraction))(call)
 
 
 def _leaky_result(call: Call) -> Result:
@@ -47,7 +49,7 @@ def _leaky_result(call: Call) -> Result:
 @by_element
 def leaky_relu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x above zero, alpha x below it."""
-    part = yield from positive(party, x)
+    part = yield from positive(party, x, width(call))
     fraction, integer = _slope(call, 0.01)
     below = (x - part).times(as_words(integer), fraction)
     above = aligned(part, below.fraction)
@@ -73,7 +75,7 @@ def _parametric_result(call: Call) -> Result:
 def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""
     x = as_value(party, given)
-    part = yield from positive(party, x)
+    part = yield from positive(party, x, width(call))
     if isinstance(slope, Replicated):
         return [multiply(party, x - part, slope).plus_shared(part)]
     assert isinstance(slope, np.ndarray)
@@ -84,52 +86,80 @@ def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Pro
     return [below + above]
 
 
-def _hard_sigmoid_cost(call: Call) -> Cost:
-    fraction = public_scale(np.float64(call.attribute("alpha", 0.2)))[0]
-    size = call.given(0).size
-    return over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated)) + positive_cost(2 * size)
+def _ends(alpha: float, beta: float) -> tuple[float, float]:
+    """Between which alpha x + beta lies between 0 and 1."""
+    if alpha == 0:
+        return 0.0, 0.0
+    first, second = -beta / alpha, (1 - beta) / alpha
+    return min(first, second), max(first, second)
+
+
+def _line(call: Call) -> tuple[float, float]:
+    return float(call.attribute("alpha", 0.2)), float(call.attribute("beta", 0.5))
+
+
+def _hard_cost(call: Call) -> Cost:
+    return clipped_cost(call.given(0).size, *_ends(*_line(call)), bits=width(call))
+
+
+def _hard_result(call: Call) -> Result:
+    return Result(Replicated, FRACTION + public_scale(np.float64(_line(call)[0]))[0])
+
+
+def _hard_refusal(call: Call) -> str | None:
+    alpha, beta = _line(call)
+    if max(map(abs, _ends(alpha, beta))) < 2.0**20 and abs(beta) < 2.0**20:
+        return None
+    return "its line is so flat that it ends beyond 2^20"
 
 
 @operator(
     "HardSigmoid",
-    cost=_hard_sigmoid_cost,
-    limits=input_below(2.0**23),
+    cost=_hard_cost,
+    result=_hard_result,
+    refuse=_hard_refusal,
+    limits=input_below(FURTHEST),
     error="two units of 2^-18",
     beside=of_elements,
 )
 @by_element
 def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """alpha x + beta between 0 and 1, |alpha x| < 2^23."""
-    alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
-    return [(yield from _hard(party, x, float(alpha), float(beta)))]
-
-
-def _hard(party: Party, x: Replicated, alpha: float, beta: float) -> Protocol[Replicated]:
+    """alpha x + beta between 0 and 1: x is held between the ends of the line first."""
+    alpha, beta = _line(call)
+    held = yield from clipped(party, x, *_ends(alpha, beta), width(call))
     fraction, integer = public_scale(np.float64(alpha))
-    line = yield from truncated(party, x.times(as_words(integer), fraction))
-    line = line.plus(as_words(np.rint(np.float64(beta) * 2.0**FRACTION)))
-    return (yield from clipped(party, line, 0.0, 1.0))
+    line = held.times(as_words(integer), fraction)
+    return [line.plus(encode(np.clip(beta, 0, 1) if alpha == 0 else np.float64(beta), line.fraction))]
+
+
+_BEND = 3 << FRACTION  # from minus to plus where a HardSwish is a parabola
+_SIXTH, _SIX = public_scale(np.float64(1 / 6))
 
 
 def _hard_swish_cost(call: Call) -> Cost:
-    fraction = public_scale(np.float64(1 / 6))[0]
-    size = call.given(0).size
-    return over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated)) + positive_cost(2 * size)
-
-
-def _product(call: Call) -> Result:
-    return Result(Sum3, 2 * FRACTION)
+    size, bits = call.given(0).size, max(width(call), FRACTION + 6)
+    parabola = over_parts(size, lambda n: resolve_cost(n, FRACTION + _SIXTH))
+    return over_parts(size, lambda n: between_and_above_cost(n, -_BEND, _BEND, bits)) + parabola
 
 
 @operator(
     "HardSwish",
     cost=_hard_swish_cost,
-    result=_product,
-    limits=input_below(2.0**23),
-    error="2e-5 |x|",
+    limits=input_below(FURTHEST),
+    error="2e-5",
     beside=of_elements,
 )
 @by_element
 def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """x times HardSigmoid(x) with alpha 1/6 and beta 1/2."""
-    return [multiply(party, x, (yield from _hard(party, x, 1 / 6, 0.5)))]
+    """x times HardSigmoid(x) with alpha 1/6 and beta 1/2: c (c + 3) / 6 of x held between -3 and 3, and what
+    it is above 3."""
+    bits = max(width(call), FRACTION + 6)
+
+    def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+        assert isinstance(part, Replicated)
+        held, over = yield from between_and_above(party, part, pivot, -_BEND, _BEND, bits)
+        parabola = multiply(party, held, held.plus(np.uint64(_BEND) * np.ones(held.shape, np.uint64)))
+        sixth = parabola.times(as_words(_SIX), _SIXTH)
+        return (yield from resolve(party, sixth, pivot, FRACTION)) + over
+
+    return [(yield from spread(party, x, each))]

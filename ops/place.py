@@ -1,7 +1,7 @@
 """ArgMax and ArgMin: where the largest or smallest of a row stands, a secret integer.
 
-A long row, the logits of a vocabulary say, is read with fewer bits; where it is a product that is still to be
-truncated, straight from there, and with fewer bits at both ends.
+A long row that is a product still to be truncated, the logits of a vocabulary say, is read straight from
+there, with fewer bits at both ends.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from onnxpuma.mpc.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.ops.limits import Arrays, Limit, input_below
+from onnxpuma.ops.limits import Arrays, Limit, asks, input_below
 from onnxpuma.ops.ranking import as_rows
-from onnxpuma.ops.registry import FRACTION, Call, Result, operator
+from onnxpuma.ops.registry import Call, Result, operator
+from onnxpuma.ops.running import SLACK as LARGEST_SLACK
 from onnxpuma.ops.running import contenders, rows_beside
-from onnxpuma.ops.select import width
+from onnxpuma.ops.select import FURTHEST, bits_for, width
+from onnxpuma.ops.sight import seen
 
 LONG = 1024
-"""Reals in rows of so many elements may differ by less than 2^14, which takes 15 bits before the point."""
+"""Rows of so many elements are read from a product, which lies below 2^26."""
 PRODUCT_FRACTION = 12
 """Fraction bits with which a product is read."""
-_WHOLE_BITS = 15
 
 
 def _axis(call: Call) -> int:
@@ -43,14 +44,27 @@ def _defers(call: Call, index: int) -> bool:
     return index == 0 and _is_long(call)
 
 
+def _product_bits(call: Call) -> int:
+    """Of the reading of a product: as many as it has, or as its bound asks for."""
+    x = call.given(0)
+    there = 64 - (x.fraction - PRODUCT_FRACTION)
+    return there if x.beside is not None else min(there, bits_for(x.bound.size, PRODUCT_FRACTION))
+
+
+def _slack(call: Call) -> float:
+    """Two elements of a row differ by less, and so do numbers beside them that count."""
+    x = call.given(0)
+    return 2.0 ** (62 - x.fraction) if x.form is Sum3 else LARGEST_SLACK
+
+
 def _cost(call: Call) -> Cost:
     x = call.given(0)
     length = x.shape[_axis(call)]
     if not _is_long(call):
         return champion_cost(x.size // length, length, width(call))
     if x.form is not Sum3:
-        return champion_cost(x.size // length, length, _WHOLE_BITS + FRACTION)
-    bits = _WHOLE_BITS + PRODUCT_FRACTION
+        return champion_cost(x.size // length, length, width(call))
+    bits = _product_bits(call)
     return replicate_sum_cost(x.size, bits) + champion_cost(x.size // length, length, bits)
 
 
@@ -67,10 +81,17 @@ def _range_of_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     return np.ptp(x, axis=_axis(call)) if x.size else np.zeros(0)
 
 
+def _apart(call: Call) -> float:
+    x = seen(call.given(0))
+    return x.high - x.low
+
+
 def _limits(call: Call) -> tuple[Limit, ...]:
-    if _is_long(call):
-        return (Limit("the difference of two of a row", _range_of_rows, 2.0 ** (_WHOLE_BITS - 1)),)
-    return input_below(2.0**23)(call)
+    if call.given(0).form is Sum3:
+        below, what = _slack(call), "the difference of two of a row"
+        needs = asks("spread", below, axes=(_axis(call) - len(call.given(0).shape),))
+        return (Limit(what, _range_of_rows, below, stays=_apart, needs=needs),)
+    return input_below(FURTHEST)(call)
 
 
 @operator(
@@ -84,13 +105,13 @@ def place_of_extreme(party: Party, call: Call, x: Replicated | Sum3) -> Protocol
     axis, shape = _axis(call), call.outputs[0].shape
     length = x.shape[axis]
     if isinstance(x, Sum3):
-        narrow = x.lowered(x.fraction - PRODUCT_FRACTION).modulo(_WHOLE_BITS + PRODUCT_FRACTION)
+        narrow = x.lowered(x.fraction - PRODUCT_FRACTION).modulo(_product_bits(call))
         read = yield from settle(party, replicate_sum(party, narrow))
     else:
-        read = x.modulo(_WHOLE_BITS + FRACTION if _is_long(call) else width(call))
+        read = x.modulo(width(call))
     sign = 1.0 if call.node.op == "ArgMax" else -1.0
     rows = as_rows(read if sign > 0 else -read, (axis,), length)
-    rows = contenders(rows, rows_beside(call, (axis,), sign))  # type: ignore[assignment]
+    rows = contenders(rows, rows_beside(call, (axis,), sign), _slack(call))  # type: ignore[assignment]
     if not call.attribute("select_last_index", 0):
         places = yield from champion_places(party, rows)
     else:  # the first from the other end

@@ -9,24 +9,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.shares import Form, Pair, Replicated, see
 from onnxpuma.mpc.truncate import lift, lift_cost
-from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
-from onnxpuma.ops.beside import Beside, kept, too_far
+from onnxpuma.ops.beside import OUT, Beside, kept, too_far
 from onnxpuma.ops.conv import padding_of, patches
 from onnxpuma.ops.limits import input_below
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.running import contenders, rows_beside
-from onnxpuma.ops.select import WIDE, positive, positive_cost, width
+from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
 from onnxpuma.ops.spread import joined, over_parts, parts, sliced
-
-FAR = -(1 << 41)  # words: below every value that may be compared
 
 
 def row_largest(party: Party, rows: Replicated, bits: int = WIDE) -> Protocol[Replicated]:
@@ -74,7 +72,7 @@ def _beside_extreme(call: Call) -> Beside:
 
 @operator(
     "ReduceMax", "ReduceMin",
-    cost=_reduced_cost, result=_resting, refuse=not_empty, limits=input_below(2.0**23), secret="first",
+    cost=_reduced_cost, result=_resting, refuse=not_empty, limits=input_below(FURTHEST), secret="first",
     integers=True, beside=_beside_extreme, reaches=True,
 )  # fmt: skip
 def reduce_extreme(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
@@ -104,7 +102,7 @@ def _beside_whole(call: Call) -> Beside:
     "GlobalMaxPool",
     cost=_whole_cost,
     result=_resting,
-    limits=input_below(2.0**23),
+    limits=input_below(FURTHEST),
     integers=True,
     beside=_beside_whole,
     reaches=True,
@@ -188,7 +186,7 @@ def _beside_windows(call: Call) -> Beside:
 def _pool_refusal(call: Call) -> str | None:
     if not _shows_places(call):
         return None
-    return too_far(call, 2.0**22) or secretly_far(call, 2.0**22)
+    return too_far(call, OUT) or secretly_far(call, OUT)
 
 
 @operator(
@@ -196,17 +194,18 @@ def _pool_refusal(call: Call) -> str | None:
     cost=_pool_cost,
     result=_resting,
     refuse=_pool_refusal,
-    limits=input_below(2.0**22),
+    limits=input_below(FURTHEST),
     integers=True,
     beside=_beside_windows,
     reaches=True,
 )
 def max_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """The largest of each window, and where it stands."""
-    shape, windows = call.outputs[0].shape, windows_of(party, call, x, FAR)
+    shape, bits = call.outputs[0].shape, width(call)
+    windows = windows_of(party, call, x, -(1 << (bits - 3)))  # below every value
     if not _shows_places(call):
         entered = contenders(windows, _windows_beside(call))
-        found = yield from row_largest(party, entered, width(call))  # type: ignore[arg-type]
+        found = yield from row_largest(party, entered, bits)  # type: ignore[arg-type]
         return [found.map(lambda w: w.reshape(shape))]
     both = yield from row_places(party, windows, _window_places(call), True)
     return [found.map(lambda w: w.reshape(shape)) for found in both]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxpuma.ops.beside import BEYOND_SCALES, FAR, beside_of, factor, furthest, held
+from onnxpuma.ops.beside import BEYOND_SCALES, FAR, LARGEST, beside_of, factor, furthest, held
 from onnxpuma.ops.registry import Call, Operand, Operator
 
 MASKING = 512.0  # from here on a number that is chosen in secret counts as a mask, which reaches far
@@ -23,40 +23,45 @@ UNREAD = 2.0**22  # an operator that knows nothing of masks takes nothing as far
 @dataclass(frozen=True)
 class Reach:
     """How far below and above the range of values, and whether infinity may be meant. unit: made of booleans
-    or integers, so that a large factor makes a mask of it."""
+    or integers, so that a large factor makes a mask of it. negative: and below zero, perhaps."""
 
     down: float = 0.0
     up: float = 0.0
     hollow: bool = False
     unit: bool = False
+    negative: bool = False
 
 
 def _of(operand: Operand) -> Reach:
-    return Reach(operand.down, operand.up, operand.hollow, operand.unit)
+    return Reach(operand.down, operand.up, operand.hollow, operand.unit, operand.negative)
 
 
 def _flipped(reach: Reach) -> Reach:
-    return Reach(reach.up, reach.down, reach.hollow, reach.unit)
+    return Reach(reach.up, reach.down, reach.hollow, reach.unit, True)
 
 
 def _widest(call: Call) -> Reach:
     """Of operators that move elements of any of their inputs."""
     found = [_of(o) for o in call.secrets]
     hollow, unit = any(r.hollow for r in found), all(r.unit for r in found)
-    return Reach(max(r.down for r in found), max(r.up for r in found), hollow, unit)
+    negative = any(r.negative for r in found)
+    return Reach(max(r.down for r in found), max(r.up for r in found), hollow, unit, negative)
 
 
 def _sum(call: Call) -> Reach:
-    terms = [
-        _flipped(_of(o)) if call.node.op == "Neg" or (call.node.op == "Sub" and place == 1) else _of(o)
-        for place, o in enumerate(call.inputs)
-        if o is not None and o.secret
-    ]
-    near = all(
-        np.abs(o.value).max(initial=0) <= 1 for o in call.inputs if o is not None and o.value is not None
-    )
+    terms, known = [], []
+    for place, operand in enumerate(call.inputs):
+        away = call.node.op == "Neg" or (call.node.op == "Sub" and place == 1)
+        if operand is not None and operand.value is not None:
+            known.append(-operand.value.astype(np.float64) if away else operand.value.astype(np.float64))
+        elif operand is not None:
+            terms.append(_flipped(_of(operand)) if away else _of(operand))
+    near = all(np.abs(value).max(initial=0) <= 1 for value in known)
     hollow, unit = any(r.hollow for r in terms), near and all(r.unit for r in terms)
-    return Reach(sum(r.down for r in terms), sum(r.up for r in terms), hollow, unit)
+    negative = any(r.negative for r in terms) or any(value.min(initial=0) < 0 for value in known)
+    if call.node.op == "Sub" and known and call.secret(1) and known[0].min(initial=1) >= 1:
+        negative = call.given(1).negative  # one less what is zero or one
+    return Reach(sum(r.down for r in terms), sum(r.up for r in terms), hollow, unit, negative)
 
 
 def _scaled(call: Call) -> Reach:
@@ -71,9 +76,12 @@ def _scaled(call: Call) -> Reach:
     least, most = float(real.min(initial=0.0)), float(real.max(initial=0.0))
     for_softmax = bool(call.outputs) and call.outputs[0].enough == MASK
     from_here = MASKING if found.unit or for_softmax else BEYOND_SCALES
-    down = max(found.down * most, found.up * -least, -least if -least >= from_here else 0.0)
-    up = max(found.up * most, found.down * -least, most if most >= from_here else 0.0)
-    return Reach(down, up, found.hollow, found.unit and max(most, -least) <= 1)
+    far_down, far_up = -least if -least >= from_here else 0.0, most if most >= from_here else 0.0
+    if found.negative:
+        far_down = far_up = max(far_down, far_up)
+    down = max(found.down * most, found.up * -least, far_down)
+    up = max(found.up * most, found.down * -least, far_up)
+    return Reach(down, up, found.hollow, found.unit and max(most, -least) <= 1, found.negative or least < 0)
 
 
 def _chosen(call: Call) -> Reach:
@@ -102,13 +110,32 @@ def _smallest(call: Call) -> Reach:
 
 
 def _extreme(call: Call) -> Reach:
-    """Max and Min, where a public operand may be out of play."""
-    sign = 1.0 if call.node.op == "Max" else -1.0
-    values = [o.value for o in call.inputs if o is not None and o.value is not None]
-    secrets = len(call.secrets)
-    if secrets == 1 and all((sign * v.astype(np.float64)).max(initial=-np.inf) <= -FAR for v in values):
-        return _widest(call)
-    return _largest(call) if sign > 0 else _smallest(call)
+    """Max and Min: as far out as all operands are, at the end that loses; a public one that is too far out to
+    be compared is left out of play."""
+    secret, found = _widest(call), [_of(o) for o in call.secrets]
+    found += [_public(o.value) for o in call.inputs if o is not None and o.value is not None]
+    if call.node.op == "Max":
+        return replace(secret, down=min(r.down for r in found))
+    return replace(secret, up=min(r.up for r in found))
+
+
+def _public(values: np.ndarray) -> Reach:
+    """How far out public numbers are, all of them."""
+    real = held(values)
+    return Reach(_end(-float(real.max(initial=-LARGEST))), _end(float(real.min(initial=LARGEST))))
+
+
+def _end(far: float) -> float:
+    """How far out a public number, this far out, lets others be."""
+    return far if MASKING <= far < FAR else 0.0 if far < MASKING else np.inf
+
+
+def _clipped(call: Call) -> Reach:
+    """Clip: no further out than its ends, where they are known."""
+    found, low, high = _of(call.given(0)), call.public(1), call.public(2)
+    down = found.down if low is None else min(found.down, _end(-float(held(low))))
+    up = found.up if high is None else min(found.up, _end(float(held(high))))
+    return replace(found, down=down, up=up)
 
 
 def _cast(call: Call) -> Reach:
@@ -121,8 +148,10 @@ _CARRIES: dict[str, Callable[[Call], Reach]] = {
     **dict.fromkeys(("Mul", "Div"), _scaled),
     **dict.fromkeys(("Concat", "Pad", "ScatterND", "ScatterElements", "Gather"), _widest),
     **dict.fromkeys(("Cast", "CastLike"), _cast),
+    "LogSoftmax": _widest,
     **dict.fromkeys(("ReduceMax", "MaxPool", "GlobalMaxPool"), _largest),
     **dict.fromkeys(("Max", "Min"), _extreme),
+    "Clip": _clipped,
     "Where": _chosen,
     "ReduceMin": _smallest,
     "TopK": _widest,

@@ -8,16 +8,18 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply, sum_of_squares
-from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.square_root import wide_square_root, wide_square_root_cost
 from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.wide_root import Readings
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import log_cost, log_of
-from onnxpuma.ops.limits import input_below, mean_limits, output_below
-from onnxpuma.ops.quotient import ROOT_FRACTION, root, root_cost
+from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import joined, over_parts, truncated
+from onnxpuma.ops.spread import parts as parts_of
 
 
 def axes_of(call: Call) -> tuple[int, ...]:
@@ -109,35 +111,48 @@ def reduce_square(party: Party, call: Call, x: Replicated, axes: Value = None) -
     return [_squares(party, call, x)]
 
 
+SHIFT = 14  # fraction bits that a row gives up to be read as far as LONGEST
+LONGEST = 2.0**20
+
+
 def _norm_cost(call: Call) -> Cost:
-    size = call.outputs[0].size
-    return over_parts(size, lambda n: resolve_cost(n, FRACTION)) + root_cost(size)
-
-
-def _norm_result(call: Call) -> Result:
-    return Result(Sum3, FRACTION + ROOT_FRACTION)
+    readings = Readings(2 * FRACTION, 2 * (FRACTION - SHIFT), 64 - SHIFT)
+    return over_parts(call.outputs[0].size, lambda n: wide_square_root_cost(n, readings, FRACTION))
 
 
 @operator(
     "ReduceL2",
     cost=_norm_cost,
-    result=_norm_result,
     refuse=not_empty,
-    limits=output_below(2.0**13),
+    limits=output_below(LONGEST),
     secret="first",
-    error="3e-6 of the result; 2e-3 where it is below that",
+    error="4e-6 of the result, above 4096 2e-5 of it; one unit of 2^-18",
 )
 def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The root of the sum of squares."""
-    squares = yield from truncated(party, _squares(party, call, x))
-    return [(yield from root(party, squares))]
+    fine, coarse = (_squares(party, call, v).map(np.ravel) for v in (x, x.lowered(SHIFT)))
+
+    def length(piece: slice, pivot: int) -> Protocol[Replicated]:
+        parts = [v.map(lambda w: w[piece]) for v in (fine, coarse)]
+        return (yield from wide_square_root(party, parts[0], parts[1], pivot, FRACTION))
+
+    shape, size = call.outputs[0].shape, fine.size
+    if len(parts_of(size)) == 1:
+        whole = yield from length(slice(None), party.next_pivot())
+        return [whole.map(lambda w: w.reshape(shape))]
+    pieces = enumerate(thirds(size))
+    return [joined((yield from parallel(length(piece, pivot) for pivot, piece in pieces)), shape)]
+
+
+def _absolute_limits(call: Call) -> tuple[Limit, ...]:
+    return (*input_below(2.0**42)(call), *output_below(2.0**43)(call))
 
 
 def _absolute_cost(call: Call) -> Cost:
     return positive_cost(call.given(0).size) if call.given(0).size else Cost()
 
 
-@operator("ReduceL1", cost=_absolute_cost, refuse=public_axes, limits=input_below(2.0**24), secret="first")
+@operator("ReduceL1", cost=_absolute_cost, refuse=public_axes, limits=_absolute_limits, secret="first")
 def reduce_absolute(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The sum of absolute values."""
     if not x.size:

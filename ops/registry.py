@@ -37,9 +37,9 @@ class Operand:
     the owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
     values, for good, because it is a weight of small numbers or made of one (plan/scaling.py). `beside`:
     public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how far a
-    secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`, `unit`
-    (ops/reach.py). `enough`: how far from zero a number has to be in it that only has to be far, for those
-    who read it; 0: not known. bound: what is proved of a secret one (ops/bounds.py).
+    secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`,
+    `unit`, `negative` (ops/reach.py). `enough`: how far from zero a number has to be in it that only has to
+    be far, for those who read it; 0: not known. bound: what is proved of a secret one (ops/bounds.py).
     """
 
     name: str
@@ -55,6 +55,7 @@ class Operand:
     up: float = 0.0
     hollow: bool = False
     unit: bool = False
+    negative: bool = False
     enough: float = 0.0
     bound: Bound = field(default=UNKNOWN, repr=False, compare=False)
 
@@ -168,7 +169,7 @@ class Operator:
     two factors both together.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
-    limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
+    limits(call): the ranges in which that holds; outside them the result is wrong.
     beside(call): the public numbers beside its outputs, for a kernel that leaves those beside its inputs to
     the plan, or sees to them itself; None for one that is given inputs as they are. reaches: it reads
     operands as far out as their `reach` says, whatever its limits are otherwise.

@@ -22,22 +22,29 @@ from onnxpuma.ops.registry import FRACTION
 from onnxpuma.ops.spread import joined
 
 ROOT_FRACTION = 28
-PRODUCT_FRACTION = 22  # of x gamma: its rounding is multiplied by the root, which is large for a small row
+MOST_UP = 6
+ROOTED_FRACTION = 22  # of x root, where the scale comes after it
+HELD = 61  # bits of a result before it is truncated
 FINE_NORM = 2.0**12  # rows up to this norm are read at all their fraction bits
 LARGEST_NORM = 2.0**20  # where calibration has not found another bound
-SMALLEST_EPSILON = 2.0**-26  # a smaller one would let the rounding of a constant row show
+SMALLEST_EPSILON = 2.0**-34  # two units of deviation: what rounding leaves of a constant row does not grow on
 FEW = 96  # rows that one pivot leads alone
 
 
 @dataclass(frozen=True)
 class Rows:
-    """How a value of `shape` is normalised: over its last axes from `axis` on, `count` elements a row."""
+    """How a value of `shape` is normalised: over its last axes from `axis` on, `count` elements a row.
+
+    scale: no factor it is multiplied by is larger. It decides which digits of x scale and of the root there
+    is room for; where it is not known, x is multiplied by the root first, which takes two rounds more.
+    """
 
     shape: tuple[int, ...]
     axis: int
     centred: bool
     epsilon: float
     norm: float = LARGEST_NORM  # every row's is below it
+    scale: float = math.inf
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -80,16 +87,63 @@ class Rows:
 
     @property
     def beyond(self) -> int:
-        """Fraction bits that a root needs more for rows larger than usual, and a product has less."""
-        return min(max(0, math.ceil(math.log2(self.norm / LARGEST_NORM))), PRODUCT_FRACTION - FRACTION)
+        """Fraction bits that a root needs more for rows larger than usual."""
+        return min(max(0, exponent(self.norm / LARGEST_NORM)), 4)
 
     @property
-    def root_fraction(self) -> int:
-        return ROOT_FRACTION + self.beyond
+    def root_first(self) -> bool:
+        return math.isinf(self.scale)
+
+    @property
+    def centred_up(self) -> int:
+        """Fraction bits of x less its mean beyond FRACTION: the mean's rounding is multiplied by the root."""
+        if not self.centred:
+            return 0
+        return MOST_UP if self.root_first else min(MOST_UP, max(0, self._room))
+
+    @property
+    def scale_fraction(self) -> int:
+        """The most fraction bits of the scale for which x scale fits."""
+        return FRACTION if self.root_first else min(FRACTION, max(4, FRACTION + self._room - self.centred_up))
+
+    @property
+    def _room(self) -> int:
+        """Bits that x scale leaves in a word."""
+        return 62 - 2 * FRACTION - exponent(self.norm) - self._scale_bits
+
+    @property
+    def _scale_bits(self) -> int:
+        return 0 if self.root_first else exponent(max(self.scale, 2.0**-8))
+
+    @property
+    def _result_bits(self) -> int:
+        """Of a row of length sqrt(count), times the scale where that comes before the root."""
+        return self._scale_bits + exponent(math.sqrt(self.count))
 
     @property
     def product_fraction(self) -> int:
-        return PRODUCT_FRACTION - self.beyond
+        """Of x scale: its rounding is multiplied by the root, which is large for a small row. Of x root."""
+        if self.root_first:
+            return ROOTED_FRACTION
+        held = HELD - self._result_bits - ROOT_FRACTION - self.beyond
+        return max(2, min(held, FRACTION + self.centred_up + self.scale_fraction - 1))
+
+    @property
+    def root_fraction(self) -> int:
+        before = FRACTION + self.centred_up if self.root_first else self.product_fraction
+        return min(ROOT_FRACTION + self.beyond, HELD - self._result_bits - before)
+
+    @property
+    def largest_result(self) -> float:
+        """No result is larger, or it is wrong."""
+        held = self.product_fraction + (self.scale_fraction if self.root_first else self.root_fraction)
+        return 2.0 ** (62 - held)
+
+
+def exponent(x: float) -> int:
+    """The least k with x <= 2^k, the same on every machine."""
+    mantissa, power = math.frexp(x)
+    return power - 1 if mantissa == 0.5 else power
 
 
 def roots(party: Party, x: Replicated, rows: Rows) -> Protocol[Replicated]:

@@ -13,10 +13,10 @@ import numpy as np
 
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.words import encode
-from onnxpuma.ops.beside import FAR, INFINITE, cleared
+from onnxpuma.ops.beside import INFINITE, OUT, cleared
 from onnxpuma.ops.registry import Call
 
-SLACK = 2 * FAR  # two values that are compared differ by less
+SLACK = 2 * OUT  # two values that are compared differ by less
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def rows_beside(call: Call, axes: Sequence[int], sign: float = 1.0) -> np.ndarra
     return sign * operand.beside.transpose(*kept, *axes).reshape(-1, count)
 
 
-def contenders(rows: Replicated | Sum3, beside: np.ndarray | None) -> Replicated | Sum3:
+def contenders(rows: Replicated | Sum3, beside: np.ndarray | None, slack: float = SLACK) -> Replicated | Sum3:
     """(rows, n) of which the largest element is the one with what is beside it, less the row's `top`."""
     if beside is None:
         return rows
-    found = running(beside)
+    found = running(beside, slack)
     first = found.kept.argmax(axis=-1)[:, None]
     source = np.where(found.kept, np.arange(beside.shape[1]), first)
     relative = np.where(found.kept, found.relative, np.take_along_axis(found.relative, first, 1) - 1.0)

@@ -78,7 +78,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     kind = _reduction(call)
     if kind in ("none", "add"):
         return ()
-    return output_below(2.0**26)(call) if kind == "mul" else inputs_below(2.0**23)(call)
+    return output_below(2.0**26)(call) if kind == "mul" else inputs_below(2.0**43)(call)
 
 
 def _added(data: Replicated, updates: Replicated, targets: np.ndarray) -> Replicated:

@@ -1,23 +1,25 @@
 """Choices by an exact sign: max(x, 0), and Max, Min, Clip, Abs and piecewise-linear activations by it.
 
-The sign is read on all of WIDE bits (mpc/wide.py), so nothing is wrong near zero and nothing overflows below
-2^24; Relu itself, far more frequent, reads fewer bits (activation.py).
+The sign is read on all bits (mpc/compare.py) that values may have, so nothing is wrong near zero and nothing
+overflows; Relu itself, far more frequent, reads fewer behind the point (activation.py).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from onnxpuma.mpc.clamp import between, between_cost
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.convert import pass_on, pass_on_cost, split
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import lift, lift_cost
-from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.ops.beside import FAR, cleared, too_far
 from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme, settled_ends
 from onnxpuma.ops.elementwise import add_forms, as_words
@@ -25,14 +27,29 @@ from onnxpuma.ops.limits import input_below, inputs_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.spread import over_parts, spread
 
-WIDE = 44  # bits of an exact comparison
-FURTHEST = 2.0**23  # a public bound beyond it is moved here
+End: TypeAlias = "np.ndarray | float | None"
+
+WIDE = 64  # bits of an exact comparison of any two values
+FURTHEST = 2.0**43  # of all values: a public bound beyond it is moved here
 
 
 def width(call: Call) -> int:
-    """Bits of an exact comparison of its operands: more where a secret mask puts one far out."""
-    reach = max((o.reach for o in call.secrets), default=0.0)
-    return WIDE if reach < FURTHEST else FRACTION + 2 + math.ceil(math.log2(reach + FURTHEST))
+    """Bits of an exact comparison of its operands: all of them, unless all are proved to be small."""
+    largest = 0.0
+    for operand in call.inputs:
+        if operand is not None and operand.secret:
+            masked = operand.beside is not None or operand.reach or operand.hollow
+            largest = max(largest, math.inf if masked else operand.bound.size)
+        elif operand is not None and operand.value is not None and operand.value.dtype.kind in "fiu":
+            largest = max(largest, float(np.abs(bounded(operand.value)).max(initial=0.0)))
+    return bits_for(largest, max(o.resting for o in call.secrets))
+
+
+def bits_for(largest: float, fraction: int = FRACTION) -> int:
+    """Bits of the difference of two values of which none is larger, with room for the lift and for errors."""
+    if largest >= FURTHEST:
+        return WIDE
+    return min(WIDE, fraction + 2 + math.ceil(math.log2(2.02 * largest + 2.0**-8)))
 
 
 def positive_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int = WIDE) -> Protocol[Replicated]:
@@ -119,7 +136,7 @@ def smaller(party: Party, a: Value, b: Value, bits: int = WIDE) -> Protocol[Repl
 
 @operator(
     "Max", "Min",
-    cost=_extreme_cost, result=_resting, refuse=holds_nan, limits=inputs_below(2.0**23), integers=True,
+    cost=_extreme_cost, result=_resting, refuse=holds_nan, limits=inputs_below(FURTHEST), integers=True,
     beside=of_extreme, reaches=True,
 )  # fmt: skip
 def extreme(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
@@ -156,7 +173,8 @@ def _bounds(call: Call) -> tuple[bool, bool]:
 def _clip_cost(call: Call) -> Cost:
     size, (lower, upper), bits = call.given(0).size, _bounds(call), width(call)
     if not call.secret(1) and not call.secret(2):
-        return positive_cost(size * (lower + upper), bits) if lower or upper else Cost()
+        low, high = call.public(1) if lower else None, call.public(2) if upper else None
+        return clipped_cost(size, low, high, _resting(call).fraction, bits)
     return (positive_cost(size, bits) if lower else Cost()) + (positive_cost(size, bits) if upper else Cost())
 
 
@@ -166,7 +184,7 @@ def _clip_refusal(call: Call) -> str | None:
 
 
 @operator(
-    "Clip", cost=_clip_cost, result=_resting, refuse=_clip_refusal, limits=input_below(2.0**23),
+    "Clip", cost=_clip_cost, result=_resting, refuse=_clip_refusal, limits=input_below(FURTHEST),
     integers=True, beside=of_elements, reaches=True,
 )  # fmt: skip
 @by_element
@@ -198,11 +216,15 @@ def as_value(party: Party, x: Value) -> Replicated:
 def clipped(
     party: Party,
     x: Replicated,
-    low: np.ndarray | float | None,
-    high: np.ndarray | float | None,
+    low: End,
+    high: End,
     bits: int = WIDE,
 ) -> Protocol[Replicated]:
-    """x + max(low - x, 0) - max(x - high, 0), both at once, for public bounds."""
+    """x held between public bounds: `between` two numbers, else x + max(low - x, 0) - max(x - high, 0)."""
+    ends = _ends(low, high, x.fraction)
+    if ends is not None:
+        each: Any = lambda part, pivot: between(party, part, pivot, *ends, bits)  # noqa: E731
+        return (yield from spread(party, x, each))
     sides: list[Replicated] = []
     top = None if high is None else bounded(np.asarray(high))
     if low is not None:
@@ -227,20 +249,36 @@ def clipped(
     return x
 
 
+def clipped_cost(size: int, low: End, high: End, fraction: int = FRACTION, bits: int = WIDE) -> Cost:
+    ends = _ends(low, high, fraction)
+    if ends is not None:
+        return over_parts(size, lambda n: between_cost(n, *ends, bits))
+    sides = (low is not None) + (high is not None)
+    return positive_cost(sides * size, bits) if sides else Cost()
+
+
+def _ends(low: End, high: End, fraction: int) -> tuple[int, int] | None:
+    """Both ends as words, where both are one number."""
+    if low is None or high is None or np.size(low) != 1 or np.size(high) != 1:
+        return None
+    bottom, top = (round(float(bounded(np.asarray(end)).reshape(())) * 2.0**fraction) for end in (low, high))
+    return min(bottom, top), top
+
+
 def _size_cost(call: Call) -> Cost:
-    return positive_cost(call.given(0).size)
+    return positive_cost(call.given(0).size, width(call))
 
 
 @operator(
     "Abs",
     cost=_size_cost,
     result=_resting,
-    limits=input_below(2.0**24),
+    limits=input_below(FURTHEST),
     integers=True,
     beside=of_elements,
 )
 @by_element
 def absolute(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """|x| = 2 max(x, 0) - x."""
-    part = yield from positive(party, x)
+    part = yield from positive(party, x, width(call))
     return [part + part - x]

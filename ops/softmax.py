@@ -8,7 +8,8 @@ elements (protocols.md, section 8).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,12 @@ from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.mpc.words import from_integers
-from onnxpuma.ops.limits import Arrays, Limit, Measure
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.lengths import spread_of_scores
+from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.scores import (
+    LEAST_SPREAD,
     LOWEST,
     MOST_REACH,
     SPREAD,
@@ -59,17 +63,17 @@ def _read_bits(spread: float) -> int:
 
 def numerators(
     party: Party, x: Replicated | Sum3, lengths: np.ndarray, pivot: int, spread: float = SPREAD
-) -> Protocol[Replicated]:
+) -> Protocol[tuple[Replicated, Replicated]]:
     """e^(x - m - 1) of rows laid end to end, (n,), m within 1/2 of the row's maximum; NUMERATOR bits.
 
-    Two scores of one row differ by less than `spread`. Error: below 2^-16. Rounds: 3 a level of the
-    tournament and 9; bits: `numerators_cost`.
+    And m, (rows,), COARSE fraction bits mod 2^coarse_bits. Two scores of one row differ by less than
+    `spread`. Error: below 2^-16. Rounds: 3 a level of the tournament and 9; bits: `numerators_cost`.
     """
     fine = split(party, x, pivot, FINE, _read_bits(spread))
     coarse = fine.lowered(FINE - COARSE)
-    highest = yield from row_maximum(party, coarse, lengths)
+    tops = yield from row_maximum(party, coarse, lengths)
     row = np.repeat(np.arange(len(lengths)), lengths)
-    highest = highest.map(lambda w: w[row])
+    highest = tops.map(lambda w: w[row])
     top = see(party, highest, pivot)
     # one unit of the coarse reading may be lost on each side, hence two units of margin at the lower end
     margin = (LOWEST << COARSE) - 2
@@ -80,7 +84,7 @@ def numerators(
     inside = replicate_pair(party, pair)
     y = yield from exp_window(party, see(party, inside, pivot))
     y = y.plus(-floor_constant())
-    return (yield from _from_pair(party, y))
+    return (yield from _from_pair(party, y)), tops
 
 
 def _from_pair(party: Party, y: Pair) -> Protocol[Replicated]:
@@ -113,6 +117,13 @@ def row_parts(lengths: np.ndarray) -> list[tuple[slice, slice]]:
 def all_numerators(
     party: Party, flat: Replicated | Sum3, lengths: np.ndarray, spread: float = SPREAD
 ) -> Protocol[Replicated]:
+    """The first of `all_peaks`."""
+    return (yield from all_peaks(party, flat, lengths, spread))[0]
+
+
+def all_peaks(
+    party: Party, flat: Replicated | Sum3, lengths: np.ndarray, spread: float = SPREAD
+) -> Protocol[tuple[Replicated, Replicated]]:
     """`numerators` with the rows spread over the three pivots."""
     pieces = row_parts(lengths)
     if len(pieces) == 1:
@@ -121,7 +132,7 @@ def all_numerators(
         numerators(party, sliced(flat, elements), lengths[rows], pivot, spread)
         for pivot, (rows, elements) in enumerate(pieces)
     )
-    return joined(done, flat.shape)
+    return joined([e for e, _ in done], flat.shape), joined([m for _, m in done], lengths.shape)
 
 
 def all_numerators_cost(lengths: np.ndarray, form: type, spread: float = SPREAD) -> Cost:
@@ -179,7 +190,8 @@ def _scores(call: Call) -> Scores:
     axis = _axis(call)
     beside = None if x.beside is None or not shape else np.moveaxis(x.beside, axis, -1)
     rows = (*(n for a, n in enumerate(shape) if a != axis), _rows(call)[1])
-    return scores_of(beside, rows, spread_of(call) + read_as_far(x))
+    found = scores_of(beside, rows, spread_of(call) + read_as_far(x))
+    return replace(found, spread=min(found.spread, largest_spread(x.fraction)))
 
 
 def _softmax_cost(call: Call) -> Cost:
@@ -201,8 +213,11 @@ def _form(call: Call) -> type:
 
 
 def spread_of(call: Call) -> float:
-    """How far two scores of a row may be apart."""
-    return call.bound("spread", SPREAD)
+    """How far two scores of a row may be apart: by default no further than a product holds them."""
+    x = call.given(0)
+    held = largest_spread(x.fraction) - read_as_far(x)
+    held = held if x.beside is None else (held - LOWEST - 1) / 2
+    return call.bound("spread", min(SPREAD, max(held, LEAST_SPREAD)))
 
 
 def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -224,24 +239,41 @@ def largest_spread(fraction: int) -> float:
     return 2.0 ** (64 - max(fraction - FINE, 0) - FINE - 1)
 
 
-def spread_limit(spread: float, measure: Measure) -> Limit:
-    below = 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2  # both readings are off by a unit or so
-    return Limit("the distance of two scores of a row", measure, below, key="spread")
+def farthest_apart(spread: float) -> float:
+    """How far apart scores may be that are read for this spread: both readings are off by a unit or so."""
+    return 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2
+
+
+def spread_limit(spread: float, measure: Measure, stays: Callable[[Call], float], needs: Needs) -> Limit:
+    what, below = "the distance of two scores of a row", farthest_apart(spread)
+    return Limit(what, measure, below, key="spread", stays=stays, needs=needs)
+
+
+def _apart(call: Call) -> float:
+    added = _scores(call).added  # public numbers
+    return spread_of_scores(call) + (0.0 if added is None else float(-added.min(initial=0.0)))
+
+
+def _needs(call: Call) -> Sequence[Need]:
+    """Of the words alone: what is beside them is in the spread that is read, of which this is the rest."""
+    axis = _axis(call) - len(call.outputs[0].shape)
+    return (Need(0, "spread", farthest_apart(spread_of(call)), (axis,)),)
 
 
 def _defers(call: Call, index: int) -> bool:
     x = call.given(index)
     if x.reach > MOST_REACH:
         return False
-    added = 0.0 if x.beside is None else spread_of(call) + LOWEST + 1
-    return spread_of(call) + read_as_far(x) + added <= largest_spread(x.fraction)
+    least = call.bound("spread", LEAST_SPREAD)
+    added = 0.0 if x.beside is None else least + LOWEST + 1
+    return least + read_as_far(x) + added <= largest_spread(x.fraction)
 
 
 @operator(
     "Softmax",
     cost=_softmax_cost,
     defers=_defers,
-    limits=lambda call: (spread_limit(_scores(call).spread, _spreads),),
+    limits=lambda call: (spread_limit(_scores(call).spread, _spreads, _apart, _needs),),
     grows=lambda call: left_out(_rows(call)[1]),
     error="1e-4; in rows of n up to n 8e-7",
     beside=lambda call: [None],

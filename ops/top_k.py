@@ -6,7 +6,6 @@ comes first, as the standard wants it. Batcher's odd-even merge sort (Knuth, vol
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -21,9 +20,9 @@ from onnxpuma.ops.beside import Beside, cleared, kept
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.ranking import as_rows, duels, duels_cost
 from onnxpuma.ops.reach import secretly_far
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.running import Running, rows_beside, running
-from onnxpuma.ops.select import WIDE
+from onnxpuma.ops.select import WIDE, width
 from onnxpuma.ops.spread import over_parts, spread
 
 LONGEST = 1 << 16
@@ -90,11 +89,8 @@ def furthest_in(length: int) -> float:
 
 
 def _bits(call: Call) -> int:
-    """Bits of a comparison: more than WIDE where a secret mask puts elements far out."""
-    room, reach = _room(call.given(0).shape[_axis(call)]), call.given(0).reach
-    if reach < 2.0 ** (23 - room):
-        return WIDE
-    return FRACTION + room + 2 + math.ceil(math.log2(reach + 2.0 ** (23 - room)))
+    """Bits of a comparison: with a place below each value."""
+    return min(WIDE, width(call) + _room(call.given(0).shape[_axis(call)]))
 
 
 def _rows_beside(call: Call) -> np.ndarray | None:
@@ -103,11 +99,11 @@ def _rows_beside(call: Call) -> np.ndarray | None:
 
 
 def _in_play(call: Call, beside: np.ndarray) -> Running:
-    return running(beside, 2.0 ** (22 - _room(beside.shape[1])))
+    return running(beside, 2.0 ** (41 - _room(beside.shape[1])))
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    return input_below(2.0 ** (23 - _room(call.given(0).shape[_axis(call)])))(call)
+    return input_below(2.0 ** (43 - _room(call.given(0).shape[_axis(call)])))(call)
 
 
 def _resting(call: Call) -> Result:
@@ -133,7 +129,7 @@ def _entered(call: Call, values: Replicated) -> Replicated:
     if beside is None:
         return values
     found = _in_play(call, beside)
-    lowest = -(2.0 ** (23 - _room(beside.shape[1])))
+    lowest = -(2.0 ** (43 - _room(beside.shape[1])))
     seen = cleared(values, ~found.kept | found.drowned)
     assert isinstance(seen, Replicated)
     return seen.plus(encode(np.where(found.kept, found.relative, lowest), seen.fraction))
@@ -144,7 +140,7 @@ def _entered(call: Call, values: Replicated) -> Replicated:
     integers=True, beside=_beside, reaches=True,
 )  # fmt: skip
 def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequence[Form]]:
-    """The k largest (or smallest) along an axis and where they stand; |x| < 2^23 / n for rows of n."""
+    """The k largest (or smallest) along an axis and where they stand; |x| < 2^43 / n for rows of n."""
     axis, length = _axis(call), call.given(0).shape[_axis(call)]
     largest, room = bool(call.attribute("largest", 1)), _room(length)
     values = _entered(call, as_rows(x if largest else -x, (axis,), length))

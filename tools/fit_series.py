@@ -86,6 +86,7 @@ NORMALISED: dict[str, tuple[Function, float, float, int]] = {
     "reciprocal": (lambda x: 1 / x, 0.249, 2.0, 24),
     "rsqrt": (lambda x: 1 / np.sqrt(x), 0.249, 2.0, 22),
     "log": (np.log, 0.249, 2.0, 22),
+    "sqrt": (np.sqrt, 0.249, 2.0, 18),
 }
 
 
@@ -103,6 +104,9 @@ def fit(
     for m in orders:
         columns += [np.cos(2 * np.pi * m * x / period), np.sin(2 * np.pi * m * x / period)]
     used = np.ones(len(columns), bool)
+    if parity == "from zero":  # the constant makes it zero at zero
+        columns[1::2] = [column - 1 for column in columns[1::2]]
+        used[0] = False
     if parity == "even":
         used[2::2] = False
     elif parity == "odd":  # about the constant
@@ -121,6 +125,8 @@ def fit(
         weight /= weight.mean()
     full = np.zeros(len(columns))
     full[used] = best[0]
+    if parity == "from zero":
+        full[0] = -full[1::2].sum()
     return full, best[1]
 
 
@@ -147,8 +153,8 @@ def main() -> None:
         }
         report(name, coefficients, error)
     for name, (function, low, high, harmonics) in NORMALISED.items():
-        orders = list(range(1, harmonics + 1))
-        coefficients, error = fit(function, low, high, 4, orders, "both", 1e-6)
+        orders, parity = list(range(1, harmonics + 1)), "from zero" if name == "sqrt" else "both"
+        coefficients, error = fit(function, low, high, 4, orders, parity, 1e-6)
         result[name] = {
             "period": 4,
             "error": float(f"{error:.2e}"),

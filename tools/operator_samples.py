@@ -40,7 +40,7 @@ def _ints(*values: int) -> np.ndarray:
 
 _ALONE = (
     "Abs Ceil Celu Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity Dropout IsInf LeakyRelu "
-    "Mish Neg Relu Round Selu Sigmoid Sign Sin Softmax Softplus Swish Tanh Sum"
+    "LogSoftmax Mish Neg Relu Round Selu Sigmoid Sign Sin Softmax Softplus Swish Tanh Sum"
 )
 _PAIRS = "Add Sub Mul Max Min Less LessOrEqual Greater GreaterOrEqual Equal"
 
@@ -62,6 +62,7 @@ SAMPLES: dict[str, Sample] = {
         ]
     },
     **{name: Sample({"x": _FEW}, attributes={"axis": -1}) for name in ("ArgMax", "ArgMin")},
+    "ReduceLogSumExp": Sample({"x": _FEW, "axes": _ints(-1)}),
     "ReduceLogSum": Sample({"x": np.abs(_FEW) + 1, "axes": _ints(-1)}),
     "Not": Sample({"secret_x": _TRUE}),
     "Where": Sample({"secret_c": _TRUE, "x": _X, "y": _Y}),

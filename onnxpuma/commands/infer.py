@@ -36,11 +36,19 @@ def infer(
         ),
     ] = [],  # noqa: B006  (typer makes a new one)
     public_input: options.ShownInput = [],  # noqa: B006
+    keep_unreliable: Annotated[
+        bool,
+        typer.Option(
+            "--keep-unreliable",
+            help="Write the outputs even when a value left its range on the way; the exit status is 9.",
+        ),
+    ] = False,
     json: options.AsJson = False,
 ) -> None:
     """Ask the three servers, and write what only you can open."""
     from onnxpuma.config import read_cluster
-    from onnxpuma.roles.client import Client
+    from onnxpuma.errors import UnreliableError
+    from onnxpuma.roles.client import Client, Outcome
     from onnxpuma.transport.curve import read_secret_key
 
     config = read_cluster(cluster)
@@ -49,7 +57,12 @@ def infer(
     arrays.check_writable(out)
     asked = Client(config, pair, public_inputs=public_input)
     with screen.progress("computing on shares") as advance, asked as client:
-        outcome = client.run(feed, output or None, progress=advance, graph=graph)
+        try:
+            outcome = client.run(feed, output or None, progress=advance, graph=graph)
+        except UnreliableError as error:
+            if keep_unreliable and isinstance(error.outcome, Outcome):
+                arrays.write_arrays(out, error.outcome.outputs)
+            raise
     arrays.write_arrays(out, outcome.outputs)
     if json:
         screen.say_json({"out": str(out), **figures(outcome)})

@@ -223,6 +223,13 @@ def _show_totals(found: ModelReport) -> None:
         f"{screen.duration(found.seconds)} on a network of {screen.bits(network.bandwidth)}/s a party and "
         f"{screen.duration(network.latency)} latency, computing comes on top"
     )
+    if found.check is None:
+        screen.say("       no range check: a value that leaves its range while it runs is not noticed")
+    elif found.check.values:
+        screen.say(
+            f"       of which the range check of {found.check.values} values {found.check.rounds} rounds and"
+            f" {screen.size(found.check.bytes)}"
+        )
     screen.say(
         f"       about {screen.size(found.memory.whole)} of memory at each server, of which"
         f" {screen.size(found.memory.weights)} are its shares of the weights"

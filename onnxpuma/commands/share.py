@@ -26,6 +26,13 @@ def share(
     keep_only: options.KeepOnly = [],  # noqa: B006
     calibrate: options.Calibrate = None,
     dim: options.Dimensions = [],  # noqa: B006
+    range_check: Annotated[
+        bool,
+        typer.Option(
+            "--range-check/--no-range-check",
+            help="Have every run tell its client whether a value left the range in which results are right.",
+        ),
+    ] = True,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of a model that is shared in the folder.")
     ] = False,
@@ -62,6 +69,7 @@ def share(
             keep_only=keep_only,
             samples=samples,
             sizes=options.read_sizes(dim),
+            range_check=range_check,
             replace=replace,
             review=review,
             progress=bars.advance,
@@ -84,6 +92,8 @@ def share(
     if ranges:
         nodes = f"{ranges} node{'s' if ranges > 1 else ''}"
         screen.say(f"calibrated: ranges of {nodes} are in policy.json, for everybody to see")
+    if not range_check:
+        screen.note("No client will be told when a value leaves its range and a result is wrong.")
     public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"
     screen.note(f"Give server I {public_files} and partyI.safetensors from {out}, and no other part.")
 

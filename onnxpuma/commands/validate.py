@@ -78,7 +78,7 @@ def validate(
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.roles.disclosure import here_alone
     from onnxpuma.roles.owner import share_model
-    from onnxpuma.validation import check_tolerance, validation
+    from onnxpuma.validation import check_tolerance, reliable, validation
 
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
@@ -115,6 +115,7 @@ def validate(
                     samples=samples,
                     sizes=sizes,
                     replace=False,
+                    range_check=True,
                     review=here_alone,
                     **chosen,
                 )
@@ -126,15 +127,18 @@ def validate(
         reference, rounded = _references(model, blueprint, chosen, feed)
         began += perf_counter() - pause
         if cluster is None or key is None:
-            outcome = _run_here(folder, feed, threads, public_input)
+            asked = reliable(lambda: _run_here(folder, feed, threads, public_input))
         else:
-            outcome = _ask(cluster, key, blueprint, feed, public_input)
+            asked = reliable(lambda: _ask(cluster, key, blueprint, feed, public_input))
+        outcome, unreliable = asked
         setup = perf_counter() - began - outcome.seconds
     found = validation(outcome.outputs, reference, outcome.reports, outcome.seconds, setup, rounded)
     if json:
-        screen.say_json(found.as_dict())
+        screen.say_json({**found.as_dict(), "reliable": unreliable is None})
     else:
         _show(found, {name: array.shape for name, array in feed.items()})
+    if unreliable is not None:
+        raise unreliable
     check_tolerance(found, TOLERANCE if tolerance is None else tolerance)
 
 

@@ -24,7 +24,7 @@ from onnxpuma.graph.border import join_outputs, name_outputs, part_outputs
 from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart, write_fills
 from onnxpuma.graph.dialect import DOMAIN, claim
 from onnxpuma.graph.identity import drop_identities
-from onnxpuma.graph.marks import is_marked, mark_given
+from onnxpuma.graph.marks import is_marked, mark_given, mark_shown
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import cast_like, to_single
@@ -44,9 +44,14 @@ from onnxpuma.graph.rules import (
     fused_rotary,
     grouped,
     layer_norm,
+    length,
+    log_probability,
+    log_sum,
+    lone_filler,
     masked_table,
     nan_guard,
     neutral,
+    norm_by_hand,
     order,
     power,
     quantised,
@@ -89,13 +94,17 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
         *flattened.RULES,
         *saturation.RULES,
     ),
+    (*log_sum.RULES, *log_probability.RULES),
     activation.RULES,
     layer_norm.RULES,
     rms_norm.RULES,
+    norm_by_hand.RULES,
+    length.RULES,
     scale.RULES,
     (*rotary.RULES, *rotary_pairs.RULES),
     attention.RULES,
     grouped.RULES,
+    division.LATE,
 )
 
 _FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_rotary, quantised)
@@ -149,7 +158,9 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     if any(value.type is None or value.shape is None for value in model.graph.outputs):
         infer(model)
     weight_only.fold(model, secret)
-    set_apart(model, secret(to_graph(model)))
+    weights = secret(to_graph(model))
+    set_apart(model, weights)
+    mark_shown(model, weights)
     mark_given(model)
     _clean(model)
     for rules in STAGES:
@@ -161,6 +172,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     lift_constants(model)
     report.rules.update(weight_only.fold(model, secret))
     report.rules.update(masked_table.split(model, secret))
+    report.rules.update(lone_filler.known(model, secret))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)

@@ -149,7 +149,8 @@ class Slots:
 
     def __init__(self, graph: Graph, data: Collection[str]) -> None:
         self.uses: Uses = defaultdict(list)
-        self._given: set[str] = set(graph.outputs)  # or to a branch: what becomes of it is open
+        self._open: set[str] = set(graph.outputs)  # or to a body: what becomes of it is open
+        self._chosen: dict[str, list[Use]] = defaultdict(list)  # by a branch: which If, and its output
         self._producers: dict[str, Node] = {}
         reals = [n for n, kind in graph.inputs.items() if kind.dtype.kind not in "iub"]
         self._data = self._following(graph, {*graph.inputs, *data})
@@ -159,7 +160,7 @@ class Slots:
                 if name:
                     self.uses[name].append((node, slot))
             for body in node.subgraphs:
-                self._given.update(body.outputs)
+                self._hands_on(node, body)
         for node in graph.nodes:
             self._producers.update((output, node) for output in node.outputs)
 
@@ -172,14 +173,34 @@ class Slots:
                 known.update(o for o in node.outputs if o)
         return known
 
+    def _hands_on(self, node: Node, body: Graph) -> None:
+        """Note what a branch or body of a node gives to it."""
+        if node.op == "If" and not node.domain:
+            for place, name in enumerate(body.outputs):
+                self._chosen[name].append((node, place))
+        else:
+            self._open.update(body.outputs)
+
+    def _is_given(self, name: str) -> bool:
+        """Whether it goes out of its graph."""
+        return name in self._open or name in self._chosen
+
     def decides(self, name: str) -> Decides | None:
         """What a value decides, if that is all that it does; an index where it decides both."""
         todo, seen, found = [name], {name}, set()
         while todo:
             value = todo.pop()
-            if value in self._given or not self.uses.get(value):
+            used, chosen = self.uses.get(value, ()), self._chosen.get(value, ())
+            if value in self._open or not (used or chosen):
                 return None
-            for node, slot in self.uses[value]:
+            for node, place in chosen:
+                output = node.outputs[place]
+                if output in self._data:
+                    return None
+                if output and output not in seen:
+                    todo.append(output)
+                    seen.add(output)
+            for node, slot in used:
                 if node.op in _BLIND and not node.domain:
                     continue
                 kind = None if node.domain else decided(node.op, slot)
@@ -230,12 +251,12 @@ class Slots:
     def only_in(self, name: str, places: Collection[tuple[str, int]]) -> bool:
         """Whether it is read in these places, (operator, input), and in no other."""
         used = self.uses.get(name, ())
-        return bool(used) and name not in self._given and all((n.op, slot) in places for n, slot in used)
+        return bool(used) and not self._is_given(name) and all((n.op, slot) in places for n, slot in used)
 
     def is_compared(self, name: str) -> bool:
         """Whether it is compared for its value, by each of its readers."""
         used = self.uses.get(name, ())
-        return bool(used) and name not in self._given and all(n.op in _COMPARISONS for n, _ in used)
+        return bool(used) and not self._is_given(name) and all(n.op in _COMPARISONS for n, _ in used)
 
     def becomes_angle(self, name: str) -> bool:
         """Whether all that is computed from it, by products with positions and layout alone, ends in Cos or
@@ -243,7 +264,7 @@ class Slots:
         todo, seen, ended = [name], {name}, False
         while todo:
             value = todo.pop()
-            if value in self._given or not self.uses.get(value):
+            if self._is_given(value) or not self.uses.get(value):
                 return False
             for node, _ in self.uses[value]:
                 if node.op in ("Cos", "Sin"):

@@ -15,7 +15,7 @@ from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing, taken
 from onnxpuma.mpc.shares import Bit, Split
-from onnxpuma.mpc.words import Words
+from onnxpuma.mpc.words import Words, from_integers
 
 Terms: TypeAlias = dict[int, Words]  # product of A's bits (a mask) -> its coefficient at each element
 
@@ -69,11 +69,15 @@ def _evaluated(terms: Terms, products: Words, role: int) -> Words:
     return total
 
 
-def group_carries(party: Party, x: Split, widths: tuple[int, ...]) -> Protocol[list[Bit]]:
-    """[group i carries], [group i passes a carry on] at 2i and 2i + 1, and A's xor B's top bit: XOR-shared.
+def group_carries(
+    party: Party, x: Split, widths: tuple[int, ...], thresholds: tuple[int, ...] = (0,)
+) -> Protocol[list[Bit]]:
+    """Of x less each threshold: [group i carries], [group i passes a carry on] at 2i and 2i + 1, and A's xor
+    B's top bit; XOR-shared, one threshold's bits after the other's.
 
-    widths: of the groups, from the lowest bit; one bit less than x has. Exact. Masks: F_{p+1} on every
-    product. Rounds: 1, one way from the pivot; bits: `group_carries_cost`.
+    widths: of the groups, from the lowest bit; one bit less than x has. A threshold is public and taken off
+    B, so that one deal of A's products answers for all. Exact. Masks: F_{p+1} on every product.
+    Rounds: 1, one way from the pivot; bits: `group_carries_cost`.
     """
     role, p, n, count = party.role(x.pivot), x.pivot, x.size, products_of(widths)
     starts = np.cumsum((0, *widths))
@@ -88,19 +92,29 @@ def group_carries(party: Party, x: Split, widths: tuple[int, ...]) -> Protocol[l
         ]
         party.send(p + 2, np.stack([*rows, planes[top]]) ^ party.draw_planes(p + 1, count, n), 8)
         yield
-        return [Bit(PIVOT, p, nothing((size,), 8), x.shape) for _ in range(2 * len(widths) + 1)]
+        several = len(thresholds) * (2 * len(widths) + 1)
+        return [Bit(PIVOT, p, nothing((size,), 8), x.shape) for _ in range(several)]
     late = party.draw_planes(p + 1, count, n) if role == U else party.expect(p, (count, size), 8)
     yield
     shares = taken(late)
     words = np.ascontiguousarray(x.words).reshape(-1)
-    found, row = [], 0
-    for start, width in zip(starts, widths, strict=False):
-        b = [_bit(words, int(start) + place) for place in range(width)]
-        products = shares[row : row + (1 << width) - 1]
-        found += [_evaluated(terms, products, role) for terms in (_generates(b), _propagates(b))]
-        row += (1 << width) - 1
-    found.append(shares[row] ^ _bit(words, top) if role == U else shares[row].copy())
+    found = []
+    for threshold in thresholds:
+        less = words - from_integers(threshold, x.bits) if threshold else words
+        found += _answers(less, shares, widths, role)
     return [Bit(role, p, plane, x.shape) for plane in found]
+
+
+def _answers(b: Words, shares: Words, widths: tuple[int, ...], role: int) -> list[Words]:
+    """One twin's shares of all bits that are asked of A + b."""
+    found, row, place = [], 0, 0
+    for width in widths:
+        planes = [_bit(b, place + number) for number in range(width)]
+        products = shares[row : row + (1 << width) - 1]
+        found += [_evaluated(terms, products, role) for terms in (_generates(planes), _propagates(planes))]
+        row, place = row + (1 << width) - 1, place + width
+    found.append(shares[row] ^ _bit(b, place) if role == U else shares[row].copy())
+    return found
 
 
 def products_of(widths: tuple[int, ...]) -> int:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.boolean import Polynomial, xor
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.convert import replicate_pair, replicate_pair_cost, settle
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.gate import arithmetic, arithmetic_cost, concatenated, gate, gate_cost
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, lazily, nothing, parallel, thirds
 from onnxpuma.mpc.shares import Bit, Replicated, Split, see, unpacked
-from onnxpuma.mpc.wide import combined, combined_cost, wide_negative, wide_negative_cost
+from onnxpuma.mpc.wide import combined, combined_cost
 from onnxpuma.mpc.words import Words
 
 PLACE_BITS = 64

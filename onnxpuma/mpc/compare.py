@@ -1,133 +1,142 @@
-"""Comparison with zero and with a window, for a value split by a pivot (docs/protocols.md, "Comparison").
+"""Signs of a value split by a pivot, less public thresholds (docs/protocols.md, "Comparison").
 
-A comparison needs resolution only where a wrong answer would hurt, so the operand is first read with few
-bits. Digits of four bits: tables of sixteen entries.
+One deal of products of A's bits says of each group of bits whether it carries and whether it passes a carry
+on, whatever is taken off x in public. The carries of all groups join in one round; a wide value, whose
+products would be too many, takes one round more, by blocks of groups.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 
-from onnxpuma.mpc.boolean import Circuit, Path, Table, Truth, evaluate, xor
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.boolean import Polynomial, xor
+from onnxpuma.mpc.carry import group_carries, group_carries_cost
+from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Bit, Split
+from onnxpuma.mpc.wide import combined, combined_cost
 
-DIGIT = 4
-
-
-def _digits(bits: int, digit: int) -> list[tuple[int, int]]:
-    """(shift, width) of each digit from the lowest; the top one takes what is left."""
-    return [(start, min(digit, bits - start)) for start in range(0, bits, digit)]
+GROUP = 5  # bits of a group at most: 31 products
+MOST_GROUPS = 8  # that join in one round
 
 
-def _carries(full: int) -> Truth:
-    return lambda a, b: a + b >= full
+@dataclass(frozen=True)
+class Signs:
+    """Widths of the groups below the top bit, and how many groups make a block: all in a short value."""
+
+    widths: tuple[int, ...]
+    block: int
+    count: int  # thresholds
+
+    @cached_property
+    def first(self) -> tuple[Polynomial, ...]:
+        """From groups to blocks; to the sign where there is one block."""
+        return tuple(p for number in range(self.count) for p in _first(len(self.widths), self.block, number))
+
+    @cached_property
+    def last(self) -> tuple[Polynomial, ...]:
+        """From blocks to the sign."""
+        blocks = -(-len(self.widths) // max(self.block, 1))
+        return tuple(_last(blocks, number) for number in range(self.count)) if blocks > 1 else ()
+
+    def cost(self, elements: int) -> Cost:
+        last = combined_cost(elements, self.last) if self.last else Cost()
+        return group_carries_cost(elements, self.widths) + combined_cost(elements, self.first) + last
 
 
-def _equals(value: int) -> Truth:
-    return lambda a, b: a + b == value
+def _carry(groups: range, start: int) -> list[tuple[int, ...]]:
+    """The carry out of these groups, as an XOR of paths."""
+    paths: list[tuple[int, ...]] = []
+    for group in groups:
+        paths = [(start + 2 * group,)] + [(start + 2 * group + 1, *path) for path in paths]
+    return paths
 
 
-def _vanishes(full: int, carry: int) -> Truth:
-    return lambda a, b: (a + b + carry) % full == 0
+def _first(groups: int, block: int, number: int) -> list[Polynomial]:
+    start = number * (2 * groups + 1)
+    top = (start + 2 * groups,)
+    if groups <= block:
+        return [xor(top, *_carry(range(groups), start))]
+    found: list[Polynomial] = []
+    for low in range(0, groups, block):
+        members = range(low, min(low + block, groups))
+        passes = xor([start + 2 * group + 1 for group in members] if low else ())
+        found += [xor(*_carry(members, start)), passes]
+    return [*found, xor(top)]
 
 
-def _has(half: int) -> Truth:
-    return lambda a, b: ((a + b) & half) > 0
-
-
-def _flips(half: int) -> Truth:
-    """The carry from below would change the top bit."""
-    return lambda a, b: (((a + b + 1) ^ (a + b)) & half) > 0
+def _last(blocks: int, number: int) -> Polynomial:
+    start = number * (2 * blocks + 1)
+    return xor((start + 2 * blocks,), *_carry(range(blocks), start))
 
 
 @cache
-def sign_circuit(bits: int, digit: int = DIGIT) -> Circuit:
-    """Output 0: the most significant bit of A + B mod 2^bits. Digits of four: 16 bits cost 17.4 bytes."""
-    tables: list[Table] = []
-
-    def add(name: str, shift: int, size: int, truth: Truth) -> int:
-        tables.append(Table(f"{name}{shift}", shift, size, truth))
-        return len(tables) - 1
-
-    carry: list[Path] = []  # out of the digits so far, as an XOR of paths
-    *lower, (top, size) = _digits(bits, digit)
-    for shift, width in lower:
-        generate = add("generate", shift, width, _carries(1 << width))
-        if shift:
-            propagate = add("propagate", shift, width, _equals((1 << width) - 1))
-            carry = [(propagate, *path) for path in carry]
-        carry = [(generate,), *carry]
-    sign = add("sign", top, size, _has(1 << (size - 1)))
-    paths: list[Path] = [(sign,)]
-    if carry:
-        flip = add("flip", top, size, _flips(1 << (size - 1)))
-        paths += [(flip, *path) for path in carry]
-    return Circuit(bits, tuple(tables), (xor(*paths),))
+def signs_of(bits: int, count: int = 1, deep: bool = False) -> Signs:
+    """The cheapest way to `count` signs of `bits` bits, in two rounds or, `deep`, in three."""
+    low = bits - 1
+    ways = []
+    for groups in range(-(-low // GROUP), low + 1):
+        widths = tuple((low + place) // groups for place in range(groups))
+        if deep and groups > 4:
+            ways += [Signs(widths, block, count) for block in (2, 3, 4) if groups <= 5 * block]
+        elif groups <= MOST_GROUPS:
+            ways.append(Signs(widths, max(groups, 1), count))
+    if not ways:
+        raise ValueError(f"the sign of {bits} bits takes more than two rounds")
+    return min(ways, key=lambda way: way.cost(8).bits)
 
 
-@cache
-def window_circuit(bits: int, width: int, digit: int = DIGIT) -> Circuit:
-    """Outputs: [0 <= x < width], [x >= width], of a signed x mod 2^bits; width at most 2^digit.
+def signs(party: Party, x: Split, thresholds: tuple[int, ...], deep: bool = False) -> Protocol[list[Bit]]:
+    """[x < t] of Split(p) for each public threshold t, by the sign of x - t mod 2^k; exact.
 
-    All events that a digit can contribute to are disjoint, so that a run of zero digits is an XOR of
-    paths: the value is inside when the digits above the window are zero, carry included.
+    Masks: those of `group_carries` and `combined`. Rounds: 2, `deep` 3; fewer for a few bits. Bits:
+    `signs_cost`.
     """
-    if not 0 < width <= 1 << digit < 1 << bits:
-        raise ValueError("the window lies inside the lowest digit, and there is more than one digit")
-    base = 1 << digit
-    tables: list[Table] = []
-
-    def add(name: str, shift: int, size: int, truth: Truth) -> int:
-        tables.append(Table(f"{name}{shift}", shift, size, truth))
-        return len(tables) - 1
-
-    # the digits so far are inside, without a carry out of them and with one; and any carry out of them
-    still: list[Path] = [(add("low", 0, digit, lambda a, b: a + b < width),)]
-    carried: list[Path] = [
-        (add("low_carry", 0, digit, lambda a, b: (a + b >= base) & (a + b - base < width)),)
-    ]
-    carry: list[Path] = [(add("generate", 0, digit, _carries(base)),)]
-    _, *middle, (top, size) = _digits(bits, digit)
-    for shift, wide in middle:
-        full = 1 << wide
-        zero, wrap = add("zero", shift, wide, _equals(0)), add("wrap", shift, wide, _equals(full))
-        propagate = add("propagate", shift, wide, _equals(full - 1))
-        generate = add("generate", shift, wide, _carries(full))
-        carried = [(wrap, *path) for path in still] + [(propagate, *path) for path in carried]
-        still = [(zero, *path) for path in still]
-        carry = [(generate,)] + [(propagate, *path) for path in carry]
-    full, half = 1 << size, 1 << (size - 1)
-    zero = add("zero", top, size, _vanishes(full, 0))
-    one_less = add("one_less", top, size, _vanishes(full, 1))
-    sign, flip = add("sign", top, size, _has(half)), add("flip", top, size, _flips(half))
-    inside = [(zero, *path) for path in still] + [(one_less, *path) for path in carried]
-    negative = [(sign,), *((flip, *path) for path in carry)]
-    return Circuit(bits, tuple(tables), (xor(*inside), xor((), *inside, *negative)))
+    way = signs_of(x.bits, len(thresholds), deep)
+    bits = yield from group_carries(party, x, way.widths, thresholds)
+    bits = yield from combined(party, bits, way.first)
+    return (yield from combined(party, bits, way.last)) if way.last else bits
 
 
 @cache
-def _cheapest_sign(bits: int) -> Circuit:
-    """Short digits need small tables, but more products of masks."""
-    return min((sign_circuit(bits, digit) for digit in (4, 3, 2)), key=lambda c: c.cost(8).bits)
+def _price(bits: int, count: int, deep: bool) -> Cost:
+    return signs_of(bits, count, deep).cost(1)
+
+
+def signs_cost(elements: int, bits: int, count: int = 1, deep: bool = False) -> Cost:
+    one = _price(bits, count, deep)
+    return Cost(one.rounds, one.bits * (packed(elements, 1) // packed(1, 1)))
 
 
 def is_negative(party: Party, x: Split) -> Protocol[Bit]:
-    """[x < 0] of Split(p) mod 2^k; exact. Rounds: 2; bits: `is_negative_cost`."""
-    (bit,) = yield from evaluate(party, x, _cheapest_sign(x.bits))
+    """[x < 0] of Split(p) mod 2^k, k at most 41; exact. Rounds: 2; bits: `is_negative_cost`."""
+    (bit,) = yield from signs(party, x, (0,))
     return bit
 
 
 def is_negative_cost(elements: int, bits: int) -> Cost:
-    return _cheapest_sign(bits).cost(elements)
+    return signs_cost(elements, bits)
 
 
-def locate(party: Party, x: Split, width: int) -> Protocol[tuple[Bit, Bit]]:
-    """([0 <= x < width], [x >= width]) of Split(p); exact. Rounds: 2; bits: `locate_cost`."""
-    inside, above = yield from evaluate(party, x, window_circuit(x.bits, width))
-    return inside, above
+def wide_negative(party: Party, x: Split) -> Protocol[Bit]:
+    """[x < 0] of Split(p) mod 2^k; exact. Rounds: 3, fewer for a few bits; bits: `wide_negative_cost`."""
+    (bit,) = yield from signs(party, x, (0,), deep=True)
+    return bit
 
 
-def locate_cost(elements: int, bits: int, width: int) -> Cost:
-    return window_circuit(bits, width).cost(elements)
+def wide_negative_cost(elements: int, bits: int) -> Cost:
+    return signs_cost(elements, bits, deep=True)
+
+
+def locate(party: Party, x: Split, width: int, deep: bool = False) -> Protocol[tuple[Bit, Bit]]:
+    """([0 <= x < width], [x >= width]) of Split(p), x >= width - 2^(k-1); exact.
+
+    Rounds: 2, `deep` 3; bits: `locate_cost`.
+    """
+    negative, below = yield from signs(party, x, (0, width), deep)
+    return negative ^ below, ~below
+
+
+def locate_cost(elements: int, bits: int, deep: bool = False) -> Cost:
+    return signs_cost(elements, bits, 2, deep)

@@ -68,6 +68,11 @@ class _Digits:
         powers = base ** (self.high - np.arange(self.low, self.high + 1)).astype(np.uint64)
         return (powers[:-1] - powers[1:]).astype(word_type(bits))
 
+    def rising(self, bits: int) -> Words:
+        """As `steps`, but with 2^(high - low) they add up to 2^(d - low)."""
+        below = np.uint64(1) << (self.thresholds - self.low).astype(np.uint64)
+        return (np.uint64(0) - below).astype(word_type(bits))
+
 
 def normalise(
     party: Party,
@@ -79,12 +84,14 @@ def normalise(
     counted: bool = False,
     power_bits: int = 0,
     flagged: bool = False,
+    rising: bool = False,
 ) -> Protocol[Scaled]:
     """Split(p) of x, (n,), with 4^(low-1) <= x < 4^high (as words), to `Scaled` with top = high.
 
     An x of 4^high and more is not scaled, one below 4^(low-1) gives a v below the window. The result is
     still on its way when this returns. `squared`: the power is 4^(high - d) (for a reciprocal), else
-    2^(high - d) (for a reciprocal root), or with `counted` the exponent high - d itself (for a logarithm).
+    2^(high - d) (for a reciprocal root), with `counted` the exponent high - d itself (for a logarithm), with
+    `rising` 2^(d - low) (for a root).
     `count_log`: counts are opened mod 2^count_log, which is more than
     there are digits. `power_bits`: of the power's ring, where that is larger than x's. `flagged`: the bit
     [x < 4^low] as well, which may also be set for x < 2 * 4^low; where it is, the power is the largest.
@@ -141,10 +148,13 @@ def normalise(
     scale_steps, power_steps = digits.steps(4, k), digits.steps(4 if squared else 2, wide)
     if counted:
         power_steps = np.ones_like(power_steps)
+    if rising:
+        power_steps = digits.rising(wide)
+    nothing_holds = 0 if counted else 1 << (high - low) if rising else 1
     scale, power = _total(resized(below, k) * scale_steps), _total(below * power_steps)
     value = _total(below_a * scale_steps) + scale * b + taken(late_a)
     if role == U:  # the scale is 1 where no threshold holds
-        value, power = value + b, power if counted else power + one
+        value, power = value + b, power + word_type(wide).type(nothing_holds)
     small = np.ascontiguousarray(below[:, 0]) if flagged else None
     return _scaled(party, x, (value, power, small), wide)
 

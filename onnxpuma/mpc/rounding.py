@@ -6,13 +6,13 @@ is whether the two remainders add up to 2^f: the top bit of their sum in a ring 
 
 from __future__ import annotations
 
+from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.convert import replicate_pair, replicate_pair_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import arithmetic, arithmetic_cost
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.shares import Replicated, Split, see
 from onnxpuma.mpc.truncate import lift, lift_cost
-from onnxpuma.mpc.wide import wide_negative, wide_negative_cost
 from onnxpuma.mpc.words import reduced, word_type
 
 

@@ -1,19 +1,16 @@
-"""Comparison of wide values, exact in every bit: groups of bits, then blocks of groups, then the whole.
+"""Equality of wide values, exact in every bit, and polynomials of shared bits.
 
-`compare.py` opens all digits of a short value at once; the products of a long one would be too many. Here
-one round gives, for each block, whether it generates a carry and whether it propagates one (or whether it is
-zero), and one more round joins the blocks in the same way (docs/protocols.md, "Comparison").
+The products of all digits of a long value would be too many to open at once. So one round joins the digits
+of each block, and one more the blocks (docs/protocols.md, "Comparison").
 """
 
 from __future__ import annotations
 
-import math
 from functools import cache
 
 import numpy as np
 
 from onnxpuma.mpc.boolean import Circuit, Polynomial, Table, _output, evaluate, xor
-from onnxpuma.mpc.carry import group_carries, group_carries_cost
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, nothing, taken
 from onnxpuma.mpc.shares import Bit, Split
@@ -24,30 +21,6 @@ BLOCK = 4  # digits
 
 def _blocks(digits: int, size: int = BLOCK) -> list[range]:
     return [range(start, min(start + size, digits)) for start in range(0, digits, size)]
-
-
-@cache
-def _groups(bits: int) -> tuple[int, ...]:
-    """Widths of the groups below the top bit, as equal as can be: three bits, or four where it is long."""
-    count = -(-(bits - 1) // (3 if bits <= 49 else 4))
-    return tuple((bits - 1 + place) // count for place in range(count))
-
-
-@cache
-def sign_circuits(bits: int) -> tuple[tuple[Polynomial, ...], tuple[Polynomial, ...]]:
-    """(groups to blocks, blocks to the most significant bit of A + B mod 2^bits): of what `group_carries`
-    gives for `_groups(bits)`, and of the result of that."""
-    count = len(_groups(bits))
-    outputs: list[Polynomial] = []
-    carry: list[tuple[int, ...]] = []
-    for number, block in enumerate(_blocks(count, max(1, math.isqrt(max(count - 1, 0)) + 1))):
-        paths: list[tuple[int, ...]] = []
-        for group in block:
-            paths = [(2 * group,)] + [(2 * group + 1, *path) for path in paths]
-        outputs += [xor(*paths), xor([2 * group + 1 for group in block] if number else ())]
-        carry = [(2 * number,)] + [(2 * number + 1, *path) for path in carry]
-    outputs.append(xor((2 * count,)))
-    return tuple(outputs), (xor((len(outputs) - 1,), *carry),)
 
 
 @cache
@@ -100,20 +73,6 @@ def combined_cost(elements: int, outputs: tuple[Polynomial, ...]) -> Cost:
     circuit = Circuit(0, (), outputs)
     planes = len(circuit.products) + 2 * len(circuit.opened)
     return Cost(1 if circuit.opened else 0, packed(elements, 1) * planes)
-
-
-def wide_negative(party: Party, x: Split) -> Protocol[Bit]:
-    """[x < 0] of Split(p) mod 2^k; exact. Rounds: 3, fewer for a few bits; bits: `wide_negative_cost`."""
-    first, last = sign_circuits(x.bits)
-    bits = yield from group_carries(party, x, _groups(x.bits))
-    (bit,) = yield from combined(party, (yield from combined(party, bits, first)), last)
-    return bit
-
-
-def wide_negative_cost(elements: int, bits: int) -> Cost:
-    first, last = sign_circuits(bits)
-    dealt = group_carries_cost(elements, _groups(bits))
-    return dealt + combined_cost(elements, first) + combined_cost(elements, last)
 
 
 def wide_zero(party: Party, x: Split) -> Protocol[Bit]:

@@ -27,13 +27,15 @@ from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
+from onnxpuma.ops.bounds import Bound
 from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.closed import closed_outputs, resuming
 from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.draft import write_files
+from onnxpuma.plan.facts import Facts, bound_of, facts_of
 from onnxpuma.plan.fillers import with_fillers
 from onnxpuma.plan.input_spec import InputSpec
-from onnxpuma.plan.inputs import open_inputs, tables
+from onnxpuma.plan.inputs import open_inputs, specs_of, tables
 from onnxpuma.plan.listing import PublicEntry, listing
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
 from onnxpuma.plan.scaling import fractions_of
@@ -51,9 +53,11 @@ class Blueprint:
     outputs that clients may have kept at the servers, to go on from, and not opened. resumed: the inputs that
     go on from them, and from which (plan/closed.py). ranges: what its owner's calibration found
     (plan/calibrate.py): node -> quantity -> power of two it stays below. fractions: the fraction bits of
-    weights that have more than others (plan/scaling.py). doubtful: public constants that may be trained,
-    which the owner has to be asked about before anybody else sees them; known where the model was prepared,
-    and not part of what is shared.
+    weights that have more than others (plan/scaling.py). checked: every run tells its client whether a value
+    left its range (plan/checks.py). facts: of its weights, for the bounds of what is made of them
+    (plan/facts.py). declared: what clients keep an input within. doubtful: public constants that may be
+    trained, which the owner has to be asked about before anybody else sees them; known where the model was
+    prepared, and not part of what is shared.
     """
 
     graph: Graph
@@ -68,6 +72,9 @@ class Blueprint:
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     fractions: dict[str, int] = field(default_factory=dict, repr=False)
+    checked: bool = True
+    facts: Facts = field(default_factory=dict, repr=False)
+    declared: dict[str, list[float]] = field(default_factory=dict)
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
@@ -78,6 +85,10 @@ class Blueprint:
     def bounds(self, node: str) -> dict[str, float]:
         """What the quantities of a node stay below, by `Limit.key`: those that calibration has found."""
         return {key: 2.0**exponent for key, exponent in self.ranges.get(node, {}).items()}
+
+    @cached_property
+    def known_bounds(self) -> dict[str, Bound]:
+        return {name: bound_of(found) for name, found in self.facts.items()}
 
     def fraction(self, weight: str) -> int:
         """Fraction bits of a secret initializer: none of integers and booleans."""
@@ -94,12 +105,7 @@ class Blueprint:
 
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
-        rows = tables(self.graph)
-        found = {}
-        for name, kind in self.graph.inputs.items():
-            secret, sources = name not in self.public_inputs, tuple(self.resumed.get(name, ()))
-            spec = InputSpec(name, kind.dtype, kind.shape or (), secret, rows.get(name), sources=sources)
-            found[name] = spec
+        found = specs_of(self.graph, self.public_inputs, self.resumed, self.declared)
         for name in self.derived_inputs:
             nothing = np.zeros(0, found[name].dtype)
             found[name] = replace(found[name], vocabulary=self.vocabulary, default=nothing)
@@ -146,6 +152,9 @@ class Blueprint:
             "derived": self._derived,
             "ranges": self.ranges,
             "fractions": self.fractions,
+            "facts": self.facts,
+            "declared": self.declared,
+            "checked": self.checked,
         }
 
     def files(self) -> dict[str, bytes]:
@@ -199,7 +208,7 @@ class Blueprint:
             tuple(derived["closed"]),
             policy["ranges"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
-            policy["fractions"],
+            *(policy[key] for key in ("fractions", "checked", "facts", "declared")),
         )
         if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
             raise damaged
@@ -285,6 +294,7 @@ def prepare_model(
         tuple(hidden),
         tuple(closed),
         fractions=fractions_of(graph, secrets, shown),
+        facts=facts_of(graph, secrets, shown),
         doubtful=constants.doubtful(graph, seen),
     )
     return resuming({"": blueprint}, keep_only)[""], graph

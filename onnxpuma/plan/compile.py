@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
+from onnxpuma.ops.bounds import UNKNOWN
 from onnxpuma.ops.registry import Operand, operators, resting_fraction
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
@@ -110,7 +111,13 @@ def survey(
             fraction = blueprint.fraction(name)
             finer = fraction - resting_fraction(initializer.dtype)
             operand = Operand(
-                name, initializer.shape, initializer.dtype, fraction=fraction, weight=True, finer=finer
+                name,
+                initializer.shape,
+                initializer.dtype,
+                fraction=fraction,
+                weight=True,
+                finer=finer,
+                bound=blueprint.known_bounds.get(name, UNKNOWN),
             )
             planner.values[name] = Known(kind, operand=operand)
         else:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+LARGEST_INPUT = 2.0**20
+"""Secret numbers must not exceed this: 64-bit words with 18 fraction bits hold products below 2^27."""
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -14,6 +17,7 @@ class InputSpec:
 
     default: what it holds where a feed leaves it out; None where it may not. sources: closed outputs; where
     there are some, what the servers kept of them fills it, and nothing else does but an array of nothing.
+    declared: what the owner says its numbers lie between, the ends included.
     """
 
     name: str
@@ -23,3 +27,4 @@ class InputSpec:
     vocabulary: int | None = None
     default: np.ndarray | None = field(default=None, compare=False)
     sources: tuple[str, ...] = ()
+    declared: tuple[float, ...] | None = None

@@ -6,7 +6,7 @@ positions exist, not what stands there. The whole name counts, in its case: `com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.patterns import matching
+from onnxpuma.plan.input_spec import InputSpec
 
 Role = Literal["mask", "token types", "positions", "length", "choice"]
 
@@ -137,4 +138,20 @@ def tables(graph: Graph) -> dict[str, int]:
         if node.op == "Gather" and node.inputs[1] in graph.inputs and node.inputs[0] in graph.initializers:
             rows = graph.initializers[node.inputs[0]].shape[0]
             found[node.inputs[1]] = min(rows, found.get(node.inputs[1], rows))
+    return found
+
+
+def specs_of(
+    graph: Graph,
+    public: Sequence[str],
+    resumed: Mapping[str, Sequence[str]],
+    declared: Mapping[str, Sequence[float]],
+) -> dict[str, InputSpec]:
+    """The inputs of a graph as a client has to feed them."""
+    rows, found = tables(graph), {}
+    for name, kind in graph.inputs.items():
+        shape, sources = kind.shape or (), tuple(resumed.get(name, ()))
+        between = tuple(declared[name]) if name in declared else None
+        shown = name in public
+        found[name] = InputSpec(name, kind.dtype, shape, not shown, rows.get(name), None, sources, between)
     return found

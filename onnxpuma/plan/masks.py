@@ -13,14 +13,19 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.ops.beside import LARGEST, unheld
+from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.reach import MASK, reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, find
+from onnxpuma.ops.scores import MOST_REACH, SPREAD
+from onnxpuma.ops.softmax import farthest_apart
 from onnxpuma.plan.known import draft_operand
 from onnxpuma.plan.plan import SecretInput
 
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
+_SOFTMAXES = ("Softmax", "LogSoftmax", "ReduceLogSumExp")
+_LOOKS_UP = ("Gather", "GatherElements", "GatherND")  # of ids they make numbers of any kind
 GIVEN = (
     2.0**21
 )  # of a mask that others than softmaxes read too: minus infinity; half of it is what inputs may be
@@ -38,9 +43,7 @@ def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> t
     besides = operator.beside(call) if operator.beside is not None else [None] * len(outputs)
     reach = reach_of(call, operator)
     return tuple(
-        replace(o, beside=beside, down=reach.down, up=reach.up, hollow=reach.hollow, unit=reach.unit)
-        if o.dtype.kind == "f"
-        else replace(o, beside=beside)
+        replace(o, beside=beside, **vars(reach)) if o.dtype.kind == "f" else replace(o, beside=beside)
         for o, beside in zip(outputs, besides, strict=True)
     )
 
@@ -65,7 +68,7 @@ def _wanted(use: Use) -> float:
 
 def _is_softmax(use: tuple[Node, int]) -> bool:
     node, place = use
-    return node.op == "Softmax" or (node.op == "Attention" and place == 3)
+    return node.op in _SOFTMAXES or (node.op == "Attention" and place == 3)
 
 
 def _readers(uses: Uses, name: str, seen: set[str]) -> Iterator[Use]:
@@ -82,35 +85,60 @@ def _readers(uses: Uses, name: str, seen: set[str]) -> Iterator[Use]:
                 yield from _readers(uses, output, seen)
 
 
-def given(uses: Uses, constants: Container[str], name: str, kind: ValueType) -> tuple[SecretInput, Operand]:
+def given(uses: Uses, graph: Graph, name: str, kind: ValueType) -> tuple[SecretInput, Operand]:
     """A value that the client shares: what it shares, and what the first reader has."""
-    reach, operand = given_reach(uses, constants, name, kind.dtype), draft_operand(name, kind)
-    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach)
+    reach, operand = given_reach(uses, graph, name, kind.dtype), draft_operand(name, kind)
+    needs = (Need(0, "below", scores_beside(reach, 0.0)),) if reach else ()
+    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach, needs=needs)
     return entry, replace(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
 
 
-def given_reach(uses: Uses, constants: Container[str], name: str, dtype: np.dtype[Any]) -> float:
+def given_reach(uses: Uses, graph: Graph, name: str, dtype: np.dtype[Any]) -> float:
     """How far out a value that the client gives may be, 0 where it is no mask.
 
-    It is one where it is added to scores of a softmax, which are none of the `constants`, or is that of an
-    attention.
+    It is one where it is added to scores of a softmax, which are no constants, nor made of booleans alone, or
+    is that of an attention.
     """
-    if dtype.kind != "f" or not _joins_scores(uses, constants, name):
+    if dtype.kind != "f":
         return 0.0
     softmaxes = [use is not None and _is_softmax(use) for use in _readers(uses, name, set())]
-    return MASK if all(softmaxes) else GIVEN if any(softmaxes) else 0.0
+    if not any(softmaxes) or not _joins_scores(uses, _no_scores(graph), name):
+        return 0.0
+    return MASK if all(softmaxes) else GIVEN
 
 
-def _joins_scores(uses: Uses, constants: Container[str], name: str) -> bool:
+def scores_beside(down: float, up: float) -> float:
+    """How far from zero scores may be beside a secret mask of this reach: all that are read for it."""
+    down, up = min(down, MOST_REACH), min(up, MOST_REACH)
+    apart = farthest_apart(SPREAD + down + up) - down - up
+    return min(apart / 2, MOST_REACH / 2)
+
+
+def _no_scores(graph: Graph) -> set[str]:
+    """Constants, and what is made of inputs of no reals and constants: masks, and not what they mask."""
+    constants = set(graph.initializers)
+    found = {name for name, kind in graph.inputs.items() if kind.dtype.kind != "f"}
+    for node in graph.nodes:
+        reads = {name for name in node.inputs if name}
+        if (
+            node.op not in _LOOKS_UP
+            and not node.subgraphs
+            and all(n in constants or n in found for n in reads)
+        ):
+            (found if reads & found else constants).update(name for name in node.outputs if name)
+    return found | set(graph.initializers)
+
+
+def _joins_scores(uses: Uses, known: Container[str], name: str) -> bool:
     for use in uses.get(name, ()):
         if use is None:
             continue
         node, place = use
         operator = find(node)
-        others = [n for p, n in enumerate(node.inputs) if n and p != place and n not in constants]
+        others = [n for p, n in enumerate(node.inputs) if n and p != place and n not in known]
         if (node.op in ("Add", "Sub", "Sum") and others) or (node.op == "Attention" and place == 3):
             return True
         moved = operator is not None and (operator.layout or node.op in _SUMS)
-        if moved and any(_joins_scores(uses, constants, output) for output in node.outputs if output):
+        if moved and any(_joins_scores(uses, known, output) for output in node.outputs if output):
             return True
     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,8 @@ import numpy as np
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.range_check import DOMAIN
 from onnxpuma.ops.registry import Call, Operator, resting_fraction
 from onnxpuma.ops.spread import truncated_cost
 
@@ -33,6 +35,11 @@ class Step:
     def label(self) -> str:
         return f"{self.operator.name} {self.call.node.name}"
 
+    @property
+    def checks(self) -> bool:
+        """It belongs to the range check (plan/checks.py), and to no node of the graph."""
+        return self.operator.domain == DOMAIN
+
     @cached_property
     def cost(self) -> Cost:
         """Rounds and bits, the truncation of its outputs included."""
@@ -49,6 +56,7 @@ class SecretInput:
     """A value that the client shares: reals in fixed point, or ids that index a table of `depth` rows.
 
     reach: of a mask, how far below zero its numbers go; the client moves those beyond there (`saturated`).
+    needs: what is asked of its numbers by those who read it, which the client sees to in the clear.
     """
 
     name: str
@@ -56,6 +64,7 @@ class SecretInput:
     dtype: np.dtype[Any]
     depth: int = 0
     reach: float = 0.0
+    needs: tuple[Need, ...] = ()
 
     def saturated(self, values: np.ndarray) -> np.ndarray:
         """What is shared of these values."""
@@ -97,7 +106,8 @@ class PlannedOutput:
     """An output of the run: secret, or known to the client before; opened by the client, kept, or both.
 
     beside: public numbers that the words do not hold (ops/beside.py): the client adds them to what it opens.
-    closed: it may be kept, and nobody opens it (plan/closed.py).
+    closed: it may be kept, and nobody opens it (plan/closed.py). verdict: none of the model's, but zero if
+    every value stayed in its range, else random (plan/checks.py).
     """
 
     name: str
@@ -108,6 +118,7 @@ class PlannedOutput:
     kept: bool = False
     closed: bool = False
     finer: int = 0
+    verdict: bool = False
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def completed(self, values: np.ndarray) -> np.ndarray:
@@ -144,6 +155,16 @@ class Plan:
         return [output for output in self.outputs if output.secret and output.opened]
 
     @property
+    def results(self) -> list[PlannedOutput]:
+        """The outputs that somebody asked for."""
+        return [output for output in self.outputs if not output.verdict]
+
+    @property
+    def verdict(self) -> PlannedOutput | None:
+        """What tells the client whether every value stayed in its range; None where nothing is checked."""
+        return next((output for output in self.outputs if output.verdict), None)
+
+    @property
     def kept(self) -> list[PlannedOutput]:
         """The outputs that stay at the servers."""
         return [output for output in self.outputs if output.kept]
@@ -174,8 +195,18 @@ class Plan:
     @cached_property
     def cost(self) -> Cost:
         """Predicted rounds and bits of the whole run."""
+        return self._cost(self.waves)
+
+    @cached_property
+    def checks_cost(self) -> Cost:
+        """What of it is the range check's."""
+        rest = self._cost(tuple(step for step in wave if not step.checks) for wave in self.waves)
+        return Cost(self.cost.rounds - rest.rounds, self.cost.bits - rest.bits)
+
+    @staticmethod
+    def _cost(waves: Iterable[tuple[Step, ...]]) -> Cost:
         total = Cost()
-        for wave in self.waves:
+        for wave in waves:
             side = Cost()
             for step in wave:
                 if not step.constant:

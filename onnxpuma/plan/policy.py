@@ -17,6 +17,7 @@ from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED
 from onnxpuma.mpc.separable import fingerprint
 from onnxpuma.ops.registry import FINEST, FRACTION
+from onnxpuma.plan.input_spec import LARGEST_INPUT
 
 COPY_AGAIN = "copy the folder again from the model's owner"
 _WIDEST_RANGE = 1000  # powers of two that float64 holds
@@ -60,6 +61,7 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
     """PlanError unless the policy is one of this graph, which a skeleton holds."""
     secret = {name for name, initializer in graph.initializers.items() if not initializer.available}
     visibility, derived = policy["visibility"], policy["derived"]
+    made = {output for node in graph.nodes for output in node.outputs}
     generates = SUPPRESSED in graph.inputs and OUTPUT in graph.outputs
     fits = {
         "weights": set(visibility) == set(graph.initializers)
@@ -67,6 +69,8 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
         and set(policy["reasons"]) == set(visibility),
         "scales": set(policy["fractions"]) <= secret
         and all(FRACTION < bits <= FINEST for bits in policy["fractions"].values()),
+        "facts": all(name in secret or name in made for name in policy["facts"]),
+        "ranges of inputs": set(policy["declared"]) <= set(graph.inputs),
         "inputs": {*policy["public_inputs"], *derived["resumed"]} <= set(graph.inputs),
         "outputs": set(derived["closed"]) <= set(graph.outputs),
         "ids": derived["vocabulary"] is None or generates,
@@ -95,6 +99,12 @@ def _is_exponent(value: Any) -> bool:
     return type(value) is int and abs(value) < _WIDEST_RANGE
 
 
+def _is_interval(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or any(type(end) is not float for end in value):
+        return False
+    return bool(abs(value[0]) <= LARGEST_INPUT and abs(value[1]) <= LARGEST_INPUT and value[0] <= value[1])
+
+
 def _is_visibility(value: Any) -> bool:
     return value in ("secret", "public")
 
@@ -120,6 +130,9 @@ _FORM = {
     "derived": _table_of(lambda _: True),
     "ranges": _table_of(_table_of(_is_exponent)),
     "fractions": _table_of(_is_count),
+    "facts": _table_of(_table_of(_is_exponent)),
+    "declared": _table_of(_is_interval),
+    "checked": lambda value: isinstance(value, bool),
 }
 _DERIVED = {
     "inputs": _list_of(_is_text),

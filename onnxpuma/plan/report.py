@@ -65,12 +65,24 @@ class ConstantEntry:
 
 
 @dataclass(frozen=True)
+class CheckEntry:
+    """The range check. values: that it looks at on shares; inputs: that clients look at themselves; rounds,
+    bytes: of the totals."""
+
+    values: int
+    inputs: int
+    rounds: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class ModelReport:
     """A whole model at concrete input shapes. Totals: steps side by side share their rounds, so `rounds` is
     less than the sum over the nodes. With a refused node the totals are those of the rest.
 
     Nodes and totals are those of the model's own outputs. derived: outputs that it has besides, on request;
     closed: those that can be kept and not opened; hidden: those that nobody can have. memory: of one server.
+    check: None where the owner does without.
     """
 
     digest: str
@@ -87,6 +99,7 @@ class ModelReport:
     closed: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     memory: Memory = field(default=Memory(0, 0))
+    check: CheckEntry | None = None
 
     @property
     def refused(self) -> list[NodeEntry]:
@@ -123,7 +136,7 @@ def report(
             }
             for name, spec in blueprint.inputs.items()
         },
-        {o.name: {"shape": o.shape, "dtype": o.dtype.name, "secret": o.secret} for o in plan.outputs},
+        {o.name: {"shape": o.shape, "dtype": o.dtype.name, "secret": o.secret} for o in plan.results},
         _nodes(blueprint, plan, refusals, network),
         [
             ConstantEntry(
@@ -146,7 +159,16 @@ def report(
         list(blueprint.closed),
         list(blueprint.hidden),
         memory(plan, blueprint),
+        _check(plan) if blueprint.checked else None,
     )
+
+
+def _check(plan: Plan) -> CheckEntry:
+    looked_at = {o.name for step in plan.steps if step.checks for o in step.call.inputs if o is not None}
+    looked_at -= {name for step in plan.steps if step.checks for name in step.outputs}
+    cost = plan.checks_cost
+    inputs = sum(bool(entry.needs) for entry in plan.inputs)
+    return CheckEntry(len(looked_at), inputs, cost.rounds, round(cost.bytes))
 
 
 def _nodes(blueprint: Blueprint, plan: Plan, refusals: list[Refusal], network: Network) -> list[NodeEntry]:

@@ -24,6 +24,7 @@ from onnxpuma.ops.beside import fits
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.checks import Watched, watched
 from onnxpuma.plan.control import CONTROL, Unbounded, unroll
 from onnxpuma.plan.known import (
     Known,
@@ -41,6 +42,7 @@ from onnxpuma.plan.late import taken
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
+from onnxpuma.plan.ranges import bounded, entered, ranged
 from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
 from onnxpuma.plan.undefined import guarded, is_nan
 
@@ -49,7 +51,7 @@ class Walk:
     def __init__(
         self, blueprint: Blueprint, public_values: Mapping[str, np.ndarray], selection: Selection
     ) -> None:
-        self.budget = Budget.unlimited()
+        self.budget, self.watched = Budget.unlimited(), Watched()
         self.blueprint = blueprint
         self.graph = blueprint.graph
         self.public_values = public_values
@@ -141,14 +143,13 @@ class Walk:
             self._refuse(node, error.message, sizes=True)
             return
         self.budget.before_secret(node, given_types(self.values, node), types)
-        places = enumerate(node.inputs)
-        operands = tuple(None if name is None else self._operand(name, node, i) for i, name in places)
+        operands = tuple(None if n is None else self._operand(n, node, i) for i, n in enumerate(node.inputs))
         whole = [o for o in operands if o and o.secret and o.dtype.kind != "f" and o.form is not SecretIds]
         if whole and not found.integers:
             self._refuse(node, "it computes on secret integers or booleans: it is supported for reals only")
             return
-        outputs, bounds = drafted(self.uses, node, types), self.blueprint.bounds(node.name)
-        draft = taken(self, Call(node, operands, outputs, self.graph.opset, bounds), found)
+        call = Call(node, operands, drafted(self.uses, node, types), self.graph.opset)
+        draft = taken(self, ranged(self.blueprint, call), found)
         secret = draft.secrets
         reason = refusal(draft, found) if secret else "none of its inputs is secret"
         if reason is not None:
@@ -158,24 +159,24 @@ class Walk:
         left = left_in(draft.outputs, found.result(draft))
         weight = all(o.weight for o in secret)
         made = tuple(replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left)
-        outputs = with_beside(draft, found, made)
-        call = replace(draft, outputs=outputs)
-        resolves = tuple(self._must_resolve(o, found, call) for o in outputs)
+        call = bounded(self.blueprint, replace(draft, outputs=with_beside(draft, found, made)), found)
+        call = watched(self, call, found)
+        resolves = tuple(self._must_resolve(o, found, call) for o in call.outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
         constant = constant and weight and found.layout
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
-        for operand, resolve in zip(outputs, resolves, strict=True):
+        for operand, resolve in zip(call.outputs, resolves, strict=True):
             kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
-            known = ValueType(kept.dtype, kept.shape)
-            self.values[operand.name] = Known(known, operand=kept, constant=constant)
+            kind = ValueType(kept.dtype, kept.shape)
+            self.values[operand.name] = Known(kind, operand=kept, constant=constant)
 
     def share(self, name: str) -> None:
         """An input that enters as shares whatever reads it: from the client, or held by the servers."""
         kind = self.values[name].type
-        held, constants = name in self.selection.held, self.graph.initializers
-        entry, operand = given({} if held else self.uses, constants, name, kind)
+        held = name in self.selection.held
+        entry, operand = given({} if held else self.uses, self.graph, name, kind)
         (self.held if held else self.inputs)[name] = entry
-        self.values[name] = Known(kind, operand=operand, constant=False)
+        self.values[name] = Known(kind, operand=entered(self.blueprint, entry, operand, held), constant=False)
 
     # -- operands and forms -------------------------------------------------------------------
 
@@ -192,9 +193,9 @@ class Walk:
             ids = SecretInput(name, shape, known.type.dtype, depth)
             self.inputs.setdefault(ids.operand, ids)
             return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
-        entry, operand = given(self.uses, self.graph.initializers, name, known.type)
+        entry, operand = given(self.uses, self.graph, name, known.type)
         self.inputs.setdefault(name, entry)
-        return operand
+        return entered(self.blueprint, entry, operand)
 
     def _must_resolve(self, operand: Operand, producer: Operator, call: Call) -> bool:
         """Whether a product is truncated at once: unless its one consumer takes it as it is."""
@@ -217,9 +218,9 @@ class Walk:
             return True
         if operand.form is Replicated and not found.layout and consumer.op not in TAKES_SCALED:
             return True
-        reads, bounds = enumerate(consumer.inputs), self.blueprint.bounds(consumer.name)
+        reads = enumerate(consumer.inputs)
         inputs = tuple(operand if i == place else expected(self.values, n) for i, n in reads)
-        ahead = Call(consumer, inputs, (), self.graph.opset, bounds)
+        ahead = ranged(self.blueprint, Call(consumer, inputs, (), self.graph.opset))
         return not found.defers(ahead, place) or not fits(operand, aware=found.beside is not None)
 
     def _infer(self, node: Node) -> list[ValueType]:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxpuma.config import ClusterConfig
-from onnxpuma.errors import OnnxpumaError, PlanError
+from onnxpuma.errors import OnnxpumaError, PlanError, UnreliableError
 from onnxpuma.observe import Progress, RunReport
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
@@ -136,7 +136,8 @@ class Client:
         see without the client's consent (see `check_consent`) and for a kept value that the
         servers do not hold (any more), PlanError when client and servers
         hold different models, versions or plans, UnsupportedModelError when the model cannot run at these
-        shapes, TransportError when the servers cannot be reached, fail, or take too long.
+        shapes, UnreliableError, which has the outcome, when a value left its range on the way, TransportError
+        when the servers cannot be reached, fail, or take too long.
         """
         begin = time.perf_counter()
         plans = self._known(graph)
@@ -165,7 +166,10 @@ class Client:
             for name in opened
         }
         left = {o.name: Kept(handle, o.name, o.shape, o.dtype, o.closed) for o in plan.kept}
-        return Outcome(outputs, reports, seconds, sent - begin, left)
+        outcome = Outcome(outputs, reports, seconds, sent - begin, left)
+        if plan.verdict is not None and secrets[plan.verdict.name].any():
+            raise UnreliableError(outcome=outcome)
+        return outcome
 
     def release(self, kept: Iterable[Kept]) -> None:
         """Let the servers forget these values; those that are gone already do no harm. TransportError when

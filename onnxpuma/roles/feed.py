@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.errors import InputError, PlanError
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import check_shapes, weight_hint
-from onnxpuma.plan.input_spec import InputSpec
+from onnxpuma.plan.input_spec import LARGEST_INPUT, InputSpec
 from onnxpuma.plan.known import uses_of
 from onnxpuma.plan.masks import Uses, given_reach
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.kept import Kept
-
-LARGEST_INPUT = 2.0**20
-"""Secret numbers must not exceed this: 64-bit words with 18 fraction bits hold products below 2^27."""
-
 
 MASKED = -1e4
 """A number in a mask that is no larger says that a place is masked, and may be as low as it likes."""
@@ -126,6 +124,8 @@ def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
             _check_reals(
                 entry.name, np.where(real <= MASKED, 0, real) if entry.reach else real, LARGEST_INPUT
             )
+            for need in entry.needs:
+                _check_need(entry.name, real, need)
 
 
 def _check_names(what: str, given: Sequence[str], known: Sequence[str], more: str = "") -> None:
@@ -182,7 +182,7 @@ def _kept(spec: InputSpec, value: Kept) -> Kept:
 
 
 def _is_mask(blueprint: Blueprint, uses: Uses, name: str) -> bool:
-    return given_reach(uses, blueprint.graph.initializers, name, blueprint.inputs[name].dtype) > 0
+    return given_reach(uses, blueprint.graph, name, blueprint.inputs[name].dtype) > 0
 
 
 def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:
@@ -202,6 +202,27 @@ def _check_reals(name: str, array: np.ndarray, limit: float) -> None:
         raise InputError(
             f"input '{name}' holds a value of magnitude {largest:g}, beyond {limit:g}",
             "the fixed-point numbers of a secure run do not reach that far: scale the input",
+        )
+
+
+_WHAT = {
+    "element": "a value of magnitude",
+    "below": "a value of",
+    "row": "a row of length",
+    "deviation": "a row of length, less its mean,",
+    "spread": "a row with values apart by",
+    "positive": "a value of",
+    "nonzero": "a value of magnitude",
+}
+
+
+def _check_need(name: str, array: np.ndarray, need: Need) -> None:
+    found = beyond_need(array, need)
+    if found is not None:
+        raise InputError(
+            f"input '{name}' holds {_WHAT[need.kind]} {found:g}; the model is computed right"
+            f" {'from' if need.kind in ('positive', 'nonzero') else 'below'} {need.below:g}",
+            "scale the input, or ask the model's owner to share it calibrated with inputs like this",
         )
 
 

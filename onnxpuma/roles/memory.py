@@ -5,9 +5,10 @@ It protects nothing, as this process sees every share; it is for tests, conforma
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,11 @@ from onnxpuma.mpc.shares import Form, Sum3
 from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
 from onnxpuma.mpc.words import decode, encode
 from onnxpuma.observe import Progress
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.input_spec import LARGEST_INPUT
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.transport.memory import memory_links
 
@@ -34,11 +38,13 @@ Shares = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outputs by name, what the links counted, and the plan that was run."""
+    """Outputs by name, what the links counted, and the plan that was run. reliable: every value that is
+    checked stayed in its range."""
 
     outputs: dict[str, np.ndarray] = field(repr=False)
     cost: Cost
     plan: Plan = field(repr=False)
+    reliable: bool = True
 
 
 class MemoryModel:
@@ -46,7 +52,7 @@ class MemoryModel:
 
     `public`, `secret`, `public_inputs`, `secret_inputs`, `hide`: patterns on names, as for `prepare`.
     at_client=False runs on shares even what the client could compute alone. rewrite=False takes the graph's
-    nodes as they are. Raises what `prepare_model` raises.
+    nodes as they are. range_check=False checks nothing while it runs. Raises what `prepare_model` raises.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class MemoryModel:
         hide: Sequence[str] = (),
         at_client: bool = True,
         rewrite: bool = True,
+        range_check: bool = True,
     ) -> None:
         if isinstance(model, onnx.ModelProto):
             model = ir.serde.deserialize_model(model)
@@ -72,7 +79,7 @@ class MemoryModel:
             hide=hide,
             rewrite=rewrite,
         )
-        self.blueprint: Blueprint = made[0]
+        self.blueprint: Blueprint = replace(made[0], checked=range_check)
         self._at_client = at_client
         self._interpreters = interpreters_of(*made)
 
@@ -105,7 +112,8 @@ def run_plan(
     known = plan.client_values(feed)
     inputs = _inputs(plan, known)
     links, keys = memory_links(timeout=timeout), local_keys()
-    parties = [Party(links[i], keys[i]) for i in range(3)]
+    session = os.urandom(16)
+    parties = [Party(links[i], keys[i], session) for i in range(3)]
     results: list[dict[str, Sum3]] = [{}, {}, {}]
     errors: list[BaseException] = []
 
@@ -133,8 +141,19 @@ def run_plan(
             found[output.name] = output.completed(decode(words, value.fraction, value.bits))
         else:
             found[output.name] = np.asarray(known[output.name])
+    apart = None if plan.verdict is None else found.pop(plan.verdict.name)
+    reliable = all_within(plan, known) and (apart is None or not apart.any())
     sent = sum(link.traffic.payload_sent for link in links)
-    return Outcome(found, Cost(max(p.round for p in parties), 8 * sent), plan)
+    return Outcome(found, Cost(max(p.round for p in parties), 8 * sent), plan, reliable)
+
+
+def all_within(plan: Plan, known: Mapping[str, np.ndarray]) -> bool:
+    """Whether the inputs of the plan are what its steps need, and no larger than a client may share."""
+    largest = Need(0, "element", LARGEST_INPUT * (1 + 2.0**-20))
+    reals = [entry for entry in plan.inputs if entry.dtype.kind == "f" and not entry.depth]
+    pairs = [(known[entry.name], need) for entry in reals for need in entry.needs]
+    pairs += [(known[entry.name], largest) for entry in reals if not entry.reach]
+    return all(beyond_need(values, need) is None for values, need in pairs)
 
 
 def interpreters_of(blueprint: Blueprint, graph: Graph) -> list[Interpreter]:

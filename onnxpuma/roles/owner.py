@@ -51,6 +51,7 @@ def share_model(
     replace: bool = False,
     review: Review | None = None,
     sizes: Mapping[str, int] | None = None,
+    range_check: bool = True,
     progress: ShareProgress | None = None,
 ) -> SharedModel:
     """Share the model at `path` into the folder `out`; the patterns are those of `prepare`.
@@ -59,7 +60,8 @@ def share_model(
     pattern must match something in one, and what they have in common is shared once. samples: inputs to
     calibrate with, by graph ("model" where there is one; roles/samples.py); the ranges that they show become
     part of the plan, and public. sizes: of dimensions by name, for the example that shows whether all nodes
-    can run; nothing else depends on them. review: is shown the public part before anything is written, and
+    can run; nothing else depends on them. range_check: every run tells its client whether a value left its
+    range (docs/protocols.md, "Range check"). review: is shown the public part before anything is written, and
     says whether those of its constants that may be trained (Blueprint.public_listing) may be public; they are
     refused without it, unless `public` names them.
 
@@ -85,7 +87,7 @@ def share_model(
     }
     folder = Path(out)
     check_free(folder, replace)
-    reading = Reading(find(Path(path)).sources, patterns, samples, sizes)
+    reading = Reading(find(Path(path)).sources, patterns, samples, sizes, range_check=range_check)
     model = reading.survey()
     check_disclosed(model, review)
     try:

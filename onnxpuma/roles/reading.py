@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from onnxpuma.errors import ConfigError, ModelError, UnsupportedModelError
@@ -27,8 +28,9 @@ class Reading:
     """The graphs at `sources`, prepared with `patterns` (keywords of `prepare`).
 
     samples: by graph, what its ranges are taken from. sizes: of dimensions by name, for the example that each
-    is tried with. Large files are not held side by side: they are read
-    once for `survey`, and again for `weights`. Raises ConfigError for samples of a graph that is not there.
+    is tried with. range_check: of every run (plan/checks.py). Large files are not held side by side: they
+    are read once for `survey`, and again for `weights`. Raises ConfigError for samples of a graph that is not
+    there.
     """
 
     def __init__(
@@ -37,6 +39,8 @@ class Reading:
         patterns: Patterns,
         samples: Mapping[str, Samples] | None = None,
         sizes: Mapping[str, int] | None = None,
+        *,
+        range_check: bool = True,
     ) -> None:
         self._sources = sources
         self._samples = samples or {}
@@ -48,6 +52,7 @@ class Reading:
                 f"there are samples for '{min(strange)}', and no graph of this name",
                 f"the model's graphs are {', '.join(source.name for source in sources)}",
             )
+        self._range_check = range_check
         self._several = len(sources) > 1
         self._patterns = patterns
         self._nowhere: set[str] | None = None  # patterns that matched nothing so far
@@ -117,13 +122,11 @@ class Reading:
         return blueprint, {w.name: (fingerprint(w) + scales[w.name], rank_of(w)) for w in weights}
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
-        if not self._several:
-            return prepare(source, None, **self._patterns)
         gc.collect()  # a graph that was dropped is full of cycles: without this two are held at a time
         unmatched: set[str] = set()
-        made = prepare(source, unmatched, **self._patterns)
+        made, graph = prepare(source, unmatched if self._several else None, **self._patterns)
         self._nowhere = unmatched if self._nowhere is None else self._nowhere & unmatched
-        return made
+        return replace(made, checked=self._range_check), graph
 
     def _check_patterns(self) -> None:
         if self._nowhere:

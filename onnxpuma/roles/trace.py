@@ -135,6 +135,9 @@ class _Comparison:
         return watched
 
     def _step(self, step: Step, parts: list[Sequence[Form]]) -> None:
+        if step.checks:
+            self._free(step)
+            return
         plain = self._clear.results(step, self._clear.inputs(step))
         operands = self._secure.inputs(step)
         again = self._secure.results(step, operands)
@@ -161,6 +164,9 @@ class _Comparison:
                 )
         self._clear.keep(step, plain)
         self._secure.keep(step, secure)
+        self._free(step)
+
+    def _free(self, step: Step) -> None:
         for run in (self._clear, self._secure):
             run.free(step)
 

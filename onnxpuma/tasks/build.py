@@ -48,6 +48,7 @@ ALIASES = {"sentiment-analysis": "text-classification", "image-captioning": "ima
 
 _CAUSAL, _TEXTS = "text-generation", ("text2text-generation", "summarization", "translation")
 _SOUND, _PICTURE = "automatic-speech-recognition", "image-to-text"
+_HEARD = frozenset({"input_features", "input_values"})  # a spectrogram, or samples
 
 
 def pipeline(
@@ -155,7 +156,7 @@ def tasks_of(runner: Runner, folder: ModelFolder) -> tuple[str, ...]:
         takes = graphs[ENCODER].inputs
         if "input_ids" in takes:
             return _TEXTS
-        return (_SOUND,) if "input_features" in takes else (_PICTURE,)
+        return (_SOUND,) if not _HEARD.isdisjoint(takes) else (_PICTURE,)
     found: tuple[str, ...] = ()
     if MODEL in graphs:
         takes, gives = graphs[MODEL].inputs, graphs[MODEL].outputs

@@ -125,7 +125,9 @@ class ModelFolder:
         try:
             return read(str(folder), local_files_only=True, **options)
         except ImportError as error:
-            raise ConfigError(f"the {what} needs more: {error}", f"install it: {INSTALL}") from error
+            raise ConfigError(
+                f"the {what} needs more: {_first_line(error)}", f"install it: {INSTALL}"
+            ) from error
         except Exception as error:  # whatever Transformers raises about a folder
             raise ConfigError(
                 f"there is no {what} in {folder} that Transformers reads: {_first_line(error)}",

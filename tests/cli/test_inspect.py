@@ -24,7 +24,10 @@ def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):
     assert [node["name"] for node in found["nodes"]] == [node.name for node in blueprint.graph.nodes]
     assert found["rounds"] == plan.cost.rounds
     assert found["bytes"] == round(plan.cost.bytes)
-    assert sum(node["bytes"] for node in found["nodes"]) == pytest.approx(
+    assert found["check"]["bytes"] == round(plan.checks_cost.bytes) > 0
+    assert found["check"]["rounds"] <= 6
+    assert found["check"]["bytes"] < found["bytes"] / 10
+    assert sum(node["bytes"] for node in found["nodes"]) + found["check"]["bytes"] == pytest.approx(
         found["bytes"], abs=len(found["nodes"])
     )
     assert found["inputs"]["measurements"] == {
@@ -147,7 +150,8 @@ def test_a_node_that_runs_as_its_function_is_priced_as_one(cli, tmp_path: Path):
     found = json.loads(cli("inspect", tmp_path / "norm.onnx", "--json").out)
     norm = found["nodes"][-1]
     assert (norm["operator"], norm["seen"], norm["shape"]) == ("GroupNormalization", "secret", [1, 4, 4])
-    assert sum(node["bytes"] for node in found["nodes"]) == pytest.approx(found["bytes"], abs=2)
+    parts = sum(node["bytes"] for node in found["nodes"]) + found["check"]["bytes"]
+    assert parts == pytest.approx(found["bytes"], abs=2)
 
 
 def test_a_folder_of_graphs_is_listed_and_then_each_graph(cli, graphs_folder: Path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.graph.finding import Finding
-from onnxpuma.graph.model import Graph, ValueType
+from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.graph.visibility import classify
 from tests.graph.constants import FLOAT, PRODUCT, RANDOM, WEIGHT, initializer, node, seen, waves
 
@@ -170,6 +170,30 @@ def test_a_number_on_its_way_to_buckets_of_distances() -> None:
     found = classify(Graph("g", inputs, {}, nodes, constants, 24))
     assert found["w"] == Finding("public", "number that decides indices")
     assert not found["d"].secret
+
+
+def test_a_number_that_a_branch_hands_on_to_indices() -> None:
+    """TorchScript's DeBERTa: buckets go through an If in every layer. What data may go through beside it is
+    no structure, and what a body of a loop hands on is open."""
+
+    def found(op: str, other: str) -> Finding:
+        handed = [
+            Graph("b", {}, {name: ValueType(np.dtype(FLOAT), None)}, [], {}, 24) for name in ("m", other)
+        ]
+        nodes = [
+            node("Mul", ("d", "w"), "m"),
+            node("Neg", ("d",), "n"),
+            Node("choice", op, "", 1, ("k",), ("z",), {"then_branch": handed[0], "else_branch": handed[1]}),
+            node("Cast", ("z",), "i"),
+            node("GatherElements", ("x", "i")),
+        ]
+        constants = {name: initializer(name, FLOAT(2.7568405)) for name in ("w", "d")}
+        inputs = {"x": ValueType(np.dtype(FLOAT), None)}
+        return classify(Graph("g", inputs, {}, nodes, constants, 24))["w"]
+
+    assert found("If", "n") == Finding("public", "number that decides indices")
+    assert found("If", "x") == WEIGHT
+    assert found("Scan", "n") == WEIGHT
 
 
 def test_distances_within_a_window() -> None:

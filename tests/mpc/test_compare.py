@@ -10,11 +10,11 @@ import pytest
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.boolean import Circuit, Table, evaluate, xor
-from onnxpuma.mpc.compare import is_negative, locate, sign_circuit, window_circuit
+from onnxpuma.mpc.compare import is_negative, locate, signs, signs_cost, signs_of, wide_negative
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.shares import Bit, Replicated, Split, see
 from onnxpuma.mpc.simulate import Run, shared_words, simulate
-from onnxpuma.mpc.wide import wide_negative, wide_zero
+from onnxpuma.mpc.wide import wide_zero, zero_circuits
 from onnxpuma.mpc.words import Words, from_integers
 
 RNG = np.random.default_rng(8)
@@ -43,20 +43,6 @@ def test_the_sign_of_every_value(bits: int, pivot: int) -> None:
     assert np.array_equal(run.words(), values < 0)
 
 
-@pytest.mark.parametrize("bits", [5, 6])
-@pytest.mark.parametrize("digit", [1, 2, 3, 4])
-def test_the_sign_of_every_value_and_every_share(bits: int, digit: int) -> None:
-    values, b = (w.reshape(-1) for w in np.meshgrid(every_value(bits), np.arange(1 << bits)))
-
-    def program(party: Party) -> Protocol[Any]:
-        words = from_integers(values - b if party.role(1) == PIVOT else b, bits)
-        return (
-            yield from evaluate(party, Split(party.role(1), 1, words, bits, 0), sign_circuit(bits, digit))
-        )
-
-    assert np.array_equal(bits_of(simulate(program), 0), values < 0)
-
-
 @pytest.mark.parametrize("bits", [20, 24, 28])
 def test_the_sign_of_wide_words(bits: int) -> None:
     half = 1 << (bits - 1)
@@ -64,34 +50,36 @@ def test_the_sign_of_wide_words(bits: int) -> None:
     assert np.array_equal(run_on(values, bits, is_negative).words(), values < 0)
 
 
-@pytest.mark.parametrize("width", [1, 9, 11, 13, 15, 16])
-@pytest.mark.parametrize("bits", [5, 8, 12, 14])
-def test_the_window_of_every_value(bits: int, width: int) -> None:
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("width", [1, 9, 15, 16])
+@pytest.mark.parametrize("bits", [6, 12, 14])
+def test_the_window_of_every_value(bits: int, width: int, deep: bool) -> None:
     values = every_value(bits)
-    run = run_on(values, bits, lambda party, x: locate(party, x, width), 2)
+    values = values[values >= width - (1 << (bits - 1))]
+    run = run_on(values, bits, lambda party, x: locate(party, x, width, deep), 2)
     assert np.array_equal(bits_of(run, 0), (values >= 0) & (values < width))
     assert np.array_equal(bits_of(run, 1), values >= width)
 
 
-@pytest.mark.parametrize(("digit", "width"), [(1, 1), (1, 2), (2, 3), (3, 5), (3, 8)])
-def test_the_window_of_every_value_and_every_share(digit: int, width: int) -> None:
-    bits = 5
+@pytest.mark.parametrize("deep", [False, True])
+def test_several_signs_of_every_value_and_every_share(deep: bool) -> None:
+    bits, thresholds = 6, (0, 1, -3, 9)
     values, b = (w.reshape(-1) for w in np.meshgrid(every_value(bits), np.arange(1 << bits)))
 
     def program(party: Party) -> Protocol[Any]:
-        words = from_integers(values - b if party.role(0) == PIVOT else b, bits)
-        x = Split(party.role(0), 0, words, bits, 0)
-        return (yield from evaluate(party, x, window_circuit(bits, width, digit)))
+        words = from_integers(values - b if party.role(1) == PIVOT else b, bits)
+        return (yield from signs(party, Split(party.role(1), 1, words, bits, 0), thresholds, deep))
 
     run = simulate(program)
-    assert np.array_equal(bits_of(run, 0), (values >= 0) & (values < width))
-    assert np.array_equal(bits_of(run, 1), values >= width)
+    assert run.cost == signs_cost(values.size, bits, len(thresholds), deep)
+    for number, threshold in enumerate(thresholds):
+        top = (values - threshold) & (1 << (bits - 1)) > 0
+        assert np.array_equal(bits_of(run, number), top)
 
 
-@pytest.mark.parametrize(("bits", "width", "digit"), [(12, 0, 4), (12, 17, 4), (4, 3, 4)])
-def test_windows_that_do_not_fit_a_digit(bits: int, width: int, digit: int) -> None:
-    with pytest.raises(ValueError, match="lowest digit"):
-        window_circuit(bits, width, digit)
+def test_a_sign_too_wide_for_two_rounds() -> None:
+    with pytest.raises(ValueError, match="the sign of 60 bits"):
+        signs_of(60)
 
 
 @pytest.mark.parametrize("bits", [8, 16, 24, 36, 64])
@@ -106,7 +94,7 @@ def test_wide_comparisons(bits: int) -> None:
 
 def test_a_circuit_of_a_value_of_another_width() -> None:
     with pytest.raises(ProtocolError, match="a circuit of 12 bits"):
-        run_on(every_value(5), 5, lambda party, x: evaluate(party, x, sign_circuit(12)))
+        run_on(every_value(5), 5, lambda party, x: evaluate(party, x, zero_circuits(12)[0]))
 
 
 def test_shapes_and_negation() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from onnxpuma.mpc import (
     boolean,
+    clamp,
     compare,
     convert,
     exp,
@@ -73,6 +74,12 @@ def drained(protocol: Protocol[Any]) -> Protocol[Any]:
 
 
 Run = Callable[[Party, Replicated], Protocol[Any]]
+DIGITS = boolean.Circuit(
+    6,
+    tuple(boolean.Table(f"equal{d}", 2 * d, 2, lambda a, b: a == b) for d in range(3)),
+    (boolean.xor((0, 1, 2), (1,)),),
+)
+
 CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
     "split of a product": (
         lambda p, x: arrived(convert.split(p, squared(p, x), 2, 14, 20)),
@@ -115,8 +122,8 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda n: resolve_cost(n, 0, form=Replicated),
     ),
     "a circuit of digits of two bits": (
-        lambda p, x: boolean.evaluate(p, split(p, x, 6), compare.sign_circuit(6, 2)),
-        compare.sign_circuit(6, 2).cost,
+        lambda p, x: boolean.evaluate(p, split(p, x, 6), DIGITS),
+        DIGITS.cost,
     ),
     "gate with halves": (
         lambda p, x: gate.gate(p, bit(p, x), split(p, x, 28, True)),
@@ -147,6 +154,14 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
     "activation at another scale": (
         lambda p, x: smooth.activation(p, x, GELU, 2, 16, 48),
         lambda n: smooth.activation_cost(GELU, n, 48, 16, Replicated),
+    ),
+    "held between two ends": (
+        lambda p, x: clamp.between(p, x, 2, -1 << 18, 6 << 18, 40),
+        lambda n: clamp.between_cost(n, -1 << 18, 6 << 18, 40),
+    ),
+    "held between two ends, and what is above": (
+        lambda p, x: clamp.between_and_above(p, x, 2, -1 << 18, 6 << 18),
+        lambda n: clamp.between_and_above_cost(n, -1 << 18, 6 << 18),
     ),
     "rsqrt of a product": (
         lambda p, x: reciprocal.rsqrt(p, squared(p, x), 2, 18, (4, 20)),
@@ -185,12 +200,16 @@ def test_sign(k: int) -> None:
 
 @pytest.mark.parametrize(("k", "width"), [(12, 16), (12, 9), (8, 1), (6, 16)])
 def test_window(k: int, width: int) -> None:
-    check(lambda p, x: compare.locate(p, split(p, x, k), width), lambda n: compare.locate_cost(n, k, width))
+    check(lambda p, x: compare.locate(p, split(p, x, k), width), lambda n: compare.locate_cost(n, k))
+    check(
+        lambda p, x: compare.locate(p, split(p, x, k), width, True),
+        lambda n: compare.locate_cost(n, k, True),
+    )
 
 
 @pytest.mark.parametrize("k", [8, 16, 24, 36, 64])
 def test_wide_comparisons(k: int) -> None:
-    check(lambda p, x: wide.wide_negative(p, split(p, x, k)), lambda n: wide.wide_negative_cost(n, k))
+    check(lambda p, x: compare.wide_negative(p, split(p, x, k)), lambda n: compare.wide_negative_cost(n, k))
     check(lambda p, x: wide.wide_zero(p, split(p, x, k)), lambda n: wide.wide_zero_cost(n, k))
 
 
@@ -203,13 +222,16 @@ def test_normalise(digits: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", ["gelu", "tanh", "erf", "sigmoid", "silu", "softplus"])
+@pytest.mark.parametrize("argument", [8.0, 1000.0, 2.0**20, None])
 @pytest.mark.parametrize("form", [Replicated, Sum3])
-def test_activation(name: str, form: type) -> None:
-    series = separable.all_series()[name]
-    check(
-        lambda p, x: smooth.activation(p, squared(p, x) if form is Sum3 else x, series, 2),
-        lambda n: smooth.activation_cost(series, n, form=form),
-    )
+def test_activation(name: str, form: type, argument: float | None) -> None:
+    series, given = separable.all_series()[name], 36 if form is Sum3 else 18
+
+    def program(p: Party, x: Replicated) -> Protocol[Any]:
+        x_or_square = squared(p, x) if form is Sum3 else x
+        return (yield from smooth.activation(p, x_or_square, series, 2, argument=argument))
+
+    check(program, lambda n: smooth.activation_cost(series, n, 64, 18, form, argument, given))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from onnxpuma.mpc.convert import replicate_pair, settle
 from onnxpuma.mpc.exp import FRACTION, SPAN, exp_window, floor_constant, tables
-from onnxpuma.mpc.exponential import HIGHEST, LOWEST, exponential
+from onnxpuma.mpc.exponential import HIGHEST, LOWEST, exponential, exponential_cost
 from onnxpuma.mpc.logarithm import logarithm
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.shares import Replicated, Split, see
@@ -68,19 +68,33 @@ def test_the_tables_factor(bits: int) -> None:
 
 @pytest.mark.parametrize("pivot", [0, 1, 2])
 def test_the_wide_exponential(pivot: int) -> None:
-    """Relative error below 2^-17, and a unit, from e^-20 to e^11."""
+    """Relative error below 2^-16, and two units, over the whole range and beyond it."""
     x = np.concatenate(
         [
-            [LOWEST, HIGHEST - 2.0**-18, 0.0, 2.0**-18, -(2.0**-18)],
+            [LOWEST, HIGHEST, 0.0, 2.0**-18, -(2.0**-18)],
             np.arange(LOWEST, HIGHEST),
             np.arange(LOWEST + 1, HIGHEST) - 2.0**-18,
             RNG.uniform(LOWEST, HIGHEST, 20_000),
+            *(s * (2.0**i + RNG.uniform(-1, 1, 10)) for i in (5, 6, 10, 20, 30, 42) for s in (1, -1)),
         ]
     )
     x = np.rint(x * 2**18) / 2**18
     run = simulate(lambda party, w: exponential(party, w, pivot), shared_reals(x))
-    error = np.abs(run.value() - np.exp(x))
-    assert (error - 2.0**-18 * 1.5 <= 2.0**-17 * np.exp(x)).all()
+    want = np.exp(np.clip(x, LOWEST, np.floor(HIGHEST * 2**18) / 2**18))
+    error = np.abs(run.value() - want)
+    assert (error - 2.0**-17 <= 2.0**-16 * want).all()
+    assert (error / want)[want > 1].mean() < 2.0**-18
+    assert run.cost == exponential_cost(len(x))
+
+
+@pytest.mark.parametrize(("top", "bits"), [(0.0, 64), (7.5, 40), (13.0, 30), (25.0, 28)])
+def test_the_wide_exponential_of_what_is_known_to_be_small(top: float, bits: int) -> None:
+    lowest = 64 - 2.0 ** (bits - 19)
+    x = np.concatenate([RNG.uniform(max(lowest, -(2.0**40)), top, 300), RNG.uniform(-21, top, 3000), [top]])
+    x = np.floor(x * 2**18) / 2**18
+    run = simulate(lambda party, w: exponential(party, w, 1, top, bits), shared_reals(x))
+    assert (np.abs(run.value() - np.exp(x)) - 2.0**-17 <= 2.0**-16 * np.exp(x)).all()
+    assert run.cost == exponential_cost(len(x), top, bits)
 
 
 @pytest.mark.parametrize("fraction", [18, 12, 20])

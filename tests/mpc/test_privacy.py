@@ -17,7 +17,9 @@ import pytest
 
 from onnxpuma.mpc import (
     boolean,
+    carry,
     champion,
+    clamp,
     compare,
     convert,
     exp,
@@ -27,10 +29,12 @@ from onnxpuma.mpc import (
     normalise,
     reciprocal,
     smooth,
+    square_root,
     wide_root,
 )
 from onnxpuma.mpc.audit import leaks, uniform, unmasked
-from onnxpuma.mpc.boolean import Circuit
+from onnxpuma.mpc.boolean import Circuit, Table, xor
+from onnxpuma.mpc.compare import is_negative, locate, wide_negative
 from onnxpuma.mpc.convert import deal, settle
 from onnxpuma.mpc.exponential import exponential
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, taken
@@ -47,7 +51,7 @@ from onnxpuma.mpc.views import (
     random_source,
     record,
 )
-from onnxpuma.mpc.wide import wide_negative, wide_zero
+from onnxpuma.mpc.wide import combined, wide_zero
 from onnxpuma.mpc.words import Words, reduced, signed
 
 P = 1  # the pivot of every case
@@ -140,6 +144,12 @@ def compared(k: int, function: Any, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from function(party, as_split(party, w, k)))
 
 
+def grouped(k: int, widths: tuple[int, ...], party: Party, *w: Words) -> Protocol[Any]:
+    way = compare.Signs(widths, len(widths), 1)
+    bits = yield from carry.group_carries(party, as_split(party, w, k), widths)
+    return (yield from combined(party, bits, way.first))
+
+
 def gated(k: int, seen: bool, party: Party, *w: Words) -> Protocol[Any]:
     x = see(party, as_replicated(party, w[2:], k), P) if seen else as_split(party, w[2:], k)
     return (yield from gate.gate(party, as_bit(party, w), x))
@@ -182,17 +192,30 @@ def scaled_and_flagged(k: int, low: int, high: int, wide: int, party: Party, *w:
     return (yield from done(found))
 
 
+def scaled_by_a_rising_power(k: int, low: int, high: int, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_split(party, w, k)
+    return (yield from done((yield from normalise.normalise(party, x, low, high, count_log=2, rising=True))))
+
+
+def length_of_two(party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w, 64, 18)
+    fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
+    return (yield from square_root.wide_square_root(party, fine, coarse, P, 18, 28))
+
+
 def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
     x = as_replicated(party, w, 64, 18)
     fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
     return (yield from wide_root.wide_rsqrt(party, fine, coarse, P, 24, 28))
 
 
-def activated(name: str, product: bool, party: Party, *w: Words) -> Protocol[Any]:
+def activated(
+    name: str, product: bool, party: Party, *w: Words, argument: float | None = None
+) -> Protocol[Any]:
     x: Replicated | Sum3 = as_replicated(party, w, 64, 18)
     if product:
         x = linear.multiply(party, as_replicated(party, w, 64, 18), as_replicated(party, w, 64, 18))
-    return (yield from smooth.activation(party, x, all_series()[name], P))
+    return (yield from smooth.activation(party, x, all_series()[name], P, argument=argument))
 
 
 def of_one(function: Any, *settings: Any) -> Program:
@@ -210,7 +233,9 @@ class Case:
 
 
 TINY = Series("tiny", 4, (0.5, 1.0, 0.75))
-SMALL_SIGN, SMALL_WINDOW = compare.sign_circuit(2, 1), compare.window_circuit(2, 2, 1)
+SMALL_EQUAL = Circuit(
+    2, tuple(Table(f"equal{d}", d, 1, lambda a, b: a == b) for d in range(2)), (xor((0, 1)),)
+)
 
 ENUMERATED = [
     Case("product to split", partial(product_split, 2), replicated(2, 2)),
@@ -223,8 +248,10 @@ ENUMERATED = [
     Case("lift of a replicated value", partial(lifted, 2, 3, True), replicated(2), range(-1, 1)),
     Case("lift by two bits", partial(lifted, 3, 5, False), split_words(3), range(-2, 2)),
     Case("lift to a smaller ring", partial(lifted, 3, 2, True), replicated(3)),
-    Case("sign of two digits", partial(circuit, 2, SMALL_SIGN), split_words(2)),
-    Case("sign, carry from below", partial(circuit, 3, compare.sign_circuit(3, 2)), split_words(3)),
+    Case("equality of two digits", partial(circuit, 2, SMALL_EQUAL), split_words(2)),
+    Case("sign of one group", partial(compared, 3, is_negative), split_words(3)),
+    Case("carry of two groups", partial(grouped, 3, (1, 1)), split_words(3)),
+    Case("window", partial(compared, 2, partial(locate, width=1)), split_words(2)),
     Case("wide sign of one group", partial(compared, 2, wide_negative), split_words(2)),
     Case("gate with halves", partial(gated, 2, True), pair_words(1) + replicated(2)),
     Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
@@ -243,18 +270,19 @@ FULL_WIDTH = [
     Case("pair passed on", partial(pair_passed, 44), pair_words(44)),
     Case("dealt", partial(dealt, 64), [Input(64, frozenset({P}))]),
     Case("lift", partial(lifted, 46, 64, False), split_words(46)),
-    Case("window", partial(circuit, 12, compare.window_circuit(12, 16)), split_words(12)),
-    Case("window of two digits", partial(circuit, 2, SMALL_WINDOW), split_words(2)),
-    Case("sign", partial(circuit, 16, compare.sign_circuit(16)), split_words(16)),
+    Case("window", partial(compared, 12, partial(locate, width=16)), split_words(12)),
+    Case("deep window", partial(compared, 12, partial(locate, width=16, deep=True)), split_words(12)),
+    Case("sign", partial(compared, 16, is_negative), split_words(16)),
     Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
     Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
-    Case("wide sign of two blocks", partial(compared, 9, wide_negative), split_words(9)),
+    Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
     Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
     Case("exponential", partial(window_exp, 20, 64), split_words(20)),
     Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
     Case("small normalisation", partial(scaled, 8, 1, 3, 2), split_words(8)),
     Case("normalisation with a bit", partial(scaled_and_flagged, 6, 1, 2, 8), split_words(6)),
+    Case("normalisation with a rising power", partial(scaled_by_a_rising_power, 6, 1, 2), split_words(6)),
 ]
 
 COMPOSED = [
@@ -264,10 +292,15 @@ COMPOSED = [
     Case("wide exponential", of_one(exponential), replicated(64)),
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
+    Case("activation of a narrow range", partial(activated, "gelu", False, argument=8.0), replicated(64)),
     Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
+    Case("held between two ends", of_one(clamp.between, -5 << 18, 3 << 18), replicated(64)),
+    Case("held, and what is above", of_one(clamp.between_and_above, -5 << 18, 3 << 18), replicated(64)),
     Case("reciprocal", of_one(reciprocal.reciprocal, 24, (8, 10)), replicated(64)),
     Case("reciprocal root", of_one(reciprocal.rsqrt, 24, (8, 10)), replicated(64)),
     Case("reciprocal root of two readings", root_of_two, replicated(64)),
+    Case("square root", of_one(square_root.square_root, 24, (8, 10)), replicated(64)),
+    Case("square root of two readings", length_of_two, replicated(64)),
 ]
 
 

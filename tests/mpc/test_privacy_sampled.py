@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxpuma.mpc.boolean import evaluate
-from onnxpuma.mpc.compare import window_circuit
+from onnxpuma.mpc.compare import locate
 from onnxpuma.mpc.convert import settle
 from onnxpuma.mpc.maximum import row_maximum
 from onnxpuma.mpc.normalise import normalise
@@ -42,7 +41,7 @@ def highest(party: Party, a: Words, b: Words) -> Protocol[Any]:
 
 
 def located(party: Party, a: Words, b: Words) -> Protocol[Any]:
-    return (yield from evaluate(party, split_of(party, a, b), window_circuit(BITS, 16)))
+    return (yield from locate(party, split_of(party, a, b), 16))
 
 
 def view(recording: Recording, party: int) -> list[tuple[int, Words]]:

@@ -80,11 +80,20 @@ def test_at_the_edges_of_the_window(name: str, side: int) -> None:
 
 
 @NAMES
-def test_far_outside_of_the_window(name: str) -> None:
-    """The lines on both sides, up to the stated 2^11 units of the edge's reading and near its limit."""
-    limit = min(2.0**11 * all_series()[name].unit - edge(name), 2.0**12) - 2
-    for x in (RNG.uniform(-limit, limit, 20_000), np.array([-limit, limit, 100.0, -100.0] * 500)):
-        assert np.abs(errors(name, x)).max() < FUNCTIONS[name][1]
+@pytest.mark.parametrize("argument", [60.0, 1000.0, 2.0**20, None])
+def test_far_outside_of_the_window(name: str, argument: float | None) -> None:
+    """The lines on both sides, up to the largest argument: of what the format holds, where none is named."""
+    limit = argument or 2.0**43
+    ends = np.array([s * limit * (1 - 2.0**-p) for p in (20, 30, 40) for s in (1, -1)])
+    powers = np.array([s * 2.0**i for i in range(43) for s in (1, -1)])
+    x = np.concatenate([RNG.uniform(-limit, limit, 5000), ends, powers[np.abs(powers) < limit]])
+
+    def far(party: Party, x: Replicated) -> Protocol[Replicated]:
+        return (yield from activation(party, x, all_series()[name], 2, argument=argument))
+
+    with np.errstate(over="ignore"):
+        error = simulate(far, shared_reals(x)).value() - FUNCTIONS[name][0](np.round(x * 2**18) / 2**18)
+    assert np.abs(error).max() < FUNCTIONS[name][1]
 
 
 @NAMES

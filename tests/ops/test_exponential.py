@@ -20,18 +20,18 @@ def on_grid(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("count", [300, 1700])
 def test_exp_has_a_relative_error(count: int) -> None:
-    x = on_grid(np.random.default_rng(0).uniform(-25, 10.99, count))
-    x[:4] = -20, 10.99, 0, UNIT
+    x = on_grid(np.random.default_rng(0).uniform(-25, 29.7, count))
+    x[:4] = -20, 29.79, 0, UNIT
     done = compare("Exp", {"x": x})
     assert done.outcome.cost == done.outcome.plan.cost
-    excess = np.abs(done.got - done.want) - 8e-6 * done.want
+    excess = np.abs(done.got - done.want) - 1.5e-5 * done.want
     assert excess.max() <= 2 * UNIT
 
 
 def test_exp_saturates(check: Check) -> None:
-    done = compare("Exp", {"x": np.array([-1e6, -100, 12, 80, 1e6], np.float32)})
+    done = compare("Exp", {"x": np.array([-1e6, -100, 30, 80, 1e6], np.float32)})
     assert np.abs(done.got[:2]).max() <= 2 * UNIT
-    assert np.abs(done.got[2:] / np.exp(11) - 1).max() <= 2e-3
+    assert np.abs(done.got[2:] / 2.0**43 - 1).max() <= 6e-3
 
 
 def test_log_over_the_whole_format() -> None:

@@ -8,6 +8,14 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.graph.model import Node
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.shares import Replicated
+from onnxpuma.mpc.simulate import shared_reals, simulate
+from onnxpuma.ops.bounds import Bound
+from onnxpuma.ops.normalize import normalised, normalised_cost
+from onnxpuma.ops.registry import Call, Operand
+from onnxpuma.ops.rows import Rows
 from onnxpuma.roles.single import Comparison, compare
 
 Check = Callable[[Comparison, float], None]
@@ -55,12 +63,14 @@ def test_a_row_of_any_norm_beside_small_ones(check: Check, op: str, largest: flo
     """As language models have: one row with a huge element, the others a thousandth of it."""
     x = reals(120, 64, scale=0.3)
     x[::7, 5] = largest
-    done = compare(op, {"x": x, "scale": np.ones(64, np.float32)})
-    check(done, 1e-4 if largest < 5e3 else 5e-4 if largest < 3e4 else 3e-3)
+    inputs = {"x": x, "scale": np.ones(64, np.float32)}
+    check(compare(op, inputs, ["scale"]), 1e-4 if largest < 5e3 else 5e-4 if largest < 3e4 else 3e-3)
+    check(compare(op, inputs), 1e-4 if largest < 5e3 else 5e-4 if largest < 3e4 else 3e-3)
 
 
 def test_images_of_large_norm(check: Check) -> None:
     inputs = {"x": reals(1, 4, 64, 64, scale=90), "scale": reals(4, seed=1), "bias": reals(4, seed=2)}
+    check(compare("GroupNormalization", inputs, ["scale"], num_groups=2), 2e-4)
     check(compare("GroupNormalization", inputs, num_groups=2), 2e-4)
 
 
@@ -99,3 +109,45 @@ def test_training_is_refused() -> None:
     parts = {n: np.ones(4, np.float32) for n in ("scale", "bias", "mean", "variance")}
     with pytest.raises(UnsupportedModelError, match="training mode"):
         compare("BatchNormalization", {"x": reals(2, 4, 3), **parts}, outputs=3, training_mode=1)
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-12, 1e-5])
+@pytest.mark.parametrize(("deviation", "mean"), [(1e-4, 0.0), (1e-3, 0.0), (1e-3, 7.0), (300.0, 1e5)])
+def test_rows_of_any_deviation(op: str, epsilon: float, deviation: float, mean: float) -> None:
+    x = reals(5, 24, mean=mean if op[0] == "L" else 0.0, scale=deviation)
+    for public in ([], ["scale"]):
+        done = compare(op, {"x": x, "scale": np.ones(24, np.float32)}, public, epsilon=epsilon)
+        allowed = 2e-2 if deviation == 1e-4 else 4e-3 if deviation == 1e-3 else 1e-4
+        assert done.error <= allowed * np.abs(done.want).max()
+
+
+@pytest.mark.parametrize("public", [[], ["scale"]])
+@pytest.mark.parametrize("largest", [60.0, 700.0, 1e5])
+@pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization"])
+def test_a_large_scale(check: Check, op: str, largest: float, public: list[str]) -> None:
+    x, scale = reals(3, 200), np.full(200, 3, np.float32)
+    x[:, 7], scale[7] = (300, -2000, 40), largest
+    check(compare(op, {"x": x, "scale": scale}, public), 1e-4 * largest)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("largest", [0.01, 1.0, 9.0, 700.0, 1e5])
+def test_a_secret_scale_whose_size_is_known(centred: bool, largest: float) -> None:
+    """Multiplied before the root, with as many digits as there is room for."""
+    x = reals(6, 40, scale=2) * np.array([1e-3, 1, 1, 30, 1000, 0], np.float32)[:, None]
+    scale = np.random.default_rng(3).uniform(-largest, largest, 40)
+    rows = Rows(x.shape, 1, centred, 1e-6, scale=largest)
+    operand = Operand("scale", (40,), np.dtype(np.float32), weight=True, bound=Bound(-largest, largest))
+    call = Call(Node("n", "RMSNormalization", "", 23, (), ()), (None, operand), (), 24)
+
+    def program(party: Party, value: Replicated, factor: Replicated) -> Protocol[Replicated]:
+        return (yield from normalised(party, value, rows, factor, None)).value
+
+    run = simulate(program, shared_reals(x), shared_reals(scale))
+    assert run.cost == normalised_cost(rows, call)
+    less = x - x.mean(axis=1, keepdims=True) if centred else x
+    want = less / np.sqrt((less.astype(np.float64) ** 2).mean(axis=1, keepdims=True) + 1e-6) * scale
+    error = np.abs(run.value() - want).max(axis=1)  # of the smallest row and of nothing, of others
+    assert error.max() <= 5e-3 * max(largest, 1.0)
+    assert error[1:-1].max() <= 4e-5 * max(largest, 1.0)

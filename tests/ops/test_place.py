@@ -44,7 +44,7 @@ def test_the_largest_logit_of_a_vocabulary(check: Check, added: bool) -> None:
         check(done, 0)
         (step,) = (s for s in done.outcome.plan.steps if s.operator.name == "ArgMax")
         assert step.cost.rounds == 72
-        assert step.cost.bytes == 1_985_910  # of them 0.5 MB to read the product
+        assert step.cost.bytes == 3_063_090  # of them 0.75 MB to read the product
 
 
 def row(length: int, fill: float = 0.0) -> np.ndarray:
@@ -77,7 +77,7 @@ def test_other_reals_are_exact(check: Check) -> None:
     for op, values in (("ArgMax", x), ("ArgMin", -x)):
         done = compare(op, {"x": values}, axis=1)
         check(done, 0)
-        assert done.outcome.cost.bytes / x.size < 40
+        assert done.outcome.cost.bytes / x.size < 84
 
 
 def test_of_equal_elements_of_a_long_row_the_first_or_the_last(check: Check) -> None:
@@ -88,7 +88,12 @@ def test_of_equal_elements_of_a_long_row_the_first_or_the_last(check: Check) -> 
 
 
 def test_the_range_of_a_long_row(check: Check) -> None:
-    """Logits up to 2^12, and 2^13 taken from those that are suppressed."""
+    """Whatever the format holds, and what differs by one far out."""
+    x = row(1200, -(2.0**43) * 0.999)
+    x[0, 7], x[0, 1100], x[0, 3] = 2.0**42, 2.0**42 - 2.0**19, -(2.0**42)
+    check(compare("ArgMax", {"x": x}, axis=1), 0)
+    x[0, 7] = 0
+    check(compare("ArgMax", {"x": x}, axis=1), 0)
     x = row(1200, -4095 - 8192)
     x[0, 7], x[0, 1100], x[0, 3] = 4095, 4094, -4095
     check(compare("ArgMax", {"x": x}, axis=1), 0)

@@ -81,3 +81,11 @@ def test_the_sum_of_nothing_is_zero_and_the_product_one(check: Check, op: str) -
 def test_secret_axes_are_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="axes are secret"):
         compare("ReduceSum", {"x": X, "secret_axes": np.array([1])})
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 300.0, 1e4, 1e5])
+def test_lengths_of_any_size(check: Check, scale: float) -> None:
+    x = np.random.default_rng(2).normal(0, scale, (4, 5, 6)).astype(np.float32)
+    for axes in ([0], [-1], [1, 2]):
+        done = compare("ReduceL2", {"x": x, "axes": np.array(axes)})
+        check(done, 4 * UNIT + 2e-5 * float(np.abs(done.want).max()))

@@ -145,7 +145,7 @@ def test_in_a_body(on_shares: OnShares) -> None:
     constants = {"q": integers(-20, 20, WIDTH, WIDTH), "s": np.float32(0.0131), "turns": np.array(3)}
     ran = on_shares(nodes, constants, {"x": reals(3, WIDTH)}, secret=["q", "s"])
     assert ran.error < 1e-4
-    assert ran.operators == ["MatMul"] * 3 + ["Identity"]
+    assert [name for name in ran.operators if not name.startswith("Range")] == ["MatMul"] * 3 + ["Identity"]
 
 
 def test_what_is_public_is_left_alone() -> None:

@@ -1,0 +1,100 @@
+"""A lone number that masks, and is not round, becomes the next power of ten further out.
+
+-50000 or -99999 stands where others write -1e9: chosen in place of scores, or times what is zero or one, and
+read by nothing but what looks for the largest of a row. Such a number would be a weight, and in the words of
+the scores, where it is further out than they are read. Of a mask no more is seen so than that it is one.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpuma.graph.model import to_graph
+from onnxpuma.graph.round_numbers import is_round
+from onnxpuma.graph.rules.fused import Writer
+from onnxpuma.graph.rules.rule import small_array
+from onnxpuma.graph.rules.weight_only import Classify
+
+TITLE = "lone numbers that mask"
+_FROM = 1e4
+_MOVES = (
+    *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Concat", "Identity", "Tile"),
+    *("Flatten", "Add", "Sub", "Sum", "Neg", "Where", "Cast", "Split", "Pad"),
+)
+_CUTS = ("Max", "Min", "Clip")  # of masks that were added to one another
+_READERS = ("Softmax", "LogSoftmax", "ReduceLogSumExp", "ArgMax", "ArgMin")
+_MOST_STEPS = 64
+
+
+def known(model: ir.Model, secret: Classify) -> dict[str, int]:
+    """Replace all that are `secret`, in place: what -> how often."""
+    found = [v for v in model.graph.initializers.values() if _masks(v)]
+    if not found:
+        return {}
+    weights = {*secret(to_graph(model))}
+    found = [v for v in found if v.name in weights]
+    for value in found:
+        number = float(np.asarray(small_array(value)).reshape(-1)[0])
+        further = math.copysign(10.0 ** math.ceil(math.log10(abs(number))), number)
+        made = Writer(model, {}).weight(
+            ir.tensor(np.full(tuple(value.shape or ()), further, np.float32)), f"{value.name}_filler"
+        )
+        for node, slot in list(value.uses()):
+            node.replace_input_with(slot, made)
+    return {TITLE: len(found)} if found else {}
+
+
+def _masks(value: ir.Value) -> bool:
+    array = small_array(value)
+    if array is None or array.dtype != np.float32 or array.size != 1:
+        return False
+    number = abs(float(array.reshape(-1)[0]))
+    if not _FROM <= number < np.inf or is_round(number):
+        return False
+    return bool(value.uses()) and all(_fills(node, slot) for node, slot in value.uses())
+
+
+def _fills(node: ir.Node, slot: int) -> bool:
+    """Whether a number is chosen here, or scales zeros and ones, and then only tells what is left out."""
+    chosen = (node.op_type == "Where" and slot > 0) or node.op_type in _CUTS
+    scales = node.op_type == "Mul" and _of_truth(node.inputs[1 - slot])
+    return not node.domain and (chosen or scales) and _is_left_out(node.outputs[0])
+
+
+def _of_truth(value: ir.Value | None, depth: int = 0) -> bool:
+    """Whether a value is made of booleans or integers: a cast, a choice of numbers, or one less it."""
+    node = None if value is None else value.producer()
+    if node is None or depth > 4:
+        return False
+    if node.op_type == "Cast":
+        kind = node.inputs[0].dtype if node.inputs[0] is not None else None
+        return kind is not None and not kind.is_floating_point()
+    if node.op_type == "Where":
+        chosen = [small_array(each) for each in node.inputs[1:]]
+        return all(array is not None and bool(np.all(np.abs(array) <= 1)) for array in chosen)
+    if node.op_type in ("Sub", "Neg", *_MOVES[:10]):
+        return any(_of_truth(each, depth + 1) for each in node.inputs)
+    return False
+
+
+def _is_left_out(value: ir.Value) -> bool:
+    """Whether all that reads a value, where it stands or moved about, looks for the largest of a row."""
+    todo, seen = [value], {value}
+    while todo:
+        each = todo.pop()
+        if each.is_graph_output() or not each.uses() or len(seen) > _MOST_STEPS:
+            return False
+        for node, slot in each.uses():
+            if node.domain:
+                return False
+            if node.op_type in _READERS or (node.op_type == "Attention" and slot == 3):
+                continue
+            if node.op_type not in (*_MOVES, *_CUTS, "Mul", "Div"):
+                return False
+            fresh = [o for o in node.outputs if o not in seen]
+            seen.update(fresh)
+            todo += fresh
+    return True

@@ -1,0 +1,207 @@
+"""Values divided by their own root mean square, written out along any axes, become a normalisation.
+
+x / sqrt(a mean(x^2) + eps), with x less its mean or not, the mean a sum, a sum of squares or a length, the
+variance that of a sample, or E[x^2] - E[x]^2; x / |x| with a floor beneath |x|. As one operator it keeps the
+digits that a small variance loses on its way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpuma.graph.rules.log_sum import axes_along, number_like
+from onnxpuma.graph.rules.rule import Rule, attribute, is_float, no, rank, scalar, static_dim, yes
+
+_FLOOR = 2e-6  # of a root: a larger one is held by a sum, and counts there
+_LEAST = 1e-9  # of a variance, likewise
+_UNSEEN = 1e-10  # an epsilon that is below what is left of a row's digits
+
+
+@dataclass(frozen=True)
+class Root:
+    """sqrt(share mean(d^2) + epsilon) along axes; `summed`: of the sum, of how many is not known yet;
+    `dropped`: without these axes."""
+
+    along: tuple[int, ...]
+    share: float
+    epsilon: float = 0.0
+    summed: bool = False
+    dropped: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether it goes with d element by element."""
+        return not self.dropped or self.along == tuple(range(len(self.along)))
+
+
+def _reduced(value: ir.Value, x: ir.Value, node: ir.Node, mean: bool = False) -> Root | None:
+    """Of a sum over d^2, or of its root: the root mean square that it comes to."""
+    along = axes_along(node.inputs[1] if len(node.inputs) > 1 else None, x)
+    if not along:
+        return None
+    dropped, count = not attribute(value, "keepdims", 1), 1 if mean else _extent(x, along)
+    return Root(along, float(count or 1), summed=count is None, dropped=dropped)
+
+
+def _node(value: ir.Value | None, *operators: str) -> ir.Node | None:
+    """What makes a value, if it is one of these operators."""
+    node = None if value is None else value.producer()
+    return node if node is not None and not node.domain and node.op_type in operators else None
+
+
+def _extent(x: ir.Value, along: tuple[int, ...]) -> int | None:
+    dims = [static_dim(x, a) for a in along]
+    return None if any(d is None for d in dims) else math.prod(d for d in dims if d is not None)
+
+
+def _squares(value: ir.Value | None, d: ir.Value) -> Root | None:
+    """`value` as share times the mean of d^2."""
+    if (node := _node(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
+        inner = _squares(node.inputs[0], d)
+        return None if inner is None or factor <= 0 else replace(inner, share=inner.share * factor)
+    node = _node(value, "ReduceMean", "ReduceSum", "ReduceSumSquare")
+    if node is None or value is None:
+        return None
+    square = node.inputs[0]
+    if node.op_type != "ReduceSumSquare":
+        product = _node(square, "Mul")
+        if product is None or product.inputs[0] is not product.inputs[1]:
+            return None
+        square = product.inputs[0]
+    size = _node(square, "Abs")
+    if square is not d and (size is None or size.inputs[0] is not d):
+        return None
+    return _reduced(value, d, node, node.op_type == "ReduceMean")
+
+
+def _difference(value: ir.Value | None, d: ir.Value) -> Root | None:
+    """`value` as the mean of x^2 less the square of the mean of x, d being x less its mean."""
+    less, found = _node(value, "Sub"), less_mean(d)
+    if less is None or found is None:
+        if (node := _node(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
+            inner = _difference(node.inputs[0], d)
+            return None if inner is None or factor <= 0 else replace(inner, share=inner.share * factor)
+        return None
+    x, mean, along = found
+    squares, square = _squares(less.inputs[0], x), _node(less.inputs[1], "Mul")
+    if squares is None or square is None or squares.share != 1 or squares.along != along:
+        return None
+    return squares if square.inputs[0] is mean and square.inputs[1] is mean else None
+
+
+def _variance(value: ir.Value | None, d: ir.Value) -> Root | None:
+    """`value` as share times the mean of d^2 and an epsilon, or with a floor that does not matter."""
+    if (node := _node(value, "Add")) is not None and (added := scalar(node.inputs[1])) is not None:
+        inner = _variance(node.inputs[0], d)
+        return None if inner is None or added < 0 else replace(inner, epsilon=inner.epsilon + added)
+    x, floor = _floored(value)
+    if x is not None and floor <= _LEAST:
+        return _variance(x, d)
+    return _squares(value, d) or _difference(value, d)
+
+
+def _floored(value: ir.Value | None) -> tuple[ir.Value | None, float]:
+    """(x, floor) of max(x, floor), however it is written."""
+    node = _node(value, "Max", "Clip", "Relu")
+    if node is None:
+        return None, 0.0
+    if node.op_type == "Relu":
+        return node.inputs[0], 0.0
+    x, *ends = node.inputs
+    if node.op_type == "Max" and len(ends) == 1 and scalar(x) is not None:
+        x, ends = ends[0], [x]
+    if not ends or scalar(ends[0]) is None or any(e is not None for e in ends[1:]):
+        return None, 0.0
+    return x, float(scalar(ends[0]) or 0.0)
+
+
+def root_of(value: ir.Value | None, d: ir.Value) -> Root | None:
+    """`value` as a root mean square of d, None if it is none."""
+    if (node := _node(value, "Sqrt")) is not None:
+        return _variance(node.inputs[0], d)
+    if (node := _node(value, "ReduceL2")) is not None and node.inputs[0] is d and value is not None:
+        return _reduced(value, d, node)
+    if (node := _node(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
+        inner = root_of(node.inputs[0], d)
+        if inner is None or factor <= 0:
+            return None
+        return replace(inner, share=inner.share * factor**2, epsilon=inner.epsilon * factor**2)
+    if (node := _node(value, "Add")) is not None:
+        added = scalar(node.inputs[1])
+        return root_of(node.inputs[0], d) if added is not None and 0 <= added <= _FLOOR else None
+    x, floor = _floored(value)
+    return root_of(x, d) if x is not None and floor <= _FLOOR else None
+
+
+def less_mean(d: ir.Value) -> tuple[ir.Value, ir.Value, tuple[int, ...]] | None:
+    """(x, mean, axes) of d = x - mean(x)."""
+    less = _node(d, "Sub")
+    mean = None if less is None else less.inputs[1]
+    node = _node(mean, "ReduceMean")
+    if less is None or mean is None or node is None or node.inputs[0] is not less.inputs[0]:
+        return None
+    x = less.inputs[0]
+    found = None if x is None else _reduced(mean, x, node, True)
+    return (x, mean, found.along) if x is not None and found is not None and found.fits else None
+
+
+class _Norm(Rule):
+    def check(self, context: Any, d: ir.Value, root: ir.Value, **_: Any) -> Any:
+        found = root_of(root, d)
+        if found is None or not found.fits or not is_float(d):
+            return no("not divided by its own root mean square")
+        if found.summed and found.epsilon > found.share * _UNSEEN:
+            return no("of how many the sum is taken is not known, and epsilon counts")
+        centred = less_mean(d)
+        self.x = centred[0] if centred is not None and centred[2] == found.along else d
+        self.centred, self.found = self.x is not d, found
+        return yes()
+
+    def rewrite(self, op: Any, d: ir.Value, **_: Any) -> Any:
+        along, extent = self.found.along, rank(d) or 0
+        order = [*(a for a in range(extent) if a not in along), *along]
+        moved = order != list(range(extent))
+        x = op.Transpose(self.x, perm=order) if moved else self.x
+        start = extent - len(along)
+        scale = self._scale(op, d, x, start)
+        norm = op.LayerNormalization if self.centred else op.RMSNormalization
+        y = norm(x, scale, axis=start - extent, epsilon=self.found.epsilon / self.found.share)
+        return op.Transpose(y, perm=[int(p) for p in np.argsort(order)]) if moved else y
+
+    def _scale(self, op: Any, d: ir.Value, x: Any, start: int) -> Any:
+        """What the normalised value is still to be multiplied by, in the shape of what is normalised."""
+        sizes = [static_dim(d, a) for a in self.found.along]
+        gain = 1 / math.sqrt(self.found.share)
+        if all(n is not None for n in sizes):
+            return number_like(op, d, np.full([n for n in sizes if n is not None], gain))
+        shape, made = op.Shape(x, start=start), number_like(op, d, np.asarray(gain))
+        if self.found.summed:
+            count = op.Cast(op.ReduceProd(shape, keepdims=0), to=d.dtype)
+            made = op.Mul(op.Reciprocal(op.Sqrt(count)), made)
+        return op.Expand(made, shape)
+
+
+class ByReciprocal(_Norm):
+    """x * Reciprocal(root(x)) -> a normalisation"""
+
+    title = "normalisation by hand"
+
+    def pattern(self, op: Any, d: Any, root: Any) -> Any:
+        return op.Mul(d, op.Reciprocal(root))
+
+
+class ByQuotient(_Norm):
+    """x / root(x) -> a normalisation"""
+
+    title = "normalisation by hand (quotient)"
+
+    def pattern(self, op: Any, d: Any, root: Any) -> Any:
+        return op.Div(d, root)
+
+
+RULES = (ByReciprocal, ByQuotient)

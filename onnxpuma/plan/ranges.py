@@ -1,0 +1,135 @@
+"""Bounds carried through the plan: of what a step makes, and how far its kernel has to read.
+
+Everybody who plans finds the same, from what the owner says of the weights (plan/facts.py). A bound holds as
+long as every step before it stayed in its range; plan/proofs.py lists those that are known to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from onnxpuma.ops.bounds import UNKNOWN, Bound
+from onnxpuma.ops.intervals import INTERVALS, TRUTH
+from onnxpuma.ops.lengths import LENGTHS, argument, norm_of_rows, spread_of_scores
+from onnxpuma.ops.moves import MOVES
+from onnxpuma.ops.products import PRODUCTS
+from onnxpuma.ops.registry import Call, Operand, Operator
+from onnxpuma.plan.input_spec import LARGEST_INPUT
+
+if TYPE_CHECKING:
+    from onnxpuma.plan.blueprint import Blueprint
+    from onnxpuma.plan.plan import SecretInput
+
+UNIT = 2.0**-18
+WHOLE = 2.0**40  # an activation reads all that a form holds, where nothing less is known
+WIDEST = 16.0  # times its default: a bound beyond is more likely loose than reached, and left to be checked
+_EXACT = ("Add", "Sub", "Sum", "Neg", "Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast")
+_ROUNDED = ("Mul", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Exp", "Sqrt", "MatMul", "Gemm", "Conv")
+_LESS_MEAN = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
+
+
+def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False) -> Operand:
+    """A value that the client shares, or that the servers kept (`held`), with what it is checked to lie
+    within: when it was kept, to be no larger than what clients share."""
+    if operand.dtype.kind == "b":
+        return replace(operand, bound=TRUTH)
+    if not operand.size:
+        return replace(operand, bound=Bound(0.0, 0.0))
+    declared = None if held else blueprint.declared.get(entry.name)
+    low, high = declared or (-max(LARGEST_INPUT, entry.reach), LARGEST_INPUT)
+    return replace(operand, bound=Bound(low, high))
+
+
+def bounded(blueprint: Blueprint, call: Call, operator: Operator) -> Call:
+    """The use with the bounds of its outputs; of what is made of weights alone as its owner has measured."""
+    facts = blueprint.known_bounds if all(o.weight for o in call.secrets) else {}
+    found = zip(call.outputs, _bounds(call, operator), strict=False)
+    return replace(call, outputs=tuple(replace(o, bound=facts.get(o.name, b)) for o, b in found))
+
+
+def _bounds(call: Call, operator: Operator) -> list[Bound]:
+    name = call.node.op if not call.node.domain else ""
+    if name in LENGTHS:
+        found = list(LENGTHS[name](call))
+    elif name in MOVES or name in PRODUCTS or name in INTERVALS:
+        found = [(MOVES.get(name) or PRODUCTS.get(name) or INTERVALS[name])(call)]
+    else:
+        found = []
+    several = operator.layout or not found
+    rest = found[0] if several and found else UNKNOWN
+    found += [rest] * (len(call.outputs) - len(found))
+    return [_rounded(call, operator, o, b) for o, b in zip(call.outputs, found, strict=False)]
+
+
+def _rounded(call: Call, operator: Operator, output: Operand, bound: Bound) -> Bound:
+    """With room for the error of the operator, and for zeros where a public number stands in its place."""
+    if output.dtype.kind == "b":
+        return TRUTH
+    if math.isnan(bound.low) or math.isnan(bound.high):
+        return UNKNOWN
+    if output.beside is not None and not operator.layout:
+        bound = Bound(min(bound.low, 0.0), max(bound.high, 0.0), bound.norm, bound.blocks)
+    if operator.layout or output.dtype.kind != "f":
+        return bound
+    op, count = call.node.op, max(1, output.shape[-1] if output.shape else 1)
+    error = 0.0 if op in _EXACT else UNIT if op in _ROUNDED else operator.error_of(call)
+    return bound.around(error, count)
+
+
+QUANTITIES: dict[str, tuple[str, Callable[[Call], float], float]] = {
+    **dict.fromkeys(("Gelu", "Erf"), ("argument", argument, WHOLE)),
+    **dict.fromkeys(("Tanh", "Sigmoid"), ("argument", argument, WHOLE)),
+    **dict.fromkeys(("Softplus", "Mish", "Swish"), ("argument", argument, WHOLE)),
+    **dict.fromkeys(("Softmax", "Attention"), ("spread", spread_of_scores, 1024.0)),
+    **dict.fromkeys(("LogSoftmax", "ReduceLogSumExp"), ("spread", spread_of_scores, 1024.0)),
+    **dict.fromkeys(
+        ("LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization"),
+        ("norm", norm_of_rows, 2.0**20),
+    ),
+    "Relu": ("argument", argument, WHOLE),
+}
+"""Operator -> the quantity that its kernel makes use of (`Limit.key`), what bounds say of it, its default."""
+
+
+def ranged(blueprint: Blueprint, call: Call) -> Call:
+    """The use with how far its kernel reads: as bounds prove, as calibration has found where that is less.
+
+    Where neither says anything, and where a bound is too large to be likely, the default of the operator.
+    """
+    calibrated = blueprint.bounds(call.node.name)
+    entry = QUANTITIES.get(call.node.op) if not call.node.domain else None
+    ahead = not call.outputs and call.node.op == "Attention"  # its other operands are not known yet
+    if entry is None or ahead:
+        return replace(call, bounds=calibrated)
+    key, quantity, usual = entry
+    proved = _with_room(key, quantity(call), call)
+    most = calibrated.get(key, usual * WIDEST if key == "spread" else usual)
+    return replace(call, bounds={**calibrated, key: proved} if proved <= most else calibrated)
+
+
+def _with_room(key: str, quantity: float, call: Call) -> float:
+    if key == "spread" and any(o.reach for o in call.secrets):
+        return math.inf
+    if key == "argument" and any(o.reach for o in call.secrets):
+        return math.inf
+    if key == "spread" and _biased(call):
+        quantity *= 4 / 3
+    return max(quantity * (1 + 2.0**-8) + (2.5 if key == "spread" else 2.0**-8), 2.0**-8)
+
+
+def _biased(call: Call) -> bool:
+    """Whether public numbers are added to the scores, other than masks."""
+    places: Sequence[int] = (3,) if call.node.op == "Attention" else (0,)
+    for place in places:
+        operand = call.operand(place)
+        values = None if operand is None else operand.beside if operand.secret else operand.value
+        if (
+            values is not None
+            and values.dtype.kind == "f"
+            and ((values != 0) & (abs(values) < 2.0**23)).any()
+        ):
+            return True
+    return False

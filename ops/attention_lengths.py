@@ -1,0 +1,35 @@
+"""How long queries and keys may be, that scores of an attention stay in their range."""
+
+from __future__ import annotations
+
+import math
+
+from onnxpuma.ops.attention_positions import shapes_of
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.lengths import head_length
+from onnxpuma.ops.registry import Call
+from onnxpuma.ops.scores import SPREAD
+from onnxpuma.ops.softmax import farthest_apart
+
+
+def lengths(call: Call, scale: float, below: float) -> tuple[Need, ...]:
+    """Queries and keys by head that keep the scores of a row near each other, and all of them below a bound.
+
+    |q (k - k')| is at most |q| times the distances of k and k' from any third, such as their mean.
+    Of the two factors one that is known to be short leaves the rest to the other; of two that may both be
+    long, the one that may be longer gets more. scale: of the scores before a softcap.
+    """
+    s, scale = shapes_of(call), scale * float(call.attribute("softcap", 0.0) or 1.0)
+    product = farthest_apart(call.bound("spread", SPREAD)) / (2 * scale)
+    q, k = (max(head_length(call, place), product * 2.0**-20) for place in (0, 1))
+    root = math.sqrt(product)
+    if q <= root / 2 or k <= root / 2:
+        query, key = (2 * q, product / (2 * q)) if q <= k else (product / (2 * k), 2 * k)
+    else:
+        more = min(max(math.sqrt(q / k), 0.25), 4.0) if q < math.inf and k < math.inf else 1.0
+        query, key = root * more, root / more
+    longest = Need(1, "row", below / (scale * query), count=s.size)
+    if s.past:
+        keys = [Need(place, "row", min(key, longest.below), count=s.size) for place in (1, 4)]
+        return Need(0, "row", query, count=s.size), *keys
+    return Need(0, "row", query, count=s.size), Need(1, "row", key, count=s.size, around=-2), longest

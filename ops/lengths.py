@@ -1,0 +1,169 @@
+"""Bounds behind normalisations, softmax and attention: rows whose length follows from what they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from onnxpuma.ops.attention_positions import shapes_of
+from onnxpuma.ops.bounds import UNKNOWN, Bound
+from onnxpuma.ops.reduce import axes_of
+from onnxpuma.ops.registry import Call
+from onnxpuma.ops.sight import last, seen
+
+AllBounding = Callable[[Call], Sequence[Bound]]
+
+
+def normalised_rows(call: Call) -> tuple[int, bool]:
+    """How many elements a row has that is normalised, and whether its mean is taken off."""
+    shape = call.given(0).shape
+    if call.node.op in ("LayerNormalization", "RMSNormalization"):
+        axis = int(call.attribute("axis", -1)) % len(shape)
+        return math.prod(shape[axis:]), call.node.op == "LayerNormalization"
+    groups = int(call.attribute("num_groups", shape[1]))
+    return shape[1] // groups * math.prod(shape[2:]), True
+
+
+def _layer(call: Call) -> list[Bound]:
+    """Every row has length sqrt(n) before it is scaled."""
+    (count, centred), n = normalised_rows(call), last(call.outputs[0])
+    scale, bias = seen(call.operand(1)) if call.present(1) else Bound(1.0, 1.0), seen(call.operand(2))
+    largest = math.sqrt(count - 1 if centred and count > 1 else count)
+    y = Bound(-largest, largest, math.sqrt(count)).by(Bound(-scale.size, scale.size), n)
+    y = Bound(y.low, y.high, y.norm).plus(_row_of(call, 2, bias), n)
+    x = seen(call.given(0))
+    root = 1.0 / math.sqrt(max(float(call.attribute("epsilon", 1e-5)), 2.0**-40))
+    return [y, Bound(x.low, x.high), Bound(0.0, root)]
+
+
+def _row_of(call: Call, place: int, bound: Bound) -> Bound:
+    operand = call.operand(place)
+    return bound if operand is None else bound.rows(operand.shape, call.outputs[0].shape)
+
+
+def _channels(call: Call) -> list[Bound]:
+    return [_layer(call)[0].only()]
+
+
+def _batch(call: Call) -> list[Bound]:
+    x, scale, bias, mean, variance = (seen(call.given(p)) for p in range(5))
+    least = max(variance.low, 0.0) + float(call.attribute("epsilon", 1e-5))
+    most = scale.size / math.sqrt(least) if least > 0 else math.inf
+    centred = x.only().plus(mean.only().times(-1.0), 1)
+    return [centred.by(Bound(-most, most), 1).plus(bias.only(), 1).only()]
+
+
+def _softmax(call: Call) -> list[Bound]:
+    rank = len(call.given(0).shape)
+    axis = int(call.attribute("axis", -1)) % max(rank, 1)
+    if axis == rank - 1:
+        return [Bound(0.0, 1.0, 1.0, {}, {"row sum": 1.0})]
+    matrix = {"column": 1.0, "sum": 1.0} if axis == rank - 2 else {}
+    return [Bound(0.0, 1.0, math.inf, {}, matrix)]
+
+
+def head_length(call: Call, place: int) -> float:
+    """No head of the queries (place 0), keys (1, past ones included) or values (2) is longer."""
+    s, operand = shapes_of(call), call.given(place)
+    found = seen(operand).length(s.value_size if place == 2 else s.size)
+    past = call.operand(place + 3) if place else None
+    return found if past is None else max(found, seen(past).length(last(past)))
+
+
+def _values(call: Call, place: int) -> Bound:
+    """Keys or values by heads, past ones included."""
+    s = shapes_of(call)
+    bound, past = seen(call.given(place)), call.operand(place + 3)
+    both = bound.only() if past is None else bound.only().hull(seen(past).only())
+    return Bound(both.low, both.high, head_length(call, place), {}) if s.keys else both
+
+
+def _attention(call: Call) -> list[Bound]:
+    """What comes out lies between the values, or is zero in a row that is masked whole."""
+    s, v = shapes_of(call), _values(call, 2)
+    low, high = min(v.low, 0.0), max(v.high, 0.0)
+    length = v.length(s.value_size)
+    if len(call.outputs[0].shape) == 4:
+        context = Bound(low, high, length)
+    else:
+        context = Bound(low, high, length * math.sqrt(s.heads), {s.value_size: length})
+    return [context, _values(call, 1), v, UNKNOWN][: len(call.outputs)]
+
+
+def _rotary(call: Call) -> list[Bound]:
+    """Pairs are turned, and are as long as before."""
+    x, operand = seen(call.given(0)), call.given(0)
+    heads = operand.shape[1] if len(operand.shape) == 4 else int(call.attribute("num_heads"))
+    size = operand.shape[-1] if len(operand.shape) == 4 else operand.shape[-1] // heads
+    by = _radius(call)
+    length = x.length(size) * by
+    most = min(x.size * math.sqrt(2.0) * by, length)
+    whole = length if len(operand.shape) == 4 else min(x.norm * by, length * math.sqrt(heads))
+    return [Bound(-most, most, whole, {size: length})]
+
+
+def _radius(call: Call) -> float:
+    """How much longer a pair may become: no less than what is not turned."""
+    cosines, sines = call.public(1), call.public(2)
+    if cosines is not None and sines is not None and cosines.shape == sines.shape:
+        squares = cosines.astype(np.float64) ** 2 + sines.astype(np.float64) ** 2
+        return max(1.0, math.sqrt(float(squares.max(initial=0.0))))
+    return max(1.0, seen(call.given(1)).size + seen(call.given(2)).size)
+
+
+def spread_of_scores(call: Call) -> float:
+    """How far apart two scores of a row are, but for what a mask adds: of Attention, Softmax and its kin."""
+    if call.node.op == "Attention":
+        cap = float(call.attribute("softcap", 0.0))
+        apart = 2.0 * largest_score(call)
+        return min(apart, 2.0 * cap) if cap else apart
+    operand = call.given(0)
+    x, rank = operand.bound, len(operand.shape)
+    axes = axes_of(call) if call.node.op == "ReduceLogSumExp" else (int(call.attribute("axis", -1)),)
+    if [axis % max(rank, 1) for axis in axes] != [rank - 1]:
+        return x.high - x.low
+    return min(x.high - x.low, math.sqrt(2.0) * x.length(last(operand)))
+
+
+def largest_score(call: Call) -> float:
+    """|scale q k'| of an attention."""
+    scale = call.attribute("scale", None)
+    size = float(scale) if scale is not None else 1.0 / math.sqrt(shapes_of(call).size)
+    return abs(size) * head_length(call, 0) * head_length(call, 1)
+
+
+def norm_of_rows(call: Call) -> float:
+    """The length of the rows that are normalised, without their mean where that is taken off."""
+    (count, centred), operand = normalised_rows(call), call.given(0)
+    x, n = seen(operand), last(operand)
+    length = x.size * math.sqrt(count)
+    if count % n == 0:
+        length = min(length, x.length(n) * math.sqrt(count / n))
+    if centred:
+        length = min(length, (x.high - x.low) / 2 * math.sqrt(count))
+    return length * 2.0**operand.finer
+
+
+def scaled_row(call: Call) -> float:
+    """|x scale| of a normalisation, without the mean where that is taken off."""
+    x, scale = seen(call.given(0)), seen(call.operand(1)).size if call.present(1) else 1.0
+    centred = normalised_rows(call)[1]
+    size = min(x.high - x.low, norm_of_rows(call)) if centred else x.size
+    return size * scale * 2.0 ** call.given(0).finer
+
+
+def argument(call: Call) -> float:
+    """|x| of the first input."""
+    return seen(call.given(0)).size
+
+
+LENGTHS: dict[str, AllBounding] = {
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), _layer),
+    **dict.fromkeys(("InstanceNormalization", "GroupNormalization"), _channels),
+    "BatchNormalization": _batch,
+    "Softmax": _softmax,
+    "Attention": _attention,
+    "RotaryEmbedding": _rotary,
+}

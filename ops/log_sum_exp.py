@@ -1,0 +1,212 @@
+"""The logarithm of a sum of exponentials, and that of a softmax, whatever the size of the scores.
+
+log sum e^x = x_0 + m + 1 + log sum e^(x - x_0 - m - 1), where x_0 is the row's first score, and m the coarse
+maximum of the scores less x_0. The exponentials are a softmax's numerators, so none is too large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.logarithm import FRACTION as LOG_FRACTION
+from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.mpc.truncate import resolve, resolve_cost
+from onnxpuma.mpc.words import encode
+from onnxpuma.ops.beside import Beside, kept, plus
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.elementwise import aligned
+from onnxpuma.ops.exponential import log_cost, log_of
+from onnxpuma.ops.lengths import spread_of_scores
+from onnxpuma.ops.limits import Arrays, Limit
+from onnxpuma.ops.reduce import axes_of, not_empty
+from onnxpuma.ops.registry import Call, Result, Value, operator
+from onnxpuma.ops.running import running
+from onnxpuma.ops.scores import (
+    SPREAD,
+    Scores,
+    brought_up,
+    brought_up_cost,
+    dense,
+    entered,
+    read_as_far,
+    scores_of,
+)
+from onnxpuma.ops.softmax import (
+    COARSE,
+    all_numerators_cost,
+    all_peaks,
+    coarse_bits,
+    farthest_apart,
+    left_out,
+    spread_limit,
+)
+from onnxpuma.ops.spread import over_parts, spread
+
+ERROR = "1e-4; of n scores up to n 8e-7"
+
+
+def _axes(call: Call) -> tuple[int, ...]:
+    """Along which is summed."""
+    if call.node.op == "LogSoftmax":
+        return (int(call.attribute("axis", -1)) % max(len(call.given(0).shape), 1),)
+    return axes_of(call)
+
+
+def _order(call: Call) -> tuple[int, ...]:
+    reduced = _axes(call)
+    return (*(a for a in range(len(call.given(0).shape)) if a not in reduced), *reduced)
+
+
+def _rows(call: Call, values: np.ndarray) -> np.ndarray:
+    """(rows, n): the axes along which is summed, last and flat."""
+    if not values.ndim:
+        return values.reshape(1, 1)
+    count = int(np.prod([values.shape[a] for a in _axes(call)], dtype=np.int64))
+    return np.ascontiguousarray(values.transpose(_order(call))).reshape(-1, count)
+
+
+def _beside(call: Call) -> np.ndarray | None:
+    operand = call.given(0)
+    return None if operand.beside is None else _rows(call, np.broadcast_to(operand.beside, operand.shape))
+
+
+def _tops(call: Call) -> np.ndarray:
+    """What stands beside the result of each row: minus infinity beside one that is masked whole."""
+    beside = _beside(call)
+    return np.zeros(1) if beside is None else running(beside).top[:, 0]
+
+
+def _scores(call: Call) -> Scores:
+    """Its first score is taken off each row, so they lie up to twice as far apart as they are read; the first
+    may be one that is masked."""
+    x = call.given(0)
+    shape = _rows(call, np.broadcast_to(np.int8(0), x.shape)).shape
+    apart = call.bound("spread", SPREAD) + read_as_far(x)
+    found = scores_of(_beside(call), shape, apart)
+    added = 0.0 if found.added is None else float(-found.added.min(initial=0.0))
+    return replace(found, spread=2 * (apart + added))
+
+
+def _sum_cost(call: Call) -> Cost:
+    scores, x = _scores(call), call.given(0)
+    lengths = scores.lengths[scores.lengths > 0]
+    if not len(lengths):
+        return Cost()
+    peaks = brought_up_cost(call, x) + all_numerators_cost(lengths, Replicated, scores.spread)
+    source = coarse_bits(scores.spread)
+    back = over_parts(len(lengths), lambda n: resolve_cost(n, 0, source, form=Replicated))
+    return peaks + (log_cost(len(lengths)) | back)
+
+
+def _log_sums(party: Party, call: Call, x: Form) -> Protocol[Replicated]:
+    """log sum e^x of each row less `_tops`, (rows,), LOG_FRACTION bits; 0 of one that is masked whole."""
+    scores = _scores(call)
+    counts, lengths = scores.lengths, scores.lengths[scores.lengths > 0]
+    up = yield from brought_up(party, call, x, call.given(0))
+    assert isinstance(up, Replicated)
+    if not len(lengths):
+        empty = np.zeros(counts.shape, np.uint64)
+        return Replicated(party.index, empty, empty, 64, LOG_FRACTION)
+    flat = entered(up.map(lambda w: _rows(call, w)), scores)
+    # 1. each row less its first score
+    starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
+    first = flat.map(lambda w: w[starts])
+    e, tops = yield from all_peaks(party, flat - first.map(lambda w: w[row]), lengths, scores.spread)
+    # 2. the logarithm of the sum, while the maximum comes back to the full ring
+    sums = e.map(lambda w: np.add.reduceat(w, starts, dtype=w.dtype))
+    logarithm, highest = yield from parallel(
+        [
+            log_of(party, sums),
+            spread(party, tops, lambda part, pivot: resolve(party, part, pivot, COARSE)),
+        ]
+    )
+    # 3. all together
+    total = logarithm
+    for part in (highest, first):
+        raised = aligned(part, LOG_FRACTION)
+        assert isinstance(raised, Replicated)
+        total = total + raised
+    total = total.plus(encode(np.ones(()), LOG_FRACTION))
+    places = np.flatnonzero(counts > 0)
+    return total.map(lambda w: dense(w, places, counts.shape))
+
+
+def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
+    x = _rows(call, np.asarray(inputs[0], np.float64))
+    chosen = _scores(call).kept
+    chosen = np.isfinite(x) if chosen is None else chosen
+    top = np.max(x, axis=-1, where=chosen, initial=-np.inf)
+    found = top - np.min(x, axis=-1, where=chosen, initial=np.inf)
+    return np.asarray(found[np.isfinite(found)])
+
+
+def _needs(call: Call) -> Sequence[Need]:
+    axes = tuple(axis - len(call.given(0).shape) for axis in _axes(call))
+    return (Need(0, "spread", farthest_apart(call.bound("spread", SPREAD)), axes),)
+
+
+def _limits(call: Call) -> tuple[Limit, ...]:
+    return (spread_limit(call.bound("spread", SPREAD), _spreads, spread_of_scores, _needs),)
+
+
+def _sums_beside(call: Call) -> Beside:
+    shape, tops = call.outputs[0].shape, _tops(call)
+    if not np.isinf(tops).any():
+        return [None]
+    return [kept(np.where(np.isinf(tops), tops, 0.0).reshape(shape), shape)]
+
+
+def _finite_tops(call: Call) -> np.ndarray:
+    tops = _tops(call)
+    return np.where(np.isinf(tops), 0.0, tops)
+
+
+@operator(
+    "ReduceLogSumExp",
+    cost=_sum_cost,
+    result=lambda call: Result(Replicated, LOG_FRACTION),
+    refuse=not_empty,
+    limits=_limits,
+    grows=lambda call: left_out(call.given(0).size // max(call.outputs[0].size, 1)),
+    secret="first",
+    error=ERROR,
+    beside=_sums_beside,
+    reaches=True,
+)
+def log_sum_exp(party: Party, call: Call, x: Form, axes: Value = None) -> Protocol[Sequence[Form]]:
+    """log sum e^x over axes, of scores of any size."""
+    sums = plus((yield from _log_sums(party, call, x)), _finite_tops(call))
+    assert isinstance(sums, Replicated)
+    return [sums.map(lambda w: w.reshape(call.outputs[0].shape))]
+
+
+@operator(
+    "LogSoftmax",
+    cost=_sum_cost,
+    result=lambda call: Result(Replicated, LOG_FRACTION),
+    limits=_limits,
+    grows=lambda call: left_out(call.given(0).size // max(_scores(call).lengths.size, 1)),
+    error=ERROR,
+    beside=lambda call: [call.given(0).beside],
+    reaches=True,
+)
+def log_softmax(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+    """x less log sum e^x along an axis: the logarithm of Softmax, however small that is."""
+    sums = plus((yield from _log_sums(party, call, x)), _finite_tops(call))
+    assert isinstance(sums, Replicated)
+    moved = [x.shape[a] for a in _order(call)] if x.shape else []
+    back = np.argsort(_order(call))
+
+    def stretched(words: np.ndarray) -> np.ndarray:
+        if not moved:
+            return words.reshape(())
+        return np.broadcast_to(words.reshape(*moved[:-1], 1), moved).transpose(back)
+
+    total = aligned(x, LOG_FRACTION)
+    assert isinstance(total, Replicated)
+    return [total - sums.map(stretched)]

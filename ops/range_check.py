@@ -1,0 +1,129 @@
+"""The two operators of the range check: what is asked of a value, and what is said of all values together.
+
+Not of ONNX: the planner puts them beside the steps of a model (plan/checks.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.range_check import (
+    OUTSIDE,
+    any_of,
+    any_of_cost,
+    beyond,
+    beyond_cost,
+    coins,
+    less_mean,
+    row_deviations,
+    row_squares,
+    samples,
+)
+from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.ops.range_reading import Reading
+from onnxpuma.ops.registry import Call, Operator, Result
+
+DOMAIN = "onnxpuma.check"
+
+
+def filled(flat: np.ndarray, block: int) -> np.ndarray:
+    """(n,) as (n / block, block), with zeros at the end where that is needed."""
+    missing = -len(flat) % block
+    return (np.pad(flat, (0, missing)) if missing else flat).reshape(-1, block)
+
+
+def arranged(x: Any, reading: Reading) -> Any:
+    """The rows (rows, block) of a value, the last one filled up with zeros."""
+
+    def rows(words: np.ndarray) -> np.ndarray:
+        axes = [axis for axis in reading.axes if -axis <= words.ndim]
+        if axes and axes != list(range(-len(axes), 0)):
+            words = np.moveaxis(words, sorted(axes), range(-len(axes), 0))
+        flat = np.ascontiguousarray(words).reshape(-1)
+        return filled(flat, reading.block)
+
+    if reading.around is not None:
+        x = x.map(lambda w: less_mean(w, reading.around))
+    return x.map(rows)
+
+
+def quantity(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+    """The quantities of a value, (count,): local."""
+    yield from ()
+    reading: Reading = call.attribute("reading")
+    rows = arranged(x, reading)
+    if reading.method == "elements":
+        return [rows.lowered(reading.shift).map(lambda w: w.reshape(-1))]
+    if reading.method == "squares":
+        return [row_squares(party, rows, reading.shift)]
+    if reading.method == "deviations":
+        return [row_deviations(party, rows, reading.shift)]
+    if reading.method == "apart":
+        several = reading.block * reading.rows
+        rows = rows.map(lambda w: filled(less_mean(w, 1).reshape(-1), several))
+    whole, stream = reading.method != "samples", coins(party, call.node.name)
+    return [samples(party, rows, reading.shift, stream, whole, reading.samples)]
+
+
+def _parts(call: Call) -> list[tuple[Reading, type, list[int]]]:
+    """What is compared together: the reading, the form, and the places of the inputs."""
+    found: dict[tuple[int, int, str, type], list[int]] = {}
+    asked: Sequence[Reading] = call.attribute("readings")
+    for place, reading in enumerate(asked):
+        alike = reading.bits, reading.below, reading.side, call.given(place).form
+        found.setdefault(alike, []).append(place)
+    return [(asked[places[0]], form, places) for (*_, form), places in found.items()]
+
+
+def verdict(party: Party, call: Call, *quantities: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+    """Zero if every quantity is within its reading, else random, (1,) mod 2^64."""
+    compared = []
+    for number, (reading, form, places) in enumerate(_parts(call)):
+        together = _end_to_end([quantities[place] for place in places], form)
+        compared.append(beyond(party, together, reading.below, reading.side, number % 3))
+    bits = [bit for found in (yield from parallel(compared)) for bit in found]
+    for bit in bits:
+        bit.shape = (1, bit.size)
+    return [(yield from any_of(party, bits, coins(party, call.node.name)))]
+
+
+def _end_to_end(values: Sequence[Any], form: type) -> Any:
+    first = values[0]
+    if form is Sum3:
+        return Sum3(first.party, np.concatenate([v.words for v in values]), first.bits, 0)
+    one, two = (np.concatenate([getattr(v, side) for v in values]) for side in ("first", "second"))
+    return Replicated(first.party, one, two, first.bits, 0)
+
+
+def _verdict_cost(call: Call) -> Cost:
+    total, counts = Cost(), [0, 0, 0]
+    for number, (reading, form, places) in enumerate(_parts(call)):
+        size = sum(call.given(place).size for place in places)
+        total |= beyond_cost(size, reading.side, reading.bits, form)
+        counts[number % 3] += size * (2 if reading.side == OUTSIDE else 1)
+    return total + any_of_cost(counts)
+
+
+def _quantity_result(call: Call) -> Result:
+    one_by_one = call.attribute("reading").method == "elements"
+    return Result(call.given(0).form if one_by_one else Sum3, 0)
+
+
+def _no_defers(call: Call, index: int) -> bool:
+    return True
+
+
+def _operator(name: str, kernel: Any, cost: Any, result: Any) -> Operator:
+    return Operator(
+        name, kernel, cost, result, _no_defers, lambda call: None, "all", "exact", integers=True,
+        domain=DOMAIN, beside=lambda call: [None] * len(call.outputs), reaches=True,
+    )  # fmt: skip
+
+
+QUANTITY = _operator("RangeOf", quantity, lambda call: Cost(), _quantity_result)
+VERDICT = _operator("RangeCheck", verdict, _verdict_cost, lambda call: Result(Sum3, 0))

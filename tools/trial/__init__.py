@@ -1,0 +1,1 @@
+"""Small random graphs, run on shares and held against double precision."""
