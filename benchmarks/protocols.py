@@ -156,7 +156,7 @@ def lines(n: int) -> list[Line]:
         found.append(measured(f"{name} of a product", partial(activated, name, True), x, function))
     found.append(measured("exp on 16 units", window, rng.uniform(0, 15.9, n), lambda x: np.exp(x - SPAN)))
     wide_x = rng.uniform(-3, 10.9, n // 8)
-    found.append(measured("exp from -20 to 11", led(exponential), wide_x, np.exp, True))
+    found.append(measured("exp, whole range", led(exponential), wide_x, np.exp, True))
     found += [maximum_of_rows(n // ROW), place_in_rows(n // ROW)]
     spread, rows = np.exp(rng.uniform(-3, 9, n // 8)), rng.uniform(0.2, 128, n // 8)
     known = digits_of(0.13, 128, 18)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxpuma.errors import AccuracyError, InputError
+from onnxpuma.errors import AccuracyError, InputError, UnreliableError
 from onnxpuma.graph.canonicalise import ROUNDED
 from onnxpuma.graph.reference import run_file
 from onnxpuma.observe import OperatorUse, RunReport
+from onnxpuma.roles.client import Outcome
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,16 @@ def run_in_the_clear(model: Path, feed: Mapping[str, np.ndarray]) -> dict[str, n
             "there is nothing to compare with until it can: correct the model or the inputs;"
             " --dim NAME=SIZE draws inputs of other sizes",
         ) from error
+
+
+def reliable(run: Callable[[], Outcome]) -> tuple[Outcome, UnreliableError | None]:
+    """The outcome of a run, and the error that says that a value left its range on the way."""
+    try:
+        return run(), None
+    except UnreliableError as error:
+        if not isinstance(error.outcome, Outcome):
+            raise
+        return error.outcome, error
 
 
 def rounds(recognised: Iterable[str]) -> bool:

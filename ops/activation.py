@@ -57,7 +57,8 @@ def _below(argument: float | None, fraction: int, below: float) -> Limit:
     """|x| below what is read; all that its form holds needs no check."""
     if argument is None:
         return Limit("|x|", of_input(), min(below, held_by(fraction)), key="argument", stays=size_of())
-    return Limit("|x|", of_input(), below, key="argument", stays=size_of(), needs=asks("element", below))
+    needs = asks("element", below)
+    return Limit("|x|", of_input(), below, key="argument", stays=size_of(), needs=needs)
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:

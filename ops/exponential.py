@@ -93,17 +93,19 @@ def _log_result(call: Call) -> Result:
 
 
 def _log_limits(call: Call) -> tuple[Limit, ...]:
-    return (Limit("x", signed_input(), least=2.0**-18, falls=lambda call: seen(call.given(0)).low),)
+    falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", 2.0**-18)
+    return (Limit("x", signed_input(), least=2.0**-18, needs=needs, falls=falls),)
 
 
 @operator(
     "Log",
-    cost=lambda call: log_cost(call.given(0).size),
+    cost=lambda call: log_cost(call.given(0).size, call.given(0).form),
+    defers=(0,),
     result=_log_result,
     limits=_log_limits,
     error="one unit of 2^-18 of the argument and of the result",
 )
-def log(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+def log(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """log(x); of zero and below it is some number."""
     return [(yield from log_of(party, x))]
 
@@ -134,13 +136,20 @@ def _elu_result(call: Call) -> Result:
     return Result(Replicated, FRACTION + max(a, c))
 
 
+def _elu_limits(call: Call) -> tuple[Limit, ...]:
+    """What lies above zero stands at the scale of what lies below, and that is multiplied before exp."""
+    _, slope, _ = _parameters(call)
+    most = 2.0 ** (62 - FRACTION - _fractions(call)[1]) / max(abs(slope), 1.0)
+    return input_below(min(FURTHEST, most, 2.0 ** (62 - call.outputs[0].fraction)))(call)
+
+
 def _elu_refusal(call: Call) -> str | None:
     return None if _parameters(call)[1] > 0 else "its alpha is not positive"
 
 
 @operator(
     "Elu", "Selu", "Celu",
-    cost=_elu_cost, result=_elu_result, refuse=_elu_refusal, limits=input_below(2.0**23), error="1e-5",
+    cost=_elu_cost, result=_elu_result, refuse=_elu_refusal, limits=_elu_limits, error="1e-5",
     beside=of_elements,
 )  # fmt: skip
 @by_element

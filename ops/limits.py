@@ -1,8 +1,8 @@
 """The ranges in which operators are right, as data: what is measured of one use, and between which bounds.
 
-Nothing checks them while a model runs on shares: a value outside gives a wrong result, without notice
-(docs/protocols.md, "Ranges"). `validate --per-node` measures them on opened values, calibration on plain
-ones, and the documentation prints them.
+A value outside gives a wrong result. What bounds do not prove to be inside is checked while a model runs on
+shares (plan/checks.py, by `needs`). `validate --per-node` measures them on opened values, calibration on
+plain ones, and the documentation prints them.
 """
 
 from __future__ import annotations
@@ -112,6 +112,11 @@ def asks(kind: str, below: float, *places: int, axes: tuple[int, ...] = (-1,)) -
     """The same need of each of these inputs."""
     found = tuple(Need(place, kind, below, axes) for place in places or (0,))
     return lambda call: found
+
+
+def both(*needs: Needs) -> Needs:
+    """All of these."""
+    return lambda call: tuple(need for each in needs for need in each(call))
 
 
 def asks_each(below: float) -> Needs:

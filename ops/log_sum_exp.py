@@ -7,6 +7,7 @@ maximum of the scores less x_0. The exponentials are a softmax's numerators, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -81,10 +82,14 @@ def _tops(call: Call) -> np.ndarray:
 
 
 def _scores(call: Call) -> Scores:
-    """Its first score is taken off each row, so they lie up to twice as far apart as they are read."""
+    """Its first score is taken off each row, so they lie up to twice as far apart as they are read; the first
+    may be one that is masked."""
     x = call.given(0)
     shape = _rows(call, np.broadcast_to(np.int8(0), x.shape)).shape
-    return scores_of(_beside(call), shape, 2 * call.bound("spread", SPREAD) + read_as_far(x))
+    apart = call.bound("spread", SPREAD) + read_as_far(x)
+    found = scores_of(_beside(call), shape, apart)
+    added = 0.0 if found.added is None else float(-found.added.min(initial=0.0))
+    return replace(found, spread=2 * (apart + added))
 
 
 def _sum_cost(call: Call) -> Cost:

@@ -6,132 +6,177 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.clamp import between_and_above, between_and_above_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.truncate import resolve, resolve_cost
+from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import aligned, as_words, public_scale
+from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
-from onnxpuma.ops.select import as_value, clipped, clipped_cost, positive, positive_cost
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.select import FURTHEST, as_value, clipped, clipped_cost, positive, positive_cost, width
+from onnxpuma.ops.spread import over_parts, spread, truncated
 
 
 def _size_cost(call: Call) -> Cost:
-    return positive_cost(call.given(0).size)
+    return positive_cost(call.given(0).size, width(call))
 
 
 def _slope(call: Call, default: float) -> tuple[int, np.ndarray]:
     return public_scale(np.float64(call.attribute("alpha", default)))
 
 
-def _unscaled(call: Call) -> tuple[Limit, ...]:
-    """What lies above zero stands at the scale of what lies below, until that is truncated."""
-    return input_below(2.0 ** min(24, 62 - call.outputs[0].fraction))(call)
+def _below_zero(call: Call) -> tuple[int, np.ndarray]:
+    """Fraction bits and integers of a public slope."""
+    slope = call.public(1)
+    return _slope(call, 0.01) if slope is None else public_scale(slope)
 
 
-def _leaky_result(call: Call) -> Result:
-    return Result(Replicated, FRACTION + _slope(call, 0.01)[0])
+def _truncated_cost(call: Call) -> Cost:
+    size, (fraction, _) = call.outputs[0].size, _below_zero(call)
+    back = over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated)) if fraction else Cost()
+    return _size_cost(call) + back
+
+
+def _sloped(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
+    """x above zero, and below it x times a public slope, truncated: so that above it nothing is lost."""
+    part = yield from positive(party, x, width(call))
+    fraction, integers = _below_zero(call)
+    below = yield from truncated(party, (x - part).times(as_words(integers), fraction))
+    return below + part
+
+
+def _sloped_limits(call: Call) -> tuple[Limit, ...]:
+    """What lies below zero is a product."""
+    _, integers = _below_zero(call)
+    largest = max(1.0, float(np.abs(integers).max(initial=1)))
+    return input_below(min(FURTHEST, 2.0 ** (62 - FRACTION) / 2.0 ** np.ceil(np.log2(largest))))(call)
 
 
 @operator(
     "LeakyRelu",
-    cost=_size_cost,
-    result=_leaky_result,
-    limits=_unscaled,
+    cost=_truncated_cost,
+    limits=_sloped_limits,
     error="one unit of 2^-18",
     beside=of_elements,
 )
 @by_element
 def leaky_relu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x above zero, alpha x below it."""
-    part = yield from positive(party, x)
-    fraction, integer = _slope(call, 0.01)
-    below = (x - part).times(as_words(integer), fraction)
-    above = aligned(part, below.fraction)
-    assert isinstance(above, Replicated)
-    return [below + above]
+    return [(yield from _sloped(party, call, x))]
+
+
+def _parametric_cost(call: Call) -> Cost:
+    return _size_cost(call) if call.secret(1) else _truncated_cost(call)
 
 
 def _parametric_result(call: Call) -> Result:
     slope = call.given(1)
-    if slope.secret:
-        return Result(Sum3, FRACTION + slope.fraction)
-    return Result(Replicated, FRACTION + public_scale(slope.value)[0])  # type: ignore[arg-type]
+    return Result(Sum3, FRACTION + slope.fraction) if slope.secret else Result()
+
+
+def _parametric_limits(call: Call) -> tuple[Limit, ...]:
+    """Beside a secret slope what lies above zero stands at the product's scale."""
+    if not call.inputs or not call.secret(1):
+        return _sloped_limits(call)
+    return input_below(2.0 ** (62 - call.outputs[0].fraction))(call)
 
 
 @operator(
     "PRelu",
-    cost=_size_cost,
+    cost=_parametric_cost,
     result=_parametric_result,
-    limits=_unscaled,
+    limits=_parametric_limits,
     error="one unit of 2^-18",
     fine=lambda node: {1: 24},  # what lies above zero stands at the product's scale
 )
 def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""
     x = as_value(party, given)
-    part = yield from positive(party, x)
-    if isinstance(slope, Replicated):
-        return [multiply(party, x - part, slope).plus_shared(part)]
-    assert isinstance(slope, np.ndarray)
-    fraction, integers = public_scale(slope)
-    below = (x - part).times(as_words(integers), fraction)
-    above = aligned(part, below.fraction)
-    assert isinstance(above, Replicated)
-    return [below + above]
+    if isinstance(slope, np.ndarray):
+        return [(yield from _sloped(party, call, x))]
+    part = yield from positive(party, x, width(call))
+    assert isinstance(slope, Replicated)
+    return [multiply(party, x - part, slope).plus_shared(part)]
 
 
-def _hard_sigmoid_cost(call: Call) -> Cost:
-    fraction = public_scale(np.float64(call.attribute("alpha", 0.2)))[0]
-    size = call.given(0).size
-    line = over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated))
-    return line + clipped_cost(size, 0.0, 1.0)
+def _ends(alpha: float, beta: float) -> tuple[float, float]:
+    """Between which alpha x + beta lies between 0 and 1."""
+    if alpha == 0:
+        return 0.0, 0.0
+    first, second = -beta / alpha, (1 - beta) / alpha
+    return min(first, second), max(first, second)
+
+
+def _line(call: Call) -> tuple[float, float]:
+    return float(call.attribute("alpha", 0.2)), float(call.attribute("beta", 0.5))
+
+
+def _hard_cost(call: Call) -> Cost:
+    return clipped_cost(call.given(0).size, *_ends(*_line(call)), bits=width(call))
+
+
+def _hard_result(call: Call) -> Result:
+    return Result(Replicated, FRACTION + public_scale(np.float64(_line(call)[0]))[0])
+
+
+def _hard_refusal(call: Call) -> str | None:
+    alpha, beta = _line(call)
+    if max(map(abs, _ends(alpha, beta))) < 2.0**20 and abs(beta) < 2.0**20:
+        return None
+    return "its line is so flat that it ends beyond 2^20"
 
 
 @operator(
     "HardSigmoid",
-    cost=_hard_sigmoid_cost,
-    limits=input_below(2.0**23),
+    cost=_hard_cost,
+    result=_hard_result,
+    refuse=_hard_refusal,
+    limits=input_below(FURTHEST),
     error="two units of 2^-18",
     beside=of_elements,
 )
 @by_element
 def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """alpha x + beta between 0 and 1, |alpha x| < 2^23."""
-    alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
-    return [(yield from _hard(party, x, float(alpha), float(beta)))]
-
-
-def _hard(party: Party, x: Replicated, alpha: float, beta: float) -> Protocol[Replicated]:
+    """alpha x + beta between 0 and 1: x is held between the ends of the line first."""
+    alpha, beta = _line(call)
+    held = yield from clipped(party, x, *_ends(alpha, beta), width(call))
     fraction, integer = public_scale(np.float64(alpha))
-    line = yield from truncated(party, x.times(as_words(integer), fraction))
-    line = line.plus(as_words(np.rint(np.float64(beta) * 2.0**FRACTION)))
-    return (yield from clipped(party, line, 0.0, 1.0))
+    line = held.times(as_words(integer), fraction)
+    return [line.plus(encode(np.clip(beta, 0, 1) if alpha == 0 else np.float64(beta), line.fraction))]
+
+
+_BEND = 3 << FRACTION  # from minus to plus where a HardSwish is a parabola
+_SIXTH, _SIX = public_scale(np.float64(1 / 6))
 
 
 def _hard_swish_cost(call: Call) -> Cost:
-    fraction = public_scale(np.float64(1 / 6))[0]
-    size = call.given(0).size
-    line = over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated))
-    return line + clipped_cost(size, 0.0, 1.0)
-
-
-def _product(call: Call) -> Result:
-    return Result(Sum3, 2 * FRACTION)
+    size, bits = call.given(0).size, max(width(call), FRACTION + 6)
+    parabola = over_parts(size, lambda n: resolve_cost(n, FRACTION + _SIXTH))
+    return over_parts(size, lambda n: between_and_above_cost(n, -_BEND, _BEND, bits)) + parabola
 
 
 @operator(
     "HardSwish",
     cost=_hard_swish_cost,
-    result=_product,
-    limits=input_below(2.0**23),
-    error="2e-5 |x|",
+    limits=input_below(FURTHEST),
+    error="2e-5",
     beside=of_elements,
 )
 @by_element
 def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """x times HardSigmoid(x) with alpha 1/6 and beta 1/2."""
-    return [multiply(party, x, (yield from _hard(party, x, 1 / 6, 0.5)))]
+    """x times HardSigmoid(x) with alpha 1/6 and beta 1/2: c (c + 3) / 6 of x held between -3 and 3, and what
+    it is above 3."""
+    bits = max(width(call), FRACTION + 6)
+
+    def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+        assert isinstance(part, Replicated)
+        held, over = yield from between_and_above(party, part, pivot, -_BEND, _BEND, bits)
+        parabola = multiply(party, held, held.plus(np.uint64(_BEND) * np.ones(held.shape, np.uint64)))
+        sixth = parabola.times(as_words(_SIX), _SIXTH)
+        return (yield from resolve(party, sixth, pivot, FRACTION)) + over
+
+    return [(yield from spread(party, x, each))]

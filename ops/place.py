@@ -15,7 +15,7 @@ from onnxpuma.mpc.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.ops.limits import Arrays, Limit, input_below
+from onnxpuma.ops.limits import Arrays, Limit, asks, input_below
 from onnxpuma.ops.ranking import as_rows
 from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.running import SLACK as LARGEST_SLACK
@@ -88,7 +88,9 @@ def _apart(call: Call) -> float:
 
 def _limits(call: Call) -> tuple[Limit, ...]:
     if call.given(0).form is Sum3:
-        return (Limit("the difference of two of a row", _range_of_rows, _slack(call), stays=_apart),)
+        below, what = _slack(call), "the difference of two of a row"
+        needs = asks("spread", below, axes=(_axis(call) - len(call.given(0).shape),))
+        return (Limit(what, _range_of_rows, below, stays=_apart, needs=needs),)
     return input_below(FURTHEST)(call)
 
 

@@ -16,12 +16,13 @@ from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, l
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.quotient import (
+    QUOTIENT_FRACTION,
+    divided,
     inverse_root,
     inverse_root_cost,
-    resolved_reciprocal_cost,
+    quotient_cost,
     root,
     root_cost,
-    signed_reciprocal,
 )
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.spread import over_parts, truncated
@@ -108,7 +109,8 @@ def _power_cost(call: Call) -> Cost:
     for _ in _needed(exponents):
         total = total + _truncation_cost(size)
     if exponents[0] < 0:
-        total = total + resolved_reciprocal_cost(size, FRACTION)
+        total = total + quotient_cost(size, size, False)
+        total = total + over_parts(size, lambda n: resolve_cost(n, QUOTIENT_FRACTION - FRACTION))
     return total
 
 
@@ -132,7 +134,7 @@ def power(party: Party, call: Call, base: Value, exponent: Value) -> Protocol[Se
     if exponents[0] == -0.5:
         return [(yield from inverse_root(party, x, FRACTION))]
     if exponents[0] < 0:
-        x = yield from truncated(party, (yield from signed_reciprocal(party, x, FRACTION)))
+        x = yield from truncated(party, (yield from divided(party, np.ones(()), x)))
     one = x.times(np.uint64(0)).plus(np.uint64(1 << FRACTION) * np.ones(x.shape, np.uint64))
     powers = {0: one, 1: x}
     for step in _needed(exponents):

@@ -13,32 +13,33 @@ import numpy as np
 from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.linear import multiply
-from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.reciprocal import RECIPROCAL_RANGE, inverse_cost, reciprocal, rsqrt
+from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
+from onnxpuma.mpc.reciprocal import (
+    WINDOW_FRACTION,
+    WINDOW_RANGE,
+    inverse_cost,
+    rsqrt,
+    window_reciprocal,
+    window_reciprocal_cost,
+)
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.square_root import square_root as rooted
 from onnxpuma.mpc.square_root import square_root_cost
 from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.words import encode
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, asks, of_input, of_output, result_size, signed_input, size_of
+from onnxpuma.ops.limits import Limit, asks, both, of_input, of_output, result_size, signed_input, size_of
 from onnxpuma.ops.logic import bits_cost, bits_of
+from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plain, scales_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, spread, truncated
+from onnxpuma.ops.spread import joined, over_parts, parts, spread, truncated
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
-QUOTIENT_FRACTION = 24  # of the reciprocal that a product follows
-
-
-def signed_reciprocal(party: Party, x: Replicated, fraction: int) -> Protocol[Replicated | Sum3]:
-    """1 / x of either sign, 2^-18 <= |x| < 2^15, `fraction` fraction bits: sign, magnitude, sign again."""
-    negative = yield from bits_of(party, x, wide_negative)
-    magnitude = _flipped(party, x, negative)
-    inverse = yield from spread(
-        party, magnitude, lambda part, pivot: reciprocal(party, part, pivot, fraction, RECIPROCAL_RANGE)
-    )
-    return _flipped(party, inverse, negative)
+SCALED_FRACTION = 20  # of a dividend times the power of its divisor
+QUOTIENT_FRACTION = SCALED_FRACTION + WINDOW_FRACTION
+LARGEST = 2.0 ** (2 * WINDOW_RANGE[1] - FRACTION)  # divisor
 
 
 def _flipped(party: Party, x: Replicated, negative: Replicated) -> Sum3:
@@ -46,32 +47,52 @@ def _flipped(party: Party, x: Replicated, negative: Replicated) -> Sum3:
     return -(multiply(party, x, negative + negative).plus_shared(x, -1))
 
 
-def signed_reciprocal_cost(size: int, fraction: int) -> Cost:
-    return bits_cost(size, wide_negative_cost) + over_parts(
-        size, lambda n: inverse_cost("reciprocal", n, RECIPROCAL_RANGE, FRACTION, fraction)
+def quotient_cost(size: int, divisors: int, secret: bool) -> Cost:
+    """Of `divided`: `size` quotients by so many divisors, of dividends that are secret or public."""
+    total = bits_cost(divisors, wide_negative_cost)
+    if secret:
+        total = total + over_parts(size, lambda n: resolve_cost(n, 0))
+    total = total + over_parts(divisors, window_reciprocal_cost)
+    return total + over_parts(size, lambda n: resolve_cost(n, 2 * WINDOW_RANGE[1] - SCALED_FRACTION))
+
+
+def _windows(party: Party, x: Sum3) -> Protocol[tuple[Replicated, Replicated]]:
+    """Both parts of `window_reciprocal`, the work spread over the pivots."""
+    flat = x.map(lambda w: np.ascontiguousarray(w).reshape(-1))
+    pieces = [slice(None)] if len(parts(x.size)) == 1 else thirds(x.size)
+    pivots = range(3) if len(pieces) == 3 else [party.next_pivot()]
+    done = yield from parallel(
+        window_reciprocal(party, flat.map(lambda w, piece=piece: w[piece]), pivot)  # type: ignore[misc]
+        for pivot, piece in zip(pivots, pieces, strict=True)
     )
+    return joined([inverse for inverse, _ in done], x.shape), joined([power for _, power in done], x.shape)
 
 
-def resolved_reciprocal_cost(size: int, fraction: int) -> Cost:
-    return signed_reciprocal_cost(size, fraction) + over_parts(size, lambda n: resolve_cost(n, 0))
-
-
-def _reciprocal_cost(call: Call) -> Cost:
-    return signed_reciprocal_cost(call.given(0).size, FRACTION)
-
-
-def _term(call: Call) -> Result:
-    return Result(Sum3, FRACTION)
+def divided(party: Party, a: Value, b: Replicated) -> Protocol[Sum3]:
+    """a / b, broadcasting, of |b| < LARGEST; a public or secret. b's sign goes to a."""
+    # 1. |b|, and a with the sign of b
+    negative = yield from bits_of(party, b, wide_negative)
+    sign = (-(negative + negative)).plus(np.ones((), np.uint64))
+    if isinstance(a, Replicated):
+        signed = yield from truncated(party, multiply(party, a, sign))
+    else:
+        signed = sign.times(encode(np.asarray(a), FRACTION), FRACTION)
+    # 2. b in its window, and the power of four that took it there
+    inverse, power = yield from _windows(party, _flipped(party, b, negative))
+    # 3. a times the power, times the reciprocal
+    scale = 2 * WINDOW_RANGE[1]
+    scaled = multiply(party, signed, power).with_fraction(scale)
+    return multiply(party, (yield from truncated(party, scaled, SCALED_FRACTION)), inverse)
 
 
 def divisor_limit(place: int) -> Limit:
     return Limit(
         "|x|" if place == 0 else "|divisor|",
         of_input(place),
-        2.0**15,
+        LARGEST,
         2.0**-18,
         stays=size_of(place),
-        needs=asks("element", 2.0**15, place),
+        needs=both(asks("element", LARGEST, place), asks("nonzero", 2.0**-18, place)),
         falls=_distance(place),
     )
 
@@ -88,14 +109,14 @@ def _distance(place: int) -> Callable[[Call], float]:
 
 @operator(
     "Reciprocal",
-    cost=_reciprocal_cost,
-    result=_term,
+    cost=lambda call: quotient_cost(call.given(0).size, call.given(0).size, False),
+    result=lambda call: Result(Sum3, QUOTIENT_FRACTION),
     limits=lambda call: (divisor_limit(0),),
     error="2e-6 of the result and two units of 2^-18",
 )
 def reciprocal_of(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """1 / x; 1 / 0 is some number."""
-    return [(yield from signed_reciprocal(party, x, FRACTION))]
+    return [(yield from divided(party, np.ones(()), x))]
 
 
 def inverse_root_cost(size: int, fraction: int) -> Cost:
@@ -142,19 +163,19 @@ def square_root(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequ
 
 def _quotient_result(call: Call) -> Result:
     divisor = call.public(1)
+    if divisor is not None and not is_plain(divisor):
+        return Result()
     if divisor is not None:
         return Result(Replicated, FRACTION + public_scale(1.0 / divisor.astype(np.float64))[0])
-    if call.secret(0):
-        return Result(Sum3, FRACTION + QUOTIENT_FRACTION)
-    return Result(Replicated, FRACTION + public_scale(call.public(0))[0])  # type: ignore[arg-type]
+    return Result(Sum3, QUOTIENT_FRACTION)
 
 
 def _quotient_cost(call: Call) -> Cost:
     divisor = call.given(1)
-    if not divisor.secret:
-        return Cost()
-    fraction = QUOTIENT_FRACTION if call.secret(0) else FRACTION
-    return resolved_reciprocal_cost(divisor.size, fraction)
+    if divisor.value is not None:
+        plain = is_plain(divisor.value)
+        return Cost() if plain else divided_cost(scales_of(divisor.value, call.outputs[0].shape))
+    return quotient_cost(call.outputs[0].size, divisor.size, call.secret(0))
 
 
 def _divisible(call: Call) -> str | None:
@@ -169,8 +190,14 @@ def _div_beside(call: Call) -> Beside:
 
 
 def _div_limits(call: Call) -> tuple[Limit, ...]:
-    quotient = Limit("|result|", of_output(), 2.0**20, stays=result_size)
-    return (divisor_limit(1), quotient) if not call.inputs or call.secret(1) else ()
+    quotient = Limit("|result|", of_output(), 2.0**19, stays=result_size)
+    if not call.inputs or call.secret(1):
+        return divisor_limit(1), quotient
+    divisor = call.public(1)
+    if divisor is None or is_plain(divisor):
+        return ()
+    largest = scales_of(divisor, call.outputs[0].shape).largest
+    return (Limit("|result|", of_output(), largest, stays=result_size),)
 
 
 @operator(
@@ -179,21 +206,22 @@ def _div_limits(call: Call) -> tuple[Limit, ...]:
     result=_quotient_result,
     refuse=_divisible,
     limits=_div_limits,
-    error="one unit of 2^-18; by a secret 2e-6 of the result and 1e-7 of the dividend more",
+    error="one unit of 2^-18; by public numbers of many sizes 8e-6 of the result more; by a secret two units "
+    "and 2e-6 of the result",
     beside=_div_beside,
 )
 def div(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a / b: a product with 1 / b, which is local for a public b; a secret b as in Reciprocal."""
+    """a / b: a product with 1 / b, which is local for a public b, or truncated by element where a public b is
+    of many sizes; a secret b as in Reciprocal."""
     if isinstance(b, np.ndarray):
         assert isinstance(a, Replicated)
+        if not is_plain(b):
+            shape = call.outputs[0].shape
+            stretched = a.map(lambda w: np.broadcast_to(w, shape))
+            return [(yield from divided_publicly(party, stretched, scales_of(b, shape)))]
         fraction, integers = public_scale(1.0 / b.astype(np.float64))
         return [a.times(as_words(integers), fraction)]
     a, b = whole(a, call.given(0)), whole(b, call.given(1))
     assert isinstance(b, Replicated)
-    if isinstance(a, Replicated):
-        term = yield from signed_reciprocal(party, b, QUOTIENT_FRACTION)
-        return [multiply(party, a, (yield from truncated(party, term, QUOTIENT_FRACTION)))]
-    assert isinstance(a, np.ndarray)
-    term = yield from signed_reciprocal(party, b, FRACTION)
-    fraction, integers = public_scale(a)
-    return [(yield from truncated(party, term)).times(as_words(integers), fraction)]
+    assert isinstance(a, (Replicated, np.ndarray))
+    return [(yield from divided(party, a, b))]

@@ -13,6 +13,7 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.range_check import (
+    OUTSIDE,
     any_of,
     any_of_cost,
     beyond,
@@ -24,7 +25,6 @@ from onnxpuma.mpc.range_check import (
     samples,
 )
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.words import from_integers
 from onnxpuma.ops.range_reading import Reading
 from onnxpuma.ops.registry import Call, Operator, Result
 
@@ -70,28 +70,26 @@ def quantity(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequenc
     return [samples(party, rows, reading.shift, stream, whole, reading.samples)]
 
 
-def _parts(call: Call) -> list[tuple[int, type, list[int]]]:
-    """(bits of a ring, form, places of the inputs) of those that are compared together."""
-    found: dict[tuple[int, type], list[int]] = {}
-    for place, reading in enumerate(call.attribute("readings")):
-        found.setdefault((reading.bits, call.given(place).form), []).append(place)
-    return [(bits, form, places) for (bits, form), places in found.items()]
+def _parts(call: Call) -> list[tuple[Reading, type, list[int]]]:
+    """What is compared together: the reading, the form, and the places of the inputs."""
+    found: dict[tuple[int, int, str, type], list[int]] = {}
+    asked: Sequence[Reading] = call.attribute("readings")
+    for place, reading in enumerate(asked):
+        alike = reading.bits, reading.below, reading.side, call.given(place).form
+        found.setdefault(alike, []).append(place)
+    return [(asked[places[0]], form, places) for (*_, form), places in found.items()]
 
 
 def verdict(party: Party, call: Call, *quantities: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """Zero if every quantity is within its reading, else random, (1,) mod 2^64."""
-    asked: Sequence[Reading] = call.attribute("readings")
     compared = []
-    for number, (bits, form, places) in enumerate(_parts(call)):
-        sizes = [quantities[place].size for place in places]
-        limits = np.repeat([asked[place].below for place in places], sizes)
-        both = np.flatnonzero(np.repeat([asked[place].both for place in places], sizes))
+    for number, (reading, form, places) in enumerate(_parts(call)):
         together = _end_to_end([quantities[place] for place in places], form)
-        compared.append(beyond(party, together, from_integers(limits, bits), both, number % 3))
-    bits_of_all = yield from parallel(compared)
-    for bit in bits_of_all:
+        compared.append(beyond(party, together, reading.below, reading.side, number % 3))
+    bits = [bit for found in (yield from parallel(compared)) for bit in found]
+    for bit in bits:
         bit.shape = (1, bit.size)
-    return [(yield from any_of(party, bits_of_all, coins(party, call.node.name)))]
+    return [(yield from any_of(party, bits, coins(party, call.node.name)))]
 
 
 def _end_to_end(values: Sequence[Any], form: type) -> Any:
@@ -103,13 +101,11 @@ def _end_to_end(values: Sequence[Any], form: type) -> Any:
 
 
 def _verdict_cost(call: Call) -> Cost:
-    asked: Sequence[Reading] = call.attribute("readings")
     total, counts = Cost(), [0, 0, 0]
-    for number, (bits, form, places) in enumerate(_parts(call)):
-        one = sum(call.given(place).size for place in places)
-        two = sum(call.given(place).size for place in places if asked[place].both)
-        total |= beyond_cost(one, two, bits, form)
-        counts[number % 3] += one + two
+    for number, (reading, form, places) in enumerate(_parts(call)):
+        size = sum(call.given(place).size for place in places)
+        total |= beyond_cost(size, reading.side, reading.bits, form)
+        counts[number % 3] += size * (2 if reading.side == OUTSIDE else 1)
     return total + any_of_cost(counts)
 
 

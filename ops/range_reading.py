@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxpuma.mpc.range_check import SAMPLES
+from onnxpuma.mpc.range_check import ABOVE, INSIDE, OUTSIDE, SAMPLES, UNDER
 from onnxpuma.mpc.shares import Replicated
 from onnxpuma.ops.bounds import Bound, Need
-from onnxpuma.ops.registry import Operand
+from onnxpuma.ops.registry import FRACTION, Operand
 
 BLOCK = 128  # elements whose squares are added up where each by itself is asked for
 NEAR, FAR = 256, 8192  # elements of which samples are taken: as precise as can be, and to find what is far
@@ -39,8 +39,8 @@ class Reading:
     without their means) or "elements".
     axes: of a row, from the end, () for all elements in their order; block: the elements of a row, which is
     cut where axes have more. around: less the mean over this axis, as many times larger as it is long. shift:
-    fraction bits given up. below: in units of the quantity; both: in either direction. rows: whose samples
-    are taken together.
+    fraction bits given up. below: in units of the quantity; side: on which it is beyond that (mpc).
+    rows: whose samples are taken together.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Reading:
     block: int
     shift: int
     below: int
-    both: bool
+    side: str
     around: int | None = None
 
     rows: int = 1
@@ -83,9 +83,11 @@ def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
     A value within the need is never beyond a reading by more than rounding and, of samples, chance: what
     they take in is a quarter of the range, of a block together.
     """
-    if not operand.size or (operand.reach and need.kind != "element"):
+    if not operand.size or (operand.reach and need.kind == "spread"):  # scores are read as far as masks reach
         return ()
-    if need.kind == "below" or (need.kind == "element" and (operand.size <= FEW or operand.reach)):
+    if need.kind in ("below", "positive", "nonzero") or (
+        need.kind == "element" and (operand.size <= FEW or operand.reach)
+    ):
         return _elements(operand, need)
     if need.kind == "element":
         return _rows(operand, (), min(BLOCK, operand.size), need.below) or _near(operand, need.below)
@@ -108,7 +110,7 @@ def _around(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
     wide = replace(operand, bound=Bound(-more * bound.size, more * bound.size, more * bound.norm, lengths))
     found: list[Reading] = []
     for reading in _rows(wide, need.axes, length, need.below * count, margin=2 * OFFSET * MARGIN):
-        if reading.both:
+        if reading.side == OUTSIDE:
             found += _samples(operand, reading.reach(operand) / more)
         else:
             found.append(replace(reading, around=need.around))
@@ -173,7 +175,7 @@ def _squares(
 ) -> Reading:
     unit = 2.0 ** (operand.fraction - shift)
     least = math.floor(gain * (below * unit - ROUNDING * math.sqrt(length)) ** 2)
-    return Reading("squares" if gain == 1.0 else "deviations", axes, length, shift, least, False)
+    return Reading("squares" if gain == 1.0 else "deviations", axes, length, shift, least, ABOVE)
 
 
 def _longest(operand: Operand, axes: tuple[int, ...], length: int) -> float:
@@ -194,21 +196,29 @@ def _sums(method: str, operand: Operand, below: float, block: int) -> tuple[Read
     least = math.floor(below * 2.0 ** (operand.fraction - shift)) - 3
     if least < 1 or shift > 56 or least >= 1 << (62 - shift):
         return ()
-    return (Reading(method, (), min(block, operand.size), shift, least, True),)
+    return (Reading(method, (), min(block, operand.size), shift, least, OUTSIDE),)
 
 
 def _elements(operand: Operand, need: Need) -> tuple[Reading, ...]:
-    """Each by itself; only its upper side where the need is of that kind."""
-    shift = max(0, math.floor(operand.fraction + math.log2(need.below)) - 10)
-    least = math.floor(need.below * 2.0 ** (operand.fraction - shift)) - 3
+    """Each by itself; on one side where the need is of that kind."""
+    least_of = need.kind in ("positive", "nonzero")
+    fine = operand.fraction + math.log2(need.below)
+    shift = 0 if least_of else max(0, math.floor(fine) - 10)
+    least = math.ceil(2.0**fine) if least_of else math.floor(2.0 ** (fine - shift)) - 3
     if least < 1 or shift > 56:
         return ()
-    return (Reading("elements", (), 1, shift, least, need.kind == "element"),)
+    return (Reading("elements", (), 1, shift, least, _SIDES[need.kind]),)
+
+
+_SIDES = {"element": OUTSIDE, "below": ABOVE, "positive": UNDER, "nonzero": INSIDE}
 
 
 def beyond_need(values: np.ndarray, need: Need) -> float | None:
-    """The largest quantity of plain values if it is not below the need, else None."""
+    """The quantity of plain values that is furthest from what the need asks, None if it holds."""
     x = values.astype(np.float64)
+    if need.kind in ("positive", "nonzero"):
+        least = float((x if need.kind == "positive" else np.abs(x)).min(initial=np.inf))
+        return None if np.rint(least * 2.0**FRACTION) >= np.rint(need.below * 2.0**FRACTION) else least
     if need.kind == "below":
         found = float(x.max(initial=-np.inf))
     elif need.kind == "element":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxpuma.ops.beside import BEYOND_SCALES, LARGEST, beside_of, factor, furthest, held
+from onnxpuma.ops.beside import BEYOND_SCALES, FAR, LARGEST, beside_of, factor, furthest, held
 from onnxpuma.ops.registry import Call, Operand, Operator
 
 MASKING = 512.0  # from here on a number that is chosen in secret counts as a mask, which reaches far
@@ -110,7 +110,8 @@ def _smallest(call: Call) -> Reach:
 
 
 def _extreme(call: Call) -> Reach:
-    """Max and Min: as far out as all operands are, at the end that loses."""
+    """Max and Min: as far out as all operands are, at the end that loses; a public one that is too far out to
+    be compared is left out of play."""
     secret, found = _widest(call), [_of(o) for o in call.secrets]
     found += [_public(o.value) for o in call.inputs if o is not None and o.value is not None]
     if call.node.op == "Max":
@@ -121,17 +122,20 @@ def _extreme(call: Call) -> Reach:
 def _public(values: np.ndarray) -> Reach:
     """How far out public numbers are, all of them."""
     real = held(values)
-    low, high = float(-real.max(initial=-LARGEST)), float(real.min(initial=LARGEST))
-    return Reach(low if low >= MASKING else 0.0, high if high >= MASKING else 0.0)
+    return Reach(_end(-float(real.max(initial=-LARGEST))), _end(float(real.min(initial=LARGEST))))
+
+
+def _end(far: float) -> float:
+    """How far out a public number, this far out, lets others be."""
+    return far if MASKING <= far < FAR else 0.0 if far < MASKING else np.inf
 
 
 def _clipped(call: Call) -> Reach:
     """Clip: no further out than its ends, where they are known."""
-    found = _of(call.given(0))
-    low, high = call.public(1), call.public(2)
-    down = found.down if low is None else min(found.down, max(0.0, -float(held(low))))
-    up = found.up if high is None else min(found.up, max(0.0, float(held(high))))
-    return Reach(down, up, found.hollow, found.unit, found.negative)
+    found, low, high = _of(call.given(0)), call.public(1), call.public(2)
+    down = found.down if low is None else min(found.down, _end(-float(held(low))))
+    up = found.up if high is None else min(found.up, _end(float(held(high))))
+    return replace(found, down=down, up=up)
 
 
 def _cast(call: Call) -> Reach:
@@ -144,6 +148,7 @@ _CARRIES: dict[str, Callable[[Call], Reach]] = {
     **dict.fromkeys(("Mul", "Div"), _scaled),
     **dict.fromkeys(("Concat", "Pad", "ScatterND", "ScatterElements", "Gather"), _widest),
     **dict.fromkeys(("Cast", "CastLike"), _cast),
+    "LogSoftmax": _widest,
     **dict.fromkeys(("ReduceMax", "MaxPool", "GlobalMaxPool"), _largest),
     **dict.fromkeys(("Max", "Min"), _extreme),
     "Clip": _clipped,

@@ -169,7 +169,7 @@ class Operator:
     two factors both together.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
-    limits(call): the ranges in which that holds; outside them the result is wrong, without notice.
+    limits(call): the ranges in which that holds; outside them the result is wrong.
     beside(call): the public numbers beside its outputs, for a kernel that leaves those beside its inputs to
     the plan, or sees to them itself; None for one that is given inputs as they are. reaches: it reads
     operands as far out as their `reach` says, whatever its limits are otherwise.

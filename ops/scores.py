@@ -17,7 +17,7 @@ from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.ops.beside import cleared, plus
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.running import running
-from onnxpuma.ops.select import clipped, positive_cost, width
+from onnxpuma.ops.select import clipped, clipped_cost, width
 
 LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^-21
 SPREAD = 8192.0  # how far two scores of a row may be apart, where no other bound is known; masks lie further
@@ -80,8 +80,12 @@ def entered(x: Form, scores: Scores) -> Any:
 
 def brought_up_cost(call: Call, operand: Operand) -> Cost:
     """Of bringing up what a secret mask has put further down than is read."""
-    sides = (operand.down > MOST_REACH) + (operand.up > MOST_REACH)
-    return positive_cost(sides * operand.size, width(call)) if sides else Cost()
+    return clipped_cost(operand.size, *_held_to(operand), operand.resting, width(call))
+
+
+def _held_to(operand: Operand) -> tuple[float | None, float | None]:
+    low = -MOST_REACH / 2 if operand.down > MOST_REACH else None
+    return low, MOST_REACH / 2 if operand.up > MOST_REACH else None
 
 
 def read_as_far(operand: Operand) -> float:
@@ -94,9 +98,7 @@ def brought_up(party: Party, call: Call, x: Form, operand: Operand) -> Protocol[
     if operand.reach <= MOST_REACH:
         return x
     assert isinstance(x, Replicated)
-    low = -MOST_REACH / 2 if operand.down > MOST_REACH else None
-    high = MOST_REACH / 2 if operand.up > MOST_REACH else None
-    return (yield from clipped(party, x, low, high, width(call)))
+    return (yield from clipped(party, x, *_held_to(operand), width(call)))
 
 
 def dense(words: np.ndarray, places: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:

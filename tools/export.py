@@ -20,11 +20,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporting import ExportError
+from exporting import ExportError, TraceError
 from exporting.tasks import ALIASES, TASKS, task_named
 
 if TYPE_CHECKING:
     from exporting.parts import Part
+    from exporting.tasks import Task
+
+EXPORTERS = ("dynamo", "torchscript")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -36,7 +39,11 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, help="folder to write; made where it is not there")
     parser.add_argument("--random-init", action="store_true", help="random weights: nothing is downloaded")
     parser.add_argument("--tiny", action="store_true", help="2 layers of width 64, random weights")
-    parser.add_argument("--exporter", choices=["dynamo", "torchscript"], default="dynamo")
+    parser.add_argument(
+        "--exporter",
+        choices=EXPORTERS,
+        help="default: dynamo, and where it cannot write the model, torchscript",
+    )
     parser.add_argument("--opset", type=int, help="default: 23 with dynamo, 17 with torchscript")
     parser.add_argument("--sequence", type=int, default=16, help="tokens in the traced example (default 16)")
     parser.add_argument(
@@ -58,6 +65,19 @@ def export(options: argparse.Namespace) -> list[str]:
     if options.sequence < 4:
         raise ExportError("the traced sequence must have at least 4 tokens", "leave --sequence out for 16")
     require("torch", "transformers", "onnxscript")
+    try:
+        return _exported(options, task, options.exporter or EXPORTERS[0])
+    except TraceError as error:
+        if options.exporter is not None or options.opset is not None:
+            raise
+        return [
+            f"note     not written by {EXPORTERS[0]}: {error}",
+            f"note     written by {EXPORTERS[1]}, with more and smaller nodes",
+            *_exported(options, task, EXPORTERS[1]),
+        ]
+
+
+def _exported(options: argparse.Namespace, task: Task, exporter: str) -> list[str]:
     from exporting import checkpoints
     from exporting.forms import parts_of
 
@@ -67,12 +87,12 @@ def export(options: argparse.Namespace) -> list[str]:
         task,
         random_init=options.random_init,
         tiny=options.tiny,
-        attention=None if options.exporter == "dynamo" else "eager",
+        attention=None if exporter == "dynamo" else "eager",
         seed=options.seed,
     )
     parts = parts_of(model, task)
     options.out.mkdir(parents=True, exist_ok=True)
-    lines = [line for part in parts for line in _written(part, options)]
+    lines = [line for part in parts for line in _written(part, options, exporter)]
     written, skipped = checkpoints.save_companions(
         model, options.model, task, options.out, drawn=drawn, tiny=options.tiny
     )
@@ -83,7 +103,7 @@ def export(options: argparse.Namespace) -> list[str]:
     ]
 
 
-def _written(part: Part, options: argparse.Namespace) -> list[str]:
+def _written(part: Part, options: argparse.Namespace, exporter: str) -> list[str]:
     from exporting import onnx_file, tracing
     from exporting.parts import Sizes
 
@@ -91,14 +111,14 @@ def _written(part: Part, options: argparse.Namespace) -> list[str]:
     traced_at, other = Sizes(2, sequence, 5, 7, seed), Sizes(3, sequence + 5, 9, 11, seed + 1)
     example = part.example(traced_at)
     traced = tracing.trace(
-        part.module, example, part.axes, part.outputs, exporter=options.exporter, opset=options.opset
+        part.module, example, part.axes, part.outputs, exporter=exporter, opset=options.opset
     )
     files = onnx_file.save(onnx_file.tidy(traced), options.out / part.file)
     examples = [example, *(part.example(sizes) for sizes in (other, *part.also))]
-    difference = onnx_file.check(files[0], part.module, examples)
+    difference = onnx_file.check(files[0], part.module, list(part.axes), examples)
     counts = onnx_file.histogram(traced)
     return [
-        f"inputs   {', '.join(_folded(part.axes))}",
+        f"inputs   {', '.join(_folded(str(value.name) for value in traced.graph.inputs))}",
         f"outputs  {', '.join(_folded(part.outputs))}",
         f"graph    opset {traced.opset_imports['']}, {sum(counts.values())} nodes: "
         + ", ".join(f"{count} {name}" for name, count in counts.items()),

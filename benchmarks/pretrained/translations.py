@@ -71,14 +71,14 @@ def measure(bench: Bench) -> Measured:
 
 
 def _translated(bench: Bench, runner: Runner, text: str, logits: bool) -> dict[str, Any]:
-    pipe = pipeline("translation", folder=bench.folder, runner=runner)
+    pipe = pipeline("text2text-generation", folder=bench.folder, runner=runner)
     made = pipe(text, max_new_tokens=NEW_TOKENS, return_tensors=True, logits=logits)
     result: dict[str, Any] = made[0] if isinstance(made, list) else made
     return result
 
 
 def _spelled(bench: Bench, ids: Sequence[int]) -> str:
-    tokenizer = pipeline("translation", folder=bench.folder, runner=bench.plain).folder.tokenizer
+    tokenizer = pipeline("text2text-generation", folder=bench.folder, runner=bench.plain).folder.tokenizer
     return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 
 

@@ -78,7 +78,7 @@ def validate(
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.roles.disclosure import here_alone
     from onnxpuma.roles.owner import share_model
-    from onnxpuma.validation import check_tolerance, validation
+    from onnxpuma.validation import check_tolerance, reliable, validation
 
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
@@ -127,9 +127,9 @@ def validate(
         reference, rounded = _references(model, blueprint, chosen, feed)
         began += perf_counter() - pause
         if cluster is None or key is None:
-            asked = _reliable(lambda: _run_here(folder, feed, threads, public_input))
+            asked = reliable(lambda: _run_here(folder, feed, threads, public_input))
         else:
-            asked = _reliable(lambda: _ask(cluster, key, blueprint, feed, public_input))
+            asked = reliable(lambda: _ask(cluster, key, blueprint, feed, public_input))
         outcome, unreliable = asked
         setup = perf_counter() - began - outcome.seconds
     found = validation(outcome.outputs, reference, outcome.reports, outcome.seconds, setup, rounded)
@@ -140,19 +140,6 @@ def validate(
     if unreliable is not None:
         raise unreliable
     check_tolerance(found, TOLERANCE if tolerance is None else tolerance)
-
-
-def _reliable(run: Callable[[], Outcome]) -> tuple[Outcome, Exception | None]:
-    """The outcome, and the error that says that a value left its range on the way."""
-    from onnxpuma.errors import UnreliableError
-    from onnxpuma.roles.client import Outcome
-
-    try:
-        return run(), None
-    except UnreliableError as error:
-        if not isinstance(error.outcome, Outcome):
-            raise
-        return error.outcome, error
 
 
 def _references(

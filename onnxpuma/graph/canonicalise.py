@@ -24,7 +24,7 @@ from onnxpuma.graph.border import join_outputs, name_outputs, part_outputs
 from onnxpuma.graph.constants import MergeStructurePass, lift_constants, set_apart, write_fills
 from onnxpuma.graph.dialect import DOMAIN, claim
 from onnxpuma.graph.identity import drop_identities
-from onnxpuma.graph.marks import is_marked, mark_given
+from onnxpuma.graph.marks import is_marked, mark_given, mark_shown
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.opset import raise_opset
 from onnxpuma.graph.precision import cast_like, to_single
@@ -61,6 +61,7 @@ from onnxpuma.graph.rules import (
     saturation,
     scale,
     shape,
+    small_floor,
     weight_only,
 )
 from onnxpuma.graph.rules.rule import Rule
@@ -94,7 +95,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
         *flattened.RULES,
         *saturation.RULES,
     ),
-    (*log_sum.RULES, *log_probability.RULES),
+    (*log_sum.RULES, *log_probability.RULES, *small_floor.RULES),
     activation.RULES,
     layer_norm.RULES,
     rms_norm.RULES,
@@ -104,6 +105,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
     (*rotary.RULES, *rotary_pairs.RULES),
     attention.RULES,
     grouped.RULES,
+    division.LATE,
 )
 
 _FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_rotary, quantised)
@@ -157,7 +159,9 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     if any(value.type is None or value.shape is None for value in model.graph.outputs):
         infer(model)
     weight_only.fold(model, secret)
-    set_apart(model, secret(to_graph(model)))
+    weights = secret(to_graph(model))
+    set_apart(model, weights)
+    mark_shown(model, weights)
     mark_given(model)
     _clean(model)
     for rules in STAGES:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 _WEIGHT = "onnxpuma.weight"
 _GIVEN = "onnxpuma.given"
+_SHOWN = "onnxpuma.shown"
 _FEW = 16
 
 
@@ -33,6 +34,18 @@ def mark_given(model: ir.Model) -> None:
 def is_given(value: ir.Value | None) -> bool:
     """True for a constant that was there before any rule made one."""
     return value is not None and bool(value.meta.get(_GIVEN))
+
+
+def mark_shown(model: ir.Model, weights: Collection[str]) -> None:
+    """Say of all initializers but these that they are public, whatever becomes of them."""
+    for name, value in model.graph.initializers.items():
+        if name not in weights:
+            value.meta[_SHOWN] = True
+
+
+def is_shown(value: ir.Value | None) -> bool:
+    """True for a constant of the model's own that is public."""
+    return value is not None and bool(value.meta.get(_SHOWN))
 
 
 def mark_numbers(model: ir.Model, weights: Collection[str]) -> None:

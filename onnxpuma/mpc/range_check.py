@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
+from onnxpuma.mpc.compare import signs, signs_cost
 from onnxpuma.mpc.convert import split, split_cost
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.gate import gate, gate_cost
@@ -23,7 +23,7 @@ from onnxpuma.mpc.linear import multiply, sum_of_squares
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, parallel
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream
 from onnxpuma.mpc.shares import Bit, Replicated, Sum3, see, unpacked
-from onnxpuma.mpc.words import Words, from_integers, resized, word_type
+from onnxpuma.mpc.words import Words, resized, word_type
 
 SAMPLES = 40  # sums of random parts; each misses a number that is out of range with probability 1/2
 COMBINED = 40  # random subsets of the bits; each misses the bits that are set with probability 1/2
@@ -89,23 +89,30 @@ def samples(
 # -- who is beyond: bits ------------------------------------------------------------------------------
 
 
-def beyond(party: Party, x: Replicated | Sum3, below: Words, both: np.ndarray, pivot: int) -> Protocol[Bit]:
-    """[x >= below] of each of (n,), then [x <= -below] of those in `both` (places), (n + len(both),); exact.
+ABOVE, UNDER, OUTSIDE, INSIDE = "above", "under", "outside", "inside"
+"""What is beyond a bound b: x >= b; x < b; |x| >= b, in two bits, one for each side; |x| < b."""
 
-    below: positive integers in the units of x, in its ring. Rounds: 3, fewer in a small ring; bits:
-    `beyond_cost`. Masks as `split` and `wide_negative`.
+
+def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int) -> Protocol[list[Bit]]:
+    """Bits that tell which of (n,) are beyond a bound; exact.
+
+    below: positive, less than 2^(k-1), in the units of x. Rounds: 3, fewer in a small ring; bits:
+    `beyond_cost`. Masks as `split` and `signs`.
     """
-    places = np.concatenate([np.arange(x.size), both]).astype(np.intp)
-    signs = np.ones(len(places), np.int64)
-    signs[: x.size] = -1
     seen = split(party, x, pivot, x.fraction, x.bits)
-    least = below[places] - word_type(x.bits).type(1)
-    room = seen.map(lambda w: w[places]).times(from_integers(signs, x.bits)).plus(least)
-    return (yield from wide_negative(party, room))
+    ends = (below, 1 - below)[: _ends(side)]
+    less, *negative = yield from signs(party, seen, ends, deep=True)
+    if side in (UNDER, INSIDE):
+        return [less ^ negative[0] if negative else less]
+    return [~less, *negative]
 
 
-def beyond_cost(count: int, both: int, bits: int, form: type) -> Cost:
-    return Cost(0, split_cost(count, bits, form).bits) + wide_negative_cost(count + both, bits)
+def _ends(side: str) -> int:
+    return 2 if side in (OUTSIDE, INSIDE) else 1
+
+
+def beyond_cost(count: int, side: str, bits: int, form: type) -> Cost:
+    return Cost(0, split_cost(count, bits, form).bits) + signs_cost(count, bits, _ends(side), deep=True)
 
 
 # -- one number of all bits ---------------------------------------------------------------------------

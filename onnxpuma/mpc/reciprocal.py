@@ -25,8 +25,10 @@ from onnxpuma.mpc.truncate import lift, lift_cost, resolve, resolve_cost
 
 ARGUMENT_BITS = 26  # 2^26 <-> a period of 4
 SERIES_FRACTION = 24
+WINDOW_FRACTION = 20  # of a reciprocal that a scaled dividend is multiplied by
 WHOLE_RANGE = (1, 30)  # digits of base four: for rsqrt, x from one unit to 2^61 units
 RECIPROCAL_RANGE = (1, 16)  # x from one unit to 2^33 units: the power is a square, so half the digits fit
+WINDOW_RANGE = (1, 21)  # where a dividend is multiplied by the power first
 
 
 def ring_of(digits: tuple[int, int]) -> int:
@@ -123,6 +125,27 @@ def _read(value: Split, period: int) -> Split:
     if shift < 0:
         return value.raised(-shift, ARGUMENT_BITS)
     return value.lowered(shift, ARGUMENT_BITS)
+
+
+def window_reciprocal(
+    party: Party, x: Replicated | Sum3, pivot: int, digits: tuple[int, int] = WINDOW_RANGE
+) -> Protocol[tuple[Replicated, Replicated]]:
+    """4^high / v and 4^(high - d) of a positive x, (n,), where v = x 4^(high - d) lies in the window: with a
+    dividend between them 1 / x keeps all its digits, however large x is.
+
+    The first has WINDOW_FRACTION fraction bits mod 2^64 and lies in (1/2, 4], the second none. Of 1 / x times
+    one unit of x they miss 4^high. Rounds: 6; bits: `window_reciprocal_cost`.
+    """
+    low, high = digits
+    seen = split(party, x, pivot, x.fraction, ring_of(digits))
+    scaled = yield from normalise(party, seen, low, high, True, count_bits(digits), power_bits=64)
+    return (yield from in_window(party, scaled.value, "reciprocal", high, WINDOW_FRACTION, 1.0)), scaled.power
+
+
+def window_reciprocal_cost(elements: int, digits: tuple[int, int] = WINDOW_RANGE, form: type = Sum3) -> Cost:
+    total = normalise_cost(elements, *digits, ring_of(digits), count_bits(digits), power_bits=64)
+    total = total + in_window_cost("reciprocal", elements, WINDOW_FRACTION, 1.0)
+    return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)
 
 
 def reciprocal(

@@ -23,13 +23,18 @@ from onnxpuma.mpc.shares import Sum3
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings, row_length
+from onnxpuma.ops.reach import MASK, reach_of
 from onnxpuma.ops.registry import Call, Operand, Operator
+from onnxpuma.plan.clear import limits_in
+from onnxpuma.plan.input_spec import LARGEST_KEPT
+from onnxpuma.plan.masks import scores_beside
 from onnxpuma.plan.plan import PlannedOutput, Step
 from onnxpuma.plan.ranges import bounded
 
 if TYPE_CHECKING:
     from onnxpuma.plan.walk import Walk
 
+_JOINS = ("Add", "Sub", "Sum", "Where", "Concat")
 VERDICT_NAME = "onnxpuma: a value out of range"
 
 
@@ -47,17 +52,49 @@ class Watched:
 
 
 def watched(walk: Walk, call: Call, operator: Operator) -> Call:
-    """The call with what may be assumed of its operands, once all that its limits need and nobody has proved
-    is watched."""
+    """The call with what may be assumed of its operands, and so of its outputs, once all that its limits need
+    and nobody has proved is watched."""
     if not walk.blueprint.checked:
         return call
-    limits = operator.limits(call)
-    known = bounded(walk.blueprint, call, operator) if limits else call
-    for limit in limits:
-        if not limit.proved(known):
+    for limit in limits_in(call, operator):
+        if not limit.proved(call):
+            before = call
             for need in limit.needs(call):
-                call = _watched(walk, call, need)
+                call = _watched(walk, call, _as_far(call, need) if operator.reaches else need)
+            if call is not before:
+                call = bounded(walk.blueprint, call, operator)
+    for need in beside_masks(call, operator):
+        call = _watched(walk, call, need)
     return call
+
+
+def _as_far(call: Call, need: Need) -> Need:
+    """Of an operand that a secret mask puts further out, as far as it does: it is read so far."""
+    operand = call.operand(need.place)
+    more = 0.0 if operand is None else operand.up if need.kind == "below" else operand.reach
+    return replace(need, below=need.below + 1.01 * more) if need.kind in ("element", "below") else need
+
+
+def beside_masks(call: Call, operator: Operator) -> Sequence[Need]:
+    """What is asked of scores where a secret mask joins them: behind it those that are masked could not be
+    told from those that are out of range."""
+    if call.node.op not in _JOINS or not call.outputs or call.outputs[0].enough != MASK:
+        return ()
+    reach = reach_of(call, operator)
+    if not reach.down and not reach.up:
+        return ()
+    below = scores_beside(reach.down, reach.up)
+    places = [p for p, o in enumerate(call.inputs) if o is not None and o.secret and not o.reach]
+    return [Need(place, "element", below) for place in places]
+
+
+def watch_kept(walk: Walk) -> None:
+    """What stays at the servers is no larger than later requests, which go on from it, take it to be."""
+    need = Need(0, "element", LARGEST_KEPT)
+    for name in walk.selection.kept if walk.blueprint.checked else ():
+        operand = walk.values[name].operand if name in walk.values else None
+        if operand is not None and operand.dtype.kind == "f" and not proved(operand, need):
+            walk.watched.add(operand, need)
 
 
 def _watched(walk: Walk, call: Call, need: Need) -> Call:
@@ -79,6 +116,8 @@ def proved(operand: Operand, need: Need) -> bool:
     bound = operand.bound
     if need.kind == "below":
         return bound.high < need.below
+    if need.kind in ("positive", "nonzero"):
+        return bound.low >= need.below or (need.kind == "nonzero" and bound.high <= -need.below)
     if need.kind == "element":
         return bound.size < need.below
     if need.kind == "spread" and bound.high - bound.low < need.below:
@@ -94,7 +133,9 @@ def _assumed(operand: Operand, need: Need) -> Bound:
     bound, below = operand.bound, need.below
     if need.kind == "below":
         return replace(bound, high=min(bound.high, below))
-    if need.kind in ("spread", "deviation") or need.around is not None:
+    if need.kind == "positive":
+        return replace(bound, low=max(bound.low, below))
+    if need.kind in ("spread", "deviation", "nonzero") or need.around is not None:
         return bound
     within = replace(bound, low=max(bound.low, -below), high=min(bound.high, below))
     if need.kind == "row" and need.axes == (-1,):
@@ -109,6 +150,7 @@ def check_steps(walk: Walk, live: Sequence[Step]) -> tuple[list[Step], PlannedOu
     """The steps that check what is watched of the values that live ones read, and the output that tells; what
     is a client's own input goes into `walk.inputs` instead."""
     read = {operand.name for step in live for operand in step.call.inputs if operand is not None}
+    read.update(walk.selection.kept)
     asked: list[tuple[Operand, Reading]] = []
     own = {entry.operand: name for name, entry in walk.inputs.items()}
     for need, operand in walk.watched.found.values():

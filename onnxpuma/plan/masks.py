@@ -15,12 +15,16 @@ import numpy as np
 
 from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.ops.beside import LARGEST, unheld
+from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.reach import MASK, reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, find
+from onnxpuma.ops.scores import MOST_REACH, SPREAD
+from onnxpuma.ops.softmax import farthest_apart
 from onnxpuma.plan.known import draft_operand
 from onnxpuma.plan.plan import SecretInput
 
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
+_SOFTMAXES = ("Softmax", "LogSoftmax", "ReduceLogSumExp")
 _LOOKS_UP = ("Gather", "GatherElements", "GatherND")  # of ids they make numbers of any kind
 GIVEN = (
     2.0**21
@@ -64,7 +68,7 @@ def _wanted(use: Use) -> float:
 
 def _is_softmax(use: tuple[Node, int]) -> bool:
     node, place = use
-    return node.op == "Softmax" or (node.op == "Attention" and place == 3)
+    return node.op in _SOFTMAXES or (node.op == "Attention" and place == 3)
 
 
 def _readers(uses: Uses, name: str, seen: set[str]) -> Iterator[Use]:
@@ -84,7 +88,8 @@ def _readers(uses: Uses, name: str, seen: set[str]) -> Iterator[Use]:
 def given(uses: Uses, graph: Graph, name: str, kind: ValueType) -> tuple[SecretInput, Operand]:
     """A value that the client shares: what it shares, and what the first reader has."""
     reach, operand = given_reach(uses, graph, name, kind.dtype), draft_operand(name, kind)
-    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach)
+    needs = (Need(0, "below", scores_beside(reach, 0.0)),) if reach else ()
+    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach, needs=needs)
     return entry, replace(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
 
 
@@ -100,6 +105,13 @@ def given_reach(uses: Uses, graph: Graph, name: str, dtype: np.dtype[Any]) -> fl
     if not any(softmaxes) or not _joins_scores(uses, _no_scores(graph), name):
         return 0.0
     return MASK if all(softmaxes) else GIVEN
+
+
+def scores_beside(down: float, up: float) -> float:
+    """How far from zero scores may be beside a secret mask of this reach: all that are read for it."""
+    down, up = min(down, MOST_REACH), min(up, MOST_REACH)
+    apart = farthest_apart(SPREAD + down + up) - down - up
+    return min(apart / 2, MOST_REACH / 2)
 
 
 def _no_scores(graph: Graph) -> set[str]:

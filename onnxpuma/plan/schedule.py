@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.checks import check_steps
+from onnxpuma.plan.checks import check_steps, watch_kept
 from onnxpuma.plan.plan import Plan, PlannedOutput, Step
 from onnxpuma.plan.walk import Walk
 
@@ -27,6 +27,7 @@ def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
         outputs.append(replace(output, opened=opened, kept=kept, closed=closed))
     steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)
     wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
+    watch_kept(planner)
     checks, verdict = check_steps(planner, steps)
     steps += checks
     outputs += [] if verdict is None else [verdict]

@@ -155,12 +155,12 @@ class Walk:
         if reason is not None:
             self._refuse(node, reason, sizes=" is beyond " in reason)
             return
-        draft = watched(self, draft, found)
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         left = left_in(draft.outputs, found.result(draft))
         weight = all(o.weight for o in secret)
         made = tuple(replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left)
         call = bounded(self.blueprint, replace(draft, outputs=with_beside(draft, found, made)), found)
+        call = watched(self, call, found)
         resolves = tuple(self._must_resolve(o, found, call) for o in call.outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
         constant = constant and weight and found.layout
@@ -176,7 +176,7 @@ class Walk:
         held = name in self.selection.held
         entry, operand = given({} if held else self.uses, self.graph, name, kind)
         (self.held if held else self.inputs)[name] = entry
-        self.values[name] = Known(kind, operand=entered(self.blueprint, entry, operand), constant=False)
+        self.values[name] = Known(kind, operand=entered(self.blueprint, entry, operand, held), constant=False)
 
     # -- operands and forms -------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
 
     Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, what the
     input does not go on from (`check_filling`), NaN, an id outside the model's table, and, where it is secret
-    and no mask, infinity and a real beyond +-2^20.
+    and no mask, infinity and a real beyond +-2^42.
     """
     _check_names("input", list(feed), list(blueprint.inputs), weight_hint(blueprint, list(feed)))
     feed = {**{n: s.default for n, s in blueprint.inputs.items() if s.default is not None}, **feed}
@@ -211,6 +211,8 @@ _WHAT = {
     "row": "a row of length",
     "deviation": "a row of length, less its mean,",
     "spread": "a row with values apart by",
+    "positive": "a value of",
+    "nonzero": "a value of magnitude",
 }
 
 
@@ -218,8 +220,8 @@ def _check_need(name: str, array: np.ndarray, need: Need) -> None:
     found = beyond_need(array, need)
     if found is not None:
         raise InputError(
-            f"input '{name}' holds {_WHAT[need.kind]} {found:g}; the model is computed right below"
-            f" {need.below:g}",
+            f"input '{name}' holds {_WHAT[need.kind]} {found:g}; the model is computed right"
+            f" {'from' if need.kind in ('positive', 'nonzero') else 'below'} {need.below:g}",
             "scale the input, or ask the model's owner to share it calibrated with inputs like this",
         )
 

@@ -26,6 +26,7 @@ from onnxpuma.mpc.shares import Form, Sum3
 from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
 from onnxpuma.mpc.words import decode, encode
 from onnxpuma.observe import Progress
+from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
@@ -157,8 +158,11 @@ def run_plan(
 
 
 def all_within(plan: Plan, known: Mapping[str, np.ndarray]) -> bool:
-    """Whether the inputs of the plan are what its steps need of them."""
-    pairs = ((known[entry.name], need) for entry in plan.inputs for need in entry.needs)
+    """Whether the inputs of the plan are what its steps need, and no larger than a client may share."""
+    largest = Need(0, "element", LARGEST_INPUT * (1 + 2.0**-20))
+    reals = [entry for entry in plan.inputs if entry.dtype.kind == "f" and not entry.depth]
+    pairs = [(known[entry.name], need) for entry in reals for need in entry.needs]
+    pairs += [(known[entry.name], largest) for entry in reals if not entry.reach]
     return all(beyond_need(values, need) is None for values, need in pairs)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from onnxpuma.mpc import (
     boolean,
+    clamp,
     compare,
     convert,
     exp,
@@ -153,6 +154,14 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
     "activation at another scale": (
         lambda p, x: smooth.activation(p, x, GELU, 2, 16, 48),
         lambda n: smooth.activation_cost(GELU, n, 48, 16, Replicated),
+    ),
+    "held between two ends": (
+        lambda p, x: clamp.between(p, x, 2, -1 << 18, 6 << 18, 40),
+        lambda n: clamp.between_cost(n, -1 << 18, 6 << 18, 40),
+    ),
+    "held between two ends, and what is above": (
+        lambda p, x: clamp.between_and_above(p, x, 2, -1 << 18, 6 << 18),
+        lambda n: clamp.between_and_above_cost(n, -1 << 18, 6 << 18),
     ),
     "rsqrt of a product": (
         lambda p, x: reciprocal.rsqrt(p, squared(p, x), 2, 18, (4, 20)),

@@ -19,6 +19,7 @@ from onnxpuma.mpc import (
     boolean,
     carry,
     champion,
+    clamp,
     compare,
     convert,
     exp,
@@ -208,11 +209,13 @@ def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
     return (yield from wide_root.wide_rsqrt(party, fine, coarse, P, 24, 28))
 
 
-def activated(name: str, product: bool, party: Party, *w: Words) -> Protocol[Any]:
+def activated(
+    name: str, product: bool, party: Party, *w: Words, argument: float | None = None
+) -> Protocol[Any]:
     x: Replicated | Sum3 = as_replicated(party, w, 64, 18)
     if product:
         x = linear.multiply(party, as_replicated(party, w, 64, 18), as_replicated(party, w, 64, 18))
-    return (yield from smooth.activation(party, x, all_series()[name], P))
+    return (yield from smooth.activation(party, x, all_series()[name], P, argument=argument))
 
 
 def of_one(function: Any, *settings: Any) -> Program:
@@ -289,7 +292,10 @@ COMPOSED = [
     Case("wide exponential", of_one(exponential), replicated(64)),
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
+    Case("activation of a narrow range", partial(activated, "gelu", False, argument=8.0), replicated(64)),
     Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
+    Case("held between two ends", of_one(clamp.between, -5 << 18, 3 << 18), replicated(64)),
+    Case("held, and what is above", of_one(clamp.between_and_above, -5 << 18, 3 << 18), replicated(64)),
     Case("reciprocal", of_one(reciprocal.reciprocal, 24, (8, 10)), replicated(64)),
     Case("reciprocal root", of_one(reciprocal.rsqrt, 24, (8, 10)), replicated(64)),
     Case("reciprocal root of two readings", root_of_two, replicated(64)),

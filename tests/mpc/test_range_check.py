@@ -65,18 +65,35 @@ def test_the_number_is_another_each_time() -> None:
 
 @pytest.mark.parametrize("bits", [16, 30, 46, 64])
 @pytest.mark.parametrize("product", [False, True])
-def test_numbers_beyond_their_bounds(bits: int, product: bool) -> None:
-    below = np.array([5, 100, 7, 1 << (bits - 3), 900])
-    values = np.array([4, -5000, 7, -(1 << (bits - 3)), -899])
-    both = np.array([3, 4])
+@pytest.mark.parametrize("side", ["above", "under", "outside", "inside"])
+def test_numbers_beyond_their_bounds(bits: int, product: bool, side: str) -> None:
+    values = np.array([4, 0, 899, 900, -899, -900, -901, 5000, -5000, (1 << (bits - 1)) - 1000])
+    wanted = {
+        "above": values >= 900,
+        "under": values < 900,
+        "outside": np.abs(values) >= 900,
+        "inside": np.abs(values) < 900,
+    }
 
-    def program(party: Party, x: Replicated) -> Protocol[Bit]:
+    def program(party: Party, x: Replicated) -> Protocol[Any]:
         form = Sum3(party.index, x.first, bits, 0) if product else x
-        return (yield from beyond(party, form, from_integers(below, bits), both, P))
+        return (yield from beyond(party, form, 900, side, P))
 
     run = simulate(program, shared_words(from_integers(values, bits), bits))
-    assert run.words().tolist() == [0, 0, 1, 0, 0, 1, 0]
-    assert run.cost == beyond_cost(5, 2, bits, Sum3 if product else Replicated)
+    each = zip(*run.results, strict=True)
+    found = np.array([Run(list(bit), run.cost, run.sent).words() for bit in each])
+    assert found.shape == (1 + (side == "outside"), len(values))
+    assert np.array_equal(found.any(axis=0), wanted[side])
+    assert run.cost == beyond_cost(len(values), side, bits, Sum3 if product else Replicated)
+
+
+def test_what_is_too_far_out_to_compare_is_beyond_all_the_same() -> None:
+    def program(party: Party, x: Replicated) -> Protocol[Any]:
+        return (yield from beyond(party, x, 900, "outside", P))
+
+    run = simulate(program, shared_words(from_integers(np.array([-(1 << 15), (1 << 15) - 1]), 16), 16))
+    found = np.array([Run(list(bit), run.cost, run.sent).words() for bit in zip(*run.results, strict=True)])
+    assert found.any(axis=0).all()
 
 
 def quantity(function: Any, values: np.ndarray, *arguments: Any, product: bool = False) -> np.ndarray:
@@ -174,10 +191,8 @@ def checked(party: Party, *w: Words) -> Protocol[Sum3]:
     x = Replicated(party.index, w[party.index], w[(party.index + 1) % 3], 64, 18)
     rows = x.map(lambda words: words.reshape(-1, 1))
     squares = range_check.row_squares(party, rows, 10)
-    limits = np.full(squares.size, 1000, np.uint64)
-    bit = yield from beyond(party, squares, limits, np.arange(0), P)
-    bit = Bit(bit.role, bit.pivot, bit.plane, (bit.size, 1))
-    return (yield from any_of(party, [bit]))
+    bits = yield from beyond(party, squares, 1000, "outside", P)
+    return (yield from any_of(party, [Bit(b.role, b.pivot, b.plane, (b.size, 1)) for b in bits]))
 
 
 def test_every_word_received_is_hidden_by_a_fresh_one() -> None:

@@ -106,3 +106,16 @@ def test_exponents_that_are_refused() -> None:
     x = np.ones(4, np.float32)
     with pytest.raises(UnsupportedModelError, match="not a number"):
         compare("Pow", {"x": x, "n": np.float32(np.nan)}, public=["n"])
+
+
+@pytest.mark.parametrize("divisor", [1e-2, 1.0, 1e3, 1e6, 1.6e7])
+@pytest.mark.parametrize("quotient", [0.01, 3.0, 1e4])
+def test_quotients_of_any_size(divisor: float, quotient: float) -> None:
+    random = np.random.default_rng(6)
+    b = (random.uniform(0.5, 1, (8, 1)) * divisor * random.choice([-1, 1], (8, 1))).astype(np.float32)
+    a = (random.normal(size=(8, 5)) * quotient * divisor).astype(np.float32)
+    a, b = (np.rint(v * 2**18) / 2**18 for v in (a.astype(np.float64), b.astype(np.float64)))
+    done = compare("Div", {"a": a.astype(np.float32), "b": b.astype(np.float32)})
+    assert done.outcome.cost == done.outcome.plan.cost
+    exact = a.astype(np.float32).astype(np.float64) / b.astype(np.float32)
+    assert (np.abs(done.got - exact) <= 4 * 2.0**-18 + 1e-5 * np.abs(exact)).all()

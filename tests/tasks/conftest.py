@@ -167,9 +167,9 @@ def encoder_graph(sent: str, width: int) -> Sketch:
         sketch.take("attention_mask", TensorProto.INT64, ["batch", "sequence"])
         sketch.add("Gather", ["states", sent], "last_hidden_state")
     else:
-        many = {"input_features": MELS, "pixel_values": 3}[sent]
+        many = {"input_features": MELS, "input_values": 1, "pixel_values": 3}[sent]
         sketch.constants = {"states": rng.normal(0, 1, (many, width)).astype(np.float32)}
-        sizes = [MELS, FRAMES] if sent == "input_features" else [3, SIDE, SIDE]
+        sizes = {"input_features": [MELS, FRAMES], "input_values": [FRAMES]}.get(sent, [3, SIDE, SIDE])
         sketch.take(sent, TensorProto.FLOAT, ["batch", *sizes])
         sketch.constants["flat"] = np.array([1, many, -1])
         sketch.add("Reshape", [sent, "flat"], "columns")

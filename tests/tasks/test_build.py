@@ -26,6 +26,7 @@ def causal(kit: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Pa
     [
         ("input_ids", ("text2text-generation", "summarization", "translation")),
         ("input_features", ("automatic-speech-recognition",)),
+        ("input_values", ("automatic-speech-recognition",)),
         ("pixel_values", ("image-to-text",)),
     ],
 )

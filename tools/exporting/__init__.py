@@ -14,3 +14,7 @@ class ExportError(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class TraceError(ExportError):
+    """One that another exporter may be able to make."""

@@ -12,6 +12,7 @@ from transformers import DynamicCache
 from exporting import ExportError
 from exporting.examples import attention_mask, words
 from exporting.parts import Part, Sizes
+from exporting.pasts import given_past, present_of
 from exporting.tracing import BATCH_SEQUENCE, Axes
 from exporting.whole import accepted
 
@@ -28,11 +29,10 @@ class Cached(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ids, mask, *rest = tensors
-        given = {"position_ids": rest.pop(0)} if self.positions else {}
-        result = self.model(
-            input_ids=ids, attention_mask=mask, past_key_values=filled(rest), use_cache=True, **given
-        )
-        return (result.logits, *flat(result.past_key_values))
+        given: dict[str, Any] = {"position_ids": rest.pop(0)} if self.positions else {}
+        given |= given_past(self.model, filled(rest))
+        result = self.model(input_ids=ids, attention_mask=mask, **given)
+        return (result.logits, *flat(present_of(result)))
 
 
 def filled(tensors: Any) -> DynamicCache:
@@ -56,7 +56,7 @@ def names(prefix: str, layers: int, side: str = "") -> list[str]:
 def causal(model: Any) -> list[Part]:
     """The single file model.onnx. Raises ExportError where the cache is not keys and values per layer."""
     with torch.no_grad():
-        held = model(input_ids=torch.full((1, 2), 5), use_cache=True).past_key_values
+        held = present_of(model(input_ids=torch.full((1, 2), 5), use_cache=True))
     if type(held) is not DynamicCache or not all(hasattr(layer, "keys") for layer in held.layers):
         raise ExportError(
             f"{type(model).__name__} keeps its past as {type(held).__name__}, not as keys and values",

@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from exporting import ExportError, stand_ins
+from exporting.alibi import use_single_alibi
 from exporting.architectures import hub_name, is_folder, random_config, unreachable
 from exporting.experts import use_all_experts
 from exporting.tasks import Task
@@ -65,6 +66,7 @@ def load(name: str, task: Task, *, random_init: bool, tiny: bool, attention: str
         hint = f"choose a --task that this architecture has a {task.auto_class} for"
         raise ExportError(str(error).splitlines()[0], hint) from error
     use_all_experts(model)
+    use_single_alibi(model)
     # Frozen, as dynamo writes the attention of weights that are still trained another way, and then stumbles.
     return model.eval().requires_grad_(False)
 

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from exporting.causal import PAST_AXES, filled, flat, names
 from exporting.examples import FIRST_WORD, drawn, input_axes, words
 from exporting.parts import Part, Sizes
+from exporting.pasts import given_past, present_of
 from exporting.tasks import Task
 from exporting.tracing import BATCH, BATCH_SEQUENCE, Axes
 from exporting.whole import Wrapped
@@ -60,7 +61,7 @@ class Decoder(torch.nn.Module):
     def decode(
         self, ids: torch.Tensor, states: torch.Tensor, mask: torch.Tensor | None, past: Any, length: int
     ) -> Any:
-        given: dict[str, Any] = {"past_key_values": past, "use_cache": True}
+        given = given_past(self.model, past)
         if self.model.config.is_encoder_decoder:
             given |= {"decoder_input_ids": ids, "encoder_outputs": BaseModelOutput(states)}
             if mask is not None:
@@ -80,7 +81,7 @@ class FirstRun(Decoder):
         ids, states, *mask = tensors
         past = EncoderDecoderCache(DynamicCache(), DynamicCache())
         result = self.decode(ids, states, mask[0] if mask else None, past, ids.shape[1])
-        held = result.past_key_values
+        held = present_of(result)
         return (result.logits, *flat(held.self_attention_cache), *flat(held.cross_attention_cache))
 
 
@@ -100,7 +101,7 @@ class LaterRun(Decoder):
         # Only the shape of the states is looked at: what would be computed from them is in the cache.
         states = torch.zeros(ids.shape[0], rest[half].shape[2], self.width)
         result = self.decode(ids, states, mask, past, rest[0].shape[2] + ids.shape[1])
-        return (result.logits, *flat(result.past_key_values.self_attention_cache))
+        return (result.logits, *flat(present_of(result).self_attention_cache))
 
 
 def encoder_decoder(model: Any, task: Task) -> list[Part]:

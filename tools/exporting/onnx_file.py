@@ -14,7 +14,7 @@ import onnx_ir.passes.common as passes
 import onnxruntime
 import torch
 
-from exporting import ExportError
+from exporting import ExportError, TraceError
 
 INLINE_LIMIT = 100 * 2**20  # bytes of weights; above it they go to model.onnx.data
 TOLERANCE = 1e-4  # of the largest value of an output
@@ -60,23 +60,33 @@ def save(model: ir.Model, path: Path) -> list[Path]:
     return [path]
 
 
-def check(path: Path, module: torch.nn.Module, examples: Sequence[tuple[torch.Tensor, ...]]) -> float:
+def check(
+    path: Path,
+    module: torch.nn.Module,
+    names: Sequence[str],
+    examples: Sequence[tuple[torch.Tensor, ...]],
+) -> float:
     """Hold the file against ONNX's own checker and, for every example, against PyTorch through onnxruntime.
 
-    Returns the largest absolute difference. Raises ExportError where an output differs by more than TOLERANCE
+    names: of the module's inputs; TorchScript leaves out those that nothing reads.
+
+    Returns the largest absolute difference. Raises TraceError where an output differs by more than TOLERANCE
     of its largest value, and where the file cannot be checked or run.
     """
     try:
-        return _largest_difference(path, module, examples)
+        return _largest_difference(path, module, names, examples)
     except ExportError:
         raise
     except Exception as error:  # the checker and onnxruntime have many kinds, all their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ExportError(f"the ONNX file cannot be run: {reason}", _LEFT) from error
+        raise TraceError(f"the ONNX file cannot be run: {reason}", _LEFT) from error
 
 
 def _largest_difference(
-    path: Path, module: torch.nn.Module, examples: Sequence[tuple[torch.Tensor, ...]]
+    path: Path,
+    module: torch.nn.Module,
+    names: Sequence[str],
+    examples: Sequence[tuple[torch.Tensor, ...]],
 ) -> float:
     onnx.checker.check_model(str(path), full_check=True)
     options = onnxruntime.SessionOptions()
@@ -90,7 +100,8 @@ def _largest_difference(
             expected = module(*example)
         if isinstance(expected, torch.Tensor):
             expected = (expected,)
-        feed = {node.name: tensor.numpy() for node, tensor in zip(session.get_inputs(), example, strict=True)}
+        given = dict(zip(names, example, strict=True))
+        feed = {node.name: given[node.name].numpy() for node in session.get_inputs()}
         results = session.run(None, feed)
         for output, ours, theirs in zip(session.get_outputs(), results, expected, strict=True):
             reference = theirs.numpy()
@@ -119,8 +130,8 @@ def _scope(recorded: str) -> str:
     return "" if innermost == "model" or innermost.startswith("_") else innermost.removeprefix("model.")
 
 
-def _differs(output: str, shapes: list[tuple[int, ...]], how: str) -> ExportError:
-    return ExportError(
+def _differs(output: str, shapes: list[tuple[int, ...]], how: str) -> TraceError:
+    return TraceError(
         f"the ONNX file and PyTorch disagree about {output!r} for inputs of shapes {shapes}: {how}",
         _LEFT,
     )

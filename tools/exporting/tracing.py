@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 
-from exporting import ExportError
+from exporting import ExportError, TraceError
 
 Axes = Mapping[int, str]  # the dynamic axes of one input: axes of one name have one extent
 BATCH: Axes = {0: "batch"}
@@ -35,7 +35,8 @@ def trace(
 ) -> ir.Model:
     """Trace `module(*example)` into an ONNX model; `axes` names its inputs, in order, and their dynamic axes.
 
-    Raises ExportError for an opset the exporter does not write, or when PyTorch cannot trace the module.
+    Raises ExportError for an opset the exporter does not write, TraceError when PyTorch cannot trace the
+    module.
     """
     opset = opset or DEFAULT_OPSET[exporter]
     lowest, highest = OPSETS[exporter]
@@ -52,7 +53,7 @@ def trace(
     except Exception as error:  # the exporters raise whatever their thousands of lines meet
         other = "torchscript" if exporter == "dynamo" else "dynamo"
         message = f"{exporter} cannot trace this model: {_reason(error)}"
-        raise ExportError(message, f"try --exporter {other}") from error
+        raise TraceError(message, f"try --exporter {other}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -12,6 +12,7 @@ import torch
 from exporting import ExportError
 from exporting.examples import drawn, input_axes
 from exporting.parts import Part, Sizes
+from exporting.pasts import past_name
 from exporting.tasks import Task
 
 # Left alone, these count positions from `input_ids != pad`, which would make every position a secret.
@@ -58,9 +59,12 @@ class Wrapped(torch.nn.Module):
             if "token_type_ids" in self.takes and "token_type_ids" not in self.inputs:
                 counted["token_type_ids"] = torch.zeros_like(mask)
             return counted
-        if "past_key_values" in self.takes and not getattr(config, "is_encoder_decoder", False):
+        if past_name(self.model) and not getattr(config, "is_encoder_decoder", False):
             # Counted per row, so that prompts of different lengths may be padded on either side.
             return {"position_ids": (torch.cumsum(mask, dim=1) - 1).clamp(min=0)}
+        if getattr(config, "rope_parameters", None):
+            # Left alone it counts for one row, which dynamo's node for rotary embedding does not take.
+            return {"position_ids": torch.arange(mask.shape[1]).expand(mask.shape)}
         return {}
 
     def score_of_last(self, given: dict[str, Any], mask: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,7 @@ def write(
     shorter = tensors[:3, : tensors.shape[1] // 2] if labels.ndim > 1 else tensors[:1]
     traced = tracing.trace(model, (tensors[:2],), axes, ["logits"])
     (path,) = onnx_file.save(onnx_file.tidy(traced), folder / "model.onnx")
-    onnx_file.check(path, model, [(tensors[:5],), (shorter,)])
+    onnx_file.check(path, model, list(axes), [(tensors[:5],), (shorter,)])
     np.savez_compressed(folder / "heldout.npz", inputs=inputs, labels=labels)
 
     weights = sum(parameter.numel() for parameter in model.parameters())

@@ -1,15 +1,18 @@
 """Division becomes multiplication: by the reciprocal of a constant, or of a square root.
 
-Division by a secret is the dearest arithmetic there is; division by a constant need not be one.
+Division by a secret is the dearest arithmetic there is; division by a constant need not be one. A reciprocal
+that no rule has taken in becomes a division again in the end, which keeps its digits.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.marks import is_shown
 from onnxpuma.graph.rules.rule import (
     Rule,
     constant,
@@ -19,8 +22,13 @@ from onnxpuma.graph.rules.rule import (
     no,
     scalar,
     small_array,
+    used_once,
     yes,
 )
+
+_FRACTION, _LEAST, _MOST = 18, 6, 22  # bits of a weight, and beyond them of one of small numbers
+_ALL_SMALL = 2.0**-12
+_LOST = 2.0**-9
 
 
 class DivideByConstant(Rule):
@@ -39,10 +47,78 @@ class DivideByConstant(Rule):
             return no("the divisor is not a small constant")
         if not np.all(np.isfinite(divisor)) or np.any(divisor == 0):
             return no("the divisor is zero or infinite somewhere")
+        if is_shown(c) and not _at_one_scale(divisor):
+            return no("the divisor is public, and its reciprocals have more digits than one scale holds")
         return yes()
 
     def rewrite(self, op: Any, x: ir.Value, c: ir.Value, **_: Any) -> Any:
-        return op.Mul(x, constant(op, 1.0 / c.const_value.numpy().astype(np.float64), like=c))
+        return _times(op, x, 1.0 / c.const_value.numpy().astype(np.float64), c)
+
+
+def _held(values: np.ndarray) -> np.ndarray:
+    """Numbers as fixed point holds them, which has more bits for an array of small ones (plan/scaling.py)."""
+    largest = float(np.abs(values).max(initial=0.0))
+    spare = max(0, -math.floor(math.log2(largest)) - 1) if largest else 0
+    scale = 2.0 ** (_FRACTION + (min(spare, _MOST) if spare >= _LEAST else 0))
+    return np.asarray(np.rint(values * scale) / scale)
+
+
+def _uneven(values: np.ndarray) -> bool:
+    """Whether some of several factors are so much smaller than others that they lose their digits."""
+    values = values.astype(np.float64)
+    if values.size < 2 or np.abs(values).max() < _ALL_SMALL:
+        return False
+    return bool(np.any(np.abs(_held(values) - values) > _LOST * np.abs(values)))
+
+
+def _times(op: Any, x: ir.Value, values: np.ndarray, like: ir.Value) -> Any:
+    """x times constants; what is lost of small ones beside large ones is a product of its own."""
+    if not _uneven(values):
+        return op.Mul(x, constant(op, values, like=like))
+    coarse = _held(values).astype(np.float32)
+    rest = constant(op, values - coarse, like=like)
+    return op.Add(op.Mul(x, constant(op, coarse, like=like)), op.Mul(x, rest))
+
+
+class Standardised(Rule):
+    """(x - m) * w -> (x - m) * w' + (x - m) * w'', w of very different sizes"""
+
+    title = "factors of very different sizes"
+
+    def pattern(self, op: Any, x: Any, m: Any, w: Any) -> Any:
+        return op.Mul(op.Sub(x, m, _outputs=["d"]), w)
+
+    def check(self, context: Any, m: ir.Value, w: ir.Value, d: ir.Value, **_: Any) -> Any:
+        values = small_array(w)
+        if not is_constant(m) or not is_float(d) or values is None or not _uneven(values):
+            return no("not a difference from constants, times factors of very different sizes")
+        return yes()
+
+    def rewrite(self, op: Any, w: ir.Value, d: ir.Value, **_: Any) -> Any:
+        return _times(op, d, w.const_value.numpy().astype(np.float64), w)
+
+
+class Quotient(Rule):
+    """x * Reciprocal(y) -> x / y"""
+
+    title = "division again"
+
+    def pattern(self, op: Any, x: Any, y: Any) -> Any:
+        return op.Mul(x, op.Reciprocal(y, _outputs=["inverse"]))
+
+    def check(self, context: Any, y: ir.Value, inverse: ir.Value, **_: Any) -> Any:
+        if is_constant(y) or not used_once(inverse):
+            return no("the reciprocal is used elsewhere, or one of a constant")
+        return yes()
+
+    def rewrite(self, op: Any, x: ir.Value, y: ir.Value, **_: Any) -> Any:
+        return op.Div(x, y)
+
+
+def _at_one_scale(divisor: np.ndarray) -> bool:
+    """Whether the reciprocals of public numbers keep their digits in a product with all of them."""
+    sizes = np.abs(divisor.astype(np.float64))
+    return bool(sizes.max() <= 2.0**16 and sizes.max() <= 8 * max(sizes.min(), 1.0))
 
 
 class OneOver(Rule):
@@ -74,4 +150,5 @@ class DivideByRoot(Rule):
         return op.Mul(x, op.Reciprocal(root))
 
 
-RULES = (OneOver, DivideByRoot, DivideByConstant)
+RULES = (OneOver, DivideByRoot, DivideByConstant, Standardised)
+LATE = (Quotient,)

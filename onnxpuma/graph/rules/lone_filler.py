@@ -25,6 +25,7 @@ _MOVES = (
     *("Flatten", "Add", "Sub", "Sum", "Neg", "Where", "Cast", "Split", "Pad"),
 )
 _CUTS = ("Max", "Min", "Clip")  # of masks that were added to one another
+_READERS = ("Softmax", "LogSoftmax", "ReduceLogSumExp", "ArgMax", "ArgMin")
 _MOST_STEPS = 64
 
 
@@ -89,7 +90,7 @@ def _is_left_out(value: ir.Value) -> bool:
         for node, slot in each.uses():
             if node.domain:
                 return False
-            if node.op_type in ("Softmax", "ArgMax", "ArgMin") or (node.op_type == "Attention" and slot == 3):
+            if node.op_type in _READERS or (node.op_type == "Attention" and slot == 3):
                 continue
             if node.op_type not in (*_MOVES, *_CUTS, "Mul", "Div"):
                 return False

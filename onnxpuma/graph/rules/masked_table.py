@@ -28,6 +28,7 @@ _TOWARDS_SCORES = (
     *("Gather", "GatherElements", "GatherND", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand"),
     *("Slice", "Concat", "Identity", "Add", "Sub", "Where", "Tile", "Flatten"),
 )
+_READERS = ("Softmax", "LogSoftmax", "ReduceLogSumExp")
 _MOST_STEPS = 64
 
 
@@ -95,7 +96,7 @@ def _reaches_scores(value: ir.Value) -> bool:
         for node, slot in todo.pop().uses():
             if node.domain:
                 continue
-            if node.op_type == "Softmax" or (node.op_type == "Attention" and slot == 3):
+            if node.op_type in _READERS or (node.op_type == "Attention" and slot == 3):
                 return True
             if node.op_type in _TOWARDS_SCORES:
                 todo += [o for o in node.outputs if o not in seen]

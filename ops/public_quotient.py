@@ -1,0 +1,117 @@
+"""Quotients by public numbers of any size: each keeps eighteen digits, whatever stands beside it in a row.
+
+A product with 1 / c, all of one scale, has few digits of 1 / c where another divisor is far smaller or c is
+large. So x / 2^t comes first where c is large, and each product is truncated by as many bits as its own
+divisor asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.shares import Replicated, Sum3, see
+from onnxpuma.mpc.truncate import lift, lift_cost, resolve, resolve_cost
+from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.registry import FRACTION
+from onnxpuma.ops.spread import over_parts, spread
+
+Part: TypeAlias = "Callable[[Replicated | Sum3, int], Protocol[Replicated]]"
+
+DIGITS = 18  # significant bits of a reciprocal
+_NEAR = 8  # a divisor of so many bits needs no shift before
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Of each element: bits by which x is shifted first, the factor, and bits of the product that go."""
+
+    before: np.ndarray
+    factor: np.ndarray
+    after: np.ndarray
+
+    @property
+    def largest(self) -> float:
+        """No result is larger."""
+        return float(2.0 ** (62 - FRACTION - int(self.after.max(initial=0))))
+
+
+def is_plain(divisor: np.ndarray) -> bool:
+    """Whether all reciprocals have their digits at one scale."""
+    real = 1.0 / divisor.astype(np.float64)
+    fraction, integers = public_scale(real)
+    return bool(np.all(np.abs(integers * 2.0**-fraction / real - 1) <= 2.0 ** (1 - DIGITS)))
+
+
+def scales_of(divisor: np.ndarray, shape: tuple[int, ...]) -> Scales:
+    real = np.broadcast_to(divisor.astype(np.float64), shape).reshape(-1)
+    before = np.clip(np.frexp(np.abs(real))[1] - 1 - _NEAR, 0, 60).astype(np.int64)
+    rest = 2.0**before / real
+    after = np.clip(DIGITS - np.frexp(np.abs(rest))[1], 0, 60).astype(np.int64)
+    return Scales(before, np.rint(rest * 2.0**after).astype(np.int64), after)
+
+
+def divided_publicly(party: Party, x: Replicated, scales: Scales) -> Protocol[Replicated]:
+    """x / c at FRACTION bits, for |x / c| below `scales.largest`. Error: 2^-18 of the result, a unit and a
+    half. Rounds: 2, or 4 where a divisor is large; bits: `divided_cost`."""
+    shape = x.shape
+    flat = x.map(lambda w: np.ascontiguousarray(w).reshape(-1))
+    near = yield from _by_group(party, flat, scales.before, _shifted(party))
+    made = near.times(as_words(scales.factor))
+    done = yield from _by_group(party, made, scales.after, _truncated(party))
+    return done.map(lambda w: w.reshape(shape))
+
+
+def _shifted(party: Party) -> Callable[[int], Part]:
+    def by(bits: int) -> Part:
+        def part(x: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+            assert isinstance(x, Replicated)
+            seen = see(party, x.lowered(bits), pivot)
+            return (yield from lift(party, seen, 64)).with_fraction(FRACTION)
+
+        return part
+
+    return by
+
+
+def _truncated(party: Party) -> Callable[[int], Part]:
+    def by(bits: int) -> Part:
+        def part(x: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+            return (yield from resolve(party, x.with_fraction(FRACTION + bits), pivot, FRACTION))
+
+        return part
+
+    return by
+
+
+def _by_group(
+    party: Party, x: Replicated, bits: np.ndarray, part: Callable[[int], Part]
+) -> Protocol[Replicated]:
+    """x (n,), of which those elements with `bits` other than zero go through the part for them."""
+    groups = [(int(b), np.flatnonzero(bits == b)) for b in np.unique(bits) if b]
+    if not groups:
+        return x
+    done = yield from parallel(
+        spread(party, x.map(lambda w, i=places: w[i]), part(b))  # type: ignore[misc]
+        for b, places in groups
+    )
+    first, second = x.first.copy(), x.second.copy()
+    for (_, places), new in zip(groups, done, strict=True):
+        first[places], second[places] = new.first, new.second
+    return Replicated(x.party, first, second, x.bits, x.fraction)
+
+
+def divided_cost(scales: Scales) -> Cost:
+    before, after = Cost(), Cost()
+    for bits, count in zip(*np.unique(scales.before, return_counts=True), strict=True):
+        if bits:
+            before |= over_parts(int(count), lambda n, b=bits: lift_cost(n, 64 - int(b), 64))  # type: ignore[misc]
+    for bits, count in zip(*np.unique(scales.after, return_counts=True), strict=True):
+        if bits:
+            after |= over_parts(int(count), lambda n, b=bits: resolve_cost(n, int(b), form=Replicated))  # type: ignore[misc]
+    return before + after

@@ -1,0 +1,20 @@
+"""What a client deals, to be changed in its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onnxpuma.plan.plan import Plan
+
+Private = list[list[Any]]
+
+
+def place_of(plan: Plan, name: str, second: bool) -> int:
+    """Where the first buffer of a component of this input stands among the private ones."""
+    place = 0
+    for entry in plan.inputs:
+        each = 3 if entry.depth else 1
+        if entry.name == name:
+            return place + each * second
+        place += 2 * each
+    raise KeyError(name)
