@@ -17,7 +17,7 @@ from onnxpuma.ops.lengths import LENGTHS, argument, norm_of_rows, spread_of_scor
 from onnxpuma.ops.moves import MOVES
 from onnxpuma.ops.products import PRODUCTS
 from onnxpuma.ops.registry import Call, Operand, Operator
-from onnxpuma.plan.input_spec import LARGEST_INPUT
+from onnxpuma.plan.input_spec import LARGEST_INPUT, LARGEST_KEPT
 
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
@@ -33,13 +33,17 @@ _LESS_MEAN = ("LayerNormalization", "InstanceNormalization", "GroupNormalization
 
 def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False) -> Operand:
     """A value that the client shares, or that the servers kept (`held`), with what it is checked to lie
-    within: when it was kept, to be no larger than what clients share."""
+    within, by the client or when it was kept. An integer is a whole word."""
     if operand.dtype.kind == "b":
         return replace(operand, bound=TRUTH)
     if not operand.size:
         return replace(operand, bound=Bound(0.0, 0.0))
-    declared = None if held else blueprint.declared.get(entry.name)
-    low, high = declared or (-max(LARGEST_INPUT, entry.reach), LARGEST_INPUT)
+    if operand.dtype.kind != "f":
+        return replace(operand, bound=Bound(-LARGEST_INPUT / UNIT, LARGEST_INPUT / UNIT))
+    declared, largest = blueprint.declared.get(entry.name), LARGEST_INPUT
+    if held:
+        declared, largest = None, LARGEST_KEPT
+    low, high = declared or (-max(largest, entry.reach), largest)
     return replace(operand, bound=Bound(low, high))
 
 
