@@ -36,12 +36,6 @@ def _series_name(call: Call) -> str:
     return _SERIES[call.node.op]
 
 
-def _held(call: Call, factor: float) -> float:
-    """The largest argument that its form holds, once it is times `factor`."""
-    more = 0 if factor == 1.0 else public_scale(np.float64(factor))[0]
-    return min(2.0**43, whole_argument(call.given(0).fraction + more))
-
-
 def _argument(call: Call, factor: float = 1.0) -> float | None:
     """What arguments stay below, times `factor`: as calibrated or proved, more where a public number beside
     them asks for it; None: whatever their form holds."""
@@ -51,23 +45,28 @@ def _argument(call: Call, factor: float = 1.0) -> float | None:
     if operand is not None and operand.beside is not None:
         sizes = np.abs(operand.beside)
         bound = max(bound, 2 * float(np.max(sizes, where=sizes < OUT, initial=0.0)))
-    return bound * factor if operand is None or bound * factor < _held(call, factor) else None
+    return bound * factor
 
 
-def _below(call: Call, below: float, factor: float = 1.0) -> Limit:
+def held_by(fraction: int) -> float:
+    """The largest value of a form with so many fraction bits."""
+    return min(2.0**43, whole_argument(fraction))
+
+
+def _below(fraction: int, below: float, factor: float = 1.0) -> Limit:
     """|x| below what is read; all that its form holds needs no check."""
-    if _argument(call, factor) is None:
-        below = min(below, _held(call, factor) / factor)
-        if factor == 1.0:
-            return Limit("|x|", of_input(), below, key="argument", stays=size_of())
+    whole = held_by(fraction) / factor
+    if below >= whole and factor == 1.0:
+        return Limit("|x|", of_input(), whole, key="argument", stays=size_of())
+    below = min(below, whole)
     needs = asks("element", below)
     return Limit("|x|", of_input(), below, key="argument", stays=size_of(), needs=needs)
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
-    argument = _argument(call, factor)
-    largest = _held(call, factor) if argument is None else Reading(series, argument, False).largest
-    return (_below(call, largest / factor, factor),)
+    fraction = call.given(0).fraction + (public_scale(np.float64(factor))[0] if factor != 1.0 else 0)
+    argument = read_for(_argument(call, factor), fraction)
+    return (_below(fraction, Reading(series, argument, False).largest / factor, factor),)
 
 
 def _smooth_cost(call: Call) -> Cost:
@@ -192,7 +191,7 @@ def _relu_bits(call: Call) -> int:
 
 def _relu_limits(call: Call) -> tuple[Limit, ...]:
     below = 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2)
-    return (_below(call, below),)
+    return (_below(call.given(0).fraction, below),)
 
 
 def _relu_cost(call: Call) -> Cost:
