@@ -77,7 +77,7 @@ Nothing that happens to one element reaches another, and nothing stops a run.
 
 - 1 / 0, the logarithm of zero or less, the root or a broken power of a negative number: some number. A
   *public* divisor that is zero is refused, with the name of the node.
-- What lies outside an operator's range: some number, as the table says. Exp stays just below 2^43 from 29.8 on.
+- What lies outside an operator's range: some number, as the table says. Exp stays below 2^43 from 29.8 on.
 - NaN and infinity: no secret is one of them. A client's input that holds NaN is refused, and so is one that
   holds infinity, but for masks; a public constant that holds NaN is refused where it would be computed with.
 - The largest of nothing, the mean of nothing: refused.
