@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from onnxpuma.ops.activation import held_by
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.intervals import INTERVALS, TRUTH
 from onnxpuma.ops.lengths import LENGTHS, argument, norm_of_rows, spread_of_scores
@@ -111,8 +110,6 @@ def ranged(blueprint: Blueprint, call: Call) -> Call:
         return replace(call, bounds=calibrated)
     key, quantity, usual = entry
     proved = _with_room(key, quantity(call), call)
-    if key == "argument":  # a reading of all that its form holds asks for nothing
-        usual = min(usual, held_by(call.given(0).fraction) / 4)
     most = calibrated.get(key, usual * WIDEST if key == "spread" else usual)
     return replace(call, bounds={**calibrated, key: proved} if proved <= most else calibrated)
 
