@@ -17,7 +17,15 @@ from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
-from onnxpuma.ops.select import FURTHEST, as_value, clipped, clipped_cost, positive, positive_cost, width
+from onnxpuma.ops.select import (
+    as_value,
+    clipped,
+    clipped_cost,
+    compared,
+    positive,
+    positive_cost,
+    width,
+)
 from onnxpuma.ops.spread import over_parts, spread, truncated
 
 
@@ -53,7 +61,8 @@ def _sloped_limits(call: Call) -> tuple[Limit, ...]:
     """What lies below zero is a product."""
     _, integers = _below_zero(call)
     largest = max(1.0, float(np.abs(integers).max(initial=1)))
-    return input_below(min(FURTHEST, 2.0 ** (62 - FRACTION) / 2.0 ** np.ceil(np.log2(largest))))(call)
+    whole = compared(call)[0].below
+    return input_below(min(whole, 2.0 ** (62 - FRACTION) / 2.0 ** np.ceil(np.log2(largest))))(call)
 
 
 @operator(
@@ -82,7 +91,7 @@ def _parametric_limits(call: Call) -> tuple[Limit, ...]:
     """Beside a secret slope what lies above zero stands at the product's scale."""
     if not call.inputs or not call.secret(1):
         return _sloped_limits(call)
-    return input_below(2.0 ** (62 - call.outputs[0].fraction))(call)
+    return input_below(min(compared(call)[0].below, 2.0 ** (62 - call.outputs[0].fraction)))(call)
 
 
 @operator(
@@ -135,7 +144,7 @@ def _hard_refusal(call: Call) -> str | None:
     cost=_hard_cost,
     result=_hard_result,
     refuse=_hard_refusal,
-    limits=input_below(FURTHEST),
+    limits=compared,
     error="two units of 2^-18",
     beside=of_elements,
 )
@@ -162,7 +171,7 @@ def _hard_swish_cost(call: Call) -> Cost:
 @operator(
     "HardSwish",
     cost=_hard_swish_cost,
-    limits=input_below(FURTHEST),
+    limits=compared,
     error="2e-5",
     beside=of_elements,
 )
