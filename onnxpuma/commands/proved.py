@@ -71,6 +71,4 @@ def _advise(found: RangeReport) -> None:
     if found.undeclared:
         names = screen.listing([screen.plain(name) for name in found.undeclared])
         example = screen.plain(found.undeclared[0])
-        screen.say(
-            f"  {found.with_ranges} would be, were {names} small: --range {example}=LOW:HIGH declares it"
-        )
+        screen.say(f"  {found.with_ranges} would be, were {names} small: --range {example}=LOW:HIGH")

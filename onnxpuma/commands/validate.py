@@ -155,7 +155,7 @@ def _references(
 
     if not rounds(blueprint.recognised):
         return run_in_the_clear(model, feed), None
-    precise = run_canonical(_prepared(model, chosen, None)[1], feed)
+    precise = run_canonical(_prepared(model, chosen)[1], feed)
     try:
         return precise, run_in_the_clear(model, feed)
     except InputError as error:
@@ -164,20 +164,18 @@ def _references(
 
 
 def _prepared(
-    model: Path, chosen: dict[str, list[str]], calibrate: Path | None, ranges: Declared
+    model: Path, chosen: dict[str, list[str]], calibrate: Path | None = None, ranges: Declared | None = None
 ) -> tuple[Blueprint, Graph]:
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.plan.blueprint import prepare
-    from onnxpuma.plan.declared import check_declared, declare
+    from onnxpuma.plan.declared import declare_all
     from onnxpuma.roles.samples import calibrated
 
     blueprint, graph = prepare(model, **chosen)
-    check_declared({"": blueprint}, ranges)
-    blueprint = declare(blueprint, ranges)
     for samples in read_samples(calibrate, [ONLY_GRAPH], model).values():
         blueprint = calibrated(blueprint, graph, samples)
-    return blueprint, graph
+    return declare_all(blueprint, ranges or {}), graph
 
 
 def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint], Feed], json: bool) -> None:

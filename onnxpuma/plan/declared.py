@@ -37,6 +37,12 @@ def declare(blueprint: Blueprint, ranges: Declared) -> Blueprint:
     return replace(blueprint, declared={**blueprint.declared, **found})
 
 
+def declare_all(blueprint: Blueprint, ranges: Declared) -> Blueprint:
+    """`declare` of a model of one graph: ConfigError for an input that it does not have."""
+    check_declared({"": blueprint}, ranges)
+    return declare(blueprint, ranges)
+
+
 def check_declared(blueprints: Mapping[str, Blueprint], ranges: Declared) -> None:
     """ConfigError for a range of an input that no graph has."""
     known = {name for blueprint in blueprints.values() for name in blueprint.inputs}

@@ -78,12 +78,15 @@ class RangeReport:
 def examined(
     blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], public_values: Mapping[str, np.ndarray]
 ) -> RangeReport:
-    """What is proved at these shapes, of the nodes that can run. Cost: a plan, or two.
+    """What is proved at these shapes, of the nodes that can run. Cost: a plan, or three.
 
     Raises InputError as `survey`.
     """
     bare = replace(blueprint, checked=False)
     readings = readings_of(survey(bare, shapes, public_values)[0], blueprint)
+    if blueprint.checked and any(reading.state != PROVED for reading in readings):
+        assumed = readings_of(survey(blueprint, shapes, public_values)[0], blueprint)
+        readings = _following(readings, assumed)
     states: dict[str, int] = {}
     for reading in readings:
         states[reading.state] = states.get(reading.state, 0) + 1
@@ -107,11 +110,20 @@ def readings_of(plan: Plan, blueprint: Blueprint) -> list[Reading]:
     found = []
     for step in plan.steps:
         calibrated = blueprint.ranges.get(step.call.node.name, {})
-        if not step.constant:
+        if not step.constant and not step.checks:
             found += [
                 _reading(step, limit, limit.key in calibrated, blueprint.checked) for limit in limits_of(step)
             ]
     return found
+
+
+def _following(readings: Sequence[Reading], assumed: Sequence[Reading]) -> list[Reading]:
+    """What is not proved by itself, and follows from what is checked before it, counts as checked."""
+    follows = {(r.node, r.limit.what) for r in assumed if r.state in (PROVED, CHECKED)}
+    return [
+        replace(r, state=CHECKED) if r.state != PROVED and (r.node, r.limit.what) in follows else r
+        for r in readings
+    ]
 
 
 def unproved(readings: Sequence[Reading]) -> list[Reading]:
