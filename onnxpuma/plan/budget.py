@@ -13,6 +13,7 @@ from onnxpuma.errors import InputError, OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.plan.control import MOST_TURNS
+from onnxpuma.plan.memory import ROW_BYTES, patched
 from onnxpuma.plan.plan import Plan, Step
 
 WORD_BYTES = 16  # two components of 64 bits at each server
@@ -91,8 +92,9 @@ class Budget:
     def before_secret(self, node: Node, given: Sequence[ValueType | None], made: Iterable[ValueType]) -> None:
         """A step is about to be planned that reads and makes values of these types."""
         self.check_time()
-        count = sum(_count(_shape(kind)) for kind in made)
-        count += hidden_elements(node, [None if kind is None else _shape(kind) for kind in given])
+        shapes = [_shape(kind) for kind in made]
+        count = sum(map(_count, shapes))
+        count += hidden_elements(node, [None if kind is None else _shape(kind) for kind in given], shapes)
         self.take(node.name, WORD_BYTES * count)
 
     def check_time(self) -> None:
@@ -148,7 +150,7 @@ def needed_bytes(plan: Plan) -> int:
                 sizes[operand.name] = WORD_BYTES * _count(operand.shape)
                 live += sizes[operand.name]
             read = sum(_count(o.shape) for o in step.call.inputs if o and not o.weight)
-            work += WORKSPACE * WORD_BYTES * (_made(step) + read)
+            work += WORKSPACE * WORD_BYTES * (_made(step) + read) + ROW_BYTES * _rows(step)
         most = max(most, live + work)
         for name in wave[-1].frees:
             live -= sizes.pop(name, 0)
@@ -158,14 +160,22 @@ def needed_bytes(plan: Plan) -> int:
 def _made(step: Step) -> int:
     """Elements that a step makes, those included that nobody else sees."""
     call = step.call
-    hidden = hidden_elements(call.node, [None if o is None else o.shape for o in call.inputs])
-    rows = sum(_count(o.shape) * call.given(0).shape[0] for o in call.inputs if o and o.form is SecretIds)
-    return sum(_count(o.shape) for o in call.outputs) + hidden + rows
+    made = [o.shape for o in call.outputs]
+    hidden = hidden_elements(call.node, [None if o is None else o.shape for o in call.inputs], made)
+    return sum(map(_count, made)) + hidden
 
 
-def hidden_elements(node: Node, shapes: Sequence[tuple[int, ...] | None]) -> int:
+def _rows(step: Step) -> int:
+    """Rows of a table that are read for secret ids: all of them for each."""
+    call = step.call
+    return sum(_count(o.shape) * call.given(0).shape[0] for o in call.inputs if o and o.form is SecretIds)
+
+
+def hidden_elements(
+    node: Node, shapes: Sequence[tuple[int, ...] | None], made: Sequence[tuple[int, ...]] = ()
+) -> int:
     """Elements of what an operator makes and uses up: the scores of an attention, the patches of a
-    convolution."""
+    convolution or a pool."""
     attributes: Mapping[str, Any] = node.attributes
     known = [shape for shape in shapes if shape is not None]
     if node.op == "Attention" and len(shapes) > 1 and len(known) > 1:
@@ -174,10 +184,7 @@ def hidden_elements(node: Node, shapes: Sequence[tuple[int, ...] | None]) -> int
         queries, keys = query[-2], key[-2]
         past = shapes[4] if len(shapes) > 4 else None
         return batch * heads * queries * (keys + (past[-2] if past else 0))
-    if node.op in ("Conv", "ConvTranspose") and len(known) > 1:
-        image, kernel = known[0], known[1]
-        return _count(image) * _count(kernel[2:])
-    return 0
+    return patched(node, shapes, made)
 
 
 def public_bytes(plan: Plan) -> int:

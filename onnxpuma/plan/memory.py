@@ -6,14 +6,18 @@ words for each number that it works on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, cast
 
+from onnxpuma.graph.model import Node
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Sum3
 from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Step
+
+Shape: TypeAlias = "tuple[int, ...]"
 
 _PROCESS = 180 << 20  # of Python and its libraries
 _REPLICATED, _SUM = 16, 8  # bytes an element: two words, or one
@@ -21,7 +25,8 @@ _LOADING = 8  # a weight more, for the largest of them, while it is read
 _WORKING = 150  # an element of the results of a step that exchanges messages
 _MOVING = 24  # of one that does not
 _SCORE = 170  # a score of attention, which nobody else sees
-_ROW = 45  # a row of a table for each id that is looked up in it
+_HIDDEN = {"Conv": 16, "MaxPool": 35, "ConvTranspose": 50}  # an element of a patch, which nobody else sees
+ROW_BYTES = 12  # a row of a table for each id that is looked up in it
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,26 @@ def _working(step: Step) -> int:
     call = step.call
     ids = next((o for o in call.inputs if o is not None and o.form is SecretIds), None)
     if ids is not None:
-        return _ROW * ids.size * call.given(0).shape[0]
+        return ROW_BYTES * ids.size * call.given(0).shape[0]
     made = sum(o.size for o in call.outputs)
     if step.operator.name == "Attention":
         return _WORKING * made + _SCORE * _scores(call.given(0), call.given(1), call.node.attributes)
-    return (_WORKING if step.cost.rounds else _MOVING) * made
+    beside = _HIDDEN.get(step.operator.name, 0) * patched(
+        call.node, [None if o is None else o.shape for o in call.inputs], [o.shape for o in call.outputs]
+    )
+    return (_WORKING if step.cost.rounds else _MOVING) * made + beside
+
+
+def patched(node: Node, given: Sequence[Shape | None], made: Sequence[Shape]) -> int:
+    """Elements of the patches under a window, or of the products that a transposed convolution adds up."""
+    x, w = given[0], given[1] if len(given) > 1 else None
+    if node.op == "ConvTranspose" and x and w:
+        return _size((x[0], *x[2:], *w[1:])) * cast("int", node.attributes.get("group", 1))
+    if node.op == "Conv" and x and w and made:
+        return _size((made[0][0], x[1], *made[0][2:], *w[2:]))
+    if node.op in ("MaxPool", "LpPool") and made:
+        return _size(made[0]) * _size(cast("Shape", node.attributes["kernel_shape"]))
+    return 0
 
 
 def _scores(q: Operand, k: Operand, attributes: Mapping[str, object]) -> int:

@@ -125,7 +125,11 @@ def test_what_an_operator_makes_within_counts() -> None:
     past = [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8), None, (2, 3, 4, 8), (2, 3, 4, 8)]
     assert hidden_elements(node, past) == 2 * 3 * 5 * 11  # type: ignore[arg-type]
     node = SimpleNamespace(op="Conv", attributes={})
-    assert hidden_elements(node, [(1, 3, 10, 10), (8, 3, 5, 5)]) == 300 * 25  # type: ignore[arg-type]
+    assert hidden_elements(node, [(1, 3, 10, 10), (8, 3, 5, 5)], [(1, 8, 3, 3)]) == 3 * 9 * 25  # type: ignore[arg-type]
+    node = SimpleNamespace(op="ConvTranspose", attributes={"group": 2})
+    assert hidden_elements(node, [(1, 4, 10, 10), (4, 3, 2, 2)], [(1, 6, 20, 20)]) == 100 * 6 * 4  # type: ignore[arg-type]
+    node = SimpleNamespace(op="MaxPool", attributes={"kernel_shape": [3, 2]})
+    assert hidden_elements(node, [(1, 3, 10, 10)], [(1, 3, 8, 9)]) == 3 * 72 * 6  # type: ignore[arg-type]
 
 
 def test_planning_a_large_request_takes_no_time_and_no_memory(blueprint: Blueprint) -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.roles.client import Client
-from onnxpuma.roles.local import LocalCluster
 from onnxpuma.roles.owner import share_model
 from onnxpuma.roles.shared_model import SharedModel
 from onnxpuma.session import InferenceSession
@@ -30,8 +29,8 @@ def shared(graphs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
-def servers(graphs_folder: Path) -> Iterator[LocalCluster]:
-    with LocalCluster(graphs_folder) as cluster:
+def servers(shared: Path, in_threads: Any) -> Iterator[Any]:
+    with in_threads(shared) as cluster:
         yield cluster
 
 
@@ -57,7 +56,7 @@ def feeds() -> dict[str, dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("graph", NAMES)
-def test_each_graph_runs(graph: str, servers: LocalCluster, graphs_folder: Path) -> None:
+def test_each_graph_runs(graph: str, servers: Any, graphs_folder: Path) -> None:
     feed = feeds()[graph]
     want = expected(graphs_folder / f"{graph}.onnx", feed)
     with servers.client() as client:
@@ -67,7 +66,7 @@ def test_each_graph_runs(graph: str, servers: LocalCluster, graphs_folder: Path)
         assert np.abs(outputs[name] - value).max() < 1e-3
 
 
-def test_a_client_without_the_model_fetches_all_graphs(servers: LocalCluster, graphs_folder: Path) -> None:
+def test_a_client_without_the_model_fetches_all_graphs(servers: Any, graphs_folder: Path) -> None:
     feed = feeds()["decoder_model"]
     with Client(servers.config, servers.client_keys) as client:
         assert list(client.graphs) == NAMES
@@ -77,7 +76,7 @@ def test_a_client_without_the_model_fetches_all_graphs(servers: LocalCluster, gr
     assert np.abs(logits - want).max() < 1e-3
 
 
-def test_a_graph_must_be_named(servers: LocalCluster) -> None:
+def test_a_graph_must_be_named(servers: Any) -> None:
     with servers.client() as client:
         with pytest.raises(InputError, match="several graphs") as caught:
             client.run(feeds()["encoder_model"])
@@ -86,7 +85,7 @@ def test_a_graph_must_be_named(servers: LocalCluster) -> None:
             client.run(feeds()["encoder_model"], graph="decoder")
 
 
-def test_what_one_graph_keeps_another_takes(servers: LocalCluster, graphs_folder: Path) -> None:
+def test_what_one_graph_keeps_another_takes(servers: Any, graphs_folder: Path) -> None:
     """A text in three requests: nothing between the graphs is ever opened."""
     ids = feeds()["encoder_model"]["input_ids"]
     with servers.client() as client:
@@ -127,9 +126,10 @@ def test_servers_of_other_graphs_do_not_meet(
     assert "another model" in error.message
 
 
-def test_a_session_runs_one_graph(servers: LocalCluster, graphs_folder: Path) -> None:
+def test_a_session_runs_one_graph(servers: Any, graphs_folder: Path) -> None:
     feed = feeds()["decoder_with_past_model"]
-    with InferenceSession(cluster=servers.config_path, graph="decoder_with_past_model") as session:
+    chosen = {"key": servers.client_keys, "graph": "decoder_with_past_model"}
+    with InferenceSession(cluster=servers.config, **chosen) as session:
         assert [entry.name for entry in session.get_inputs()] == list(feed)
         assert [entry.name for entry in session.get_outputs()] == ["logits", "present"]
         (logits,) = session.run(["logits"], feed)
@@ -138,7 +138,7 @@ def test_a_session_runs_one_graph(servers: LocalCluster, graphs_folder: Path) ->
 
 
 def test_a_merged_decoder_is_served_as_two_graphs(
-    write_graphs: Writer, graphs_folder: Path, tmp_path: Path
+    write_graphs: Writer, graphs_folder: Path, tmp_path: Path, in_threads: Any
 ) -> None:
     folder = write_graphs(tmp_path, "encoder_model", "decoder_model_merged")
     model = share_model(folder, tmp_path / "shared")
@@ -146,7 +146,7 @@ def test_a_merged_decoder_is_served_as_two_graphs(
     assert list(model.graphs["decoder_with_past_model"].graph.inputs)[:2] == ["input_ids", "past"]
     assert "past" not in model.graphs["decoder_model"].inputs
     assert len(model.arrays) == 6
-    with LocalCluster(tmp_path / "shared") as servers, servers.client() as client:
+    with in_threads(tmp_path / "shared") as servers, servers.client() as client:
         for graph in NAMES[1:]:
             feed = feeds()[graph]
             want = expected(graphs_folder / f"{graph}.onnx", feed)["logits"]

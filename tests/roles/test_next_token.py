@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,6 @@ from onnxpuma.plan.blueprint import POLICY, Blueprint, prepare
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Selection
 from onnxpuma.roles.feed import check_feed, check_outputs
-from onnxpuma.roles.local import LocalCluster
 from onnxpuma.roles.memory import MemoryModel
 from onnxpuma.roles.owner import share_model
 from onnxpuma.roles.request import public_part, read_public_part
@@ -193,12 +193,12 @@ def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) 
         prepare(path, keep_only=["past"])
 
 
-def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path) -> None:
+def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path, in_threads: Any) -> None:
     """An empty array of suppressed ids crosses the wire like a full one."""
     share_model(path, tmp_path, hide=["logits"], keep_only=["present"])
     feed = prompt(past=0)
     logits = last_logits(feed)
-    with LocalCluster(tmp_path) as servers, servers.client() as client:
+    with in_threads(tmp_path) as servers, servers.client() as client:
         first = client.run(feed, ["next_token"]).outputs["next_token"]
         assert np.array_equal(first, best(logits, []))
         suppressed = np.unique(first)
@@ -210,11 +210,11 @@ def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path) -> None:
                 client.run(feed, [wrong])
 
 
-def test_a_text_of_which_ids_alone_are_opened(path: Path, tmp_path: Path) -> None:
+def test_a_text_of_which_ids_alone_are_opened(path: Path, tmp_path: Path, in_threads: Any) -> None:
     share_model(path, tmp_path, hide=["logits"], keep_only=["present"])
     feed = prompt(1, 4, 0)
     plain = dict(feed)
-    with LocalCluster(tmp_path) as servers, servers.client() as client:
+    with in_threads(tmp_path) as servers, servers.client() as client:
         for _ in range(4):
             done = client.run(feed, ["next_token"], keep=["present"])
             token, cache = done.outputs["next_token"], done.kept["present"]
