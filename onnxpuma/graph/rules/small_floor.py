@@ -19,7 +19,6 @@ _NEAR = 2.0**-4  # what a Relu is off by counts beside a smaller one
 _WITHIN = 2.0**-22  # a floor below it lies between zero and the first unit
 _UNITS = 16  # that a small number is to have
 _MOST = 1e9  # what is scaled up by more has no room
-_NO_MASK = 2.0**19  # a larger factor would pass for that of a mask
 _PRODUCTS = ("Mul", "MatMul", "Gemm", "ReduceSumSquare", "Einsum")
 
 
@@ -50,27 +49,14 @@ def _power(small: float, fraction: int = 18) -> float:
     return float(base ** min(exponent, math.floor(math.log(_MOST, base))))
 
 
-def _scaled(op: Any, y: ir.Value, x: Any, by: float, positive: bool) -> Any:
-    """x times a whole number, or max(x, 0) times it; one that would pass for a mask's is taken in two steps,
-    with a maximum before and between, as what is given may be a mask, and scales in a row become one."""
-    first = by
-    while first > _NO_MASK:
-        first /= 10 if by % 10 == 0 else 2
-    if first < by:
-        once = _times(op, y, _positive(op, x, y), first)
-        return op.Mul(_positive(op, once, y), number_like(op, y, np.asarray(by / first)))
-    return _times(op, y, _positive(op, x, y) if positive else x, by)
-
-
-def _times(op: Any, y: ir.Value, x: Any, by: float) -> Any:
-    return op.Mul(x, number_like(op, y, np.asarray(by))) if by > 1 else x
-
-
 def _scaled_log(
     op: Any, y: ir.Value, x: Any, small: float, by: float, join: str, positive: bool = False
 ) -> Any:
     """log(join(x, small)), both scaled up."""
-    inside = getattr(op, join)(_scaled(op, y, x, by, positive), number_like(op, y, np.asarray(small * by)))
+    up = _positive(op, x, y) if positive else x
+    if by > 1:
+        up = op.Mul(up, number_like(op, y, np.asarray(by)))
+    inside = getattr(op, join)(up, number_like(op, y, np.asarray(small * by)))
     return op.Sub(op.Log(inside), number_like(op, y, np.asarray(math.log(by)))) if by > 1 else op.Log(inside)
 
 
