@@ -15,7 +15,7 @@ from onnxpuma.mpc.gate import gate, gate_cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.separable import Series, all_series
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.smooth import USUAL, Reading, activation, activation_cost, fits, whole_argument
+from onnxpuma.mpc.smooth import USUAL, Reading, activation, activation_cost, fits, read_for, whole_argument
 from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
@@ -53,18 +53,20 @@ def held_by(fraction: int) -> float:
     return min(2.0**43, whole_argument(fraction))
 
 
-def _below(argument: float | None, fraction: int, below: float) -> Limit:
+def _below(fraction: int, below: float, factor: float = 1.0) -> Limit:
     """|x| below what is read; all that its form holds needs no check."""
-    if argument is None:
-        return Limit("|x|", of_input(), min(below, held_by(fraction)), key="argument", stays=size_of())
+    whole = held_by(fraction) / factor
+    if below >= whole and factor == 1.0:
+        return Limit("|x|", of_input(), whole, key="argument", stays=size_of())
+    below = min(below, whole)
     needs = asks("element", below)
     return Limit("|x|", of_input(), below, key="argument", stays=size_of(), needs=needs)
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
-    argument, fraction = _argument(call, factor), call.given(0).fraction
-    largest = held_by(fraction) if argument is None else Reading(series, argument, False).largest
-    return (_below(argument, fraction, largest / factor),)
+    fraction = call.given(0).fraction + (public_scale(np.float64(factor))[0] if factor != 1.0 else 0)
+    argument = read_for(_argument(call, factor), fraction)
+    return (_below(fraction, Reading(series, argument, False).largest / factor, factor),)
 
 
 def _smooth_cost(call: Call) -> Cost:
@@ -84,7 +86,7 @@ def _smooth_limits(call: Call) -> tuple[Limit, ...]:
 
 
 def _smooth_fits(call: Call, index: int) -> bool:
-    return fits(all_series()[_series_name(call)], call.given(index).fraction, _argument(call))
+    return fits(all_series()[_series_name(call)], call.given(index).fraction)
 
 
 @operator(
@@ -133,7 +135,7 @@ def _alpha_positive(call: Call) -> str | None:
 
 def _takes_products(call: Call, index: int) -> bool:
     """A product times alpha would leave too few bits above the point."""
-    return _alpha(call) == 1.0 and fits(all_series()["silu"], call.given(index).fraction, _argument(call))
+    return _alpha(call) == 1.0 and fits(all_series()["silu"], call.given(index).fraction)
 
 
 @operator(
@@ -183,14 +185,13 @@ def relu_part_cost(elements: int, form: type, bits: int) -> Cost:
 
 def _relu_bits(call: Call) -> int:
     """Of the reading: as many as the argument has, which is all its form holds where nothing is known."""
-    argument = _argument(call)
-    argument = whole_argument(call.given(0).fraction) if argument is None else argument
+    argument = read_for(_argument(call), call.given(0).fraction)
     return max(LEAST_RELU, math.ceil(math.log2(argument)) + RELU_FRACTION + 2)
 
 
 def _relu_limits(call: Call) -> tuple[Limit, ...]:
     below = 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2)
-    return (_below(_argument(call), call.given(0).fraction, below),)
+    return (_below(call.given(0).fraction, below),)
 
 
 def _relu_cost(call: Call) -> Cost:
@@ -199,7 +200,7 @@ def _relu_cost(call: Call) -> Cost:
 
 
 def _relu_fits(call: Call, index: int) -> bool:
-    return max(USUAL, _relu_bits(call)) <= 64 - max(call.given(index).fraction - RELU_FRACTION, 0)
+    return 64 - max(call.given(index).fraction - RELU_FRACTION, 0) >= USUAL
 
 
 @operator(

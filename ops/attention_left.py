@@ -11,6 +11,7 @@ from onnxpuma.ops.attention_positions import attention_scores, planned_lengths
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.registry import Call
 from onnxpuma.ops.scores import SPREAD, Scores
+from onnxpuma.ops.sight import near_numbers
 
 
 def _default(call: Call) -> float:
@@ -38,6 +39,6 @@ def apart(call: Call) -> float:
 
 def scores_apart(call: Call) -> float:
     """What bounds say of it, with what masks add."""
-    added = None if planned_lengths(call) is not None else scores_left(call).added
+    added = scores_left(call).added if near_numbers(call.operand(3)) else None
     least = 0.0 if added is None else float(-added.min(initial=0.0))
     return spread_of_scores(call) + least + mask_reach(call)

@@ -15,6 +15,7 @@ from onnxpuma.ops.beside import FAR, factor, in_words, of_scaled, of_sum, too_fa
 from onnxpuma.ops.limits import Limit, output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
 
+_LARGEST_WHOLE = 2.0**12
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
 
 
@@ -155,6 +156,14 @@ def _product_result(call: Call) -> Result:
     return Result(secret.form, secret.fraction + public_scale(factor(call, public.value))[0])  # type: ignore[arg-type]
 
 
+def _by_whole_number(call: Call, index: int) -> bool:
+    """Whether a product may stay untruncated: times a whole number it has no more fraction bits."""
+    by = call.public(1 - index)
+    if by is None or by.size != 1:
+        return False
+    return abs(float(by.reshape(()))) <= _LARGEST_WHOLE and public_scale(factor(call, by))[0] == 0
+
+
 def _product_limits(call: Call) -> tuple[Limit, ...]:
     """Of a public factor of few bits the product has as many more in front."""
     if call.secret(0) and call.secret(1):
@@ -165,6 +174,7 @@ def _product_limits(call: Call) -> tuple[Limit, ...]:
 @operator(
     "Mul",
     result=_product_result,
+    defers=_by_whole_number,
     refuse=_product_fits,
     limits=_product_limits,
     error="one unit of 2^-18",
@@ -177,7 +187,7 @@ def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
     if isinstance(a, Replicated) and isinstance(b, Replicated):
         a, b = whole(a, call.given(0)), whole(b, call.given(1))
         return [multiply(party, a, b)]  # type: ignore[arg-type]
-    secret, public = (a, b) if isinstance(a, Replicated) else (b, a)
-    assert isinstance(secret, Replicated)
+    secret, public = (b, a) if isinstance(a, np.ndarray) else (a, b)
+    assert isinstance(secret, (Replicated, Sum3))
     fraction, integers = public_scale(factor(call, np.asarray(public)))
     return [secret.times(as_words(integers), fraction)]

@@ -99,12 +99,13 @@ def _log_limits(call: Call) -> tuple[Limit, ...]:
 
 @operator(
     "Log",
-    cost=lambda call: log_cost(call.given(0).size),
+    cost=lambda call: log_cost(call.given(0).size, call.given(0).form),
+    defers=(0,),
     result=_log_result,
     limits=_log_limits,
     error="one unit of 2^-18 of the argument and of the result",
 )
-def log(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
+def log(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """log(x); of zero and below it is some number."""
     return [(yield from log_of(party, x))]
 

@@ -21,9 +21,8 @@ from onnxpuma.ops.beside import furthest, held, in_words, of_choice, whole
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms, as_words
 from onnxpuma.ops.layout import as_shares
-from onnxpuma.ops.limits import input_below, inputs_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
-from onnxpuma.ops.select import FURTHEST, WIDE, bounded, holds_nan, width
+from onnxpuma.ops.select import WIDE, bounded, compared, holds_nan, width
 from onnxpuma.ops.spread import over_parts, spread
 
 Test = Callable[[Party, Split], Protocol[Bit]]
@@ -58,7 +57,7 @@ def _order_cost(call: Call) -> Cost:
 
 @operator(
     "Less", "Greater", "LessOrEqual", "GreaterOrEqual",
-    cost=_order_cost, result=_boolean, refuse=holds_nan, limits=inputs_below(FURTHEST), integers=True,
+    cost=_order_cost, result=_boolean, refuse=holds_nan, limits=compared, integers=True,
     beside=of_elements, reaches=True,
 )  # fmt: skip
 @by_element
@@ -229,7 +228,7 @@ def _sign_result(call: Call) -> Result:
     "Sign",
     cost=_sign_cost,
     result=_sign_result,
-    limits=input_below(FURTHEST),
+    limits=compared,
     integers=True,
     beside=of_elements,
 )

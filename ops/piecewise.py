@@ -14,11 +14,19 @@ from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.mpc.truncate import resolve, resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import aligned, as_words, public_scale
+from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
-from onnxpuma.ops.select import FURTHEST, as_value, clipped, clipped_cost, positive, positive_cost, width
-from onnxpuma.ops.spread import over_parts, spread
+from onnxpuma.ops.select import (
+    as_value,
+    clipped,
+    clipped_cost,
+    compared,
+    positive,
+    positive_cost,
+    width,
+)
+from onnxpuma.ops.spread import over_parts, spread, truncated
 
 
 def _size_cost(call: Call) -> Cost:
@@ -29,61 +37,79 @@ def _slope(call: Call, default: float) -> tuple[int, np.ndarray]:
     return public_scale(np.float64(call.attribute("alpha", default)))
 
 
-def _unscaled(call: Call) -> tuple[Limit, ...]:
-    """What lies above zero stands at the scale of what lies below, until that is truncated."""
-    return input_below(2.0 ** min(26, 62 - call.outputs[0].fraction))(call)
+def _below_zero(call: Call) -> tuple[int, np.ndarray]:
+    """Fraction bits and integers of a public slope."""
+    slope = call.public(1)
+    return _slope(call, 0.01) if slope is None else public_scale(slope)
 
 
-def _leaky_result(call: Call) -> Result:
-    return Result(Replicated, FRACTION + _slope(call, 0.01)[0])
+def _truncated_cost(call: Call) -> Cost:
+    size, (fraction, _) = call.outputs[0].size, _below_zero(call)
+    back = over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated)) if fraction else Cost()
+    return _size_cost(call) + back
+
+
+def _sloped(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
+    """x above zero, and below it x times a public slope, truncated: so that above it nothing is lost."""
+    part = yield from positive(party, x, width(call))
+    fraction, integers = _below_zero(call)
+    below = yield from truncated(party, (x - part).times(as_words(integers), fraction))
+    return below + part
+
+
+def _sloped_limits(call: Call) -> tuple[Limit, ...]:
+    """What lies below zero is a product."""
+    _, integers = _below_zero(call)
+    largest = max(1.0, float(np.abs(integers).max(initial=1)))
+    whole = compared(call)[0].below
+    return input_below(min(whole, 2.0 ** (62 - FRACTION) / 2.0 ** np.ceil(np.log2(largest))))(call)
 
 
 @operator(
     "LeakyRelu",
-    cost=_size_cost,
-    result=_leaky_result,
-    limits=_unscaled,
+    cost=_truncated_cost,
+    limits=_sloped_limits,
     error="one unit of 2^-18",
     beside=of_elements,
 )
 @by_element
 def leaky_relu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x above zero, alpha x below it."""
-    part = yield from positive(party, x, width(call))
-    fraction, integer = _slope(call, 0.01)
-    below = (x - part).times(as_words(integer), fraction)
-    above = aligned(part, below.fraction)
-    assert isinstance(above, Replicated)
-    return [below + above]
+    return [(yield from _sloped(party, call, x))]
+
+
+def _parametric_cost(call: Call) -> Cost:
+    return _size_cost(call) if call.secret(1) else _truncated_cost(call)
 
 
 def _parametric_result(call: Call) -> Result:
     slope = call.given(1)
-    if slope.secret:
-        return Result(Sum3, FRACTION + slope.fraction)
-    return Result(Replicated, FRACTION + public_scale(slope.value)[0])  # type: ignore[arg-type]
+    return Result(Sum3, FRACTION + slope.fraction) if slope.secret else Result()
+
+
+def _parametric_limits(call: Call) -> tuple[Limit, ...]:
+    """Beside a secret slope what lies above zero stands at the product's scale."""
+    if not call.inputs or not call.secret(1):
+        return _sloped_limits(call)
+    return input_below(min(compared(call)[0].below, 2.0 ** (62 - call.outputs[0].fraction)))(call)
 
 
 @operator(
     "PRelu",
-    cost=_size_cost,
+    cost=_parametric_cost,
     result=_parametric_result,
-    limits=_unscaled,
+    limits=_parametric_limits,
     error="one unit of 2^-18",
     fine=lambda node: {1: 24},  # what lies above zero stands at the product's scale
 )
 def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""
     x = as_value(party, given)
+    if isinstance(slope, np.ndarray):
+        return [(yield from _sloped(party, call, x))]
     part = yield from positive(party, x, width(call))
-    if isinstance(slope, Replicated):
-        return [multiply(party, x - part, slope).plus_shared(part)]
-    assert isinstance(slope, np.ndarray)
-    fraction, integers = public_scale(slope)
-    below = (x - part).times(as_words(integers), fraction)
-    above = aligned(part, below.fraction)
-    assert isinstance(above, Replicated)
-    return [below + above]
+    assert isinstance(slope, Replicated)
+    return [multiply(party, x - part, slope).plus_shared(part)]
 
 
 def _ends(alpha: float, beta: float) -> tuple[float, float]:
@@ -118,7 +144,7 @@ def _hard_refusal(call: Call) -> str | None:
     cost=_hard_cost,
     result=_hard_result,
     refuse=_hard_refusal,
-    limits=input_below(FURTHEST),
+    limits=compared,
     error="two units of 2^-18",
     beside=of_elements,
 )
@@ -145,7 +171,7 @@ def _hard_swish_cost(call: Call) -> Cost:
 @operator(
     "HardSwish",
     cost=_hard_swish_cost,
-    limits=input_below(FURTHEST),
+    limits=compared,
     error="2e-5",
     beside=of_elements,
 )

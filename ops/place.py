@@ -15,12 +15,12 @@ from onnxpuma.mpc.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.ops.limits import Arrays, Limit, asks, input_below
+from onnxpuma.ops.limits import Arrays, Limit, asks
 from onnxpuma.ops.ranking import as_rows
 from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.running import SLACK as LARGEST_SLACK
 from onnxpuma.ops.running import contenders, rows_beside
-from onnxpuma.ops.select import FURTHEST, bits_for, width
+from onnxpuma.ops.select import bits_for, compared, width
 from onnxpuma.ops.sight import seen
 
 LONG = 1024
@@ -91,7 +91,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
         below, what = _slack(call), "the difference of two of a row"
         needs = asks("spread", below, axes=(_axis(call) - len(call.given(0).shape),))
         return (Limit(what, _range_of_rows, below, stays=_apart, needs=needs),)
-    return input_below(FURTHEST)(call)
+    return compared(call)
 
 
 @operator(

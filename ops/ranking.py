@@ -18,12 +18,11 @@ from onnxpuma.mpc.shares import Form, Pair, Replicated, see
 from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.ops.beside import OUT, Beside, kept, too_far
 from onnxpuma.ops.conv import padding_of, patches
-from onnxpuma.ops.limits import input_below
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.running import contenders, rows_beside
-from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
+from onnxpuma.ops.select import WIDE, compared, positive, positive_cost, width
 from onnxpuma.ops.spread import joined, over_parts, parts, sliced
 
 
@@ -72,7 +71,7 @@ def _beside_extreme(call: Call) -> Beside:
 
 @operator(
     "ReduceMax", "ReduceMin",
-    cost=_reduced_cost, result=_resting, refuse=not_empty, limits=input_below(FURTHEST), secret="first",
+    cost=_reduced_cost, result=_resting, refuse=not_empty, limits=compared, secret="first",
     integers=True, beside=_beside_extreme, reaches=True,
 )  # fmt: skip
 def reduce_extreme(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
@@ -102,7 +101,7 @@ def _beside_whole(call: Call) -> Beside:
     "GlobalMaxPool",
     cost=_whole_cost,
     result=_resting,
-    limits=input_below(FURTHEST),
+    limits=compared,
     integers=True,
     beside=_beside_whole,
     reaches=True,
@@ -194,7 +193,7 @@ def _pool_refusal(call: Call) -> str | None:
     cost=_pool_cost,
     result=_resting,
     refuse=_pool_refusal,
-    limits=input_below(FURTHEST),
+    limits=compared,
     integers=True,
     beside=_beside_windows,
     reaches=True,

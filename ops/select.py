@@ -23,7 +23,7 @@ from onnxpuma.mpc.truncate import lift, lift_cost
 from onnxpuma.ops.beside import FAR, cleared, too_far
 from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme, settled_ends
 from onnxpuma.ops.elementwise import add_forms, as_words
-from onnxpuma.ops.limits import input_below, inputs_below
+from onnxpuma.ops.limits import Limit, inputs_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.spread import over_parts, spread
 
@@ -38,11 +38,19 @@ def width(call: Call) -> int:
     largest = 0.0
     for operand in call.inputs:
         if operand is not None and operand.secret:
-            masked = operand.beside is not None or operand.reach or operand.hollow
+            masked = operand.beside is not None or operand.reach or operand.dtype.kind != "f"
             largest = max(largest, math.inf if masked else operand.bound.size)
         elif operand is not None and operand.value is not None and operand.value.dtype.kind in "fiu":
             largest = max(largest, float(np.abs(bounded(operand.value)).max(initial=0.0)))
     return bits_for(largest, max(o.resting for o in call.secrets))
+
+
+def compared(call: Call) -> tuple[Limit, ...]:
+    """The limits of a comparison of its operands: what is read of them."""
+    bits = width(call) if call.inputs else WIDE
+    if bits >= WIDE:
+        return inputs_below(FURTHEST)(call)
+    return inputs_below(2.0 ** (bits - 3 - max(o.resting for o in call.secrets)))(call)
 
 
 def bits_for(largest: float, fraction: int = FRACTION) -> int:
@@ -136,7 +144,7 @@ def smaller(party: Party, a: Value, b: Value, bits: int = WIDE) -> Protocol[Repl
 
 @operator(
     "Max", "Min",
-    cost=_extreme_cost, result=_resting, refuse=holds_nan, limits=inputs_below(FURTHEST), integers=True,
+    cost=_extreme_cost, result=_resting, refuse=holds_nan, limits=compared, integers=True,
     beside=of_extreme, reaches=True,
 )  # fmt: skip
 def extreme(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
@@ -184,7 +192,7 @@ def _clip_refusal(call: Call) -> str | None:
 
 
 @operator(
-    "Clip", cost=_clip_cost, result=_resting, refuse=_clip_refusal, limits=input_below(FURTHEST),
+    "Clip", cost=_clip_cost, result=_resting, refuse=_clip_refusal, limits=compared,
     integers=True, beside=of_elements, reaches=True,
 )  # fmt: skip
 @by_element
@@ -273,7 +281,7 @@ def _size_cost(call: Call) -> Cost:
     "Abs",
     cost=_size_cost,
     result=_resting,
-    limits=input_below(FURTHEST),
+    limits=compared,
     integers=True,
     beside=of_elements,
 )

@@ -66,3 +66,11 @@ def counted(operand: Operand | None) -> Bound:
     """As limits count it: integers are whole words, which leaves them 18 bits more."""
     found = seen(operand)
     return found if operand is None or operand.dtype.kind == "f" else found.times(2.0**-18)
+
+
+def near_numbers(operand: Operand | None) -> bool:
+    """Whether public numbers are added to a value, or stand in it, that are neither zero nor out of reach."""
+    values = None if operand is None else operand.beside if operand.secret else operand.value
+    if values is None or values.dtype.kind != "f":
+        return False
+    return bool(((values != 0) & (np.abs(values) < FAR)).any())

@@ -22,7 +22,7 @@ from onnxpuma.ops.ranking import as_rows, duels, duels_cost
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.running import Running, rows_beside, running
-from onnxpuma.ops.select import WIDE, width
+from onnxpuma.ops.select import WIDE, compared, width
 from onnxpuma.ops.spread import over_parts, spread
 
 LONGEST = 1 << 16
@@ -103,7 +103,7 @@ def _in_play(call: Call, beside: np.ndarray) -> Running:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    return input_below(2.0 ** (43 - _room(call.given(0).shape[_axis(call)])))(call)
+    return input_below(compared(call)[0].below / 2.0 ** _room(call.given(0).shape[_axis(call)]))(call)
 
 
 def _resting(call: Call) -> Result:

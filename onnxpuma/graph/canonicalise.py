@@ -61,6 +61,7 @@ from onnxpuma.graph.rules import (
     saturation,
     scale,
     shape,
+    small_floor,
     weight_only,
 )
 from onnxpuma.graph.rules.rule import Rule
@@ -94,7 +95,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
         *flattened.RULES,
         *saturation.RULES,
     ),
-    (*log_sum.RULES, *log_probability.RULES),
+    (*log_sum.RULES, *log_probability.RULES, *small_floor.RULES),
     activation.RULES,
     layer_norm.RULES,
     rms_norm.RULES,

@@ -102,6 +102,12 @@ def whole_argument(fraction: int) -> float:
     return 2.0 ** (64 - max(fraction, READ_FRACTION) - 2)
 
 
+def read_for(argument: float | None, fraction: int) -> float:
+    """The argument that is read for: no larger than the form holds, all of it where nothing is known."""
+    whole = whole_argument(fraction)
+    return whole if argument is None else min(argument, whole)
+
+
 @cache
 def reading_of(series: Series, argument: float, form: type, fraction: int = 18) -> Reading:
     """The cheapest reading for |x| < `argument` of a form with `fraction` fraction bits mod 2^64."""
@@ -113,11 +119,9 @@ def reading_of(series: Series, argument: float, form: type, fraction: int = 18) 
     return min(ways, key=lambda way: _cost(way, 8, 64, 18, form).bits)
 
 
-def fits(series: Series, fraction: int, argument: float | None) -> bool:
-    """Whether words of `fraction` fraction bits mod 2^64 have as many bits as are read; None: all of them."""
-    there = 64 - max(fraction - READ_FRACTION, 0)
-    least = max(USUAL, Reading(series, 1.0, False).bits)
-    return least <= there and (argument is None or argument <= whole_argument(fraction))
+def fits(series: Series, fraction: int) -> bool:
+    """Whether words of `fraction` fraction bits mod 2^64 have bits enough to be read as they are."""
+    return max(USUAL, Reading(series, 1.0, False).bits) <= 64 - max(fraction - READ_FRACTION, 0)
 
 
 def activation(
@@ -136,7 +140,7 @@ def activation(
     figures in docs/protocols.md. Rounds: 5, or 6 far out; bits: `activation_cost`. A product (Sum3) is read
     at as few bits: it never becomes Replicated.
     """
-    argument = whole_argument(x.fraction) if argument is None else argument
+    argument = read_for(argument, x.fraction)
     form: type = type(x)
     way = reading_of(series, argument, form, x.fraction)
     # 1. x as Split, at three scales: for the lines, for the coarse place, for the angle
@@ -222,7 +226,7 @@ def activation_cost(
     given: int = 18,
 ) -> Cost:
     """Of x with `given` fraction bits."""
-    argument = whole_argument(given) if argument is None else argument
+    argument = read_for(argument, given)
     return _cost(reading_of(series, argument, form, given), elements, bits, fraction, form)
 
 

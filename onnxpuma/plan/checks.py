@@ -26,7 +26,7 @@ from onnxpuma.ops.range_reading import Reading, readings, row_length
 from onnxpuma.ops.reach import MASK, reach_of
 from onnxpuma.ops.registry import Call, Operand, Operator
 from onnxpuma.plan.clear import limits_in
-from onnxpuma.plan.input_spec import LARGEST_INPUT
+from onnxpuma.plan.input_spec import LARGEST_KEPT
 from onnxpuma.plan.masks import scores_beside
 from onnxpuma.plan.plan import PlannedOutput, Step
 from onnxpuma.plan.ranges import bounded
@@ -89,8 +89,8 @@ def beside_masks(call: Call, operator: Operator) -> Sequence[Need]:
 
 
 def watch_kept(walk: Walk) -> None:
-    """What stays at the servers is no larger than what clients share: later requests go on from it."""
-    need = Need(0, "element", LARGEST_INPUT)
+    """What stays at the servers is no larger than later requests, which go on from it, take it to be."""
+    need = Need(0, "element", LARGEST_KEPT)
     for name in walk.selection.kept if walk.blueprint.checked else ():
         operand = walk.values[name].operand if name in walk.values else None
         if operand is not None and operand.dtype.kind == "f" and not proved(operand, need):

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_INPUT = 2.0**20
-"""Secret numbers must not exceed this: 64-bit words with 18 fraction bits hold products below 2^27."""
+LARGEST_INPUT = 2.0**42
+"""Secret reals must not exceed this: what words of 64 bits hold with 18 fraction bits, and room for a sum."""
+LARGEST_KEPT = 2.0**20
+"""Reals that stay at the servers are no larger, where nothing is proved of them."""
 
 
 @dataclass(frozen=True)

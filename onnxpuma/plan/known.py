@@ -52,19 +52,22 @@ def no_kernel(node: Node) -> str:
     return f"there is no secure kernel for {node.op} (supported and near: {near})"
 
 
-def way_out(node: Node, weights: Mapping[str, Initializer], nodes: Iterable[Node] = ()) -> str:
+def way_out(
+    node: Node, weights: Mapping[str, Initializer], nodes: Iterable[Node] = (), sizes: bool = False
+) -> str:
     """What its owner may do about a node that takes no secret where it has one of these; "" where the node
     has none but in the first place, which is what operators compute on, and follows from none by way of the
-    others in `nodes`, or from more than integers and few numbers."""
+    others in `nodes`, or from more than integers and few numbers. sizes: it would run at other sizes, so
+    that a weight it computes with is not in its way."""
     if find(node) is None and node.op not in ("If", "Loop", "Scan"):
-        return _way_behind(node, weights, nodes)
+        return "" if sizes else _way_behind(node, weights, nodes)
     named = [
         f"'{name}'"
         for place, name in enumerate(node.inputs)
-        if name and name in weights and (place or weights[name].dtype.kind != "f")
+        if name and name in weights and ((place and not sizes) or weights[name].dtype.kind != "f")
     ]
     if not named:
-        return _way_behind(node, weights, nodes)
+        return "" if sizes else _way_behind(node, weights, nodes)
     if len(named) == 1:
         return f"; its input {named[0]} is a secret constant: --public shows it, if everybody may see it"
     return f"; {' and '.join(named)} are secret constants: --public shows them, if everybody may see them"

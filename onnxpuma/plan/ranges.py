@@ -7,17 +7,19 @@ long as every step before it stayed in its range; plan/proofs.py lists those tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from onnxpuma.ops.activation import held_by
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.intervals import INTERVALS, TRUTH
 from onnxpuma.ops.lengths import LENGTHS, argument, norm_of_rows, spread_of_scores
 from onnxpuma.ops.moves import MOVES
 from onnxpuma.ops.products import PRODUCTS
 from onnxpuma.ops.registry import Call, Operand, Operator
-from onnxpuma.plan.input_spec import LARGEST_INPUT
+from onnxpuma.ops.sight import near_numbers
+from onnxpuma.plan.input_spec import LARGEST_INPUT, LARGEST_KEPT
 
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
@@ -28,18 +30,21 @@ WHOLE = 2.0**40  # an activation reads all that a form holds, where nothing less
 WIDEST = 16.0  # times its default: a bound beyond is more likely loose than reached, and left to be checked
 _EXACT = ("Add", "Sub", "Sum", "Neg", "Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast")
 _ROUNDED = ("Mul", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Exp", "Sqrt", "MatMul", "Gemm", "Conv")
-_LESS_MEAN = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
 
 
 def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False) -> Operand:
     """A value that the client shares, or that the servers kept (`held`), with what it is checked to lie
-    within: when it was kept, to be no larger than what clients share."""
+    within, by the client or when it was kept. An integer is a whole word."""
     if operand.dtype.kind == "b":
         return replace(operand, bound=TRUTH)
     if not operand.size:
         return replace(operand, bound=Bound(0.0, 0.0))
-    declared = None if held else blueprint.declared.get(entry.name)
-    low, high = declared or (-max(LARGEST_INPUT, entry.reach), LARGEST_INPUT)
+    if operand.dtype.kind != "f":
+        return replace(operand, bound=Bound(-LARGEST_INPUT / UNIT, LARGEST_INPUT / UNIT))
+    declared, largest = blueprint.declared.get(entry.name), LARGEST_INPUT
+    if held:
+        declared, largest = None, LARGEST_KEPT
+    low, high = declared or (-max(largest, entry.reach), largest)
     return replace(operand, bound=Bound(low, high))
 
 
@@ -106,30 +111,15 @@ def ranged(blueprint: Blueprint, call: Call) -> Call:
         return replace(call, bounds=calibrated)
     key, quantity, usual = entry
     proved = _with_room(key, quantity(call), call)
+    if key == "argument":  # a reading of all that its form holds asks for nothing
+        usual = min(usual, held_by(call.given(0).fraction) / 4)
     most = calibrated.get(key, usual * WIDEST if key == "spread" else usual)
     return replace(call, bounds={**calibrated, key: proved} if proved <= most else calibrated)
 
 
 def _with_room(key: str, quantity: float, call: Call) -> float:
-    if key == "spread" and any(o.reach for o in call.secrets):
+    if key != "norm" and any(o.reach for o in call.secrets):
         return math.inf
-    if key == "argument" and any(o.reach for o in call.secrets):
-        return math.inf
-    if key == "spread" and _biased(call):
+    if key == "spread" and near_numbers(call.operand(3 if call.node.op == "Attention" else 0)):
         quantity *= 4 / 3
     return max(quantity * (1 + 2.0**-8) + (2.5 if key == "spread" else 2.0**-8), 2.0**-8)
-
-
-def _biased(call: Call) -> bool:
-    """Whether public numbers are added to the scores, other than masks."""
-    places: Sequence[int] = (3,) if call.node.op == "Attention" else (0,)
-    for place in places:
-        operand = call.operand(place)
-        values = None if operand is None else operand.beside if operand.secret else operand.value
-        if (
-            values is not None
-            and values.dtype.kind == "f"
-            and ((values != 0) & (abs(values) < 2.0**23)).any()
-        ):
-            return True
-    return False

@@ -28,6 +28,7 @@ MOST_DEFERRED = 48
 WITH_ROOM = 42  # that leave what a product is added to the range of inputs
 TAKES_SCALED = (
     "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
+    "Log", "Sqrt",
 )  # fmt: skip
 _LOOKS_UP = ("GatherND", "GatherElements")  # as layout where their indices are public, else by way of Gather
 _SUMS = ("Add", "Sub", "Sum")

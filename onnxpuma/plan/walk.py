@@ -265,7 +265,7 @@ class Walk:
         the nodes after it are to be named in the same error."""
         operator = f"{node.domain}::{node.op}" if node.domain else node.op
         reason = reason.removeprefix(f"node '{node.name}' ({node.op})").removeprefix(":").strip()
-        reason += "" if sizes else way_out(node, self.weights, self.nodes)
+        reason += way_out(node, self.weights, self.nodes, sizes)
         self.refusals.append(Refusal(node.name, operator, self.graph.opset, reason, sizes))
         self.wanted.update(n for n in node.inputs if n)
         try:

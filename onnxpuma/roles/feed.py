@@ -31,7 +31,7 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
 
     Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, what the
     input does not go on from (`check_filling`), NaN, an id outside the model's table, and, where it is secret
-    and no mask, infinity and a real beyond +-2^20.
+    and no mask, infinity and a real beyond +-2^42.
     """
     _check_names("input", list(feed), list(blueprint.inputs), weight_hint(blueprint, list(feed)))
     feed = {**{n: s.default for n, s in blueprint.inputs.items() if s.default is not None}, **feed}

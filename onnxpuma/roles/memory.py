@@ -5,6 +5,7 @@ It protects nothing, as this process sees every share; it is for tests, conforma
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -90,13 +91,22 @@ class MemoryModel:
         shapes = {name: np.shape(value) for name, value in feed.items()}
         public = {name: np.asarray(feed[name]) for name in self.blueprint.public_inputs if name in feed}
         selection = None if outputs is None else Selection(tuple(outputs))
-        return compile_plan(self.blueprint, shapes, public, selection, at_client=self._at_client)
+        blueprint = replace(self.blueprint, declared={**self.blueprint.declared, **_beyond(feed)})
+        return compile_plan(blueprint, shapes, public, selection, at_client=self._at_client)
 
     def run(
         self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None, timeout: float = 120.0
     ) -> Outcome:
         """Plan, share, run in three threads and open the outputs (None: the model's own)."""
         return run_plan(self.plan(feed, outputs), feed, self._interpreters, timeout)
+
+
+def _beyond(feed: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    """Inputs that no client would share: they are taken here, and nothing is known of them."""
+    numbers = {name: np.asarray(value) for name, value in feed.items()}
+    real = {name: value for name, value in numbers.items() if value.dtype.kind in "fiu"}
+    large = [name for name, value in real.items() if np.abs(value).max(initial=0) > LARGEST_INPUT]
+    return {name: [-math.inf, math.inf] for name in large}
 
 
 def run_plan(

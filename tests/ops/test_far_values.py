@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from onnxpuma.roles.single import compare
 
 RNG = np.random.default_rng(21)
-FAR = np.array([s * v for v in (1462, 9000, 65536, 7e4, 1e6, 2.0**30, 2.0**40) for s in (1, -1)], np.float32)
+SIZES = (1462, 9000, 65536, 7e4, 1e6, 2.0**30, 2.0**40, 2.0**43 * 0.999)
+FAR = np.array([sign * size for size in SIZES for sign in (1, -1)], np.float32)
 STEP = 2.0**17  # of single precision beyond 2^40
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of values deep in a model, of which nothing is proved."""
+    monkeypatch.setattr("onnxpuma.plan.ranges.LARGEST_INPUT", math.inf)
 
 
 @pytest.mark.parametrize(

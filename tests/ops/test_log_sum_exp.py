@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxpuma.roles.single import Comparison, compare, compare_model
+from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.single import Comparison, compare, compare_model, plain
 
 Check = Callable[[Comparison, float], None]
 
@@ -57,3 +58,20 @@ def test_what_a_public_mask_leaves_out(check: Check, low: str) -> None:
             f"{{ z = Where(mask, x, low) {node} {rest} }}"
         )
         check(compare_model(model, {"x": reals(2, 4, scale=30), "mask": mask}, ["mask"]), 2e-4)
+
+
+@pytest.mark.parametrize("small", [1e-6, 1e-8, 1e-10, 1e-12])
+def test_logarithms_with_a_small_number_inside(small: float) -> None:
+    """As models have them: beside a probability, beside what may be zero, beneath a square."""
+    x = reals(4, 6, scale=4)
+    x[0, :3] = 0
+    bodies = ("p = Softmax(x) s = Add(p, c)", "p = Relu(x) s = Clip(p, c)", "p = Mul(x, x) s = Add(p, c)")
+    for body in bodies:
+        model = onnx.parser.parse_model(
+            f'<ir_version: 9, opset_import: ["" : 20]> g (float[4, 6] x) => (float[4, 6] y)'
+            f"<float c = {{{small:.12f}}}> {{ {body} y = Log(s) }}"
+        )
+        want = plain(model, {"x": x})[0]
+        done = MemoryModel(model, at_client=False).run({"x": x})
+        assert done.cost == done.plan.cost
+        assert np.abs(done.outputs["y"] - want).max() <= 2e-2 * np.abs(want).max()

@@ -27,7 +27,7 @@ def test_places_in_long_rows_and_in_rows_of_one(check: Check) -> None:
     x = np.random.default_rng(2).normal(0, 3, (40, 97)).astype(np.float32)
     check(compare("ArgMax", {"x": x}, axis=1), 0)
     check(compare("ArgMax", {"x": x[:, :1].copy()}, axis=1), 0)
-    near = np.array([[0, UNIT, 0], [2.0**22, -(2.0**22), 2.0**22 - 0.5]], np.float32)
+    near = np.array([[0, UNIT, 0], [2.0**20, -(2.0**20), 2.0**20 - 0.5]], np.float32)
     check(compare("ArgMax", {"x": near}, axis=1), 0)
     check(compare("ArgMax", {"secret_x": np.array([[1, 5, 5], [-3, -9, -1]])}, axis=1), 0)
 
