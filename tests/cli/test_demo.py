@@ -12,7 +12,6 @@ from onnxpuma.commands.local import start_servers
 from onnxpuma.commands.pictures import draw_classes, draw_input, probabilities
 from onnxpuma.shipped import shipped_model, shipped_models
 
-
 SHARES: list[str] = []  # of one run, for the test that compares it with another
 
 
