@@ -22,7 +22,8 @@ from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.lengths import norm_of_rows, scaled_row
-from onnxpuma.ops.limits import Arrays, Limit, Limits, Needs, asks, of_output, result_size
+from onnxpuma.ops.limits import Arrays, Limit, Limits, of_output, result_size
+from onnxpuma.ops.needs import short_rows
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
 from onnxpuma.ops.spread import over_parts, truncated
@@ -85,25 +86,15 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
         kind = rows(call)
         what = "the norm of a row without its mean" if kind.centred else "the norm of a row"
         below = max(kind.norm, FINE_NORM)
-        needs = _short_rows(call, kind, below)
-        norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=needs)
+        norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=short_rows(kind, below))
         result = Limit("|result|", of_output(), kind.largest_result, stays=result_size)
         if kind.root_first:
             return (norm, result)
         product = 62 - FRACTION - kind.centred_up - kind.scale_fraction
-        needs = _short_rows(call, kind, 2.0**product / max(kind.scale, 2.0**-8))
-        return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row, needs=needs), result)
+        scaled = short_rows(kind, 2.0**product, scaled=True)
+        return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row, needs=scaled), result)
 
     return limits
-
-
-def _short_rows(call: Call, rows: Rows, below: float) -> Needs:
-    """What keeps each row shorter than a bound, without its mean where that is taken off."""
-    below, rank = below * 2.0 ** -call.given(0).finer, len(call.given(0).shape)
-    if call.node.op == "GroupNormalization":
-        return asks("element", below / math.sqrt(rows.count))
-    first = 2 if call.node.op == "InstanceNormalization" else rows.axis
-    return asks("deviation" if rows.centred else "row", below, axes=tuple(range(first - rank, 0)))
 
 
 def mean_factor(count: int, least: int = 0) -> tuple[int, int]:
