@@ -2,7 +2,7 @@
 
 Of each array that is used, how large its numbers are and how long its rows; of a factor of a product also how
 much longer it can make a row, as a whole and by heads. Every fact is rounded up to a quarter of a power of
-two. They are public, like the plan (docs/security.md).
+two (of few numbers to a whole one). They are public, like the plan (docs/security.md).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _HEADS = range(8, 513)  # elements
 _MOST_HEADS = 3  # sizes of heads that are tried
 _TOGETHER = 64  # columns of which it is told how much longer all of them make a row
 _ROUNDING = 2.0**-19 * (1 + 2.0**-10)  # of each number of a factor, when it is encoded, and of its sums
+_FEW = 16  # numbers: of fewer less is told
 _MADE = 1 << 28  # elements of what is made of weights to be measured
 
 
@@ -38,6 +39,14 @@ def rounded(value: float) -> int:
     mantissa, exponent = math.frexp(value)  # value = 2 mantissa 2^(exponent - 1)
     step = next((k for k, s in enumerate(STEPS) if 2 * mantissa <= s), 4)
     return max(4 * (exponent - 1) + step, _SMALLEST)
+
+
+def _stated(key: str, value: float, coarse: int) -> int:
+    """The fact in quarters, to a multiple of `coarse`; the least number of an array is rounded down."""
+    quarters = rounded(value)
+    if key == "least":
+        return (quarters - 1) // coarse * coarse + 1
+    return -(-quarters // coarse) * coarse
 
 
 def number(quarters: int) -> float:
@@ -77,7 +86,8 @@ def facts_of(graph: Graph, secret: Collection[str], public_inputs: Collection[st
         with np.errstate(all="ignore"):
             measured = {key: v for key, v in _measured(values, roles, uses.widths(name)) if math.isfinite(v)}
         if "size" in measured:
-            found[name] = {key: rounded(value) for key, value in measured.items()}
+            coarse = 4 if values.size < _FEW else 1
+            found[name] = {key: _stated(key, value, coarse) for key, value in measured.items()}
         del values
         if name in graph.initializers:
             graph.initializers[name].release()

@@ -83,6 +83,13 @@ def test_facts_of_a_factor() -> None:
     assert np.linalg.norm(b.reshape(4, 8), axis=1).max() <= bias.blocks[8]
 
 
+def test_of_few_numbers_less_is_told() -> None:
+    blueprint, _ = made([helper.make_node("Mul", ["x", "w"], ["y"], name="scaled")], {"w": np.array([0.3])})
+    found = bound_of(blueprint.facts["w"])
+    assert found.low == pytest.approx(0.25, rel=1e-5)
+    assert found.high == 0.5
+
+
 def test_sizes_of_heads() -> None:
     assert head_sizes(768, (set(), {12})) == [64]
     assert head_sizes(2304, (set(), {12})) == [64, 192], "queries, keys and values in one"
