@@ -20,6 +20,7 @@ Facts = dict[str, dict[str, int]]
 
 STEPS = (1.0, 1.1892071150027212, 1.4142135623730954, 1.681792830507430)  # 2^(k/4), rounded up
 _SMALLEST = -400  # quarters: less is as good as nothing
+NOTHING = {"size": _SMALLEST, "row": _SMALLEST}
 _CHUNK = 1 << 20  # elements looked at in double precision at a time
 _WIDEST = 1 << 14  # columns: beyond it is a vocabulary, and nobody asks for its heads
 _CUTS = ("Reshape", "Transpose", "Attention", "RotaryEmbedding")

@@ -23,9 +23,10 @@ from onnxpuma.plan.clear import ClearRun
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.declared import declare, declare_all
 from onnxpuma.plan.facts import bound_of, head_sizes, number, rounded
-from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.kept_bounds import settled
+from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.proofs import examined
-from onnxpuma.roles.feed import check_feed
+from onnxpuma.roles.feed import check_feed, check_filling
 from onnxpuma.roles.memory import MemoryModel
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -352,3 +353,46 @@ def test_results_on_shares_stay_within_bounds_as_well() -> None:
     outcome = MemoryModel(proto, public=public).run({"x": rng.normal(size=SHAPE).astype(np.float32)})
     step = next(s for s in outcome.plan.steps if chain.last in s.outputs)
     _within("shares", step.call.outputs[0].bound, outcome.outputs[chain.last].astype(np.float64))
+
+
+# -- what is kept ------------------------------------------------------------------------------
+
+
+def cached(grows: bool = False) -> Blueprint:
+    """A cache of keys behind a normalisation, and the newest of them; grows: each is added to the last."""
+    nodes = [
+        helper.make_node("LayerNormalization", ["x", "s"], ["n"], name="norm"),
+        helper.make_node("MatMul", ["n", "w"], ["k"], name="keys"),
+        helper.make_node("Add", ["past_key", "k"], ["present_key"], name="joined")
+        if grows
+        else helper.make_node("Concat", ["past_key", "k"], ["present_key"], name="joined", axis=1),
+        helper.make_node("ReduceSum", ["present_key"], ["y"], name="sum"),
+    ]
+    arrays = {"s": np.ones(24), "w": np.eye(24)}
+    weights = [numpy_helper.from_array(v.astype(np.float32), n) for n, v in arrays.items()]
+    shape = SHAPE if grows else (2, "past", 24)
+    given = [helper.make_tensor_value_info(n, FLOAT, s) for n, s in (("x", SHAPE), ("past_key", shape))]
+    outputs = [helper.make_tensor_value_info(n, FLOAT, None) for n in ("present_key", "y")]
+    graph = helper.make_graph(nodes, "cached", given, outputs, weights)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10)
+    return settled({"": prepare_model(ir.serde.deserialize_model(proto), rewrite=False)[0]})[""]
+
+
+def test_a_cache_stays_within_what_is_put_there() -> None:
+    blueprint = cached()
+    found = bound_of(blueprint.facts["past_key"])
+    assert np.sqrt(24) <= found.norm < 1.3 * np.sqrt(24)
+    assert blueprint.facts["present_key"] == blueprint.facts["past_key"]
+    kept = Selection((), ("present_key",), ("past_key",))
+    plan = compile_plan(blueprint, {"x": SHAPE, "past_key": (2, 100, 24)}, selection=kept)
+    assert plan.verdict is None, "that it stays so is proved"
+    given = replace(kept, held=())
+    assert compile_plan(blueprint, {"x": SHAPE, "past_key": (2, 100, 24)}, selection=given).inputs[1].needs
+    spec = blueprint.inputs["past_key"]
+    check_filling(spec, 1, "present_key")
+    with pytest.raises(InputError, match="does not go on from the kept 'y'"):
+        check_filling(spec, 1, "y")
+
+
+def test_of_what_grows_nothing_is_known() -> None:
+    assert cached(grows=True).facts.keys() == {"s", "w"}
