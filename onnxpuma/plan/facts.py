@@ -27,6 +27,7 @@ _CUTS = ("Reshape", "Transpose", "Attention", "RotaryEmbedding")
 _ON = ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Split", "Slice", "Cast", "Identity", "Concat")
 _HEADS = range(8, 513)  # elements
 _MOST_HEADS = 3  # sizes of heads that are tried
+_SMALL = 128  # rows or columns of a matrix that is measured as a whole
 _TOGETHER = 64  # columns of which it is told how much longer all of them make a row
 _ROUNDING = 2.0**-19 * (1 + 2.0**-10)  # of each number of a factor, when it is encoded, and of its sums
 _FEW = 16  # numbers: of fewer less is told
@@ -246,6 +247,9 @@ def _factor(values: np.ndarray, widths: Collection[int]) -> Iterator[tuple[str, 
                 blocks[width] = max(blocks[width], float(largest.max()))
             grams = _grams(part, together)
             by_block += float(np.sqrt(np.einsum("bij,bij->b", grams, grams)).sum())
+        if min(matrix.shape) <= _SMALL:
+            short = (matrix if matrix.shape[1] <= matrix.shape[0] else matrix.T).astype(np.float64)
+            by_block = float(np.linalg.eigvalsh(short.T @ short)[-1])
         squares = max(squares, min(whole, by_block))
     inner, number = values.shape[-2:]
     yield "column", math.sqrt(columns) + math.sqrt(inner) * _ROUNDING

@@ -77,7 +77,7 @@ def test_facts_of_a_factor() -> None:
     }
     assert found.matrix.keys() == wanted.keys()
     for key, value in wanted.items():
-        loose = 6.0 if key == "spectral" else 1.2
+        loose = 1.2
         assert value <= found.matrix[key] <= loose * value, key
     assert np.abs(w).max() <= found.size <= 1.2 * np.abs(w).max()
     assert 0.8 * b.min() <= bias.low <= b.min(), "the least of what is positive is told"
