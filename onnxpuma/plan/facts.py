@@ -237,7 +237,7 @@ def _factor(values: np.ndarray, widths: Collection[int]) -> Iterator[tuple[str, 
     blocks = dict.fromkeys(widths, 0.0)
     for matrix in stack:
         whole, by_block = 0.0, 0.0
-        for part in _columns(matrix, max(widths, default=together)):
+        for part in _columns(matrix, math.lcm(together, *widths)):
             squared = np.einsum("ij,ij->j", part, part)
             columns = max(columns, float(squared.max()))
             sums = max(sums, float(np.abs(part).sum(axis=0).max()))
@@ -260,7 +260,7 @@ def _factor(values: np.ndarray, widths: Collection[int]) -> Iterator[tuple[str, 
 
 
 def _columns(matrix: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Groups of columns in double precision, whole blocks of `width` each."""
+    """Groups of columns in double precision, whole blocks of `width` each but for the last."""
     step = max(1, _CHUNK // max(matrix.shape[0] * width, 1)) * width
     for start in range(0, matrix.shape[1], step):
         yield matrix[:, start : start + step].astype(np.float64)

@@ -381,7 +381,7 @@ def cached(grows: bool = False) -> Blueprint:
 def test_a_cache_stays_within_what_is_put_there() -> None:
     blueprint = cached()
     found = bound_of(blueprint.facts["past_key"])
-    assert np.sqrt(24) <= found.norm < 1.3 * np.sqrt(24)
+    assert np.sqrt(24) <= found.norm < 1.5 * np.sqrt(24)
     assert blueprint.facts["present_key"] == blueprint.facts["past_key"]
     kept = Selection((), ("present_key",), ("past_key",))
     plan = compile_plan(blueprint, {"x": SHAPE, "past_key": (2, 100, 24)}, selection=kept)
