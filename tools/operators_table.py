@@ -116,8 +116,9 @@ one comparison a row. A mask of numbers that the client gives leaves such a row 
 
 A secret mask among the weights, or a table of biases with masked places, of up to 65536 numbers that is added
 to scores becomes two weights, the biases and the places, and the number that masks, which is public where it
-is round, or else -10000. A lone number that masks, and is not round, becomes the next power of ten further out. In a larger mask, and in one that no softmax reads, the owner puts -2000 when the
-model is shared: for all that is below -1e8, and for -10000 and less beside nothing but zeros.
+is round, or else -10000. A lone number that masks, and is not round, becomes the next power of ten further
+out. In a larger mask, and in one that no softmax reads, the owner puts -2000 when the model is shared: for
+all that is below -1e8, and for -10000 and less beside nothing but zeros.
 
 ## Quantised models
 
