@@ -23,9 +23,19 @@ def of_result(call: Call, below: float) -> Sequence[Need]:
         return _of_image(call, below)
     if op == "Mul":
         return _of_factors(call, below)
+    if op in ("ReduceL2", "ReduceSumSquare"):
+        return _of_length(call, below if op == "ReduceL2" else math.sqrt(below))
     if op == "RotaryEmbedding":
         return (Need(0, "element", below / 2.0),)
     return ()
+
+
+def _of_length(call: Call, below: float) -> Sequence[Need]:
+    from onnxpuma.ops.reduce import axes_of  # which imports limits, that ask here
+
+    extent = len(call.given(0).shape)
+    axes = tuple(a - extent for a in axes_of(call))
+    return (Need(0, "row", below, axes),) if axes else (Need(0, "element", below),)
 
 
 def _of_rows(call: Call, below: float) -> Sequence[Need]:

@@ -88,9 +88,11 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
         below = max(kind.norm, FINE_NORM)
         needs = asks("deviation" if kind.centred else "row", below / up, axes=axes)
         norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=needs)
-        result = Limit("|result|", of_output(), kind.largest_result, stays=result_size)
-        if kind.root_first:
-            return (norm, result)
+        largest = kind.largest_result
+        if kind.root_first:  # a row has length sqrt(count) before it is multiplied by the scale
+            scale = asks("element", largest / math.sqrt(kind.count), 1)
+            return (norm, Limit("|result|", of_output(), largest, stays=result_size, needs=scale))
+        result = Limit("|result|", of_output(), largest, stays=result_size)
         product = 62 - FRACTION - kind.centred_up - kind.scale_fraction
         return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row), result)
 
