@@ -22,12 +22,13 @@ def lengths(call: Call, scale: float, below: float) -> tuple[Need, ...]:
     s, scale = shapes_of(call), scale * float(call.attribute("softcap", 0.0) or 1.0)
     product = farthest_apart(call.bound("spread", SPREAD)) / (2 * scale)
     q, k = (max(head_length(call, place), product * 2.0**-20) for place in (0, 1))
-    root = math.sqrt(product)
+    root = math.sqrt(min(product, below / scale))
     if q <= root / 2 or k <= root / 2:
-        query, key = (2 * q, product / (2 * q)) if q <= k else (product / (2 * k), 2 * k)
+        query = 2 * q if q <= k else root * root / (2 * k)
     else:
         more = min(max(math.sqrt(q / k), 0.25), 4.0) if q < math.inf and k < math.inf else 1.0
-        query, key = root * more, root / more
+        query = root * more
+    key = product / query
     longest = Need(1, "row", below / (scale * query), count=s.size)
     if s.past:
         keys = [Need(place, "row", min(key, longest.below), count=s.size) for place in (1, 4)]

@@ -77,7 +77,7 @@ Nothing that happens to one element reaches another, and nothing stops a run.
 
 - 1 / 0, the logarithm of zero or less, the root or a broken power of a negative number: some number. A
   *public* divisor that is zero is refused, with the name of the node.
-- What lies outside an operator's range: some number, as the table says. Exp stays at e^11 above 11.
+- What lies outside an operator's range: some number, as the table says. Exp stays below 2^43 from 29.8 on.
 - NaN and infinity: no secret is one of them. A client's input that holds NaN is refused, and so is one that
   holds infinity, but for masks; a public constant that holds NaN is refused where it would be computed with.
 - The largest of nothing, the mean of nothing: refused.
@@ -115,7 +115,7 @@ one such a row of an attention is what its scores make of it.
 
 A secret mask among the weights, or a table of biases with masked places, of up to 65536 numbers that is added
 to scores becomes two weights, the biases and the places, and the number that masks, which is public where it
-is round, or else -10000. In a larger mask, and in one that no softmax reads, the owner puts -2000 when the
+is round, or else -10000. In a larger mask, and in one that no softmax reads, the owner puts -2500 when the
 model is shared: for all that is below -1e8, and for -10000 and less beside nothing but zeros.
 
 ## Quantised models

@@ -7,11 +7,10 @@ long as every step before it stayed in its range; plan/proofs.py lists those tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from onnxpuma.ops.activation import held_by
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.intervals import INTERVALS, TRUTH
 from onnxpuma.ops.lengths import LENGTHS, argument, norm_of_rows, spread_of_scores
@@ -20,8 +19,10 @@ from onnxpuma.ops.products import PRODUCTS
 from onnxpuma.ops.registry import Call, Operand, Operator
 from onnxpuma.ops.sight import near_numbers
 from onnxpuma.plan.input_spec import LARGEST_INPUT, LARGEST_KEPT
+from onnxpuma.plan.known import Known, draft_operand
 
 if TYPE_CHECKING:
+    from onnxpuma.graph.model import Node, ValueType
     from onnxpuma.plan.blueprint import Blueprint
     from onnxpuma.plan.plan import SecretInput
 
@@ -29,12 +30,16 @@ UNIT = 2.0**-18
 WHOLE = 2.0**40  # an activation reads all that a form holds, where nothing less is known
 WIDEST = 16.0  # times its default: a bound beyond is more likely loose than reached, and left to be checked
 _EXACT = ("Add", "Sub", "Sum", "Neg", "Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast")
+_AT_CLIENT = ("Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Abs", "Where", "ReduceMean", "Tanh")
 _ROUNDED = ("Mul", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Exp", "Sqrt", "MatMul", "Gemm", "Conv")
 
 
-def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False) -> Operand:
+def entered(
+    blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False, made: Bound = UNKNOWN
+) -> Operand:
     """A value that the client shares, or that the servers kept (`held`), with what it is checked to lie
-    within, by the client or when it was kept. An integer is a whole word."""
+    within, by the client or when it was kept. An integer is a whole word. made: what it is known to lie
+    within where the client computes it (`at_client`)."""
     if operand.dtype.kind == "b":
         return replace(operand, bound=TRUTH)
     if not operand.size:
@@ -45,7 +50,32 @@ def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bo
     if held:
         declared, largest = None, LARGEST_KEPT
     low, high = declared or (-max(largest, entry.reach), largest)
-    return replace(operand, bound=Bound(low, high))
+    return replace(operand, bound=Bound(max(low, made.low), min(high, made.high)))
+
+
+def at_client(
+    blueprint: Blueprint, values: Mapping[str, Known], node: Node, types: Sequence[ValueType]
+) -> list[Bound]:
+    """Bounds of what a client computes, which follow from the declared ranges of its inputs."""
+    rule = MOVES.get(node.op) or (INTERVALS.get(node.op) if node.op in _AT_CLIENT else None)
+    if not blueprint.declared or rule is None or node.domain or any(t.dtype.kind != "f" for t in types):
+        return [UNKNOWN] * len(types)
+    inputs = tuple(None if n is None else _at_client(blueprint, values, n) for n in node.inputs)
+    outputs = tuple(draft_operand(n, kind) for n, kind in zip(node.outputs, types, strict=True))
+    found = rule(Call(node, inputs, outputs, blueprint.graph.opset))
+    if math.isnan(found.low) or math.isnan(found.high):
+        found = UNKNOWN
+    return [Bound(found.low, found.high).around(UNIT, 1)] * len(types)
+
+
+def _at_client(blueprint: Blueprint, values: Mapping[str, Known], name: str) -> Operand:
+    known = values[name]
+    operand = replace(draft_operand(name, known.type), value=known.value)
+    declared = blueprint.declared.get(name)
+    bound = (
+        TRUTH if operand.dtype.kind == "b" else Bound(declared[0], declared[1]) if declared else known.bound
+    )
+    return replace(operand, bound=bound)
 
 
 def bounded(blueprint: Blueprint, call: Call, operator: Operator) -> Call:
@@ -111,8 +141,6 @@ def ranged(blueprint: Blueprint, call: Call) -> Call:
         return replace(call, bounds=calibrated)
     key, quantity, usual = entry
     proved = _with_room(key, quantity(call), call)
-    if key == "argument":  # a reading of all that its form holds asks for nothing
-        usual = min(usual, held_by(call.given(0).fraction) / 4)
     most = calibrated.get(key, usual * WIDEST if key == "spread" else usual)
     return replace(call, bounds={**calibrated, key: proved} if proved <= most else calibrated)
 

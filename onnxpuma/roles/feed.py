@@ -189,9 +189,24 @@ def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:
     if spec.dtype.kind == "f":
         limit = np.inf if mask or not spec.secret else LARGEST_INPUT
         _check_reals(spec.name, array, limit)
+        _check_declared(spec, array)
     elif spec.vocabulary is not None:
         _check_ids(spec.name, array, spec.vocabulary)
     return np.ascontiguousarray(array.astype(spec.dtype)).reshape(array.shape)
+
+
+def _check_declared(spec: InputSpec, array: np.ndarray) -> None:
+    if spec.declared is None or not array.size:
+        return
+    low, high = spec.declared
+    least, most = float(array.min()), float(array.max())
+    if least < low or most > high:
+        found = least if least < low else most
+        raise InputError(
+            f"input '{spec.name}' holds {found:g}; the model's owner says that it lies between {low:g} and"
+            f" {high:g}",
+            "prepare it as the model wants it: scaled, or normalised",
+        )
 
 
 def _check_reals(name: str, array: np.ndarray, limit: float) -> None:

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import export  # noqa: E402
-from exporting import ExportError, architectures, onnx_file  # noqa: E402
+from exporting import ExportError, architectures, onnx_file, tracing  # noqa: E402
 from exporting.tasks import TASKS  # noqa: E402
 
 ARCHITECTURES = {
@@ -69,6 +69,21 @@ def test_torchscript_writes_opset_17(tmp_path: Path, name: str, task: str) -> No
     model = run(tmp_path, "--model", name, "--task", task, *TORCHSCRIPT)
     assert model.opset_import[0].version == 17
     assert "Softmax" in operators(model)
+
+
+def test_torchscript_writes_what_dynamo_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("an operator is missing")
+
+    monkeypatch.setattr(tracing, "_dynamo", fails)
+    options = ["--model", "distilbert-base-uncased", "--task", "feature-extraction"]
+    assert run(tmp_path, *options).opset_import[0].version == 17
+    said = capsys.readouterr().out
+    assert "not written by dynamo: dynamo cannot trace this model: an operator is missing" in said
+    for chosen in (["--exporter", "dynamo"], ["--opset", "20"]):
+        assert export.main(["--out", str(tmp_path), "--tiny", *options, *chosen]) == 1
 
 
 def test_file_tells_nothing_of_this_machine(tmp_path: Path) -> None:
