@@ -44,7 +44,7 @@ from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 from onnxpuma.plan.ranges import at_client, bounded, entered, ranged
 from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
-from onnxpuma.plan.undefined import guarded, is_nan
+from onnxpuma.plan.undefined import evened, guarded, is_nan
 
 
 class Walk:
@@ -91,7 +91,7 @@ class Walk:
         elif node.op in _COMES_DOWN_TO and not node.domain:
             self._unroll(node)
         elif not looked_up(self, node):
-            self._plan_step(node, constant)
+            self._plan_step(evened(self, node), constant)
 
     def _unroll(self, node: Node) -> None:
         """If, Loop, Scan and IsNaN, as the nodes that they come down to."""
