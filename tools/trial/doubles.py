@@ -16,7 +16,11 @@ from onnxpuma.ops.registry import operators
 
 _WIDER = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 UNIT = 2.0**-18
-_ROUNDS = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul")  # a step to either side is not rounded on shares
+_ROUNDS = (
+    "QuantizeLinear",
+    "DynamicQuantizeLinear",
+    "QLinearMatMul",
+)  # a step to either side is not rounded on shares
 _OF_POSITIVE = ("Log", "Sqrt", "Pow", "ReduceLogSum")
 _HALVES = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
 
