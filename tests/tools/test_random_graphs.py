@@ -42,7 +42,7 @@ def model_of(text: str, **constants: float) -> onnx.ModelProto:
 
 
 def test_what_counts_as_wrong() -> None:
-    """A number that no declared error explains; what rounding explains is coarse, and a small part nothing."""
+    """A number that no declared error explains; what rounding explains is coarse."""
     model = model_of("(float[4] x) => (float[4] y) { y = Mul(x, c) }", c=0.5)
     feed = {"x": np.array([1, -2, 300, 4], np.float32)}
     exact = {"y": feed["x"] * 0.5}
