@@ -114,9 +114,9 @@ def _parted(below: float, one: float, other: float, first: bool, second: bool) -
     """
     root = math.sqrt(below)
     if not second or (first and other <= root):
-        return (below / other if other > 0 else math.inf), math.inf
+        return (below / other if 0 < other < math.inf else math.inf), math.inf
     if not first or one <= root:
-        return math.inf, (below / one if one > 0 else math.inf)
+        return math.inf, (below / one if 0 < one < math.inf else math.inf)
     return root, root
 
 

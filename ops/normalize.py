@@ -22,7 +22,7 @@ from onnxpuma.mpc.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.lengths import norm_of_rows, scaled_row
-from onnxpuma.ops.limits import Arrays, Limit, Limits, of_output, result_size
+from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import short_rows
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
@@ -87,9 +87,11 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
         what = "the norm of a row without its mean" if kind.centred else "the norm of a row"
         below = max(kind.norm, FINE_NORM)
         norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=short_rows(kind, below))
-        result = Limit("|result|", of_output(), kind.largest_result, stays=result_size)
-        if kind.root_first:
-            return (norm, result)
+        largest = kind.largest_result
+        if kind.root_first:  # a row has length sqrt(count) before it is multiplied by the scale
+            scale = asks("element", largest / math.sqrt(kind.count), 1)
+            return (norm, Limit("|result|", of_output(), largest, stays=result_size, needs=scale))
+        result = Limit("|result|", of_output(), largest, stays=result_size)
         product = 62 - FRACTION - kind.centred_up - kind.scale_fraction
         scaled = short_rows(kind, 2.0**product, scaled=True)
         return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row, needs=scaled), result)

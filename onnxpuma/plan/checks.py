@@ -90,11 +90,16 @@ def beside_masks(call: Call, operator: Operator) -> Sequence[Need]:
 
 def watch_kept(walk: Walk) -> None:
     """What stays at the servers is no larger than later requests, which go on from it, take it to be."""
-    need = Need(0, "element", LARGEST_KEPT)
     for name in walk.selection.kept if walk.blueprint.checked else ():
         operand = walk.values[name].operand if name in walk.values else None
-        if operand is not None and operand.dtype.kind == "f" and not proved(operand, need):
-            walk.watched.add(operand, need)
+        if operand is None or operand.dtype.kind != "f":
+            continue
+        said = walk.blueprint.known_bounds.get(name, Bound(-LARGEST_KEPT, LARGEST_KEPT))
+        needs = [Need(0, "element", said.size)]
+        needs += [Need(0, "row", said.norm)] if said.norm < math.inf else []
+        for need in needs:
+            if not proved(operand, need):
+                walk.watched.add(operand, need)
 
 
 def _watched(walk: Walk, call: Call, need: Need) -> Call:

@@ -13,7 +13,7 @@ from onnxpuma.ops.limits import Limit
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.clear import limits_of
 from onnxpuma.plan.compile import survey
-from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.plan import Plan, Selection, Step
 
 PROVED = "proved"
 CALIBRATED = "calibrated"
@@ -80,12 +80,16 @@ def examined(
 ) -> RangeReport:
     """What is proved at these shapes, of the nodes that can run. Cost: a plan, or three.
 
+    Inputs that go on from kept values are taken to do so, where these are known to be in range.
+
     Raises InputError as `survey`.
     """
     bare = replace(blueprint, checked=False)
-    readings = readings_of(survey(bare, shapes, public_values)[0], blueprint)
+    held = tuple(name for name in blueprint.inputs if name in blueprint.facts)
+    chosen = Selection(tuple(blueprint.own_outputs), held=held)
+    readings = readings_of(survey(bare, shapes, public_values, chosen)[0], blueprint)
     if blueprint.checked and any(reading.state != PROVED for reading in readings):
-        assumed = readings_of(survey(blueprint, shapes, public_values)[0], blueprint)
+        assumed = readings_of(survey(blueprint, shapes, public_values, chosen)[0], blueprint)
         readings = _following(readings, assumed)
     states: dict[str, int] = {}
     for reading in readings:
@@ -94,13 +98,13 @@ def examined(
     open_inputs = [
         name
         for name, spec in blueprint.inputs.items()
-        if spec.secret and spec.dtype.kind == "f" and spec.declared is None and not spec.sources
+        if spec.secret and spec.dtype.kind == "f" and spec.declared is None and name not in held
     ]
     found = RangeReport(len(readings), states, entries)
     if not entries or not open_inputs:
         return found
     small = replace(bare, declared={**bare.declared, **{name: [-1.0, 1.0] for name in open_inputs}})
-    after = readings_of(survey(small, shapes, public_values)[0], blueprint)
+    after = readings_of(survey(small, shapes, public_values, chosen)[0], blueprint)
     proved = sum(reading.state == PROVED for reading in after)
     return replace(found, undeclared=open_inputs, with_ranges=proved) if proved > found.proved else found
 

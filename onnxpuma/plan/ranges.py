@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 UNIT = 2.0**-18
 WHOLE = 2.0**40  # an activation reads all that a form holds, where nothing less is known
 WIDEST = 16.0  # times its default: a bound beyond is more likely loose than reached, and left to be checked
-_EXACT = ("Add", "Sub", "Sum", "Neg", "Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast")
+_MOVES = ("Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast", "ScatterND", "ScatterElements")
+_EXACT = ("Add", "Sub", "Sum", "Neg")
 _AT_CLIENT = ("Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Abs", "Where", "ReduceMean", "Tanh")
 _ROUNDED = ("Mul", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Exp", "Sqrt", "MatMul", "Gemm", "Conv")
 
@@ -49,6 +50,8 @@ def entered(
     declared, largest = blueprint.declared.get(entry.name), LARGEST_INPUT
     if held:
         declared, largest = None, LARGEST_KEPT
+        if entry.name in blueprint.known_bounds:
+            return replace(operand, bound=blueprint.known_bounds[entry.name])
     low, high = declared or (-max(largest, entry.reach), largest)
     return replace(operand, bound=Bound(max(low, made.low), min(high, made.high)))
 
@@ -107,9 +110,10 @@ def _rounded(call: Call, operator: Operator, output: Operand, bound: Bound) -> B
         return UNKNOWN
     if output.beside is not None and not operator.layout:
         bound = Bound(min(bound.low, 0.0), max(bound.high, 0.0), bound.norm, bound.blocks)
-    if operator.layout or output.dtype.kind != "f":
+    op, moved = call.node.op, operator.layout or output.dtype.kind != "f"
+    if moved or op in _MOVES or (op == "Attention" and output is not call.outputs[0]):
         return bound
-    op, count = call.node.op, max(1, output.shape[-1] if output.shape else 1)
+    count = max(1, output.shape[-1] if output.shape else 1)
     error = 0.0 if op in _EXACT else UNIT if op in _ROUNDED else operator.error_of(call)
     return bound.around(error, count)
 

@@ -14,6 +14,7 @@ from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.closed import resuming
 from onnxpuma.plan.declared import Declared, check_declared, declare
 from onnxpuma.plan.example import symbols
+from onnxpuma.plan.kept_bounds import settled
 from onnxpuma.plan.support import check_supported
 from onnxpuma.roles.dedupe import assign, fingerprint, rank_of
 from onnxpuma.roles.samples import Samples, calibrated
@@ -75,6 +76,7 @@ class Reading:
             raise self._refusal(refused)
         self._check_patterns()
         check_declared(blueprints, self._ranges)
+        blueprints = settled(blueprints)
         if self._unknown:
             raise ConfigError(
                 f"the model has no dimension '{min(self._unknown)}'", "onnxpuma inspect shows its inputs"
@@ -90,6 +92,7 @@ class Reading:
         made = {source.name: self._prepare(source)[0] for source in self._sources}
         self._check_patterns()
         check_declared(made, self._ranges)
+        made = settled(made)
         return resuming(made, self._patterns["keep_only"]) if self._several else made
 
     def weights(self, model: SharedModel) -> Iterator[tuple[str, Initializer]]:
