@@ -33,6 +33,7 @@ from onnxpuma.mpc.separable import all_series
 from onnxpuma.mpc.shares import Bit, Pair, Replicated, see
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.mpc.smooth import activation
+from onnxpuma.mpc.square_root import square_root
 from onnxpuma.mpc.truncate import lift, resolve
 from onnxpuma.mpc.wide_root import wide_rsqrt
 
@@ -166,6 +167,7 @@ def lines(n: int) -> list[Line]:
         measured("1 / sqrt(x), whole range, a row", led(rsqrt, 30), spread, lambda x: x**-0.5, True),
         measured("1 / abs(x) by squares, two readings", squares_root, 20 * spread, np.reciprocal, True),
         measured("log(x), whole range, a row", led(logarithm), spread, np.log),
+        measured("sqrt(x), whole range, a row", led(square_root, 24), spread, np.sqrt, True),
     ]
     return found
 

@@ -104,6 +104,7 @@ def _log_limits(call: Call) -> tuple[Limit, ...]:
     result=_log_result,
     limits=_log_limits,
     error="one unit of 2^-18 of the argument and of the result",
+    reaches=True,
 )
 def log(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """log(x); of zero and below it is some number."""

@@ -208,9 +208,16 @@ def _summed(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 def mean_limits(call: Call) -> tuple[Limit, ...]:
     """A mean is a sum times a number with eighteen significant bits."""
-    return (Limit("|sum|", _summed, 2.0**25, stays=_sum_size),)
+    return (Limit("|sum|", _summed, 2.0**25, stays=_sum_size, needs=_small_terms),)
+
+
+def _terms(call: Call) -> int:
+    return call.given(0).size // max(call.outputs[0].size, 1)
 
 
 def _sum_size(call: Call) -> float:
-    size = min(_seen(call, 0).size, result_size(call))
-    return size * (call.given(0).size // max(call.outputs[0].size, 1))
+    return min(_seen(call, 0).size, result_size(call)) * _terms(call)
+
+
+def _small_terms(call: Call) -> Sequence[Need]:
+    return (Need(0, "element", 2.0**25 / max(_terms(call), 1)),)

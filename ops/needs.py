@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.products import matrix_of, turned
+from onnxpuma.ops.reduce import axes_of, count_of
 from onnxpuma.ops.registry import Call, Operand
+from onnxpuma.ops.rows import Rows
 from onnxpuma.ops.sight import last, seen
 
 ROOM = 1 - 2.0**-8  # for what is rounded on the way
@@ -23,9 +27,68 @@ def of_result(call: Call, below: float) -> Sequence[Need]:
         return _of_image(call, below)
     if op == "Mul":
         return _of_factors(call, below)
-    if op == "RotaryEmbedding":
-        return (Need(0, "element", below / 2.0),)
+    if op in _TIMES:
+        return (Need(0, "element", below / _TIMES[op](call)),)
+    if op in ("Add", "Sub", "Sum"):
+        return _of_terms(call, below)
+    if op in ("ReduceSumSquare", "ReduceL2"):
+        axes = tuple(axis - len(call.given(0).shape) for axis in axes_of(call))
+        return (Need(0, "row", below if op == "ReduceL2" else math.sqrt(below), axes),)
+    if op in ("Div", "Reciprocal"):
+        return _of_quotient(call, below)
+    if op == "Pow":
+        exponent = call.public(1)
+        most = 0.0 if exponent is None else float(np.max(exponent, initial=0.0))
+        return (Need(0, "element", below ** (1 / most)),) if most >= 1 else ()
     return ()
+
+
+def _of_quotient(call: Call, below: float) -> Sequence[Need]:
+    if call.secret(0) and call.node.op == "Div":
+        return (Need(0, "quotient", math.floor(below)),) if call.secret(1) and below > 1 else ()
+    over = 1.0 if call.node.op == "Reciprocal" else seen(call.operand(0)).size
+    return (Need(len(call.node.inputs) - 1, "nonzero", over / below),)
+
+
+def _slope(call: Call) -> float:
+    return max(1.0, abs(float(call.attribute("alpha", 0.01))))
+
+
+_TIMES: dict[str, Callable[[Call], float]] = {
+    "RotaryEmbedding": lambda call: 2.0,
+    **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean", "Neg"), lambda call: 1.0),
+    "ReduceSum": count_of,
+    "LeakyRelu": _slope,
+    "PRelu": lambda call: max(1.0, seen(call.operand(1)).size),
+}
+"""How many times larger than the elements of the first input the result may be."""
+
+
+def _of_terms(call: Call, below: float) -> Sequence[Need]:
+    """Of a sum: what is known of the terms is taken off, the others share what is left."""
+    places = [place for place, operand in enumerate(call.inputs) if operand is not None]
+    sizes = {place: seen(call.operand(place)).size for place in places}
+    open_ones = [p for p in places if _asked(call.given(p)) and sizes[p] > below / (2 * len(places))]
+    left = below - sum(sizes[p] for p in places if p not in open_ones)
+    return [Need(p, "element", left / len(open_ones)) for p in open_ones] if left > 0 else ()
+
+
+def short_rows(rows: Rows, below: float, scaled: bool = False) -> Callable[[Call], Sequence[Need]]:
+    """That rows of a normalisation, without their mean where that is taken off, are short enough; `scaled`:
+    for each element times its scale to be below the bound."""
+    kind = "deviation" if rows.centred else "row"
+
+    def needs(call: Call) -> Sequence[Need]:
+        most = below * ROOM * 2.0 ** -call.given(0).finer
+        if scaled:
+            scale = seen(call.operand(1)).size if call.present(1) else 1.0
+            most = most / scale if 0 < scale < math.inf else most
+        if call.node.op == "GroupNormalization":
+            return (Need(0, "element", most / math.sqrt(rows.count)),)
+        first = 2 if call.node.op == "InstanceNormalization" else rows.axis
+        return (Need(0, kind, most, tuple(range(first - len(call.given(0).shape), 0))),)
+
+    return needs
 
 
 def _of_rows(call: Call, below: float) -> Sequence[Need]:
@@ -60,9 +123,9 @@ def _parted(below: float, one: float, other: float, first: bool, second: bool) -
     """
     root = math.sqrt(below)
     if not second or (first and other <= root):
-        return (below / other if other > 0 else math.inf), math.inf
+        return (below / other if 0 < other < math.inf else math.inf), math.inf
     if not first or one <= root:
-        return math.inf, (below / one if one > 0 else math.inf)
+        return math.inf, (below / one if 0 < one < math.inf else math.inf)
     return root, root
 
 

@@ -23,6 +23,7 @@ from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.lengths import norm_of_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
+from onnxpuma.ops.needs import short_rows
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
 from onnxpuma.ops.spread import over_parts, truncated
@@ -84,15 +85,16 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
     def limits(call: Call) -> tuple[Limit, ...]:
         kind = rows(call)
         what = "the norm of a row without its mean" if kind.centred else "the norm of a row"
-        up, axes = 2.0 ** call.given(0).finer, tuple(range(kind.axis - len(kind.shape), 0))
         below = max(kind.norm, FINE_NORM)
-        needs = asks("deviation" if kind.centred else "row", below / up, axes=axes)
-        norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=needs)
-        result = Limit("|result|", of_output(), kind.largest_result, stays=result_size)
-        if kind.root_first:
-            return (norm, result)
+        norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=short_rows(kind, below))
+        largest = kind.largest_result
+        if kind.root_first:  # a row has length sqrt(count) before it is multiplied by the scale
+            scale = asks("element", largest / math.sqrt(kind.count), 1)
+            return (norm, Limit("|result|", of_output(), largest, stays=result_size, needs=scale))
+        result = Limit("|result|", of_output(), largest, stays=result_size)
         product = 62 - FRACTION - kind.centred_up - kind.scale_fraction
-        return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row), result)
+        scaled = short_rows(kind, 2.0**product, scaled=True)
+        return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row, needs=scaled), result)
 
     return limits
 

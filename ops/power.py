@@ -124,7 +124,7 @@ def _power_cost(call: Call) -> Cost:
 )
 def power(party: Party, call: Call, base: Value, exponent: Value) -> Protocol[Sequence[Form]]:
     """x^n for public whole n by repeated products and for a half, every power below 2^26; any other power of
-    a positive x by its logarithm, up to 59874."""
+    a positive x by its logarithm."""
     x = as_shares(party, base)
     if _general(call):
         return [(yield from _by_logarithm(party, x, exponent))]

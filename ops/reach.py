@@ -7,45 +7,57 @@ down. Whoever reads it reads as far, or is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from onnxpuma.ops.beside import BEYOND_SCALES, FAR, LARGEST, beside_of, factor, furthest, held
+from onnxpuma.ops.limits import WHOLE
 from onnxpuma.ops.registry import Call, Operand, Operator
 
 MASKING = 512.0  # from here on a number that is chosen in secret counts as a mask, which reaches far
 MASK = 2.0**14  # as far out as a Softmax wants what is masked: scores lie nearer
+DROWNING = 2.0**29  # beside it scores do not count: single precision has steps of 64 there
 UNREAD = 2.0**22  # an operator that knows nothing of masks takes nothing as far out
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far below and above the range of values, and whether infinity may be meant. unit: made of booleans
-    or integers, so that a large factor makes a mask of it. negative: and below zero, perhaps."""
+    """How far below and above the range of values, and whether infinity may be meant.
+
+    unit: made of booleans or integers, so that a large factor makes a mask of it. negative: and below zero,
+    perhaps. drowns: a number is in it beside which single precision does not tell scores apart. blurred: and
+    was added to some.
+    """
 
     down: float = 0.0
     up: float = 0.0
     hollow: bool = False
     unit: bool = False
     negative: bool = False
+    drowns: bool = False
+    blurred: bool = False
 
 
 def _of(operand: Operand) -> Reach:
-    return Reach(operand.down, operand.up, operand.hollow, operand.unit, operand.negative)
+    return Reach(*(getattr(operand, each.name) for each in fields(Reach)))
+
+
+def _any(found: Sequence[Reach]) -> Reach:
+    """What some of them are, as far as none is far out."""
+    some = {n: any(getattr(r, n) for r in found) for n in ("hollow", "negative", "drowns", "blurred")}
+    return Reach(unit=all(r.unit for r in found), **some)
 
 
 def _flipped(reach: Reach) -> Reach:
-    return Reach(reach.up, reach.down, reach.hollow, reach.unit, True)
+    return replace(reach, down=reach.up, up=reach.down, negative=True)
 
 
 def _widest(call: Call) -> Reach:
     """Of operators that move elements of any of their inputs."""
     found = [_of(o) for o in call.secrets]
-    hollow, unit = any(r.hollow for r in found), all(r.unit for r in found)
-    negative = any(r.negative for r in found)
-    return Reach(max(r.down for r in found), max(r.up for r in found), hollow, unit, negative)
+    return replace(_any(found), down=max(r.down for r in found), up=max(r.up for r in found))
 
 
 def _sum(call: Call) -> Reach:
@@ -57,11 +69,19 @@ def _sum(call: Call) -> Reach:
         elif operand is not None:
             terms.append(_flipped(_of(operand)) if away else _of(operand))
     near = all(np.abs(value).max(initial=0) <= 1 for value in known)
-    hollow, unit = any(r.hollow for r in terms), near and all(r.unit for r in terms)
+    found = _any(terms)
     negative = any(r.negative for r in terms) or any(value.min(initial=0) < 0 for value in known)
     if call.node.op == "Sub" and known and call.secret(1) and known[0].min(initial=1) >= 1:
         negative = call.given(1).negative  # one less what is zero or one
-    return Reach(sum(r.down for r in terms), sum(r.up for r in terms), hollow, unit, negative)
+    return Reach(
+        sum(r.down for r in terms),
+        sum(r.up for r in terms),
+        found.hollow,
+        near and found.unit,
+        negative,
+        found.drowns,
+        found.blurred or (found.drowns and len(terms) > 1),
+    )
 
 
 def _scaled(call: Call) -> Reach:
@@ -81,14 +101,15 @@ def _scaled(call: Call) -> Reach:
         far_down = far_up = max(far_down, far_up)
     down = max(found.down * most, found.up * -least, far_down)
     up = max(found.up * most, found.down * -least, far_up)
-    return Reach(down, up, found.hollow, found.unit and max(most, -least) <= 1, found.negative or least < 0)
+    unit, drowns = found.unit and max(most, -least) <= 1, found.drowns or _drowning(values)
+    return replace(found, down=down, up=up, unit=unit, negative=found.negative or least < 0, drowns=drowns)
 
 
 def _chosen(call: Call) -> Reach:
     found = _widest(call)
     if call.public(0) is not None:
         return found
-    down, up, hollow = found.down, found.up, found.hollow
+    down, up, hollow, drowns = found.down, found.up, found.hollow, found.drowns
     for place in (1, 2):
         values = beside_of(call.operand(place))
         if values is not None:
@@ -96,8 +117,12 @@ def _chosen(call: Call) -> Reach:
             least, most = float(real.min(initial=0.0)), float(real.max(initial=0.0))
             down = max(down, -least if -least >= MASKING else 0.0)
             up = max(up, most if most >= MASKING else 0.0)
-            hollow = hollow or bool(np.isinf(values).any())
-    return Reach(down, up, hollow)
+            hollow, drowns = hollow or bool(np.isinf(values).any()), drowns or _drowning(values)
+    return Reach(down, up, hollow, drowns=drowns, blurred=found.blurred)
+
+
+def _drowning(values: np.ndarray) -> bool:
+    return bool(np.abs(values.astype(np.float64)).max(initial=0.0) >= DROWNING)
 
 
 def _largest(call: Call) -> Reach:
@@ -170,6 +195,8 @@ def unread(call: Call, operator: Operator) -> str | None:
     if operator.reaches or carries or not any(o.reach for o in call.secrets):
         return None
     ranges = [limit.below for limit in operator.limits(call) if limit.what in ("|x|", "each |x|", "x")]
+    if ranges and min(ranges) >= WHOLE:
+        return None
     return secretly_far(call, min([*ranges, UNREAD]))
 
 

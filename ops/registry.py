@@ -38,8 +38,9 @@ class Operand:
     values, for good, because it is a weight of small numbers or made of one (plan/scaling.py). `beside`:
     public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how far a
     secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`,
-    `unit`, `negative` (ops/reach.py). `enough`: how far from zero a number has to be in it that only has to
-    be far, for those who read it; 0: not known. bound: what is proved of a secret one (ops/bounds.py).
+    `unit`, `negative`, `drowns`, `blurred` (ops/reach.py). `enough`: how far from zero a number has to
+    be in it that only has to be far, for those who read it; 0: not known. bound: what is proved of a secret
+    one (ops/bounds.py).
     """
 
     name: str
@@ -56,6 +57,8 @@ class Operand:
     hollow: bool = False
     unit: bool = False
     negative: bool = False
+    drowns: bool = False
+    blurred: bool = False
     enough: float = 0.0
     bound: Bound = field(default=UNKNOWN, repr=False, compare=False)
 

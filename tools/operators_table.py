@@ -77,7 +77,7 @@ Nothing that happens to one element reaches another, and nothing stops a run.
 
 - 1 / 0, the logarithm of zero or less, the root or a broken power of a negative number: some number. A
   *public* divisor that is zero is refused, with the name of the node.
-- What lies outside an operator's range: some number, as the table says. Exp stays at e^11 above 11.
+- What lies outside an operator's range: some number, as the table says. Exp stays below 2^43 from 29.8 on.
 - NaN and infinity: no secret is one of them. A client's input that holds NaN is refused, and so is one that
   holds infinity, but for masks; a public constant that holds NaN is refused where it would be computed with.
 - The largest of nothing, the mean of nothing: refused.
@@ -110,13 +110,15 @@ out than it reads.
 What a *secret* condition chooses, and a mask of numbers that the client gives, is in the words: minus
 infinity and the lowest float at +-2^40 or half of it, or at +-2^14 where only softmaxes read it. Those that
 read it read as far: what is masked stays below any score above -7000, and a softmax costs a third more. Of
-a row that a secret mask leaves nothing a guard, Where(IsNaN(p), 0, p), makes zeros as in the clear; without
-one such a row of an attention is what its scores make of it.
+a row that a secret mask leaves nothing a guard, Where(IsNaN(p), 0, p), makes zeros as in the clear. A row
+of which a number from -2^29 down leaves nothing is even, 1/n, as single precision has it: a softmax tells by
+one comparison a row. A mask of numbers that the client gives leaves such a row its scores.
 
 A secret mask among the weights, or a table of biases with masked places, of up to 65536 numbers that is added
 to scores becomes two weights, the biases and the places, and the number that masks, which is public where it
-is round, or else -10000. In a larger mask, and in one that no softmax reads, the owner puts -2000 when the
-model is shared: for all that is below -1e8, and for -10000 and less beside nothing but zeros.
+is round, or else -10000. A lone number that masks, and is not round, becomes the next power of ten further
+out. In a larger mask, and in one that no softmax reads, the owner puts -2500 when the model is shared: for
+all that is below -1e8, and for -10000 and less beside nothing but zeros.
 
 ## Quantised models
 

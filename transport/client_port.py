@@ -31,6 +31,7 @@ UNSENT_MESSAGES = 100
 MOST_EXTRA = 1000
 AT_ONCE = 100
 FIRST_MESSAGE_SECONDS = 10.0
+UNREAD_BYTES = 1 << 27
 
 _log = logging.getLogger("onnxpuma.transport")
 
@@ -104,7 +105,7 @@ class ClientPort:
             self._door.guard(self._router, CLIENTS, keys.secret)
             self._monitor = self._router.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
             sockets.bind(self._router, listen)
-            allowed = bounds or Bounds(silent=FIRST_MESSAGE_SECONDS)
+            allowed = bounds or Bounds(unread=UNREAD_BYTES, silent=FIRST_MESSAGE_SECONDS)
             self._gate = self._door.watch(CLIENTS, self._router, allowed, self._descriptors_in_use)
         except BaseException:
             self.close()

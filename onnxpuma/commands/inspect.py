@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxpuma.commands import disclosed, options, screen
+from onnxpuma.commands import disclosed, options, proved, screen
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def inspect(
     secret_input: options.SecretInput = [],  # noqa: B006
     hide: options.Hide = [],  # noqa: B006
     keep_only: options.KeepOnly = [],  # noqa: B006
+    declared: options.Ranges = [],  # noqa: B006
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, predicted rounds, bytes and time."""
@@ -45,7 +46,7 @@ def inspect(
         "keep_only": keep_only,
     }
     with screen.progress(f"reading {model.name}"):
-        blueprints = _blueprints(model, patterns)
+        blueprints = _blueprints(model, patterns, options.read_ranges(declared))
         found = _report(blueprints, sizes, network)
     several = len(found) > 1
     if json:
@@ -67,19 +68,21 @@ def inspect(
         raise _unsupported(found)
 
 
-def _blueprints(model: Path, patterns: dict[str, list[str]]) -> dict[str, Blueprint]:
+def _blueprints(
+    model: Path, patterns: dict[str, list[str]], ranges: dict[str, tuple[float, float]]
+) -> dict[str, Blueprint]:
     """Of an ONNX file, of the files in a folder that make one model, or of the folder of a shared model."""
     from onnxpuma.graph.folder import find
     from onnxpuma.roles.reading import Reading
     from onnxpuma.roles.shared_model import SharedModel, is_shared
 
     if is_shared(model):
-        if any(patterns.values()):
+        if any(patterns.values()) or ranges:
             raise ConfigError("what is secret in a shared model is settled", "give patterns to share")
         return SharedModel.read(model).graphs
     found = find(model)
     screen.note_left_out(found.ignored)
-    return Reading(found.sources, patterns).blueprints()
+    return Reading(found.sources, patterns, ranges=ranges).blueprints()
 
 
 def _report(
@@ -127,6 +130,8 @@ def _show(found: ModelReport, blueprint: Blueprint) -> None:
         listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
         screen.say(f"\n[bold]Recognised[/bold]  {listing}")
     _show_totals(found)
+    if found.ranges is not None:
+        proved.show(found.ranges)
 
 
 def _show_borders(found: ModelReport) -> None:
@@ -138,6 +143,7 @@ def _show_borders(found: ModelReport) -> None:
             notes = [f"ids below {value['vocabulary']}"] if value.get("vocabulary") else []
             notes += ["may be left out"] if value.get("optional") else []
             notes += ["kept values alone"] if value.get("sources") else []
+            notes += ["{:g} to {:g}".format(*value["range"])] if value.get("range") else []
             note = ", ".join(notes)
             rows.append((kind, screen.plain(name), value["dtype"], screen.shape(value["shape"]), who, note))
     for name, value in found.derived.items():

@@ -44,6 +44,15 @@ Dimensions: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Ranges: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--range",
+        metavar="NAME=LOW:HIGH",
+        help="What the numbers of an input lie between; clients refuse others. May be given again.",
+        show_default=False,
+    ),
+]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For the inputs that are drawn.")]
 Threads: TypeAlias = Annotated[int, typer.Option("--threads", min=1, help="Threads of each party.")]
 Public: TypeAlias = Annotated[
@@ -101,6 +110,21 @@ def read_sizes(texts: Sequence[str]) -> dict[str, int]:
             raise ConfigError(f"--dim {text} is not NAME=SIZE", "write --dim batch=1 --dim sequence=128")
         sizes[name] = int(number)
     return sizes
+
+
+def read_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """`pixels=0:1` as {"pixels": (0.0, 1.0)}; ConfigError where it reads otherwise."""
+    ranges = {}
+    for text in texts:
+        name, _, ends = text.rpartition("=")
+        try:
+            low, high = (float(end) for end in ends.split(":"))
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConfigError(f"--range {text} is not NAME=LOW:HIGH", "write --range pixel_values=-3:3")
+        ranges[name] = low, high
+    return ranges
 
 
 def read_bandwidth(text: str) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnxpuma.commands import disclosed, options, screen
+from onnxpuma.commands import disclosed, options, proved, screen
 
 if TYPE_CHECKING:
     from onnxpuma.observe import Progress
@@ -26,6 +26,7 @@ def share(
     keep_only: options.KeepOnly = [],  # noqa: B006
     calibrate: options.Calibrate = None,
     dim: options.Dimensions = [],  # noqa: B006
+    declared: options.Ranges = [],  # noqa: B006
     range_check: Annotated[
         bool,
         typer.Option(
@@ -70,6 +71,7 @@ def share(
             samples=samples,
             sizes=options.read_sizes(dim),
             range_check=range_check,
+            ranges=options.read_ranges(declared),
             replace=replace,
             review=review,
             progress=bars.advance,
@@ -92,6 +94,7 @@ def share(
     if ranges:
         nodes = f"{ranges} node{'s' if ranges > 1 else ''}"
         screen.say(f"calibrated: ranges of {nodes} are in policy.json, for everybody to see")
+    proved.summarise(shared.graphs, options.read_sizes(dim))
     if not range_check:
         screen.note("No client will be told when a value leaves its range and a result is wrong.")
     public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"

@@ -18,6 +18,7 @@ from onnxpuma.errors import ConfigError, InputError
 if TYPE_CHECKING:
     from onnxpuma.graph.model import Graph
     from onnxpuma.plan.blueprint import Blueprint
+    from onnxpuma.plan.declared import Declared
     from onnxpuma.roles.client import Outcome
     from onnxpuma.validation import Validation
 
@@ -46,6 +47,7 @@ def validate(
         typer.Option("--key", metavar="FILE", help="Your .secret file, with --cluster.", show_default=False),
     ] = None,
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
+    declared: options.Ranges = [],  # noqa: B006
     seed: options.Seed = 0,
     threads: options.Threads = 1,
     public: options.Public = [],  # noqa: B006
@@ -82,7 +84,7 @@ def validate(
 
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
-    sizes = options.read_sizes(dim)
+    sizes, ranges = options.read_sizes(dim), options.read_ranges(declared)
     model = _file(model)
     chosen = {
         "public": public,
@@ -101,7 +103,7 @@ def validate(
                 "--tolerance is for results, and --per-node judges each node by what its operator declares",
                 "leave out one of the two",
             )
-        _node_by_node(_prepared(model, chosen, calibrate), _feed_of(inputs, sizes, seed), json)
+        _node_by_node(_prepared(model, chosen, calibrate, ranges), _feed_of(inputs, sizes, seed), json)
         return
     began = perf_counter()
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
@@ -114,6 +116,7 @@ def validate(
                     progress=advance,
                     samples=samples,
                     sizes=sizes,
+                    ranges=ranges,
                     replace=False,
                     range_check=True,
                     review=here_alone,
@@ -121,7 +124,7 @@ def validate(
                 )
                 blueprint = shared.blueprint
             else:
-                blueprint, _ = _prepared(model, chosen, calibrate)
+                blueprint, _ = _prepared(model, chosen, calibrate, ranges)
             feed = _feed_of(inputs, sizes, seed)(blueprint)
         pause = perf_counter()
         reference, rounded = _references(model, blueprint, chosen, feed)
@@ -152,7 +155,7 @@ def _references(
 
     if not rounds(blueprint.recognised):
         return run_in_the_clear(model, feed), None
-    precise = run_canonical(_prepared(model, chosen, None)[1], feed)
+    precise = run_canonical(_prepared(model, chosen)[1], feed)
     try:
         return precise, run_in_the_clear(model, feed)
     except InputError as error:
@@ -160,16 +163,19 @@ def _references(
         return precise, None
 
 
-def _prepared(model: Path, chosen: dict[str, list[str]], calibrate: Path | None) -> tuple[Blueprint, Graph]:
+def _prepared(
+    model: Path, chosen: dict[str, list[str]], calibrate: Path | None = None, ranges: Declared | None = None
+) -> tuple[Blueprint, Graph]:
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.plan.blueprint import prepare
+    from onnxpuma.plan.declared import declare_all
     from onnxpuma.roles.samples import calibrated
 
     blueprint, graph = prepare(model, **chosen)
     for samples in read_samples(calibrate, [ONLY_GRAPH], model).values():
         blueprint = calibrated(blueprint, graph, samples)
-    return blueprint, graph
+    return declare_all(blueprint, ranges or {}), graph
 
 
 def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint], Feed], json: bool) -> None:

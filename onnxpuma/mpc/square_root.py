@@ -33,7 +33,7 @@ def square_root(
     """sqrt(x), (n,), with `fraction` fraction bits mod 2^64, of x with an even number of them.
 
     `digits`: `digits_of` the range x is known to lie in; below it the root is less than twice that of its
-    end. Relative error below 2^-20, and one unit of the result. Condition: 0 <= x.
+    end. Relative error below 2^-18, and one unit of the result. Condition: 0 <= x.
     Rounds: 8; bits: `square_root_cost`, one element a row.
     """
     low, high = digits

@@ -105,7 +105,7 @@ class Blueprint:
 
     @cached_property
     def inputs(self) -> dict[str, InputSpec]:
-        found = specs_of(self.graph, self.public_inputs, self.resumed, self.declared)
+        found = specs_of(self.graph, self.public_inputs, self.resumed, self.declared, self.facts)
         for name in self.derived_inputs:
             nothing = np.zeros(0, found[name].dtype)
             found[name] = replace(found[name], vocabulary=self.vocabulary, default=nothing)

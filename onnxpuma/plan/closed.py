@@ -72,7 +72,7 @@ def resumed_inputs(
     """
     found: dict[str, tuple[str, ...]] = {}
     for name, kind in inputs.items():
-        fitting = [o for o, made in closed if _fits(kind, made) and _paired(name, o)]
+        fitting = [o for o, made in closed if _fits(kind, made) and paired(name, o)]
         if name == STATES:
             fitting += [o for o, made in closed if o in states and _fits(kind, made)]
         if not fitting and any(picked((name,), pattern) for pattern in patterns):
@@ -82,7 +82,7 @@ def resumed_inputs(
     return found
 
 
-def _paired(name: str, output: str) -> bool:
+def paired(name: str, output: str) -> bool:
     """Whether the names say the same but for when, or on which side, it is."""
     if name == output:
         return True

@@ -2,7 +2,7 @@
 
 Of each array that is used, how large its numbers are and how long its rows; of a factor of a product also how
 much longer it can make a row, as a whole and by heads. Every fact is rounded up to a quarter of a power of
-two. They are public, like the plan (docs/security.md).
+two (of few numbers to a whole one). They are public, like the plan (docs/security.md).
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ Facts = dict[str, dict[str, int]]
 
 STEPS = (1.0, 1.1892071150027212, 1.4142135623730954, 1.681792830507430)  # 2^(k/4), rounded up
 _SMALLEST = -400  # quarters: less is as good as nothing
+NOTHING = {"size": _SMALLEST, "row": _SMALLEST}
 _CHUNK = 1 << 20  # elements looked at in double precision at a time
 _WIDEST = 1 << 14  # columns: beyond it is a vocabulary, and nobody asks for its heads
 _CUTS = ("Reshape", "Transpose", "Attention", "RotaryEmbedding")
 _ON = ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Split", "Slice", "Cast", "Identity", "Concat")
 _HEADS = range(8, 513)  # elements
 _MOST_HEADS = 3  # sizes of heads that are tried
+_SMALL = 128  # rows or columns of a matrix that is measured as a whole
 _TOGETHER = 64  # columns of which it is told how much longer all of them make a row
 _ROUNDING = 2.0**-19 * (1 + 2.0**-10)  # of each number of a factor, when it is encoded, and of its sums
+_FEW = 16  # numbers: of fewer less is told
 _MADE = 1 << 28  # elements of what is made of weights to be measured
 
 
@@ -38,6 +41,14 @@ def rounded(value: float) -> int:
     mantissa, exponent = math.frexp(value)  # value = 2 mantissa 2^(exponent - 1)
     step = next((k for k, s in enumerate(STEPS) if 2 * mantissa <= s), 4)
     return max(4 * (exponent - 1) + step, _SMALLEST)
+
+
+def _stated(key: str, value: float, coarse: int) -> int:
+    """The fact in quarters, to a multiple of `coarse`; the least number of an array is rounded down."""
+    quarters = rounded(value)
+    if key == "least":
+        return (quarters - 1) // coarse * coarse + 1
+    return -(-quarters // coarse) * coarse
 
 
 def number(quarters: int) -> float:
@@ -77,7 +88,8 @@ def facts_of(graph: Graph, secret: Collection[str], public_inputs: Collection[st
         with np.errstate(all="ignore"):
             measured = {key: v for key, v in _measured(values, roles, uses.widths(name)) if math.isfinite(v)}
         if "size" in measured:
-            found[name] = {key: rounded(value) for key, value in measured.items()}
+            coarse = 4 if values.size < _FEW else 1
+            found[name] = {key: _stated(key, value, coarse) for key, value in measured.items()}
         del values
         if name in graph.initializers:
             graph.initializers[name].release()
@@ -225,7 +237,7 @@ def _factor(values: np.ndarray, widths: Collection[int]) -> Iterator[tuple[str, 
     blocks = dict.fromkeys(widths, 0.0)
     for matrix in stack:
         whole, by_block = 0.0, 0.0
-        for part in _columns(matrix, max(widths, default=together)):
+        for part in _columns(matrix, math.lcm(together, *widths)):
             squared = np.einsum("ij,ij->j", part, part)
             columns = max(columns, float(squared.max()))
             sums = max(sums, float(np.abs(part).sum(axis=0).max()))
@@ -235,6 +247,9 @@ def _factor(values: np.ndarray, widths: Collection[int]) -> Iterator[tuple[str, 
                 blocks[width] = max(blocks[width], float(largest.max()))
             grams = _grams(part, together)
             by_block += float(np.sqrt(np.einsum("bij,bij->b", grams, grams)).sum())
+        if min(matrix.shape) <= _SMALL:
+            short = (matrix if matrix.shape[1] <= matrix.shape[0] else matrix.T).astype(np.float64)
+            by_block = float(np.linalg.eigvalsh(short.T @ short)[-1])
         squares = max(squares, min(whole, by_block))
     inner, number = values.shape[-2:]
     yield "column", math.sqrt(columns) + math.sqrt(inner) * _ROUNDING
@@ -245,7 +260,7 @@ def _factor(values: np.ndarray, widths: Collection[int]) -> Iterator[tuple[str, 
 
 
 def _columns(matrix: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Groups of columns in double precision, whole blocks of `width` each."""
+    """Groups of columns in double precision, whole blocks of `width` each but for the last."""
     step = max(1, _CHUNK // max(matrix.shape[0] * width, 1)) * width
     for start in range(0, matrix.shape[1], step):
         yield matrix[:, start : start + step].astype(np.float64)

@@ -20,12 +20,12 @@ from onnxpuma.ops.registry import find
 _ADDS = {"Add": (0, 1), "Sub": (0,), "Sum": range(1 << 10), "Where": (1, 2), "Attention": (3,)}
 _BELOW = -1e8  # a number below it is a mask
 _FROM = -1e4  # and so is one of nothing but zeros and numbers from here down
-_MASKED = -2000.0  # three of them and the scores stay inside what Softmax can tell apart
+_MASKED = -2500.0  # three of them and the scores stay inside what Softmax can tell apart
 _LEAST = 2  # elements: a lone number below -10000 may be a number
 
 
 def with_fillers(graph: Graph, secret: Collection[str]) -> Graph:
-    """The same graph, in which secret arrays that are added, or chosen, have -2000 for what is lower than all
+    """The same graph, in which secret arrays that are added, or chosen, have -2500 for what is lower than all
     scores: for all that is below -1e8, and for -10000 and less where there is nothing else but zeros. They
     are read when they are asked for."""
     uses: dict[str, list[tuple[Node, int]]] = {}

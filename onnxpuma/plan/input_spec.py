@@ -19,7 +19,8 @@ class InputSpec:
 
     default: what it holds where a feed leaves it out; None where it may not. sources: closed outputs; where
     there are some, what the servers kept of them fills it, and nothing else does but an array of nothing.
-    declared: what the owner says its numbers lie between, the ends included.
+    declared: what the owner says its numbers lie between, the ends included. settled: it is known what the
+    kept values of its own kind lie within, and it takes no others.
     """
 
     name: str
@@ -30,3 +31,4 @@ class InputSpec:
     default: np.ndarray | None = field(default=None, compare=False)
     sources: tuple[str, ...] = ()
     declared: tuple[float, ...] | None = None
+    settled: bool = False

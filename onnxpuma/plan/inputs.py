@@ -6,7 +6,7 @@ positions exist, not what stands there. The whole name counts, in its case: `com
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -146,12 +146,21 @@ def specs_of(
     public: Sequence[str],
     resumed: Mapping[str, Sequence[str]],
     declared: Mapping[str, Sequence[float]],
+    settled: Container[str],
 ) -> dict[str, InputSpec]:
     """The inputs of a graph as a client has to feed them."""
     rows, found = tables(graph), {}
     for name, kind in graph.inputs.items():
         shape, sources = kind.shape or (), tuple(resumed.get(name, ()))
         between = tuple(declared[name]) if name in declared else None
-        shown = name in public
-        found[name] = InputSpec(name, kind.dtype, shape, not shown, rows.get(name), None, sources, between)
+        found[name] = InputSpec(
+            name,
+            kind.dtype,
+            shape,
+            name not in public,
+            rows.get(name),
+            sources=sources,
+            declared=between,
+            settled=name in settled,
+        )
     return found

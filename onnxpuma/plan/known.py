@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onnxpuma.graph.model import Initializer, Node, ValueType
+from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.registry import Operand, Result, find, operators, resting_fraction
 
 _FEW = 16
@@ -22,6 +23,7 @@ class Known:
     client: bool = False
     operand: Operand | None = None
     constant: bool = True  # independent of the request
+    bound: Bound = UNKNOWN  # of a client's
 
     def stand_in(self) -> np.ndarray:
         """An array of this type and shape: the value where it is public."""

@@ -69,7 +69,7 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
         and set(policy["reasons"]) == set(visibility),
         "scales": set(policy["fractions"]) <= secret
         and all(FRACTION < bits <= FINEST for bits in policy["fractions"].values()),
-        "facts": all(name in secret or name in made for name in policy["facts"]),
+        "facts": all(name in {*secret, *made, *graph.inputs} for name in policy["facts"]),
         "ranges of inputs": set(policy["declared"]) <= set(graph.inputs),
         "inputs": {*policy["public_inputs"], *derived["resumed"]} <= set(graph.inputs),
         "outputs": set(derived["closed"]) <= set(graph.outputs),

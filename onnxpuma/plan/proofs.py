@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.limits import Limit
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.clear import limits_of
-from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.compile import survey
+from onnxpuma.plan.plan import Plan, Selection, Step
 
 PROVED = "proved"
 CALIBRATED = "calibrated"
-TO_CHECK = "to check"
+CHECKED = "checked"
 HOPED = "hoped"
 
 
@@ -22,8 +25,8 @@ HOPED = "hoped"
 class Reading:
     """One range of one step. stays: what the quantity cannot exceed, infinite where nothing is known.
 
-    state: "proved"; "calibrated", where the owner's samples alone say so; "to check", where lengths of rows
-    or sizes of elements that can be checked (`needs`) would keep it inside; else "hoped".
+    state: "proved"; "calibrated", where the owner's samples alone say so; "checked" in every run, by lengths
+    of rows or sizes of elements that would keep it inside (`needs`); else "hoped".
     """
 
     step: Step
@@ -41,14 +44,90 @@ class Reading:
         return self.step.operator.name
 
 
+@dataclass(frozen=True)
+class RangeEntry:
+    """One reading that is not proved. stays: None where nothing is known; state: as a Reading has it."""
+
+    node: str
+    operator: str
+    quantity: str
+    stays: float | None
+    range: str
+    state: str
+
+
+@dataclass(frozen=True)
+class RangeReport:
+    """How many readings there are, how many of each state, and those that are not proved.
+
+    undeclared: inputs whose range is not declared, where that would prove more; with_ranges: how many
+    readings would be proved if they were small.
+    """
+
+    readings: int
+    states: dict[str, int]
+    unproved: list[RangeEntry] = field(repr=False)
+    undeclared: list[str] = field(default_factory=list)
+    with_ranges: int = 0
+
+    @property
+    def proved(self) -> int:
+        return self.states.get(PROVED, 0)
+
+
+def examined(
+    blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], public_values: Mapping[str, np.ndarray]
+) -> RangeReport:
+    """What is proved at these shapes, of the nodes that can run. Cost: a plan, or three.
+
+    Inputs that go on from kept values are taken to do so, where these are known to be in range.
+
+    Raises InputError as `survey`.
+    """
+    bare = replace(blueprint, checked=False)
+    held = tuple(name for name in blueprint.inputs if name in blueprint.facts)
+    chosen = Selection(tuple(blueprint.own_outputs), held=held)
+    readings = readings_of(survey(bare, shapes, public_values, chosen)[0], blueprint)
+    if blueprint.checked and any(reading.state != PROVED for reading in readings):
+        assumed = readings_of(survey(blueprint, shapes, public_values, chosen)[0], blueprint)
+        readings = _following(readings, assumed)
+    states: dict[str, int] = {}
+    for reading in readings:
+        states[reading.state] = states.get(reading.state, 0) + 1
+    entries = [_entry(reading) for reading in readings if reading.state != PROVED]
+    open_inputs = [
+        name
+        for name, spec in blueprint.inputs.items()
+        if spec.secret and spec.dtype.kind == "f" and spec.declared is None and name not in held
+    ]
+    found = RangeReport(len(readings), states, entries)
+    if not entries or not open_inputs:
+        return found
+    small = replace(bare, declared={**bare.declared, **{name: [-1.0, 1.0] for name in open_inputs}})
+    after = readings_of(survey(small, shapes, public_values, chosen)[0], blueprint)
+    proved = sum(reading.state == PROVED for reading in after)
+    return replace(found, undeclared=open_inputs, with_ranges=proved) if proved > found.proved else found
+
+
 def readings_of(plan: Plan, blueprint: Blueprint) -> list[Reading]:
     """Every range of every step that depends on the request, in the order of the plan."""
     found = []
     for step in plan.steps:
         calibrated = blueprint.ranges.get(step.call.node.name, {})
-        if not step.constant:
-            found += [_reading(step, limit, limit.key in calibrated) for limit in limits_of(step)]
+        if not step.constant and not step.checks:
+            found += [
+                _reading(step, limit, limit.key in calibrated, blueprint.checked) for limit in limits_of(step)
+            ]
     return found
+
+
+def _following(readings: Sequence[Reading], assumed: Sequence[Reading]) -> list[Reading]:
+    """What is not proved by itself, and follows from what is checked before it, counts as checked."""
+    follows = {(r.node, r.limit.what) for r in assumed if r.state in (PROVED, CHECKED)}
+    return [
+        replace(r, state=CHECKED) if r.state != PROVED and (r.node, r.limit.what) in follows else r
+        for r in readings
+    ]
 
 
 def unproved(readings: Sequence[Reading]) -> list[Reading]:
@@ -56,15 +135,16 @@ def unproved(readings: Sequence[Reading]) -> list[Reading]:
     return [reading for reading in readings if reading.state != PROVED]
 
 
-def _reading(step: Step, limit: Limit, calibrated: bool) -> Reading:
-    if limit.proved(step.call):
-        return Reading(step, limit, limit.stays(step.call), PROVED)
+def _reading(step: Step, limit: Limit, calibrated: bool, checked: bool) -> Reading:
     stays = limit.stays(step.call)
-    needs = tuple(limit.needs(step.call)) if limit.below < math.inf and _is_lower_kept(step, limit) else ()
-    state = CALIBRATED if calibrated else TO_CHECK if needs else HOPED
+    if limit.proved(step.call):
+        return Reading(step, limit, stays, PROVED)
+    needs = tuple(limit.needs(step.call)) if limit.below < math.inf else ()
+    state = CHECKED if needs and checked else CALIBRATED if calibrated else HOPED
     return Reading(step, limit, stays, state, needs)
 
 
-def _is_lower_kept(step: Step, limit: Limit) -> bool:
-    """Whether nothing but the upper end is in doubt: what can be checked is how large numbers are."""
-    return limit.least <= 0 or limit.falls(step.call) >= limit.least
+def _entry(reading: Reading) -> RangeEntry:
+    stays = reading.stays if math.isfinite(reading.stays) else None
+    limit = reading.limit
+    return RangeEntry(reading.node, reading.operator, limit.what, stays, limit.bounds, reading.state)

@@ -7,11 +7,10 @@ long as every step before it stayed in its range; plan/proofs.py lists those tha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from onnxpuma.ops.activation import held_by
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.intervals import INTERVALS, TRUTH
 from onnxpuma.ops.lengths import LENGTHS, argument, norm_of_rows, spread_of_scores
@@ -20,21 +19,28 @@ from onnxpuma.ops.products import PRODUCTS
 from onnxpuma.ops.registry import Call, Operand, Operator
 from onnxpuma.ops.sight import near_numbers
 from onnxpuma.plan.input_spec import LARGEST_INPUT, LARGEST_KEPT
+from onnxpuma.plan.known import Known, draft_operand
 
 if TYPE_CHECKING:
+    from onnxpuma.graph.model import Node, ValueType
     from onnxpuma.plan.blueprint import Blueprint
     from onnxpuma.plan.plan import SecretInput
 
 UNIT = 2.0**-18
 WHOLE = 2.0**40  # an activation reads all that a form holds, where nothing less is known
 WIDEST = 16.0  # times its default: a bound beyond is more likely loose than reached, and left to be checked
-_EXACT = ("Add", "Sub", "Sum", "Neg", "Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast")
+_MOVES = ("Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast", "ScatterND", "ScatterElements")
+_EXACT = ("Add", "Sub", "Sum", "Neg")
+_AT_CLIENT = ("Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Abs", "Where", "ReduceMean", "Tanh")
 _ROUNDED = ("Mul", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Exp", "Sqrt", "MatMul", "Gemm", "Conv")
 
 
-def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False) -> Operand:
+def entered(
+    blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False, made: Bound = UNKNOWN
+) -> Operand:
     """A value that the client shares, or that the servers kept (`held`), with what it is checked to lie
-    within, by the client or when it was kept. An integer is a whole word."""
+    within, by the client or when it was kept. An integer is a whole word. made: what it is known to lie
+    within where the client computes it (`at_client`)."""
     if operand.dtype.kind == "b":
         return replace(operand, bound=TRUTH)
     if not operand.size:
@@ -44,8 +50,35 @@ def entered(blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bo
     declared, largest = blueprint.declared.get(entry.name), LARGEST_INPUT
     if held:
         declared, largest = None, LARGEST_KEPT
+        if entry.name in blueprint.known_bounds:
+            return replace(operand, bound=blueprint.known_bounds[entry.name])
     low, high = declared or (-max(largest, entry.reach), largest)
-    return replace(operand, bound=Bound(low, high))
+    return replace(operand, bound=Bound(max(low, made.low), min(high, made.high)))
+
+
+def at_client(
+    blueprint: Blueprint, values: Mapping[str, Known], node: Node, types: Sequence[ValueType]
+) -> list[Bound]:
+    """Bounds of what a client computes, which follow from the declared ranges of its inputs."""
+    rule = MOVES.get(node.op) or (INTERVALS.get(node.op) if node.op in _AT_CLIENT else None)
+    if not blueprint.declared or rule is None or node.domain or any(t.dtype.kind != "f" for t in types):
+        return [UNKNOWN] * len(types)
+    inputs = tuple(None if n is None else _at_client(blueprint, values, n) for n in node.inputs)
+    outputs = tuple(draft_operand(n, kind) for n, kind in zip(node.outputs, types, strict=True))
+    found = rule(Call(node, inputs, outputs, blueprint.graph.opset))
+    if math.isnan(found.low) or math.isnan(found.high):
+        found = UNKNOWN
+    return [Bound(found.low, found.high).around(UNIT, 1)] * len(types)
+
+
+def _at_client(blueprint: Blueprint, values: Mapping[str, Known], name: str) -> Operand:
+    known = values[name]
+    operand = replace(draft_operand(name, known.type), value=known.value)
+    declared = blueprint.declared.get(name)
+    bound = (
+        TRUTH if operand.dtype.kind == "b" else Bound(declared[0], declared[1]) if declared else known.bound
+    )
+    return replace(operand, bound=bound)
 
 
 def bounded(blueprint: Blueprint, call: Call, operator: Operator) -> Call:
@@ -77,9 +110,10 @@ def _rounded(call: Call, operator: Operator, output: Operand, bound: Bound) -> B
         return UNKNOWN
     if output.beside is not None and not operator.layout:
         bound = Bound(min(bound.low, 0.0), max(bound.high, 0.0), bound.norm, bound.blocks)
-    if operator.layout or output.dtype.kind != "f":
+    op, moved = call.node.op, operator.layout or output.dtype.kind != "f"
+    if moved or op in _MOVES or (op == "Attention" and output is not call.outputs[0]):
         return bound
-    op, count = call.node.op, max(1, output.shape[-1] if output.shape else 1)
+    count = max(1, output.shape[-1] if output.shape else 1)
     error = 0.0 if op in _EXACT else UNIT if op in _ROUNDED else operator.error_of(call)
     return bound.around(error, count)
 
@@ -111,8 +145,6 @@ def ranged(blueprint: Blueprint, call: Call) -> Call:
         return replace(call, bounds=calibrated)
     key, quantity, usual = entry
     proved = _with_room(key, quantity(call), call)
-    if key == "argument":  # a reading of all that its form holds asks for nothing
-        usual = min(usual, held_by(call.given(0).fraction) / 4)
     most = calibrated.get(key, usual * WIDEST if key == "spread" else usual)
     return replace(call, bounds={**calibrated, key: proved} if proved <= most else calibrated)
 

@@ -18,6 +18,7 @@ from onnxpuma.plan.compile import survey
 from onnxpuma.plan.known import Refusal
 from onnxpuma.plan.memory import Memory, memory
 from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.proofs import RangeReport, examined
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class ModelReport:
 
     Nodes and totals are those of the model's own outputs. derived: outputs that it has besides, on request;
     closed: those that can be kept and not opened; hidden: those that nobody can have. memory: of one server.
-    check: None where the owner does without.
+    check: None where the owner does without. ranges: what is proved of the readings (plan/proofs.py).
     """
 
     digest: str
@@ -100,6 +101,7 @@ class ModelReport:
     hidden: list[str] = field(default_factory=list)
     memory: Memory = field(default=Memory(0, 0))
     check: CheckEntry | None = None
+    ranges: RangeReport | None = None
 
     @property
     def refused(self) -> list[NodeEntry]:
@@ -133,6 +135,7 @@ def report(
                 "vocabulary": spec.vocabulary,
                 **({"optional": True} if spec.default is not None else {}),
                 **({"sources": list(spec.sources)} if spec.sources else {}),
+                **({"range": list(spec.declared)} if spec.declared else {}),
             }
             for name, spec in blueprint.inputs.items()
         },
@@ -160,6 +163,7 @@ def report(
         list(blueprint.hidden),
         memory(plan, blueprint),
         _check(plan) if blueprint.checked else None,
+        examined(blueprint, shapes, public_values),
     )
 
 

@@ -7,6 +7,7 @@ whether the largest score of a row is as far down as a mask puts it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from onnxpuma.plan.known import Known
 from onnxpuma.plan.masks import Uses, far_enough
 
 _BOTTOM = 0.6  # of how far down minus infinity is: half of that is where finite numbers are at most
+_DROWNED = 0.45  # of it, or lower, is what leaves nothing of scores in single precision
 
 
 class Planning(Walker, Protocol):
@@ -105,9 +107,42 @@ def _attention(walk: Planning, place: str, node: Node) -> str | None:
     return _made(walk, f"{place}/any head", "Squeeze", (rows, axis))
 
 
-def _bottom(walk: Planning, name: str, operand: Operand, axis: int) -> np.ndarray:
+def evened(walk: Planning, node: Node) -> Node:
+    """A softmax or an attention that gives rows 1/n which a secret mask leaves nothing but one number.
+
+    In single precision nothing is left of scores beside the number, so the row is even; on shares they are
+    as they were. So the row becomes one of zeros, or its query does.
+    """
+    place = {"Softmax": 0, "Attention": 3}.get(node.op)
+    name = None if place is None or node.domain or len(node.inputs) <= place else node.inputs[place]
+    operand = None if name is None else walk.values[name].operand
+    if name is None or operand is None or operand.dtype.kind != "f" or operand.hollow or not operand.shape:
+        return node
+    if not operand.drowns if place else (not operand.blurred or operand.beside is not None):
+        return node
+    axis: Any = -1 if place else node.attributes.get("axis", -1)
+    least = _bottom(walk, name, operand, int(axis), _DROWNED)
+    rows = _below(walk, f"{node.name}/even", name, int(axis), least)
+    zero = add_constant(walk, f"{node.name}/zero", np.zeros((), np.float32))
+    inputs = list(node.inputs)
+    if place:
+        query = str(inputs[0])
+        if len(_shape(walk, query)) == 3 and len(operand.shape) > 2:
+            if operand.shape[-3] != 1:
+                return node
+            axis_of = add_constant(walk, f"{node.name}/head", np.array([-3], np.int64))
+            by_query = _made(walk, f"{node.name}/any head", "Squeeze", (rows, axis_of))
+        else:
+            by_query = rows
+        inputs[0] = _made(walk, f"{node.name}/query", "Where", (by_query, zero, query))
+    if operand.beside is None:
+        inputs[place or 0] = _made(walk, f"{node.name}/evened", "Where", (rows, zero, name))
+    return replace(node, inputs=tuple(inputs))
+
+
+def _bottom(walk: Planning, name: str, operand: Operand, axis: int, part: float = _BOTTOM) -> np.ndarray:
     """What the largest of a row that a secret mask leaves nothing lies below, beside what is public there."""
-    least = -_BOTTOM * far_enough(walk.uses, name)
+    least = -part * far_enough(walk.uses, name)
     if operand.beside is not None:
         least = least + operand.beside.max(axis=axis, keepdims=True)
     return np.asarray(np.maximum(least, np.finfo(np.float32).min), np.float32)

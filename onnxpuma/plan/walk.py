@@ -42,9 +42,9 @@ from onnxpuma.plan.late import taken
 from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
-from onnxpuma.plan.ranges import bounded, entered, ranged
+from onnxpuma.plan.ranges import at_client, bounded, entered, ranged
 from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
-from onnxpuma.plan.undefined import guarded, is_nan
+from onnxpuma.plan.undefined import evened, guarded, is_nan
 
 
 class Walk:
@@ -91,7 +91,7 @@ class Walk:
         elif node.op in _COMES_DOWN_TO and not node.domain:
             self._unroll(node)
         elif not looked_up(self, node):
-            self._plan_step(node, constant)
+            self._plan_step(evened(self, node), constant)
 
     def _unroll(self, node: Node) -> None:
         """If, Loop, Scan and IsNaN, as the nodes that they come down to."""
@@ -125,9 +125,10 @@ class Walk:
                 self._refuse(node, error.message, sizes=True)
             return
         self.client_nodes.append(node)
-        for name, kind in zip(node.outputs, types, strict=True):
+        bounds = at_client(self.blueprint, self.values, node, types)
+        for name, kind, bound in zip(node.outputs, types, bounds, strict=True):
             if name:
-                self.values[name] = Known(kind, client=True, constant=False)
+                self.values[name] = Known(kind, client=True, constant=False, bound=bound)
 
     def _plan_step(self, node: Node, constant: bool) -> None:
         found = find(node)
@@ -195,7 +196,7 @@ class Walk:
             return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
         entry, operand = given(self.uses, self.graph, name, known.type)
         self.inputs.setdefault(name, entry)
-        return entered(self.blueprint, entry, operand)
+        return entered(self.blueprint, entry, operand, made=known.bound)
 
     def _must_resolve(self, operand: Operand, producer: Operator, call: Call) -> bool:
         """Whether a product is truncated at once: unless its one consumer takes it as it is."""

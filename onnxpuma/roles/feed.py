@@ -12,6 +12,7 @@ from onnxpuma.errors import InputError, PlanError
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.closed import STATES, paired
 from onnxpuma.plan.compile import check_shapes, weight_hint
 from onnxpuma.plan.input_spec import LARGEST_INPUT, InputSpec
 from onnxpuma.plan.known import uses_of
@@ -93,6 +94,11 @@ def check_filling(spec: InputSpec, size: int, held: str | None = None, closed: b
             f"input '{spec.name}' goes on from what the servers keep, and takes no array",
             f"keep {' or '.join(spec.sources[:3])} in one request and hand it to the next;"
             " begin with an array of nothing",
+        )
+    if held is not None and spec.settled and not (spec.name == STATES or paired(spec.name, held)):
+        raise InputError(
+            f"input '{spec.name}' does not go on from the kept '{held}'",
+            "it takes what was kept of the output that is called as it is; give any other as an array",
         )
     if held is not None and held not in spec.sources and (closed or spec.sources):
         takes = (
@@ -189,9 +195,24 @@ def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:
     if spec.dtype.kind == "f":
         limit = np.inf if mask or not spec.secret else LARGEST_INPUT
         _check_reals(spec.name, array, limit)
+        _check_declared(spec, array)
     elif spec.vocabulary is not None:
         _check_ids(spec.name, array, spec.vocabulary)
     return np.ascontiguousarray(array.astype(spec.dtype)).reshape(array.shape)
+
+
+def _check_declared(spec: InputSpec, array: np.ndarray) -> None:
+    if spec.declared is None or not array.size:
+        return
+    low, high = spec.declared
+    least, most = float(array.min()), float(array.max())
+    if least < low or most > high:
+        found = least if least < low else most
+        raise InputError(
+            f"input '{spec.name}' holds {found:g}; the model's owner says that it lies between {low:g} and"
+            f" {high:g}",
+            "prepare it as the model wants it: scaled, or normalised",
+        )
 
 
 def _check_reals(name: str, array: np.ndarray, limit: float) -> None:

@@ -17,6 +17,7 @@ from onnxpuma.graph.folder import find
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.weights import Weights
 from onnxpuma.mpc.words import Words, encode
+from onnxpuma.plan.declared import Declared
 from onnxpuma.plan.draft import remove_left_over
 from onnxpuma.plan.inputs import looked_up
 from onnxpuma.roles.destination import check_free, settle
@@ -52,6 +53,7 @@ def share_model(
     review: Review | None = None,
     sizes: Mapping[str, int] | None = None,
     range_check: bool = True,
+    ranges: Declared | None = None,
     progress: ShareProgress | None = None,
 ) -> SharedModel:
     """Share the model at `path` into the folder `out`; the patterns are those of `prepare`.
@@ -60,10 +62,11 @@ def share_model(
     pattern must match something in one, and what they have in common is shared once. samples: inputs to
     calibrate with, by graph ("model" where there is one; roles/samples.py); the ranges that they show become
     part of the plan, and public. sizes: of dimensions by name, for the example that shows whether all nodes
-    can run; nothing else depends on them. range_check: every run tells its client whether a value left its
-    range (docs/protocols.md, "Range check"). review: is shown the public part before anything is written, and
-    says whether those of its constants that may be trained (Blueprint.public_listing) may be public; they are
-    refused without it, unless `public` names them.
+    can run; nothing else depends on them. ranges: what the numbers of an input lie between, (low, high) by
+    name: clients refuse others, and more is proved of the model (plan/declared.py). range_check: every run
+    tells its client whether a value left its range (plan/checks.py). review: is shown the public part before
+    anything is written, and says whether those of its constants that may be trained
+    (Blueprint.public_listing) may be public; they are refused without it, unless `public` names them.
 
     Writes the public files (SharedModel.files; the same for everybody) and party0.safetensors to
     party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). A folder
@@ -87,7 +90,8 @@ def share_model(
     }
     folder = Path(out)
     check_free(folder, replace)
-    reading = Reading(find(Path(path)).sources, patterns, samples, sizes, range_check=range_check)
+    sources = find(Path(path)).sources
+    reading = Reading(sources, patterns, samples, sizes, range_check=range_check, ranges=ranges)
     model = reading.survey()
     check_disclosed(model, review)
     try:

@@ -12,7 +12,9 @@ from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.closed import resuming
+from onnxpuma.plan.declared import Declared, check_declared, declare
 from onnxpuma.plan.example import symbols
+from onnxpuma.plan.kept_bounds import settled
 from onnxpuma.plan.support import check_supported
 from onnxpuma.roles.dedupe import assign, fingerprint, rank_of
 from onnxpuma.roles.samples import Samples, calibrated
@@ -28,9 +30,9 @@ class Reading:
     """The graphs at `sources`, prepared with `patterns` (keywords of `prepare`).
 
     samples: by graph, what its ranges are taken from. sizes: of dimensions by name, for the example that each
-    is tried with. range_check: of every run (plan/checks.py). Large files are not held side by side: they
-    are read once for `survey`, and again for `weights`. Raises ConfigError for samples of a graph that is not
-    there.
+    is tried with. range_check: of every run (plan/checks.py). ranges: of inputs (plan/declared.py). Large
+    files are not held side by side: they are read once for `survey`, and again for `weights`. Raises
+    ConfigError for samples of a graph that is not there.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Reading:
         sizes: Mapping[str, int] | None = None,
         *,
         range_check: bool = True,
+        ranges: Declared | None = None,
     ) -> None:
         self._sources = sources
         self._samples = samples or {}
@@ -52,7 +55,7 @@ class Reading:
                 f"there are samples for '{min(strange)}', and no graph of this name",
                 f"the model's graphs are {', '.join(source.name for source in sources)}",
             )
-        self._range_check = range_check
+        self._range_check, self._ranges = range_check, ranges or {}
         self._several = len(sources) > 1
         self._patterns = patterns
         self._nowhere: set[str] | None = None  # patterns that matched nothing so far
@@ -72,6 +75,8 @@ class Reading:
         if refused:
             raise self._refusal(refused)
         self._check_patterns()
+        check_declared(blueprints, self._ranges)
+        blueprints = settled(blueprints)
         if self._unknown:
             raise ConfigError(
                 f"the model has no dimension '{min(self._unknown)}'", "onnxpuma inspect shows its inputs"
@@ -86,6 +91,8 @@ class Reading:
         """The graphs by name, whether they can run or not. Raises as `survey` for the rest."""
         made = {source.name: self._prepare(source)[0] for source in self._sources}
         self._check_patterns()
+        check_declared(made, self._ranges)
+        made = settled(made)
         return resuming(made, self._patterns["keep_only"]) if self._several else made
 
     def weights(self, model: SharedModel) -> Iterator[tuple[str, Initializer]]:
@@ -126,7 +133,7 @@ class Reading:
         unmatched: set[str] = set()
         made, graph = prepare(source, unmatched if self._several else None, **self._patterns)
         self._nowhere = unmatched if self._nowhere is None else self._nowhere & unmatched
-        return replace(made, checked=self._range_check), graph
+        return declare(replace(made, checked=self._range_check), self._ranges), graph
 
     def _check_patterns(self) -> None:
         if self._nowhere:

@@ -76,11 +76,11 @@ def _quantised(path: Path) -> Path:
 
 def test_a_file_that_rounds_is_compared_with_the_graph_that_runs(cli, tmp_path: Path):
     model = _quantised(tmp_path / "model.onnx")
-    found = json.loads(cli("validate", model, "--json").out)
-    assert found["outputs"]["y"]["max_abs_error"] < 1e-3 < found["file"]["y"]["max_abs_error"] < 0.2
-    shown = cli("validate", model)
-    assert "from the file" in shown.out
-    assert "another precision" in shown.out
+    shown = cli("validate", model).out
+    (row,) = (line.split() for line in shown.splitlines() if line.startswith("y "))
+    assert float(row[1]) < 1e-3 < float(row[-1]) < 0.2, "the largest error, and the difference from the file"
+    assert "from the file" in shown
+    assert "another precision" in shown
 
 
 def test_a_file_that_onnxruntime_cannot_run_is_compared_with_the_graph_that_runs(cli, tmp_path: Path, capsys):
@@ -154,7 +154,7 @@ def test_a_run_that_left_a_range_has_an_exit_status_of_its_own(cli, tmp_path: Pa
     assert "left its range" in ended.message
     assert "--per-node" in ended.err
     found = json.loads(ended.out)
-    assert found["outputs"]["y"]["max_abs_error"] > 100, "the report is there all the same"
+    assert found["outputs"]["y"]["max_abs_error"] > 1, "the report is there all the same"
     assert found["reliable"] is False
 
 

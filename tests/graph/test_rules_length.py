@@ -32,6 +32,7 @@ def x(random: np.random.Generator) -> dict[str, np.ndarray]:
         f"{MEAN} v = ReduceSum(q, a) w0 = Mul(v, fifth) y = Sqrt(w0)",
         "q = Mul(x, x) v = ReduceSum(q, ab) y = Sqrt(v)",
         "v = ReduceSumSquare(x, b) e = Add(v, eps) y = Sqrt(e)",
+        f"{MEAN} v = ReduceMean(q, b) e = Clip(v, tiny) y = Sqrt(e)",
     ],
 )
 def test_a_length(rewritten: Any, x: dict[str, np.ndarray], shape: str, body: str) -> None:
@@ -55,3 +56,10 @@ def test_an_epsilon_beside_a_mean_needs_its_count(
 def test_another_root_is_left(rewritten: Any, x: dict[str, np.ndarray], body: str) -> None:
     _, report = rewritten(model(body, "6, 5"), x)
     assert "ReduceL2" not in report.after
+
+
+@pytest.mark.parametrize(("shape", "found"), [("6, 5", 1), ("n, k", 0)])
+def test_in_another_shape(rewritten: Any, x: dict[str, np.ndarray], shape: str, found: int) -> None:
+    body = "v = ReduceSumSquare<keepdims = 0>(x, b) w0 = Unsqueeze(v, a) y = Sqrt(w0)"
+    _, report = rewritten(model(body, shape), x)
+    assert report.after.get("ReduceL2", 0) == found

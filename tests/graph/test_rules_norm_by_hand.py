@@ -64,6 +64,28 @@ def test_by_hand(
 
 
 @pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            "m = ReduceMean(x, a) d = Sub(x, m) m2 = ReduceMean<keepdims = 0>(x, a) d2 = Sub(x, m2)"
+            " q = Mul(d2, d2) v = ReduceMean<keepdims = 0>(q, a) v2 = Reshape(v, row)"
+            " s = Sqrt(v2) y = Div(d, s)",
+            CENTRED,
+        ),
+        ("s = ReduceL2(x, b) t = Clip(s, tiny) z = Expand(t, whole) y = Div(x, z)", PLAIN),
+        ("s = ReduceL2<keepdims = 0>(x, a) t = Reshape(s, other) z = Abs(x) y = Div(z, t)", {}),  # crosswise
+    ],
+)
+def test_put_into_another_shape(rewritten: Any, body: str, expected: dict[str, int]) -> None:
+    x = np.random.default_rng(0).normal(0.3, 2, (5, 5)).astype(np.float32)
+    shapes = "int64[2] row = {1, 5}, int64[2] other = {5, 1}, int64[2] whole = {5, 5}"
+    text = model(body, "5, 5").replace("<\n", f"<\n{shapes}, ", 1)
+    _, report = rewritten(text, {"x": x})
+    found = {op: report.after.get(op, 0) for op in ("LayerNormalization", "RMSNormalization")}
+    assert {op: count for op, count in found.items() if count} == expected
+
+
+@pytest.mark.parametrize(
     "body",
     [
         "z = Relu(x) q = Mul(z, z) v = ReduceMean(q, a) s = Sqrt(v) y = Div(x, s)",

@@ -24,7 +24,6 @@ from onnxpuma.errors import (
     InputError,
     ModelError,
     PlanError,
-    UnreliableError,
 )
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.client import Client
@@ -194,11 +193,9 @@ def test_status_tells_what_is_served(cluster: LocalCluster, model_dir: Path, unt
 def test_no_log_holds_a_value(cluster: LocalCluster, feed: Feed) -> None:
     marked = {**feed, "x": np.full((2, 8), 12345.678, np.float32), "ids": np.full((2, 3), 43)}
     with cluster.client() as client:
-        with pytest.raises(UnreliableError, match="left its range") as told:  # a GELU of thousands
-            client.run(marked)
+        client.run(marked)
         with pytest.raises(InputError):
             client.run({**marked, "x": marked["x"][:1]})
-    assert set(told.value.outcome.outputs) == {"y", "length"}  # type: ignore[attr-defined]
     logs = [path.read_text() for path in cluster.folder.glob("*.log")]
     assert len(logs) == 3
     for log in logs:

@@ -16,7 +16,11 @@ from onnxpuma.ops.registry import operators
 
 _WIDER = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 UNIT = 2.0**-18
-_ROUNDS = ("QuantizeLinear", "DynamicQuantizeLinear")  # a step to either side is not rounded on shares
+_ROUNDS = (
+    "QuantizeLinear",
+    "DynamicQuantizeLinear",
+    "QLinearMatMul",
+)  # a step to either side is not rounded on shares
 _OF_POSITIVE = ("Log", "Sqrt", "Pow", "ReduceLogSum")
 _HALVES = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
 
@@ -164,5 +168,5 @@ def _off(
 ) -> np.ndarray:
     if rng is None or value.dtype.kind != "f" or not (absolute or relative):
         return value
-    sides = rng.uniform(-1, 1, value.shape)
-    return value + np.where(np.isfinite(value), factor * sides * (absolute + relative * np.abs(value)), 0.0)
+    off = factor * rng.uniform(-1, 1, value.shape) * (absolute + relative * np.abs(value))
+    return np.where(np.isfinite(value), np.rint((value + off) / UNIT) * UNIT, value)

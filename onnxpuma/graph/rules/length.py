@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import number_like
-from onnxpuma.graph.rules.norm_by_hand import Root, root_of
+from onnxpuma.graph.rules.norm_by_hand import LEAST, Root, floored, root_of
 from onnxpuma.graph.rules.rule import Rule, is_float, no, rank, scalar, static_dim, yes
 
 _UNSEEN = 1e-11  # a variance of less than a unit of its root
@@ -25,6 +25,11 @@ def _of_what(value: ir.Value | None) -> ir.Value | None:
         return None
     if node.op_type in ("Add", "Mul") and scalar(node.inputs[1]) is not None:
         return _of_what(node.inputs[0])
+    if node.op_type in ("Reshape", "Unsqueeze", "Expand"):
+        return _of_what(node.inputs[0])
+    x, floor = floored(value)
+    if x is not None and floor <= LEAST:
+        return _of_what(x)
     if node.op_type == "ReduceSumSquare":
         return node.inputs[0]
     if node.op_type in ("ReduceMean", "ReduceSum"):
@@ -32,6 +37,15 @@ def _of_what(value: ir.Value | None) -> ir.Value | None:
         if product is not None and product.op_type == "Mul" and product.inputs[0] is product.inputs[1]:
             return product.inputs[0]
     return None
+
+
+def _as_many(y: ir.Value, d: ir.Value, found: Root) -> bool:
+    """Whether y has one element for each row of d, as far as shapes are known."""
+    shapes = [y.shape, d.shape]
+    if any(s is None or not all(isinstance(n, int) for n in s) for s in shapes):
+        return False
+    rows = [int(n) for a, n in enumerate(d.shape or ()) if a not in found.along]
+    return math.prod(int(n) for n in y.shape or ()) == math.prod(rows)
 
 
 class Length(Rule):
@@ -47,6 +61,8 @@ class Length(Rule):
         found = None if d is None else root_of(y, d)
         if d is None or found is None or not is_float(d):
             return no("not of a sum of squares")
+        if found.moved and not _as_many(y, d, found):
+            return no("it is put into a shape that is not known, or repeated")
         sizes = [static_dim(d, a) for a in found.along]
         self.count = None if any(n is None for n in sizes) else math.prod(n for n in sizes if n is not None)
         self.extra = found.epsilon > _UNSEEN
@@ -66,7 +82,10 @@ class Length(Rule):
             inside = op.Pad(d, op.Constant(value=ir.tensor(pads)), number_like(op, y, np.asarray(more)))
         axes = op.Constant(value=ir.tensor(np.array(found.along, np.int64)))
         length = op.ReduceL2(inside, axes, keepdims=0 if found.dropped else 1)
-        return self._scaled(op, length, y, found)
+        length = self._scaled(op, length, y, found)
+        if not found.moved:
+            return length
+        return op.Reshape(length, op.Constant(value=ir.tensor(np.array(list(y.shape or ()), np.int64))))
 
     def _scaled(self, op: Any, length: Any, y: ir.Value, found: Root) -> Any:
         if found.summed or self.count is not None:

@@ -18,25 +18,36 @@ from onnxpuma.graph.rules.log_sum import axes_along, number_like
 from onnxpuma.graph.rules.rule import Rule, attribute, is_float, no, rank, scalar, static_dim, yes
 
 _FLOOR = 2e-6  # of a root: a larger one is held by a sum, and counts there
-_LEAST = 1e-9  # of a variance, likewise
+LEAST = 1e-9  # of a variance, likewise
 _UNSEEN = 1e-10  # an epsilon that is below what is left of a row's digits
 
 
 @dataclass(frozen=True)
 class Root:
     """sqrt(share mean(d^2) + epsilon) along axes; `summed`: of the sum, of how many is not known yet;
-    `dropped`: without these axes."""
+    `dropped`: without these axes; `moved`: put into another shape on its way."""
 
     along: tuple[int, ...]
     share: float
     epsilon: float = 0.0
     summed: bool = False
     dropped: bool = False
+    moved: bool = False
 
     @property
     def fits(self) -> bool:
         """Whether it goes with d element by element."""
         return not self.dropped or self.along == tuple(range(len(self.along)))
+
+    def stands(self, value: ir.Value, d: ir.Value) -> bool:
+        """Whether `value`, which is this root, goes with d element by element, by its shape where it was
+        put into one."""
+        if not self.moved:
+            return self.fits
+        if value.shape is None or d.shape is None or not all(isinstance(n, int) for n in d.shape):
+            return False
+        kept = [1 if a in self.along else n for a, n in enumerate(d.shape)]
+        return list(value.shape) in (kept, list(d.shape))
 
 
 def _reduced(value: ir.Value, x: ir.Value, node: ir.Node, mean: bool = False) -> Root | None:
@@ -59,6 +70,20 @@ def _extent(x: ir.Value, along: tuple[int, ...]) -> int | None:
     return None if any(d is None for d in dims) else math.prod(d for d in dims if d is not None)
 
 
+def _same(a: ir.Value | None, b: ir.Value) -> bool:
+    """Whether two values are one, or one less its mean in two spellings."""
+    if a is None or a is b:
+        return a is b
+    one, other = less_mean(a), less_mean(b)
+    return one is not None and other is not None and one[0] is other[0] and one[2] == other[2]
+
+
+def _before(value: ir.Value | None) -> ir.Value | None:
+    """What was put into another shape, None where nothing was."""
+    node = _node(value, "Reshape", "Unsqueeze", "Expand")
+    return None if node is None else node.inputs[0]
+
+
 def _squares(value: ir.Value | None, d: ir.Value) -> Root | None:
     """`value` as share times the mean of d^2."""
     if (node := _node(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
@@ -74,7 +99,7 @@ def _squares(value: ir.Value | None, d: ir.Value) -> Root | None:
             return None
         square = product.inputs[0]
     size = _node(square, "Abs")
-    if square is not d and (size is None or size.inputs[0] is not d):
+    if not _same(square if size is None else size.inputs[0], d):
         return None
     return _reduced(value, d, node, node.op_type == "ReduceMean")
 
@@ -99,13 +124,16 @@ def _variance(value: ir.Value | None, d: ir.Value) -> Root | None:
     if (node := _node(value, "Add")) is not None and (added := scalar(node.inputs[1])) is not None:
         inner = _variance(node.inputs[0], d)
         return None if inner is None or added < 0 else replace(inner, epsilon=inner.epsilon + added)
-    x, floor = _floored(value)
-    if x is not None and floor <= _LEAST:
+    if (before := _before(value)) is not None:
+        inner = _variance(before, d)
+        return None if inner is None else replace(inner, moved=True)
+    x, floor = floored(value)
+    if x is not None and floor <= LEAST:
         return _variance(x, d)
     return _squares(value, d) or _difference(value, d)
 
 
-def _floored(value: ir.Value | None) -> tuple[ir.Value | None, float]:
+def floored(value: ir.Value | None) -> tuple[ir.Value | None, float]:
     """(x, floor) of max(x, floor), however it is written."""
     node = _node(value, "Max", "Clip", "Relu")
     if node is None:
@@ -134,7 +162,10 @@ def root_of(value: ir.Value | None, d: ir.Value) -> Root | None:
     if (node := _node(value, "Add")) is not None:
         added = scalar(node.inputs[1])
         return root_of(node.inputs[0], d) if added is not None and 0 <= added <= _FLOOR else None
-    x, floor = _floored(value)
+    if (before := _before(value)) is not None:
+        inner = root_of(before, d)
+        return None if inner is None else replace(inner, moved=True)
+    x, floor = floored(value)
     return root_of(x, d) if x is not None and floor <= _FLOOR else None
 
 
@@ -153,7 +184,7 @@ def less_mean(d: ir.Value) -> tuple[ir.Value, ir.Value, tuple[int, ...]] | None:
 class _Norm(Rule):
     def check(self, context: Any, d: ir.Value, root: ir.Value, **_: Any) -> Any:
         found = root_of(root, d)
-        if found is None or not found.fits or not is_float(d):
+        if found is None or not found.stands(root, d) or not is_float(d):
             return no("not divided by its own root mean square")
         if found.summed and found.epsilon > found.share * _UNSEEN:
             return no("of how many the sum is taken is not known, and epsilon counts")

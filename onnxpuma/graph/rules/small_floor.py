@@ -19,7 +19,6 @@ _NEAR = 2.0**-4  # what a Relu is off by counts beside a smaller one
 _WITHIN = 2.0**-22  # a floor below it lies between zero and the first unit
 _UNITS = 16  # that a small number is to have
 _MOST = 1e9  # what is scaled up by more has no room
-_NO_MASK = 2.0**19  # a larger factor would pass for that of a mask
 _PRODUCTS = ("Mul", "MatMul", "Gemm", "ReduceSumSquare", "Einsum")
 
 
@@ -50,22 +49,14 @@ def _power(small: float, fraction: int = 18) -> float:
     return float(base ** min(exponent, math.floor(math.log(_MOST, base))))
 
 
-def _scaled(op: Any, y: ir.Value, x: Any, by: float) -> Any:
-    """x times a whole number; one so large that it would be a mask is taken in two steps."""
-    first = by
-    while first > _NO_MASK:
-        first /= 10 if by % 10 == 0 else 2
-    if first == by:
-        return op.Mul(x, number_like(op, y, np.asarray(by)))
-    once = op.Neg(op.Mul(x, number_like(op, y, np.asarray(-first))))
-    return op.Mul(once, number_like(op, y, np.asarray(by / first)))
-
-
-def _scaled_log(op: Any, y: ir.Value, x: Any, small: float, by: float, join: str) -> Any:
+def _scaled_log(
+    op: Any, y: ir.Value, x: Any, small: float, by: float, join: str, positive: bool = False
+) -> Any:
     """log(join(x, small)), both scaled up."""
-    inside = getattr(op, join)(
-        _scaled(op, y, x, by) if by > 1 else x, number_like(op, y, np.asarray(small * by))
-    )
+    up = _positive(op, x, y) if positive else x
+    if by > 1:
+        up = op.Mul(up, number_like(op, y, np.asarray(by)))
+    inside = getattr(op, join)(up, number_like(op, y, np.asarray(small * by)))
     return op.Sub(op.Log(inside), number_like(op, y, np.asarray(math.log(by)))) if by > 1 else op.Log(inside)
 
 
@@ -91,8 +82,10 @@ class LogOfSmallSum(Rule):
 
     def rewrite(self, op: Any, x: ir.Value, c: ir.Value, y: ir.Value, **_: Any) -> Any:
         small = scalar(c) or 0.0
-        exact: Any = x if (node := _node(x, "Relu")) is None else _positive(op, node.inputs[0], y)
-        return _scaled_log(op, y, exact, small, _power(small, _fraction(x)), "Add")
+        by, relu = _power(small, _fraction(x)), _node(x, "Relu")
+        if relu is None:
+            return _scaled_log(op, y, x, small, by, "Add")
+        return _scaled_log(op, y, relu.inputs[0], small, by, "Add", True)
 
 
 class LogOfFloor(Rule):
@@ -125,7 +118,7 @@ class LogOfFloor(Rule):
             return _scaled_log(op, y, x, small, _power(small), "Max")
         if _is_square(x):
             return _scaled_log(op, y, x, small, _power(small, _fraction(x)), "Add")
-        return _scaled_log(op, y, _positive(op, x, y), small, _power(small), "Add")
+        return _scaled_log(op, y, x, small, _power(small), "Add", True)
 
 
 class RootOfRelu(Rule):

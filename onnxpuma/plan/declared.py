@@ -1,0 +1,52 @@
+"""Declared ranges of inputs: what an owner says the numbers of a request lie between.
+
+Clients refuse others before a byte moves, so bounds may be taken from them (plan/ranges.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from onnxpuma.errors import ConfigError
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.input_spec import LARGEST_INPUT
+
+Declared = Mapping[str, Sequence[float]]  # input -> (low, high), the ends included
+
+
+def declare(blueprint: Blueprint, ranges: Declared) -> Blueprint:
+    """The blueprint with the ranges of those inputs that it has.
+
+    Raises ConfigError for one that is public, made of integers or kept values alone, and for ends that are
+    none.
+    """
+    found = {}
+    for name, (low, high) in ranges.items():
+        spec = blueprint.inputs.get(name)
+        if spec is None:
+            continue
+        if spec.dtype.kind != "f" or not spec.secret or spec.sources:
+            raise ConfigError(
+                f"input '{name}' takes no range: it is not made of secret reals that a client gives",
+                "onnxpuma inspect shows its inputs",
+            )
+        if not -LARGEST_INPUT <= low <= high <= LARGEST_INPUT:
+            raise ConfigError(f"{low:g} to {high:g} is no range of '{name}'", "write LOW:HIGH, as in 0:1")
+        found[name] = [float(low), float(high)]
+    return replace(blueprint, declared={**blueprint.declared, **found})
+
+
+def declare_all(blueprint: Blueprint, ranges: Declared) -> Blueprint:
+    """`declare` of a model of one graph: ConfigError for an input that it does not have."""
+    check_declared({"": blueprint}, ranges)
+    return declare(blueprint, ranges)
+
+
+def check_declared(blueprints: Mapping[str, Blueprint], ranges: Declared) -> None:
+    """ConfigError for a range of an input that no graph has."""
+    known = {name for blueprint in blueprints.values() for name in blueprint.inputs}
+    for name in ranges:
+        if name not in known:
+            listing = ", ".join(sorted(known))
+            raise ConfigError(f"the model has no input '{name}'", f"its inputs are {listing}")

@@ -1,0 +1,118 @@
+"""What values lie within that one request leaves at the servers and the next goes on from: caches, states.
+
+A cache holds what earlier requests put there, so its bound is one that stays as it is when what is new is
+joined to it. The owner finds it, from an empty cache on, and says it as facts of the input and of the output;
+who keeps an output at other sizes has it checked where its plan does not prove it (plan/checks.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from onnxpuma.errors import OnnxpumaError
+from onnxpuma.ops.bounds import Bound
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.closed import resumed_inputs, shared_inputs
+from onnxpuma.plan.compile import survey
+from onnxpuma.plan.example import draw_inputs
+from onnxpuma.plan.facts import NOTHING, rounded
+from onnxpuma.plan.plan import Selection
+from onnxpuma.plan.support import fitting_shapes
+
+TURNS = 4  # requests, one after the other, after which a bound has to be settled
+Facts = dict[str, int]
+Key = tuple[str, str]  # graph, value
+
+
+def settled(graphs: Mapping[str, Blueprint]) -> dict[str, Blueprint]:
+    """The graphs of a model, by name, with the facts of what one leaves and another, or itself, goes on from.
+
+    Cost: some plans of each graph that has such an input. A graph that cannot be planned is left as it is.
+    """
+    sources = _sources(graphs)
+    while sources:
+        try:
+            found, moving = _found(graphs, sources)
+        except OnnxpumaError:
+            return dict(graphs)
+        if not moving:
+            return {name: _with(graph, name, found, sources) for name, graph in graphs.items()}
+        sources = {key: outputs for key, outputs in sources.items() if key not in moving}
+    return dict(graphs)
+
+
+def _sources(graphs: Mapping[str, Blueprint]) -> dict[Key, list[Key]]:
+    """Inputs of reals -> the outputs that they may go on from, by their names."""
+    made = {(name, o): kind for name, graph in graphs.items() for o, kind in graph.outputs.items()}
+    states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.outputs}
+    outputs = [(output, kind) for (_, output), kind in made.items()]
+    found: dict[Key, list[Key]] = {}
+    for name, graph in graphs.items():
+        inputs = shared_inputs(graph.graph, graph.public_inputs)
+        reals = {n: kind for n, kind in inputs.items() if kind.dtype.kind == "f"}
+        for taken, fitting in resumed_inputs(reals, outputs, (), states).items():
+            found[name, taken] = [key for key in made if key[1] in fitting]
+    return found
+
+
+def _found(
+    graphs: Mapping[str, Blueprint], sources: Mapping[Key, list[Key]]
+) -> tuple[dict[Key, Facts], set[Key]]:
+    """The facts of each input, and those that still move after some turns, or of which nothing is known."""
+    facts: dict[Key, Facts] = dict.fromkeys(sources, NOTHING)
+    moving: set[Key] = set()
+    for _ in range(TURNS):
+        bounds = _bounds(graphs, facts, sources)
+        moving = set()
+        for key, outputs in sources.items():
+            made = [bounds[output] for output in outputs if output in bounds]
+            after = _facts(made) if len(made) == len(outputs) else {}
+            if not after:
+                return facts, {key}
+            if any(after[kind] > facts[key][kind] for kind in after):
+                moving.add(key)
+                facts[key] = {kind: max(after[kind], facts[key][kind]) for kind in after}
+        if not moving:
+            break
+    return facts, moving
+
+
+def _facts(bounds: list[Bound]) -> Facts:
+    size, norm = max(b.size for b in bounds), max(b.norm for b in bounds)
+    found = {"size": size, "row": norm}
+    return {key: rounded(value) for key, value in found.items() if value < 2.0**20}
+
+
+def _bounds(
+    graphs: Mapping[str, Blueprint], facts: Mapping[Key, Facts], sources: Mapping[Key, list[Key]]
+) -> dict[Key, Bound]:
+    """What every output lies within that something goes on from."""
+    wanted = {output for outputs in sources.values() for output in outputs}
+    found: dict[Key, Bound] = {}
+    for name, graph in graphs.items():
+        outputs = tuple(output for of, output in wanted if of == name)
+        if not outputs:
+            continue
+        held = {taken: facts[of, taken] for of, taken in facts if of == name}
+        known = replace(graph, facts={**graph.facts, **held}, checked=False)
+        shapes = fitting_shapes(known, {})
+        drawn = draw_inputs(known, shapes)
+        public = {entry: drawn[entry] for entry in known.public_inputs}
+        plan, _ = survey(known, shapes, public, Selection((), tuple(sorted(outputs)), tuple(held)))
+        for operand in (o for step in plan.steps for o in step.call.outputs):
+            if operand.name in outputs:
+                found[name, operand.name] = operand.bound
+    return found
+
+
+def _with(
+    graph: Blueprint, name: str, facts: Mapping[Key, Facts], sources: Mapping[Key, list[Key]]
+) -> Blueprint:
+    found = {taken: facts[of, taken] for of, taken in facts if of == name}
+    for key, outputs in sources.items():
+        for of, output in outputs:
+            if of == name:
+                before = found.get(output, facts[key])
+                found[output] = {kind: min(before[kind], facts[key][kind]) for kind in before}
+    return replace(graph, facts={**graph.facts, **found})
