@@ -22,6 +22,8 @@ def _slope_at_zero(values: np.ndarray) -> float:
 
 
 class _Quotient(Activation):
+    """A quotient that computes a known function of one tensor."""
+
     needs = "Exp"
 
     def pattern(self, op: Any, a: Any, b: Any) -> Any:
@@ -48,7 +50,7 @@ class Sigmoid(_Quotient):
 class SigmoidReciprocal(Sigmoid):
     """Reciprocal(1 + e^(-alpha x)) -> Sigmoid(alpha x)"""
 
-    def pattern(self, op: Any, a: Any) -> Any:
+    def pattern(self, op: Any, a: Any) -> Any:  # type: ignore[override]
         return op.Reciprocal(a, _outputs=["y"])
 
 
