@@ -16,7 +16,7 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.closed import resumed_inputs, shared_inputs
 from onnxpuma.plan.compile import survey
 from onnxpuma.plan.example import draw_inputs
-from onnxpuma.plan.facts import NOTHING, rounded
+from onnxpuma.plan.facts import KEPT_ROOM, NOTHING, rounded
 from onnxpuma.plan.plan import Selection
 from onnxpuma.plan.support import fitting_shapes
 
@@ -81,7 +81,9 @@ def _found(
 def _facts(bounds: list[Bound]) -> Facts:
     size, norm = max(b.size for b in bounds), max(b.norm for b in bounds)
     found = {"size": size, "row": norm}
-    return {key: rounded(value) for key, value in found.items() if value < 2.0**20}
+    return {
+        key: rounded(value / KEPT_ROOM * (1 - 2.0**-30)) for key, value in found.items() if value < 2.0**20
+    }
 
 
 def _bounds(
