@@ -98,7 +98,7 @@ def watch_kept(walk: Walk) -> None:
         said = walk.blueprint.known_bounds.get(name, Bound(-LARGEST_KEPT, LARGEST_KEPT))
         needs = [Need(0, "element", said.size)]
         needs += [Need(0, "row", said.norm)] if said.norm < math.inf else []
-        for need in needs:
+        for need in (replace(need, below=need.below * (1 + 2.0**-20)) for need in needs):  # no longer than
             if not proved(operand, need):
                 walk.watched.add(operand, need)
 
