@@ -101,8 +101,8 @@ def watch_kept(walk: Walk) -> None:
             said = walk.blueprint.known_bounds[name].times(KEPT_ROOM)
         needs = [Need(0, "element", said.size)]
         needs += [Need(0, "row", said.norm)] if said.norm < math.inf else []
-        for need in needs:
-            if not proved(operand, replace(need, below=need.below * (1 + 2.0**-30))):
+        for need in (replace(need, below=need.below * (1 + 2.0**-20)) for need in needs):
+            if not proved(operand, need):
                 walk.watched.add(operand, need)
 
 
