@@ -115,9 +115,10 @@ class Need:
 
     place: of the input. kind: "element": every |x| < below; "row": the Euclidean length of every row over
     `axes` is below it; "deviation": that length without the row's mean; "spread": how far apart two elements
-    of a row are; "below": every x < below; "positive": every x >= below; "nonzero": every |x| >= below. axes:
-    counted from the end. count: of a "row" of the last axis, each aligned block of so many elements; 0 for
-    the whole. around: less the mean over this axis.
+    of a row are; "below": every x < below; "positive": every x >= below; "nonzero": every |x| >= below;
+    "quotient": every |x| < below times that of the next input. axes: counted from the end. count: of a "row"
+    of the last axis, each aligned block of so many elements; 0 for the whole. around: less the mean over this
+    axis.
     """
 
     place: int

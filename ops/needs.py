@@ -34,11 +34,20 @@ def of_result(call: Call, below: float) -> Sequence[Need]:
     if op in ("ReduceSumSquare", "ReduceL2"):
         axes = tuple(axis - len(call.given(0).shape) for axis in axes_of(call))
         return (Need(0, "row", below if op == "ReduceL2" else math.sqrt(below), axes),)
+    if op in ("Div", "Reciprocal"):
+        return _of_quotient(call, below)
     if op == "Pow":
         exponent = call.public(1)
         most = 0.0 if exponent is None else float(np.max(exponent, initial=0.0))
         return (Need(0, "element", below ** (1 / most)),) if most >= 1 else ()
     return ()
+
+
+def _of_quotient(call: Call, below: float) -> Sequence[Need]:
+    if call.secret(0) and call.node.op == "Div":
+        return (Need(0, "quotient", math.floor(below)),) if call.secret(1) and below > 1 else ()
+    over = 1.0 if call.node.op == "Reciprocal" else seen(call.operand(0)).size
+    return (Need(len(call.node.inputs) - 1, "nonzero", over / below),)
 
 
 def _slope(call: Call) -> float:

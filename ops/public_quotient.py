@@ -42,8 +42,10 @@ class Scales:
 
 
 def is_plain(divisor: np.ndarray) -> bool:
-    """Whether all reciprocals have their digits at one scale."""
+    """Whether all reciprocals have their digits at one scale, and leave room for the result."""
     real = 1.0 / divisor.astype(np.float64)
+    if np.abs(real).max(initial=0) > 2.0**_NEAR:
+        return False
     fraction, integers = public_scale(real)
     return bool(np.all(np.abs(integers * 2.0**-fraction / real - 1) <= 2.0 ** (1 - DIGITS)))
 

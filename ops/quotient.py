@@ -29,7 +29,17 @@ from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.mpc.words import encode
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
-from onnxpuma.ops.limits import Limit, asks, both, of_input, of_output, result_size, signed_input, size_of
+from onnxpuma.ops.limits import (
+    Limit,
+    asks,
+    both,
+    of_input,
+    of_output,
+    output_below,
+    result_size,
+    signed_input,
+    size_of,
+)
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plain, scales_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
@@ -190,7 +200,7 @@ def _div_beside(call: Call) -> Beside:
 
 
 def _div_limits(call: Call) -> tuple[Limit, ...]:
-    quotient = Limit("|result|", of_output(), 2.0**19, stays=result_size)
+    (quotient,) = output_below(2.0**19)(call)
     if not call.inputs or call.secret(1):
         return divisor_limit(1), quotient
     divisor = call.public(1)

@@ -13,6 +13,7 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.range_check import (
+    OPPOSITE,
     OUTSIDE,
     any_of,
     any_of_cost,
@@ -52,10 +53,27 @@ def arranged(x: Any, reading: Reading) -> Any:
     return x.map(rows)
 
 
-def quantity(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+def _quotients(x: Replicated, y: Replicated, reading: Reading) -> Replicated:
+    """below y - x and below y + x of each element, side by side: of one sign where |x| < below |y|."""
+    most = np.uint64(reading.below)
+
+    def pairs(over: np.ndarray, under: np.ndarray) -> np.ndarray:
+        over, most_under = np.broadcast_arrays(over, under * most)
+        return np.stack([most_under - over, most_under + over], axis=-1).reshape(-1)
+
+    one, two = pairs(x.first, y.first), pairs(x.second, y.second)
+    return Replicated(x.party, one, two, x.bits, x.fraction).lowered(reading.shift)
+
+
+def quantity(
+    party: Party, call: Call, x: Replicated | Sum3, y: Replicated | None = None
+) -> Protocol[Sequence[Form]]:
     """The quantities of a value, (count,): local."""
     yield from ()
     reading: Reading = call.attribute("reading")
+    if y is not None:
+        assert isinstance(x, Replicated)
+        return [_quotients(x, y, reading)]
     rows = arranged(x, reading)
     if reading.method == "elements":
         return [rows.lowered(reading.shift).map(lambda w: w.reshape(-1))]
@@ -105,12 +123,14 @@ def _verdict_cost(call: Call) -> Cost:
     for number, (reading, form, places) in enumerate(_parts(call)):
         size = sum(call.given(place).size for place in places)
         total |= beyond_cost(size, reading.side, reading.bits, form)
-        counts[number % 3] += size * (2 if reading.side == OUTSIDE else 1)
+        counts[number % 3] += (
+            size * 2 if reading.side == OUTSIDE else size // (1 + (reading.side == OPPOSITE))
+        )
     return total + any_of_cost(counts)
 
 
 def _quantity_result(call: Call) -> Result:
-    one_by_one = call.attribute("reading").method == "elements"
+    one_by_one = call.attribute("reading").method in ("elements", "quotients")
     return Result(call.given(0).form if one_by_one else Sum3, 0)
 
 

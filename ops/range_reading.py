@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxpuma.mpc.range_check import ABOVE, INSIDE, OUTSIDE, SAMPLES, UNDER
+from onnxpuma.mpc.range_check import ABOVE, INSIDE, OPPOSITE, OUTSIDE, SAMPLES, UNDER
 from onnxpuma.mpc.shares import Replicated
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.registry import FRACTION, Operand
 
 BLOCK = 128  # elements whose squares are added up where each by itself is asked for
 NEAR, FAR = 256, 8192  # elements of which samples are taken: as precise as can be, and to find what is far
-FEW = 16  # elements that are compared one by one
+FEW = 512  # elements that are compared one by one
 WIDE = 2.0**13  # from here on values are so far within a range that a long block is
 MARGIN = 6.0  # deviations of a sum of random parts that are not exceeded
 OFFSET = 16.0  # times as long as what is left of it may a row be before its mean is taken off
@@ -36,7 +36,7 @@ class Reading:
     """One quantity of a value, and from where on it is out of range.
 
     method: "squares", "deviations", "samples", "near" (samples as precise as can be), "apart" (those of rows
-    without their means) or "elements".
+    without their means), "elements", or "quotients" by another value.
     axes: of a row, from the end, () for all elements in their order; block: the elements of a row, which is
     cut where axes have more. around: less the mean over this axis, as many times larger as it is long. shift:
     fraction bits given up. below: in units of the quantity; side: on which it is beyond that (mpc).
@@ -85,12 +85,15 @@ def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
     """
     if not operand.size or (operand.reach and need.kind == "spread"):  # scores are read as far as masks reach
         return ()
+    if need.kind == "quotient":
+        return (Reading("quotients", (), 1, 12, int(need.below), OPPOSITE),)
     if need.kind in ("below", "positive", "nonzero") or (
         need.kind == "element" and (operand.size <= FEW or operand.reach)
     ):
         return _elements(operand, need)
     if need.kind == "element":
-        return _rows(operand, (), min(BLOCK, operand.size), need.below) or _near(operand, need.below)
+        block = min(BLOCK, max(8, operand.size // 1024))
+        return _rows(operand, (), block, need.below) or _near(operand, need.below)
     length = row_length(operand, need)
     if need.around is not None:
         return _around(operand, need, length)
@@ -218,7 +221,9 @@ def beyond_need(values: np.ndarray, need: Need) -> float | None:
     x = values.astype(np.float64)
     if need.kind in ("positive", "nonzero"):
         least = float((x if need.kind == "positive" else np.abs(x)).min(initial=np.inf))
-        return None if np.rint(least * 2.0**FRACTION) >= np.rint(need.below * 2.0**FRACTION) else least
+        return (
+            None if np.rint(least * 2.0**FRACTION) >= max(1.0, np.rint(need.below * 2.0**FRACTION)) else least
+        )
     if need.kind == "below":
         found = float(x.max(initial=-np.inf))
     elif need.kind == "element":

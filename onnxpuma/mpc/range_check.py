@@ -91,6 +91,8 @@ def samples(
 
 ABOVE, UNDER, OUTSIDE, INSIDE = "above", "under", "outside", "inside"
 """What is beyond a bound b: x >= b; x < b; |x| >= b, in two bits, one for each side; |x| < b."""
+OPPOSITE = "opposite"
+"""Two neighbours of different signs."""
 
 
 def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int) -> Protocol[list[Bit]]:
@@ -100,11 +102,23 @@ def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int
     `beyond_cost`. Masks as `split` and `signs`.
     """
     seen = split(party, x, pivot, x.fraction, x.bits)
+    if side == OPPOSITE:
+        (negative,) = yield from signs(party, seen, (0,), deep=True)
+        return [_differing(negative)]
     ends = (below, 1 - below)[: _ends(side)]
-    less, *negative = yield from signs(party, seen, ends, deep=True)
+    less, *other = yield from signs(party, seen, ends, deep=True)
     if side in (UNDER, INSIDE):
-        return [less ^ negative[0] if negative else less]
-    return [~less, *negative]
+        return [less ^ other[0] if other else less]
+    return [~less, *other]
+
+
+def _differing(bit: Bit) -> Bit:
+    """[first xor second] of each two neighbours."""
+    count = bit.size // 2
+    if bit.role == PIVOT:
+        return Bit(PIVOT, bit.pivot, nothing((-(-count // 8),), 8), (count,))
+    pairs = unpacked(bit.plane, bit.size).reshape(count, 2)
+    return Bit(bit.role, bit.pivot, np.packbits(pairs[:, 0] ^ pairs[:, 1], bitorder="little"), (count,))
 
 
 def _ends(side: str) -> int:

@@ -13,18 +13,18 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.dpf import SecretIds
-from onnxpuma.mpc.shares import Sum3
+from onnxpuma.mpc.shares import Replicated, Sum3
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings, row_length
 from onnxpuma.ops.reach import MASK, reach_of
-from onnxpuma.ops.registry import Call, Operand, Operator
+from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
 from onnxpuma.plan.clear import limits_in
 from onnxpuma.plan.input_spec import LARGEST_KEPT
 from onnxpuma.plan.masks import scores_beside
@@ -42,13 +42,14 @@ VERDICT_NAME = "onnxpuma: a value out of range"
 class Watched:
     """Needs of values, the smallest of each kind, and the value as it was known before."""
 
-    found: dict[tuple[object, ...], tuple[Need, Operand]] = field(default_factory=dict)
+    found: dict[tuple[object, ...], tuple[Need, Operand, Operand | None]] = field(default_factory=dict)
 
-    def add(self, operand: Operand, need: Need) -> None:
-        key = operand.name, need.kind, need.axes, need.count, need.around
+    def add(self, operand: Operand, need: Need, divisor: Operand | None = None) -> None:
+        by = "" if divisor is None else divisor.name
+        key = operand.name, need.kind, need.axes, need.count, need.around, by
         before = self.found.get(key)
         if before is None or need.below < before[0].below:
-            self.found[key] = need, operand if before is None else before[1]
+            self.found[key] = need, operand if before is None else before[1], divisor
 
 
 def watched(walk: Walk, call: Call, operator: Operator) -> Call:
@@ -106,6 +107,11 @@ def _watched(walk: Walk, call: Call, need: Need) -> Call:
     operand = call.operand(need.place)
     if operand is None or not operand.secret or operand.weight or operand.form is SecretIds:
         return call
+    if need.kind == "quotient":
+        divisor = call.given(need.place + 1)
+        if all(o.secret and o.form is Replicated and o.fraction == FRACTION for o in (operand, divisor)):
+            walk.watched.add(operand, need, divisor)
+        return call
     if operand.dtype.kind != "f" or proved(operand, need):
         return call
     walk.watched.add(operand, need)
@@ -156,20 +162,21 @@ def check_steps(walk: Walk, live: Sequence[Step]) -> tuple[list[Step], PlannedOu
     is a client's own input goes into `walk.inputs` instead."""
     read = {operand.name for step in live for operand in step.call.inputs if operand is not None}
     read.update(walk.selection.kept)
-    asked: list[tuple[Operand, Reading]] = []
+    asked: list[Asked] = []
     own = {entry.operand: name for name, entry in walk.inputs.items()}
-    for need, operand in walk.watched.found.values():
-        if operand.name not in read:
+    for need, operand, divisor in walk.watched.found.values():
+        if operand.name not in read or (divisor is not None and divisor.name not in read):
             continue
-        if operand.name in own:
+        if operand.name in own and divisor is None:
             entry = walk.inputs[own[operand.name]]
             walk.inputs[own[operand.name]] = replace(entry, needs=(*entry.needs, replace(need, place=0)))
             continue
-        asked += [(operand, reading) for reading in readings(operand, need)]
+        values = (operand,) if divisor is None else (operand, divisor)
+        asked += [(values, reading) for reading in readings(operand, need)]
     if not asked:
         return [], None
     asked = _least(asked)
-    steps = [_quantity(number, operand, reading) for number, (operand, reading) in enumerate(asked)]
+    steps = [_quantity(number, values, reading) for number, (values, reading) in enumerate(asked)]
     quantities = [step.call.outputs[0] for step in steps]
     told = Operand(VERDICT_NAME, (1,), np.dtype(np.int64), form=Sum3, fraction=0)
     made_of = [reading for _, reading in asked]
@@ -179,25 +186,31 @@ def check_steps(walk: Walk, live: Sequence[Step]) -> tuple[list[Step], PlannedOu
     return steps, PlannedOutput(VERDICT_NAME, (1,), told.dtype, secret=True, verdict=True)
 
 
-def _least(asked: Sequence[tuple[Operand, Reading]]) -> list[tuple[Operand, Reading]]:
+Asked: TypeAlias = "tuple[tuple[Operand, ...], Reading]"
+
+
+def _least(asked: Sequence[Asked]) -> list[Asked]:
     """Of the samples that are taken of one value those that tell most."""
-    least: dict[tuple[object, ...], tuple[Operand, Reading]] = {}
-    for number, (operand, reading) in enumerate(asked):
+    least: dict[tuple[object, ...], Asked] = {}
+    for number, (values, reading) in enumerate(asked):
         key: tuple[object, ...] = (number,)
         if reading.method == "samples":
-            key = (operand.name, reading.block)
+            key = (values[0].name, reading.block)
         before = least.get(key)
-        if before is None or reading.reach(operand) < before[1].reach(operand):
-            least[key] = operand, reading
+        if before is None or reading.reach(values[0]) < before[1].reach(values[0]):
+            least[key] = values, reading
     return list(least.values())
 
 
-def _quantity(number: int, operand: Operand, reading: Reading) -> Step:
-    name = f"{number}: {reading.method} of {operand.name}"
-    form = operand.form if reading.method == "elements" else Sum3
-    shape, kind = (reading.count(operand),), np.dtype(np.int64)
-    made = Operand(f"{VERDICT_NAME}, {name}", shape, kind, form=form, fraction=0)
-    return _step(QUANTITY, name, [operand], made, {"reading": reading})
+def _quantity(number: int, values: tuple[Operand, ...], reading: Reading) -> Step:
+    first = values[0]
+    name = f"{number}: {reading.method} of {first.name}"
+    form = first.form if reading.method in ("elements", "quotients") else Sum3
+    count = reading.count(first)
+    if len(values) > 1:
+        count = 2 * math.prod(np.broadcast_shapes(*(value.shape for value in values)))
+    made = Operand(f"{VERDICT_NAME}, {name}", (count,), np.dtype(np.int64), form=form, fraction=0)
+    return _step(QUANTITY, name, values, made, {"reading": reading})
 
 
 def _step(

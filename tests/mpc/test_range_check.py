@@ -87,6 +87,18 @@ def test_numbers_beyond_their_bounds(bits: int, product: bool, side: str) -> Non
     assert run.cost == beyond_cost(len(values), side, bits, Sum3 if product else Replicated)
 
 
+def test_neighbours_of_different_signs() -> None:
+    values = np.array([3, 4, -3, 4, 0, -1, -5, -6, 7, -8])
+
+    def program(party: Party, x: Replicated) -> Protocol[Any]:
+        (bit,) = yield from beyond(party, x, 1, "opposite", P)
+        return bit
+
+    run = simulate(program, shared_words(from_integers(values, 20), 20))
+    assert run.words().tolist() == [0, 1, 1, 0, 1]
+    assert run.cost == beyond_cost(len(values), "opposite", 20, Replicated)
+
+
 def test_what_is_too_far_out_to_compare_is_beyond_all_the_same() -> None:
     def program(party: Party, x: Replicated) -> Protocol[Any]:
         return (yield from beyond(party, x, 900, "outside", P))

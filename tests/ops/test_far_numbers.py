@@ -287,7 +287,7 @@ def test_masked_places_of_a_table(low: float, ids: str) -> None:
     [
         ("y = LayerNormalization(m, ones)", True),
         ("y = LayerNormalization(m, ones)", False),
-        ("y = Sigmoid(m)", False),
+        ("y = Sin(m)", False),
         ("t = Transpose(x) y = MatMul(m, t)", True),
     ],
 )

@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
-from onnxpuma.roles.single import compare
+from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.single import compare, compare_model
 
 RNG = np.random.default_rng(21)
 SIZES = (1462, 9000, 65536, 7e4, 1e6, 2.0**30, 2.0**40, 2.0**43 * 0.999)
@@ -94,3 +96,40 @@ def test_scores_thousands_apart() -> None:
     x = np.float32([[0, -3000, -8000, -0.5], [-8000, 1, 0, -5000], [4000, 4001, -4000, 0]])
     done = compare("Softmax", {"x": x})
     assert np.abs(done.got - done.want).max() < 1e-4
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "Relu", "Abs", "Sign", "Tanh", "HardSigmoid"])
+def test_what_a_secret_condition_puts_far_out(op: str) -> None:
+    x = np.float32([[0.5, -2, 3, 1], [2, -1, 0, 4]])
+    keep = np.array([[True, False, True, True], [False, False, True, True]])
+    nodes = [helper.make_node("Where", ["keep", "x", "low"], ["m"]), helper.make_node(op, ["m"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "masked",
+        [helper.make_tensor_value_info("keep", 9, [2, 4]), helper.make_tensor_value_info("x", 1, [2, 4])],
+        [helper.make_tensor_value_info("y", 1, [2, 4])],
+        [numpy_helper.from_array(np.float32(-(2.0**30)), "low")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    done = compare_model(model, {"keep": keep, "x": x})
+    assert done.outcome.cost == done.outcome.plan.cost
+    assert np.abs(done.got - done.want).max() <= 2.5e-3
+
+
+@pytest.mark.parametrize("divisor", [[1e-3, 0.25, 15, 3e4, 1e6, 1e9], [6e7], [1e-9] * 6])
+def test_a_divisor_that_its_owner_made_public(divisor: list[float]) -> None:
+    """It is not replaced by its reciprocal, of which one scale would hold too few digits."""
+    x, weights = np.float32([[3, -5, 1e5, 7, 30000, 2]]), np.float32(divisor)
+    x = x * np.float32(1e-4) if divisor[0] == 1e-9 else x
+    graph = helper.make_graph(
+        [helper.make_node("Div", ["x", "c"], ["y"])],
+        "quotient",
+        [helper.make_tensor_value_info("x", 1, [1, 6])],
+        [helper.make_tensor_value_info("y", 1, [1, 6])],
+        [numpy_helper.from_array(weights, "c")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    done = MemoryModel(model, at_client=False, public=["c"]).run({"x": x})
+    want = np.rint(x.astype(np.float64) * 2**18) / 2**18 / weights
+    assert done.cost == done.plan.cost
+    assert (np.abs(done.outputs["y"] - want) <= 1e-5 * np.abs(want) + 2.0**-17).all()

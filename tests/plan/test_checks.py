@@ -157,6 +157,23 @@ def test_zero_is_out_of_range_where_it_is_divided_by(op: str) -> None:
     assert not runner.run({"x": x}).reliable
 
 
+def test_a_quotient_of_two_values() -> None:
+    parts = helper.make_node("Split", ["h"], ["a", "b"], axis=-1, num_outputs=2, name="parts")
+    runner = MemoryModel(model([parts, helper.make_node("Div", ["a", "b"], ["y"], name="checked")]))
+    for above, under, reliable in (
+        (300, 1e-3, True),
+        (-1100, 1e-3, False),
+        (1100, -1e-3, False),
+        (0, 5, True),
+    ):
+        x = RNG.normal(0, 3, SHAPE)
+        x[..., 20:] = np.sign(x[..., 20:]) * np.maximum(np.abs(x[..., 20:]), 0.1)
+        x[1, 2, 3], x[1, 2, 23] = above, under
+        outcome = runner.run({"x": x.astype(np.float32)})
+        assert outcome.reliable == reliable, (above, under)
+        assert outcome.cost == outcome.plan.cost
+
+
 def test_the_owner_may_go_without() -> None:
     runner = MemoryModel(model([helper.make_node("Softmax", ["h"], ["y"])]), range_check=False)
     x = np.zeros(SHAPE, np.float32)

@@ -37,7 +37,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "ragged": ({"x": [[1.0], [1.0, 2.0]]}, "'x' is no array"),
     "NaN": ({"x": np.full((2, 8), np.nan, np.float32)}, "'x' holds NaN"),
     "infinity": ({"x": np.full((2, 8), -np.inf, np.float32)}, "'x' holds NaN or infinity"),
-    "too large": ({"x": np.full((2, 8), 2.0**42 * 1.01, np.float32)}, "beyond 4.39805e+12"),
+    "too large": ({"x": np.full((2, 8), 2.0**42 * 1.01, np.float32)}, "beyond 4.39805e\\+12"),
     "too small": ({"x": np.full((2, 8), -1e30)}, "magnitude 1e\\+30"),
     "id above": ({"ids": np.full((2, 3), 50)}, "'ids' holds the id 50"),
     "id below": ({"ids": np.full((2, 3), -1)}, "'ids' holds the id -1"),

@@ -118,7 +118,9 @@ class Quotient(Rule):
 def _at_one_scale(divisor: np.ndarray) -> bool:
     """Whether the reciprocals of public numbers keep their digits in a product with all of them."""
     sizes = np.abs(divisor.astype(np.float64))
-    return bool(sizes.max() <= 2.0**16 and sizes.max() <= 8 * max(sizes.min(), 1.0))
+    return bool(
+        sizes.min() >= 2.0**-8 and sizes.max() <= 2.0**16 and sizes.max() <= 8 * max(sizes.min(), 1.0)
+    )
 
 
 class OneOver(Rule):
