@@ -1,4 +1,4 @@
-"""GELU and SiLU are recognised in every spelling, and nothing else is taken for them."""
+"""GELU, SiLU, sigmoid and tanh are recognised in every spelling, and nothing else is taken for them."""
 
 from __future__ import annotations
 
@@ -78,6 +78,29 @@ def test_swish(rewritten: Any, x: dict[str, np.ndarray], body: str, alpha: float
     graph, report = rewritten(model(body), x)
     assert report.after == {"Swish": 1}
     assert graph.nodes[0].attributes["alpha"] == pytest.approx(alpha, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "made"),
+    [
+        ("n = Neg(x) e = Exp(n) s = Add(one, e) y = Div(one, s)", {"Sigmoid": 1}),
+        ("n = Neg(x) e = Exp(n) s = Add(e, one) y = Reciprocal(s)", {"Sigmoid": 1}),
+        ("e = Exp(x) s = Add(e, one) y = Div(e, s)", {"Sigmoid": 1}),
+        ("e = Exp(x) s = Add(e, one) y = Div(one, s)", {"Mul": 1, "Sigmoid": 1}),
+        ("b = Mul(x, quick) n = Neg(b) e = Exp(n) s = Add(e, one) y = Div(one, s)", {"Mul": 1, "Sigmoid": 1}),
+        ("n = Neg(x) e = Exp(n) s = Add(e, one) y = Div(x, s)", {"Swish": 1}),
+        ("n = Neg(x) e = Exp(n) s = Add(e, one) r = Div(one, s) y = Mul(x, r)", {"Swish": 1}),
+        ("n = Neg(x) e = Exp(x) f = Exp(n) a1 = Sub(e, f) s = Add(e, f) y = Div(a1, s)", {"Tanh": 1}),
+        ("d = Mul(x, two) e = Exp(d) a1 = Sub(e, one) s = Add(e, one) y = Div(a1, s)", {"Tanh": 1}),
+        ("n = Neg(x) e = Exp(n) s = Add(e, two) y = Div(one, s)", None),
+        ("n = Neg(x) e = Exp(n) s = Add(e, one) y = Div(two, s)", None),
+    ],
+)
+def test_exponentials_of_one_tensor(
+    rewritten: Any, x: dict[str, np.ndarray], body: str, made: dict[str, int] | None
+) -> None:
+    _, report = rewritten(model(body), x)
+    assert report.after == made if made else "Exp" in report.after
 
 
 @pytest.mark.parametrize(

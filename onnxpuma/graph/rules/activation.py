@@ -19,7 +19,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.rule import Rule, is_constant, is_float, no, rank, scalar, yes
 
-_SAMPLES = np.linspace(-6.0, 6.0, 49)
+SAMPLES = np.linspace(-6.0, 6.0, 49)
 # GELU and its tanh form differ by 4.7e-4; constants rounded to half precision move either by less than 1e-4.
 _TOLERANCE = 1e-4
 _MOST_NODES = 24
@@ -27,7 +27,7 @@ _MOST_NODES = 24
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
@@ -44,7 +44,7 @@ _ELEMENTWISE: dict[str, Callable[..., np.ndarray]] = {
     "Identity": np.asarray,
     "Erf": _erf,
     "Tanh": np.tanh,
-    "Sigmoid": _sigmoid,
+    "Sigmoid": sigmoid,
 }
 
 
@@ -80,7 +80,7 @@ def _evaluate(value: ir.Value | None, known: dict[ir.Value, np.ndarray | None]) 
     if value not in known:
         number, node = scalar(value), value.producer()
         if number is not None:
-            known[value] = np.full_like(_SAMPLES, number)
+            known[value] = np.full_like(SAMPLES, number)
         elif is_constant(value) or node is None or node.domain or node.op_type not in _ELEMENTWISE:
             known[value] = None
         else:
@@ -93,7 +93,7 @@ def _evaluate(value: ir.Value | None, known: dict[ir.Value, np.ndarray | None]) 
     return known[value]
 
 
-class _Activation(Rule):
+class Activation(Rule):
     """A product that computes a known function of one tensor becomes that function."""
 
     needs = ""
@@ -107,8 +107,8 @@ class _Activation(Rule):
         operators, read = _cone(y)
         if self.needs not in operators:
             return no(f"no {self.needs} in the expression")
-        for x in read:
-            values = _evaluate(y, {x: _SAMPLES})
+        for x in reversed(read):
+            values = _evaluate(y, {x: SAMPLES})
             if values is not None and rank(x) == rank(y) and self.is_it(values):
                 self.x = x
                 return yes()
@@ -119,45 +119,45 @@ class _Activation(Rule):
         """Whether the function has these values at the samples."""
 
 
-class Gelu(_Activation):
+class Gelu(Activation):
     """x (1 + erf(x / sqrt 2)) / 2 -> Gelu(x)"""
 
     title = "Gelu"
     needs = "Erf"
 
     def is_it(self, values: np.ndarray) -> bool:
-        return bool(np.allclose(values, gelu(_SAMPLES), rtol=0, atol=_TOLERANCE))
+        return bool(np.allclose(values, gelu(SAMPLES), rtol=0, atol=_TOLERANCE))
 
     def rewrite(self, op: Any, **_: Any) -> Any:
         return op.Gelu(self.x, approximate="none")
 
 
-class GeluTanh(_Activation):
+class GeluTanh(Activation):
     """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 -> Gelu(x, approximate=tanh)"""
 
     title = "Gelu (tanh)"
     needs = "Tanh"
 
     def is_it(self, values: np.ndarray) -> bool:
-        return bool(np.allclose(values, gelu_tanh(_SAMPLES), rtol=0, atol=_TOLERANCE))
+        return bool(np.allclose(values, gelu_tanh(SAMPLES), rtol=0, atol=_TOLERANCE))
 
     def rewrite(self, op: Any, **_: Any) -> Any:
         return op.Gelu(self.x, approximate="tanh")
 
 
-class Swish(_Activation):
+class Swish(Activation):
     """x sigmoid(alpha x) -> Swish(x, alpha); alpha is 1 in SiLU, 1.702 in the quick GELU"""
 
     title = "Swish"
     needs = "Sigmoid"
 
     def is_it(self, values: np.ndarray) -> bool:
-        at_one = float(np.interp(1.0, _SAMPLES, values))
+        at_one = float(np.interp(1.0, SAMPLES, values))
         if not 0 < at_one < 1:
             return False
         # Rounded to what a float32 holds: the constant in the file, not the noise of the logarithm.
         self.alpha = float(f"{math.log(at_one / (1 - at_one)):.7g}")
-        expected = _SAMPLES * _sigmoid(self.alpha * _SAMPLES)
+        expected = SAMPLES * sigmoid(self.alpha * SAMPLES)
         return bool(np.allclose(values, expected, rtol=0, atol=1e-6))
 
     def rewrite(self, op: Any, **_: Any) -> Any:

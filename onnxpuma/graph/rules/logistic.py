@@ -1,0 +1,78 @@
+"""Sigmoid, SiLU and tanh written out with exponentials, recognised by what they compute.
+
+An exponential of its own ends where the format does, and what is divided by it would be watched for that;
+the function of the whole has no such end.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnxpuma.graph.rules.activation import SAMPLES, Activation, Swish, sigmoid
+
+
+def _slope_at_zero(values: np.ndarray) -> float:
+    """The alpha of sigmoid(alpha x), as a float32 holds it; NaN where it is none."""
+    at_one = float(np.interp(1.0, SAMPLES, values))
+    return float(f"{math.log(at_one / (1 - at_one)):.7g}") if 0 < at_one < 1 else math.nan
+
+
+class _Quotient(Activation):
+    """A quotient that computes a known function of one tensor."""
+
+    needs = "Exp"
+
+    def pattern(self, op: Any, a: Any, b: Any) -> Any:
+        return op.Div(a, b, _outputs=["y"])
+
+
+class Sigmoid(_Quotient):
+    """1 / (1 + e^(-alpha x)), or e^(alpha x) / (1 + e^(alpha x)) -> Sigmoid(alpha x)"""
+
+    title = "Sigmoid"
+
+    def is_it(self, values: np.ndarray) -> bool:
+        self.alpha = _slope_at_zero(values)
+        return bool(np.allclose(values, sigmoid(self.alpha * SAMPLES), rtol=0, atol=1e-6))
+
+    def rewrite(self, op: Any, y: ir.Value, **_: Any) -> Any:
+        if self.alpha == 1:
+            return op.Sigmoid(self.x)
+        assert y.dtype is not None
+        factor = op.Constant(value=ir.tensor(np.asarray(self.alpha, y.dtype.numpy())))
+        return op.Sigmoid(op.Mul(self.x, factor))
+
+
+class SigmoidReciprocal(Sigmoid):
+    """Reciprocal(1 + e^(-alpha x)) -> Sigmoid(alpha x)"""
+
+    def pattern(self, op: Any, a: Any) -> Any:  # type: ignore[override]
+        return op.Reciprocal(a, _outputs=["y"])
+
+
+class Tanh(_Quotient):
+    """(e^x - e^-x) / (e^x + e^-x), or (e^2x - 1) / (e^2x + 1) -> Tanh(x)"""
+
+    title = "Tanh"
+
+    def is_it(self, values: np.ndarray) -> bool:
+        return bool(np.allclose(values, np.tanh(SAMPLES), rtol=0, atol=1e-6))
+
+    def rewrite(self, op: Any, **_: Any) -> Any:
+        return op.Tanh(self.x)
+
+
+class SwishQuotient(Swish):
+    """x / (1 + e^(-alpha x)) -> Swish(x, alpha)"""
+
+    needs = "Exp"
+
+    def pattern(self, op: Any, a: Any, b: Any) -> Any:
+        return op.Div(a, b, _outputs=["y"])
+
+
+RULES = (SwishQuotient, Sigmoid, SigmoidReciprocal, Tanh)
