@@ -254,7 +254,7 @@ def test_check_refuses_a_file_that_computes_something_else(tmp_path: Path) -> No
             return another(pixels).logits
 
     with pytest.raises(ExportError, match="disagree about 'logits'"):
-        onnx_file.check(tmp_path / "model.onnx", Logits(), [(torch.randn(1, 3, 32, 32),)])
+        onnx_file.check(tmp_path / "model.onnx", Logits(), ["pixel_values"], [(torch.randn(1, 3, 32, 32),)])
 
 
 def _initializers(folder: Path) -> list[onnx.TensorProto]:
