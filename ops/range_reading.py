@@ -206,7 +206,7 @@ def _elements(operand: Operand, need: Need) -> tuple[Reading, ...]:
     """Each by itself; on one side where the need is of that kind."""
     least_of = need.kind in ("positive", "nonzero")
     fine = operand.fraction + math.log2(need.below)
-    shift = 0 if least_of else max(0, math.floor(fine) - 10)
+    shift = 0 if least_of else max(0, math.floor(fine) - 14)
     least = math.ceil(2.0**fine) if least_of else math.floor(2.0 ** (fine - shift)) - 3
     if least < 1 or shift > 56:
         return ()

@@ -22,7 +22,7 @@ from onnxpuma.ops.ranking import as_rows, duels, duels_cost
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.running import Running, rows_beside, running
-from onnxpuma.ops.select import WIDE, compared, width
+from onnxpuma.ops.select import FURTHEST, WIDE, compared, width
 from onnxpuma.ops.spread import over_parts, spread
 
 LONGEST = 1 << 16
@@ -103,7 +103,10 @@ def _in_play(call: Call, beside: np.ndarray) -> Running:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    return input_below(compared(call)[0].below / 2.0 ** _room(call.given(0).shape[_axis(call)]))(call)
+    room = _room(call.given(0).shape[_axis(call)])
+    if width(call) + room < WIDE:
+        return input_below(compared(call)[0].below)(call)
+    return input_below(FURTHEST / 2.0**room)(call)
 
 
 def _resting(call: Call) -> Result:
