@@ -23,7 +23,7 @@ def test_some_random_graphs() -> None:
 
 @pytest.mark.slow
 def test_many_random_graphs() -> None:
-    """None is wrong, is the aim. What is left: public constants below 2^-18 that Max or Clip put before a root
+    """The aim is none. What is left: public constants below 2^-18 that Max or Clip put before a root
     or a power, and rows that several secret masks of different depth leave nothing."""
     kinds, found = random_graphs.tried(MANY, start=1)
     assert not kinds["crashed"], [f for f in found if f.kind == "crashed"]
