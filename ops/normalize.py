@@ -39,7 +39,7 @@ def _layer_rows(call: Call) -> Rows:
     centred, up = call.node.op == "LayerNormalization", 2.0 ** call.given(0).finer
     epsilon = float(call.attribute("epsilon", 1e-5)) * up**2
     norm = call.bounds["norm"] * up if "norm" in call.bounds else LARGEST_NORM
-    return Rows(shape, axis, centred, epsilon, norm, _largest_scale(call))
+    return Rows(shape, axis, centred, epsilon, norm, _largest_scale(call), _largest_bias(call))
 
 
 def _largest_scale(call: Call) -> float:
@@ -49,6 +49,16 @@ def _largest_scale(call: Call) -> float:
         size = scale.bound.size
         return size if scale.weight or size <= _NEAR else math.inf
     return float(np.abs(scale.value.astype(np.float64)).max(initial=0.0))
+
+
+def _largest_bias(call: Call) -> float:
+    """No addend is larger; one that is taken for small where that is not known."""
+    bias = call.operand(2)
+    if bias is None:
+        return 0.0
+    if bias.value is None:
+        return bias.bound.size if bias.weight else min(bias.bound.size, _NEAR)
+    return float(np.abs(bias.value.astype(np.float64)).max(initial=0.0))
 
 
 def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
@@ -64,7 +74,7 @@ def _channel_rows(call: Call) -> Rows:
     spatial = int(np.prod(call.outputs[0].shape[2:], dtype=np.int64))
     shape, epsilon = (batch, groups, channels // groups * spatial), call.attribute("epsilon", 1e-5)
     norm = call.bound("norm", LARGEST_NORM)
-    return Rows(shape, 2, True, float(epsilon), norm, _largest_scale(call))
+    return Rows(shape, 2, True, float(epsilon), norm, _largest_scale(call), _largest_bias(call))
 
 
 def _scaled_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:

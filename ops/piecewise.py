@@ -19,6 +19,7 @@ from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.select import (
     as_value,
+    bits_for,
     clipped,
     clipped_cost,
     compared,
@@ -125,7 +126,12 @@ def _line(call: Call) -> tuple[float, float]:
 
 
 def _hard_cost(call: Call) -> Cost:
-    return clipped_cost(call.given(0).size, *_ends(*_line(call)), bits=width(call))
+    return clipped_cost(call.given(0).size, *_ends(*_line(call)), bits=_hard_width(call))
+
+
+def _hard_width(call: Call) -> int:
+    """Of x, and of how far it may be from the ends of the line."""
+    return max(width(call), bits_for(max(map(abs, _ends(*_line(call))))))
 
 
 def _hard_result(call: Call) -> Result:
@@ -152,7 +158,7 @@ def _hard_refusal(call: Call) -> str | None:
 def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """alpha x + beta between 0 and 1: x is held between the ends of the line first."""
     alpha, beta = _line(call)
-    held = yield from clipped(party, x, *_ends(alpha, beta), width(call))
+    held = yield from clipped(party, x, *_ends(alpha, beta), _hard_width(call))
     fraction, integer = public_scale(np.float64(alpha))
     line = held.times(as_words(integer), fraction)
     return [line.plus(encode(np.clip(beta, 0, 1) if alpha == 0 else np.float64(beta), line.fraction))]

@@ -45,6 +45,7 @@ class Rows:
     epsilon: float
     norm: float = LARGEST_NORM  # every row's is below it
     scale: float = math.inf
+    bias: float = 0.0
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -117,8 +118,9 @@ class Rows:
 
     @property
     def _result_bits(self) -> int:
-        """Of a row of length sqrt(count), times the scale where that comes before the root."""
-        return self._scale_bits + exponent(math.sqrt(self.count))
+        """Of a row of length sqrt(count), times the scale where that comes before the root; of the bias."""
+        row = self._scale_bits + exponent(math.sqrt(self.count))
+        return max(row, exponent(self.bias) + 1) if self.bias and not self.root_first else row
 
     @property
     def product_fraction(self) -> int:

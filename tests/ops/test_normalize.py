@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.graph.model import Node
@@ -16,7 +18,8 @@ from onnxpuma.ops.bounds import Bound
 from onnxpuma.ops.normalize import normalised, normalised_cost
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.rows import Rows
-from onnxpuma.roles.single import Comparison, compare
+from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.single import Comparison, compare, plain
 
 Check = Callable[[Comparison, float], None]
 
@@ -151,3 +154,19 @@ def test_a_secret_scale_whose_size_is_known(centred: bool, largest: float) -> No
     error = np.abs(run.value() - want).max(axis=1)  # of the smallest row and of nothing, of others
     assert error.max() <= 5e-3 * max(largest, 1.0)
     assert error[1:-1].max() <= 4e-5 * max(largest, 1.0)
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.005, 0.0005])
+def test_a_bias_that_is_larger_than_the_scale(scale: float) -> None:
+    """Digits of a product with a small scale leave the bias its room."""
+    rng = np.random.default_rng(4)
+    weights = {"s": (scale * rng.normal(size=5)).astype(np.float32), "b": np.full(5, -20, np.float32)}
+    graph = onnx.parser.parse_graph(
+        "g (float[3, 5] x) => (float[3, 5] y) { y = LayerNormalization(x, s, b) }"
+    )
+    graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in weights.items())
+    graph.node[0].name = "norm"
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 23)], ir_version=10)
+    x = rng.normal(size=(3, 5)).astype(np.float32)
+    done = MemoryModel(model, at_client=False).run({"x": x})
+    assert np.abs(done.outputs["y"] - plain(model, {"x": x})[0]).max() < 1e-4

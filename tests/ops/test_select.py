@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import Comparison, compare
+from onnxpuma.roles.single import Comparison, compare, compare_model
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18
@@ -100,3 +101,12 @@ def test_hard_swish(check: Check) -> None:
 def test_a_bound_that_is_no_number_is_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="NaN"):
         compare("Max", {"x": EDGES, "y": np.float32(np.nan)}, public=["y"])
+
+
+def test_a_flat_line_of_what_is_proved_small() -> None:
+    """It is compared with ends that are far from whatever comes in."""
+    text = "(float[10] x) => (float[10] y) { s = Sin(x) y = HardSigmoid <alpha = 0.01> (s) }"
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 21]> g {text}')
+    for number, node in enumerate(model.graph.node):
+        node.name = str(number)
+    assert compare_model(model, {"x": EDGES}).error <= 4 * UNIT
