@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from onnxpuma.graph.model import Initializer, Node, ValueType
 from onnxpuma.ops.bounds import UNKNOWN, Bound
-from onnxpuma.ops.registry import Operand, Result, find, operators, resting_fraction
+from onnxpuma.ops.registry import Operand, Result, altered, find, operators, resting_fraction
 
 _FEW = 16
 
@@ -136,14 +136,23 @@ def left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:
     """The outputs in the form in which a kernel leaves them; places beside reals are whole words."""
     reals = [o.dtype.kind == "f" for o in outputs]
     return [
-        replace(o, form=result.form, fraction=result.fraction) if real or not reals[0] else o
+        altered(o, form=result.form, fraction=result.fraction) if real or not reals[0] else o
         for o, real in zip(outputs, reals, strict=True)
     ]
 
 
-def uses_of(nodes: Iterable[Node], outputs: Iterable[str]) -> dict[str, list[tuple[Node, int] | None]]:
-    """Who reads the words of each value; None stands for the model's caller or a subgraph."""
-    uses: dict[str, list[tuple[Node, int] | None]] = {}
+class Reads(dict[str, "list[tuple[Node, int] | None]"]):
+    """Who reads the words of each value; None stands for the model's caller or a subgraph. far: what has been
+    found of some (masks.far_enough)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.far: dict[str, float] = {}
+
+
+def uses_of(nodes: Iterable[Node], outputs: Iterable[str]) -> Reads:
+    """The readers of all values."""
+    uses = Reads()
     for node in nodes:
         if _asks_shape(node):
             continue

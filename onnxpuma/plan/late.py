@@ -11,7 +11,7 @@ from typing import Protocol
 
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
-from onnxpuma.ops.registry import Call, Operator
+from onnxpuma.ops.registry import Call, Operator, altered
 from onnxpuma.plan.known import Known
 from onnxpuma.plan.plan import Step
 
@@ -38,7 +38,7 @@ def taken(walk: Planned, call: Call, operator: Operator) -> Call:
         step = walk.steps[number]
         resolves = (r or name == operand.name for r, name in zip(step.resolves, step.outputs, strict=True))
         walk.steps[number] = replace(step, resolves=tuple(resolves))
-        resting = replace(operand, form=Replicated, fraction=operand.resting)
+        resting = altered(operand, form=Replicated, fraction=operand.resting)
         walk.values[operand.name] = replace(walk.values[operand.name], operand=resting)
         inputs[place] = resting
-    return replace(call, inputs=tuple(inputs))
+    return altered(call, inputs=tuple(inputs))

@@ -8,7 +8,6 @@ than others do.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,10 +16,10 @@ from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.ops.beside import LARGEST, unheld
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.reach import MASK, reach_of, unread
-from onnxpuma.ops.registry import Call, Operand, Operator, find
+from onnxpuma.ops.registry import Call, Operand, Operator, altered, find
 from onnxpuma.ops.scores import MOST_REACH, SPREAD
 from onnxpuma.ops.softmax import farthest_apart
-from onnxpuma.plan.known import draft_operand
+from onnxpuma.plan.known import Reads, draft_operand
 from onnxpuma.plan.plan import SecretInput
 
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
@@ -43,7 +42,7 @@ def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> t
     besides = operator.beside(call) if operator.beside is not None else [None] * len(outputs)
     reach = reach_of(call, operator)
     return tuple(
-        replace(o, beside=beside, **vars(reach)) if o.dtype.kind == "f" else replace(o, beside=beside)
+        altered(o, beside=beside, **vars(reach)) if o.dtype.kind == "f" else altered(o, beside=beside)
         for o, beside in zip(outputs, besides, strict=True)
     )
 
@@ -51,13 +50,32 @@ def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> t
 def drafted(uses: Uses, node: Node, types: Sequence[ValueType]) -> tuple[Operand, ...]:
     """The outputs of a node before its operator is asked, with what is far enough for their readers."""
     drafts = (draft_operand(name, kind) for name, kind in zip(node.outputs, types, strict=True))
-    return tuple(replace(o, enough=far_enough(uses, o.name)) if o.name else o for o in drafts)
+    return tuple(altered(o, enough=far_enough(uses, o.name)) if o.name else o for o in drafts)
 
 
 def far_enough(uses: Uses, name: str) -> float:
     """How far from zero a number of this value has to be that means "not this one", for all who read it."""
-    wanted = [_wanted(use) for use in _readers(uses, name, set())]
-    return max(wanted, default=LARGEST)
+    return _farthest(uses, name) or LARGEST
+
+
+def _farthest(uses: Uses, name: str) -> float:
+    """The most that anybody wants who reads it, or what is made of it; 0 where nobody does."""
+    known = uses.far if isinstance(uses, Reads) else {}
+    if name not in known:
+        most = 0.0
+        for use in uses.get(name, ()):
+            if use is not None and _moves(use[0]):
+                most = max([most, *(_farthest(uses, output) for output in use[0].outputs if output)])
+            else:
+                most = max(most, _wanted(use))
+        known[name] = most
+    return known[name]
+
+
+def _moves(node: Node) -> bool:
+    """Whether it reads on for others."""
+    operator = find(node)
+    return operator is not None and (operator.layout or node.op in _SUMS)
 
 
 def _wanted(use: Use) -> float:
@@ -90,7 +108,7 @@ def given(uses: Uses, graph: Graph, name: str, kind: ValueType) -> tuple[SecretI
     reach, operand = given_reach(uses, graph, name, kind.dtype), draft_operand(name, kind)
     needs = (Need(0, "below", scores_beside(reach, 0.0)),) if reach else ()
     entry = SecretInput(name, operand.shape, kind.dtype, reach=reach, needs=needs)
-    return entry, replace(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
+    return entry, altered(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
 
 
 def given_reach(uses: Uses, graph: Graph, name: str, dtype: np.dtype[Any]) -> float:

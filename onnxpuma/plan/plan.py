@@ -180,7 +180,8 @@ class Plan:
         for wave in self.waves:
             hashed.update(b"wave")
             for step in wave:
-                hashed.update(repr((step.label, step.outputs, step.resolves, step.constant)).encode())
+                bounds = sorted(step.call.bounds.items())
+                hashed.update(repr((step.label, step.outputs, step.resolves, step.constant, bounds)).encode())
                 for operand in step.call.inputs:
                     if operand is None:
                         continue

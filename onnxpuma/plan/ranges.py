@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnxpuma.ops.bounds import UNKNOWN, Bound
@@ -16,7 +15,7 @@ from onnxpuma.ops.intervals import INTERVALS, TRUTH
 from onnxpuma.ops.lengths import LENGTHS, argument, norm_of_rows, spread_of_scores
 from onnxpuma.ops.moves import MOVES
 from onnxpuma.ops.products import PRODUCTS
-from onnxpuma.ops.registry import Call, Operand, Operator
+from onnxpuma.ops.registry import Call, Operand, Operator, altered
 from onnxpuma.ops.sight import near_numbers
 from onnxpuma.plan.facts import KEPT_ROOM
 from onnxpuma.plan.input_spec import LARGEST_INPUT, LARGEST_KEPT
@@ -43,18 +42,18 @@ def entered(
     within, by the client or when it was kept. An integer is a whole word. made: what it is known to lie
     within where the client computes it (`at_client`)."""
     if operand.dtype.kind == "b":
-        return replace(operand, bound=TRUTH)
+        return altered(operand, bound=TRUTH)
     if not operand.size:
-        return replace(operand, bound=Bound(0.0, 0.0))
+        return altered(operand, bound=Bound(0.0, 0.0))
     if operand.dtype.kind != "f":
-        return replace(operand, bound=Bound(-LARGEST_INPUT / UNIT, LARGEST_INPUT / UNIT))
+        return altered(operand, bound=Bound(-LARGEST_INPUT / UNIT, LARGEST_INPUT / UNIT))
     declared, largest = blueprint.declared.get(entry.name), LARGEST_INPUT
     if held:
         declared, largest = None, LARGEST_KEPT
         if entry.name in blueprint.known_bounds:
-            return replace(operand, bound=blueprint.known_bounds[entry.name].times(KEPT_ROOM))
+            return altered(operand, bound=blueprint.known_bounds[entry.name].times(KEPT_ROOM))
     low, high = declared or (-max(largest, entry.reach), largest)
-    return replace(operand, bound=Bound(max(low, made.low), min(high, made.high)))
+    return altered(operand, bound=Bound(max(low, made.low), min(high, made.high)))
 
 
 def at_client(
@@ -74,19 +73,19 @@ def at_client(
 
 def _at_client(blueprint: Blueprint, values: Mapping[str, Known], name: str) -> Operand:
     known = values[name]
-    operand = replace(draft_operand(name, known.type), value=known.value)
+    operand = altered(draft_operand(name, known.type), value=known.value)
     declared = blueprint.declared.get(name)
     bound = (
         TRUTH if operand.dtype.kind == "b" else Bound(declared[0], declared[1]) if declared else known.bound
     )
-    return replace(operand, bound=bound)
+    return altered(operand, bound=bound)
 
 
 def bounded(blueprint: Blueprint, call: Call, operator: Operator) -> Call:
     """The use with the bounds of its outputs; of what is made of weights alone as its owner has measured."""
     facts = blueprint.known_bounds if all(o.weight for o in call.secrets) else {}
     found = zip(call.outputs, _bounds(call, operator), strict=False)
-    return replace(call, outputs=tuple(replace(o, bound=facts.get(o.name, b)) for o, b in found))
+    return altered(call, outputs=tuple(altered(o, bound=facts.get(o.name, b)) for o, b in found))
 
 
 def _bounds(call: Call, operator: Operator) -> list[Bound]:
@@ -143,11 +142,11 @@ def ranged(blueprint: Blueprint, call: Call) -> Call:
     entry = QUANTITIES.get(call.node.op) if not call.node.domain else None
     ahead = not call.outputs and call.node.op == "Attention"  # its other operands are not known yet
     if entry is None or ahead:
-        return replace(call, bounds=calibrated)
+        return altered(call, bounds=calibrated)
     key, quantity, usual = entry
     proved = _with_room(key, quantity(call), call)
     most = calibrated.get(key, usual * WIDEST if key == "spread" else usual)
-    return replace(call, bounds={**calibrated, key: proved} if proved <= most else calibrated)
+    return altered(call, bounds={**calibrated, key: proved} if proved <= most else calibrated)
 
 
 def _with_room(key: str, quantity: float, call: Call) -> float:

@@ -8,7 +8,6 @@ others become steps, in the order of the graph.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.dpf import SecretIds
 from onnxpuma.mpc.shares import Replicated
 from onnxpuma.ops.beside import fits
-from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, find
+from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, altered, find
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.checks import Watched, watched
@@ -159,15 +158,15 @@ class Walk:
         # an operand that arrives untruncated where the kernel does not take it was resolved by its producer
         left = left_in(draft.outputs, found.result(draft))
         weight = all(o.weight for o in secret)
-        made = tuple(replace(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left)
-        call = bounded(self.blueprint, replace(draft, outputs=with_beside(draft, found, made)), found)
+        made = tuple(altered(o, weight=weight, finer=self.finer.get(o.name, 0)) for o in left)
+        call = bounded(self.blueprint, altered(draft, outputs=with_beside(draft, found, made)), found)
         call = watched(self, call, found)
         resolves = tuple(self._must_resolve(o, found, call) for o in call.outputs)
         # only what needs no message: a server that starts again must not be a step behind the others
         constant = constant and weight and found.layout
         self.steps.append(Step(len(self.steps), found, call, node.outputs, resolves, constant))
         for operand, resolve in zip(call.outputs, resolves, strict=True):
-            kept = replace(operand, form=Replicated, fraction=operand.resting) if resolve else operand
+            kept = altered(operand, form=Replicated, fraction=operand.resting) if resolve else operand
             kind = ValueType(kept.dtype, kept.shape)
             self.values[operand.name] = Known(kind, operand=kept, constant=constant)
 
