@@ -9,6 +9,7 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import head_length
 from onnxpuma.ops.registry import Call
 from onnxpuma.ops.scores import SPREAD
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.softmax import farthest_apart
 
 
@@ -26,7 +27,8 @@ def lengths(call: Call, scale: float, below: float) -> tuple[Need, ...]:
     if q <= root / 2 or k <= root / 2:
         query = 2 * q if q <= k else root * root / (2 * k)
     else:
-        more = min(max(math.sqrt(q / k), 0.25), 4.0) if q < math.inf and k < math.inf else 1.0
+        new = seen(call.given(1)).length(s.size)  # past keys were new ones once
+        more = min(max(math.sqrt(q / new), 0.5), 2.0) if q < math.inf and 0 < new < math.inf else 1.0
         query = root * more
     key = product / query
     longest = Need(1, "row", below / (scale * query), count=s.size)

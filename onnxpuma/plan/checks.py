@@ -26,6 +26,7 @@ from onnxpuma.ops.range_reading import Reading, readings, row_length
 from onnxpuma.ops.reach import MASK, reach_of
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
 from onnxpuma.plan.clear import limits_in
+from onnxpuma.plan.facts import KEPT_ROOM
 from onnxpuma.plan.input_spec import LARGEST_KEPT
 from onnxpuma.plan.masks import scores_beside
 from onnxpuma.plan.plan import PlannedOutput, Step
@@ -95,10 +96,12 @@ def watch_kept(walk: Walk) -> None:
         operand = walk.values[name].operand if name in walk.values else None
         if operand is None or operand.dtype.kind != "f":
             continue
-        said = walk.blueprint.known_bounds.get(name, Bound(-LARGEST_KEPT, LARGEST_KEPT))
+        said = Bound(-LARGEST_KEPT, LARGEST_KEPT)
+        if name in walk.blueprint.known_bounds:
+            said = walk.blueprint.known_bounds[name].times(KEPT_ROOM)
         needs = [Need(0, "element", said.size)]
         needs += [Need(0, "row", said.norm)] if said.norm < math.inf else []
-        for need in (replace(need, below=need.below * (1 + 2.0**-20)) for need in needs):  # no longer than
+        for need in (replace(need, below=need.below * (1 + 2.0**-20)) for need in needs):
             if not proved(operand, need):
                 walk.watched.add(operand, need)
 

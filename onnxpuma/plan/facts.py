@@ -20,6 +20,7 @@ Facts = dict[str, dict[str, int]]
 
 STEPS = (1.0, 1.1892071150027212, 1.4142135623730954, 1.681792830507430)  # 2^(k/4), rounded up
 _SMALLEST = -400  # quarters: less is as good as nothing
+KEPT_ROOM = 1 + 2.0**-8  # between what is said of a kept value and what it is checked to stay below
 NOTHING = {"size": _SMALLEST, "row": _SMALLEST}
 _CHUNK = 1 << 20  # elements looked at in double precision at a time
 _WIDEST = 1 << 14  # columns: beyond it is a vocabulary, and nobody asks for its heads
@@ -208,6 +209,8 @@ def _measured(
     values: np.ndarray, roles: Collection[str], widths: Callable[[int], list[int]]
 ) -> Iterator[tuple[str, float]]:
     size = float(np.abs(values).max())
+    if not math.isfinite(size):  # it is refused when it is shared
+        return
     yield "size", size
     if float(values.min()) > 0:
         yield "least", float(values.min())

@@ -16,7 +16,8 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.closed import resumed_inputs, shared_inputs
 from onnxpuma.plan.compile import survey
 from onnxpuma.plan.example import draw_inputs
-from onnxpuma.plan.facts import NOTHING, rounded
+from onnxpuma.plan.facts import KEPT_ROOM, NOTHING, rounded
+from onnxpuma.plan.input_spec import LARGEST_KEPT
 from onnxpuma.plan.plan import Selection
 from onnxpuma.plan.support import fitting_shapes
 
@@ -68,11 +69,12 @@ def _found(
         for key, outputs in sources.items():
             made = [bounds[output] for output in outputs if output in bounds]
             after = _facts(made) if len(made) == len(outputs) else {}
-            if not after:
+            if "size" not in after:
                 return facts, {key}
-            if any(after[kind] > facts[key][kind] for kind in after):
+            before = facts[key]
+            if before.keys() - after.keys() or any(after[kind] > before[kind] for kind in before):
                 moving.add(key)
-                facts[key] = {kind: max(after[kind], facts[key][kind]) for kind in after}
+                facts[key] = {kind: max(after[kind], before[kind]) for kind in before if kind in after}
         if not moving:
             break
     return facts, moving
@@ -80,8 +82,8 @@ def _found(
 
 def _facts(bounds: list[Bound]) -> Facts:
     size, norm = max(b.size for b in bounds), max(b.norm for b in bounds)
-    found = {"size": size, "row": norm}
-    return {key: rounded(value) for key, value in found.items() if value < 2.0**20}
+    found = {key: value for key, value in (("size", size), ("row", norm)) if value < LARGEST_KEPT}
+    return {key: rounded(value / KEPT_ROOM * (1 - 2.0**-30)) for key, value in found.items()}
 
 
 def _bounds(

@@ -18,6 +18,7 @@ from onnxpuma.ops.moves import MOVES
 from onnxpuma.ops.products import PRODUCTS
 from onnxpuma.ops.registry import Call, Operand, Operator
 from onnxpuma.ops.sight import near_numbers
+from onnxpuma.plan.facts import KEPT_ROOM
 from onnxpuma.plan.input_spec import LARGEST_INPUT, LARGEST_KEPT
 from onnxpuma.plan.known import Known, draft_operand
 
@@ -51,7 +52,7 @@ def entered(
     if held:
         declared, largest = None, LARGEST_KEPT
         if entry.name in blueprint.known_bounds:
-            return replace(operand, bound=blueprint.known_bounds[entry.name])
+            return replace(operand, bound=blueprint.known_bounds[entry.name].times(KEPT_ROOM))
     low, high = declared or (-max(largest, entry.reach), largest)
     return replace(operand, bound=Bound(max(low, made.low), min(high, made.high)))
 

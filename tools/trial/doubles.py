@@ -156,7 +156,7 @@ def _noised(node: onnx.NodeProto, value: Any, rng: np.random.Generator, factor: 
         return np.clip(moved, low, high).astype(value.dtype)
     if value.dtype.kind != "f":
         return value
-    absolute, relative = _errors().get(node.op_type, (2 * UNIT, 1e-5))
+    absolute, relative = _errors().get(node.name.partition("_")[0], (2 * UNIT, 1e-5))
     for a in node.attribute:
         if a.name == "to" and a.i in _HALVES:
             relative = _HALVES[a.i]

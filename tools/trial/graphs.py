@@ -10,6 +10,7 @@ import onnx
 from hypothesis import strategies as st
 
 import trial.masks
+import trial.moves
 import trial.patterns
 import trial.quantised  # noqa: F401  (these register their steps)
 from trial.sketch import Sketch, Unfit

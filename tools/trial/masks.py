@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from trial.moves import partner_like
 from trial.sketch import Sketch, Unfit
-from trial.steps import axes, partner_like, rank_at_least, scalar, step
+from trial.steps import axes, rank_at_least, scalar, step
 
 LOWEST = float(np.finfo(np.float32).min)
 LOWS = (-np.inf, LOWEST, -1e9, -1e4, -65504.0, -1e30, -3.4e4, -1e8, -1e6, -500.0)

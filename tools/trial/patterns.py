@@ -142,8 +142,7 @@ def standardise(s: Sketch, x: str) -> str:
 @step("gate")
 def gate(s: Sketch, x: str) -> str:
     activation = s.among(("Sigmoid", "Gelu", "Tanh", "Softplus", "Relu", "Erf", "Mish"))
-    y = s.add("Mul", x, s.add(activation, x))
-    return str(y)
+    return str(s.add("Mul", x, s.add(activation, x), known_as="Swish"))
 
 
 @step("GELU by hand")
@@ -155,7 +154,7 @@ def gelu_by_hand(s: Sketch, x: str) -> str:
         cube = s.add("Pow", x, s.public(np.float32(3)))
         inner = s.add("Add", x, s.add("Mul", cube, s.public(np.float32(0.044715))))
         inner = s.add("Tanh", s.add("Mul", inner, s.public(np.float32(np.sqrt(2 / np.pi)))))
-    return str(s.add("Mul", s.add("Mul", x, s.add("Add", inner, one)), half))
+    return str(s.add("Mul", s.add("Mul", x, s.add("Add", inner, one)), half, known_as="Gelu"))
 
 
 @step("attention")

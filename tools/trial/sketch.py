@@ -109,10 +109,13 @@ class Sketch:
     def shape(self, name: str) -> tuple[int, ...]:
         return self.values[name].shape
 
-    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """The name of the result of one node, or several. Raises Unfit."""
+    def add(self, op: str, *inputs: str, outputs: int = 1, known_as: str = "", **attributes: Any) -> Any:
+        """The name of the result of one node, or several. known_as: the operator that is made of it and the
+        nodes before it, whose error counts. Raises Unfit."""
         names = [self.name(op.lower()) for _ in range(outputs)]
-        node = helper.make_node(op, list(inputs), names, name=f"{op}_{len(self.nodes)}", **attributes)
+        node = helper.make_node(
+            op, list(inputs), names, name=f"{known_as or op}_{len(self.nodes)}", **attributes
+        )
         with np.errstate(all="ignore"):
             try:
                 found = node_in_doubles(node, [self.values[n] if n else None for n in inputs], OPSET)

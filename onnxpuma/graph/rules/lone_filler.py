@@ -48,10 +48,10 @@ def known(model: ir.Model, secret: Classify) -> dict[str, int]:
 
 
 def _masks(value: ir.Value) -> bool:
-    array = small_array(value)
-    if array is None or array.dtype != np.float32 or array.size != 1:
+    tensor = value.const_value
+    if tensor is None or tensor.size != 1 or value.dtype != ir.DataType.FLOAT:  # others are not read
         return False
-    number = abs(float(array.reshape(-1)[0]))
+    number = abs(float(np.asarray(tensor.numpy()).reshape(())))
     if not _FROM <= number < np.inf or is_round(number):
         return False
     return bool(value.uses()) and all(_fills(node, slot) for node, slot in value.uses())
