@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from onnxpuma.commands import screen
+from onnxpuma.errors import OnnxpumaError
 
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
@@ -48,9 +49,12 @@ def summarise(graphs: Mapping[str, Blueprint], sizes: Mapping[str, int]) -> None
 
     for name, blueprint in graphs.items():
         known = symbols(blueprint)
-        shapes = fitting_shapes(blueprint, {s: size for s, size in sizes.items() if s in known})
-        drawn = draw_inputs(blueprint, shapes)
-        found = examined(blueprint, shapes, {n: drawn[n] for n in blueprint.public_inputs})
+        try:
+            shapes = fitting_shapes(blueprint, {s: size for s, size in sizes.items() if s in known})
+            drawn = draw_inputs(blueprint, shapes)
+            found = examined(blueprint, shapes, {n: drawn[n] for n in blueprint.public_inputs})
+        except OnnxpumaError:  # the example has no size at which it runs: that is for each request to say
+            continue
         of = f"{screen.plain(name)}: " if len(graphs) > 1 else ""
         screen.say(f"{of}{_counted(found)}")
         _advise(found)
