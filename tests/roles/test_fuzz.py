@@ -102,8 +102,13 @@ def test_damaged_requests_are_refused(blueprint: Blueprint, plan: Plan, feed: Fe
 @EXAMPLES
 def test_damaged_answers_are_refused(plan: Plan, examples: int) -> None:
     def answer(party: int) -> list[bytes]:
-        term = Sum3(party, np.ones((2, 8), np.uint64), 64, 18)
-        body, buffers = result(plan, {"y": term}, RunReport(party=party, seconds=1.5, rounds=7))
+        terms = {
+            output.name: Sum3(
+                party, np.full(output.shape, not output.verdict, np.uint64), 64, output.fraction
+            )
+            for output in plan.opened
+        }
+        body, buffers = result(plan, terms, RunReport(party=party, seconds=1.5, rounds=7))
         views = [as_bytes(buffer) for buffer in buffers]
         head = wire.encode_server(bytes(16), body, [len(view) for view in views])
         return [head, *(bytes(frame) for frame in wire.split(views))]
