@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
 from onnxpuma.ops.bounds import UNKNOWN
 from onnxpuma.ops.registry import Operand, operators, resting_fraction
+from onnxpuma.ops.sight import last
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.input_spec import InputSpec
@@ -117,9 +119,10 @@ def survey(
                 fraction=fraction,
                 weight=True,
                 finer=finer,
-                bound=blueprint.known_bounds.get(name, UNKNOWN),
             )
-            planner.values[name] = Known(kind, operand=operand)
+            known = blueprint.known_bounds.get(name, UNKNOWN)
+            bound = known.around(2.0 ** -(fraction + 1), last(operand))  # it is encoded
+            planner.values[name] = Known(kind, operand=replace(operand, bound=bound))
         else:
             planner.values[name] = Known(kind, initializer.numpy())
     for node in planner.nodes:

@@ -111,10 +111,13 @@ def _rounded(call: Call, operator: Operator, output: Operand, bound: Bound) -> B
     if output.beside is not None and not operator.layout:
         bound = Bound(min(bound.low, 0.0), max(bound.high, 0.0), bound.norm, bound.blocks)
     op, moved = call.node.op, operator.layout or output.dtype.kind != "f"
-    if moved or op in _MOVES or (op == "Attention" and output is not call.outputs[0]):
-        return bound
+    encoded = any(o is not None and o.value is not None and o.dtype.kind == "f" for o in call.inputs)
     count = max(1, output.shape[-1] if output.shape else 1)
-    error = 0.0 if op in _EXACT else UNIT if op in _ROUNDED else operator.error_of(call)
+    if moved or op in _MOVES or (op == "Attention" and output is not call.outputs[0]):
+        return bound.around(UNIT / 2, count) if encoded and op in _MOVES else bound
+    error = UNIT if op in _ROUNDED else operator.error_of(call)
+    if op in _EXACT:
+        error = UNIT / 2 if encoded else 0.0
     return bound.around(error, count)
 
 
