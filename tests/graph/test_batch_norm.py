@@ -1,4 +1,4 @@
-"""Batch normalisations after convolutions go into their weights, and no result changes."""
+"""Batch normalisations go into weights, and no result changes."""
 
 from __future__ import annotations
 
@@ -58,5 +58,24 @@ def test_a_result_of_the_model_keeps_its_name(rewritten: Any, random: np.random.
 def test_what_somebody_else_reads_stays(rewritten: Any, random: np.random.Generator) -> None:
     feed = {"x": random.normal(size=(2, 4, 6, 6)).astype(F)}
     graph, report = rewritten(_model(random, "Conv", True, 1, also="z"), feed)
-    assert TITLE not in report.rules
-    assert [node.op for node in graph.nodes] == ["Conv", "BatchNormalization", "Relu"]
+    assert report.rules[TITLE] == 1
+    assert [node.op for node in graph.nodes] == ["Conv", "Sub", "Mul", "Add", "Relu"]
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (2, 8, 6), (2, 8, 3, 4)])
+def test_alone_it_is_a_product(rewritten: Any, random: np.random.Generator, shape: tuple[int, ...]) -> None:
+    """Small variances lose no digits: a unit of fixed point is larger than these."""
+    held = {n: random.normal(size=8) for n in ("scale", "shift", "mean")}
+    held["variance"] = random.uniform(1e-7, 1e-6, 8)
+    node = helper.make_node("BatchNormalization", ["x", *held], ["y"], epsilon=1e-7, name="bn")
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(v.astype(F), n) for n, v in held.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    made, report = rewritten(model, {"x": random.normal(size=shape).astype(F)}, atol=1e-2)
+    assert report.rules[TITLE] == 1
+    assert [node.op for node in made.nodes] == ["Sub", "Mul", "Add"]

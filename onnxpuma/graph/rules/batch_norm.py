@@ -1,7 +1,7 @@
-"""A batch normalisation after a convolution goes into its weights, which saves ten rounds.
+"""Batch normalisations go into weights, which saves ten rounds and the digits of small variances.
 
-With r = scale / sqrt(variance + epsilon): ((W x + b) - mean) r + bias = (r W) x + ((b - mean) r + bias). The
-new weights are computed when they are read, at the owner.
+With r = scale / sqrt(variance + epsilon): ((W x + b) - mean) r + bias = (r W) x + ((b - mean) r + bias) after
+a convolution, elsewhere (x - mean) r + bias. The new weights are computed when they are read, at the owner.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.folding import become, own, values_of
-from onnxpuma.graph.rules.fused import Writer
-from onnxpuma.graph.rules.rule import attribute, is_constant, static_dim, used_once
+from onnxpuma.graph.rules.fused import Writer, put
+from onnxpuma.graph.rules.rule import attribute, is_constant, rank, static_dim, used_once
 
 TITLE = "batch normalisation folded into weights"
 Read = Callable[[], np.ndarray]
@@ -23,7 +23,8 @@ Read = Callable[[], np.ndarray]
 
 def fold(model: ir.Model) -> dict[str, int]:
     """Fold all that can be, in place: what -> how often."""
-    count = sum(_fold_one(model, node) for node in list(model.graph.all_nodes()) if _for_use(node))
+    found = [node for node in model.graph.all_nodes() if _for_use(node)]
+    count = sum(_fold_one(model, node) or _written_out(model, node) for node in found)
     return {TITLE: count} if count else {}
 
 
@@ -59,6 +60,26 @@ def _fold_one(model: ir.Model, node: ir.Node) -> bool:
     conv.resize_inputs(3)
     conv.replace_input_with(2, Writer(model, {}).weight(moved, f"{weight.name}_shift"))
     _take_over(node, x)
+    return True
+
+
+def _written_out(model: ir.Model, node: ir.Node) -> bool:
+    """(x - mean) r + bias, in place."""
+    x, y, owner = node.inputs[0], node.outputs[0], node.graph
+    channels = static_dim(node.inputs[1], 0) if node.inputs[1] is not None else None
+    many = None if x is None else rank(x)
+    if x is None or not channels or not many or many < 2 or owner is None or y.dtype != ir.DataType.FLOAT:
+        return False
+    scale, shift, mean, variance = (values_of(v) for v in node.inputs[1:5] if v is not None)
+    epsilon = float(attribute(y, "epsilon", 1e-5))
+    shape, writer = (channels, *([1] * (many - 2))), Writer(model, {})
+
+    def weight(read: Read, what: str) -> ir.Value:
+        return writer.weight(lazy(read, shape), f"{y.name}_{what}")
+
+    less = writer.Sub(x, weight(mean, "mean"))
+    factor = weight(lambda: scale() / np.sqrt(variance() + np.float32(epsilon)), "factor")
+    put(owner, node, writer, [writer.Add(writer.Mul(less, factor), weight(shift, "shift"))])
     return True
 
 

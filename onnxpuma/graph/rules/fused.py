@@ -141,7 +141,7 @@ def convert(
                 if str(reason):
                     missed[str(node.name)] = str(reason)
                 continue
-            _replace(graph, node, writer, results)
+            put(graph, node, writer, results)
             operator = f"{node.domain} {node.op_type}".strip()
             counts[operator] = counts.get(operator, 0) + 1
             done += 1
@@ -154,7 +154,8 @@ def _unknown(w: Writer, old: Old) -> Sequence[ir.Value | None]:
     raise NotConvertedError(f"{old.node.op_type} of {DOMAIN} has no standard form")
 
 
-def _replace(graph: ir.Graph, node: ir.Node, writer: Writer, results: Sequence[ir.Value | None]) -> None:
+def put(graph: ir.Graph, node: ir.Node, writer: Writer, results: Sequence[ir.Value | None]) -> None:
+    """What was written in the place of a node."""
     for number, new in enumerate(writer.nodes):
         new.name = f"{node.name}/{new.op_type}_{number}"
     old_values, new_values = [], []
