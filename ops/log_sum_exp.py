@@ -24,7 +24,7 @@ from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.reduce import axes_of, not_empty
-from onnxpuma.ops.registry import Call, Result, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.running import running
 from onnxpuma.ops.scores import (
     SPREAD,
@@ -45,7 +45,7 @@ from onnxpuma.ops.softmax import (
     left_out,
     spread_limit,
 )
-from onnxpuma.ops.spread import over_parts, spread
+from onnxpuma.ops.spread import over_parts, spread, truncated
 
 ERROR = "1e-4; of n scores up to n 8e-7"
 
@@ -185,10 +185,22 @@ def log_sum_exp(party: Party, call: Call, x: Form, axes: Value = None) -> Protoc
     return [sums.map(lambda w: w.reshape(call.outputs[0].shape))]
 
 
+def _left_fraction(call: Call) -> int:
+    """Fewer fraction bits where a secret mask puts scores so far out that a logarithm's have no room."""
+    return FRACTION if call.given(0).reach > 2.0 ** (60 - LOG_FRACTION) else LOG_FRACTION
+
+
+def _log_cost(call: Call) -> Cost:
+    total, down = _sum_cost(call), LOG_FRACTION - _left_fraction(call)
+    if not down or not call.outputs[0].size:
+        return total
+    return total + over_parts(_scores(call).lengths.size, lambda n: resolve_cost(n, down, form=Replicated))
+
+
 @operator(
     "LogSoftmax",
-    cost=_sum_cost,
-    result=lambda call: Result(Replicated, LOG_FRACTION),
+    cost=_log_cost,
+    result=lambda call: Result(Replicated, _left_fraction(call)),
     limits=_limits,
     grows=lambda call: left_out(call.given(0).size // max(_scores(call).lengths.size, 1)),
     error=ERROR,
@@ -207,6 +219,8 @@ def log_softmax(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Fo
             return words.reshape(())
         return np.broadcast_to(words.reshape(*moved[:-1], 1), moved).transpose(back)
 
-    total = aligned(x, LOG_FRACTION)
+    if _left_fraction(call) < LOG_FRACTION:
+        sums = yield from truncated(party, sums)
+    total = aligned(x, sums.fraction)
     assert isinstance(total, Replicated)
     return [total - sums.map(stretched)]
