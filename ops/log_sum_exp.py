@@ -35,6 +35,7 @@ from onnxpuma.ops.scores import (
     entered,
     read_as_far,
     scores_of,
+    within_reach,
 )
 from onnxpuma.ops.softmax import (
     COARSE,
@@ -146,6 +147,9 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 
 def _needs(call: Call) -> Sequence[Need]:
+    x = call.given(0)
+    if x.reach:
+        return within_reach(x, call.bound("spread", SPREAD), farthest_apart(_scores(call).spread))
     axes = tuple(axis - len(call.given(0).shape) for axis in _axes(call))
     return (Need(0, "spread", farthest_apart(call.bound("spread", SPREAD)), axes),)
 

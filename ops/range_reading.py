@@ -205,6 +205,10 @@ def _sums(method: str, operand: Operand, below: float, block: int) -> tuple[Read
 def _elements(operand: Operand, need: Need) -> tuple[Reading, ...]:
     """Each by itself; on one side where the need is of that kind."""
     least_of = need.kind in ("positive", "nonzero")
+    if need.below < 0:
+        fine = operand.fraction + math.log2(-need.below)
+        shift = max(0, math.floor(fine) - 14)
+        return (Reading("elements", (), 1, shift, -math.floor(2.0 ** (fine - shift)) - 3, UNDER),)
     fine = operand.fraction + math.log2(need.below)
     shift = 0 if least_of else max(0, math.floor(fine) - 14)
     least = math.ceil(2.0**fine) if least_of else math.floor(2.0 ** (fine - shift)) - 3
@@ -221,6 +225,8 @@ def beyond_need(values: np.ndarray, need: Need) -> float | None:
     x = values.astype(np.float64)
     if need.kind in ("positive", "nonzero"):
         least = float((x if need.kind == "positive" else np.abs(x)).min(initial=np.inf))
+        if need.below < 0:
+            return None if least >= need.below else least
         return (
             None if np.rint(least * 2.0**FRACTION) >= max(1.0, np.rint(need.below * 2.0**FRACTION)) else least
         )

@@ -15,6 +15,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.ops.beside import cleared, plus
+from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.reach import DROWNING
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.running import running
@@ -91,6 +92,19 @@ def _held_to(operand: Operand) -> tuple[float | None, float | None]:
 def read_as_far(operand: Operand) -> float:
     """How much further apart a secret mask puts scores, as they are read."""
     return min(operand.down, MOST_REACH) + min(operand.up, MOST_REACH)
+
+
+def within_reach(x: Operand, spread: float, apart: float) -> list[Need]:
+    """What is asked of scores that a secret mask is in: none further out than is read, on a side on which
+    they are not brought up. spread: how far they lie apart without it; apart: all that is read."""
+    half, high = MOST_REACH / 2, spread / 2
+    if x.down > MOST_REACH and x.up > MOST_REACH:
+        return []
+    if x.down > MOST_REACH:
+        return [Need(0, "below", apart - half - 1.01 * x.up)]
+    if x.up > MOST_REACH:
+        return [Need(0, "positive", half - apart)]
+    return [Need(0, "below", high), Need(0, "positive", high + 1.01 * x.up - apart)]
 
 
 def brought_up(party: Party, call: Call, x: Form, operand: Operand) -> Protocol[Form]:

@@ -43,6 +43,7 @@ from onnxpuma.ops.scores import (
     entered,
     read_as_far,
     scores_of,
+    within_reach,
 )
 from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, sliced, truncated
 
@@ -224,14 +225,11 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     x = np.asarray(inputs[0], np.float64)
     if not x.ndim or not x.size:
         return np.zeros(0)
-    x = np.moveaxis(x, _axis(call), -1)
-    kept = _scores(call).kept
-    kept = np.ones(x.shape, bool) if kept is None else kept
-    low = -MOST_REACH if call.given(0).reach else -np.inf
-    x = np.maximum(x, low)
+    x = np.maximum(np.moveaxis(x, _axis(call), -1), -MOST_REACH if call.given(0).reach else -np.inf)
+    kept = np.ones(x.shape, bool) if (kept := _scores(call).kept) is None else kept
     top = np.max(x, axis=-1, where=kept, initial=-np.inf)
-    found = top - np.min(x, axis=-1, where=kept, initial=np.inf)
-    return np.asarray(found[np.isfinite(found)])
+    found = np.asarray(top - np.min(x, axis=-1, where=kept, initial=np.inf))
+    return found[np.isfinite(found)]
 
 
 def largest_spread(fraction: int) -> float:
@@ -256,7 +254,9 @@ def _apart(call: Call) -> float:
 
 def _needs(call: Call) -> Sequence[Need]:
     """Of the words alone: what is beside them is in the spread that is read, of which this is the rest."""
-    axis = _axis(call) - len(call.outputs[0].shape)
+    x, axis = call.given(0), _axis(call) - len(call.outputs[0].shape)
+    if x.reach:
+        return within_reach(x, spread_of(call), farthest_apart(_scores(call).spread))
     return (Need(0, "spread", farthest_apart(spread_of(call)), (axis,)),)
 
 

@@ -98,8 +98,8 @@ OPPOSITE = "opposite"
 def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int) -> Protocol[list[Bit]]:
     """Bits that tell which of (n,) are beyond a bound; exact.
 
-    below: positive, less than 2^(k-1), in the units of x. Rounds: 3, fewer in a small ring; bits:
-    `beyond_cost`. Masks as `split` and `signs`.
+    below: positive, or of UNDER any, less than 2^(k-1), in the units of x. Rounds: 3, fewer in a small ring;
+    bits: `beyond_cost`. Masks as `split` and `signs`.
     """
     seen = split(party, x, pivot, x.fraction, x.bits)
     if side == OPPOSITE:

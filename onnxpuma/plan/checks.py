@@ -49,7 +49,10 @@ class Watched:
         by = "" if divisor is None else divisor.name
         key = operand.name, need.kind, need.axes, need.count, need.around, by
         before = self.found.get(key)
-        if before is None or need.below < before[0].below:
+        sharper = before is None or need.below < before[0].below
+        if before is not None and need.kind in ("positive", "nonzero"):
+            sharper = need.below > before[0].below
+        if sharper:
             self.found[key] = need, operand if before is None else before[1], divisor
 
 
