@@ -14,9 +14,11 @@ from onnxpuma.mpc.truncate import resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, log_of
 from onnxpuma.ops.layout import as_shares
-from onnxpuma.ops.limits import output_below
+from onnxpuma.ops.limits import Limit, asks, of_input, output_below, signed_input
 from onnxpuma.ops.quotient import (
+    LEAST,
     QUOTIENT_FRACTION,
+    distance,
     divided,
     inverse_root,
     inverse_root_cost,
@@ -25,6 +27,7 @@ from onnxpuma.ops.quotient import (
     root_cost,
 )
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, truncated
 
 LARGEST_POWER = 16
@@ -114,11 +117,28 @@ def _power_cost(call: Call) -> Cost:
     return total
 
 
+def _power_limits(call: Call) -> tuple[Limit, ...]:
+    """The result; of a base whose logarithm or reciprocal is taken, how near to zero it may be."""
+    found = output_below(2.0**26)(call)
+    if not call.inputs or not call.secret(0):
+        return found
+    exponent, general = call.public(1), _general(call)
+    falling = exponent is None or float(np.min(exponent, initial=0.0)) < 0
+    least = LEAST if falling else 2.0**-FRACTION
+    if general or (falling and float(np.max(exponent)) == -0.5):  # type: ignore[arg-type]
+        low, needs = (lambda call: seen(call.given(0)).low), asks("positive", least)
+        return (*found, Limit("x", signed_input(), least=least, needs=needs, falls=low))
+    if falling:
+        needs = asks("nonzero", least)
+        return (*found, Limit("|x|", of_input(), least=least, needs=needs, falls=distance(0)))
+    return found
+
+
 @operator(
     "Pow",
     cost=_power_cost,
     refuse=_power_refusal,
-    limits=output_below(2.0**26),
+    limits=_power_limits,
     tolerance=1e-3,
     error="one unit of 2^-18 at each product; roots and reciprocals as there; by logarithms 1e-5 of it",
 )

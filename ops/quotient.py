@@ -50,6 +50,7 @@ ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, whic
 SCALED_FRACTION = 20  # of a dividend times the power of its divisor
 QUOTIENT_FRACTION = SCALED_FRACTION + WINDOW_FRACTION
 LARGEST = 2.0 ** (2 * WINDOW_RANGE[1] - FRACTION)  # divisor
+LEAST = 2.0**-13  # one that is nearer to zero has fewer than five bits, and so has what it divides
 
 
 def _flipped(party: Party, x: Replicated, negative: Replicated) -> Sum3:
@@ -100,14 +101,14 @@ def divisor_limit(place: int) -> Limit:
         "|x|" if place == 0 else "|divisor|",
         of_input(place),
         LARGEST,
-        2.0**-18,
+        LEAST,
         stays=size_of(place),
-        needs=both(asks("element", LARGEST, place), asks("nonzero", 2.0**-18, place)),
-        falls=_distance(place),
+        needs=both(asks("element", LARGEST, place), asks("nonzero", LEAST, place)),
+        falls=distance(place),
     )
 
 
-def _distance(place: int) -> Callable[[Call], float]:
+def distance(place: int) -> Callable[[Call], float]:
     """From zero."""
 
     def falls(call: Call) -> float:

@@ -74,7 +74,7 @@ def test_of_two_operands(op: str) -> None:
         ("Sqrt", 2.0**-18, 2.0**28),
         ("Exp", -25.0, 29.8),
         ("Log", 2.0**-18, 2.0**28),
-        ("Reciprocal", 2.0**-18, 2.0**15),
+        ("Reciprocal", 2.0**-13, 2.0**24),
     ],
 )
 def test_of_positive_operands(op: str, low: float, high: float) -> None:
