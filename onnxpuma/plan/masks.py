@@ -22,7 +22,7 @@ from onnxpuma.ops.softmax import farthest_apart
 from onnxpuma.plan.known import Reads, draft_operand
 from onnxpuma.plan.plan import SecretInput
 
-_SUMS = ("Add", "Sub", "Sum", "Neg", "Where", "Concat", "Cast")
+_SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
 _SOFTMAXES = ("Softmax", "LogSoftmax", "ReduceLogSumExp")
 _LOOKS_UP = ("Gather", "GatherElements", "GatherND")  # of ids they make numbers of any kind
 GIVEN = (
@@ -75,7 +75,7 @@ def _farthest(uses: Uses, name: str) -> float:
 def _moves(node: Node) -> bool:
     """Whether it reads on for others."""
     operator = find(node)
-    return operator is not None and (operator.layout or node.op in _SUMS)
+    return operator is not None and (operator.layout or node.op in (*_SUMS, "Neg"))
 
 
 def _wanted(use: Use) -> float:
