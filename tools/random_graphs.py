@@ -54,7 +54,10 @@ def tried(count: int, start: int, out: Path | None = None, most: int = 8) -> tup
     )
     @given(graphs(most))
     def each(drawn: Drawn) -> None:
-        verdict = judged(drawn.model, drawn.feed)
+        try:
+            verdict = judged(drawn.model, drawn.feed)
+        except Exception as error:  # of the judge: thousands of other graphs are not lost for it
+            verdict = Verdict("crashed", reason=f"while it was judged: {type(error).__name__}: {error}")
         number = sum(kinds.values())
         kinds[verdict.kind] += 1
         if verdict.kind in WRITTEN:
@@ -78,7 +81,11 @@ def _noted(drawn: Drawn, verdict: Verdict, out: Path | None, name: str) -> Found
         return Found("crashed", repr(drawn), verdict.reason, path=path)
     about = f"{verdict.output} off by {verdict.error:.3g} of {verdict.largest:.3g}"
     about += f", {verdict.explained:.2g} explained"
-    return Found(verdict.kind, repr(drawn), about, accused(drawn.model, drawn.feed), path)
+    try:
+        culprit = accused(drawn.model, drawn.feed)
+    except Exception as error:
+        culprit = f"nobody: {type(error).__name__}: {error}"
+    return Found(verdict.kind, repr(drawn), about, culprit, path)
 
 
 def _work(given: tuple[int, int, Path | None, int]) -> tuple[Counter[str], list[Found]]:

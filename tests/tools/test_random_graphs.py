@@ -27,7 +27,7 @@ def test_many_random_graphs() -> None:
     or a power, and rows that several secret masks of different depth leave nothing."""
     kinds, found = random_graphs.tried(MANY, start=1)
     assert not kinds["crashed"], [f for f in found if f.kind == "crashed"]
-    assert kinds["wrong"] <= MANY / 200, [f for f in found if f.kind == "wrong"]
+    assert kinds["wrong"] <= MANY / 500, [f for f in found if f.kind == "wrong"]
 
 
 def test_the_same_bytes_draw_the_same_graph() -> None:
