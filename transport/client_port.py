@@ -122,7 +122,7 @@ class ClientPort:
         deadline = time.monotonic() + timeout
         while True:
             self._look()
-            for _ in range(0 if self._waiting else AT_ONCE):
+            for _ in range(AT_ONCE - len(self._waiting)):
                 if not self._read_one():
                     break
             while self._waiting:
