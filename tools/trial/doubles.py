@@ -66,7 +66,7 @@ def _dequantised(node: onnx.NodeProto, x: Any, scale: Any, zero: Any = None, *_:
 
 
 def _dynamic(node: onnx.NodeProto, x: Any) -> list[np.ndarray]:
-    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
+    low, high = float(x.min(initial=0.0)), float(x.max(initial=0.0))
     scale = (high - low) / 255 or 1.0
     zero = np.clip(np.rint(-low / scale), 0, 255)
     made = np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.uint8)
