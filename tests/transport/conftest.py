@@ -15,6 +15,7 @@ from onnxpuma.transport.curve import KeyPair, generate
 from onnxpuma.transport.link import Link
 from onnxpuma.transport.memory import memory_links
 from onnxpuma.transport.zeromq import Peer, PeerLink
+from tests.transport.ports import Handler, Server, add_one
 
 
 @pytest.fixture
@@ -90,6 +91,36 @@ def links(request: pytest.FixtureRequest) -> Iterator[tuple[Link, ...]]:
 @pytest.fixture(name="meet")
 def give_meet() -> Callable[..., None]:
     return meet
+
+
+@pytest.fixture
+def client() -> KeyPair:
+    return generate()
+
+
+@pytest.fixture
+def places(keys: list[KeyPair], addresses: list[str]) -> list[Peer]:
+    return [Peer(address, pair.public) for address, pair in zip(addresses, keys, strict=True)]
+
+
+@pytest.fixture
+def start_servers(
+    keys: list[KeyPair], addresses: list[str], client: KeyPair
+) -> Iterator[Callable[..., list[Server]]]:
+    """Starts servers 0, 1, 2 (or those named) that let `client` and the clients in `more` in."""
+    started: list[Server] = []
+
+    def start(
+        handle: Handler = add_one, parties: tuple[int, ...] = (0, 1, 2), more: tuple[KeyPair, ...] = ()
+    ) -> list[Server]:
+        known = {client.public: "ward", **{pair.public: f"more {i}" for i, pair in enumerate(more)}}
+        new = [Server(i, keys[i], addresses[i], known, handle) for i in parties]
+        started.extend(new)
+        return new
+
+    yield start
+    for server in started:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
 
@@ -24,39 +24,9 @@ from onnxpuma.transport.client_port import ClientPort, Request
 from onnxpuma.transport.cluster import Cluster
 from onnxpuma.transport.curve import KeyPair, generate
 from onnxpuma.transport.zeromq import Peer
-from tests.transport.ports import Handler, Server, add_one, ask, hold, wait_until
+from tests.transport.ports import Server, ask, hold, wait_until
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def client() -> KeyPair:
-    return generate()
-
-
-@pytest.fixture
-def places(keys: list[KeyPair], addresses: list[str]) -> list[Peer]:
-    return [Peer(address, pair.public) for address, pair in zip(addresses, keys, strict=True)]
-
-
-@pytest.fixture
-def start_servers(
-    keys: list[KeyPair], addresses: list[str], client: KeyPair
-) -> Iterator[Callable[..., list[Server]]]:
-    """Starts servers 0, 1, 2 (or those named) that let `client` and the clients in `more` in."""
-    started: list[Server] = []
-
-    def start(
-        handle: Handler = add_one, parties: tuple[int, ...] = (0, 1, 2), more: tuple[KeyPair, ...] = ()
-    ) -> list[Server]:
-        known = {client.public: "ward", **{pair.public: f"more {i}" for i, pair in enumerate(more)}}
-        new = [Server(i, keys[i], addresses[i], known, handle) for i in parties]
-        started.extend(new)
-        return new
-
-    yield start
-    for server in started:
-        server.stop()
 
 
 def test_each_server_gets_its_own_shares(
