@@ -145,6 +145,13 @@ class GeluTanh(Activation):
         return op.Gelu(self.x, approximate="tanh")
 
 
+def slope(values: np.ndarray) -> float:
+    """The alpha of sigmoid(alpha x), by what it is at one; NaN of what is none."""
+    at_one = float(np.interp(1.0, SAMPLES, values))
+    # Rounded to what a float32 holds: the constant in the file, not the noise of the logarithm.
+    return float(f"{math.log(at_one / (1 - at_one)):.7g}") if 0 < at_one < 1 else math.nan
+
+
 class Swish(Activation):
     """x sigmoid(alpha x) -> Swish(x, alpha); alpha is 1 in SiLU, 1.702 in the quick GELU"""
 
@@ -152,11 +159,7 @@ class Swish(Activation):
     needs = "Sigmoid"
 
     def is_it(self, values: np.ndarray) -> bool:
-        at_one = float(np.interp(1.0, SAMPLES, values))
-        if not 0 < at_one < 1:
-            return False
-        # Rounded to what a float32 holds: the constant in the file, not the noise of the logarithm.
-        self.alpha = float(f"{math.log(at_one / (1 - at_one)):.7g}")
+        self.alpha = slope(values)  # x is one there
         expected = SAMPLES * sigmoid(self.alpha * SAMPLES)
         return bool(np.allclose(values, expected, rtol=0, atol=1e-6))
 

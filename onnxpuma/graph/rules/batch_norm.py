@@ -36,23 +36,29 @@ def _for_use(node: ir.Node) -> bool:
     return not (training is not None and training.value) and all(is_constant(v) for v in node.inputs[1:])
 
 
+def _channels(node: ir.Node) -> int | None:
+    return static_dim(node.inputs[1], 0) if node.inputs[1] is not None else None
+
+
+def _statistics(node: ir.Node) -> tuple[Read, Read, Read]:
+    """scale / sqrt(variance + epsilon), mean and bias."""
+    scale, shift, mean, variance = (values_of(v) for v in node.inputs[1:5] if v is not None)
+    epsilon = np.float32(attribute(node.outputs[0], "epsilon", 1e-5))
+    return lambda: scale() / np.sqrt(variance() + epsilon), mean, shift
+
+
 def _fold_one(model: ir.Model, node: ir.Node) -> bool:
-    x, y = node.inputs[0], node.outputs[0]
+    x = node.inputs[0]
     conv = None if x is None else x.producer()
     if x is None or conv is None or conv.domain or conv.op_type not in ("Conv", "ConvTranspose"):
         return False
     weight, bias = conv.inputs[1], conv.inputs[2] if len(conv.inputs) > 2 else None
     if not used_once(x) or weight is None or not own(weight) or (bias is not None and not is_constant(bias)):
         return False
-    scale, shift, mean, variance = (values_of(v) for v in node.inputs[1:5] if v is not None)
-    channels = static_dim(node.inputs[1], 0) if node.inputs[1] is not None else None
+    channels = _channels(node)
     if not channels:
         return False
-    epsilon = float(attribute(y, "epsilon", 1e-5))
-
-    def factor() -> np.ndarray:
-        return scale() / np.sqrt(variance() + np.float32(epsilon))
-
+    factor, mean, shift = _statistics(node)
     groups = int(attribute(x, "group", 1)) if conv.op_type == "ConvTranspose" else 0
     become(weight, _scaled(values_of(weight), factor, groups))
     before: Read = (lambda: np.zeros(channels, np.float32)) if bias is None else values_of(bias)
@@ -66,20 +72,18 @@ def _fold_one(model: ir.Model, node: ir.Node) -> bool:
 def _written_out(model: ir.Model, node: ir.Node) -> bool:
     """(x - mean) r + bias, in place."""
     x, y, owner = node.inputs[0], node.outputs[0], node.graph
-    channels = static_dim(node.inputs[1], 0) if node.inputs[1] is not None else None
+    channels = _channels(node)
     many = None if x is None else rank(x)
     if x is None or not channels or not many or many < 2 or owner is None or y.dtype != ir.DataType.FLOAT:
         return False
-    scale, shift, mean, variance = (values_of(v) for v in node.inputs[1:5] if v is not None)
-    epsilon = float(attribute(y, "epsilon", 1e-5))
+    factor, mean, shift = _statistics(node)
     shape, writer = (channels, *([1] * (many - 2))), Writer(model, {})
 
     def weight(read: Read, what: str) -> ir.Value:
         return writer.weight(lazy(read, shape), f"{y.name}_{what}")
 
-    less = writer.Sub(x, weight(mean, "mean"))
-    factor = weight(lambda: scale() / np.sqrt(variance() + np.float32(epsilon)), "factor")
-    put(owner, node, writer, [writer.Add(writer.Mul(less, factor), weight(shift, "shift"))])
+    less = writer.Mul(writer.Sub(x, weight(mean, "mean")), weight(factor, "factor"))
+    put(owner, node, writer, [writer.Add(less, weight(shift, "shift"))])
     return True
 
 

@@ -6,19 +6,12 @@ the function of the whole has no such end.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.activation import SAMPLES, Activation, Swish, sigmoid
-
-
-def _slope_at_zero(values: np.ndarray) -> float:
-    """The alpha of sigmoid(alpha x), as a float32 holds it; NaN where it is none."""
-    at_one = float(np.interp(1.0, SAMPLES, values))
-    return float(f"{math.log(at_one / (1 - at_one)):.7g}") if 0 < at_one < 1 else math.nan
+from onnxpuma.graph.rules.activation import SAMPLES, Activation, Swish, sigmoid, slope
 
 
 class _Quotient(Activation):
@@ -36,7 +29,7 @@ class Sigmoid(_Quotient):
     title = "Sigmoid"
 
     def is_it(self, values: np.ndarray) -> bool:
-        self.alpha = _slope_at_zero(values)
+        self.alpha = slope(values)
         return bool(np.allclose(values, sigmoid(self.alpha * SAMPLES), rtol=0, atol=1e-6))
 
     def rewrite(self, op: Any, y: ir.Value, **_: Any) -> Any:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.rules.fused import Writer
-from onnxpuma.graph.rules.rule import small_array
+from onnxpuma.graph.rules.rule import number, small_array
 from onnxpuma.graph.rules.weight_only import Classify
 
 TITLE = "lone numbers that mask"
@@ -37,8 +37,9 @@ def known(model: ir.Model, secret: Classify) -> dict[str, int]:
     weights = {*secret(to_graph(model))}
     found = [v for v in found if v.name in weights]
     for value in found:
-        number = float(np.asarray(small_array(value)).reshape(-1)[0])
-        further = math.copysign(10.0 ** math.ceil(math.log10(abs(number))), number)
+        held = number(value)
+        assert held is not None
+        further = math.copysign(10.0 ** math.ceil(math.log10(abs(held))), held)
         made = Writer(model, {}).weight(
             ir.tensor(np.full(tuple(value.shape or ()), further, np.float32)), f"{value.name}_filler"
         )
@@ -48,11 +49,8 @@ def known(model: ir.Model, secret: Classify) -> dict[str, int]:
 
 
 def _masks(value: ir.Value) -> bool:
-    tensor = value.const_value
-    if tensor is None or tensor.size != 1 or value.dtype != ir.DataType.FLOAT:  # others are not read
-        return False
-    number = abs(float(np.asarray(tensor.numpy()).reshape(())))
-    if not _FROM <= number < np.inf or is_round(number):
+    held = number(value) if value.dtype == ir.DataType.FLOAT else None
+    if held is None or not _FROM <= abs(held) < np.inf or is_round(abs(held)):
         return False
     return bool(value.uses()) and all(_fills(node, slot) for node, slot in value.uses())
 
