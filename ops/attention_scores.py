@@ -8,7 +8,7 @@ from onnxpuma.ops.attention_mask import mask_reach
 from onnxpuma.ops.attention_positions import attention_scores, shapes_of
 from onnxpuma.ops.limits import Arrays
 from onnxpuma.ops.registry import Call
-from onnxpuma.ops.scores import MOST_REACH, SPREAD
+from onnxpuma.ops.scores import MOST_REACH, SPREAD, spreads
 
 
 def plain_scores(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
@@ -41,7 +41,4 @@ def score_spreads(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
         scores = scores + np.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, missing)])
     elif left.added is not None:
         scores = scores + left.added
-    kept = np.ones(scores.shape, bool) if left.kept is None else left.kept
-    top = np.max(scores, axis=-1, where=kept, initial=-np.inf)
-    found = top - np.min(scores, axis=-1, where=kept, initial=np.inf)
-    return np.asarray(found[np.isfinite(found)])
+    return spreads(scores, left.kept)

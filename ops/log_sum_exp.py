@@ -35,6 +35,7 @@ from onnxpuma.ops.scores import (
     entered,
     read_as_far,
     scores_of,
+    spreads,
     within_reach,
 )
 from onnxpuma.ops.softmax import (
@@ -140,10 +141,7 @@ def _log_sums(party: Party, call: Call, x: Form) -> Protocol[Replicated]:
 def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     x = _rows(call, np.asarray(inputs[0], np.float64))
     chosen = _scores(call).kept
-    chosen = np.isfinite(x) if chosen is None else chosen
-    top = np.max(x, axis=-1, where=chosen, initial=-np.inf)
-    found = top - np.min(x, axis=-1, where=chosen, initial=np.inf)
-    return np.asarray(found[np.isfinite(found)])
+    return spreads(x, np.isfinite(x) if chosen is None else chosen)
 
 
 def _needs(call: Call) -> Sequence[Need]:

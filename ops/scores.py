@@ -94,6 +94,15 @@ def read_as_far(operand: Operand) -> float:
     return min(operand.down, MOST_REACH) + min(operand.up, MOST_REACH)
 
 
+def spreads(scores: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+    """How far apart the scores of each row of the last axis are that are kept; None: all. Of rows that have
+    any."""
+    kept = np.ones(scores.shape, bool) if kept is None else kept
+    top = np.max(scores, axis=-1, where=kept, initial=-np.inf)
+    found = np.asarray(top - np.min(scores, axis=-1, where=kept, initial=np.inf))
+    return found[np.isfinite(found)]
+
+
 def within_reach(x: Operand, spread: float, apart: float) -> list[Need]:
     """What is asked of scores that a secret mask is in: none further out than is read, on a side on which
     they are not brought up. spread: how far they lie apart without it; apart: all that is read."""

@@ -43,6 +43,7 @@ from onnxpuma.ops.scores import (
     entered,
     read_as_far,
     scores_of,
+    spreads,
     within_reach,
 )
 from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, sliced, truncated
@@ -226,10 +227,7 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     if not x.ndim or not x.size:
         return np.zeros(0)
     x = np.maximum(np.moveaxis(x, _axis(call), -1), -MOST_REACH if call.given(0).reach else -np.inf)
-    kept = np.ones(x.shape, bool) if (kept := _scores(call).kept) is None else kept
-    top = np.max(x, axis=-1, where=kept, initial=-np.inf)
-    found = np.asarray(top - np.min(x, axis=-1, where=kept, initial=np.inf))
-    return found[np.isfinite(found)]
+    return spreads(x, _scores(call).kept)
 
 
 def largest_spread(fraction: int) -> float:
