@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-KERNEL = $(wildcard onnxpuma/mpc/*.cpp onnxpuma/mpc/*.hpp)
+KERNEL = $(wildcard onnxpuma/mpc/ring/*.cpp onnxpuma/mpc/ring/*.hpp)
 PACKAGE = pyproject.toml setup.py $(KERNEL)
 
 .PHONY: demo test lint bench clean

@@ -2,13 +2,13 @@
 
 from setuptools import Extension, setup
 
-KERNEL = "onnxpuma/mpc/_ring"
+KERNEL = "onnxpuma/mpc/ring/_ring"
 PARTS = ("gemm", "level", "levels", "product", "thin", "vector", "words")
 
 setup(
     ext_modules=[
         Extension(
-            "onnxpuma.mpc._ring",
+            "onnxpuma.mpc.ring._ring",
             sources=[f"{KERNEL}.cpp"],
             depends=[f"{KERNEL}_{part}.hpp" for part in PARTS],
             extra_compile_args=["-O3", "-std=c++17", "-pthread", "-fvisibility=hidden", "-g0"],

@@ -20,13 +20,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from onnxpuma.mpc.compare import is_negative
-from onnxpuma.mpc.linear import matmul, multiply
+from onnxpuma.check.single import compare
+from onnxpuma.mpc.forms import Bit, Replicated, Sum3, see, unpacked
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Bit, Replicated, Sum3, see, unpacked
+from onnxpuma.mpc.protocols.compare import is_negative
+from onnxpuma.mpc.protocols.linear import matmul, multiply
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.ops.spread import truncated
-from onnxpuma.roles.single import compare
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from onnxpuma.check.validation import run_in_the_clear, validation
 from onnxpuma.plan.blueprint import prepare
 from onnxpuma.plan.example import choose_shapes, draw_inputs
-from onnxpuma.roles.local import LocalCluster
-from onnxpuma.validation import run_in_the_clear, validation
+from onnxpuma.roles.local.cluster import LocalCluster
 
 EXPORT = Path(__file__).resolve().parent.parent / "tools" / "export.py"
 

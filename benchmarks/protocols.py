@@ -20,22 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.mpc import compare, convert, gate, wide
-from onnxpuma.mpc.champion import champion_places
-from onnxpuma.mpc.exp import SPAN, exp_window
-from onnxpuma.mpc.exponential import exponential
-from onnxpuma.mpc.linear import multiply
-from onnxpuma.mpc.logarithm import logarithm
-from onnxpuma.mpc.maximum import row_maximum
+from onnxpuma.mpc.forms import Bit, Pair, Replicated, see
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.reciprocal import digits_of, reciprocal, rsqrt
-from onnxpuma.mpc.separable import all_series
-from onnxpuma.mpc.shares import Bit, Pair, Replicated, see
+from onnxpuma.mpc.protocols import compare, convert, gate, wide
+from onnxpuma.mpc.protocols.argmax import champion_places
+from onnxpuma.mpc.protocols.exp_softmax import SPAN, exp_window
+from onnxpuma.mpc.protocols.exponential import exponential
+from onnxpuma.mpc.protocols.fourier import all_series
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.logarithm import logarithm
+from onnxpuma.mpc.protocols.maximum import row_maximum
+from onnxpuma.mpc.protocols.reciprocal import digits_of, reciprocal, rsqrt
+from onnxpuma.mpc.protocols.smooth import activation
+from onnxpuma.mpc.protocols.square_root import square_root
+from onnxpuma.mpc.protocols.truncate import lift, resolve
+from onnxpuma.mpc.protocols.wide_root import wide_rsqrt
 from onnxpuma.mpc.simulate import shared_reals, simulate
-from onnxpuma.mpc.smooth import activation
-from onnxpuma.mpc.square_root import square_root
-from onnxpuma.mpc.truncate import lift, resolve
-from onnxpuma.mpc.wide_root import wide_rsqrt
 
 Reals = np.ndarray
 Run = Callable[[Party, Replicated], Protocol[Any]]

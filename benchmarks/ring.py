@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.words import Words, word_type
+from onnxpuma.mpc.ring.words import Words, word_type
 
 LINEAR = [(128, 1536, 768), (128, 1536, 3072), (128, 6144, 768), (16, 768, 3072), (1, 768, 3072)]
 BITS = [1, 6, 12, 20, 24, 28, 46, 48, 52, 64]

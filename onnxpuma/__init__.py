@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onnxpuma.roles.client import Client
+    from onnxpuma.roles.client.client import Client
     from onnxpuma.session import InferenceSession
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ if "onnxruntime" in sys.modules and os.environ.get(_NO_TELEMETRY[0]) != "1":
     )
 os.environ.update(dict.fromkeys(_NO_TELEMETRY, "1"))
 
-_FACES = {"Client": "onnxpuma.roles.client", "InferenceSession": "onnxpuma.session"}
+_FACES = {"Client": "onnxpuma.roles.client.client", "InferenceSession": "onnxpuma.session"}
 
 
 def __getattr__(name: str) -> Any:

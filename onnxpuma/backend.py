@@ -1,6 +1,6 @@
 """The standard's own face for a runtime (onnx.backend.base), so that its official tests can be run.
 
-Everything happens in this process (roles/memory.py): it is for conformance, not for secrets.
+Everything happens in this process (roles/local/memory.py): it is for conformance, not for secrets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from onnx import helper
 from onnx.backend.base import Backend, BackendRep
 
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel
 
 REALS = ("float16", "bfloat16", "float32", "float64")
 

@@ -27,7 +27,7 @@ from onnxpuma.commands.serve import serve
 from onnxpuma.commands.share import share
 from onnxpuma.commands.validate import validate
 from onnxpuma.errors import ConfigError, OnnxpumaError
-from onnxpuma.roles.seclusion import seclude
+from onnxpuma.roles.server.seclusion import seclude
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 OUTPUT_CLOSED = 141  # 128 + SIGPIPE

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.observe import Progress, RunReport, Stopwatch
 from onnxpuma.ops.beside import whole
 from onnxpuma.ops.spread import truncated

@@ -13,11 +13,11 @@ from onnxpuma.config import ClusterConfig, read_cluster
 from onnxpuma.errors import ConfigError, InputError
 from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.observe import Progress
-from onnxpuma.roles.client import Client, Outcome
-from onnxpuma.roles.client_keys import client_keys
-from onnxpuma.roles.local import LocalCluster
-from onnxpuma.roles.samples import Samples
-from onnxpuma.roles.shared_model import SharedModel
+from onnxpuma.roles.client.client import Client, Outcome
+from onnxpuma.roles.client.keys import client_keys
+from onnxpuma.roles.local.cluster import LocalCluster
+from onnxpuma.roles.owner.samples import Samples
+from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport.curve import KeyPair
 
 
@@ -40,7 +40,7 @@ class InferenceSession:
     each local server. graph: the one that this session runs, of a model of several; `roles.client.Client`
     runs them all. public_inputs: names of inputs, or patterns on them, that the servers may see; a model that
     is shared here is shared with these public, one that was shared elsewhere shows no others (but masks,
-    positions and their like: roles/consent.py). calibrate: feeds by which a model that is shared here gets
+    positions and their like: client/consent.py). calibrate: feeds by which a model that is shared here gets
     its ranges, of several graphs by graph; of texts, pictures and recordings `onnxpuma.tasks.calibration`
     makes them.
 

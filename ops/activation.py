@@ -8,15 +8,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxpuma.mpc.compare import is_negative, is_negative_cost, wide_negative, wide_negative_cost
-from onnxpuma.mpc.convert import pass_on, pass_on_cost, split, split_cost
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.gate import gate, gate_cost
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.separable import Series, all_series
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.smooth import USUAL, Reading, activation, activation_cost, fits, read_for, whole_argument
-from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
+from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost, wide_negative, wide_negative_cost
+from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split, split_cost
+from onnxpuma.mpc.protocols.fourier import Series, all_series
+from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.smooth import (
+    USUAL,
+    Reading,
+    activation,
+    activation_cost,
+    fits,
+    read_for,
+    whole_argument,
+)
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve_cost
 from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import matmul, multiply
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.separable import all_series
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.smooth import activation, activation_cost
-from onnxpuma.mpc.truncate import resolve_cost
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.fourier import all_series
+from onnxpuma.mpc.protocols.linear import matmul, multiply
+from onnxpuma.mpc.protocols.smooth import activation, activation_cost
+from onnxpuma.mpc.protocols.truncate import resolve_cost
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Replicated
 from onnxpuma.ops.registry import FRACTION, Call
 from onnxpuma.ops.scores import MOST_REACH
 from onnxpuma.ops.select import clipped, positive_cost, width

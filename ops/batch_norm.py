@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.reciprocal import inverse_cost
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.truncate import resolve_cost
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.reciprocal import inverse_cost
+from onnxpuma.mpc.protocols.truncate import resolve_cost
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import Arrays, Limit, of_output, result_size

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.registry import Call, Operand, Operator, Value
 
 Beside = Sequence["np.ndarray | None"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Replicated, Sum3
-from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value
 from onnxpuma.ops.spread import over_parts, truncated

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated
-from onnxpuma.mpc.wide import wide_zero, wide_zero_cost
+from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import FAR, Beside, kept, too_far, whole
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator

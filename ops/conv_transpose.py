@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.mpc.linear import matmul as product
+from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form
+from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below

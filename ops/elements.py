@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 
 from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.beside import OUT, Beside, any_beside, cleared, held, kept, out_of_reach, plus
 from onnxpuma.ops.registry import Call, Operand, Value
 

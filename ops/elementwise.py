@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.beside import FAR, factor, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.limits import Limit, output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator

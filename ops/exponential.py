@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.exponential import HIGHEST, exponential, exponential_cost
-from onnxpuma.mpc.logarithm import FRACTION as LOG_FRACTION
-from onnxpuma.mpc.logarithm import logarithm, logarithm_cost
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.protocols.exponential import HIGHEST, exponential, exponential_cost
+from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
+from onnxpuma.mpc.protocols.logarithm import logarithm, logarithm_cost
+from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
 from onnxpuma.ops.limits import Limit, asks, input_below, signed_input

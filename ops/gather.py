@@ -1,6 +1,6 @@
 """Gather: by public indices it is local; by ids that only the client knows it is a product with hidden rows.
 
-The client deals each id as keys of distributed point functions (mpc/dpf.py), which the parties expand to
+The client deals each id as keys of distributed point functions (dpf.py), which the parties expand to
 shares of one-hot rows; the product with the table is exact: no equality test, no truncation.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.convert import split, split_cost
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.dpf import BITS, SecretIds, look_up
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.convert import split, split_cost
+from onnxpuma.mpc.protocols.dpf import BITS, SecretIds, look_up
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept, whole
 from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, input_below

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated
-from onnxpuma.mpc.words import encode, word_type
+from onnxpuma.mpc.ring.words import encode, word_type
 from onnxpuma.ops.beside import of_moved
 from onnxpuma.ops.registry import Call, Value, as_first, operator
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.linear import bilinear
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.protocols.linear import bilinear
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, as_first, both_fine, operator

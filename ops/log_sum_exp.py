@@ -12,11 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.logarithm import FRACTION as LOG_FRACTION
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.shares import Form, Replicated
-from onnxpuma.mpc.truncate import resolve, resolve_cost
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
+from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.beside import Beside, kept, plus
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.elementwise import aligned

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
-from onnxpuma.mpc.convert import replicate_pair, replicate_pair_cost, split
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.gate import arithmetic, arithmetic_cost
-from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.forms import Bit, Form, Replicated, Split, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Bit, Form, Replicated, Split, Sum3
-from onnxpuma.mpc.wide import wide_zero, wide_zero_cost
+from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
+from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, split
+from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import furthest, held, in_words, of_choice, whole
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms, as_words

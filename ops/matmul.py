@@ -8,9 +8,9 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.linear import matmul as product
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.ops.beside import in_words, of_concat, of_put
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction

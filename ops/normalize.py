@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.truncate import resolve, resolve_cost
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.lengths import norm_of_rows, scaled_row

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.clamp import between_and_above, between_and_above_cost
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.truncate import resolve, resolve_cost
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.clamp import between_and_above, between_and_above_cost
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, input_below

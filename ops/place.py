@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.champion import champion_cost, champion_places
-from onnxpuma.mpc.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.protocols.argmax import champion_cost, champion_places
+from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.ops.limits import Arrays, Limit, asks
 from onnxpuma.ops.ranking import as_rows
 from onnxpuma.ops.registry import Call, Result, operator

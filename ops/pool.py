@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.ops.conv import padding_of
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import mean_limits, output_below

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated
-from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, log_of
 from onnxpuma.ops.layout import as_shares

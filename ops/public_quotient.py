@@ -14,9 +14,9 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.shares import Replicated, Sum3, see
-from onnxpuma.mpc.truncate import lift, lift_cost, resolve, resolve_cost
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.registry import FRACTION
 from onnxpuma.ops.spread import over_parts, spread

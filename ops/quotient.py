@@ -1,6 +1,6 @@
 """Reciprocals, roots, and quotients by a secret.
 
-Each element is brought to a fixed window by a power of four (mpc/normalise.py), at 1.5 to 2.3 KB an element:
+Each element is brought to a fixed window by a power of four (power_of_four.py), at 1.5 to 2.3 KB an element:
 made for one value a row, affordable where a model divides element by element.
 """
 
@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
-from onnxpuma.mpc.reciprocal import (
+from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.reciprocal import (
     WINDOW_FRACTION,
     WINDOW_RANGE,
     inverse_cost,
@@ -22,11 +23,10 @@ from onnxpuma.mpc.reciprocal import (
     window_reciprocal,
     window_reciprocal_cost,
 )
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.square_root import square_root as rooted
-from onnxpuma.mpc.square_root import square_root_cost
-from onnxpuma.mpc.truncate import resolve_cost
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.square_root import square_root as rooted
+from onnxpuma.mpc.protocols.square_root import square_root_cost
+from onnxpuma.mpc.protocols.truncate import resolve_cost
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
 from onnxpuma.ops.limits import (

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.range_check import (
+from onnxpuma.mpc.protocols.range_check import (
     OPPOSITE,
     OUTSIDE,
     any_of,
@@ -25,7 +26,6 @@ from onnxpuma.mpc.range_check import (
     row_squares,
     samples,
 )
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.range_reading import Reading
 from onnxpuma.ops.registry import Call, Operator, Result
 

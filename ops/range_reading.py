@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxpuma.mpc.range_check import ABOVE, INSIDE, OPPOSITE, OUTSIDE, SAMPLES, UNDER
-from onnxpuma.mpc.shares import Replicated
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.protocols.range_check import ABOVE, INSIDE, OPPOSITE, OUTSIDE, SAMPLES, UNDER
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.registry import FRACTION, Operand
 

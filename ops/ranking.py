@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
-from onnxpuma.mpc.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.gate import gate, gate_cost
+from onnxpuma.mpc.forms import Form, Pair, Replicated, see
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
-from onnxpuma.mpc.shares import Form, Pair, Replicated, see
-from onnxpuma.mpc.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
+from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost
+from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import OUT, Beside, kept, too_far
 from onnxpuma.ops.conv import padding_of, patches
 from onnxpuma.ops.reach import secretly_far

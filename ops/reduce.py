@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import multiply, sum_of_squares
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.square_root import wide_square_root, wide_square_root_cost
-from onnxpuma.mpc.truncate import resolve_cost
-from onnxpuma.mpc.wide_root import Readings
+from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
+from onnxpuma.mpc.protocols.square_root import wide_square_root, wide_square_root_cost
+from onnxpuma.mpc.protocols.truncate import resolve_cost
+from onnxpuma.mpc.protocols.wide_root import Readings
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below

@@ -14,8 +14,8 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.limits import Limits, no_limit
 

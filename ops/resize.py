@@ -14,10 +14,10 @@ import numpy as np
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated
-from onnxpuma.mpc.truncate import resolve_cost
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.truncate import resolve_cost
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.elementwise import as_words
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.spread import over_parts, truncated

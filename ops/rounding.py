@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.rounding import floor, floor_cost
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.protocols.rounding import floor, floor_cost
 from onnxpuma.ops.limits import input_below
 from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.select import positive, positive_cost

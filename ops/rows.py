@@ -1,7 +1,7 @@
 """The rows of a normalisation: how they are read, and their reciprocal roots.
 
 A row's sum of squares is a dot product, so one element a row leaves the party. Rows of norm above FINE_NORM
-do not fit at all their fraction bits: they are read twice (mpc/wide_root.py).
+do not fit at all their fraction bits: they are read twice (protocols/wide_root.py).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import sum_of_squares
+from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
-from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, rsqrt
-from onnxpuma.mpc.shares import Replicated, Sum3
-from onnxpuma.mpc.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.linear import sum_of_squares
+from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, rsqrt
+from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.registry import FRACTION
 from onnxpuma.ops.spread import joined
 

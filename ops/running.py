@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.beside import INFINITE, OUT, cleared
 from onnxpuma.ops.registry import Call
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated
-from onnxpuma.mpc.truncate import resolve_cost
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.beside import FAR, Beside, in_words, of_put, too_far, whole
 from onnxpuma.ops.layout import as_shares, beyond
 from onnxpuma.ops.limits import Limit, inputs_below, output_below

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated
 from onnxpuma.ops.beside import cleared, plus
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.reach import DROWNING

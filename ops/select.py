@@ -1,6 +1,6 @@
 """Choices by an exact sign: max(x, 0), and Max, Min, Clip, Abs and piecewise-linear activations by it.
 
-The sign is read on all bits (mpc/compare.py) that values may have, so nothing is wrong near zero and nothing
+The sign is read on all bits (compare.py) that values may have, so nothing is wrong near zero and nothing
 overflows; Relu itself, far more frequent, reads fewer behind the point (activation.py).
 """
 
@@ -12,14 +12,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from onnxpuma.mpc.clamp import between, between_cost
-from onnxpuma.mpc.compare import wide_negative, wide_negative_cost
-from onnxpuma.mpc.convert import pass_on, pass_on_cost, split
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.gate import gate, gate_cost
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
-from onnxpuma.mpc.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.clamp import between, between_cost
+from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
+from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split
+from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import FAR, cleared, too_far
 from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme, settled_ends
 from onnxpuma.ops.elementwise import add_forms, as_words

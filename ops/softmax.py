@@ -14,19 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.mpc.compare import is_negative, is_negative_cost
-from onnxpuma.mpc.convert import pass_on, pass_on_cost, replicate_pair, replicate_pair_cost, split, split_cost
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.exp import FRACTION as EXP_FRACTION
-from onnxpuma.mpc.exp import exp_window, exp_window_cost, floor_constant
-from onnxpuma.mpc.gate import gate, gate_cost
-from onnxpuma.mpc.linear import multiply
-from onnxpuma.mpc.maximum import row_maximum, row_maximum_cost
+from onnxpuma.mpc.forms import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
-from onnxpuma.mpc.reciprocal import digits_of, inverse_cost, reciprocal
-from onnxpuma.mpc.shares import Form, Pair, Replicated, Sum3, see
-from onnxpuma.mpc.truncate import lift, lift_cost, resolve_cost
-from onnxpuma.mpc.words import from_integers
+from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost
+from onnxpuma.mpc.protocols.convert import (
+    pass_on,
+    pass_on_cost,
+    replicate_pair,
+    replicate_pair_cost,
+    split,
+    split_cost,
+)
+from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
+from onnxpuma.mpc.protocols.exp_softmax import exp_window, exp_window_cost, floor_constant
+from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.maximum import row_maximum, row_maximum_cost
+from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve_cost
+from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
-from onnxpuma.mpc.shares import Replicated, Sum3
-from onnxpuma.mpc.truncate import resolve, resolve_cost
+from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
 from onnxpuma.ops.registry import FRACTION, Operand
 
 SMALLEST_SPREAD = 1536  # below it three sets of messages cost more than they balance

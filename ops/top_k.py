@@ -12,10 +12,10 @@ from functools import lru_cache
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Form, Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3, see
-from onnxpuma.mpc.truncate import lift, lift_cost
-from onnxpuma.mpc.words import encode
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.beside import Beside, cleared, kept
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.ranking import as_rows, duels, duels_cost

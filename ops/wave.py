@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.harmonic import COSINE, SINE, harmonic, harmonic_cost
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Form, Replicated, Sum3
+from onnxpuma.mpc.protocols.harmonic import COSINE, SINE, harmonic, harmonic_cost
 from onnxpuma.ops.limits import input_below
 from onnxpuma.ops.registry import Call, operator
 from onnxpuma.ops.spread import over_parts, spread

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-TARGET = Path(__file__).resolve().parent.parent / "onnxpuma" / "mpc" / "series.json"
+TARGET = Path(__file__).resolve().parent.parent / "onnxpuma" / "mpc" / "protocols" / "series.json"
 
 Function: TypeAlias = Callable[[np.ndarray], np.ndarray]
 

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx.backend.test.loader import load_model_tests
 
+from onnxpuma.check.single import compare, model_of, typed
 from onnxpuma.ops.registry import Operator, operators
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import compare, model_of, typed
+from onnxpuma.roles.local.memory import MemoryModel
 from operator_samples import SAMPLES, Sample
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from onnxpuma.config import TimeoutConfig
-from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.tasks import PlainRunner, SecureRunner
 from onnxpuma.tasks.port import Held, Result
 from pretrained.compare import Errors

@@ -18,7 +18,7 @@ from onnxpuma.errors import ConfigError
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
     from onnxpuma.plan.plan import Plan
-    from onnxpuma.roles.client import Client, Outcome
+    from onnxpuma.roles.client.client import Client, Outcome
     from onnxpuma.shipped import ShippedModel
 
 DEFAULT = "breast-cancer"
@@ -46,7 +46,7 @@ def demo(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each party.")] = 1,
 ) -> None:
     """Run a shipped model on three servers on this machine, and show what each of them sees."""
-    from onnxpuma.roles.owner import share_model
+    from onnxpuma.roles.owner.owner import share_model
     from onnxpuma.shipped import shipped_model
 
     model = shipped_model(name)
@@ -127,7 +127,7 @@ class _Show:
             )
 
     def _show_dealt(self, plan: Plan, private: Sequence[Sequence[Any]]) -> None:
-        from onnxpuma.roles.request import received
+        from onnxpuma.roles.request.message import received
 
         _title("What each server is sent of it")
         for party, buffers in enumerate(private):
@@ -138,14 +138,14 @@ class _Show:
             )
 
     def _in_the_clear(self, value: np.ndarray) -> np.ndarray:
-        from onnxpuma.validation import run_in_the_clear
+        from onnxpuma.check.validation import run_in_the_clear
 
         return run_in_the_clear(self.model.path, {self.model.input_name: value})[self.model.output_name]
 
 
 def _show_weights(folder: Path, blueprint: Blueprint, model: ShippedModel) -> None:
     from onnxpuma.graph.folder import ONLY_GRAPH
-    from onnxpuma.roles.owner import load_weights
+    from onnxpuma.roles.owner.owner import load_weights
 
     name = max(blueprint.weights, key=lambda weight: blueprint.graph.initializers[weight].size)
     _title(f"What each server is given of the {model.card['weights']:,} weights, here of {name}")

@@ -42,7 +42,7 @@ def entries(blueprint: Blueprint) -> list[dict[str, Any]]:
 
 def show_inputs(graphs: Mapping[str, Blueprint]) -> None:
     """Which inputs the servers see, and which of them a client has to name."""
-    from onnxpuma.roles.disclosure import inputs_to_name
+    from onnxpuma.roles.owner.disclosure import inputs_to_name
 
     for name, blueprint in graphs.items():
         hidden = screen.listing([n for n, spec in blueprint.inputs.items() if spec.secret]) or "none"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from onnxpuma.commands import screen
 
 if TYPE_CHECKING:
-    from onnxpuma.roles.client import Outcome
+    from onnxpuma.roles.client.client import Outcome
 
 
 def figures(outcome: Outcome) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def infer(
     """Ask the three servers, and write what only you can open."""
     from onnxpuma.config import read_cluster
     from onnxpuma.errors import UnreliableError
-    from onnxpuma.roles.client import Client, Outcome
+    from onnxpuma.roles.client.client import Client, Outcome
     from onnxpuma.transport.curve import read_secret_key
 
     config = read_cluster(cluster)

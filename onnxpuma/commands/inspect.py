@@ -73,8 +73,8 @@ def _blueprints(
 ) -> dict[str, Blueprint]:
     """Of an ONNX file, of the files in a folder that make one model, or of the folder of a shared model."""
     from onnxpuma.graph.folder import find
-    from onnxpuma.roles.reading import Reading
-    from onnxpuma.roles.shared_model import SharedModel, is_shared
+    from onnxpuma.roles.owner.reading import Reading
+    from onnxpuma.roles.shared.model import SharedModel, is_shared
 
     if is_shared(model):
         if any(patterns.values()) or ranges:

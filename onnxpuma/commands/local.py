@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from onnxpuma.commands import screen
 
 if TYPE_CHECKING:
-    from onnxpuma.roles.local import LocalCluster
+    from onnxpuma.roles.local.cluster import LocalCluster
 
 
 def start_servers(shared: str | Path, threads: int, **options: Any) -> LocalCluster:
     """Start them on a shared model, with a bar, and a warning where they lack the compiled kernel: theirs
     would stand in a log that nobody reads. options: more of `LocalCluster`'s."""
-    from onnxpuma.mpc.ring_kernel import native, warn_once
-    from onnxpuma.roles.local import LocalCluster
+    from onnxpuma.mpc.ring.native import native, warn_once
+    from onnxpuma.roles.local.cluster import LocalCluster
 
     if native() is None:
         warn_once()

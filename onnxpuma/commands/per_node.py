@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onnxpuma.commands import screen
 
 if TYPE_CHECKING:
-    from onnxpuma.roles.trace import NodeError, NodeTrace, RangeUse
+    from onnxpuma.check.trace import NodeError, NodeTrace, RangeUse
 
 _HINT = (
     "give it numbers inside its range, or share the model with --calibrate and inputs like this one;"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.commands import screen
-from onnxpuma.mpc.dpf import SecretIds
-from onnxpuma.mpc.shares import Form, Replicated
+from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.shipped import ShippedModel
 
 _INK = " .:-=+*#%@"

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxpuma.commands import arrays
 from onnxpuma.errors import ConfigError
-from onnxpuma.roles.samples import Samples
+from onnxpuma.roles.owner.samples import Samples
 
 _TEXTS = ".txt"
 _TAKEN = ((_TEXTS,), (".wav", ".flac"), (".png", ".jpg", ".jpeg", ".bmp", ".webp"))

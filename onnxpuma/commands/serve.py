@@ -31,8 +31,8 @@ def serve(
 ) -> None:
     """Serve a shared model as one of the three parties. Stop it with Ctrl-C or SIGTERM."""
     from onnxpuma.config import read_cluster
-    from onnxpuma.roles.seclusion import stay_in_memory, swaps
-    from onnxpuma.roles.server import Server
+    from onnxpuma.roles.server.seclusion import stay_in_memory, swaps
+    from onnxpuma.roles.server.server import Server
     from onnxpuma.transport.curve import read_secret_key
 
     config = read_cluster(cluster)

@@ -12,7 +12,7 @@ from onnxpuma.commands import disclosed, options, proved, screen
 
 if TYPE_CHECKING:
     from onnxpuma.observe import Progress
-    from onnxpuma.roles.shared_model import SharedModel
+    from onnxpuma.roles.shared.model import SharedModel
 
 
 def share(
@@ -44,9 +44,9 @@ def share(
     """Split a model's weights into three files, one for each server; any one alone is noise."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import find
-    from onnxpuma.roles.disclosure import doubtful
-    from onnxpuma.roles.owner import share_model
-    from onnxpuma.roles.shared_model import INDEX
+    from onnxpuma.roles.owner.disclosure import doubtful
+    from onnxpuma.roles.owner.owner import share_model
+    from onnxpuma.roles.shared.model import INDEX
 
     there = find(model)
     screen.note_left_out(there.ignored)

@@ -16,11 +16,11 @@ from onnxpuma.commands.local import start_servers
 from onnxpuma.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from onnxpuma.check.validation import Validation
     from onnxpuma.graph.model import Graph
     from onnxpuma.plan.blueprint import Blueprint
     from onnxpuma.plan.declared import Declared
-    from onnxpuma.roles.client import Outcome
-    from onnxpuma.validation import Validation
+    from onnxpuma.roles.client.client import Outcome
 
     Feed = dict[str, np.ndarray]
 
@@ -76,11 +76,11 @@ def validate(
     json: options.AsJson = False,
 ) -> None:
     """Run a model on shares and compare it with onnxruntime: errors, time, bytes, rounds, memory."""
+    from onnxpuma.check.validation import check_tolerance, reliable, validation
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
-    from onnxpuma.roles.disclosure import here_alone
-    from onnxpuma.roles.owner import share_model
-    from onnxpuma.validation import check_tolerance, reliable, validation
+    from onnxpuma.roles.owner.disclosure import here_alone
+    from onnxpuma.roles.owner.owner import share_model
 
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
@@ -150,8 +150,8 @@ def _references(
 ) -> tuple[Feed, Feed | None]:
     """What the results are compared with, and what the file itself gives where it rounds otherwise and
     onnxruntime can run it: it lacks most operators on bfloat16."""
+    from onnxpuma.check.validation import rounds, run_in_the_clear
     from onnxpuma.graph.reference import run_canonical
-    from onnxpuma.validation import rounds, run_in_the_clear
 
     if not rounds(blueprint.recognised):
         return run_in_the_clear(model, feed), None
@@ -170,7 +170,7 @@ def _prepared(
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.plan.blueprint import prepare
     from onnxpuma.plan.declared import declare_all
-    from onnxpuma.roles.samples import calibrated
+    from onnxpuma.roles.owner.samples import calibrated
 
     blueprint, graph = prepare(model, **chosen)
     for samples in read_samples(calibrate, [ONLY_GRAPH], model).values():
@@ -179,8 +179,8 @@ def _prepared(
 
 
 def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint], Feed], json: bool) -> None:
+    from onnxpuma.check.trace import trace
     from onnxpuma.commands import per_node
-    from onnxpuma.roles.trace import trace
 
     blueprint, graph = prepared
     with screen.progress("computing on shares and in the clear") as advance:
@@ -195,7 +195,7 @@ def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[
     """Drawn inputs, or those of the file."""
     from onnxpuma.plan.example import draw_inputs
     from onnxpuma.plan.support import fitting_shapes
-    from onnxpuma.roles.feed import check_feed
+    from onnxpuma.roles.request.feed import check_feed
 
     if inputs is not None and sizes:
         raise ConfigError("--dim is for inputs that are drawn", "leave it out with --inputs")
@@ -224,7 +224,7 @@ def _file(model: Path) -> Path:
 
 def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: Feed, public_inputs: list[str]) -> Outcome:
     from onnxpuma.config import read_cluster
-    from onnxpuma.roles.client import Client
+    from onnxpuma.roles.client.client import Client
     from onnxpuma.transport.curve import read_secret_key
 
     config, pair = read_cluster(cluster), read_secret_key(key)

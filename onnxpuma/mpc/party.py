@@ -18,7 +18,7 @@ import numpy as np
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.prf import PartyKeys
-from onnxpuma.mpc.words import Words, word_type
+from onnxpuma.mpc.ring.words import Words, word_type
 from onnxpuma.transport.link import Link, Tag
 
 T = TypeVar("T")

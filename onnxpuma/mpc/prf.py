@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from onnxpuma.mpc.words import Words, word_type
+from onnxpuma.mpc.ring.words import Words, word_type
 
 KEY_BYTES = 16
 PART_BYTES = 32  # of the randomness that one party puts into a key

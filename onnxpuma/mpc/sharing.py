@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.linear import zero_share
+from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import AesStream, fresh_key
-from onnxpuma.mpc.shares import Replicated, Sum3
-from onnxpuma.mpc.words import Words, reduced
+from onnxpuma.mpc.protocols.linear import zero_share
+from onnxpuma.mpc.ring.words import Words, reduced
 
 
 def share(words: Words, bits: int = 64) -> tuple[Words, Words, Words]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxpuma.errors import InputError, OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
-from onnxpuma.mpc.dpf import SecretIds
+from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.plan.control import MOST_TURNS
 from onnxpuma.plan.memory import ROW_BYTES, patched
 from onnxpuma.plan.plan import Plan, Step

@@ -3,7 +3,7 @@
 Where the bounds of a step's operands do not prove that its operator is right, what would prove it is watched:
 the client sees to its own inputs before it shares them, all else becomes steps. One, local, makes a quantity
 of a value as soon as the value is there; the last compares all quantities of the run at once, and what it
-yields is opened to the client (mpc/range_check.py). What is watched counts as true from there on: if it is
+yields is opened to the client (range_check.py). What is watched counts as true from there on: if it is
 not, the run says so.
 """
 
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc.dpf import SecretIds
-from onnxpuma.mpc.shares import Replicated, Sum3
+from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings, row_length

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
-from onnxpuma.mpc.dpf import SecretIds
-from onnxpuma.mpc.shares import Replicated
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Call, Operator, altered
 from onnxpuma.plan.known import Known
 from onnxpuma.plan.plan import Step

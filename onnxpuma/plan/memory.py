@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc.dpf import SecretIds
-from onnxpuma.mpc.shares import Sum3
+from onnxpuma.mpc.forms import Sum3
+from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Step

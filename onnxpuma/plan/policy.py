@@ -15,7 +15,7 @@ from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED
-from onnxpuma.mpc.separable import fingerprint
+from onnxpuma.mpc.protocols.fourier import fingerprint
 from onnxpuma.ops.registry import FINEST, FRACTION
 from onnxpuma.plan.input_spec import LARGEST_INPUT
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.dpf import SecretIds
-from onnxpuma.mpc.shares import Sum3
+from onnxpuma.mpc.forms import Sum3
+from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import FRACTION, Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey

@@ -17,8 +17,8 @@ from onnxpuma.graph.function import function_body
 from onnxpuma.graph.infer import infer_node, misfit
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.dpf import SecretIds
-from onnxpuma.mpc.shares import Replicated
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.beside import fits
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, altered, find
 from onnxpuma.plan.blueprint import Blueprint

@@ -9,8 +9,8 @@ from typing import Any
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import ConfigError
-from onnxpuma.roles.samples import Samples
-from onnxpuma.roles.shared_model import is_shared
+from onnxpuma.roles.owner.samples import Samples
+from onnxpuma.roles.shared.model import is_shared
 from onnxpuma.tasks.base import Pipeline
 from onnxpuma.tasks.calibration import Hearing, Recorder, TaskSamples, items_of
 from onnxpuma.tasks.caption import ImageToText

@@ -10,10 +10,10 @@ from onnxpuma.config import ClusterConfig, read_cluster
 from onnxpuma.errors import OnnxpumaError, UnreliableError
 from onnxpuma.observe import Progress
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.client import Client, Outcome
-from onnxpuma.roles.client_keys import client_keys
-from onnxpuma.roles.local import LocalCluster
-from onnxpuma.roles.samples import Samples
+from onnxpuma.roles.client.client import Client, Outcome
+from onnxpuma.roles.client.keys import client_keys
+from onnxpuma.roles.local.cluster import LocalCluster
+from onnxpuma.roles.owner.samples import Samples
 from onnxpuma.tasks.port import Held, Port, Result, Signature, Usage
 from onnxpuma.transport.curve import KeyPair
 

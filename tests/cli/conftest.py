@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxpuma.cli import main
-from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.local.cluster import LocalCluster
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 PATIENT = MODELS / "breast-cancer" / "model.onnx"

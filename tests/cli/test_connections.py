@@ -21,7 +21,7 @@ STRACE = shutil.which("strace")
 SCRIPT = """
 import sys
 import onnxpuma, numpy as np
-from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.local.cluster import LocalCluster
 
 with LocalCluster(sys.argv[1]) as cluster:
     with onnxpuma.InferenceSession(cluster=cluster.config_path) as session:
@@ -103,7 +103,7 @@ def test_a_server_loads_nothing_that_fetches() -> None:
         "transformers",
         "torch",
     )
-    code = f"import onnxpuma.roles.local_party, sys; print(*set(sys.modules) & set({fetching!r}))"
+    code = f"import onnxpuma.roles.local.party, sys; print(*set(sys.modules) & set({fetching!r}))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not said.stdout.split()
 

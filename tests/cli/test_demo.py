@@ -87,9 +87,9 @@ def test_classes_are_drawn_likeliest_first():
 
 def test_missing_kernel_is_said_where_the_servers_are_started(monkeypatch: pytest.MonkeyPatch):
     started = []
-    monkeypatch.setattr("onnxpuma.roles.local.LocalCluster", lambda *a, **k: started.append((a, k)))
-    monkeypatch.setattr("onnxpuma.mpc.ring_kernel._native", None)
-    monkeypatch.setattr("onnxpuma.mpc.ring_kernel._warned", False)
+    monkeypatch.setattr("onnxpuma.roles.local.cluster.LocalCluster", lambda *a, **k: started.append((a, k)))
+    monkeypatch.setattr("onnxpuma.mpc.ring.native._native", None)
+    monkeypatch.setattr("onnxpuma.mpc.ring.native._warned", False)
     with pytest.warns(RuntimeWarning, match="many times slower"):
         start_servers("shared", 2)
     assert started == [(("shared",), {"threads": 2})]

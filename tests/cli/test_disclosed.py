@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.owner.owner import share_model
 
 
 @pytest.fixture

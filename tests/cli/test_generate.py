@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from onnxpuma.commands import screen
-from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.local.cluster import LocalCluster
 
 WORDS = ("</s>", "<unk>", "once", "upon", "a", "time")
 END = 0

@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from onnxpuma.roles.local import LocalCluster
-from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.local.cluster import LocalCluster
+from onnxpuma.roles.owner.owner import share_model
 
 
 @pytest.fixture

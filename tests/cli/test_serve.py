@@ -16,7 +16,7 @@ import pytest
 
 from onnxpuma.cluster_template import write_cluster_template
 from onnxpuma.config import PartyConfig
-from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.transport.curve import read_public_key
 
 NAMES = ("alice", "bob", "carol")

@@ -14,7 +14,7 @@ from onnx import helper
 from onnxpuma.commands.samples import find_samples
 from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.shared_model import SharedModel
+from onnxpuma.roles.shared.model import SharedModel
 
 
 def test_writes_three_private_files_and_two_public_ones(cli, model: Path, tmp_path: Path):

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from onnxpuma.check.validation import check_tolerance, validation
 from onnxpuma.commands.validate import _references
 from onnxpuma.errors import AccuracyError
 from onnxpuma.observe import RunReport
 from onnxpuma.plan.blueprint import prepare
-from onnxpuma.validation import check_tolerance, validation
 
 REPORTS = [RunReport()] * 3
 FIELDS = {
@@ -124,14 +124,14 @@ def test_servers_of_another_model_are_an_error(cli, model: Path, servers):
 
 
 def test_wrong_inputs_are_refused_before_servers_start(cli, model: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("onnxpuma.roles.local.LocalCluster", None)
+    monkeypatch.setattr("onnxpuma.roles.local.cluster.LocalCluster", None)
     np.savez(tmp_path / "x.npz", measurements=np.zeros((1, 7), np.float32))
     assert cli("validate", model, "--inputs", tmp_path / "x.npz").status == 4
     assert cli("validate", model, "--dim", "nothing=1").status == 6
 
 
 def test_an_unsupported_model_is_refused_before_servers_start(cli, unsupported: Path, monkeypatch):
-    monkeypatch.setattr("onnxpuma.roles.local.LocalCluster", None)
+    monkeypatch.setattr("onnxpuma.roles.local.cluster.LocalCluster", None)
     ended = cli("validate", unsupported)
     assert ended.status == 3
     for name in ("determinant (Det", "foreign (my.operators::Mine", "again (Det"):

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 TIE = 0.05  # logits: nearer than this to the best, a second word is as good a prediction

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.words import Words
+from onnxpuma.mpc.ring.words import Words
 
 
 @pytest.fixture(params=ring.native_levels())

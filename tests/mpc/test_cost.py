@@ -8,31 +8,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxpuma.mpc import (
+from onnxpuma.mpc.cost import FREE, Cost, packed
+from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
+from onnxpuma.mpc.party import PIVOT, Party, Protocol
+from onnxpuma.mpc.protocols import (
     boolean,
     clamp,
     compare,
     convert,
-    exp,
+    exp_softmax,
     exponential,
+    fourier,
     gate,
     logarithm,
     maximum,
-    normalise,
+    power_of_four,
     reciprocal,
-    separable,
     smooth,
     wide,
 )
-from onnxpuma.mpc.cost import FREE, Cost, packed
-from onnxpuma.mpc.linear import multiply
-from onnxpuma.mpc.party import PIVOT, Party, Protocol
-from onnxpuma.mpc.shares import Bit, Pair, Replicated, Split, Sum3, see
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
 from onnxpuma.mpc.simulate import shared_reals, simulate
-from onnxpuma.mpc.truncate import lift, lift_cost, resolve, resolve_cost
 
 SIZES = (1, 3, 8, 77, 1003)
-GELU = separable.all_series()["gelu"]
+GELU = fourier.all_series()["gelu"]
 
 
 def arrived(x: Any) -> Protocol[Any]:
@@ -142,10 +142,10 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda n: maximum.row_maximum_cost(n, rows(n), 12),
     ),
     "series": (
-        lambda p, x: separable.evaluate_series(p, GELU, split(p, x, 16), 12, 38),
-        lambda n: separable.series_cost(GELU, n, 12, 38),
+        lambda p, x: fourier.evaluate_series(p, GELU, split(p, x, 16), 12, 38),
+        lambda n: fourier.series_cost(GELU, n, 12, 38),
     ),
-    "exp_window": (lambda p, x: exp.exp_window(p, split(p, x, 20)), exp.exp_window_cost),
+    "exp_window": (lambda p, x: exp_softmax.exp_window(p, split(p, x, 20)), exp_softmax.exp_window_cost),
     "exponential": (lambda p, x: exponential.exponential(p, x, 2), exponential.exponential_cost),
     "logarithm": (
         lambda p, x: logarithm.logarithm(p, x, 2),
@@ -216,8 +216,8 @@ def test_wide_comparisons(k: int) -> None:
 @pytest.mark.parametrize("digits", [(1, 16), (9, 10)])
 def test_normalise(digits: tuple[int, int]) -> None:
     check(
-        lambda p, x: drained(normalise.normalise(p, split(p, x, 64), *digits, True)),
-        lambda n: normalise.normalise_cost(n, *digits),
+        lambda p, x: drained(power_of_four.to_window(p, split(p, x, 64), *digits, True)),
+        lambda n: power_of_four.window_cost(n, *digits),
     )
 
 
@@ -225,7 +225,7 @@ def test_normalise(digits: tuple[int, int]) -> None:
 @pytest.mark.parametrize("argument", [8.0, 1000.0, 2.0**20, None])
 @pytest.mark.parametrize("form", [Replicated, Sum3])
 def test_activation(name: str, form: type, argument: float | None) -> None:
-    series, given = separable.all_series()[name], 36 if form is Sum3 else 18
+    series, given = fourier.all_series()[name], 36 if form is Sum3 else 18
 
     def program(p: Party, x: Replicated) -> Protocol[Any]:
         x_or_square = squared(p, x) if form is Sum3 else x

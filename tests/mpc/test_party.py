@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import LockstepError, ProtocolError
-from onnxpuma.mpc.convert import replicate_pair, replicate_sum, settle
+from onnxpuma.mpc.forms import Pair, Sum3
 from onnxpuma.mpc.party import Later, Party, Protocol, lazily, nothing, parallel, taken, thirds
 from onnxpuma.mpc.prf import local_keys
-from onnxpuma.mpc.shares import Pair, Sum3
+from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_sum, settle
+from onnxpuma.mpc.ring.words import Words
 from onnxpuma.mpc.simulate import simulate
-from onnxpuma.mpc.words import Words
 from onnxpuma.transport.memory import memory_links
 
 WORDS = np.arange(5, dtype=np.uint64)

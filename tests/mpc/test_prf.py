@@ -20,7 +20,7 @@ from onnxpuma.mpc.prf import (
     fresh_part,
     local_keys,
 )
-from onnxpuma.mpc.words import word_type
+from onnxpuma.mpc.ring.words import word_type
 
 DRAWS = [((7,), 64), ((3, 5), 12), ((1,), 1), ((), 64), ((0,), 64), ((100_003,), 20), ((2, 2), 8)]
 

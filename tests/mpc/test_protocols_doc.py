@@ -66,7 +66,7 @@ def test_the_output_of_the_script(
 def test_every_section_that_the_code_names_exists() -> None:
     headings = set(re.findall(r"^## (.*)$", TEXT, re.MULTILINE))
     named: set[str] = set()
-    for path in (*(ROOT / "onnxpuma" / "mpc").glob("*.py"), *(ROOT / "tools").glob("*.py")):
+    for path in (*(ROOT / "onnxpuma" / "mpc").rglob("*.py"), *(ROOT / "tools").glob("*.py")):
         named |= set(re.findall(r'docs/protocols\.md, "([^"]*)"', " ".join(path.read_text().split())))
     assert len(named) > 8
     assert named <= headings

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxpuma.mpc.linear import multiply
+from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Replicated, Sum3
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.ring.words import decode, encode
 from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
 from onnxpuma.mpc.simulate import shared_reals, simulate
-from onnxpuma.mpc.words import decode, encode
 
 
 @pytest.mark.parametrize("bits", [1, 7, 12, 32, 33, 64])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from onnxpuma.roles.single import Comparison
+from onnxpuma.check.single import Comparison
 
 Check = Callable[[Comparison, float], None]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.check.single import Comparison, compare
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import Comparison, compare
 
 Check = Callable[[Comparison, float], None]
 TOLERANCE = 4e-4  # 1e-4 of the largest value, which is below 4

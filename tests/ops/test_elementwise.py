@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from onnxpuma.check.single import OPSET, Comparison, compare, compare_model
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import OPSET, Comparison, compare, compare_model
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18

@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnxpuma.check.single import plain
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import plain
+from onnxpuma.roles.local.memory import MemoryModel
 
 LOWEST = float(np.finfo(np.float32).min)
 BOTH = pytest.mark.parametrize("public", [True, False], ids=["public", "secret"])

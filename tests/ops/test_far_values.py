@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import compare, compare_model
+from onnxpuma.check.single import compare, compare_model
+from onnxpuma.roles.local.memory import MemoryModel
 
 RNG = np.random.default_rng(21)
 SIZES = (1462, 9000, 65536, 7e4, 1e6, 2.0**30, 2.0**40, 2.0**43 * 0.999)

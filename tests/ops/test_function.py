@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.check.single import Comparison, compare
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import Comparison, compare
 
 Check = Callable[[Comparison, float], None]
 X = np.random.default_rng(0).normal(0, 3, (4, 6)).astype(np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from onnxpuma.roles.single import Comparison, compare
+from onnxpuma.check.single import Comparison, compare
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18

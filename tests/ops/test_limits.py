@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.check.single import Comparison, compare
 from onnxpuma.ops.limits import Limit
 from onnxpuma.ops.registry import operators
-from onnxpuma.roles.single import Comparison, compare
 
 RNG = np.random.default_rng(5)
 INSIDE = 0.999

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import Comparison, compare, compare_model, plain
+from onnxpuma.check.single import Comparison, compare, compare_model, plain
+from onnxpuma.roles.local.memory import MemoryModel
 
 Check = Callable[[Comparison, float], None]
 

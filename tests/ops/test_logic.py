@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from onnxpuma.check.single import Comparison, compare, model_of, typed
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import Comparison, compare, model_of, typed
+from onnxpuma.roles.local.memory import MemoryModel
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import compare, plain
+from onnxpuma.check.single import compare, plain
+from onnxpuma.roles.local.memory import MemoryModel
 
 RNG = np.random.default_rng(0)
 SCORES = RNG.normal(0, 3, (2, 5, 5)).astype(np.float32)

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnxpuma.roles.memory import MemoryModel, Outcome
-from onnxpuma.roles.single import plain
+from onnxpuma.check.single import plain
+from onnxpuma.roles.local.memory import MemoryModel, Outcome
 
 KEEP = np.array([[True, False, True, True], [True, True, False, False], [False, False, True, True]])
 X = np.random.default_rng(1).normal(0, 3, (3, 4)).astype(np.float32)

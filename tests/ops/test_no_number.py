@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxpuma.check.single import compare
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import compare
 
 GOOD = np.array([0.5, 1, 2, 3.5, 7], np.float32)
 BAD = {

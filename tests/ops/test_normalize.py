@@ -9,17 +9,17 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnxpuma.check.single import Comparison, compare, plain
 from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.graph.model import Node
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.shares import Replicated
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.ops.bounds import Bound
 from onnxpuma.ops.normalize import normalised, normalised_cost
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.rows import Rows
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import Comparison, compare, plain
+from onnxpuma.roles.local.memory import MemoryModel
 
 Check = Callable[[Comparison, float], None]
 

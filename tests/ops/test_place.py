@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxpuma.roles.single import Comparison, compare, compare_model
+from onnxpuma.check.single import Comparison, compare, compare_model
 
 Check = Callable[[Comparison, float], None]
 VOCABULARY = 50_000

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from onnxpuma.check.single import Comparison, compare, model_of
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import Comparison, compare, model_of
+from onnxpuma.roles.local.memory import MemoryModel
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18

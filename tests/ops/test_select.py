@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxpuma.check.single import Comparison, compare, compare_model
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import Comparison, compare, compare_model
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxpuma.check.single import Comparison, compare
 from onnxpuma.ops.registry import operators
-from onnxpuma.roles.single import Comparison, compare
 
 Check = Callable[[Comparison, float], None]
 Feed = Mapping[str, "np.ndarray | None"]

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan
-from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel
 
 OPSET = 24
 Constants = Mapping[str, np.ndarray | np.generic]

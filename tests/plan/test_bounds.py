@@ -26,8 +26,8 @@ from onnxpuma.plan.facts import bound_of, head_sizes, number, rounded
 from onnxpuma.plan.kept_bounds import settled
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.proofs import examined
-from onnxpuma.roles.feed import check_feed, check_filling
-from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel
+from onnxpuma.roles.request.feed import check_feed, check_filling
 
 FLOAT = onnx.TensorProto.FLOAT
 SHAPE = (2, 6, 24)

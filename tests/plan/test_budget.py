@@ -17,7 +17,7 @@ from onnxpuma.errors import InputError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.budget import Budget, hidden_elements, needed_bytes
 from onnxpuma.plan.compile import compile_plan
-from onnxpuma.roles.plans import Plans
+from onnxpuma.roles.request.plans import Plans
 
 MEGABYTE = 1_000_000
 
@@ -154,7 +154,7 @@ def test_planning_may_not_take_long(blueprint: Blueprint) -> None:
 def test_plans_that_are_kept_are_bounded_in_bytes(
     blueprint: Blueprint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from onnxpuma.roles import plans
+    from onnxpuma.roles.request import plans
 
     monkeypatch.setattr(plans, "KEPT_BYTES", 1 * MEGABYTE)
     kept = Plans(blueprint)

@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from onnxpuma.errors import InputError
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Selection
-from onnxpuma.roles.feed import check_values
-from onnxpuma.roles.memory import MemoryModel, Outcome
+from onnxpuma.roles.local.memory import MemoryModel, Outcome
+from onnxpuma.roles.request.feed import check_values
 
 RNG = np.random.default_rng(12)
 SHAPE = (2, 6, 40)  # two batches of six rows

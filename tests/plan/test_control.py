@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from onnxpuma.check.single import Comparison, compare_model
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.single import Comparison, compare_model
 
 X = np.random.default_rng(0).normal(0, 1, (4, 3)).astype(np.float32)
 UNIT = 2.0**-18

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import plain, typed
+from onnxpuma.check.single import plain, typed
+from onnxpuma.roles.local.memory import MemoryModel
 
 
 def model(*nodes: onnx.NodeProto) -> onnx.ModelProto:

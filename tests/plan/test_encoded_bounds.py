@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel
 
 UNIT = 2.0**-18
 

@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from onnxpuma.check.single import plain
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import plain
+from onnxpuma.roles.local.memory import MemoryModel
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.normal(0, 3, (4, 3, 5)).astype(np.float32)

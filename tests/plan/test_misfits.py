@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from onnxpuma.errors import InputError, OnnxpumaError, UnsupportedModelError
-from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel
 
 X = np.ones((2, 5), np.float32)
 IMAGE = np.ones((1, 4, 5, 5), np.float32)

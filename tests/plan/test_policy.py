@@ -14,8 +14,8 @@ import pytest
 from onnxpuma.errors import PlanError
 from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint, prepare
 from onnxpuma.plan.policy import digest_of, written
-from onnxpuma.roles.owner import share_model
-from onnxpuma.roles.shared_model import SharedModel
+from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.shared.model import SharedModel
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "breast-cancer" / "model.onnx"
 OTHERS = (

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
+from onnxpuma.check.trace import NodeTrace, trace
 from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops.limits import number
@@ -19,8 +20,7 @@ from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.calibrate import RangeWarning
 from onnxpuma.plan.compile import compile_plan
-from onnxpuma.roles.samples import calibrated
-from onnxpuma.roles.trace import NodeTrace, trace
+from onnxpuma.roles.owner.samples import calibrated
 
 RNG = np.random.default_rng(7)
 WIDTH = 32

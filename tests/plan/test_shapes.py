@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from onnxpuma.errors import InputError
-from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel
 
 
 @pytest.fixture(scope="module")

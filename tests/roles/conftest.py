@@ -17,13 +17,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.config import ClusterConfig, PartyConfig, TimeoutConfig
-from onnxpuma.roles import agreement, desk
-from onnxpuma.roles import job as job_module
-from onnxpuma.roles.client import Client
-from onnxpuma.roles.local import LocalCluster
-from onnxpuma.roles.owner import share_model
-from onnxpuma.roles.server import Server
-from onnxpuma.roles.shared_model import SharedModel
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.local.cluster import LocalCluster
+from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.server import agreement, request_loop
+from onnxpuma.roles.server import job as job_module
+from onnxpuma.roles.server.server import Server
+from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport.curve import KeyPair, generate
 
 WIDTH, VOCABULARY = 8, 50
@@ -211,7 +211,9 @@ def in_threads() -> type[Threads]:
 
 @pytest.fixture
 def hall(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
-    monkeypatch.setattr(desk, "IDLE_SECONDS", 0.1)  # so long a server takes to notice that it is to stop
+    monkeypatch.setattr(
+        request_loop, "IDLE_SECONDS", 0.1
+    )  # so long a server takes to notice that it is to stop
     made = Hall()
     yield made
     made.stop()

@@ -16,7 +16,7 @@ import numpy as np
 
 import onnxpuma
 from onnxpuma.config import ClusterConfig, LimitConfig
-from onnxpuma.roles.client import Client
+from onnxpuma.roles.client.client import Client
 from onnxpuma.transport.curve import KeyPair, generate
 
 Feed = dict[str, np.ndarray]

@@ -10,9 +10,9 @@ import pytest
 
 from onnxpuma.config import TimeoutConfig
 from onnxpuma.errors import OnnxpumaError, PeerLostError, PlanError, RemoteError, RequestTimeoutError
-from onnxpuma.roles import agreement
-from onnxpuma.roles.agreement import Agreement, Follower, Leader
-from onnxpuma.roles.job import Job
+from onnxpuma.roles.server import agreement
+from onnxpuma.roles.server.agreement import Agreement, Follower, Leader
+from onnxpuma.roles.server.job import Job
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 

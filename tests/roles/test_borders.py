@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxpuma.check.single import plain
 from onnxpuma.errors import ConfigError, InputError, UnsupportedModelError
-from onnxpuma.roles.feed import check_feed
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.single import plain
+from onnxpuma.roles.local.memory import MemoryModel
+from onnxpuma.roles.request.feed import check_feed
 
 X = np.random.default_rng(3).normal(size=(2, 4)).astype(np.float32)
 

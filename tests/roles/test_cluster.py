@@ -26,8 +26,8 @@ from onnxpuma.errors import (
     PlanError,
 )
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.client import Client
-from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.session import InferenceSession
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.curve import generate
@@ -253,7 +253,7 @@ def test_a_server_that_dies_at_start_says_why(model_dir: Path, tmp_path: Path) -
 def test_local_servers_die_with_their_starter(model_dir: Path) -> None:
     script = f"""
         import sys, time
-        from onnxpuma.roles.local import LocalCluster
+        from onnxpuma.roles.local.cluster import LocalCluster
         cluster = LocalCluster({str(model_dir)!r})
         print(cluster.folder, *cluster.pids, flush=True)
         time.sleep(60)

@@ -16,9 +16,9 @@ from onnxpuma.config import ClusterConfig, PartyConfig
 from onnxpuma.errors import InputError, OnnxpumaError, PlanError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
-from onnxpuma.roles.client import Client
-from onnxpuma.roles.consent import check_consent
-from onnxpuma.roles.feed import check_feed, check_values
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.client.consent import check_consent
+from onnxpuma.roles.request.feed import check_feed, check_values
 from onnxpuma.session import InferenceSession
 from onnxpuma.transport.curve import generate
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import InputError, OnnxpumaError
-from onnxpuma.roles.client import Client
+from onnxpuma.roles.client.client import Client
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.curve import KeyPair, generate
 from tests.roles.service import LIMITS, Feed, Service
@@ -44,7 +44,7 @@ def test_no_plan_is_made_for_shares_that_are_not_there(
     planned: list[Any] = []
     length = 5000
     service.works(feed)
-    from onnxpuma.roles.plans import Plans
+    from onnxpuma.roles.request.plans import Plans
 
     get = Plans.get
     monkeypatch.setattr(Plans, "get", lambda *a, **k: planned.append(a) or get(*a, **k))

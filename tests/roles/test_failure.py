@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import OnnxpumaError, PeerLostError, TransportError
-from onnxpuma.roles.client import Client
-from onnxpuma.roles.local import NAMES, LocalCluster
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.local.cluster import NAMES, LocalCluster
 
 Feed = dict[str, np.ndarray]
 AT_ONCE = 15.0  # seconds, on a busy machine: half of what a request may wait for a message

@@ -13,7 +13,7 @@ import pytest
 from onnxpuma.errors import InputError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
-from onnxpuma.roles.feed import check_feed, check_outputs, check_values
+from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,17 @@ from hypothesis import given
 
 from onnxpuma.config import KeptConfig, LimitConfig
 from onnxpuma.errors import OnnxpumaError
-from onnxpuma.mpc.shares import Sum3
+from onnxpuma.mpc.forms import Sum3
 from onnxpuma.observe import RunReport
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Plan, Selection
-from onnxpuma.roles.answer import open_result, result
-from onnxpuma.roles.kept import Store
-from onnxpuma.roles.plans import Plans
-from onnxpuma.roles.reception import Reception, Served
-from onnxpuma.roles.request import deal, public_part
-from onnxpuma.roles.shared_model import SharedModel
+from onnxpuma.roles.request.answer import open_result, result
+from onnxpuma.roles.request.kept import Store
+from onnxpuma.roles.request.message import deal, public_part
+from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.server.reception import Reception, Served
+from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport import wire, wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.cluster import Answer
@@ -151,7 +151,7 @@ def test_servers_answer_on_after_damaged_messages(
 
     import zmq
 
-    from onnxpuma.roles.client import Client
+    from onnxpuma.roles.client.client import Client
 
     bad = generate()
     config = replace(hall.config, clients={**hall.config.clients, "bad": bad.public}, limits=LIMITS)

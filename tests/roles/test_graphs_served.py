@@ -12,9 +12,9 @@ import onnxruntime
 import pytest
 
 from onnxpuma.errors import InputError, PlanError
-from onnxpuma.roles.client import Client
-from onnxpuma.roles.owner import share_model
-from onnxpuma.roles.shared_model import SharedModel
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.session import InferenceSession
 
 Writer = Callable[..., Path]

@@ -17,9 +17,9 @@ import pytest
 
 import onnxpuma
 from onnxpuma.errors import PeerLostError, TransportError
-from onnxpuma.mpc import ring_kernel
-from onnxpuma.roles import isolated
-from onnxpuma.roles.local import LocalCluster
+from onnxpuma.mpc.ring import native
+from onnxpuma.roles.local import isolated
+from onnxpuma.roles.local.cluster import LocalCluster
 
 ROOT = Path(onnxpuma.__file__).parent.parent
 STRAY = ("random", "json", "logging", "numpy", "onnx", "onnxruntime", "zmq", "tomlkit", "sitecustomize")
@@ -41,7 +41,7 @@ def test_a_stray_module_in_the_users_folder_is_not_run(stray: Path, model_dir: P
     script = f"""
         import os, sys
         sys.path[0] = {str(ROOT)!r}
-        from onnxpuma.roles.local import LocalCluster
+        from onnxpuma.roles.local.cluster import LocalCluster
         sys.path[:0] = ["", os.getcwd(), "."]
         os.environ["PYTHONPATH"] = os.getcwd()
         LocalCluster({str(model_dir)!r}).close()
@@ -134,7 +134,7 @@ def test_servers_without_the_kernel_are_said_to_be_slow(
 ) -> None:
     """Even where this process has it."""
     monkeypatch.setenv("ONNXPUMA_NO_NATIVE", "1")
-    monkeypatch.setattr(ring_kernel, "_warned", False)
+    monkeypatch.setattr(native, "_warned", False)
     with pytest.warns(RuntimeWarning, match="numpy, many times slower"):
         LocalCluster(model_dir).close()
 

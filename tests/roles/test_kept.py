@@ -16,14 +16,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.config import KeptConfig
 from onnxpuma.errors import InputError
-from onnxpuma.mpc.shares import Replicated
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import PlannedOutput, Selection
-from onnxpuma.roles.client import Client
-from onnxpuma.roles.kept import KeptShares, Store
-from onnxpuma.roles.local import LocalCluster
-from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.local.cluster import LocalCluster
+from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.request.kept import KeptShares, Store
 from onnxpuma.transport.curve import generate
 
 WIDTH = 4
@@ -208,7 +208,7 @@ def test_servers_refuse_it_too(closed_servers: Any, monkeypatch: pytest.MonkeyPa
     with closed_servers.client() as client:
         kept = client.run({"x": rows(2), "past": NO_PAST}, keep=["present", "y"]).kept
         present, y = replace(kept["present"], closed=False), kept["y"]
-        monkeypatch.setattr("onnxpuma.roles.feed.check_filling", lambda *_: None)
+        monkeypatch.setattr("onnxpuma.roles.request.feed.check_filling", lambda *_: None)
         refused = {
             "takes no array": {"x": rows(1), "past": rows(2)},
             "'past' does not go on from the kept 'y'": {"x": rows(1), "past": y},
@@ -279,7 +279,7 @@ def test_a_view_is_kept_without_what_it_was_cut_from() -> None:
 
 
 def test_servers_that_hold_values_of_different_runs_do_not_begin() -> None:
-    from onnxpuma.roles.job import Job
+    from onnxpuma.roles.server.job import Job
 
     class Fixed:
         def digest(self) -> bytes:

@@ -16,8 +16,8 @@ import pytest
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import OnnxpumaError, TransportError
-from onnxpuma.roles.client import Client
-from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.local.cluster import LocalCluster
 from tests.proxy import Proxy
 
 pytestmark = pytest.mark.timeout(120)

@@ -16,7 +16,7 @@ import pytest
 import zmq
 
 from onnxpuma.errors import BusyError, OnnxpumaError, PeerLostError, RequestTimeoutError
-from onnxpuma.roles.client import Client
+from onnxpuma.roles.client.client import Client
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.sparing import Sparing
 from tests.roles.service import LIMITS, Feed, Service

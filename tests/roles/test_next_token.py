@@ -16,10 +16,10 @@ from onnxpuma.errors import ConfigError, InputError, PlanError
 from onnxpuma.plan.blueprint import POLICY, Blueprint, prepare
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Selection
-from onnxpuma.roles.feed import check_feed, check_outputs
-from onnxpuma.roles.memory import MemoryModel
-from onnxpuma.roles.owner import share_model
-from onnxpuma.roles.request import public_part, read_public_part
+from onnxpuma.roles.local.memory import MemoryModel
+from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.request.feed import check_feed, check_outputs
+from onnxpuma.roles.request.message import public_part, read_public_part
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import as_bytes
 

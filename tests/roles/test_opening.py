@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import InputError, OnnxpumaError, TransportError
-from onnxpuma.mpc.dpf import share_ids
 from onnxpuma.mpc.prf import PartyKeys, fresh_part
-from onnxpuma.mpc.sketch import COMBINATIONS
+from onnxpuma.mpc.protocols.dpf import share_ids
+from onnxpuma.mpc.protocols.sketch import COMBINATIONS
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
-from onnxpuma.roles import opening
-from onnxpuma.roles.job import Job
-from onnxpuma.roles.opening import open_session
-from onnxpuma.roles.plans import Plans
-from onnxpuma.roles.request import deal, public_part, received
+from onnxpuma.roles.request.message import deal, public_part, received
+from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.server import opening
+from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.opening import open_session
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import as_bytes
 from onnxpuma.transport.memory import MemoryLink, memory_links

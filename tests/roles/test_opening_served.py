@@ -15,14 +15,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import InputError, OnnxpumaError, PlanError
-from onnxpuma.mpc.dpf import share_ids
+from onnxpuma.mpc.protocols.dpf import share_ids
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan
-from onnxpuma.roles import client as client_module
-from onnxpuma.roles import opening
-from onnxpuma.roles.client import Client
-from onnxpuma.roles.owner import load_weights, share_model
-from onnxpuma.roles.request import deal
+from onnxpuma.roles.client import client as client_module
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.owner.owner import load_weights, share_model
+from onnxpuma.roles.request.message import deal
+from onnxpuma.roles.server import opening
 from onnxpuma.transport.curve import generate
 from onnxpuma.transport.link import Buffer, as_bytes
 from tests.roles.dealing import Private, place_of

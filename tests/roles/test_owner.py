@@ -13,13 +13,13 @@ import pytest
 from onnx import numpy_helper
 from safetensors import safe_open
 
-import onnxpuma.roles.owner as owner
+import onnxpuma.roles.owner.owner as owner
 from onnxpuma.errors import ConfigError, ModelError, PlanError
 from onnxpuma.graph.folder import ONLY_GRAPH
-from onnxpuma.mpc.words import decode
+from onnxpuma.mpc.ring.words import decode
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.owner import load_weights, share_model
-from onnxpuma.roles.shared_model import SharedModel
+from onnxpuma.roles.owner.owner import load_weights, share_model
+from onnxpuma.roles.shared.model import SharedModel
 
 
 def opened(folder: Path) -> dict[str, np.ndarray]:
@@ -187,7 +187,7 @@ def test_the_file_of_another_version(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = share_model(model_path, tmp_path)
-    monkeypatch.setattr("onnxpuma.roles.share_file.__version__", "99.0")
+    monkeypatch.setattr("onnxpuma.roles.shared.file.__version__", "99.0")
     with pytest.raises(PlanError, match=r"made with onnxpuma .*, this is 99\.0"):
         load_weights(tmp_path, 0, model)
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import InputError, PlanError, TransportError
-from onnxpuma.mpc.dpf import SecretIds, evaluate
-from onnxpuma.mpc.shares import Replicated, Sum3
-from onnxpuma.mpc.words import decode
+from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.protocols.dpf import SecretIds, evaluate
+from onnxpuma.mpc.ring.words import decode
 from onnxpuma.observe import RunReport
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
-from onnxpuma.roles.answer import open_result, result
-from onnxpuma.roles.plans import Plans
-from onnxpuma.roles.request import check_private, deal, public_part, read_public_part, received
+from onnxpuma.roles.request.answer import open_result, result
+from onnxpuma.roles.request.message import check_private, deal, public_part, read_public_part, received
+from onnxpuma.roles.request.plans import Plans
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.cluster import Answer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onnxpuma.roles.local import LocalCluster
+from onnxpuma.roles.local.cluster import LocalCluster
 
 if not sys.platform.startswith("linux"):
     pytest.skip("what Linux offers", allow_module_level=True)
@@ -32,7 +32,11 @@ def limits(pid: int, name: str) -> list[str]:
 def test_a_secluded_process_is_not_dumped() -> None:
     assert resource.RLIMIT_CORE == 4
     assert said(f"{OPEN} {ASKED}")[0] == "1"
-    assert said(f"{OPEN} from onnxpuma.roles.seclusion import seclude; seclude(); {ASKED}") == ["0", "0", "0"]
+    assert said(f"{OPEN} from onnxpuma.roles.server.seclusion import seclude; seclude(); {ASKED}") == [
+        "0",
+        "0",
+        "0",
+    ]
 
 
 @pytest.mark.parametrize("command", ["keygen", "share", "infer", "serve"])
@@ -64,7 +68,7 @@ def test_local_servers_are_secluded(cluster: LocalCluster) -> None:
 
 LOCKED = """
 import re, resource
-from onnxpuma.roles.seclusion import stay_in_memory
+from onnxpuma.roles.server.seclusion import stay_in_memory
 {prepare}
 locked = stay_in_memory()
 held = bytearray(b"x") * (1 << 20)

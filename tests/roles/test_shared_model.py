@@ -17,12 +17,12 @@ from onnx import helper, numpy_helper
 from onnxpuma.errors import ConfigError, ModelError, PlanError, UnsupportedModelError
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Initializer
-from onnxpuma.mpc.words import decode
+from onnxpuma.mpc.ring.words import decode
 from onnxpuma.plan.blueprint import prepare_model
-from onnxpuma.roles import reading
-from onnxpuma.roles.dedupe import assign, rank_of
-from onnxpuma.roles.owner import load_weights, share_model
-from onnxpuma.roles.shared_model import SharedModel
+from onnxpuma.roles.owner import reading
+from onnxpuma.roles.owner.dedupe import assign, rank_of
+from onnxpuma.roles.owner.owner import load_weights, share_model
+from onnxpuma.roles.shared.model import SharedModel
 
 NAMES = ["encoder_model", "decoder_model", "decoder_with_past_model"]
 

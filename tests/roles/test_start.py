@@ -22,12 +22,12 @@ from onnxpuma.errors import (
     PeerLostError,
     PlanError,
 )
-from onnxpuma.mpc import ring_kernel
+from onnxpuma.mpc.ring import native
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles import desk
-from onnxpuma.roles.client import Client
-from onnxpuma.roles.owner import share_model
-from onnxpuma.roles.server import Server
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.server import request_loop
+from onnxpuma.roles.server.server import Server
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.curve import generate
 
@@ -84,7 +84,7 @@ def test_one_server_differs_from_the_two_others(
     if difference == "version":
         with Client(hall.config, hall.client_keys) as client:
             until(lambda: [isinstance(s, wire_pb2.Status) for s in client.status(0.5)] == [True, True, False])
-        monkeypatch.setattr("onnxpuma.roles.server.__version__", "99.0")
+        monkeypatch.setattr("onnxpuma.roles.server.server.__version__", "99.0")
     odd = hall.start(2, odd_dir)
     error = odd.ended()
     assert isinstance(error, PlanError)
@@ -243,7 +243,7 @@ def test_a_fault_of_the_program_is_told_without_its_text(
         def fail(*_: object) -> None:
             raise KeyError("a word of a share")
 
-        monkeypatch.setattr("onnxpuma.roles.server.open_shares", fail)
+        monkeypatch.setattr("onnxpuma.roles.server.server.open_shares", fail)
         assert isinstance(hall.start(2, model_dir).ended(), KeyError)
         until(lambda: all("refused to start: internal error (KeyError)" in d for d in details(client)[:2]))
 
@@ -251,9 +251,9 @@ def test_a_fault_of_the_program_is_told_without_its_text(
 def test_a_server_without_the_kernel_says_so_when_it_starts(
     hall: Any, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ring_kernel, "_native", None)
-    monkeypatch.setattr(ring_kernel, "_warned", False)
-    monkeypatch.setattr(desk.Desk, "serve", lambda _, ready: ready())
+    monkeypatch.setattr(native, "_native", None)
+    monkeypatch.setattr(native, "_warned", False)
+    monkeypatch.setattr(request_loop.RequestLoop, "serve", lambda _, ready: ready())
     with pytest.warns(RuntimeWarning, match="many times slower"):
         Server(0, hall.config, hall.keys[0], model_dir).serve()
 
@@ -269,7 +269,7 @@ def test_a_request_that_needs_too_much_memory_is_told_so_and_the_servers_go_on(
 
     with Client(hall.config, hall.client_keys) as client:
         with monkeypatch.context() as short:
-            short.setattr(desk, "compute", fail)
+            short.setattr(request_loop, "compute", fail)
             with pytest.raises(PlanError, match="not enough memory") as raised:
                 client.run(feed)
         assert "smaller batch" in raised.value.hint

@@ -10,10 +10,10 @@ import pytest
 from onnxpuma.config import LimitConfig, TimeoutConfig
 from onnxpuma.errors import BusyError, RequestTimeoutError
 from onnxpuma.mpc.prf import PART_BYTES
-from onnxpuma.roles import turns as turns_module
-from onnxpuma.roles.agreement import Follower, Leader
-from onnxpuma.roles.job import Job
-from onnxpuma.roles.turns import Turns, check_share
+from onnxpuma.roles.server import turns as turns_module
+from onnxpuma.roles.server.agreement import Follower, Leader
+from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.turns import Turns, check_share
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 

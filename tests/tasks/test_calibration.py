@@ -17,7 +17,7 @@ from onnxpuma import InferenceSession
 from onnxpuma.commands.samples import read_samples
 from onnxpuma.errors import ConfigError, InputError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.tasks import calibration, pipeline
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import InputError
-from onnxpuma.roles.local import LocalCluster
-from onnxpuma.roles.owner import share_model
+from onnxpuma.roles.local.cluster import LocalCluster
+from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.tasks import SecureRunner, pipeline
 from onnxpuma.tasks.build import tasks_of
 from onnxpuma.tasks.folder import ModelFolder

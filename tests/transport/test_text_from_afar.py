@@ -17,7 +17,7 @@ from onnxpuma.errors import (
     plain_lines,
     plain_text,
 )
-from onnxpuma.roles.identity import Identity
+from onnxpuma.roles.server.identity import Identity
 from onnxpuma.transport import wire, wire_pb2
 from onnxpuma.transport.failure import error_of, failure_of, told
 from onnxpuma.transport.inbox import Arrival, Inbox

@@ -28,7 +28,7 @@ from matching.combinations import REFERENCE
 from matching.feeds import Case, cases, feed, meant
 from onnxpuma.graph.bind import bind
 from onnxpuma.graph.load import load
-from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel
 
 TOLERANCE = 2e-2  # of logits of order 1; of larger values, of the largest
 BRANCH = "use_cache_branch"  # of a merged decoder

@@ -22,7 +22,7 @@ import onnxruntime as ort
 
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.protobuf import element_type
-from onnxpuma.roles.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel
 from trial.doubles import UNIT, declared, node_in_doubles, run_doubles
 
 ALLOWED = 2e-2

@@ -1,0 +1,1 @@
+"""Instruments that hold a secure run against a plain one."""

@@ -1,0 +1,223 @@
+"""Every value of a run on shares, opened and held against onnxruntime: where does it begin to be wrong?
+
+For whoever has the weights, the model's owner: all three parties run in this process, and nothing is secret
+here. Each node is computed twice in the clear: on what onnxruntime has made so far, which shows how far the
+run has come off, and on the operands that the secure run itself had, which shows what this node adds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.graph.model import Graph
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.ring.words import decode
+from onnxpuma.mpc.sharing import opened
+from onnxpuma.observe import Progress
+from onnxpuma.ops.beside import LARGEST, unmasked
+from onnxpuma.ops.registry import Operand
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.clear import ClearRun, limits_of
+from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.roles.local.memory import interpreters_of, run_plan
+
+SLACK = 4.0  # times an operator's declared error at the size of the result
+SINGLE = 2.0**-20  # of the operands: the precision of onnxruntime's own numbers
+WEIGHT = 2.0**-19  # the rounding of a weight
+WAIT = 3600.0  # seconds that a party waits while another's node is computed in the clear
+
+# (from, to) in the clear, and the least that may stand for it on shares
+
+
+@dataclass(frozen=True)
+class RangeUse:
+    """One range of a node's operator (docs/operators.md), and the quantity that came nearest to its end."""
+
+    what: str
+    value: float
+    bounds: str
+    inside: bool
+
+
+@dataclass(frozen=True)
+class NodeError:
+    """One output of one node of the canonical graph.
+
+    error: the largest difference from onnxruntime. own_error: from the node computed in the clear on the very
+    operands that it had on shares. allowed: what may be expected of own_error; the node departs where it is
+    more. magnitude: the largest finite number in onnxruntime's result. ranges: those of its operator.
+    """
+
+    node: str
+    operator: str
+    output: str
+    shape: tuple[int, ...]
+    error: float
+    own_error: float
+    allowed: float
+    magnitude: float
+    ranges: list[RangeUse] = field(default_factory=list)
+
+    @property
+    def departs(self) -> bool:
+        """Its secure result is wrong by more than its operator's error, and not for what it was given."""
+        return not self.own_error <= self.allowed
+
+    @property
+    def outside(self) -> list[RangeUse]:
+        """The ranges that its operands left."""
+        return [use for use in self.ranges if not use.inside]
+
+
+@dataclass(frozen=True)
+class NodeTrace:
+    """All nodes that ran on shares, in their order; `outputs`: the largest error of each of the model's."""
+
+    nodes: list[NodeError]
+    outputs: dict[str, float]
+
+    @property
+    def first(self) -> NodeError | None:
+        """The first node whose secure result departs from onnxruntime's by its own fault."""
+        return next((node for node in self.nodes if node.departs), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        first = self.first
+        return {
+            "first": None if first is None else first.node,
+            "nodes": [{**asdict(node), "departs": node.departs} for node in self.nodes],
+            "outputs": self.outputs,
+        }
+
+
+def trace(
+    blueprint: Blueprint, graph: Graph, feed: Mapping[str, np.ndarray], progress: Progress | None = None
+) -> NodeTrace:
+    """Run `graph`, which has its weights, on shares in this process, and compare node by node.
+
+    feed: complete, as `check_feed` returns it. Memory: 24 bytes a weight, and the values that are still to be
+    read, three times. Raises what planning raises, and ModelError where a node cannot be run in the clear.
+    """
+    shapes = {name: value.shape for name, value in feed.items()}
+    public = {name: feed[name] for name in blueprint.public_inputs}
+    plan = compile_plan(blueprint, shapes, public)
+    seen = _Comparison(plan, graph, plan.client_values(feed))
+    watched = [seen.of_party(index) for index in range(3)]
+    run_plan(plan, feed, interpreters_of(blueprint, graph), WAIT, watched, progress)
+    wanted = {output.name for output in plan.outputs}
+    return NodeTrace(seen.found, {n.output: n.error for n in seen.found if n.output in wanted})
+
+
+class _Comparison:
+    """Collects the parties' shares of each step, and compares it as soon as it is complete."""
+
+    def __init__(self, plan: Plan, graph: Graph, known: Mapping[str, np.ndarray]) -> None:
+        self.found: list[NodeError] = []
+        self._clear, self._secure = ClearRun(graph, known), ClearRun(graph, known)
+        self._parts: dict[int, list[Sequence[Form]]] = {}
+        self._lock = threading.Lock()
+
+    def of_party(self, index: int) -> Callable[[Step, Sequence[Form]], None]:
+        def watched(step: Step, outputs: Sequence[Form]) -> None:
+            with self._lock:
+                parts = self._parts.setdefault(step.index, [])
+                parts.append(outputs)
+                if len(parts) == 3:
+                    self._step(step, self._parts.pop(step.index))
+
+        return watched
+
+    def _step(self, step: Step, parts: list[Sequence[Form]]) -> None:
+        if step.checks:
+            self._free(step)
+            return
+        plain = self._clear.results(step, self._clear.inputs(step))
+        operands = self._secure.inputs(step)
+        again = self._secure.results(step, operands)
+        secure = [
+            _opened([part[place] for part in parts], operand)
+            for place, operand in enumerate(step.call.outputs)
+        ]
+        ranges = _ranges(step, operands, again)
+        for place, name in enumerate(step.outputs):
+            if name:
+                ours, own = secure[place], again[place]
+                self.found.append(
+                    NodeError(
+                        step.call.node.name,
+                        step.operator.name,
+                        name,
+                        tuple(ours.shape),
+                        _apart(ours, plain[place], step.call.outputs[place].reach),
+                        _apart(ours, own, step.call.outputs[place].reach),
+                        _allowed(step, operands, own),
+                        _magnitude(plain[place]),
+                        ranges,
+                    )
+                )
+        self._clear.keep(step, plain)
+        self._secure.keep(step, secure)
+        self._free(step)
+
+    def _free(self, step: Step) -> None:
+        for run in (self._clear, self._secure):
+            run.free(step)
+
+
+def _opened(forms: Sequence[Form], operand: Operand) -> np.ndarray:
+    first = forms[0]
+    parts = [f.words if isinstance(f, Sum3) else f.first for f in forms if isinstance(f, (Sum3, Replicated))]
+    values = decode(opened(parts, first.bits), first.fraction, first.bits)
+    return (values if operand.beside is None else values + operand.beside).astype(operand.dtype)
+
+
+def _apart(ours: np.ndarray, theirs: np.ndarray, reach: float = 0.0) -> float:
+    """The largest difference; what is no number in the clear does not count, nor does how far out a secret
+    mask is that reaches that far."""
+    x, y = ours.astype(np.float64), theirs.astype(np.float64)
+    same = np.isnan(y) | (x == y)
+    far = (reach or LARGEST) / 4
+    same |= (np.abs(y) >= far) & (np.abs(x) >= far) & (np.sign(x) == np.sign(y))
+    with np.errstate(invalid="ignore"):
+        return float(np.max(np.where(same, 0.0, np.abs(x - y)), initial=0.0))
+
+
+def _magnitude(values: np.ndarray | None) -> float:
+    """The largest finite number that is no mask."""
+    if values is None or values.dtype.kind not in "fiub":
+        return 0.0
+    real = np.abs(values.astype(np.float64))
+    return float(np.max(real, where=np.isfinite(real) & (real < 1e8), initial=0.0))
+
+
+def _allowed(step: Step, operands: Sequence[np.ndarray | None], result: np.ndarray) -> float:
+    """The error that this node may have on these operands: a wrong bit or place is always too much."""
+    if result.dtype.kind != "f":
+        return 0.5
+    expected = SLACK * step.operator.error_of(step.call) * max(1.0, _magnitude(result))
+    if step.operator.cost(step.call).rounds:
+        return expected
+    # a sum or a product of large numbers that cancel: theirs are rounded as well, weights in fixed point
+    largest = max((_magnitude(values) for values in operands), default=0.0)
+    length = max((values.shape[-1] for values in operands if values is not None and values.ndim), default=1)
+    return float(expected + largest * (SINGLE + WEIGHT * np.sqrt(length) * (len(step.call.secrets) > 1)))
+
+
+def _ranges(
+    step: Step, operands: Sequence[np.ndarray | None], results: Sequence[np.ndarray]
+) -> list[RangeUse]:
+    call, found = step.call, []
+    operands = unmasked(operands, call.inputs)
+    results = [v for v in unmasked(results, call.outputs) if v is not None]
+    for limit in limits_of(step):
+        measured = limit.measured(call, operands, results)
+        if measured is not None:
+            found.append(RangeUse(limit.what, measured[0], limit.bounds, measured[1]))
+    return found

@@ -1,0 +1,1 @@
+"""Checks that a protocol keeps its secrets, for tests."""

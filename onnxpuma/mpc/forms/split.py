@@ -1,0 +1,256 @@
+"""Values seen from a pivot p and its twins u = p + 1 and v = p + 2: Split, Pair and Bit.
+
+In replicated sharing the pivot knows two of three components and both twins know the third, so any value
+is A + B with A the pivot's and B the twins' (docs/protocols.md, "Forms"). Words a party does not hold are
+a zero without memory. What is written here is local: no message, no PRF word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.forms.replicated import Form, Layout, Replicated
+from onnxpuma.mpc.party import PIVOT, Maybe, Party, U, lazily, nothing, taken
+from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
+
+
+def _plus(first: Words, second: Words) -> Words:
+    return first + second
+
+
+def _minus(first: Words, second: Words) -> Words:
+    return first - second
+
+
+def _shape_beside(words: Words, public: Words) -> tuple[int, ...]:
+    return np.broadcast_shapes(words.shape, public.shape)
+
+
+class Split(Form):
+    """x = A + B mod 2^k; the pivot holds A, both twins hold B.
+
+    `halves`: the twin's additive half of A, where the twins have one (a Replicated value seen from the
+    pivot: u holds x_{p+1} and v holds x_p), a stand-in at the pivot; None where A is the pivot's alone.
+    """
+
+    __slots__ = ("_words", "halves", "pivot", "role")
+
+    def __init__(
+        self, role: int, pivot: int, words: Maybe, bits: int, fraction: int, halves: Maybe | None = None
+    ) -> None:
+        self.role, self.pivot, self._words, self.halves = role, pivot, words, halves
+        self.bits, self.fraction = bits, fraction
+
+    @property
+    def words(self) -> Words:
+        """A at the pivot, B at a twin."""
+        return taken(self._words)
+
+    @property
+    def half(self) -> Words | None:
+        return None if self.halves is None else taken(self.halves)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._words.shape
+
+    def _halves(self, function: Callable[..., Words], *others: Maybe | None) -> Maybe | None:
+        """A local linear function of the twins' halves of A; a stand-in at the pivot."""
+        held = [self.halves, *others]
+        known = [w for w in held if w is not None]
+        if len(known) < len(held):
+            return None
+        if self.role == PIVOT:
+            return nothing(function(*(nothing(w.shape, 8) for w in known)).shape, self.bits)
+        return lazily(function, *known)
+
+    def _with(
+        self,
+        function: Callable[[Words], Words],
+        halves: Maybe | None = None,
+        bits: int = 0,
+        fraction: int | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Split:
+        words = lazily(function, self._words, shape=shape)
+        fraction = self.fraction if fraction is None else fraction
+        return Split(self.role, self.pivot, words, bits or self.bits, fraction, halves)
+
+    def map(self, layout: Layout) -> Split:
+        return self._with(layout, self._halves(layout))
+
+    def lowered(self, shift: int, bits: int | None = None) -> Split:
+        """x / 2^shift mod 2^bits (default k - shift), local.
+
+        Rounded at random to one of the two neighbours, with the mean exactly x / 2^shift; multiples of
+        2^shift are exact. (A is rounded up and B down.)
+        """
+        start = self.bits
+        bits = start - shift if bits is None else bits
+
+        def lower(words: Words) -> Words:
+            if self.role == PIVOT:
+                words = words + words.dtype.type((1 << shift) - 1)
+            return reduced(reduced(words, start) >> word_type(start).type(shift), bits)
+
+        return self._with(lower, None, bits, self.fraction - shift, self.shape)
+
+    def raised(self, shift: int, bits: int) -> Split:
+        """2^shift x mod 2^bits (bits at most k + shift), local and exact."""
+        by = word_type(bits).type(shift)
+        return self._with(lambda w: resized(w, bits) << by, None, bits, self.fraction + shift, self.shape)
+
+    def modulo(self, bits: int) -> Split:
+        def narrow(words: Words) -> Words:
+            return resized(words, bits)
+
+        return self._with(narrow, self._halves(narrow), bits, shape=self.shape)
+
+    def plus(self, public: Words) -> Split:
+        """x + public, of x's shape or one that broadcasts to it: the twins add it to B."""
+        if np.broadcast_shapes(self.shape, public.shape) != self.shape:
+            raise ProtocolError(f"{public.shape} added to {self}", "repeat the value first (map)")
+        if self.role == PIVOT:
+            return self
+        return self._with(lambda w: w + public, self.halves, shape=self.shape)
+
+    def times(self, public: Words) -> Split:
+        """x * public, a word of this ring at fraction 0."""
+
+        def scale(words: Words) -> Words:
+            return words * public
+
+        return self._with(scale, self._halves(scale))
+
+    def with_fraction(self, fraction: int) -> Split:
+        """The same words read at another scale: x times 2^(old - new)."""
+        return Split(self.role, self.pivot, self._words, self.bits, fraction, self.halves)
+
+    def with_halves(self, halves: Maybe) -> Split:
+        """The same value, of whose A the twins hold these halves (deal)."""
+        return Split(self.role, self.pivot, self._words, self.bits, self.fraction, halves)
+
+    def __add__(self, other: Split) -> Split:
+        """x + y of two values split by the same pivot in the same ring."""
+        self.beside(other)
+        halves = self._halves(_plus, other.halves)
+        words = lazily(_plus, self._words, other._words)
+        return Split(self.role, self.pivot, words, self.bits, self.fraction, halves)
+
+    def minus(self, other: Split) -> Split:
+        """x - y of two values split by the same pivot in the same ring."""
+        self.beside(other)
+        words = lazily(_minus, self._words, other._words)
+        halves = self._halves(_minus, other.halves)
+        return Split(self.role, self.pivot, words, self.bits, self.fraction, halves)
+
+
+class Pair(Form):
+    """y = y_u + y_v mod 2^k at the twins of `pivot`, which holds nothing: a separable evaluation."""
+
+    __slots__ = ("pivot", "role", "words")
+
+    def __init__(self, role: int, pivot: int, words: Words, bits: int, fraction: int) -> None:
+        self.role, self.pivot, self.words, self.bits, self.fraction = role, pivot, words, bits, fraction
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.words.shape
+
+    def _local(
+        self, function: Callable[..., Words], *others: Words, bits: int = 0, fraction: int | None = None
+    ) -> Pair:
+        """An elementwise function of the twins' words; at the pivot its shape alone."""
+        bits, fraction = bits or self.bits, self.fraction if fraction is None else fraction
+        if self.role == PIVOT:
+            words = nothing(np.broadcast_shapes(self.shape, *(w.shape for w in others)), bits)
+        else:
+            words = function(self.words, *others)
+        return Pair(self.role, self.pivot, words, bits, fraction)
+
+    def map(self, layout: Layout) -> Pair:
+        return Pair(self.role, self.pivot, layout(self.words), self.bits, self.fraction)
+
+    def __add__(self, other: Pair) -> Pair:
+        self.beside(other)
+        return self._local(lambda mine, theirs: mine + theirs, other.words)
+
+    def plus(self, public: Words) -> Pair:
+        """y + public: u adds it."""
+        if self.role == U:
+            return self._local(lambda words, addend: words + addend, public)
+        return self._local(lambda words, addend: np.broadcast_to(words, _shape_beside(words, addend)), public)
+
+    def plus_split(self, other: Split) -> Pair:
+        """y + x for a Split of the same pivot whose A the twins hold in halves, same ring and scale."""
+        self.beside(other)
+        half = other.half
+        if half is None:
+            raise ProtocolError(f"the twins hold no halves of {other}", "deal them, or gate the value")
+        if self.role == PIVOT:
+            return self._local(_minus, half)
+        return self._local(lambda words, a: words + a, half + other.words if self.role == U else half)
+
+    def times(self, public: Words, fraction: int = 0) -> Pair:
+        """y * public (words of this ring, with `fraction` bits of their own)."""
+        return self._local(lambda words, c: words * c, public, fraction=self.fraction + fraction)
+
+    def lowered(self, shift: int) -> Pair:
+        """y / 2^shift mod 2^(k - shift), local; error as `Split.lowered` (u's half up, v's down)."""
+        if shift == 0:
+            return self
+        start, bits = self.bits, self.bits - shift
+
+        def lower(words: Words) -> Words:
+            if self.role == U:
+                words = words + words.dtype.type((1 << shift) - 1)
+            return resized(reduced(words, start) >> word_type(start).type(shift), bits)
+
+        return self._local(lower, bits=bits, fraction=self.fraction - shift)
+
+    def modulo(self, bits: int) -> Pair:
+        return self._local(lambda words: resized(words, bits), bits=bits)
+
+
+class Bit:
+    """q = q_u xor q_v at the twins of `pivot`: bits packed eight to a byte over the flattened shape."""
+
+    __slots__ = ("pivot", "plane", "role", "shape")
+
+    def __init__(self, role: int, pivot: int, plane: Words, shape: tuple[int, ...]) -> None:
+        self.role, self.pivot, self.plane, self.shape = role, pivot, plane, shape
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def __xor__(self, other: Bit) -> Bit:
+        if (self.pivot, self.shape) != (other.pivot, other.shape):
+            raise ProtocolError(f"{self} xor {other}", "bits of one shape, led by one pivot")
+        plane = self.plane if self.role == PIVOT else self.plane ^ other.plane
+        return Bit(self.role, self.pivot, plane, self.shape)
+
+    def __invert__(self) -> Bit:
+        return Bit(self.role, self.pivot, ~self.plane if self.role == U else self.plane, self.shape)
+
+    def __repr__(self) -> str:
+        return f"Bit(shape={self.shape}, pivot={self.pivot})"
+
+
+def unpacked(plane: Words, size: int) -> Words:
+    """Bits 0 or 1 as bytes, from a packed plane."""
+    return np.unpackbits(plane, count=size, bitorder="little")
+
+
+def see(party: Party, x: Replicated, pivot: int) -> Split:
+    """Replicated -> Split(pivot), free."""
+    role = party.role(pivot)
+    if role == PIVOT:
+        return Split(role, pivot, x.total, x.bits, x.fraction, nothing(x.shape, x.bits))
+    second = x._second if x.pending else x.second
+    if role == U:  # holds (x_{p+1}, x_{p+2})
+        return Split(role, pivot, second, x.bits, x.fraction, x._first)
+    return Split(role, pivot, x._first, x.bits, x.fraction, second)  # v holds (x_{p+2}, x_p)

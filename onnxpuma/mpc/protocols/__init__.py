@@ -1,0 +1,1 @@
+"""The protocols, an idea a file: generators that yield once a round (docs/protocols.md)."""

@@ -1,0 +1,211 @@
+"""The place of the largest element of each row, by a tournament of exact comparisons.
+
+Neighbours play, so that the left one always stands earlier. A winner's place is the path that it took, one
+XOR-shared bit a level: these are chosen for 3 bits each, where a whole word would be gated at every level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.forms import Bit, Replicated, Split, see, unpacked
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, lazily, nothing, parallel, thirds
+from onnxpuma.mpc.protocols.boolean import Polynomial, xor
+from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
+from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle
+from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, concatenated, gate, gate_cost
+from onnxpuma.mpc.protocols.wide import combined, combined_cost
+from onnxpuma.mpc.ring.words import Words
+
+PLACE_BITS = 64
+SMALLEST_SPREAD = 1536  # elements; fewer are led by one pivot
+
+
+def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replicated, list[Bit]]]:
+    """The largest of each row of x, (rows, n) mod 2^k, and the bits of its place, lowest first: (rows,).
+
+    Any two elements of a row differ by less than 2^(k-1), and none is on its way; of equal ones the first.
+    Exact. The values may still be on their way when this returns. Masks: those of `wide_negative`, `gate`,
+    `combined`, `replicate_pair`, fresh at each level.
+    Rounds: 4 a level and 1; bits: `tournament_cost`.
+    """
+    rows, paths = x.shape[0], np.zeros((0, *x.shape), np.uint8)
+    while x.shape[1] > 1:
+        half = x.shape[1] // 2
+        seen = see(party, x, pivot)
+        left, right = seen.map(_every_other(0, half)), seen.map(_every_other(1, half))
+        lead: Split = left.minus(right)
+        # 1. which of two neighbours is larger; 2. right + [left >= right] (left - right), and the path
+        loses = yield from wide_negative(party, lead)
+        steps: list[Protocol[Any]] = [gate(party, ~loses, lead), _chosen(party, loses, paths, half)]
+        pair, paths = yield from parallel(steps)
+        winners = replicate_pair(party, pair.plus_split(right))
+        x = _with_last(winners, x)
+    role = party.role(pivot)
+
+    def bit(path: Words) -> Bit:
+        size = -(-rows // 8)
+        plane = nothing((size,), 8) if role == PIVOT else np.packbits(path[:, 0], bitorder="little")
+        return Bit(role, pivot, plane, (rows,))
+
+    return x.map(lambda w: w[:, 0]), [bit(path) for path in paths]
+
+
+def _every_other(start: int, count: int) -> Callable[[Words], Words]:
+    return lambda w: w[..., start : 2 * count : 2]
+
+
+def _with_last(winners: Replicated, before: Replicated) -> Replicated:
+    """The winners, and after them the one that had nobody to play."""
+    if before.shape[1] % 2 == 0:
+        return winners
+
+    def together(won: Words, all_before: Words) -> Words:
+        return np.concatenate([won, all_before[:, -1:]], axis=1)
+
+    shape = (winners.shape[0], winners.shape[1] + 1)
+    first = lazily(together, winners._first, before._first, shape=shape)
+    second = lazily(together, winners._second, before._second, shape=shape)
+    return Replicated(winners.party, first, second, winners.bits, winners.fraction)
+
+
+def _chosen(party: Party, loses: Bit, paths: Words, half: int) -> Protocol[Words]:
+    """The paths of the winners, as bytes: (bits, rows, n) -> (bits + 1, rows, (n + 1) / 2)."""
+    count, rows, n = paths.shape
+    left, right = _every_other(0, half)(paths), _every_other(1, half)(paths)
+
+    def plane(path: Words) -> Words:
+        return loses.plane if loses.role == PIVOT else np.packbits(path, bitorder="little")
+
+    apart = [Bit(loses.role, loses.pivot, plane(path), loses.shape) for path in left ^ right]
+    moved = (yield from combined(party, [loses, *apart], _choices(count))) if count else []
+    result = np.zeros((count + 1, rows, n - half), np.uint8)
+    if loses.role != PIVOT:
+        for number, (bit, path) in enumerate(zip(moved, left, strict=True)):
+            result[number, :, :half] = path ^ unpacked(bit.plane, bit.size).reshape(rows, half)
+        result[count, :, :half] = unpacked(loses.plane, loses.size).reshape(rows, half)
+        result[:count, :, half:] = paths[:, :, 2 * half :]
+    return result
+
+
+@cache
+def _choices(count: int) -> tuple[Polynomial, ...]:
+    return tuple(xor((0, 1 + number)) for number in range(count))
+
+
+def tournament_cost(rows: int, length: int, bits: int) -> Cost:
+    total, level = FREE, 0
+    while length > 1:
+        n = rows * (length // 2)
+        choice = combined_cost(n, _choices(level)) if level else FREE
+        played = wide_negative_cost(n, bits) + (gate_cost(n, bits) | choice) + replicate_pair_cost(n, bits)
+        total = total + (played.merged() if level else played)
+        length, level = length - length // 2, level + 1
+    return total
+
+
+def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tuple[Replicated, Replicated]]:
+    """The largest of each row and its place, counted from `start`; both have arrived."""
+    values, bits = yield from tournament(party, x, pivot)
+    if bits:
+        pair = yield from arithmetic(party, concatenated(bits), PLACE_BITS)
+        weights = np.uint64(1) << np.arange(len(bits), dtype=np.uint64)
+        whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=np.uint64))
+        places = yield from settle(party, replicate_pair(party, whole))
+    else:
+        none = np.zeros(values.shape, np.uint64)
+        places = Replicated(party.index, none, none, PLACE_BITS, 0)
+    return values, places.plus(np.full(values.shape, start, np.uint64))
+
+
+def _block_cost(rows: int, length: int, bits: int) -> Cost:
+    if length == 1:
+        return FREE
+    levels = (length - 1).bit_length()
+    found = tournament_cost(rows, length, bits) + arithmetic_cost(levels * rows, PLACE_BITS).merged(1)
+    return found + replicate_pair_cost(rows, PLACE_BITS)
+
+
+def _final(party: Party, values: Replicated, places: Replicated, pivot: int) -> Protocol[Replicated]:
+    """The place that goes with the largest, of a few: (rows, n) both."""
+    while values.shape[1] > 1:
+        half = values.shape[1] // 2
+        sides = []
+        for x in (values, places):
+            seen = see(party, x, pivot)
+            sides.append((seen.map(_every_other(0, half)), seen.map(_every_other(1, half))))
+        leads = [left.minus(right) for left, right in sides]
+        loses = yield from wide_negative(party, leads[0])
+        pairs = yield from parallel([gate(party, ~loses, lead) for lead in leads])
+        won = [
+            replicate_pair(party, pair.plus_split(right))
+            for pair, (_, right) in zip(pairs, sides, strict=True)
+        ]
+        values, places = _with_last(won[0], values), _with_last(won[1], places)
+    found = yield from settle(party, places)
+    return found.map(lambda w: w[:, 0])
+
+
+def _final_cost(rows: int, length: int, bits: int) -> Cost:
+    total = FREE
+    while length > 1:
+        n = rows * (length // 2)
+        gates = gate_cost(n, bits) | gate_cost(n, PLACE_BITS)
+        back = replicate_pair_cost(n, bits) | replicate_pair_cost(n, PLACE_BITS)
+        played = wide_negative_cost(n, bits) + gates + back
+        total = total + (played.merged() if total.rounds else played)
+        length -= length // 2
+    return total
+
+
+def _parts(rows: int, length: int) -> list[tuple[slice, slice]]:
+    """(rows, columns) of what each pivot leads: whole rows, or three pieces of a few long ones."""
+    if rows * length < SMALLEST_SPREAD:
+        return [(slice(0, rows), slice(0, length))]
+    if rows >= 3:
+        return [(piece, slice(0, length)) for piece in thirds(rows)]
+    return [(slice(0, rows), piece) for piece in thirds(length)]
+
+
+def champion_places(party: Party, x: Replicated) -> Protocol[Replicated]:
+    """Where the largest element of each row stands: (rows, n) mod 2^k to (rows,) whole words mod 2^64.
+
+    Conditions and masks as `tournament`, of equal ones the first. Rounds and bits: `champion_cost`.
+    """
+    rows, length = x.shape
+    pieces = _parts(rows, length)
+    pivots = range(3) if len(pieces) > 1 else [party.next_pivot()]
+    blocks = yield from parallel(
+        _block(party, x.map(lambda w, r=r, c=c: w[r, c]), pivot, c.start)  # type: ignore[misc]
+        for pivot, (r, c) in zip(pivots, pieces, strict=True)
+    )
+    places = [block[1] for block in blocks]
+    if len(pieces) == 1:
+        return places[0]
+    if rows >= 3:
+        return _beside(places, np.concatenate)
+    values = _beside([block[0] for block in blocks], _columns)
+    return (yield from _final(party, values, _beside(places, _columns), party.next_pivot()))
+
+
+def _columns(words: list[Words]) -> Words:
+    return np.stack(words, axis=1)
+
+
+def _beside(parts: list[Replicated], join: Callable[[list[Words]], Words]) -> Replicated:
+    first, second = join([p.first for p in parts]), join([p.second for p in parts])
+    return Replicated(parts[0].party, first, second, parts[0].bits, parts[0].fraction)
+
+
+def champion_cost(rows: int, length: int, bits: int) -> Cost:
+    total = FREE
+    for r, c in _parts(rows, length):
+        total |= _block_cost(r.stop - r.start, c.stop - c.start, bits)
+    if len(_parts(rows, length)) > 1 and rows < 3:
+        total = total + _final_cost(rows, 3, bits)
+    return total

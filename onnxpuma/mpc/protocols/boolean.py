@@ -1,0 +1,177 @@
+"""Bits of A + B: one-bit tables of the digits, then an XOR of ANDs of them in one more round.
+
+For each digit the pivot knows A's digit and both twins know B's. The pivot sends the masked table of every
+wanted bit, 2^width entries of one bit, and the twins read entry B. The twins open the bits that occur in
+products under masks dealt by the pivot, which also dealt shares of the products of those masks, so any
+polynomial of the bits costs one round however deep it is (docs/protocols.md, "Comparison").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.cost import Cost, packed
+from onnxpuma.mpc.forms import Bit, Split
+from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, nothing, taken
+from onnxpuma.mpc.protocols.convert import deal_cost
+from onnxpuma.mpc.ring.words import Words, word_type
+
+Path: TypeAlias = tuple[int, ...]  # an AND of tables, by number
+Polynomial: TypeAlias = frozenset[frozenset[int]]  # XOR of ANDs; the empty AND is the constant one
+Truth: TypeAlias = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A bit that depends on one digit of A and the same digit of B: `truth(a, b)`."""
+
+    name: str
+    shift: int
+    width: int
+    truth: Truth
+
+    @cached_property
+    def entries(self) -> Words:
+        """For each digit of A the word whose bit b is truth(A, b)."""
+        digits = np.arange(1 << self.width)
+        bits = np.asarray(self.truth(digits[:, None], digits[None, :])).astype(np.uint64)
+        return (
+            (bits << digits.astype(np.uint64)).sum(axis=1, dtype=np.uint64).astype(word_type(1 << self.width))
+        )
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Tables over the digits of a k-bit value, and outputs as polynomials of them."""
+
+    bits: int
+    tables: tuple[Table, ...]
+    outputs: tuple[Polynomial, ...]
+    opened: tuple[int, ...] = field(init=False)
+    products: tuple[tuple[int, ...], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        terms = {tuple(sorted(t)) for output in self.outputs for t in output if len(t) > 1}
+        object.__setattr__(self, "opened", tuple(sorted({i for t in terms for i in t})))
+        subsets = {s for t in terms for size in range(2, len(t) + 1) for s in combinations(t, size)}
+        object.__setattr__(self, "products", tuple(sorted(subsets)))
+
+    def cost(self, elements: int) -> Cost:
+        """Rounds: 2 (1 without products), the first one way from the pivot."""
+        plane = packed(elements, 1)
+        tables = Cost(1, sum(deal_cost(elements, 1 << t.width).bits for t in self.tables))
+        if not self.opened:
+            return tables
+        return tables + Cost(1, plane * (len(self.products) + 2 * len(self.opened)))
+
+
+def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
+    """Split(p) mod 2^k to the circuit's outputs, XOR-shared between the twins; exact.
+
+    Masks: each table by F_{p+1}; each opened bit by one bit of F_{p+1} and one of F_p; the products of
+    masks by F_{p+1}. Rounds and bits: `circuit.cost`.
+    """
+    if x.bits != circuit.bits:
+        raise ProtocolError(f"a circuit of {circuit.bits} bits for {x}", "read the value at that width")
+    role, n = party.role(x.pivot), x.size
+    if role == PIVOT:
+        return (yield from _lead(party, x, circuit))
+    p, opened, products = x.pivot, len(circuit.opened), len(circuit.products)
+    key, plane_bytes = p + 1 if role == U else p, -(-n // 8)
+    late: list[Maybe] = [_dealt(party, role, p, (n,), 1 << table.width) for table in circuit.tables]
+    mask = party.draw_planes(key, opened, n)
+    if opened and role == U:
+        late.append(party.draw_planes(p + 1, products, n))
+    elif opened:
+        late.append(party.expect(p, (products, plane_bytes), 8))
+    yield
+    # 2. the twins read entry B of every table, and open the bits that occur in products
+    words = np.ascontiguousarray(x.words).reshape(-1)
+    planes = [
+        np.packbits(ring.pick_bits(taken(entries), words, table.shift, table.width), bitorder="little")
+        for entries, table in zip(late, circuit.tables, strict=False)
+    ]
+    public: dict[int, Words] = {}
+    shared: dict[Path, Words] = {}
+    if opened:
+        mine = np.stack([planes[i] for i in circuit.opened]) ^ mask
+        other = p + (V if role == U else U)
+        party.send(other, mine, 8)
+        theirs = party.expect(other, mine.shape, 8)
+        yield
+        public = dict(zip(circuit.opened, mine ^ theirs.take(), strict=True))
+        shared = {(name,): row for name, row in zip(circuit.opened, mask, strict=True)}
+        shared.update(zip(circuit.products, taken(late[-1]), strict=True))
+    # 3. each output is local: a product of (opened xor mask) is expanded over the masks
+    shares = [_output(o, role, planes, public, shared, plane_bytes) for o in circuit.outputs]
+    return [Bit(role, p, plane, x.shape) for plane in shares]
+
+
+def _lead(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
+    """The pivot's part: everything it sends leaves at once."""
+    p, n = x.pivot, x.size
+    words = np.ascontiguousarray(x.words).reshape(-1)
+    # 1. the table of every bit at this A, masked, and the products of the masks of the opened bits
+    for table in circuit.tables:
+        hidden = party.draw(p + 1, (n,), 1 << table.width)
+        masked = ring.table_bits(words, table.shift, table.width, table.entries, hidden)
+        party.send(p + 2, masked, 1 << table.width)
+    if circuit.opened:
+        opened = len(circuit.opened)
+        mask = party.draw_planes(p + 1, opened, n) ^ party.draw_planes(p, opened, n)
+        row_of = {name: row for row, name in enumerate(circuit.opened)}
+        shares = party.draw_planes(p + 1, len(circuit.products), n)
+        for row, product in enumerate(circuit.products):
+            shares[row] ^= np.bitwise_and.reduce(mask[[row_of[i] for i in product]], axis=0)
+        party.send(p + 2, shares, 8)
+        yield
+    yield
+    return [Bit(PIVOT, p, nothing((-(-n // 8),), 8), x.shape) for _ in circuit.outputs]
+
+
+def _dealt(party: Party, role: int, pivot: int, shape: tuple[int, ...], bits: int) -> Maybe:
+    """A twin's share of words that the pivot masks by xor: u derives the mask, v is sent the rest."""
+    return party.draw(pivot + 1, shape, bits) if role == U else party.expect(pivot, shape, bits)
+
+
+def _output(
+    polynomial: Polynomial,
+    role: int,
+    planes: Sequence[Words],
+    public: Mapping[int, Words],
+    shared: Mapping[Path, Words],
+    size: int,
+) -> Words:
+    """This twin's share of one polynomial of the tables' bits."""
+    out = np.zeros(size, np.uint8)
+    for term in polynomial:
+        factors = tuple(sorted(term))
+        if len(factors) == 1:
+            out ^= planes[factors[0]]
+        elif factors:
+            for kept in range(len(factors) + 1):
+                for subset in combinations(factors, kept):
+                    rest = [public[i] for i in factors if i not in subset]
+                    if subset:
+                        out ^= np.bitwise_and.reduce([shared[subset], *rest])
+                    elif role == U:
+                        out ^= np.bitwise_and.reduce(rest)
+        elif role == U:
+            out ^= np.uint8(255)
+    return out
+
+
+def xor(*terms: Sequence[int]) -> Polynomial:
+    """The polynomial that is the XOR of these ANDs."""
+    result: set[frozenset[int]] = set()
+    for term in terms:
+        result ^= {frozenset(term)}
+    return frozenset(result)

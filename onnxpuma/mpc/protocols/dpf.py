@@ -1,0 +1,204 @@
+"""Distributed point functions: a client's secret index as two short keys (Boyle, Gilboa, Ishai, CCS 2016).
+
+Two holders each expand a key to a vector over the table's rows; the two vectors add up to the index's
+one-hot row mod 2^32, and one key alone says nothing about the index. A component of a replicated table is
+held by exactly two parties, so three independent key pairs look one id up in all three components: a few
+hundred bytes where the row itself would take four for each row of the table.
+
+The tree stops early: a leaf seed is 128 bits, four outputs. The PRG is AES-128 with a fixed key in
+Matyas-Meyer-Oseas form, as is usual for this construction.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms.weights import Weights
+from onnxpuma.mpc.party import Party
+from onnxpuma.mpc.ring.words import Words, resized
+
+BITS = 32
+_OUTPUTS = 128 // BITS  # of one leaf
+_SEED = np.array([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], np.uint64)  # two bits of a seed carry corrections
+_CHUNK = 1 << 17
+# Public constants: any three different AES keys do.
+_LEFT, _RIGHT, _LEAF = (Cipher(AES(bytes([tag]) * 16), ECB()) for tag in (1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys of one holder for n ids over the same table.
+
+    seed: (n, 2) root seeds, two 64-bit words each. corrections: (n, depth, 2): a seed for each level, whose
+    lowest two bits are the corrections of the control bits. leaves: (n, 4) mod 2^32. holder: 0 or 1.
+    """
+
+    holder: int
+    seed: np.ndarray
+    corrections: np.ndarray
+    leaves: Words
+
+    @property
+    def nbytes(self) -> int:
+        return self.seed.nbytes + self.corrections.nbytes + self.leaves.nbytes
+
+
+class SecretIds(Form):
+    """One party's keys for ids that the client knows, of the given shape, over a table of `rows` rows.
+
+    own: of the pair for component i, holder 0. following: of the pair for component i + 1, holder 1.
+    """
+
+    __slots__ = ("_shape", "_vectors", "following", "own", "rows")
+
+    def __init__(self, shape: tuple[int, ...], rows: int, own: Keys, following: Keys) -> None:
+        self._shape, self.rows, self.own, self.following = shape, rows, own, following
+        self.bits, self.fraction = BITS, 0
+        self._vectors: tuple[Words, Words] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+    def expand(self) -> tuple[Words, Words]:
+        """What the own and the following keys expand to, (n, rows) each, kept until a look-up takes it."""
+        if self._vectors is None:
+            self._vectors = evaluate(self.own, self.rows), evaluate(self.following, self.rows)
+        return self._vectors
+
+    def take(self) -> tuple[Words, Words]:
+        """The same, and kept no longer: they are as large as the ids times the table's rows."""
+        vectors, self._vectors = self.expand(), None
+        return vectors
+
+
+def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretIds]:
+    """The three parties' keys for ids in [-rows, rows), negative ones counted from the end: three independent
+    key pairs, one for each component.
+
+    Cost: about 2 * 3 * (48 + 16 log2(rows / 4)) bytes an id, from the client to the servers.
+    """
+    shape = np.shape(ids)
+    ids = np.where(np.asarray(ids) < 0, np.asarray(ids) + rows, ids)
+    pairs = [generate(ids, rows) for _ in range(3)]
+    first, second, third = (SecretIds(shape, rows, pairs[i][0], pairs[(i + 1) % 3][1]) for i in range(3))
+    return first, second, third
+
+
+def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
+    """Rows of a replicated table, (rows, width), at secret ids: (*ids, width) mod 2^32, exact, no message.
+
+    z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; masked when it is sent. The table's entries are
+    below 2^30 units in magnitude.
+    """
+    if isinstance(table, Weights):
+        first, second = table.narrowed(BITS)
+    else:
+        first, second = resized(table.first, BITS), resized(table.second, BITS)
+    own, following = ids.take()
+    words = ring.matmul_pair(own, first, following, second)
+    return Sum3(party.index, words.reshape(*ids.shape, -1), BITS, table.fraction)
+
+
+def depth_of(rows: int) -> int:
+    """Levels of the tree over a table of this many rows."""
+    return max(0, (-(-rows // _OUTPUTS) - 1).bit_length())
+
+
+def _expand(cipher: Cipher[ECB], seeds: np.ndarray) -> np.ndarray:
+    """AES(s) xor s for (..., 2) seeds of two 64-bit words."""
+    flat = np.ascontiguousarray(seeds)
+    out = np.empty(flat.size + 2, np.uint64)
+    plain, expanding = (memoryview(cast(Any, words.reshape(-1).view(np.uint8))) for words in (flat, out))
+    cipher.encryptor().update_into(plain, expanding)
+    expanded = out[: flat.size].reshape(flat.shape)
+    expanded ^= flat
+    return expanded
+
+
+def _child(cipher: Cipher[ECB], seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(seed, control bit); the bit is taken out of the seed."""
+    child = _expand(cipher, seeds)
+    bit = child[..., 0] & np.uint64(1)
+    child[..., 0] ^= bit
+    return child, bit
+
+
+def _leaf_words(seeds: np.ndarray) -> Words:
+    """Four words mod 2^32 of each seed: (..., 4)."""
+    return _expand(_LEAF, seeds).view(np.uint32)
+
+
+def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
+    """Keys of the two holders for each of ids, (n,), in [0, rows). For the client, who knows the ids."""
+    ids = np.asarray(ids, np.int64).reshape(-1)
+    n, depth = len(ids), depth_of(rows)
+    roots = [np.frombuffer(secrets.token_bytes(16 * n), np.uint64).reshape(n, 2) & _SEED for _ in range(2)]
+    seeds, bits = list(roots), [np.zeros(n, np.uint64), np.ones(n, np.uint64)]
+    corrections = np.zeros((n, depth, 2), np.uint64)
+    leaf, place = ids // _OUTPUTS, ids % _OUTPUTS
+    for level in range(depth):
+        right = ((leaf >> (depth - 1 - level)) & 1).astype(np.uint64)
+        on_right = right.astype(bool)
+        grown = [(*_child(_LEFT, s), *_child(_RIGHT, s)) for s in seeds]
+        # the child off the path must become equal at both holders, the one on it must stay different
+        lost = [np.where(on_right[:, None], left, other) & _SEED for left, _, other, _ in grown]
+        left_fix = grown[0][1] ^ grown[1][1] ^ right ^ np.uint64(1)
+        right_fix = grown[0][3] ^ grown[1][3] ^ right
+        corrections[:, level] = lost[0] ^ lost[1]
+        corrections[:, level, 0] |= left_fix | (right_fix << np.uint64(1))
+        for holder, (left, left_bit, other, right_bit) in enumerate(grown):
+            fix = np.where(on_right[:, None], other, left) ^ (corrections[:, level] & -bits[holder][:, None])
+            fix_bit = np.where(on_right, right_fix, left_fix) & bits[holder]
+            seeds[holder] = fix & _SEED
+            bits[holder] = np.where(on_right, right_bit, left_bit) ^ fix_bit
+    one_hot = (np.arange(_OUTPUTS)[None, :] == place[:, None]).astype(np.uint32)
+    leaves = one_hot - _leaf_words(seeds[0]) + _leaf_words(seeds[1])
+    leaves = np.where(bits[1][:, None] == 1, -leaves, leaves)
+    return Keys(0, roots[0], corrections, leaves), Keys(1, roots[1], corrections, leaves)
+
+
+def evaluate(keys: Keys, rows: int) -> Words:
+    """This holder's additive share of the one-hot rows: (n, rows) mod 2^32."""
+    out = np.empty((len(keys.seed), rows), np.uint32)
+    together = max(1, _CHUNK // rows)  # ids expanded at a time, so that a level stays in the cache
+    for start in range(0, len(out), together):
+        chunk = slice(start, start + together)
+        out[chunk] = _evaluate(
+            keys.holder, keys.seed[chunk], keys.corrections[chunk], keys.leaves[chunk], rows
+        )
+    return out
+
+
+def _evaluate(holder: int, seeds: np.ndarray, corrections: np.ndarray, leaves: Words, rows: int) -> Words:
+    n, depth = corrections.shape[:2]
+    blocks = -(-rows // _OUTPUTS)
+    seeds, bits = seeds.reshape(n, 1, 2), np.full((n, 1), holder, np.uint64)
+    for level in range(depth):
+        grown = np.empty((n, seeds.shape[1], 2, 2), np.uint64)
+        grown_bits = np.empty((n, seeds.shape[1], 2), np.uint64)
+        on = -bits
+        for side, cipher in enumerate((_LEFT, _RIGHT)):
+            child, bit = _child(cipher, seeds)
+            for word in range(2):
+                fix = corrections[:, level, word][:, None] & on
+                np.bitwise_and(child[..., word] ^ fix, _SEED[word], out=grown[:, :, side, word])
+            fix_bit = (corrections[:, level, 0] >> np.uint64(side))[:, None] & np.uint64(1) & bits
+            np.bitwise_xor(bit, fix_bit, out=grown_bits[:, :, side])
+        needed = -(-blocks // (1 << (depth - 1 - level)))
+        seeds = grown.reshape(n, -1, 2)[:, :needed]
+        bits = grown_bits.reshape(n, -1)[:, :needed]
+    out = _leaf_words(seeds)
+    out += leaves[:, None, :] * bits[..., None].astype(np.uint32)
+    if holder == 1:
+        np.negative(out, out=out)
+    return out.reshape(n, -1)[:, :rows]

@@ -1,0 +1,54 @@
+"""Products of two replicated values: local, no message and no PRF word (docs/protocols.md, "Products").
+
+z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i. For a matrix product that is one ring product with twice the inner
+dimension. The result is a Sum3 with both operands' fraction bits; its terms are masked when they are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.party import Party
+from onnxpuma.mpc.ring.words import Words
+
+
+def zero_share(party: Party, shape: tuple[int, ...], bits: int) -> Words:
+    """F_i - F_{i+1}: the three parties' words sum to zero, any one of them is uniform to the other two."""
+    own = party.draw(party.index, shape, bits)
+    own -= party.draw(party.index + 1, shape, bits)
+    return own
+
+
+def multiply(party: Party, x: Replicated, y: Replicated) -> Sum3:
+    """Elementwise x * y with broadcasting."""
+    if x is y:
+        words = x.first * (x.first + (x.second + x.second))
+    else:
+        words = x.first * y.total
+        words += x.second * y.first
+    return _product(party, words, x, y)
+
+
+def matmul(party: Party, x: Replicated, y: Replicated) -> Sum3:
+    """x @ y as numpy.matmul. |result| < 2^(k-2) in fixed point is the caller's condition."""
+    return _product(party, ring.matmul_pair(x.first, y.total, x.second, y.first), x, y)
+
+
+def sum_of_squares(party: Party, x: Replicated, axes: tuple[int, ...]) -> Sum3:
+    """The sum of x^2 over axes, kept as ones: one element a row leaves the party."""
+    words = x.first * (x.first + (x.second + x.second))
+    return _product(party, words.sum(axis=axes, keepdims=True, dtype=words.dtype), x, x)
+
+
+def bilinear(party: Party, x: Replicated, y: Replicated, product: Callable[[Words, Words], Words]) -> Sum3:
+    """Any bilinear map of two replicated values (a convolution, an einsum)."""
+    return _product(party, product(x.first, y.total) + product(x.second, y.first), x, y)
+
+
+def _product(party: Party, words: Words, x: Replicated, y: Replicated) -> Sum3:
+    if x.bits != y.bits:
+        raise ProtocolError(f"a product of {x} and {y}", "bring both to one ring (modulo)")
+    return Sum3(party.index, words, x.bits, x.fraction + y.fraction)

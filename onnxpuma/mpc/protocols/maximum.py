@@ -1,0 +1,114 @@
+"""The largest element of each row, by a tournament of comparisons on few bits (docs/protocols.md, "Maximum").
+
+Softmax is shift-invariant: its maximum only has to be right within a unit or so, so it is read coarsely.
+Rows may have different lengths (positions that a public mask excludes never take part).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from operator import itemgetter
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Replicated, Split, see
+from onnxpuma.mpc.party import Party, Protocol, lazily
+from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost
+from onnxpuma.mpc.protocols.convert import deal_cost, deal_halves, replicate_pair, replicate_pair_cost
+from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.ring.words import Words
+
+Level: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def bracket(lengths: npt.ArrayLike) -> list[Level]:
+    """The tournament's schedule for rows of these lengths, laid end to end.
+
+    One entry a level: (left, right, alone, order): indices of the pairs, of the elements that pass (rows
+    already down to one), and the order that puts winners and passers row by row. A row of odd length plays
+    one element twice. The first level plays rows of one element against themselves.
+    """
+    return _bracket(np.asarray(lengths, np.int64).tobytes())
+
+
+@lru_cache(maxsize=8)
+def _bracket(packed: bytes) -> list[Level]:
+    """Kept, because every layer of a model plays the same rows, and its cost asks for them once more."""
+    levels: list[Level] = []
+    lengths = np.frombuffer(packed, np.int64)
+    if (lengths < 1).any():
+        raise ProtocolError("a row without elements has no maximum", "leave such rows out")
+    while (lengths > 1).any() or not levels:
+        starts = np.cumsum(lengths) - lengths
+        play = lengths > 1 if levels else lengths > 0
+        pairs = np.where(play, (lengths + 1) // 2, 0)
+        row = np.repeat(np.arange(len(lengths)), pairs)
+        place = np.arange(len(row)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+        last = starts[row] + lengths[row] - 1
+        left = np.minimum(starts[row] + 2 * place, last)
+        right = np.minimum(left + 1, last)
+        left = np.where((left == right) & (lengths[row] > 1), left - 1, left)
+        alone = starts[~play]
+        order = np.argsort(np.concatenate([row, np.flatnonzero(~play)]), kind="stable")
+        levels.append((left, right, alone, order))
+        lengths = np.where(play, pairs, lengths)
+    return levels
+
+
+def _pairs_by_level(lengths: np.ndarray) -> Iterator[int]:
+    """How many pairs play at each level of `bracket`, which has an index for each. Rows of one length are
+    counted together."""
+    lengths, rows = np.unique(np.asarray(lengths, np.int64), return_counts=True)
+    played = False
+    while (lengths > 1).any() or not played:
+        play = lengths > 1 if played else lengths > 0
+        pairs = np.where(play, (lengths + 1) // 2, 0)
+        yield int(pairs @ rows)
+        lengths, played = np.where(play, pairs, lengths), True
+
+
+def row_maximum(party: Party, x: Split, lengths: np.ndarray) -> Protocol[Replicated]:
+    """Split(p) of all rows end to end, (n,), to their maxima, (rows,), Replicated in the same ring.
+
+    Any two elements of a row differ by less than 2^(k-1); no row is empty. Exact on the words as read. The
+    result is still on its way when this returns. Masks: those of `is_negative`, `gate`, `replicate_pair`,
+    fresh at each level.
+    Rounds: 3 a level (log2 of the longest row) and 1; bits: `row_maximum_cost`.
+    """
+    # 1. the twins get halves of A, which the gates of the first level need
+    current = deal_halves(party, x)
+    result: Replicated | None = None
+    for left, right, alone, order in bracket(lengths):
+        # 2. of each pair: second + [first >= second] (first - second)
+        first, second = current.map(itemgetter(left)), current.map(itemgetter(right))
+        lead = first.minus(second)
+        loses = yield from is_negative(party, lead)
+        pair = yield from gate(party, ~loses, lead)
+        winners = replicate_pair(party, pair.plus_split(second))
+        # 3. rows that are down to one element pass
+        result = winners if result is None else _beside(winners, result.map(itemgetter(alone)))
+        result = result.map(itemgetter(order))
+        current = see(party, result, x.pivot)
+    assert result is not None
+    return result
+
+
+def _beside(x: Replicated, y: Replicated) -> Replicated:
+    def together(a: Words, b: Words) -> Words:
+        return np.concatenate([a, b])
+
+    first, second = lazily(together, x._first, y._first), lazily(together, x._second, y._second)
+    return Replicated(x.party, first, second, x.bits, x.fraction)
+
+
+def row_maximum_cost(elements: int, lengths: np.ndarray, bits: int) -> Cost:
+    cost = Cost()
+    for n in _pairs_by_level(lengths):
+        level = is_negative_cost(n, bits) + gate_cost(n, bits) + replicate_pair_cost(n, bits)
+        cost = cost + (level if not cost.rounds else level.merged())
+    return Cost(cost.rounds, cost.bits + deal_cost(elements, bits).bits)

@@ -1,0 +1,190 @@
+"""Does any of many secret numbers leave its range? One secret number tells: zero if none does, else random.
+
+What is compared is local to make: sums of squares of rows, or sums of random parts of many numbers, of which
+few suffice. Each comparison leaves a shared bit, the bits of a run are joined by xor over random subsets, and
+those gate random words that nobody knows. Whoever opens the sum of these learns "none" or "some", and nothing
+else, even together with one party (docs/protocols.md, "Range check").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Bit, Replicated, Sum3, see, unpacked
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, parallel
+from onnxpuma.mpc.prf import KEY_BYTES, AesStream
+from onnxpuma.mpc.protocols.compare import signs, signs_cost
+from onnxpuma.mpc.protocols.convert import split, split_cost
+from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
+from onnxpuma.mpc.ring.words import Words, resized, word_type
+
+SAMPLES = 40  # sums of random parts; each misses a number that is out of range with probability 1/2
+COMBINED = 40  # random subsets of the bits; each misses the bits that are set with probability 1/2
+WIDTH = 64  # bits of the number that is opened
+
+
+def coins(party: Party, what: str) -> AesStream:
+    """Random numbers for `what`, alike at all three parties, which anybody may know: made of the session's
+    name, which is drawn after the inputs are."""
+    seed = hashlib.sha256(b"onnxpuma range check" + party.session + what.encode()).digest()
+    return AesStream(seed[:KEY_BYTES])
+
+
+# -- what is compared: local --------------------------------------------------------------------------
+
+
+def row_squares(party: Party, x: Replicated, shift: int) -> Sum3:
+    """The sum of squares of each row of (rows, n), at `shift` fraction bits less in a ring as much smaller.
+
+    Condition: below 2^(62 - shift) in its units. An element is off by 1.5 units of 2^(shift - fraction).
+    """
+    return sum_of_squares(party, x.lowered(shift), (1,)).map(lambda w: w.reshape(-1))
+
+
+def row_deviations(party: Party, x: Replicated, shift: int) -> Sum3:
+    """n times the sum of squares of each row of (rows, n) without its mean; else as `row_squares`."""
+    low = x.lowered(shift)
+    count = word_type(low.bits).type(low.shape[1])
+    total = low.map(lambda w: w.sum(axis=1, dtype=w.dtype))
+    squares = sum_of_squares(party, low, (1,)).map(lambda w: w.reshape(-1))
+    return squares.times(np.asarray(count)) - multiply(party, total, total)
+
+
+def less_mean(words: Words, axis: int) -> Words:
+    """Words less their mean over an axis, as many times larger as it is long. On each component: local."""
+    count = words.dtype.type(words.shape[axis])
+    return words * count - words.sum(axis=axis, dtype=words.dtype, keepdims=True)
+
+
+def samples(
+    party: Party,
+    x: Replicated | Sum3,
+    shift: int,
+    stream: AesStream,
+    whole: bool = False,
+    count: int = SAMPLES,
+) -> Sum3:
+    """`count` sums of each row of (rows, n): of every element, or its negative, or neither, at random.
+
+    An element that is 2t or more from zero puts each sum t or more from zero with probability 1/2, whatever
+    the others are and however often words wrap: of two sums that differ by the element one at least is
+    there. `whole`: of every element or its negative, so that t or more from zero is enough, below 2^(k-2);
+    and of two elements that are t apart one sum in four puts t between itself and zero. At `shift` fraction
+    bits less, off by three units at most.
+    """
+    terms = x.first if isinstance(x, Replicated) else x.words
+    table = np.array([1, -1] if whole else [0, 0, 1, -1]).astype(np.int64).view(np.uint64).astype(terms.dtype)
+    signs = table[stream.draw((terms.shape[1], count), 8) & np.uint8(len(table) - 1)]
+    sums = ring.matmul(np.ascontiguousarray(terms), signs)
+    return Sum3(party.index, sums.reshape(-1), x.bits, x.fraction).lowered(shift)
+
+
+# -- who is beyond: bits ------------------------------------------------------------------------------
+
+
+ABOVE, UNDER, OUTSIDE, INSIDE = "above", "under", "outside", "inside"
+"""What is beyond a bound b: x >= b; x < b; |x| >= b, in two bits, one for each side; |x| < b."""
+OPPOSITE = "opposite"
+"""Two neighbours of different signs."""
+
+
+def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int) -> Protocol[list[Bit]]:
+    """Bits that tell which of (n,) are beyond a bound; exact.
+
+    below: positive, or of UNDER any, less than 2^(k-1), in the units of x. Rounds: 3, fewer in a small ring;
+    bits: `beyond_cost`. Masks as `split` and `signs`.
+    """
+    seen = split(party, x, pivot, x.fraction, x.bits)
+    if side == OPPOSITE:
+        (negative,) = yield from signs(party, seen, (0,), deep=True)
+        return [_differing(negative)]
+    ends = (below, 1 - below)[: _ends(side)]
+    less, *other = yield from signs(party, seen, ends, deep=True)
+    if side in (UNDER, INSIDE):
+        return [less ^ other[0] if other else less]
+    return [~less, *other]
+
+
+def _differing(bit: Bit) -> Bit:
+    """[first xor second] of each two neighbours."""
+    count = bit.size // 2
+    if bit.role == PIVOT:
+        return Bit(PIVOT, bit.pivot, nothing((-(-count // 8),), 8), (count,))
+    pairs = unpacked(bit.plane, bit.size).reshape(count, 2)
+    return Bit(bit.role, bit.pivot, np.packbits(pairs[:, 0] ^ pairs[:, 1], bitorder="little"), (count,))
+
+
+def _ends(side: str) -> int:
+    return 2 if side in (OUTSIDE, INSIDE) else 1
+
+
+def beyond_cost(count: int, side: str, bits: int, form: type) -> Cost:
+    return Cost(0, split_cost(count, bits, form).bits) + signs_cost(count, bits, _ends(side), deep=True)
+
+
+# -- one number of all bits ---------------------------------------------------------------------------
+
+
+def any_of(party: Party, bits: Sequence[Bit], stream: AesStream | None = None) -> Protocol[Sum3]:
+    """Zero where no bit is set, else uniform in Z_2^64: of bits (m, n), over the last axis and all of them.
+
+    1. More than COMBINED bits of one pivot are joined: xor over random subsets (`stream`), which is local.
+    2. Each gates a fresh word rho = F_0 + F_1 + F_2, of which every party lacks one part.
+    The sum of them is the result. Which of the bits are set is in none of it: rho is used once and opened
+    never. A set bit is missed with probability 2^-40, the same whatever they are. Rounds: 1; bits:
+    `any_of_cost`.
+    """
+    by_pivot = {p: [b for b in bits if b.pivot == p] for p in range(3)}
+    joined = [_joined(found, stream) for found in by_pivot.values() if found]
+    return _summed(party, (yield from parallel(_gated(party, bit) for bit in joined)))
+
+
+def any_of_cost(counts: Sequence[int], lanes: int = 1) -> Cost:
+    """counts: of bits, for each pivot that has any."""
+    total = Cost()
+    for count in counts:
+        if count:
+            total |= gate_cost(min(count, COMBINED) * lanes, WIDTH)
+    return total
+
+
+def _joined(bits: Sequence[Bit], stream: AesStream | None) -> Bit:
+    first, count = bits[0], sum(bit.shape[1] for bit in bits)
+    left, chosen = min(count, COMBINED), _subsets(stream, count) if count > COMBINED else None
+    shape = (first.shape[0], left)
+    if first.role == PIVOT:
+        return Bit(PIVOT, first.pivot, nothing((-(-math.prod(shape) // 8),), 8), shape)
+    every = np.concatenate([unpacked(b.plane, b.size).reshape(b.shape) for b in bits], axis=1)
+    if chosen is not None:
+        every = np.stack([np.bitwise_xor.reduce(every[:, some], axis=1) for some in chosen], axis=1)
+    return Bit(first.role, first.pivot, np.packbits(every, bitorder="little"), shape)
+
+
+def _subsets(stream: AesStream | None, count: int) -> np.ndarray:
+    assert stream is not None
+    drawn = stream.draw((COMBINED, -(-count // 8)), 8)
+    return np.unpackbits(drawn, axis=1, count=count).astype(bool)
+
+
+def _gated(party: Party, bit: Bit) -> Protocol[tuple[int, Words]]:
+    """This party's term of the sum of rho over the bits that are set."""
+    first, second = (party.draw(party.index + i, bit.shape, WIDTH) for i in range(2))
+    rho = Replicated(party.index, first, second, WIDTH, 0)
+    pair = yield from gate(party, bit, see(party, rho, bit.pivot))
+    words = resized(pair.words, WIDTH)
+    return bit.pivot, words.sum(axis=1, dtype=words.dtype)
+
+
+def _summed(party: Party, terms: Sequence[tuple[int, Words]]) -> Sum3:
+    total = np.zeros(terms[0][1].shape, word_type(WIDTH))
+    for pivot, words in terms:
+        if party.role(pivot) != PIVOT:
+            total = total + words
+    return Sum3(party.index, total, WIDTH, 0)

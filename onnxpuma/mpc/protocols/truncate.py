@@ -1,0 +1,119 @@
+"""Lifting to a larger ring, and truncation by it (docs/protocols.md, "Lift and truncation").
+
+A shift drops the low bits of each component and shrinks the ring by as many bits, so nothing large can go
+wrong; the lift brings the value back to the full ring with an exact carry. Shifting before the exchange
+saves 2 bits of exchange for each bit of lift that it costs 3 of, and the exchange of the low bits.
+"""
+
+from __future__ import annotations
+
+from onnxpuma.mpc.cost import Cost, packed
+from onnxpuma.mpc.forms import Replicated, Split, Sum3
+from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, taken
+from onnxpuma.mpc.protocols.convert import split, split_cost
+from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
+
+
+def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
+    """Split(p) mod 2^k of a signed x to Replicated mod 2^bits; exact for -2^(k-2) <= x < 2^(k-2).
+
+    As integers A + B wraps past 2^k when a OR b (the most significant bits; 2^(k-2) was added to A), and
+    a OR b = b + a(1-b). The pivot shares a between the twins, who open a(1-b) under masks known to the
+    pivot. Masks: r, a_u, m_u from F_{p+1}, m_v from F_p. An x outside the range comes out 2^k too large or
+    too small.
+    Rounds: 2, the first one way from the pivot and known to it at once; bits: `bits` + 3(bits - k).
+    For bits <= k: 1 round, `bits` bits.
+    """
+    p, role, k, shape = x.pivot, party.role(x.pivot), x.bits, x.shape
+    carry = bits - k
+    if carry <= 0:
+        return (yield from _hand_over(party, x, bits))
+    offset, power = word_type(bits).type(1 << (k - 2)), word_type(bits).type(1 << k)
+
+    def times_power(m: Words) -> Words:
+        return resized(reduced(m, carry), bits) * power
+
+    if role == PIVOT:
+        # 1. A less r and a less a_u go to v; u derives r and a_u
+        a_word = reduced(x.words + x.words.dtype.type(1 << (k - 2)), k)
+        a = resized(a_word >> word_type(k).type(k - 1), carry)
+        r, a_u = party.draw(p + 1, shape, bits), party.draw(p + 1, shape, carry)
+        m_u, m_v = party.draw(p + 1, shape, carry), party.draw(p, shape, carry)
+        rest = resized(a_word, bits) - r
+        party.send(p + 2, rest, bits)
+        party.send(p + 2, a - a_u, carry)
+        yield
+        yield
+        y_v, y_u = rest + times_power(m_v) - offset, r + times_power(m_u)
+        return Replicated(party.index, y_v, y_u, bits, x.fraction)
+
+    late: list[Maybe]
+    if role == U:
+        late = [party.draw(p + 1, shape, bits), party.draw(p + 1, shape, carry)]
+        m = party.draw(p + 1, shape, carry)
+    else:
+        late = [party.expect(p, shape, bits), party.expect(p, shape, carry)]
+        m = party.draw(p, shape, carry)
+    yield
+    # 2. the twins open a(1-b) + m_u + m_v
+    rest, a = taken(late[0]), taken(late[1])
+    b_word = reduced(x.words, k)
+    b = b_word >> word_type(k).type(k - 1)
+    mine = a * (word_type(carry).type(1) - resized(b, carry)) + m
+    other = p + (V if role == U else U)
+    party.send(other, mine, carry)
+    theirs = party.expect(other, shape, carry)
+    yield
+    # 3. y_{p+2} = B - 2^k (b + opened), the masks come off in the other two components
+    y_twins = resized(b_word, bits) - resized(b, bits) * power - times_power(mine + theirs.take())
+    y_mine = rest + times_power(m)
+    if role == U:
+        return Replicated(party.index, y_mine, y_twins, bits, x.fraction)
+    return Replicated(party.index, y_twins, y_mine - offset, bits, x.fraction)
+
+
+def _hand_over(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
+    """Split(p) -> Replicated in the same ring or a smaller one: y_{p+1} = F_{p+1}, y_p = A - F_{p+1}."""
+    p, role = x.pivot, party.role(x.pivot)
+    if role == V:
+        late = party.expect(p, x.shape, bits)
+        yield
+        return Replicated(party.index, resized(x.words, bits), late.take(), bits, x.fraction)
+    r = party.draw(p + 1, x.shape, bits)
+    if role == U:
+        yield
+        return Replicated(party.index, r, resized(x.words, bits), bits, x.fraction)
+    rest = resized(x.words, bits) - r
+    party.send(p + 2, rest, bits)
+    yield
+    return Replicated(party.index, rest, r, bits, x.fraction)
+
+
+def lift_cost(elements: int, source: int, bits: int) -> Cost:
+    carry = bits - source
+    if carry <= 0:
+        return Cost(1, packed(elements, bits))
+    return Cost(2, packed(elements, bits) + 3 * packed(elements, carry))
+
+
+def resolve(
+    party: Party, z: Sum3 | Replicated, pivot: int, fraction: int = 18, bits: int = 64
+) -> Protocol[Replicated]:
+    """A product (Sum3) or a Replicated value, truncated to `fraction` fraction bits in Z_2^bits.
+
+    |z| < 2^(k-2), less two units of the result. Error below 1.5 units of 2^-fraction, mean zero.
+    Rounds: 2 (the pivot's part of the lift travels with the exchange); at k = 64, f = 36 -> 18:
+    2 * 46 + 64 + 3 * 18 = 210 bits an element.
+    """
+    shift = z.fraction - fraction
+    if isinstance(z, Replicated) and shift == 0 and z.bits >= bits:
+        return z.modulo(bits)
+    return (yield from lift(party, split(party, z, pivot, fraction, z.bits - max(shift, 0)), bits))
+
+
+def resolve_cost(elements: int, shift: int, source: int = 64, bits: int = 64, form: type = Sum3) -> Cost:
+    width = source - max(shift, 0)
+    if form is Replicated and shift == 0 and source >= bits:
+        return Cost()
+    back = lift_cost(elements, width, bits)
+    return Cost(back.rounds, back.bits + split_cost(elements, width, form).bits)

@@ -1,0 +1,31 @@
+"""Ring words and what is computed on arrays of them: the compiled kernel's functions, or numpy's."""
+
+from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
+from onnxpuma.mpc.ring.products import (
+    axpy,
+    gather_table,
+    matmul,
+    matmul_pair,
+    pack,
+    pick_bits,
+    shift_mask,
+    table_bits,
+    unpack,
+)
+
+__all__ = [
+    "axpy",
+    "gather_table",
+    "matmul",
+    "matmul_pair",
+    "native_level",
+    "native_levels",
+    "pack",
+    "pick_bits",
+    "set_native_level",
+    "set_threads",
+    "shift_mask",
+    "table_bits",
+    "threads",
+    "unpack",
+]

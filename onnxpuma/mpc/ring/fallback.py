@@ -1,0 +1,107 @@
+"""The ring kernels in plain numpy: they run where the compiled ones are missing, which are tested on them.
+
+Products go through float64, whose 53 bits are exact: a word is cut into limbs and the inner dimension into
+blocks so that no sum of products of two limbs reaches 2^53. Each function has the signature and the meaning
+of its namesake in ring.py, which documents and checks the arguments.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.mpc.ring.words import Words, word_type
+
+_CHUNK = 1 << 15  # words whose bits are held apart, one byte each, at a time; a multiple of 8
+
+
+def matmul(a: Words, b: Words) -> Words:
+    """a @ b mod 2^32 or 2^64 as numpy.matmul, exact; 6 float64 products (3 for 32 bits), each through BLAS.
+
+    a, b: uint32 or uint64, (..., M, K) and (..., K, N) with broadcasting, or 1-d.
+    """
+    dtype = a.dtype
+    limb, count = (22, 3) if dtype.itemsize == 8 else (16, 2)
+    depth = 1 << (53 - 2 * limb)
+    inner = a.shape[-1]
+    total = np.zeros(np.matmul(a[..., :0], _inner(b, 0, 0)).shape, dtype)
+    for start in range(0, inner, depth):
+        left = _limbs(a[..., start : start + depth], limb, count)
+        right = _limbs(_inner(b, start, start + depth), limb, count)
+        for i, j in product(range(count), repeat=2):
+            if (i + j) * limb < 8 * dtype.itemsize:
+                part = np.matmul(left[i], right[j]).astype(np.uint64).astype(dtype)
+                total = total + (part << dtype.type((i + j) * limb))
+    return np.asarray(total)
+
+
+def _inner(b: Words, start: int, stop: int) -> Words:
+    return b[start:stop] if b.ndim == 1 else b[..., start:stop, :]
+
+
+def _limbs(words: Words, limb: int, count: int) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    kind, mask = words.dtype.type, words.dtype.type((1 << limb) - 1)
+    return [((words >> kind(i * limb)) & mask).astype(np.float64) for i in range(count)]
+
+
+def pack(words: Words, bits: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The low `bits` of every word as a little-endian stream of bits."""
+    flat = words.reshape(-1).astype(words.dtype.newbyteorder("<"), copy=False)
+    parts = [np.empty(0, np.uint8)]
+    for start in range(0, flat.size, _CHUNK):
+        chunk = flat[start : start + _CHUNK]
+        apart = np.unpackbits(chunk.view(np.uint8), bitorder="little").reshape(chunk.size, -1)
+        parts.append(np.packbits(apart[:, :bits], bitorder="little"))
+    return np.concatenate(parts)
+
+
+def unpack(stream: np.ndarray[Any, np.dtype[np.uint8]], bits: int, shape: tuple[int, ...]) -> Words:
+    """The words of a stream that `pack` made, in the narrowest type."""
+    kind = word_type(bits)
+    out = np.empty(int(np.prod(shape, dtype=np.int64)), kind)
+    for start in range(0, out.size, _CHUNK):
+        chunk = out[start : start + _CHUNK]
+        apart = np.zeros((chunk.size, 8 * kind.itemsize), np.uint8)
+        piece = stream[start * bits // 8 : (start * bits + chunk.size * bits + 7) // 8]
+        apart[:, :bits] = np.unpackbits(piece, count=chunk.size * bits, bitorder="little").reshape(-1, bits)
+        chunk[:] = np.packbits(apart, bitorder="little").view(kind.newbyteorder("<"))
+    return out.reshape(shape)
+
+
+def digit(words: Words, shift: int, bits: int) -> Words:
+    """(words >> shift) mod 2^bits, in the words' type."""
+    kind = words.dtype.type
+    return (words >> kind(shift)) & kind((1 << min(bits, 8 * words.dtype.itemsize)) - 1)
+
+
+def multiple(words: Words, multiplier: int) -> Words:
+    """words * multiplier, in the words' ring."""
+    return words * words.dtype.type(multiplier & ((1 << 8 * words.dtype.itemsize) - 1))
+
+
+def table_bits(words: Words, shift: int, digit_bits: int, lut: Words, mask: Words) -> Words:
+    """lut[digit] ^ mask."""
+    return lut[digit(words, shift, digit_bits)] ^ mask
+
+
+def pick_bits(tables: Words, words: Words, shift: int, digit_bits: int) -> Words:
+    """Bit `digit` of each table, as uint8."""
+    place = digit(words, shift, digit_bits).astype(tables.dtype)
+    return ((tables >> place) & tables.dtype.type(1)).astype(np.uint8)
+
+
+def gather_table(lut: Words, words: Words, multiplier: int, shift: int, bits: int) -> Words:
+    """lut[digit of words * multiplier]."""
+    return lut[digit(multiple(words, multiplier), shift, bits)]
+
+
+def axpy(acc: Words, lut: Words, words: Words, multiplier: int, shift: int, bits: int, x: Words) -> None:
+    """acc += lut[digit of words * multiplier] * x."""
+    acc += gather_table(lut, words, multiplier, shift, bits) * x
+
+
+def shift_mask(words: Words, shift: int, bits: int) -> Words:
+    """(words >> shift) mod 2^bits in the narrowest type for `bits`."""
+    return digit(words, shift, bits).astype(word_type(bits))

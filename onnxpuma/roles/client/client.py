@@ -1,0 +1,241 @@
+"""The owner of the data: checks an input, shares it among the three servers, opens what they return."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from onnxpuma.config import ClusterConfig
+from onnxpuma.errors import OnnxpumaError, PlanError, UnreliableError
+from onnxpuma.observe import Progress, RunReport
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.plan import Plan, Selection
+from onnxpuma.roles.client.consent import check_consent, check_named
+from onnxpuma.roles.request.answer import open_result
+from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
+from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
+from onnxpuma.roles.request.message import deal, held_entries, public_part
+from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.cluster import Cluster, News
+from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.line import Peer
+from onnxpuma.transport.link import Buffer
+
+Dealt: TypeAlias = Callable[[Plan, Sequence[Sequence[Buffer]]], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one request.
+
+    outputs: by name, in the order asked for, in the declared types. kept: what stays at the servers, by the
+    name of the output. reports: of the three servers. seconds:
+    from the first byte sent to the last received, waiting for other clients included (`reports` tell the
+    time of computing alone). setup_seconds: planning and sharing before that.
+    """
+
+    outputs: dict[str, np.ndarray]
+    reports: tuple[RunReport, ...] = field(repr=False)
+    seconds: float
+    setup_seconds: float
+    kept: dict[str, Kept] = field(default_factory=dict)
+
+
+class Client:
+    """Sends requests to the servers of `config` as the owner of `keys`; one at a time.
+
+    model: what these servers share, or the blueprint of its only graph; fetched from them at first use when
+    it is None. public_inputs: names of inputs, or patterns on them, that the servers may see if the model's
+    owner made them public; masks, positions and their like need not be named (client/consent.py). Raises
+    ConfigError when an address is none; connecting goes on in the background.
+    """
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        keys: KeyPair,
+        model: SharedModel | Blueprint | None = None,
+        *,
+        public_inputs: Sequence[str] = (),
+    ) -> None:
+        timeouts = config.timeouts
+        places = [Peer(party.client_address, party.public_key) for party in config.parties]
+        self._cluster = Cluster(
+            places,
+            keys,
+            connect_timeout=timeouts.connect,
+            timeout=timeouts.request,
+            heartbeat=timeouts.heartbeat,
+            renew=timeouts.renew,
+        )
+        self._lock = Lock()
+        self._model = SharedModel.of(model) if isinstance(model, Blueprint) else model
+        self._plans: dict[str, Plans] = {}
+        self._public_inputs = tuple(public_inputs)
+
+    @property
+    def model(self) -> SharedModel:
+        """The public part of the model. Raises PlanError when the servers do not all have the same one."""
+        if self._model is None:
+            with self._lock:
+                answers = self._cluster.request(wire_pb2.Request(), [], [[], [], []])
+            self._model = _fetched([[bytes(b) for b in answer.buffers] for answer in answers])
+        return self._model
+
+    @property
+    def graphs(self) -> dict[str, Blueprint]:
+        """The graphs of the model by name. Raises as `model`."""
+        return dict(self.model.graphs)
+
+    @property
+    def blueprint(self) -> Blueprint:
+        """The only graph of the model. Raises as `model`, and InputError where there are several."""
+        return self.model.blueprint
+
+    def plan(
+        self, feed: Mapping[str, Any], *, graph: str | None = None, public_inputs: Sequence[str] = ()
+    ) -> Plan:
+        """The plan that a request with this feed would run, without sending it. InputError as `run`."""
+        plans = self._known(graph)
+        opened, _ = check_outputs(plans.blueprint, None)
+        return _plan(plans, self._fed(plans.blueprint, feed, public_inputs), opened)
+
+    def run(
+        self,
+        feed: Mapping[str, Any],
+        output_names: Sequence[str] | None = None,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        dealt: Dealt | None = None,
+        *,
+        graph: str | None = None,
+        keep: Sequence[str] = (),
+        release: Iterable[Kept] = (),
+        public_inputs: Sequence[str] = (),
+    ) -> Outcome:
+        """Run the model on `feed` (input name -> array, or what an earlier run kept) at the three servers.
+
+        output_names: the outputs to open, None for the model's own (or none when some are kept). keep:
+        outputs that stay at the servers, shared, for later runs; `Outcome.kept` refers to them. release: what
+        earlier runs kept and nobody needs after this one. Nothing but what these outputs need is computed.
+        progress: called with the
+        number of steps done, of steps in all, and what runs now. timeout: seconds to wait for the result, in
+        place of the one in cluster.toml. dealt: called with the plan and the buffers that each server will
+        be sent of the secret inputs; for demonstrations. graph: which one, for a model of several.
+        public_inputs: those that the servers may see, beside the ones that the constructor was given.
+
+        Raises InputError for a feed that does not fit (see `check_feed`), for an input that the servers would
+        see without the client's consent (see `check_consent`) and for a kept value that the
+        servers do not hold (any more), PlanError when client and servers
+        hold different models, versions or plans, UnsupportedModelError when the model cannot run at these
+        shapes, UnreliableError, which has the outcome, when a value left its range on the way, TransportError
+        when the servers cannot be reached, fail, or take too long.
+        """
+        begin = time.perf_counter()
+        plans = self._known(graph)
+        blueprint = plans.blueprint
+        fed = self._fed(blueprint, feed, public_inputs)
+        opened, kept = check_outputs(blueprint, output_names, keep)
+        plan = _plan(plans, fed, opened, kept)
+        values = plan.client_values({n: v for n, v in fed.items() if not isinstance(v, Kept)})
+        check_values(plan, values)
+        handle = os.urandom(HANDLE_BYTES) if kept else b""
+        selection = Selection(opened, kept)
+        body, public = public_part(blueprint, plan, fed, selection, handle, release)
+        private = deal(plan, values)
+        if dealt is not None:
+            dealt(plan, private)
+        sent = time.perf_counter()
+        with self._lock:
+            answers = self._cluster.request(
+                body, public, private, timeout=timeout, news=None if progress is None else _relay(progress)
+            )
+        seconds = time.perf_counter() - sent
+        secrets, reports = open_result(plan, answers)
+        types = {output.name: output.dtype for output in plan.outputs}
+        outputs = {
+            name: secrets[name] if name in secrets else np.asarray(values[name]).astype(types[name])
+            for name in opened
+        }
+        left = {o.name: Kept(handle, o.name, o.shape, o.dtype, o.closed) for o in plan.kept}
+        outcome = Outcome(outputs, reports, seconds, sent - begin, left)
+        if plan.verdict is not None and secrets[plan.verdict.name].any():
+            raise UnreliableError(outcome=outcome)
+        return outcome
+
+    def release(self, kept: Iterable[Kept]) -> None:
+        """Let the servers forget these values; those that are gone already do no harm. TransportError when
+        the servers cannot be reached."""
+        entries = held_entries(kept)
+        if entries:
+            with self._lock:
+                self._cluster.request(wire_pb2.Request(release=entries), [], [[], [], []])
+
+    def status(self, timeout: float | None = None) -> list[wire_pb2.Status | OnnxpumaError]:
+        """What each server says of itself, or the error that tells why it says nothing."""
+        with self._lock:
+            return self._cluster.status(timeout)
+
+    def close(self) -> None:
+        """Leave the servers."""
+        self._cluster.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _fed(
+        self, blueprint: Blueprint, feed: Mapping[str, Any], public_inputs: Sequence[str]
+    ) -> dict[str, np.ndarray | Kept]:
+        """The feed, checked: it fits, and the servers see of it what they may see. Raises InputError."""
+        every = [name for graph in self.model.graphs.values() for name in graph.inputs]
+        allowed = (*self._public_inputs, *public_inputs)
+        check_named(allowed, every)
+        fed = check_feed(blueprint, feed)
+        check_consent(blueprint, fed, allowed)
+        return fed
+
+    def _known(self, graph: str | None) -> Plans:
+        """The plans of a graph, which may go unnamed where it is the only one. Raises InputError."""
+        blueprint = self.model.graph(graph)
+        return self._plans.setdefault(blueprint.digest, Plans(blueprint))
+
+
+def _plan(
+    plans: Plans, fed: Mapping[str, np.ndarray | Kept], opened: tuple[str, ...], kept: tuple[str, ...] = ()
+) -> Plan:
+    shapes = {name: tuple(value.shape) for name, value in fed.items()}
+    held = tuple(name for name, value in fed.items() if isinstance(value, Kept))
+    public = {name: fed[name] for name in plans.blueprint.public_inputs}
+    return plans.get(shapes, public, Selection(opened, kept, held))  # type: ignore[arg-type]
+
+
+def _fetched(copies: list[list[bytes]]) -> SharedModel:
+    """The model that all three servers sent."""
+    for number, copy in enumerate(copies):
+        if copy != copies[0]:
+            raise PlanError(
+                f"server {number} sent another model than server 0",
+                "all three must serve the files of one and the same call of `onnxpuma share`",
+            )
+    return SharedModel.from_menu(copies[0])
+
+
+def _relay(progress: Progress) -> Any:
+    def news(server: int, what: News) -> None:
+        if server == 0 and isinstance(what, wire_pb2.Progress):
+            progress(what.step, what.steps, what.label)
+        elif server == 0 and isinstance(what, wire_pb2.Queued):
+            progress(0, 1, f"{what.ahead} requests wait before this one")
+
+    return news

@@ -1,0 +1,117 @@
+"""What a client lets the servers see of its inputs: what it names, and what can be nothing but structure.
+
+The model's owner writes which inputs are public, and the client need not trust it. So the client compares the
+name of each with its own list of conventional names (plan/inputs.py), and the values with what such an
+input holds: a mask zeros and ones, positions numbers that count up. The servers see anything else only when
+the client has named it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from onnxpuma.errors import InputError
+from onnxpuma.graph.patterns import picked
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.input_spec import InputSpec
+from onnxpuma.plan.inputs import Role, role_of
+from onnxpuma.roles.request.kept import Kept
+
+LARGEST_TOKEN_TYPE = 4  # XLNet's fifth is its padding
+MOST_SEGMENTS = 4
+FIRST_POSITION = 2  # RoBERTa counts from here
+
+
+def check_consent(
+    blueprint: Blueprint, fed: Mapping[str, np.ndarray | Kept], allowed: Collection[str] = ()
+) -> None:
+    """InputError unless every input that the servers would see is the client's to show.
+
+    fed: checked (feed.check_feed). allowed: names, or patterns on them, that the client itself gave.
+    """
+    longest = max((extent for value in fed.values() for extent in value.shape), default=0)
+    for name in blueprint.public_inputs:
+        value = fed[name]
+        if isinstance(value, Kept) or value.size == 0 or is_named(name, allowed):
+            continue
+        spec = blueprint.inputs[name]
+        if name in blueprint.derived_inputs and _suppresses(blueprint, spec):
+            continue
+        role = role_of(name, spec.dtype, spec.vocabulary)
+        if role is None:
+            why = f"its name and type ({spec.dtype}) are none that masks, positions or token types have"
+        elif not _holds(role, value, longest):
+            why = f"it does not hold what {_EXPECTED[role]}"
+        else:
+            continue
+        raise InputError(
+            f"the model's owner made the input '{name}' public: the three servers would see it, and {why}",
+            f"if they may see it, say so: --public-input {name}, in Python public_inputs=['{name}'];"
+            " otherwise have the owner share the model with --secret-input",
+        )
+
+
+def check_named(allowed: Iterable[str], inputs: Sequence[str]) -> None:
+    """InputError for a name, or pattern, that stands for none of the model's inputs."""
+    for name in allowed:
+        if not any(is_named(known, (name,)) for known in inputs):
+            near = difflib.get_close_matches(name, inputs, 1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise InputError(
+                f"the model has no input '{name}' that could be public", f"{hint}it has {', '.join(inputs)}"
+            )
+
+
+def is_named(name: str, allowed: Iterable[str]) -> bool:
+    """Whether one of these names or patterns stands for the input."""
+    return any(picked((name,), given) for given in allowed)
+
+
+def _suppresses(blueprint: Blueprint, spec: InputSpec) -> bool:
+    """Whether the derived input is what this package makes: ids that are taken from the row of logits."""
+    readers = [
+        (n.op, place) for n in blueprint.graph.nodes for place, i in enumerate(n.inputs) if i == spec.name
+    ]
+    return spec.dtype.kind == "i" and set(readers) <= {("Shape", 0), ("ScatterElements", 1)}
+
+
+_EXPECTED: dict[Role, str] = {
+    "mask": "a mask holds, zeros and ones",
+    "token types": "token types are, a few runs of small numbers",
+    "positions": "positions are, numbers that count up",
+    "length": "a length is, a number up to the longest axis of an input",
+    "choice": "a choice is, true or false",
+}
+
+
+def _holds(role: Role, value: np.ndarray, longest: int) -> bool:
+    """Whether the values tell no more than an input of this role must: where something stands, how long."""
+    numbers = value.astype(np.int64)
+    if role == "mask":
+        return bool(np.all((numbers == 0) | (numbers == 1)))
+    if role == "choice":
+        return value.size == 1 and int(numbers.reshape(-1)[0]) in (0, 1)
+    if role == "length":  # one, or one for each text
+        if max(value.shape, default=1) != value.size:
+            return False
+        return bool(np.all((numbers >= 0) & (numbers <= longest)))
+    rows = numbers.reshape(-1, numbers.shape[-1] if numbers.ndim else 1)
+    if role == "token types":
+        runs = np.count_nonzero(np.diff(rows, axis=1), axis=1) + 1
+        small = bool(np.all((rows >= 0) & (rows <= LARGEST_TOKEN_TYPE)))
+        return value.ndim <= 2 and small and int(runs.max()) <= MOST_SEGMENTS
+    return all(_counts_up(row, longest + FIRST_POSITION) for row in np.unique(rows, axis=0))
+
+
+def _counts_up(row: np.ndarray, bound: int) -> bool:
+    """n, n + 1, n + 2, ... between paddings: zeros or ones, at the end also the last position again."""
+    begin, end = 0, len(row)
+    while end - begin > 1 and row[begin] in (0, 1) and row[begin + 1] != row[begin] + 1:
+        begin += 1
+    while end - begin > 1 and row[end - 1] in (0, 1, row[end - 2]) and row[end - 1] != row[end - 2] + 1:
+        end -= 1
+    core = row[begin:end]
+    return 0 <= core[0] <= bound and bool(np.all(np.diff(core) == 1))

@@ -1,0 +1,291 @@
+"""All three servers on this machine, each in a process of its own: for trying out, demonstrations and tests.
+
+Nothing is protected from the owner of this machine. What runs is what runs on three machines: the same
+servers, the same encrypted connections, over the loopback interface.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import IO
+
+import tomlkit
+
+from onnxpuma import errors
+from onnxpuma.cluster_template import write_cluster_template
+from onnxpuma.config import ClusterConfig, LimitConfig, PartyConfig, TimeoutConfig, read_cluster
+from onnxpuma.errors import (
+    ConfigError,
+    OnnxpumaError,
+    PeerLostError,
+    RequestTimeoutError,
+    TransportError,
+    plain_text,
+)
+from onnxpuma.mpc.ring.native import warn_once
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.local import isolated
+from onnxpuma.roles.local.client import LocalClient
+from onnxpuma.roles.owner.disclosure import here_alone
+from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.owner.samples import Samples
+from onnxpuma.roles.shared.model import SharedModel, is_shared
+from onnxpuma.transport.curve import KeyPair, keygen
+from onnxpuma.transport.link import PARTIES
+
+NAMES = ("alice", "bob", "carol")
+PORT_TRIALS = 3
+STOP_SECONDS = 5.0
+DEATH_SECONDS = 0.3  # between a connection that breaks and the end of the process behind it
+START_SECONDS = 120.0
+SLOWEST_READING = 20e6  # bytes a second of all three together, on a busy machine
+LAST_LINES = 8  # of the log of a server that ended, for a person to read
+READY = b"ready "  # and then the kernel on which it computes
+
+_log = logging.getLogger("onnxpuma.roles")
+
+
+class LocalCluster:
+    """Three servers of one model, started by the constructor and stopped by `close`.
+
+    model: an ONNX file, or a folder of those that make one model, which is shared into a temporary folder
+    first; or the folder of a shared model.
+    threads: for matrix products, at each server. start_timeout: seconds for all three to be ready; by default
+    two minutes, and more for large models. public_inputs: patterns on inputs that the servers may see, of a
+    model that is shared here, and for clients made by `client`. samples: to calibrate a model with that is
+    shared here, as `share_model` takes them.
+
+    The servers run this package, isolated from the user's folder (local/isolated.py), in their own temporary
+    one.
+
+    config: what to give to a `Client`. config_path: cluster.toml in the temporary folder, `client.secret`
+    and the servers' logs beside it. pids: the process of each party.
+
+    Raises ModelError and ConfigError for a model that cannot be shared, the error of a server that ends while
+    starting, RequestTimeoutError when they take too long. Warns when they lack the compiled kernel.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        threads: int = 1,
+        *,
+        start_timeout: float | None = None,
+        timeouts: TimeoutConfig | None = None,
+        public_inputs: Sequence[str] = (),
+        limits: LimitConfig | None = None,
+        samples: Mapping[str, Samples] | None = None,
+    ) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._said: dict[int, int] = {}  # how long the log of each party was when its process started
+        self._threads = threads
+        self._public_inputs = tuple(public_inputs)
+        self._timeouts = timeouts or TimeoutConfig()
+        self._limits = limits or LimitConfig()
+        try:
+            self.model_dir = self._model_dir(Path(model), samples)
+            self.folder = Path(self._temporary.name)
+            self.config_path = self.folder / "cluster.toml"
+            self._empty = self.folder / "empty"
+            self._empty.mkdir(mode=0o700)
+            self._keys = [keygen(self.folder / name) for name in (*NAMES, "client")]
+            self._start_all(self._patience() if start_timeout is None else start_timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
+    @property
+    def client_keys(self) -> KeyPair:
+        """The key pair of the one client these servers know."""
+        return self._keys[PARTIES]
+
+    def client(self) -> Client:
+        """A new client of these servers; close it before them."""
+        model = SharedModel.read(self.model_dir)
+        return LocalClient(self.config, self.client_keys, model, self._public_inputs, self.explained)
+
+    def explained(self, error: TransportError) -> TransportError:
+        """`error`, or where a server has ended meanwhile, that it has, how, and what it said last."""
+        deadline = time.monotonic() + DEATH_SECONDS
+        while all(process.poll() is None for process in self._processes):
+            if time.monotonic() > deadline:
+                return error
+            time.sleep(DEATH_SECONDS / 10)
+        ended = [party for party, process in enumerate(self._processes) if process.poll() is not None]
+        how = "; ".join(f"party {party} has ended, {self._ending(party)}" for party in ended)
+        listing = _listed(self._last_words(ended[0]))
+        return type(error)(f"{error.message}: {how}", f"start new servers; the log of that one {listing}")
+
+    def restart(self, party: int, start_timeout: float | None = None) -> None:
+        """End the process of `party`, however it is, and start it again."""
+        self._processes[party].kill()
+        self._end([self._processes[party]], STOP_SECONDS)
+        self._processes[party] = self._start(party)
+        patience = self._patience() if start_timeout is None else start_timeout
+        self._wait([party], time.monotonic() + patience)
+
+    def close(self) -> None:
+        """Stop the servers and remove the temporary folder."""
+        self._end(self._processes, STOP_SECONDS)
+        self._temporary.cleanup()
+
+    def __enter__(self) -> LocalCluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- within ---------------------------------------------------------------------------------------
+
+    def _model_dir(self, model: Path, samples: Mapping[str, Samples] | None) -> Path:
+        if is_shared(model):
+            if samples:
+                raise ConfigError(f"{model} is shared already", "calibrate where its owner shares it")
+            return model.absolute()
+        folder = Path(self._temporary.name) / "model"
+        share_model(model, folder, public_inputs=self._public_inputs, samples=samples, review=here_alone)
+        return folder
+
+    def _patience(self) -> float:
+        """Seconds that the servers may take to start: they read their shares and check them."""
+        sizes = (path.stat().st_size for path in self.model_dir.glob("party*.safetensors"))
+        return START_SECONDS + sum(sizes) / SLOWEST_READING
+
+    def _start_all(self, start_timeout: float) -> None:
+        for trial in range(1, PORT_TRIALS + 1):
+            self._write_config()
+            self._processes = [self._start(party) for party in range(PARTIES)]
+            try:
+                self._wait(list(range(PARTIES)), time.monotonic() + start_timeout)
+                return
+            except ConfigError:  # another program took a port between our looking and our listening
+                if trial == PORT_TRIALS:
+                    raise
+                for process in self._processes:
+                    process.kill()
+                self._end(self._processes, STOP_SECONDS)
+
+    def _write_config(self) -> None:
+        ports = _free_ports(2 * PARTIES)
+        parties = [
+            PartyConfig(name, "127.0.0.1", ports[2 * i], ports[2 * i + 1], self._keys[i].public, "127.0.0.1")
+            for i, name in enumerate(NAMES)
+        ]
+        self.config_path.unlink(missing_ok=True)
+        write_cluster_template(self.config_path, parties, {"client": self.client_keys.public})
+        tables = tomlkit.parse(self.config_path.read_text())
+        for item in fields(TimeoutConfig):
+            tables["timeouts"][item.name] = getattr(self._timeouts, item.name)
+        for item in fields(LimitConfig):
+            tables["limits"][item.name] = getattr(self._limits, item.name)
+        tables["threads"]["compute"] = self._threads
+        self.config_path.write_text(tomlkit.dumps(tables))
+        self.config: ClusterConfig = read_cluster(self.config_path)
+
+    def _start(self, party: int) -> subprocess.Popen[bytes]:
+        arguments = [str(self.folder), str(party), NAMES[party], str(self.model_dir)]
+        with self._log(party).open("ab") as log:
+            self._said[party] = log.tell()
+            return isolated.start("onnxpuma.roles.local.party", arguments, self._empty, log)
+
+    def _log(self, party: int) -> Path:
+        return self.folder / f"{NAMES[party]}.log"
+
+    def _wait(self, parties: list[int], deadline: float) -> None:
+        """Until each of these processes has said that it is ready."""
+        waiting = set(parties)
+        while waiting:
+            outputs = {_output(self._processes[party]): party for party in waiting}
+            ready, _, _ = select.select(list(outputs), [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                names = ", ".join(f"party {party}" for party in sorted(waiting))
+                raise RequestTimeoutError(
+                    f"{names} not ready in time", "the model is large or the machine busy: allow more time"
+                )
+            for output in ready:
+                party = outputs[output]
+                line = output.readline()
+                if not line.startswith(READY):
+                    raise self._failure(party, line)
+                if line.removeprefix(READY).strip() == b"numpy":
+                    warn_once()  # the server's own warning stands in its log
+                waiting.discard(party)
+
+    def _failure(self, party: int, line: bytes) -> OnnxpumaError:
+        """What this server reported before it ended; or how it ended, and what it said last."""
+        try:
+            report = json.loads(line)
+            kind = getattr(errors, report["error"])
+            return kind(f"party {party}: {report['message']}", report["hint"])
+        except (ValueError, KeyError, AttributeError, TypeError):
+            lines = self._last_words(party)
+            end = f"{self._ending(party)}: {lines[-1].strip()}" if lines else self._ending(party)
+            return PeerLostError(f"party {party} ended while starting, {end}", f"its log {_listed(lines)}")
+
+    def _last_words(self, party: int) -> list[str]:
+        """The last lines that the process of a party wrote."""
+        said = self._log(party).read_bytes()[self._said[party] :].decode(errors="replace")
+        return [text for each in said.splitlines() if (text := plain_text(each).rstrip())][-LAST_LINES:]
+
+    def _ending(self, party: int) -> str:
+        """How the process of a party ended, in words."""
+        try:
+            status = self._processes[party].wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "its output closed"
+        if status >= 0:
+            return f"exit status {status}"
+        return f"killed by {signal.Signals(-status).name}"
+
+    def _end(self, processes: list[subprocess.Popen[bytes]], patience: float) -> None:
+        """Ask these processes to end, and kill those that have not after `patience` seconds."""
+        for process in processes:
+            if process.stdin is not None:
+                process.stdin.close()
+        deadline = time.monotonic() + patience
+        for process in processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _listed(lines: list[str]) -> str:
+    if not lines:
+        return "is empty: was it stopped from outside, or out of memory?"
+    return "ends with" + "".join(f"\n  {line}" for line in lines)
+
+
+def _output(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdout is not None
+    return process.stdout
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface at which nobody listens just now."""
+    holders = [socket.socket() for _ in range(count)]
+    try:
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        return [int(holder.getsockname()[1]) for holder in holders]
+    finally:
+        for holder in holders:
+            holder.close()

@@ -1,0 +1,197 @@
+"""All three parties in this process, a thread each, over links in memory: a model is tried in milliseconds.
+
+It protects nothing, as this process sees every share; it is for tests, conformance and documentation.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from onnxpuma.graph.model import Graph
+from onnxpuma.interpreter import Interpreter, Watched
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.forms import Form, Sum3
+from onnxpuma.mpc.party import Party
+from onnxpuma.mpc.prf import local_keys
+from onnxpuma.mpc.protocols.dpf import share_ids
+from onnxpuma.mpc.ring.words import decode, encode
+from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
+from onnxpuma.observe import Progress
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.range_reading import beyond_need
+from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.input_spec import LARGEST_INPUT
+from onnxpuma.plan.plan import Plan, Selection
+from onnxpuma.transport.memory import memory_links
+
+Shares = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outputs by name, what the links counted, and the plan that was run. reliable: every value that is
+    checked stayed in its range."""
+
+    outputs: dict[str, np.ndarray] = field(repr=False)
+    cost: Cost
+    plan: Plan = field(repr=False)
+    reliable: bool = True
+
+
+class MemoryModel:
+    """A model, shared among three threads.
+
+    `public`, `secret`, `public_inputs`, `secret_inputs`, `hide`: patterns on names, as for `prepare`.
+    at_client=False runs on shares even what the client could compute alone. rewrite=False takes the graph's
+    nodes as they are. range_check=False checks nothing while it runs. Raises what `prepare_model` raises.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model | onnx.ModelProto,
+        *,
+        public: Sequence[str] = (),
+        secret: Sequence[str] = (),
+        public_inputs: Sequence[str] = (),
+        secret_inputs: Sequence[str] = (),
+        hide: Sequence[str] = (),
+        at_client: bool = True,
+        rewrite: bool = True,
+        range_check: bool = True,
+    ) -> None:
+        if isinstance(model, onnx.ModelProto):
+            model = ir.serde.deserialize_model(model)
+        made = prepare_model(
+            model,
+            public=public,
+            secret=secret,
+            public_inputs=public_inputs,
+            secret_inputs=secret_inputs,
+            hide=hide,
+            rewrite=rewrite,
+        )
+        self.blueprint: Blueprint = replace(made[0], checked=range_check)
+        self._at_client = at_client
+        self._interpreters = interpreters_of(*made)
+
+    def plan(self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> Plan:
+        """The plan at the shapes of these inputs, for the model's own outputs where none are named.
+
+        Raises UnsupportedModelError, InputError."""
+        shapes = {name: np.shape(value) for name, value in feed.items()}
+        public = {name: np.asarray(feed[name]) for name in self.blueprint.public_inputs if name in feed}
+        selection = None if outputs is None else Selection(tuple(outputs))
+        blueprint = replace(self.blueprint, declared={**self.blueprint.declared, **_beyond(feed)})
+        return compile_plan(blueprint, shapes, public, selection, at_client=self._at_client)
+
+    def run(
+        self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None, timeout: float = 120.0
+    ) -> Outcome:
+        """Plan, share, run in three threads and open the outputs (None: the model's own)."""
+        return run_plan(self.plan(feed, outputs), feed, self._interpreters, timeout)
+
+
+def _beyond(feed: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    """Inputs that no client would share: they are taken here, and nothing is known of them."""
+    numbers = {name: np.asarray(value) for name, value in feed.items()}
+    real = {name: value for name, value in numbers.items() if value.dtype.kind in "fiu"}
+    large = [name for name, value in real.items() if np.abs(value).max(initial=0) > LARGEST_INPUT]
+    return {name: [-math.inf, math.inf] for name in large}
+
+
+def run_plan(
+    plan: Plan,
+    feed: Mapping[str, np.ndarray],
+    interpreters: Sequence[Interpreter],
+    timeout: float = 120.0,
+    watched: Sequence[Watched | None] = (None, None, None),
+    progress: Progress | None = None,
+) -> Outcome:
+    """Share what the plan takes, run it in three threads and open its outputs; `watched` as each party's
+    `Interpreter.run` has it."""
+    known = plan.client_values(feed)
+    inputs = _inputs(plan, known)
+    links, keys = memory_links(timeout=timeout), local_keys()
+    session = os.urandom(16)
+    parties = [Party(links[i], keys[i], session) for i in range(3)]
+    results: list[dict[str, Sum3]] = [{}, {}, {}]
+    errors: list[BaseException] = []
+
+    def work(index: int) -> None:
+        try:
+            party, told = parties[index], progress if index == 0 else None
+            shares, _ = interpreters[index].run(plan, party, inputs[index], told, watched[index])
+            results[index] = {o.name: outgoing(party, shares[o.name], o.fraction) for o in plan.opened}
+        except BaseException as error:
+            errors.append(error)
+            links[index].abort(parties[index].session, str(error))
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    found = {}
+    for output in plan.outputs:
+        if output.secret:
+            value = results[0][output.name]
+            words = opened([r[output.name].words for r in results], value.bits)
+            found[output.name] = output.completed(decode(words, value.fraction, value.bits))
+        else:
+            found[output.name] = np.asarray(known[output.name])
+    apart = None if plan.verdict is None else found.pop(plan.verdict.name)
+    reliable = all_within(plan, known) and (apart is None or not apart.any())
+    sent = sum(link.traffic.payload_sent for link in links)
+    return Outcome(found, Cost(max(p.round for p in parties), 8 * sent), plan, reliable)
+
+
+def all_within(plan: Plan, known: Mapping[str, np.ndarray]) -> bool:
+    """Whether the inputs of the plan are what its steps need, and no larger than a client may share."""
+    largest = Need(0, "element", LARGEST_INPUT * (1 + 2.0**-20))
+    reals = [entry for entry in plan.inputs if entry.dtype.kind == "f" and not entry.depth]
+    pairs = [(known[entry.name], need) for entry in reals for need in entry.needs]
+    pairs += [(known[entry.name], largest) for entry in reals if not entry.reach]
+    return all(beyond_need(values, need) is None for values, need in pairs)
+
+
+def interpreters_of(blueprint: Blueprint, graph: Graph) -> list[Interpreter]:
+    """The three parties' interpreters, with fresh shares of the weights: 24 bytes a weight, for all three."""
+    return [Interpreter(weights) for weights in _weights(blueprint, graph)]
+
+
+def _weights(blueprint: Blueprint, graph: Graph) -> Shares:
+    held: Shares = ({}, {}, {})
+    for name in blueprint.weights:
+        values = graph.initializers[name].numpy()
+        _deal(held, name, values, blueprint.fraction(name))
+    return held
+
+
+def _inputs(plan: Plan, known: Mapping[str, np.ndarray]) -> Shares:
+    held: Shares = ({}, {}, {})
+    for wanted in plan.inputs:
+        if wanted.depth:
+            for party, part in enumerate(share_ids(known[wanted.name], wanted.depth)):
+                held[party][wanted.operand] = part
+        else:
+            _deal(held, wanted.name, wanted.saturated(known[wanted.name]), wanted.fraction)
+    return held
+
+
+def _deal(held: Shares, name: str, values: np.ndarray, fraction: int) -> None:
+    components = share(encode(values, fraction))
+    for party in range(3):
+        form: Form = held_by(party, components, 64, fraction)
+        held[party][name] = form

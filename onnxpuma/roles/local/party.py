@@ -1,0 +1,59 @@
+"""One server of a LocalCluster, in a process of its own, which local/isolated.py starts.
+
+Says "ready" and its kernel, or one line of JSON about an error on its standard output. It ends when its
+standard input does, and so never outlives the process that started it, however that one ended; it then
+removes the temporary folder too, in case that nobody else is left to do it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from threading import Event, Thread
+
+from onnxpuma.config import read_cluster
+from onnxpuma.mpc.ring.native import native_level
+from onnxpuma.roles.server.seclusion import seclude
+from onnxpuma.roles.server.server import Server
+from onnxpuma.transport.curve import read_secret_key
+from onnxpuma.transport.failure import failure_of
+
+LINGER_SECONDS = 3.0
+
+
+def main(arguments: list[str]) -> int:
+    """arguments: the temporary folder with cluster.toml and keys, number and name of the party, the model."""
+    folder, party, name, model_dir = arguments
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to end
+    seclude()
+    stop = Event()
+    Thread(target=_end_with_input, args=(stop, folder), daemon=True).start()
+    try:
+        keys = read_secret_key(Path(folder) / f"{name}.secret")
+        server = Server(int(party), read_cluster(Path(folder) / "cluster.toml"), keys, model_dir)
+        server.serve(ready=lambda: _say(f"ready {native_level()}"), stop=stop)
+    except Exception as error:
+        logging.getLogger("onnxpuma.roles").exception("server %s ends", party)
+        failure = failure_of(error)
+        _say(json.dumps({"error": failure.error, "message": failure.message, "hint": failure.hint}))
+        return 1
+    return 0
+
+
+def _end_with_input(stop: Event, folder: str) -> None:
+    while os.read(0, 4096):
+        pass
+    stop.set()
+    shutil.rmtree(folder, ignore_errors=True)
+    time.sleep(LINGER_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _say(line: str) -> None:
+    os.write(1, line.encode() + b"\n")

@@ -1,0 +1,1 @@
+"""What client and servers agree about: a request and its answer as they are written down."""

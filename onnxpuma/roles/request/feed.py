@@ -1,0 +1,258 @@
+"""What a caller feeds is checked here, before a byte moves: names, types, shapes, numbers, ids."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxpuma.errors import InputError, PlanError
+from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.range_reading import beyond_need
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.closed import STATES, paired
+from onnxpuma.plan.compile import check_shapes, weight_hint
+from onnxpuma.plan.input_spec import LARGEST_INPUT, InputSpec
+from onnxpuma.plan.known import uses_of
+from onnxpuma.plan.masks import Uses, given_reach
+from onnxpuma.plan.plan import Plan
+from onnxpuma.roles.request.kept import Kept
+
+MASKED = -1e4
+"""A number in a mask that is no larger says that a place is masked, and may be as low as it likes."""
+
+
+def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarray | Kept]:
+    """The feed as arrays of the declared types, in the model's order; what is kept at the servers as it is.
+
+    Floats are taken from any type that fits in float64, integers and booleans from any type that fits in the
+    declared one; a list is taken as the array it spells; an input that has a default may be left out.
+
+    Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, what the
+    input does not go on from (`check_filling`), NaN, an id outside the model's table, and, where it is secret
+    and no mask, infinity and a real beyond +-2^42.
+    """
+    _check_names("input", list(feed), list(blueprint.inputs), weight_hint(blueprint, list(feed)))
+    feed = {**{n: s.default for n, s in blueprint.inputs.items() if s.default is not None}, **feed}
+    missing = [name for name in blueprint.inputs if name not in feed]
+    if missing:
+        raise InputError(
+            f"no value for input {', '.join(repr(n) for n in missing)}",
+            f"the model takes {', '.join(blueprint.inputs)}",
+        )
+    raw = {name: _array(spec, feed[name]) for name, spec in blueprint.inputs.items()}
+    check_shapes(blueprint, {name: array.shape for name, array in raw.items()})
+    for name, value in raw.items():
+        if isinstance(value, Kept):
+            check_filling(blueprint.inputs[name], 1, value.name, value.closed)
+        else:
+            check_filling(blueprint.inputs[name], value.size)
+    uses = uses_of(blueprint.graph.nodes, blueprint.outputs)
+    return {
+        name: value
+        if isinstance(value, Kept)
+        else _typed(blueprint.inputs[name], value, mask=_is_mask(blueprint, uses, name))
+        for name, value in raw.items()
+    }
+
+
+def check_outputs(
+    blueprint: Blueprint, names: Sequence[str] | None, keep: Sequence[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The outputs to open and those to keep, each once; by default the model's own are opened, or none when
+    some are kept. InputError for an unknown one, one that is not to be opened, and when nothing is wanted."""
+    _check_names("output", [*(names or ()), *keep], list(blueprint.outputs))
+    if names is None:
+        names = () if keep else blueprint.own_outputs
+    check_opened(blueprint, names)
+    if not names and not keep:
+        raise InputError("no output is wanted", f"name some of {', '.join(blueprint.outputs)}")
+    return tuple(dict.fromkeys(names)), tuple(dict.fromkeys(keep))
+
+
+def check_opened(blueprint: Blueprint, names: Sequence[str]) -> None:
+    """InputError for an output that the model's owner lets clients keep, and not open."""
+    for name in names:
+        if name in blueprint.closed:
+            raise InputError(
+                f"output '{name}' stays at the servers: the model's owner does not let it be opened",
+                f"keep it, to go on from it; what can be opened is {', '.join(blueprint.own_outputs)}",
+            )
+
+
+def check_filling(spec: InputSpec, size: int, held: str | None = None, closed: bool = False) -> None:
+    """InputError unless the input may be filled so: with the kept output `held`, closed or not, or with an
+    array of `size` elements.
+
+    What goes on from closed outputs takes what was kept of them, or nothing; what was kept of a closed output
+    goes nowhere else, since what the model makes of it there could be opened.
+    """
+    if spec.sources and held is None and size:
+        raise InputError(
+            f"input '{spec.name}' goes on from what the servers keep, and takes no array",
+            f"keep {' or '.join(spec.sources[:3])} in one request and hand it to the next;"
+            " begin with an array of nothing",
+        )
+    if held is not None and spec.settled and not (spec.name == STATES or paired(spec.name, held)):
+        raise InputError(
+            f"input '{spec.name}' does not go on from the kept '{held}'",
+            "it takes what was kept of the output that is called as it is; give any other as an array",
+        )
+    if held is not None and held not in spec.sources and (closed or spec.sources):
+        takes = (
+            f"takes {', '.join(spec.sources[:3])}" if spec.sources else "takes nothing that is kept closed"
+        )
+        raise InputError(
+            f"input '{spec.name}' does not go on from the kept '{held}'",
+            f"it {takes}; the model's owner says which with --keep-only",
+        )
+
+
+def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
+    """InputError unless every value that will be shared is in range; some of them the client computes.
+
+    Raises PlanError for one that has not the shape that is planned: how many words are sent would depend on
+    secret values.
+    """
+    for entry in plan.inputs:
+        if values[entry.name].shape != entry.shape:
+            raise PlanError(
+                f"the client's value '{entry.name}' has shape {values[entry.name].shape},"
+                f" by the model's own declarations it has {entry.shape}",
+                "the model declares wrong shapes inside a branch: have its owner export it again",
+            )
+        if entry.depth:
+            _check_ids(entry.name, values[entry.name], entry.depth)
+        else:
+            real = values[entry.name]
+            _check_reals(
+                entry.name, np.where(real <= MASKED, 0, real) if entry.reach else real, LARGEST_INPUT
+            )
+            for need in entry.needs:
+                _check_need(entry.name, real, need)
+
+
+def _check_names(what: str, given: Sequence[str], known: Sequence[str], more: str = "") -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise InputError(f"the model has no {what} '{name}'", f"{hint}it has {', '.join(known)}{more}")
+
+
+def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
+    if isinstance(value, Kept):
+        return _kept(spec, value)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"input '{spec.name}' is no array: {error}", "give a numpy array") from error
+    if spec.dtype.kind == "O":
+        return _text(spec, array)
+    if array.dtype.name == "bfloat16":  # which numpy itself does not know
+        array = array.astype(np.float32)
+    if not array.size and not isinstance(value, np.ndarray):
+        array = array.astype(spec.dtype)  # an empty list has no type
+    widest = np.dtype(np.float64) if spec.dtype.kind == "f" else spec.dtype
+    if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, widest, "safe"):
+        raise InputError(
+            f"input '{spec.name}' is of type {array.dtype}, the model takes {spec.dtype}",
+            f"convert it: array.astype(np.{spec.dtype.name})"
+            + (", before it is saved: numpy's files know no bfloat16" if array.dtype.kind == "V" else ""),
+        )
+    return array
+
+
+def _text(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "U" and not all(isinstance(text, str) for text in array.reshape(-1)):
+        raise InputError(
+            f"input '{spec.name}' is of type {array.dtype}, the model takes text", "give strings"
+        )
+    return array.astype(object)
+
+
+def _kept(spec: InputSpec, value: Kept) -> Kept:
+    if not spec.secret:
+        raise InputError(
+            f"input '{spec.name}' is public, the kept '{value.name}' is secret-shared",
+            "give the array, or share the model with --secret-input",
+        )
+    if value.dtype.kind != spec.dtype.kind:
+        raise InputError(
+            f"input '{spec.name}' takes {spec.dtype}, the kept '{value.name}' is of type {value.dtype}",
+            "keep an output of that type",
+        )
+    return value
+
+
+def _is_mask(blueprint: Blueprint, uses: Uses, name: str) -> bool:
+    return given_reach(uses, blueprint.graph, name, blueprint.inputs[name].dtype) > 0
+
+
+def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:
+    if spec.dtype.kind == "f":
+        limit = np.inf if mask or not spec.secret else LARGEST_INPUT
+        _check_reals(spec.name, array, limit)
+        _check_declared(spec, array)
+    elif spec.vocabulary is not None:
+        _check_ids(spec.name, array, spec.vocabulary)
+    return np.ascontiguousarray(array.astype(spec.dtype)).reshape(array.shape)
+
+
+def _check_declared(spec: InputSpec, array: np.ndarray) -> None:
+    if spec.declared is None or not array.size:
+        return
+    low, high = spec.declared
+    least, most = float(array.min()), float(array.max())
+    if least < low or most > high:
+        found = least if least < low else most
+        raise InputError(
+            f"input '{spec.name}' holds {found:g}; the model's owner says that it lies between {low:g} and"
+            f" {high:g}",
+            "prepare it as the model wants it: scaled, or normalised",
+        )
+
+
+def _check_reals(name: str, array: np.ndarray, limit: float) -> None:
+    largest = float(np.abs(array.astype(np.float64)).max(initial=0.0))
+    if np.isnan(largest) or (np.isinf(largest) and np.isfinite(limit)):
+        raise InputError(f"input '{name}' holds NaN or infinity", "replace or remove those values")
+    if largest > limit:
+        raise InputError(
+            f"input '{name}' holds a value of magnitude {largest:g}, beyond {limit:g}",
+            "the fixed-point numbers of a secure run do not reach that far: scale the input",
+        )
+
+
+_WHAT = {
+    "element": "a value of magnitude",
+    "below": "a value of",
+    "row": "a row of length",
+    "deviation": "a row of length, less its mean,",
+    "spread": "a row with values apart by",
+    "positive": "a value of",
+    "nonzero": "a value of magnitude",
+}
+
+
+def _check_need(name: str, array: np.ndarray, need: Need) -> None:
+    found = beyond_need(array, need)
+    if found is not None:
+        raise InputError(
+            f"input '{name}' holds {_WHAT[need.kind]} {found:g}; the model is computed right"
+            f" {'from' if need.kind in ('positive', 'nonzero') else 'below'} {need.below:g}",
+            "scale the input, or ask the model's owner to share it calibrated with inputs like this",
+        )
+
+
+def _check_ids(name: str, array: np.ndarray, size: int) -> None:
+    low, high = int(array.min(initial=0)), int(array.max(initial=0))
+    if low < 0 or high >= size:
+        raise InputError(
+            f"input '{name}' holds the id {low if low < 0 else high}, the model's table ends at {size - 1}",
+            "the text is longer than the model has positions: shorten it"
+            if "position" in name.lower()
+            else "use the tokenizer that belongs to this model; negative ids are not taken",
+        )

@@ -1,0 +1,1 @@
+"""A computing party, from its first connection to its last."""

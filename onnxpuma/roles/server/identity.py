@@ -1,0 +1,86 @@
+"""What the three servers must have in common before they compute together: version, model, and its shares.
+
+The digest of the model covers its graph, who may see what, and the tables that two parties multiply by alike
+(fourier.py): Blueprint.read compares it with what this machine computes. `dealing` names the call of
+`share_model` that made the weights' shares, as shares of different calls do not fit together.
+
+Each component of the weights lies at two servers. They compare it by an HMAC under its seal, a key that the
+owner gave these two alone: a third server, which has the other two components, could try weights against a
+plain hash.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from onnxpuma.errors import PlanError
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.link import PARTIES
+
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Of one server. digest: of the blueprint, hex; dealing: hex.
+
+    contents: SHA-256 of each component that it holds; seals: the key under which that is compared.
+    """
+
+    party: int
+    version: str
+    digest: str
+    dealing: str
+    contents: Mapping[int, bytes] = field(repr=False)
+    seals: Mapping[int, bytes] = field(repr=False)
+
+    @property
+    def model_digest(self) -> bytes:
+        """What the greeting between servers says of the model."""
+        return bytes.fromhex(self.digest + self.dealing)
+
+    def code(self, sender: int, receiver: int) -> bytes:
+        """What the greeting of `sender` tells `receiver`, of which one is this party, about the component
+        that both hold; 32 bytes."""
+        component = shared_component(sender, receiver)
+        said = b"onnxpuma component" + bytes([component, sender, receiver]) + self.model_digest
+        return hmac.digest(self.seals[component], said + self.contents[component], "sha256")
+
+    def difference(self, peer: int, hello: wire_pb2.Hello) -> PlanError | None:
+        """Why this server cannot compute with `peer`, which said `hello`; None if it can."""
+        if hello.version != self.version:
+            return PlanError(
+                f"party {peer} has onnxpuma {hello.version}, party {self.party} has {self.version}",
+                "install the same version on all servers",
+            )
+        if hello.model_digest == self.model_digest:
+            return self._component_difference(peer) if self.disputes(peer, hello) else None
+        same = hello.model_digest[:DIGEST_BYTES] == self.model_digest[:DIGEST_BYTES]
+        what = "shares of the same model from another call of `share`" if same else "another model"
+        theirs, ours = hello.model_digest.hex(), self.digest + self.dealing
+        place = slice(-8, None) if same else slice(8)
+        return PlanError(
+            f"party {peer} serves {what} ({theirs[place]}) than party {self.party} ({ours[place]})",
+            "give all three the files of one and the same call of `onnxpuma share`, and start them again",
+        )
+
+    def disputes(self, peer: int, hello: wire_pb2.Hello) -> bool:
+        """Whether `peer`, which has files of the same call of `share`, holds other words in common with us:
+        one of the two must copy its file again, and neither knows which."""
+        same = hello.version == self.version and hello.model_digest == self.model_digest
+        return same and not hmac.compare_digest(hello.components, self.code(peer, self.party))
+
+    def _component_difference(self, peer: int) -> PlanError:
+        component = shared_component(peer, self.party)
+        return PlanError(
+            f"component {component} of the weights is not the same at party {peer} and party {self.party}",
+            "copy the share files again from the model's owner:"
+            f" party{peer}.safetensors and party{self.party}.safetensors, of one call of `onnxpuma share`",
+        )
+
+
+def shared_component(one: int, other: int) -> int:
+    """The component that these two parties hold: i of the parties i and i - 1."""
+    return one if (one - 1) % PARTIES == other else other

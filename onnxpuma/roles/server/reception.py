@@ -1,0 +1,182 @@
+"""From what a client sent to a job: little is spent on it before it fits, and no more than the limits allow.
+
+Before anything is planned: the client's share of the queue, the form of the request, and that the shares it
+must have sent for the shapes it declares are there. What it computes is planned when its turn has come,
+within a budget.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnxpuma.config import ClusterConfig
+from onnxpuma.errors import InputError, PlanError
+from onnxpuma.graph.model import Node
+from onnxpuma.interpreter import Interpreter
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.compile import check_shapes
+from onnxpuma.plan.known import needed
+from onnxpuma.plan.plan import SecretInput
+from onnxpuma.roles.request.kept import Store
+from onnxpuma.roles.request.message import Asked, buffer_lengths, check_held, check_private, read_public_part
+from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.turns import check_share
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.client_port import Request
+
+MOST_RELEASED = 4096
+MEMORY_SHARE = 0.75  # of the machine, where no limit is set
+DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Served:
+    """One graph of the model: its plans, and this server's shares of its weights."""
+
+    plans: Plans
+    interpreter: Interpreter
+
+
+class Reception:
+    """Takes requests in at server `party`. graphs: by digest, which is how a request names one."""
+
+    def __init__(
+        self, party: int, graphs: Mapping[bytes, Served], store: Store, config: ClusterConfig
+    ) -> None:
+        self.party, self.graphs, self.store = party, graphs, store
+        self.limits, self._clients = config.limits, config.clients
+        self._memory = self.limits.request_megabytes * 1_000_000 or int(MEMORY_SHARE * _machine_bytes())
+
+    def graph_of(self, request: Request) -> Served:
+        """The graph that a request names; any, where it names none of ours: `read_public_part` refuses it."""
+        return self.graphs.get(request.body.model_digest, next(iter(self.graphs.values())))
+
+    def take_in(self, request: Request, waiting: Iterable[Request]) -> Job:
+        """The job that this request is. waiting: the requests that wait already.
+
+        Raises BusyError when its client has enough of them, and InputError and PlanError for a request that
+        is not of a form that fits the model. Cost: in proportion to what was sent, not to what it asks for.
+        """
+        check_share(request, waiting, self.limits)
+        blueprint = self.graph_of(request).plans.blueprint
+        _check_counts(request.body, blueprint)
+        if [len(buffer) for buffer in request.public[:1]] != [DIGEST_BYTES]:
+            raise InputError("the request carries no digest of a plan", _MADE_HERE)
+        asked = read_public_part(request, blueprint)
+        check_shapes(blueprint, asked.shapes)
+        self._budget().check_inputs(asked.shapes.items())
+        check_sent(blueprint, asked, self.party, request)
+        held = {
+            name: self.store.get(request.client, *place, asked.shapes[name])
+            for name, place in asked.held.items()
+        }
+        check_held(blueprint, asked, held)
+        return Job(request, asked, held, self._clients.get(request.client, ""))
+
+    def let_go(self, request: Request) -> bool:
+        """Forget the kept values that a request names which asks for nothing else; False when it names none.
+
+        Raises InputError when they are more than one request may name.
+        """
+        released = [(entry.handle, entry.name) for entry in request.body.release]
+        if len(released) > MOST_RELEASED:
+            raise InputError(
+                f"the request names {len(released)} values to release, {MOST_RELEASED} are allowed",
+                _MADE_HERE,
+            )
+        self.store.release(request.client, released)
+        return bool(released)
+
+    def plan(self, job: Job) -> None:
+        """Make the plan of a job whose turn has come.
+
+        Raises PlanError when it is not the one that the client made, InputError when it is beyond a limit or
+        the shares that were sent are not the ones it takes, and what `compile_plan` raises.
+        """
+        asked = job.asked
+        plans = self.graph_of(job.request).plans
+        plan = plans.get(asked.shapes, asked.public, asked.selection, self._budget())
+        if plan.digest != asked.plan_digest:
+            raise PlanError(
+                f"party {self.party} plans this request otherwise than the client",
+                "install the same versions of onnxpuma, onnx, onnxruntime and numpy everywhere",
+            )
+        check_private(plan, self.party, job.request.private)
+        self.store.check_room(plan)
+        job.plan = plan
+
+    def _budget(self) -> Budget:
+        limits = self.limits
+        traffic = limits.traffic_megabytes * 1_000_000
+        return Budget(self._memory, limits.elements, traffic, limits.planning)
+
+
+def check_sent(blueprint: Blueprint, asked: Asked, party: int, request: Request) -> None:
+    """InputError unless the buffers are there that the declared shapes take whatever the plan may be: those
+    of inputs that a needed node combines with a weight."""
+    sent = [len(buffer) for buffer in request.private]
+    certain: dict[str, list[int]] = {}
+    for node in needed(blueprint.graph.nodes, asked.selection.outputs):
+        for name in node.inputs:
+            spec = blueprint.inputs.get(name or "")
+            if spec is not None and spec.secret and name not in asked.held:
+                entry = _shared(blueprint, node, spec.name, asked)
+                if entry is not None:
+                    certain[entry.operand] = buffer_lengths(entry, party)
+    for operand, lengths in certain.items():
+        for length in lengths:
+            if length not in sent:
+                raise InputError(
+                    f"server {party} was given no shares of '{operand}': {length} bytes are due",
+                    _MADE_HERE,
+                )
+            sent.remove(length)
+
+
+def _shared(blueprint: Blueprint, node: Node, name: str, asked: Asked) -> SecretInput | None:
+    """How `name` enters as an operand of this node; None where that is not certain before planning."""
+    spec = blueprint.inputs[name]
+    weights = [n for n in node.inputs if n and blueprint.visibility.get(n) == "secret"]
+    if node.op == "Gather" and not node.domain:
+        if node.inputs[1] != name or not weights:
+            return None
+        table = blueprint.graph.initializers[weights[0]].shape
+        attributes: Mapping[str, Any] = node.attributes
+        return SecretInput(name, asked.shapes[name], spec.dtype, int(table[attributes.get("axis", 0)]))
+    if node.op in ("MatMul", "Gemm", "Conv") and spec.dtype.kind == "f" and weights:
+        return SecretInput(name, asked.shapes[name], spec.dtype)
+    return None
+
+
+def _check_counts(body: wire_pb2.Request, blueprint: Blueprint) -> None:
+    """InputError for lists that are longer than anything they may name, and for names given twice."""
+    most = {
+        "inputs": (len(body.inputs), len(blueprint.inputs)),
+        "outputs": (len(body.outputs), len(blueprint.outputs)),
+        "outputs to keep": (len(body.keep), len(blueprint.outputs)),
+        "values to release": (len(body.release), MOST_RELEASED),
+    }
+    for what, (count, allowed) in most.items():
+        if count > allowed:
+            raise InputError(f"the request names {count} {what}, {allowed} are allowed", _MADE_HERE)
+    for names in ([entry.name for entry in body.inputs], list(body.outputs), list(body.keep)):
+        if len(set(names)) != len(names):
+            raise InputError("the request gives a name twice", _MADE_HERE)
+
+
+def _machine_bytes() -> int:
+    """Memory of this machine, or of the container it runs in."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open("/sys/fs/cgroup/memory.max") as file:
+            return min(whole, int(file.read()))
+    except (OSError, ValueError):
+        return whole
+
+
+_MADE_HERE = "make requests with the Client of this package, in the same version"

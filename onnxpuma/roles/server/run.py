@@ -1,0 +1,58 @@
+"""One request at one server: fresh keys, shares in, the interpreter, its own term of each output out.
+
+What the request keeps stays behind as the two components that this server holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from onnxpuma.interpreter import Interpreter
+from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.party import Party
+from onnxpuma.mpc.sharing import outgoing
+from onnxpuma.observe import Progress
+from onnxpuma.ops.beside import with_numbers
+from onnxpuma.roles.request.answer import result
+from onnxpuma.roles.request.kept import KeptShares
+from onnxpuma.roles.request.message import received
+from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.opening import open_session
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.link import Buffer, Link
+
+
+def compute(
+    link: Link,
+    interpreter: Interpreter,
+    job: Job,
+    on_round: Callable[[], None],
+    progress: Progress,
+    identities: Sequence[str],
+) -> tuple[wire_pb2.Result, list[Buffer], dict[str, KeptShares]]:
+    """Run `job` in lockstep with the two other servers; what to answer its client, and what to keep for it.
+
+    on_round: called after every exchange; what it raises ends the run. identities: the public keys of the
+    three servers. Raises InputError when the client gave two servers different shares, before anything runs;
+    TransportError when a peer leaves, stops or is out of step.
+    """
+    inputs = received(job.plan, link.party, job.request.private)
+    keys = open_session(link, job, inputs, identities)
+    party = Party(link, keys, job.session, on_round=on_round)
+    inputs.update((entry.name, job.held[entry.name].words) for entry in job.plan.held)
+    job.request.private, job.held = [], {}
+    shares, report = interpreter.run(job.plan, party, inputs, progress)
+    terms = {o.name: outgoing(party, shares[o.name], o.fraction) for o in job.plan.opened}
+    whole = {o.name: with_numbers(shares[o.name], o.beside) for o in job.plan.kept}
+    kept = {
+        o.name: KeptShares(_settled(whole[o.name]), replace(o, beside=None), job.session)
+        for o in job.plan.kept
+    }
+    return *result(job.plan, terms, report), kept
+
+
+def _settled(x: Replicated | Sum3) -> Replicated:
+    """x with words that have arrived: nothing of it is on its way when the session ends."""
+    assert isinstance(x, Replicated)  # the plan resolves what is kept
+    return Replicated(x.party, x.first, x.second, x.bits, x.fraction)

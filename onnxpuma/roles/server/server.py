@@ -1,0 +1,148 @@
+"""A computing party: one share of the weights, a link to its peers, a port for clients."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+from onnxpuma import __version__
+from onnxpuma.config import ClusterConfig
+from onnxpuma.errors import ConfigError
+from onnxpuma.interpreter import Interpreter
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.ring.native import native, warn_once
+from onnxpuma.roles.owner.owner import open_shares, read_weights
+from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.server.identity import Identity
+from onnxpuma.roles.server.reception import Served
+from onnxpuma.roles.server.request_loop import RequestLoop
+from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.transport import wire_pb2
+from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
+from onnxpuma.transport.curve import KeyPair
+from onnxpuma.transport.descriptors import require_descriptors
+from onnxpuma.transport.failure import failure_of
+from onnxpuma.transport.gate import Bounds
+from onnxpuma.transport.line import Peer
+from onnxpuma.transport.refusal import tell_refusal
+from onnxpuma.transport.zeromq import PeerLink
+
+DESCRIPTORS = 100  # open files and sockets of a server with a few clients
+REFUSAL_SECONDS = 3.0  # a server that cannot start waits so long for peers to tell
+# A client renews its connections itself when it uses them; one that does not is cut off at twice the age.
+RENEWED_HERE = 2.0
+
+
+class Server:
+    """Party `party` (0, 1 or 2) of the cluster, serving the shared model in `model_dir`.
+
+    keys: this party's own key pair. Raises ConfigError when it is not the one that `config` names.
+    """
+
+    def __init__(self, party: int, config: ClusterConfig, keys: KeyPair, model_dir: str | Path) -> None:
+        if config.parties[party].public_key != keys.public:
+            raise ConfigError(
+                f"this secret key belongs to the public key {keys.public}, not to party {party}",
+                "start the party whose key this is, or correct its public key in cluster.toml",
+            )
+        self.party, self.config = party, config
+        self._keys = keys
+        self._folder = Path(model_dir)
+
+    def serve(self, ready: Callable[[], None] | None = None, stop: Event | None = None) -> None:
+        """Load the weights, meet the two other parties, then serve requests until `stop` is set.
+
+        ready: called once, when both peers are there and hold the same model. A stop takes effect within
+        0.5 s between requests, and at the next round within one.
+
+        Raises PlanError for a model folder that is not usable and when both peers serve another model,
+        ConfigError for a port in use and too low a limit of open files, AuthenticationError when a peer
+        refuses this party's key; the peers are told why, which takes a few seconds where one is not there.
+        After `ready` nothing but a stop ends it: peers and clients come and go.
+        """
+        require_descriptors(DESCRIPTORS, raised=True)
+        stop = stop or Event()
+        try:
+            self._serve(ready, stop)
+        except Exception as error:
+            self._refuse(error, stop)
+            raise
+
+    @property
+    def _peers(self) -> dict[int, Peer]:
+        return {
+            i: Peer(other.peer_address, other.public_key)
+            for i, other in enumerate(self.config.parties)
+            if i != self.party
+        }
+
+    def _refuse(self, error: Exception, stop: Event) -> None:
+        """Let the peers know why this server does not start; where its files lie is no business of theirs."""
+        failure, timeouts = failure_of(error), self.config.timeouts
+        failure.message = failure.message.replace(f"{self._folder}{os.sep}", "")
+        failure.message = failure.message.replace(str(self._folder), "its model folder")
+        tell_refusal(
+            self.party,
+            self._keys,
+            self._peers,
+            failure,
+            seconds=min(timeouts.connect, REFUSAL_SECONDS),
+            heartbeat=timeouts.heartbeat,
+            stop=stop,
+        )
+
+    def _serve(self, ready: Callable[[], None] | None, stop: Event) -> None:
+        ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
+        model = SharedModel.read(self._folder)
+        shares = open_shares(self._folder, self.party, model)
+        weights = read_weights(shares, self.party, model)
+        graphs = {
+            bytes.fromhex(blueprint.digest): Served(Plans(blueprint), Interpreter(weights[name]))
+            for name, blueprint in model.graphs.items()
+        }
+        place, timeouts, limits = self.config.parties[self.party], self.config.timeouts, self.config.limits
+        status = wire_pb2.Status(
+            version=__version__,
+            model_digest=bytes.fromhex(model.digest),
+            party=self.party,
+            state="starting",
+        )
+        identity = Identity(
+            self.party, __version__, model.digest, shares.dealing, shares.contents, shares.seals
+        )
+        bounds = Bounds(
+            limits.connections,
+            limits.message_megabytes * 1_000_000,
+            max(FIRST_MESSAGE_SECONDS, timeouts.heartbeat),
+            RENEWED_HERE * timeouts.renew,
+        )
+        clients = {key: name for name, key in self.config.clients.items()}
+        with (
+            PeerLink(
+                self.party,
+                self._keys,
+                place.peer_listen,
+                self._peers,
+                timeout=timeouts.request,
+                heartbeat=timeouts.heartbeat,
+                io_threads=self.config.threads.io,
+                version=identity.version,
+                model_digest=identity.model_digest,
+                components={peer: identity.code(self.party, peer) for peer in self._peers},
+            ) as link,
+            ClientPort(
+                self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat, bounds=bounds
+            ) as port,
+        ):
+            loop = RequestLoop(self.config, link, port, graphs, identity, model.menu(), stop)
+            loop.serve(lambda: _begin(ready))
+            status.state = "stopping"
+
+
+def _begin(ready: Callable[[], None] | None) -> None:
+    if native() is None:
+        warn_once()
+    if ready is not None:
+        ready()

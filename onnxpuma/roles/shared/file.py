@@ -1,0 +1,241 @@
+"""The file that holds one party's shares of the weights: safetensors, written and read a block at a time.
+
+Components 0 and 1 are key streams of AES (mpc/prf.py), so they need no bytes: party 0 is given their two
+keys and nothing else, parties 1 and 2 one key each and component 2 in full. The tensors of a file are the
+words of component 2, 64 bits each, under the names of the weights, in the order of the blueprint. Its
+metadata:
+
+    format "onnxpuma-shares", party, digest (of the blueprint), version, dealing (32 random hex digits, drawn
+    each time the model is shared), key0 / key1 (hex; those this party holds), seal0 / seal1 / seal2 (hex;
+    of the two components this party holds, known to their holders alone: server/identity.py), words (SHA-256
+    of the words, hex), checksum (SHA-256 of the head, with zeros in place of these 64 digits, hex)
+
+So every bit of the file is covered, and one that is not as it was written is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxpuma import __version__
+from onnxpuma.errors import PlanError
+from onnxpuma.mpc.ring.words import Words
+from onnxpuma.plan.draft import PRIVATE, Draft
+
+FORMAT = "onnxpuma-shares"
+PARTIES_WITH_WORDS = (1, 2)
+LONGEST_HEAD = 100_000_000  # as safetensors has it
+_CHECKSUM = re.compile(rb'"checksum":"[0-9a-f]{64}"')
+_BLANK = b'"checksum":"' + b"0" * 64 + b'"'
+_BLOCK = 1 << 22  # bytes that are read and hashed at a time
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_log = logging.getLogger("onnxpuma.roles")
+
+
+def share_path(folder: Path, party: int) -> Path:
+    """Where the shares of `party` lie in the folder of a shared model."""
+    return folder / f"party{party}.safetensors"
+
+
+def keys_of(party: int) -> tuple[int, ...]:
+    """The components, 0 or 1, that this party makes from a key."""
+    return tuple(c for c in held_by(party) if c < 2)
+
+
+def held_by(party: int) -> tuple[int, int]:
+    """The two components of the weights that this party holds."""
+    return party, (party + 1) % 3
+
+
+def tensor_entries(party: int, shapes: Shapes) -> dict[str, Any]:
+    """What the head of the party's file says of its tensors."""
+    entries: dict[str, Any] = {}
+    place = 0
+    for name, shape in shapes.items() if party in PARTIES_WITH_WORDS else ():
+        end = place + 8 * int(np.prod(shape, dtype=np.int64))
+        entries[name] = {"dtype": "U64", "shape": list(shape), "data_offsets": [place, end]}
+        place = end
+    return entries
+
+
+class ShareWriter:
+    """Writes one party's file as a draft, mode 0600; `finish` and `commit` put it in its place.
+
+    shapes: of all weights, in the order in which their words will be appended. keys: of components 0 and 1.
+    seals: of all three.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        party: int,
+        shapes: Shapes,
+        keys: Sequence[bytes],
+        seals: Sequence[bytes],
+        digest: str,
+        dealing: str,
+    ) -> None:
+        self._words = hashlib.sha256()
+        self._metadata = {
+            "format": FORMAT,
+            "party": str(party),
+            "digest": digest,
+            "version": __version__,
+            "dealing": dealing,
+            **{f"key{c}": keys[c].hex() for c in keys_of(party)},
+            **{f"seal{c}": seals[c].hex() for c in held_by(party)},
+        }
+        self._tensors = tensor_entries(party, shapes)
+        self._draft = Draft(share_path(folder, party), PRIVATE)
+        try:
+            self._draft.file.write(self._header())
+        except BaseException:
+            self._draft.discard()
+            raise
+
+    def append(self, words: Words) -> None:
+        """The next words of component 2."""
+        data = words.astype("<u8", copy=False).data.cast("B")
+        self._words.update(data)
+        self._draft.file.write(data)
+
+    def finish(self) -> None:
+        """All words are there: write the checksums, and have everything on the disk."""
+        self._draft.file.seek(0)
+        self._draft.file.write(self._header())
+        self._draft.finish()
+
+    def commit(self) -> None:
+        """Take the place of an older file."""
+        self._draft.commit()
+
+    def discard(self) -> None:
+        """Leave nothing behind; does nothing after `commit`."""
+        self._draft.discard()
+
+    def _header(self) -> bytes:
+        """The head of a safetensors file; of the same length whatever the words."""
+        metadata = {**self._metadata, "words": self._words.hexdigest(), "checksum": "0" * 64}
+        text = json.dumps({"__metadata__": metadata, **self._tensors}, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        head = len(text).to_bytes(8, "little") + text
+        return head.replace(_BLANK, f'"checksum":"{hashlib.sha256(head).hexdigest()}"'.encode(), 1)
+
+
+class ShareReader:
+    """Opens one party's file and checks that it is the one it should be.
+
+    Raises PlanError when it is missing or damaged, or belongs to another party, model or version.
+    """
+
+    def __init__(self, folder: Path, party: int, digest: str, shapes: Shapes) -> None:
+        self.path = share_path(folder, party)
+        self._shapes = shapes
+        self._words = hashlib.sha256()
+        try:
+            self._file: BufferedReader = self.path.open("rb")
+        except OSError as error:
+            raise PlanError(
+                f"there is no file {self.path} that can be read: {error.strerror}",
+                f"`onnxpuma share` makes it: copy it from the model's owner into {folder}",
+            ) from error
+        self._warn_of_readers()
+        try:
+            head = self._read_head()
+            metadata = head.pop("__metadata__")
+            self.dealing = bytes.fromhex(metadata["dealing"]).hex()
+            self._expected = bytes.fromhex(metadata["words"])
+            seals = {c: bytes.fromhex(metadata[f"seal{c}"]) for c in range(3) if f"seal{c}" in metadata}
+            held = {c: bytes.fromhex(metadata[f"key{c}"]) for c in range(2) if f"key{c}" in metadata}
+        except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise self._damaged(f"it does not begin as it should ({type(error).__name__})") from error
+        self._check_owner(metadata, party, digest)
+        if tuple(held) != keys_of(party) or set(seals) != set(held_by(party)):
+            raise self._damaged("it lacks keys that this party holds")
+        if head != tensor_entries(party, shapes):
+            raise self._damaged("its weights are not the model's")
+        self.keys, self.seals = held, seals
+
+    def words(self, name: str) -> Words:
+        """Component 2 of one weight; the weights are read in their order."""
+        words = np.empty(self._shapes[name], "<u8")
+        view = words.reshape(-1).view(np.uint8).data
+        for start in range(0, len(view), _BLOCK):
+            block = view[start : start + _BLOCK]
+            if self._file.readinto(block) != len(block):
+                raise self._damaged("it is cut short")
+            self._words.update(block)
+        return words
+
+    def finish(self) -> None:
+        """All words are read: PlanError when they are not those that were written."""
+        more = self._file.read(1)
+        self._file.close()
+        if more or self._words.digest() != self._expected:
+            raise self._damaged("its words do not match its checksum")
+
+    @property
+    def contents(self) -> dict[int, bytes]:
+        """SHA-256 of what the file has of each component that this party holds: the key, or the words."""
+        return {c: hashlib.sha256(self.keys[c]).digest() if c < 2 else self._expected for c in self.seals}
+
+    def _warn_of_readers(self) -> None:
+        """Whoever reads this file and one of another server's has the weights."""
+        mode = stat.S_IMODE(os.fstat(self._file.fileno()).st_mode)
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            _log.warning(
+                "others than its owner may read the shares %s (mode %04o): chmod 600 %s",
+                self.path,
+                mode,
+                self.path,
+            )
+
+    def _read_head(self) -> dict[str, Any]:
+        """The head, whose checksum fits. ValueError or TypeError for one that is none."""
+        prefix = self._file.read(8)
+        length = int.from_bytes(prefix, "little")
+        if not 0 < length <= LONGEST_HEAD:
+            raise ValueError(length)
+        text = self._file.read(length)
+        found = _CHECKSUM.findall(text)
+        checksum = hashlib.sha256(prefix + _CHECKSUM.sub(_BLANK, text)).hexdigest()
+        if found != [f'"checksum":"{checksum}"'.encode()]:
+            raise ValueError("checksum")
+        head = json.loads(text)
+        if not isinstance(head, dict):
+            raise TypeError(type(head))
+        return head
+
+    def _check_owner(self, metadata: Mapping[str, str], party: int, digest: str) -> None:
+        if metadata.get("format") != FORMAT or metadata.get("party") != str(party):
+            raise PlanError(
+                f"{self.path} holds the shares of party {metadata.get('party')}, this is party {party}",
+                "give each party the file that bears its number",
+            )
+        if metadata.get("version") != __version__:
+            raise PlanError(
+                f"{self.path} was made with onnxpuma {metadata.get('version')}, this is {__version__}",
+                "install the same version everywhere, or share the model again",
+            )
+        if metadata.get("digest") != digest:
+            raise PlanError(
+                f"{self.path} belongs to another model than the skeleton beside it",
+                "copy skeleton.onnx, policy.json and the party's file from one and the same folder",
+            )
+
+    def _damaged(self, why: str) -> PlanError:
+        self._file.close()
+        return PlanError(f"{self.path} is damaged: {why}", "copy it again from the model's owner")

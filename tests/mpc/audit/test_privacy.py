@@ -1,0 +1,370 @@
+"""No party learns anything: every protocol enumerated in a tiny ring, and probed at full width.
+
+A case is a protocol, its input words, and who knows each of them. What the checks can find is tested in
+test_audit.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxpuma.mpc.audit.enumeration import leaks, uniform, unmasked
+from onnxpuma.mpc.audit.views import (
+    Input,
+    Program,
+    Recording,
+    Source,
+    everything,
+    random_inputs,
+    random_source,
+    record,
+)
+from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, taken
+from onnxpuma.mpc.protocols import (
+    argmax,
+    boolean,
+    carry,
+    clamp,
+    compare,
+    convert,
+    exp_softmax,
+    gate,
+    linear,
+    maximum,
+    power_of_four,
+    reciprocal,
+    smooth,
+    square_root,
+    wide_root,
+)
+from onnxpuma.mpc.protocols.boolean import Circuit, Table, xor
+from onnxpuma.mpc.protocols.compare import is_negative, locate, wide_negative
+from onnxpuma.mpc.protocols.convert import deal, settle
+from onnxpuma.mpc.protocols.exponential import exponential
+from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
+from onnxpuma.mpc.protocols.truncate import lift, resolve
+from onnxpuma.mpc.protocols.wide import combined, wide_zero
+from onnxpuma.mpc.ring.words import Words, reduced, signed
+
+P = 1  # the pivot of every case
+
+
+def replicated(bits: int, count: int = 1) -> list[Input]:
+    return [Input(bits, frozenset({j, (j + 2) % 3})) for j in range(3)] * count
+
+
+def split_words(bits: int, count: int = 1) -> list[Input]:
+    return [Input(bits, frozenset({P})), Input(bits, frozenset({(P + 1) % 3, (P + 2) % 3}))] * count
+
+
+def pair_words(bits: int, count: int = 1) -> list[Input]:
+    return [Input(bits, frozenset({(P + 1) % 3})), Input(bits, frozenset({(P + 2) % 3}))] * count
+
+
+def as_replicated(party: Party, words: Sequence[Words], bits: int, fraction: int = 0) -> Replicated:
+    return Replicated(party.index, words[party.index], words[(party.index + 1) % 3], bits, fraction)
+
+
+def as_split(party: Party, words: Sequence[Words], bits: int) -> Split:
+    role = party.role(P)
+    return Split(role, P, words[0] if role == PIVOT else words[1], bits, 0)
+
+
+def as_pair(party: Party, words: Sequence[Words], bits: int) -> Pair:
+    role = party.role(P)
+    return Pair(role, P, nothing(words[0].shape, bits) if role == PIVOT else words[role - 1], bits, 0)
+
+
+def as_bit(party: Party, words: Sequence[Words]) -> Bit:
+    role, n = party.role(P), len(words[0])
+    plane = np.packbits(words[max(role, 1) - 1] & np.uint8(1), bitorder="little")
+    return Bit(role, P, nothing(plane.shape, 8) if role == PIVOT else plane, (n,))
+
+
+def done(x: Any) -> Protocol[Any]:
+    """Whatever is still on its way arrives."""
+    yield
+    return x
+
+
+# -- the protocols, at any ring width k --------------------------------------------------
+
+
+def product_split(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    z = linear.multiply(party, as_replicated(party, w[:3], k), as_replicated(party, w[3:], k))
+    return (yield from done(convert.split(party, z.with_fraction(1), P, 0, k - 1)))
+
+
+def square_resolved(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w, k, shift)
+    return (yield from resolve(party, linear.multiply(party, x, x), P, shift, k))
+
+
+def replicated_resolved(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from resolve(party, as_replicated(party, w, k, 1), P, 0, k))
+
+
+def summed(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    z = Sum3(party.index, w[party.index] * w[(party.index + 1) % 3], k, 0)
+    return (yield from settle(party, convert.replicate_sum(party, z)))
+
+
+def pair_replicated(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from settle(party, convert.replicate_pair(party, as_pair(party, w, k))))
+
+
+def pair_passed(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from done(convert.pass_on(party, as_pair(party, w, k))))
+
+
+def dealt(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    half = deal(party, P, w[0] if party.role(P) == PIVOT else None, w[0].shape, k)
+    yield
+    return Pair(party.role(P), P, taken(half), k, 0)
+
+
+def lifted(k: int, bits: int, seen: bool, party: Party, *w: Words) -> Protocol[Any]:
+    x = see(party, as_replicated(party, w, k), P) if seen else as_split(party, w, k)
+    return (yield from lift(party, x, bits))
+
+
+def circuit(k: int, which: Circuit, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from boolean.evaluate(party, as_split(party, w, k), which))
+
+
+def compared(k: int, function: Any, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from function(party, as_split(party, w, k)))
+
+
+def grouped(k: int, widths: tuple[int, ...], party: Party, *w: Words) -> Protocol[Any]:
+    way = compare.Signs(widths, len(widths), 1)
+    bits = yield from carry.group_carries(party, as_split(party, w, k), widths)
+    return (yield from combined(party, bits, way.first))
+
+
+def gated(k: int, seen: bool, party: Party, *w: Words) -> Protocol[Any]:
+    x = see(party, as_replicated(party, w[2:], k), P) if seen else as_split(party, w[2:], k)
+    return (yield from gate.gate(party, as_bit(party, w), x))
+
+
+def bit_as_number(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from gate.arithmetic(party, as_bit(party, w), k))
+
+
+def rows(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
+    every = [np.stack(w[i::2], axis=1).reshape(-1) for i in range(2)]
+    x = as_split(party, every, k)
+    return (yield from settle(party, (yield from maximum.row_maximum(party, x, np.full(len(w[0]), length)))))
+
+
+def best_of(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
+    shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(length)]
+    first, second = (np.stack([getattr(x, side) for x in shared], axis=1) for side in ("first", "second"))
+    rows = Replicated(party.index, first, second, k, 0)
+    values, places = yield from argmax.tournament(party, rows, P)
+    return [(yield from settle(party, values)), *places]
+
+
+def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from evaluate_series(party, series, as_split(party, w, k), fraction, bits))
+
+
+def window_exp(k: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from exp_softmax.exp_window(party, as_split(party, w, k), width))
+
+
+def scaled(k: int, low: int, high: int, count_log: int, party: Party, *w: Words) -> Protocol[Any]:
+    found = yield from power_of_four.to_window(party, as_split(party, w, k), low, high, False, count_log)
+    return (yield from done(found))
+
+
+def scaled_and_flagged(k: int, low: int, high: int, wide: int, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_split(party, w, k)
+    found = yield from power_of_four.to_window(
+        party, x, low, high, count_log=2, power_bits=wide, flagged=True
+    )
+    return (yield from done(found))
+
+
+def scaled_by_a_rising_power(k: int, low: int, high: int, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_split(party, w, k)
+    return (
+        yield from done((yield from power_of_four.to_window(party, x, low, high, count_log=2, rising=True)))
+    )
+
+
+def length_of_two(party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w, 64, 18)
+    fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
+    return (yield from square_root.wide_square_root(party, fine, coarse, P, 18, 28))
+
+
+def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w, 64, 18)
+    fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
+    return (yield from wide_root.wide_rsqrt(party, fine, coarse, P, 24, 28))
+
+
+def activated(
+    name: str, product: bool, party: Party, *w: Words, argument: float | None = None
+) -> Protocol[Any]:
+    x: Replicated | Sum3 = as_replicated(party, w, 64, 18)
+    if product:
+        x = linear.multiply(party, as_replicated(party, w, 64, 18), as_replicated(party, w, 64, 18))
+    return (yield from smooth.activation(party, x, all_series()[name], P, argument=argument))
+
+
+def of_one(function: Any, *settings: Any) -> Program:
+    return lambda party, *w: function(party, as_replicated(party, w, 64, 18), P, *settings)
+
+
+@dataclass(frozen=True)
+class Case:
+    """`results`: the values that come out of valid inputs; others tell that the input was not valid."""
+
+    name: str
+    program: Program
+    inputs: list[Input]
+    results: range | None = None
+
+
+TINY = Series("tiny", 4, (0.5, 1.0, 0.75))
+SMALL_EQUAL = Circuit(
+    2, tuple(Table(f"equal{d}", d, 1, lambda a, b: a == b) for d in range(2)), (xor((0, 1)),)
+)
+
+ENUMERATED = [
+    Case("product to split", partial(product_split, 2), replicated(2, 2)),
+    Case("product resolved", partial(square_resolved, 3, 1), replicated(3), range(-1, 1)),
+    Case("replicated resolved", partial(replicated_resolved, 4), replicated(4), range(-2, 2)),
+    Case("sum replicated", partial(summed, 2), [Input(2, frozenset({j, (j + 2) % 3})) for j in range(3)]),
+    Case("pair replicated", partial(pair_replicated, 3), pair_words(3)),
+    Case("pair passed on", partial(pair_passed, 3), pair_words(3)),
+    Case("dealt", partial(dealt, 3), [Input(3, frozenset({P}))]),
+    Case("lift of a replicated value", partial(lifted, 2, 3, True), replicated(2), range(-1, 1)),
+    Case("lift by two bits", partial(lifted, 3, 5, False), split_words(3), range(-2, 2)),
+    Case("lift to a smaller ring", partial(lifted, 3, 2, True), replicated(3)),
+    Case("equality of two digits", partial(circuit, 2, SMALL_EQUAL), split_words(2)),
+    Case("sign of one group", partial(compared, 3, is_negative), split_words(3)),
+    Case("carry of two groups", partial(grouped, 3, (1, 1)), split_words(3)),
+    Case("window", partial(compared, 2, partial(locate, width=1)), split_words(2)),
+    Case("wide sign of one group", partial(compared, 2, wide_negative), split_words(2)),
+    Case("gate with halves", partial(gated, 2, True), pair_words(1) + replicated(2)),
+    Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
+    Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
+    Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
+    Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
+    Case("exponential", partial(window_exp, 3, 4), split_words(3)),
+]
+
+FULL_WIDTH = [
+    Case("product to split", partial(product_split, 64), replicated(64, 2)),
+    Case("product resolved", partial(square_resolved, 64, 18), replicated(64)),
+    Case("replicated resolved", partial(replicated_resolved, 64), replicated(64)),
+    Case("sum replicated", partial(summed, 64), replicated(64)),
+    Case("pair replicated", partial(pair_replicated, 64), pair_words(64)),
+    Case("pair passed on", partial(pair_passed, 44), pair_words(44)),
+    Case("dealt", partial(dealt, 64), [Input(64, frozenset({P}))]),
+    Case("lift", partial(lifted, 46, 64, False), split_words(46)),
+    Case("window", partial(compared, 12, partial(locate, width=16)), split_words(12)),
+    Case("deep window", partial(compared, 12, partial(locate, width=16, deep=True)), split_words(12)),
+    Case("sign", partial(compared, 16, is_negative), split_words(16)),
+    Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
+    Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
+    Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
+    Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
+    Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
+    Case("exponential", partial(window_exp, 20, 64), split_words(20)),
+    Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
+    Case("small normalisation", partial(scaled, 8, 1, 3, 2), split_words(8)),
+    Case("normalisation with a bit", partial(scaled_and_flagged, 6, 1, 2, 8), split_words(6)),
+    Case("normalisation with a rising power", partial(scaled_by_a_rising_power, 6, 1, 2), split_words(6)),
+]
+
+COMPOSED = [
+    Case("wide sign", partial(compared, 64, wide_negative), split_words(64)),
+    Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
+    Case("place of the largest of five", partial(best_of, 12, 5), replicated(12, 5)),
+    Case("wide exponential", of_one(exponential), replicated(64)),
+    Case("activation", partial(activated, "gelu", False), replicated(64)),
+    Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
+    Case("activation of a narrow range", partial(activated, "gelu", False, argument=8.0), replicated(64)),
+    Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
+    Case("held between two ends", of_one(clamp.between, -5 << 18, 3 << 18), replicated(64)),
+    Case("held, and what is above", of_one(clamp.between_and_above, -5 << 18, 3 << 18), replicated(64)),
+    Case("reciprocal", of_one(reciprocal.reciprocal, 24, (8, 10)), replicated(64)),
+    Case("reciprocal root", of_one(reciprocal.rsqrt, 24, (8, 10)), replicated(64)),
+    Case("reciprocal root of two readings", root_of_two, replicated(64)),
+    Case("square root", of_one(square_root.square_root, 24, (8, 10)), replicated(64)),
+    Case("square root of two readings", length_of_two, replicated(64)),
+]
+
+
+def named(cases: list[Case]) -> Any:
+    return pytest.mark.parametrize("case", cases, ids=[c.name for c in cases])
+
+
+@named(ENUMERATED)
+def test_views_do_not_depend_on_what_a_party_does_not_hold(case: Case) -> None:
+    recording = everything(case.program, case.inputs)
+    assert any(recording.received(party) for party in range(3))
+    assert leaks(recording, case.inputs) == []
+    assert_fresh(recording, case.results)
+
+
+@named(FULL_WIDTH + COMPOSED)
+def test_every_word_received_is_hidden_by_a_fresh_one(case: Case) -> None:
+    assert unmasked(case.program, case.inputs) == []
+
+
+@named(FULL_WIDTH)
+def test_every_mask_is_needed_and_needed_fresh(case: Case) -> None:
+    """Without any one of its PRF words, or with one used twice, the protocol is caught."""
+    trial = record(case.program, random_inputs(case.inputs, 1024, 0), 1024, random_source(1024, 0))
+    for key, draws in trial.tape.draws.items():
+        for draw in draws:
+            found = unmasked(case.program, case.inputs, broken=without(key, draw.place))
+            assert found, f"without F_{key}[{draw.place}]"
+        for first, second in combinations(draws, 2):
+            if (first.bits, first.words.shape) == (second.bits, second.words.shape):
+                found = unmasked(case.program, case.inputs, broken=repeated(key, first.place, second.place))
+                assert found, f"F_{key}[{first.place}] again as F_{key}[{second.place}]"
+
+
+def without(key: int, place: int) -> Callable[[Source], Source]:
+    def broken(source: Source) -> Source:
+        return lambda k, p, count, bits: source(k, p, count, bits) * np.uint64((k, p) != (key, place))
+
+    return broken
+
+
+def repeated(key: int, first: int, second: int) -> Callable[[Source], Source]:
+    def broken(source: Source) -> Source:
+        return lambda k, p, count, bits: source(k, first if (k, p) == (key, second) else p, count, bits)
+
+    return broken
+
+
+def assert_fresh(recording: Recording, results: range | None) -> None:
+    """The result's shares are uniform, given the result."""
+    form = recording.results[P]
+    if isinstance(form, Replicated):
+        held = [r.first for r in recording.results]
+    elif isinstance(form, Split):
+        by_role = {r.role: r.words for r in recording.results}
+        assert np.array_equal(reduced(by_role[1], form.bits), reduced(by_role[2], form.bits))
+        held = [by_role[0], by_role[1]]
+    else:
+        return  # the twins' halves are masked when they are sent
+    opened = signed(sum(held[1:], held[0]), form.bits)
+    lanes = np.isin(opened, opened if results is None else list(results))
+    assert lanes.any()
+    assert uniform([words[lanes] for words in held[:-1]], form.bits, opened[lanes])

@@ -1,0 +1,148 @@
+"""Reciprocals and reciprocal roots over the whole range of the format, and the normalisation below them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.forms import Replicated, see
+from onnxpuma.mpc.party import PIVOT, Party, Protocol
+from onnxpuma.mpc.protocols.convert import settle
+from onnxpuma.mpc.protocols.linear import sum_of_squares
+from onnxpuma.mpc.protocols.power_of_four import to_window
+from onnxpuma.mpc.protocols.reciprocal import RECIPROCAL_RANGE, WHOLE_RANGE, digits_of, reciprocal, rsqrt
+from onnxpuma.mpc.ring.words import from_integers, signed
+from onnxpuma.mpc.simulate import shared_reals, shared_words, simulate
+
+RNG = np.random.default_rng(14)
+
+
+def of_units(low: int, high: int, count: int) -> np.ndarray:
+    """Log-uniform integers in [2^low, 2^high), and one unit either side of each power of two."""
+    powers = [p for i in range(low, high) for p in (2**i - 1, 2**i, 2**i + 1) if 2**low <= p < 2**high]
+    return np.concatenate([powers, np.floor(2.0 ** RNG.uniform(low, high, count))]).astype(np.int64)
+
+
+def inverse(function: Any, units: np.ndarray, source: int, fraction: int, **settings: Any) -> np.ndarray:
+    def program(party: Party, x: Replicated) -> Protocol[Replicated]:
+        return (yield from function(party, x, 1, fraction, **settings))
+
+    run = simulate(program, shared_words(from_integers(units, 64), 64, source))
+    assert (run.results[0].bits, run.results[0].fraction) == (64, fraction)
+    return np.asarray(run.value())
+
+
+@pytest.mark.parametrize("source", [0, 18, 36])
+def test_reciprocals_of_every_magnitude(source: int) -> None:
+    """From one unit to 2^32 of them: relative error below 2^-18, and two units of the result."""
+    units = of_units(0, 32, 1500)
+    for fraction in (18, 24):
+        exact = 2.0**source / units
+        fits = exact < 2.0 ** (61 - fraction)
+        error = np.abs(inverse(reciprocal, units, source, fraction) - exact)
+        assert (error - 2.0 ** (1 - fraction) <= 2.0**-18 * exact)[fits].all()
+
+
+@pytest.mark.parametrize("source", [0, 18, 36])
+def test_reciprocal_roots_of_every_magnitude(source: int) -> None:
+    """From one unit to 2^60 of them."""
+    units = of_units(0, 60, 1500)
+    for fraction in (18, 28):
+        exact = 2.0 ** (source / 2) / np.sqrt(units)
+        error = np.abs(inverse(rsqrt, units, source, fraction) - exact)
+        assert (error - 2.0 ** (1 - fraction) <= 2.0**-19 * exact).all()
+
+
+@pytest.mark.parametrize(("function", "power"), [(reciprocal, -1.0), (rsqrt, -0.5)])
+@pytest.mark.parametrize("gain", [0.001, 0.5, 1.0, 1.1, 28.0, 768.0])
+def test_a_gain(function: Any, power: float, gain: float) -> None:
+    x = RNG.uniform(0.5, 900, 400)
+    units = np.rint(x * 2**18).astype(np.int64)
+    exact = gain * (units * 2.0**-18) ** power
+    digits = digits_of(0.5, 900, 18)
+    error = np.abs(inverse(function, units, 18, 24, gain=gain, digits=digits) - exact)
+    assert (error - 2.0**-23 <= 2.0**-18 * exact).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.13, 128.0), (1.0, 2.0), (2.0**-18, 1.0), (1.0, 4.0**13)])
+def test_a_known_range_is_enough(low: float, high: float) -> None:
+    x = np.concatenate([[low, np.nextafter(high, 0)], np.exp(RNG.uniform(np.log(low), np.log(high), 1500))])
+    units = np.maximum(np.floor(x * 2**18), np.ceil(low * 2**18)).astype(np.int64)
+    exact = 2.0**18 / units
+    found = inverse(reciprocal, units, 18, 24, digits=digits_of(low, high, 18))
+    assert (np.abs(found - exact) - 2.0**-23 <= 2.0**-18 * exact).all()
+
+
+def test_digit_ranges() -> None:
+    assert digits_of(1.0, 4.0, 0) == (1, 2)
+    assert digits_of(1.0, 2.0, 0) == (1, 2)
+    assert digits_of(4.0, 16.0, 0) == (2, 3)
+    assert digits_of(0.25, 16.0, 18) == (9, 11)
+    assert digits_of(2.0**-18, 2.0**42, 18) == (1, 30)
+    assert digits_of(2.0**-30, 2.0**60, 18) == (1, 30)
+
+
+def test_both_are_unbiased() -> None:
+    units = np.floor(2.0 ** RNG.uniform(18, 26, 3000)).astype(np.int64)
+    for function, power in ((reciprocal, -1.0), (rsqrt, -0.5)):
+        exact = (units * 2.0**-18) ** power
+        relative = inverse(function, units, 18, 30) / exact - 1
+        assert abs(relative.mean()) < 6 * relative.std() / len(units) ** 0.5 + 2.0**-23
+
+
+def test_the_root_of_a_sum_of_squares() -> None:
+    """As a normalisation layer uses it: the product is not truncated first."""
+
+    def program(party: Party, x: Replicated) -> Protocol[Replicated]:
+        return (yield from rsqrt(party, sum_of_squares(party, x, (1,)), 0, 24, WHOLE_RANGE, 64**0.5))
+
+    x = RNG.normal(0, 1, (300, 64)) * np.exp(RNG.uniform(-5, 5, (300, 1)))
+    x = np.rint(x * 2**18) / 2**18
+    exact = 1 / np.sqrt((x * x).mean(axis=1, keepdims=True))
+    assert np.abs(simulate(program, shared_reals(x)).value() / exact - 1).max() < 2.0**-16
+
+
+def test_conditions() -> None:
+    units = np.array([1 << 20])
+    for settings in ({"gain": 0.0}, {"digits": (0, 3)}, {"digits": (3, 3)}, {"digits": (1, 32)}):
+        with pytest.raises(ProtocolError):
+            inverse(reciprocal, units, 18, 18, **settings)
+    with pytest.raises(ProtocolError, match="even scale"):
+        inverse(rsqrt, units, 17, 18)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize(
+    ("k", "digits"), [(64, WHOLE_RANGE), (64, RECIPROCAL_RANGE), (64, (9, 12)), (16, (1, 7))]
+)
+def test_normalised_values(k: int, digits: tuple[int, int], squared: bool) -> None:
+    """v = x 4^(high - d) in [4^(high-1), 2 * 4^high), and the power is of the very same d."""
+    low, high = digits
+    units = of_units(2 * low - 2, 2 * high, 500)
+
+    def program(party: Party, x: Replicated) -> Protocol[Any]:
+        made = yield from to_window(party, see(party, x, 2), low, high, squared)
+        power = yield from settle(party, made.power)
+        return made.value, power.first
+
+    results = simulate(program, shared_words(from_integers(units, k), k)).results
+    kind = results[0][1].dtype
+    power = sum(r[1] for r in results).astype(kind).astype(np.float64)
+    parts = {r[0].role: r[0].words for r in results}
+    value = signed((parts[PIVOT] + parts[1]).astype(kind), k).astype(np.float64)
+    assert np.array_equal(value / units, power if squared else power**2)
+    assert set(np.log2(power)) <= set((2.0 if squared else 1.0) * np.arange(high - low + 1))
+    assert (value >= 4.0 ** (high - 1)).all()
+    assert (value < 2 * 4.0**high).all()
+
+
+def test_a_value_beyond_the_range_is_not_scaled() -> None:
+    def program(party: Party, x: Replicated) -> Protocol[Any]:
+        made = yield from to_window(party, see(party, x, 0), 3, 5, True)
+        return (yield from settle(party, made.power))
+
+    units = np.array([4**5, 4**6 + 1, 4**20, 2 * 4**4])
+    assert list(simulate(program, shared_words(from_integers(units, 64), 64)).words()) == [1, 1, 1, 1]

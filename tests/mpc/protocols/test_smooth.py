@@ -1,0 +1,131 @@
+"""Activations against float64: inside the window, densely at its edges, far outside, and without bias."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.fourier import all_series
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.smooth import activation
+from onnxpuma.mpc.simulate import shared_reals, simulate
+
+RNG = np.random.default_rng(12)
+erf = np.vectorize(math.erf)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(x / 2))
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+# name: function, largest error, largest mean error on |x| < 6
+FUNCTIONS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float, float]] = {
+    "gelu": (lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))), 0.001, 0.00015),
+    "gelu_tanh": (gelu_tanh, 0.001, 0.00015),
+    "tanh": (np.tanh, 0.0012, 0.0002),
+    "erf": (erf, 0.001, 0.0001),
+    "sigmoid": (sigmoid, 0.001, 0.0002),
+    "silu": (lambda x: x * sigmoid(x), 0.0016, 0.0003),
+    "softplus": (lambda x: np.logaddexp(0, x), 0.0015, 0.0003),
+    "mish": (lambda x: x * np.tanh(np.logaddexp(0, x)), 0.0018, 0.00035),
+}
+NAMES = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+@cache
+def program(name: str, pivot: int = 2) -> Callable[..., Protocol[Replicated]]:
+    return lambda party, x: activation(party, x, all_series()[name], pivot)
+
+
+def errors(name: str, x: np.ndarray, pivot: int = 2) -> np.ndarray:
+    return np.asarray(simulate(program(name, pivot), shared_reals(x)).value() - FUNCTIONS[name][0](x))
+
+
+def edge(name: str) -> float:
+    """Where the window ends, on the right."""
+    series = all_series()[name]
+    return series.width * series.unit / 2
+
+
+def test_every_activation_is_tested() -> None:
+    assert set(FUNCTIONS) == {name for name, series in all_series().items() if series.width}
+
+
+@NAMES
+def test_where_most_values_are(name: str) -> None:
+    _, largest, mean = FUNCTIONS[name]
+    error = errors(name, RNG.uniform(-6, 6, 60_000))
+    assert np.abs(error).max() < largest
+    assert np.abs(error).mean() < mean
+    assert abs(error.mean()) < 4e-5
+
+
+@NAMES
+@pytest.mark.parametrize("side", [-1, 1])
+def test_at_the_edges_of_the_window(name: str, side: int) -> None:
+    """Dense around the edge, which the coarse reading blurs by a unit to either side."""
+    unit = all_series()[name].unit
+    x = side * (edge(name) + np.linspace(-2 * unit, 2 * unit, 40_000))
+    assert np.abs(errors(name, x)).max() < FUNCTIONS[name][1]
+
+
+@NAMES
+@pytest.mark.parametrize("argument", [60.0, 1000.0, 2.0**20, None])
+def test_far_outside_of_the_window(name: str, argument: float | None) -> None:
+    """The lines on both sides, up to the largest argument: of what the format holds, where none is named."""
+    limit = argument or 2.0**43
+    ends = np.array([s * limit * (1 - 2.0**-p) for p in (20, 30, 40) for s in (1, -1)])
+    powers = np.array([s * 2.0**i for i in range(43) for s in (1, -1)])
+    x = np.concatenate([RNG.uniform(-limit, limit, 5000), ends, powers[np.abs(powers) < limit]])
+
+    def far(party: Party, x: Replicated) -> Protocol[Replicated]:
+        return (yield from activation(party, x, all_series()[name], 2, argument=argument))
+
+    with np.errstate(over="ignore"):
+        error = simulate(far, shared_reals(x)).value() - FUNCTIONS[name][0](np.round(x * 2**18) / 2**18)
+    assert np.abs(error).max() < FUNCTIONS[name][1]
+
+
+@NAMES
+def test_where_the_value_is_known_exactly(name: str) -> None:
+    """Zero, one unit of the format either side, and powers of two."""
+    x = np.array([0.0, 2.0**-18, -(2.0**-18), *(s * 2.0**i for i in range(-17, 10) for s in (1, -1))])
+    assert np.abs(errors(name, np.tile(x, 100))).max() < FUNCTIONS[name][1]
+
+
+@pytest.mark.parametrize("pivot", [0, 1, 2])
+def test_every_pivot(pivot: int) -> None:
+    for name in ("gelu", "tanh"):
+        assert np.abs(errors(name, RNG.uniform(-20, 20, 5000), pivot)).max() < 1.2e-3
+
+
+@pytest.mark.parametrize("name", ["gelu", "sigmoid"])
+def test_a_product_is_read_as_it_is(name: str) -> None:
+    def of_product(party: Party, x: Replicated, y: Replicated) -> Protocol[Replicated]:
+        return (yield from activation(party, multiply(party, x, y), all_series()[name], 1))
+
+    x, y = RNG.normal(0, 3, (2, 200, 30))
+    run = simulate(of_product, shared_reals(x), shared_reals(y))
+    assert run.results[0].shape == x.shape
+    assert np.abs(run.value() - FUNCTIONS[name][0](x * y)).max() < 1.2e-3
+
+
+@pytest.mark.parametrize(("fraction", "bits"), [(14, 60), (16, 48), (18, 64), (22, 64)])
+def test_other_scales_of_the_result(fraction: int, bits: int) -> None:
+    def program(party: Party, x: Replicated) -> Protocol[Replicated]:
+        return (yield from activation(party, x, all_series()["gelu"], 0, fraction, bits))
+
+    x = RNG.uniform(-10, 10, 3000)
+    run = simulate(program, shared_reals(x))
+    assert (run.results[0].fraction, run.results[0].bits) == (fraction, bits)
+    assert np.abs(run.value() - FUNCTIONS["gelu"][0](x)).max() < 1.2e-3
