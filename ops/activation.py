@@ -72,7 +72,7 @@ def _below(fraction: int, below: float, factor: float = 1.0) -> Limit:
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
-    fraction = call.given(0).fraction + (public_scale(np.float64(factor))[0] if factor != 1.0 else 0)
+    fraction = call.given(0).fraction + (public_scale(factor)[0] if factor != 1.0 else 0)
     argument = read_for(_argument(call, factor), fraction)
     return (_below(fraction, Reading(series, argument, False).largest / factor, factor),)
 
@@ -131,8 +131,8 @@ def _swish_cost(call: Call) -> Cost:
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
         return _activated_cost(x, series, _argument(call))
-    scaled = replace(x, fraction=x.fraction + public_scale(np.float64(alpha))[0])
-    fraction, _ = public_scale(np.float64(1 / alpha))
+    scaled = replace(x, fraction=x.fraction + public_scale(alpha)[0])
+    fraction, _ = public_scale(1 / alpha)
     back = over_parts(x.size, lambda n: resolve_cost(n, fraction, form=Replicated))
     return _activated_cost(scaled, series, _argument(call, alpha)) + back
 

@@ -72,7 +72,7 @@ def _shown_cost(call: Call, size: int) -> Cost:
     if mode is None:
         return Cost()
     form: type = Sum3
-    extra = public_scale(np.float64(cap))[0] if cap else 0
+    extra = public_scale(cap)[0] if cap else 0
     fraction = 2 * FRACTION + extra
     if not _early(call):
         fraction -= int(np.floor(np.log2(scale))) - (0 if _exact(scale) else SCALE_BITS - 1)
@@ -130,7 +130,7 @@ def _cost(call: Call) -> Cost:
         return Cost()
     total = secret_mask_cost(call)
     if _early(call):
-        by = public_scale(np.float64(scale_of(call)))[0]
+        by = public_scale(scale_of(call))[0]
         total = total + over_parts(call.given(0).size, lambda n: resolve_cost(n, by, form=Replicated))
     form: type = Sum3
     if call.attribute("softcap", 0.0):
@@ -237,7 +237,7 @@ def _attend(
         empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size))
         return empty, zeros(party.index, s.scores)
     k, v = (x.repeat(s.heads // s.key_heads, axis=1) for x in (k, v))
-    scores = yield from _scores(party, call, q.map(np.ascontiguousarray), k)
+    scores = yield from _scores(party, call, q.contiguous(), k)
     standing = left.places
     places = slice(None) if standing is None else standing
     cap = call.attribute("softcap", 0.0)

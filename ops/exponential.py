@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
@@ -113,7 +111,7 @@ def _parameters(call: Call) -> tuple[float, float, float]:
 
 
 def _fractions(call: Call) -> tuple[int, int, int]:
-    a, b, c = (public_scale(np.float64(v))[0] for v in _parameters(call))
+    a, b, c = (public_scale(v)[0] for v in _parameters(call))
     return a, b, c
 
 

@@ -109,7 +109,7 @@ def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
     if not len(lengths):
         return zeros(party.index, counts.shape, RESTING.at(LOG_FRACTION))
     turned = up.transpose(_order(call)) if up.shape else up
-    flat = entered(turned.rows(_count(call)), scores)
+    flat = entered(turned.contiguous(-1, _count(call)), scores)
     # 1. each row less its first score
     starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
     first = flat[starts]

@@ -27,7 +27,7 @@ def _matmul_result(call: Call) -> Result:
 
 def flat_rows(x: Replicated) -> Replicated:
     """(..., k) as (rows, k), contiguous: one large ring product instead of many."""
-    return x.rows(x.shape[-1])
+    return x.contiguous(-1, x.shape[-1])
 
 
 def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
@@ -62,7 +62,7 @@ def _gemm_result(call: Call) -> Result:
     extra = 0
     alpha = call.attribute("alpha", 1.0)
     if alpha != 1.0:
-        extra = public_scale(np.float64(alpha))[0]
+        extra = public_scale(alpha)[0]
     factors = (call.given(place) for place in (0, 1))
     return product_result(call, sum(o.fraction if o.secret else FRACTION for o in factors) + extra)
 

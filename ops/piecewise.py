@@ -34,7 +34,7 @@ def _size_cost(call: Call) -> Cost:
 
 
 def _slope(call: Call, default: float) -> tuple[int, np.ndarray]:
-    return public_scale(np.float64(call.attribute("alpha", default)))
+    return public_scale(call.attribute("alpha", default))
 
 
 def _below_zero(call: Call) -> tuple[int, np.ndarray]:
@@ -133,7 +133,7 @@ def _hard_width(call: Call) -> int:
 
 
 def _hard_result(call: Call) -> Result:
-    return Result(Replicated, FRACTION + public_scale(np.float64(_line(call)[0]))[0])
+    return Result(Replicated, FRACTION + public_scale(_line(call)[0])[0])
 
 
 def _hard_refusal(call: Call) -> str | None:
@@ -162,7 +162,7 @@ def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[F
 
 
 _BEND = 3 << FRACTION  # from minus to plus where a HardSwish is a parabola
-_SIXTH, _SIX = public_scale(np.float64(1 / 6))
+_SIXTH, _SIX = public_scale(1 / 6)
 
 
 def _hard_swish_cost(call: Call) -> Cost:

@@ -115,6 +115,6 @@ def place_of_extreme(party: Party, call: Call, x: Shares) -> Protocol[Sequence[F
     if not call.attribute("select_last_index", 0):
         places = yield from champion_places(party, rows)
     else:  # the first from the other end
-        backwards = yield from champion_places(party, rows[:, ::-1].rows(length))
+        backwards = yield from champion_places(party, rows[:, ::-1].contiguous(-1, length))
         places = (-backwards).plus_numbers(length - 1)
     return [places.reshape(shape)]

@@ -65,7 +65,7 @@ def reduce_sum(party: Party, call: Call, x: Shares, axes: Value = None) -> Proto
 
 def mean_scale(count: int) -> tuple[int, np.ndarray]:
     """1 / count with as many fraction bits as give it eighteen significant ones."""
-    return public_scale(np.float64(1.0 / count))
+    return public_scale(1.0 / count)
 
 
 def _mean_result(call: Call) -> Result:
@@ -184,7 +184,7 @@ def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) 
     count = count_of(call)
     if not count:
         return [_summed(call, x).plus_numbers(1.0)]
-    rows = x.transpose(*kept, *reduced).rows(count)
+    rows = x.transpose(*kept, *reduced).contiguous(-1, count)
     while rows.shape[1] > 1:
         left, right, rest = _halved(rows)
         both = yield from truncated(party, multiply(party, left, right))

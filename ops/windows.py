@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.ops.registry import Call
 
 
-def padding_of(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> list[tuple[int, int]]:
+def padding_of(call: Call, spatial: Sequence[int], kernel: Sequence[int]) -> list[tuple[int, int]]:
     """(before, after) for each spatial axis, from `pads` or `auto_pad`."""
     rank = len(spatial)
     strides = call.attribute("strides") or [1] * rank
@@ -28,23 +31,25 @@ def padding_of(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) ->
     return result
 
 
-def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], padded: bool = False) -> np.ndarray:
-    """(N, C, *spatial) -> (N, C, *out, *kernel), a view unless this pads the image.
+def look(call: Call, kernel: Sequence[int]) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """The elements that a window spans of each spatial axis, and the index of the windows that count.
 
-    padded: the image has its padding already.
+    Of all windows (N, C, *, *spans) the index keeps those at the strides, and the dilations' part of each.
     """
-    rank = len(kernel)
-    strides = call.attribute("strides") or [1] * rank
-    dilations = call.attribute("dilations") or [1] * rank
-    padding = [] if padded else padding_of(call, words.shape[2:], kernel)
-    if any(p != (0, 0) for p in padding):
-        words = np.pad(words, [(0, 0), (0, 0), *padding])
+    strides = call.attribute("strides") or [1] * len(kernel)
+    dilations = call.attribute("dilations") or [1] * len(kernel)
     spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-    windows = np.lib.stride_tricks.sliding_window_view(words, spans, axis=tuple(range(2, 2 + rank)))
-    steps = tuple(slice(None, None, s) for s in strides)
-    inner = tuple(slice(None, None, d) for d in dilations)
-    index = (slice(None), slice(None), *steps, *inner)
-    return windows[index]
+    return spans, tuple(slice(None, None, step) for step in (1, 1, *strides, *dilations))
+
+
+def spatial_axes(kernel: Sequence[int]) -> tuple[int, ...]:
+    return tuple(range(2, 2 + len(kernel)))
+
+
+def patches(call: Call, x: Replicated, kernel: Sequence[int]) -> Replicated:
+    """A padded image (N, C, *spatial) -> (N, C, *out, *kernel), a view."""
+    spans, index = look(call, kernel)
+    return x.windows(spans, spatial_axes(kernel))[index]
 
 
 def _margins(call: Call, shape: tuple[int, ...], kernel: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -61,14 +66,6 @@ def _margins(call: Call, shape: tuple[int, ...], kernel: tuple[int, ...]) -> lis
     return widths
 
 
-def _cut(call: Call, padded: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
-    """(N, C, *out, *kernel) of a padded image."""
-    out = call.outputs[0].shape[2:]
-    found = patches(call, padded, kernel, padded=True)
-    index = (slice(None), slice(None), *(slice(0, n) for n in out))
-    return found[index]
-
-
 def windows_of(call: Call, x: Replicated, filler: float = 0.0) -> Replicated:
     """(outputs, kernel) of a pooling; the public filler stands in the padding."""
     kernel = tuple(call.attribute("kernel_shape"))
@@ -76,11 +73,18 @@ def windows_of(call: Call, x: Replicated, filler: float = 0.0) -> Replicated:
     padded = x.pad(margins)
     if filler:
         padded = padded.plus_numbers(np.pad(np.zeros(x.shape), margins, constant_values=filler))
-    return padded.map(lambda w: _cut(call, w, kernel)).rows(int(np.prod(kernel)))
+    return patches(call, padded, kernel)[_outputs(call)].contiguous(-1, math.prod(kernel))
 
 
 def public_windows_of(call: Call, image: np.ndarray, filler: float = 0.0) -> np.ndarray:
     """`windows_of` public numbers."""
     kernel = tuple(call.attribute("kernel_shape"))
     padded = np.pad(image, _margins(call, image.shape, kernel), constant_values=filler)
-    return np.ascontiguousarray(_cut(call, padded, kernel)).reshape(-1, int(np.prod(kernel)))
+    spans, index = look(call, kernel)
+    found = np.lib.stride_tricks.sliding_window_view(padded, spans, spatial_axes(kernel))[index]
+    return np.ascontiguousarray(found[_outputs(call)]).reshape(-1, math.prod(kernel))
+
+
+def _outputs(call: Call) -> tuple[slice, ...]:
+    """The windows that a pooling has an output for."""
+    return slice(None), slice(None), *(slice(0, n) for n in call.outputs[0].shape[2:])

@@ -268,3 +268,8 @@ def _check_beside(words: Words, other: Words, dtype: np.dtype[Any]) -> None:
             f"{other.dtype}{other.shape} beside words of shape {words.shape}, where {dtype} is due",
             "give arrays of one shape, in the type of the table",
         )
+
+
+def einsum(equation: str, *words: Words) -> Words:
+    """numpy.einsum of words."""
+    return np.asarray(np.einsum(equation, *words, optimize=True))
