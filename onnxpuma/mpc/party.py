@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -18,7 +17,8 @@ import numpy as np
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.prf import PartyKeys
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.arrays import nothing
+from onnxpuma.mpc.ring.words import Words
 from onnxpuma.transport.link import Link, Tag
 
 T = TypeVar("T")
@@ -241,9 +241,3 @@ def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:
 def thirds(size: int) -> list[slice]:
     """Three slices of about equal size, one for each pivot."""
     return [slice(size * i // 3, size * (i + 1) // 3) for i in range(3)]
-
-
-@lru_cache(maxsize=1024)
-def nothing(shape: tuple[int, ...], bits: int) -> Words:
-    """A stand-in for the words that a party does not hold: a zero of that shape without memory, read-only."""
-    return np.broadcast_to(np.zeros((), word_type(bits)), shape)

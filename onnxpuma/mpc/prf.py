@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.arrays import empty
+from onnxpuma.mpc.ring.words import Words
 
 KEY_BYTES = 16
 PART_BYTES = 32  # of the randomness that one party puts into a key
@@ -72,7 +73,7 @@ class AesStream:
 
         Both holders of the key see the same words, high bits included, so nobody needs to clear them.
         """
-        out = np.empty(shape, word_type(bits))
+        out = empty(shape, bits)
         self.fill(out)
         return out
 

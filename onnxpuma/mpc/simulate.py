@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, unpacked
+from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
 from onnxpuma.mpc.prf import PartyKeys, local_keys
+from onnxpuma.mpc.ring.arrays import unpacked
 from onnxpuma.mpc.ring.words import Words, decode, encode
 from onnxpuma.mpc.sharing import held_by, opened, share
 from onnxpuma.transport.memory import memory_links

@@ -28,6 +28,7 @@ from onnxpuma.mpc.audit.views import (
     record,
     unbroken,
 )
+from onnxpuma.mpc.ring.arrays import indices, zeros
 from onnxpuma.mpc.ring.words import Words
 
 
@@ -45,14 +46,14 @@ def leaks(recording: Recording, inputs: Sequence[Input]) -> list[int]:
         view = _packed_view(recording, party).reshape(*sizes, -1).transpose(*own, *others, len(inputs))
         rows = int(np.prod([sizes[n] for n in own], dtype=np.int64))
         table = np.sort(view.reshape(rows, -1, view.shape[-1]), axis=-1)
-        if not np.array_equal(table, np.broadcast_to(table[:, :1], table.shape)):
+        if (table != table[:, :1]).any():
             found.append(party)
     return found
 
 
 def _packed_view(recording: Recording, party: int) -> np.ndarray:
     """(lanes,): a party's PRF words and received words, side by side in one number."""
-    view, width = np.zeros(recording.tape.lanes, np.uint64), 0
+    view, width = zeros(recording.tape.lanes, 64), 0
     parts: list[Draw | Message] = [*recording.derived(party), *recording.received(party)]
     for part in parts:
         for column in part.words.T:
@@ -65,11 +66,11 @@ def _packed_view(recording: Recording, party: int) -> np.ndarray:
 
 def uniform(words: Sequence[Words], bits: int, given: Words) -> bool:
     """For each value of `given`, all combinations of the words (lanes,) mod 2^bits are equally frequent."""
-    code = np.zeros(len(given), np.int64)
+    code = zeros(len(given), 64)
     for column in words:
-        code = (code << bits) | (column.astype(np.int64) & ((1 << bits) - 1))
+        code = (code << np.uint64(bits)) | (column.astype(np.uint64) & np.uint64((1 << bits) - 1))
     for value in np.unique(given):
-        counts = np.bincount(code[given == value], minlength=1 << bits * len(words))
+        counts = np.bincount(code[given == value].view(np.int64), minlength=1 << bits * len(words))
         if counts.min() != counts.max():
             return False
     return True
@@ -119,7 +120,7 @@ def unmasked(
 def _changed(source: Source, key: int, lacking: Sequence[Place], lanes: int, seed: int) -> Source:
     """The source with one word of `key` changed in each lane, in turn."""
     changes = np.random.default_rng([seed, 4]).integers(1, 1 << 64, lanes, np.uint64) | np.uint64(1)
-    which = np.arange(lanes) % max(1, len(lacking))
+    which = indices(lanes) % max(1, len(lacking))
     number = {word: n for n, word in enumerate(lacking)}
 
     def draw(drawn_key: int, place: int, count: int, bits: int) -> Columns:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.prf import PartyKeys
+from onnxpuma.mpc.ring.arrays import as_plane, counting, stacked, unpacked, zeros
 from onnxpuma.mpc.ring.words import Words, word_type
 from onnxpuma.transport.memory import MemoryLink, memory_links
 
@@ -112,10 +113,10 @@ class _Watched(Party):
     def draw_planes(self, key: int, planes: int, elements: int) -> Words:
         lanes, each = self._tape.lanes, elements // self._tape.lanes
         if not planes:
-            return np.zeros((0, -(-elements // 8)), np.uint8)
+            return zeros((0, -(-elements // 8)), 8)
         bits = self._tape.read(self.index, key % 3, self.round, planes * each, 1).astype(np.uint8) & 1
         rows = bits.reshape(lanes, planes, each).swapaxes(0, 1).reshape(planes, elements)
-        return np.packbits(rows, axis=1, bitorder="little")
+        return as_plane(rows, axis=1)
 
     def send(self, peer: int, words: Words, bits: int) -> None:
         super().send(peer, words, bits)
@@ -131,7 +132,7 @@ def _columns(words: Words, lanes: int, bits: int) -> tuple[Columns, int]:
     elif shape[0] % lanes == 0:
         moved = words.reshape(lanes, -1)
     else:  # planes: (..., elements / 8)
-        apart = np.unpackbits(words, axis=-1, bitorder="little")
+        apart = unpacked(words, axis=-1)
         each = apart.shape[-1] // lanes
         moved, bits = apart.reshape(-1, lanes, each).swapaxes(0, 1).reshape(lanes, -1), 1
     return moved.astype(np.uint64) & np.uint64((1 << bits) - 1), bits
@@ -213,7 +214,7 @@ def everything(
             f"{bits} bits of inputs and PRF words are too many to enumerate", "use fewer bits"
         )
     lanes = 1 << bits
-    index = np.arange(lanes, dtype=np.uint64)
+    index = counting(lanes, 64)
     used = 0
 
     def digit(width: int) -> npt.NDArray[np.uint64]:
@@ -222,7 +223,7 @@ def everything(
         return (index >> np.uint64(used - width)) & np.uint64((1 << width) - 1)
 
     def draw(key: int, place: int, count: int, width: int) -> Columns:
-        return np.stack([digit(width) for _ in range(count)], axis=1)
+        return stacked([digit(width) for _ in range(count)], axis=1)
 
     used = trial.tape.bits
     words = [digit(i.bits).astype(word_type(i.bits)) for i in reversed(inputs)][::-1]

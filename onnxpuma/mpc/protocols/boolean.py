@@ -20,8 +20,9 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.forms import Bit, Split
-from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import deal_cost
+from onnxpuma.mpc.ring.arrays import as_plane, flat, indices, integers, nothing, stacked, zeros
 from onnxpuma.mpc.ring.words import Words, word_type
 
 Path: TypeAlias = tuple[int, ...]  # an AND of tables, by number
@@ -41,8 +42,8 @@ class Table:
     @cached_property
     def entries(self) -> Words:
         """For each digit of A the word whose bit b is truth(A, b)."""
-        digits = np.arange(1 << self.width)
-        bits = np.asarray(self.truth(digits[:, None], digits[None, :])).astype(np.uint64)
+        digits = indices(1 << self.width)
+        bits = integers(self.truth(digits[:, None], digits[None, :])).astype(np.uint64)
         return (
             (bits << digits.astype(np.uint64)).sum(axis=1, dtype=np.uint64).astype(word_type(1 << self.width))
         )
@@ -94,15 +95,15 @@ def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
         late.append(party.expect(p, (products, plane_bytes), 8))
     yield
     # 2. the twins read entry B of every table, and open the bits that occur in products
-    words = np.ascontiguousarray(x.words).reshape(-1)
+    words = flat(x.words)
     planes = [
-        np.packbits(ring.pick_bits(taken(entries), words, table.shift, table.width), bitorder="little")
+        as_plane(ring.pick_bits(taken(entries), words, table.shift, table.width))
         for entries, table in zip(late, circuit.tables, strict=False)
     ]
     public: dict[int, Words] = {}
     shared: dict[Path, Words] = {}
     if opened:
-        mine = np.stack([planes[i] for i in circuit.opened]) ^ mask
+        mine = stacked([planes[i] for i in circuit.opened]) ^ mask
         other = p + (V if role == U else U)
         party.send(other, mine, 8)
         theirs = party.expect(other, mine.shape, 8)
@@ -118,7 +119,7 @@ def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
 def _lead(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
     """The pivot's part: everything it sends leaves at once."""
     p, n = x.pivot, x.size
-    words = np.ascontiguousarray(x.words).reshape(-1)
+    words = flat(x.words)
     # 1. the table of every bit at this A, masked, and the products of the masks of the opened bits
     for table in circuit.tables:
         hidden = party.draw(p + 1, (n,), 1 << table.width)
@@ -151,7 +152,7 @@ def _output(
     size: int,
 ) -> Words:
     """This twin's share of one polynomial of the tables' bits."""
-    out = np.zeros(size, np.uint8)
+    out = zeros(size, 8)
     for term in polynomial:
         factors = tuple(sorted(term))
         if len(factors) == 1:

@@ -14,7 +14,8 @@ import numpy as np
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.forms import Bit, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
+from onnxpuma.mpc.ring.arrays import as_plane, filled, flat, nothing, stacked, zeros
 from onnxpuma.mpc.ring.words import Words, from_integers
 
 Terms: TypeAlias = dict[int, Words]  # product of A's bits (a mask) -> its coefficient at each element
@@ -22,12 +23,12 @@ Terms: TypeAlias = dict[int, Words]  # product of A's bits (a mask) -> its coeff
 
 def _bit(words: Words, place: int) -> Words:
     """Bit `place` of every word, packed."""
-    return np.packbits(ring.shift_mask(words, place, 1), bitorder="little")
+    return as_plane(ring.shift_mask(words, place, 1))
 
 
 def _products(bits: list[Words]) -> list[Words]:
     """The products of every non-empty set of bits, by the number of the set."""
-    found = [np.full_like(bits[0], 255)]
+    found = [filled(bits[0].shape, 255, 8)]
     for number in range(1, 1 << len(bits)):
         low = (number & -number).bit_length() - 1
         found.append(found[number & (number - 1)] & bits[low])
@@ -46,13 +47,13 @@ def _generates(b: list[Words]) -> Terms:
     terms: Terms = {}
     for place, plane in enumerate(b):
         terms = {**_times_sum(terms, place, plane)}
-        terms[1 << place] = terms.get(1 << place, np.zeros_like(plane)) ^ plane
+        terms[1 << place] = terms.get(1 << place, zeros(plane.shape, 8)) ^ plane
     return terms
 
 
 def _propagates(b: list[Words]) -> Terms:
     """[a + b is all ones]."""
-    terms: Terms = {0: np.full_like(b[0], 255)}
+    terms: Terms = {0: filled(b[0].shape, 255, 8)}
     for place, plane in enumerate(b):
         terms = _times_sum(terms, place, plane)
     return terms
@@ -60,7 +61,7 @@ def _propagates(b: list[Words]) -> Terms:
 
 def _evaluated(terms: Terms, products: Words, role: int) -> Words:
     """This twin's share of the polynomial; `products` are its shares of A's products, from set 1 on."""
-    total = np.zeros_like(products[0])
+    total = zeros(products[0].shape, 8)
     for number, plane in terms.items():
         if number:
             total ^= products[number - 1] & plane
@@ -83,21 +84,21 @@ def group_carries(
     starts = np.cumsum((0, *widths))
     top, size = int(starts[-1]), -(-n // 8)
     if role == PIVOT:
-        words = np.ascontiguousarray(x.words).reshape(-1)
+        words = flat(x.words)
         planes = [_bit(words, place) for place in range(top + 1)]
         rows = [
             row
             for start, width in zip(starts, widths, strict=False)
             for row in _products(planes[start : start + width])
         ]
-        party.send(p + 2, np.stack([*rows, planes[top]]) ^ party.draw_planes(p + 1, count, n), 8)
+        party.send(p + 2, stacked([*rows, planes[top]]) ^ party.draw_planes(p + 1, count, n), 8)
         yield
         several = len(thresholds) * (2 * len(widths) + 1)
         return [Bit(PIVOT, p, nothing((size,), 8), x.shape) for _ in range(several)]
     late = party.draw_planes(p + 1, count, n) if role == U else party.expect(p, (count, size), 8)
     yield
     shares = taken(late)
-    words = np.ascontiguousarray(x.words).reshape(-1)
+    words = flat(x.words)
     found = []
     for threshold in thresholds:
         less = words - from_integers(threshold, x.bits) if threshold else words

@@ -14,6 +14,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from onnxpuma.mpc.ring.arrays import exact, joined
+
 Integers: TypeAlias = npt.NDArray[np.int64]
 
 _PRECISION = 96  # bits of the intermediate values; the tables ask for at most 30
@@ -38,11 +40,11 @@ _KEPT = 60  # bits of the stored tables, which every coarser one is rounded from
 @lru_cache(maxsize=8)
 def _stored(bits: int, count_bits: int) -> tuple[Integers, Integers]:
     """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, with _KEPT bits."""
-    cosine, sine = np.array([1 << _PRECISION], object), np.array([0], object)
+    cosine, sine = exact([1 << _PRECISION]), exact([0])
     for place in range(count_bits):
         c, s = _root(bits - place)
         turned = (cosine * c - sine * s) >> _PRECISION, (sine * c + cosine * s) >> _PRECISION
-        cosine, sine = np.concatenate([cosine, turned[0]]), np.concatenate([sine, turned[1]])
+        cosine, sine = joined([cosine, turned[0]]), joined([sine, turned[1]])
     by = _PRECISION - _KEPT
     return (cosine >> by).astype(np.int64), (sine >> by).astype(np.int64)
 

@@ -10,8 +10,9 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, Sum3, see
-from onnxpuma.mpc.party import PIVOT, Later, Maybe, Party, Protocol, U, V, lazily, nothing
+from onnxpuma.mpc.party import PIVOT, Later, Maybe, Party, Protocol, U, V, lazily
 from onnxpuma.mpc.protocols.linear import zero_share
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, resized, word_type
 
 

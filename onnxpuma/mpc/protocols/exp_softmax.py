@@ -15,8 +15,9 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
+from onnxpuma.mpc.ring.arrays import constants, nothing
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 
 SPAN = 16  # the window: x' in [0, SPAN)
@@ -42,7 +43,7 @@ def tables(bits: int = 20) -> tuple[Words, Words]:
         low = [(unit * i).exp() for i in range(1 << low_bits)]
         parts = ((high, TWIN_FRACTION), (low, _LOW_FRACTION))
         words = [[int((x * (1 << f)).to_integral_value()) for x in values] for values, f in parts]
-    return np.array(words[0], np.uint64), np.array(words[1], np.uint64)
+    return constants(words[0], 64), constants(words[1], 64)
 
 
 def _low_bits(bits: int) -> int:
@@ -95,4 +96,4 @@ def exp_window_cost(elements: int) -> Cost:
 def floor_constant() -> Words:
     """e^-16 at FRACTION bits: what a value clipped to the window's lower end evaluates to."""
     high, _ = tables()
-    return np.asarray(high[0] << np.uint64(DEALT_FRACTION))
+    return constants(high[0] << np.uint64(DEALT_FRACTION), 64)

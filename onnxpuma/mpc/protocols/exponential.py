@@ -17,11 +17,12 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, see
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, parallel, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, parallel, taken
 from onnxpuma.mpc.protocols.clamp import clamped, clamped_cost
 from onnxpuma.mpc.protocols.convert import deal, deal_cost, pass_on, pass_on_cost
 from onnxpuma.mpc.protocols.exp_softmax import TWIN_FRACTION, exp_below
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.ring.arrays import indices, nothing
 from onnxpuma.mpc.ring.words import Words, from_integers, reduced
 
 LOWEST, HIGHEST = -20, 43 * math.log(2) - 0.005  # the argument is held between them
@@ -124,7 +125,7 @@ def _picked(party: Party, x: Split, powers: Powers) -> Protocol[list[Pair]]:
     shape = (*x.shape, blocks)
     if role == PIVOT:
         rest, block = _cut(x)
-        turn = (block[..., None] + np.arange(blocks)) % blocks
+        turn = (block[..., None] + indices(blocks)) % blocks
         reals = np.exp(_BLOCK * turn + LOWEST + (rest * 2.0**-_POINT)[..., None])
         for table in powers.tables:
             own = np.where((reals >= table.least) & (reals < table.most), reals, 0.0)

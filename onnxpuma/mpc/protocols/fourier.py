@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -20,12 +21,13 @@ from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
 from onnxpuma.mpc.protocols import circle
 from onnxpuma.mpc.protocols.circle import Integers
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
 from onnxpuma.mpc.protocols.exp_softmax import tables as exp_tables
-from onnxpuma.mpc.ring.words import Words, from_integers, reduced, resized, word_type
+from onnxpuma.mpc.ring.arrays import filled, flat, nothing
+from onnxpuma.mpc.ring.words import Words, from_integers, reduced, resized
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ _EXTRA = 28  # fraction bits of coefficients: the products are made in integers 
 
 @lru_cache(maxsize=256)
 def _integer_coefficients(series: Series, gain: float) -> list[tuple[int, int]]:
-    scaled = np.rint(np.array(series.coefficients) * gain * (1 << _EXTRA)).astype(np.int64).tolist()
+    scaled = np.rint(np.multiply(series.coefficients, gain) * (1 << _EXTRA)).astype(np.int64).tolist()
     return list(zip(scaled[1::2], scaled[2::2], strict=True))
 
 
@@ -156,7 +158,7 @@ def evaluate_series(
     largest = max(dealt)
     widths = [bits - (largest - own) for own in dealt]
     if role == PIVOT:
-        words = np.ascontiguousarray(x.words).reshape(-1)
+        words = flat(x.words)
         for m, own, width in zip(series.multiples, dealt, widths, strict=True):
             if fine:
                 values = [from_integers(value, width) for value in _fine(words, m, k, own)]
@@ -168,9 +170,9 @@ def evaluate_series(
         return Pair(role, p, nothing(x.shape, bits), Format(bits, fraction + largest))
     halves = [deal(party, p, None, (n,), width) for width in widths for _ in range(2)]
     yield
-    words = np.ascontiguousarray(x.words).reshape(-1)
+    words = flat(x.words)
     constant = round(series.coefficients[0] * gain * (1 << (fraction + largest))) if role == U else 0
-    y = np.full(n, from_integers(constant, bits), word_type(bits))
+    y = filled(n, constant, bits)
     arrived = (resized(taken(half), bits) for half in halves)
     if fine:
         parts = zip(series.multiples, _integer_coefficients(series, gain), dealt, strict=True)
@@ -202,7 +204,8 @@ def fingerprint() -> str:
     for name, series in sorted(all_series().items()):
         digest.update(name.encode())
         shape = (series.period, *series.speed, series.angle_bits, series.precision, *series.multiples)
-        digest.update(np.array([*shape, *series.coefficients], "<f8").tobytes())
+        numbers = (*shape, *series.coefficients)
+        digest.update(struct.pack(f"<{len(numbers)}d", *numbers))
     arcs = (circle.whole(17, 12), circle.whole(13, 24), circle.arc(26, 13, 24))
     for table in (*(t for pair in arcs for t in pair), *exp_tables()):
         digest.update(table.astype("<u8").tobytes())

@@ -6,14 +6,13 @@ q x = d A + (1-2d) rho A + B (d + (1-2d) rho) is local in what the pivot dealt.
 
 from __future__ import annotations
 
-import numpy as np
-
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Bit, Pair, Split, unpacked
-from onnxpuma.mpc.party import PIVOT, Later, Party, Protocol, U, V, nothing, taken
+from onnxpuma.mpc.forms import Bit, Pair, Split
+from onnxpuma.mpc.party import PIVOT, Later, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
+from onnxpuma.mpc.ring.arrays import as_plane, joined, nothing, unpacked
 from onnxpuma.mpc.ring.words import Words, resized, word_type
 
 
@@ -102,5 +101,5 @@ def concatenated(bits: list[Bit]) -> Bit:
         raise ProtocolError(f"{bits} stacked", "bits of one shape, led by one pivot")
     if first.role == PIVOT:
         return Bit(PIVOT, first.pivot, nothing((-(-len(bits) * first.size // 8),), 8), shape)
-    every = np.concatenate([unpacked(b.plane, b.size) for b in bits])
-    return Bit(first.role, first.pivot, np.packbits(every, bitorder="little"), shape)
+    every = joined([unpacked(b.plane, b.size) for b in bits])
+    return Bit(first.role, first.pivot, as_plane(every), shape)

@@ -17,7 +17,7 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import (
     deal,
     deal_cost,
@@ -26,6 +26,7 @@ from onnxpuma.mpc.protocols.convert import (
     replicate_pair,
     replicate_pair_cost,
 )
+from onnxpuma.mpc.ring.arrays import contiguous, counting, flat, indices, nothing, ones, stacked
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 
 WORD_BITS = 64
@@ -54,8 +55,8 @@ class _Digits:
     bits: int
 
     def __post_init__(self) -> None:
-        digits = np.arange(self.bits // 2)
-        self.thresholds = np.arange(self.low, self.high)
+        digits = indices(self.bits // 2)
+        self.thresholds = indices(self.low, self.high)
         row, self.digit = np.nonzero(digits[None, :] >= self.thresholds[:, None])
         self.row = row  # (entries,): which threshold each compared digit belongs to
         self.starts = np.flatnonzero(np.diff(row, prepend=-1))
@@ -73,7 +74,7 @@ class _Digits:
 
     def steps(self, base: int, bits: int) -> Words:
         """[x < 4^d] for all d, weighted by these, and 1 add up to base^(high - d) of the lowest such d."""
-        powers = base ** (self.high - np.arange(self.low, self.high + 1)).astype(np.uint64)
+        powers = base ** (self.high - indices(self.low, self.high + 1)).astype(np.uint64)
         return (powers[:-1] - powers[1:]).astype(word_type(bits))
 
     def rising(self, bits: int) -> Words:
@@ -130,9 +131,9 @@ def to_window(
     late_a = deal(party, p, None, (n,), k)
     yield
     # 2. each twin picks its entries by B's digits, adds them up, and they open the masked counts
-    b = reduced(np.ascontiguousarray(x.words).reshape(-1), k)
+    b = reduced(flat(x.words), k)
     place = digits.of(b).astype(np.intp)[:, :, None]
-    mine = np.stack(
+    mine = stacked(
         [
             np.add.reduceat(np.take_along_axis(taken(t), place, 2)[:, :, 0], digits.starts, 1, np.uint8) - m
             for t, m in zip(tables, masks, strict=True)
@@ -155,7 +156,7 @@ def to_window(
     below_a = resized(flip, k) * taken(late_rho_a) + resized(d, k) * taken(late_a)[:, None]
     scale_steps, power_steps = digits.steps(4, k), digits.steps(4 if squared else 2, wide)
     if counted:
-        power_steps = np.ones_like(power_steps)
+        power_steps = ones(power_steps.shape, wide)
     if rising:
         power_steps = digits.rising(wide)
     nothing_holds = 0 if counted else 1 << (high - low) if rising else 1
@@ -163,7 +164,7 @@ def to_window(
     value = _total(below_a * scale_steps) + scale * b + taken(late_a)
     if role == U:  # the scale is 1 where no threshold holds
         value, power = value + b, power + word_type(wide).type(nothing_holds)
-    small = np.ascontiguousarray(below[:, 0]) if flagged else None
+    small = contiguous(below[:, 0]) if flagged else None
     return _scaled(party, x, (value, power, small), wide)
 
 
@@ -182,19 +183,19 @@ def _scaled(party: Party, x: Split, words: tuple[Words, Words, Words | None], wi
 def _lead(party: Party, x: Split, digits: _Digits, count_log: int, wide: int) -> Protocol[None]:
     """1. The pivot's part: all of it leaves in the first round."""
     p, k = x.pivot, x.bits
-    a = reduced(np.ascontiguousarray(x.words).reshape(-1), k)
+    a = reduced(flat(x.words), k)
     per_threshold, width = (len(a), digits.count), 1 << count_log
     # for both carries into d: what the twins' entries are, 1 where B's digit is not the wanted one
     for below in range(2):
         wanted = digits.of(digits.wanted(a, below))
-        table = np.arange(4, dtype=np.uint8) != wanted[:, :, None]
+        table = counting(4, 8) != wanted[:, :, None]
         deal(party, p, table.astype(np.uint8), table.shape, count_log)
     masks = [
         party.draw(p + 1, per_threshold, count_log) + party.draw(p, per_threshold, count_log)
         for _ in range(2)
     ]
     # the twins will hold count - mask: entry j of the word says whether j + mask is zero
-    zero_at = reduced(np.uint8(0) - np.stack(masks), count_log)
+    zero_at = reduced(np.uint8(0) - stacked(masks), count_log)
     zeros = word_type(width).type(1) << zero_at.astype(word_type(width))
     party.send(p + 2, zeros ^ party.draw(p + 1, zeros.shape, width), width)
     rho = reduced(party.draw(p + 1, per_threshold, 1) ^ party.draw(p, per_threshold, 1), 1)

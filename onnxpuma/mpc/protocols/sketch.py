@@ -17,7 +17,8 @@ import numpy as np
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.prf import Stream
 from onnxpuma.mpc.protocols.dpf import BITS, SecretIds
-from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.ring.arrays import unpacked, zeros
+from onnxpuma.mpc.ring.words import Words, resized
 
 COMBINATIONS = 48
 """Each finds a difference with probability 1/2: a coefficient of either parity is equally likely."""
@@ -52,7 +53,7 @@ def sketch(ids: Sequence[SecretIds], coins: Stream) -> Sketch:
 def combined(vectors: Sequence[tuple[Words, ...]], coins: Stream) -> tuple[Words, ...]:
     """The same random map of several families of arrays, family k being item k of each tuple: (n, rows) words
     become COMBINATIONS words mod 2^32. First the rows are combined, for each id, then the ids."""
-    totals = [np.zeros(COMBINATIONS, np.uint32) for _ in vectors[0]]
+    totals = [zeros(COMBINATIONS, BITS) for _ in vectors[0]]
     for family in vectors:
         ids, rows = family[0].shape
         over_rows = _bits(coins, rows)
@@ -68,4 +69,4 @@ def combined(vectors: Sequence[tuple[Words, ...]], coins: Stream) -> tuple[Words
 def _bits(coins: Stream, count: int) -> Words:
     """(count, COMBINATIONS) random zeros and ones, as words mod 2^32."""
     packed = coins.draw((count, COMBINATIONS // 8), 8)
-    return np.unpackbits(packed, axis=1).astype(np.dtype(f"u{BITS // 8}"))
+    return resized(unpacked(packed, axis=1), BITS)

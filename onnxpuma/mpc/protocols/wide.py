@@ -12,8 +12,9 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.forms import Bit, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.boolean import Circuit, Polynomial, Table, _output, evaluate, xor
+from onnxpuma.mpc.ring.arrays import nothing, stacked
 
 DIGIT = 4
 BLOCK = 4  # digits
@@ -56,7 +57,7 @@ def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> 
         return [Bit(PIVOT, p, nothing((planes,), 8), first.shape) for _ in outputs]
     mask = party.draw_planes(p + 1 if role == U else p, opened, n)
     late = party.draw_planes(p + 1, products, n) if role == U else party.expect(p, (products, planes), 8)
-    mine = np.stack([bits[i].plane for i in circuit.opened]) ^ mask
+    mine = stacked([bits[i].plane for i in circuit.opened]) ^ mask
     other = p + (V if role == U else U)
     party.send(other, mine, 8)
     theirs = party.expect(other, mine.shape, 8)

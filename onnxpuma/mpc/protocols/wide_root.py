@@ -20,6 +20,7 @@ from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
 from onnxpuma.mpc.protocols.reciprocal import Scales, in_window, in_window_cost
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
+from onnxpuma.mpc.ring.arrays import constants
 
 HIGHEST = 30  # the fine reading holds up to 2 * 4^HIGHEST words
 
@@ -75,7 +76,7 @@ def wide_rsqrt(
             in_window(party, far.value, "rsqrt", last, kept, rest),
         ]
     )
-    by = np.array(1 << (last - first), np.uint64)  # the power where x is small
+    by = constants(1 << (last - first), 64)  # the power where x is small
     large = far.power - far.small.times(by)
     # 3. the sum of root times power
     product = multiply(party, inverse.with_fraction(scales.product), small)

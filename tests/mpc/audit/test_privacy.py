@@ -28,7 +28,7 @@ from onnxpuma.mpc.audit.views import (
 )
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
 from onnxpuma.mpc.protocols import (
     argmax,
     boolean,
@@ -53,6 +53,7 @@ from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, reduced, signed
 
 P = 1  # the pivot of every case

@@ -12,9 +12,10 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Form, Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.forms.weights import Weights
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing
+from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.convert import split
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import encode, from_integers, signed
 from onnxpuma.mpc.simulate import Run, shared_reals, shared_words, simulate
 

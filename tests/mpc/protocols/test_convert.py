@@ -9,9 +9,10 @@ import pytest
 
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, see
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
 from onnxpuma.mpc.protocols import convert
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import from_integers, reduced, signed, word_type
 from onnxpuma.mpc.simulate import Run, shared_reals, shared_words, simulate
 
