@@ -35,9 +35,22 @@ class Format(NamedTuple):
         """The number that one unit in the last place stands for."""
         return 2.0**-self.fraction
 
+    @property
+    def largest(self) -> float:
+        """A truncation or a lift is right for numbers below this in magnitude."""
+        return 2.0 ** (self.bits - 2 - self.fraction)
+
+    def bytes(self, count: int) -> int:
+        """The bytes of `count` packed words."""
+        return -(-count * self.bits // 8)
+
     def at(self, fraction: int) -> Format:
         """The same ring at another scale."""
         return Format(self.bits, fraction)
+
+    def finer(self, bits: int) -> Format:
+        """The same ring with `bits` more below the point, and so as many fewer above it: of a product."""
+        return Format(self.bits, self.fraction + bits)
 
     def modulo(self, bits: int) -> Format:
         """The same scale in another ring."""

@@ -103,7 +103,7 @@ def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int
     below: positive, or of UNDER any, less than 2^(k-1), in the units of x. Rounds: 3, fewer in a small ring;
     bits: `beyond_cost`. Masks as `split` and `signs`.
     """
-    seen = split(party, x, pivot, x.fraction, x.bits)
+    seen = split(party, x, pivot, x.format)
     if side == OPPOSITE:
         (negative,) = yield from signs(party, seen, (0,), deep=True)
         return [_differing(negative)]

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+WIDEST = 64  # bits of the largest ring: words of it wrap by themselves
+
 Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 
