@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from onnxpuma.mpc.ring.words import Words, decode, encode, word_mask, word_type
+from onnxpuma.mpc.ring.words import WIDEST, Words, decode, encode, word_mask, word_type
 
 
 class Format(NamedTuple):
@@ -65,7 +65,7 @@ class Format(NamedTuple):
         return Format(self.bits + shift, self.fraction + shift)
 
     def encode(self, values: npt.ArrayLike) -> Words:
-        """round(values * 2^fraction) mod 2^bits; the caller has checked the range."""
+        """round(values * 2^fraction) mod 2^bits, in whose range the caller keeps the values."""
         return encode(values, self.fraction, self.bits)
 
     def decode(self, words: Words) -> npt.NDArray[np.float64]:
@@ -73,5 +73,5 @@ class Format(NamedTuple):
         return decode(words, self.fraction, self.bits)
 
 
-RESTING = Format(64, 18)  # a real number between two steps; PUMA's choice (arXiv 2307.12533, section 5)
-WHOLE = Format(64, 0)  # an integer, a boolean
+RESTING = Format(WIDEST, 18)  # of a real number between two steps, unless a model declares another [PUMA 5]
+WHOLE = Format(WIDEST, 0)  # of an integer or a boolean

@@ -1,7 +1,7 @@
-"""What each party sees of a protocol: all three run under chosen PRF words, for tests of privacy (audit.py).
+"""The view of each party in a protocol, recorded while all three run under chosen PRF words (enumeration.py).
 
-Protocols act on each element alone, so many runs fit side by side on one axis, the lanes: every lane has
-its own inputs and its own PRF words.
+Protocols act on each element alone, so many runs fit side by side on one axis, the lanes. Each lane has its
+own inputs and its own PRF words.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Message:
 
 @dataclass
 class Tape:
-    """The three PRF streams, lane by lane; checks that both holders of a key draw alike."""
+    """The three PRF streams, lane by lane. Checks that both holders of a key draw alike."""
 
     lanes: int
     source: Source
@@ -94,7 +94,7 @@ class Tape:
 
 
 class _Watched(Party):
-    """A party that draws from the tape and whose messages are recorded."""
+    """A party that draws from the tape and records its messages."""
 
     def __init__(self, link: MemoryLink, tape: Tape, messages: list[Message]) -> None:
         super().__init__(link, PartyKeys({}))
@@ -125,7 +125,7 @@ class _Watched(Party):
 
 
 def _columns(words: Words, lanes: int, bits: int) -> tuple[Columns, int]:
-    """Words with the lanes in front, and their width; packed planes become words of one bit."""
+    """Words with the lanes as first axis, and their width. Packed planes become words of one bit."""
     shape = words.shape
     if lanes in shape:
         moved = np.moveaxis(words, shape.index(lanes), 0).reshape(lanes, -1)
@@ -140,7 +140,7 @@ def _columns(words: Words, lanes: int, bits: int) -> tuple[Columns, int]:
 
 @dataclass
 class Recording:
-    """One run of all lanes: what the parties returned, drew and sent."""
+    """One run of all lanes: the parties' results, draws and messages."""
 
     results: list[Any]
     tape: Tape
@@ -181,7 +181,7 @@ def record(program: Program, inputs: Sequence[Words], lanes: int, source: Source
 
 
 def random_source(lanes: int, seed: int) -> Source:
-    """Random words, random above their bits as well."""
+    """Random words, whose bits above their width are random too."""
 
     def draw(key: int, place: int, count: int, bits: int) -> Columns:
         source = np.random.default_rng([seed, key, place])
@@ -196,7 +196,7 @@ def random_inputs(inputs: Sequence[Input], lanes: int, seed: int) -> list[Words]
 
 
 def unbroken(source: Source) -> Source:
-    """The PRF words as they are. A test that breaks a protocol replaces them."""
+    """The source unchanged. A test that breaks a protocol replaces it."""
     return source
 
 
@@ -205,7 +205,7 @@ def everything(
 ) -> Recording:
     """One run with a lane for each combination of input words and PRF words.
 
-    The inputs are the most significant bits of a lane's number, the first one topmost.
+    The inputs are the most significant bits of a lane's number, the first input at the top.
     """
     trial = record(program, random_inputs(inputs, 1 << 10, 0), 1 << 10, random_source(1 << 10, 0))
     bits = trial.tape.bits + sum(i.bits for i in inputs)

@@ -1,9 +1,9 @@
 """Bits of A + B: one-bit tables of the digits, then an XOR of ANDs of them in one more round.
 
-For each digit the pivot knows A's digit and both twins know B's. The pivot sends the masked table of every
-wanted bit, 2^width entries of one bit, and the twins read entry B. The twins open the bits that occur in
-products under masks dealt by the pivot, which also dealt shares of the products of those masks, so any
-polynomial of the bits costs one round however deep it is (docs/protocols.md, "Comparison").
+For each digit the pivot knows A's part and both twins know B's. The pivot sends the masked table of each bit,
+2^width entries of one bit, and the twins read entry B. They open the bits that occur in products under masks
+that the pivot deals, together with shares of the products of these masks. A polynomial of the bits therefore
+costs one round, however deep it is (docs/protocols.md, "Comparison").
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from onnxpuma.mpc.protocols.convert import deal_cost
 from onnxpuma.mpc.ring.arrays import as_plane, flat, indices, integers, nothing, stacked, zeros
 from onnxpuma.mpc.ring.words import Words, word_type
 
-Path: TypeAlias = tuple[int, ...]  # an AND of tables, by number
+Path: TypeAlias = tuple[int, ...]  # an AND of tables, by their numbers
 Polynomial: TypeAlias = frozenset[frozenset[int]]  # XOR of ANDs; the empty AND is the constant one
 Truth: TypeAlias = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A bit that depends on one digit of A and the same digit of B: `truth(a, b)`."""
+    """A bit that depends on one digit of A and the same digit of B: truth(a, b)."""
 
     name: str
     shift: int
@@ -41,7 +41,7 @@ class Table:
 
     @cached_property
     def entries(self) -> Words:
-        """For each digit of A the word whose bit b is truth(A, b)."""
+        """For each digit a of A the word whose bit b is truth(a, b)."""
         digits = indices(1 << self.width)
         bits = integers(self.truth(digits[:, None], digits[None, :])).astype(np.uint64)
         return (
@@ -51,13 +51,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Circuit:
-    """Tables over the digits of a k-bit value, and outputs as polynomials of them."""
+    """Tables over the digits of a value of k bits, and outputs that are polynomials of them."""
 
     bits: int
     tables: tuple[Table, ...]
     outputs: tuple[Polynomial, ...]
-    opened: tuple[int, ...] = field(init=False)
-    products: tuple[tuple[int, ...], ...] = field(init=False)
+    opened: tuple[int, ...] = field(init=False)  # tables that occur in products
+    products: tuple[Path, ...] = field(init=False)  # whose masks the pivot multiplies
 
     def __post_init__(self) -> None:
         terms = {tuple(sorted(t)) for output in self.outputs for t in output if len(t) > 1}
@@ -81,7 +81,9 @@ def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
     masks by F_{p+1}. Rounds and bits: `circuit.cost`.
     """
     if x.bits != circuit.bits:
-        raise ProtocolError(f"a circuit of {circuit.bits} bits for {x}", "read the value at that width")
+        raise ProtocolError(
+            f"a circuit of {circuit.bits} bits for {x}", "read the value in a ring of that many bits"
+        )
     role, n = party.role(x.pivot), x.size
     if role == PIVOT:
         return (yield from _lead(party, x, circuit))
@@ -117,7 +119,7 @@ def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
 
 
 def _lead(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
-    """The pivot's part: everything it sends leaves at once."""
+    """The pivot's part: it sends everything in the first round."""
     p, n = x.pivot, x.size
     words = flat(x.words)
     # 1. the table of every bit at this A, masked, and the products of the masks of the opened bits
@@ -139,7 +141,7 @@ def _lead(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
 
 
 def _dealt(party: Party, role: int, pivot: int, shape: tuple[int, ...], bits: int) -> Maybe:
-    """A twin's share of words that the pivot masks by xor: u derives the mask, v is sent the rest."""
+    """A twin's share of words that the pivot masks by xor: u derives the mask, the pivot sends v the rest."""
     return party.draw(pivot + 1, shape, bits) if role == U else party.expect(pivot, shape, bits)
 
 

@@ -1,8 +1,8 @@
 """Cosines and sines of the points of a circle, as exact integers.
 
-The twins of a separable evaluation multiply random words by what they make of these tables, so one unit of
-difference between two machines would spoil every result. Floating-point cosines differ in the last place
-from one machine to the next; these come from integer arithmetic alone.
+The twins of a separable evaluation multiply random words by factors from these tables, so one unit of
+difference between two machines would spoil every result. Floating-point cosines differ in the last place from
+one machine to the next; integer arithmetic alone yields these.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onnxpuma.mpc.ring.arrays import exact, joined
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-_PRECISION = 96  # bits of the intermediate values; the tables ask for at most 30
+_PRECISION = 96  # fraction bits of intermediate values; the tables need at most 30
 
 
 @lru_cache(maxsize=64)
@@ -34,7 +34,7 @@ def _root(bits: int) -> tuple[int, int]:
     return isqrt(half << _PRECISION), isqrt(other << _PRECISION)
 
 
-_KEPT = 60  # bits of the stored tables, which every coarser one is rounded from
+_KEPT = 60  # fraction bits of the stored tables, from which every coarser one is rounded
 
 
 @lru_cache(maxsize=8)
