@@ -28,7 +28,7 @@ from onnxpuma.mpc.protocols.smooth import (
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, operator
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
@@ -164,10 +164,8 @@ def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[F
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
         return [(yield from _activated(party, x, series, _argument(call)))]
-    fraction, integer = public_scale(np.float64(alpha))
-    y = yield from _activated(party, x.times(as_words(integer), fraction), series, _argument(call, alpha))
-    fraction, integer = public_scale(np.float64(1 / alpha))
-    return [(yield from truncated(party, y.times(as_words(integer), fraction)))]
+    y = yield from _activated(party, times_numbers(x, alpha), series, _argument(call, alpha))
+    return [(yield from truncated(party, times_numbers(y, 1 / alpha)))]
 
 
 RELU_FRACTION = 14

@@ -8,41 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import matmul, multiply
 from onnxpuma.mpc.protocols.smooth import activation, activation_cost
-from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
-from onnxpuma.ops.beside import FAR, cleared, too_far, whole
-from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.beside import FAR, too_far, whole
+from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
-from onnxpuma.ops.registry import FRACTION, Call, Value, operator
-from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD, dense
-from onnxpuma.ops.softmax import (
+from onnxpuma.ops.numerators import (
     NUMERATOR,
     SUM_READ,
     all_numerators,
     all_numerators_cost,
-    largest_spread,
-    left_out,
     row_reciprocals,
     row_reciprocals_cost,
-    spread_limit,
 )
+from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD
+from onnxpuma.ops.shares import as_shares
+from onnxpuma.ops.softmax import largest_spread, left_out, spread_limit
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 SCALE_BITS = 14  # significant bits of a scale that is not a power of two
@@ -123,7 +119,7 @@ def scaled(scores: Sum3, scale: float) -> Sum3:
     if _exact(scale):
         return scores.with_fraction(scores.fraction - exponent)
     bits = SCALE_BITS - 1 - exponent
-    return scores.times(as_words(np.rint(np.float64(scale) * 2.0**bits)), bits)
+    return scores.times_integers(round(scale * 2.0**bits), bits)
 
 
 def _cost(call: Call) -> Cost:
@@ -154,29 +150,19 @@ def _by_heads(x: Replicated, count: int) -> Replicated:
     """(batch, n, count * size) -> (batch, count, n, size); four axes stay."""
     if len(x.shape) == 4:
         return x
-    return x.map(lambda w: w.reshape(*w.shape[:2], count, -1).transpose(0, 2, 1, 3))
-
-
-def _repeated(x: Replicated, times: int) -> Replicated:
-    return x.map(lambda w: np.ascontiguousarray(np.repeat(w, times, axis=1) if times > 1 else w))
+    return x.reshape(*x.shape[:2], count, -1).transpose(0, 2, 1, 3)
 
 
 def _after(party: Party, past: Value, x: Replicated) -> Replicated:
     """The cache, and after it what is new."""
-    if past is None:
-        return x
-    before = as_shares(party, past)
-    first = np.concatenate([before.first, x.first], axis=2)
-    second = np.concatenate([before.second, x.second], axis=2)
-    return Replicated(party.index, first, second, x.format)
+    return x if past is None else joined([as_shares(party, past), x], axis=2)
 
 
 def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[Sum3]:
     scale = scale_of(call)
     if _early(call):
-        fraction, integer = public_scale(np.float64(scale))
-        q, scale = (yield from truncated(party, q.times(as_words(integer), fraction))), 1.0
-    return scaled(matmul(party, q, k.map(lambda w: w.swapaxes(-1, -2))), scale)
+        q, scale = (yield from truncated(party, times_numbers(q, scale))), 1.0
+    return scaled(matmul(party, q, k.transpose(0, 1, 3, 2)), scale)
 
 
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
@@ -184,8 +170,7 @@ def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
     series = all_series()["tanh"]
     rest = flat.format.at(FRACTION)
     y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot, rest))
-    fraction, integer = public_scale(np.float64(cap))
-    return y.times(as_words(integer), fraction)
+    return times_numbers(y, cap)
 
 
 def _score_fraction(call: Call) -> int:
@@ -241,7 +226,7 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
     v = _after(party, given[5], _by_heads(shared[2], s.key_heads))
     result, shown = yield from _attend(party, call, s, q, k, v, given[3])
     if flat_heads:
-        result = result.map(lambda w: w.transpose(0, 2, 1, 3).reshape(s.batch, s.queries, -1))
+        result = result.transpose(0, 2, 1, 3).reshape(s.batch, s.queries, -1)
     return [result, k, v, shown][: len(call.outputs)]
 
 
@@ -252,49 +237,36 @@ def _attend(
     lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():
-        shapes = (s.batch, s.heads, s.queries, s.value_size), s.scores
-        empty = (np.zeros(shape, np.uint64) for shape in shapes)
-        return tuple(Replicated(party.index, w, w, Format(64, FRACTION)) for w in empty)  # type: ignore[return-value]
-    k, v = (_repeated(x, s.heads // s.key_heads) for x in (k, v))
-    scores = yield from _scores(party, call, _repeated(q, 1), k)
+        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size))
+        return empty, zeros(party.index, s.scores)
+    k, v = (x.repeat(s.heads // s.key_heads, axis=1) for x in (k, v))
+    scores = yield from _scores(party, call, q.map(np.ascontiguousarray), k)
     standing = left.places
     places = slice(None) if standing is None else standing
-    flat: Any = scores.map(lambda w: np.ascontiguousarray(w).reshape(-1)[places])
     cap = call.attribute("softcap", 0.0)
-    shown: Any = scores
-    if cap:
-        fraction, integer = public_scale(np.float64(cap))
-        shown = scores.times(as_words(integer), fraction)
-        flat = yield from _capped(party, flat, cap)
+    shown: Shares = times_numbers(scores, cap) if cap else scores
+    computed = scores.flat()[places]
+    flat: Shares = (yield from _capped(party, computed, cap)) if cap else computed
     if _shown(call) == 1:
-        shown = flat.map(lambda w: w.reshape(s.scores))
+        shown = flat.reshape(s.scores)
     if isinstance(mask, Replicated):
         mask = yield from secret_mask(party, call, mask)
         missing = s.keys - mask.shape[-1]  # a short mask excludes what it does not reach
         beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
-        spaced = mask.map(lambda w: np.broadcast_to(np.pad(w, beside), s.scores).reshape(-1)[places])
-        by = flat.fraction - mask.fraction
-        raised = np.uint64(1 << by)
-        flat = flat.plus_shared(spaced) if isinstance(flat, Sum3) else flat + spaced.times(raised, by)
+        flat = add_forms(flat, mask.pad(beside).broadcast_to(s.scores).reshape(-1)[places], 1)
     if left.drowned is not None:
-        flat = cleared(flat, left.drowned.reshape(-1)[places])
+        flat = flat.zeroed(left.drowned.reshape(-1)[places])
     if left.added is not None:
-        flat = flat.plus(encode(left.added, flat.fraction).reshape(-1)[places])
+        flat = flat.plus_numbers(left.added.reshape(-1)[places])
     if _shown(call) == 2:
-        shown = flat.map(lambda w: w.reshape(s.scores))
+        shown = flat.reshape(s.scores)
     e = yield from all_numerators(party, flat, lengths[kept], _spread(call))
 
-    weights = e.map(lambda w: dense(w, standing, s.scores))  # (batch, heads, queries, keys)
-    sums = weights.map(lambda w: w.sum(axis=-1, dtype=w.dtype).reshape(-1)[kept])
+    weights = e.spaced(standing, s.scores)  # (batch, heads, queries, keys)
+    sums = weights.sum(-1).reshape(-1)[kept]
     both = [truncated(party, matmul(party, weights, v)), row_reciprocals(party, sums, s.keys)]
     context, inverse = yield from parallel(both)
-
-    def by_row(words: np.ndarray) -> np.ndarray:
-        out = np.zeros(kept.shape, words.dtype)
-        out[kept] = words
-        return out.reshape(*s.scores[:3], 1)
-
-    factor = inverse.map(by_row)
+    factor = inverse.spaced(np.flatnonzero(kept), (*s.scores[:3], 1))
     wanted = [truncated(party, multiply(party, context, factor))]
     if _shown(call) is not None:
         wanted.append(truncated(party, multiply(party, weights, factor) if _shown(call) == 3 else shown))

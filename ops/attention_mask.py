@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
@@ -46,9 +44,7 @@ def secret_mask(party: Party, call: Call, mask: Replicated) -> Protocol[Replicat
     """What is added to the scores: -DEPTH where a secret boolean is false, or a secret number, cut off where
     it may reach too far; FRACTION bits. Rounds: 6 for the latter, else none."""
     if call.given(PLACE).dtype.kind == "b":
-        depth = np.uint64(DEPTH << FRACTION)
-        lifted = mask.times(depth, FRACTION)
-        return lifted.plus(np.broadcast_to(np.uint64(0) - depth, mask.shape))
+        return mask.times_integers(DEPTH << FRACTION, FRACTION).plus_numbers(-DEPTH)
     lowest = _lowest(call)
     return mask if lowest is None else (yield from clipped(party, mask, lowest, None, width(call)))
 

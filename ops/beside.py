@@ -10,14 +10,16 @@ beside one is out of reach (elements.py); all others get the sum (`whole`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
-from onnxpuma.mpc.ring.words import encode
+from onnxpuma.mpc.forms import Form
 from onnxpuma.ops.registry import Call, Operand, Operator, Value
 
+F = TypeVar("F", bound=Form)
+V = TypeVar("V", bound=object)
 Beside = Sequence["np.ndarray | None"]
 
 NOTICED = 64.0  # smaller public numbers go straight into words
@@ -44,9 +46,9 @@ def beside_of(operand: Operand | None) -> np.ndarray | None:
     return operand.value.astype(np.float64) if is_far(operand.value) else None
 
 
-def in_words(value: Value) -> Value:
+def in_words(value: V) -> V:
     """A public operand as the words of a result hold it: as zeros where it goes beside."""
-    return np.zeros_like(value) if is_far(value) else value
+    return np.zeros_like(value) if isinstance(value, np.ndarray) and is_far(value) else value
 
 
 def kept(beside: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -73,29 +75,16 @@ def held(values: np.ndarray, largest: float = LARGEST) -> np.ndarray:
     return np.where(np.isinf(real), np.sign(real) * largest, np.clip(real, -largest / 2, largest / 2))
 
 
-def plus(x: Form, values: np.ndarray) -> Form:
-    """x and public numbers."""
-    assert isinstance(x, (Replicated, Sum3))
-    return x.plus(encode(values, x.fraction))
-
-
-def whole(x: Value, operand: Operand | None, largest: float = LARGEST) -> Value:
+def whole(x: V, operand: Operand | None, largest: float = LARGEST) -> V:
     """A secret with what stands beside it; anything else as it is."""
-    if operand is None or not isinstance(x, (Replicated, Sum3)):
+    if operand is None or not isinstance(x, Form):
         return x
     return with_numbers(x, operand.beside, largest)
 
 
-def with_numbers(
-    x: Replicated | Sum3, beside: np.ndarray | None, largest: float = LARGEST
-) -> Replicated | Sum3:
+def with_numbers(x: F, beside: np.ndarray | None, largest: float = LARGEST) -> F:
     """x and what stands beside it."""
-    return x if beside is None else x.plus(encode(held(beside, largest), x.fraction))
-
-
-def cleared(x: Form, places: np.ndarray) -> Form:
-    """x with zeros at these places."""
-    return x.map(lambda w: np.where(places, w.dtype.type(0), w))  # type: ignore[attr-defined]
+    return x if beside is None else x.plus_numbers(held(beside, largest))
 
 
 def fits(operand: Operand, aware: bool) -> bool:

@@ -6,11 +6,9 @@ be brought to as many.
 
 from __future__ import annotations
 
-import numpy as np
-
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.forms import Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value
@@ -40,19 +38,15 @@ def product_cost(call: Call) -> Cost:
     return shift_cost(call.outputs[0].size, shift, RESTING.bits)
 
 
-def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[Sum3 | Replicated]:
+def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[Shares]:
     """product + bias, in the form of `product_result`."""
     if bias is None:
         return product
     room = (yield from truncated(party, product)) if _crowded(call) else product
-    total = add_forms(room, bias, 1, party)
-    assert isinstance(total, (Sum3, Replicated))
-    return total
+    return add_forms(room, bias, 1)
 
 
 def by_channel(bias: Value, spatial: int) -> Value:
     """A bias (channels,) beside a picture (N, channels, ...) of so many spatial axes."""
     column = (1, -1, *([1] * spatial))
-    if isinstance(bias, np.ndarray):
-        return bias.reshape(column)
-    return bias.map(lambda words: words.reshape(column)) if isinstance(bias, Replicated) else None
+    return None if bias is None else bias.reshape(column)

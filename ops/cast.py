@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.forms import Form, Replicated, Shares
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import FAR, Beside, kept, too_far, whole
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.rounding import towards_zero, towards_zero_cost
+from onnxpuma.ops.shares import replicated
 
 _NARROW = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
 
@@ -71,17 +72,16 @@ def _beside(call: Call) -> Beside:
     "Cast", "CastLike",
     cost=_cost, result=_result, refuse=_refuse, secret="first", integers=True, beside=_beside,
 )  # fmt: skip
-def cast(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+def cast(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
     """Reals and integers among themselves unchanged, integers to reals scaled, reals to integers without what
     stands behind the point, truth by [x = 0]."""
     yield from ()
     before, after = _kinds(call)
     if before == "f" and after == "f":
         return [x]
-    x = whole(x, call.given(0))  # type: ignore[assignment]
-    assert isinstance(x, Replicated)
+    held = replicated(whole(x, call.given(0)))
     if before == "f" and after == "i":
-        return [(yield from towards_zero(party, x))]
+        return [(yield from towards_zero(party, held))]
     if after == "b" and before != "b":
-        return [(yield from bits_of(party, x, wide_zero, inverted=True))]
-    return [x.times(np.uint64(1 << FRACTION), FRACTION) if after == "f" else x]
+        return [(yield from bits_of(party, held, wide_zero, inverted=True))]
+    return [held.aligned(FRACTION) if after == "f" else held]

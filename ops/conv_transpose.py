@@ -11,9 +11,9 @@ from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
-from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
+from onnxpuma.ops.shares import as_shares
 
 
 def _refuse(call: Call) -> str | None:

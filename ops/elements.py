@@ -13,12 +13,13 @@ from typing import TypeVar
 import numpy as np
 
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Protocol
-from onnxpuma.ops.beside import OUT, Beside, any_beside, cleared, held, kept, out_of_reach, plus
+from onnxpuma.ops.beside import OUT, Beside, any_beside, held, kept, out_of_reach
 from onnxpuma.ops.registry import Call, Operand, Value
 
 _MOST = float(np.finfo(np.float32).max)
+V = TypeVar("V")
 Kernel = TypeVar("Kernel", bound=Callable[..., Protocol[Sequence[Form]]])
 
 
@@ -46,12 +47,12 @@ def of_elements(call: Call) -> Beside:
     return [kept(np.where(sure, v, 0.0), o.shape) for v, o in zip(made, call.outputs, strict=True)]
 
 
-def near(x: Value, operand: Operand | None) -> Value:
+def near(x: V, operand: Operand | None) -> V:
     """A secret with what stands beside it, and zero where that is out of reach."""
-    if operand is None or operand.beside is None or not isinstance(x, (Replicated, Sum3)):
+    if operand is None or operand.beside is None or not isinstance(x, Form):
         return x
     far = out_of_reach(operand)
-    return plus(cleared(x, far), np.where(far, 0.0, operand.beside))
+    return x.zeroed(far).plus_numbers(np.where(far, 0.0, operand.beside))
 
 
 def by_element(kernel: Kernel) -> Kernel:
@@ -64,7 +65,7 @@ def by_element(kernel: Kernel) -> Kernel:
         if not any_beside(call):
             return results
         sure = settled(call)
-        return [cleared(r, sure) for r in results] if sure.any() else results
+        return [r.zeroed(sure) for r in results] if sure.any() else results
 
     return computed  # type: ignore[return-value]
 
@@ -102,8 +103,8 @@ def of_extreme(call: Call) -> Beside:
     return [kept(np.where(sure, furthest_out, 0.0), call.outputs[0].shape)]
 
 
-def near_end(x: Value, operand: Operand | None) -> Value:
+def near_end(x: V, operand: Operand | None) -> V:
     """A secret with what stands beside it, and where that is out of reach the end of what is compared."""
-    if operand is None or operand.beside is None or not isinstance(x, (Replicated, Sum3)):
+    if operand is None or operand.beside is None or not isinstance(x, Form):
         return x
-    return plus(cleared(x, out_of_reach(operand)), held(operand.beside, 2 * OUT))
+    return x.zeroed(out_of_reach(operand)).plus_numbers(held(operand.beside, 2 * OUT))

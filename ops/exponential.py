@@ -15,7 +15,7 @@ from onnxpuma.mpc.protocols.exponential import HIGHEST, exponential, exponential
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
 from onnxpuma.mpc.protocols.logarithm import logarithm, logarithm_cost
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import aligned, as_words, public_scale
+from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
@@ -29,15 +29,7 @@ _BELOW_ZERO = 1.0  # of what is zero or below it, error included
 def exp_of(party: Party, x: Replicated, top: float = math.inf, bits: int = WIDE) -> Protocol[Replicated]:
     """e^x, x below -20 as -20 and above 29.8 as 29.8; top: x is known to lie below it."""
 
-    def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        return exponential(party, _resolved(part), pivot, top, bits)
-
-    return (yield from spread(party, x, each))
-
-
-def _resolved(part: Replicated | Sum3) -> Replicated:
-    assert isinstance(part, Replicated)
-    return part
+    return (yield from spread(party, x, lambda part, pivot: exponential(party, part, pivot, top, bits)))
 
 
 def exp_cost(size: int, top: float = math.inf, bits: int = WIDE) -> Cost:
@@ -158,18 +150,7 @@ def elu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x above zero, an exponential that levels off below it."""
     a, b, c = _parameters(call)
     above = yield from positive(party, x)
-    below = x - above
-    fraction, integer = public_scale(np.float64(b))
-    below = yield from truncated(party, below.times(as_words(integer), fraction))
+    below = yield from truncated(party, times_numbers(x - above, b))
     power = yield from exp_of(party, below, _BELOW_ZERO)
-    power = power.plus(np.uint64(0) - np.uint64(1 << FRACTION) * np.ones(x.shape, np.uint64))
-    fraction, integer = public_scale(np.float64(a))
-    left = power.times(as_words(integer), fraction)
-    fraction, integer = public_scale(np.float64(c))
-    right = above.times(as_words(integer), fraction)
-    scale = max(left.fraction, right.fraction)
-    total = aligned(left, scale)
-    other = aligned(right, scale)
-    assert isinstance(total, Replicated)
-    assert isinstance(other, Replicated)
-    return [total + other]
+    left, right = times_numbers(power.plus_numbers(-1.0), a), times_numbers(above, c)
+    return [add_forms(left, right, 1)]

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import bilinear
-from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.elementwise import public_scale
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import Call, Result, Value, as_first, both_fine, operator
+from onnxpuma.ops.registry import Call, Resolved, Result, as_first, both_fine, operator
+from onnxpuma.ops.shares import replicated
 
 
 def _running_refusal(call: Call) -> str | None:
@@ -26,7 +27,7 @@ def _running_refusal(call: Call) -> str | None:
     secret="first",
     integers=True,
 )
-def running_sum(party: Party, call: Call, x: Form, axis: np.ndarray) -> Protocol[Sequence[Form]]:
+def running_sum(party: Party, call: Call, x: Shares, axis: np.ndarray) -> Protocol[Sequence[Form]]:
     """Sums of everything so far: local."""
     place = int(axis.reshape(-1)[0])
     exclusive, backwards = call.attribute("exclusive", 0), call.attribute("reverse", 0)
@@ -39,7 +40,7 @@ def running_sum(party: Party, call: Call, x: Form, axis: np.ndarray) -> Protocol
         return np.flip(total, place) if backwards else total
 
     yield from ()
-    return [x.map(sums)]  # type: ignore[attr-defined]
+    return [x.map(sums)]
 
 
 def _einsum_result(call: Call) -> Result:
@@ -64,7 +65,7 @@ def _einsum_refusal(call: Call) -> str | None:
     error="one unit of 2^-18",
     fine=both_fine,
 )
-def einsum(party: Party, call: Call, a: Value, b: Value = None) -> Protocol[Sequence[Form]]:
+def einsum(party: Party, call: Call, a: Resolved, b: Resolved | None = None) -> Protocol[Sequence[Form]]:
     """Sums of products over named axes, of one or two operands."""
     equation = call.attribute("equation")
     equation = equation.decode() if isinstance(equation, bytes) else equation
@@ -73,16 +74,10 @@ def einsum(party: Party, call: Call, a: Value, b: Value = None) -> Protocol[Sequ
         return np.asarray(np.einsum(equation, *words, optimize=True))
 
     yield from ()
-    if b is None:
-        assert isinstance(a, Replicated)
-        return [a.map(product)]
-    if isinstance(a, Replicated) and isinstance(b, Replicated):
-        return [bilinear(party, a, b, product)]
-    if isinstance(a, Replicated):
-        assert isinstance(b, np.ndarray)
+    if isinstance(a, np.ndarray):
+        fraction, integers = public_scale(a)
+        return [replicated(b).bilinear(product, integers, fraction)]
+    if isinstance(b, np.ndarray):
         fraction, integers = public_scale(b)
-        return [a.map(lambda w: product(w, as_words(integers))).with_fraction(a.fraction + fraction)]
-    assert isinstance(a, np.ndarray)
-    assert isinstance(b, Replicated)
-    fraction, integers = public_scale(a)
-    return [b.map(lambda w: product(as_words(integers), w)).with_fraction(b.fraction + fraction)]
+        return [a.bilinear(lambda right, w: product(w, right), integers, fraction)]
+    return [a.map(product) if b is None else bilinear(party, a, b, product)]

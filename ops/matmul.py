@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc import ring
-from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
-from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
+from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Value, both_fine, operator
+from onnxpuma.ops.shares import as_shares, replicated
 
 
 def _matmul_result(call: Call) -> Result:
@@ -29,7 +27,7 @@ def _matmul_result(call: Call) -> Result:
 
 def flat_rows(x: Replicated) -> Replicated:
     """(..., k) as (rows, k), contiguous: one large ring product instead of many."""
-    return x.map(lambda w: np.ascontiguousarray(w).reshape(-1, w.shape[-1]))
+    return x.rows(x.shape[-1])
 
 
 def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
@@ -37,7 +35,7 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     if len(y.shape) == 2 and len(x.shape) > 2:
         rows = product(party, flat_rows(x), y)
         shape = (*x.shape[:-1], y.shape[-1])
-        return rows.map(lambda w: w.reshape(shape))
+        return rows.reshape(shape)
     return product(party, x, y)
 
 
@@ -48,35 +46,16 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     error="2^-18 after truncation",
     fine=both_fine,
 )
-def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
+def matmul(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequence[Form]]:
     """A @ B. Secret times secret: no message."""
     yield from ()
-    if isinstance(a, Replicated) and isinstance(b, Replicated):
-        return [times_matrix(party, a, b)]
-    if isinstance(a, Replicated):
-        assert isinstance(b, np.ndarray)
+    if isinstance(a, np.ndarray):
+        fraction, integers = public_scale(a)
+        return [replicated(b).rmatmul(integers, fraction)]
+    if isinstance(b, np.ndarray):
         fraction, integers = public_scale(b)
-        words = as_words(integers)
-        return [
-            Replicated(
-                party.index,
-                ring.matmul(a.first, words),
-                ring.matmul(a.second, words),
-                Format(64, a.fraction + fraction),
-            )
-        ]
-    assert isinstance(a, np.ndarray)
-    assert isinstance(b, Replicated)
-    fraction, integers = public_scale(a)
-    words = as_words(integers)
-    return [
-        Replicated(
-            party.index,
-            ring.matmul(words, b.first),
-            ring.matmul(words, b.second),
-            Format(64, b.fraction + fraction),
-        )
-    ]
+        return [a.matmul(integers, fraction)]
+    return [times_matrix(party, a, b)]
 
 
 def _gemm_result(call: Call) -> Result:
@@ -106,15 +85,14 @@ def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -
     """alpha A' B' + beta C, added up before the truncation; a public factor is shared trivially."""
     a, b = as_shares(party, left), as_shares(party, right)
     if call.attribute("transA", 0):
-        a = a.map(np.transpose)
+        a = a.transpose()
     if call.attribute("transB", 0):
-        b = b.map(np.transpose)
+        b = b.transpose()
     result = product(party, a, b)
     alpha = call.attribute("alpha", 1.0)
     if alpha != 1.0:
-        fraction, integer = public_scale(np.float64(alpha))
-        result = result.times(as_words(integer), fraction)
+        result = times_numbers(result, alpha)
     beta = float(call.attribute("beta", 1.0))
     if c is not None and beta != 1.0:
-        c = as_shares(party, c).times(as_words(np.rint(np.float64(beta) * 2.0**FRACTION)), FRACTION)
+        c = as_shares(party, c).times_integers(round(beta * 2.0**FRACTION), FRACTION)
     return [(yield from with_bias(party, call, result, c))]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,14 +18,13 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
-from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.elementwise import public_scale
 from onnxpuma.ops.lengths import norm_of_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import short_rows
-from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Resolved, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
+from onnxpuma.ops.shares import as_shares, replicated
 from onnxpuma.ops.spread import shift_cost, truncated
 
 MEAN_BITS = 14  # significant ones of 1 / count: what they miss of the mean is taken off by a second one
@@ -118,15 +116,15 @@ def mean_factor(count: int, least: int = 0) -> tuple[int, int]:
 
 
 def _row_sums(x: Replicated, rows: Rows) -> Replicated:
-    return x.map(lambda w: w.sum(axis=rows.axes, dtype=w.dtype).reshape(-1))
+    return x.sum(rows.axes).reshape(-1)
 
 
 def _means(party: Party, x: Replicated, rows: Rows, up: int) -> Protocol[Replicated]:
     """The mean of each row at `up` more fraction bits than x has, (..., 1)."""
     fraction, integer = mean_factor(rows.count, up)
-    scaled = _row_sums(x, rows).times(np.uint64(integer), fraction)
+    scaled = _row_sums(x, rows).times_integers(integer, fraction)
     means = yield from resolve(party, scaled, party.next_pivot(), x.format.finer(up))
-    return means.map(lambda w: w.reshape(rows.narrow))
+    return means.reshape(rows.narrow)
 
 
 def _means_cost(rows: Rows, up: int) -> Cost:
@@ -142,12 +140,14 @@ class Normalised:
     root: Replicated
 
 
-def normalised(party: Party, x: Replicated, rows: Rows, scale: Value, bias: Value) -> Protocol[Normalised]:
+def normalised(
+    party: Party, x: Replicated, rows: Rows, scale: Resolved | None, bias: Resolved | None
+) -> Protocol[Normalised]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
     mean: Replicated | None = None
     if rows.centred:  # less its first element, so that a constant row is zero, and a large mean costs nothing
         start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
-        first = x.map(lambda w: w[start])
+        first = x[start]
         x = x - first
         mean = yield from _means(party, x, rows, 0)
         x, mean = x - mean, mean + first
@@ -157,7 +157,7 @@ def normalised(party: Party, x: Replicated, rows: Rows, scale: Value, bias: Valu
         up = rows.centred_up
         if not up:
             return x
-        return x.times(np.uint64(1 << up), up) - (yield from _means(party, x, rows, up))
+        return x.aligned(x.fraction + up) - (yield from _means(party, x, rows, up))
 
     def scaled() -> Protocol[Replicated]:
         if isinstance(scale, Replicated):  # with no more fraction bits than there is room for
@@ -168,21 +168,20 @@ def normalised(party: Party, x: Replicated, rows: Rows, scale: Value, bias: Valu
         if scale is None:
             return value
         fraction, integers = _public_factor(rows, np.asarray(scale))
-        product = value.times(as_words(integers), fraction)
+        product = value.times_integers(integers, fraction)
         if product.fraction <= rows.product_fraction:
             return product
         return (yield from truncated(party, product, rows.product_fraction))
 
     root, product = yield from parallel([roots(party, x, rows), fine() if rows.root_first else scaled()])
-    root = root.map(lambda w: w.reshape(rows.narrow))
-    y: Any = multiply(party, product, root)
+    root = root.reshape(rows.narrow)
+    y = multiply(party, product, root)
     if rows.root_first:
-        assert isinstance(scale, Replicated)
-        y = multiply(party, (yield from truncated(party, y, rows.product_fraction)), scale)
-    if isinstance(bias, Replicated):
-        y = y.plus_shared(bias)
+        y = multiply(party, (yield from truncated(party, y, rows.product_fraction)), replicated(scale))
+    if isinstance(bias, np.ndarray):
+        y = y.plus_numbers(bias)
     elif bias is not None:
-        y = y.plus(encode(np.asarray(bias), y.fraction))
+        y = y.plus_shared(bias)
     return Normalised((yield from truncated(party, y)), mean, root)
 
 
@@ -237,7 +236,7 @@ def _layer_cost(call: Call) -> Cost:
     error=ERROR,
 )
 def layer_normalization(
-    party: Party, call: Call, x: Value, scale: Value, bias: Value = None
+    party: Party, call: Call, x: Resolved, scale: Resolved, bias: Resolved | None = None
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias."""
     done = yield from normalised(party, _ordinary(party, call, x), _layer_rows(call), scale, bias)
@@ -254,7 +253,7 @@ def layer_normalization(
     limits=_norms(_layer_rows),
     error=ERROR,
 )
-def rms_normalization(party: Party, call: Call, x: Value, scale: Value) -> Protocol[Sequence[Form]]:
+def rms_normalization(party: Party, call: Call, x: Resolved, scale: Resolved) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale."""
     x = _ordinary(party, call, x)
     return [(yield from normalised(party, x, _layer_rows(call), scale, None)).value]
@@ -269,7 +268,7 @@ def _channel_cost(call: Call) -> Cost:
     cost=_channel_cost, limits=_norms(_channel_rows), error=ERROR,
 )  # fmt: skip
 def channel_normalization(
-    party: Party, call: Call, x: Value, scale: Value, bias: Value
+    party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved
 ) -> Protocol[Sequence[Form]]:
     """Channels (or groups of them) normalised over space, with a scale and a bias for each channel."""
     held = as_shares(party, x)
@@ -277,17 +276,12 @@ def channel_normalization(
     channels, spatial = shape[1], int(np.prod(shape[2:], dtype=np.int64))
     groups = rows.shape[1]
 
-    def by_channel(words: np.ndarray) -> np.ndarray:  # (C,) -> (1, groups, C / groups * spatial)
-        spaced = words.reshape(1, groups, channels // groups, 1)
-        return np.broadcast_to(spaced, (1, groups, channels // groups, spatial)).reshape(1, groups, -1)
+    def by_channel(value: Resolved) -> Resolved:  # (C,) -> (1, groups, C / groups * spatial)
+        spaced, wide = value.reshape(1, groups, -1, 1), (1, groups, channels // groups, spatial)
+        if isinstance(spaced, np.ndarray):
+            return np.broadcast_to(spaced, wide).reshape(1, groups, -1)
+        return spaced.broadcast_to(wide).reshape(1, groups, -1)
 
-    flat = held.map(lambda w: w.reshape(rows.shape))
-    done = yield from normalised(party, flat, rows, _mapped(scale, by_channel), _mapped(bias, by_channel))
-    return [done.value.map(lambda w: w.reshape(shape))]
-
-
-def _mapped(value: Value, layout: Callable[[np.ndarray], np.ndarray]) -> Value:
-    if isinstance(value, np.ndarray):
-        return layout(value)
-    assert isinstance(value, Replicated)
-    return value.map(layout)
+    flat = held.reshape(rows.shape)
+    done = yield from normalised(party, flat, rows, by_channel(scale), by_channel(bias))
+    return [done.value.reshape(shape)]

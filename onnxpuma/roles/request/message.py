@@ -24,9 +24,9 @@ from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
-from onnxpuma.mpc.protocols.dpf import Keys, SecretIds, depth_of, share_ids
+from onnxpuma.mpc.protocols.dpf import Dealt, Keys, SecretIds, depth_of, share_ids
 from onnxpuma.mpc.ring.words import Words, encode
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
@@ -179,9 +179,9 @@ def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
     return private
 
 
-def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str, Form]:
+def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str, Dealt]:
     """The shares of the plan's secret inputs, from the private buffers of `party`; check them first."""
-    inputs: dict[str, Form] = {}
+    inputs: dict[str, Dealt] = {}
     buffers = iter(private)
     for entry in plan.inputs:
         if entry.depth:
