@@ -33,14 +33,14 @@ class Operand:
     """What the plan knows of one input or output of a step.
 
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
-    that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
-    the owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
-    values, for good, because it is a weight of small numbers or made of one (plan/scaling.py). `beside`:
-    public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how far a
-    secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`,
-    `unit`, `negative`, `drowns`, `blurred` (ops/reach.py). `enough`: how far from zero a number has to
-    be in it that only has to be far, for those who read it; 0: not known. bound: what is proved of a secret
-    one (ops/bounds.py).
+    that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of the
+    owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
+    values, for good, because it is a weight of small numbers or made of one (plan/weights/scaling.py).
+    `beside`: public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how
+    far a secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`,
+    `unit`, `negative`, `drowns`, `blurred` (ops/reach.py). `enough`: how far from zero a number has to be in
+    it that only has to be far, for those who read it; 0: not known. bound: what is proved of a secret one
+    (ops/bounds.py).
     """
 
     name: str

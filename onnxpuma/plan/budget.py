@@ -12,9 +12,9 @@ import numpy as np
 from onnxpuma.errors import InputError, OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.mpc.protocols.dpf import SecretIds
-from onnxpuma.plan.control import MOST_TURNS
 from onnxpuma.plan.memory import ROW_BYTES, patched
 from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.walk.control import MOST_TURNS
 
 WORD_BYTES = 16  # two components of 64 bits at each server
 WORKSPACE = 4  # times a step's operands and results, besides them

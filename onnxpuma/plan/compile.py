@@ -14,11 +14,11 @@ from onnxpuma.ops.registry import Operand, operators, resting_fraction
 from onnxpuma.ops.sight import last
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
-from onnxpuma.plan.input_spec import InputSpec
-from onnxpuma.plan.known import Known, Refusal
+from onnxpuma.plan.inputs.spec import InputSpec
+from onnxpuma.plan.known.values import Known, Refusal
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled
-from onnxpuma.plan.walk import Walk
+from onnxpuma.plan.walk.walk import Walk
 
 
 def compile_plan(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.checks import check_steps, watch_kept
+from onnxpuma.plan.bounds.checks import check_steps, watch_kept
 from onnxpuma.plan.plan import Plan, PlannedOutput, Step
-from onnxpuma.plan.walk import Walk
+from onnxpuma.plan.walk.walk import Walk
 
 
 def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:

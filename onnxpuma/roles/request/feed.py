@@ -12,12 +12,12 @@ from onnxpuma.errors import InputError, PlanError
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.closed import STATES, paired
 from onnxpuma.plan.compile import check_shapes, weight_hint
-from onnxpuma.plan.input_spec import LARGEST_INPUT, InputSpec
-from onnxpuma.plan.known import uses_of
-from onnxpuma.plan.masks import Uses, given_reach
+from onnxpuma.plan.inputs.closed import STATES, paired
+from onnxpuma.plan.inputs.spec import LARGEST_INPUT, InputSpec
+from onnxpuma.plan.known.values import uses_of
 from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.walk.masks import Uses, given_reach
 from onnxpuma.roles.request.kept import Kept
 
 MASKED = -1e4

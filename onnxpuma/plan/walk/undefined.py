@@ -15,9 +15,9 @@ from onnx import TensorProto
 
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.ops.registry import Operand, find
-from onnxpuma.plan.control import Unbounded, Walker, add_constant, add_node
-from onnxpuma.plan.known import Known
-from onnxpuma.plan.masks import Uses, far_enough
+from onnxpuma.plan.known.values import Known
+from onnxpuma.plan.walk.control import Unbounded, Walker, add_constant, add_node
+from onnxpuma.plan.walk.masks import Uses, far_enough
 
 _BOTTOM = 0.6  # of how far down minus infinity is: half of that is where finite numbers are at most
 _DROWNED = 0.45  # of it, or lower, is what leaves nothing of scores in single precision

@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Graph, Node, ValueType, since_version
 from onnxpuma.graph.rename import renamed
-from onnxpuma.plan.known import Known
+from onnxpuma.plan.known.values import Known
 
 MOST_TURNS = 10_000
 CONTROL = ("If", "Loop", "Scan")

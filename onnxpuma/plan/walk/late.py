@@ -12,7 +12,7 @@ from typing import Protocol
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Call, Operator, altered
-from onnxpuma.plan.known import Known
+from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import Step
 
 

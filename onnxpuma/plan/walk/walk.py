@@ -22,10 +22,10 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.beside import fits
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, altered, find
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.bounds.checks import Watched, watched
+from onnxpuma.plan.bounds.ranges import at_client, bounded, entered, ranged
 from onnxpuma.plan.budget import Budget
-from onnxpuma.plan.checks import Watched, watched
-from onnxpuma.plan.control import CONTROL, Unbounded, unroll
-from onnxpuma.plan.known import (
+from onnxpuma.plan.known.values import (
     Known,
     Refusal,
     draft_operand,
@@ -37,13 +37,13 @@ from onnxpuma.plan.known import (
     uses_of,
     way_out,
 )
-from onnxpuma.plan.late import taken
-from onnxpuma.plan.lookups import looked_up
-from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
-from onnxpuma.plan.ranges import at_client, bounded, entered, ranged
-from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
-from onnxpuma.plan.undefined import evened, guarded, is_nan
+from onnxpuma.plan.walk.control import CONTROL, Unbounded, unroll
+from onnxpuma.plan.walk.late import taken
+from onnxpuma.plan.walk.lookups import looked_up
+from onnxpuma.plan.walk.masks import drafted, given, refusal, with_beside
+from onnxpuma.plan.walk.undefined import evened, guarded, is_nan
+from onnxpuma.plan.weights.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
 
 
 class Walk:

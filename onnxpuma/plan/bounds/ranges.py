@@ -1,7 +1,8 @@
 """Bounds carried through the plan: of what a step makes, and how far its kernel has to read.
 
-Everybody who plans finds the same, from what the owner says of the weights (plan/facts.py). A bound holds as
-long as every step before it stayed in its range; plan/proofs.py lists those that are known to.
+Everybody who plans finds the same, from what the owner says of the weights (plan/weights/facts.py). A bound
+holds as long as every step before it stayed in its range; plan/examine/proofs.py lists those that are known
+to.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from onnxpuma.ops.moves import MOVES
 from onnxpuma.ops.products import PRODUCTS
 from onnxpuma.ops.registry import Call, Operand, Operator, altered
 from onnxpuma.ops.sight import near_numbers
-from onnxpuma.plan.facts import KEPT_ROOM
-from onnxpuma.plan.input_spec import LARGEST_INPUT, LARGEST_KEPT
-from onnxpuma.plan.known import Known, draft_operand
+from onnxpuma.plan.inputs.spec import LARGEST_INPUT, LARGEST_KEPT
+from onnxpuma.plan.known.values import Known, draft_operand
+from onnxpuma.plan.weights.facts import KEPT_ROOM
 
 if TYPE_CHECKING:
     from onnxpuma.graph.model import Node, ValueType

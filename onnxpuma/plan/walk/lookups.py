@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxpuma.graph.model import Node
-from onnxpuma.plan.control import Walker, add_constant, add_node
+from onnxpuma.plan.walk.control import Walker, add_constant, add_node
 
 Write = Callable[..., str]
 

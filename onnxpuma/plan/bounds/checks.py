@@ -25,15 +25,15 @@ from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings, row_length
 from onnxpuma.ops.reach import MASK, reach_of
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
-from onnxpuma.plan.clear import limits_in
-from onnxpuma.plan.facts import KEPT_ROOM
-from onnxpuma.plan.input_spec import LARGEST_KEPT
-from onnxpuma.plan.masks import scores_beside
+from onnxpuma.plan.bounds.limits import limits_in
+from onnxpuma.plan.bounds.ranges import bounded
+from onnxpuma.plan.inputs.spec import LARGEST_KEPT
 from onnxpuma.plan.plan import PlannedOutput, Step
-from onnxpuma.plan.ranges import bounded
+from onnxpuma.plan.walk.masks import scores_beside
+from onnxpuma.plan.weights.facts import KEPT_ROOM
 
 if TYPE_CHECKING:
-    from onnxpuma.plan.walk import Walk
+    from onnxpuma.plan.walk.walk import Walk
 
 _JOINS = ("Add", "Sub", "Sum", "Where", "Concat")
 VERDICT_NAME = "onnxpuma: a value out of range"

@@ -19,7 +19,7 @@ from onnxpuma.ops.reach import MASK, reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, altered, find
 from onnxpuma.ops.scores import MOST_REACH, SPREAD
 from onnxpuma.ops.softmax import farthest_apart
-from onnxpuma.plan.known import Reads, draft_operand
+from onnxpuma.plan.known.values import Reads, draft_operand
 from onnxpuma.plan.plan import SecretInput
 
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
