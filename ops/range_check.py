@@ -28,7 +28,7 @@ from onnxpuma.mpc.protocols.range_check import (
     samples,
 )
 from onnxpuma.ops.range_reading import Reading
-from onnxpuma.ops.registry import Call, Operator, Result
+from onnxpuma.ops.registry import Call, Operator, Result, Use
 
 DOMAIN = "onnxpuma.check"
 
@@ -135,7 +135,7 @@ def _quantity_result(call: Call) -> Result:
     return Result(call.given(0).form if one_by_one else Sum3, 0)
 
 
-def _no_defers(call: Call, index: int) -> bool:
+def _no_defers(call: Use, index: int) -> bool:
     return True
 
 

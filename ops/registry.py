@@ -87,17 +87,18 @@ class Operand:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
-    """One use of an operator: the node, and what is known of its operands at these shapes.
+class Use:
+    """One use of an operator: the node and its operands, at known shapes.
 
-    bounds: what the model owner's calibration found for its quantities, with a margin.
+    The planner asks with it whether a node that comes later will take an operand untruncated.
     """
 
     node: Node
+    # None for an optional input that the node leaves out.
     inputs: tuple[Operand | None, ...]
-    outputs: tuple[Operand, ...]
     opset: int
-    bounds: Mapping[str, float] = field(default_factory=dict)
+    # Quantity (`Limit.key`) -> the bound that the owner's calibration found, margin included.
+    bounds: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
     def bound(self, key: str, default: float) -> float:
         """What a quantity of this use stays below (`Limit.key`): as calibrated, else `default`."""
@@ -131,7 +132,14 @@ class Call:
         return [o for o in self.inputs if o is not None and o.secret]
 
 
-_Kind = TypeVar("_Kind", Operand, Call)
+@dataclass(frozen=True, eq=False)
+class Call(Use):
+    """A use with its outputs: one call of a kernel."""
+
+    outputs: tuple[Operand, ...]
+
+
+_Kind = TypeVar("_Kind", bound="Operand | Use")
 
 
 def altered(one: _Kind, **changes: Any) -> _Kind:
@@ -192,7 +200,7 @@ class Operator:
     kernel: Kernel
     cost: Callable[[Call], Cost]
     result: Callable[[Call], Result]
-    defers: Callable[[Call, int], bool]
+    defers: Callable[[Use, int], bool]
     refuse: Callable[[Call], str | None]
     secret: str
     error: str
@@ -230,7 +238,7 @@ def operator(
     *names: str,
     cost: Callable[[Call], Cost] = _free,
     result: Callable[[Call], Result] = _resolved,
-    defers: Sequence[int] | Callable[[Call, int], bool] = (),
+    defers: Sequence[int] | Callable[[Use, int], bool] = (),
     refuse: Callable[[Call], str | None] = _nothing_refused,
     secret: str = "all",
     error: str = "exact",

@@ -16,7 +16,7 @@ from onnxpuma.ops.registry import FRACTION, Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey
 from onnxpuma.plan.examine.proofs import RangeReport, examined
-from onnxpuma.plan.known.values import Refusal
+from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.memory import Memory, memory
 from onnxpuma.plan.plan import Plan, Step
 
