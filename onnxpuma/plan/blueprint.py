@@ -35,9 +35,10 @@ from onnxpuma.plan.inputs.roles import open_inputs, specs_of, tables
 from onnxpuma.plan.inputs.spec import InputSpec
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
 from onnxpuma.plan.weights.constants import Constants
-from onnxpuma.plan.weights.facts import Facts, bound_of, facts_of
+from onnxpuma.plan.weights.facts import Facts, bound_of
 from onnxpuma.plan.weights.fillers import with_fillers
 from onnxpuma.plan.weights.listing import PublicEntry, listing
+from onnxpuma.plan.weights.measure import facts_of
 from onnxpuma.plan.weights.scaling import fractions_of
 
 SKELETON = "skeleton.onnx"

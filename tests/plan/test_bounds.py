@@ -25,7 +25,8 @@ from onnxpuma.plan.examine.clear import ClearRun
 from onnxpuma.plan.examine.kept_bounds import settled
 from onnxpuma.plan.examine.proofs import examined
 from onnxpuma.plan.plan import Plan, Selection
-from onnxpuma.plan.weights.facts import bound_of, head_sizes, number, rounded
+from onnxpuma.plan.weights.facts import bound_of, number, rounded
+from onnxpuma.plan.weights.uses import head_sizes
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.roles.request.feed import check_feed, check_filling
 
