@@ -17,13 +17,13 @@ from onnxpuma.mpc.protocols.wide_root import Readings
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.spread import joined, over_parts, truncated
 from onnxpuma.ops.spread import parts as parts_of
 
 
-def axes_of(call: Call) -> tuple[int, ...]:
+def axes_of(call: Use) -> tuple[int, ...]:
     """The reduced axes, from the input, the attribute, or all of them."""
     rank = len(call.given(0).shape)
     given = call.public(1) if call.present(1) else call.attribute("axes")
@@ -52,7 +52,7 @@ def _summed(call: Call, x: Form) -> Form:
     return x.map(lambda w: w.sum(axis=axes, dtype=w.dtype).reshape(shape))  # type: ignore[attr-defined]
 
 
-def _any_form(call: Call, index: int) -> bool:
+def _any_form(call: Use, index: int) -> bool:
     return index == 0
 
 

@@ -38,7 +38,7 @@ from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
-from onnxpuma.ops.registry import FRACTION, Call, operator
+from onnxpuma.ops.registry import FRACTION, Call, Use, operator
 from onnxpuma.ops.scores import (
     LEAST_SPREAD,
     LOWEST,
@@ -266,7 +266,7 @@ def _needs(call: Call) -> Sequence[Need]:
     return (Need(0, "spread", farthest_apart(spread_of(call)), (axis,)),)
 
 
-def _defers(call: Call, index: int) -> bool:
+def _defers(call: Use, index: int) -> bool:
     x = call.given(index)
     if x.reach > MOST_REACH:
         return False
