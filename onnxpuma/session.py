@@ -33,8 +33,18 @@ class NodeArg:
 class InferenceSession:
     """Run a model at three servers that learn neither its weights nor the data.
 
-    Without `cluster`, three processes on this machine serve `model`: an ONNX file, a folder of the ONNX files
-    that form one model, or the folder of a shared model. With `cluster`, its servers have the model already.
+    model: an ONNX file, a folder of the ONNX files that form one model, or the folder of a shared model;
+        three processes on this machine serve it. With `cluster`: None, or the folder of its blueprint, to
+        insist on exactly that model.
+    cluster: cluster.toml, or its path; its servers have the model already.
+    key: the client's key pair or `.secret` file; by default `client.secret` beside cluster.toml.
+    threads: of each local server.
+    graph: the one that this session runs, if the model has several; `roles.client.Client` runs them all.
+    public_inputs: names or patterns of inputs that the servers may see. A model shared here is shared with
+        these public; one shared elsewhere shows no others (but masks, positions and the like:
+        client/consent.py).
+    calibrate: feeds from which a model shared here gets its ranges; by graph, if it has several.
+        `onnxpuma.tasks.calibration` makes them from texts, pictures and recordings.
 
     Raises ConfigError, ModelError and PlanError when an argument is wrong, TransportError when the servers
     cannot be reached.
@@ -42,22 +52,13 @@ class InferenceSession:
 
     def __init__(
         self,
-        # With `cluster`: None, or the folder of a blueprint, to insist on exactly that model.
         model: str | Path | None = None,
         *,
-        # The contents of a cluster.toml, or its path.
         cluster: ClusterConfig | str | Path | None = None,
-        # The client's key pair or `.secret` file; by default `client.secret` beside cluster.toml.
         key: KeyPair | str | Path | None = None,
-        # Of each local server.
         threads: int = 1,
-        # The graph that this session runs, if the model has several; `roles.client.Client` runs them all.
         graph: str | None = None,
-        # Names or patterns of inputs that the servers may see. A model shared here is shared with these
-        # public. One shared elsewhere shows no others (but masks, positions and the like: client/consent.py).
         public_inputs: Sequence[str] = (),
-        # Feeds, by graph if there are several, from which a model shared here gets its ranges.
-        # `onnxpuma.tasks.calibration` makes them from texts, pictures and recordings.
         calibrate: Samples | Mapping[str, Samples] | None = None,
     ) -> None:
         self._graph = graph
