@@ -30,13 +30,13 @@ from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
-from onnxpuma.ops.registry import Call, Operand, operator
+from onnxpuma.ops.registry import Call, Operand, Use, operator
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}
 
 
-def _series_name(call: Call) -> str:
+def _series_name(call: Use) -> str:
     if call.node.op == "Gelu":
         approximate = call.attribute("approximate", "none")
         return "gelu_tanh" if approximate in ("tanh", b"tanh") else "gelu"
@@ -95,7 +95,7 @@ def _smooth_limits(call: Call) -> tuple[Limit, ...]:
     return _arguments(call, all_series()[_series_name(call)])
 
 
-def _smooth_fits(call: Call, index: int) -> bool:
+def _smooth_fits(call: Use, index: int) -> bool:
     return fits(all_series()[_series_name(call)], RESTING.at(call.given(index).fraction))
 
 
@@ -120,7 +120,7 @@ def _activated(
     return (yield from spread(party, x, each))
 
 
-def _alpha(call: Call) -> float:
+def _alpha(call: Use) -> float:
     return float(call.attribute("alpha", 1.0))
 
 
@@ -143,7 +143,7 @@ def _alpha_positive(call: Call) -> str | None:
     return None if call.attribute("alpha", 1.0) > 0 else "its alpha is not positive"
 
 
-def _takes_products(call: Call, index: int) -> bool:
+def _takes_products(call: Use, index: int) -> bool:
     """A product times alpha would leave too few bits above the point."""
     return _alpha(call) == 1.0 and fits(all_series()["silu"], RESTING.at(call.given(index).fraction))
 
@@ -207,7 +207,7 @@ def _relu_cost(call: Call) -> Cost:
     return over_parts(x.size, lambda n: relu_part_cost(n, x.form, _relu_bits(call)))
 
 
-def _relu_fits(call: Call, index: int) -> bool:
+def _relu_fits(call: Use, index: int) -> bool:
     return 64 - max(call.given(index).fraction - RELU_FRACTION, 0) >= USUAL
 
 

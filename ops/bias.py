@@ -1,7 +1,7 @@
 """A bias beside a product: added before the truncation, or after it where it would not fit into the word.
 
-A product with a weight of small numbers has more than 36 fraction bits (plan/scaling.py), and a bias has to
-be brought to as many.
+A product with a weight of small numbers has more than 36 fraction bits (plan/weights/scaling.py), and a bias
+has to be brought to as many.
 """
 
 from __future__ import annotations

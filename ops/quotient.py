@@ -41,7 +41,7 @@ from onnxpuma.ops.limits import (
 )
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plain, scales_of
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, operator
+from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Use, operator
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, spread_all, truncated
@@ -155,7 +155,7 @@ def root_limits(call: Call) -> tuple[Limit, ...]:
     return (Limit("x", signed_input(), below, stays=size_of(), needs=asks("element", below)),)
 
 
-def even_scale(call: Call, index: int) -> bool:
+def even_scale(call: Use, index: int) -> bool:
     """Whether an operand may arrive untruncated where a root is taken of it."""
     return index == 0 and call.given(0).fraction % 2 == 0
 

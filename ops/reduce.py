@@ -17,14 +17,14 @@ from onnxpuma.mpc.protocols.wide_root import Readings
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.spread import over_parts, shift_cost, spread_all, truncated
 
 F = TypeVar("F", bound=Form)
 
 
-def axes_of(call: Call) -> tuple[int, ...]:
+def axes_of(call: Use) -> tuple[int, ...]:
     """The reduced axes, from the input, the attribute, or all of them."""
     rank = len(call.given(0).shape)
     given = call.public(1) if call.present(1) else call.attribute("axes")
@@ -52,7 +52,7 @@ def _summed(call: Call, x: F) -> F:
     return x.sum(axes_of(call)).reshape(call.outputs[0].shape)
 
 
-def _any_form(call: Call, index: int) -> bool:
+def _any_form(call: Use, index: int) -> bool:
     return index == 0
 
 

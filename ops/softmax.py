@@ -32,7 +32,7 @@ from onnxpuma.ops.numerators import (
     row_reciprocals,
     row_reciprocals_cost,
 )
-from onnxpuma.ops.registry import Call, operator
+from onnxpuma.ops.registry import Call, Use, operator
 from onnxpuma.ops.scores import (
     LEAST_SPREAD,
     LOWEST,
@@ -139,7 +139,7 @@ def _needs(call: Call) -> Sequence[Need]:
     return (Need(0, "spread", farthest_apart(spread_of(call)), (axis,)),)
 
 
-def _defers(call: Call, index: int) -> bool:
+def _defers(call: Use, index: int) -> bool:
     x = call.given(index)
     if x.reach > MOST_REACH:
         return False
