@@ -19,12 +19,12 @@ from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept, whole
 from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, input_below
-from onnxpuma.ops.registry import Call, Result, as_first, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Result, Use, as_first, operator, resting_fraction
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.spread import over_parts, spread
 
 
-def _by_ids(call: Call) -> bool:
+def _by_ids(call: Use) -> bool:
     index = call.operand(1)
     return index is not None and index.secret
 
@@ -59,7 +59,7 @@ def _cost(call: Call) -> Cost:
     return over_parts(call.outputs[0].size, one)
 
 
-def _takes_products(call: Call, index: int) -> bool:
+def _takes_products(call: Use, index: int) -> bool:
     return index == 0 and not _by_ids(call)
 
 
@@ -95,7 +95,7 @@ def gather(
         matrix = rows if len(rows.shape) == 2 else rows.reshape(rows.shape[0], -1)
 
         def widened(part: Sum3, pivot: int) -> Protocol[Replicated]:
-            return (yield from lift(party, split(party, part, pivot, part.fraction, BITS), 64))
+            return (yield from lift(party, split(party, part, pivot, part.format), 64))
 
         found = yield from spread(party, look_up(party, index, matrix), widened)
         return [found.reshape(call.outputs[0].shape)]

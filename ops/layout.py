@@ -15,7 +15,7 @@ from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.forms import Form, Shares, picked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.beside import of_moved
-from onnxpuma.ops.registry import Call, Value, as_first, operator
+from onnxpuma.ops.registry import Call, Use, Value, as_first, operator
 
 
 def _only_first(call: Call) -> str | None:
@@ -24,7 +24,7 @@ def _only_first(call: Call) -> str | None:
     return None
 
 
-def _always(call: Call, index: int) -> bool:
+def _always(call: Use, index: int) -> bool:
     return True
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Pair, Replicated, Shares, joined, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost
@@ -56,7 +57,7 @@ def numerators(
     And m, (rows,), COARSE fraction bits mod 2^coarse_bits. Two scores of one row differ by less than
     `spread`. Error: below 2^-16. Rounds: 3 a level of the tournament and 9; bits: `numerators_cost`.
     """
-    fine = split(party, x, pivot, FINE, _read_bits(spread))
+    fine = split(party, x, pivot, Format(_read_bits(spread), FINE))
     coarse = fine.lowered(FINE - COARSE)
     tops = yield from row_maximum(party, coarse, lengths)
     row = np.repeat(np.arange(len(lengths)), lengths)
@@ -129,19 +130,19 @@ def all_numerators_cost(lengths: np.ndarray, form: type, spread: float = SPREAD)
 
 def row_reciprocals(party: Party, sums: Replicated, longest: int) -> Protocol[Replicated]:
     """1 / sum of each row, (rows,), SUM_READ fraction bits."""
-    digits = digits_of(0.13, float(longest), NUMERATOR)
+    digits = digits_of(0.13, float(longest), RESTING.at(NUMERATOR))
 
     def each(parts: Sequence[Replicated], pivot: int) -> Protocol[list[Replicated]]:
-        return [(yield from reciprocal(party, parts[0], pivot, SUM_READ, digits))]
+        return [(yield from reciprocal(party, parts[0], pivot, sums.format.at(SUM_READ), digits))]
 
     (inverse,) = yield from spread_all(party, [sums], each, FEW_ROWS)
     return inverse
 
 
 def row_reciprocals_cost(count: int, longest: int) -> Cost:
-    digits = digits_of(0.13, float(longest), NUMERATOR)
+    digits = digits_of(0.13, float(longest), RESTING.at(NUMERATOR))
 
     def each(size: int) -> Cost:
-        return inverse_cost("reciprocal", size, digits, NUMERATOR, SUM_READ, form=Replicated)
+        return inverse_cost("reciprocal", size, digits, NUMERATOR, RESTING.at(SUM_READ), form=Replicated)
 
     return over_parts(count, each, FEW_ROWS)

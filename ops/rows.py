@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import sum_of_squares
@@ -72,7 +73,7 @@ class Rows:
     def digits(self) -> tuple[int, int]:
         """Of a sum of squares that is read at all its fraction bits."""
         largest = min(self.norm, FINE_NORM) ** 2 + self.offset
-        low, high = digits_of(self.offset, largest, 2 * FRACTION)
+        low, high = digits_of(self.offset, largest, RESTING.at(2 * FRACTION))
         return low, (high if self.norm <= FINE_NORM else HIGHEST)
 
     @property
@@ -150,13 +151,13 @@ def exponent(x: float) -> int:
 def roots(party: Party, x: Replicated, rows: Rows) -> Protocol[Replicated]:
     """sqrt(count) / sqrt(sum of squares + offset) of each row, (rows,), `root_fraction` fraction bits."""
     readings = [x, x.lowered(rows.shift)] if rows.shift else [x]
-    gain = float(np.sqrt(rows.count))
+    gain, made = float(np.sqrt(rows.count)), x.format.at(rows.root_fraction)
 
     def root(squares: Sequence[Sum3], pivot: int) -> Protocol[list[Replicated]]:
         if len(squares) == 1:
-            return [(yield from rsqrt(party, squares[0], pivot, rows.root_fraction, rows.digits, gain))]
+            return [(yield from rsqrt(party, squares[0], pivot, made, rows.digits, gain))]
         fine, coarse = squares
-        return [(yield from wide_rsqrt(party, fine, coarse, pivot, rows.root_fraction, rows.digits[0], gain))]
+        return [(yield from wide_rsqrt(party, fine, coarse, pivot, made, rows.digits[0], gain))]
 
     squares = [_squares(party, reading, rows) for reading in readings]
     (found,) = yield from spread_all(party, squares, root, FEW_ROWS)
@@ -169,12 +170,12 @@ def _squares(party: Party, x: Replicated, rows: Rows) -> Sum3:
 
 
 def roots_cost(rows: Rows) -> Cost:
-    gain, fine, coarse = float(np.sqrt(rows.count)), 2 * FRACTION, 2 * (FRACTION - rows.shift)
+    gain, fine, made = float(np.sqrt(rows.count)), 2 * FRACTION, RESTING.at(rows.root_fraction)
 
     def root(size: int) -> Cost:
         if not rows.shift:
-            return inverse_cost("rsqrt", size, rows.digits, fine, rows.root_fraction, gain)
-        readings = Readings(fine, coarse, 64 - rows.shift)
-        return wide_rsqrt_cost(size, readings, rows.root_fraction, rows.digits[0], gain)
+            return inverse_cost("rsqrt", size, rows.digits, fine, made, gain)
+        readings = Readings(fine, Format(RESTING.bits - rows.shift, fine - 2 * rows.shift))
+        return wide_rsqrt_cost(size, readings, made, rows.digits[0], gain)
 
     return over_parts(rows.number, root, FEW_ROWS)

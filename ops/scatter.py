@@ -15,7 +15,6 @@ from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, picked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.beside import FAR, Beside, in_words, of_put, too_far, whole
 from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, inputs_below, output_below
@@ -23,7 +22,7 @@ from onnxpuma.ops.merge import numbered, resting
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.select import larger, positive_cost, smaller
 from onnxpuma.ops.shares import as_shares
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 
 def _reduction(call: Call) -> str:
@@ -69,7 +68,7 @@ def _cost(call: Call) -> Cost:
         return total
     for turn in _turns(_targets(call)):
         if kind == "mul":
-            total = total + over_parts(len(turn), lambda n: resolve_cost(n, fraction))
+            total = total + shift_cost(len(turn), fraction, RESTING.bits)
         else:
             total = total + positive_cost(len(turn))
     return total

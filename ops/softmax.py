@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Shares, zeros
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
@@ -32,7 +32,7 @@ from onnxpuma.ops.numerators import (
     row_reciprocals,
     row_reciprocals_cost,
 )
-from onnxpuma.ops.registry import Call, operator
+from onnxpuma.ops.registry import Call, Use, operator
 from onnxpuma.ops.scores import (
     LEAST_SPREAD,
     LOWEST,
@@ -47,7 +47,7 @@ from onnxpuma.ops.scores import (
     spreads,
     within_reach,
 )
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 
 def left_out(length: int) -> float:
@@ -87,7 +87,7 @@ def _softmax_cost(call: Call) -> Cost:
     first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), scores.spread)
     first = first + row_reciprocals_cost(len(lengths), length)
     shift = NUMERATOR + SUM_READ - 18
-    return first + over_parts(rows * length, lambda n: resolve_cost(n, shift))
+    return first + shift_cost(rows * length, shift, RESTING.bits)
 
 
 def _form(call: Call) -> type:
@@ -139,7 +139,7 @@ def _needs(call: Call) -> Sequence[Need]:
     return (Need(0, "spread", farthest_apart(spread_of(call)), (axis,)),)
 
 
-def _defers(call: Call, index: int) -> bool:
+def _defers(call: Use, index: int) -> bool:
     x = call.given(index)
     if x.reach > MOST_REACH:
         return False

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from onnxpuma.mpc.forms.form import Form, Layout
 from onnxpuma.mpc.forms.replicated import Replicated, Sum3, trivial, zeros
 from onnxpuma.mpc.forms.several import chosen, joined, picked, stacked
-from onnxpuma.mpc.forms.split import Bit, Pair, Split, see, unpacked
+from onnxpuma.mpc.forms.split import Bit, Pair, Split, see
 
 Shares: TypeAlias = "Replicated | Sum3"  # what lies between two steps
 
@@ -33,6 +33,5 @@ __all__ = [
     "see",
     "stacked",
     "trivial",
-    "unpacked",
     "zeros",
 ]

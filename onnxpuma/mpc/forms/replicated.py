@@ -11,7 +11,8 @@ import numpy.typing as npt
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms.form import Form, Layout
-from onnxpuma.mpc.party import Later, Maybe, lazily, nothing, taken
+from onnxpuma.mpc.party import Later, Maybe, lazily, taken
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 
 

@@ -13,13 +13,15 @@ import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import WHOLE
-from onnxpuma.mpc.forms import Bit, Replicated, joined, see, stacked, unpacked, zeros
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, parallel, thirds
+from onnxpuma.mpc.forms import Bit, Replicated, joined, see, stacked, zeros
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.boolean import Polynomial, xor
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, concatenated, gate, gate_cost
 from onnxpuma.mpc.protocols.wide import combined, combined_cost
+from onnxpuma.mpc.ring import arrays
+from onnxpuma.mpc.ring.arrays import as_plane, counting, nothing, unpacked
 from onnxpuma.mpc.ring.words import Words
 
 PLACE_BITS = 64
@@ -34,7 +36,7 @@ def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replic
     `combined`, `replicate_pair`, fresh at each level.
     Rounds: 4 a level and 1; bits: `tournament_cost`.
     """
-    rows, paths = x.shape[0], np.zeros((0, *x.shape), np.uint8)
+    rows, paths = x.shape[0], arrays.zeros((0, *x.shape), 8)
     while x.shape[1] > 1:
         half = x.shape[1] // 2
         seen = see(party, x, pivot)
@@ -50,7 +52,7 @@ def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replic
 
     def bit(path: Words) -> Bit:
         size = -(-rows // 8)
-        plane = nothing((size,), 8) if role == PIVOT else np.packbits(path[:, 0], bitorder="little")
+        plane = nothing((size,), 8) if role == PIVOT else as_plane(path[:, 0])
         return Bit(role, pivot, plane, (rows,))
 
     return x[:, 0], [bit(path) for path in paths]
@@ -71,11 +73,11 @@ def _chosen(party: Party, loses: Bit, paths: Words, half: int) -> Protocol[Words
     left, right = paths[_every_other(0, half)], paths[_every_other(1, half)]
 
     def plane(path: Words) -> Words:
-        return loses.plane if loses.role == PIVOT else np.packbits(path, bitorder="little")
+        return loses.plane if loses.role == PIVOT else as_plane(path)
 
     apart = [Bit(loses.role, loses.pivot, plane(path), loses.shape) for path in left ^ right]
     moved = (yield from combined(party, [loses, *apart], _choices(count))) if count else []
-    result = np.zeros((count + 1, rows, n - half), np.uint8)
+    result = arrays.zeros((count + 1, rows, n - half), 8)
     if loses.role != PIVOT:
         for number, (bit, path) in enumerate(zip(moved, left, strict=True)):
             result[number, :, :half] = path ^ unpacked(bit.plane, bit.size).reshape(rows, half)
@@ -105,7 +107,7 @@ def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tupl
     values, bits = yield from tournament(party, x, pivot)
     if bits:
         pair = yield from arithmetic(party, concatenated(bits), PLACE_BITS)
-        weights = np.uint64(1) << np.arange(len(bits), dtype=np.uint64)
+        weights = np.uint64(1) << counting(len(bits), 64)
         whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=np.uint64))
         places = yield from settle(party, replicate_pair(party, whole))
     else:
