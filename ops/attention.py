@@ -1,7 +1,7 @@
 """Scaled dot-product attention as one kernel: scores never leave the width that softmax reads.
 
-The reciprocal of a row's sum is applied after the product with V: (e V) / sum, on (rows, d) elements and
-not on (rows, keys). Positions that the public mask excludes are never computed on.
+The reciprocal of a row's sum is applied after the product with V: (e V) / sum costs (rows, d) elements, where
+(e / sum) V would cost (rows, keys). Positions that a public mask excludes are never computed.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from onnxpuma.ops.softmax import largest_spread, left_out, spread_limit
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 SCALE_BITS = 14  # significant bits of a scale that is not a power of two
-SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries, as the scores have no room for it
+SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries: the scores have no room for it
 
 
 def _refuse(call: Call) -> str | None:
     if call.secret(6):
-        return "its input nonpad_kv_seqlen is secret: lengths decide what is computed"
+        return "its input nonpad_kv_seqlen is secret, but the lengths decide what is computed"
     if mask_refusal(call):
         return mask_refusal(call)
     if scale_of(call) <= 0:
@@ -55,12 +55,12 @@ def _refuse(call: Call) -> str | None:
     if any(o.beside is not None for place, o in enumerate(call.inputs) if o is not None and place != 3):
         return too_far(replace(call, inputs=tuple(o for p, o in enumerate(call.inputs) if p != 3)), FAR)
     if _shown(call) in (1, 2) and scores_left(call).kept is not None:
-        return "the scores that it shows are minus infinity where its mask excludes a position"
+        return "it shows its scores, which are minus infinity at the positions that its mask excludes"
     return None
 
 
 def _shown(call: Call) -> int | None:
-    """Which scores the fourth output shows, None if nobody asks: 0 and 1 are the same without softcap."""
+    """The kind of scores in the fourth output, None if nobody reads it; without softcap, kind 1 is kind 0."""
     if len(call.outputs) < 4 or not call.outputs[3].name:
         return None
     mode = int(call.attribute("qk_matmul_output_mode", 0))
@@ -104,7 +104,7 @@ def _early(call: Call) -> bool:
 
 
 def _least_apart(call: Call) -> float:
-    """How far apart scores have to be read for at least."""
+    """The least distance between two scores that the reading must cover."""
     return apart(call) - (0.0 if "spread" in call.bounds else SPREAD - LEAST_SPREAD)
 
 
@@ -114,7 +114,7 @@ def _late_fraction(call: Call) -> int:
 
 
 def scaled(scores: Sum3, scale: float) -> Sum3:
-    """scores * scale: a power of two only moves the point, otherwise SCALE_BITS bits of it multiply."""
+    """scores * scale: a power of two moves the point; of any other scale SCALE_BITS bits are multiplied."""
     exponent = int(np.floor(np.log2(scale)))
     if _exact(scale):
         return scores.with_fraction(scores.fraction - exponent)
@@ -154,7 +154,7 @@ def _by_heads(x: Replicated, count: int) -> Replicated:
 
 
 def _after(party: Party, past: Value, x: Replicated) -> Replicated:
-    """The cache, and after it what is new."""
+    """The cache, followed by the new part."""
     return x if past is None else joined([as_shares(party, past), x], axis=2)
 
 
@@ -166,7 +166,7 @@ def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[
 
 
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
-    """cap tanh(scores / cap), at 18 fraction bits and a few for the cap."""
+    """cap tanh(scores / cap), at 18 fraction bits and those of the cap."""
     series = all_series()["tanh"]
     rest = flat.format.at(FRACTION)
     y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot, rest))
@@ -182,7 +182,7 @@ def _score_fraction(call: Call) -> int:
 
 
 def _spread(call: Call) -> float:
-    """As calibrated, or as masks ask for, but no more than the scores hold."""
+    """The distance that is read: calibrated, or needed by masks, and no more than the scores can hold."""
     return min(apart(call), largest_spread(_score_fraction(call)))
 
 
@@ -214,8 +214,10 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     integers=True,
 )
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """softmax(scale Q K' + mask) V; a row that a public mask leaves no position gives zeros. A secret mask is
-    boolean, or numbers as low as -2^23."""
+    """softmax(scale Q K' + mask) V; a row whose positions a public mask all excludes gives zeros.
+
+    A secret mask is boolean, or consists of numbers down to -2^23.
+    """
     given = [v if place == 3 else whole(v, call.operand(place)) for place, v in enumerate(inputs)]
     given += [None] * (7 - len(given))
     s = shapes_of(call)
@@ -233,7 +235,7 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
 def _attend(
     party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Replicated, mask: Value
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """The context, and the scores that the fourth output shows (the context again where it is not wanted)."""
+    """The context, and the scores of the fourth output (the context again if nobody reads them)."""
     lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():
@@ -251,7 +253,7 @@ def _attend(
         shown = flat.reshape(s.scores)
     if isinstance(mask, Replicated):
         mask = yield from secret_mask(party, call, mask)
-        missing = s.keys - mask.shape[-1]  # a short mask excludes what it does not reach
+        missing = s.keys - mask.shape[-1]  # a short mask excludes the keys beyond its end
         beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
         flat = add_forms(flat, mask.pad(beside).broadcast_to(s.scores).reshape(-1)[places], 1)
     if left.drowned is not None:

@@ -1,4 +1,4 @@
-"""Batch normalisation with the statistics of the training: one scale and one shift for each channel."""
+"""Batch normalisation with the statistics of training: one scale and one shift for each channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transposed convolution: an ordinary one over the image with zeros between its elements."""
+"""Transposed convolution: an ordinary one over an image with zeros between its elements."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _result(call: Call) -> Result:
 
 
 def _starts(call: Call) -> list[int]:
-    """For each spatial axis how many elements of the full result are cut off before the first."""
+    """For each spatial axis, the elements of the full result that are cut off at its start."""
     rank = len(call.outputs[0].shape) - 2
     pads = call.attribute("pads")
     auto = call.attribute("auto_pad", "NOTSET")
@@ -86,7 +86,7 @@ def conv_transpose(
 
 
 def _mesh(call: Call, spatial: Sequence[int], reach: Sequence[int], wide: Sequence[int]) -> tuple[Any, Any]:
-    """Where the elements of an image go in the wide one: their index there, and here."""
+    """The index of the image's elements in the wide image, and in the image itself."""
     strides, starts = call.attribute("strides") or [1] * len(spatial), _starts(call)
     places, sources = [], []
     for axis, size in enumerate(spatial):  # element i stands at reach - start + i * stride

@@ -1,7 +1,7 @@
-"""Gather: by public indices it is local; by ids that only the client knows it is a product with hidden rows.
+"""Gather: local for public indices, a product with hidden one-hot rows for ids that only the client knows.
 
-The client deals each id as keys of distributed point functions (dpf.py), which the parties expand to
-shares of one-hot rows; the product with the table is exact: no equality test, no truncation.
+The client deals each id as keys of distributed point functions (dpf.py), which the parties expand to shares
+of one-hot rows. Their product with the table is exact: it needs no equality test and no truncation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _refuse(call: Call) -> str | None:
         size = call.given(0).shape[call.attribute("axis", 0)]
         return beyond(call.public(1), size)
     if call.inputs[1].form is not SecretIds:  # type: ignore[union-attr]
-        return "its index is computed from secret values; only ids that come from the client can be looked up"
+        return "its index is computed from secret values, and only ids from the client can be looked up"
     if call.attribute("axis", 0) != 0:
         return "secret ids are looked up along the first axis only"
     if not call.secret(0):

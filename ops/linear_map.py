@@ -1,4 +1,4 @@
-"""Maps that are linear with public coefficients, or bilinear: running sums, einsum."""
+"""Linear maps with public coefficients, and bilinear ones: running sums and einsum."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _running_refusal(call: Call) -> str | None:
     integers=True,
 )
 def running_sum(party: Party, call: Call, x: F, axis: np.ndarray) -> Protocol[Sequence[Form]]:
-    """Sums of everything so far: local."""
+    """Running sums: local."""
     place = int(axis.reshape(-1)[0])
     exclusive, backwards = call.attribute("exclusive", 0), call.attribute("reverse", 0)
 
@@ -57,7 +57,7 @@ def _einsum_result(call: Call) -> Result:
 
 
 def _einsum_refusal(call: Call) -> str | None:
-    return "it has more than two operands: split it" if len(call.inputs) > 2 else None
+    return "it has more than two operands: split it into several" if len(call.inputs) > 2 else None
 
 
 @operator(

@@ -1,6 +1,6 @@
-"""Comparisons of secret values, and what is done with their secret booleans (words 0 and 1).
+"""Comparisons of secret values, and operators on the secret booleans that they yield (words 0 and 1).
 
-Comparisons are exact on the fixed-point words, whatever they hold.
+Comparisons are exact on the fixed-point words.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _fits(call: Call) -> str | None:
     for place in (1, 2):
         value = call.public(place)
         if value is not None and call.secret(0) and value.dtype.kind == "f" and np.isnan(value).any():
-            return f"a secret condition chooses what is no number, in input {place}"
+            return f"a secret condition may choose a NaN from input {place}"
     return None
 
 
@@ -153,14 +153,14 @@ def where(
 ) -> Protocol[Sequence[Form]]:
     """a where the condition holds, b elsewhere: local for a public condition, b + c (a - b) for a secret one.
 
-    What is public may be as far out as minus infinity and the lowest float (beside.py).
+    Public operands may be as far out as minus infinity and the lowest float (beside.py).
     """
     yield from ()
     rest = resting_fraction(call.outputs[0].dtype)
     shape = call.outputs[0].shape
     if isinstance(condition, np.ndarray):
         if isinstance(b, Replicated) and b.shape == shape and b.fraction == rest and not condition.any():
-            return [b]  # a guard against what never happens
+            return [b]  # a guard against a case that never occurs
         return [chosen(condition, *(_shares(party, in_words(v), rest) for v in (a, b)))]
     a, b = (_far_enough(call, value, place) for place, value in ((1, a), (2, b)))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
@@ -170,7 +170,7 @@ def where(
 
 
 def _far_enough(call: Call, value: Resolved, place: int) -> Resolved:
-    """What a secret condition chooses, no further out than its readers need it."""
+    """An operand that a secret condition chooses, no further out than its readers need."""
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         return held(value, furthest(call))
     return whole(value, call.operand(place), furthest(call))
@@ -193,7 +193,7 @@ def _not_secretly(call: Call) -> str | None:
 @operator("IsInf", result=_zero, refuse=_not_secretly, beside=of_elements)
 @by_element
 def never(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """False: no fixed-point number is infinite. True where a public infinity stands beside it."""
+    """False, as no fixed-point number is infinite; True where a public infinity stands beside it."""
     yield from ()
     return [zeros(party.index, x.shape, WHOLE)]
 

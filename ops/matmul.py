@@ -1,4 +1,4 @@
-"""Matrix products: local products of shares, left untruncated for whatever consumes them."""
+"""Matrix products: local products of shares, which their readers truncate."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _gemm_result(call: Call) -> Result:
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
     if any(node.attributes.get(name, 1.0) != 1.0 for name in ("alpha", "beta")):
-        return {}  # they bring fraction bits of their own
+        return {}  # these bring fraction bits of their own
     return both_fine(node)
 
 
@@ -82,7 +82,7 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
     fine=_gemm_fine,
 )
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
-    """alpha A' B' + beta C, added up before the truncation; a public factor is shared trivially."""
+    """alpha A' B' + beta C, summed before the truncation; a public factor is shared trivially."""
     a, b = as_shares(party, left), as_shares(party, right)
     if call.attribute("transA", 0):
         a = a.transpose()

@@ -1,7 +1,7 @@
-"""Elements of several values put together by public indices: Concat, padding by a number.
+"""Elements of several values brought together by public indices: Concat and Pad.
 
-The operator is run once, in the clear, on numbers that stand for the elements of its inputs, and what comes
-out says which element goes where: the standard's own semantics without a second implementation of them.
+Pad runs once in the clear, on numbers that stand for the elements of its inputs, and the result says which
+element goes where: the standard's own semantics, without a second implementation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onnxpuma.ops.shares import as_shares
 
 
 def resting(call: Call) -> Result:
-    """Truncated, whatever went in."""
+    """A truncated result, in whatever form the inputs came."""
     return Result(fraction=resting_fraction(call.outputs[0].dtype))
 
 
@@ -33,8 +33,8 @@ def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]
 
 
 def numbered(call: Call, places: Sequence[int]) -> np.ndarray:
-    """For each place of the output the number of the element that goes there, counted through these inputs;
-    -1 where none goes."""
+    """For each place of the output, the number of the element that goes there, counted through these inputs;
+    -1 for none."""
     inputs = [None if o is None else o.value for o in call.inputs]
     start = 1
     for place in places:
@@ -52,7 +52,7 @@ def _pad_refusal(call: Call) -> str | None:
 def pad(
     party: Party, call: Call, x: Value, pads: Value, value: Value = None, axes: Value = None
 ) -> Protocol[Sequence[Form]]:
-    """A number, or copies, around the edges: local."""
+    """A number, or copies of elements, around the edges: local."""
     format = RESTING.at(resting(call).fraction)
     values = [as_shares(party, in_words(x), format)]
     places = [0]
