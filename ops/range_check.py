@@ -5,7 +5,7 @@ Not of ONNX: the planner puts them beside the steps of a model (plan/checks.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from onnxpuma.mpc.protocols.range_check import (
     samples,
 )
 from onnxpuma.ops.range_reading import Reading
-from onnxpuma.ops.registry import Call, Operator, Result
+from onnxpuma.ops.registry import Call, Kernel, Operator, Result
 
 DOMAIN = "onnxpuma.check"
 
@@ -134,15 +134,19 @@ def _quantity_result(call: Call) -> Result:
     return Result(call.given(0).form if one_by_one else Sum3, 0)
 
 
-def _no_defers(call: Call, index: int) -> bool:
-    return True
-
-
-def _operator(name: str, kernel: Any, cost: Any, result: Any) -> Operator:
+def _operator(
+    name: str, kernel: Kernel, cost: Callable[[Call], Cost], result: Callable[[Call], Result]
+) -> Operator:
     return Operator(
-        name, kernel, cost, result, _no_defers, lambda call: None, "all", "exact", integers=True,
-        domain=DOMAIN, beside=lambda call: [None] * len(call.outputs), reaches=True,
-    )  # fmt: skip
+        name=name,
+        kernel=kernel,
+        cost=cost,
+        result=result,
+        defers=lambda call, index: True,
+        integers=True,
+        beside=lambda call: [None] * len(call.outputs),
+        reaches=True,
+    )
 
 
 QUANTITY = _operator("RangeOf", quantity, lambda call: Cost(), _quantity_result)

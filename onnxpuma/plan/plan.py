@@ -38,7 +38,7 @@ class Step:
     @property
     def checks(self) -> bool:
         """It belongs to the range check (plan/checks.py), and to no node of the graph."""
-        return self.operator.domain == DOMAIN
+        return self.call.node.domain == DOMAIN
 
     @cached_property
     def cost(self) -> Cost:
