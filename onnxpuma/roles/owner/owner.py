@@ -14,6 +14,7 @@ import numpy as np
 
 from onnxpuma.errors import ConfigError, ModelError
 from onnxpuma.graph.folder import find
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.ring.words import Words, encode
@@ -137,7 +138,7 @@ def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[st
                 parts.append(shares.words(name))
         first, second = parts
         second += first
-        found[name] = Weights(party, first, second, BITS, model.fractions[name])
+        found[name] = Weights(party, first, second, Format(BITS, model.fractions[name]))
     shares.finish()
     return {
         graph: {weight: found[name] for weight, name in names.items()}
