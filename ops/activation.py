@@ -37,8 +37,7 @@ _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "soft
 
 def _series_name(call: Call) -> str:
     if call.node.op == "Gelu":
-        approximate = call.attribute("approximate", "none")
-        return "gelu_tanh" if approximate in ("tanh", b"tanh") else "gelu"
+        return "gelu_tanh" if call.attribute("approximate") == "tanh" else "gelu"
     if call.node.op == "Swish":
         return "silu"
     return _SERIES[call.node.op]
@@ -119,7 +118,7 @@ def _activated(
 
 
 def _alpha(call: Call) -> float:
-    return float(call.attribute("alpha", 1.0))
+    return float(call.attribute("alpha"))
 
 
 def _swish_limits(call: Call) -> tuple[Limit, ...]:
@@ -138,7 +137,7 @@ def _swish_cost(call: Call) -> Cost:
 
 
 def _alpha_positive(call: Call) -> str | None:
-    return None if call.attribute("alpha", 1.0) > 0 else "its alpha is not positive"
+    return None if _alpha(call) > 0 else "its alpha is not positive"
 
 
 def _takes_products(call: Call, index: int) -> bool:

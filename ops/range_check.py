@@ -29,6 +29,7 @@ from onnxpuma.mpc.protocols.range_check import (
 )
 from onnxpuma.ops.range_reading import Reading
 from onnxpuma.ops.registry import Call, Kernel, Operator, Result
+from onnxpuma.standard.signature import declare
 
 DOMAIN = "onnxpuma.check"
 
@@ -150,5 +151,7 @@ def _operator(
     )
 
 
+declare(DOMAIN, "RangeOf", reading=None)
+declare(DOMAIN, "RangeCheck", readings=())
 QUANTITY = _operator("RangeOf", quantity, lambda call: Cost(), _quantity_result)
 VERDICT = _operator("RangeCheck", verdict, _verdict_cost, lambda call: Result(Sum3, 0))

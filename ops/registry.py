@@ -100,8 +100,14 @@ class Call:
         """What a quantity of this use stays below (`Limit.key`): as calibrated, else `default`."""
         return self.bounds.get(key, default)
 
-    def attribute(self, name: str, default: Any = None) -> Any:
-        return self.node.attributes.get(name, default)
+    def attribute(self, name: str) -> Any:
+        """An attribute of the node, or the default of its schema."""
+        return self.node.attribute(name)
+
+    @property
+    def axis(self) -> int:
+        """The attribute of this name, counted from the first axis of the first input."""
+        return int(self.node.attribute("axis")) % max(len(self.given(0).shape), 1)
 
     def operand(self, index: int) -> Operand | None:
         return self.inputs[index] if index < len(self.inputs) else None

@@ -25,8 +25,7 @@ from onnxpuma.ops.spread import over_parts, truncated
 
 
 def _reduction(call: Call) -> str:
-    name = call.attribute("reduction", "none")
-    return name.decode() if isinstance(name, bytes) else str(name)
+    return str(call.attribute("reduction"))
 
 
 def _refuse(call: Call) -> str | None:
@@ -36,7 +35,7 @@ def _refuse(call: Call) -> str | None:
     if index is None:
         return "its indices are secret"
     if call.node.op == "ScatterElements":
-        return beyond(index, shape[int(call.attribute("axis", 0))])
+        return beyond(index, shape[call.axis])
     return next((r for r in (beyond(index[..., k], shape[k]) for k in range(index.shape[-1])) if r), None)
 
 
@@ -48,7 +47,7 @@ def _targets(call: Call) -> np.ndarray:
     if call.node.op == "ScatterND":
         return places[tuple(np.moveaxis(index, -1, 0))].reshape(-1)
     grid: list[np.ndarray] = list(np.indices(index.shape))
-    grid[int(call.attribute("axis", 0)) % len(shape)] = index
+    grid[call.axis] = index
     return places[tuple(grid)].reshape(-1)
 
 

@@ -17,6 +17,7 @@ import onnx
 import onnx_ir as ir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.standard.signature import attribute
 
 Attribute = Union[int, float, str, list[Any], np.ndarray, "Graph"]
 
@@ -53,6 +54,10 @@ class Node:
     inputs: tuple[str | None, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    def attribute(self, name: str) -> Any:
+        """An attribute as given, or its default. A KeyError where the schema has none of this name."""
+        return attribute(self.attributes, name, self.op, self.version, self.domain)
 
     @cached_property
     def attribute_key(self) -> tuple[Any, ...]:

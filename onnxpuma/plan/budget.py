@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -176,11 +175,10 @@ def hidden_elements(
 ) -> int:
     """Elements of what an operator makes and uses up: the scores of an attention, the patches of a
     convolution or a pool."""
-    attributes: Mapping[str, Any] = node.attributes
     known = [shape for shape in shapes if shape is not None]
     if node.op == "Attention" and len(shapes) > 1 and len(known) > 1:
         (batch, *query), key = known[0], known[1]
-        heads = query[0] if len(query) == 3 else int(attributes.get("q_num_heads", 1))
+        heads = query[0] if len(query) == 3 else int(node.attribute("q_num_heads") or 1)
         queries, keys = query[-2], key[-2]
         past = shapes[4] if len(shapes) > 4 else None
         return batch * heads * queries * (keys + (past[-2] if past else 0))

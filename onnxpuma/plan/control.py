@@ -6,7 +6,7 @@ turn's, so that every turn has values of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -35,15 +35,14 @@ class Unbounded(Exception):
 
 def unroll(walk: Walker, node: Node) -> None:
     """Visit, in the node's place, the nodes that it comes down to. Raises Unbounded."""
-    attributes: Mapping[str, Any] = node.attributes
     if node.op == "If":
         chosen = _public(walk, node.inputs[0], "condition")
-        branch = attributes["then_branch" if bool(chosen) else "else_branch"]
+        branch = node.attribute("then_branch" if bool(chosen) else "else_branch")
         _alias(walk, node, _inlined(walk, node, branch, node.name, ()), node.outputs)
     elif node.op == "Loop":
-        _loop(walk, node, attributes["body"])
+        _loop(walk, node, node.attribute("body"))
     else:
-        _scan(walk, node, attributes["body"], attributes)
+        _scan(walk, node, node.attribute("body"))
 
 
 def _loop(walk: Walker, node: Node, body: Graph) -> None:
@@ -71,12 +70,12 @@ def _loop(walk: Walker, node: Node, body: Graph) -> None:
     _stack(walk, node, made, node.outputs[len(carried) :], [0] * (len(node.outputs) - len(carried)))
 
 
-def _scan(walk: Walker, node: Node, body: Graph, attributes: Mapping[str, Any]) -> None:
-    read = int(attributes["num_scan_inputs"])
+def _scan(walk: Walker, node: Node, body: Graph) -> None:
+    read = int(node.attribute("num_scan_inputs"))
     states, rows = node.inputs[: len(node.inputs) - read], node.inputs[len(node.inputs) - read :]
     written = len(node.outputs) - len(states)
-    axes = attributes.get("scan_input_axes") or [0] * read
-    backwards = attributes.get("scan_input_directions") or [0] * read
+    axes = node.attribute("scan_input_axes") or [0] * read
+    backwards = node.attribute("scan_input_directions") or [0] * read
     kinds = [walk.values[_named(name)].type.shape for name in rows]
     turns = int(kinds[0][axes[0]])  # type: ignore[index]
     if turns > MOST_TURNS:
@@ -95,14 +94,14 @@ def _scan(walk: Walker, node: Node, body: Graph, attributes: Mapping[str, Any]) 
         carried, rest = results[: len(carried)], results[len(carried) :]
         made.append(rest)
     _alias(walk, node, carried, node.outputs[: len(carried)])
-    out_axes = attributes.get("scan_output_axes") or [0] * written
+    out_axes = node.attribute("scan_output_axes") or [0] * written
     _stack(
         walk,
         node,
         made,
         node.outputs[len(carried) :],
         out_axes,
-        attributes.get("scan_output_directions") or [0] * written,
+        node.attribute("scan_output_directions") or [0] * written,
     )
 
 

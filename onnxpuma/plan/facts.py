@@ -30,6 +30,7 @@ _HEADS = range(8, 513)  # elements
 _MOST_HEADS = 3  # sizes of heads that are tried
 _SMALL = 128  # rows or columns of a matrix that is measured as a whole
 _TOGETHER = 64  # columns of which it is told how much longer all of them make a row
+_COUNTS = ("q_num_heads", "kv_num_heads", "num_heads")  # attributes
 _ROUNDING = 2.0**-19 * (1 + 2.0**-10)  # of each number of a factor, when it is encoded, and of its sums
 _FEW = 16  # numbers: of fewer less is told
 _MADE = 1 << 28  # elements of what is made of weights to be measured
@@ -156,9 +157,11 @@ def _reads(nodes: Iterable[Node]) -> Iterator[tuple[Node, int, str]]:
 
 def _role(node: Node, slot: int) -> str:
     """What a use wants to know of an array: of x @ W its columns, of x @ W' its rows."""
+    if node.domain:
+        return "numbers"
     if node.op == "MatMul" and slot == 1:
         return "columns"
-    if node.op == "MatMul" or (node.op == "Gemm" and slot == 1 and node.attributes.get("transB", 0)):
+    if node.op == "MatMul" or (node.op == "Gemm" and slot == 1 and node.attribute("transB")):
         return "rows"
     if node.op == "Gemm" and slot < 2:
         return "columns"
@@ -181,9 +184,8 @@ def _heads(graph: Graph) -> tuple[set[int], set[int]]:
     sizes: set[int] = set()
     counts: set[int] = set()
     for node in graph.nodes:
-        for key in ("q_num_heads", "kv_num_heads", "num_heads"):
-            value = node.attributes.get(key, 0)
-            counts.update([value] if isinstance(value, int) and value > 1 else [])
+        given = (value for key, value in node.attributes.items() if key in _COUNTS)
+        counts.update(value for value in given if isinstance(value, int) and value > 1)
         name = node.inputs[1] if node.op == "Reshape" else None
         while name in makers and makers[name].op in ("Concat", "Cast", "Unsqueeze", "Identity"):
             name = makers[name].inputs[-1 if makers[name].op == "Concat" else 0]

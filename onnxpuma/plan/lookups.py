@@ -27,17 +27,12 @@ def looked_up(walk: Walker, node: Node) -> bool:
     names = [name for name in node.inputs if name]
     if not walk.values[node.inputs[place]].client or any(walk.values[n].type.shape is None for n in names):  # type: ignore[index]
         return False
-    if node.op == "Gather" and not node.attributes.get("axis", 0):
+    if node.op == "Gather" and not node.attribute("axis"):
         return False
     {"Gather": _along, "GatherND": _places, "GatherElements": _elements, "RotaryEmbedding": _angles}[node.op](
         walk, node
     )
     return True
-
-
-def _whole(node: Node, attribute: str) -> int:
-    value: Any = node.attributes.get(attribute, 0)
-    return int(value)
 
 
 def _both(node: Node) -> tuple[str, str]:
@@ -83,7 +78,7 @@ def _along(walk: Walker, node: Node) -> None:
     """Gather along another axis than the first."""
     write, (data, index) = _writer(walk, node), _both(node)
     shape, ids = _shape(walk, data), len(_shape(walk, index))
-    axis = _whole(node, "axis") % len(shape)
+    axis = int(node.attribute("axis")) % len(shape)
     rest = [a for a in range(len(shape)) if a != axis]
     rows = write("Gather", write("Transpose", data, perm=[axis, *rest]), index, axis=0)  # (*ids, *rest)
     kept = [ids + k for k in range(len(rest))]
@@ -94,7 +89,7 @@ def _places(walk: Walker, node: Node) -> None:
     """GatherND: each row of indices is a place in the first axes after those of the batch."""
     write, (data, index) = _writer(walk, node), _both(node)
     shape, where = _shape(walk, data), _shape(walk, index)
-    batch = _whole(node, "batch_dims")
+    batch = int(node.attribute("batch_dims"))
     end = batch + where[-1]
     sizes = shape[batch:end]
     whole = _from_the_start(write, index, np.array(sizes))
@@ -111,7 +106,7 @@ def _elements(walk: Walker, node: Node) -> None:
     """GatherElements: each index moves along one axis, at its own place in the others."""
     write, (data, index) = _writer(walk, node), _both(node)
     shape, where = _shape(walk, data), _shape(walk, index)
-    axis = _whole(node, "axis") % len(shape)
+    axis = int(node.attribute("axis")) % len(shape)
     strides = _strides(shape)
     steps = [grid * strides[a] for a, grid in enumerate(np.indices(where)) if a != axis]
     others = sum(steps, np.zeros(where, np.int64))

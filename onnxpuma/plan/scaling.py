@@ -196,4 +196,4 @@ def _of_shape(node: Node) -> bool:
 
 
 def _looks_up(node: Node, slot: int) -> bool:
-    return node.op == "Gather" and not node.domain and slot == 0 and not node.attributes.get("axis", 0)
+    return node.op == "Gather" and not node.domain and slot == 0 and not node.attribute("axis")

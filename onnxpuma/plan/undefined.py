@@ -81,8 +81,8 @@ def _softmax(walk: Planning, place: str, node: Node) -> str | None:
     operand = walk.values[scores].operand
     if operand is None or not operand.hollow:
         return None
-    axis: Any = node.attributes.get("axis", -1)
-    return _below(walk, place, scores, int(axis), _bottom(walk, scores, operand, int(axis)))
+    axis = int(node.attribute("axis"))
+    return _below(walk, place, scores, axis, _bottom(walk, scores, operand, axis))
 
 
 def _attention(walk: Planning, place: str, node: Node) -> str | None:
@@ -120,9 +120,9 @@ def evened(walk: Planning, node: Node) -> Node:
         return node
     if not operand.drowns if place else (not operand.blurred or operand.beside is not None):
         return node
-    axis: Any = -1 if place else node.attributes.get("axis", -1)
-    least = _bottom(walk, name, operand, int(axis), _DROWNED)
-    rows = _below(walk, f"{node.name}/even", name, int(axis), least)
+    axis = -1 if place else int(node.attribute("axis"))
+    least = _bottom(walk, name, operand, axis, _DROWNED)
+    rows = _below(walk, f"{node.name}/even", name, axis, least)
     zero = add_constant(walk, f"{node.name}/zero", np.zeros((), np.float32))
     inputs = list(node.inputs)
     if place:

@@ -189,7 +189,7 @@ class Walk:
             return known.operand
         if node.op == "Gather" and place == 1:  # the client's ids
             table = self.values[node.inputs[0]]  # type: ignore[index]
-            depth = int(table.type.shape[node.attributes.get("axis", 0)])  # type: ignore[index,arg-type]
+            depth = int(table.type.shape[node.attribute("axis")])  # type: ignore[index]
             ids = SecretInput(name, shape, known.type.dtype, depth)
             self.inputs.setdefault(ids.operand, ids)
             return Operand(ids.operand, shape, known.type.dtype, form=SecretIds)
