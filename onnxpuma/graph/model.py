@@ -17,7 +17,9 @@ import onnx
 import onnx_ir as ir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.standard.operators import traits
 from onnxpuma.standard.signature import attribute
+from onnxpuma.standard.traits import Traits
 
 Attribute = Union[int, float, str, list[Any], np.ndarray, "Graph"]
 
@@ -58,6 +60,11 @@ class Node:
     def attribute(self, name: str) -> Any:
         """An attribute as given, or its default. A KeyError where the schema has none of this name."""
         return attribute(self.attributes, name, self.op, self.version, self.domain)
+
+    @property
+    def traits(self) -> Traits:
+        """What is known of its operator."""
+        return traits(self.op, self.domain)
 
     @cached_property
     def attribute_key(self) -> tuple[Any, ...]:

@@ -13,20 +13,11 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.rule import attribute, rank, scalar, static_dim
 from onnxpuma.graph.rules.shape_vector import Entry, dims, entries, known, number, times
+from onnxpuma.standard.operators import traits
+from onnxpuma.standard.traits import Rows
 
 Asked: TypeAlias = dict[int, int]
 """Input -> the axis along which its row is selected; inputs that are not in it stay as they are."""
-
-_ONE_OPERAND = (
-    "Abs", "Cast", "Celu", "Ceil", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
-    "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu",
-    "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
-    "ThresholdedRelu",
-)  # fmt: skip
-_BROADCAST = (
-    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min",
-    "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
-)  # fmt: skip
 
 
 def asks(node: ir.Node, axis: int) -> Asked | None:
@@ -35,12 +26,12 @@ def asks(node: ir.Node, axis: int) -> Asked | None:
     The node on those inputs yields that row; a Reshape also wants `row_shape`. None where the row depends
     on other rows, or that cannot be told.
     """
-    rule = None if node.domain else _RULES.get(node.op_type)
+    kind = traits(node.op_type, node.domain).rows
     y = node.outputs[0]
     axes = rank(y)
-    if rule is None or axes is None or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
+    if kind is None or axes is None or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
         return None
-    return rule(node, axis, axes)
+    return _RULES[kind](node, axis, axes)
 
 
 def _one(node: ir.Node, axis: int, axes: int) -> Asked | None:
@@ -200,22 +191,19 @@ def _layout(node: ir.Node, axis: int, axes: int) -> Asked | None:
     return {0: kept[axis]}
 
 
-_RULES: dict[str, Callable[[ir.Node, int, int], Asked | None]] = {
-    **dict.fromkeys(_ONE_OPERAND, _one),
-    **dict.fromkeys(_BROADCAST, _stretched),
-    "Attention": _attention,
-    "Concat": _concat,
-    "Gemm": _gemm,
-    "LayerNormalization": _normalisation,
-    "LogSoftmax": _along,
-    "MatMul": _product,
-    "RMSNormalization": _normalisation,
-    "Reshape": _reshape,
-    "RotaryEmbedding": _rotary,
-    "Softmax": _along,
-    "Squeeze": _layout,
-    "Transpose": _transpose,
-    "Unsqueeze": _layout,
+_RULES: dict[Rows, Callable[[ir.Node, int, int], Asked | None]] = {
+    "each": _one,
+    "broadcast": _stretched,
+    "product": _product,
+    "gemm": _gemm,
+    "normalisation": _normalisation,
+    "along": _along,
+    "transpose": _transpose,
+    "concat": _concat,
+    "attention": _attention,
+    "rotary": _rotary,
+    "reshape": _reshape,
+    "axes": _layout,
 }
 
 

@@ -20,12 +20,6 @@ WORKSPACE = 4  # times a step's operands and results, besides them
 SENT_BYTES = 64  # for an element that a step makes; most operators send less
 PUBLIC_SHARE = 8  # masks and positions may take this part of the memory
 SMALL = 1 << 16  # elements
-# The size of what these make is in the values of their inputs, not in their sizes.
-_FREE = frozenset(
-    ("Expand", "Tile", "ConstantOfShape", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike",
-     "RandomNormal", "RandomUniform", "CenterCropPad", "Col2Im", "MaxUnpool", "GridSample", "AffineGrid",
-     "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "STFT", "DFT", "Scan", "Loop")
-)  # fmt: skip
 
 
 @dataclass
@@ -67,7 +61,7 @@ class Budget:
         bound = 1
         for value in known:
             bound *= max(1, int(value.size))
-        if bound <= SMALL and node.op not in _FREE:
+        if bound <= SMALL and not node.traits.free:
             return
         try:
             types = infer()

@@ -17,7 +17,6 @@ from onnxpuma.graph.rename import renamed
 from onnxpuma.plan.known import Known
 
 MOST_TURNS = 10_000
-CONTROL = ("If", "Loop", "Scan")
 
 
 class Walker(Protocol):

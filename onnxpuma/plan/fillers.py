@@ -17,7 +17,6 @@ from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.ops.registry import find
 
-_ADDS = {"Add": (0, 1), "Sub": (0,), "Sum": range(1 << 10), "Where": (1, 2), "Attention": (3,)}
 _BELOW = -1e8  # a number below it is a mask
 _FROM = -1e4  # and so is one of nothing but zeros and numbers from here down
 _MASKED = -2500.0  # three of them and the scores stay inside what Softmax can tell apart
@@ -47,7 +46,7 @@ def _added(name: str, uses: dict[str, list[tuple[Node, int]]]) -> bool:
         if operator is not None and operator.layout and slot == 0:
             if not all(_added(output, uses) for output in node.outputs if output):
                 return False
-        elif node.domain or slot not in _ADDS.get(node.op, ()):
+        elif slot not in node.traits.masks:
             return False
     return name in uses
 

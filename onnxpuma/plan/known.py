@@ -61,7 +61,7 @@ def way_out(
     has none but in the first place, which is what operators compute on, and follows from none by way of the
     others in `nodes`, or from more than integers and few numbers. sizes: it would run at other sizes, so
     that a weight it computes with is not in its way."""
-    if find(node) is None and node.op not in ("If", "Loop", "Scan"):
+    if find(node) is None and not node.traits.control:
         return "" if sizes else _way_behind(node, weights, nodes)
     named = [
         f"'{name}'"
@@ -85,7 +85,7 @@ def _way_behind(node: Node, weights: Mapping[str, Initializer], nodes: Iterable[
             if weights[name].dtype.kind == "f" and weights[name].size > _FEW:
                 return ""
             found[name] = None
-        elif name in makers and not _asks_shape(makers[name]):
+        elif name in makers and not makers[name].traits.of_shape:
             todo += [n for n in makers[name].inputs if n and n not in todo]
     if not found:
         return ""
@@ -111,10 +111,6 @@ def expected(values: Mapping[str, Known], name: str | None) -> Operand | None:
     return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]
 
 
-def _asks_shape(node: Node) -> bool:
-    return node.op in ("Shape", "Size") and not node.domain
-
-
 def needed(nodes: Sequence[Node], outputs: Iterable[str], shapes: bool = True) -> list[Node]:
     """The nodes that these outputs need, in the graph's order.
 
@@ -125,7 +121,7 @@ def needed(nodes: Sequence[Node], outputs: Iterable[str], shapes: bool = True) -
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.outputs):
             found.append(node)
-            if _asks_shape(node) and not shapes:
+            if node.traits.of_shape and not shapes:
                 continue
             wanted.update(name for name in node.inputs if name)
             wanted.update(name for graph in node.subgraphs for name in graph.captured())
@@ -154,7 +150,7 @@ def uses_of(nodes: Iterable[Node], outputs: Iterable[str]) -> Reads:
     """The readers of all values."""
     uses = Reads()
     for node in nodes:
-        if _asks_shape(node):
+        if node.traits.of_shape:
             continue
         for place, name in enumerate(node.inputs):
             if name:

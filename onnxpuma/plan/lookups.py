@@ -21,8 +21,9 @@ Write = Callable[..., str]
 
 def looked_up(walk: Walker, node: Node) -> bool:
     """Visit the nodes that `node` comes down to, if it looks something up at the client's ids; else False."""
-    place = {"Gather": 1, "GatherND": 1, "GatherElements": 1, "RotaryEmbedding": 3}.get(node.op)
-    if place is None or node.domain or len(node.inputs) <= place or not node.inputs[place]:
+    found = node.traits
+    place = found.indices[0] if found.tables else len(node.inputs)
+    if len(node.inputs) <= place or not node.inputs[place]:
         return False
     names = [name for name in node.inputs if name]
     if not walk.values[node.inputs[place]].client or any(walk.values[n].type.shape is None for n in names):  # type: ignore[index]

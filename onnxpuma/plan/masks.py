@@ -23,8 +23,6 @@ from onnxpuma.plan.known import Reads, draft_operand
 from onnxpuma.plan.plan import SecretInput
 
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
-_SOFTMAXES = ("Softmax", "LogSoftmax", "ReduceLogSumExp")
-_LOOKS_UP = ("Gather", "GatherElements", "GatherND")  # of ids they make numbers of any kind
 GIVEN = (
     2.0**21
 )  # of a mask that others than softmaxes read too: minus infinity; half of it is what inputs may be
@@ -86,7 +84,7 @@ def _wanted(use: Use) -> float:
 
 def _is_softmax(use: tuple[Node, int]) -> bool:
     node, place = use
-    return node.op in _SOFTMAXES or (node.op == "Attention" and place == 3)
+    return node.traits.scores == place
 
 
 def _readers(uses: Uses, name: str, seen: set[str]) -> Iterator[Use]:
@@ -139,7 +137,7 @@ def _no_scores(graph: Graph) -> set[str]:
     for node in graph.nodes:
         reads = {name for name in node.inputs if name}
         if (
-            node.op not in _LOOKS_UP
+            0 not in node.traits.tables  # of ids they make numbers of any kind
             and not node.subgraphs
             and all(n in constants or n in found for n in reads)
         ):
@@ -154,7 +152,8 @@ def _joins_scores(uses: Uses, known: Container[str], name: str) -> bool:
         node, place = use
         operator = find(node)
         others = [n for p, n in enumerate(node.inputs) if n and p != place and n not in known]
-        if (node.op in ("Add", "Sub", "Sum") and others) or (node.op == "Attention" and place == 3):
+        found = node.traits
+        if (found.sums and others) or (found.masks and found.scores == place):
             return True
         moved = operator is not None and (operator.layout or node.op in _SUMS)
         if moved and any(_joins_scores(uses, known, output) for output in node.outputs if output):

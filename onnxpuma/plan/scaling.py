@@ -26,13 +26,6 @@ _BLOCK = 1 << 20  # elements looked at a time
 # Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
 MOST_DEFERRED = 48
 WITH_ROOM = 42  # that leave what a product is added to the range of inputs
-TAKES_SCALED = (
-    "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
-    "Log", "Sqrt",
-)  # fmt: skip
-_LOOKS_UP = ("GatherND", "GatherElements")  # as layout where their indices are public, else by way of Gather
-_SUMS = ("Add", "Sub", "Sum")
-_ROWS = ("LayerNormalization", "RMSNormalization")  # what scales a row does not change, but for its epsilon
 
 
 def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collection[str]) -> dict[str, int]:
@@ -93,7 +86,7 @@ class Scales:
         self._public = {*public_inputs, *(name for name in graph.initializers if name not in secret)}
         self._constant = {*secret, *self._public}.difference(public_inputs)
         for node in nodes:
-            if all(name in self._public for name in node.inputs if name) or _of_shape(node):
+            if all(name in self._public for name in node.inputs if name) or node.traits.of_shape:
                 self._public.update(node.outputs)
             if all(name in self._constant for name in node.inputs if name):
                 self._constant.update(node.outputs)
@@ -108,11 +101,11 @@ class Scales:
         most = FINEST - FRACTION
         for node, slot in self._uses[name]:
             operator = find(node)
-            if _of_shape(node):
+            if node.traits.of_shape:
                 continue
             if operator is None:
                 return 0
-            if operator.layout and slot == 0 and node.op not in _LOOKS_UP:
+            if operator.layout and slot == 0 and not _picks(node):
                 most = min([most, *(self.most(output) for output in node.outputs if output)])
             elif not _looks_up(node, slot):
                 slots = operator.fine(node)
@@ -135,7 +128,7 @@ class Scales:
                         return True
                 elif (operator := find(node)) is not None and operator.layout:
                     todo += node.outputs
-                elif not _of_shape(node):
+                elif not node.traits.of_shape:
                     return True
         return False
 
@@ -162,9 +155,9 @@ class Scales:
         operator, given = find(node), [found.get(name, 0) for name in node.inputs if name]
         if operator is None or not any(given):
             return 0
-        if node.op in _SUMS:
+        if node.traits.sums:
             return min(given)
-        if (operator.layout and node.op not in _LOOKS_UP) or _looks_up(node, 0):
+        if (operator.layout and not _picks(node)) or _looks_up(node, 0):
             return given[0]
         slots = operator.fine(node)
         if len(slots) < 2 or len(given) > 2:  # no plain product, or one beside a bias
@@ -176,13 +169,13 @@ class Scales:
         operator, given = find(node), [name for name in node.inputs if name]
         if operator is None:
             return False
-        if _of_shape(node) or _looks_up(node, slot):
+        if node.traits.of_shape or _looks_up(node, slot):
             return True
         if operator.layout:
-            return slot == 0 and node.op not in _LOOKS_UP
-        if node.op in _SUMS:
+            return slot == 0 and not _picks(node)
+        if node.traits.sums:
             return all(found.get(name) for name in given)
-        if node.op in _ROWS:
+        if node.traits.rows == "normalisation":  # scaling a row changes its epsilon alone
             return slot == 0 and not any(node.outputs[1:])
         slots = operator.fine(node)
         if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
@@ -191,8 +184,9 @@ class Scales:
         return both <= min(slots.values()) - FRACTION
 
 
-def _of_shape(node: Node) -> bool:
-    return node.op in ("Shape", "Size") and not node.domain
+def _picks(node: Node) -> bool:
+    """GatherND and GatherElements: they are layout where their indices are public, else become a Gather."""
+    return node.op != "Gather" and 0 in node.traits.tables
 
 
 def _looks_up(node: Node, slot: int) -> bool:

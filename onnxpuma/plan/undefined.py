@@ -113,8 +113,8 @@ def evened(walk: Planning, node: Node) -> Node:
     In single precision nothing is left of scores beside the number, so the row is even; on shares they are
     as they were. So the row becomes one of zeros, or its query does.
     """
-    place = {"Softmax": 0, "Attention": 3}.get(node.op)
-    name = None if place is None or node.domain or len(node.inputs) <= place else node.inputs[place]
+    place = node.traits.scores if node.op in ("Softmax", "Attention") else None
+    name = None if place is None or len(node.inputs) <= place else node.inputs[place]
     operand = None if name is None else walk.values[name].operand
     if name is None or operand is None or operand.dtype.kind != "f" or operand.hollow or not operand.shape:
         return node

@@ -24,7 +24,7 @@ from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator, altered, fi
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.checks import Watched, watched
-from onnxpuma.plan.control import CONTROL, Unbounded, unroll
+from onnxpuma.plan.control import Unbounded, unroll
 from onnxpuma.plan.known import (
     Known,
     Refusal,
@@ -42,7 +42,7 @@ from onnxpuma.plan.lookups import looked_up
 from onnxpuma.plan.masks import drafted, given, refusal, with_beside
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 from onnxpuma.plan.ranges import at_client, bounded, entered, ranged
-from onnxpuma.plan.scaling import MOST_DEFERRED, TAKES_SCALED, WITH_ROOM, Scales
+from onnxpuma.plan.scaling import MOST_DEFERRED, WITH_ROOM, Scales
 from onnxpuma.plan.undefined import evened, guarded, is_nan
 
 
@@ -79,7 +79,7 @@ class Walk:
             return
         known = [self.values[name] for name in names]
         constant = all(k.constant for k in known)
-        if node.op in ("Shape", "Size") and not node.domain:
+        if node.traits.of_shape:
             self._run_public(node, [np.broadcast_to(np.float32(0), known[0].type.shape)], constant)  # type: ignore[arg-type]
         elif node.op == "CastLike" and known[0].value is not None:  # of the other input only the type matters
             self._run_public(node, [known[0].value, np.zeros(0, known[1].type.dtype)], known[0].constant)
@@ -87,7 +87,7 @@ class Walk:
             self._run_public(node, [self.values[n].value if n else None for n in node.inputs], constant)
         elif all(k.value is not None or k.client for k in known):
             self._leave_to_client(node)
-        elif node.op in _COMES_DOWN_TO and not node.domain:
+        elif _comes_down(node):
             self._unroll(node)
         elif not looked_up(self, node):
             self._plan_step(evened(self, node), constant)
@@ -118,7 +118,7 @@ class Walk:
         try:
             types = self._infer(node)
         except OnnxpumaError as error:
-            if node.op in CONTROL and not node.domain:  # of its turns, or its branch, the shapes can be told
+            if node.traits.control:  # of its turns, or its branch, the shapes can be told
                 self._unroll(node)
             else:
                 self._refuse(node, error.message, sizes=True)
@@ -216,7 +216,7 @@ class Walk:
         found = find(consumer)
         if found is None:
             return True
-        if operand.form is Replicated and not found.layout and consumer.op not in TAKES_SCALED:
+        if operand.form is Replicated and not found.layout and not consumer.traits.scaled:
             return True
         reads = enumerate(consumer.inputs)
         inputs = tuple(operand if i == place else expected(self.values, n) for i, n in reads)
@@ -281,14 +281,14 @@ class Walk:
 
     def _pass_over(self, node: Node) -> None:
         """A node after one whose result is not known: only whether its operator exists can be said."""
-        if self._lose(node) and find(node) is None and node.op not in _COMES_DOWN_TO:
+        if self._lose(node) and find(node) is None and not _comes_down(node):
             self.refusals.append(Refusal(node.name, node.op, self.graph.opset, no_kernel(node)))
 
     def _lose(self, node: Node) -> bool:
         """Nothing is known of what this node makes, but whether it is secret; a shape never is."""
         names = [n for n in node.inputs if n]
         self.wanted.update(names)
-        of_shape = node.op in ("Shape", "Size") and not node.domain
+        of_shape = node.traits.of_shape
         secret = not of_shape and any(
             self.unknown[n] if n in self.unknown else self.values[n].value is None for n in names
         )
@@ -296,4 +296,6 @@ class Walk:
         return secret
 
 
-_COMES_DOWN_TO = (*CONTROL, "IsNaN")  # other nodes, while the plan is made
+def _comes_down(node: Node) -> bool:
+    """Whether other nodes take its place while the plan is made."""
+    return node.traits.control or (node.op == "IsNaN" and not node.domain)

@@ -30,10 +30,10 @@ from onnxpuma.graph.rules.rule import (
     used_once,
 )
 from onnxpuma.graph.visibility import ONES
+from onnxpuma.standard.operators import traits
 
 NORMALISATION = "normalisation folded into weights"
 FACTOR = "factor folded into weights"
-_NORMS = ("LayerNormalization", "RMSNormalization")
 _LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity")
 
 
@@ -101,7 +101,7 @@ def _readers(y: ir.Value, width: int) -> list[Linear] | None:
     if y.is_graph_output():
         return None
     for node, slot in y.uses():
-        if node.op_type in ("Shape", "Size") and not node.domain:
+        if traits(node.op_type, node.domain).of_shape:
             continue
         if slot == 0 and _keeps_rows(node, width):
             inner = _readers(node.outputs[0], width)
@@ -139,7 +139,7 @@ def fold(model: ir.Model) -> dict[str, int]:
     for node in list(model.graph.all_nodes()):
         if node.domain:
             continue
-        if node.op_type in _NORMS:
+        if traits(node.op_type).rows == "normalisation":
             counts[NORMALISATION] += _fold_norm(model, node, made)
         elif node.op_type == "Mul":
             counts[FACTOR] += _fold_factor(model, node)

@@ -19,6 +19,7 @@ from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import attribute, small_array
 from onnxpuma.graph.rules.weight_only import Classify, marked
+from onnxpuma.standard.operators import traits
 
 TITLE = "masked places of a table"
 _FROM = -1e4
@@ -28,7 +29,6 @@ _TOWARDS_SCORES = (
     *("Gather", "GatherElements", "GatherND", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand"),
     *("Slice", "Concat", "Identity", "Add", "Sub", "Where", "Tile", "Flatten"),
 )
-_READERS = ("Softmax", "LogSoftmax", "ReduceLogSumExp")
 _MOST_STEPS = 64
 
 
@@ -96,7 +96,7 @@ def _reaches_scores(value: ir.Value) -> bool:
         for node, slot in todo.pop().uses():
             if node.domain:
                 continue
-            if node.op_type in _READERS or (node.op_type == "Attention" and slot == 3):
+            if traits(node.op_type).scores == slot:
                 return True
             if node.op_type in _TOWARDS_SCORES:
                 todo += [o for o in node.outputs if o not in seen]
