@@ -25,12 +25,12 @@ from onnxpuma.mpc.protocols.smooth import (
     whole_argument,
 )
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve_cost
-from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, operator
 from onnxpuma.ops.spread import over_parts, spread, truncated
+from onnxpuma.standard.mask_values import OUT
 
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}
 

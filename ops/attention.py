@@ -26,7 +26,7 @@ from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, cap_of, given_scale, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
-from onnxpuma.ops.beside import FAR, cleared, too_far, whole
+from onnxpuma.ops.beside import cleared, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.lengths import largest_score
@@ -45,6 +45,7 @@ from onnxpuma.ops.softmax import (
     spread_limit,
 )
 from onnxpuma.ops.spread import over_parts, spread, truncated
+from onnxpuma.standard.mask_values import FAR
 
 SCALE_BITS = 14  # significant bits of a scale that is not a power of two
 SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries, as the scores have no room for it

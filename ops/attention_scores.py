@@ -8,7 +8,8 @@ from onnxpuma.ops.attention_mask import mask_reach
 from onnxpuma.ops.attention_positions import attention_scores, cap_of, shapes_of
 from onnxpuma.ops.limits import Arrays
 from onnxpuma.ops.registry import Call
-from onnxpuma.ops.scores import MOST_REACH, SPREAD, spreads
+from onnxpuma.ops.scores import SPREAD, spreads
+from onnxpuma.standard.mask_values import MOST_REACH
 
 
 def plain_scores(call: Call, inputs: Arrays, scale: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.ops.beside import OUT, Beside, kept, too_far
+from onnxpuma.ops.beside import Beside, kept, too_far
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
@@ -25,6 +25,7 @@ from onnxpuma.ops.running import contenders, rows_beside
 from onnxpuma.ops.select import WIDE, compared, positive, positive_cost, width
 from onnxpuma.ops.spread import joined, over_parts, parts, sliced
 from onnxpuma.ops.window import padded_patches
+from onnxpuma.standard.mask_values import OUT
 
 
 def row_largest(party: Party, rows: Replicated, bits: int = WIDE) -> Protocol[Replicated]:

@@ -15,13 +15,14 @@ from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import resolve_cost
-from onnxpuma.ops.beside import FAR, Beside, in_words, of_put, too_far, whole
+from onnxpuma.ops.beside import Beside, in_words, of_put, too_far, whole
 from onnxpuma.ops.layout import as_shares, beyond
 from onnxpuma.ops.limits import Limit, inputs_below, output_below
 from onnxpuma.ops.merge import numbered, picked, resting
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.select import larger, positive_cost, smaller
 from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.standard.mask_values import FAR
 
 
 def _reduction(call: Call) -> str:

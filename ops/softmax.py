@@ -42,7 +42,6 @@ from onnxpuma.ops.registry import FRACTION, Call, operator
 from onnxpuma.ops.scores import (
     LEAST_SPREAD,
     LOWEST,
-    MOST_REACH,
     SPREAD,
     Scores,
     brought_up,
@@ -55,6 +54,7 @@ from onnxpuma.ops.scores import (
     within_reach,
 )
 from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, sliced, truncated
+from onnxpuma.standard.mask_values import MOST_REACH
 
 FINE = 15  # fraction bits of the score that exp reads; 32 units <-> 2^20
 EXP_BITS = 20

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
 from onnxpuma.standard.operators import traits
-from onnxpuma.standard.signature import attribute
+from onnxpuma.standard.signature import default_of
 from onnxpuma.standard.traits import Traits
 
 Attribute = Union[int, float, str, list[Any], np.ndarray, "Graph"]
@@ -59,7 +59,7 @@ class Node:
 
     def attribute(self, name: str) -> Any:
         """An attribute as given, or its default. A KeyError where the schema has none of this name."""
-        return attribute(self.attributes, name, self.op, self.version, self.domain)
+        return self.attributes.get(name, default_of(self.op, name, self.version, self.domain))
 
     @property
     def traits(self) -> Traits:

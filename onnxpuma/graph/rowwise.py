@@ -66,7 +66,7 @@ def _product(node: ir.Node, axis: int, axes: int) -> Asked | None:
 def _gemm(node: ir.Node, axis: int, axes: int) -> Asked | None:
     if axis != 0:
         return None
-    found = {0: 1 if attribute(node.outputs[0], "transA", 0) else 0}
+    found = {0: 1 if attribute(node.outputs[0], "transA") else 0}
     added = node.inputs[2] if len(node.inputs) > 2 else None
     if added is not None:
         own = rank(added)
@@ -78,14 +78,14 @@ def _gemm(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _normalisation(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    first = attribute(node.outputs[0], "axis", -1) % axes
+    first = attribute(node.outputs[0], "axis") % axes
     scales = [rank(v) for v in node.inputs[1:] if v is not None]
     reach = max((r for r in scales if r is not None), default=0)
     return {0: axis} if axis < first and None not in scales and reach <= axes - first else None
 
 
 def _along(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    return None if attribute(node.outputs[0], "axis", -1) % axes == axis else {0: axis}
+    return None if attribute(node.outputs[0], "axis") % axes == axis else {0: axis}
 
 
 def _transpose(node: ir.Node, axis: int, axes: int) -> Asked | None:
@@ -94,7 +94,7 @@ def _transpose(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _concat(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    if attribute(node.outputs[0], "axis", 0) % axes == axis:
+    if attribute(node.outputs[0], "axis") % axes == axis:
         return None
     return {slot: axis for slot, x in enumerate(node.inputs) if x is not None}
 
@@ -102,7 +102,7 @@ def _concat(node: ir.Node, axis: int, axes: int) -> Asked | None:
 def _attention(node: ir.Node, axis: int, axes: int) -> Asked | None:
     """Rows are those of the queries; with `is_causal` the mask would move along with them."""
     y, query = node.outputs[0], node.inputs[0]
-    if attribute(y, "is_causal", 0) or rank(query) != axes or axis != axes - 2:
+    if attribute(y, "is_causal") or rank(query) != axes or axis != axes - 2:
         return None
     if any(v is not None for v in node.inputs[4:]):
         return None
@@ -131,7 +131,7 @@ def _reshape(node: ir.Node, axis: int, axes: int) -> Asked | None:
     before, target = None if x is None else dims(x), entries(node.inputs[1])
     if before is None or target is None or len(target) != axes:
         return None
-    if not attribute(y, "allowzero", 0):
+    if not attribute(y, "allowzero"):
         target = [before[i] if e == number(0) and i < len(before) else e for i, e in enumerate(target)]
     after = _completed(known(y, target), before)
     for place in range(len(before)):
@@ -218,7 +218,7 @@ def selected_row(node: ir.Node) -> tuple[int, bool, bool] | None:
         place, kept = scalar(node.inputs[1]), rank(node.inputs[1]) == 1
         if place not in (0.0, -1.0) or rank(node.inputs[1]) not in (0, 1):
             return None
-        return attribute(y, "axis", 0) % axes, place == -1.0, kept
+        return attribute(y, "axis") % axes, place == -1.0, kept
     first, end, axis = (scalar(node.inputs[i]) if len(node.inputs) > i else None for i in (1, 2, 3))
     step = scalar(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else 1.0
     if axis is None or step != 1.0 or first not in (0.0, -1.0):

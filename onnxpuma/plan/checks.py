@@ -23,7 +23,7 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings, row_length
-from onnxpuma.ops.reach import MASK, reach_of
+from onnxpuma.ops.reach import reach_of
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
 from onnxpuma.plan.clear import limits_in
 from onnxpuma.plan.facts import KEPT_ROOM
@@ -31,6 +31,7 @@ from onnxpuma.plan.input_spec import LARGEST_KEPT
 from onnxpuma.plan.masks import scores_beside
 from onnxpuma.plan.plan import PlannedOutput, Step
 from onnxpuma.plan.ranges import bounded
+from onnxpuma.standard.mask_values import MASK
 
 if TYPE_CHECKING:
     from onnxpuma.plan.walk import Walk

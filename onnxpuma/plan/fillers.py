@@ -16,10 +16,8 @@ import numpy as np
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.ops.registry import find
+from onnxpuma.standard.mask_values import MASKED, STORED, SURELY_MASKED
 
-_BELOW = -1e8  # a number below it is a mask
-_FROM = -1e4  # and so is one of nothing but zeros and numbers from here down
-_MASKED = -2500.0  # three of them and the scores stay inside what Softmax can tell apart
 _LEAST = 2  # elements: a lone number below -10000 may be a number
 
 
@@ -55,8 +53,8 @@ def _filled(weight: Initializer) -> Initializer:
     def read() -> np.ndarray:
         values = np.array(weight.numpy())
         weight.release()
-        low = values <= _FROM
+        low = values <= MASKED
         is_mask = low.any() and not low.all() and bool(np.all(low | (values == 0)))
-        return np.where(low if is_mask else values < _BELOW, np.float32(_MASKED), values)
+        return np.where(low if is_mask else values < SURELY_MASKED, np.float32(STORED), values)
 
     return Initializer(weight.name, weight.dtype, weight.shape, lazy(read, weight.shape))

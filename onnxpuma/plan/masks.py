@@ -13,19 +13,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxpuma.graph.model import Graph, Node, ValueType
-from onnxpuma.ops.beside import LARGEST, unheld
+from onnxpuma.ops.beside import unheld
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.reach import MASK, reach_of, unread
+from onnxpuma.ops.reach import reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, altered, find
-from onnxpuma.ops.scores import MOST_REACH, SPREAD
+from onnxpuma.ops.scores import SPREAD
 from onnxpuma.ops.softmax import farthest_apart
 from onnxpuma.plan.known import Reads, draft_operand
 from onnxpuma.plan.plan import SecretInput
+from onnxpuma.standard.mask_values import GIVEN, LARGEST, MASK, MOST_REACH
 
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
-GIVEN = (
-    2.0**21
-)  # of a mask that others than softmaxes read too: minus infinity; half of it is what inputs may be
 Use: TypeAlias = "tuple[Node, int] | None"
 Uses = Mapping[str, Sequence[Use]]
 

@@ -18,9 +18,7 @@ from onnxpuma.ops.registry import Operand, find
 from onnxpuma.plan.control import Unbounded, Walker, add_constant, add_node
 from onnxpuma.plan.known import Known
 from onnxpuma.plan.masks import Uses, far_enough
-
-_BOTTOM = 0.6  # of how far down minus infinity is: half of that is where finite numbers are at most
-_DROWNED = 0.45  # of it, or lower, is what leaves nothing of scores in single precision
+from onnxpuma.standard.mask_values import BOTTOM, DROWNED, LOWEST_FLOAT
 
 
 class Planning(Walker, Protocol):
@@ -121,7 +119,7 @@ def evened(walk: Planning, node: Node) -> Node:
     if not operand.drowns if place else (not operand.blurred or operand.beside is not None):
         return node
     axis = -1 if place else int(node.attribute("axis"))
-    least = _bottom(walk, name, operand, axis, _DROWNED)
+    least = _bottom(walk, name, operand, axis, DROWNED)
     rows = _below(walk, f"{node.name}/even", name, axis, least)
     zero = add_constant(walk, f"{node.name}/zero", np.zeros((), np.float32))
     inputs = list(node.inputs)
@@ -140,12 +138,12 @@ def evened(walk: Planning, node: Node) -> Node:
     return replace(node, inputs=tuple(inputs))
 
 
-def _bottom(walk: Planning, name: str, operand: Operand, axis: int, part: float = _BOTTOM) -> np.ndarray:
+def _bottom(walk: Planning, name: str, operand: Operand, axis: int, part: float = BOTTOM) -> np.ndarray:
     """What the largest of a row that a secret mask leaves nothing lies below, beside what is public there."""
     least = -part * far_enough(walk.uses, name)
     if operand.beside is not None:
         least = least + operand.beside.max(axis=axis, keepdims=True)
-    return np.asarray(np.maximum(least, np.finfo(np.float32).min), np.float32)
+    return np.asarray(np.maximum(least, LOWEST_FLOAT), np.float32)
 
 
 def _below(walk: Planning, place: str, name: str, axis: int, least: np.ndarray) -> str:

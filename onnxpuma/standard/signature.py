@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+NEWEST = onnx.defs.onnx_opset_version()
 _DECLARED: dict[tuple[str, str], Mapping[str, Any]] = {}
 
 
@@ -40,7 +41,7 @@ def signature(op: str, version: int, domain: str = "") -> Mapping[str, Any]:
 
 def _versions(op: str, domain: str) -> Iterator[onnx.defs.OpSchema]:
     """The schemas of an operator, the oldest first."""
-    schemas, version = [], onnx.defs.onnx_opset_version()
+    schemas, version = [], NEWEST
     while version > 0 and onnx.defs.has(op, version, domain):
         schemas.append(onnx.defs.get_schema(op, version, domain))
         version = schemas[-1].since_version - 1
@@ -58,9 +59,9 @@ def _default(attribute: onnx.defs.OpSchema.Attribute) -> Any:
     return value
 
 
-def attribute(given: Mapping[str, Any], name: str, op: str, version: int, domain: str = "") -> Any:
-    """An attribute of a node, else its default. A name that no version of the operator has is a KeyError."""
+def default_of(op: str, name: str, version: int = NEWEST, domain: str = "") -> Any:
+    """What a node has that does not give this attribute. A name that no version of it has is a KeyError."""
     known = signature(op, version, domain)
     if name not in known:
         raise KeyError(f"{op} has no attribute '{name}'")
-    return given.get(name, known[name])
+    return known[name]

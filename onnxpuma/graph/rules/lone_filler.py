@@ -17,10 +17,10 @@ from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import number, small_array
 from onnxpuma.graph.rules.weight_only import Classify
+from onnxpuma.standard.mask_values import MASKED
 from onnxpuma.standard.operators import traits
 
 TITLE = "lone numbers that mask"
-_FROM = 1e4
 _MOVES = (
     *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Concat", "Identity", "Tile"),
     *("Flatten", "Add", "Sub", "Sum", "Neg", "Where", "Cast", "Split", "Pad"),
@@ -51,7 +51,7 @@ def known(model: ir.Model, secret: Classify) -> dict[str, int]:
 
 def _masks(value: ir.Value) -> bool:
     held = number(value) if value.dtype == ir.DataType.FLOAT else None
-    if held is None or not _FROM <= abs(held) < np.inf or is_round(abs(held)):
+    if held is None or not -MASKED <= abs(held) < np.inf or is_round(abs(held)):
         return False
     return bool(value.uses()) and all(_fills(node, slot) for node, slot in value.uses())
 

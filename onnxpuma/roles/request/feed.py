@@ -19,9 +19,7 @@ from onnxpuma.plan.known import uses_of
 from onnxpuma.plan.masks import Uses, given_reach
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.request.kept import Kept
-
-MASKED = -1e4
-"""A number in a mask that is no larger says that a place is masked, and may be as low as it likes."""
+from onnxpuma.standard.mask_values import MASKED
 
 
 def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarray | Kept]:
