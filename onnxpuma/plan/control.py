@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from onnxpuma.graph.model import Graph, Node, ValueType, since_version
+from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.graph.rename import renamed
 from onnxpuma.plan.known import Known
+from onnxpuma.standard.signature import since_version
 
 MOST_TURNS = 10_000
 

@@ -87,7 +87,7 @@ class Walk:
             self._run_public(node, [self.values[n].value if n else None for n in node.inputs], constant)
         elif all(k.value is not None or k.client for k in known):
             self._leave_to_client(node)
-        elif _comes_down(node):
+        elif node.traits.unrolled:
             self._unroll(node)
         elif not looked_up(self, node):
             self._plan_step(evened(self, node), constant)
@@ -281,7 +281,7 @@ class Walk:
 
     def _pass_over(self, node: Node) -> None:
         """A node after one whose result is not known: only whether its operator exists can be said."""
-        if self._lose(node) and find(node) is None and not _comes_down(node):
+        if self._lose(node) and find(node) is None and not node.traits.unrolled:
             self.refusals.append(Refusal(node.name, node.op, self.graph.opset, no_kernel(node)))
 
     def _lose(self, node: Node) -> bool:
@@ -294,8 +294,3 @@ class Walk:
         )
         self.unknown.update(dict.fromkeys(node.outputs, secret))
         return secret
-
-
-def _comes_down(node: Node) -> bool:
-    """Whether other nodes take its place while the plan is made."""
-    return node.traits.control or (node.op == "IsNaN" and not node.domain)
