@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxpuma.ops.registry import Call
+from onnxpuma.ops.registry import Call, Use
 from onnxpuma.ops.scores import Scores, scores_of
 
 
@@ -33,7 +33,7 @@ class Heads:
         return self.batch * self.heads * self.queries * self.value_size
 
 
-def shapes_of(call: Call) -> Heads:
+def shapes_of(call: Use) -> Heads:
     q, k, v = (call.given(i) for i in range(3))
     cache = call.operand(4)
     past = 0 if cache is None else cache.shape[2]
@@ -47,12 +47,12 @@ def shapes_of(call: Call) -> Heads:
     return Heads(batch, heads, key_heads, queries, keys, width // heads, v.shape[-1] // key_heads, past)
 
 
-def cap_of(call: Call) -> float:
+def cap_of(call: Use) -> float:
     """The softcap; 0 where scores have none."""
     return float(call.attribute("softcap"))
 
 
-def given_scale(call: Call) -> float:
+def given_scale(call: Use) -> float:
     """The factor of q k'."""
     scale = call.attribute("scale")
     return float(scale) if scale is not None else shapes_of(call).size ** -0.5

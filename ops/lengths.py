@@ -10,13 +10,13 @@ import numpy as np
 from onnxpuma.ops.attention_positions import cap_of, given_scale, shapes_of
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.reduce import axes_of
-from onnxpuma.ops.registry import Call
+from onnxpuma.ops.registry import Call, Use
 from onnxpuma.ops.sight import last, seen
 
 AllBounding = Callable[[Call], Sequence[Bound]]
 
 
-def normalised_rows(call: Call) -> tuple[int, bool]:
+def normalised_rows(call: Use) -> tuple[int, bool]:
     """How many elements a row has that is normalised, and whether its mean is taken off."""
     shape = call.given(0).shape
     if call.node.op in ("LayerNormalization", "RMSNormalization"):
@@ -24,7 +24,7 @@ def normalised_rows(call: Call) -> tuple[int, bool]:
     return shape[1] // groups_of(call) * math.prod(shape[2:]), True
 
 
-def groups_of(call: Call) -> int:
+def groups_of(call: Use) -> int:
     """Groups of channels that are normalised together; an instance normalisation takes each channel alone."""
     alone = call.node.op == "InstanceNormalization"
     return int(call.given(0).shape[1] if alone else call.attribute("num_groups"))
@@ -68,7 +68,7 @@ def _softmax(call: Call) -> list[Bound]:
     return [Bound(0.0, 1.0, math.inf, {}, matrix)]
 
 
-def head_length(call: Call, place: int) -> float:
+def head_length(call: Use, place: int) -> float:
     """No head of the queries (place 0), keys (1, past ones included) or values (2) is longer."""
     s, operand = shapes_of(call), call.given(place)
     found = seen(operand).length(s.value_size if place == 2 else s.size)
@@ -117,7 +117,7 @@ def _radius(call: Call) -> float:
     return max(1.0, seen(call.given(1)).size + seen(call.given(2)).size)
 
 
-def spread_of_scores(call: Call) -> float:
+def spread_of_scores(call: Use) -> float:
     """How far apart two scores of a row are, but for what a mask adds: of Attention, Softmax and its kin."""
     if call.node.op == "Attention":
         cap = cap_of(call)
@@ -131,12 +131,12 @@ def spread_of_scores(call: Call) -> float:
     return min(x.high - x.low, math.sqrt(2.0) * x.length(last(operand)))
 
 
-def largest_score(call: Call) -> float:
+def largest_score(call: Use) -> float:
     """|scale q k'| of an attention."""
     return abs(given_scale(call)) * head_length(call, 0) * head_length(call, 1)
 
 
-def norm_of_rows(call: Call) -> float:
+def norm_of_rows(call: Use) -> float:
     """The length of the rows that are normalised, without their mean where that is taken off."""
     (count, centred), operand = normalised_rows(call), call.given(0)
     x, n = seen(operand), last(operand)
@@ -156,7 +156,7 @@ def scaled_row(call: Call) -> float:
     return size * scale * 2.0 ** call.given(0).finer
 
 
-def argument(call: Call) -> float:
+def argument(call: Use) -> float:
     """|x| of the first input."""
     return seen(call.given(0)).size
 

@@ -1,6 +1,6 @@
 """The two operators of the range check: what is asked of a value, and what is said of all values together.
 
-Not of ONNX: the planner puts them beside the steps of a model (plan/checks.py).
+Not of ONNX: the planner puts them beside the steps of a model (plan/bounds/checks.py).
 """
 
 from __future__ import annotations

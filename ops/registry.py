@@ -44,7 +44,7 @@ class Operand:
     # Computed from the owner's weights and public constants alone.
     weight: bool = False
     # Fraction bits beyond `FRACTION` that it keeps, as a weight of small numbers or a value computed from one
-    # (plan/scaling.py).
+    # (plan/weights/scaling.py).
     finer: int = 0
     # Public numbers still to be added to the words of a secret operand (ops/beside.py).
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
@@ -86,16 +86,18 @@ class Operand:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
-    """One use of an operator, at known shapes."""
+class Use:
+    """One use of an operator: the node and its operands, at known shapes.
+
+    The planner asks with it whether a node that comes later will take an operand untruncated.
+    """
 
     node: Node
     # None for an optional input that the node leaves out.
     inputs: tuple[Operand | None, ...]
-    outputs: tuple[Operand, ...]
     opset: int
     # Quantity (`Limit.key`) -> the bound that the owner's calibration found, margin included.
-    bounds: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
     def bound(self, key: str, default: float) -> float:
         """What a quantity of this use stays below (`Limit.key`): as calibrated, else `default`."""
@@ -135,11 +137,18 @@ class Call:
         return [o for o in self.inputs if o is not None and o.secret]
 
 
-_Kind = TypeVar("_Kind", Operand, Call)
+@dataclass(frozen=True, eq=False)
+class Call(Use):
+    """A use with its outputs: one call of a kernel."""
+
+    outputs: tuple[Operand, ...]
+
+
+_Kind = TypeVar("_Kind", bound="Operand | Use")
 
 
 def altered(one: _Kind, **changes: Any) -> _Kind:
-    """As `dataclasses.replace`, in a sixth of the time: a plan makes thousands of them."""
+    """As `dataclasses.replace`, in a sixth of the time: a plan makes thousands of calls."""
     made = object.__new__(type(one))
     made.__dict__.update(one.__dict__, **changes)
     return made
@@ -182,7 +191,7 @@ def _resolved(call: Call) -> Result:
     return Result()
 
 
-def _none_deferred(call: Call, index: int) -> bool:
+def _none_deferred(use: Use, index: int) -> bool:
     return False
 
 
@@ -198,28 +207,21 @@ class Operator:
     # kernel(party, call, *values): a protocol that returns one form for each output. Public inputs arrive as
     # arrays, absent ones as None.
     kernel: Kernel
-    # Rounds and bits, without the truncation that the plan may add.
-    cost: Callable[[Call], Cost] = _free
-    # Form and fraction bits of the outputs.
-    result: Callable[[Call], Result] = _resolved
-    # Whether this input may arrive untruncated.
-    defers: Callable[[Call, int], bool] = _none_deferred
-    # Why this use is not supported; None where it is.
-    refuse: Callable[[Call], str | None] = _nothing_refused
-    # Which inputs may be secret, in the words of the documentation.
+    cost: Callable[[Call], Cost] = _free  # rounds and bits, without the truncation that the plan may add
+    result: Callable[[Call], Result] = _resolved  # form and fraction bits of the outputs
+    defers: Callable[[Use, int], bool] = _none_deferred  # whether this input may arrive untruncated
+    refuse: Callable[[Call], str | None] = _nothing_refused  # why this use is not supported; None: it is
+    # Which inputs may be secret, and the error, in the words of the documentation.
     secret: str = "all"
-    # The error, in the words of the documentation.
     error: str = "exact"
-    # It only moves elements.
-    layout: bool = False
-    # It takes secret integers and booleans too.
-    integers: bool = False
-    # The largest absolute error on operands of order one.
-    tolerance: float = 1e-4
+    layout: bool = False  # it only moves elements
+    integers: bool = False  # it takes secret integers and booleans too
+    tolerance: float = 1e-4  # the largest absolute error on operands of order one
     # The ranges in which that error holds; beyond them the result is silently wrong.
     limits: Limits = no_limit
-    # The error where it depends on the use, on the length of rows for example.
-    grows: Callable[[Call], float] = _nothing_more
+    grows: Callable[[Call], float] = (
+        _nothing_more  # the error where it depends on the use, as on rows' length
+    )
     # Inputs that may be weights of more fraction bits than `FRACTION`, each with the most it may have; two
     # factors share that number.
     fine: Fine = _none_finer
@@ -241,7 +243,7 @@ def operator(
     *names: str,
     cost: Callable[[Call], Cost] = _free,
     result: Callable[[Call], Result] = _resolved,
-    defers: Sequence[int] | Callable[[Call, int], bool] = (),
+    defers: Sequence[int] | Callable[[Use, int], bool] = (),
     refuse: Callable[[Call], str | None] = _nothing_refused,
     secret: str = Operator.secret,
     error: str = Operator.error,
