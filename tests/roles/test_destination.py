@@ -16,8 +16,9 @@ import pytest
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.plan.draft import Draft
-from onnxpuma.roles.owner.owner import load_weights, open_shares, share_model
+from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.weights import load_weights, open_shares
 
 SINGLE = ["party0.safetensors", "party1.safetensors", "party2.safetensors", "policy.json", "skeleton.onnx"]
 

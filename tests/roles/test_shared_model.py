@@ -21,8 +21,9 @@ from onnxpuma.mpc.ring.words import decode
 from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.roles.owner import reading
 from onnxpuma.roles.owner.dedupe import assign, rank_of
-from onnxpuma.roles.owner.owner import load_weights, share_model
+from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.weights import load_weights
 
 NAMES = ["encoder_model", "decoder_model", "decoder_with_past_model"]
 

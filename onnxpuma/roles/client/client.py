@@ -20,7 +20,7 @@ from onnxpuma.roles.client.consent import check_consent, check_named
 from onnxpuma.roles.request.answer import open_result
 from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
-from onnxpuma.roles.request.message import deal, held_entries, public_part
+from onnxpuma.roles.request.message import deal_inputs, held_entries, public_part
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport import wire_pb2
@@ -150,7 +150,7 @@ class Client:
         handle = os.urandom(HANDLE_BYTES) if kept else b""
         selection = Selection(opened, kept)
         body, public = public_part(blueprint, plan, fed, selection, handle, release)
-        private = deal(plan, values)
+        private = deal_inputs(plan, values)
         if dealt is not None:
             dealt(plan, private)
         sent = time.perf_counter()

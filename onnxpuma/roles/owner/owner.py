@@ -1,4 +1,4 @@
-"""The model's owner: weights become three files of shares, one for each server; and a server reads its own.
+"""The model's owner: weights become three files of shares, one for each server.
 
 After `share_model` nobody needs the ONNX file any more. Weights are encoded with 18 fraction bits mod 2^64
 (small ones with more, integers with none) and shared in blocks, so a model larger than memory can be shared.
@@ -14,9 +14,9 @@ import numpy as np
 
 from onnxpuma.errors import ConfigError, ModelError
 from onnxpuma.graph.folder import find
-from onnxpuma.mpc.forms.weights import Weights
-from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
-from onnxpuma.mpc.ring.words import Words, encode
+from onnxpuma.mpc.prf import fresh_key
+from onnxpuma.mpc.ring.words import encode
+from onnxpuma.mpc.sharing import component_stream, deal
 from onnxpuma.plan.declared import Declared
 from onnxpuma.plan.draft import remove_left_over
 from onnxpuma.plan.inputs import looked_up
@@ -24,7 +24,7 @@ from onnxpuma.roles.owner.destination import check_free, settle
 from onnxpuma.roles.owner.disclosure import Review, check_disclosed
 from onnxpuma.roles.owner.reading import Reading
 from onnxpuma.roles.owner.samples import Samples
-from onnxpuma.roles.shared.file import ShareReader, ShareWriter
+from onnxpuma.roles.shared.file import ShareWriter
 from onnxpuma.roles.shared.model import SharedModel
 
 BITS = 64
@@ -106,50 +106,6 @@ def share_model(
     return model
 
 
-def load_weights(
-    model_dir: str | Path, party: int, model: SharedModel | None = None
-) -> dict[str, dict[str, Weights]]:
-    """The shares of the weights that `party` holds, by graph and name: 16 bytes of memory a weight.
-
-    An array that several graphs have in common is one and the same object. Raises PlanError when the party's
-    file is missing or damaged, or belongs to another party, model or version.
-    """
-    model = SharedModel.read(Path(model_dir)) if model is None else model
-    return read_weights(open_shares(model_dir, party, model), party, model)
-
-
-def open_shares(model_dir: str | Path, party: int, model: SharedModel) -> ShareReader:
-    """The party's file, checked as far as its head goes. Raises PlanError as `load_weights` does."""
-    shapes = {name: array.shape for name, array in model.arrays.items()}
-    return ShareReader(Path(model_dir), party, model.digest, shapes)
-
-
-def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[str, dict[str, Weights]]:
-    """Read all words and make those that follow from a key. PlanError when the checksum does not fit."""
-    found = {}
-    for index, (name, array) in enumerate(model.arrays.items()):
-        parts: list[Words] = []
-        for component in (party, (party + 1) % 3):
-            if component < 2:
-                stream = _stream(shares.keys[component], index)
-                parts.append(stream.draw(array.shape, BITS))
-            else:
-                parts.append(shares.words(name))
-        first, second = parts
-        second += first
-        found[name] = Weights(party, first, second, BITS, model.fractions[name])
-    shares.finish()
-    return {
-        graph: {weight: found[name] for weight, name in names.items()}
-        for graph, names in model.stored.items()
-    }
-
-
-def _stream(key: bytes, index: int) -> AesStream:
-    """The key stream of the weight with this index: upper half of the counter the index, lower half 0."""
-    return AesStream(key, index.to_bytes(KEY_BYTES // 2, "big") + bytes(KEY_BYTES // 2))
-
-
 def _write(folder: Path, model: SharedModel, reading: Reading, progress: ShareProgress | None) -> None:
     keys = (fresh_key(), fresh_key())
     seals = [secrets.token_bytes(SEAL_BYTES) for _ in range(3)]
@@ -163,13 +119,11 @@ def _write(folder: Path, model: SharedModel, reading: Reading, progress: SharePr
         for index, (name, weight) in enumerate(reading.weights(model)):
             if progress is not None:
                 progress(index, len(shapes), name)
-            streams = [_stream(key, index) for key in keys]
+            streams = [component_stream(key, index) for key in keys]
             values = weight.numpy().reshape(-1)
             for start in range(0, values.size, _BLOCK):
                 block = _checked(name, values[start : start + _BLOCK], bounds[name])
-                words = encode(block, model.fractions[name])
-                for stream in streams:
-                    words -= stream.draw(words.shape, BITS)
+                words = deal(encode(block, model.fractions[name]), streams, BITS)
                 for writer in writers[1:]:
                     writer.append(words)
             del values

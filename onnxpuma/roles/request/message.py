@@ -17,6 +17,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -24,9 +25,10 @@ from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.forms import Form, Replicated
-from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
+from onnxpuma.mpc.prf import KEY_BYTES, fresh_key
 from onnxpuma.mpc.protocols.dpf import Keys, SecretIds, depth_of, share_ids
 from onnxpuma.mpc.ring.words import Words, encode
+from onnxpuma.mpc.sharing import KEYED, component_stream, components_of, deal, held
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
 from onnxpuma.roles.request.feed import check_filling, check_opened
@@ -154,7 +156,7 @@ def check_held(blueprint: Blueprint, asked: Asked, held: Mapping[str, KeptShares
             check_filling(spec, math.prod(asked.shapes.get(name, (0,))))
 
 
-def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
+def deal_inputs(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
     """Share the secret inputs: the private buffers of the three servers.
 
     values: what `Plan.client_values` returned, checked (feed.check_values). The buffers of any one server
@@ -170,11 +172,9 @@ def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
             continue
         seeds = (fresh_key(), fresh_key())
         words = encode(entry.saturated(value), entry.fraction, BITS)
-        for seed in seeds:
-            words -= AesStream(seed).draw(words.shape, BITS)
-        components: list[Buffer] = [*seeds, words]
+        components: list[Buffer] = [*seeds, deal(words, map(component_stream, seeds), BITS)]
         for party in range(PARTIES):
-            private[party] += [components[party], components[(party + 1) % PARTIES]]
+            private[party] += [components[component] for component in components_of(party)]
     return private
 
 
@@ -187,7 +187,9 @@ def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str,
             own, following = (_keys(holder, entry, buffers) for holder in range(2))
             inputs[entry.operand] = SecretIds(entry.shape, entry.depth, own, following)
         else:
-            first, second = (_component((party + i) % PARTIES, entry, next(buffers)) for i in range(2))
+            given = {component: next(buffers) for component in components_of(party)}
+            keys = {component: bytes(given[component]) for component in given if component in KEYED}
+            first, second = held(party, keys, partial(_words, entry, given), entry.shape, BITS)
             inputs[entry.operand] = Replicated(party, first, second, BITS, entry.fraction)
     return inputs
 
@@ -238,13 +240,11 @@ def buffer_lengths(entry: SecretInput, party: int) -> list[int]:
     count = int(np.prod(entry.shape, dtype=np.int64))
     if entry.depth:
         return 2 * [count * 16, count * depth_of(entry.depth) * 16, count * 16]
-    return [KEY_BYTES if (party + i) % PARTIES < 2 else count * BITS // 8 for i in range(2)]
+    return [KEY_BYTES if c in KEYED else count * BITS // 8 for c in components_of(party)]
 
 
-def _component(component: int, entry: SecretInput, buffer: memoryview) -> Words:
-    if component < 2:
-        return AesStream(bytes(buffer)).draw(entry.shape, BITS)
-    return ring.unpack(buffer, BITS, entry.shape)
+def _words(entry: SecretInput, given: Mapping[int, memoryview]) -> Words:
+    return ring.unpack(given[2], BITS, entry.shape)
 
 
 def _keys(holder: int, entry: SecretInput, buffers: Iterator[memoryview]) -> Keys:

@@ -13,12 +13,12 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring.native import native, warn_once
-from onnxpuma.roles.owner.owner import open_shares, read_weights
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.reception import Served
 from onnxpuma.roles.server.request_loop import RequestLoop
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.weights import open_shares, read_weights
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
 from onnxpuma.transport.curve import KeyPair

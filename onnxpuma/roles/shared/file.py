@@ -31,6 +31,7 @@ import numpy as np
 from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.sharing import KEYED, components_of
 from onnxpuma.plan.draft import PRIVATE, Draft
 
 FORMAT = "onnxpuma-shares"
@@ -52,12 +53,7 @@ def share_path(folder: Path, party: int) -> Path:
 
 def keys_of(party: int) -> tuple[int, ...]:
     """The components, 0 or 1, that this party makes from a key."""
-    return tuple(c for c in held_by(party) if c < 2)
-
-
-def held_by(party: int) -> tuple[int, int]:
-    """The two components of the weights that this party holds."""
-    return party, (party + 1) % 3
+    return tuple(c for c in components_of(party) if c in KEYED)
 
 
 def tensor_entries(party: int, shapes: Shapes) -> dict[str, Any]:
@@ -96,7 +92,7 @@ class ShareWriter:
             "version": __version__,
             "dealing": dealing,
             **{f"key{c}": keys[c].hex() for c in keys_of(party)},
-            **{f"seal{c}": seals[c].hex() for c in held_by(party)},
+            **{f"seal{c}": seals[c].hex() for c in components_of(party)},
         }
         self._tensors = tensor_entries(party, shapes)
         self._draft = Draft(share_path(folder, party), PRIVATE)
@@ -163,7 +159,7 @@ class ShareReader:
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise self._damaged(f"it does not begin as it should ({type(error).__name__})") from error
         self._check_owner(metadata, party, digest)
-        if tuple(held) != keys_of(party) or set(seals) != set(held_by(party)):
+        if tuple(held) != keys_of(party) or set(seals) != set(components_of(party)):
             raise self._damaged("it lacks keys that this party holds")
         if head != tensor_entries(party, shapes):
             raise self._damaged("its weights are not the model's")
@@ -190,7 +186,9 @@ class ShareReader:
     @property
     def contents(self) -> dict[int, bytes]:
         """SHA-256 of what the file has of each component that this party holds: the key, or the words."""
-        return {c: hashlib.sha256(self.keys[c]).digest() if c < 2 else self._expected for c in self.seals}
+        return {
+            c: hashlib.sha256(self.keys[c]).digest() if c in KEYED else self._expected for c in self.seals
+        }
 
     def _warn_of_readers(self) -> None:
         """Whoever reads this file and one of another server's has the weights."""
