@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, see
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols import compare, convert, gate, wide
@@ -68,7 +69,7 @@ def drained(protocol: Protocol[Any]) -> Protocol[Any]:
 
 
 def pair(party: Party, x: Replicated, bits: int) -> Pair:
-    return Pair(party.role(0), 0, x.modulo(bits).first, bits, x.fraction)
+    return Pair(party.role(0), 0, x.modulo(bits).first, Format(bits, x.fraction))
 
 
 def bit(party: Party, x: Replicated) -> Bit:
@@ -90,7 +91,7 @@ def activated(name: str, deferred: bool, party: Party, x: Replicated) -> Protoco
 
 
 def one(party: Party, x: Replicated) -> Replicated:
-    return Replicated(party.index, x.first * np.uint64(0), x.second * np.uint64(0), 64, 18).plus(
+    return Replicated(party.index, x.first * np.uint64(0), x.second * np.uint64(0), Format(64, 18)).plus(
         np.uint64(1 << 18)
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.fourier import all_series
@@ -166,7 +167,7 @@ def _after(party: Party, past: Value, x: Replicated) -> Replicated:
     before = as_shares(party, past)
     first = np.concatenate([before.first, x.first], axis=2)
     second = np.concatenate([before.second, x.second], axis=2)
-    return Replicated(party.index, first, second, x.bits, x.fraction)
+    return Replicated(party.index, first, second, x.format)
 
 
 def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[Sum3]:
@@ -246,13 +247,12 @@ def _attend(
     party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Replicated, mask: Value
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """The context, and the scores that the fourth output shows (the context again where it is not wanted)."""
-    left = scores_left(call)
-    lengths = left.lengths
+    lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():
-        nothing = np.zeros((s.batch, s.heads, s.queries, s.value_size), np.uint64)
-        unseen = np.zeros(s.scores, np.uint64)
-        return tuple(Replicated(party.index, w, w, 64, FRACTION) for w in (nothing, unseen))  # type: ignore[return-value]
+        shapes = (s.batch, s.heads, s.queries, s.value_size), s.scores
+        empty = (np.zeros(shape, np.uint64) for shape in shapes)
+        return tuple(Replicated(party.index, w, w, Format(64, FRACTION)) for w in empty)  # type: ignore[return-value]
     k, v = (_repeated(x, s.heads // s.key_heads) for x in (k, v))
     scores = yield from _scores(party, call, _repeated(q, 1), k)
     standing = left.places

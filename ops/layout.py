@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.ring.words import encode, word_type
@@ -120,8 +121,7 @@ def as_shares(party: Party, value: Value, bits: int = 64, fraction: int = 18) ->
         party.index,
         words if party.index == 0 else nothing,
         words if party.index == 2 else nothing,
-        bits,
-        fraction,
+        Format(bits, fraction),
     )
 
 

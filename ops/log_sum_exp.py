@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
@@ -113,7 +114,7 @@ def _log_sums(party: Party, call: Call, x: Form) -> Protocol[Replicated]:
     assert isinstance(up, Replicated)
     if not len(lengths):
         empty = np.zeros(counts.shape, np.uint64)
-        return Replicated(party.index, empty, empty, 64, LOG_FRACTION)
+        return Replicated(party.index, empty, empty, Format(64, LOG_FRACTION))
     flat = entered(up.map(lambda w: _rows(call, w)), scores)
     # 1. each row less its first score
     starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)

@@ -170,4 +170,4 @@ def power(party: Party, call: Call, base: Value, exponent: Value) -> Protocol[Se
 
 def _where(mask: np.ndarray, a: Replicated, b: Replicated) -> Replicated:
     first, second = np.where(mask, a.first, b.first), np.where(mask, a.second, b.second)
-    return Replicated(a.party, first, second, a.bits, a.fraction)
+    return Replicated(a.party, first, second, a.format)

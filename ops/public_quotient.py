@@ -105,7 +105,7 @@ def _by_group(
     first, second = x.first.copy(), x.second.copy()
     for (_, places), new in zip(groups, done, strict=True):
         first[places], second[places] = new.first, new.second
-    return Replicated(x.party, first, second, x.bits, x.fraction)
+    return Replicated(x.party, first, second, x.format)
 
 
 def divided_cost(scales: Scales) -> Cost:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
@@ -202,7 +203,7 @@ def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) 
         both = yield from truncated(party, multiply(party, left, right))
         first = np.concatenate([both.first, rest.first], axis=1)
         second = np.concatenate([both.second, rest.second], axis=1)
-        rows = Replicated(party.index, first, second, 64, FRACTION)
+        rows = Replicated(party.index, first, second, Format(64, FRACTION))
     return [rows.map(lambda w: w.reshape(shape))]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.rounding import floor, floor_cost
@@ -38,8 +39,7 @@ def towards_zero(party: Party, x: Replicated) -> Protocol[Replicated]:
         party.index,
         np.stack([above.first, below.first]),
         np.stack([above.second, below.second]),
-        64,
-        FRACTION,
+        Format(64, FRACTION),
     )
     parts = yield from floor_of(party, both)
     return parts.map(lambda w: w[0] - w[1])
@@ -77,7 +77,7 @@ def nearest(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]
     goes down.
     """
     twice = x.map(lambda w: np.stack([w + w, w]))  # as if both had a fraction bit more: x, and x / 2
-    halved = Replicated(party.index, twice.first, twice.second, 64, FRACTION + 1)
+    halved = Replicated(party.index, twice.first, twice.second, Format(64, FRACTION + 1))
     wholes = yield from floor_of(party, halved)
     odd = wholes.map(lambda w: w[0] - (w[1] + w[1]))
     almost = np.full(x.shape, (1 << (FRACTION - 1)) - 1, np.uint64)

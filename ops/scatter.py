@@ -88,7 +88,7 @@ def _added(data: Replicated, updates: Replicated, targets: np.ndarray) -> Replic
         return flat.reshape(words.shape)
 
     first, second = sums(data.first, updates.first), sums(data.second, updates.second)
-    return Replicated(data.party, first, second, data.bits, data.fraction)
+    return Replicated(data.party, first, second, data.format)
 
 
 def _at(x: Replicated, places: np.ndarray) -> Replicated:
@@ -98,7 +98,7 @@ def _at(x: Replicated, places: np.ndarray) -> Replicated:
 def _with(x: Replicated, places: np.ndarray, new: Replicated) -> Replicated:
     first, second = np.array(x.first).reshape(-1), np.array(x.second).reshape(-1)
     first[places], second[places] = new.first, new.second
-    return Replicated(x.party, first.reshape(x.shape), second.reshape(x.shape), x.bits, x.fraction)
+    return Replicated(x.party, first.reshape(x.shape), second.reshape(x.shape), x.format)
 
 
 def _beside(call: Call) -> Beside:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.clamp import between, between_cost
@@ -218,7 +219,7 @@ def as_value(party: Party, x: Value) -> Replicated:
     nothing = np.zeros_like(words)
     first = words if party.index == 0 else nothing
     second = words if party.index == 2 else nothing
-    return Replicated(party.index, first, second, 64, FRACTION)
+    return Replicated(party.index, first, second, Format(64, FRACTION))
 
 
 def clipped(
@@ -249,7 +250,7 @@ def clipped(
         return x
     first = np.concatenate([s.first.reshape(-1) for s in sides])
     second = np.concatenate([s.second.reshape(-1) for s in sides])
-    both = yield from positive(party, Replicated(party.index, first, second, 64, x.fraction), bits)
+    both = yield from positive(party, Replicated(party.index, first, second, Format(64, x.fraction)), bits)
     if low is not None:
         x = x + both.map(lambda w: w[: x.size].reshape(x.shape))
     if top is not None:

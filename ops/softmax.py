@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost
@@ -290,7 +291,7 @@ def softmax(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence
     lengths = scores.lengths[scores.lengths > 0]
     if x.size == 0 or not len(lengths):
         empty = np.zeros(call.outputs[0].shape, np.uint64)
-        return [Replicated(party.index, empty, empty, 64, FRACTION)]
+        return [Replicated(party.index, empty, empty, Format(64, FRACTION))]
     up = yield from brought_up(party, call, x, call.given(0))
     moved: Any = up.map(lambda w: np.moveaxis(w, axis, -1) if w.ndim else w.reshape(1))  # type: ignore[attr-defined]
     shape, (rows, length) = moved.shape, _rows(call)

@@ -56,7 +56,7 @@ def joined(pieces: list[Replicated], shape: tuple[int, ...]) -> Replicated:
     """Flat parts end to end, in the given shape."""
     first = np.concatenate([p.first for p in pieces]).reshape(shape)
     second = np.concatenate([p.second for p in pieces]).reshape(shape)
-    return Replicated(pieces[0].party, first, second, pieces[0].bits, pieces[0].fraction)
+    return Replicated(pieces[0].party, first, second, pieces[0].format)
 
 
 def truncated(party: Party, x: Replicated | Sum3, fraction: int = FRACTION) -> Protocol[Replicated]:

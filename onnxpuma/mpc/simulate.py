@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, unpacked
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
 from onnxpuma.mpc.prf import PartyKeys, local_keys
@@ -81,7 +82,7 @@ def simulate(
 def shared_words(words: Words, bits: int, fraction: int = 0) -> list[Replicated]:
     """The three parties' shares of ring words."""
     components = share(words, bits)
-    return [held_by(i, components, bits, fraction) for i in range(3)]
+    return [held_by(i, components, Format(bits, fraction)) for i in range(3)]
 
 
 def shared_reals(values: npt.ArrayLike, fraction: int = 18, bits: int = 64) -> list[Replicated]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.mpc.cost import FREE, Cost, packed
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols import (
@@ -42,11 +43,11 @@ def arrived(x: Any) -> Protocol[Any]:
 
 def split(party: Party, x: Replicated, bits: int, halves: bool = False) -> Split:
     seen = see(party, x, 2).modulo(bits)
-    return seen if halves else Split(seen.role, 2, seen.words, bits, seen.fraction)
+    return seen if halves else Split(seen.role, 2, seen.words, Format(bits, seen.fraction))
 
 
 def pair(party: Party, x: Replicated, bits: int) -> Pair:
-    return Pair(party.role(2), 2, x.modulo(bits).first, bits, x.fraction)
+    return Pair(party.role(2), 2, x.modulo(bits).first, Format(bits, x.fraction))
 
 
 def bit(party: Party, x: Replicated) -> Bit:

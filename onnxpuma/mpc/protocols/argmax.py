@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Replicated, Split, see, unpacked
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, lazily, nothing, parallel, thirds
 from onnxpuma.mpc.protocols.boolean import Polynomial, xor
@@ -71,7 +72,7 @@ def _with_last(winners: Replicated, before: Replicated) -> Replicated:
     shape = (winners.shape[0], winners.shape[1] + 1)
     first = lazily(together, winners._first, before._first, shape=shape)
     second = lazily(together, winners._second, before._second, shape=shape)
-    return Replicated(winners.party, first, second, winners.bits, winners.fraction)
+    return Replicated(winners.party, first, second, winners.format)
 
 
 def _chosen(party: Party, loses: Bit, paths: Words, half: int) -> Protocol[Words]:
@@ -119,7 +120,7 @@ def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tupl
         places = yield from settle(party, replicate_pair(party, whole))
     else:
         none = np.zeros(values.shape, np.uint64)
-        places = Replicated(party.index, none, none, PLACE_BITS, 0)
+        places = Replicated(party.index, none, none, Format(PLACE_BITS, 0))
     return values, places.plus(np.full(values.shape, start, np.uint64))
 
 
@@ -199,7 +200,7 @@ def _columns(words: list[Words]) -> Words:
 
 def _beside(parts: list[Replicated], join: Callable[[list[Words]], Words]) -> Replicated:
     first, second = join([p.first for p in parts]), join([p.second for p in parts])
-    return Replicated(parts[0].party, first, second, parts[0].bits, parts[0].fraction)
+    return Replicated(parts[0].party, first, second, parts[0].format)
 
 
 def champion_cost(rows: int, length: int, bits: int) -> Cost:

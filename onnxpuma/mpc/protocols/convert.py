@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.party import PIVOT, Later, Maybe, Party, Protocol, U, V, lazily, nothing
 from onnxpuma.mpc.protocols.linear import zero_share
@@ -36,11 +37,11 @@ def split(party: Party, x: Replicated | Sum3 | Split, pivot: int, fraction: int,
     narrow = _masked(party, x, pivot).lowered(shift).modulo(bits)
     role = party.role(pivot)
     if role == PIVOT:
-        return Split(role, pivot, narrow.words, bits, fraction)
+        return Split(role, pivot, narrow.words, Format(bits, fraction))
     other, mine = pivot + (V if role == U else U), narrow.words
     party.send(other, mine, bits)
     theirs = party.expect(other, narrow.shape, bits)
-    return Split(role, pivot, lazily(lambda w: w + mine, theirs, shape=narrow.shape), bits, fraction)
+    return Split(role, pivot, lazily(lambda w: w + mine, theirs, shape=narrow.shape), Format(bits, fraction))
 
 
 def _masked(party: Party, z: Sum3, pivot: int) -> Sum3:
@@ -53,7 +54,7 @@ def _masked(party: Party, z: Sum3, pivot: int) -> Sum3:
     if role != U:
         mask = party.draw(pivot, z.shape, z.bits)
         words = words + mask if role == PIVOT else words - mask
-    return Sum3(z.party, words, z.bits, z.fraction)
+    return Sum3(z.party, words, z.format)
 
 
 def split_cost(elements: int, bits: int, form: type = Sum3) -> Cost:
@@ -76,14 +77,14 @@ def replicate_pair(party: Party, y: Pair) -> Replicated:
     if role == PIVOT:
         first = Later.early(party, party.draw(p, y.shape, y.bits))
         second = Later.early(party, party.draw(p + 1, y.shape, y.bits))
-        return Replicated(party.index, first, second, y.bits, y.fraction)
+        return Replicated(party.index, first, second, y.format)
     mask = party.draw(p + 1 if role == U else p, y.shape, y.bits)
     other, mine = p + (V if role == U else U), y.words - mask
     party.send(other, mine, y.bits)
     total = lazily(lambda w: w + mine, party.expect(other, y.shape, y.bits), shape=y.shape)
     if role == U:
-        return Replicated(party.index, mask, total, y.bits, y.fraction)
-    return Replicated(party.index, total, mask, y.bits, y.fraction)
+        return Replicated(party.index, mask, total, y.format)
+    return Replicated(party.index, total, mask, y.format)
 
 
 def replicate_pair_cost(elements: int, bits: int) -> Cost:
@@ -103,7 +104,7 @@ def pass_on(party: Party, y: Pair) -> Split:
     else:
         words = y.words - party.draw(p + 2, y.shape, y.bits)
         party.send(p, words, y.bits)
-    return Split(party.role(pivot), pivot, words, y.bits, y.fraction)
+    return Split(party.role(pivot), pivot, words, y.format)
 
 
 def pass_on_cost(elements: int, bits: int) -> Cost:
@@ -118,7 +119,7 @@ def replicate_sum(party: Party, z: Sum3) -> Replicated:
     words = z.words + zero_share(party, z.shape, z.bits)
     party.send(party.index - 1, words, z.bits)
     arriving = party.expect(party.index + 1, z.shape, z.bits)
-    return Replicated(party.index, words, arriving, z.bits, z.fraction)
+    return Replicated(party.index, words, arriving, z.format)
 
 
 def replicate_sum_cost(elements: int, bits: int) -> Cost:

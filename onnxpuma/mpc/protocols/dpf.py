@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Party
@@ -62,7 +63,7 @@ class SecretIds(Form):
 
     def __init__(self, shape: tuple[int, ...], rows: int, own: Keys, following: Keys) -> None:
         self._shape, self.rows, self.own, self.following = shape, rows, own, following
-        self.bits, self.fraction = BITS, 0
+        self.format = Format(BITS, 0)
         self._vectors: tuple[Words, Words] | None = None
 
     @property
@@ -106,7 +107,7 @@ def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
         first, second = resized(table.first, BITS), resized(table.second, BITS)
     own, following = ids.take()
     words = ring.matmul_pair(own, first, following, second)
-    return Sum3(party.index, words.reshape(*ids.shape, -1), BITS, table.fraction)
+    return Sum3(party.index, words.reshape(*ids.shape, -1), Format(BITS, table.fraction))
 
 
 def depth_of(rows: int) -> int:

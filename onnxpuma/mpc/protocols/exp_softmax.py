@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, taken
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
@@ -76,7 +77,7 @@ def exp_window(party: Party, x: Split, width: int = 64) -> Protocol[Pair]:
             dealt = np.rint(np.where(a, *cases) * 2.0**DEALT_FRACTION).astype(np.uint64)
             deal(party, p, dealt, shape, width)
         yield
-        return Pair(role, p, nothing(shape, width), width, FRACTION)
+        return Pair(role, p, nothing(shape, width), Format(width, FRACTION))
     late = [deal(party, p, None, shape, width) for _ in range(2)]
     yield
     # 2. the twins know b and pick; their factor: b = 1: e^(B - 32), b = 0: e^(B - 16)
@@ -84,7 +85,7 @@ def exp_window(party: Party, x: Split, width: int = 64) -> Protocol[Pair]:
     b = (words >> words_of(k - 1)).astype(bool)
     factor = exp_below(words & words_of((1 << (k - 1)) - 1), k)
     y = np.where(b, taken(late[0]), taken(late[1])) * resized(factor, width)
-    return Pair(role, p, y, width, FRACTION)
+    return Pair(role, p, y, Format(width, FRACTION))
 
 
 def exp_window_cost(elements: int) -> Cost:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, parallel, taken
 from onnxpuma.mpc.protocols.clamp import clamped, clamped_cost
@@ -129,14 +130,14 @@ def _picked(party: Party, x: Split, powers: Powers) -> Protocol[list[Pair]]:
             own = np.where((reals >= table.least) & (reals < table.most), reals, 0.0)
             deal(party, p, np.rint(own * 2.0**table.dealt).astype(np.uint64), shape, 64)
         yield
-        return [Pair(role, p, nothing(x.shape, 64), 64, table.made) for table in powers.tables]
+        return [Pair(role, p, nothing(x.shape, 64), Format(64, table.made)) for table in powers.tables]
     late = [deal(party, p, None, shape, 64) for _ in powers.tables]
     yield
     rest, block = _cut(x)
     found = []
     for half, table in zip(late, powers.tables, strict=True):
         picked = np.take_along_axis(taken(half), block[..., None], axis=-1)[..., 0]
-        found.append(Pair(role, p, picked * _factor(rest, table.factor), 64, table.made))
+        found.append(Pair(role, p, picked * _factor(rest, table.factor), Format(64, table.made)))
     return found
 
 

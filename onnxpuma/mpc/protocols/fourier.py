@@ -18,6 +18,7 @@ import numpy as np
 
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing, taken
 from onnxpuma.mpc.protocols import circle
@@ -164,7 +165,7 @@ def evaluate_series(
             for value in values:
                 deal(party, p, value, (n,), width)
         yield
-        return Pair(role, p, nothing(x.shape, bits), bits, fraction + largest)
+        return Pair(role, p, nothing(x.shape, bits), Format(bits, fraction + largest))
     halves = [deal(party, p, None, (n,), width) for width in widths for _ in range(2)]
     yield
     words = np.ascontiguousarray(x.words).reshape(-1)
@@ -182,7 +183,7 @@ def evaluate_series(
         for m, pair in zip(series.multiples, factors, strict=True):
             for table in pair:
                 ring.axpy(y, table, words, m, 0, k, next(arrived))
-    return Pair(role, p, y.reshape(x.shape), bits, fraction + largest)
+    return Pair(role, p, y.reshape(x.shape), Format(bits, fraction + largest))
 
 
 def series_cost(series: Series, elements: int, fraction: int, bits: int, gain: float = 1.0) -> Cost:

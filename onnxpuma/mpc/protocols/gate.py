@@ -10,6 +10,7 @@ import numpy as np
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Split, unpacked
 from onnxpuma.mpc.party import PIVOT, Later, Party, Protocol, U, V, nothing, taken
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
@@ -33,7 +34,7 @@ def gate(party: Party, q: Bit, x: Split) -> Protocol[Pair]:
         if x.halves is None:
             deal(party, p, a, shape, bits)
         yield
-        return Pair(role, p, nothing(shape, bits), bits, x.fraction)
+        return Pair(role, p, nothing(shape, bits), Format(bits, x.fraction))
     mask = party.draw_planes(p + 1 if role == U else p, 1, q.size)[0]
     late_rho = deal(party, p, None, shape, bits)
     late_rho_a = deal(party, p, None, shape, bits)
@@ -51,7 +52,7 @@ def gate(party: Party, q: Bit, x: Split) -> Protocol[Pair]:
     words = words * resized(x.words, bits)
     words += flip * taken(late_rho_a)
     words += d * taken(late_a)
-    return Pair(role, p, words, bits, x.fraction)
+    return Pair(role, p, words, Format(bits, x.fraction))
 
 
 def _choose(party: Party, q: Bit, bits: int) -> Words:
@@ -78,7 +79,7 @@ def arithmetic(party: Party, q: Bit, bits: int) -> Protocol[Pair]:
     if role == PIVOT:
         deal(party, p, _choose(party, q, bits), q.shape, bits)
         yield
-        return Pair(role, p, nothing(q.shape, bits), bits, 0)
+        return Pair(role, p, nothing(q.shape, bits), Format(bits, 0))
     mask = party.draw_planes(p + 1 if role == U else p, 1, q.size)[0]
     late_rho = deal(party, p, None, q.shape, bits)
     mine = q.plane ^ mask
@@ -86,7 +87,7 @@ def arithmetic(party: Party, q: Bit, bits: int) -> Protocol[Pair]:
     yield
     d = resized(unpacked(mine ^ late.take(), q.size), bits).reshape(q.shape)
     words = (word_type(bits).type(1) - (d + d)) * taken(late_rho)
-    return Pair(role, p, words + d if role == U else words, bits, 0)
+    return Pair(role, p, words + d if role == U else words, Format(bits, 0))
 
 
 def arithmetic_cost(elements: int, bits: int) -> Cost:

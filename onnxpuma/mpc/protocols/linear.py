@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.ring.words import Words
@@ -51,4 +52,4 @@ def bilinear(party: Party, x: Replicated, y: Replicated, product: Callable[[Word
 def _product(party: Party, words: Words, x: Replicated, y: Replicated) -> Sum3:
     if x.bits != y.bits:
         raise ProtocolError(f"a product of {x} and {y}", "bring both to one ring (modulo)")
-    return Sum3(party.index, words, x.bits, x.fraction + y.fraction)
+    return Sum3(party.index, words, Format(x.bits, x.fraction + y.fraction))

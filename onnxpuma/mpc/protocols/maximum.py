@@ -103,7 +103,7 @@ def _beside(x: Replicated, y: Replicated) -> Replicated:
         return np.concatenate([a, b])
 
     first, second = lazily(together, x._first, y._first), lazily(together, x._second, y._second)
-    return Replicated(x.party, first, second, x.bits, x.fraction)
+    return Replicated(x.party, first, second, x.format)
 
 
 def row_maximum_cost(elements: int, lengths: np.ndarray, bits: int) -> Cost:

@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, nothing, taken
 from onnxpuma.mpc.protocols.convert import (
@@ -169,9 +170,9 @@ def to_window(
 def _scaled(party: Party, x: Split, words: tuple[Words, Words, Words | None], wide: int) -> Scaled:
     """From the twins' halves of the value, of its power and of the bit to what is passed on."""
     role, p, (value, power, small) = party.role(x.pivot), x.pivot, words
-    made = pass_on(party, Pair(role, p, value.reshape(x.shape), x.bits, x.fraction))
+    made = pass_on(party, Pair(role, p, value.reshape(x.shape), x.format))
     others = [
-        None if w is None else replicate_pair(party, Pair(role, p, w.reshape(x.shape), wide, 0))
+        None if w is None else replicate_pair(party, Pair(role, p, w.reshape(x.shape), Format(wide, 0)))
         for w in (power, small)
     ]
     assert others[0] is not None

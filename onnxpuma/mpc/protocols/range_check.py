@@ -16,6 +16,7 @@ import numpy as np
 
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Replicated, Sum3, see, unpacked
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, parallel
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream
@@ -83,7 +84,7 @@ def samples(
     table = np.array([1, -1] if whole else [0, 0, 1, -1]).astype(np.int64).view(np.uint64).astype(terms.dtype)
     signs = table[stream.draw((terms.shape[1], count), 8) & np.uint8(len(table) - 1)]
     sums = ring.matmul(np.ascontiguousarray(terms), signs)
-    return Sum3(party.index, sums.reshape(-1), x.bits, x.fraction).lowered(shift)
+    return Sum3(party.index, sums.reshape(-1), x.format).lowered(shift)
 
 
 # -- who is beyond: bits ------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ def _subsets(stream: AesStream | None, count: int) -> np.ndarray:
 def _gated(party: Party, bit: Bit) -> Protocol[tuple[int, Words]]:
     """This party's term of the sum of rho over the bits that are set."""
     first, second = (party.draw(party.index + i, bit.shape, WIDTH) for i in range(2))
-    rho = Replicated(party.index, first, second, WIDTH, 0)
+    rho = Replicated(party.index, first, second, Format(WIDTH, 0))
     pair = yield from gate(party, bit, see(party, rho, bit.pivot))
     words = resized(pair.words, WIDTH)
     return bit.pivot, words.sum(axis=1, dtype=words.dtype)
@@ -187,4 +188,4 @@ def _summed(party: Party, terms: Sequence[tuple[int, Words]]) -> Sum3:
     for pivot, words in terms:
         if party.role(pivot) != PIVOT:
             total = total + words
-    return Sum3(party.index, total, WIDTH, 0)
+    return Sum3(party.index, total, Format(WIDTH, 0))

@@ -7,6 +7,7 @@ is whether the two remainders add up to 2^f: the top bit of their sum in a ring 
 from __future__ import annotations
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Split, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
@@ -23,8 +24,8 @@ def floor(party: Party, x: Replicated, pivot: int) -> Protocol[Replicated]:
     """
     f, seen = x.fraction, see(party, x, pivot)
     words = reduced(seen.words, 64)
-    high = Split(seen.role, pivot, reduced(words >> word_type(64).type(f), 64 - f), 64 - f, 0)
-    rest = Split(seen.role, pivot, reduced(words, f).astype(word_type(f + 1)), f + 1, 0)
+    high = Split(seen.role, pivot, reduced(words >> word_type(64).type(f), 64 - f), Format(64 - f, 0))
+    rest = Split(seen.role, pivot, reduced(words, f).astype(word_type(f + 1)), Format(f + 1, 0))
     whole, carry = yield from parallel([lift(party, high, 64), _carry(party, rest)])
     return whole + carry
 

@@ -8,6 +8,7 @@ saves 2 bits of exchange for each bit of lift that it costs 3 of, and the exchan
 from __future__ import annotations
 
 from onnxpuma.mpc.cost import Cost, packed
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Split, Sum3
 from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import split, split_cost
@@ -45,7 +46,7 @@ def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
         yield
         yield
         y_v, y_u = rest + times_power(m_v) - offset, r + times_power(m_u)
-        return Replicated(party.index, y_v, y_u, bits, x.fraction)
+        return Replicated(party.index, y_v, y_u, Format(bits, x.fraction))
 
     late: list[Maybe]
     if role == U:
@@ -68,8 +69,8 @@ def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
     y_twins = resized(b_word, bits) - resized(b, bits) * power - times_power(mine + theirs.take())
     y_mine = rest + times_power(m)
     if role == U:
-        return Replicated(party.index, y_mine, y_twins, bits, x.fraction)
-    return Replicated(party.index, y_twins, y_mine - offset, bits, x.fraction)
+        return Replicated(party.index, y_mine, y_twins, Format(bits, x.fraction))
+    return Replicated(party.index, y_twins, y_mine - offset, Format(bits, x.fraction))
 
 
 def _hand_over(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
@@ -78,15 +79,15 @@ def _hand_over(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
     if role == V:
         late = party.expect(p, x.shape, bits)
         yield
-        return Replicated(party.index, resized(x.words, bits), late.take(), bits, x.fraction)
+        return Replicated(party.index, resized(x.words, bits), late.take(), Format(bits, x.fraction))
     r = party.draw(p + 1, x.shape, bits)
     if role == U:
         yield
-        return Replicated(party.index, r, resized(x.words, bits), bits, x.fraction)
+        return Replicated(party.index, r, resized(x.words, bits), Format(bits, x.fraction))
     rest = resized(x.words, bits) - r
     party.send(p + 2, rest, bits)
     yield
-    return Replicated(party.index, rest, r, bits, x.fraction)
+    return Replicated(party.index, rest, r, Format(bits, x.fraction))
 
 
 def lift_cost(elements: int, source: int, bits: int) -> Cost:

@@ -79,7 +79,7 @@ def wide_zero(party: Party, x: Split) -> Protocol[Bit]:
     """[x = 0] of Split(p) mod 2^k: A's negative equals B; exact. Rounds: 3; bits: `wide_zero_cost`."""
     blocks, last = zero_circuits(x.bits)
     words = x.words.dtype.type(0) - x.words if x.role == PIVOT else x._words
-    compared = Split(x.role, x.pivot, words, x.bits, x.fraction)
+    compared = Split(x.role, x.pivot, words, x.format)
     (bit,) = yield from combined(party, (yield from evaluate(party, compared, blocks)), last)
     return bit
 

@@ -24,6 +24,7 @@ import numpy as np
 from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.prf import KEY_BYTES, fresh_key
 from onnxpuma.mpc.protocols.dpf import Keys, SecretIds, depth_of, share_ids
@@ -190,7 +191,7 @@ def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str,
             given = {component: next(buffers) for component in components_of(party)}
             keys = {component: bytes(given[component]) for component in given if component in KEYED}
             first, second = held(party, keys, partial(_words, entry, given), entry.shape, BITS)
-            inputs[entry.operand] = Replicated(party, first, second, BITS, entry.fraction)
+            inputs[entry.operand] = Replicated(party, first, second, Format(BITS, entry.fraction))
     return inputs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.sharing import held
 from onnxpuma.roles.shared.file import ShareReader
@@ -38,7 +39,7 @@ def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[st
     for index, (name, array) in enumerate(model.arrays.items()):
         first, second = held(party, shares.keys, partial(shares.words, name), array.shape, BITS, index)
         second += first  # in place: `Weights` stores the sum of its two components
-        found[name] = Weights(party, first, second, BITS, model.fractions[name])
+        found[name] = Weights(party, first, second, Format(BITS, model.fractions[name]))
     shares.finish()
     return {
         graph: {weight: found[name] for weight, name in names.items()}

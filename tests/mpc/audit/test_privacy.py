@@ -26,6 +26,7 @@ from onnxpuma.mpc.audit.views import (
     random_source,
     record,
 )
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, taken
 from onnxpuma.mpc.protocols import (
@@ -70,17 +71,17 @@ def pair_words(bits: int, count: int = 1) -> list[Input]:
 
 
 def as_replicated(party: Party, words: Sequence[Words], bits: int, fraction: int = 0) -> Replicated:
-    return Replicated(party.index, words[party.index], words[(party.index + 1) % 3], bits, fraction)
+    return Replicated(party.index, words[party.index], words[(party.index + 1) % 3], Format(bits, fraction))
 
 
 def as_split(party: Party, words: Sequence[Words], bits: int) -> Split:
     role = party.role(P)
-    return Split(role, P, words[0] if role == PIVOT else words[1], bits, 0)
+    return Split(role, P, words[0] if role == PIVOT else words[1], Format(bits, 0))
 
 
 def as_pair(party: Party, words: Sequence[Words], bits: int) -> Pair:
     role = party.role(P)
-    return Pair(role, P, nothing(words[0].shape, bits) if role == PIVOT else words[role - 1], bits, 0)
+    return Pair(role, P, nothing(words[0].shape, bits) if role == PIVOT else words[role - 1], Format(bits, 0))
 
 
 def as_bit(party: Party, words: Sequence[Words]) -> Bit:
@@ -113,7 +114,7 @@ def replicated_resolved(k: int, party: Party, *w: Words) -> Protocol[Any]:
 
 
 def summed(k: int, party: Party, *w: Words) -> Protocol[Any]:
-    z = Sum3(party.index, w[party.index] * w[(party.index + 1) % 3], k, 0)
+    z = Sum3(party.index, w[party.index] * w[(party.index + 1) % 3], Format(k, 0))
     return (yield from settle(party, convert.replicate_sum(party, z)))
 
 
@@ -128,7 +129,7 @@ def pair_passed(k: int, party: Party, *w: Words) -> Protocol[Any]:
 def dealt(k: int, party: Party, *w: Words) -> Protocol[Any]:
     half = deal(party, P, w[0] if party.role(P) == PIVOT else None, w[0].shape, k)
     yield
-    return Pair(party.role(P), P, taken(half), k, 0)
+    return Pair(party.role(P), P, taken(half), Format(k, 0))
 
 
 def lifted(k: int, bits: int, seen: bool, party: Party, *w: Words) -> Protocol[Any]:
@@ -168,7 +169,7 @@ def rows(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
 def best_of(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
     shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(length)]
     first, second = (np.stack([getattr(x, side) for x in shared], axis=1) for side in ("first", "second"))
-    rows = Replicated(party.index, first, second, k, 0)
+    rows = Replicated(party.index, first, second, Format(k, 0))
     values, places = yield from argmax.tournament(party, rows, P)
     return [(yield from settle(party, values)), *places]
 

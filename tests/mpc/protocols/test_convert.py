@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing, taken
 from onnxpuma.mpc.protocols import convert
@@ -22,7 +23,7 @@ WIDTHS = pytest.mark.parametrize("bits", [1, 5, 8, 13, 28, 33, 64])
 def as_pair(party: Party, x: Replicated, pivot: int) -> Pair:
     role = party.role(pivot)
     words = [nothing(x.shape, x.bits), x.first, x.total][role]
-    return Pair(role, pivot, words, x.bits, x.fraction)
+    return Pair(role, pivot, words, x.format)
 
 
 def converted(function: Any, *shared: Any) -> Run:
@@ -96,7 +97,7 @@ def test_dealing(pivot: int, bits: int) -> None:
         role = party.role(pivot)
         half = convert.deal(party, pivot, words if role == PIVOT else None, words.shape, bits)
         yield
-        return Pair(role, pivot, taken(half), bits, 0)
+        return Pair(role, pivot, taken(half), Format(bits, 0))
 
     run = simulate(program)
     assert np.array_equal(run.words(), reduced(words, bits))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul, multiply
@@ -52,7 +53,7 @@ def test_a_lift_is_exact_for_all_values_and_all_shares() -> None:
     def program(party: Party) -> Protocol[Replicated]:
         role = party.role(2)
         words = from_integers(values - b if role == PIVOT else b, k)
-        return (yield from lift(party, Split(role, 2, words, k, 0), bits))
+        return (yield from lift(party, Split(role, 2, words, Format(k, 0)), bits))
 
     assert np.array_equal(signed(simulate(program).words(), bits), values)
 
