@@ -22,10 +22,10 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.request.answer import open_result, result
-from onnxpuma.roles.request.kept import Store
 from onnxpuma.roles.request.message import deal_inputs, public_part
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.reception import Reception, Served
+from onnxpuma.roles.server.store import Store
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport import wire, wire_pb2
 from onnxpuma.transport.client_port import Request

@@ -24,7 +24,7 @@ from onnxpuma.plan.plan import PlannedOutput, Selection
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
-from onnxpuma.roles.request.kept import KeptShares, Store
+from onnxpuma.roles.server.store import KeptShares, Store
 from onnxpuma.transport.curve import generate
 
 WIDTH = 4

@@ -14,7 +14,6 @@ A request without a model digest asks for the blueprint, or lets go of what is k
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,8 +31,8 @@ from onnxpuma.mpc.ring.words import Words, encode
 from onnxpuma.mpc.sharing import KEYED, component_stream, components_of, deal, held
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
-from onnxpuma.roles.request.feed import check_filling, check_opened
-from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept, KeptShares
+from onnxpuma.roles.request.feed import check_opened
+from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
@@ -145,16 +144,6 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     selection = Selection(tuple(body.outputs), tuple(body.keep), tuple(held))
     release = tuple((entry.handle, entry.name) for entry in body.release)
     return Asked(shapes, public, selection, plan_digest, held, body.handle, release)
-
-
-def check_held(blueprint: Blueprint, asked: Asked, held: Mapping[str, KeptShares]) -> None:
-    """InputError unless each input is filled as the model's owner lets it be (feed.check_filling)."""
-    for name, spec in blueprint.inputs.items():
-        kept = held.get(name)
-        if kept is not None:
-            check_filling(spec, 1, kept.output.name, kept.output.closed)
-        else:
-            check_filling(spec, math.prod(asked.shapes.get(name, (0,))))
 
 
 def deal_inputs(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:

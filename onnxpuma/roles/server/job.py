@@ -11,8 +11,8 @@ from functools import cached_property
 
 from onnxpuma.mpc.prf import fresh_part
 from onnxpuma.plan.plan import Plan
-from onnxpuma.roles.request.kept import KeptShares
 from onnxpuma.roles.request.message import Asked
+from onnxpuma.roles.server.store import KeptShares
 from onnxpuma.transport.client_port import Request
 
 BYTES_OF_A_NUMBER, SLOWEST = 16, 1e6  # a second, from a client to a server

@@ -7,6 +7,7 @@ within a budget.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.compile import check_shapes
 from onnxpuma.plan.known import needed
 from onnxpuma.plan.plan import SecretInput
-from onnxpuma.roles.request.kept import Store
-from onnxpuma.roles.request.message import Asked, buffer_lengths, check_held, check_private, read_public_part
+from onnxpuma.roles.request.feed import check_filling
+from onnxpuma.roles.request.message import MADE_HERE, Asked, buffer_lengths, check_private, read_public_part
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.store import KeptShares, Store
 from onnxpuma.roles.server.turns import check_share
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
@@ -66,7 +68,7 @@ class Reception:
         blueprint = self.graph_of(request).plans.blueprint
         _check_counts(request.body, blueprint)
         if [len(buffer) for buffer in request.public[:1]] != [DIGEST_BYTES]:
-            raise InputError("the request carries no digest of a plan", _MADE_HERE)
+            raise InputError("the request carries no digest of a plan", MADE_HERE)
         asked = read_public_part(request, blueprint)
         check_shapes(blueprint, asked.shapes)
         self._budget().check_inputs(asked.shapes.items())
@@ -87,7 +89,7 @@ class Reception:
         if len(released) > MOST_RELEASED:
             raise InputError(
                 f"the request names {len(released)} values to release, {MOST_RELEASED} are allowed",
-                _MADE_HERE,
+                MADE_HERE,
             )
         self.store.release(request.client, released)
         return bool(released)
@@ -116,6 +118,16 @@ class Reception:
         return Budget(self._memory, limits.elements, traffic, limits.planning)
 
 
+def check_held(blueprint: Blueprint, asked: Asked, held: Mapping[str, KeptShares]) -> None:
+    """InputError unless each input is filled as the model's owner lets it be (feed.check_filling)."""
+    for name, spec in blueprint.inputs.items():
+        kept = held.get(name)
+        if kept is not None:
+            check_filling(spec, 1, kept.output.name, kept.output.closed)
+        else:
+            check_filling(spec, math.prod(asked.shapes.get(name, (0,))))
+
+
 def check_sent(blueprint: Blueprint, asked: Asked, party: int, request: Request) -> None:
     """InputError unless the buffers are there that the declared shapes take whatever the plan may be: those
     of inputs that a needed node combines with a weight."""
@@ -133,7 +145,7 @@ def check_sent(blueprint: Blueprint, asked: Asked, party: int, request: Request)
             if length not in sent:
                 raise InputError(
                     f"server {party} was given no shares of '{operand}': {length} bytes are due",
-                    _MADE_HERE,
+                    MADE_HERE,
                 )
             sent.remove(length)
 
@@ -163,10 +175,10 @@ def _check_counts(body: wire_pb2.Request, blueprint: Blueprint) -> None:
     }
     for what, (count, allowed) in most.items():
         if count > allowed:
-            raise InputError(f"the request names {count} {what}, {allowed} are allowed", _MADE_HERE)
+            raise InputError(f"the request names {count} {what}, {allowed} are allowed", MADE_HERE)
     for names in ([entry.name for entry in body.inputs], list(body.outputs), list(body.keep)):
         if len(set(names)) != len(names):
-            raise InputError("the request gives a name twice", _MADE_HERE)
+            raise InputError("the request gives a name twice", MADE_HERE)
 
 
 def _machine_bytes() -> int:
@@ -177,6 +189,3 @@ def _machine_bytes() -> int:
             return min(whole, int(file.read()))
     except (OSError, ValueError):
         return whole
-
-
-_MADE_HERE = "make requests with the Client of this package, in the same version"

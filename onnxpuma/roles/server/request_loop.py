@@ -23,12 +23,12 @@ from onnxpuma.errors import (
     plain_text,
 )
 from onnxpuma.observe import Progress
-from onnxpuma.roles.request.kept import Store
 from onnxpuma.roles.server.agreement import Agreement, Follower, Leader
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.reception import Reception, Served
 from onnxpuma.roles.server.run import compute
+from onnxpuma.roles.server.store import Store
 from onnxpuma.transport import sockets, wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
 from onnxpuma.transport.failure import told

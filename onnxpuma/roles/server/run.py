@@ -15,10 +15,10 @@ from onnxpuma.mpc.sharing import outgoing
 from onnxpuma.observe import Progress
 from onnxpuma.ops.beside import with_numbers
 from onnxpuma.roles.request.answer import result
-from onnxpuma.roles.request.kept import KeptShares
 from onnxpuma.roles.request.message import received
 from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.opening import open_session
+from onnxpuma.roles.server.store import KeptShares
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import Buffer, Link
 
