@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxpuma.graph.protobuf import element_type
 from onnxpuma.graph.run import open_session
-from onnxpuma.roles.local.memory import MemoryModel, Outcome
+from onnxpuma.roles.local.memory import MemoryModel, MemoryRun
 
 OPSET = 24
 
@@ -24,7 +24,7 @@ class Comparison:
 
     all_got: list[np.ndarray]
     all_want: list[np.ndarray]
-    outcome: Outcome
+    outcome: MemoryRun
 
     @property
     def got(self) -> np.ndarray:

@@ -24,7 +24,7 @@ from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
+from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.ops.bounds import Bound
@@ -119,7 +119,7 @@ class Blueprint:
     @property
     def derived_outputs(self) -> tuple[str, ...]:
         """Outputs that the exported model does not have."""
-        return (OUTPUT,) if self.vocabulary else ()
+        return (NEXT_TOKEN,) if self.vocabulary else ()
 
     @property
     def _derived(self) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def prepare_model(
         lift_constants(model)
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, hide, unmatched)
-    if vocabulary and OUTPUT in hidden:
+    if vocabulary and NEXT_TOKEN in hidden:
         remove_input(model)
         vocabulary = None
     graph = to_graph(model)

@@ -10,12 +10,8 @@ import numpy as np
 
 from onnxpuma.errors import ModelError
 
-Held: TypeAlias = Any
+KeptValue: TypeAlias = Any
 """A value that stays where the model runs: `Kept` at the servers, an array in the clear."""
-
-NEXT_TOKEN = "next_token"  # derived output: the largest logit's id at the last position
-SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not come out
-LOGITS = "logits"
 
 
 @dataclass(frozen=True)
@@ -59,12 +55,23 @@ class Usage:
         return Usage(*(getattr(self, name) for name in self.__dataclass_fields__))
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a runner is asked for."""
+
+    graph: str
+    feed: Mapping[str, Any]  # arrays, or values that an earlier run kept
+    outputs: Sequence[str]  # to open
+    keep: Sequence[str] = ()  # outputs that stay where the model runs
+    release: Sequence[KeptValue] = ()  # to forget once this run has succeeded
+
+
 @dataclass
 class Result:
-    """Of one run: the outputs that were opened, and those that stay."""
+    """What a run gives."""
 
     outputs: dict[str, np.ndarray]
-    kept: dict[str, Held] = field(default_factory=dict)
+    kept: dict[str, KeptValue] = field(default_factory=dict)
 
 
 class Runner(Protocol):
@@ -77,21 +84,11 @@ class Runner(Protocol):
         """The graphs by name: `model`, or `encoder_model`, `decoder_model`, `decoder_with_past_model`."""
         ...
 
-    def run(
-        self,
-        graph: str,
-        feed: Mapping[str, Any],
-        outputs: Sequence[str],
-        keep: Sequence[str] = (),
-        release: Sequence[Held] = (),
-    ) -> Result:
-        """Open `outputs`, keep `keep`, and forget `release` once this has succeeded.
-
-        feed: arrays, or what an earlier run kept. Raises InputError for a feed that does not fit.
-        """
+    def run(self, run: Run) -> Result:
+        """Raises InputError for a feed that does not fit."""
         ...
 
-    def release(self, held: Sequence[Held]) -> None:
+    def release(self, kept: Sequence[KeptValue]) -> None:
         """Forget these. Never raises: what cannot be released expires."""
         ...
 

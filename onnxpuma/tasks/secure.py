@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from onnxpuma.config import ClusterConfig, read_cluster
 from onnxpuma.errors import OnnxpumaError, UnreliableError
@@ -14,7 +13,7 @@ from onnxpuma.roles.client.client import Client, Outcome
 from onnxpuma.roles.client.keys import client_keys
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.samples import Samples
-from onnxpuma.tasks.port import Held, Port, Result, Signature, Usage
+from onnxpuma.tasks.port import KeptValue, Port, Result, Run, Signature, Usage
 from onnxpuma.transport.curve import KeyPair
 
 
@@ -40,18 +39,16 @@ class SecureRunner:
             self._graphs = {name: _signature(graph) for name, graph in self._client.graphs.items()}
         return self._graphs
 
-    def run(
-        self,
-        graph: str,
-        feed: Mapping[str, Any],
-        outputs: Sequence[str],
-        keep: Sequence[str] = (),
-        release: Sequence[Held] = (),
-    ) -> Result:
+    def run(self, run: Run) -> Result:
         """Raises what `Client.run` raises; what an unreliable run kept is let go."""
         try:
             outcome = self._client.run(
-                feed, list(outputs), self.progress, graph=graph, keep=keep, release=release
+                run.feed,
+                list(run.outputs),
+                self.progress,
+                graph=run.graph,
+                keep=run.keep,
+                release=run.release,
             )
         except UnreliableError as error:
             if isinstance(error.outcome, Outcome):
@@ -64,10 +61,10 @@ class SecureRunner:
         self.usage.rounds += max(report.rounds for report in outcome.reports)
         return Result(outcome.outputs, outcome.kept)
 
-    def release(self, held: Sequence[Held]) -> None:
+    def release(self, kept: Sequence[KeptValue]) -> None:
         """What servers that are gone, or busy, do not hear of expires."""
         try:
-            self._client.release(held)
+            self._client.release(kept)
         except OnnxpumaError:
             return
 

@@ -39,7 +39,7 @@ Shares = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MemoryRun:
     """Outputs by name, what the links counted, and the plan that was run. reliable: every value that is
     checked stayed in its range."""
 
@@ -97,7 +97,7 @@ class MemoryModel:
 
     def run(
         self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None, timeout: float = 120.0
-    ) -> Outcome:
+    ) -> MemoryRun:
         """Plan, share, run in three threads and open the outputs (None: the model's own)."""
         return run_plan(self.plan(feed, outputs), feed, self._interpreters, timeout)
 
@@ -117,7 +117,7 @@ def run_plan(
     timeout: float = 120.0,
     watched: Sequence[Watched | None] = (None, None, None),
     progress: Progress | None = None,
-) -> Outcome:
+) -> MemoryRun:
     """Share what the plan takes, run it in three threads and open its outputs; `watched` as each party's
     `Interpreter.run` has it."""
     known = plan.client_values(feed)
@@ -155,7 +155,7 @@ def run_plan(
     apart = None if plan.verdict is None else found.pop(plan.verdict.name)
     reliable = all_within(plan, known) and (apart is None or not apart.any())
     sent = sum(link.traffic.payload_sent for link in links)
-    return Outcome(found, Cost(max(p.round for p in parties), 8 * sent), plan, reliable)
+    return MemoryRun(found, Cost(max(p.round for p in parties), 8 * sent), plan, reliable)
 
 
 def all_within(plan: Plan, known: Mapping[str, np.ndarray]) -> bool:
