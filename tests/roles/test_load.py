@@ -50,8 +50,8 @@ def fresh_log() -> None:
 @pytest.mark.parametrize(
     ("size", "count"),
     [
-        pytest.param(1 << 20, 200, id="long", marks=pytest.mark.slow),
-        pytest.param(4, 3_000_000, id="tiny"),
+        pytest.param(1 << 20, 1000, id="long", marks=pytest.mark.slow),
+        pytest.param(4, 8_000_000, id="tiny"),
     ],
 )
 def test_a_message_without_end_is_cut_off(
@@ -67,7 +67,9 @@ def test_a_message_without_end_is_cut_off(
         assert "a connection of bad from 127.0.0.1 was cut" in caplog.text
         service.works(feed)
         most = max(most, memory() - before)
-    assert most < 6 * LIMITS.message_megabytes
+    # The gate looks five times a second, so more comes than the limit; ZeroMQ holds a tiny frame in four times
+    # its bytes. All of either message would take more than a gigabyte.
+    assert most < 15 * LIMITS.message_megabytes
 
 
 def test_frames_that_were_not_announced_keep_their_sender_out(
