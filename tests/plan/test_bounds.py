@@ -24,6 +24,7 @@ from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.declared import declare, declare_all
 from onnxpuma.plan.facts import bound_of, head_sizes, number, rounded
 from onnxpuma.plan.kept_bounds import settled
+from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.proofs import examined
 from onnxpuma.roles.local.memory import MemoryModel
@@ -45,7 +46,7 @@ def made(nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray]) -> tup
     graph = helper.make_graph(list(nodes), "bounded", given, [output], arrays)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10)
     public = [n for n, v in weights.items() if v.dtype.kind == "i"]
-    return prepare_model(ir.serde.deserialize_model(proto), rewrite=False, public=public)
+    return prepare_model(ir.serde.deserialize_model(proto), Policy(public=public), rewrite=False)
 
 
 # -- facts ----------------------------------------------------------------------------------

@@ -67,8 +67,8 @@ def test_a_message_without_end_is_cut_off(
         assert "a connection of bad from 127.0.0.1 was cut" in caplog.text
         service.works(feed)
         most = max(most, memory() - before)
-    # The gate looks five times a second, so more comes than the limit; ZeroMQ holds a tiny frame in four times
-    # its bytes. All of either message would take more than a gigabyte.
+    # The gate looks five times a second, so more comes than the limit; ZeroMQ holds a tiny frame in four
+    # times its bytes. All of either message would take more than a gigabyte.
     assert most < 15 * LIMITS.message_megabytes
 
 

@@ -147,9 +147,9 @@ def test_large_files_are_read_one_after_the_other(
     read: list[str] = []
     prepare = reading.prepare
 
-    def counted(source: object, *rest: object, **patterns: object) -> object:
+    def counted(source: object, *rest: object) -> object:
         read.append(source.name)  # type: ignore[attr-defined]
-        return prepare(source, *rest, **patterns)  # type: ignore[arg-type]
+        return prepare(source, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(reading, "prepare", counted)
     share_model(graphs_folder, tmp_path)

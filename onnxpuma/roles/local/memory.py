@@ -32,6 +32,7 @@ from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.input_spec import LARGEST_INPUT
+from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.transport.memory import memory_links
 
@@ -52,36 +53,24 @@ class MemoryRun:
 class MemoryModel:
     """A model, shared among three threads.
 
-    `public`, `secret`, `public_inputs`, `secret_inputs`, `hide`: patterns on names, as for `prepare`.
-    at_client=False runs on shares even what the client could compute alone. rewrite=False takes the graph's
-    nodes as they are. range_check=False checks nothing while it runs. Raises what `prepare_model` raises.
+    The fields of `policy` may be given as keywords instead. at_client=False runs on shares even what the
+    client could compute alone. rewrite=False takes the graph's nodes as they are. Raises what `prepare_model`
+    raises.
     """
 
     def __init__(
         self,
         model: ir.Model | onnx.ModelProto,
+        policy: Policy = DEFAULT,
         *,
-        public: Sequence[str] = (),
-        secret: Sequence[str] = (),
-        public_inputs: Sequence[str] = (),
-        secret_inputs: Sequence[str] = (),
-        hide: Sequence[str] = (),
         at_client: bool = True,
         rewrite: bool = True,
-        range_check: bool = True,
+        **wishes: Any,
     ) -> None:
         if isinstance(model, onnx.ModelProto):
             model = ir.serde.deserialize_model(model)
-        made = prepare_model(
-            model,
-            public=public,
-            secret=secret,
-            public_inputs=public_inputs,
-            secret_inputs=secret_inputs,
-            hide=hide,
-            rewrite=rewrite,
-        )
-        self.blueprint: Blueprint = replace(made[0], checked=range_check)
+        made = prepare_model(model, replace(policy, **wishes), rewrite=rewrite)
+        self.blueprint: Blueprint = made[0]
         self._at_client = at_client
         self._interpreters = interpreters_of(*made)
 

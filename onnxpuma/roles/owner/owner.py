@@ -6,9 +6,11 @@ After `share_model` nobody needs the ONNX file any more. Weights are encoded wit
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +19,9 @@ from onnxpuma.graph.folder import find
 from onnxpuma.mpc.prf import fresh_key
 from onnxpuma.mpc.ring.words import encode
 from onnxpuma.mpc.sharing import component_stream, deal
-from onnxpuma.plan.declared import Declared
 from onnxpuma.plan.draft import remove_left_over
 from onnxpuma.plan.inputs import looked_up
+from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.roles.owner.destination import check_free, settle
 from onnxpuma.roles.owner.disclosure import Review, check_disclosed
 from onnxpuma.roles.owner.reading import Reading
@@ -41,38 +43,31 @@ ShareProgress = Callable[[int, int, str], None]  # weights done, weights in all,
 def share_model(
     path: str | Path,
     out: str | Path,
+    policy: Policy = DEFAULT,
     *,
-    public: Sequence[str] = (),
-    secret: Sequence[str] = (),
-    public_inputs: Sequence[str] = (),
-    secret_inputs: Sequence[str] = (),
-    hide: Sequence[str] = (),
-    keep_only: Sequence[str] = (),
     samples: Mapping[str, Samples] | None = None,
     replace: bool = False,
     review: Review | None = None,
     sizes: Mapping[str, int] | None = None,
-    range_check: bool = True,
-    ranges: Declared | None = None,
     progress: ShareProgress | None = None,
+    **wishes: Any,
 ) -> SharedModel:
-    """Share the model at `path` into the folder `out`; the patterns are those of `prepare`.
+    """Share the model at `path` into the folder `out`.
 
-    path: an ONNX file, or a folder of those that make one model (graph.folder.find). Of several graphs a
-    pattern must match something in one, and what they have in common is shared once. samples: inputs to
-    calibrate with, by graph ("model" where there is one; owner/samples.py); the ranges that they show become
-    part of the plan, and public. sizes: of dimensions by name, for the example that shows whether all nodes
-    can run; nothing else depends on them. ranges: what the numbers of an input lie between, (low, high) by
-    name: clients refuse others, and more is proved of the model (plan/declared.py). range_check: every run
-    tells its client whether a value left its range (plan/checks.py). review: is shown the public part before
-    anything is written, and says whether those of its constants that may be trained
-    (Blueprint.public_listing) may be public; they are refused without it, unless `public` names them.
+    path: an ONNX file, or a folder of those that make one model (graph.folder.find). What several graphs have
+    in common is shared once. policy: who may see what; its fields may be given as keywords instead, as in
+    hide=["logits"]. Of several graphs a pattern must match something in one. samples: inputs to calibrate
+    with, by graph ("model" where there is one; owner/samples.py); the ranges that they show become part of
+    the plan, and public. sizes: of dimensions by name, for the example that shows whether all nodes can run;
+    nothing else depends on them. review: is shown the public part before anything is written, and says
+    whether those of its constants that may be trained (Blueprint.public_listing) may be public; without it
+    they are refused, unless `policy.public` names them. replace: a model that lies in the folder gives way
+    when all is written; otherwise such a folder is refused.
 
     Writes the public files (SharedModel.files; the same for everybody) and party0.safetensors to
-    party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). A folder
-    that holds a shared model is refused unless `replace` says that this one takes its place; it does when all
-    is written. What cannot be written to the end leaves nothing behind. Memory: a few blocks of 8 MB beside
-    what the reader of one graph holds; disk: 16 bytes a weight.
+    party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). A failure
+    leaves nothing behind. Memory: a few blocks of 8 MB beside what the reader of one graph holds; disk:
+    16 bytes a weight.
 
     Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^18
     in magnitude (2^12 where its rows are looked up by secret ids, integers 2^24), UnsupportedModelError
@@ -80,18 +75,10 @@ def share_model(
     constants that may be trained, and for a folder that is taken or cannot be written, InputError for samples
     that do not fit.
     """
-    patterns = {
-        "public": public,
-        "secret": secret,
-        "public_inputs": public_inputs,
-        "secret_inputs": secret_inputs,
-        "hide": hide,
-        "keep_only": keep_only,
-    }
     folder = Path(out)
     check_free(folder, replace)
     sources = find(Path(path)).sources
-    reading = Reading(sources, patterns, samples, sizes, range_check=range_check, ranges=ranges)
+    reading = Reading(sources, dataclasses.replace(policy, **wishes), samples, sizes)
     model = reading.survey()
     check_disclosed(model, review)
     try:

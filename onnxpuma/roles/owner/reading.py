@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 
 from onnxpuma.errors import ConfigError, ModelError, UnsupportedModelError
@@ -12,9 +11,10 @@ from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.closed import resuming
-from onnxpuma.plan.declared import Declared, check_declared, declare
+from onnxpuma.plan.declared import check_declared, declare
 from onnxpuma.plan.example import symbols
 from onnxpuma.plan.kept_bounds import settled
+from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.support import check_supported
 from onnxpuma.roles.owner.dedupe import assign, fingerprint, rank_of
 from onnxpuma.roles.owner.samples import Samples, calibrated
@@ -22,29 +22,24 @@ from onnxpuma.roles.shared.model import SharedModel
 
 _KEPT = 1 << 26  # an ONNX file up to this many bytes is read once, a larger one again for its weights
 
-Patterns = Mapping[str, Sequence[str]]
 Contents = dict[str, tuple[bytes, int]]  # weight -> fingerprint, rank_of
 
 
 class Reading:
-    """The graphs at `sources`, prepared with `patterns` (keywords of `prepare`).
+    """The graphs at `sources`, prepared as `policy` says.
 
-    samples: by graph, what its ranges are taken from. sizes: of dimensions by name, for the example that each
-    is tried with. range_check: of every run (plan/checks.py). ranges: of inputs (plan/declared.py). Large
-    files are not held side by side: they are read once for `survey`, and again for `weights`. Raises
-    ConfigError for samples of a graph that is not there.
+    A large file is read twice, for `survey` and again for `weights`, so that two are never in memory at once.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
-        patterns: Patterns,
+        policy: Policy = DEFAULT,
         samples: Mapping[str, Samples] | None = None,
         sizes: Mapping[str, int] | None = None,
-        *,
-        range_check: bool = True,
-        ranges: Declared | None = None,
     ) -> None:
+        """samples: by graph; they show its ranges. sizes: of dimensions by name, for the example on which a
+        graph is tried. Raises ConfigError for samples of a graph that is not there."""
         self._sources = sources
         self._samples = samples or {}
         self._sizes = sizes or {}
@@ -55,9 +50,8 @@ class Reading:
                 f"there are samples for '{min(strange)}', and no graph of this name",
                 f"the model's graphs are {', '.join(source.name for source in sources)}",
             )
-        self._range_check, self._ranges = range_check, ranges or {}
         self._several = len(sources) > 1
-        self._patterns = patterns
+        self._policy = policy
         self._nowhere: set[str] | None = None  # patterns that matched nothing so far
         self._kept: dict[str, Graph] = {}
 
@@ -75,7 +69,7 @@ class Reading:
         if refused:
             raise self._refusal(refused)
         self._check_patterns()
-        check_declared(blueprints, self._ranges)
+        check_declared(blueprints, self._policy.ranges)
         blueprints = settled(blueprints)
         if self._unknown:
             raise ConfigError(
@@ -83,7 +77,7 @@ class Reading:
             )
         if not self._several:
             return SharedModel.of(*blueprints.values())
-        model = SharedModel(resuming(blueprints, self._patterns["keep_only"]), assign(contents))
+        model = SharedModel(resuming(blueprints, self._policy.keep_only), assign(contents))
         _check_distinct(model)
         return model
 
@@ -91,9 +85,9 @@ class Reading:
         """The graphs by name, whether they can run or not. Raises as `survey` for the rest."""
         made = {source.name: self._prepare(source)[0] for source in self._sources}
         self._check_patterns()
-        check_declared(made, self._ranges)
+        check_declared(made, self._policy.ranges)
         made = settled(made)
-        return resuming(made, self._patterns["keep_only"]) if self._several else made
+        return resuming(made, self._policy.keep_only) if self._several else made
 
     def weights(self, model: SharedModel) -> Iterator[tuple[str, Initializer]]:
         """Every array that is to be stored, under the name and in the order of `model.arrays`."""
@@ -131,9 +125,9 @@ class Reading:
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
         gc.collect()  # a graph that was dropped is full of cycles: without this two are held at a time
         unmatched: set[str] = set()
-        made, graph = prepare(source, unmatched if self._several else None, **self._patterns)
+        made, graph = prepare(source, self._policy, unmatched if self._several else None)
         self._nowhere = unmatched if self._nowhere is None else self._nowhere & unmatched
-        return declare(replace(made, checked=self._range_check), self._ranges), graph
+        return declare(made, self._policy.ranges), graph
 
     def _check_patterns(self) -> None:
         if self._nowhere:
