@@ -392,7 +392,7 @@ def test_a_cache_stays_within_what_is_put_there() -> None:
     assert plan.verdict is not None, "what a client gives instead is checked when it is kept"
     spec = blueprint.inputs["past_key"]
     check_filling(spec, 1, "present_key")
-    with pytest.raises(InputError, match="does not go on from the kept 'y'"):
+    with pytest.raises(InputError, match="does not accept the kept 'y'"):
         check_filling(spec, 1, "y")
 
 

@@ -35,7 +35,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"x": np.full((2, 8), "a")}, "'x' is of type <U1"),
     "objects": ({"x": np.full((2, 8), None)}, "'x' is of type object"),
     "longer floats": ({"x": np.zeros((2, 8), np.longdouble)}, "'x' is of type"),
-    "ragged": ({"x": [[1.0], [1.0, 2.0]]}, "'x' is no array"),
+    "ragged": ({"x": [[1.0], [1.0, 2.0]]}, "'x' is not an array"),
     "NaN": ({"x": np.full((2, 8), np.nan, np.float32)}, "'x' holds NaN"),
     "infinity": ({"x": np.full((2, 8), -np.inf, np.float32)}, "'x' holds NaN or infinity"),
     "too large": ({"x": np.full((2, 8), 2.0**42 * 1.01, np.float32)}, "beyond 4.39805e\\+12"),

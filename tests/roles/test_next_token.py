@@ -180,7 +180,7 @@ def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) 
     assert check_outputs(closed, ["next_token"], ["present"]) == (("next_token",), ("present",))
     with pytest.raises(InputError, match="'present' stays at the servers"):
         check_outputs(closed, ["present"])
-    with pytest.raises(InputError, match="goes on from what the servers keep"):
+    with pytest.raises(InputError, match="takes only values kept at the servers"):
         check_feed(closed, prompt())
     feed = check_feed(closed, prompt(past=0))
     plan = compile_plan(closed, {name: value.shape for name, value in feed.items()})

@@ -155,7 +155,7 @@ def test_answers_are_opened_in_the_declared_type(plan: Plan) -> None:
     assert np.abs(outputs["y"] - value).max() < 2**-18
     assert [r.party for r in reports] == [0, 1, 2]
     answers[1].result.outputs[0].shape[0] = 3
-    with pytest.raises(TransportError, match="server 1 answers another request"):
+    with pytest.raises(TransportError, match="server 1 answered a different request"):
         open_result(plan, answers)
     answers[1].result.outputs[0].shape[0] = 2
     answers[2].result.outputs[0].ring_bits = 63

@@ -127,5 +127,5 @@ def test_an_encoder_decoder_of_which_nothing_but_the_text_is_opened(pair: Path, 
                 (1, 2, shared.graphs["decoder_model"].inputs["encoder_hidden_states"].shape[2]), np.float32
             ),
         }
-        with pytest.raises(InputError, match="goes on from what the servers keep"):
+        with pytest.raises(InputError, match="takes only values kept at the servers"):
             pipe.runner.run(Run("decoder_model", own, ["next_token"]))

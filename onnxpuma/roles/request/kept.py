@@ -1,4 +1,4 @@
-"""How a client refers to an output that stays at the servers, secret-shared, for its later requests."""
+"""The handle by which a client refers to an output that stays at the servers, secret-shared."""
 
 from __future__ import annotations
 
