@@ -117,7 +117,7 @@ def test_parts_of_two_clients_make_no_request(
             thread.join(25)
     assert len(ended) == 2, "neither is answered, and neither waits"
     assert any(isinstance(error, PlanError) for error in ended)
-    assert any("was sent another request than party 0" in error.message for error in ended)
+    assert any("received a different request from party 0" in error.message for error in ended)
 
 
 def ask_some(client: Client, servers: Sequence[int], ended: list[OnnxpumaError]) -> None:

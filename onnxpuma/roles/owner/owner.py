@@ -1,7 +1,7 @@
 """The model's owner: weights become three files of shares, one for each server.
 
 After `share_model` nobody needs the ONNX file any more. Weights are encoded with 18 fraction bits mod 2^64
-(small ones with more, integers with none) and shared in blocks, so a model larger than memory can be shared.
+(small ones with more, integers with none) and dealt in blocks, so the model may be larger than memory.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _write(folder: Path, model: SharedModel, reading: Reading, progress: SharePr
 
 
 def _bounds(model: SharedModel) -> dict[str, float]:
-    """What the numbers of each array must stay below."""
+    """For each array, a magnitude that all its numbers must stay below."""
     found = {n: LARGEST_WEIGHT if a.dtype.kind == "f" else LARGEST_WHOLE for n, a in model.arrays.items()}
     for graph, names in model.stored.items():
         for table in looked_up(model.graphs[graph].graph):

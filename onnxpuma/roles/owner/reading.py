@@ -1,4 +1,4 @@
-"""The graphs of a model as its owner reads them: each when needed, and refused before anything is written."""
+"""The graphs of a model as its owner reads them: one at a time, and refused before anything is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnxpuma.roles.owner.dedupe import assign, fingerprint, rank_of
 from onnxpuma.roles.owner.samples import Samples, calibrated
 from onnxpuma.roles.shared.model import SharedModel
 
-_KEPT = 1 << 26  # an ONNX file up to this many bytes is read once, a larger one again for its weights
+_KEPT = 1 << 26  # an ONNX file of up to this many bytes is read once, a larger one again for its weights
 
 Contents = dict[str, tuple[bytes, int]]  # weight -> fingerprint, rank_of
 
@@ -43,7 +43,7 @@ class Reading:
         self._sources = sources
         self._samples = samples or {}
         self._sizes = sizes or {}
-        self._unknown = set(self._sizes)  # names of dimensions that no graph had so far
+        self._unknown = set(self._sizes)  # names of dimensions that no graph has had so far
         strange = set(self._samples) - {source.name for source in sources}
         if strange:
             raise ConfigError(
@@ -52,12 +52,15 @@ class Reading:
             )
         self._several = len(sources) > 1
         self._policy = policy
-        self._nowhere: set[str] | None = None  # patterns that matched nothing so far
+        self._nowhere: set[str] | None = None  # patterns that have matched nothing so far
         self._kept: dict[str, Graph] = {}
 
     def survey(self) -> SharedModel:
-        """The public part of the model. Raises what `prepare` raises, UnsupportedModelError naming all nodes
-        of all graphs that cannot run, ConfigError for a pattern that matches nothing in any graph."""
+        """The public part of the model.
+
+        Raises what `prepare` raises, UnsupportedModelError, which names all nodes of all graphs that cannot
+        run, and ConfigError for a pattern that matches nothing in any graph.
+        """
         blueprints: dict[str, Blueprint] = {}
         contents: dict[str, Contents] = {}
         refused: dict[str, UnsupportedModelError] = {}
@@ -82,7 +85,7 @@ class Reading:
         return model
 
     def blueprints(self) -> dict[str, Blueprint]:
-        """The graphs by name, whether they can run or not. Raises as `survey` for the rest."""
+        """The graphs by name, whether they can run or not. Otherwise raises as `survey`."""
         made = {source.name: self._prepare(source)[0] for source in self._sources}
         self._check_patterns()
         check_declared(made, self._policy.ranges)
@@ -90,7 +93,7 @@ class Reading:
         return resuming(made, self._policy.keep_only) if self._several else made
 
     def weights(self, model: SharedModel) -> Iterator[tuple[str, Initializer]]:
-        """Every array that is to be stored, under the name and in the order of `model.arrays`."""
+        """Every array to be stored, under the names and in the order of `model.arrays`."""
         written: set[str] = set()
         for source in self._sources:
             names = model.stored[source.name]
@@ -123,7 +126,7 @@ class Reading:
         return blueprint, {w.name: (fingerprint(w) + scales[w.name], rank_of(w)) for w in weights}
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
-        gc.collect()  # a graph that was dropped is full of cycles: without this two are held at a time
+        gc.collect()  # a dropped graph is full of cycles: without this two would be in memory at a time
         unmatched: set[str] = set()
         made, graph = prepare(source, self._policy, unmatched if self._several else None)
         self._nowhere = unmatched if self._nowhere is None else self._nowhere & unmatched
@@ -146,7 +149,7 @@ class Reading:
 
 
 def _check_distinct(model: SharedModel) -> None:
-    """ModelError for two graphs that differ in their weights alone: a request names a graph by its digest."""
+    """ModelError for two graphs that differ only in their weights: a request names a graph by its digest."""
     for one, other in combinations(model.graphs, 2):
         alike = model.graphs[one].digest == model.graphs[other].digest
         if alike and model.stored[one] != model.stored[other]:

@@ -39,14 +39,14 @@ class _Entry:
 
 
 class Store:
-    """The kept values of one server. What one client keeps never displaces what another does."""
+    """The kept values of one server. No client displaces the values of another."""
 
     def __init__(self, limits: KeptConfig) -> None:
         self._limits = limits
         self._clients: dict[str, OrderedDict[bytes, _Entry]] = {}
 
     def put(self, client: str, handle: bytes, values: Mapping[str, KeptShares]) -> None:
-        """Keep `values`; the values of this client that were used longest ago make room."""
+        """Keep `values`; those of this client that were used longest ago make room."""
         entries = self._clients.setdefault(client, OrderedDict())
         entries[handle] = _Entry({name: _compact(value) for name, value in values.items()}, time.monotonic())
         entries.move_to_end(handle)
@@ -54,8 +54,8 @@ class Store:
             entries.popitem(last=False)
 
     def get(self, client: str, handle: bytes, name: str, shape: tuple[int, ...]) -> KeptShares:
-        """The shares kept under this handle and name. InputError when this client has none there of this
-        shape."""
+        """The shares kept under this handle and name. InputError if this client keeps none there, or none of
+        this shape."""
         self.expire()
         entries = self._clients.get(client, OrderedDict())
         entry = entries.get(handle)
@@ -63,7 +63,7 @@ class Store:
             raise InputError(
                 f"the servers do not hold '{name}' of handle {handle.hex()[:8]} for this client",
                 f"it was released, displaced, or not used for {self._limits.seconds:g} s, or a server was"
-                " started again: repeat the request that made it",
+                " restarted: repeat the request that made it",
             )
         entry.used = time.monotonic()
         entries.move_to_end(handle)
@@ -76,7 +76,7 @@ class Store:
         return found
 
     def release(self, client: str, names: Iterable[tuple[bytes, str]]) -> None:
-        """Forget these (handle, name); those that are gone already do no harm."""
+        """Forget these (handle, name); values that are gone already do no harm."""
         entries = self._clients.get(client, OrderedDict())
         for handle, name in names:
             entry = entries.get(handle)
@@ -86,7 +86,7 @@ class Store:
                     del entries[handle]
 
     def expire(self) -> None:
-        """Forget what has not been used for the time allowed."""
+        """Forget the values that were not used for the time allowed."""
         oldest = time.monotonic() - self._limits.seconds
         for client, entries in list(self._clients.items()):
             while entries and next(iter(entries.values())).used < oldest:
@@ -95,7 +95,7 @@ class Store:
                 del self._clients[client]
 
     def check_room(self, plan: Plan) -> None:
-        """InputError when what this plan keeps is more than a client may keep at all."""
+        """InputError if this plan keeps more than a client may keep in all."""
         size = sum(WORD_BYTES * int(np.prod(o.shape, dtype=np.int64)) for o in plan.kept)
         if size > self._most_bytes:
             raise InputError(
@@ -106,7 +106,7 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of all that is kept here."""
+        """Bytes of all kept values."""
         return sum(_bytes(entries.values()) for entries in self._clients.values())
 
     @property
@@ -119,6 +119,6 @@ def _bytes(entries: Iterable[_Entry]) -> int:
 
 
 def _compact(value: KeptShares) -> KeptShares:
-    """Arrays of their own: a view would keep alive whatever it was cut from."""
+    """The value in arrays of its own: a view would keep alive the array that it was cut from."""
     words = value.words.map(lambda w: w if w.base is None and w.flags.c_contiguous else w.copy(order="C"))
     return KeptShares(words, value.output, value.session)

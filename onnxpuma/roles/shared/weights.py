@@ -1,4 +1,4 @@
-"""A party reads its shares of a model's weights: words from its file, the rest from the keys in its head."""
+"""How a party reads its shares of the weights: words from its file, the rest from the keys in its head."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ BITS = 64
 def load_weights(
     model_dir: str | Path, party: int, model: SharedModel | None = None
 ) -> dict[str, dict[str, Weights]]:
-    """The shares of the weights that `party` holds, by graph and name: 16 bytes of memory a weight.
+    """The shares of the weights that `party` holds, by graph and name; 16 bytes of memory a weight.
 
-    An array that several graphs have in common is one and the same object. Raises PlanError when the party's
-    file is missing or damaged, or belongs to another party, model or version.
+    Graphs that share an array share one object. Raises PlanError when the party's file is missing or damaged,
+    or belongs to another party, model or version.
     """
     model = SharedModel.read(Path(model_dir)) if model is None else model
     return read_weights(open_shares(model_dir, party, model), party, model)
 
 
 def open_shares(model_dir: str | Path, party: int, model: SharedModel) -> ShareReader:
-    """The party's file, checked as far as its head goes. Raises PlanError as `load_weights` does."""
+    """The party's file, its head checked. Raises PlanError as `load_weights` does."""
     shapes = {name: array.shape for name, array in model.arrays.items()}
     return ShareReader(Path(model_dir), party, model.digest, shapes)
 
 
 def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[str, dict[str, Weights]]:
-    """Read all words and draw the components that follow from a key. PlanError when the checksum does not
-    fit."""
+    """Read all words, and draw the components that have keys. PlanError when the words do not match their
+    checksum."""
     found = {}
     for index, (name, array) in enumerate(model.arrays.items()):
         first, second = held(party, shares.keys, partial(shares.words, name), array.shape, BITS, index)
