@@ -1,6 +1,6 @@
-"""The standard's own face for a runtime (onnx.backend.base), so that its official tests can be run.
+"""The standard's own interface for a runtime (onnx.backend.base), through which its official tests run.
 
-Everything happens in this process (roles/local/memory.py): it is for conformance, not for secrets.
+Everything happens in this process (roles/local/memory.py): this is for conformance, not for secrets.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ REALS = ("float16", "bfloat16", "float32", "float64")
 
 
 class SecureRep(BackendRep):
-    """A model ready to run. Everything that can be secret is: reals of 16 to 64 bits that fixed point can
-    hold, booleans and integers (but masks). Where an operator needs some of them in the clear (a shape, an
-    exponent, a scale) one after the other is made public: first the integers, then the booleans, then the
-    reals, each from the last. What is left is in `secret` after the run."""
+    """A model ready to run, with every input secret that can be.
+
+    Those are reals of 16 to 64 bits that fixed point can hold, booleans, and integers other than masks. If an
+    operator needs some of them in the clear (a shape, an exponent, a scale), inputs become public one by one:
+    first the integers, then the booleans, then the reals, each kind from its last. `secret` lists the others
+    after the run.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         for value in (*model.graph.input, *model.graph.output):
@@ -41,10 +44,10 @@ class SecureRep(BackendRep):
         ]
         self._runner: MemoryModel | None = None
         self.secret: tuple[str, ...] = ()
-        """The inputs that are shared; none where everything runs in the clear."""
+        """The inputs that are shared; none if everything runs in the clear."""
 
     def run(self, inputs: Any, **_: Any) -> tuple[np.ndarray, ...]:
-        """Outputs in the graph's order, in their declared types. `inputs`: in that order, or by name."""
+        """The outputs in the graph's order, in their declared types. inputs: in graph order, or by name."""
         given: Mapping[str, Any]
         given = inputs if isinstance(inputs, Mapping) else dict(zip(self._names, inputs, strict=True))
         feed = {name: _single(np.asarray(value)) for name, value in given.items()}
@@ -52,7 +55,7 @@ class SecureRep(BackendRep):
         return tuple(v.astype(t) for v, t in zip(outputs.values(), self._dtypes, strict=True))
 
     def _prepared(self, feed: Mapping[str, np.ndarray]) -> MemoryModel:
-        """The first choice of secrets that every operator takes."""
+        """The model with the largest choice of secrets that all operators accept."""
         if self._runner is not None:
             return self._runner
         for names in _choices(feed):
@@ -71,7 +74,7 @@ class SecureRep(BackendRep):
 
 
 def _choices(feed: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
-    """Which inputs may be secret, from all that shares can hold to none."""
+    """Choices of secret inputs, from all that shares can hold down to none."""
     held = {
         n: v.dtype.kind for n, v in feed.items() if _holds(v) and (v.dtype.kind == "f" or "mask" not in n)
     }
@@ -97,7 +100,7 @@ class SecureBackend(Backend):
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> SecureRep:
-        """A runnable model. Raises ModelError and UnsupportedModelError, some of them only when it is run."""
+        """A runnable model. Raises ModelError and UnsupportedModelError, in some cases only when it runs."""
         super().prepare(model, device)
         return SecureRep(model)
 

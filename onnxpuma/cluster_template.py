@@ -1,4 +1,4 @@
-"""Writing a cluster.toml with comments, to be filled in or ready to use."""
+"""Write a cluster.toml with comments, to fill in or ready to use."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from onnxpuma.config import PLACEHOLDER, KeptConfig, LimitConfig, PartyConfig, T
 from onnxpuma.errors import ConfigError
 
 _HEAD = """\
-# The three servers and the clients they serve. The same file belongs on all of their machines; nothing in
-# it is secret. Servers find out which party they are from their secret key.
+# The three servers and the clients they serve. All of their machines have the same file; nothing in it is
+# secret. A server knows from its secret key which party it is.
 """
 
 _CLIENTS = """
@@ -25,27 +25,27 @@ _TAIL = """
 [timeouts]  # in seconds
 connect = {t.connect:g}     # until all servers are there
 request = {t.request:g}    # for one message between servers, and for a result
-heartbeat = {t.heartbeat:g}   # a machine that does not answer for so long is given up
+heartbeat = {t.heartbeat:g}   # a machine that does not answer for this long is given up
 arrival = {t.arrival:g}     # for a request that has reached one server to reach the others
-renew = {t.renew:g}     # connections older than this are made anew, with fresh keys
+renew = {t.renew:g}     # older connections are replaced, with fresh keys
 
 [threads]
 compute = {n.compute}      # for matrix products; 0 takes every core
-io = {n.io}           # that encrypt and send, and as many that receive and decrypt
+io = {n.io}           # to encrypt and send, and as many to receive and decrypt
 
-[kept]  # shares that stay at the servers between two requests of one client: caches of decoders
-seconds = {k.seconds:g}    # without use, after which they are forgotten
-megabytes = {k.megabytes}  # that one client may keep at each server
+[kept]  # shares that stay at the servers between two requests of a client, such as a decoder's cache
+seconds = {k.seconds:g}    # without use until they are forgotten
+megabytes = {k.megabytes}  # of one client at each server
 
 [limits]  # what one client may take of each server
 connections = {m.connections}          # at a time
 waiting = {m.waiting}              # requests that wait
 message_megabytes = {m.message_megabytes}    # of its messages that wait
 elements = {m.elements}       # numbers in the longest input of a request
-request_megabytes = {m.request_megabytes}      # memory for one request; 0 is three quarters of the machine's
-traffic_megabytes = {m.traffic_megabytes}  # that one server sends the others for one request
-planning = {m.planning:g}              # seconds until it is known what a request computes
-seconds = {m.seconds:g}             # that one request may run
+request_megabytes = {m.request_megabytes}      # memory for one request; 0: three quarters of the machine's
+traffic_megabytes = {m.traffic_megabytes}  # from one server to the others for one request
+planning = {m.planning:g}              # seconds for planning one request
+seconds = {m.seconds:g}             # for running one request
 """
 
 
@@ -54,7 +54,7 @@ def write_cluster_template(
     parties: Sequence[PartyConfig] | None = None,
     clients: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a cluster.toml with comments: of these parties and clients, or with places to fill in.
+    """Write a cluster.toml with comments, for these parties and clients, or with placeholders to fill in.
 
     Raises ConfigError when the file exists already or cannot be written.
     """

@@ -1,6 +1,6 @@
 """cluster.toml: who the three parties are, where they listen, and which clients they serve.
 
-The same file lies at all parties and clients; it holds nothing secret. Every mistake in it is a ConfigError
+All parties and clients have the same file; nothing in it is secret. Every mistake in it raises a ConfigError
 that names the file and the key and says what to write.
 """
 
@@ -22,15 +22,14 @@ from onnxpuma.transport.link import PARTIES
 
 @dataclass(frozen=True, slots=True)
 class PartyConfig:
-    """One of the three servers. host: name or address under which the others and the clients reach it.
-    listen: the address of that machine to listen at, "*" for all of them, "::" for those of IPv6 as well."""
+    """One of the three servers."""
 
     name: str
-    host: str
+    host: str  # the name or address by which the other servers and the clients reach it
     peer_port: int
     client_port: int
     public_key: str
-    listen: str = "*"
+    listen: str = "*"  # its own address to listen at; "*" for all of them, "::" for those of IPv6 as well
 
     @property
     def peer_address(self) -> str:
@@ -57,65 +56,58 @@ SettingsT = TypeVar("SettingsT")
 
 
 def _setting(default: float, low: float, high: float, what: str) -> Any:
-    """A key with a default, and what may stand there: `what`, from `low` to `high`."""
+    """A key with a default; `what` its value is, from `low` to `high`."""
     return field(default=default, metadata={"bounds": (low, high, what)})
 
 
 @dataclass(frozen=True, slots=True)
 class TimeoutConfig:
-    """Seconds. connect: for all parties to be there. request: for a message, and for a result. heartbeat:
-    after which a party or client that does not answer is given up. arrival: for a request that one server has
-    to reach the others too. renew: after which a connection is made anew, with fresh keys."""
+    """How long to wait."""
 
-    connect: float = _setting(30.0, 0.01, 1e6, "seconds")
-    request: float = _setting(600.0, 0.01, 1e6, "seconds")
-    heartbeat: float = _setting(10.0, 0.01, 1e6, "seconds")
-    arrival: float = _setting(10.0, 0.01, 1e6, "seconds")
-    renew: float = _setting(3600.0, 0.01, 1e9, "seconds")
+    connect: float = _setting(30.0, 0.01, 1e6, "seconds")  # for all parties to be there
+    request: float = _setting(600.0, 0.01, 1e6, "seconds")  # for a message, and for a result
+    heartbeat: float = _setting(10.0, 0.01, 1e6, "seconds")  # until a silent party or client is given up
+    arrival: float = _setting(10.0, 0.01, 1e6, "seconds")  # from a request's first server to its last
+    renew: float = _setting(3600.0, 0.01, 1e9, "seconds")  # until a connection is replaced, with fresh keys
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadConfig:
-    """compute: threads for matrix products, 0 for one on each core. io: threads that encrypt and send, and as
-    many that receive and decrypt."""
+    """How many threads a server uses."""
 
-    compute: int = _setting(0, 0, 1024, "a number of threads")
-    io: int = _setting(1, 1, 1024, "a number of threads")
+    compute: int = _setting(0, 0, 1024, "a number of threads")  # for matrix products; 0: one on each core
+    io: int = _setting(1, 1, 1024, "a number of threads")  # to encrypt and send, and as many to receive
 
 
 @dataclass(frozen=True, slots=True)
 class KeptConfig:
-    """Values that stay at the servers between requests: seconds without use after which they are forgotten,
-    and megabytes that one client may keep at each server."""
+    """Values that stay at the servers between requests."""
 
-    seconds: float = _setting(600.0, 0.01, 1e9, "seconds")
-    megabytes: int = _setting(4096, 0, 1 << 30, "megabytes")
+    seconds: float = _setting(600.0, 0.01, 1e9, "seconds")  # without use until they are forgotten
+    megabytes: int = _setting(4096, 0, 1 << 30, "megabytes")  # of one client at each server
 
 
 @dataclass(frozen=True, slots=True)
 class LimitConfig:
-    """What one client may take of each server. connections: at a time. waiting: requests that wait.
-    message_megabytes: of its messages that wait, those under way included. Of one request: elements: numbers
-    in the longest input. request_megabytes: memory that it takes, 0 for three quarters of what the machine
-    has. traffic_megabytes: that one server sends the others for it. planning: seconds until it is known what
-    is to be computed. seconds: that it runs."""
+    """What one client may take of each server."""
 
-    connections: int = _setting(100, 1, 1 << 20, "a number of connections")
+    connections: int = _setting(100, 1, 1 << 20, "a number of connections")  # at a time
     waiting: int = _setting(100, 1, 1 << 20, "a number of requests")
-    message_megabytes: int = _setting(128, 1, 1 << 30, "megabytes")
-    elements: int = _setting(1 << 28, 1, 1 << 40, "a number of elements")
-    request_megabytes: int = _setting(0, 0, 1 << 30, "megabytes")
-    traffic_megabytes: int = _setting(1 << 20, 1, 1 << 40, "megabytes")
+    message_megabytes: int = _setting(128, 1, 1 << 30, "megabytes")  # waiting, including those still arriving
+    # Of one request:
+    elements: int = _setting(1 << 28, 1, 1 << 40, "a number of elements")  # of its longest input
+    request_megabytes: int = _setting(0, 0, 1 << 30, "megabytes")  # 0: three quarters of the machine's memory
+    traffic_megabytes: int = _setting(1 << 20, 1, 1 << 40, "megabytes")  # from one server to the others
     planning: float = _setting(60.0, 0.01, 1e6, "seconds")
-    seconds: float = _setting(3600.0, 0.01, 1e9, "seconds")
+    seconds: float = _setting(3600.0, 0.01, 1e9, "seconds")  # of running it
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """What cluster.toml says. clients: public key by name."""
+    """The content of cluster.toml."""
 
     parties: tuple[PartyConfig, PartyConfig, PartyConfig]
-    clients: Mapping[str, str] = field(default_factory=dict)
+    clients: Mapping[str, str] = field(default_factory=dict)  # name -> public key
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     threads: ThreadConfig = field(default_factory=ThreadConfig)
     kept: KeptConfig = field(default_factory=KeptConfig)
@@ -129,7 +121,7 @@ class ClusterConfig:
 def read_cluster(path: Path) -> ClusterConfig:
     """Read and check cluster.toml.
 
-    Raises ConfigError when the file is missing or is no TOML, when a key is missing, unknown or has an
+    Raises ConfigError when the file is missing or not TOML, when a key is missing, unknown or has an
     impossible value, and when two parties share a name, an address or a public key.
     """
     try:
@@ -150,7 +142,7 @@ def read_cluster(path: Path) -> ClusterConfig:
 
 
 class _Reader:
-    """Turns the tables of one file into a ClusterConfig; knows the file's name for the errors."""
+    """Turns the tables of one file into a ClusterConfig. Its errors name the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -175,7 +167,7 @@ class _Reader:
         )
 
     def settings(self, kind: type[SettingsT], tables: dict[str, Any], name: str) -> SettingsT:
-        """The table `name`, with the defaults of `kind` for what it leaves out."""
+        """The table `name`, with the defaults of `kind` for missing keys."""
         table = self.known_fields(kind, self.table(tables, name), f"{name}.")
         values: dict[str, Any] = {}
         for item in fields(kind):  # type: ignore[arg-type]
@@ -204,12 +196,12 @@ class _Reader:
         return {name: self.key(value, f"clients.{name}") for name, value in table.items()}
 
     def distinct(self, parties: Sequence[PartyConfig], clients: Mapping[str, str]) -> None:
-        """Refuse what two of them cannot share."""
+        """Refuse names, addresses and keys that two of them share."""
         claims: list[tuple[str, str, str, str]] = []
-        port, pair = "give each its own port or host", "each has a key pair of its own, from keygen"
+        port, pair = "give each its own port or host", "give each its own key pair, from keygen"
         for i, party in enumerate(parties):
             claims += [
-                ("name", party.name, f"party {i}", "give each party a name of its own"),
+                ("name", party.name, f"party {i}", "give each party its own name"),
                 ("address", party.peer_address, f"party {i} (peer_port)", port),
                 ("address", party.client_address, f"party {i} (client_port)", port),
                 ("public key", party.public_key, f"party {i}", pair),
@@ -241,7 +233,7 @@ class _Reader:
             if key not in names:
                 near = difflib.get_close_matches(key, names, 1)
                 hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
-                raise self.error(f"{where}{key} is not a key that is known", hint)
+                raise self.error(f"{where}{key} is not a known key", hint)
 
     def text(self, value: object, where: str) -> str:
         if not isinstance(value, str) or not value.strip():

@@ -2,26 +2,26 @@
 
 OnnxpumaError
 ├── ModelError                 the ONNX file cannot be read, is damaged or is not valid
-│   └── UnsupportedModelError  it is valid, but some of its nodes have no secure kernel (all named at once)
-├── InputError                 a name, shape, dtype or value the caller gave does not fit the model
+│   └── UnsupportedModelError  it is valid, but some nodes have no secure kernel (the message names all)
+├── InputError                 a name, shape, dtype or value from the caller does not fit the model
 ├── PlanError                  the model cannot be planned for these shapes, or two sides hold different plans
 ├── ConfigError                cluster.toml, a key file or a command-line option is wrong
-├── BuildError                 something the installation needs is missing
-├── UnreliableError            a value of a run left its range: its result may be anything
-├── AccuracyError              a result on shares is further from the one in the clear than is allowed
-├── ProtocolError              a secure protocol was asked for something outside its stated conditions
-└── TransportError             bytes did not arrive whole, in time, in step, or from whom they should
+├── BuildError                 the installation lacks something
+├── UnreliableError            a value left its range during a run: the result may be anything
+├── AccuracyError              a result on shares differs from the one in the clear by more than is allowed
+├── ProtocolError              a caller violated the stated conditions of a secure protocol
+└── TransportError             bytes did not arrive whole, in time, in step, or from the right party
     ├── AuthenticationError    a public key is not on the list
     ├── LockstepError          two parties are at different steps of the plan
     ├── PeerLostError          a party is dead, stuck or unreachable
     ├── RequestTimeoutError    no answer in the time allowed
-    ├── BusyError              too many requests wait at a server already
+    ├── BusyError              too many requests already wait at a server
     └── RemoteError            another party reported an error of its own
 
-Their text may quote another machine (a version, a label, a name of a node), which writes there what it
-wants. On a terminal a control character is a command, and one that turns the direction of writing shows
-another text than is there; in a log the end of a line forges the next entry. So such text is made
-harmless before anybody reads it.
+An error's text may quote another machine (a version, a label, a node's name), and that machine can send any
+text. A control character is a command to a terminal, one that reverses the direction of writing disguises
+the text, and the end of a line forges the next entry of a log. So `plain_text` makes such text harmless
+before anybody reads it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _UNSEEN = ("Cc", "Cf", "Cs")  # control characters, format (direction, zero widt
 
 
 def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
-    """`text` in one line of characters that can be seen, cut after `longest` of them.
+    """`text` as one line of visible characters, cut after `longest` of them.
 
-    Ends of lines and tabs become spaces, what is not seen becomes U+FFFD.
+    Ends of lines and tabs become spaces; an invisible character becomes U+FFFD.
     """
     if len(text) > longest:
         text = f"{text[: longest - 1]}…"
@@ -48,14 +48,14 @@ def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def plain_lines(text: str) -> str:
-    """`text` as `plain_text` makes it, but in the lines that it has and whole."""
+    """The same line by line, and not cut."""
     return "\n".join(plain_text(line, len(line) + 1) for line in text.split("\n"))
 
 
 class OnnxpumaError(Exception):
     """Base of all errors of this package: `message` says what is wrong, `hint` what to do about it.
 
-    Neither holds a character that a terminal would obey.
+    Neither contains a character that a terminal would obey.
     """
 
     exit_status = 1
@@ -77,11 +77,11 @@ class ModelError(OnnxpumaError):
 
 
 class UnsupportedModelError(ModelError):
-    """The model is valid ONNX, but some nodes have no secure kernel; the message names every one of them."""
+    """The model is valid ONNX, but some nodes have no secure kernel; the message names all of them."""
 
 
 class InputError(OnnxpumaError):
-    """A name, shape, dtype or value that the caller gave does not fit the model."""
+    """A name, shape, dtype or value from the caller does not fit the model."""
 
     exit_status = 4
 
@@ -99,21 +99,21 @@ class ConfigError(OnnxpumaError):
 
 
 class BuildError(OnnxpumaError):
-    """Something the installation needs is missing."""
+    """The installation lacks something."""
 
     exit_status = 6
 
 
 class AccuracyError(OnnxpumaError):
-    """A result on shares is further from the one in the clear than is allowed."""
+    """A result on shares differs from the one in the clear by more than is allowed."""
 
     exit_status = 8
 
 
 class UnreliableError(OnnxpumaError):
-    """A value of a run left the range in which its operator is right: the result may be anything.
+    """A value left the range in which its operator is accurate: the result may be anything.
 
-    outcome: the result nevertheless, for who wants to look at it; None where the error came from afar.
+    outcome: the result nevertheless, for inspection; None if another machine reported the error.
     """
 
     exit_status = 9
@@ -125,17 +125,17 @@ class UnreliableError(OnnxpumaError):
 
 _UNRELIABLE = "a value left its range while the model ran: the result is not reliable"
 _UNRELIABLE_HINT = (
-    "its owner can share the model calibrated with samples like this input (`share --calibrate`);"
-    " `onnxpuma validate --per-node` shows there which node it is"
+    "the model's owner can calibrate it with samples like this input (`share --calibrate`), and find the node"
+    " with `onnxpuma validate --per-node`"
 )
 
 
 class ProtocolError(OnnxpumaError):
-    """A secure protocol was asked for something outside its stated conditions."""
+    """A caller violated the stated conditions of a secure protocol."""
 
 
 class TransportError(OnnxpumaError):
-    """Bytes did not arrive whole, in time, in step, or from whom they should."""
+    """Bytes did not arrive whole, in time, in step, or from the right party."""
 
     exit_status = 7
 
@@ -157,7 +157,7 @@ class RequestTimeoutError(TransportError):
 
 
 class BusyError(TransportError):
-    """Too many requests wait at a server already."""
+    """Too many requests already wait at a server."""
 
 
 class RemoteError(TransportError):

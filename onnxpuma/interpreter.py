@@ -12,14 +12,14 @@ from onnxpuma.ops.beside import whole
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
 
-Watched = Callable[[Step, Sequence[Form]], None]  # a step, and this party's shares of its outputs
+Watched = Callable[[Step, Sequence[Form]], None]  # receives a step and this party's shares of its outputs
 
 
 class Interpreter:
-    """One party's weights, and what was made of them alone; runs plans, one at a time.
+    """One party's weights, and the results that depend on them alone; runs plans, one at a time.
 
-    `weights`: initializer name -> shares. Results of constant steps (a transposed weight) are kept for the
-    requests that follow.
+    weights: initializer name -> shares. The results of constant steps (a transposed weight) are kept for
+    later requests.
     """
 
     def __init__(self, weights: Mapping[str, Replicated]) -> None:
@@ -36,10 +36,9 @@ class Interpreter:
     ) -> tuple[dict[str, Replicated | Sum3], RunReport]:
         """Run `plan` in lockstep with the two other parties.
 
-        `inputs`: this party's shares of the plan's secret inputs. `watched` is shown every step when its wave
-        is done. Returns this party's shares of the secret outputs (a product that nothing else reads stays
-        untruncated), and a report.
-        Raises TransportError when a peer leaves, stops or is out of step.
+        inputs: this party's shares of the plan's secret inputs. watched: called with every step once its wave
+        is done. Returns this party's shares of the secret outputs (a product that no step reads stays
+        untruncated) and a report. Raises TransportError when a peer leaves, stops or is out of step.
         """
         values: dict[str, Any] = {**self._weights, **inputs}
         report = RunReport(party=party.index)

@@ -1,4 +1,4 @@
-"""The trained models that ship with the package: where they lie, and what their cards say."""
+"""The trained models that ship with the package: their files and their cards."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ CARD = "model.toml"
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """One folder of models/: the model, its card, and examples that it was not trained on.
-
-    inputs: shape (examples, ...), as a client would feed them. labels: what they are in truth.
-    """
+    """One folder of models/: the model, its card, and held-out examples."""
 
     name: str
     folder: Path
@@ -46,18 +43,17 @@ class ShippedModel:
 
     @property
     def inputs(self) -> np.ndarray:
+        """Held-out examples as a client would feed them: (examples, ...)."""
         return self._heldout["inputs"]
 
     @property
     def labels(self) -> np.ndarray:
+        """The true labels of `inputs`."""
         return self._heldout["labels"]
 
 
 def shipped_models() -> dict[str, ShippedModel]:
-    """All of them by name, from an installed package or a checkout.
-
-    Raises BuildError when the installation has none.
-    """
+    """All shipped models by name, of an installed package or a checkout. BuildError if there are none."""
     root = Path(str(files("onnxpuma"))) / "models"
     found = {}
     for card in sorted(root.glob(f"*/{CARD}")):
@@ -69,7 +65,7 @@ def shipped_models() -> dict[str, ShippedModel]:
 
 
 def shipped_model(name: str) -> ShippedModel:
-    """The model of this name; ConfigError naming those that exist."""
+    """The model of this name. ConfigError, which lists the models, if there is none."""
     models = shipped_models()
     if name not in models:
         raise ConfigError(f"no model called '{name}' ships with onnxpuma", f"there are {', '.join(models)}")

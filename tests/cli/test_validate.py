@@ -105,7 +105,7 @@ def test_a_file_that_onnxruntime_cannot_run_is_compared_with_the_graph_that_runs
     np.savez(tmp_path / "x.npz", x=x.astype(ml_dtypes.bfloat16))
     ended = cli("validate", model, "--per-node", "--inputs", tmp_path / "x.npz")
     assert ended.status == 4
-    assert "files know no bfloat16" in " ".join(ended.err.split())
+    assert "files cannot hold bfloat16" in " ".join(ended.err.split())
 
 
 def test_servers_that_are_there_are_asked(cli, model: Path, servers, patient: np.ndarray, tmp_path: Path):

@@ -196,7 +196,7 @@ def test_feeds_that_do_not_fit(mood: Path) -> None:
     good = {"input_ids": np.array([[4, 5]])}
     for given, message in (
         ([], "no sample to calibrate with"),
-        (good, "no list of feeds"),
+        (good, "not a list of feeds"),
         (["a text"], r"calibrate\[0\] is a str"),
         ([good, {"ids": good["input_ids"]}], r"calibrate\[1\]: .*no input 'ids'"),
     ):
