@@ -1,26 +1,26 @@
-"""Every error this package raises, in one tree, each with a hint that says what to do.
+"""Every error that this package raises, in one tree; each carries a hint that says what to do.
 
 OnnxpumaError
 ├── ModelError                 the ONNX file cannot be read, is damaged or is not valid
-│   └── UnsupportedModelError  it is valid, but some nodes have no secure kernel (the message names all)
+│   └── UnsupportedModelError  it is valid, but some of its nodes have no secure kernel (all are named)
 ├── InputError                 a name, shape, dtype or value from the caller does not fit the model
 ├── PlanError                  the model cannot be planned for these shapes, or two sides hold different plans
 ├── ConfigError                cluster.toml, a key file or a command-line option is wrong
-├── BuildError                 the installation lacks something
+├── BuildError                 something the installation needs is missing
 ├── UnreliableError            a value left its range during a run: the result may be anything
-├── AccuracyError              a result on shares differs from the one in the clear by more than is allowed
-├── ProtocolError              a caller violated the stated conditions of a secure protocol
-└── TransportError             bytes did not arrive whole, in time, in step, or from the right party
+├── AccuracyError              a result on shares is further from the one in the clear than is allowed
+├── ProtocolError              a protocol was called outside its stated conditions
+└── TransportError             bytes did not arrive whole, in time, in step, or from the right sender
     ├── AuthenticationError    a public key is not on the list
     ├── LockstepError          two parties are at different steps of the plan
     ├── PeerLostError          a party is dead, stuck or unreachable
-    ├── RequestTimeoutError    no answer in the time allowed
-    ├── BusyError              too many requests already wait at a server
+    ├── RequestTimeoutError    no answer within the time allowed
+    ├── BusyError              too many requests or connections are at a server already
     └── RemoteError            another party reported an error of its own
 
-An error's text may quote another machine (a version, a label, a node's name), and that machine can send any
-text. A control character is a command to a terminal, one that reverses the direction of writing disguises
-the text, and the end of a line forges the next entry of a log. So `plain_text` makes such text harmless
+An error's text may quote another machine (a version, a label, the name of a node), which can write anything
+there. A terminal obeys control characters, and characters that change the direction of writing make it show
+a text that is not there; in a log, a line break forges the next entry. Such text is therefore made harmless
 before anybody reads it.
 """
 
@@ -35,9 +35,9 @@ _UNSEEN = ("Cc", "Cf", "Cs")  # control characters, format (direction, zero widt
 
 
 def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
-    """`text` as one line of visible characters, cut after `longest` of them.
+    """`text` as one line of visible characters, at most `longest` of them.
 
-    Ends of lines and tabs become spaces; an invisible character becomes U+FFFD.
+    Line breaks and tabs become spaces; invisible characters become U+FFFD.
     """
     if len(text) > longest:
         text = f"{text[: longest - 1]}…"
@@ -48,7 +48,7 @@ def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def plain_lines(text: str) -> str:
-    """The same line by line, and not cut."""
+    """Every line of `text` made plain as by `plain_text`, at its full length."""
     return "\n".join(plain_text(line, len(line) + 1) for line in text.split("\n"))
 
 
@@ -77,7 +77,7 @@ class ModelError(OnnxpumaError):
 
 
 class UnsupportedModelError(ModelError):
-    """The model is valid ONNX, but some nodes have no secure kernel; the message names all of them."""
+    """The model is valid ONNX, but some nodes have no secure kernel; the message names every one of them."""
 
 
 class InputError(OnnxpumaError):
@@ -99,43 +99,41 @@ class ConfigError(OnnxpumaError):
 
 
 class BuildError(OnnxpumaError):
-    """The installation lacks something."""
+    """Something the installation needs is missing."""
 
     exit_status = 6
 
 
 class AccuracyError(OnnxpumaError):
-    """A result on shares differs from the one in the clear by more than is allowed."""
+    """A result on shares is further from the one in the clear than is allowed."""
 
     exit_status = 8
 
 
 class UnreliableError(OnnxpumaError):
-    """A value left the range in which its operator is accurate: the result may be anything.
-
-    outcome: the result nevertheless, for inspection; None if another machine reported the error.
-    """
+    """A value left the range in which its operator is correct during a run: the result may be anything."""
 
     exit_status = 9
 
     def __init__(self, message: str = "", hint: str = "", outcome: object = None) -> None:
         super().__init__(message or _UNRELIABLE, hint or _UNRELIABLE_HINT)
+        # The unreliable result, for those who want to look at it; None if another machine reported the error.
         self.outcome = outcome
 
 
 _UNRELIABLE = "a value left its range while the model ran: the result is not reliable"
 _UNRELIABLE_HINT = (
-    "the model's owner can calibrate it with samples like this input (`share --calibrate`), and find the node"
-    " with `onnxpuma validate --per-node`"
+    "the model's owner can share it calibrated with samples like this input (`share --calibrate`);"
+    " there, `onnxpuma validate --per-node` shows which node it is"
 )
 
 
 class ProtocolError(OnnxpumaError):
-    """A caller violated the stated conditions of a secure protocol."""
+    """A protocol was called outside its stated conditions."""
 
 
 class TransportError(OnnxpumaError):
-    """Bytes did not arrive whole, in time, in step, or from the right party."""
+    """Bytes did not arrive whole, in time, in step, or from the right sender."""
 
     exit_status = 7
 
@@ -153,11 +151,11 @@ class PeerLostError(TransportError):
 
 
 class RequestTimeoutError(TransportError):
-    """No answer in the time allowed."""
+    """No answer within the time allowed."""
 
 
 class BusyError(TransportError):
-    """Too many requests already wait at a server."""
+    """Too many requests or connections are at a server already."""
 
 
 class RemoteError(TransportError):

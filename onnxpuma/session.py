@@ -1,4 +1,4 @@
-"""The face for Python users: a session like onnxruntime's that computes on secret shares."""
+"""The interface for Python users: a session like onnxruntime's that computes on secret shares."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ from onnxpuma.transport.curve import KeyPair
 
 @dataclass(frozen=True)
 class NodeArg:
-    """An input or output."""
+    """An input or output, described as by onnxruntime."""
 
     name: str
-    shape: list[int | str | None]  # symbols for axes that vary
-    type: str  # as onnxruntime writes it
+    shape: list[int | str | None]  # symbols for lengths that vary
+    type: str
 
 
 class InferenceSession:
     """Run a model at three servers that learn neither its weights nor the data.
 
-    model: without `cluster` an ONNX file, a folder of ONNX files that make one model, or the folder of a
-    shared model; three processes on this machine then serve it. With `cluster` (cluster.toml or its path) the
-    servers have the model already: pass None, or the folder of its blueprint to insist on exactly that model.
-    key: the client's key pair or `.secret` file; by default `client.secret` beside cluster.toml. threads: of
-    each local server. graph: the graph that this session runs, if the model has several;
-    `roles.client.Client` runs them all. public_inputs: names of inputs, or patterns on them, that the servers
-    may see. A model shared here is shared with these inputs public; of a model shared elsewhere the servers
-    see no others, except masks, positions and the like (client/consent.py). calibrate: feeds that show the
-    ranges of a model shared here; by graph if there are several. `onnxpuma.tasks.calibration` makes feeds of
-    texts, pictures and recordings.
+    model: an ONNX file, a folder of the ONNX files that form one model, or the folder of a shared model;
+        three processes on this machine serve it. With `cluster`: None, or the folder of its blueprint, to
+        insist on exactly that model.
+    cluster: cluster.toml, or its path; its servers have the model already.
+    key: the client's key pair or `.secret` file; by default `client.secret` beside cluster.toml.
+    threads: of each local server.
+    graph: the one that this session runs, if the model has several; `roles.client.Client` runs them all.
+    public_inputs: names or patterns of inputs that the servers may see. A model shared here is shared with
+        these public; one shared elsewhere shows no others (but masks, positions and the like:
+        client/consent.py).
+    calibrate: feeds from which a model shared here gets its ranges; by graph, if it has several.
+        `onnxpuma.tasks.calibration` makes them from texts, pictures and recordings.
 
-    Raises ConfigError, ModelError and PlanError for unfitting arguments, TransportError when the servers
+    Raises ConfigError, ModelError and PlanError when an argument is wrong, TransportError when the servers
     cannot be reached.
     """
 
@@ -61,19 +63,19 @@ class InferenceSession:
     ) -> None:
         self._graph = graph
         self._local: LocalCluster | None = None
+        # Of the latest `run`: timings and the servers' reports.
         self.outcome: Outcome | None = None
-        """Of the last `run`: outputs, timings and the servers' reports."""
         if cluster is None:
             if model is None:
-                raise ConfigError("neither a model nor a cluster was given", "give an .onnx file or cluster=")
+                raise ConfigError("neither a model nor a cluster was given", "pass an .onnx file or cluster=")
             samples = None if calibrate is None else _by_graph(calibrate)
             self._local = LocalCluster(model, threads, public_inputs=public_inputs, samples=samples)
             self._client = self._local.client()
         else:
             if calibrate is not None:
                 raise ConfigError(
-                    "the servers of the cluster already have the model: calibrate does not go with `cluster`",
-                    "calibrate where its owner shares it: onnxpuma share --calibrate",
+                    "calibrate does not go with `cluster`: its servers have the model already",
+                    "the owner calibrates a model when sharing it: onnxpuma share --calibrate",
                 )
             config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
             known = None if model is None else SharedModel.read(Path(model))
@@ -96,7 +98,7 @@ class InferenceSession:
         input_feed: Mapping[str, Any],
         progress: Progress | None = None,
     ) -> list[np.ndarray]:
-        """The named outputs (None: the model's own), in that order. Raises what `Client.run` raises."""
+        """The named outputs (None: the model's own), in that order. Raises the errors of `Client.run`."""
         if not isinstance(input_feed, Mapping):
             raise InputError("input_feed is not a mapping", "call run(output_names, {'input': array})")
         self.outcome = self._client.run(input_feed, output_names, progress, graph=self._graph)
@@ -119,20 +121,20 @@ def _by_graph(given: Any) -> dict[str, Samples]:
     if not isinstance(given, Mapping):
         return {ONLY_GRAPH: _feeds(given)}
     if not given or any(isinstance(value, np.ndarray) for value in given.values()):
-        raise InputError("calibrate is not a list of feeds", "give calibrate=[{'input': array}, ...]")
+        raise InputError("calibrate is not a list of feeds", "pass calibrate=[{'input': array}, ...]")
     return {str(graph): _feeds(samples) for graph, samples in given.items()}
 
 
 def _feeds(given: Any) -> Samples:
     if not hasattr(given, "__iter__") or isinstance(given, (str, bytes, np.ndarray)):
         raise InputError(
-            f"calibrate is a {type(given).__name__}", "give feeds: calibrate=[{'input': array}, ...]"
+            f"calibrate is a {type(given).__name__}", "pass feeds: calibrate=[{'input': array}, ...]"
         )
     for place, feed in enumerate(given if isinstance(given, Sequence) else ()):
         if not isinstance(feed, Mapping):
             raise InputError(
                 f"calibrate[{place}] is a {type(feed).__name__}",
-                "give arrays by input name; onnxpuma.tasks.calibration makes them of texts",
+                "pass arrays by input name; onnxpuma.tasks.calibration makes them from texts",
             )
     samples: Samples = given
     return samples

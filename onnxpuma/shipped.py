@@ -18,7 +18,7 @@ CARD = "model.toml"
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """One folder of models/: the model, its card, and held-out examples."""
+    """One folder of models/: the model, its card, and examples that it was not trained on."""
 
     name: str
     folder: Path
@@ -43,30 +43,33 @@ class ShippedModel:
 
     @property
     def inputs(self) -> np.ndarray:
-        """Held-out examples as a client would feed them: (examples, ...)."""
+        """The examples as a client would feed them: (examples, ...)."""
         return self._heldout["inputs"]
 
     @property
     def labels(self) -> np.ndarray:
-        """The true labels of `inputs`."""
+        """The true labels of the examples."""
         return self._heldout["labels"]
 
 
 def shipped_models() -> dict[str, ShippedModel]:
-    """All shipped models by name, of an installed package or a checkout. BuildError if there are none."""
+    """All shipped models by name, from an installed package or a checkout.
+
+    Raises BuildError when the installation lacks them.
+    """
     root = Path(str(files("onnxpuma"))) / "models"
     found = {}
     for card in sorted(root.glob(f"*/{CARD}")):
         read = tomlkit.parse(card.read_text(encoding="utf-8")).unwrap()
         found[card.parent.name] = ShippedModel(card.parent.name, card.parent, read)
     if not found:
-        raise BuildError(f"there are no models in {root}", "install onnxpuma again")
+        raise BuildError(f"there are no models in {root}", "reinstall onnxpuma")
     return found
 
 
 def shipped_model(name: str) -> ShippedModel:
-    """The model of this name. ConfigError, which lists the models, if there is none."""
+    """The model of this name; a ConfigError names those that exist."""
     models = shipped_models()
     if name not in models:
-        raise ConfigError(f"no model called '{name}' ships with onnxpuma", f"there are {', '.join(models)}")
+        raise ConfigError(f"no model called '{name}' ships with onnxpuma", f"choose from {', '.join(models)}")
     return models[name]

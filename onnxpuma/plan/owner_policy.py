@@ -24,7 +24,8 @@ class Policy:
     hide: Patterns = ()  # outputs that nobody may have
     # Outputs that stay at the servers and are never opened, and inputs that go on from them alone.
     keep_only: Patterns = ()
-    range_check: bool = True  # every run tells its client whether a value left its range (plan/checks.py)
+    # Every run tells its client whether a value left its range (plan/bounds/checks.py).
+    range_check: bool = True
     ranges: Declared = field(default_factory=dict)  # clients refuse numbers outside (plan/declared.py)
 
     @property

@@ -1,4 +1,4 @@
-"""The one port through which a task reaches a model: on shares or in the clear, the pipelines cannot tell."""
+"""The one port through which a task reaches a model; pipelines cannot tell shares from the clear."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import numpy as np
 
 from onnxpuma.errors import ModelError
 
-KeptValue: TypeAlias = Any
-"""A value that stays where the model runs: `Kept` at the servers, an array in the clear."""
+KeptValue: TypeAlias = Any  # stays where the model runs: `Kept` at the servers, an array in the clear
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input: its name, its type, its shape with symbols where it varies."""
+    """An input of a graph."""
 
     name: str
     dtype: np.dtype[Any]
-    shape: tuple[int | str | None, ...]
+    shape: tuple[int | str | None, ...]  # symbols or None for lengths that vary
 
     def empty(self) -> np.ndarray:
-        """One row, with nothing along every other axis that varies: a cache before the first word."""
+        """One row, of length zero along every other axis that varies: a cache before the first token."""
         varying = (1 if axis == 0 else 0 for axis in range(len(self.shape)))
         sizes = [n if isinstance(n, int) else v for n, v in zip(self.shape, varying, strict=True)]
         return np.zeros(sizes, self.dtype)
@@ -31,7 +30,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a graph takes and gives."""
+    """The inputs and outputs of a graph."""
 
     inputs: dict[str, Port]
     outputs: tuple[str, ...]
@@ -39,16 +38,16 @@ class Signature:
 
 @dataclass
 class Usage:
-    """What runs took, added up. bytes_sent: by all three servers; in the clear both last are zero."""
+    """Totals over runs; in the clear, `bytes_sent` and `rounds` are zero."""
 
     requests: int = 0
     seconds: float = 0.0
     setup_seconds: float = 0.0
-    bytes_sent: int = 0
+    bytes_sent: int = 0  # by all three servers
     rounds: int = 0
 
     def since(self, before: Usage) -> Usage:
-        """What was added after `before`."""
+        """The difference from `before`, an earlier copy."""
         return Usage(*(getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__))
 
     def copy(self) -> Usage:
@@ -68,7 +67,7 @@ class Run:
 
 @dataclass
 class Result:
-    """What a run gives."""
+    """The outputs of one run: those that were opened, and those that stay where the model runs."""
 
     outputs: dict[str, np.ndarray]
     kept: dict[str, KeptValue] = field(default_factory=dict)
@@ -85,18 +84,18 @@ class Runner(Protocol):
         ...
 
     def run(self, run: Run) -> Result:
-        """Raises InputError for a feed that does not fit."""
+        """Run one graph. Raises InputError for a feed that does not fit."""
         ...
 
     def release(self, kept: Sequence[KeptValue]) -> None:
-        """Forget these. Never raises: what cannot be released expires."""
+        """Drop these values. Never raises: a value that cannot be dropped expires."""
         ...
 
     def close(self) -> None: ...
 
 
 def signature(runner: Runner, graph: str) -> Signature:
-    """What `graph` takes and gives; ModelError when the model has no graph of this name."""
+    """The inputs and outputs of `graph`; ModelError if the model has no graph of this name."""
     if graph not in runner.graphs:
         raise ModelError(
             f"the model has no {graph}", f"it has {', '.join(runner.graphs)}: export it with tools/export.py"

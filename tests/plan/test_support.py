@@ -10,8 +10,8 @@ from onnx import helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, UnsupportedModelError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.examine.support import check_supported, fitting_shapes
 from onnxpuma.plan.owner_policy import Policy
-from onnxpuma.plan.support import check_supported, fitting_shapes
 
 FLOAT, INT = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 

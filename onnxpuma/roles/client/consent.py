@@ -1,9 +1,9 @@
 """Which inputs a client lets the servers see: those that it names, and those that can only be structure.
 
 The model's owner decides which inputs are public, but the client need not trust the owner. So the client
-looks each public input up in its own list of conventional names (plan/inputs.py) and checks that the values
-fit the name: zeros and ones for a mask, numbers that count up for positions. The servers see any other input
-only if the client names it.
+looks each public input up in its own list of conventional names (plan/inputs/roles.py) and checks that the
+values fit the name: zeros and ones for a mask, numbers that count up for positions. The servers see any other
+input only if the client names it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from onnxpuma.errors import InputError
 from onnxpuma.graph.patterns import picked
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.input_spec import InputSpec
-from onnxpuma.plan.inputs import Role, role_of
+from onnxpuma.plan.inputs.roles import Role, role_of
+from onnxpuma.plan.inputs.spec import InputSpec
 from onnxpuma.roles.request.kept import Kept
 
 LARGEST_TOKEN_TYPE = 4  # XLNet's fifth is its padding

@@ -20,7 +20,7 @@ from onnxpuma.mpc.prf import fresh_key
 from onnxpuma.mpc.ring.words import encode
 from onnxpuma.mpc.sharing import component_stream, deal
 from onnxpuma.plan.draft import remove_left_over
-from onnxpuma.plan.inputs import looked_up
+from onnxpuma.plan.inputs.roles import looked_up
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.roles.owner.destination import check_free, settle
 from onnxpuma.roles.owner.disclosure import Review, check_disclosed

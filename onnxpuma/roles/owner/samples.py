@@ -11,14 +11,14 @@ import numpy as np
 from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Graph
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.calibrate import calibrate
+from onnxpuma.plan.examine.calibrate import calibrate
 from onnxpuma.roles.request.feed import check_feed
 
 Samples: TypeAlias = "Iterable[Mapping[str, Any]]"  # of one graph
 
 
 def calibrated(blueprint: Blueprint, graph: Graph, samples: Samples) -> Blueprint:
-    """The blueprint with the ranges that its graph shows on the samples (plan/calibrate.py).
+    """The blueprint with the ranges that its graph shows on the samples (plan/examine/calibrate.py).
 
     samples: each maps input names to arrays. An array of the input's own rank is one request's. An array with
     one more axis holds several requests along its first axis; all such arrays must hold the same number, and
