@@ -73,19 +73,15 @@ def tensor_entries(party: int, shapes: Shapes) -> dict[str, Any]:
 
 
 class ShareWriter:
-    """Writes one party's file as a draft, mode 0600; `finish` and then `commit` put it in its place.
-
-    shapes: of all weights, in the order in which `append` receives their words. keys: of components 0 and 1.
-    seals: of all three components.
-    """
+    """Writes one party's file as a draft, mode 0600; `finish` and then `commit` put it in its place."""
 
     def __init__(
         self,
         folder: Path,
         party: int,
-        shapes: Shapes,
-        keys: Sequence[bytes],
-        seals: Sequence[bytes],
+        shapes: Shapes,  # of all weights, in the order in which `append` receives their words
+        keys: Sequence[bytes],  # of components 0 and 1
+        seals: Sequence[bytes],  # of all three components
         digest: str,
         dealing: str,
     ) -> None:
