@@ -2,7 +2,7 @@
 
 Of each array that is used, the largest magnitude and the length of the longest row; of a factor of a product
 also how much longer it can make a row, as a whole and head by head. Every fact is rounded up to a quarter of
-a power of two, or to a whole one where the array is small. Facts are public, like the plan (docs/security.md).
+a power of two, to a whole one if the array is small. Facts are public, like the plan (docs/security.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 
-Facts = dict[str, dict[str, int]]  # array -> quantity -> quarters of a power of two
+ArrayFacts = dict[str, int]  # quantity -> quarters of a power of two
+Facts = dict[str, ArrayFacts]
 
 STEPS = (1.0, 1.1892071150027212, 1.4142135623730954, 1.681792830507430)  # 2^(k/4), rounded up
 SMALLEST = -400  # quarters; a smaller number is as good as zero
