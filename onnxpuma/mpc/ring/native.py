@@ -38,7 +38,7 @@ def native() -> Any:
 
 
 def native_level() -> str:
-    """Which kernel runs: "avx512", "avx2" or "baseline" (compiled), or "numpy"."""
+    """Which kernel runs: "amx", "avx512", "avx2" or "baseline" (compiled), or "numpy"."""
     return str(_native.level()) if _native is not None else "numpy"
 
 
