@@ -25,7 +25,7 @@ LONGEST = 300
 
 # From the ground up. A room imports itself, and what lies below it; never its neighbour on the same floor.
 FLOORS = (
-    ("errors",),
+    ("errors", "standard"),
     ("transport", "graph"),
     ("config",),
     ("cluster_template", "mpc"),

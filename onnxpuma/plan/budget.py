@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -21,12 +20,6 @@ SENT_BYTES = 64  # for each element that a step makes; most operators send less
 PUBLIC_SHARE = 8  # masks and positions may take one part in so many of the memory
 SMALL = 1 << 16  # elements; a public node that cannot make more is not priced
 MOST_TURNS = 10_000  # iterations of a loop
-# Operators whose outputs have a size given by the values of their inputs.
-_FREE = frozenset(
-    ("Expand", "Tile", "ConstantOfShape", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike",
-     "RandomNormal", "RandomUniform", "CenterCropPad", "Col2Im", "MaxUnpool", "GridSample", "AffineGrid",
-     "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "STFT", "DFT", "Scan", "Loop")
-)  # fmt: skip
 
 
 @dataclass
@@ -72,7 +65,7 @@ class Budget:
         bound = 1
         for value in known:
             bound *= max(1, int(value.size))
-        if bound <= SMALL and node.op not in _FREE:
+        if bound <= SMALL and not node.traits.free:
             return
         try:
             types = infer()
@@ -181,11 +174,10 @@ def hidden_elements(
 ) -> int:
     """Elements that exist only inside an operator: the scores of an attention, the patches of a convolution
     or a pool."""
-    attributes: Mapping[str, Any] = node.attributes
     known = [shape for shape in shapes if shape is not None]
     if node.op == "Attention" and len(shapes) > 1 and len(known) > 1:
         (batch, *query), key = known[0], known[1]
-        heads = query[0] if len(query) == 3 else int(attributes.get("q_num_heads", 1))
+        heads = query[0] if len(query) == 3 else int(node.attribute("q_num_heads") or 1)
         queries, keys = query[-2], key[-2]
         past = shapes[4] if len(shapes) > 4 else None
         return batch * heads * queries * (keys + (past[-2] if past else 0))

@@ -6,14 +6,14 @@ each number that it works on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.mpc.protocols.dpf import SecretIds
-from onnxpuma.ops.registry import Operand
+from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Step
 
@@ -74,7 +74,7 @@ def _working(step: Step) -> int:
         return ROW_BYTES * ids.size * call.given(0).shape[0]
     made = sum(o.size for o in call.outputs)
     if step.operator.name == "Attention":
-        return _WORKING * made + _SCORE * _scores(call.given(0), call.given(1), call.node.attributes)
+        return _WORKING * made + _SCORE * _scores(call)
     beside = _HIDDEN.get(step.operator.name, 0) * patched(
         call.node, [None if o is None else o.shape for o in call.inputs], [o.shape for o in call.outputs]
     )
@@ -85,20 +85,20 @@ def patched(node: Node, given: Sequence[Shape | None], made: Sequence[Shape]) ->
     """Elements of the patches under a window, or of the products that a transposed convolution adds up."""
     x, w = given[0], given[1] if len(given) > 1 else None
     if node.op == "ConvTranspose" and x and w:
-        return _size((x[0], *x[2:], *w[1:])) * cast("int", node.attributes.get("group", 1))
+        return _size((x[0], *x[2:], *w[1:])) * int(node.attribute("group"))
     if node.op == "Conv" and x and w and made:
         return _size((made[0][0], x[1], *made[0][2:], *w[2:]))
     if node.op in ("MaxPool", "LpPool") and made:
-        return _size(made[0]) * _size(cast("Shape", node.attributes["kernel_shape"]))
+        return _size(made[0]) * _size(node.attribute("kernel_shape"))
     return 0
 
 
-def _scores(q: Operand, k: Operand, attributes: Mapping[str, object]) -> int:
+def _scores(call: Call) -> int:
     """The number of scores: queries times keys, for each head of each sequence."""
+    q, k = call.given(0), call.given(1)
     if len(q.shape) == 4:
         return _size(q.shape[:3]) * k.shape[2]
-    heads = attributes.get("q_num_heads", 1)
-    return q.shape[0] * q.shape[1] * k.shape[1] * (heads if isinstance(heads, int) else 1)
+    return q.shape[0] * q.shape[1] * k.shape[1] * int(call.attribute("q_num_heads") or 1)
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -41,7 +41,7 @@ class Step:
     @property
     def checks(self) -> bool:
         """Whether it belongs to the range check (plan/bounds/checks.py), and to no node of the graph."""
-        return self.operator.domain == DOMAIN
+        return self.call.node.domain == DOMAIN
 
     @cached_property
     def cost(self) -> Cost:

@@ -10,8 +10,8 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey, unsupported
 from onnxpuma.plan.examine.example import DEFAULT_SIZE, choose_shapes, draw_inputs, open_symbols
 from onnxpuma.plan.plan import Selection
+from onnxpuma.standard.operators import traits
 
-WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
 _LONGER = (8, 64, 512, 4096)  # a waveform has thousands of samples where a text has tens of words
 _MOST_DRAWN = 1 << 24  # numbers of an input; a larger one is no example
 
@@ -22,7 +22,7 @@ def fitting_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, 
     Raises ConfigError as `choose_shapes`. Cost: for a model with windows, plans up to the last of them.
     """
     shapes = choose_shapes(blueprint, sizes)
-    results = tuple(node.outputs[0] for node in blueprint.graph.nodes if node.op in WINDOWS)
+    results = tuple(node.outputs[0] for node in blueprint.graph.nodes if node.traits.window)
     larger = [symbol for symbol in open_symbols(blueprint, alone=False) if symbol not in sizes]
     if not results or not larger or _windows_fit(blueprint, shapes, results):
         return shapes
@@ -41,7 +41,7 @@ def _windows_fit(
     drawn = draw_inputs(blueprint, shapes)
     public = {name: drawn[name] for name in blueprint.public_inputs}
     _, refusals = survey(blueprint, shapes, public, Selection(results))
-    return not any(refusal.operator in WINDOWS for refusal in refusals)
+    return not any(traits(refusal.operator).window for refusal in refusals)
 
 
 def check_supported(blueprint: Blueprint, sizes: Mapping[str, int] | None = None) -> None:

@@ -126,7 +126,7 @@ def looked_up(graph: Graph) -> set[str]:
     origins = {name: {name} for name in graph.initializers}
     found: set[str] = set()
     for node in graph.nodes:
-        if node.op in ("Gather", "GatherND", "GatherElements") and node.inputs[1] not in graph.initializers:
+        if 0 in node.traits.tables and node.inputs[1] not in graph.initializers:
             found |= origins.get(node.inputs[0] or "", set())
         elif node.op in _MOVES:
             moved = set().union(*(origins.get(name or "", set()) for name in node.inputs))

@@ -15,11 +15,8 @@ import numpy as np
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.ops.registry import find
+from onnxpuma.standard.mask_values import MASKED, STORED, SURELY_MASKED
 
-_ADDS = {"Add": (0, 1), "Sub": (0,), "Sum": range(1 << 10), "Where": (1, 2), "Attention": (3,)}
-_BELOW = -1e8  # a smaller number is a mask
-_FROM = -1e4  # an array of zeros and of numbers no larger than this is one as well
-_MASKED = -2500.0  # three such masks and the scores stay within the distances that Softmax reads
 _LEAST = 2  # elements; a single number below -10000 may be a number
 
 
@@ -48,7 +45,7 @@ def _added(name: str, uses: dict[str, list[tuple[Node, int]]]) -> bool:
         if operator is not None and operator.layout and slot == 0:
             if not all(_added(output, uses) for output in node.outputs if output):
                 return False
-        elif node.domain or slot not in _ADDS.get(node.op, ()):
+        elif slot not in node.traits.masks:
             return False
     return name in uses
 
@@ -57,8 +54,8 @@ def _filled(weight: Initializer) -> Initializer:
     def read() -> np.ndarray:
         values = np.array(weight.numpy())
         weight.release()
-        low = values <= _FROM
+        low = values <= MASKED
         is_mask = low.any() and not low.all() and bool(np.all(low | (values == 0)))
-        return np.where(low if is_mask else values < _BELOW, np.float32(_MASKED), values)
+        return np.where(low if is_mask else values < SURELY_MASKED, np.float32(STORED), values)
 
     return Initializer(weight.name, weight.dtype, weight.shape, lazy(read, weight.shape))

@@ -26,13 +26,6 @@ _BLOCK = 1 << 20  # elements read at a time
 # The most fraction bits at which every reader of an untruncated value still has the integer bits it needs.
 MOST_DEFERRED = 48
 WITH_ROOM = 42  # the most at which a product can be added to values as large as inputs
-TAKES_SCALED = (
-    "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
-    "Log", "Sqrt",
-)  # fmt: skip
-_LOOKS_UP = ("GatherND", "GatherElements")  # layout where the indices are public, else rewritten as Gather
-_SUMS = ("Add", "Sub", "Sum")
-_ROWS = ("LayerNormalization", "RMSNormalization")  # invariant under the scale of a row, but for epsilon
 
 
 def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collection[str]) -> dict[str, int]:
@@ -91,7 +84,7 @@ class Scales:
         self._public = {*public_inputs, *(name for name in graph.initializers if name not in secret)}
         self._constant = {*secret, *self._public}.difference(public_inputs)
         for node in nodes:
-            if all(name in self._public for name in node.inputs if name) or _of_shape(node):
+            if all(name in self._public for name in node.inputs if name) or node.traits.of_shape:
                 self._public.update(node.outputs)
             if all(name in self._constant for name in node.inputs if name):
                 self._constant.update(node.outputs)
@@ -106,11 +99,11 @@ class Scales:
         most = FINEST - FRACTION
         for node, slot in self._uses[name]:
             operator = find(node)
-            if _of_shape(node):
+            if node.traits.of_shape:
                 continue
             if operator is None:
                 return 0
-            if operator.layout and slot == 0 and node.op not in _LOOKS_UP:
+            if operator.layout and slot == 0 and not _picks(node):
                 most = min([most, *(self.most(output) for output in node.outputs if output)])
             elif not _looks_up(node, slot):
                 slots = operator.fine(node)
@@ -132,7 +125,7 @@ class Scales:
                         return True
                 elif (operator := find(node)) is not None and operator.layout:
                     todo += node.outputs
-                elif not _of_shape(node):
+                elif not node.traits.of_shape:
                     return True
         return False
 
@@ -159,9 +152,9 @@ class Scales:
         operator, given = find(node), [found.get(name, 0) for name in node.inputs if name]
         if operator is None or not any(given):
             return 0
-        if node.op in _SUMS:
+        if node.traits.sums:
             return min(given)
-        if (operator.layout and node.op not in _LOOKS_UP) or _looks_up(node, 0):
+        if (operator.layout and not _picks(node)) or _looks_up(node, 0):
             return given[0]
         slots = operator.fine(node)
         if len(slots) < 2 or len(given) > 2:  # not a plain product, or one with a bias
@@ -173,13 +166,13 @@ class Scales:
         operator, given = find(node), [name for name in node.inputs if name]
         if operator is None:
             return False
-        if _of_shape(node) or _looks_up(node, slot):
+        if node.traits.of_shape or _looks_up(node, slot):
             return True
         if operator.layout:
-            return slot == 0 and node.op not in _LOOKS_UP
-        if node.op in _SUMS:
+            return slot == 0 and not _picks(node)
+        if node.traits.sums:
             return all(found.get(name) for name in given)
-        if node.op in _ROWS:
+        if node.traits.rows == "normalisation":  # scaling a row changes its epsilon alone
             return slot == 0 and not any(node.outputs[1:])
         slots = operator.fine(node)
         if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
@@ -188,9 +181,10 @@ class Scales:
         return both <= min(slots.values()) - FRACTION
 
 
-def _of_shape(node: Node) -> bool:
-    return node.op in ("Shape", "Size") and not node.domain
+def _picks(node: Node) -> bool:
+    """GatherND and GatherElements: they are layout where their indices are public, else become a Gather."""
+    return node.op != "Gather" and 0 in node.traits.tables
 
 
 def _looks_up(node: Node, slot: int) -> bool:
-    return node.op == "Gather" and not node.domain and slot == 0 and not node.attributes.get("axis", 0)
+    return node.op == "Gather" and not node.domain and slot == 0 and not node.attribute("axis")
