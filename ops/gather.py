@@ -92,7 +92,7 @@ def gather(party: Party, call: Call, table: Value, index: Value) -> Protocol[Seq
         matrix = table if len(table.shape) == 2 else table.map(lambda w: w.reshape(w.shape[0], -1))
 
         def widened(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-            return (yield from lift(party, split(party, part, pivot, part.fraction, BITS), 64))
+            return (yield from lift(party, split(party, part, pivot, part.format), 64))
 
         found = yield from spread(party, look_up(party, index, matrix), widened)
         return [found.map(lambda w: w.reshape(shape))]

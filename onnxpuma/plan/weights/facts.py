@@ -2,7 +2,8 @@
 
 Of each array that is used, the largest magnitude and the length of the longest row; of a factor of a product
 also how much longer it can make a row, as a whole and head by head. Every fact is rounded up to a quarter of
-a power of two, to a whole one if the array is small. Facts are public, like the plan (docs/security.md).
+a power of two, or to a whole one where the array is small. Facts are public, as the plan is
+(docs/security.md).
 """
 
 from __future__ import annotations
