@@ -32,7 +32,7 @@ CREATING = ("onnxpuma.mpc.ring.", "onnxpuma.mpc.forms.")  # the rooms that may c
 
 # From the ground up. A room imports itself, and what lies below it; never its neighbour on the same floor.
 FLOORS = (
-    ("errors",),
+    ("errors", "standard"),
     ("transport", "graph"),
     ("config",),
     ("cluster_template", "mpc"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from onnxpuma.graph.round_numbers import is_round
+from onnxpuma.standard.mask_values import MASKED
 
-MASKED_BELOW = -1e4
 _SHORTEST = 3
 
 
@@ -56,7 +56,7 @@ def _is_filler_mask(values: np.ndarray) -> bool:
         return False
 
     def fits(part: np.ndarray) -> bool:
-        return bool(np.all((part == 0) | (part <= MASKED_BELOW)))
+        return bool(np.all((part == 0) | (part <= MASKED)))
 
     if not fits(values.reshape(-1)[:64]) or not fits(values):
         return False

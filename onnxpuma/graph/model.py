@@ -17,6 +17,9 @@ import onnx
 import onnx_ir as ir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.standard.operators import traits
+from onnxpuma.standard.signature import default_of
+from onnxpuma.standard.traits import Traits
 
 Attribute = Union[int, float, str, list[Any], np.ndarray, "Graph"]
 
@@ -53,6 +56,15 @@ class Node:
     inputs: tuple[str | None, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    def attribute(self, name: str) -> Any:
+        """An attribute as given, or its default. A KeyError where the schema has none of this name."""
+        return self.attributes.get(name, default_of(self.op, name, self.version, self.domain))
+
+    @property
+    def traits(self) -> Traits:
+        """What is known of its operator."""
+        return traits(self.op, self.domain)
 
     @cached_property
     def attribute_key(self) -> tuple[Any, ...]:

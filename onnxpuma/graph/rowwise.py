@@ -13,20 +13,11 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.rule import attribute, rank, scalar, static_dim
 from onnxpuma.graph.rules.shape_vector import Entry, dims, entries, known, number, times
+from onnxpuma.standard.operators import traits
+from onnxpuma.standard.traits import Rows
 
 Asked: TypeAlias = dict[int, int]
 """Input -> the axis along which its row is selected; inputs that are not in it stay as they are."""
-
-_ONE_OPERAND = (
-    "Abs", "Cast", "Celu", "Ceil", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
-    "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu",
-    "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
-    "ThresholdedRelu",
-)  # fmt: skip
-_BROADCAST = (
-    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min",
-    "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
-)  # fmt: skip
 
 
 def asks(node: ir.Node, axis: int) -> Asked | None:
@@ -35,12 +26,12 @@ def asks(node: ir.Node, axis: int) -> Asked | None:
     The node on those inputs yields that row; a Reshape also wants `row_shape`. None where the row depends
     on other rows, or that cannot be told.
     """
-    rule = None if node.domain else _RULES.get(node.op_type)
+    kind = traits(node.op_type, node.domain).rows
     y = node.outputs[0]
     axes = rank(y)
-    if rule is None or axes is None or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
+    if kind is None or axes is None or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
         return None
-    return rule(node, axis, axes)
+    return _RULES[kind](node, axis, axes)
 
 
 def _one(node: ir.Node, axis: int, axes: int) -> Asked | None:
@@ -75,7 +66,7 @@ def _product(node: ir.Node, axis: int, axes: int) -> Asked | None:
 def _gemm(node: ir.Node, axis: int, axes: int) -> Asked | None:
     if axis != 0:
         return None
-    found = {0: 1 if attribute(node.outputs[0], "transA", 0) else 0}
+    found = {0: 1 if attribute(node.outputs[0], "transA") else 0}
     added = node.inputs[2] if len(node.inputs) > 2 else None
     if added is not None:
         own = rank(added)
@@ -87,14 +78,14 @@ def _gemm(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _normalisation(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    first = attribute(node.outputs[0], "axis", -1) % axes
+    first = attribute(node.outputs[0], "axis") % axes
     scales = [rank(v) for v in node.inputs[1:] if v is not None]
     reach = max((r for r in scales if r is not None), default=0)
     return {0: axis} if axis < first and None not in scales and reach <= axes - first else None
 
 
 def _along(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    return None if attribute(node.outputs[0], "axis", -1) % axes == axis else {0: axis}
+    return None if attribute(node.outputs[0], "axis") % axes == axis else {0: axis}
 
 
 def _transpose(node: ir.Node, axis: int, axes: int) -> Asked | None:
@@ -103,7 +94,7 @@ def _transpose(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _concat(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    if attribute(node.outputs[0], "axis", 0) % axes == axis:
+    if attribute(node.outputs[0], "axis") % axes == axis:
         return None
     return {slot: axis for slot, x in enumerate(node.inputs) if x is not None}
 
@@ -111,7 +102,7 @@ def _concat(node: ir.Node, axis: int, axes: int) -> Asked | None:
 def _attention(node: ir.Node, axis: int, axes: int) -> Asked | None:
     """Rows are those of the queries; with `is_causal` the mask would move along with them."""
     y, query = node.outputs[0], node.inputs[0]
-    if attribute(y, "is_causal", 0) or rank(query) != axes or axis != axes - 2:
+    if attribute(y, "is_causal") or rank(query) != axes or axis != axes - 2:
         return None
     if any(v is not None for v in node.inputs[4:]):
         return None
@@ -140,7 +131,7 @@ def _reshape(node: ir.Node, axis: int, axes: int) -> Asked | None:
     before, target = None if x is None else dims(x), entries(node.inputs[1])
     if before is None or target is None or len(target) != axes:
         return None
-    if not attribute(y, "allowzero", 0):
+    if not attribute(y, "allowzero"):
         target = [before[i] if e == number(0) and i < len(before) else e for i, e in enumerate(target)]
     after = _completed(known(y, target), before)
     for place in range(len(before)):
@@ -200,22 +191,19 @@ def _layout(node: ir.Node, axis: int, axes: int) -> Asked | None:
     return {0: kept[axis]}
 
 
-_RULES: dict[str, Callable[[ir.Node, int, int], Asked | None]] = {
-    **dict.fromkeys(_ONE_OPERAND, _one),
-    **dict.fromkeys(_BROADCAST, _stretched),
-    "Attention": _attention,
-    "Concat": _concat,
-    "Gemm": _gemm,
-    "LayerNormalization": _normalisation,
-    "LogSoftmax": _along,
-    "MatMul": _product,
-    "RMSNormalization": _normalisation,
-    "Reshape": _reshape,
-    "RotaryEmbedding": _rotary,
-    "Softmax": _along,
-    "Squeeze": _layout,
-    "Transpose": _transpose,
-    "Unsqueeze": _layout,
+_RULES: dict[Rows, Callable[[ir.Node, int, int], Asked | None]] = {
+    "each": _one,
+    "broadcast": _stretched,
+    "product": _product,
+    "gemm": _gemm,
+    "normalisation": _normalisation,
+    "along": _along,
+    "transpose": _transpose,
+    "concat": _concat,
+    "attention": _attention,
+    "rotary": _rotary,
+    "reshape": _reshape,
+    "axes": _layout,
 }
 
 
@@ -230,7 +218,7 @@ def selected_row(node: ir.Node) -> tuple[int, bool, bool] | None:
         place, kept = scalar(node.inputs[1]), rank(node.inputs[1]) == 1
         if place not in (0.0, -1.0) or rank(node.inputs[1]) not in (0, 1):
             return None
-        return attribute(y, "axis", 0) % axes, place == -1.0, kept
+        return attribute(y, "axis") % axes, place == -1.0, kept
     first, end, axis = (scalar(node.inputs[i]) if len(node.inputs) > i else None for i in (1, 2, 3))
     step = scalar(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else 1.0
     if axis is None or step != 1.0 or first not in (0.0, -1.0):

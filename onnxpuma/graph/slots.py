@@ -12,123 +12,12 @@ from collections.abc import Collection, Iterator
 from typing import Literal
 
 from onnxpuma.graph.model import Graph, Node
+from onnxpuma.standard.operators import traits
 
 Use = tuple[Node, int]
 Uses = dict[str, list[Use]]
 Decides = Literal["shape", "index"]
 
-_SHAPES: dict[str, tuple[int, ...]] = {
-    "AffineGrid": (1,),
-    "Attention": (6,),
-    "BlackmanWindow": (0,),
-    "CenterCropPad": (1,),
-    "Col2Im": (1, 2),
-    "ConstantOfShape": (0,),
-    "CumSum": (1,),
-    "DFT": (1, 2),
-    "Dropout": (2,),
-    "Expand": (1,),
-    "GRU": (4,),
-    "HammingWindow": (0,),
-    "HannWindow": (0,),
-    "If": (0,),
-    "LSTM": (4,),
-    "Loop": (0, 1),
-    "MaxUnpool": (2,),
-    "NonMaxSuppression": (2,),
-    "OneHot": (1,),
-    "Pad": (1, 3),
-    "RNN": (4,),
-    "Resize": (1, 2, 3),
-    "ReverseSequence": (1,),
-    "STFT": (1, 3),
-    "SequenceAt": (1,),
-    "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "SplitToSequence": (1,),
-    "Squeeze": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Trilu": (1,),
-    "Unsqueeze": (1,),
-    "Upsample": (1,),
-    "Reshape": (1,),
-} | dict.fromkeys(
-    (
-        *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
-        *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
-    ),
-    (1,),
-)
-_INDICES: dict[str, tuple[int, ...]] = {
-    "Gather": (1,),
-    "GatherElements": (1,),
-    "GatherND": (1,),
-    "MaxUnpool": (1,),
-    "OneHot": (0,),
-    "RotaryEmbedding": (3,),
-    "Scatter": (1,),
-    "ScatterElements": (1,),
-    "ScatterND": (1,),
-    "TensorScatter": (2,),
-}
-# Where an operator expects what is trained: there even a round number is a weight.
-_TRAINED: dict[str, tuple[int, ...]] = {
-    "MatMul": (0, 1),
-    "MatMulInteger": (0, 1, 2, 3),
-    "Gemm": (0, 1, 2),
-    "Conv": (1, 2),
-    "ConvInteger": (1, 3),
-    "ConvTranspose": (1, 2),
-    "DeformConv": (1, 3),
-    "LayerNormalization": (1, 2),
-    "GroupNormalization": (1, 2),
-    "InstanceNormalization": (1, 2),
-    "RMSNormalization": (1,),
-    "BatchNormalization": (1, 2, 3, 4),
-    "PRelu": (1,),
-    "LSTM": (1, 2, 3, 7),
-    "GRU": (1, 2, 3),
-    "RNN": (1, 2, 3),
-    "QuantizeLinear": (1, 2),
-    "DequantizeLinear": (0, 1, 2),
-    "QLinearMatMul": (0, 1, 2, 3, 4, 5, 6, 7),
-    "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8),
-}
-_LINEAR = ("MatMul", "Gemm", "Conv", "ConvTranspose")
-_LAYOUT = ("Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Flatten")
-# What computes on shapes and indices; a value goes from these inputs (None: from all) into every output.
-_CARRIERS: dict[str, tuple[int, ...] | None] = dict.fromkeys(
-    (
-        *("Abs", "Add", "And", "ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr"),
-        *("BitwiseXor", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Div", "Equal", "Exp", "Floor"),
-        *("Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul"),
-        *("Neg", "NonZero", "Not", "Or", "Pow", "Range", "Round", "Sign", "Sqrt", "Sub", "Sum", "Transpose"),
-        *("Flatten", "Where", "Xor"),
-    )
-) | {
-    "CumSum": (0,),
-    "Expand": (0,),
-    "Gather": (0,),
-    "GatherElements": (0,),
-    "GatherND": (0,),
-    "Pad": (0, 2),
-    "ReduceMax": (0,),
-    "ReduceMin": (0,),
-    "ReduceProd": (0,),
-    "ReduceSum": (0,),
-    "Reshape": (0,),
-    "ScatterElements": (0, 2),
-    "ScatterND": (0, 2),
-    "Slice": (0,),
-    "Split": (0,),
-    "Squeeze": (0,),
-    "Tile": (0,),
-    "Trilu": (0,),
-    "Unsqueeze": (0,),
-}
-_BLIND = ("Shape", "Size")
-_COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 _TOWARDS_ANGLES = (
     *("Mul", "MatMul", "Einsum", "Cast", "Unsqueeze", "Squeeze", "Reshape", "Expand", "Transpose", "Concat"),
     *("Gather", "Slice"),
@@ -169,7 +58,7 @@ class Slots:
         """These values, and all that is computed from one of them; its shape alone does not count."""
         for node in graph.nodes:
             read = [n for n in (*node.inputs, *(c for g in node.subgraphs for c in g.captured())) if n]
-            if not (node.op in _BLIND and not node.domain) and not known.isdisjoint(read):
+            if not node.traits.of_shape and not known.isdisjoint(read):
                 known.update(o for o in node.outputs if o)
         return known
 
@@ -201,7 +90,7 @@ class Slots:
                     todo.append(output)
                     seen.add(output)
             for node, slot in used:
-                if node.op in _BLIND and not node.domain:
+                if node.traits.of_shape:
                     continue
                 kind = None if node.domain else decided(node.op, slot)
                 if kind is not None:
@@ -215,9 +104,8 @@ class Slots:
 
     def _carries(self, node: Node, slot: int) -> bool:
         """Whether a node computes on shapes and indices alone, and hands on what it is given here."""
-        places = _CARRIERS.get(node.op, ())
-        inside = places is None or slot in places
-        return inside and not node.domain and self._data.isdisjoint(node.outputs)
+        carried = slot in node.traits.carries
+        return carried and self._data.isdisjoint(node.outputs)
 
     def is_trained(self, name: str, shaped: bool) -> bool:
         """Whether it stands where a parameter does; shaped: it has axes, as a bias behind a product has."""
@@ -231,9 +119,9 @@ class Slots:
         if node.op != "Add" or not shaped:
             return False
         other = self._producers.get(node.inputs[1 - slot] or "")
-        while other is not None and other.op in _LAYOUT and not other.domain:
+        while other is not None and other.traits.layout:
             other = self._producers.get(other.inputs[0] or "")
-        return other is not None and other.op in _LINEAR
+        return other is not None and other.traits.linear
 
     def multiplies_data(self, name: str) -> bool:
         """Whether a product, or another operator that expects a parameter there, takes it to real data; but
@@ -256,7 +144,7 @@ class Slots:
     def is_compared(self, name: str) -> bool:
         """Whether it is compared for its value, by each of its readers."""
         used = self.uses.get(name, ())
-        return bool(used) and not self._is_given(name) and all(n.op in _COMPARISONS for n, _ in used)
+        return bool(used) and not self._is_given(name) and all(n.traits.compares for n, _ in used)
 
     def becomes_angle(self, name: str) -> bool:
         """Whether all that is computed from it, by products with positions and layout alone, ends in Cos or
@@ -269,7 +157,7 @@ class Slots:
             for node, _ in self.uses[value]:
                 if node.op in ("Cos", "Sin"):
                     ended = True
-                elif node.op in _BLIND:
+                elif node.traits.of_shape:
                     continue
                 elif node.op in _TOWARDS_ANGLES and not self._reads_reals(node, seen):
                     todo += [o for o in node.outputs if o not in seen]
@@ -284,11 +172,10 @@ class Slots:
 
 def decided(op: str, slot: int) -> Decides | None:
     """What this input of an operator of the standard decides, if it decides anything."""
-    if slot in _SHAPES.get(op, ()):
-        return "shape"
-    return "index" if slot in _INDICES.get(op, ()) else None
+    found = traits(op)
+    return "shape" if slot in found.shapes else "index" if slot in found.indices else None
 
 
 def expects_trained(op: str, slot: int) -> bool:
     """Whether this input of an operator of the standard is for what is trained."""
-    return slot in _TRAINED.get(op, ())
+    return slot in traits(op).trained
