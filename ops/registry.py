@@ -191,10 +191,6 @@ def _resolved(call: Call) -> Result:
     return Result()
 
 
-def _none_deferred(use: Use, index: int) -> bool:
-    return False
-
-
 def _nothing_refused(call: Call) -> str | None:
     return None
 
@@ -209,7 +205,7 @@ class Operator:
     kernel: Kernel
     cost: Callable[[Call], Cost] = _free  # rounds and bits, without the truncation that the plan may add
     result: Callable[[Call], Result] = _resolved  # form and fraction bits of the outputs
-    defers: Callable[[Use, int], bool] = _none_deferred  # whether this input may arrive untruncated
+    defers: Callable[[Use, int], bool]  # whether this input may arrive untruncated
     refuse: Callable[[Call], str | None] = _nothing_refused  # why this use is not supported; None: it is
     # Which inputs may be secret, and the error, in the words of the documentation.
     secret: str = "all"
@@ -219,9 +215,7 @@ class Operator:
     tolerance: float = 1e-4  # the largest absolute error on operands of order one
     # The ranges in which that error holds; beyond them the result is silently wrong.
     limits: Limits = no_limit
-    grows: Callable[[Call], float] = (
-        _nothing_more  # the error where it depends on the use, as on rows' length
-    )
+    grows: Callable[[Call], float] = _nothing_more  # the error where it depends on the use
     # Inputs that may be weights of more fraction bits than `FRACTION`, each with the most it may have; two
     # factors share that number.
     fine: Fine = _none_finer

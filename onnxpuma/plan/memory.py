@@ -1,7 +1,7 @@
-"""How much memory a server needs: its shares of the weights, and the widest moment of a run.
+"""How much memory a server needs: its shares of the weights, and the peak of a run.
 
-The figures beside the sizes were measured (`validate` prints the peak): a kernel holds its operands, and some
-words for each number that it works on.
+The factors below were measured (`validate` prints the peak): a kernel needs its operands, and some words for
+each number that it works on.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ from onnxpuma.plan.plan import Plan, Step
 
 Shape: TypeAlias = "tuple[int, ...]"
 
-_PROCESS = 180 << 20  # of Python and its libraries
-_REPLICATED, _SUM = 16, 8  # bytes an element: two words, or one
-_LOADING = 8  # a weight more, for the largest of them, while it is read
-_WORKING = 150  # an element of the results of a step that exchanges messages
-_MOVING = 24  # of one that does not
-_SCORE = 170  # a score of attention, which nobody else sees
-_HIDDEN = {"Conv": 16, "MaxPool": 35, "ConvTranspose": 50}  # an element of a patch, which nobody else sees
-ROW_BYTES = 12  # a row of a table for each id that is looked up in it
+_PROCESS = 180 << 20  # Python and its libraries
+_REPLICATED, _SUM = 16, 8  # bytes per element: two words, or one
+_LOADING = 8  # more per element of the largest weight, while it is read
+_WORKING = 150  # per result element of a step that exchanges messages
+_MOVING = 24  # of a step that does not
+_SCORE = 170  # per score inside an attention
+_HIDDEN = {"Conv": 16, "MaxPool": 35, "ConvTranspose": 50}  # per element of a patch inside the operator
+ROW_BYTES = 12  # per row of a table, for each id that is looked up in it
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at one server. whole: about what `validate` measures; weights: the shares of weights in it."""
+    """Bytes at one server."""
 
+    # About what `validate` measures.
     whole: int
+    # The part of it that holds shares of weights.
     weights: int
 
 
 def memory(plan: Plan, blueprint: Blueprint) -> Memory:
-    """What one run of the plan takes, to about a quarter; requests that wait add what they bring."""
+    """The memory of one run, to within about a quarter. Waiting requests take theirs on top."""
     sizes = [blueprint.graph.initializers[name].size for name in blueprint.weights]
     held = _REPLICATED * sum(sizes)
     widest = max(_LOADING * max(sizes, default=0), _widest(plan))
@@ -65,7 +67,7 @@ def _forget(live: dict[str, int], names: tuple[str, ...]) -> None:
 
 
 def _working(step: Step) -> int:
-    """Bytes beside operands and results."""
+    """Bytes besides operands and results."""
     call = step.call
     ids = next((o for o in call.inputs if o is not None and o.form is SecretIds), None)
     if ids is not None:
@@ -92,7 +94,7 @@ def patched(node: Node, given: Sequence[Shape | None], made: Sequence[Shape]) ->
 
 
 def _scores(call: Call) -> int:
-    """How many scores there are: queries times keys, for each head of each sequence."""
+    """The number of scores: queries times keys, for each head of each sequence."""
     q, k = call.given(0), call.given(1)
     if len(q.shape) == 4:
         return _size(q.shape[:3]) * k.shape[2]

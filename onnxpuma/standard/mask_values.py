@@ -49,7 +49,7 @@ GIVEN: Final = 2.0**21  # minus infinity in a mask that a client gives to others
 UNREAD: Final = 2.0**22  # an operator that knows nothing of masks takes nothing this far out
 DROWNING: Final = 2.0**29  # beside it scores do not count: single precision has steps of 64 there
 
-# -- rows that a secret mask leaves nothing (plan/undefined.py) ---------------------------------------------
+# -- rows that a secret mask leaves nothing (plan/walk/undefined.py) ----------------------------------------
 
 BOTTOM: Final = 0.6  # of minus infinity's distance: finite numbers reach half of it at most
 DROWNED: Final = 0.45  # of the same: at or below it, single precision keeps nothing of the scores

@@ -21,9 +21,8 @@ from onnxpuma.plan.walk.parts import Parts, add_constant, part
 
 def looks_up_ids(node: Node, values: Mapping[str, Known]) -> bool:
     """Whether a node looks something up at the client's ids, other than rows."""
-    if not node.traits.tables:
-        return False
-    (place,) = node.traits.indices
+    traits = node.traits
+    place = traits.indices[0] if traits.tables else len(node.inputs)
     if len(node.inputs) <= place or not node.inputs[place]:
         return False
     names = [name for name in node.inputs if name]
@@ -60,9 +59,6 @@ class _Written:
         self.nodes.append(part(self._state, op, name, read, (output or name,), attributes))
         return output or name
 
-    def whole(self, attribute: str) -> int:
-        return int(self.node.attribute(attribute))
-
     def input(self, place: int) -> str:
         return str(self.node.inputs[place])
 
@@ -84,7 +80,7 @@ def _strides(shape: Sequence[int]) -> np.ndarray:
 def _along(write: _Written) -> None:
     """Gather along another axis than the first."""
     shape, ids = write.shape(0), len(write.shape(1))
-    axis = write.whole("axis") % len(shape)
+    axis = int(write.node.attribute("axis")) % len(shape)
     rest = [a for a in range(len(shape)) if a != axis]
     table = write("Transpose", write.input(0), perm=[axis, *rest])
     rows = write("Gather", table, write.input(1), axis=0)  # (*ids, *rest)
@@ -95,7 +91,7 @@ def _along(write: _Written) -> None:
 def _places(write: _Written) -> None:
     """GatherND: each row of indices is a place in the first axes after those of the batch."""
     shape, where = write.shape(0), write.shape(1)
-    batch = write.whole("batch_dims")
+    batch = int(write.node.attribute("batch_dims"))
     end = batch + where[-1]
     sizes = shape[batch:end]
     whole = _from_the_start(write, write.input(1), np.array(sizes))
@@ -111,7 +107,7 @@ def _places(write: _Written) -> None:
 def _elements(write: _Written) -> None:
     """GatherElements: each index moves along one axis, at its own place in the others."""
     shape, where = write.shape(0), write.shape(1)
-    axis = write.whole("axis") % len(shape)
+    axis = int(write.node.attribute("axis")) % len(shape)
     strides = _strides(shape)
     steps = [grid * strides[a] for a, grid in enumerate(np.indices(where)) if a != axis]
     others = sum(steps, np.zeros(where, np.int64))

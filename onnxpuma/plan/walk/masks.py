@@ -143,8 +143,8 @@ def _joins_scores(readers: ReadersOf, no_scores: Container[str], name: str) -> b
         node, place = reader
         operator = find(node)
         others = [n for p, n in enumerate(node.inputs) if n and p != place and n not in no_scores]
-        joined = node.traits.sums and bool(others)
-        if joined or (place == node.traits.scores and place in node.traits.masks):
+        traits = node.traits
+        if (traits.sums and others) or (traits.masks and traits.scores == place):
             return True
         moved = operator is not None and (operator.layout or node.op in _SUMS)
         if moved and any(_joins_scores(readers, no_scores, output) for output in node.outputs if output):
