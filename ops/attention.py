@@ -21,9 +21,9 @@ from onnxpuma.mpc.protocols.smooth import activation, activation_cost
 from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
-from onnxpuma.ops.attention_positions import Heads, shapes_of
+from onnxpuma.ops.attention_positions import Heads, cap_of, given_scale, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
-from onnxpuma.ops.beside import FAR, too_far, whole
+from onnxpuma.ops.beside import too_far, whole
 from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
@@ -40,6 +40,7 @@ from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.softmax import largest_spread, left_out, spread_limit
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.standard.mask_values import FAR
 
 SCALE_BITS = 14  # significant bits of a scale that is not a power of two
 SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries: the scores have no room for it
@@ -63,12 +64,12 @@ def _shown(call: Call) -> int | None:
     """The kind of scores in the fourth output, None if nobody reads it; without softcap, kind 1 is kind 0."""
     if len(call.outputs) < 4 or not call.outputs[3].name:
         return None
-    mode = int(call.attribute("qk_matmul_output_mode", 0))
-    return 0 if mode == 1 and not call.attribute("softcap", 0.0) else mode
+    mode = int(call.attribute("qk_matmul_output_mode"))
+    return 0 if mode == 1 and not cap_of(call) else mode
 
 
 def _shown_cost(call: Call, size: int) -> Cost:
-    mode, scale, cap = _shown(call), scale_of(call), call.attribute("softcap", 0.0)
+    mode, scale, cap = _shown(call), scale_of(call), cap_of(call)
     if mode is None:
         return Cost()
     form: type = Sum3
@@ -84,9 +85,8 @@ def _shown_cost(call: Call, size: int) -> Cost:
 
 
 def scale_of(call: Call) -> float:
-    scale = call.attribute("scale", None)
-    scale = float(scale) if scale is not None else shapes_of(call).size ** -0.5
-    return scale / (call.attribute("softcap", 0.0) or 1.0)
+    """The factor of the scores, before the softcap is multiplied on."""
+    return given_scale(call) / (cap_of(call) or 1.0)
 
 
 def _exact(scale: float) -> bool:
@@ -98,7 +98,7 @@ def _early(call: Call) -> bool:
     scale = scale_of(call)
     if _exact(scale):
         return False
-    if scale < SMALLEST_LATE or bool(call.attribute("softcap", 0.0)):
+    if scale < SMALLEST_LATE or bool(cap_of(call)):
         return True
     return bool(call.secret(3)) or _least_apart(call) > largest_spread(_late_fraction(call))
 
@@ -133,7 +133,7 @@ def _cost(call: Call) -> Cost:
         by = public_scale(scale_of(call))[0]
         total = total + shift_cost(call.given(0).size, by, RESTING.bits, Replicated)
     form: type = Sum3
-    if call.attribute("softcap", 0.0):
+    if cap_of(call):
         tanh, held = all_series()["tanh"], _score_fraction(call)
         total = total + over_parts(
             int(lengths.sum()), lambda n: activation_cost(tanh, n, RESTING.at(held), RESTING)
@@ -187,7 +187,7 @@ def _spread(call: Call) -> float:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    scale, cap = scale_of(call), call.attribute("softcap", 0.0) or 1.0
+    scale, cap = scale_of(call), cap_of(call) or 1.0
     below = 2.0 ** (62 - _score_fraction(call))
 
     def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -245,7 +245,7 @@ def _attend(
     scores = yield from _scores(party, call, q.contiguous(), k)
     standing = left.places
     places = slice(None) if standing is None else standing
-    cap = call.attribute("softcap", 0.0)
+    cap = cap_of(call)
     shown: Shares = times_numbers(scores, cap) if cap else scores
     computed = scores.flat()[places]
     flat: Shares = (yield from _capped(party, computed, cap)) if cap else computed

@@ -12,11 +12,11 @@ from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bia
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares
-from onnxpuma.ops.windows import padding_of, patches
+from onnxpuma.ops.window import patches, window_of
 
 
 def _refuse(call: Call) -> str | None:
-    channels, groups = call.given(0).shape[1], int(call.attribute("group", 1))
+    channels, groups = call.given(0).shape[1], int(call.attribute("group"))
     wanted, maps = call.given(1).shape[1] * groups, call.given(1).shape[0]
     if channels != wanted or maps % groups:
         return f"its input has {channels} channels, its weights take {wanted} and give {maps}"
@@ -40,13 +40,12 @@ def _conv_result(call: Call) -> Result:
 def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
     x, w = as_shares(party, image), as_shares(party, weights)
-    groups = call.attribute("group", 1)
-    batch, maps, kernel = x.shape[0], w.shape[0] // groups, w.shape[2:]
-    rank, out = len(kernel), call.outputs[0].shape[2:]
+    groups = call.attribute("group")
+    batch, maps, window = x.shape[0], w.shape[0] // groups, window_of(call, w.shape[2:])
+    rank, out = len(window.kernel), call.outputs[0].shape[2:]
     # 1. the windows as rows, the kernels as columns, for each group
-    margins = padding_of(call, x.shape[2:], kernel)
-    padded = x.pad([(0, 0), (0, 0), *margins]) if any(m != (0, 0) for m in margins) else x
-    found = patches(call, padded, kernel).reshape(batch, groups, w.shape[1], *out, *kernel)
+    padded = x.pad([(0, 0), (0, 0), *window.padding]) if any(map(any, window.padding)) else x
+    found = patches(window, padded).reshape(batch, groups, w.shape[1], *out, *window.kernel)
     order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
     rows = found.transpose(order).contiguous(groups, batch * math.prod(out), -1)
     columns = w.reshape(groups, maps, -1).transpose(0, 2, 1).contiguous()

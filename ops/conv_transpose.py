@@ -15,11 +15,12 @@ from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bia
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares
+from onnxpuma.ops.window import steps_of
 
 
 def _refuse(call: Call) -> str | None:
     channels, wanted = call.given(0).shape[1], call.given(1).shape[0]
-    if channels != wanted or channels % int(call.attribute("group", 1)):
+    if channels != wanted or channels % int(call.attribute("group")):
         return f"its input has {channels} channels, its weights take {wanted}"
     return None
 
@@ -32,11 +33,10 @@ def _starts(call: Call) -> list[int]:
     """For each spatial axis, the elements of the full result that are cut off at its start."""
     rank = len(call.outputs[0].shape) - 2
     pads = call.attribute("pads")
-    auto = call.attribute("auto_pad", "NOTSET")
-    auto = auto.decode() if isinstance(auto, bytes) else auto
+    auto = call.attribute("auto_pad")
     if call.attribute("output_shape") is None and auto in ("NOTSET", "", "VALID"):
         return [int(p) for p in (pads or [0] * rank)[:rank]]
-    strides, dilations = (call.attribute(a) or [1] * rank for a in ("strides", "dilations"))
+    strides, dilations = steps_of(call, rank)
     extra = call.attribute("output_padding") or [0] * rank
     starts = []
     for axis in range(rank):
@@ -61,15 +61,15 @@ def conv_transpose(
 ) -> Protocol[Sequence[Form]]:
     """The transposed convolution, with groups, strides, dilations and padding. No message."""
     x, w = as_shares(party, image), as_shares(party, weights)
-    groups = int(call.attribute("group", 1))
+    groups = int(call.attribute("group"))
     batch, channels = x.shape[:2]
     maps, *kernel = w.shape[1:]
     rank, inner, out = len(kernel), channels // groups, call.outputs[0].shape[2:]
-    dilations = call.attribute("dilations") or [1] * rank
+    strides, dilations = steps_of(call, rank)
     reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
     # 1. the image with zeros between and around its elements
     wide = [n + r for n, r in zip(out, reach, strict=True)]
-    places, sources = _mesh(call, x.shape[2:], reach, wide)
+    places, sources = _mesh(x.shape[2:], reach, strides, _starts(call), wide)
     spaced = x[sources].within(places, (batch, channels, *wide))
     # 2. its windows as rows, the kernels turned round as columns, for each group
     windows = spaced.windows(tuple(r + 1 for r in reach), tuple(range(2, 2 + rank)))
@@ -85,9 +85,14 @@ def conv_transpose(
     return [(yield from with_bias(party, call, z, by_channel(b, rank)))]
 
 
-def _mesh(call: Call, spatial: Sequence[int], reach: Sequence[int], wide: Sequence[int]) -> tuple[Any, Any]:
+def _mesh(
+    spatial: Sequence[int],
+    reach: Sequence[int],
+    strides: Sequence[int],
+    starts: Sequence[int],
+    wide: Sequence[int],
+) -> tuple[Any, Any]:
     """The index of the image's elements in the wide image, and in the image itself."""
-    strides, starts = call.attribute("strides") or [1] * len(spatial), _starts(call)
     places, sources = [], []
     for axis, size in enumerate(spatial):  # element i stands at reach - start + i * stride
         at = reach[axis] - starts[axis] + np.arange(size) * strides[axis]

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.ops.beside import FAR, factor, held, in_words, of_scaled, of_sum, too_far, whole
+from onnxpuma.ops.beside import factor, held, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.limits import Limit, output_below
 from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Use, Value, both_fine, operator
 from onnxpuma.ops.shares import secret
+from onnxpuma.standard.mask_values import FAR
 
 F = TypeVar("F", bound=Form)
 

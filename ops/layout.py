@@ -15,6 +15,7 @@ from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.forms import Form, Shares, picked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.beside import of_moved
+from onnxpuma.ops.moves import order_of
 from onnxpuma.ops.registry import Call, Use, Value, as_first, operator
 
 
@@ -75,9 +76,8 @@ def identity(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequenc
 @operator("Transpose", result=as_first, defers=_always, secret="first", layout=True, beside=of_moved)
 def transpose(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """Axes permuted."""
-    perm = call.attribute("perm") or list(range(len(x.shape)))[::-1]
     yield from ()
-    return [x.transpose(perm)]
+    return [x.transpose(order_of(call))]
 
 
 @operator(
@@ -101,9 +101,9 @@ def expand(party: Party, call: Call, x: Shares, shape: np.ndarray) -> Protocol[S
 )
 def split(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
     """Parts along an axis."""
-    axis = call.attribute("axis", 0)
+    axis = call.axis
     edges = np.cumsum([0, *(o.shape[axis] for o in call.outputs)])
-    before = (slice(None),) * (axis % len(x.shape))
+    before = (slice(None),) * axis
     yield from ()
     parts = [(*before, slice(start, end)) for start, end in pairwise(edges)]
     return [x[part] for part in parts]
@@ -124,8 +124,8 @@ def _index_refusal(call: Call) -> str | None:
     if reason or index is None:
         return reason
     if call.node.op == "GatherElements":
-        return beyond(index, shape[int(call.attribute("axis", 0))])
-    first = int(call.attribute("batch_dims", 0))
+        return beyond(index, shape[call.axis])
+    first = int(call.attribute("batch_dims"))
     found = (beyond(index[..., k], shape[first + k]) for k in range(index.shape[-1]))
     return next((reason for reason in found if reason), None)
 
@@ -170,7 +170,7 @@ def _stays(call: Call) -> bool:
     if call.node.op != "GatherND" or index is None or index.value is None or index.shape[-1:] != (1,):
         return False
     whole = call.outputs[0].shape == call.given(0).shape
-    if call.attribute("batch_dims", 0) != len(index.shape) - 2 or not whole:
+    if call.attribute("batch_dims") != len(index.shape) - 2 or not whole:
         return False
     return bool(np.all(index.value[..., 0] == np.arange(index.shape[-2])))
 

@@ -35,7 +35,7 @@ def _running_refusal(call: Call) -> str | None:
 def running_sum(party: Party, call: Call, x: F, axis: np.ndarray) -> Protocol[Sequence[Form]]:
     """Running sums: local."""
     place = int(axis.reshape(-1)[0])
-    exclusive, backwards = call.attribute("exclusive", 0), call.attribute("reverse", 0)
+    exclusive, backwards = call.attribute("exclusive"), call.attribute("reverse")
 
     back = (slice(None),) * (place % len(x.shape)) + (slice(None, None, -1),)
     turned = x[back] if backwards else x
@@ -71,7 +71,6 @@ def _einsum_refusal(call: Call) -> str | None:
 def einsum(party: Party, call: Call, a: Resolved, b: Resolved | None = None) -> Protocol[Sequence[Form]]:
     """Sums of products over named axes, of one or two operands."""
     equation = call.attribute("equation")
-    equation = equation.decode() if isinstance(equation, bytes) else equation
 
     product = partial(ring.einsum, equation)
     yield from ()

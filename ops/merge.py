@@ -27,7 +27,7 @@ def resting(call: Call) -> Result:
 @operator("Concat", result=resting, secret="any", integers=True, beside=of_concat)
 def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """Values end to end along an axis; public ones become trivial shares."""
-    axis, fraction = call.attribute("axis", 0), resting(call).fraction
+    axis, fraction = call.axis, resting(call).fraction
     yield from ()
     return [joined([as_shares(party, in_words(v), RESTING.at(fraction)) for v in values], axis)]
 
@@ -56,7 +56,7 @@ def pad(
     format = RESTING.at(resting(call).fraction)
     values = [as_shares(party, in_words(x), format)]
     places = [0]
-    if call.attribute("mode", "constant") in ("constant", b"constant") and value is not None:
+    if call.attribute("mode") == "constant" and value is not None:
         values.append(as_shares(party, in_words(value), format))
         places.append(2)
     yield from ()
