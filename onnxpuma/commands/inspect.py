@@ -21,8 +21,8 @@ _SHOWN = {"weights": "secret, once"}
 def inspect(
     model: options.Models,
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
-    bandwidth: Annotated[str, typer.Option(help="At which one party can send: 1Gbit, 100Mbit.")] = "1Gbit",
-    latency: Annotated[str, typer.Option(help="In one direction, half of a ping: 0.1ms.")] = "0.1ms",
+    bandwidth: Annotated[str, typer.Option(help="Upload rate of one party: 1Gbit, 100Mbit.")] = "1Gbit",
+    latency: Annotated[str, typer.Option(help="One-way latency, half of a ping: 0.1ms.")] = "0.1ms",
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006

@@ -1,4 +1,4 @@
-"""onnxpuma generate: a text on stdout as it comes, figures on stderr, and what is refused."""
+"""onnxpuma generate: a text on stdout as it emerges, figures on stderr, and refusals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ END = 0
 
 
 def told(folder: Path) -> Path:
-    """A model without a cache that says `once upon a time`, and the end."""
+    """A model without a cache that writes `once upon a time`, and the end."""
     after = np.zeros((len(WORDS), len(WORDS)), np.float32)
     chain = [*(WORDS.index(word) for word in ("once", "upon", "a", "time")), END]
     for token, successor in pairwise(chain):

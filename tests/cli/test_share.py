@@ -1,4 +1,4 @@
-"""share: the owner's files, and what is refused before any is written."""
+"""share: the owner's files, and the refusals before any file is written."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_folder_without_a_model_is_refused(cli, model: Path, tmp_path: Path):
 
 
 def test_calibration_puts_ranges_into_the_policy(cli, model: Path, patient: np.ndarray, tmp_path: Path):
-    """From a file of several samples, or from a folder of files."""
+    """Samples come from one file of several, or from a folder of files."""
     several = np.concatenate([patient, 3 * patient])[:, None]
     np.savez(tmp_path / "several.npz", measurements=several)
     (tmp_path / "folder").mkdir()
@@ -198,7 +198,7 @@ def test_calibration_puts_ranges_into_the_policy(cli, model: Path, patient: np.n
 
 
 def test_samples_that_do_not_fit_are_refused(cli, model: Path, patient: np.ndarray, tmp_path: Path):
-    """Nothing, a missing input, a shape, not a number, another model's inputs: and no file is written."""
+    """No sample, a missing input, a wrong shape, NaN, another model's inputs: no file is written."""
     bad = patient.copy()
     bad[0, 3] = np.nan
     for name, arrays, message in (
