@@ -1,4 +1,4 @@
-"""What client and servers write down and read: shares add up, and what does not fit is refused."""
+"""Requests as client and servers write and read them: shares add up, and whatever does not fit is refused."""
 
 from __future__ import annotations
 

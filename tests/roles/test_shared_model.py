@@ -1,4 +1,4 @@
-"""Models of several graphs: what is shared once, what is written and sent of them, what is refused."""
+"""Models of several graphs: arrays that are shared once, files and messages, refusals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def shared(graphs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def opened(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """For each graph its weights, from the components of the three parties."""
+    """The weights of each graph, from the components of the three parties."""
     held = [load_weights(folder, party) for party in range(3)]
     return {
         graph: {
@@ -83,7 +83,7 @@ def test_arrays_in_common_are_stored_and_held_once(shared: Path) -> None:
 
 
 def test_arrays_that_become_different_stay_apart(graphs_folder: Path, tmp_path: Path) -> None:
-    """A factor that one graph folds into a weight leaves it another array than the file's."""
+    """If one graph folds a factor into a weight, its array differs from the file's."""
     folder = Path(shutil.copytree(graphs_folder, tmp_path / "graphs"))
     model = onnx.load(folder / "decoder_model.onnx")
     model.graph.node[-1].input[0] = "scaled"
@@ -152,12 +152,12 @@ def test_large_files_are_read_one_after_the_other(
 
     monkeypatch.setattr(reading, "prepare", counted)
     share_model(graphs_folder, tmp_path)
-    assert read == NAMES + NAMES[:2]  # the third has nothing that was not written already
+    assert read == NAMES + NAMES[:2]  # every array of the third was written already
     check_opened(tmp_path, graphs_folder)
 
 
 def test_a_model_that_was_prepared_is_let_go(graphs_folder: Path) -> None:
-    """Nothing keeps it, once its last reader has: no rule that was matched with it, no cache."""
+    """Once its last reader is done, no rule that matched it and no cache keeps it alive."""
     model = load(graphs_folder / "decoder_model.onnx")
     _, graph = prepare_model(model)
     watched = weakref.ref(model.graph)
