@@ -31,7 +31,7 @@ TIMEOUTS = TimeoutConfig(connect=10.0, request=30.0, heartbeat=2.0)
 
 
 def tiny_model(seed: int = 0, layers: int = 1) -> onnx.ModelProto:
-    """tanh layers over masked embeddings and reals; three outputs, of which the client computes two itself."""
+    """tanh layers over masked embeddings and reals; three outputs, two of which the client computes."""
     rng = np.random.default_rng(seed)
     weights = {
         "table": rng.normal(0, 1, (VOCABULARY, WIDTH)),
