@@ -57,8 +57,7 @@ class Blueprint:
     of weights that have more than others (plan/weights/scaling.py). checked: every run tells its client
     whether a value left its range (plan/bounds/checks.py). facts: of its weights, for the bounds of what is
     made of them (plan/weights/facts.py). declared: what clients keep an input within. doubtful: public
-    constants that may be trained, which the owner has to be asked about before anybody else sees them; known
-    where the model was prepared, and not part of what is shared.
+    constants that may be trained: the owner is asked about them before anybody else sees them. Not shared.
     """
 
     graph: Graph
