@@ -15,7 +15,8 @@ from onnxpuma.check.trace import NodeTrace, trace
 from onnxpuma.errors import ModelError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops import registry
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.prepare import prepare_model
 
 RNG = np.random.default_rng(2)
 REAL, WHOLE = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64

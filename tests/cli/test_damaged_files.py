@@ -17,7 +17,7 @@ from onnxpuma.commands.arrays import read_arrays
 from onnxpuma.config import PartyConfig, read_cluster
 from onnxpuma.errors import ModelError, OnnxpumaError
 from onnxpuma.graph.load import load
-from onnxpuma.plan.blueprint import prepare
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.transport.curve import keygen, read_public_key, read_secret_key
 
 

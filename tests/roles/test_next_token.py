@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, InputError, PlanError
-from onnxpuma.plan.blueprint import POLICY, Blueprint, prepare
+from onnxpuma.plan.blueprint import POLICY, Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.feed import check_feed, check_outputs
