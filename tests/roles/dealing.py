@@ -1,4 +1,4 @@
-"""What a client deals, to be changed in its words."""
+"""The buffers that a client deals, for tests that change words in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that die or hang in the middle of a request, clients that leave: clear errors, and life goes on."""
+"""Servers die or hang in the middle of a request, clients leave: errors are clear, and service goes on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def log_of(cluster: LocalCluster, party: int) -> str:
 
 
 class Asking(Thread):
-    """A request in a thread; `begun` once the servers compute, `error` when it failed."""
+    """A request in a thread; `begun` is set once the servers compute, `error` if it fails."""
 
     def __init__(self, client: Client, feed: Feed) -> None:
         super().__init__(daemon=True)
@@ -59,7 +59,7 @@ def client(frail_cluster: LocalCluster) -> Iterator[Client]:
 
 
 def works(cluster: LocalCluster, feed: Feed) -> None:
-    """The servers serve again, whatever happened."""
+    """Check that the servers serve again, whatever happened."""
     with cluster.client() as client:
         assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8)
 
@@ -93,7 +93,7 @@ def test_a_request_while_a_party_is_away_fails_in_time_or_waits_for_it(
     hasty = replace(config, timeouts=replace(config.timeouts, connect=0.5))
     with Client(hasty, keys) as client, pytest.raises(PeerLostError, match="no answer from server 1"):
         client.run(feed)
-    assert time.monotonic() - start < 8  # not the ten seconds of others
+    assert time.monotonic() - start < 8  # not the ten seconds of the default
     with frail_cluster.client() as client:
         asking = Asking(client, feed)
         frail_cluster.restart(1)
@@ -126,7 +126,7 @@ def test_a_client_that_leaves_makes_room_for_the_next(
 
     def leave(done: int, of: int, label: str) -> None:
         if done > 3:
-            if how == "is cut off":  # it dies before it can tell anybody
+            if how == "is cut off":  # it dies before it can tell anyone
                 leaving._cluster._push = lambda *_: False  # type: ignore[method-assign]
             raise KeyboardInterrupt
 

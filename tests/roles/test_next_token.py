@@ -28,7 +28,7 @@ WORDS, WIDTH = 40, 8
 
 
 def decoder() -> onnx.ModelProto:
-    """A block over embeddings and a cache, as an exporter writes it: logits and the grown cache."""
+    """A block over embeddings and a cache, as an exporter writes it; outputs logits and the grown cache."""
     rng = np.random.default_rng(3)
     sizes = {
         "table": (WORDS, WIDTH), "wk": (WIDTH, WIDTH), "g": (WIDTH,), "w1": (WIDTH, 12), "w2": (12, WIDTH),
@@ -186,7 +186,7 @@ def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) 
     plan = compile_plan(closed, {name: value.shape for name, value in feed.items()})
     body, public = public_part(closed, plan, feed, Selection(("present",)))
     body.id = bytes(16)
-    with pytest.raises(InputError, match="'present' stays at the servers"):  # whatever a client checked
+    with pytest.raises(InputError, match="'present' stays at the servers"):  # whatever the client checked
         read_public_part(Request("client", body, [as_bytes(b) for b in public], [], b"", (0, 0)), closed)
     with pytest.raises(ConfigError, match="no output could be opened"):
         prepare(path, Policy(hide=["logits", "next_token"], keep_only=["present"]))
