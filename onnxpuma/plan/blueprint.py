@@ -33,7 +33,7 @@ from onnxpuma.plan.inputs.closed import closed_outputs, resuming
 from onnxpuma.plan.inputs.roles import open_inputs, specs_of, tables
 from onnxpuma.plan.inputs.spec import InputSpec
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
-from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
+from onnxpuma.plan.policy_file import COPY_AGAIN, check_fits, digest_of, read_policy, written
 from onnxpuma.plan.weights.constants import Constants
 from onnxpuma.plan.weights.facts import Facts, bound_of
 from onnxpuma.plan.weights.fillers import with_fillers

@@ -16,7 +16,7 @@ import pytest
 
 from onnxpuma.errors import PlanError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.policy import digest_of, written
+from onnxpuma.plan.policy_file import digest_of, written
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.server.identity import Identity, shared_component

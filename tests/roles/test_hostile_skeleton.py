@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from onnxpuma.errors import PlanError
 from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
-from onnxpuma.plan.policy import digest_of, written
+from onnxpuma.plan.policy_file import digest_of, written
 from onnxpuma.roles.shared.model import SharedModel
 
 FILE = "client.secret"
