@@ -1,7 +1,8 @@
-"""The registry: what the house knows of each ONNX operator, and the only place that knows it.
+"""The registry: which operators have a kernel on shares, and what each kernel declares.
 
-An operator is one function: a kernel on shares, with its declared cost beside it. The planner asks the
-registry what exists, the interpreter calls what it finds, the documentation is generated from it.
+An operator is one function, with its declared cost beside it. The planner asks the registry what exists, the
+interpreter calls what the planner found, and the documentation is generated from it. Facts that hold whoever
+computes an operator are in onnxpuma/standard/.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which operators work on each row alone: what selecting a row of a result asks of the operands.
+"""Which operands' rows a row of a result follows from, for the kinds of operators that work on rows.
 
-Only the first or the last row is ever selected. Broadcasting then needs no knowledge of sizes: an axis of one
-element has the same first and last row as one that it is stretched along.
+Only the first or the last row is ever selected, so broadcasting does not depend on sizes: an axis of one
+element has the same first and last row as the axis that it is stretched along.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from onnxpuma.standard.operators import traits
 from onnxpuma.standard.traits import Rows
 
 Asked: TypeAlias = dict[int, int]
-"""Input -> the axis along which its row is selected; inputs that are not in it stay as they are."""
+"""Input -> the axis along which its row is selected; other inputs stay as they are."""
 
 
 def asks(node: ir.Node, axis: int) -> Asked | None:
-    """What selecting a row of the first output along `axis` (not negative) asks of the inputs.
+    """The rows of the inputs that a row of the first output along `axis` (not negative) follows from.
 
-    The node on those inputs yields that row; a Reshape also wants `row_shape`. None where the row depends
-    on other rows, or that cannot be told.
+    The node, applied to those rows, yields that row; a Reshape also needs `row_shape`. None where the row
+    depends on other rows, or may.
     """
     kind = traits(node.op_type, node.domain).rows
     y = node.outputs[0]
@@ -39,7 +39,7 @@ def _one(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _stretched(node: ir.Node, axis: int, axes: int, slots: range | None = None) -> Asked | None:
-    """Every operand that has the axis, from the right."""
+    """The row of every operand that has the axis, counted from the right."""
     found: Asked = {}
     for slot in slots or range(len(node.inputs)):
         x = node.inputs[slot]
@@ -100,7 +100,7 @@ def _concat(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _attention(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    """Rows are those of the queries; with `is_causal` the mask would move along with them."""
+    """The rows are those of the queries; `is_causal` would move the mask along with them."""
     y, query = node.outputs[0], node.inputs[0]
     if attribute(y, "is_causal") or rank(query) != axes or axis != axes - 2:
         return None
@@ -126,7 +126,7 @@ def _rotary(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _reshape(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    """The axis must be there before as well, with as many elements in front of it and as many rows."""
+    """The input must have the same axis: as many elements in front of it, and as many rows."""
     x, y = node.inputs[0], node.outputs[0]
     before, target = None if x is None else dims(x), entries(node.inputs[1])
     if before is None or target is None or len(target) != axes:
@@ -142,7 +142,7 @@ def _reshape(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _completed(after: list[Entry], before: list[Entry]) -> list[Entry]:
-    """With the one dimension that is left to compute, where the others leave no doubt."""
+    """The shape with its one open dimension, where the others determine it."""
     open_places = [i for i, e in enumerate(after) if e is None or e == number(-1)]
     if len(open_places) != 1:
         return after
@@ -165,7 +165,7 @@ def _total(factors: list[Entry]) -> Entry:
 
 
 def row_shape(node: ir.Node, axis: int) -> list[int] | None:
-    """The constant shape of a Reshape of one row, where all its other dimensions but one are numbers."""
+    """The constant shape of a Reshape of one row, where at most one other dimension is not a number."""
     found = [d if isinstance(d, int) else None for d in node.outputs[0].shape or ()]
     if axis >= len(found):
         return None
@@ -208,7 +208,7 @@ _RULES: dict[Rows, Callable[[ir.Node, int, int], Asked | None]] = {
 
 
 def selected_row(node: ir.Node) -> tuple[int, bool, bool] | None:
-    """(axis, whether it is the last row, whether the axis stays) of a Gather or Slice of one end row."""
+    """Of a Gather or Slice of one end row: (axis, whether it is the last row, whether the axis stays)."""
     if node.domain or node.op_type not in ("Gather", "Slice") or not node.inputs[0]:
         return None
     axes, y = rank(node.inputs[0]), node.outputs[0]

@@ -1,8 +1,7 @@
 """Where a constant is used: to decide a shape or an index, as a trained parameter, or to compute with.
 
-What decides only shapes, axes, indices, sizes or which branch is taken is structure. It may be computed on
-its way there, as long as no data comes in: a threshold that data are compared with is no structure, wherever
-the outcome goes.
+A constant that decides only shapes, axes, indices, sizes or branches is structure. Nodes may compute on it
+along the way as long as they read no data: a threshold for data is not structure, wherever the outcome goes.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _TOWARDS_ANGLES = (
 
 
 def inner_nodes(nodes: Collection[Node]) -> Iterator[Node]:
-    """All nodes, those of branches and bodies after the one that they belong to."""
+    """All nodes; those of branches and bodies follow the node that they belong to."""
     for node in nodes:
         yield node
         for graph in node.subgraphs:
@@ -33,13 +32,13 @@ def inner_nodes(nodes: Collection[Node]) -> Iterator[Node]:
 
 
 class Slots:
-    """Who reads each value of a graph, and what follows from data: from an input, or from the initializers
-    named `data`."""
+    """The readers of each value of a graph, and the values that depend on data: on an input, or on an
+    initializer named in `data`."""
 
     def __init__(self, graph: Graph, data: Collection[str]) -> None:
         self.uses: Uses = defaultdict(list)
-        self._open: set[str] = set(graph.outputs)  # or to a body: what becomes of it is open
-        self._chosen: dict[str, list[Use]] = defaultdict(list)  # by a branch: which If, and its output
+        self._open: set[str] = set(graph.outputs)  # values that leave the graph or a body
+        self._chosen: dict[str, list[Use]] = defaultdict(list)  # a branch's output -> its If, and place
         self._producers: dict[str, Node] = {}
         reals = [n for n, kind in graph.inputs.items() if kind.dtype.kind not in "iub"]
         self._data = self._following(graph, {*graph.inputs, *data})
@@ -55,7 +54,7 @@ class Slots:
 
     @staticmethod
     def _following(graph: Graph, known: set[str]) -> set[str]:
-        """These values, and all that is computed from one of them; its shape alone does not count."""
+        """These values, and all that nodes compute from their numbers."""
         for node in graph.nodes:
             read = [n for n in (*node.inputs, *(c for g in node.subgraphs for c in g.captured())) if n]
             if not node.traits.of_shape and not known.isdisjoint(read):
@@ -63,7 +62,7 @@ class Slots:
         return known
 
     def _hands_on(self, node: Node, body: Graph) -> None:
-        """Note what a branch or body of a node gives to it."""
+        """Note the outputs of a node's branch or body."""
         if node.op == "If" and not node.domain:
             for place, name in enumerate(body.outputs):
                 self._chosen[name].append((node, place))
@@ -71,11 +70,11 @@ class Slots:
             self._open.update(body.outputs)
 
     def _is_given(self, name: str) -> bool:
-        """Whether it goes out of its graph."""
+        """Whether it leaves its graph."""
         return name in self._open or name in self._chosen
 
     def decides(self, name: str) -> Decides | None:
-        """What a value decides, if that is all that it does; an index where it decides both."""
+        """What a value decides, if it does nothing else; "index" where it decides both."""
         todo, seen, found = [name], {name}, set()
         while todo:
             value = todo.pop()
@@ -103,12 +102,12 @@ class Slots:
         return "index" if "index" in found else "shape" if found else None
 
     def _carries(self, node: Node, slot: int) -> bool:
-        """Whether a node computes on shapes and indices alone, and hands on what it is given here."""
+        """Whether a node computes on shapes and indices alone, and its outputs follow from this input."""
         carried = slot in node.traits.carries
         return carried and self._data.isdisjoint(node.outputs)
 
     def is_trained(self, name: str, shaped: bool) -> bool:
-        """Whether it stands where a parameter does; shaped: it has axes, as a bias behind a product has."""
+        """Whether a node reads it as a parameter. shaped: it has axes, like a bias behind a product."""
         return any(self._is_trained_slot(node, slot, shaped) for node, slot in self.uses.get(name, ()))
 
     def _is_trained_slot(self, node: Node, slot: int, shaped: bool) -> bool:
@@ -124,8 +123,8 @@ class Slots:
         return other is not None and other.traits.linear
 
     def multiplies_data(self, name: str) -> bool:
-        """Whether a product, or another operator that expects a parameter there, takes it to real data; but
-        for those of which an angle is made."""
+        """Whether a product, or another operator that expects a parameter, applies it to real data; not for
+        values that become an angle."""
         beside = (
             other
             for node, slot in self.uses.get(name, ())
@@ -137,18 +136,18 @@ class Slots:
         )
 
     def only_in(self, name: str, places: Collection[tuple[str, int]]) -> bool:
-        """Whether it is read in these places, (operator, input), and in no other."""
+        """Whether nodes read it in these places alone: (operator, input)."""
         used = self.uses.get(name, ())
         return bool(used) and not self._is_given(name) and all((n.op, slot) in places for n, slot in used)
 
     def is_compared(self, name: str) -> bool:
-        """Whether it is compared for its value, by each of its readers."""
+        """Whether each of its readers compares it for its value."""
         used = self.uses.get(name, ())
         return bool(used) and not self._is_given(name) and all(n.traits.compares for n, _ in used)
 
     def becomes_angle(self, name: str) -> bool:
-        """Whether all that is computed from it, by products with positions and layout alone, ends in Cos or
-        Sin."""
+        """Whether everything computed from it ends in Cos or Sin, by way of layout and products with
+        positions alone."""
         todo, seen, ended = [name], {name}, False
         while todo:
             value = todo.pop()
@@ -171,11 +170,11 @@ class Slots:
 
 
 def decided(op: str, slot: int) -> Decides | None:
-    """What this input of an operator of the standard decides, if it decides anything."""
+    """What this input of a standard operator decides, if anything."""
     found = traits(op)
     return "shape" if slot in found.shapes else "index" if slot in found.indices else None
 
 
 def expects_trained(op: str, slot: int) -> bool:
-    """Whether this input of an operator of the standard is for what is trained."""
+    """Whether this input of a standard operator expects a trained parameter."""
     return slot in traits(op).trained

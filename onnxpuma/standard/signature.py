@@ -59,8 +59,17 @@ def _default(attribute: onnx.defs.OpSchema.Attribute) -> Any:
     return value
 
 
+def since_version(op: str, domain: str, domains: Mapping[str, int]) -> int:
+    """The version in which the schema of an operator last changed, up to the imported operator sets."""
+    imported = domains.get(domain, 1)
+    try:
+        return int(onnx.defs.get_schema(op, imported, domain).since_version)
+    except onnx.defs.SchemaError:
+        return imported
+
+
 def default_of(op: str, name: str, version: int = NEWEST, domain: str = "") -> Any:
-    """What a node has that does not give this attribute. A name that no version of it has is a KeyError."""
+    """The value of an attribute that a node leaves out. A KeyError where no version of the operator has it."""
     known = signature(op, version, domain)
     if name not in known:
         raise KeyError(f"{op} has no attribute '{name}'")

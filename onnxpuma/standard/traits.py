@@ -72,6 +72,8 @@ class Traits:
     random: bool = False
     # It runs graphs of its own.
     control: bool = False
+    # While a plan is made, other nodes take its place.
+    unrolled: bool = False
     # The values of its inputs, not their sizes, decide the size of the result.
     free: bool = False
     # On shares it takes a value that was scaled by a public number and is still to be truncated.

@@ -32,7 +32,7 @@ class Kind(Enum):
 
 def is_unrolled(node: Node) -> bool:
     """Whether other nodes take its place while the plan is made."""
-    return node.traits.control or (node.op == "IsNaN" and not node.domain)
+    return node.traits.unrolled
 
 
 def kind_of(node: Node, values: Mapping[str, Known], unknown: Container[str]) -> Kind:
