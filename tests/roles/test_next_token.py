@@ -29,7 +29,7 @@ WORDS, WIDTH = 40, 8
 
 
 def decoder() -> onnx.ModelProto:
-    """A block over embeddings and a cache, as an exporter writes it; returns logits and the grown cache."""
+    """A block over embeddings and a cache, as an exporter writes it; outputs logits and the grown cache."""
     rng = np.random.default_rng(3)
     sizes = {
         "table": (WORDS, WIDTH), "wk": (WIDTH, WIDTH), "g": (WIDTH,), "w1": (WIDTH, 12), "w2": (12, WIDTH),
