@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from onnxpuma.check.validation import run_in_the_clear, validation
-from onnxpuma.plan.blueprint import prepare
 from onnxpuma.plan.examine.example import choose_shapes, draw_inputs
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.local.cluster import LocalCluster
 
 EXPORT = Path(__file__).resolve().parent.parent / "tools" / "export.py"

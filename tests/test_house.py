@@ -1,4 +1,4 @@
-"""The house rules that can be checked by reading: floors, packages, first lines, lengths, names, links."""
+"""The house rules that reading the files can check: floors, packages, first lines, lengths, names, links."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CREATORS = (
 )  # fmt: skip
 CREATING = ("onnxpuma.mpc.ring.", "onnxpuma.mpc.forms.")  # the rooms that may call them
 
-# From the ground up. A room imports itself, and what lies below it; never its neighbour on the same floor.
+# From the ground up. A room imports itself and the floors below, never a neighbour on its own floor.
 FLOORS = (
     ("errors", "standard"),
     ("transport", "graph"),
@@ -80,7 +80,7 @@ def named(path: Path) -> str:
 
 
 def imported(tree: ast.AST) -> set[str]:
-    """The modules of this package that a file imports, wherever in it; `onnxpuma` for the package itself."""
+    """The modules of this package that a file imports, anywhere in it; `onnxpuma` for the package itself."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

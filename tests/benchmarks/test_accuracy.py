@@ -1,4 +1,4 @@
-"""The accuracy benchmark: measures, packages, document; and one model, where its weights are at hand."""
+"""The accuracy benchmark: measures, packages, document; and one model, if its weights are available."""
 
 from __future__ import annotations
 

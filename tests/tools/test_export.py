@@ -1,4 +1,4 @@
-"""tools/export.py writes files that are valid, dynamic, equal to PyTorch, and say nothing of this machine."""
+"""tools/export.py writes valid, dynamic files that equal PyTorch and contain nothing about this machine."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ARCHITECTURES = {
     "gpt2": "text-generation",
     "vit-base-patch16-224": "image-classification",
 }
-TORCHSCRIPT = ["--exporter", "torchscript"]  # ten times as fast, where it does not matter which
-# Fields that Transformers takes for every model, or from a composite's parts, without listing them.
+TORCHSCRIPT = ["--exporter", "torchscript"]  # ten times as fast, for tests of either exporter
+# Fields that Transformers accepts for every model, or takes from a composite's parts, without listing them.
 COMPUTED = {
     "num_labels", "rope_theta", "encoder", "decoder", "is_decoder", "add_cross_attention",
     "decoder_start_token_id", "pad_token_id", "eos_token_id",

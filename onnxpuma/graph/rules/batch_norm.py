@@ -32,8 +32,7 @@ def _for_use(node: ir.Node) -> bool:
     """A batch normalisation with the statistics of the training, of nothing but constants."""
     if node.op_type != "BatchNormalization" or node.domain or len(node.outputs) > 1:
         return False
-    training = node.attributes.get("training_mode")
-    return not (training is not None and training.value) and all(is_constant(v) for v in node.inputs[1:])
+    return not attribute(node.outputs[0], "training_mode") and all(is_constant(v) for v in node.inputs[1:])
 
 
 def _channels(node: ir.Node) -> int | None:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.rule import (
     Rule,
+    attribute,
     constant,
     no,
     number,
@@ -34,8 +35,7 @@ def _half(value: ir.Value, x: ir.Value, first: bool) -> bool:
     if node is None or not node.inputs or node.inputs[0] is not x or width is None or width % 2:
         return False
     if node.op_type == "Split":
-        axis = node.attributes.get("axis")
-        last = axis is not None and axis.value in (-1, (rank(x) or 0) - 1)
+        last = attribute(value, "axis") in (-1, (rank(x) or 0) - 1)
         halves = [static_dim(o, -1) for o in node.outputs] == [width // 2] * 2
         return last and halves and value is node.outputs[0 if first else 1]
     if node.op_type != "Slice" or len(node.inputs) < 4:
@@ -58,7 +58,7 @@ def _is_doubled(table: ir.Value) -> bool:
     if node is None:
         return False
     if node.op_type == "Concat":
-        axis = node.attributes["axis"].value
+        axis = attribute(table, "axis")
         return (
             len(node.inputs) == 2
             and node.inputs[0] is node.inputs[1]
@@ -119,7 +119,7 @@ class WrittenOut(Rule):
     ) -> Any:
         if rank(x) != 4 or rank(cos) != 4 or rank(sin) != 4:
             return no("not tensors of four axes")
-        if turned.producer().attributes["axis"].value not in (-1, 3):
+        if attribute(turned, "axis") not in (-1, 3):
             return no("the halves are not joined along the last axis")
         if not (_half(x1, x, first=True) and _half(x2, x, first=False)):
             return no("what is turned are not the halves of the tensor")

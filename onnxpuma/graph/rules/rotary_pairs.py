@@ -12,7 +12,18 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.rotary import heads_axis, rotated
-from onnxpuma.graph.rules.rule import Rule, constant, no, number, rank, scalar, small_array, static_dim, yes
+from onnxpuma.graph.rules.rule import (
+    Rule,
+    attribute,
+    constant,
+    no,
+    number,
+    rank,
+    scalar,
+    small_array,
+    static_dim,
+    yes,
+)
 from onnxpuma.graph.rules.shape_vector import dims, reshapes_to, times
 
 # Between a table and the place where its angles were doubled; none mixes entries of the last axis.
@@ -95,7 +106,7 @@ class Pairs(Rule):
             return no("not tensors of four axes")
         if not (_every_second(odd, x, 1) and _every_second(even, x, 0)):
             return no("what is turned are not the odd and the even entries of the tensor")
-        axes = (scalar(a), scalar(b), float(pairs.producer().attributes["axis"].value))
+        axes = (scalar(a), scalar(b), float(attribute(pairs, "axis")))
         if not all(_is_last(axis, 5) for axis in axes) or not _merges_last_two(turned):
             return no("the neighbours are not put side by side again")
         if heads_axis(cos, sin) is None:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.rules.rule import is_constant, used_once
+from onnxpuma.graph.rules.rule import attribute, is_constant, used_once
 
 _WITH_A_CONSTANT = ("Add", "Sub", "Mul", "Div", "Mod", "BitwiseAnd", "BitwiseOr", "BitShift")
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -46,9 +46,8 @@ def _looks_up(node: ir.Node) -> bool:
     if node.op_type != "Gather" or node.domain:
         return False
     table, ids = node.inputs
-    axis = node.attributes.get("axis")
     whole = table is not None and is_constant(table) and len(table.uses()) == 1 and table.shape is not None
-    return whole and not is_constant(ids) and (axis is None or axis.value == 0)
+    return whole and not is_constant(ids) and attribute(node.outputs[0], "axis") == 0
 
 
 def _chooses_rows(node: ir.Node) -> bool:
@@ -59,8 +58,8 @@ def _chooses_rows(node: ir.Node) -> bool:
 
 
 def _reads_rows(reader: ir.Node, place: int, table: ir.Value) -> bool:
-    axis, held = reader.attributes.get("axis"), reader.inputs[0]
-    if reader.op_type != "Gather" or reader.domain or place != 1 or (axis is not None and axis.value != 0):
+    held = reader.inputs[0]
+    if reader.op_type != "Gather" or reader.domain or place != 1 or attribute(reader.outputs[0], "axis") != 0:
         return False
     if held is None or not is_constant(held) or held.shape is None or not held.shape:
         return False
