@@ -20,10 +20,10 @@ from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import furthest, held, in_words, of_choice, whole
+from onnxpuma.ops.comparison import WIDE, bounded, compared, holds_nan, width
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.registry import Call, Resolved, Result, operator, resting_fraction
-from onnxpuma.ops.select import WIDE, bounded, compared, holds_nan, width
 from onnxpuma.ops.shares import as_shares, replicated
 from onnxpuma.ops.spread import over_parts, spread
 
