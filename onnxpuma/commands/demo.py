@@ -1,4 +1,5 @@
-"""demo and models: what ships with the package, run in private on this machine, and shown from every side."""
+"""demo and models: the models that ship with the package, run in private on this machine, and shown from
+every side."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def models() -> None:
     ]
     screen.table(("name", "what it is", "weights", "right, held out"), rows, numbers=(2, 3))
     folder = next(iter(shipped_models().values())).folder.parent
-    screen.say(f"\nthey lie in {screen.plain(folder)}")
+    screen.say(f"\nthey are in {screen.plain(folder)}")
 
 
 def demo(
@@ -67,7 +68,7 @@ def demo(
 
 
 class _Show:
-    """One example of a model, sent to servers that are there."""
+    """One example of a model, sent to running servers."""
 
     def __init__(self, model: ShippedModel, client: Client) -> None:
         self.model, self.client = model, client
@@ -93,7 +94,8 @@ class _Show:
         screen.say(f"\n{cost_line(figures(outcome))}")
 
     def _tell(self, ids: np.ndarray) -> None:
-        """Go on with a text, a token a request: the servers see how long it is, and not one word of it."""
+        """Continue a text, one request for each token: the servers see how long it is, and not one word of
+        it."""
         self._show_input(ids)
         outcomes: list[Outcome] = []
         length = ids.shape[1]
@@ -103,14 +105,14 @@ class _Show:
             ids = np.concatenate([ids, np.array([[token]], ids.dtype)], axis=1)
             if pictures.ends_sentence(self.model, token):
                 break
-        _title("How the model goes on, as the client opens it")
+        _title("How the model continues, as the client opens it")
         pictures.show([f"... {pictures.tell(self.model, ids[0, length:])}"])
         same = sum(
             int(self._in_the_clear(ids[:, :place])[0, -1].argmax()) == int(ids[0, place])
             for place in range(length, ids.shape[1])
         )
         _title("What onnxruntime says in the clear")
-        pictures.show([f"the same token {same} times of {ids.shape[1] - length}"])
+        pictures.show([f"the same token in {same} of {ids.shape[1] - length} cases"])
         screen.say(f"\nthe last token: {cost_line(figures(outcomes[-1]))}")
 
     def _show_input(self, value: np.ndarray) -> None:

@@ -1,4 +1,5 @@
-"""What of a model everybody will see, as a person reads it: equal lines together, the doubtful apart."""
+"""The parts of a model that everybody will see, for a person to read: equal lines merged, doubtful ones
+apart."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ _NAMED = 3
 
 
 def show(graphs: Mapping[str, Blueprint]) -> None:
-    """The listed constants of each graph; nothing where there are none."""
+    """Print the listed constants of each graph; nothing where there are none."""
     for name, blueprint in graphs.items():
         listed = blueprint.public_listing()
         of = f" of {screen.plain(name)}" if len(graphs) > 1 else ""
@@ -33,7 +34,7 @@ def show(graphs: Mapping[str, Blueprint]) -> None:
 
 
 def entries(blueprint: Blueprint) -> list[dict[str, Any]]:
-    """The listed constants, for a program; what is no number of JSON is a text."""
+    """The listed constants, for a program; a number that JSON lacks becomes a text."""
     return [
         {**asdict(entry), "preview": [v if isfinite(v) else str(v) for v in entry.preview]}
         for entry in blueprint.public_listing()
@@ -41,7 +42,7 @@ def entries(blueprint: Blueprint) -> list[dict[str, Any]]:
 
 
 def show_inputs(graphs: Mapping[str, Blueprint]) -> None:
-    """Which inputs the servers see, and which of them a client has to name."""
+    """Print which inputs the servers see, and which of them a client has to name."""
     from onnxpuma.roles.owner.disclosure import inputs_to_name
 
     for name, blueprint in graphs.items():
@@ -53,7 +54,7 @@ def show_inputs(graphs: Mapping[str, Blueprint]) -> None:
             screen.say(f"{of}kept and not opened: {screen.listing(blueprint.closed)}")
         if blueprint.resumed:
             taking = screen.listing(list(blueprint.resumed))
-            screen.say(f"{of}inputs that take what is kept of these, and nothing else: {taking}")
+            screen.say(f"{of}inputs that take only the kept values of these: {taking}")
         asked = inputs_to_name(blueprint)
         if asked:
             screen.say(
@@ -63,7 +64,7 @@ def show_inputs(graphs: Mapping[str, Blueprint]) -> None:
 
 
 def _show_lines(entries: Sequence[PublicEntry]) -> None:
-    """One line for all that are alike but in name."""
+    """One line for all entries that differ only in name."""
     alike: dict[tuple[object, ...], list[str]] = {}
     for entry in entries:
         first = ", ".join(_number(value) for value in entry.preview)

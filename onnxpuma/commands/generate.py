@@ -23,7 +23,7 @@ def generate(
         list[str],
         typer.Argument(
             metavar="[FOLDER] INPUT",
-            help="The exported model, not with --cluster; and a text, a recording or a picture.",
+            help="The exported model (omit it with --cluster), and a text, a recording or a picture.",
             show_default=False,
         ),
     ],
@@ -38,22 +38,22 @@ def generate(
         typer.Option("--tokenizer", metavar="FOLDER", help="Where tokenizer and configuration are."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="summarization, translation, ...; found out by default.")
+        str | None, typer.Option("--task", help="summarization, translation, ...; inferred by default.")
     ] = None,
     most: Annotated[
-        int | None, typer.Option("--max-new-tokens", min=1, help="Write no more than so many tokens.")
+        int | None, typer.Option("--max-new-tokens", min=1, help="Write no more than this many tokens.")
     ] = None,
     fixed: Annotated[
-        bool, typer.Option("--fixed-length", help="Run for that many, so that the length stays secret.")
+        bool, typer.Option("--fixed-length", help="Run for exactly that many: the length stays secret.")
     ] = False,
     language: Annotated[
-        str | None, typer.Option("--language", help="Of a recording; heard by default.")
+        str | None, typer.Option("--language", help="Of a recording; detected by default.")
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Go on with the text; a model that chats would answer it.")
+        bool, typer.Option("--raw", help="Continue the text; by default a chat model answers it.")
     ] = False,
     plain: Annotated[
-        bool, typer.Option("--plain", help="With onnxruntime, in the clear, to compare.")
+        bool, typer.Option("--plain", help="Use onnxruntime, in the clear, for comparison.")
     ] = False,
     threads: options.Threads = 1,
     public_input: options.ShownInput = [],  # noqa: B006  (typer makes a new one)
@@ -74,7 +74,7 @@ def generate(
 
 
 class _Telling:
-    """A text, as it comes, and what it took."""
+    """A text, as it comes, and its cost."""
 
     def __init__(self, pipe: Writer, silent: bool) -> None:
         self._pipe, self._silent = pipe, silent
@@ -102,7 +102,7 @@ class _Telling:
                     screen.tell(piece.text)
 
     def end(self) -> None:
-        """The end of the line, and the figures, also of a text that was interrupted."""
+        """Print the end of the line, and the figures, also for a text that was interrupted."""
         if self._silent or not self.tokens:
             return
         screen.tell("\n")
@@ -117,7 +117,8 @@ class _Telling:
         screen.note(line)
 
     def figures(self) -> dict[str, Any]:
-        """What it took. tokens_per_second: of those after the first, which waits for the prompt."""
+        """The cost of the text. tokens_per_second: of the tokens after the first, which waits for the
+        prompt."""
         usage = self._pipe.usage
         tokens = max(self.tokens, 1)
         later = self._times[-1] - self._times[1] if len(self._times) > 2 else 0.0
@@ -135,7 +136,7 @@ class _Telling:
 
 
 def _said_to(pipe: Writer, item: str) -> Any:
-    """The text as what a person says, to a model that chats; as it is to any other."""
+    """The text as a person's message, for a chat model; unchanged for any other."""
     if pipe.task != "text-generation" or not getattr(pipe.folder.tokenizer, "chat_template", None):
         return item
     from onnxpuma.tasks.text import checked
@@ -149,19 +150,19 @@ def _read(
     """The folder of the model, if this command is to run it, and the input."""
     if cluster is not None:
         if plain:
-            raise ConfigError("--plain and --cluster contradict each other", "leave one of them out")
+            raise ConfigError("--plain and --cluster contradict each other", "omit one of them")
         if tokenizer is None:
             raise ConfigError(
-                "the servers have the model, but no tokenizer", "name a folder that has: --tokenizer gpt2"
+                "the servers have the model, but no tokenizer", "name its folder: --tokenizer gpt2"
             )
     wanted = 1 if cluster is not None else 2
     if len(given) != wanted:
         hint = (
             'onnxpuma generate --cluster cluster.toml --key client.secret --tokenizer gpt2 "Once upon"'
             if cluster is not None
-            else 'onnxpuma generate gpt2 "Once upon a time"; quote a text of several words'
+            else 'onnxpuma generate gpt2 "Once upon a time": quote a text of several words'
         )
-        raise ConfigError(f"{len(given)} arguments were given where {wanted} belong", hint)
+        raise ConfigError(f"{len(given)} arguments were given, but {wanted} needed", hint)
     return (None, given[0]) if cluster is not None else (Path(given[0]), given[1])
 
 
@@ -176,7 +177,7 @@ def _written(
     threads: int,
     public_inputs: list[str],
 ) -> Iterator[Writer]:
-    """The pipeline, if it is one that writes; closed in the end."""
+    """The pipeline, if it is one that writes; closed at the end."""
     from onnxpuma.tasks.build import pipeline, task_named
     from onnxpuma.tasks.folder import ModelFolder
     from onnxpuma.tasks.writer import Writer
@@ -185,12 +186,12 @@ def _written(
     assert home is not None
     if task is not None:
         task_named(task)
-    spelling = ModelFolder(home).tokenizer  # better known to be missing before servers are started
+    spelling = ModelFolder(home).tokenizer  # fail before servers are started if it is missing
     runner = _runner(folder, cluster, key, plain, threads, public_inputs)
     with pipeline(task, folder=home, runner=runner, tokenizer=spelling) as pipe:
         if not isinstance(pipe, Writer):
             raise ConfigError(
-                f"a model for {pipe.task} writes no text", "ask it in Python: onnxpuma.tasks.pipeline"
+                f"a model for {pipe.task} writes no text", "use it in Python: onnxpuma.tasks.pipeline"
             )
         yield pipe
 

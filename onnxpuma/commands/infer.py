@@ -1,4 +1,5 @@
-"""infer: the client's command. Inputs leave this machine as shares only; it alone opens the outputs."""
+"""infer: the client's command. Inputs leave this machine only as shares; only this machine opens the
+outputs."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def infer(
         typer.Option(
             "--output",
             metavar="NAME",
-            help="An output to open, next_token say; otherwise all that the model was exported with.",
+            help="An output to open, such as next_token; by default all that the model was exported with.",
             show_default=False,
         ),
     ] = [],  # noqa: B006  (typer makes a new one)

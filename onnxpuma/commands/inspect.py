@@ -1,4 +1,4 @@
-"""inspect: what a model consists of, what of it stays secret, and what it will cost on a given network."""
+"""inspect: a model's nodes, which parts stay secret, and what a run costs on a given network."""
 
 from __future__ import annotations
 
@@ -71,14 +71,15 @@ def inspect(
 def _blueprints(
     model: Path, patterns: dict[str, list[str]], ranges: dict[str, tuple[float, float]]
 ) -> dict[str, Blueprint]:
-    """Of an ONNX file, of the files in a folder that make one model, or of the folder of a shared model."""
+    """The blueprints of an ONNX file, of a folder's files that make up one model, or of a shared model's
+    folder."""
     from onnxpuma.graph.folder import find
     from onnxpuma.roles.owner.reading import Reading
     from onnxpuma.roles.shared.model import SharedModel, is_shared
 
     if is_shared(model):
         if any(patterns.values()) or ranges:
-            raise ConfigError("what is secret in a shared model is settled", "give patterns to share")
+            raise ConfigError("a shared model's secrets are already fixed", "give the patterns to share")
         return SharedModel.read(model).graphs
     found = find(model)
     screen.note_left_out(found.ignored)
@@ -88,7 +89,7 @@ def _blueprints(
 def _report(
     blueprints: Mapping[str, Blueprint], sizes: Mapping[str, int], network: Network
 ) -> dict[str, ModelReport]:
-    """A report of each graph, at those of the sizes that mean something to it."""
+    """A report of each graph, with the sizes that apply to it."""
     from onnxpuma.plan.example import draw_inputs, symbols
     from onnxpuma.plan.report import report
     from onnxpuma.plan.support import fitting_shapes
@@ -106,7 +107,7 @@ def _report(
 
 
 def _show_graphs(found: Mapping[str, ModelReport]) -> None:
-    """What each graph takes and costs, in a line."""
+    """Print each graph's inputs and cost in a line."""
     rows = [
         (
             screen.plain(name),
@@ -135,7 +136,7 @@ def _show(found: ModelReport, blueprint: Blueprint) -> None:
 
 
 def _show_borders(found: ModelReport) -> None:
-    """Inputs and outputs; those that the model has on top of what was exported, and those kept back."""
+    """Print inputs and outputs, including derived ones and those that stay closed."""
     rows = []
     for kind, values in (("input", found.inputs), ("output", found.outputs)):
         for name, value in values.items():
@@ -227,10 +228,10 @@ def _show_totals(found: ModelReport) -> None:
     screen.say(
         f"\n[bold]Total[/bold]  {found.rounds:,} rounds, {sent} sent by all three parties; "
         f"{screen.duration(found.seconds)} on a network of {screen.bits(network.bandwidth)}/s a party and "
-        f"{screen.duration(network.latency)} latency, computing comes on top"
+        f"{screen.duration(network.latency)} latency, without computing"
     )
     if found.check is None:
-        screen.say("       no range check: a value that leaves its range while it runs is not noticed")
+        screen.say("       no range check: a value that leaves its range during a run goes unnoticed")
     elif found.check.values:
         screen.say(
             f"       of which the range check of {found.check.values} values {found.check.rounds} rounds and"
@@ -241,7 +242,7 @@ def _show_totals(found: ModelReport) -> None:
         f" {screen.size(found.memory.weights)} are its shares of the weights"
     )
     if found.refused:
-        screen.say("       (of what can run: the refused nodes and what depends on them are not in it)")
+        screen.say("       (without the refused nodes and those that depend on them)")
 
 
 def _unsupported(found: Mapping[str, ModelReport]) -> Exception:

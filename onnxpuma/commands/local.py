@@ -1,4 +1,4 @@
-"""Three servers on this machine, for a command that needs some."""
+"""Three servers on this machine, for the commands that need them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def start_servers(shared: str | Path, threads: int, **options: Any) -> LocalCluster:
-    """Start them on a shared model, with a bar, and a warning where they lack the compiled kernel: theirs
-    would stand in a log that nobody reads. options: more of `LocalCluster`'s."""
+    """Start them on a shared model, with a progress bar. Warn here if they lack the compiled kernel: their
+    own warning would go to a log that nobody reads. options: further ones of `LocalCluster`."""
     from onnxpuma.mpc.ring.native import native, warn_once
     from onnxpuma.roles.local.cluster import LocalCluster
 

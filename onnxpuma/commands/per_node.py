@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _HINT = (
     "give it numbers inside its range, or share the model with --calibrate and inputs like this one;"
-    " docs/protocols.md says more"
+    " see docs/protocols.md"
 )
 
 
@@ -36,16 +36,16 @@ def show(found: NodeTrace) -> None:
         screen.say(f"output {screen.plain(name)}: largest error {error:.2g}")
     first = found.first
     if first is None:
-        screen.say("\nNo node departs: every error is what its operator declares, on what it was given.")
+        screen.say("\nNo node departs: for its operands, each error is within its operator's declaration.")
     else:
         screen.say(f"\n[bold]{screen.plain(verdict(first))}[/bold]")
 
 
 def verdict(first: NodeError) -> str:
-    """Which node, by how much, and why if one of its ranges tells."""
+    """Name the node, by how much it is wrong, and why if one of its ranges explains it."""
     text = (
-        f"The first node that departs is {first.node} ({first.operator}): on the operands that it had on"
-        f" shares its result is wrong by {first.own_error:.3g} of {first.magnitude:.3g}."
+        f"The first node that departs is {first.node} ({first.operator}): for its operands on shares its"
+        f" result is wrong by {first.own_error:.3g} of {first.magnitude:.3g}."
     )
     if not first.outside:
         return f"{text} Its operands are inside its ranges: this is a fault of onnxpuma, not of the model."

@@ -1,4 +1,4 @@
-"""How many readings of a model are proved to be in range, for every input, and what stands for the others."""
+"""How many readings of a model are proved to be in range for every input, and what covers the others."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LISTED = 12
 _WORDS = {
     "checked": "checked in every run",
     "calibrated": "as the samples showed",
-    "hoped": "[bold red]hoped[/bold red]",
+    "hoped": "[bold red]hoped for[/bold red]",
 }
 
 
 def show(found: RangeReport) -> None:
-    """How many are proved; each kind of the others with its bound and its range."""
+    """Print how many are proved, and each kind of the others with its bound and its range."""
     screen.say(f"\n[bold]Ranges[/bold]  {_counted(found)}")
     if not found.unproved:
         return
@@ -42,7 +42,7 @@ def show(found: RangeReport) -> None:
 
 
 def summarise(graphs: Mapping[str, Blueprint], sizes: Mapping[str, int]) -> None:
-    """A line for each graph, at the sizes of its example; what helps where not all is proved."""
+    """Print a line for each graph, at the sizes of its example; and a remedy where not all is proved."""
     from onnxpuma.plan.example import draw_inputs, symbols
     from onnxpuma.plan.proofs import examined
     from onnxpuma.plan.support import fitting_shapes
@@ -53,13 +53,13 @@ def summarise(graphs: Mapping[str, Blueprint], sizes: Mapping[str, int]) -> None
             shapes = fitting_shapes(blueprint, {s: size for s, size in sizes.items() if s in known})
             drawn = draw_inputs(blueprint, shapes)
             found = examined(blueprint, shapes, {n: drawn[n] for n in blueprint.public_inputs})
-        except OnnxpumaError:  # the example has no size at which it runs: that is for each request to say
+        except OnnxpumaError:  # the example has no size at which it runs: each request reports that
             continue
         of = f"{screen.plain(name)}: " if len(graphs) > 1 else ""
         screen.say(f"{of}{_counted(found)}")
         _advise(found)
         if found.states.get("hoped"):
-            screen.say("  onnxpuma inspect lists those that are hoped for, and what they may reach")
+            screen.say("  onnxpuma inspect lists those that are hoped for, and how large they may become")
 
 
 def _counted(found: RangeReport) -> str:
@@ -75,4 +75,6 @@ def _advise(found: RangeReport) -> None:
     if found.undeclared:
         names = screen.listing([screen.plain(name) for name in found.undeclared])
         example = screen.plain(found.undeclared[0])
-        screen.say(f"  {found.with_ranges} would be, were {names} small: --range {example}=LOW:HIGH")
+        screen.say(
+            f"  {found.with_ranges} would be with a small range of {names}: --range {example}=LOW:HIGH"
+        )

@@ -20,13 +20,13 @@ _log = logging.getLogger("onnxpuma.commands")
 
 def serve(
     model: Annotated[
-        Path, typer.Option("--model", metavar="DIR", help="The folder from share, your party's part of it.")
+        Path, typer.Option("--model", metavar="DIR", help="The folder from share, with your party's part.")
     ],
     key: options.Key,
     cluster: options.Cluster = Path("cluster.toml"),
     party: Annotated[
         int | None,
-        typer.Option("--party", min=0, max=2, help="0, 1 or 2; the key says it as well.", show_default=False),
+        typer.Option("--party", min=0, max=2, help="0, 1 or 2; must match the key.", show_default=False),
     ] = None,
 ) -> None:
     """Serve a shared model as one of the three parties. Stop it with Ctrl-C or SIGTERM."""
@@ -77,18 +77,19 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 
 
 class _OnStderr(logging.StreamHandler):
-    """Lines that nothing in them turns into commands to a terminal; one that cannot be written is lost."""
+    """A log handler whose lines cannot act as commands to a terminal; a line that cannot be written is
+    lost."""
 
     def format(self, record: logging.LogRecord) -> str:
         return plain_lines(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """The disk behind stderr is full, or its reader is gone: no reason to stop serving."""
+        """The disk behind stderr is full, or its reader gone: keep serving."""
 
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """A line for each request, and for each peer or client that comes and goes."""
+    """Log a line for each request, and for each peer or client that connects or disconnects."""
     handler = _OnStderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("onnxpuma")

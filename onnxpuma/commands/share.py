@@ -1,4 +1,4 @@
-"""share: the model owner's command. After it nobody needs the ONNX file."""
+"""share: the model owner's command. Afterwards nobody needs the ONNX file."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def share(
         bool,
         typer.Option(
             "--range-check/--no-range-check",
-            help="Have every run tell its client whether a value left the range in which results are right.",
+            help="Let every run tell its client whether a value left the range in which results are right.",
         ),
     ] = True,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of a model that is shared in the folder.")
+        bool, typer.Option("--replace", help="Replace the shared model in the folder.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Agree that everybody sees what is listed as perhaps trained.")
+        bool, typer.Option("--yes", help="Agree to disclose everything listed as possibly trained.")
     ] = False,
 ) -> None:
     """Split a model's weights into three files, one for each server; any one alone is noise."""
@@ -87,8 +87,8 @@ def share(
     disclosed.show_inputs(shared.graphs)
     if idle := shared.idle:
         screen.note(
-            f"No input goes on from {screen.listing(idle)}: what is kept of it can be handed to nothing."
-            " If an input does, name it with --keep-only as well."
+            f"No input continues from {screen.listing(idle)}: its kept values cannot be used."
+            " If an input does continue from it, name that input with --keep-only as well."
         )
     ranges = sum(len(blueprint.ranges) for blueprint in shared.graphs.values())
     if ranges:
@@ -102,7 +102,7 @@ def share(
 
 
 class _Bars:
-    """A bar while the model is read, and one while it is shared: between them the owner may be asked."""
+    """A bar while the model is read, and one while it is shared: in between the owner may be asked."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -121,7 +121,7 @@ class _Bars:
         self._shown.close()
 
     def advance(self, done: int, total: int, what: str) -> None:
-        """So many weights are shared."""
+        """Advance the bar of the weights."""
         if self._advance is None:
             self._advance = self._shown.enter_context(screen.progress(f"sharing {self._name}"))
         self._advance(done, total, what)

@@ -1,4 +1,4 @@
-"""validate: a model run on shares, held against onnxruntime; on this machine, or on three hosts."""
+"""validate: run a model on shares, on this machine or on three hosts, and compare it with onnxruntime."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def validate(
     model: options.Model,
     inputs: Annotated[
         Path | None,
-        typer.Option("--inputs", metavar="X.npz", help="Otherwise inputs are drawn.", show_default=False),
+        typer.Option("--inputs", metavar="X.npz", help="By default inputs are random.", show_default=False),
     ] = None,
     cluster: Annotated[
         Path | None,
         typer.Option(
             "--cluster",
             metavar="FILE",
-            help="Ask the servers of this cluster.toml; otherwise three are started on this machine.",
+            help="Ask the servers of this cluster.toml; by default three are started on this machine.",
             show_default=False,
         ),
     ] = None,
@@ -68,8 +68,8 @@ def validate(
             "--tolerance",
             min=0.0,
             metavar="PART",
-            help="How far results may be apart, as a part of the largest value (absolute below 1): 0.02 "
-            "unless said. Beyond it the exit status is 8.",
+            help="How far results may differ, relative to the largest value (absolute below 1); by default "
+            "0.02. Beyond it the exit status is 8.",
             show_default=False,
         ),
     ] = None,
@@ -96,12 +96,12 @@ def validate(
         if cluster is not None:
             raise ConfigError(
                 "--per-node opens every value, and servers open none",
-                "leave out --cluster: all three parties then run in this process, where the weights are",
+                "omit --cluster: all three parties then run in this process, where the weights are",
             )
         if tolerance is not None:
             raise ConfigError(
-                "--tolerance is for results, and --per-node judges each node by what its operator declares",
-                "leave out one of the two",
+                "--tolerance judges results, and --per-node judges each node by its operator's declaration",
+                "omit one of the two",
             )
         _node_by_node(_prepared(model, chosen, calibrate, ranges), _feed_of(inputs, sizes, seed), json)
         return
@@ -148,8 +148,8 @@ def validate(
 def _references(
     model: Path, blueprint: Blueprint, chosen: dict[str, list[str]], feed: Feed
 ) -> tuple[Feed, Feed | None]:
-    """What the results are compared with, and what the file itself gives where it rounds otherwise and
-    onnxruntime can run it: it lacks most operators on bfloat16."""
+    """The reference for the results, and the file's own result where it rounds differently and onnxruntime
+    can run it: it lacks most operators on bfloat16."""
     from onnxpuma.check.validation import rounds, run_in_the_clear
     from onnxpuma.graph.reference import run_canonical
 
@@ -159,7 +159,7 @@ def _references(
     try:
         return precise, run_in_the_clear(model, feed)
     except InputError as error:
-        screen.note(f"Compared with the graph that is run, in single precision, alone: {error.message}")
+        screen.note(f"Compared only with the graph that runs, in single precision: {error.message}")
         return precise, None
 
 
@@ -192,13 +192,13 @@ def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint],
 
 
 def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[[Blueprint], Feed]:
-    """Drawn inputs, or those of the file."""
+    """Random inputs, or those of the file."""
     from onnxpuma.plan.example import draw_inputs
     from onnxpuma.plan.support import fitting_shapes
     from onnxpuma.roles.request.feed import check_feed
 
     if inputs is not None and sizes:
-        raise ConfigError("--dim is for inputs that are drawn", "leave it out with --inputs")
+        raise ConfigError("--dim is for random inputs", "omit it with --inputs")
 
     def feed(blueprint: Blueprint) -> Feed:
         if inputs is None:
@@ -210,7 +210,7 @@ def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[
 
 
 def _file(model: Path) -> Path:
-    """The only graph of a folder; of several one is to be named by its file."""
+    """The only graph of a folder; of several, one must be named by its file."""
     from onnxpuma.graph.folder import find
 
     paths = list(dict.fromkeys(source.path for source in find(model).sources))
@@ -243,9 +243,9 @@ def _run_here(folder: str, feed: Feed, threads: int, public_inputs: list[str]) -
 
 
 _ROUNDED = (
-    "\nThe nodes of this file compute in another precision: halves, doubles, or integers of a few bits. The"
-    "\nerrors are those against the graph that is run, in single precision; the last column is the largest"
-    "\ndifference from onnxruntime on the file as it stands."
+    "\nThe nodes of this file compute in another precision: half, double, or integers of a few bits. The"
+    "\nerrors are measured against the graph that runs, in single precision; the last column is the largest"
+    "\ndifference from onnxruntime on the file itself."
 )
 
 

@@ -1,4 +1,4 @@
-"""What all pipelines have in common: how they are called, their options, what a call took, how they end."""
+"""The common part of all pipelines: how they are called, their options, the cost of a call, how they end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from onnxpuma.tasks.port import Runner, Usage
 
 
 class Pipeline(ABC):
-    """One task on one model: call it with an input, or with a list of inputs, which are taken one by one.
+    """One task on one model: call it with an input, or with a list of inputs, which are processed one by one.
 
-    runner: where the model runs; it is closed with the pipeline. defaults: options of every call that does
-    not give them itself. usage: what the last call took.
+    runner: where the model runs; it is closed with the pipeline. defaults: values for options that a call
+    does not give. usage: the cost of the last call.
     """
 
     known: ClassVar[frozenset[str]] = frozenset()
@@ -37,10 +37,10 @@ class Pipeline(ABC):
         )
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
-        """The results, in the form that Transformers' pipelines have.
+        """The results, in the form of Transformers' pipelines.
 
         Raises InputError for an input or an option that does not fit, before anything runs; ConfigError for a
-        tokenizer that is missing; and what the runner raises.
+        missing tokenizer; and the runner's errors.
         """
         chosen = self.options(options)
         before = self.runner.usage.copy()
@@ -48,7 +48,7 @@ class Pipeline(ABC):
             if not isinstance(inputs, (list, tuple)) or self.is_one(inputs):
                 return self.alone(self.one(inputs, chosen))
             if not inputs:
-                raise InputError("the list of inputs is empty", "give one at least")
+                raise InputError("the list of inputs is empty", "give at least one")
             return [self.among(self.one(item, chosen)) for item in inputs]
         finally:
             self.usage = self.runner.usage.since(before)
@@ -66,7 +66,7 @@ class Pipeline(ABC):
         return merged
 
     def sifted(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The options without those that change nothing."""
+        """The options without those that have no effect."""
         return dict(given)
 
     def is_one(self, inputs: Any) -> bool:
@@ -78,15 +78,15 @@ class Pipeline(ABC):
         """The result for one input."""
 
     def alone(self, result: Any) -> Any:
-        """What a call with one input returns."""
+        """The return value of a call with one input."""
         return [result]
 
     def among(self, result: Any) -> Any:
-        """What a call with a list has for each."""
+        """The entry for one input in the result of a call with a list."""
         return result
 
     def close(self) -> None:
-        """Leave the servers; those on this machine are stopped."""
+        """Disconnect from the servers; stop those on this machine."""
         self.runner.close()
 
     def __enter__(self) -> Pipeline:

@@ -1,4 +1,4 @@
-"""From a task's name and a model to the pipeline that does the one with the other."""
+"""Build the pipeline for a task and a model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TASKS: dict[str, type[Pipeline]] = {
     "image-feature-extraction": ImageFeatureExtraction,
     "image-classification": ImageClassification,
 }
-# What feeds a model that no task fits, by the input that says what it takes.
+# The pipelines that feed a model without a task, by its input.
 _ONCE: dict[str, type[Pipeline]] = {
     "input_ids": FeatureExtraction,
     "pixel_values": ImageFeatureExtraction,
@@ -68,19 +68,19 @@ def pipeline(
     calibrate: Iterable[Any] | None = None,
     **options: Any,
 ) -> Pipeline:
-    """A pipeline as Transformers' function of this name makes them, whose model runs on shares.
+    """A pipeline like those of Transformers' function of this name, with a model that runs on shares.
 
-    task: one of TASKS; None for the one that the model is made for. model: the folder that tools/export.py
+    task: one of TASKS; None for the task that the model is made for. model: the folder that tools/export.py
     wrote, which three servers on this machine run, each with `threads`; plain=True for onnxruntime, without
     any protection. cluster, key: ask these servers, which have the model; by default the key is
     `client.secret` beside cluster.toml. folder: where configuration and tokenizer are, if not in `model`.
-    tokenizer, feature_extractor, image_processor: in place of those in the folder. runner: where the model
-    runs, if it is none of these; it is closed with the pipeline. public_inputs: what the servers may see
-    beside masks, positions and their like, as `Client` takes it. calibrate: samples of what the task takes,
-    by which a model that is shared here gets its ranges, as by `calibration`. options: of every call.
+    tokenizer, feature_extractor, image_processor: replace those in the folder. runner: where the model runs,
+    if it is none of these; it is closed with the pipeline. public_inputs: inputs that the servers may see
+    besides masks, positions and the like, as for `Client`. calibrate: samples of the task's inputs, from
+    which a model that is shared here gets its ranges, as from `calibration`. options: defaults of every call.
 
-    Raises ConfigError for what is missing or contradicts itself, and what is raised by reading the model,
-    by calibrating it, or by starting or reaching the servers.
+    Raises ConfigError for missing or contradictory arguments, and the errors of reading the model, of
+    calibrating it, and of starting or reaching the servers.
     """
     place = folder if folder is not None else model
     if place is None:
@@ -123,19 +123,19 @@ def calibration(
     image_processor: Any = None,
     **options: Any,
 ) -> dict[str, Samples]:
-    """Samples for `roles.owner.share_model(samples=...)`, by graph, of what the model's task takes.
+    """Samples for `roles.owner.share_model(samples=...)`, by graph, from inputs of the model's task.
 
     given: texts, chats, pictures (also bytes (height, width, 3)), recordings (also samples at the model's
-    rate), as the task takes one; a model that writes goes on for a few tokens. names: of the samples, for
-    errors. The others as in `pipeline`. Each sample is run by onnxruntime, in the clear, when it is asked
-    for. Raises as `pipeline`; InputError for no sample, and while it is gone through for one that fails.
+    rate), as the task takes one; a model that generates continues for a few tokens. names: of the samples,
+    for errors. The others as in `pipeline`. onnxruntime runs each sample in the clear when it is asked for.
+    Raises as `pipeline`; InputError for an empty list and, during iteration, for a sample that fails.
     """
     home = ModelFolder(model if folder is None else folder, tokenizer, feature_extractor, image_processor)
     return _samples(model, home, None if task is None else task_named(task), given, names, options)
 
 
 def task_named(task: str) -> str:
-    """The task, by its name or another of it. ConfigError listing all of them."""
+    """The task, by its name or an alias. ConfigError listing all of them."""
     name = ALIASES.get(task, task).removesuffix("-with-past")
     if name.startswith("translation_"):
         name = "translation"
@@ -147,7 +147,8 @@ def task_named(task: str) -> str:
 
 
 def tasks_of(runner: Runner, folder: ModelFolder) -> tuple[str, ...]:
-    """The tasks that a model can do, the one it is made for first: seen by what its graphs take and give.
+    """The tasks that a model can do, the one it is made for first, derived from the inputs and outputs of its
+    graphs.
 
     Raises ConfigError for a model that can do none of them.
     """
@@ -193,7 +194,7 @@ def _runner(
     if cluster is not None:
         if plain or model is not None:
             raise ConfigError(
-                "the servers of the cluster have the model: neither `model` nor `plain` goes with `cluster`",
+                "the cluster's servers have the model: `cluster` excludes `model` and `plain`",
                 "name the folder of its tokenizer: folder='gpt2'",
             )
         return at_servers(cluster, key, public_inputs)
@@ -207,7 +208,7 @@ def _runner(
 def _check_shared_here(model: Any, cluster: Any, plain: bool, runner: Runner | None) -> None:
     if model is None or cluster is not None or plain or runner is not None or is_shared(Path(model)):
         raise ConfigError(
-            "calibrate is for a model that is shared here",
+            "only a model that is shared here can be calibrated",
             "calibrate where its owner shares it: onnxpuma share --calibrate, or share_model(samples=...)",
         )
 
@@ -227,7 +228,8 @@ def _samples(
 
 
 def _recorded(runner: Recorder, home: ModelFolder, named: str | None, options: Mapping[str, Any]) -> Pipeline:
-    """The pipeline that feeds the model; of one that no task fits, and that is run once, its features."""
+    """The pipeline that feeds the model; for a model of a single run without a task, the one that extracts
+    its features."""
     if named is not None and named not in tasks_of(runner, home):
         raise ConfigError(
             f"this model is not made for {named}", f"it is made for {' or '.join(tasks_of(runner, home))}"

@@ -1,4 +1,4 @@
-"""Samples to calibrate with, made by a task of what it takes: texts, chats, pictures, recordings."""
+"""Calibration samples, which a task makes from its inputs: texts, chats, pictures, recordings."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from onnxpuma.tasks.speech import SpeechRecognition
 from onnxpuma.tasks.writer import Writer
 
 WRITTEN = 4
-"""So many tokens at most are written after each sample: steps with a cache show their ranges in a few."""
+"""At most so many tokens are written after each sample: a few steps with a cache show their ranges."""
 
 
 class Recorder(PlainRunner):
-    """In the clear, and remembers what each graph was fed."""
+    """A runner in the clear that records the feed of each graph."""
 
     def __init__(self, model: str | Path, threads: int = 1) -> None:
         super().__init__(model, threads)
@@ -41,15 +41,15 @@ class Recorder(PlainRunner):
         result = super().run(graph, feed, outputs, keep, release)
         for name, array in (result.outputs | result.kept).items():
             if array.dtype.kind == "f" and np.isnan(array).any():
-                raise InputError(f"onnxruntime finds no number for {name}", "look at the sample")
+                raise InputError(f"onnxruntime yields NaN or infinity for {name}", "check the sample")
         return result
 
 
 class TaskSamples:
-    """What one graph is fed while `pipe`, on a Recorder, takes each item; may be gone through again.
+    """The feeds of one graph while `pipe`, on a Recorder, processes each item; can be iterated again.
 
-    Memory: the feeds of one item. Raises InputError naming the item, by `names` or by its place from zero,
-    that the task refuses or on which onnxruntime fails.
+    Memory: the feeds of one item. Raises InputError for an item that the task refuses or on which onnxruntime
+    fails, and names it by `names` or by its place from zero.
     """
 
     def __init__(self, pipe: Pipeline, graph: str, items: Sequence[Any], names: Sequence[str] = ()) -> None:
@@ -69,7 +69,7 @@ class TaskSamples:
 
 
 class Hearing(Pipeline):
-    """Of a recording, what its feature extractor makes, once through a model that writes nothing."""
+    """Runs the features of a recording once through a model that writes nothing."""
 
     def one(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
         extractor = self.folder.feature_extractor
@@ -81,22 +81,23 @@ class Hearing(Pipeline):
 
 
 def items_of(given: Any) -> list[Any]:
-    """The samples as a list. InputError where it holds none, or is one sample itself."""
+    """The samples as a list. InputError for an empty list, and for a single sample instead of a list."""
     if isinstance(given, (str, bytes, Path, Mapping)) or not hasattr(given, "__iter__"):
         raise InputError(f"calibrate is a {type(given).__name__}", "give a list of samples: calibrate=[...]")
     items = list(given)
     if not items:
-        raise InputError("calibrate is empty", "give one sample at least, better some dozens")
+        raise InputError("calibrate is empty", "give at least one sample, better some dozens")
     return items
 
 
 def _options(pipe: Pipeline) -> dict[str, Any]:
-    # Behind an end, too: a graph that goes on from a cache is to have samples whatever is written.
+    # Also after an end token: a graph that continues from a cache needs samples whatever is written.
     return pipe.options({"max_new_tokens": WRITTEN, "fixed_length": True} if isinstance(pipe, Writer) else {})
 
 
 def _as_taken(pipe: Pipeline, item: Any) -> Any:
-    """An array as the task takes it: bytes (height, width, 3) as a picture, samples at the model's rate."""
+    """An array converted to the task's input: bytes (height, width, 3) to a picture, samples at the model's
+    rate."""
     if not isinstance(item, np.ndarray):
         return item
     if isinstance(pipe, (SpeechRecognition, Hearing)):

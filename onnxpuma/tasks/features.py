@@ -1,4 +1,5 @@
-"""feature-extraction and image-feature-extraction: the numbers that a model sees in a text or a picture."""
+"""feature-extraction and image-feature-extraction: a model's numerical representation of a text or a
+picture."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ _USUAL = ("last_hidden_state", "sentence_embedding", "image_embeds")
 
 
 class FeatureExtraction(Pipeline):
-    """Of a text: a nested list (1, tokens, width), or with return_tensors=True an array.
+    """Features of a text: a nested list (1, tokens, width), or with return_tensors=True an array.
 
-    output: which of the model's outputs; by default last_hidden_state, or the first that there is.
-    truncation=True cuts off what is too long for the model.
+    output: which of the model's outputs; by default last_hidden_state, or the first one. truncation=True cuts
+    a text that is too long for the model.
     """
 
     known: ClassVar[frozenset[str]] = frozenset(("return_tensors", "output", "truncation"))
@@ -40,7 +41,7 @@ class FeatureExtraction(Pipeline):
 
 
 class ImageFeatureExtraction(FeatureExtraction):
-    """Of a picture: a path, or a PIL image of mode RGB."""
+    """Features of a picture: a path, or a PIL image of mode RGB."""
 
     known: ClassVar[frozenset[str]] = frozenset(("return_tensors", "output"))
 

@@ -1,4 +1,4 @@
-"""Pictures as a task takes them: three colours of eight bits, checked before anything is computed."""
+"""Pictures as a task takes them: three eight-bit colours, checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from onnxpuma.tasks.folder import INSTALL
 def picture(given: Any) -> Any:
     """A PIL image in the mode RGB, upright.
 
-    given: a PIL image, or the path of a file. No colours are made or thrown away here, as what stands behind
-    a transparent picture, or in grey, is for its owner to say. Raises InputError for a file that cannot be
-    read, for any other mode, and for what is neither.
+    given: a PIL image, or the path of a file. Colours are neither made up nor discarded here: the picture's
+    owner decides about the ground behind transparency, or about grey. Raises InputError for a file that
+    cannot be read, for any other mode, and for anything else.
     """
     try:
         from PIL import Image, ImageOps
@@ -36,13 +36,13 @@ def picture(given: Any) -> Any:
         image = given
     else:
         raise InputError(
-            f"a {type(given).__name__} is no picture",
+            f"a {type(given).__name__} is not a picture",
             "give a path or a PIL image; of an array of bytes (height, width, 3): Image.fromarray(array)",
         )
     if image.mode != "RGB":
         raise InputError(
             f"the picture is of mode {image.mode}, the model sees RGB",
-            "convert it: Image.open(path).convert('RGB'), having put what is transparent on a ground",
+            "convert it: Image.open(path).convert('RGB'); first put transparent parts on a ground",
         )
     return image
 
@@ -51,7 +51,7 @@ def picture_of(array: np.ndarray) -> Any:
     """The PIL image of these bytes (height, width, 3). InputError for any other shape."""
     if array.shape[-1] != 3 or array.size == 0:
         raise InputError(
-            f"an array of shape {array.shape} is no picture",
+            f"an array of shape {array.shape} is not a picture",
             "give bytes (height, width, 3): red, green, blue",
         )
     from PIL import Image

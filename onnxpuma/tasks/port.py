@@ -1,4 +1,5 @@
-"""The one port through which a task reaches a model: on shares or in the clear, the pipelines cannot tell."""
+"""The only port through which a task reaches a model: on shares or in the clear, the pipelines cannot
+tell."""
 
 from __future__ import annotations
 
@@ -20,14 +21,14 @@ LOGITS = "logits"
 
 @dataclass(frozen=True)
 class Port:
-    """An input: its name, its type, its shape with symbols where it varies."""
+    """An input: its name, its type, its shape with symbols for dynamic dimensions."""
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]
 
     def empty(self) -> np.ndarray:
-        """One row, with nothing along every other axis that varies: a cache before the first word."""
+        """One row, with length zero along every other dynamic axis: a cache before the first word."""
         varying = (1 if axis == 0 else 0 for axis in range(len(self.shape)))
         sizes = [n if isinstance(n, int) else v for n, v in zip(self.shape, varying, strict=True)]
         return np.zeros(sizes, self.dtype)
@@ -35,7 +36,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a graph takes and gives."""
+    """A graph's inputs and outputs."""
 
     inputs: dict[str, Port]
     outputs: tuple[str, ...]
@@ -43,7 +44,7 @@ class Signature:
 
 @dataclass
 class Usage:
-    """What runs took, added up. bytes_sent: by all three servers; in the clear both last are zero."""
+    """The total cost of runs. bytes_sent: by all three servers; in the clear the last two are zero."""
 
     requests: int = 0
     seconds: float = 0.0
@@ -52,7 +53,7 @@ class Usage:
     rounds: int = 0
 
     def since(self, before: Usage) -> Usage:
-        """What was added after `before`."""
+        """The cost added since `before`."""
         return Usage(*(getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__))
 
     def copy(self) -> Usage:
@@ -61,7 +62,7 @@ class Usage:
 
 @dataclass
 class Result:
-    """Of one run: the outputs that were opened, and those that stay."""
+    """The result of one run: the opened outputs, and the kept ones."""
 
     outputs: dict[str, np.ndarray]
     kept: dict[str, Held] = field(default_factory=dict)
@@ -87,19 +88,19 @@ class Runner(Protocol):
     ) -> Result:
         """Open `outputs`, keep `keep`, and forget `release` once this has succeeded.
 
-        feed: arrays, or what an earlier run kept. Raises InputError for a feed that does not fit.
+        feed: arrays, or values that an earlier run kept. Raises InputError for a feed that does not fit.
         """
         ...
 
     def release(self, held: Sequence[Held]) -> None:
-        """Forget these. Never raises: what cannot be released expires."""
+        """Forget these values. Never raises: those that cannot be released expire."""
         ...
 
     def close(self) -> None: ...
 
 
 def signature(runner: Runner, graph: str) -> Signature:
-    """What `graph` takes and gives; ModelError when the model has no graph of this name."""
+    """The inputs and outputs of `graph`; ModelError when the model has no graph of this name."""
     if graph not in runner.graphs:
         raise ModelError(
             f"the model has no {graph}", f"it has {', '.join(runner.graphs)}: export it with tools/export.py"

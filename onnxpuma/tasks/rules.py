@@ -1,4 +1,5 @@
-"""What steers greedy writing: how long, when to stop, what must not come out. Public, all of it."""
+"""The controls of greedy writing: how long, when to stop, which ids must not come out. All of them are
+public."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from onnxpuma.errors import InputError
 from onnxpuma.tasks.folder import ModelFolder
 
 NEW_TOKENS = 256
-"""At most so many are written where neither the caller nor the model says; as Transformers' pipelines do."""
+"""The limit on tokens where neither the caller nor the model gives one; as in Transformers' pipelines."""
 
 _GREEDY_ALREADY: Mapping[str, tuple[Any, ...]] = {
     "do_sample": (False, None),
@@ -27,12 +28,11 @@ _OTHER_THAN_GREEDY = (
 
 @dataclass(frozen=True)
 class WritingOptions:
-    """What a caller may ask of a text that is written.
+    """The options of a text to be written.
 
-    max_new_tokens: at most so many; max_length: the same, with the prompt counted. min_new_tokens: the end
-    does not come before. fixed_length: run for exactly the most tokens, whatever comes, so that the servers
-    do not learn how long the text is. logits: open the logits as well. return_tensors: the ids in place of
-    the text.
+    max_new_tokens: the limit; max_length: the same, counting the prompt. min_new_tokens: the text does not
+    end earlier. fixed_length: run for exactly the limit, whatever comes, so that the servers do not learn how
+    long the text is. logits: open the logits as well. return_tensors: the ids instead of the text.
     """
 
     max_new_tokens: int | None = None
@@ -52,8 +52,8 @@ class WritingOptions:
 
 @dataclass(frozen=True)
 class Rules:
-    """For one text. most: tokens that are written at most. forced_end: the last of them, where the model
-    wants one."""
+    """The rules for one text. most: the limit on tokens. forced_end: the last of them, where the model
+    requires one."""
 
     most: int
     least: int = 0
@@ -74,13 +74,14 @@ class Rules:
 
 
 def refuse_other_searches(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options without those that greedy search fulfils; InputError for those that ask for another."""
+    """The options without those that greedy search satisfies; InputError for those that need another
+    search."""
     left = {}
     for name, value in options.items():
         if name in _OTHER_THAN_GREEDY or (name in _GREEDY_ALREADY and value not in _GREEDY_ALREADY[name]):
             raise InputError(
-                f"{name}={value!r} asks for another search than greedy",
-                "the servers find the likeliest token on shares, and open that alone: leave the option out",
+                f"{name}={value!r} needs a search other than greedy",
+                "the servers find the most likely token on shares, and open it alone: omit the option",
             )
         if name not in _GREEDY_ALREADY:
             left[name] = value
@@ -88,7 +89,7 @@ def refuse_other_searches(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rules(folder: ModelFolder, options: WritingOptions, prompt: int) -> Rules:
-    """The rules for a text after `prompt` tokens of the decoder's own.
+    """The rules for a text after `prompt` tokens of the decoder.
 
     From generation_config.json: eos_token_id, max_new_tokens or max_length, min_new_tokens or min_length,
     suppress_tokens, begin_suppress_tokens, bad_words_ids of one id, forced_eos_token_id. Raises InputError
@@ -110,7 +111,7 @@ def _most(folder: ModelFolder, options: WritingOptions, prompt: int) -> int:
     if room is not None and room < 1:
         raise InputError(
             f"the prompt has {prompt} tokens, the model has {folder.positions} positions",
-            "shorten it: one position at least must be left for the answer",
+            "shorten it: at least one position must be left for the answer",
         )
     if options.max_new_tokens is not None:
         most = options.max_new_tokens
@@ -138,7 +139,7 @@ def _least(folder: ModelFolder, options: WritingOptions, prompt: int) -> int:
 
 
 def _ends(folder: ModelFolder) -> tuple[int, ...]:
-    if folder.kind == "blip":  # whose eos_token_id is not the one that its captions end with
+    if folder.kind == "blip":  # its captions end with another token than its eos_token_id
         found = folder.config.get("text_config", {}).get("sep_token_id")
         if found is not None:
             return _ids(found)
@@ -146,7 +147,8 @@ def _ends(folder: ModelFolder) -> tuple[int, ...]:
 
 
 def _suppressed(folder: ModelFolder) -> list[int]:
-    """Bad words of several ids are left out: which of them is due would tell the servers what was written."""
+    """Ids that never come out. Bad words of several ids are ignored: which of them is due would tell the
+    servers part of the text."""
     words = folder.value("bad_words_ids") or []
     return [*_ids(folder.value("suppress_tokens")), *(word[0] for word in words if len(word) == 1)]
 

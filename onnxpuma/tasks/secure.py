@@ -1,4 +1,4 @@
-"""A model at three servers, that learn neither its weights nor what it is given or says."""
+"""A model at three servers, which learn neither its weights nor its inputs nor its outputs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from onnxpuma.transport.curve import KeyPair
 
 
 class SecureRunner:
-    """The graphs that the servers of `client` have.
+    """The graphs at the servers of `client`.
 
-    servers: those of this machine that are to be stopped with it. Both are closed by `close`.
+    servers: servers on this machine that end with the runner. `close` closes both.
     """
 
     def __init__(self, client: Client, servers: LocalCluster | None = None) -> None:
         self.usage = Usage()
         self.progress: Progress | None = None
-        """Called while a run goes on, as `Client.run` does."""
+        """Called during a run, as `Client.run` calls it."""
         self._client = client
         self._servers = servers
         self._graphs: dict[str, Signature] = {}
@@ -35,7 +35,7 @@ class SecureRunner:
     @property
     def graphs(self) -> Mapping[str, Signature]:
         """Raises PlanError when the servers do not all have the same model, TransportError when they are not
-        there."""
+        reachable."""
         if not self._graphs:
             self._graphs = {name: _signature(graph) for name, graph in self._client.graphs.items()}
         return self._graphs
@@ -48,7 +48,7 @@ class SecureRunner:
         keep: Sequence[str] = (),
         release: Sequence[Held] = (),
     ) -> Result:
-        """Raises what `Client.run` raises; what an unreliable run kept is let go."""
+        """Raises the errors of `Client.run`; values kept by an unreliable run are released."""
         try:
             outcome = self._client.run(
                 feed, list(outputs), self.progress, graph=graph, keep=keep, release=release
@@ -65,7 +65,7 @@ class SecureRunner:
         return Result(outcome.outputs, outcome.kept)
 
     def release(self, held: Sequence[Held]) -> None:
-        """What servers that are gone, or busy, do not hear of expires."""
+        """If servers are gone, or busy, the values expire."""
         try:
             self._client.release(held)
         except OnnxpumaError:
@@ -100,10 +100,10 @@ def at_servers(
     key: KeyPair | str | Path | None = None,
     public_inputs: Sequence[str] = (),
 ) -> SecureRunner:
-    """The model that the servers of cluster.toml have. key: as `client_keys` takes it. public_inputs: what
-    they may see, as `Client` takes it.
+    """The model at the servers of cluster.toml. key: as `client_keys` takes it. public_inputs: inputs that
+    they may see, as for `Client`.
 
-    Raises ConfigError for what is wrong with either.
+    Raises ConfigError for a mistake in either.
     """
     config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
     return SecureRunner(Client(config, client_keys(key, cluster), public_inputs=public_inputs))

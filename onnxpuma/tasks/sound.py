@@ -16,8 +16,8 @@ def samples(sound: Any, rate: int) -> np.ndarray:
     """The samples of a recording, float32 (samples,), at `rate` samples a second.
 
     sound: the path of a .wav or .flac file, or {"array": samples, "sampling_rate": rate}. Nothing is
-    resampled or mixed here, as how it is done changes what a model hears. Raises InputError for a file that
-    cannot be read, several channels, another rate, integers, NaN or infinity, and for silence of no length.
+    resampled or mixed here, since the method changes what a model hears. Raises InputError for a file that
+    cannot be read, several channels, another rate, integers, NaN or infinity, and for an empty recording.
     """
     if isinstance(sound, (str, Path)):
         array, found = _read(Path(sound))
@@ -28,7 +28,7 @@ def samples(sound: Any, rate: int) -> np.ndarray:
         )
     else:
         raise InputError(
-            f"a {type(sound).__name__} is no recording",
+            f"a {type(sound).__name__} is not a recording",
             "give the path of a .wav or .flac file, or {'array': samples, 'sampling_rate': 16000}",
         )
     _check(array, found, rate)
@@ -71,9 +71,9 @@ def _check(array: np.ndarray, found: Any, rate: int) -> None:
     if array.dtype.kind != "f":
         raise InputError(
             f"the samples are of type {array.dtype}, not real numbers between -1 and 1",
-            "of 16-bit samples: array.astype(numpy.float32) / 32768",
+            "convert 16-bit samples: array.astype(numpy.float32) / 32768",
         )
     if array.size == 0:
         raise InputError("the recording is empty", "give one of a second or more")
     if not np.isfinite(array).all():
-        raise InputError("the recording holds NaN or infinity", "replace or remove those samples")
+        raise InputError("the recording contains NaN or infinity", "replace or remove those samples")

@@ -15,10 +15,10 @@ from onnxpuma.tasks.writer import Draft, Writer, decoder_prompt
 
 
 class TextGeneration(Writer):
-    """Goes on with a text, or answers a chat: a list of {"role": ..., "content": ...}.
+    """Continues a text, or answers a chat: a list of {"role": ..., "content": ...}.
 
-    Options beside those of WritingOptions: return_full_text (True: the prompt or the chat is part of the
-    result). Results: {"generated_text": text}, of a chat with the chat and the answer in place of the text.
+    Options besides those of WritingOptions: return_full_text (True: the prompt or the chat is part of the
+    result). Results: {"generated_text": text}, for a chat the chat with the answer instead of the text.
     """
 
     known: ClassVar[frozenset[str]] = Writer.known | {"return_full_text"}
@@ -53,7 +53,7 @@ class TextGeneration(Writer):
             checked(message["content"])
         if not getattr(tokenizer, "chat_template", None):
             raise InputError(
-                "the tokenizer of this model has no chat template", "give one text in place of messages"
+                "the tokenizer of this model has no chat template", "give one text instead of messages"
             )
         made = tokenizer.apply_chat_template(
             list(item), add_generation_prompt=True, tokenize=True, return_dict=True
@@ -64,11 +64,11 @@ class TextGeneration(Writer):
 
 
 class TextToText(Writer):
-    """Turns a text into another with an encoder-decoder. What T5 is to do stands before the text, as its
-    users write it: "translate English to German: ...".
+    """Turns a text into another with an encoder-decoder. T5 reads its task from words before the text, which
+    the user writes: "translate English to German: ...".
 
-    Options beside those of WritingOptions: truncation (True: what is too long for the model is cut off).
-    Results: {"generated_text": text}.
+    Options besides those of WritingOptions: truncation (True: a text too long for the model is cut). Results:
+    {"generated_text": text}.
     """
 
     known: ClassVar[frozenset[str]] = Writer.known | {"truncation"}

@@ -1,4 +1,4 @@
-"""How Whisper is told what to write: language, task and `no timestamps`, as tokens before the text."""
+"""Whisper's instructions: language, task and `no timestamps`, as tokens before the text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def is_multilingual(folder: ModelFolder) -> bool:
 
 
 def language_id(folder: ModelFolder, language: str | None) -> int | None:
-    """The token of a language, by its code or English name; None for one that must be heard first.
+    """The token of a language, by its code or English name; None for one that must be detected first.
 
     Raises InputError for a language that the model does not know, and for any where it knows just one.
     """
@@ -26,7 +26,7 @@ def language_id(folder: ModelFolder, language: str | None) -> int | None:
     if language is None:
         return None
     if not known:
-        raise InputError("this model knows one language alone", "leave the language out")
+        raise InputError("this model knows only one language", "omit the language")
     code = language.lower()
     found = known.get(f"<|{code}|>", known.get(_codes().get(code), known.get(code)))
     if found is None:
@@ -36,19 +36,20 @@ def language_id(folder: ModelFolder, language: str | None) -> int | None:
 
 
 def not_a_language(folder: ModelFolder) -> np.ndarray:
-    """Every id that stands for no language, int64: suppressing these, the next token is what is spoken."""
+    """Every id that stands for no language, int64: with these suppressed, the next token is the spoken
+    language."""
     languages = set(folder.generation["lang_to_id"].values())
     size = folder.value("vocab_size")
     if size is None:
-        raise ConfigError("config.json says no vocab_size", "give the language: language='en'")
+        raise ConfigError("config.json has no vocab_size", "give the language: language='en'")
     return np.array([token for token in range(size) if token not in languages], np.int64)
 
 
 def prompt(folder: ModelFolder, start: int, language: int | None, task: str | None) -> list[int]:
     """The tokens that the decoder reads before it writes: start, language, task, no timestamps.
 
-    language: its token; None only where the model is for English alone. Raises InputError for an unknown
-    task, and for a translation by a model that does none.
+    language: its token; None only where the model knows English alone. Raises InputError for an unknown task,
+    and for a translation by a model that cannot translate.
     """
     generation = folder.generation
     tasks = generation.get("task_to_id") or {}

@@ -22,8 +22,11 @@ _WRITING = tuple(field.name for field in fields(WritingOptions))
 
 @dataclass(frozen=True)
 class Draft:
-    """A text to be written. length: of its prompt; begin: gives the decoder and the prompt, having run what
-    must run before; after: tokens that stand before the text in whose light it is spelled."""
+    """A text to be written.
+
+    length: of its prompt; begin: runs the preliminary graphs and returns the decoder and the prompt; after:
+    preceding tokens, which affect how the text is decoded.
+    """
 
     length: int
     begin: Callable[[], tuple[Decoder, Sequence[int]]]
@@ -32,7 +35,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Piece:
-    """One token, and the text that it makes readable; the last of a draft has no token."""
+    """One token, and the text that it completes; the last piece of a draft has no token."""
 
     text: str
     token: int | None = None
@@ -40,7 +43,7 @@ class Piece:
 
 
 class Writer(Pipeline):
-    """Writes a text for each input. `key`: under which a result has it."""
+    """Writes a text for each input. `key`: its key in a result."""
 
     key: ClassVar[str] = "generated"
     strips: ClassVar[bool] = False
@@ -57,9 +60,9 @@ class Writer(Pipeline):
         return refuse_other_searches(flat)
 
     def stream(self, item: Any, **options: Any) -> Generator[str]:
-        """The text as it comes, in pieces, for one input. The input is checked at the first of them.
+        """The text in pieces, as it comes, for one input. The input is checked at the first piece.
 
-        Whoever stops reading should `close()` the iterator, for the servers to forget what they hold of it.
+        Whoever stops reading early should `close()` the iterator, so that the servers forget the state.
         """
         pieces = self.pieces(item, self.options(options))
 
@@ -70,7 +73,7 @@ class Writer(Pipeline):
         return texts()
 
     def pieces(self, item: Any, options: Mapping[str, Any]) -> Generator[Piece]:
-        """The tokens of the text, each with the text that it makes readable."""
+        """The tokens of the text, each with the text that it completes."""
         before = self.runner.usage.copy()
         chosen = writing_options(options)
         gap = False
@@ -110,17 +113,17 @@ class Writer(Pipeline):
         return result
 
     def told(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The result that has this text."""
+        """The result with this text."""
         return {f"{self.key}_text": text}
 
 
 def writing_options(options: Mapping[str, Any]) -> WritingOptions:
-    """Those of the options that steer the writing. InputError for a value that makes no sense."""
+    """The options that control the writing. InputError for an invalid value."""
     return WritingOptions(**{name: options[name] for name in _WRITING if name in options})
 
 
 def start_token(folder: ModelFolder) -> int:
-    """The token before the first. ConfigError when the model's folder does not say it."""
+    """The token before the first. ConfigError when the model's folder does not give it."""
     found = folder.value("decoder_start_token_id")
     if found is None:
         found = folder.value("bos_token_id")
@@ -133,7 +136,7 @@ def start_token(folder: ModelFolder) -> int:
 
 
 def decoder_prompt(folder: ModelFolder) -> list[int]:
-    """What the decoder of an encoder-decoder reads first: its start, and a first token that is forced."""
+    """The tokens that the decoder of an encoder-decoder reads first: its start, and a forced first token."""
     forced = folder.value("forced_bos_token_id")
     return [start_token(folder), *(() if forced is None else (int(forced),))]
 

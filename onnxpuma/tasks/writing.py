@@ -1,4 +1,4 @@
-"""Greedy writing, a token at a time, and its text as it becomes readable."""
+"""Greedy writing, a token at a time, and its text as soon as it is readable."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from onnxpuma.tasks.rules import Rules
 
 
 def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Said]:
-    """The tokens that follow `prompt`, the one that ends the text included; the decoder is closed after.
+    """The tokens that follow `prompt`, including the one that ends the text; the decoder is closed
+    afterwards.
 
-    Each is one run of the model. Its end is decided here, by who can see the tokens: the servers learn how
-    many there were, or with `fixed_length` not even that.
+    Each is one run of the model. The end is decided here, at the client, which sees the tokens: the servers
+    learn how many there were, or with `fixed_length` not even that.
     """
     try:
         new, ended = list(prompt), False
@@ -36,10 +37,10 @@ def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Sa
 
 
 class Spelling:
-    """Turns tokens into text piece by piece; the pieces together are the text of all of them.
+    """Decodes tokens into text piece by piece; the pieces together are the text of all tokens.
 
-    after: tokens that stand before, which are not part of the text but may decide how it begins. A letter of
-    several bytes is held back until all of its tokens are there.
+    after: preceding tokens, which are not part of the text but may decide how it begins. A letter of several
+    bytes is held back until all of its tokens are there.
     """
 
     def __init__(self, tokenizer: Any, after: Sequence[int] = (), strip: bool = False) -> None:
@@ -51,7 +52,7 @@ class Spelling:
         self._spelled = ""
 
     def add(self, token: int) -> str:
-        """The text that this token makes readable."""
+        """The text that this token completes."""
         self._ids.append(token)
         text = self._text()
         whole = text.rstrip("\ufffd")
@@ -62,7 +63,7 @@ class Spelling:
         return piece
 
     def end(self) -> str:
-        """What is left, broken letters included."""
+        """The remaining text, including broken letters."""
         text = self._text()
         piece = text[len(self._spelled) :] if text.startswith(self._spelled) else ""
         self._spelled += piece

@@ -103,7 +103,7 @@ def test_share_lists_what_goes_on_from_what_is_kept(cli, tmp_path: Path):
     ended = cli("share", path, "--out", tmp_path / "one", *kept)
     assert "kept and not opened: present, hn" in ended.out
     assert "take what is kept of these, and nothing else: past" in ended.out
-    assert "No input goes on from hn" in ended.err
+    assert "No input continues from hn" in ended.err
     assert cli("inspect", tmp_path / "one").out.count("kept values alone") == 1
     ended = cli("share", path, "--out", tmp_path / "two", *kept, "--keep-only", "h0")
     assert "nothing else: h0, past" in ended.out
@@ -158,7 +158,7 @@ def test_a_file_that_is_left_out_is_named(cli, model: Path, tmp_path: Path):
         shutil.copy(model, tmp_path / f"{name}.onnx")
     ended = cli("share", tmp_path, "--out", tmp_path / "shared")
     assert ended.status == 0
-    assert "model_quantized.onnx is left out" in ended.err
+    assert "model_quantized.onnx is ignored" in ended.err
     assert SharedModel.read(tmp_path / "shared").single
 
 

@@ -125,6 +125,6 @@ def test_a_processor_of_another_model(kit: SimpleNamespace, folder: Path, pictur
 
     with (
         pipeline(None, folder, plain=True, image_processor=Foreign()) as pipe,
-        pytest.raises(ConfigError, match="does not make pixel_values"),
+        pytest.raises(ConfigError, match="does not produce pixel_values"),
     ):
         pipe(picture)

@@ -126,7 +126,7 @@ def test_forced_ids_of_models_for_english(
     runner = kit.Watched(made)
     with pipeline(None, folder=made, runner=runner) as pipe:
         assert pipe(sound) == {"text": "ok."}
-        with pytest.raises(InputError, match="one language alone"):
+        with pytest.raises(InputError, match="only one language"):
             pipe(sound, language="en")
         with pytest.raises(InputError, match="no task 'translate'"):
             pipe(sound, task="translate")
