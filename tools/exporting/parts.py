@@ -1,4 +1,4 @@
-"""One file of an export: a module of positional tensors, what its inputs and outputs are called, examples."""
+"""One file of an export: a module of positional tensors, the names of its inputs and outputs, examples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Part:
     """`module` maps the tensors of `example`, in the order of `axes`, to a tuple in the order of `outputs`.
 
     `axes` gives every input its dynamic axes; axes of one name have one extent. `also` are extents worth
-    checking besides the usual ones: those that are met when the file is used.
+    checking besides the usual ones: those that occur when the file is used.
     """
 
     file: str
