@@ -45,9 +45,8 @@ class Activation:
     """A fit: function(x) - linear x on |x| < window; and the lines beyond the window.
 
     The edges blur by one unit, so the series holds as far as the window's outer edge, and the lines must be
-    good enough from its inner edge on. `parity`: cosines for an even remainder, sines for an odd one. The
-    harmonics are odd ones: with a period of about four windows they continue the function as a triangle or a
-    square wave, and half of them are not needed.
+    good enough from its inner edge on. The harmonics are odd ones: with a period of about four windows they
+    continue the function as a triangle or a square wave, and half of them are not needed.
     """
 
     function: Function
@@ -55,7 +54,7 @@ class Activation:
     harmonics: int
     period: int  # a power of two, over
     speed: tuple[int, int]  # an odd number and a power of two
-    parity: str
+    parity: str  # cosines for an even remainder, sines for an odd one
     unit: float  # of the coarse reading
     width: int  # of the window, in units
     lines: tuple[float, float, float]  # left constant, right slope, right constant

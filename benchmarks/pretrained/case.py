@@ -21,11 +21,11 @@ HEARTBEAT = 120.0  # seconds of silence after which a server counts as dead
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one run, or the mean of several. bytes_sent: by all three servers."""
+    """The cost of one run, or the mean of several."""
 
     what: str
     seconds: float
-    bytes_sent: float
+    bytes_sent: float  # by all three servers
     rounds: float
 
 
@@ -41,14 +41,14 @@ class Target:
 
 @dataclass
 class Measured:
-    """All figures of a model. metric: the quality that counts, with its value in the clear and on shares."""
+    """All figures of a model."""
 
     samples: str
-    metric: str
-    plain: str
-    secure: str
+    metric: str  # the quality that counts
+    plain: str  # its value in the clear
+    secure: str  # and on shares
     agreement: str
-    error_of: str
+    error_of: str  # the quantity whose error is given
     errors: Errors
     costs: list[Cost]
     targets: list[Target]
@@ -66,17 +66,14 @@ class Folders:
 
 @dataclass(frozen=True)
 class Case:
-    """A model. data: the folder of samples that it needs, below the data folder.
-
-    prepare(files of each package, folder to write) makes its ONNX files; measure(...) takes its figures.
-    """
+    """A model: its packages, its data, and how it is measured."""
 
     key: str
     title: str
     about: str
     packages: tuple[Package, ...]
-    data: str
-    prepare: Callable[[Sequence[Path], Path], Folders]
+    data: str  # the folder of its samples, below the data folder
+    prepare: Callable[[Sequence[Path], Path], Folders]  # (files of each package, folder to write)
     measure: Callable[[Bench], Measured]
 
 

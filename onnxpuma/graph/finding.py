@@ -8,14 +8,12 @@ Visibility = Literal["secret", "public"]
 
 
 class Finding(NamedTuple):
-    """Whether a constant is a weight or architecture.
-
-    doubtful: the constant has to be public, because its operator takes no secret there, but may have been
-    trained for all that is known. It leaves the owner only with the owner's consent.
-    """
+    """Whether a constant is a weight or architecture."""
 
     visibility: Visibility
     reason: str
+    # It has to be public, because its operator takes no secret there, but may have been trained: it leaves
+    # the owner only with the owner's consent.
     doubtful: bool = False
 
     @property

@@ -29,11 +29,11 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Source:
-    """The file of one graph. bound: inputs with fixed values, for either graph of a merged decoder."""
+    """The file of one graph."""
 
     name: str
     path: Path
-    bound: Mapping[str, bool] = field(default_factory=dict)
+    bound: Mapping[str, bool] = field(default_factory=dict)  # inputs that select a graph of a merged decoder
 
     def load(self) -> ir.Model:
         """The checked model. Raises ModelError as `graph.load.load` does, and where a bound input is

@@ -27,9 +27,9 @@ _MOST_HEADS = 256
 def series(count: int, first: float, second: float) -> Iterator[np.ndarray]:
     """Closed series of `count` frequencies (float64) that may begin with these two, in no order.
 
-    With s = 1 or an integer that stretches all: base^(-k / count) / s, base^(-k / (count - 1)) / s, and of
-    the former with s = 1 those of Llama 3 and YaRN. The base is the measured one, to three digits, or a usual
-    one.
+    With s = 1 or an integer that stretches all: base^(-k / count) / s [RoPE 3.2.2], base^(-k / (count - 1)) /
+    s, and of the former with s = 1 those of Llama 3 and YaRN [YaRN]. The base is the measured one, to
+    three digits, or a usual one.
     """
     if not (0 < second < first <= 1.01):
         return
@@ -106,7 +106,7 @@ def are_known(values: np.ndarray, spacing: float) -> bool:
 
 
 def are_slopes(values: np.ndarray, spacing: float) -> bool:
-    """Whether these are the slopes of ALiBi (Press et al., ICLR 2022, section 3).
+    """Whether these are the slopes of ALiBi [ALiBi 3].
 
     2^(-8 i / n) for n heads, n a power of two; for other numbers of heads the slopes of the power below, then
     every second slope of the power above.

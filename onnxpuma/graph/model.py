@@ -23,12 +23,10 @@ Attribute = Union[int, float, str, list[Any], np.ndarray, "Graph"]
 
 @dataclass(frozen=True)
 class ValueType:
-    """Element type and shape of a value. A dimension is an int, a symbol (str) or None when unknown.
-
-    `shape` is None when not even the rank is known.
-    """
+    """Element type and shape of a value."""
 
     dtype: np.dtype[Any]
+    # A dimension is an int, a symbol (str) or None when unknown; the shape is None when the rank is unknown.
     shape: tuple[int | str | None, ...] | None
 
     @property
@@ -39,19 +37,14 @@ class ValueType:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operator of the graph.
+    """One operator of the graph."""
 
-    `version` is the since-version of the operator's schema (13 for Softmax at opset 20); for a domain onnx
-    does not know, the version the model imports. `inputs` holds None where an optional input is absent; an
-    output that nobody wants is the empty string. `name` is never empty and is unique within its graph.
-    """
-
-    name: str
+    name: str  # unique within its graph, and never empty
     op: str
     domain: str
-    version: int
-    inputs: tuple[str | None, ...]
-    outputs: tuple[str, ...]
+    version: int  # since-version of its schema (13 for Softmax at opset 20); else the version imported
+    inputs: tuple[str | None, ...]  # None: an optional input is absent
+    outputs: tuple[str, ...]  # "": nothing reads the output
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @cached_property

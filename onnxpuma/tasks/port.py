@@ -21,11 +21,11 @@ LOGITS = "logits"
 
 @dataclass(frozen=True)
 class Port:
-    """An input: its name, its type, its shape with symbols for dynamic dimensions."""
+    """An input of a graph."""
 
     name: str
     dtype: np.dtype[Any]
-    shape: tuple[int | str | None, ...]
+    shape: tuple[int | str | None, ...]  # a symbol, or None, where it varies
 
     def empty(self) -> np.ndarray:
         """One row, with length zero along every other dynamic axis: a cache before the first word."""
@@ -44,13 +44,13 @@ class Signature:
 
 @dataclass
 class Usage:
-    """The total cost of runs. bytes_sent: by all three servers; in the clear the last two are zero."""
+    """The total cost of runs."""
 
     requests: int = 0
     seconds: float = 0.0
     setup_seconds: float = 0.0
-    bytes_sent: int = 0
-    rounds: int = 0
+    bytes_sent: int = 0  # by all three servers; 0 in the clear
+    rounds: int = 0  # 0 in the clear
 
     def since(self, before: Usage) -> Usage:
         """The cost added since `before`."""

@@ -28,20 +28,15 @@ _OTHER_THAN_GREEDY = (
 
 @dataclass(frozen=True)
 class WritingOptions:
-    """The options of a text to be written.
-
-    max_new_tokens: the limit; max_length: the same, counting the prompt. min_new_tokens: the text does not
-    end earlier. fixed_length: run for exactly the limit, whatever comes, so that the servers do not learn how
-    long the text is. logits: open the logits as well. return_tensors: the ids instead of the text.
-    """
+    """The options of a text to be written."""
 
     max_new_tokens: int | None = None
-    max_length: int | None = None
-    min_new_tokens: int | None = None
-    min_length: int | None = None
-    fixed_length: bool = False
-    logits: bool = False
-    return_tensors: bool = False
+    max_length: int | None = None  # counts the prompt
+    min_new_tokens: int | None = None  # the text does not end earlier
+    min_length: int | None = None  # counts the prompt
+    fixed_length: bool = False  # run for exactly the limit: the servers do not learn how long the text is
+    logits: bool = False  # open the logits as well
+    return_tensors: bool = False  # return the ids instead of the text
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "max_length", "min_new_tokens", "min_length"):
@@ -52,15 +47,14 @@ class WritingOptions:
 
 @dataclass(frozen=True)
 class Rules:
-    """The rules for one text. most: the limit on tokens. forced_end: the last of them, where the model
-    requires one."""
+    """The rules for one text."""
 
-    most: int
+    most: int  # tokens
     least: int = 0
     ends: frozenset[int] = frozenset()
     suppressed: tuple[int, ...] = ()
     suppressed_first: tuple[int, ...] = ()
-    forced_end: int | None = None
+    forced_end: int | None = None  # the last token, where the model requires one
     fixed_length: bool = False
 
     def suppressed_at(self, place: int) -> np.ndarray:

@@ -22,15 +22,11 @@ _WRITING = tuple(field.name for field in fields(WritingOptions))
 
 @dataclass(frozen=True)
 class Draft:
-    """A text to be written.
+    """A text to be written."""
 
-    length: of its prompt; begin: runs the preliminary graphs and returns the decoder and the prompt; after:
-    preceding tokens, which affect how the text is decoded.
-    """
-
-    length: int
-    begin: Callable[[], tuple[Decoder, Sequence[int]]]
-    after: Sequence[int] = ()
+    length: int  # of its prompt
+    begin: Callable[[], tuple[Decoder, Sequence[int]]]  # runs the preliminary graphs; the prompt
+    after: Sequence[int] = ()  # preceding tokens, which affect how the text is decoded
 
 
 @dataclass(frozen=True)
@@ -43,9 +39,9 @@ class Piece:
 
 
 class Writer(Pipeline):
-    """Writes a text for each input. `key`: its key in a result."""
+    """Writes a text for each input."""
 
-    key: ClassVar[str] = "generated"
+    key: ClassVar[str] = "generated"  # the text's key in a result
     strips: ClassVar[bool] = False
     known: ClassVar[frozenset[str]] = frozenset(_WRITING)
 

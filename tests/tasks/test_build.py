@@ -68,8 +68,8 @@ def test_names_of_tasks() -> None:
     [
         ({}, "where are the configuration and the tokenizer"),
         ({"folder": "FOLDER"}, "neither a model nor a cluster"),
-        ({"model": "FOLDER", "cluster": "cluster.toml"}, "the servers of the cluster have the model"),
-        ({"folder": "FOLDER", "cluster": "cluster.toml", "plain": True}, "the servers of the cluster have"),
+        ({"model": "FOLDER", "cluster": "cluster.toml"}, "the cluster's servers have the model"),
+        ({"folder": "FOLDER", "cluster": "cluster.toml", "plain": True}, "the cluster's servers have"),
         ({"model": "FOLDER/gone"}, r"no config\.json"),
     ],
 )

@@ -169,7 +169,7 @@ def test_raw_recordings_of_a_model_that_no_task_fits(kit: SimpleNamespace, tmp_p
         ("one text", "calibrate is a str"),
         ({"text": "a"}, "calibrate is a dict"),
         (7, "calibrate is a int"),
-        (["a", 7], r"calibrate\[1\]: a int is no text"),
+        (["a", 7], r"calibrate\[1\]: a int is not a text"),
         (["a", "b", " "], r"calibrate\[2\]: the text is empty"),
         (["a" * 9], r"calibrate\[0\]: the text has 9 tokens, the model has 8 positions"),
     ],

@@ -65,8 +65,8 @@ def test_what_is_no_picture(folder: Path, tmp_path: Path) -> None:
         for given, message in (
             (broken, "cannot read"),
             (tmp_path / "gone.png", "there is no file"),
-            (np.zeros((4, 4, 3), np.uint8), "a ndarray is no picture"),
-            (7, "a int is no picture"),
+            (np.zeros((4, 4, 3), np.uint8), "a ndarray is not a picture"),
+            (7, "a int is not a picture"),
         ):
             with pytest.raises(InputError, match=message):
                 pipe(given)

@@ -174,8 +174,8 @@ def test_files_that_do_not_fit(kit: SimpleNamespace, simple: Path, tmp_path: Pat
             (both, "several channels"),
             (noise, "cannot read"),
             (tmp_path / "gone.wav", "there is no file"),
-            (np.zeros(800, np.float32), "a ndarray is no recording"),
-            ({"array": np.zeros(800, np.float32)}, "a dict is no recording"),
+            (np.zeros(800, np.float32), "a ndarray is not a recording"),
+            ({"array": np.zeros(800, np.float32)}, "a dict is not a recording"),
         ):
             with pytest.raises(InputError, match=message):
                 pipe(given)

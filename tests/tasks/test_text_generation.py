@@ -129,11 +129,11 @@ def test_a_chat_needs_a_template(pipe: Any) -> None:
     [
         ("", "the text is empty"),
         (" \n", "the text is empty"),
-        (7, "a int is no text"),
-        (b"bytes", "a bytes is no text"),
-        (None, "a NoneType is no text"),
+        (7, "a int is not a text"),
+        (b"bytes", "a bytes is not a text"),
+        (None, "a NoneType is not a text"),
         ([], "the list of inputs is empty"),
-        (["a>", 3], "a int is no text"),
+        (["a>", 3], "a int is not a text"),
         ("half \ud83d", "half a letter"),
         ("a" * 65, "65 tokens, the model has 64 positions"),
     ],
@@ -157,7 +157,7 @@ def test_writing_ends_where_the_positions_do(pipe: Any, watched: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_beams": 4}, "num_beams=4 asks for another search than greedy"),
+        ({"num_beams": 4}, "num_beams=4 needs a search other than greedy"),
         ({"do_sample": True}, "do_sample=True"),
         ({"temperature": 0.7}, "temperature=0.7"),
         ({"no_repeat_ngram_size": 3}, "no_repeat_ngram_size=3"),

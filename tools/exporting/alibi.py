@@ -29,8 +29,8 @@ def alibi(attention_mask: torch.Tensor, num_heads: int, dtype: torch.dtype) -> t
 
 
 def slopes_of(heads: int) -> list[float]:
-    """2^(-8 i / n) for n heads, n a power of two; for other numbers of heads the slopes of the power below,
-    then every second slope of the power above."""
+    """2^(-8 i / n) for n heads, n a power of two [ALiBi 3]; for other numbers of heads the slopes of the
+    power below, then every second slope of the power above."""
     below = 2 ** math.floor(math.log2(heads))
     finer = [2.0 ** (-4 * (i + 1) / below) for i in range(2 * below)]
     return (finer[1::2] + finer[0::2])[:heads]

@@ -12,16 +12,12 @@ Form = Literal["whole", "causal", "encoder-decoder"]
 
 @dataclass(frozen=True)
 class Task:
-    """One task: `outputs` are fields of the model's result, kept when the architecture returns them.
-
-    `form` says how many files: one that runs once, one that runs for every token with a cache ("causal"), or
-    an encoder and two decoders.
-    """
+    """One task."""
 
     auto_class: str
     modality: Literal["text", "image", "audio"]  # of the first input
-    outputs: tuple[str, ...] = ("logits",)
-    form: Form = "whole"
+    outputs: tuple[str, ...] = ("logits",)  # fields of the model's result; those it lacks are dropped
+    form: Form = "whole"  # one file for one run, one for every token ("causal"), or encoder and two decoders
     mean_pooled: bool = False  # return the mean of last_hidden_state over the unmasked positions instead
 
 

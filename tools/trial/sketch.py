@@ -27,17 +27,14 @@ class Unfit(Exception):
 
 @dataclass
 class Sketch:
-    """Nodes, constants and inputs so far, and the double-precision value of each.
-
-    slack: value -> the error allowed because shares omit rounding to few bits.
-    """
+    """Nodes, constants and inputs so far, and the double-precision value of each."""
 
     chosen: random.Random
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     feed: dict[str, np.ndarray] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
-    slack: dict[str, float] = field(default_factory=dict)
+    slack: dict[str, float] = field(default_factory=dict)  # value -> error allowed: shares do not round
     steps: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     count: int = 0

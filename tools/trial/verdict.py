@@ -37,10 +37,10 @@ _FEW_BITS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """kind: one of KINDS. error, largest: of the output with the largest error."""
+    """A verdict on one graph."""
 
-    kind: str
-    output: str = ""
+    kind: str  # one of KINDS
+    output: str = ""  # the one with the largest error
     error: float = 0.0
     largest: float = 0.0
     explained: float = 0.0

@@ -54,14 +54,13 @@ class NotAttentionError(Exception):
 
 @dataclass
 class Parts:
-    """The parts around a softmax: scale, the two factors of the scores, and the masks in the order found.
-    weights: factors of the scores that are weights, and stay apart from the scale."""
+    """The parts found around a softmax."""
 
     scale: float = 1.0
-    weights: list[ir.Value] = field(default_factory=list)
-    q: Any = None
+    weights: list[ir.Value] = field(default_factory=list)  # factors that are weights, apart from the scale
+    q: Any = None  # the two factors of the scores
     kt: Any = None
-    masks: list[tuple[str, ir.Value, ir.Value | None]] = field(default_factory=list)
+    masks: list[tuple[str, ir.Value, ir.Value | None]] = field(default_factory=list)  # in the order found
 
     def scale_by(self, factor: ir.Value) -> bool:
         """Absorb a constant factor; False if it is none."""

@@ -24,18 +24,14 @@ _UNSEEN = 1e-10  # an epsilon below the digits that a row has left
 
 @dataclass(frozen=True)
 class Root:
-    """sqrt(share mean(d^2) + epsilon) along axes.
-
-    summed: it is a root of the sum, over a number of elements that is not known yet; dropped: these axes are
-    gone; moved: it was reshaped on its way.
-    """
+    """sqrt(share mean(d^2) + epsilon) along axes."""
 
     along: tuple[int, ...]
     share: float
     epsilon: float = 0.0
-    summed: bool = False
-    dropped: bool = False
-    moved: bool = False
+    summed: bool = False  # the root of a sum, over a number of elements that is not known yet
+    dropped: bool = False  # the reduction drops its axes
+    moved: bool = False  # it was reshaped on its way
 
     @property
     def fits(self) -> bool:
