@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.ring.words import encode, word_type
 from onnxpuma.ops.beside import of_moved
-from onnxpuma.ops.registry import Call, Value, as_first, operator
+from onnxpuma.ops.registry import Call, Use, Value, as_first, operator
 
 
 def _only_first(call: Call) -> str | None:
@@ -24,7 +25,7 @@ def _only_first(call: Call) -> str | None:
     return None
 
 
-def _always(call: Call, index: int) -> bool:
+def _always(call: Use, index: int) -> bool:
     return True
 
 
@@ -120,8 +121,7 @@ def as_shares(party: Party, value: Value, bits: int = 64, fraction: int = 18) ->
         party.index,
         words if party.index == 0 else nothing,
         words if party.index == 2 else nothing,
-        bits,
-        fraction,
+        Format(bits, fraction),
     )
 
 

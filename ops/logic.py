@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Form, Replicated, Split, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
@@ -34,7 +35,7 @@ def bits_of(
     """test(x) at every element as words 0 and 1. Rounds: 5 for a wide test."""
 
     def one(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        bit = yield from test(party, split(party, part, pivot, part.fraction, bits))
+        bit = yield from test(party, split(party, part, pivot, part.format.modulo(bits)))
         pair = yield from arithmetic(party, ~bit if inverted else bit, 64)
         replicated = replicate_pair(party, pair)
         yield
@@ -174,7 +175,7 @@ def where(party: Party, call: Call, condition: Value, a: Value, b: Value) -> Pro
         left, right = (_shares(party, in_words(v), rest) for v in (a, b))
         first = np.where(condition, left.first, right.first)
         second = np.where(condition, left.second, right.second)
-        return [Replicated(party.index, first, second, 64, rest)]
+        return [Replicated(party.index, first, second, Format(64, rest))]
     assert isinstance(condition, Replicated)
     a, b = (_far_enough(call, value, place) for place, value in ((1, a), (2, b)))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
@@ -213,7 +214,7 @@ def never(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """False: no fixed-point number is infinite. True where a public infinity stands beside it."""
     yield from ()
     nothing = np.zeros(x.shape, np.uint64)
-    return [Replicated(party.index, nothing, nothing, 64, 0)]
+    return [Replicated(party.index, nothing, nothing, Format(64, 0))]
 
 
 def _sign_cost(call: Call) -> Cost:

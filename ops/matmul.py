@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
@@ -61,8 +62,7 @@ def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Fo
                 party.index,
                 ring.matmul(a.first, words),
                 ring.matmul(a.second, words),
-                64,
-                a.fraction + fraction,
+                Format(64, a.fraction + fraction),
             )
         ]
     assert isinstance(a, np.ndarray)
@@ -71,7 +71,10 @@ def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Fo
     words = as_words(integers)
     return [
         Replicated(
-            party.index, ring.matmul(words, b.first), ring.matmul(words, b.second), 64, b.fraction + fraction
+            party.index,
+            ring.matmul(words, b.first),
+            ring.matmul(words, b.second),
+            Format(64, b.fraction + fraction),
         )
     ]
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.beside import in_words, of_concat, of_put
@@ -31,7 +32,7 @@ def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]
     first = np.concatenate([s.first for s in shares], axis=axis)
     second = np.concatenate([s.second for s in shares], axis=axis)
     yield from ()
-    return [Replicated(party.index, first, second, 64, shares[0].fraction)]
+    return [Replicated(party.index, first, second, Format(64, shares[0].fraction))]
 
 
 def numbered(call: Call, places: Sequence[int]) -> np.ndarray:
@@ -54,7 +55,7 @@ def picked(party: Party, values: Sequence[Replicated], numbers: np.ndarray) -> R
         return np.concatenate(flat)[numbers]
 
     first, second = pick([v.first for v in values]), pick([v.second for v in values])
-    return Replicated(party.index, first, second, 64, values[0].fraction)
+    return Replicated(party.index, first, second, Format(64, values[0].fraction))
 
 
 def _pad_refusal(call: Call) -> str | None:

@@ -1,6 +1,6 @@
 """The two operators of the range check: what is asked of a value, and what is said of all values together.
 
-Not of ONNX: the planner puts them beside the steps of a model (plan/checks.py).
+Not of ONNX: the planner puts them beside the steps of a model (plan/bounds/checks.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.range_check import (
@@ -27,7 +28,7 @@ from onnxpuma.mpc.protocols.range_check import (
     samples,
 )
 from onnxpuma.ops.range_reading import Reading
-from onnxpuma.ops.registry import Call, Operator, Result
+from onnxpuma.ops.registry import Call, Operator, Result, Use
 
 DOMAIN = "onnxpuma.check"
 
@@ -62,7 +63,7 @@ def _quotients(x: Replicated, y: Replicated, reading: Reading) -> Replicated:
         return np.stack([most_under - over, most_under + over], axis=-1).reshape(-1)
 
     one, two = pairs(x.first, y.first), pairs(x.second, y.second)
-    return Replicated(x.party, one, two, x.bits, x.fraction).lowered(reading.shift)
+    return Replicated(x.party, one, two, x.format).lowered(reading.shift)
 
 
 def quantity(
@@ -113,9 +114,9 @@ def verdict(party: Party, call: Call, *quantities: Replicated | Sum3) -> Protoco
 def _end_to_end(values: Sequence[Any], form: type) -> Any:
     first = values[0]
     if form is Sum3:
-        return Sum3(first.party, np.concatenate([v.words for v in values]), first.bits, 0)
+        return Sum3(first.party, np.concatenate([v.words for v in values]), Format(first.bits, 0))
     one, two = (np.concatenate([getattr(v, side) for v in values]) for side in ("first", "second"))
-    return Replicated(first.party, one, two, first.bits, 0)
+    return Replicated(first.party, one, two, Format(first.bits, 0))
 
 
 def _verdict_cost(call: Call) -> Cost:
@@ -134,7 +135,7 @@ def _quantity_result(call: Call) -> Result:
     return Result(call.given(0).form if one_by_one else Sum3, 0)
 
 
-def _no_defers(call: Call, index: int) -> bool:
+def _no_defers(call: Use, index: int) -> bool:
     return True
 
 

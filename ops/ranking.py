@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Pair, Replicated, see
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
@@ -144,7 +145,7 @@ def windows_of(party: Party, call: Call, x: Replicated, filler: int) -> Replicat
         return np.ascontiguousarray(found).reshape(-1, area)
 
     first, second = rows(x.first, party.index), rows(x.second, (party.index + 1) % 3)
-    return Replicated(party.index, first, second, 64, x.fraction)
+    return Replicated(party.index, first, second, Format(64, x.fraction))
 
 
 def _pool_cost(call: Call) -> Cost:
@@ -286,4 +287,4 @@ def _with_last(party: Party, winners: Replicated, before: Replicated) -> Replica
         return winners
     first = np.concatenate([winners.first, before.first[:, -1:]], axis=1)
     second = np.concatenate([winners.second, before.second[:, -1:]], axis=1)
-    return Replicated(party.index, first, second, winners.bits, winners.fraction)
+    return Replicated(party.index, first, second, winners.format)

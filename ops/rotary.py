@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
@@ -112,13 +113,15 @@ def rotary(
 
         first_words = turned(left.first, right.first, rest.first)
         second_words = turned(left.second, right.second, rest.second)
-        return [Replicated(party.index, first_words, second_words, left.bits, left.fraction + fraction)]
+        return [
+            Replicated(party.index, first_words, second_words, Format(left.bits, left.fraction + fraction))
+        ]
     cos, sin = (as_shares(party, table).map(_by_place(call)) for table in (cosines, sines))
     new_left = multiply(party, left, cos) - multiply(party, right, sin)
     new_right = multiply(party, left, sin) + multiply(party, right, cos)
     kept = multiply(party, rest, as_shares(party, np.ones((1, 1, 1, 1))))
     words = _together(call, new_left.words, new_right.words, kept.words)
-    return [Sum3(party.index, words, new_left.bits, new_left.fraction)]
+    return [Sum3(party.index, words, new_left.format)]
 
 
 def _as_factors(tables: np.ndarray) -> tuple[int, np.ndarray]:

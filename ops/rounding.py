@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.rounding import floor, floor_cost
@@ -27,7 +28,7 @@ def floor_of(party: Party, x: Replicated) -> Protocol[Replicated]:
 
 
 def floor_of_cost(size: int) -> Cost:
-    return over_parts(size, lambda n: floor_cost(n, FRACTION))
+    return over_parts(size, lambda n: floor_cost(n, RESTING))
 
 
 def towards_zero(party: Party, x: Replicated) -> Protocol[Replicated]:
@@ -38,8 +39,7 @@ def towards_zero(party: Party, x: Replicated) -> Protocol[Replicated]:
         party.index,
         np.stack([above.first, below.first]),
         np.stack([above.second, below.second]),
-        64,
-        FRACTION,
+        Format(64, FRACTION),
     )
     parts = yield from floor_of(party, both)
     return parts.map(lambda w: w[0] - w[1])
@@ -66,7 +66,7 @@ def whole(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
 
 def _round_cost(call: Call) -> Cost:
     size = call.given(0).size
-    return over_parts(2 * size, lambda n: floor_cost(n, FRACTION + 1)) + floor_of_cost(size)
+    return over_parts(2 * size, lambda n: floor_cost(n, RESTING.finer(1))) + floor_of_cost(size)
 
 
 @operator("Round", cost=_round_cost, limits=input_below(2.0**42), error="exact on the fixed-point number")
@@ -77,7 +77,7 @@ def nearest(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]
     goes down.
     """
     twice = x.map(lambda w: np.stack([w + w, w]))  # as if both had a fraction bit more: x, and x / 2
-    halved = Replicated(party.index, twice.first, twice.second, 64, FRACTION + 1)
+    halved = Replicated(party.index, twice.first, twice.second, Format(64, FRACTION + 1))
     wholes = yield from floor_of(party, halved)
     odd = wholes.map(lambda w: w[0] - (w[1] + w[1]))
     almost = np.full(x.shape, (1 << (FRACTION - 1)) - 1, np.uint64)

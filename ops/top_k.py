@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
@@ -165,7 +166,7 @@ def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequenc
         return np.moveaxis(words[:, :shown].reshape(*moved, shown), -1, axis)
 
     found = Replicated(
-        party.index, keys.first + places.first, keys.second + places.second, 64, x.fraction + room
+        party.index, keys.first + places.first, keys.second + places.second, Format(64, x.fraction + room)
     )
     result = yield from spread(
         party, found.map(back), lambda part, pivot: _unscaled(party, part, pivot, room)
@@ -198,4 +199,4 @@ def _with_columns(
         new = old.copy()
         new[:, first], new[:, second] = left, right
         held.append(new)
-    return Replicated(x.party, held[0], held[1], x.bits, x.fraction)
+    return Replicated(x.party, held[0], held[1], x.format)

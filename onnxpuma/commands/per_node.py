@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _HINT = (
     "give it numbers inside its range, or share the model with --calibrate and inputs like this one;"
-    " see docs/protocols.md"
+    " docs/protocols.md says more"
 )
 
 

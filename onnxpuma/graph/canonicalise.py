@@ -83,9 +83,8 @@ _NOTHING_DONE = (
     common.collapse_slice_rule,
 )
 
-# In this order; each stage is repeated until it finds nothing more. Scales move only after the activations
-# are found, since they would carry an activation's factors away; attention comes last, because it absorbs the
-# scales.
+# In this order, each stage until it finds nothing more. Scales follow the activations, whose factors they
+# would carry away; attention comes last, because it absorbs the scales.
 STAGES: tuple[tuple[type[Rule], ...], ...] = (
     (
         *nan_guard.RULES,
@@ -213,7 +212,7 @@ def _unfuse(model: ir.Model, report: Report) -> None:
 
 
 def _clean(model: ir.Model) -> None:
-    """Infer shapes; fold small constants; drop nodes that are no-ops, duplicates, or unread."""
+    """Infer shapes; fold small constants; drop no-ops, duplicates and unread nodes."""
     infer(model)
     fold_constants(
         model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
@@ -243,7 +242,7 @@ def _should_fold(node: ir.Node) -> bool | None:
 
 
 def _apply(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> int:
-    """Sweep the graph once with the rules; count each in the report; return how many applied."""
+    """Sweep the graph once; count each rule in the report; return how many applied."""
     made = [rule() for rule in rules]
     RewriteRuleSet([rule.compiled() for rule in made]).apply_to_model(model)
     for rule in made:

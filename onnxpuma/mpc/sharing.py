@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import AesStream, fresh_key
@@ -25,9 +26,9 @@ def share(words: Words, bits: int = 64) -> tuple[Words, Words, Words]:
         return first, second, words.astype(first.dtype) - first - second
 
 
-def held_by(party: int, components: Sequence[Words], bits: int, fraction: int) -> Replicated:
+def held_by(party: int, components: Sequence[Words], format: Format) -> Replicated:
     """The part of a shared value that one party is given."""
-    return Replicated(party, components[party], components[(party + 1) % 3], bits, fraction)
+    return Replicated(party, components[party], components[(party + 1) % 3], format)
 
 
 def outgoing(party: Party, x: Replicated | Sum3, fraction: int) -> Sum3:
@@ -38,10 +39,10 @@ def outgoing(party: Party, x: Replicated | Sum3, fraction: int) -> Sum3:
     three up learns the truncated value with the rounding of `Sum3.lowered`, nothing of the bits below.
     """
     if isinstance(x, Replicated):
-        x = Sum3(party.index, x.first, x.bits, x.fraction)
+        x = Sum3(party.index, x.first, x.format)
     words = zero_share(party, (x.size,), x.bits).reshape(x.shape)
     words += x.words
-    return Sum3(party.index, words, x.bits, x.fraction).lowered(max(x.fraction - fraction, 0))
+    return Sum3(party.index, words, x.format).lowered(max(x.fraction - fraction, 0))
 
 
 def opened(components: Sequence[Words], bits: int) -> Words:

@@ -1,4 +1,4 @@
-"""The common part of all pipelines: how they are called, their options, the cost of a call, how they end."""
+"""The base of all pipelines: calls, options, the usage of a call, closing."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from onnxpuma.tasks.port import Runner, Usage
 
 
 class Pipeline(ABC):
-    """One task on one model: call it with an input, or with a list of inputs, which are processed one by one.
+    """One task on one model: call it with one input, or with a list of inputs, which it takes one by one.
 
-    runner: where the model runs; it is closed with the pipeline. defaults: values for options that a call
-    does not give. usage: the cost of the last call.
+    defaults: options for every call that does not set them itself.
     """
 
-    known: ClassVar[frozenset[str]] = frozenset()
+    known: ClassVar[frozenset[str]] = frozenset()  # the names of its options
 
     def __init__(
         self, task: str, runner: Runner, folder: ModelFolder, defaults: Mapping[str, Any] | None = None
     ) -> None:
         self.task = task
-        self.runner = runner
+        self.runner = runner  # closed with the pipeline
         self.folder = folder
-        self.usage = Usage()
+        self.usage = Usage()  # of the latest call
         self._defaults = self.sifted(defaults or {})
         self.options({})
 
@@ -40,7 +39,7 @@ class Pipeline(ABC):
         """The results, in the form of Transformers' pipelines.
 
         Raises InputError for an input or an option that does not fit, before anything runs; ConfigError for a
-        missing tokenizer; and the runner's errors.
+        missing tokenizer; and the errors of the runner.
         """
         chosen = self.options(options)
         before = self.runner.usage.copy()
@@ -48,13 +47,13 @@ class Pipeline(ABC):
             if not isinstance(inputs, (list, tuple)) or self.is_one(inputs):
                 return self.alone(self.one(inputs, chosen))
             if not inputs:
-                raise InputError("the list of inputs is empty", "give at least one")
+                raise InputError("the list of inputs is empty", "pass at least one")
             return [self.among(self.one(item, chosen)) for item in inputs]
         finally:
             self.usage = self.runner.usage.since(before)
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All options of a call. InputError for one that this task does not have."""
+        """All options of a call, defaults included. InputError for one that this task does not have."""
         merged = {**self._defaults, **self.sifted(given)}
         for name in merged:
             if name not in self.known:
@@ -70,7 +69,7 @@ class Pipeline(ABC):
         return dict(given)
 
     def is_one(self, inputs: Any) -> bool:
-        """Whether this list is one input."""
+        """Whether this list is a single input."""
         return False
 
     @abstractmethod
@@ -82,11 +81,11 @@ class Pipeline(ABC):
         return [result]
 
     def among(self, result: Any) -> Any:
-        """The entry for one input in the result of a call with a list."""
+        """The entry for one input in the return value of a call with a list."""
         return result
 
     def close(self) -> None:
-        """Disconnect from the servers; stop those on this machine."""
+        """Disconnect from the servers, and stop those on this machine."""
         self.runner.close()
 
     def __enter__(self) -> Pipeline:

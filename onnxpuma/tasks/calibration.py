@@ -1,4 +1,4 @@
-"""Calibration samples, which a task makes from its inputs: texts, chats, pictures, recordings."""
+"""Samples to calibrate with, which a task makes from its inputs: texts, chats, pictures, recordings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from onnxpuma.tasks.sound import samples
 from onnxpuma.tasks.speech import SpeechRecognition
 from onnxpuma.tasks.writer import Writer
 
+# How many tokens are written after each sample: steps with a cache show their ranges within a few.
 WRITTEN = 4
-"""At most so many tokens are written after each sample: a few steps with a cache show their ranges."""
 
 
 class Recorder(PlainRunner):
-    """A runner in the clear that records the feed of each graph."""
+    """Runs graphs in the clear and remembers their feeds."""
 
     def __init__(self, model: str | Path, threads: int = 1) -> None:
         super().__init__(model, threads)
@@ -41,15 +41,15 @@ class Recorder(PlainRunner):
         result = super().run(graph, feed, outputs, keep, release)
         for name, array in (result.outputs | result.kept).items():
             if array.dtype.kind == "f" and np.isnan(array).any():
-                raise InputError(f"onnxruntime yields NaN or infinity for {name}", "check the sample")
+                raise InputError(f"onnxruntime computes NaN for {name}", "inspect the sample")
         return result
 
 
 class TaskSamples:
-    """The feeds of one graph while `pipe`, on a Recorder, processes each item; can be iterated again.
+    """The feeds of one graph while `pipe`, on a Recorder, runs on each item; can be iterated repeatedly.
 
-    Memory: the feeds of one item. Raises InputError for an item that the task refuses or on which onnxruntime
-    fails, and names it by `names` or by its place from zero.
+    Memory: the feeds of one item. An InputError names the item, by `names` or by its index, that the task
+    refuses or on which onnxruntime fails.
     """
 
     def __init__(self, pipe: Pipeline, graph: str, items: Sequence[Any], names: Sequence[str] = ()) -> None:
@@ -69,7 +69,7 @@ class TaskSamples:
 
 
 class Hearing(Pipeline):
-    """Runs the features of a recording once through a model that writes nothing."""
+    """Runs a model that writes nothing once, on the features that its extractor makes of a recording."""
 
     def one(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
         extractor = self.folder.feature_extractor
@@ -81,23 +81,22 @@ class Hearing(Pipeline):
 
 
 def items_of(given: Any) -> list[Any]:
-    """The samples as a list. InputError for an empty list, and for a single sample instead of a list."""
+    """The samples as a list. InputError if there is none, or if `given` is itself a single sample."""
     if isinstance(given, (str, bytes, Path, Mapping)) or not hasattr(given, "__iter__"):
-        raise InputError(f"calibrate is a {type(given).__name__}", "give a list of samples: calibrate=[...]")
+        raise InputError(f"calibrate is a {type(given).__name__}", "pass a list of samples: calibrate=[...]")
     items = list(given)
     if not items:
-        raise InputError("calibrate is empty", "give at least one sample, better some dozens")
+        raise InputError("calibrate is empty", "pass at least one sample, better a few dozen")
     return items
 
 
 def _options(pipe: Pipeline) -> dict[str, Any]:
-    # Also after an end token: a graph that continues from a cache needs samples whatever is written.
+    # `fixed_length` writes on after an end: a graph that continues from a cache needs samples in any case.
     return pipe.options({"max_new_tokens": WRITTEN, "fixed_length": True} if isinstance(pipe, Writer) else {})
 
 
 def _as_taken(pipe: Pipeline, item: Any) -> Any:
-    """An array converted to the task's input: bytes (height, width, 3) to a picture, samples at the model's
-    rate."""
+    """An array as the task takes it: bytes (height, width, 3) as a picture, samples with the model's rate."""
     if not isinstance(item, np.ndarray):
         return item
     if isinstance(pipe, (SpeechRecognition, Hearing)):

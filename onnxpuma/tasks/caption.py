@@ -1,4 +1,4 @@
-"""image-to-text: captions of pictures, and text inside them."""
+"""image-to-text: captions of pictures, and the text that they show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnxpuma.tasks.writer import Draft, Writer, decoder_prompt
 
 
 class ImageToText(Writer):
-    """Describes or reads a picture: a path, or a PIL image of mode RGB. Results: {"generated_text": text}."""
+    """Describes a picture: a path, or a PIL image in mode RGB. Results: {"generated_text": text}."""
 
     def among(self, result: Any) -> Any:
         return [result]
@@ -36,7 +36,7 @@ def pixels(runner: Runner, folder: ModelFolder, graph: str, item: Any) -> dict[s
     missing = [name for name in takes if name not in feed]
     if missing:
         raise ConfigError(
-            f"the image processor does not produce {', '.join(missing)}, which the model takes",
+            f"the image processor does not make {', '.join(missing)}, which the model takes",
             "use the image processor that belongs to this model",
         )
     return feed

@@ -1,5 +1,4 @@
-"""feature-extraction and image-feature-extraction: a model's numerical representation of a text or a
-picture."""
+"""feature-extraction and image-feature-extraction: the numbers that a model sees in a text or a picture."""
 
 from __future__ import annotations
 
@@ -18,10 +17,10 @@ _USUAL = ("last_hidden_state", "sentence_embedding", "image_embeds")
 
 
 class FeatureExtraction(Pipeline):
-    """Features of a text: a nested list (1, tokens, width), or with return_tensors=True an array.
+    """The features of a text: a nested list (1, tokens, width), or an array with return_tensors=True.
 
-    output: which of the model's outputs; by default last_hidden_state, or the first one. truncation=True cuts
-    a text that is too long for the model.
+    output: which of the model's outputs; by default last_hidden_state, else the first one.
+    truncation=True cuts a text that is too long for the model.
     """
 
     known: ClassVar[frozenset[str]] = frozenset(("return_tensors", "output", "truncation"))
@@ -41,7 +40,7 @@ class FeatureExtraction(Pipeline):
 
 
 class ImageFeatureExtraction(FeatureExtraction):
-    """Features of a picture: a path, or a PIL image of mode RGB."""
+    """The features of a picture: a path, or a PIL image in mode RGB."""
 
     known: ClassVar[frozenset[str]] = frozenset(("return_tensors", "output"))
 

@@ -1,5 +1,4 @@
-"""The only port through which a task reaches a model: on shares or in the clear, the pipelines cannot
-tell."""
+"""The one port through which a task reaches a model; pipelines cannot tell shares from the clear."""
 
 from __future__ import annotations
 
@@ -11,11 +10,10 @@ import numpy as np
 
 from onnxpuma.errors import ModelError
 
-Held: TypeAlias = Any
-"""A value that stays where the model runs: `Kept` at the servers, an array in the clear."""
+Held: TypeAlias = Any  # a value that stays where the model runs: `Kept` at the servers, an array in the clear
 
 NEXT_TOKEN = "next_token"  # derived output: the largest logit's id at the last position
-SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not come out
+SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not be chosen
 LOGITS = "logits"
 
 
@@ -25,10 +23,10 @@ class Port:
 
     name: str
     dtype: np.dtype[Any]
-    shape: tuple[int | str | None, ...]  # a symbol, or None, where it varies
+    shape: tuple[int | str | None, ...]  # symbols or None for lengths that vary
 
     def empty(self) -> np.ndarray:
-        """One row, with length zero along every other dynamic axis: a cache before the first word."""
+        """One row, of length zero along every other axis that varies: a cache before the first token."""
         varying = (1 if axis == 0 else 0 for axis in range(len(self.shape)))
         sizes = [n if isinstance(n, int) else v for n, v in zip(self.shape, varying, strict=True)]
         return np.zeros(sizes, self.dtype)
@@ -36,7 +34,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Signature:
-    """A graph's inputs and outputs."""
+    """The inputs and outputs of a graph."""
 
     inputs: dict[str, Port]
     outputs: tuple[str, ...]
@@ -44,16 +42,16 @@ class Signature:
 
 @dataclass
 class Usage:
-    """The total cost of runs."""
+    """Totals over runs; in the clear, `bytes_sent` and `rounds` are zero."""
 
     requests: int = 0
     seconds: float = 0.0
     setup_seconds: float = 0.0
-    bytes_sent: int = 0  # by all three servers; 0 in the clear
-    rounds: int = 0  # 0 in the clear
+    bytes_sent: int = 0  # by all three servers
+    rounds: int = 0
 
     def since(self, before: Usage) -> Usage:
-        """The cost added since `before`."""
+        """The difference from `before`, an earlier copy."""
         return Usage(*(getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__))
 
     def copy(self) -> Usage:
@@ -62,7 +60,7 @@ class Usage:
 
 @dataclass
 class Result:
-    """The result of one run: the opened outputs, and the kept ones."""
+    """The outputs of one run: those that were opened, and those that stay where the model runs."""
 
     outputs: dict[str, np.ndarray]
     kept: dict[str, Held] = field(default_factory=dict)
@@ -86,21 +84,21 @@ class Runner(Protocol):
         keep: Sequence[str] = (),
         release: Sequence[Held] = (),
     ) -> Result:
-        """Open `outputs`, keep `keep`, and forget `release` once this has succeeded.
+        """Open `outputs`, keep `keep`, and drop `release` once the run has succeeded.
 
         feed: arrays, or values that an earlier run kept. Raises InputError for a feed that does not fit.
         """
         ...
 
     def release(self, held: Sequence[Held]) -> None:
-        """Forget these values. Never raises: those that cannot be released expire."""
+        """Drop these values. Never raises: a value that cannot be dropped expires."""
         ...
 
     def close(self) -> None: ...
 
 
 def signature(runner: Runner, graph: str) -> Signature:
-    """The inputs and outputs of `graph`; ModelError when the model has no graph of this name."""
+    """The inputs and outputs of `graph`; ModelError if the model has no graph of this name."""
     if graph not in runner.graphs:
         raise ModelError(
             f"the model has no {graph}", f"it has {', '.join(runner.graphs)}: export it with tools/export.py"

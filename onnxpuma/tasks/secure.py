@@ -1,4 +1,4 @@
-"""A model at three servers, which learn neither its weights nor its inputs nor its outputs."""
+"""A model at three servers, which learn neither its weights nor its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -19,23 +19,19 @@ from onnxpuma.transport.curve import KeyPair
 
 
 class SecureRunner:
-    """The graphs at the servers of `client`.
-
-    servers: servers on this machine that end with the runner. `close` closes both.
-    """
+    """Runs the graphs that the servers of `client` have. `close` also stops `servers`, if they run here."""
 
     def __init__(self, client: Client, servers: LocalCluster | None = None) -> None:
         self.usage = Usage()
-        self.progress: Progress | None = None
-        """Called during a run, as `Client.run` calls it."""
+        self.progress: Progress | None = None  # called during a run, as by `Client.run`
         self._client = client
         self._servers = servers
         self._graphs: dict[str, Signature] = {}
 
     @property
     def graphs(self) -> Mapping[str, Signature]:
-        """Raises PlanError when the servers do not all have the same model, TransportError when they are not
-        reachable."""
+        """The graphs by name. Raises PlanError if the servers have different models, TransportError if they
+        cannot be reached."""
         if not self._graphs:
             self._graphs = {name: _signature(graph) for name, graph in self._client.graphs.items()}
         return self._graphs
@@ -65,7 +61,7 @@ class SecureRunner:
         return Result(outcome.outputs, outcome.kept)
 
     def release(self, held: Sequence[Held]) -> None:
-        """If servers are gone, or busy, the values expire."""
+        """Tell the servers to drop these values; servers that are gone or busy let them expire."""
         try:
             self._client.release(held)
         except OnnxpumaError:
@@ -85,7 +81,7 @@ def on_this_machine(
 ) -> SecureRunner:
     """Share `model` (a folder of ONNX files or of a shared model, or one file) among three processes here.
 
-    public_inputs, samples: as `LocalCluster` takes them. Raises what `LocalCluster` raises.
+    public_inputs, samples: as for `LocalCluster`, whose errors it raises.
     """
     servers = LocalCluster(model, threads, public_inputs=public_inputs, samples=samples)
     try:
@@ -100,10 +96,10 @@ def at_servers(
     key: KeyPair | str | Path | None = None,
     public_inputs: Sequence[str] = (),
 ) -> SecureRunner:
-    """The model at the servers of cluster.toml. key: as `client_keys` takes it. public_inputs: inputs that
-    they may see, as for `Client`.
+    """The model that the servers of cluster.toml have. key: as for `client_keys`. public_inputs: inputs that
+    the servers may see, as for `Client`.
 
-    Raises ConfigError for a mistake in either.
+    Raises ConfigError if an argument is wrong.
     """
     config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
     return SecureRunner(Client(config, client_keys(key, cluster), public_inputs=public_inputs))

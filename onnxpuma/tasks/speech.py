@@ -16,13 +16,13 @@ from onnxpuma.tasks.writer import Draft, Writer, start_token
 
 
 class SpeechRecognition(Writer):
-    """Transcribes a recording: the path of a .wav or .flac file, or {"array": samples, "sampling_rate":
-    rate}.
+    """Writes down what is said in a recording: the path of a .wav or .flac file, or {"array": samples,
+    "sampling_rate": rate}.
 
     A recording longer than the model hears at once, thirty seconds for Whisper, is cut into pieces of this
-    length, each transcribed on its own; a word on a cut may be lost. Options besides those of WritingOptions:
-    language (a code or an English name; None: detected in the first piece), task ("transcribe", or
-    "translate" into English). Results: {"text": text}.
+    length, and each piece is written down separately; a word at a cut may be lost. Options beside those of
+    WritingOptions: language (a code or an English name; None: heard in the first piece), task ("transcribe",
+    or "translate" into English). Results: {"text": text}.
     """
 
     strips = True
@@ -51,14 +51,14 @@ class SpeechRecognition(Writer):
         missing = [name for name in takes if name not in feed]
         if missing:
             raise ConfigError(
-                f"the feature extractor does not produce {', '.join(missing)}, which the model takes",
+                f"the feature extractor does not make {', '.join(missing)}, which the model takes",
                 "use the feature extractor that belongs to this model",
             )
         return feed
 
 
 class _Hearing:
-    """The pieces of one recording: the language is detected in the first, and applies to all."""
+    """The pieces of one recording: the model hears the language in the first, and uses it for all."""
 
     def __init__(self, pipeline: SpeechRecognition, language: int | None, options: Mapping[str, Any]) -> None:
         self._pipeline, self._language = pipeline, language

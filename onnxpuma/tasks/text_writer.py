@@ -1,4 +1,4 @@
-"""Texts from texts: text-generation with a decoder; summarization, translation and others with an encoder."""
+"""Texts from texts: generation with a decoder; summarization, translation and others with an encoder too."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from onnxpuma.tasks.writer import Draft, Writer, decoder_prompt
 class TextGeneration(Writer):
     """Continues a text, or answers a chat: a list of {"role": ..., "content": ...}.
 
-    Options besides those of WritingOptions: return_full_text (True: the prompt or the chat is part of the
-    result). Results: {"generated_text": text}, for a chat the chat with the answer instead of the text.
+    Options beside those of WritingOptions: return_full_text (True: the result includes the prompt or the
+    chat). Results: {"generated_text": text}; for a chat, the chat with its answer in place of the text.
     """
 
     known: ClassVar[frozenset[str]] = Writer.known | {"return_full_text"}
@@ -53,7 +53,7 @@ class TextGeneration(Writer):
             checked(message["content"])
         if not getattr(tokenizer, "chat_template", None):
             raise InputError(
-                "the tokenizer of this model has no chat template", "give one text instead of messages"
+                "the tokenizer of this model has no chat template", "pass one text in place of messages"
             )
         made = tokenizer.apply_chat_template(
             list(item), add_generation_prompt=True, tokenize=True, return_dict=True
@@ -64,11 +64,11 @@ class TextGeneration(Writer):
 
 
 class TextToText(Writer):
-    """Turns a text into another with an encoder-decoder. T5 reads its task from words before the text, which
-    the user writes: "translate English to German: ...".
+    """Turns a text into another with an encoder-decoder. T5 expects its instruction before the text:
+    "translate English to German: ...".
 
-    Options besides those of WritingOptions: truncation (True: a text too long for the model is cut). Results:
-    {"generated_text": text}.
+    Options beside those of WritingOptions: truncation (True: cut a text that is too long for the model).
+    Results: {"generated_text": text}.
     """
 
     known: ClassVar[frozenset[str]] = Writer.known | {"truncation"}

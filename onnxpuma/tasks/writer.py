@@ -1,4 +1,4 @@
-"""A pipeline that writes: one or several drafts for an input, their tokens, their text as it comes."""
+"""A pipeline that writes: one or several drafts for an input, their tokens, their text as it emerges."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Draft:
     """A text to be written."""
 
     length: int  # of its prompt
-    begin: Callable[[], tuple[Decoder, Sequence[int]]]  # runs the preliminary graphs; the prompt
+    begin: Callable[[], tuple[Decoder, Sequence[int]]]  # runs the encoder if there is one: decoder and prompt
     after: Sequence[int] = ()  # preceding tokens, which affect how the text is decoded
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One token, and the text that it completes; the last piece of a draft has no token."""
+    """One token, and the text that it makes readable; the last piece of a draft has no token."""
 
     text: str
     token: int | None = None
@@ -41,8 +41,8 @@ class Piece:
 class Writer(Pipeline):
     """Writes a text for each input."""
 
-    key: ClassVar[str] = "generated"  # the text's key in a result
-    strips: ClassVar[bool] = False
+    key: ClassVar[str] = "generated"  # a result has its text under "<key>_text"
+    strips: ClassVar[bool] = False  # whether to drop space before a draft, and put one between two drafts
     known: ClassVar[frozenset[str]] = frozenset(_WRITING)
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,9 +56,9 @@ class Writer(Pipeline):
         return refuse_other_searches(flat)
 
     def stream(self, item: Any, **options: Any) -> Generator[str]:
-        """The text in pieces, as it comes, for one input. The input is checked at the first piece.
+        """The text for one input, in pieces as it emerges. The input is checked at the first piece.
 
-        Whoever stops reading early should `close()` the iterator, so that the servers forget the state.
+        A caller that stops reading should `close()` the iterator, so that the servers drop the text's cache.
         """
         pieces = self.pieces(item, self.options(options))
 
@@ -69,7 +69,7 @@ class Writer(Pipeline):
         return texts()
 
     def pieces(self, item: Any, options: Mapping[str, Any]) -> Generator[Piece]:
-        """The tokens of the text, each with the text that it completes."""
+        """The tokens of the text, each with the text that it makes readable."""
         before = self.runner.usage.copy()
         chosen = writing_options(options)
         gap = False
@@ -91,7 +91,7 @@ class Writer(Pipeline):
 
     @abstractmethod
     def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
-        """The texts to be written for this input, one after the other. InputError before the first."""
+        """The texts to write for this input, one after the other. Raises InputError before the first."""
 
     def one(self, item: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         chosen = writing_options(options)
@@ -114,12 +114,12 @@ class Writer(Pipeline):
 
 
 def writing_options(options: Mapping[str, Any]) -> WritingOptions:
-    """The options that control the writing. InputError for an invalid value."""
+    """The options that steer the writing. InputError for an invalid value."""
     return WritingOptions(**{name: options[name] for name in _WRITING if name in options})
 
 
 def start_token(folder: ModelFolder) -> int:
-    """The token before the first. ConfigError when the model's folder does not give it."""
+    """The token before the first. ConfigError if the model's folder does not name it."""
     found = folder.value("decoder_start_token_id")
     if found is None:
         found = folder.value("bos_token_id")
@@ -132,7 +132,7 @@ def start_token(folder: ModelFolder) -> int:
 
 
 def decoder_prompt(folder: ModelFolder) -> list[int]:
-    """The tokens that the decoder of an encoder-decoder reads first: its start, and a forced first token."""
+    """The prompt of an encoder-decoder's decoder: its start token, and a forced first token if any."""
     forced = folder.value("forced_bos_token_id")
     return [start_token(folder), *(() if forced is None else (int(forced),))]
 

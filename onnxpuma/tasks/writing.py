@@ -1,4 +1,4 @@
-"""Greedy writing, a token at a time, and its text as soon as it is readable."""
+"""Greedy writing, one token at a time, and its text as it becomes readable."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from onnxpuma.tasks.rules import Rules
 
 
 def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Said]:
-    """The tokens that follow `prompt`, including the one that ends the text; the decoder is closed
-    afterwards.
+    """The tokens that follow `prompt`, the one that ends the text included; closes the decoder afterwards.
 
-    Each is one run of the model. The end is decided here, at the client, which sees the tokens: the servers
-    learn how many there were, or with `fixed_length` not even that.
+    Each token is one run of the model. The client, who sees the tokens, decides here when to stop: the
+    servers learn how many there were, or with `fixed_length` not even that.
     """
     try:
         new, ended = list(prompt), False
         for place in range(rules.most):
             forced = rules.forced_end if place == rules.most - 1 else None
             if forced is not None and not rules.fixed_length:
-                yield Said(forced)
+                yield Said(forced)  # known without a run
                 return
             said = decoder.read(new, rules.suppressed_at(place))
             if forced is not None:
@@ -37,10 +36,10 @@ def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Sa
 
 
 class Spelling:
-    """Decodes tokens into text piece by piece; the pieces together are the text of all tokens.
+    """Turns tokens into text piece by piece; the pieces add up to the text of all tokens.
 
-    after: preceding tokens, which are not part of the text but may decide how it begins. A letter of several
-    bytes is held back until all of its tokens are there.
+    after: preceding tokens, which are not part of the text but may affect how it begins. A character of
+    several bytes is held back until all of its tokens are there.
     """
 
     def __init__(self, tokenizer: Any, after: Sequence[int] = (), strip: bool = False) -> None:
@@ -52,7 +51,7 @@ class Spelling:
         self._spelled = ""
 
     def add(self, token: int) -> str:
-        """The text that this token completes."""
+        """The text that this token makes readable."""
         self._ids.append(token)
         text = self._text()
         whole = text.rstrip("\ufffd")
@@ -63,7 +62,7 @@ class Spelling:
         return piece
 
     def end(self) -> str:
-        """The remaining text, including broken letters."""
+        """The rest of the text, broken characters included."""
         text = self._text()
         piece = text[len(self._spelled) :] if text.startswith(self._spelled) else ""
         self._spelled += piece

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import LockstepError, ProtocolError
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Sum3
-from onnxpuma.mpc.party import Later, Party, Protocol, lazily, nothing, parallel, taken, thirds
+from onnxpuma.mpc.party import Later, Party, Protocol, lazily, parallel, taken, thirds
 from onnxpuma.mpc.prf import local_keys
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_sum, settle
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words
 from onnxpuma.mpc.simulate import simulate
 from onnxpuma.transport.memory import memory_links
@@ -163,14 +165,14 @@ def test_a_pending_value_is_pending_at_all_three() -> None:
 
     def program(party: Party) -> Protocol[Any]:
         role = party.role(1)
-        pair = Pair(role, 1, nothing((5,), 64) if role == 0 else WORDS, 64, 0)
+        pair = Pair(role, 1, nothing((5,), 64) if role == 0 else WORDS, Format(64, 0))
         x = replicate_pair(party, pair).map(lambda w: w[1:])
         assert x.pending
         x = yield from settle(party, x)
         assert not x.pending
         y = yield from settle(party, x)
         after = yield from around(party, y.first)
-        z = yield from settle(party, replicate_sum(party, Sum3(party.index, after, 64, 0)))
+        z = yield from settle(party, replicate_sum(party, Sum3(party.index, after, Format(64, 0))))
         return party.round, x.first, z.first
 
     run = simulate(program)

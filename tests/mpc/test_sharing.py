@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
@@ -18,7 +19,7 @@ def test_components_add_up(bits: int) -> None:
     words = np.arange(7, dtype=np.uint64) & np.uint64((1 << bits) - 1)
     components = share(words, bits)
     assert np.array_equal(opened(components, bits), words)
-    parts = [held_by(i, components, bits, 0) for i in range(3)]
+    parts = [held_by(i, components, Format(bits, 0)) for i in range(3)]
     assert np.array_equal(parts[0].second, parts[1].first)
     assert np.array_equal(parts[2].second, parts[0].first)
 

@@ -15,6 +15,7 @@ from hypothesis import given
 
 from onnxpuma.config import KeptConfig, LimitConfig
 from onnxpuma.errors import OnnxpumaError
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.observe import RunReport
 from onnxpuma.plan.blueprint import Blueprint
@@ -104,7 +105,7 @@ def test_damaged_answers_are_refused(plan: Plan, examples: int) -> None:
     def answer(party: int) -> list[bytes]:
         terms = {
             output.name: Sum3(
-                party, np.full(output.shape, not output.verdict, np.uint64), 64, output.fraction
+                party, np.full(output.shape, not output.verdict, np.uint64), Format(64, output.fraction)
             )
             for output in plan.opened
         }

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.config import KeptConfig
 from onnxpuma.errors import InputError
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.compile import compile_plan
@@ -250,7 +251,7 @@ def test_only_what_the_selection_needs_is_planned(folder: Path) -> None:
 def shares(count: int, session: bytes = b"s") -> KeptShares:
     words = np.zeros((count,), np.uint64)
     output = PlannedOutput("y", (count,), np.dtype(np.float32), True)
-    return KeptShares(Replicated(0, words, words, 64, 18), output, session)
+    return KeptShares(Replicated(0, words, words, Format(64, 18)), output, session)
 
 
 def test_a_client_displaces_only_its_own() -> None:
@@ -272,7 +273,7 @@ def test_a_client_displaces_only_its_own() -> None:
 def test_a_view_is_kept_without_what_it_was_cut_from() -> None:
     store = Store(KeptConfig())
     large = np.zeros((1000, 1000), np.uint64)
-    whole = KeptShares(Replicated(0, large[:1], large[:1], 64, 18), shares(1).output, b"s")
+    whole = KeptShares(Replicated(0, large[:1], large[:1], Format(64, 18)), shares(1).output, b"s")
     store.put("a", b"1", {"y": whole})
     entry = store._clients["a"][b"1"].values["y"]
     assert entry.words.first.base is None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import InputError, PlanError, TransportError
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.protocols.dpf import SecretIds, evaluate
 from onnxpuma.mpc.ring.words import decode
@@ -143,10 +144,10 @@ def test_answers_are_opened_in_the_declared_type(plan: Plan) -> None:
     parts.append(words - parts[0] - parts[1])
     answers, zero = [], np.zeros(1, np.uint64)
     for party in range(3):
-        term = Sum3(party, parts[party], 64, 18)
+        term = Sum3(party, parts[party], Format(64, 18))
         report = RunReport(party=party, seconds=1.5, rounds=7)
         assert plan.verdict is not None
-        body, buffers = result(plan, {"y": term, plan.verdict.name: Sum3(party, zero, 64, 0)}, report)
+        body, buffers = result(plan, {"y": term, plan.verdict.name: Sum3(party, zero, Format(64, 0))}, report)
         answers.append(Answer(body, [as_bytes(b) for b in buffers]))
     outputs, reports = open_result(plan, answers)
     assert list(outputs) == ["y", plan.verdict.name], "the client knows the length itself"

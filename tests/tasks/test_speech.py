@@ -145,7 +145,7 @@ def test_unknown_languages_and_tasks(multilingual: Path, sound: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        ({"sampling_rate": 44100}, "44100 samples a second, the model hears 16000", "-ar 16000"),
+        ({"sampling_rate": 44100}, "44100 samples a second, the model takes 16000", "-ar 16000"),
         ({"array": np.zeros((800, 2), np.float32)}, "several channels", "array.mean"),
         ({"array": np.zeros(800, np.int16)}, "of type int16", "32768"),
         ({"array": np.zeros(0, np.float32)}, "is empty", "second"),
@@ -174,8 +174,8 @@ def test_files_that_do_not_fit(kit: SimpleNamespace, simple: Path, tmp_path: Pat
             (both, "several channels"),
             (noise, "cannot read"),
             (tmp_path / "gone.wav", "there is no file"),
-            (np.zeros(800, np.float32), "a ndarray is not a recording"),
-            ({"array": np.zeros(800, np.float32)}, "a dict is not a recording"),
+            (np.zeros(800, np.float32), "expected a recording, got ndarray"),
+            ({"array": np.zeros(800, np.float32)}, "expected a recording, got dict"),
         ):
             with pytest.raises(InputError, match=message):
                 pipe(given)

@@ -7,32 +7,46 @@ this party holds. A form's repr prints its shape, never its words. `bits` is the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.party import Later, Maybe, lazily, taken
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 
 Layout: TypeAlias = Callable[[Any], Any]
 
 
-class Form:
-    """What the forms have in common: a shape, a ring and a scale."""
+class Form(ABC):
+    """What the forms have in common: a shape, and the format of their words."""
 
-    __slots__ = ("bits", "fraction")
-    bits: int
-    fraction: int
+    __slots__ = ("format",)
+    format: Format
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        raise AssertionError("a form has a shape")
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def bits(self) -> int:
+        return self.format.bits
+
+    @property
+    def fraction(self) -> int:
+        return self.format.fraction
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def pending(self) -> bool:
+        """Some of its words are still on their way to a party; the same answer at all of them."""
+        return False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, bits={self.bits}, fraction={self.fraction})"
@@ -40,7 +54,7 @@ class Form:
     def beside(self, other: Form) -> None:
         """Check that both are words of one ring at one scale, and led by one pivot where there is one."""
         pivots = {getattr(self, "pivot", None), getattr(other, "pivot", None)}
-        if (self.bits, self.fraction) != (other.bits, other.fraction) or len(pivots) != 1:
+        if self.format != other.format or len(pivots) != 1:
             raise ProtocolError(f"{self} and {other} do not go together", "bring both to one ring and scale")
 
 
@@ -49,8 +63,8 @@ class Replicated(Form):
 
     __slots__ = ("_first", "_second", "party")
 
-    def __init__(self, party: int, first: Maybe, second: Maybe, bits: int, fraction: int) -> None:
-        self.party, self._first, self._second, self.bits, self.fraction = party, first, second, bits, fraction
+    def __init__(self, party: int, first: Maybe, second: Maybe, format: Format) -> None:
+        self.party, self._first, self._second, self.format = party, first, second, format
 
     @property
     def first(self) -> Words:
@@ -71,19 +85,17 @@ class Replicated(Form):
 
     @property
     def pending(self) -> bool:
-        """Still on its way to one of the parties; the same answer at all of them."""
         return any(isinstance(w, Later) and w.pending for w in (self._first, self._second))
 
-    def _with(self, first: Maybe, second: Maybe, bits: int = 0, fraction: int | None = None) -> Replicated:
-        fraction = self.fraction if fraction is None else fraction
-        return Replicated(self.party, first, second, bits or self.bits, fraction)
+    def _with(self, first: Maybe, second: Maybe, format: Format | None = None) -> Replicated:
+        return Replicated(self.party, first, second, format or self.format)
 
     def map(self, layout: Layout) -> Replicated:
         return self._with(lazily(layout, self._first), lazily(layout, self._second))
 
     def with_fraction(self, fraction: int) -> Replicated:
         """The same words read at another scale: x times 2^(old - new)."""
-        return self._with(self._first, self._second, fraction=fraction)
+        return self._with(self._first, self._second, self.format.at(fraction))
 
     def __add__(self, other: Replicated) -> Replicated:
         self.beside(other)
@@ -108,7 +120,7 @@ class Replicated(Form):
 
     def times(self, public: Words, fraction: int = 0) -> Replicated:
         """x * public (words of this ring, with `fraction` bits of their own)."""
-        return self._with(self.first * public, self.second * public, fraction=self.fraction + fraction)
+        return self._with(self.first * public, self.second * public, self.format.at(self.fraction + fraction))
 
     def lowered(self, shift: int) -> Replicated:
         """x / 2^shift mod 2^(k - shift), local: the ring shrinks as well, so no large error.
@@ -119,18 +131,18 @@ class Replicated(Form):
             return self
         first = _shifted(self.first, self.party, shift, self.bits)
         second = _shifted(self.second, (self.party + 1) % 3, shift, self.bits)
-        return self._with(first, second, self.bits - shift, self.fraction - shift)
+        return self._with(first, second, self.format.lowered(shift))
 
     def raised(self, shift: int) -> Replicated:
         """x at `shift` more fraction bits, in a ring of as many more bits; local and exact."""
-        bits = self.bits + shift
-        by = word_type(bits).type(shift)
-        first, second = resized(self.first, bits) << by, resized(self.second, bits) << by
-        return self._with(first, second, bits, self.fraction + shift)
+        made = self.format.raised(shift)
+        by = made.word.type(shift)
+        first, second = resized(self.first, made.bits) << by, resized(self.second, made.bits) << by
+        return self._with(first, second, made)
 
     def modulo(self, bits: int) -> Replicated:
         """x mod 2^bits, local: the high bits of each component are dropped."""
-        return self._with(resized(self.first, bits), resized(self.second, bits), bits)
+        return self._with(resized(self.first, bits), resized(self.second, bits), self.format.modulo(bits))
 
 
 class Sum3(Form):
@@ -143,22 +155,22 @@ class Sum3(Form):
 
     __slots__ = ("party", "words")
 
-    def __init__(self, party: int, words: Words, bits: int, fraction: int) -> None:
-        self.party, self.words, self.bits, self.fraction = party, words, bits, fraction
+    def __init__(self, party: int, words: Words, format: Format) -> None:
+        self.party, self.words, self.format = party, words, format
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.words.shape
 
-    def _with(self, words: Words, bits: int = 0, fraction: int | None = None) -> Sum3:
-        return Sum3(self.party, words, bits or self.bits, self.fraction if fraction is None else fraction)
+    def _with(self, words: Words, format: Format | None = None) -> Sum3:
+        return Sum3(self.party, words, format or self.format)
 
     def map(self, layout: Layout) -> Sum3:
         return self._with(layout(self.words))
 
     def with_fraction(self, fraction: int) -> Sum3:
         """The same words read at another scale: z times 2^(old - new)."""
-        return self._with(self.words, fraction=fraction)
+        return self._with(self.words, self.format.at(fraction))
 
     def plus(self, public: Words) -> Sum3:
         """z + public (words of this ring): P_0 adds it."""
@@ -186,17 +198,17 @@ class Sum3(Form):
 
     def times(self, public: Words, fraction: int = 0) -> Sum3:
         """z * public (words of this ring, with `fraction` bits of their own)."""
-        return self._with(self.words * public, fraction=self.fraction + fraction)
+        return self._with(self.words * public, self.format.at(self.fraction + fraction))
 
     def lowered(self, shift: int) -> Sum3:
         """z / 2^shift mod 2^(k - shift), local; the error of `Replicated.lowered` on uniform terms."""
         if shift == 0:
             return self
         words = _shifted(self.words, self.party, shift, self.bits)
-        return self._with(words, self.bits - shift, self.fraction - shift)
+        return self._with(words, self.format.lowered(shift))
 
     def modulo(self, bits: int) -> Sum3:
-        return self._with(resized(self.words, bits), bits)
+        return self._with(resized(self.words, bits), self.format.modulo(bits))
 
 
 def _shifted(words: Words, component: int, shift: int, bits: int) -> Words:

@@ -12,8 +12,10 @@ from collections.abc import Callable
 import numpy as np
 
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms.replicated import Form, Layout, Replicated
-from onnxpuma.mpc.party import PIVOT, Maybe, Party, U, lazily, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Maybe, Party, U, lazily, taken
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 
 
@@ -39,10 +41,9 @@ class Split(Form):
     __slots__ = ("_words", "halves", "pivot", "role")
 
     def __init__(
-        self, role: int, pivot: int, words: Maybe, bits: int, fraction: int, halves: Maybe | None = None
+        self, role: int, pivot: int, words: Maybe, format: Format, halves: Maybe | None = None
     ) -> None:
-        self.role, self.pivot, self._words, self.halves = role, pivot, words, halves
-        self.bits, self.fraction = bits, fraction
+        self.role, self.pivot, self._words, self.halves, self.format = role, pivot, words, halves, format
 
     @property
     def words(self) -> Words:
@@ -71,13 +72,11 @@ class Split(Form):
         self,
         function: Callable[[Words], Words],
         halves: Maybe | None = None,
-        bits: int = 0,
-        fraction: int | None = None,
+        format: Format | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> Split:
         words = lazily(function, self._words, shape=shape)
-        fraction = self.fraction if fraction is None else fraction
-        return Split(self.role, self.pivot, words, bits or self.bits, fraction, halves)
+        return Split(self.role, self.pivot, words, format or self.format, halves)
 
     def map(self, layout: Layout) -> Split:
         return self._with(layout, self._halves(layout))
@@ -88,26 +87,27 @@ class Split(Form):
         Rounded at random to one of the two neighbours, with the mean exactly x / 2^shift; multiples of
         2^shift are exact. (A is rounded up and B down.)
         """
-        start = self.bits
-        bits = start - shift if bits is None else bits
+        start, made = self.bits, self.format.lowered(shift)
+        made = made if bits is None else made.modulo(bits)
 
         def lower(words: Words) -> Words:
             if self.role == PIVOT:
                 words = words + words.dtype.type((1 << shift) - 1)
-            return reduced(reduced(words, start) >> word_type(start).type(shift), bits)
+            return reduced(reduced(words, start) >> word_type(start).type(shift), made.bits)
 
-        return self._with(lower, None, bits, self.fraction - shift, self.shape)
+        return self._with(lower, None, made, self.shape)
 
     def raised(self, shift: int, bits: int) -> Split:
         """2^shift x mod 2^bits (bits at most k + shift), local and exact."""
         by = word_type(bits).type(shift)
-        return self._with(lambda w: resized(w, bits) << by, None, bits, self.fraction + shift, self.shape)
+        made = Format(bits, self.fraction + shift)
+        return self._with(lambda w: resized(w, bits) << by, None, made, self.shape)
 
     def modulo(self, bits: int) -> Split:
         def narrow(words: Words) -> Words:
             return resized(words, bits)
 
-        return self._with(narrow, self._halves(narrow), bits, shape=self.shape)
+        return self._with(narrow, self._halves(narrow), self.format.modulo(bits), self.shape)
 
     def plus(self, public: Words) -> Split:
         """x + public, of x's shape or one that broadcasts to it: the twins add it to B."""
@@ -127,25 +127,25 @@ class Split(Form):
 
     def with_fraction(self, fraction: int) -> Split:
         """The same words read at another scale: x times 2^(old - new)."""
-        return Split(self.role, self.pivot, self._words, self.bits, fraction, self.halves)
+        return Split(self.role, self.pivot, self._words, self.format.at(fraction), self.halves)
 
     def with_halves(self, halves: Maybe) -> Split:
         """The same value, of whose A the twins hold these halves (deal)."""
-        return Split(self.role, self.pivot, self._words, self.bits, self.fraction, halves)
+        return Split(self.role, self.pivot, self._words, self.format, halves)
 
     def __add__(self, other: Split) -> Split:
         """x + y of two values split by the same pivot in the same ring."""
         self.beside(other)
         halves = self._halves(_plus, other.halves)
         words = lazily(_plus, self._words, other._words)
-        return Split(self.role, self.pivot, words, self.bits, self.fraction, halves)
+        return Split(self.role, self.pivot, words, self.format, halves)
 
     def minus(self, other: Split) -> Split:
         """x - y of two values split by the same pivot in the same ring."""
         self.beside(other)
         words = lazily(_minus, self._words, other._words)
         halves = self._halves(_minus, other.halves)
-        return Split(self.role, self.pivot, words, self.bits, self.fraction, halves)
+        return Split(self.role, self.pivot, words, self.format, halves)
 
 
 class Pair(Form):
@@ -153,26 +153,24 @@ class Pair(Form):
 
     __slots__ = ("pivot", "role", "words")
 
-    def __init__(self, role: int, pivot: int, words: Words, bits: int, fraction: int) -> None:
-        self.role, self.pivot, self.words, self.bits, self.fraction = role, pivot, words, bits, fraction
+    def __init__(self, role: int, pivot: int, words: Words, format: Format) -> None:
+        self.role, self.pivot, self.words, self.format = role, pivot, words, format
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.words.shape
 
-    def _local(
-        self, function: Callable[..., Words], *others: Words, bits: int = 0, fraction: int | None = None
-    ) -> Pair:
+    def _local(self, function: Callable[..., Words], *others: Words, format: Format | None = None) -> Pair:
         """An elementwise function of the twins' words; at the pivot its shape alone."""
-        bits, fraction = bits or self.bits, self.fraction if fraction is None else fraction
+        format = format or self.format
         if self.role == PIVOT:
-            words = nothing(np.broadcast_shapes(self.shape, *(w.shape for w in others)), bits)
+            words = nothing(np.broadcast_shapes(self.shape, *(w.shape for w in others)), format.bits)
         else:
             words = function(self.words, *others)
-        return Pair(self.role, self.pivot, words, bits, fraction)
+        return Pair(self.role, self.pivot, words, format)
 
     def map(self, layout: Layout) -> Pair:
-        return Pair(self.role, self.pivot, layout(self.words), self.bits, self.fraction)
+        return Pair(self.role, self.pivot, layout(self.words), self.format)
 
     def __add__(self, other: Pair) -> Pair:
         self.beside(other)
@@ -196,23 +194,25 @@ class Pair(Form):
 
     def times(self, public: Words, fraction: int = 0) -> Pair:
         """y * public (words of this ring, with `fraction` bits of their own)."""
-        return self._local(lambda words, c: words * c, public, fraction=self.fraction + fraction)
+        return self._local(
+            lambda words, c: words * c, public, format=self.format.at(self.fraction + fraction)
+        )
 
     def lowered(self, shift: int) -> Pair:
         """y / 2^shift mod 2^(k - shift), local; error as `Split.lowered` (u's half up, v's down)."""
         if shift == 0:
             return self
-        start, bits = self.bits, self.bits - shift
+        start, made = self.bits, self.format.lowered(shift)
 
         def lower(words: Words) -> Words:
             if self.role == U:
                 words = words + words.dtype.type((1 << shift) - 1)
-            return resized(reduced(words, start) >> word_type(start).type(shift), bits)
+            return resized(reduced(words, start) >> word_type(start).type(shift), made.bits)
 
-        return self._local(lower, bits=bits, fraction=self.fraction - shift)
+        return self._local(lower, format=made)
 
     def modulo(self, bits: int) -> Pair:
-        return self._local(lambda words: resized(words, bits), bits=bits)
+        return self._local(lambda words: resized(words, bits), format=self.format.modulo(bits))
 
 
 class Bit:
@@ -240,17 +240,12 @@ class Bit:
         return f"Bit(shape={self.shape}, pivot={self.pivot})"
 
 
-def unpacked(plane: Words, size: int) -> Words:
-    """Bits 0 or 1 as bytes, from a packed plane."""
-    return np.unpackbits(plane, count=size, bitorder="little")
-
-
 def see(party: Party, x: Replicated, pivot: int) -> Split:
     """Replicated -> Split(pivot), free."""
     role = party.role(pivot)
     if role == PIVOT:
-        return Split(role, pivot, x.total, x.bits, x.fraction, nothing(x.shape, x.bits))
+        return Split(role, pivot, x.total, x.format, nothing(x.shape, x.bits))
     second = x._second if x.pending else x.second
     if role == U:  # holds (x_{p+1}, x_{p+2})
-        return Split(role, pivot, second, x.bits, x.fraction, x._first)
-    return Split(role, pivot, x._first, x.bits, x.fraction, second)  # v holds (x_{p+2}, x_p)
+        return Split(role, pivot, second, x.format, x._first)
+    return Split(role, pivot, x._first, x.format, second)  # v holds (x_{p+2}, x_p)

@@ -5,6 +5,7 @@ A product uses x_i + x_{i+1} and x_i (linear.py), so these two are stored and x_
 
 from __future__ import annotations
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Layout, Replicated
 from onnxpuma.mpc.ring.words import Words, resized
 
@@ -14,8 +15,8 @@ class Weights(Replicated):
 
     __slots__ = ("_narrow", "_total")
 
-    def __init__(self, party: int, first: Words, total: Words, bits: int, fraction: int) -> None:
-        super().__init__(party, first, total, bits, fraction)
+    def __init__(self, party: int, first: Words, total: Words, format: Format) -> None:
+        super().__init__(party, first, total, format)
         self._total = total
         self._narrow: tuple[Words, Words] | None = None
 
@@ -35,7 +36,7 @@ class Weights(Replicated):
         return self._total
 
     def map(self, layout: Layout) -> Weights:
-        return Weights(self.party, layout(self.first), layout(self._total), self.bits, self.fraction)
+        return Weights(self.party, layout(self.first), layout(self._total), self.format)
 
     def with_fraction(self, fraction: int) -> Weights:
-        return Weights(self.party, self.first, self._total, self.bits, fraction)
+        return Weights(self.party, self.first, self._total, self.format.at(fraction))

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from onnxpuma.graph.model import Graph
 from onnxpuma.interpreter import Interpreter, Watched
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Sum3
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import local_keys
@@ -30,7 +31,7 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
-from onnxpuma.plan.input_spec import LARGEST_INPUT
+from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.transport.memory import memory_links
 
@@ -193,5 +194,5 @@ def _inputs(plan: Plan, known: Mapping[str, np.ndarray]) -> Shares:
 def _deal(held: Shares, name: str, values: np.ndarray, fraction: int) -> None:
     components = share(encode(values, fraction))
     for party in range(3):
-        form: Form = held_by(party, components, 64, fraction)
+        form: Form = held_by(party, components, Format(64, fraction))
         held[party][name] = form

@@ -23,6 +23,7 @@ import numpy as np
 from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.protocols.dpf import Keys, SecretIds, depth_of, share_ids
@@ -188,7 +189,7 @@ def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str,
             inputs[entry.operand] = SecretIds(entry.shape, entry.depth, own, following)
         else:
             first, second = (_component((party + i) % PARTIES, entry, next(buffers)) for i in range(2))
-            inputs[entry.operand] = Replicated(party, first, second, BITS, entry.fraction)
+            inputs[entry.operand] = Replicated(party, first, second, Format(BITS, entry.fraction))
     return inputs
 
 

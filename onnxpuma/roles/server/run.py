@@ -55,4 +55,4 @@ def compute(
 def _settled(x: Replicated | Sum3) -> Replicated:
     """x with words that have arrived: nothing of it is on its way when the session ends."""
     assert isinstance(x, Replicated)  # the plan resolves what is kept
-    return Replicated(x.party, x.first, x.second, x.bits, x.fraction)
+    return Replicated(x.party, x.first, x.second, x.format)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.mpc.audit.views import Recording, random_source, record
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.compare import locate
@@ -27,7 +28,7 @@ LOOKED_AT = 6  # low bits of each word
 
 def split_of(party: Party, a: Words, b: Words) -> Split:
     role = party.role(0)
-    return Split(role, 0, a if role == PIVOT else b, BITS, 0)
+    return Split(role, 0, a if role == PIVOT else b, Format(BITS, 0))
 
 
 def normalised(party: Party, a: Words, b: Words) -> Protocol[Any]:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Form, Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.forms.weights import Weights
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing
+from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.convert import split
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import encode, from_integers, signed
 from onnxpuma.mpc.simulate import Run, shared_reals, shared_words, simulate
 
@@ -33,7 +35,7 @@ def locally(function: Local, *values: Any) -> Run:
 
 
 def as_sum(party: Party, x: Replicated) -> Sum3:
-    return Sum3(party.index, x.first, x.bits, x.fraction)
+    return Sum3(party.index, x.first, x.format)
 
 
 def as_split(party: Party, x: Replicated) -> Split:
@@ -43,7 +45,7 @@ def as_split(party: Party, x: Replicated) -> Split:
 def as_pair(party: Party, x: Replicated) -> Pair:
     """Halves of x at P_2 and P_0."""
     words = [nothing(x.shape, x.bits), x.first, x.total][party.role(1)]
-    return Pair(party.role(1), 1, words, x.bits, x.fraction)
+    return Pair(party.role(1), 1, words, x.format)
 
 
 FORMS = pytest.mark.parametrize("form", [lambda party, x: x, as_sum, as_split, as_pair])
@@ -185,7 +187,7 @@ def test_halves_follow_what_is_linear_and_only_that() -> None:
         seen = see(party, x, 1)
         kept = [seen.map(np.transpose), seen.modulo(20), seen.minus(seen), seen.plus(np.uint64(1))]
         lost = [seen.lowered(3), seen.raised(1, 20)]
-        bare = Split(seen.role, 1, seen.words, 64, 18)
+        bare = Split(seen.role, 1, seen.words, Format(64, 18))
         lost += [bare.map(np.transpose), bare.minus(seen), seen.minus(bare)]
         return [k.half is not None for k in kept], [k.half is not None for k in lost], seen.map(np.transpose)
 
@@ -199,7 +201,7 @@ def test_halves_follow_what_is_linear_and_only_that() -> None:
 def test_weights_are_replicated_values() -> None:
     def program(party: Party, x: Replicated) -> Protocol[Any]:
         yield from ()
-        weights = Weights(party.index, x.first, x.total, x.bits, x.fraction)
+        weights = Weights(party.index, x.first, x.total, x.format)
         seen = [see(party, weights, pivot) for pivot in range(3)]
         return weights.map(np.transpose), seen
 
@@ -229,10 +231,10 @@ def test_forms_that_do_not_go_together() -> None:
             lambda: see(party, x, 0) + see(party, narrow, 0),
             lambda: as_pair(party, x) + as_pair(party, other),
             lambda: as_pair(party, x).plus_split(see(party, x, 0)),
-            lambda: as_pair(party, x).plus_split(Split(party.role(1), 1, x.first, 64, 18)),
+            lambda: as_pair(party, x).plus_split(Split(party.role(1), 1, x.first, Format(64, 18))),
             lambda: see(party, x, 0).plus(encode(np.zeros((2, 3, 4)), 18)),
-            lambda: split(party, x, 0, 18, 65),
-            lambda: split(party, x, 0, 10, 60),
+            lambda: split(party, x, 0, Format(65, 18)),
+            lambda: split(party, x, 0, Format(60, 10)),
             lambda: Bit(0, 0, nothing((1,), 8), (3,)) ^ Bit(0, 1, nothing((1,), 8), (3,)),
         ]
         for operation in wrong:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.carry import group_carries, group_carries_cost, products_of
@@ -21,7 +22,7 @@ def every_share(bits: int) -> tuple[np.ndarray, np.ndarray]:
 
 def seen(party: Party, a: np.ndarray, b: np.ndarray, bits: int, pivot: int) -> Split:
     role = party.role(pivot)
-    return Split(role, pivot, a if role == PIVOT else b, bits, 0)
+    return Split(role, pivot, a if role == PIVOT else b, Format(bits, 0))
 
 
 def opened(run: Any, number: int, pivot: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.boolean import Circuit, Table, evaluate, xor
@@ -68,7 +69,7 @@ def test_several_signs_of_every_value_and_every_share(deep: bool) -> None:
 
     def program(party: Party) -> Protocol[Any]:
         words = from_integers(values - b if party.role(1) == PIVOT else b, bits)
-        return (yield from signs(party, Split(party.role(1), 1, words, bits, 0), thresholds, deep))
+        return (yield from signs(party, Split(party.role(1), 1, words, Format(bits, 0)), thresholds, deep))
 
     run = simulate(program)
     assert run.cost == signs_cost(values.size, bits, len(thresholds), deep)
@@ -127,7 +128,7 @@ def test_any_polynomial_of_digit_bits_takes_two_rounds() -> None:
     a, b = (RNG.integers(0, 256, 2000).astype(np.uint8) for _ in range(2))
 
     def program(party: Party) -> Protocol[list[Bit]]:
-        x = Split(party.role(2), 2, a if party.role(2) == PIVOT else b, 8, 0)
+        x = Split(party.role(2), 2, a if party.role(2) == PIVOT else b, Format(8, 0))
         return (yield from evaluate(party, x, circuit))
 
     run = simulate(program)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.convert import replicate_pair, settle
@@ -46,7 +47,7 @@ def test_the_window_for_every_share_of_a_few_values() -> None:
 
         def program(party: Party, value: int = value, b: np.ndarray = b) -> Protocol[Any]:
             words = from_integers(value - b if party.role(1) == PIVOT else b, BITS)
-            return (yield from exp_window(party, Split(party.role(1), 1, words, BITS, 0)))
+            return (yield from exp_window(party, Split(party.role(1), 1, words, Format(BITS, 0))))
 
         assert np.abs(simulate(program).value() - np.exp(value * UNIT - SPAN)).max() < 2.0**-18
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols import circle
@@ -102,7 +103,9 @@ def test_every_share_of_a_value_gives_the_same() -> None:
 
     def program(party: Party) -> Protocol[Any]:
         words = from_integers(values - b if party.role(0) == PIVOT else b, k)
-        return (yield from evaluate_series(party, series, Split(party.role(0), 0, words, k, 0), 14, 40))
+        return (
+            yield from evaluate_series(party, series, Split(party.role(0), 0, words, Format(k, 0)), 14, 40)
+        )
 
     assert np.abs(simulate(program).value() - exact(series, values * 2 * np.pi / 64)).max() < 2.0**-11
 

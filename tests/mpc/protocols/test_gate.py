@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Replicated, Split, see
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
 from onnxpuma.mpc.protocols.gate import arithmetic, concatenated, gate
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import from_integers, reduced, word_type
 from onnxpuma.mpc.simulate import Run, shared_words, simulate
 
@@ -41,7 +43,7 @@ def test_a_gated_value(bits: int, halves: bool, pivot: int) -> None:
         def program(party: Party, x: Replicated, planes: Any = planes, shape: Any = shape) -> Protocol[Any]:
             seen = see(party, x, pivot)
             if not halves:
-                seen = Split(seen.role, pivot, seen.words, bits, 3)
+                seen = Split(seen.role, pivot, seen.words, Format(bits, 3))
             return (yield from gate(party, bit_at(party, planes, pivot, shape), seen))
 
         run = simulate(program, shared_words(words, bits, 3))

@@ -9,11 +9,13 @@ import pytest
 
 from onnxpuma.mpc.audit.enumeration import unmasked
 from onnxpuma.mpc.audit.views import Input, everything
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Replicated, Sum3
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
 from onnxpuma.mpc.prf import AesStream
 from onnxpuma.mpc.protocols import range_check
 from onnxpuma.mpc.protocols.range_check import COMBINED, SAMPLES, any_of, any_of_cost, beyond, beyond_cost
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, from_integers, signed
 from onnxpuma.mpc.sharing import outgoing
 from onnxpuma.mpc.simulate import Run, shared_reals, shared_words, simulate
@@ -76,7 +78,7 @@ def test_numbers_beyond_their_bounds(bits: int, product: bool, side: str) -> Non
     }
 
     def program(party: Party, x: Replicated) -> Protocol[Any]:
-        form = Sum3(party.index, x.first, bits, 0) if product else x
+        form = Sum3(party.index, x.first, Format(bits, 0)) if product else x
         return (yield from beyond(party, form, 900, side, P))
 
     run = simulate(program, shared_words(from_integers(values, bits), bits))
@@ -111,7 +113,7 @@ def test_what_is_too_far_out_to_compare_is_beyond_all_the_same() -> None:
 def quantity(function: Any, values: np.ndarray, *arguments: Any, product: bool = False) -> np.ndarray:
     def program(party: Party, x: Replicated) -> Protocol[Sum3]:
         yield from ()
-        form = Sum3(party.index, x.first, x.bits, x.fraction) if product else x
+        form = Sum3(party.index, x.first, x.format) if product else x
         return function(party, form, *arguments)
 
     run = simulate(program, shared_reals(values))
@@ -200,7 +202,7 @@ def test_the_number_is_masked_when_it_leaves() -> None:
 
 
 def checked(party: Party, *w: Words) -> Protocol[Sum3]:
-    x = Replicated(party.index, w[party.index], w[(party.index + 1) % 3], 64, 18)
+    x = Replicated(party.index, w[party.index], w[(party.index + 1) % 3], Format(64, 18))
     rows = x.map(lambda words: words.reshape(-1, 1))
     squares = range_check.row_squares(party, rows, 10)
     bits = yield from beyond(party, squares, 1000, "outside", P)

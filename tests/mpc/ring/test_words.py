@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.ring.words import (
     decode,
     encode,
@@ -70,7 +71,7 @@ def test_shares_add_up_and_two_of_them_look_random(bits: int) -> None:
     for i in range(3):
         ones = (components[i] & components[i].dtype.type(1)).mean()
         assert abs(ones - 0.5) < 0.05
-        held = held_by(i, components, bits, 5)
+        held = held_by(i, components, Format(bits, 5))
         assert (held.bits, held.fraction, held.shape) == (bits, 5, (4096,))
         assert np.array_equal(held.first, components[i])
         assert np.array_equal(held.second, components[(i + 1) % 3])
