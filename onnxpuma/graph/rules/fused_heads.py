@@ -96,11 +96,11 @@ def key_mask(
 ) -> ir.Value | None:
     """Which keys take part, as a boolean (batch, 1, 1 or queries, keys).
 
-    `mask` is 0/1 of shape (batch, keys), (batch, queries, keys) or (batch, 1, longest, longest), of whose
-    last two axes the last queries and as many keys as there are count; or counts: (batch,) the number of
-    keys, (2 batch,) where they end and then where they begin, (3 batch + 2,) the number of keys and running
-    sums that are not used here. column_is_none: a mask of one column, whatever its number, is no mask, as in
-    onnxruntime's Attention.
+    `mask` is 0/1 of shape (batch, keys), (batch, queries, keys) or (batch, 1, longest, longest), of which the
+    first `keys` columns count, and of the first `keys` rows the last `queries`. Or it gives counts: (batch,)
+    the number of keys, (2 batch,) where they end and then where they begin, (3 batch + 2,) the number of keys
+    and running sums that are not used here. column_is_none: a mask of one column, whatever its number, is no
+    mask, as in onnxruntime's Attention.
     """
     axes = rank(mask)
     if axes is None:

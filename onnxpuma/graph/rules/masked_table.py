@@ -57,7 +57,7 @@ def split(model: ir.Model, secret: Classify) -> dict[str, int]:
     if not found:
         return {}
     weights = {*secret(to_graph(model))}
-    for number in numbers:  # a number in the words themselves is no further out than necessary
+    for number in numbers:  # a secret filler is in the words: no further out than necessary
         if number.name in weights:
             number.const_value = ir.tensor(np.float32(_FROM))
     return {TITLE: len(found)}

@@ -18,8 +18,8 @@ from onnxpuma.graph.rules.rule import Rule, is_float, no, rank, scalar, yes
 _ENOUGH = 2.0**-12  # a number of at least this keeps its digits
 _NEAR = 2.0**-4  # the error of a Relu counts beside a smaller number
 _WITHIN = 2.0**-22  # a floor below it lies between zero and the first unit
-_UNITS = 16  # the least for a small number
-_MOST = 1e9  # a value scaled up by more has no room
+_UNITS = 16  # units of fixed point that a scaled number should have
+_MOST = 1e9  # a larger factor would leave the value no room
 _PRODUCTS = ("Mul", "MatMul", "Gemm", "ReduceSumSquare", "Einsum")
 
 
@@ -43,7 +43,8 @@ def _fraction(value: ir.Value) -> int:
 
 
 def _power(small: float, fraction: int = 18) -> float:
-    """The power of ten, or of two where `small` is one, at which the fraction bits suffice for `small`."""
+    """The power of ten (of two, if `small` is one) that scales `small` to `_UNITS` units or more, up to
+    `_MOST`."""
     wanted = _UNITS / (small * 2.0**fraction)
     base = 2 if math.log2(small).is_integer() else 10
     exponent = max(0, math.ceil(math.log(wanted, base) - 1e-9))
