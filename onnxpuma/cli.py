@@ -1,7 +1,7 @@
-"""The command line: its commands, and how each of them ends.
+"""The command line: its commands, and their exit statuses.
 
-An error of the package is shown as message and hint and has its own exit status; any other failure is a fault
-of the package itself, status 70. `--debug` shows the traceback of either.
+An error of this package is shown as message and hint, and sets its own exit status. Any other exception is a
+fault of the package itself, status 70. `--debug` shows the traceback of either.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ MORE_MEMORY = "ask for a smaller batch or a shorter sequence, or use a machine w
 MORE_FILES = "raise the limit of open files: `ulimit -n 4096`"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 HINTS = {
-    **dict.fromkeys(FULL, "make room on that disk, or write elsewhere"),
+    **dict.fromkeys(FULL, "free space on that disk, or write elsewhere"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), MORE_FILES),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check the permissions there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check who may read and write there"),
     errno.ENOMEM: MORE_MEMORY,
 }
 
 
 @dataclass
 class _Run:
-    """The state of one call of the command line."""
+    """The settings of one call of the command line."""
 
     debug: bool = False
 
@@ -76,7 +76,7 @@ def _before(
     ] = False,
 ) -> None:
     context.obj.debug = debug
-    seclude()  # every command has weights, inputs or keys in memory
+    seclude()  # every command handles weights, inputs or keys
 
 
 for _command in (keygen, init, inspect, share, serve, infer, generate, validate, demo, models):
@@ -84,11 +84,11 @@ for _command in (keygen, init, inspect, share, serve, infer, generate, validate,
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its status."""
+    """Run the command line, and exit with its status."""
     run = _Run()
     _occupy_closed_streams()
     screen.show_warnings()
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything a command needs is on this machine
+    os.environ["HF_HUB_OFFLINE"] = "1"  # commands use the files on this machine and download none
     try:
         app(args=None if arguments is None else list(arguments), prog_name="onnxpuma", obj=run)
     except OnnxpumaError as error:
@@ -110,18 +110,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said = _refused_by_the_system(error)
         screen.say_error(
             said
-            or OnnxpumaError(  # our own fault
+            or OnnxpumaError(
                 f"onnxpuma has failed: {type(error).__name__}: {error}",
-                "run `onnxpuma --debug ...` and report the output",
+                "run `onnxpuma --debug ...` and report what it prints",
             )
         )
         sys.exit(FAULT if said is None else said.exit_status)
 
 
 def _occupy_closed_streams() -> None:
-    """Open the null device in place of a closed stdin, stdout or stderr.
+    """Open /dev/null in place of a closed stdin, stdout or stderr.
 
-    Otherwise the next file or socket would get its number, and anything a library writes there.
+    Otherwise the next file or socket would get its number, and with it whatever a library writes there.
     """
     for descriptor in range(3):
         try:
@@ -131,10 +131,10 @@ def _occupy_closed_streams() -> None:
 
 
 def _refused_by_the_system(error: Exception) -> OnnxpumaError | None:
-    """A resource that the machine refuses, in words; None for any other error."""
+    """A readable error for a resource that the system refused; None for any other error."""
     if isinstance(error, MemoryError):
-        return ConfigError("there is not enough memory on this machine", MORE_MEMORY)
-    number = getattr(error, "errno", None)  # also present on ZeroMQ's errors
+        return ConfigError("this machine has not enough memory for that", MORE_MEMORY)
+    number = getattr(error, "errno", None)  # the system's errors have one, and ZeroMQ's
     hint = HINTS.get(number) if isinstance(number, int) else None
     if number is None or hint is None:
         return None

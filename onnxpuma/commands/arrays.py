@@ -17,13 +17,13 @@ from onnxpuma.plan.draft import PRIVATE, Draft
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name.
 
-    Raises InputError when it is missing, is no .npz file, is damaged, or contains Python objects.
+    Raises InputError when the file is missing, is not a .npz file, is damaged, or contains Python objects.
     """
     hint = "write it with numpy: np.savez('x.npz', input_ids=ids, attention_mask=mask)"
     try:
         arrays = np.load(path, allow_pickle=False)
         if isinstance(arrays, np.ndarray):
-            raise InputError(f"{path} contains a single array without a name", hint)
+            raise InputError(f"{path} holds one array without a name", hint)
         with arrays:
             return dict(arrays)
     except FileNotFoundError:
@@ -32,23 +32,23 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"cannot read {path}: {error.strerror or error}", hint) from error
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # of many kinds: zipfile mistakes damage for an unknown encryption
-        raise InputError(f"{path} is no .npz file of plain arrays, or is damaged", hint) from error
+    except Exception as error:  # of many types: zipfile takes some damage for an unknown encryption
+        raise InputError(f"{path} is not a .npz file of plain arrays, or is damaged", hint) from error
 
 
 def check_writable(path: Path) -> None:
-    """Raise ConfigError unless a file can be written at `path`: better before the run than after it."""
+    """Raise ConfigError unless a file can be written at `path`; called before a run, not after it."""
     folder = path.parent
     taken = path.exists() and not path.is_file()  # a folder, a device
     if taken or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(
-            f"cannot write {path}", "name a file in a folder that exists and that you may write to"
-        )
+        raise ConfigError(f"cannot write {path}", "name a file in an existing folder that you can write to")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a .npz file at exactly this path, completely or not at all, readable by its owner alone: its
-    content was private. Replaces a link or a file of this name."""
+    """Write a .npz file at exactly this path, whole or not at all, replacing a link or a file of this name.
+
+    Only its owner can read it, since it holds what was private.
+    """
     try:
         draft = Draft(path, PRIVATE)
         try:
@@ -62,8 +62,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _archive(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write what numpy.savez writes. Its own parameters would exclude some names of arrays: an output may be
-    called `file`."""
+    """Write as numpy.savez does, which cannot write an array called `file`: that is its own argument."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:

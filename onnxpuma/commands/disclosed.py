@@ -1,5 +1,4 @@
-"""The parts of a model that everybody will see, for a person to read: equal lines merged, doubtful ones
-apart."""
+"""The parts of a model that everybody will see, for people to read: equal lines merged, doubtful apart."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ _NAMED = 3
 
 
 def show(graphs: Mapping[str, Blueprint]) -> None:
-    """Print the listed constants of each graph; nothing where there are none."""
+    """Print the listed constants of each graph that has any."""
     for name, blueprint in graphs.items():
         listed = blueprint.public_listing()
         of = f" of {screen.plain(name)}" if len(graphs) > 1 else ""
@@ -34,7 +33,7 @@ def show(graphs: Mapping[str, Blueprint]) -> None:
 
 
 def entries(blueprint: Blueprint) -> list[dict[str, Any]]:
-    """The listed constants, for a program; a number that JSON lacks becomes a text."""
+    """The listed constants for a program; numbers that JSON lacks become text."""
     return [
         {**asdict(entry), "preview": [v if isfinite(v) else str(v) for v in entry.preview]}
         for entry in blueprint.public_listing()
@@ -54,17 +53,17 @@ def show_inputs(graphs: Mapping[str, Blueprint]) -> None:
             screen.say(f"{of}kept and not opened: {screen.listing(blueprint.closed)}")
         if blueprint.resumed:
             taking = screen.listing(list(blueprint.resumed))
-            screen.say(f"{of}inputs that take only the kept values of these: {taking}")
+            screen.say(f"{of}inputs that take what is kept of these, and nothing else: {taking}")
         asked = inputs_to_name(blueprint)
         if asked:
             screen.say(
-                f"{of}a client is asked before the servers see {screen.listing(asked)}:"
-                f" it has to say --public-input {screen.plain(asked[0])}, in Python public_inputs=[...]"
+                f"{of}a client must consent before the servers see {screen.listing(asked)}:"
+                f" with --public-input {screen.plain(asked[0])}, in Python with public_inputs=[...]"
             )
 
 
 def _show_lines(entries: Sequence[PublicEntry]) -> None:
-    """One line for all entries that differ only in name."""
+    """Print one line for all entries that differ only in name."""
     alike: dict[tuple[object, ...], list[str]] = {}
     for entry in entries:
         first = ", ".join(_number(value) for value in entry.preview)

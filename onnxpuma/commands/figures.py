@@ -1,4 +1,4 @@
-"""The cost of a run, in numbers and in a line."""
+"""The cost of a run, as numbers and as a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""keygen and init: who may take part, and where the three servers are."""
+"""keygen and init: the keys of those who take part, and the cluster.toml that lists them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def init(
     from onnxpuma.cluster_template import write_cluster_template
 
     write_cluster_template(path)
-    screen.say(f"{screen.plain(path)} is written.")
+    screen.say(f"Wrote {screen.plain(path)}.")
     screen.note(
         "Fill in the three hosts and the public keys, then copy the same file to the servers and the clients."
     )

@@ -1,4 +1,4 @@
-"""How the demo draws a client's input and a model's answer: a record, an image, a text, probabilities."""
+"""How the demo draws a client's inputs and a model's outputs: a record, an image, a text, probabilities."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def draw_input(model: ShippedModel, value: np.ndarray) -> list[str]:
 
 
 def draw_classes(classes: Sequence[str], logits: np.ndarray, most: int = 3) -> list[str]:
-    """The most likely classes, each with a bar."""
+    """The likeliest classes, each with a bar."""
     odds = probabilities(logits)
     width = max(len(name) for name in classes)
     return [
@@ -39,7 +39,7 @@ def draw_classes(classes: Sequence[str], logits: np.ndarray, most: int = 3) -> l
 
 
 def draw_share(share: Form, count: int) -> str:
-    """The first words of a party's share of a value, in hexadecimal."""
+    """The first words of a party's share, in hexadecimal."""
     if isinstance(share, SecretIds):
         words = share.own.seed
     elif isinstance(share, Replicated):
@@ -64,7 +64,7 @@ def tell(model: ShippedModel, ids: np.ndarray) -> str:
 
 
 def ends_sentence(model: ShippedModel, token: int) -> bool:
-    """Whether this token ends a sentence, or the whole text."""
+    """Whether this token ends a sentence or the whole text."""
     tokens, end = _vocabulary(model)
     return tokens[token] in (".", "!", "?", end)
 
@@ -86,6 +86,6 @@ def _image(ink: np.ndarray) -> list[str]:
 
 
 def show(lines: Sequence[str]) -> None:
-    """Print lines indented by two."""
+    """Print lines, indented by two."""
     for line in lines:
         screen.say(f"  {screen.plain(line)}")

@@ -20,7 +20,7 @@ _log = logging.getLogger("onnxpuma.commands")
 
 def serve(
     model: Annotated[
-        Path, typer.Option("--model", metavar="DIR", help="The folder from share, with your party's part.")
+        Path, typer.Option("--model", metavar="DIR", help="Your party's part of the folder from share.")
     ],
     key: options.Key,
     cluster: options.Cluster = Path("cluster.toml"),
@@ -65,7 +65,7 @@ def serve(
 
 @contextmanager
 def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a running request ends in order."""
+    """An event that Ctrl-C and SIGTERM set, so that a running request ends in an orderly way."""
     stop = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
@@ -77,19 +77,18 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 
 
 class _OnStderr(logging.StreamHandler):
-    """A log handler whose lines cannot act as commands to a terminal; a line that cannot be written is
-    lost."""
+    """Writes lines without commands to a terminal; a line that cannot be written is lost."""
 
     def format(self, record: logging.LogRecord) -> str:
         return plain_lines(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """The disk behind stderr is full, or its reader gone: keep serving."""
+        """Serve on, even if the disk behind stderr is full or its reader is gone."""
 
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """Log a line for each request, and for each peer or client that connects or disconnects."""
+    """Log a line for each request, and for each peer or client that comes and goes."""
     handler = _OnStderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("onnxpuma")

@@ -31,17 +31,17 @@ def share(
         bool,
         typer.Option(
             "--range-check/--no-range-check",
-            help="Let every run tell its client whether a value left the range in which results are right.",
+            help="In every run, tell the client whether a value left the range in which results are correct.",
         ),
     ] = True,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the shared model in the folder.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Agree to disclose everything listed as possibly trained.")
+        bool, typer.Option("--yes", help="Agree that everybody sees the constants that may be trained.")
     ] = False,
 ) -> None:
-    """Split a model's weights into three files, one for each server; any one alone is noise."""
+    """Split a model's weights into three files, one for each server; any one of them alone is noise."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import find
     from onnxpuma.roles.owner.disclosure import doubtful
@@ -87,8 +87,8 @@ def share(
     disclosed.show_inputs(shared.graphs)
     if idle := shared.idle:
         screen.note(
-            f"No input continues from {screen.listing(idle)}: its kept values cannot be used."
-            " If an input does continue from it, name that input with --keep-only as well."
+            f"No input goes on from {screen.listing(idle)}: no request can use its kept values."
+            " If an input does, name it with --keep-only as well."
         )
     ranges = sum(len(blueprint.ranges) for blueprint in shared.graphs.values())
     if ranges:
@@ -96,13 +96,13 @@ def share(
         screen.say(f"calibrated: ranges of {nodes} are in policy.json, for everybody to see")
     proved.summarise(shared.graphs, options.read_sizes(dim))
     if not range_check:
-        screen.note("No client will be told when a value leaves its range and a result is wrong.")
+        screen.note("If a value leaves its range, the result is wrong and no client is told.")
     public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"
     screen.note(f"Give server I {public_files} and partyI.safetensors from {out}, and no other part.")
 
 
 class _Bars:
-    """A bar while the model is read, and one while it is shared: in between the owner may be asked."""
+    """One bar while the model is read, and one while it is shared; the owner may be asked in between."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -117,11 +117,11 @@ class _Bars:
         self.close()
 
     def close(self) -> None:
-        """Show none."""
+        """Show no bar."""
         self._shown.close()
 
     def advance(self, done: int, total: int, what: str) -> None:
-        """Advance the bar of the weights."""
+        """Show how many weights are shared."""
         if self._advance is None:
             self._advance = self._shown.enter_context(screen.progress(f"sharing {self._name}"))
         self._advance(done, total, what)

@@ -24,7 +24,7 @@ def test_the_default_demo_shows_every_side(cli):
     SHARES.extend(" ".join(shares).split())
     secure, plain = (ended.out.split(title)[1].split("\n")[1] for title in ("client opens", "in the clear"))
     assert secure.split()[0] == plain.split()[0]
-    for text in ("mean radius", "the truth: ", "online", "rounds", "MB"):
+    for text in ("mean radius", "true class: ", "online", "rounds", "MB"):
         assert text in ended.out
 
 

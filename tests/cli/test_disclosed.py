@@ -138,7 +138,7 @@ def test_the_same_in_python(masked: Path, tmp_path: Path, doubted: None):
 
 def test_inputs_that_a_client_has_to_name_are_listed(cli, model: Path, masked: Path, tmp_path: Path):
     ended = cli("share", model, "--out", tmp_path / "shared", "--public-input", "measurements")
-    assert "a client is asked before the servers see measurements" in ended.out
+    assert "a client must consent before the servers see measurements" in ended.out
     assert "--public-input measurements" in ended.out
     assert "is asked" not in cli("share", masked, "--out", tmp_path / "masked").out
     assert "is asked" not in cli("inspect", model.parents[1] / "tales").out

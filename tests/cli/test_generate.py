@@ -109,8 +109,8 @@ def test_in_the_clear(cli: Any, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("once",), "1 arguments were given, 2 are needed"),
-        (("FOLDER", "once", "upon"), "3 arguments were given, 2 are needed"),
+        (("once",), "expected 2 arguments, got 1"),
+        (("FOLDER", "once", "upon"), "expected 2 arguments, got 3"),
         (("FOLDER", "once", "--task", "sing"), "there is no task 'sing'"),
         (("FOLDER", "once", "--task", "translation", "--plain"), "this model is not made for translation"),
         (("FOLDER", "once", "--language", "en", "--plain"), "text-generation has no option 'language'"),

@@ -173,7 +173,7 @@ def test_the_folder_of_a_shared_model_reads_like_the_owners(cli, graphs_folder: 
     assert after == before
     ended = cli("inspect", tmp_path, "--public", "kernel")
     assert ended.status == 6
-    assert "already fixed" in ended.message
+    assert "settled" in ended.message
 
 
 def test_a_dimension_of_no_graph_is_refused(cli, graphs_folder: Path):

@@ -102,12 +102,12 @@ def test_share_lists_what_goes_on_from_what_is_kept(cli, tmp_path: Path):
     kept = ("--keep-only", "present", "--keep-only", "hn")
     ended = cli("share", path, "--out", tmp_path / "one", *kept)
     assert "kept and not opened: present, hn" in ended.out
-    assert "take only the kept values of these: past" in ended.out
-    assert "No input continues from hn" in ended.err
-    assert cli("inspect", tmp_path / "one").out.count("kept values alone") == 1
+    assert "take what is kept of these, and nothing else: past" in ended.out
+    assert "No input goes on from hn" in ended.err
+    assert cli("inspect", tmp_path / "one").out.count("kept values only") == 1
     ended = cli("share", path, "--out", tmp_path / "two", *kept, "--keep-only", "h0")
-    assert "values of these: h0, past" in ended.out
-    assert "No input continues" not in ended.err
+    assert "nothing else: h0, past" in ended.out
+    assert "No input goes on" not in ended.err
 
 
 def test_a_pattern_that_matches_nothing_is_refused(cli, model: Path, tmp_path: Path):
@@ -158,7 +158,7 @@ def test_a_file_that_is_left_out_is_named(cli, model: Path, tmp_path: Path):
         shutil.copy(model, tmp_path / f"{name}.onnx")
     ended = cli("share", tmp_path, "--out", tmp_path / "shared")
     assert ended.status == 0
-    assert "model_quantized.onnx is ignored" in ended.err
+    assert "model_quantized.onnx is left out" in ended.err
     assert SharedModel.read(tmp_path / "shared").single
 
 
@@ -222,7 +222,7 @@ def test_samples_of_several_graphs(tmp_path: Path):
         np.savez(tmp_path / name, x=np.zeros(3))
     (tmp_path / "b").mkdir()
     np.savez(tmp_path / "b" / "1.npz", x=np.zeros(3))
-    with pytest.raises(ConfigError, match=r"c\.npz is not a sample"):
+    with pytest.raises(ConfigError, match=r"c\.npz is named after no graph"):
         find_samples(tmp_path, ["a", "b"])
     found = find_samples(tmp_path, ["a", "b", "c", "d"])
     assert {name: [path.name for path in paths] for name, paths in found.items()} == {
