@@ -41,8 +41,10 @@ def bind(model: ir.Model, values: Mapping[str, np.ndarray | bool | int | float])
 
 
 def take_branches(model: ir.Model, values: Mapping[str, np.ndarray | bool | int | float]) -> None:
-    """`bind`, and reduce the model to its taken branches. An input that nothing reads any more is removed,
-    and so is an output that is an empty constant, there only because both branches must return equally many.
+    """`bind`, and reduce the model to its taken branches.
+
+    Removes an input that nothing reads any more, and an output that is an empty constant: it exists only
+    because both branches must return equally many.
     """
     before = _read(model)
     bind(model, values)
@@ -51,7 +53,7 @@ def take_branches(model: ir.Model, values: Mapping[str, np.ndarray | bool | int 
         model, onnx_shape_inference=False, should_fold=lambda node: None if node.op_type == "If" else False
     )
     for choice in choices:
-        if choice.graph is None:
+        if choice.graph is None:  # it was folded, but its branches still count as readers
             _let_go(choice)
     passes.RemoveUnusedNodesPass()(model)
     read = _read(model)

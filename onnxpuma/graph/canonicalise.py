@@ -83,8 +83,8 @@ _NOTHING_DONE = (
     common.collapse_slice_rule,
 )
 
-# In this order, each stage until it finds nothing more. Scales follow the activations, whose factors they
-# would carry away; attention comes last, because it absorbs the scales.
+# In this order, each until it finds nothing more. Scales follow activations, whose factors they would carry
+# away; attention comes last, as it absorbs the scales.
 STAGES: tuple[tuple[type[Rule], ...], ...] = (
     (
         *nan_guard.RULES,
@@ -160,6 +160,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     if any(value.type is None or value.shape is None for value in model.graph.outputs):
         infer(model)
     weight_only.fold(model, secret)
+    # Judged only now: a constant computed from weights has become one. The marks bind every later rule.
     weights = secret(to_graph(model))
     set_apart(model, weights)
     mark_shown(model, weights)
@@ -172,6 +173,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     infer_again(model)
     report.rules.update(lift_rows(model))
     lift_constants(model)
+    # Again, as rules made further expressions of weights; later steps split what this would join.
     report.rules.update(weight_only.fold(model, secret))
     report.rules.update(masked_table.split(model, secret))
     report.rules.update(lone_filler.known(model, secret))
@@ -217,8 +219,7 @@ def _clean(model: ir.Model) -> None:
     fold_constants(
         model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
     )
-    # Copies: a rule keeps a reference to the graph that it last matched, and through it to the model's
-    # weights.
+    # Copies: a rule keeps the graph that it last matched, and with it the model's weights.
     RewriteRuleSet(copy.deepcopy(_NOTHING_DONE)).apply_to_model(model)
     drop_identities(model)
     for step in (
@@ -233,8 +234,7 @@ def _clean(model: ir.Model) -> None:
 
 
 def _should_fold(node: ir.Node) -> bool | None:
-    """False for a node that reads a weight, which onnxscript would fold for some operators regardless of its
-    size."""
+    """False for a node that reads a weight: onnxscript would fold some of them at any size."""
     if any(is_marked(v) for v in node.inputs):
         return False
     constants = [v.const_value for v in node.inputs if v is not None and v.const_value is not None]

@@ -51,8 +51,7 @@ class Linear:
 
 
 def values_of(value: ir.Value) -> Callable[[], np.ndarray]:
-    """A function that reads the constant as it is now, whatever it becomes; in single precision, for its
-    size."""
+    """A function that reads the constant as it is now, whatever it becomes later; in single precision."""
     tensor = value.const_value
     assert tensor is not None
 
