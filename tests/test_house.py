@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -197,9 +199,19 @@ def test_files_that_a_text_names_exist(path: Path) -> None:
             assert any(p.name == name for p in PYTHON), f"{named(path)} names {name}"
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def prose(path: Path) -> str:
+    """The text of a document without code; the docstrings and comments of a module."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        return re.sub(r"```.*?```|`[^`\n]*`|^ {4}.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    said = [t.string for t in tokens if t.type == tokenize.COMMENT or t.string.startswith('"""')]
+    return re.sub(r"`[^`]*`", "", "\n".join(said))
+
+
+@pytest.mark.parametrize("path", [p for p in (*DOCUMENTS, *PYTHON) if "tests" not in p.parts], ids=named)
 def test_sources_that_a_text_cites_are_in_the_bibliography(path: Path) -> None:
     listed = re.findall(r"^\| \[([\w-]+)\] \|", (ROOT / "docs" / "bibliography.md").read_text(), re.MULTILINE)
-    text = re.sub(r"```.*?```|`[^`\n]*`|^ {4}.*?$", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
-    cited = set(re.findall(r"(?<!!)\[([A-Z][\w-]*)(?: [\d.]+)?\](?!\()", text))
-    assert cited <= set(listed), f"{named(path)} cites {cited - set(listed)}"
+    cited = re.findall(r"(?<![!\w\]])\[([A-Z][\w-]*(?: [\d.]+)?(?:; [^\]]*)?)\](?!\()", prose(path))
+    keys = {each.split()[0] for source in cited for each in source.split("; ")}
+    assert keys <= set(listed), f"{named(path)} cites {keys - set(listed)}"
