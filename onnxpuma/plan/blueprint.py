@@ -24,9 +24,7 @@ from onnxpuma.ops.registry import resting_fraction
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs.roles import specs_of, tables
 from onnxpuma.plan.inputs.spec import InputSpec
-from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.policy_file import COPY_AGAIN, check_fits, digest_of, read_policy, written
-from onnxpuma.plan.weights.constants import Constants
 from onnxpuma.plan.weights.facts import Facts, bound_of
 from onnxpuma.plan.weights.listing import PublicEntry, listing
 
