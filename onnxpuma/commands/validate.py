@@ -163,8 +163,8 @@ def _references(model: Path, blueprint: Blueprint, policy: Policy, feed: Feed) -
 def _prepared(model: Path, policy: Policy, calibrate: Path | None = None) -> tuple[Blueprint, Graph]:
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
-    from onnxpuma.plan.blueprint import prepare
     from onnxpuma.plan.declared import declare_all
+    from onnxpuma.plan.prepare import prepare
     from onnxpuma.roles.owner.samples import calibrated
 
     blueprint, graph = prepare(model, policy)

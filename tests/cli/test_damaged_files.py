@@ -17,7 +17,7 @@ from onnxpuma.commands.arrays import read_arrays
 from onnxpuma.config import PartyConfig, read_cluster
 from onnxpuma.errors import ModelError, OnnxpumaError
 from onnxpuma.graph.load import load
-from onnxpuma.plan.blueprint import prepare
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.transport.curve import keygen, read_public_key, read_secret_key
 
 
@@ -57,7 +57,7 @@ def test_a_name_that_is_no_text(model: Path, tmp_path: Path) -> None:
     old = proto.graph.node[3].output[0].encode()
     content = proto.SerializeToString().replace(old, old[:-1] + b"\xb3")
     (tmp_path / "model.onnx").write_bytes(content)
-    with pytest.raises(ModelError, match="no text"):
+    with pytest.raises(ModelError, match="not text"):
         load(tmp_path / "model.onnx")
 
 

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from onnxpuma.plan.blueprint import prepare
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.prepare import prepare
 
 
 def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):

@@ -16,8 +16,8 @@ from onnxpuma.check.validation import check_tolerance, validation
 from onnxpuma.commands.validate import _references
 from onnxpuma.errors import AccuracyError
 from onnxpuma.observe import RunReport
-from onnxpuma.plan.blueprint import prepare
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare
 
 REPORTS = [RunReport()] * 3
 FIELDS = {

@@ -1,4 +1,4 @@
-"""The words that a client deals, for tests that change them."""
+"""The buffers that a client deals, for tests that change words in them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A hostile client in a process of its own: python hostile.py '{"address": ..., "what": ...}'.
 
-It prints "begun" when it has connected, and continues until its standard input ends.
+It prints "begun" once it has connected, and goes on until its standard input closes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def request(**fields: Any) -> bytes:
 
 
 def frames(settings: dict[str, Any]) -> None:
-    """One message of many frames of equal size."""
+    """One message of many frames of one size."""
     dealer = connected(settings, zmq.Context.instance())
     dealer.send(request())
     frame = bytes(settings["bytes"])
@@ -47,7 +47,7 @@ def frames(settings: dict[str, Any]) -> None:
 
 
 def unread(settings: dict[str, Any]) -> None:
-    """Endless queries, whose answers it does not read."""
+    """Questions without end, whose answers it never reads."""
     dealer = connected(settings, zmq.Context.instance())
     dealer.rcvhwm = 1
     for _ in range(settings["count"]):
@@ -70,7 +70,7 @@ def silent(settings: dict[str, Any]) -> None:
 
 
 def knock(settings: dict[str, Any]) -> None:
-    """One connection after another, each with an unknown key."""
+    """One connection after the other, each with an unknown key."""
     context = zmq.Context()
     for _ in range(settings["count"]):
         public, secret = zmq.curve_keypair()

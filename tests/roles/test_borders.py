@@ -1,4 +1,4 @@
-"""A model's border: outputs that are inputs; types, sizes and names of inputs and outputs."""
+"""The border of a model: outputs that are inputs, and the types, sizes and names that models use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model_of(text: str, opset: int = 17) -> onnx.ModelProto:
 
 
 def agrees(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], *, at_client: bool = False) -> None:
-    """Check that shares and the clear give the same outputs: names, order and values."""
+    """On shares and in the clear the outputs have the same names, order and values."""
     want = plain(model, feed)
     outputs = MemoryModel(model, at_client=at_client).run(feed).outputs
     assert list(outputs) == [output.name for output in model.graph.output]

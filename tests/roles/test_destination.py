@@ -1,4 +1,4 @@
-"""The folder that `share` writes: it replaces no model unasked, follows no link, and is never partial."""
+"""The folder that `share` writes: it replaces no model unasked, follows no link, leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_folder_itself_may_be_a_link(model_path: Path, tmp_path: Path) -> No
 
 @contextmanager
 def small_files() -> Iterator[None]:
-    """Limit the size of files, as a full disk does; the limit also holds for files that pytest writes."""
+    """No file may exceed a size, as on a full disk; pytest's own output counts among them."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))

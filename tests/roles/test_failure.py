@@ -1,4 +1,4 @@
-"""Servers that die or hang during a request, clients that leave: clear errors, and service continues."""
+"""Servers die or hang in the middle of a request, clients leave: errors are clear, and service goes on."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_request_while_a_party_is_away_fails_in_time_or_waits_for_it(
     hasty = replace(config, timeouts=replace(config.timeouts, connect=0.5))
     with Client(hasty, keys) as client, pytest.raises(PeerLostError, match="no answer from server 1"):
         client.run(feed)
-    assert time.monotonic() - start < 8  # sooner than the ten seconds that others take
+    assert time.monotonic() - start < 8  # not the ten seconds of the default
     with frail_cluster.client() as client:
         asking = Asking(client, feed)
         frail_cluster.restart(1)
@@ -126,7 +126,7 @@ def test_a_client_that_leaves_makes_room_for_the_next(
 
     def leave(done: int, of: int, label: str) -> None:
         if done > 3:
-            if how == "is cut off":  # it dies before it can tell the others
+            if how == "is cut off":  # it dies before it can tell anyone
                 leaving._cluster._push = lambda *_: False  # type: ignore[method-assign]
             raise KeyboardInterrupt
 

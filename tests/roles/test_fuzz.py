@@ -1,4 +1,4 @@
-"""Requests, answers and menus of any content: those that do not fit are refused before they cost anything."""
+"""Requests, answers and menus of arbitrary content: whatever does not fit is refused before it costs much."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def plan(blueprint: Blueprint, feed: Feed) -> Plan:
 
 
 def request_frames(blueprint: Blueprint, plan: Plan, feed: Feed, party: int) -> list[bytes]:
-    """A whole request as `party` receives it."""
+    """The frames of a whole request to `party`."""
     body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.id, body.public_buffers = os.urandom(16), len(public)
     private = deal_inputs(plan, plan.client_values(feed))[party]
@@ -146,7 +146,7 @@ def test_damaged_menus_are_refused(model_dir: Path) -> None:
 def test_servers_answer_on_after_damaged_messages(
     hall: Any, model_dir: Path, blueprint: Blueprint, plan: Plan, feed: Feed, count: int
 ) -> None:
-    """Mutated messages from a listed client to running servers, and from one peer to another."""
+    """A listed client sends mutated messages to running servers, and one peer to another."""
     import random
     from dataclasses import replace
 

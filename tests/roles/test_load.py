@@ -1,4 +1,4 @@
-"""Clients and strangers that demand too much: none gets more than a share, and the others are served."""
+"""Clients and strangers that ask too much: none gets more than its share, and the others are served."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def service(hall: Any, model_dir: Path) -> Service:
 
 @pytest.fixture(autouse=True)
 def fresh_log() -> None:
-    """Keeps a log that one test has filled from staying silent in the next."""
+    """The lines that one test logs do not silence the log in the next."""
     for name in ("onnxpuma.transport", "onnxpuma.roles"):
         for part in logging.getLogger(name).filters:
             if isinstance(part, Sparing):
@@ -110,8 +110,8 @@ def test_connections_of_one_client_are_counted(
 
 
 def answered(service: Service, feed: Feed) -> bool:
-    """Whether the honest client gets through. It shares the others' address, whose youngest connections are
-    cut, so it may have to try again."""
+    """Whether the honest client gets through. It shares the address of the others, whose youngest
+    connections are cut, so it may have to try again."""
     try:
         service.works(feed)
     except PeerLostError:
@@ -120,7 +120,7 @@ def answered(service: Service, feed: Feed) -> bool:
 
 
 def served(service: Service, feed: Feed) -> bool:
-    """Whether the client that had too many connections is admitted again."""
+    """Whether the client that had too many connections gets in again."""
     try:
         with service.client(service.bad) as client:
             return bool(client.run(feed).outputs["y"].shape == (2, 8))
@@ -129,7 +129,7 @@ def served(service: Service, feed: Feed) -> bool:
 
 
 def accepted(port: int) -> int:
-    """The number of established TCP connections at this port of the machine."""
+    """Established TCP connections at this port of the machine."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[3] == "01" and row[1].endswith(f":{port:04X}") for row in rows)
 
@@ -204,7 +204,7 @@ def test_half_sent_requests_block_nobody_and_are_given_up(
 
 
 def test_a_share_of_the_queue_is_full_and_the_others_have_theirs(service: Service, feed: Feed) -> None:
-    """One client sends one server more requests than may wait, and never completes them."""
+    """One client sends more requests than may wait to one server and never completes them."""
     socket = zmq.Context.instance().socket(zmq.DEALER)
     place = service.config.parties[0]
     socket.linger = 0

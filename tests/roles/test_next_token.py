@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, InputError, PlanError
-from onnxpuma.plan.blueprint import POLICY, Blueprint, prepare
+from onnxpuma.plan.blueprint import POLICY, Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.feed import check_feed, check_outputs
@@ -28,7 +29,7 @@ WORDS, WIDTH = 40, 8
 
 
 def decoder() -> onnx.ModelProto:
-    """A block over embeddings and a cache, as an exporter writes it; returns logits and the grown cache."""
+    """A block over embeddings and a cache, as an exporter writes it; outputs logits and the grown cache."""
     rng = np.random.default_rng(3)
     sizes = {
         "table": (WORDS, WIDTH), "wk": (WIDTH, WIDTH), "g": (WIDTH,), "w1": (WIDTH, 12), "w2": (12, WIDTH),

@@ -1,4 +1,4 @@
-"""Requests as client and servers write and read them: shares add up, and whatever does not fit is refused."""
+"""Requests written and read: shares add up, and unfitting ones are refused."""
 
 from __future__ import annotations
 

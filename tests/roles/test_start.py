@@ -177,12 +177,12 @@ def test_a_client_has_its_share_of_the_queue_and_others_have_theirs(
 
 
 def details(client: Client) -> list[str]:
-    """What each server reports about the others, for people to read."""
+    """What each server tells a person about the others."""
     return [said.detail if isinstance(said, wire_pb2.Status) else "" for said in client.status(1.0)]
 
 
 def moved(model_dir: Path, folder: Path) -> Path:
-    """A folder like party 1's, for party 2."""
+    """A copy of party 1's folder for party 2."""
     for name in ("skeleton.onnx", "policy.json", "party1.safetensors"):
         shutil.copy(model_dir / name, folder)
     return folder
