@@ -1,4 +1,4 @@
-"""Shapes and indices that fit what a model declares, but not its operators: refused before anything runs."""
+"""Shapes and indices that fit a model's declarations but not its operators are refused before a run."""
 
 from __future__ import annotations
 
