@@ -138,10 +138,8 @@ def _cost(call: Call) -> Cost:
         total = total + shift_cost(call.given(0).size, by, RESTING.bits, Replicated)
     form: type = Sum3
     if cap_of(call):
-        tanh, held = all_series()["tanh"], _score_fraction(call)
-        total = total + over_parts(
-            int(lengths.sum()), lambda n: activation_cost(tanh, n, RESTING.at(held), RESTING)
-        )
+        tanh, held = all_series()["tanh"], RESTING.at(_score_fraction(call))
+        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, RESTING))
         form = Replicated
     product = shift_cost(s.context, NUMERATOR, RESTING.bits)
     inverse = row_reciprocals_cost(len(lengths), s.keys)

@@ -1,8 +1,7 @@
 """Softmax of rows of any length: coarse maximum, exp on a window, row sum, one reciprocal a row.
 
-The numerators are e^(t - 1) with t the score less the row's coarse maximum, so a row's sum lies between
-e^-2 and its length; attention multiplies by the reciprocal after the product with V, where there are fewer
-elements (protocols.md, section 8).
+The numerators are e^(t - 1), t the score less the row's coarse maximum: a row sums to between e^-2 and its
+length. Attention takes the reciprocal after the product with V, on fewer elements (protocols.md, section 8).
 """
 
 from __future__ import annotations

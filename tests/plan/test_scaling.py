@@ -13,10 +13,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxpuma.ops.registry import FINEST, FRACTION
-from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
+from onnxpuma.plan.prepare import prepare_model
 
 OnShares = Callable[..., Any]
 Nodes = list[onnx.NodeProto]
