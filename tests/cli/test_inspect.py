@@ -1,4 +1,4 @@
-"""inspect: every node with its price; and what it says of models that cannot run or cannot be read."""
+"""inspect: every node with its cost; and its reports on models that cannot run or cannot be read."""
 
 from __future__ import annotations
 

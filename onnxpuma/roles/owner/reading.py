@@ -102,7 +102,7 @@ class Reading:
             if due:
                 yield from self._weights(source, due)
             written.update(due)
-            self._kept.pop(source.name, None)
+            self._kept.pop(source.name, None)  # nobody needs this graph any more
 
     def _weights(self, source: Source, due: Mapping[str, str]) -> Iterator[tuple[str, Initializer]]:
         graph = self._kept.get(source.name) or self._prepare(source)[1]

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import PlanError
-from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
+from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint, prepare
 from onnxpuma.plan.policy_file import digest_of, written
-from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
 
