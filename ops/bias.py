@@ -32,11 +32,11 @@ def product_result(call: Call, fraction: int) -> Result:
     return Result(Replicated, FRACTION) if _crowded(call) else Result(Sum3, fraction)
 
 
-def product_cost(call: Call) -> Cost:
-    """The truncation, where it comes before the bias."""
+def product_cost(call: Call, more: int = 0) -> Cost:
+    """The truncation, where it comes before the bias; of a product with `more` fraction bits of its own."""
     if not _crowded(call):
         return FREE
-    shift = FRACTION + _finer(call)
+    shift = FRACTION + _finer(call) + more
     return over_parts(call.outputs[0].size, lambda n: resolve_cost(n, shift))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -79,24 +81,30 @@ def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Fo
     ]
 
 
-def _gemm_result(call: Call) -> Result:
-    extra = 0
+def _alpha_bits(call: Call) -> int:
     alpha = call.attribute("alpha", 1.0)
-    if alpha != 1.0:
-        extra = public_scale(np.float64(alpha))[0]
+    return 0 if alpha == 1.0 else public_scale(np.float64(alpha))[0]
+
+
+def _gemm_result(call: Call) -> Result:
     factors = (call.given(place) for place in (0, 1))
-    return product_result(call, sum(o.fraction if o.secret else FRACTION for o in factors) + extra)
+    return product_result(
+        call, sum(o.fraction if o.secret else FRACTION for o in factors) + _alpha_bits(call)
+    )
 
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
-    if any(node.attributes.get(name, 1.0) != 1.0 for name in ("alpha", "beta")):
-        return {}  # they bring fraction bits of their own
-    return both_fine(node)
+    """Of a product that alpha, a power of two, shifts; another alpha, or beta, brings digits of its own."""
+    alpha: Any = node.attributes.get("alpha", 1.0)
+    mantissa, exponent = math.frexp(alpha)
+    if mantissa != 0.5 or exponent > 1 or node.attributes.get("beta", 1.0) != 1.0:
+        return {}
+    return {place: most + exponent - 1 for place, most in both_fine(node).items()}
 
 
 @operator(
     "Gemm",
-    cost=product_cost,
+    cost=lambda call: product_cost(call, _alpha_bits(call)),
     result=_gemm_result,
     limits=output_below(2.0**26),
     error="2^-18 after truncation",

@@ -111,12 +111,16 @@ def watch_kept(walk: Walk) -> None:
 
 def _watched(walk: Walk, call: Call, need: Need) -> Call:
     operand = call.operand(need.place)
-    if operand is None or not operand.secret or operand.weight or operand.form is SecretIds:
+    if operand is None or not operand.secret or operand.form is SecretIds:
         return call
     if need.kind == "quotient":
         divisor = call.given(need.place + 1)
-        if all(o.secret and o.form is Replicated and o.fraction == FRACTION for o in (operand, divisor)):
+        both = (operand, divisor)
+        asked = not (operand.weight and divisor.weight)
+        if asked and all(o.secret and o.form is Replicated and o.fraction == FRACTION for o in both):
             walk.watched.add(operand, need, divisor)
+        return call
+    if operand.weight:
         return call
     if operand.dtype.kind != "f" or proved(operand, need):
         return call
