@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from onnxpuma.check.single import compare
-from onnxpuma.mpc.forms import Bit, Replicated, Sum3, see, unpacked
+from onnxpuma.mpc.forms import Bit, Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import is_negative
 from onnxpuma.mpc.protocols.linear import matmul, multiply
+from onnxpuma.mpc.ring.arrays import unpacked
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.ops.spread import truncated
 

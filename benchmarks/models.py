@@ -24,7 +24,7 @@ from rich.table import Table
 
 from onnxpuma.check.validation import run_in_the_clear, validation
 from onnxpuma.plan.blueprint import prepare
-from onnxpuma.plan.example import choose_shapes, draw_inputs
+from onnxpuma.plan.examine.example import choose_shapes, draw_inputs
 from onnxpuma.roles.local.cluster import LocalCluster
 
 EXPORT = Path(__file__).resolve().parent.parent / "tools" / "export.py"

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, see
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols import compare, convert, gate, wide
@@ -77,7 +77,7 @@ def bit(party: Party, x: Replicated) -> Bit:
 
 
 def squared(party: Party, x: Replicated) -> Protocol[Replicated]:
-    return (yield from resolve(party, multiply(party, x, x), 0))
+    return (yield from resolve(party, multiply(party, x, x), 0, RESTING))
 
 
 def window(party: Party, x: Replicated) -> Protocol[Pair]:
@@ -87,7 +87,7 @@ def window(party: Party, x: Replicated) -> Protocol[Pair]:
 def activated(name: str, deferred: bool, party: Party, x: Replicated) -> Protocol[Replicated]:
     """The activation; of a product, x times one, if deferred."""
     value = multiply(party, x, one(party, x)) if deferred else x
-    return (yield from activation(party, value, all_series()[name], 0))
+    return (yield from activation(party, value, all_series()[name], 0, RESTING))
 
 
 def one(party: Party, x: Replicated) -> Replicated:
@@ -101,7 +101,7 @@ def sigmoid(x: Reals) -> Reals:
 
 
 EXACT: dict[str, Run] = {
-    "Sum3 to Split, 46 bits": lambda p, x: arrived(convert.split(p, multiply(p, x, x), 0, 18, 46)),
+    "Sum3 to Split, 46 bits": lambda p, x: arrived(convert.split(p, multiply(p, x, x), 0, Format(46, 18))),
     "Sum3 to Replicated, 64 bits": lambda p, x: arrived(convert.replicate_sum(p, multiply(p, x, x))),
     "Pair to Replicated, 28 bits": lambda p, x: arrived(convert.replicate_pair(p, pair(p, x, 28))),
     "Pair to Split of the next party, 44 bits": lambda p, x: arrived(convert.pass_on(p, pair(p, x, 44))),
@@ -161,14 +161,18 @@ def lines(n: int) -> list[Line]:
     found.append(measured("exp, whole range", led(exponential), wide_x, np.exp, True))
     found += [maximum_of_rows(n // ROW), place_in_rows(n // ROW)]
     spread, rows = np.exp(rng.uniform(-3, 9, n // 8)), rng.uniform(0.2, 128, n // 8)
-    known = digits_of(0.13, 128, 18)
+    known = digits_of(0.13, 128, RESTING)
     found += [
-        measured("1 / x, whole range, a row", led(reciprocal, 30), spread, np.reciprocal, True),
-        measured("1 / x, 0.13 to 128, a row", led(reciprocal, 30, known), rows, np.reciprocal, True),
-        measured("1 / sqrt(x), whole range, a row", led(rsqrt, 30), spread, lambda x: x**-0.5, True),
+        measured("1 / x, whole range, a row", led(reciprocal, RESTING.at(30)), spread, np.reciprocal, True),
+        measured(
+            "1 / x, 0.13 to 128, a row", led(reciprocal, RESTING.at(30), known), rows, np.reciprocal, True
+        ),
+        measured(
+            "1 / sqrt(x), whole range, a row", led(rsqrt, RESTING.at(30)), spread, lambda x: x**-0.5, True
+        ),
         measured("1 / abs(x) by squares, two readings", squares_root, 20 * spread, np.reciprocal, True),
         measured("log(x), whole range, a row", led(logarithm), spread, np.log),
-        measured("sqrt(x), whole range, a row", led(square_root, 24), spread, np.sqrt, True),
+        measured("sqrt(x), whole range, a row", led(square_root, RESTING.at(24)), spread, np.sqrt, True),
     ]
     return found
 
@@ -176,7 +180,11 @@ def lines(n: int) -> list[Line]:
 def squares_root(party: Party, x: Replicated) -> Protocol[Replicated]:
     """As a normalisation reads its rows: finely, and with fourteen bits less."""
     coarse = x.lowered(14)
-    return (yield from wide_rsqrt(party, multiply(party, x, x), multiply(party, coarse, coarse), 0, 30))
+    return (
+        yield from wide_rsqrt(
+            party, multiply(party, x, x), multiply(party, coarse, coarse), 0, RESTING.at(30)
+        )
+    )
 
 
 def led(protocol: Callable[..., Protocol[Replicated]], *settings: Any) -> Run:

@@ -1,6 +1,6 @@
 """Run an ONNX Transformer on three servers that learn neither the model nor the data.
 
-Importing this package ends the telemetry of the libraries it uses, in this process and in its children.
+Importing this package disables the telemetry of the libraries it uses, in this process and its children.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ __version__ = "0.1.0"
 
 __all__ = ["Client", "InferenceSession", "__version__"]
 
-# onnxruntime would send names of nodes and texts of errors to a collector and keep them in a database in the
-# user's cache; huggingface_hub counts what is loaded; transformers asks its hub to convert checkpoints. Each
-# reads its variable when it is loaded.
+# onnxruntime would send node names and error texts to a collector, and keep them in a database in the user's
+# cache; huggingface_hub counts what is loaded; transformers asks its hub to convert checkpoints. Each reads
+# its variable when it is imported.
 _NO_TELEMETRY = (
     "ORT_DISABLE_TELEMETRY",
     "HF_HUB_DISABLE_TELEMETRY",
@@ -30,7 +30,7 @@ _NO_TELEMETRY = (
 )
 if "onnxruntime" in sys.modules and os.environ.get(_NO_TELEMETRY[0]) != "1":
     warnings.warn(
-        "onnxruntime was imported before onnxpuma, and its telemetry can then not be ended: import onnxpuma "
+        "onnxruntime was imported before onnxpuma, which can then not disable its telemetry: import onnxpuma "
         f"first, or start Python with {_NO_TELEMETRY[0]}=1",
         RuntimeWarning,
         stacklevel=2,
@@ -41,7 +41,7 @@ _FACES = {"Client": "onnxpuma.roles.client.client", "InferenceSession": "onnxpum
 
 
 def __getattr__(name: str) -> Any:
-    """The names above are imported when they are asked for: a server needs none of them."""
+    """Import the names above when they are first used: a server needs none of them."""
     if name not in _FACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

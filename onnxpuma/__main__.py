@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# Python put the current folder first on the path: nothing that lies there is part of the program.
+# Python puts the current folder first on the path. Remove it: no file there is part of the program.
 if sys.path and sys.path[0] in ("", os.getcwd()):
     del sys.path[0]
 

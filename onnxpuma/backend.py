@@ -1,6 +1,6 @@
-"""The standard's own face for a runtime (onnx.backend.base), so that its official tests can be run.
+"""The standard's own interface to a runtime (onnx.backend.base), so that its official tests can run.
 
-Everything happens in this process (roles/local/memory.py): it is for conformance, not for secrets.
+Everything happens in this process (roles/local/memory.py): it serves conformance, not secrecy.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ REALS = ("float16", "bfloat16", "float32", "float64")
 
 
 class SecureRep(BackendRep):
-    """A model ready to run. Everything that can be secret is: reals of 16 to 64 bits that fixed point can
-    hold, booleans and integers (but masks). Where an operator needs some of them in the clear (a shape, an
-    exponent, a scale) one after the other is made public: first the integers, then the booleans, then the
-    reals, each from the last. What is left is in `secret` after the run."""
+    """A model ready to run, with as many secret inputs as its operators allow.
+
+    Reals of 16 to 64 bits that fixed point can hold, booleans and integers (but masks) can be secret. Where
+    an operator needs some of them in the clear (a shape, an exponent, a scale), they are made public one by
+    one: first the integers, then the booleans, then the reals, the last input first.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         for value in (*model.graph.input, *model.graph.output):
             if not value.type.HasField("tensor_type"):
                 raise UnsupportedModelError(
                     f"'{value.name}' is a list or an optional value",
-                    "export the model with dense tensors at its border",
+                    "export the model with dense tensors as inputs and outputs",
                 )
         self._model = model
         weights = {tensor.name for tensor in model.graph.initializer}
@@ -40,11 +42,11 @@ class SecureRep(BackendRep):
             helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in model.graph.output
         ]
         self._runner: MemoryModel | None = None
+        # After `run`: the inputs that were shared; none where everything ran in the clear.
         self.secret: tuple[str, ...] = ()
-        """The inputs that are shared; none where everything runs in the clear."""
 
     def run(self, inputs: Any, **_: Any) -> tuple[np.ndarray, ...]:
-        """Outputs in the graph's order, in their declared types. `inputs`: in that order, or by name."""
+        """Outputs in the graph's order, in their declared types. `inputs`: in its order, or by name."""
         given: Mapping[str, Any]
         given = inputs if isinstance(inputs, Mapping) else dict(zip(self._names, inputs, strict=True))
         feed = {name: _single(np.asarray(value)) for name, value in given.items()}
@@ -52,7 +54,7 @@ class SecureRep(BackendRep):
         return tuple(v.astype(t) for v, t in zip(outputs.values(), self._dtypes, strict=True))
 
     def _prepared(self, feed: Mapping[str, np.ndarray]) -> MemoryModel:
-        """The first choice of secrets that every operator takes."""
+        """A runner with the largest choice of secret inputs that every operator accepts."""
         if self._runner is not None:
             return self._runner
         for names in _choices(feed):
@@ -67,11 +69,11 @@ class SecureRep(BackendRep):
                 continue
             self._runner, self.secret = runner, tuple(entry.name for entry in plan.inputs)
             return runner
-        raise AssertionError("the last choice is to have no secret")
+        raise AssertionError("the last choice has no secret")
 
 
 def _choices(feed: Mapping[str, np.ndarray]) -> Iterator[tuple[str, ...]]:
-    """Which inputs may be secret, from all that shares can hold to none."""
+    """The choices of secret inputs to try, from all that shares can hold down to none."""
     held = {
         n: v.dtype.kind for n, v in feed.items() if _holds(v) and (v.dtype.kind == "f" or "mask" not in n)
     }
@@ -88,7 +90,7 @@ def _holds(value: np.ndarray) -> bool:
 
 
 def _single(value: np.ndarray) -> np.ndarray:
-    """Reals as single precision, as the planner reads them."""
+    """Reals in single precision, as the planner reads them."""
     return value.astype(np.float32) if value.dtype.name in REALS else value
 
 
@@ -97,7 +99,7 @@ class SecureBackend(Backend):
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> SecureRep:
-        """A runnable model. Raises ModelError and UnsupportedModelError, some of them only when it is run."""
+        """A runnable model. Raises ModelError and UnsupportedModelError, in some cases only when it runs."""
         super().prepare(model, device)
         return SecureRep(model)
 

@@ -1,4 +1,4 @@
-"""Writing a cluster.toml with comments, to be filled in or ready to use."""
+"""Writing a commented cluster.toml, ready to use or to be filled in."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from onnxpuma.config import PLACEHOLDER, KeptConfig, LimitConfig, PartyConfig, T
 from onnxpuma.errors import ConfigError
 
 _HEAD = """\
-# The three servers and the clients they serve. The same file belongs on all of their machines; nothing in
-# it is secret. Servers find out which party they are from their secret key.
+# The three servers and the clients they serve. Every one of their machines gets the same file; nothing in it
+# is secret. A server's secret key tells it which party it is.
 """
 
 _CLIENTS = """
-# Who may send requests: any name, and the public key that belongs to it.
+# The clients that may send requests: a name of your choice, and the client's public key.
 [clients]
 """
 
 _TAIL = """
 [timeouts]  # in seconds
-connect = {t.connect:g}     # until all servers are there
+connect = {t.connect:g}     # until all servers are connected
 request = {t.request:g}    # for one message between servers, and for a result
-heartbeat = {t.heartbeat:g}   # a machine that does not answer for so long is given up
+heartbeat = {t.heartbeat:g}   # of silence, after which a machine counts as lost
 arrival = {t.arrival:g}     # for a request that has reached one server to reach the others
-renew = {t.renew:g}     # connections older than this are made anew, with fresh keys
+renew = {t.renew:g}     # age at which a new connection, with fresh keys, replaces the old one
 
 [threads]
-compute = {n.compute}      # for matrix products; 0 takes every core
-io = {n.io}           # that encrypt and send, and as many that receive and decrypt
+compute = {n.compute}      # for matrix products; 0 uses every core
+io = {n.io}           # that encrypt and send; as many receive and decrypt
 
-[kept]  # shares that stay at the servers between two requests of one client: caches of decoders
-seconds = {k.seconds:g}    # without use, after which they are forgotten
+[kept]  # shares that stay at the servers between two requests of one client: decoder caches
+seconds = {k.seconds:g}    # without use, after which they are dropped
 megabytes = {k.megabytes}  # that one client may keep at each server
 
-[limits]  # what one client may take of each server
-connections = {m.connections}          # at a time
-waiting = {m.waiting}              # requests that wait
-message_megabytes = {m.message_megabytes}    # of its messages that wait
+[limits]  # how much of each server one client may take
+connections = {m.connections}          # open at one time
+waiting = {m.waiting}              # requests in the queue
+message_megabytes = {m.message_megabytes}    # of unread messages
 elements = {m.elements}       # numbers in the longest input of a request
 request_megabytes = {m.request_megabytes}      # memory for one request; 0 is three quarters of the machine's
 traffic_megabytes = {m.traffic_megabytes}  # that one server sends the others for one request
-planning = {m.planning:g}              # seconds until it is known what a request computes
-seconds = {m.seconds:g}             # that one request may run
+planning = {m.planning:g}              # seconds to plan one request
+seconds = {m.seconds:g}             # to run one request
 """
 
 
@@ -54,7 +54,7 @@ def write_cluster_template(
     parties: Sequence[PartyConfig] | None = None,
     clients: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a cluster.toml with comments: of these parties and clients, or with places to fill in.
+    """Write a commented cluster.toml, of these parties and clients or with placeholders to fill in.
 
     Raises ConfigError when the file exists already or cannot be written.
     """
@@ -73,7 +73,7 @@ def write_cluster_template(
         raise ConfigError(f"{path} exists already", "name another file, or move that one away") from None
     except OSError as error:
         raise ConfigError(
-            f"cannot write {path}: {error.strerror}", "choose a folder you may write to"
+            f"cannot write {path}: {error.strerror}", "choose a folder that you can write to"
         ) from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)

@@ -1,7 +1,7 @@
 """cluster.toml: who the three parties are, where they listen, and which clients they serve.
 
-The same file lies at all parties and clients; it holds nothing secret. Every mistake in it is a ConfigError
-that names the file and the key and says what to write.
+All parties and clients have the same file; nothing in it is secret. Every mistake in it is a ConfigError that
+names the file and the key, and says what to write.
 """
 
 from __future__ import annotations
@@ -22,34 +22,33 @@ from onnxpuma.transport.link import PARTIES
 
 @dataclass(frozen=True, slots=True)
 class PartyConfig:
-    """One of the three servers. host: name or address under which the others and the clients reach it.
-    listen: the address of that machine to listen at, "*" for all of them, "::" for those of IPv6 as well."""
+    """One of the three servers."""
 
     name: str
-    host: str
+    host: str  # name or address at which the other servers and the clients reach it
     peer_port: int
     client_port: int
     public_key: str
-    listen: str = "*"
+    listen: str = "*"  # its own address to listen at; "*" for all of IPv4, "::" for IPv6 as well
 
     @property
     def peer_address(self) -> str:
-        """Where the other parties connect to."""
+        """The address to which the other parties connect."""
         return _address(self.host, self.peer_port)
 
     @property
     def client_address(self) -> str:
-        """Where clients connect to."""
+        """The address to which clients connect."""
         return _address(self.host, self.client_port)
 
     @property
     def peer_listen(self) -> str:
-        """Where this party waits for the other parties."""
+        """The address at which this party listens for the other parties."""
         return _address(self.listen, self.peer_port)
 
     @property
     def client_listen(self) -> str:
-        """Where this party waits for clients."""
+        """The address at which this party listens for clients."""
         return _address(self.listen, self.client_port)
 
 
@@ -57,65 +56,58 @@ SettingsT = TypeVar("SettingsT")
 
 
 def _setting(default: float, low: float, high: float, what: str) -> Any:
-    """A key with a default, and what may stand there: `what`, from `low` to `high`."""
+    """A key with a default, and its legal values: `what`, from `low` to `high`."""
     return field(default=default, metadata={"bounds": (low, high, what)})
 
 
 @dataclass(frozen=True, slots=True)
 class TimeoutConfig:
-    """Seconds. connect: for all parties to be there. request: for a message, and for a result. heartbeat:
-    after which a party or client that does not answer is given up. arrival: for a request that one server has
-    to reach the others too. renew: after which a connection is made anew, with fresh keys."""
+    """How long to wait, in seconds."""
 
-    connect: float = _setting(30.0, 0.01, 1e6, "seconds")
-    request: float = _setting(600.0, 0.01, 1e6, "seconds")
-    heartbeat: float = _setting(10.0, 0.01, 1e6, "seconds")
-    arrival: float = _setting(10.0, 0.01, 1e6, "seconds")
-    renew: float = _setting(3600.0, 0.01, 1e9, "seconds")
+    connect: float = _setting(30.0, 0.01, 1e6, "seconds")  # until all parties are connected
+    request: float = _setting(600.0, 0.01, 1e6, "seconds")  # for a message, and for a result
+    heartbeat: float = _setting(10.0, 0.01, 1e6, "seconds")  # until a silent party or client counts as lost
+    arrival: float = _setting(10.0, 0.01, 1e6, "seconds")  # until a request at one server is at all three
+    renew: float = _setting(3600.0, 0.01, 1e9, "seconds")  # until fresh keys replace those of a connection
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadConfig:
-    """compute: threads for matrix products, 0 for one on each core. io: threads that encrypt and send, and as
-    many that receive and decrypt."""
+    """How many threads a server uses."""
 
-    compute: int = _setting(0, 0, 1024, "a number of threads")
-    io: int = _setting(1, 1, 1024, "a number of threads")
+    compute: int = _setting(0, 0, 1024, "a number of threads")  # for matrix products; 0: one per core
+    io: int = _setting(1, 1, 1024, "a number of threads")  # that encrypt and send; as many others receive
 
 
 @dataclass(frozen=True, slots=True)
 class KeptConfig:
-    """Values that stay at the servers between requests: seconds without use after which they are forgotten,
-    and megabytes that one client may keep at each server."""
+    """Values that stay at the servers between requests."""
 
-    seconds: float = _setting(600.0, 0.01, 1e9, "seconds")
-    megabytes: int = _setting(4096, 0, 1 << 30, "megabytes")
+    seconds: float = _setting(600.0, 0.01, 1e9, "seconds")  # without use, after which they are dropped
+    megabytes: int = _setting(4096, 0, 1 << 30, "megabytes")  # that one client may keep at each server
 
 
 @dataclass(frozen=True, slots=True)
 class LimitConfig:
-    """What one client may take of each server. connections: at a time. waiting: requests that wait.
-    message_megabytes: of its messages that wait, those under way included. Of one request: elements: numbers
-    in the longest input. request_megabytes: memory that it takes, 0 for three quarters of what the machine
-    has. traffic_megabytes: that one server sends the others for it. planning: seconds until it is known what
-    is to be computed. seconds: that it runs."""
+    """How much of each server one client may take."""
 
-    connections: int = _setting(100, 1, 1 << 20, "a number of connections")
-    waiting: int = _setting(100, 1, 1 << 20, "a number of requests")
-    message_megabytes: int = _setting(128, 1, 1 << 30, "megabytes")
-    elements: int = _setting(1 << 28, 1, 1 << 40, "a number of elements")
-    request_megabytes: int = _setting(0, 0, 1 << 30, "megabytes")
-    traffic_megabytes: int = _setting(1 << 20, 1, 1 << 40, "megabytes")
-    planning: float = _setting(60.0, 0.01, 1e6, "seconds")
-    seconds: float = _setting(3600.0, 0.01, 1e9, "seconds")
+    connections: int = _setting(100, 1, 1 << 20, "a number of connections")  # open at one time
+    waiting: int = _setting(100, 1, 1 << 20, "a number of requests")  # in the queue
+    message_megabytes: int = _setting(128, 1, 1 << 30, "megabytes")  # unread, unfinished messages included
+    # Of one request:
+    elements: int = _setting(1 << 28, 1, 1 << 40, "a number of elements")  # in its longest input
+    request_megabytes: int = _setting(0, 0, 1 << 30, "megabytes")  # of memory; 0: 3/4 of the machine's
+    traffic_megabytes: int = _setting(1 << 20, 1, 1 << 40, "megabytes")  # that one server sends the others
+    planning: float = _setting(60.0, 0.01, 1e6, "seconds")  # to compile its plan
+    seconds: float = _setting(3600.0, 0.01, 1e9, "seconds")  # to run it
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfig:
-    """What cluster.toml says. clients: public key by name."""
+    """The contents of cluster.toml."""
 
     parties: tuple[PartyConfig, PartyConfig, PartyConfig]
-    clients: Mapping[str, str] = field(default_factory=dict)
+    clients: Mapping[str, str] = field(default_factory=dict)  # name: public key
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     threads: ThreadConfig = field(default_factory=ThreadConfig)
     kept: KeptConfig = field(default_factory=KeptConfig)
@@ -129,7 +121,7 @@ class ClusterConfig:
 def read_cluster(path: Path) -> ClusterConfig:
     """Read and check cluster.toml.
 
-    Raises ConfigError when the file is missing or is no TOML, when a key is missing, unknown or has an
+    Raises ConfigError when the file is missing or is not TOML, when a key is missing, unknown or has an
     impossible value, and when two parties share a name, an address or a public key.
     """
     try:
@@ -140,7 +132,7 @@ def read_cluster(path: Path) -> ClusterConfig:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"cannot read {path}: {error}", "it must be a text file that you may read"
+            f"cannot read {path}: {error}", "it must be a text file that you can read"
         ) from None
     try:
         tables = tomlkit.parse(text).unwrap()
@@ -150,7 +142,7 @@ def read_cluster(path: Path) -> ClusterConfig:
 
 
 class _Reader:
-    """Turns the tables of one file into a ClusterConfig; knows the file's name for the errors."""
+    """Turns the tables of one file into a ClusterConfig; its errors name the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -160,7 +152,7 @@ class _Reader:
         rows = tables.get("party", [])
         if not isinstance(rows, list) or len(rows) != PARTIES:
             count = len(rows) if isinstance(rows, list) else "something other than"
-            raise self.error(f"has {count} [[party]] tables", "write three: the parties 0, 1 and 2, in order")
+            raise self.error(f"has {count} [[party]] tables", "write three: parties 0, 1 and 2, in order")
         parties = tuple(self.party(row, f"party {i}") for i, row in enumerate(rows))
         clients = self.clients(self.table(tables, "clients"))
         self.distinct(parties, clients)
@@ -175,7 +167,7 @@ class _Reader:
         )
 
     def settings(self, kind: type[SettingsT], tables: dict[str, Any], name: str) -> SettingsT:
-        """The table `name`, with the defaults of `kind` for what it leaves out."""
+        """The table `name`; a key that it leaves out gets the default of `kind`."""
         table = self.known_fields(kind, self.table(tables, name), f"{name}.")
         values: dict[str, Any] = {}
         for item in fields(kind):  # type: ignore[arg-type]
@@ -204,12 +196,12 @@ class _Reader:
         return {name: self.key(value, f"clients.{name}") for name, value in table.items()}
 
     def distinct(self, parties: Sequence[PartyConfig], clients: Mapping[str, str]) -> None:
-        """Refuse what two of them cannot share."""
+        """Refuse names, addresses and keys that two parties or clients share."""
         claims: list[tuple[str, str, str, str]] = []
-        port, pair = "give each its own port or host", "each has a key pair of its own, from keygen"
+        port, pair = "give each its own port or host", "give each its own key pair, from `onnxpuma keygen`"
         for i, party in enumerate(parties):
             claims += [
-                ("name", party.name, f"party {i}", "give each party a name of its own"),
+                ("name", party.name, f"party {i}", "give each party its own name"),
                 ("address", party.peer_address, f"party {i} (peer_port)", port),
                 ("address", party.client_address, f"party {i} (client_port)", port),
                 ("public key", party.public_key, f"party {i}", pair),
@@ -226,7 +218,7 @@ class _Reader:
         table = tables.get(name, {})
         if not isinstance(table, dict):
             raise self.error(
-                f"{name} is not a table", f"write [{name}] on a line of its own and its keys below"
+                f"{name} is not a table", f"write [{name}] on a line of its own, and its keys below"
             )
         return table
 
@@ -240,8 +232,8 @@ class _Reader:
         for key in table:
             if key not in names:
                 near = difflib.get_close_matches(key, names, 1)
-                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(names)}"
-                raise self.error(f"{where}{key} is not a key that is known", hint)
+                hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
+                raise self.error(f"{where}{key} is not a known key", hint)
 
     def text(self, value: object, where: str) -> str:
         if not isinstance(value, str) or not value.strip():
@@ -257,7 +249,7 @@ class _Reader:
             or (":" in text and text.count(":") < 2)
         ):
             raise self.error(
-                f"{where} is {text!r}", 'write the name or address alone, as in "server0.example.org"'
+                f"{where} is {text!r}", 'write a name or an address alone, like "server0.example.org"'
             )
         return text
 
@@ -265,7 +257,7 @@ class _Reader:
         text = self.text(value, where)
         if text == PLACEHOLDER:
             raise self.error(
-                f"{where} is not filled in", "make a key with `onnxpuma keygen`, write its public key"
+                f"{where} is not filled in", "generate a pair with `onnxpuma keygen`, write its public key"
             )
         return check_public_key(text, f"{self.path}: {where}")
 

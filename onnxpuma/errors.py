@@ -1,27 +1,27 @@
-"""Every error this package raises, in one tree, each with a hint that says what to do.
+"""Every error that this package raises, in one tree; each carries a hint that says what to do.
 
 OnnxpumaError
 ├── ModelError                 the ONNX file cannot be read, is damaged or is not valid
-│   └── UnsupportedModelError  it is valid, but some of its nodes have no secure kernel (all named at once)
-├── InputError                 a name, shape, dtype or value the caller gave does not fit the model
+│   └── UnsupportedModelError  it is valid, but some of its nodes have no secure kernel (all are named)
+├── InputError                 a name, shape, dtype or value from the caller does not fit the model
 ├── PlanError                  the model cannot be planned for these shapes, or two sides hold different plans
 ├── ConfigError                cluster.toml, a key file or a command-line option is wrong
 ├── BuildError                 something the installation needs is missing
-├── UnreliableError            a value of a run left its range: its result may be anything
+├── UnreliableError            a value left its range during a run: the result may be anything
 ├── AccuracyError              a result on shares is further from the one in the clear than is allowed
-├── ProtocolError              a secure protocol was asked for something outside its stated conditions
-└── TransportError             bytes did not arrive whole, in time, in step, or from whom they should
+├── ProtocolError              a protocol was called outside its stated conditions
+└── TransportError             bytes did not arrive whole, in time, in step, or from the right sender
     ├── AuthenticationError    a public key is not on the list
     ├── LockstepError          two parties are at different steps of the plan
     ├── PeerLostError          a party is dead, stuck or unreachable
-    ├── RequestTimeoutError    no answer in the time allowed
-    ├── BusyError              too many requests wait at a server already
+    ├── RequestTimeoutError    no answer within the time allowed
+    ├── BusyError              too many requests or connections are at a server already
     └── RemoteError            another party reported an error of its own
 
-Their text may quote another machine (a version, a label, a name of a node), which writes there what it
-wants. On a terminal a control character is a command, and one that turns the direction of writing shows
-another text than is there; in a log the end of a line forges the next entry. So such text is made
-harmless before anybody reads it.
+An error's text may quote another machine (a version, a label, the name of a node), which can write anything
+there. A terminal obeys control characters, and characters that change the direction of writing make it show
+a text that is not there; in a log, a line break forges the next entry. Such text is therefore made harmless
+before anybody reads it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _UNSEEN = ("Cc", "Cf", "Cs")  # control characters, format (direction, zero widt
 
 
 def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
-    """`text` in one line of characters that can be seen, cut after `longest` of them.
+    """`text` as one line of visible characters, at most `longest` of them.
 
-    Ends of lines and tabs become spaces, what is not seen becomes U+FFFD.
+    Line breaks and tabs become spaces; invisible characters become U+FFFD.
     """
     if len(text) > longest:
         text = f"{text[: longest - 1]}…"
@@ -48,14 +48,14 @@ def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def plain_lines(text: str) -> str:
-    """`text` as `plain_text` makes it, but in the lines that it has and whole."""
+    """Every line of `text` made plain as by `plain_text`, at its full length."""
     return "\n".join(plain_text(line, len(line) + 1) for line in text.split("\n"))
 
 
 class OnnxpumaError(Exception):
     """Base of all errors of this package: `message` says what is wrong, `hint` what to do about it.
 
-    Neither holds a character that a terminal would obey.
+    Neither contains a character that a terminal would obey.
     """
 
     exit_status = 1
@@ -81,7 +81,7 @@ class UnsupportedModelError(ModelError):
 
 
 class InputError(OnnxpumaError):
-    """A name, shape, dtype or value that the caller gave does not fit the model."""
+    """A name, shape, dtype or value from the caller does not fit the model."""
 
     exit_status = 4
 
@@ -111,31 +111,29 @@ class AccuracyError(OnnxpumaError):
 
 
 class UnreliableError(OnnxpumaError):
-    """A value of a run left the range in which its operator is right: the result may be anything.
-
-    outcome: the result nevertheless, for who wants to look at it; None where the error came from afar.
-    """
+    """A value left the range in which its operator is correct during a run: the result may be anything."""
 
     exit_status = 9
 
     def __init__(self, message: str = "", hint: str = "", outcome: object = None) -> None:
         super().__init__(message or _UNRELIABLE, hint or _UNRELIABLE_HINT)
+        # The unreliable result, for those who want to look at it; None if another machine reported the error.
         self.outcome = outcome
 
 
 _UNRELIABLE = "a value left its range while the model ran: the result is not reliable"
 _UNRELIABLE_HINT = (
-    "its owner can share the model calibrated with samples like this input (`share --calibrate`);"
-    " `onnxpuma validate --per-node` shows there which node it is"
+    "the model's owner can share it calibrated with samples like this input (`share --calibrate`);"
+    " there, `onnxpuma validate --per-node` shows which node it is"
 )
 
 
 class ProtocolError(OnnxpumaError):
-    """A secure protocol was asked for something outside its stated conditions."""
+    """A protocol was called outside its stated conditions."""
 
 
 class TransportError(OnnxpumaError):
-    """Bytes did not arrive whole, in time, in step, or from whom they should."""
+    """Bytes did not arrive whole, in time, in step, or from the right sender."""
 
     exit_status = 7
 
@@ -153,11 +151,11 @@ class PeerLostError(TransportError):
 
 
 class RequestTimeoutError(TransportError):
-    """No answer in the time allowed."""
+    """No answer within the time allowed."""
 
 
 class BusyError(TransportError):
-    """Too many requests wait at a server already."""
+    """Too many requests or connections are at a server already."""
 
 
 class RemoteError(TransportError):

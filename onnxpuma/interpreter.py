@@ -12,13 +12,13 @@ from onnxpuma.ops.beside import whole
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
 
-Watched = Callable[[Step, Sequence[Form]], None]  # a step, and this party's shares of its outputs
+Watched = Callable[[Step, Sequence[Form]], None]  # gets a step, and this party's shares of its outputs
 
 
 class Interpreter:
-    """One party's weights, and what was made of them alone; runs plans, one at a time.
+    """Runs plans, one at a time, on one party's weights (initializer name -> shares).
 
-    `weights`: initializer name -> shares. Results of constant steps (a transposed weight) are kept for the
+    It keeps the results of constant steps, which depend on weights alone (a transposed weight), for the
     requests that follow.
     """
 
@@ -36,9 +36,9 @@ class Interpreter:
     ) -> tuple[dict[str, Replicated | Sum3], RunReport]:
         """Run `plan` in lockstep with the two other parties.
 
-        `inputs`: this party's shares of the plan's secret inputs. `watched` is shown every step when its wave
-        is done. Returns this party's shares of the secret outputs (a product that nothing else reads stays
-        untruncated), and a report.
+        `inputs`: this party's shares of the plan's secret inputs. `watched` is called with every step when
+        its wave is done. Returns this party's shares of the secret outputs (a product that nothing else reads
+        stays untruncated), and a report.
         Raises TransportError when a peer leaves, stops or is out of step.
         """
         values: dict[str, Any] = {**self._weights, **inputs}

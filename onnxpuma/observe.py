@@ -1,4 +1,4 @@
-"""What a run reports while and after it runs: progress, and time and traffic by operator. Never a value."""
+"""What a run reports, during and after it: progress, time and traffic by operator. Never a value."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-Progress = Callable[[int, int, str], None]  # waves done, waves in all, what runs now
+Progress = Callable[[int, int, str], None]  # waves done, waves in all, label of the wave that starts
 
 
 @dataclass
 class OperatorUse:
-    """Totals of one operator type at one party. Steps that ran side by side share their wave's figures."""
+    """Totals of one operator type at one party. Steps that run side by side divide their wave's figures."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -25,7 +25,7 @@ class OperatorUse:
 
 @dataclass
 class RunReport:
-    """One run at one party: seconds online, bytes sent, rounds, peak memory, and a row for each operator."""
+    """One run at one party: seconds online, bytes sent, rounds, peak memory, and a row per operator."""
 
     party: int = 0
     seconds: float = 0.0
@@ -45,7 +45,7 @@ class RunReport:
 
 def peak_rss_bytes() -> int:
     """The largest resident size of this process so far."""
-    try:  # getrusage counts what the process that started this one had
+    try:  # getrusage would include the memory of the process that started this one
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
     except (OSError, StopIteration, ValueError):
@@ -54,7 +54,7 @@ def peak_rss_bytes() -> int:
 
 
 class Stopwatch:
-    """Attributes a wave's time, bytes and rounds to its operators, by declared bits where they share it."""
+    """Attributes a wave's time, bytes and rounds to its operators, in proportion to their declared bits."""
 
     def __init__(self, report: RunReport, bytes_sent: Callable[[], int], rounds: Callable[[], int]) -> None:
         self._report, self._bytes, self._rounds = report, bytes_sent, rounds
@@ -62,7 +62,7 @@ class Stopwatch:
         self._begin = self._start
 
     def lap(self, shares: dict[str, tuple[int, float]]) -> None:
-        """End of a wave; `shares`: operator -> (steps, its part of the wave, the parts adding up to one)."""
+        """End a wave. `shares`: operator -> (steps, its part of the wave); the parts add up to one."""
         now = (perf_counter(), self._bytes(), self._rounds())
         seconds, sent, rounds = (b - a for a, b in zip(self._start, now, strict=True))
         largest = max(shares, key=lambda name: shares[name][1], default=None)
@@ -71,6 +71,7 @@ class Stopwatch:
             use.steps += steps
             use.seconds += seconds * part
             use.bytes_sent += round(sent * part)
+            # The operators of a wave share its rounds, so they are counted once.
             use.rounds += int(rounds) if name == largest else 0
         self._start = now
 

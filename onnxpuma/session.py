@@ -1,4 +1,4 @@
-"""The face for Python users: a session like onnxruntime's, that computes on secret shares."""
+"""The interface for Python users: a session like onnxruntime's that computes on secret shares."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ from onnxpuma.transport.curve import KeyPair
 
 @dataclass(frozen=True)
 class NodeArg:
-    """An input or output: its name, its shape (symbols for what varies), its type as in onnxruntime."""
+    """An input or output, described as by onnxruntime."""
 
     name: str
-    shape: list[int | str | None]
+    shape: list[int | str | None]  # symbols for lengths that vary
     type: str
 
 
 class InferenceSession:
     """Run a model at three servers that learn neither its weights nor the data.
 
-    model: without `cluster` an ONNX file, a folder of those that make one model, or the folder of a shared
-    model, which is then served by three processes on this machine. With `cluster` (cluster.toml or its path)
-    the servers have the model already: None, or the folder of its blueprint to insist on exactly that model.
-    key: the client's key pair or `.secret` file; by default `client.secret` beside cluster.toml. threads: of
-    each local server. graph: the one that this session runs, of a model of several; `roles.client.Client`
-    runs them all. public_inputs: names of inputs, or patterns on them, that the servers may see; a model that
-    is shared here is shared with these public, one that was shared elsewhere shows no others (but masks,
-    positions and their like: client/consent.py). calibrate: feeds by which a model that is shared here gets
-    its ranges, of several graphs by graph; of texts, pictures and recordings `onnxpuma.tasks.calibration`
-    makes them.
+    model: an ONNX file, a folder of the ONNX files that form one model, or the folder of a shared model;
+        three processes on this machine serve it. With `cluster`: None, or the folder of its blueprint, to
+        insist on exactly that model.
+    cluster: cluster.toml, or its path; its servers have the model already.
+    key: the client's key pair or `.secret` file; by default `client.secret` beside cluster.toml.
+    threads: of each local server.
+    graph: the one that this session runs, if the model has several; `roles.client.Client` runs them all.
+    public_inputs: names or patterns of inputs that the servers may see. A model shared here is shared with
+        these public; one shared elsewhere shows no others (but masks, positions and the like:
+        client/consent.py).
+    calibrate: feeds from which a model shared here gets its ranges; by graph, if it has several.
+        `onnxpuma.tasks.calibration` makes them from texts, pictures and recordings.
 
-    Raises ConfigError, ModelError and PlanError for what is wrong with these, TransportError when the
-    servers cannot be reached.
+    Raises ConfigError, ModelError and PlanError when an argument is wrong, TransportError when the servers
+    cannot be reached.
     """
 
     def __init__(
@@ -61,31 +63,31 @@ class InferenceSession:
     ) -> None:
         self._graph = graph
         self._local: LocalCluster | None = None
+        # Of the latest `run`: timings and the servers' reports.
         self.outcome: Outcome | None = None
-        """Of the last `run`: timings and the servers' reports."""
         if cluster is None:
             if model is None:
-                raise ConfigError("neither a model nor a cluster was given", "give an .onnx file or cluster=")
+                raise ConfigError("neither a model nor a cluster was given", "pass an .onnx file or cluster=")
             samples = None if calibrate is None else _by_graph(calibrate)
             self._local = LocalCluster(model, threads, public_inputs=public_inputs, samples=samples)
             self._client = self._local.client()
         else:
             if calibrate is not None:
                 raise ConfigError(
-                    "the servers of the cluster have the model: calibrate does not go with `cluster`",
-                    "calibrate where its owner shares it: onnxpuma share --calibrate",
+                    "calibrate does not go with `cluster`: its servers have the model already",
+                    "the owner calibrates a model when sharing it: onnxpuma share --calibrate",
                 )
             config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
             known = None if model is None else SharedModel.read(Path(model))
             self._client = Client(config, client_keys(key, cluster), known, public_inputs=public_inputs)
 
     def get_inputs(self) -> list[NodeArg]:
-        """The model's inputs, in order; those that may be left out are not among them."""
+        """The model's inputs, in order, without those that may be left out."""
         specs = self._client.model.graph(self._graph).inputs.values()
         return [NodeArg(s.name, list(s.shape), _type(s.dtype)) for s in specs if s.default is None]
 
     def get_outputs(self) -> list[NodeArg]:
-        """The model's own outputs, in order; `next_token` is not among them."""
+        """The model's own outputs, in order, without `next_token`."""
         blueprint = self._client.model.graph(self._graph)
         kinds = [(name, blueprint.outputs[name]) for name in blueprint.own_outputs]
         return [NodeArg(name, list(kind.shape or ()), _type(kind.dtype)) for name, kind in kinds]
@@ -96,14 +98,14 @@ class InferenceSession:
         input_feed: Mapping[str, Any],
         progress: Progress | None = None,
     ) -> list[np.ndarray]:
-        """The outputs named (None: the model's own), in that order. Raises what `Client.run` raises."""
+        """The named outputs (None: the model's own), in that order. Raises the errors of `Client.run`."""
         if not isinstance(input_feed, Mapping):
-            raise InputError("input_feed is no mapping", "call run(output_names, {'input': array})")
+            raise InputError("input_feed is not a mapping", "call run(output_names, {'input': array})")
         self.outcome = self._client.run(input_feed, output_names, progress, graph=self._graph)
         return [self.outcome.outputs[name] for name in output_names or self.outcome.outputs]
 
     def close(self) -> None:
-        """Leave the servers; those on this machine are stopped."""
+        """Disconnect from the servers, and stop those on this machine."""
         self._client.close()
         if self._local is not None:
             self._local.close()
@@ -119,20 +121,20 @@ def _by_graph(given: Any) -> dict[str, Samples]:
     if not isinstance(given, Mapping):
         return {ONLY_GRAPH: _feeds(given)}
     if not given or any(isinstance(value, np.ndarray) for value in given.values()):
-        raise InputError("calibrate is no list of feeds", "give calibrate=[{'input': array}, ...]")
+        raise InputError("calibrate is not a list of feeds", "pass calibrate=[{'input': array}, ...]")
     return {str(graph): _feeds(samples) for graph, samples in given.items()}
 
 
 def _feeds(given: Any) -> Samples:
     if not hasattr(given, "__iter__") or isinstance(given, (str, bytes, np.ndarray)):
         raise InputError(
-            f"calibrate is a {type(given).__name__}", "give feeds: calibrate=[{'input': array}, ...]"
+            f"calibrate is a {type(given).__name__}", "pass feeds: calibrate=[{'input': array}, ...]"
         )
     for place, feed in enumerate(given if isinstance(given, Sequence) else ()):
         if not isinstance(feed, Mapping):
             raise InputError(
                 f"calibrate[{place}] is a {type(feed).__name__}",
-                "give arrays by the names of the inputs; of texts onnxpuma.tasks.calibration makes them",
+                "pass arrays by input name; onnxpuma.tasks.calibration makes them from texts",
             )
     samples: Samples = given
     return samples

@@ -1,4 +1,4 @@
-"""The trained models that ship with the package: where they lie, and what their cards say."""
+"""The trained models that ship with the package: their files and their cards."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ CARD = "model.toml"
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """One folder of models/: the model, its card, and examples that it was not trained on.
-
-    inputs: shape (examples, ...), as a client would feed them. labels: what they are in truth.
-    """
+    """One folder of models/: the model, its card, and examples that it was not trained on."""
 
     name: str
     folder: Path
@@ -46,17 +43,19 @@ class ShippedModel:
 
     @property
     def inputs(self) -> np.ndarray:
+        """The examples as a client would feed them: (examples, ...)."""
         return self._heldout["inputs"]
 
     @property
     def labels(self) -> np.ndarray:
+        """The true labels of the examples."""
         return self._heldout["labels"]
 
 
 def shipped_models() -> dict[str, ShippedModel]:
-    """All of them by name, from an installed package or a checkout.
+    """All shipped models by name, from an installed package or a checkout.
 
-    Raises BuildError when the installation has none.
+    Raises BuildError when the installation lacks them.
     """
     root = Path(str(files("onnxpuma"))) / "models"
     found = {}
@@ -64,13 +63,13 @@ def shipped_models() -> dict[str, ShippedModel]:
         read = tomlkit.parse(card.read_text(encoding="utf-8")).unwrap()
         found[card.parent.name] = ShippedModel(card.parent.name, card.parent, read)
     if not found:
-        raise BuildError(f"there are no models in {root}", "install onnxpuma again")
+        raise BuildError(f"there are no models in {root}", "reinstall onnxpuma")
     return found
 
 
 def shipped_model(name: str) -> ShippedModel:
-    """The model of this name; ConfigError naming those that exist."""
+    """The model of this name; a ConfigError names those that exist."""
     models = shipped_models()
     if name not in models:
-        raise ConfigError(f"no model called '{name}' ships with onnxpuma", f"there are {', '.join(models)}")
+        raise ConfigError(f"no model called '{name}' ships with onnxpuma", f"choose from {', '.join(models)}")
     return models[name]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost, wide_negative, wide_negative_cost
@@ -24,18 +25,18 @@ from onnxpuma.mpc.protocols.smooth import (
     read_for,
     whole_argument,
 )
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve_cost
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
-from onnxpuma.ops.registry import Call, Operand, operator
-from onnxpuma.ops.spread import over_parts, spread, truncated
+from onnxpuma.ops.registry import Call, Operand, Use, operator
+from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}
 
 
-def _series_name(call: Call) -> str:
+def _series_name(call: Use) -> str:
     if call.node.op == "Gelu":
         approximate = call.attribute("approximate", "none")
         return "gelu_tanh" if approximate in ("tanh", b"tanh") else "gelu"
@@ -56,14 +57,14 @@ def _argument(call: Call, factor: float = 1.0) -> float | None:
     return bound * factor
 
 
-def held_by(fraction: int) -> float:
-    """The largest value of a form with so many fraction bits."""
-    return min(2.0**43, whole_argument(fraction))
+def held_by(format: Format) -> float:
+    """The largest value that words of this format hold."""
+    return min(2.0**43, whole_argument(format))
 
 
-def _below(fraction: int, below: float, factor: float = 1.0) -> Limit:
+def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
     """|x| below what is read; all that its form holds needs no check."""
-    whole = held_by(fraction) / factor
+    whole = held_by(format) / factor
     if below >= whole and factor == 1.0:
         return Limit("|x|", of_input(), whole, key="argument", stays=size_of())
     below = min(below, whole)
@@ -72,9 +73,10 @@ def _below(fraction: int, below: float, factor: float = 1.0) -> Limit:
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
-    fraction = call.given(0).fraction + (public_scale(np.float64(factor))[0] if factor != 1.0 else 0)
-    argument = read_for(_argument(call, factor), fraction)
-    return (_below(fraction, Reading(series, argument, False).largest / factor, factor),)
+    more = public_scale(np.float64(factor))[0] if factor != 1.0 else 0
+    format = RESTING.at(call.given(0).fraction + more)
+    argument = read_for(_argument(call, factor), format)
+    return (_below(format, Reading(series, argument, False).largest / factor, factor),)
 
 
 def _smooth_cost(call: Call) -> Cost:
@@ -84,7 +86,7 @@ def _smooth_cost(call: Call) -> Cost:
 
 def _activated_cost(x: Operand, series: Series, argument: float | None) -> Cost:
     def each(n: int) -> Cost:
-        return activation_cost(series, n, form=x.form, argument=argument, given=x.fraction)
+        return activation_cost(series, n, RESTING.at(x.fraction), RESTING, x.form, argument)
 
     return over_parts(x.size, each)
 
@@ -93,8 +95,8 @@ def _smooth_limits(call: Call) -> tuple[Limit, ...]:
     return _arguments(call, all_series()[_series_name(call)])
 
 
-def _smooth_fits(call: Call, index: int) -> bool:
-    return fits(all_series()[_series_name(call)], call.given(index).fraction)
+def _smooth_fits(call: Use, index: int) -> bool:
+    return fits(all_series()[_series_name(call)], RESTING.at(call.given(index).fraction))
 
 
 @operator(
@@ -113,12 +115,12 @@ def _activated(
     party: Party, x: Replicated | Sum3, series: Series, argument: float | None
 ) -> Protocol[Replicated]:
     def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        return activation(party, part, series, pivot, argument=argument)
+        return activation(party, part, series, pivot, part.format.at(RESTING.fraction), argument)
 
     return (yield from spread(party, x, each))
 
 
-def _alpha(call: Call) -> float:
+def _alpha(call: Use) -> float:
     return float(call.attribute("alpha", 1.0))
 
 
@@ -133,7 +135,7 @@ def _swish_cost(call: Call) -> Cost:
         return _activated_cost(x, series, _argument(call))
     scaled = replace(x, fraction=x.fraction + public_scale(np.float64(alpha))[0])
     fraction, _ = public_scale(np.float64(1 / alpha))
-    back = over_parts(x.size, lambda n: resolve_cost(n, fraction, form=Replicated))
+    back = shift_cost(x.size, fraction, RESTING.bits, Replicated)
     return _activated_cost(scaled, series, _argument(call, alpha)) + back
 
 
@@ -141,9 +143,9 @@ def _alpha_positive(call: Call) -> str | None:
     return None if call.attribute("alpha", 1.0) > 0 else "its alpha is not positive"
 
 
-def _takes_products(call: Call, index: int) -> bool:
+def _takes_products(call: Use, index: int) -> bool:
     """A product times alpha would leave too few bits above the point."""
-    return _alpha(call) == 1.0 and fits(all_series()["silu"], call.given(index).fraction)
+    return _alpha(call) == 1.0 and fits(all_series()["silu"], RESTING.at(call.given(index).fraction))
 
 
 @operator(
@@ -176,7 +178,7 @@ LEAST_RELU = 16
 
 def relu_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int) -> Protocol[Replicated]:
     """max(x, 0) for |x| < 2^(bits - 16): the sign, then a gate. Error: 2^-10, else 2^-14."""
-    seen = split(party, x, pivot, RELU_FRACTION, bits)
+    seen = split(party, x, pivot, Format(bits, RELU_FRACTION))
     deep = bits - SIGN_SHIFT > SHORT_SIGN
     negative = yield from (wide_negative if deep else is_negative)(party, seen.lowered(SIGN_SHIFT))
     pair = yield from gate(party, ~negative, seen)
@@ -193,13 +195,13 @@ def relu_part_cost(elements: int, form: type, bits: int) -> Cost:
 
 def _relu_bits(call: Call) -> int:
     """Of the reading: as many as the argument has, which is all its form holds where nothing is known."""
-    argument = read_for(_argument(call), call.given(0).fraction)
+    argument = read_for(_argument(call), RESTING.at(call.given(0).fraction))
     return max(LEAST_RELU, math.ceil(math.log2(argument)) + RELU_FRACTION + 2)
 
 
 def _relu_limits(call: Call) -> tuple[Limit, ...]:
     below = 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2)
-    return (_below(call.given(0).fraction, below),)
+    return (_below(RESTING.at(call.given(0).fraction), below),)
 
 
 def _relu_cost(call: Call) -> Cost:
@@ -207,7 +209,7 @@ def _relu_cost(call: Call) -> Cost:
     return over_parts(x.size, lambda n: relu_part_cost(n, x.form, _relu_bits(call)))
 
 
-def _relu_fits(call: Call, index: int) -> bool:
+def _relu_fits(call: Use, index: int) -> bool:
     return 64 - max(call.given(index).fraction - RELU_FRACTION, 0) >= USUAL
 
 

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import matmul, multiply
 from onnxpuma.mpc.protocols.smooth import activation, activation_cost
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
@@ -44,7 +43,7 @@ from onnxpuma.ops.softmax import (
     row_reciprocals_cost,
     spread_limit,
 )
-from onnxpuma.ops.spread import over_parts, spread, truncated
+from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 SCALE_BITS = 14  # significant bits of a scale that is not a power of two
 SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries, as the scores have no room for it
@@ -85,7 +84,7 @@ def _shown_cost(call: Call, size: int) -> Cost:
         fraction = NUMERATOR + SUM_READ
     elif mode and cap:
         form, fraction = Replicated, FRACTION + extra
-    return over_parts(size, lambda n: resolve_cost(n, fraction - FRACTION, form=form))
+    return shift_cost(size, fraction - FRACTION, RESTING.bits, form)
 
 
 def scale_of(call: Call) -> float:
@@ -136,17 +135,19 @@ def _cost(call: Call) -> Cost:
     total = secret_mask_cost(call)
     if _early(call):
         by = public_scale(np.float64(scale_of(call)))[0]
-        total = total + over_parts(call.given(0).size, lambda n: resolve_cost(n, by, form=Replicated))
+        total = total + shift_cost(call.given(0).size, by, RESTING.bits, Replicated)
     form: type = Sum3
     if call.attribute("softcap", 0.0):
         tanh, held = all_series()["tanh"], _score_fraction(call)
-        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, given=held))
+        total = total + over_parts(
+            int(lengths.sum()), lambda n: activation_cost(tanh, n, RESTING.at(held), RESTING)
+        )
         form = Replicated
-    product = over_parts(s.context, lambda n: resolve_cost(n, NUMERATOR))
+    product = shift_cost(s.context, NUMERATOR, RESTING.bits)
     inverse = row_reciprocals_cost(len(lengths), s.keys)
     total = total + all_numerators_cost(lengths, form, _spread(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
-    return total + (over_parts(s.context, lambda n: resolve_cost(n, SUM_READ)) | shown)
+    return total + (shift_cost(s.context, SUM_READ, RESTING.bits) | shown)
 
 
 def _by_heads(x: Replicated, count: int) -> Replicated:
@@ -181,7 +182,8 @@ def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
     """cap tanh(scores / cap), at 18 fraction bits and a few for the cap."""
     series = all_series()["tanh"]
-    y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot))
+    rest = flat.format.at(FRACTION)
+    y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot, rest))
     fraction, integer = public_scale(np.float64(cap))
     return y.times(as_words(integer), fraction)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxpuma.ops.registry import Call
+from onnxpuma.ops.registry import Call, Use
 from onnxpuma.ops.scores import Scores, scores_of
 
 
@@ -33,7 +33,7 @@ class Heads:
         return self.batch * self.heads * self.queries * self.value_size
 
 
-def shapes_of(call: Call) -> Heads:
+def shapes_of(call: Use) -> Heads:
     q, k, v = (call.given(i) for i in range(3))
     cache = call.operand(4)
     past = 0 if cache is None else cache.shape[2]

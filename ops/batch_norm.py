@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.reciprocal import inverse_cost
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.layout import as_shares
@@ -20,7 +20,7 @@ from onnxpuma.ops.limits import Arrays, Limit, of_output, result_size
 from onnxpuma.ops.quotient import ROOT_RANGE, inverse_root
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import over_parts, shift_cost, truncated
 
 FACTOR_FRACTION = 24  # of scale / sqrt(variance + epsilon)
 
@@ -33,9 +33,11 @@ def _cost(call: Call) -> Cost:
     channels = call.given(1).size
     root = over_parts(
         channels,
-        lambda n: inverse_cost("rsqrt", n, ROOT_RANGE, FRACTION, FACTOR_FRACTION, form=Replicated),
+        lambda n: inverse_cost(
+            "rsqrt", n, ROOT_RANGE, FRACTION, RESTING.at(FACTOR_FRACTION), form=Replicated
+        ),
     )
-    return root + over_parts(channels, lambda n: resolve_cost(n, FRACTION))
+    return root + shift_cost(channels, FRACTION, RESTING.bits)
 
 
 def _refuse(call: Call) -> str | None:

@@ -59,7 +59,7 @@ def kept(beside: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None
 
 def furthest(call: Call) -> float:
     """How far from zero a kernel puts a number that only has to be far."""
-    return (call.outputs[0].enough if call.outputs else 0.0) or LARGEST
+    return call.outputs[0].enough or LARGEST
 
 
 def any_beside(call: Call) -> bool:
@@ -129,9 +129,14 @@ def too_far(call: Call, limit: float) -> str | None:
 
 def factor(call: Call, values: np.ndarray) -> np.ndarray:
     """A public factor as words hold it; one that only makes a mask is as large as a mask has to be."""
+    return any_factor(values, furthest(call))
+
+
+def any_factor(values: np.ndarray, far: float = LARGEST) -> np.ndarray:
+    """`factor` where a mask has to be `far` from zero."""
     if values.dtype.kind != "f":
         return values
-    return np.where(np.abs(values) > BEYOND_SCALES, held(values, furthest(call)), held(values))
+    return np.where(np.abs(values) > BEYOND_SCALES, held(values, far), held(values))
 
 
 def out_of_reach(operand: Operand) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A bias beside a product: added before the truncation, or after it where it would not fit into the word.
 
-A product with a weight of small numbers has more than 36 fraction bits (plan/scaling.py), and a bias has to
-be brought to as many.
+A product with a weight of small numbers has more than 36 fraction bits (plan/weights/scaling.py), and a bias
+has to be brought to as many.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 ROOMY = 6  # fraction bits beyond 36 beside which a value up to 2^20 fits
 
@@ -37,7 +37,7 @@ def product_cost(call: Call, more: int = 0) -> Cost:
     if not _crowded(call):
         return FREE
     shift = FRACTION + _finer(call) + more
-    return over_parts(call.outputs[0].size, lambda n: resolve_cost(n, shift))
+    return shift_cost(call.outputs[0].size, shift, RESTING.bits)
 
 
 def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[Sum3 | Replicated]:

@@ -1,8 +1,8 @@
 """What is known of a secret value without seeing it: an interval for its elements, a length for its rows.
 
-Both hold for every input there is: they follow from the weights, which their owner measures (plan/facts.py),
-from what an operator can yield, and from declared ranges of inputs. The planner carries them from step to
-step, as floats of which each is rounded away from zero where it matters.
+Both hold for every input there is: they follow from the weights, which their owner measures
+(plan/weights/facts.py), from what an operator can yield, and from declared ranges of inputs. The planner
+carries them from step to step, as floats of which each is rounded away from zero where it matters.
 """
 
 from __future__ import annotations

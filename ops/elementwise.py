@@ -11,9 +11,9 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.beside import FAR, factor, in_words, of_scaled, of_sum, too_far, whole
+from onnxpuma.ops.beside import FAR, factor, held, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.limits import Limit, output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, both_fine, operator
 
 _LARGEST_WHOLE = 2.0**12
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
@@ -77,7 +77,7 @@ def add_forms(a: Value, b: Value, sign: int, party: Party) -> Form:
     return left + right if sign > 0 else left - right
 
 
-def _takes_as_it_is(call: Call, index: int) -> bool:
+def _takes_as_it_is(call: Use, index: int) -> bool:
     """Whether a term may come untruncated: a mask that is secret has to fit in at its scale."""
     reach = sum(o.reach for o in call.inputs if o is not None)
     return reach < 2.0 ** (61 - call.given(index).fraction)
@@ -156,12 +156,12 @@ def _product_result(call: Call) -> Result:
     return Result(secret.form, secret.fraction + public_scale(factor(call, public.value))[0])  # type: ignore[arg-type]
 
 
-def _by_whole_number(call: Call, index: int) -> bool:
+def _by_whole_number(call: Use, index: int) -> bool:
     """Whether a product may stay untruncated: times a whole number it has no more fraction bits."""
     by = call.public(1 - index)
     if by is None or by.size != 1:
         return False
-    return abs(float(by.reshape(()))) <= _LARGEST_WHOLE and public_scale(factor(call, by))[0] == 0
+    return abs(float(by.reshape(()))) <= _LARGEST_WHOLE and public_scale(held(by))[0] == 0
 
 
 def _product_limits(call: Call) -> tuple[Limit, ...]:

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.exponential import HIGHEST, exponential, exponential_cost
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
 from onnxpuma.mpc.protocols.logarithm import logarithm, logarithm_cost
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import aligned, as_words, public_scale
 from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
 from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, spread, truncated
+from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 _LEAST_BITS = 27  # 64 units on either side
 _BELOW_ZERO = 1.0  # of what is zero or below it, error included
@@ -85,7 +85,7 @@ def log_of(party: Party, x: Replicated | Sum3) -> Protocol[Replicated]:
 
 
 def log_cost(size: int, form: type = Replicated) -> Cost:
-    return over_parts(size, lambda n: logarithm_cost(n, form))
+    return over_parts(size, lambda n: logarithm_cost(n, RESTING.bits, form))
 
 
 def _log_result(call: Call) -> Result:
@@ -128,7 +128,7 @@ def _fractions(call: Call) -> tuple[int, int, int]:
 def _elu_cost(call: Call) -> Cost:
     size = call.given(0).size
     _, by, _ = _fractions(call)
-    below = over_parts(size, lambda n: resolve_cost(n, by, form=Replicated)) if by else Cost()
+    below = shift_cost(size, by, RESTING.bits, Replicated) if by else Cost()
     return positive_cost(size) + below + exp_cost(size, _BELOW_ZERO)
 
 

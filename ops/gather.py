@@ -19,11 +19,11 @@ from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept, whole
 from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, input_below
-from onnxpuma.ops.registry import Call, Result, Value, as_first, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Result, Use, Value, as_first, operator, resting_fraction
 from onnxpuma.ops.spread import over_parts, spread
 
 
-def _by_ids(call: Call) -> bool:
+def _by_ids(call: Use) -> bool:
     index = call.operand(1)
     return index is not None and index.secret
 
@@ -58,7 +58,7 @@ def _cost(call: Call) -> Cost:
     return over_parts(call.outputs[0].size, one)
 
 
-def _takes_products(call: Call, index: int) -> bool:
+def _takes_products(call: Use, index: int) -> bool:
     return index == 0 and not _by_ids(call)
 
 
@@ -94,7 +94,7 @@ def gather(party: Party, call: Call, table: Value, index: Value) -> Protocol[Seq
         matrix = table if len(table.shape) == 2 else table.map(lambda w: w.reshape(w.shape[0], -1))
 
         def widened(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-            return (yield from lift(party, split(party, part, pivot, part.fraction, BITS), 64))
+            return (yield from lift(party, split(party, part, pivot, part.format), 64))
 
         found = yield from spread(party, look_up(party, index, matrix), widened)
         return [found.map(lambda w: w.reshape(shape))]

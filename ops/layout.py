@@ -16,7 +16,7 @@ from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.ring.words import encode, word_type
 from onnxpuma.ops.beside import of_moved
-from onnxpuma.ops.registry import Call, Value, as_first, operator
+from onnxpuma.ops.registry import Call, Use, Value, as_first, operator
 
 
 def _only_first(call: Call) -> str | None:
@@ -25,7 +25,7 @@ def _only_first(call: Call) -> str | None:
     return None
 
 
-def _always(call: Call, index: int) -> bool:
+def _always(call: Use, index: int) -> bool:
     return True
 
 

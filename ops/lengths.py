@@ -10,13 +10,13 @@ import numpy as np
 from onnxpuma.ops.attention_positions import shapes_of
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.reduce import axes_of
-from onnxpuma.ops.registry import Call
+from onnxpuma.ops.registry import Call, Use
 from onnxpuma.ops.sight import last, seen
 
 AllBounding = Callable[[Call], Sequence[Bound]]
 
 
-def normalised_rows(call: Call) -> tuple[int, bool]:
+def normalised_rows(call: Use) -> tuple[int, bool]:
     """How many elements a row has that is normalised, and whether its mean is taken off."""
     shape = call.given(0).shape
     if call.node.op in ("LayerNormalization", "RMSNormalization"):
@@ -64,7 +64,7 @@ def _softmax(call: Call) -> list[Bound]:
     return [Bound(0.0, 1.0, math.inf, {}, matrix)]
 
 
-def head_length(call: Call, place: int) -> float:
+def head_length(call: Use, place: int) -> float:
     """No head of the queries (place 0), keys (1, past ones included) or values (2) is longer."""
     s, operand = shapes_of(call), call.given(place)
     found = seen(operand).length(s.value_size if place == 2 else s.size)
@@ -113,7 +113,7 @@ def _radius(call: Call) -> float:
     return max(1.0, seen(call.given(1)).size + seen(call.given(2)).size)
 
 
-def spread_of_scores(call: Call) -> float:
+def spread_of_scores(call: Use) -> float:
     """How far apart two scores of a row are, but for what a mask adds: of Attention, Softmax and its kin."""
     if call.node.op == "Attention":
         cap = float(call.attribute("softcap", 0.0))
@@ -127,14 +127,14 @@ def spread_of_scores(call: Call) -> float:
     return min(x.high - x.low, math.sqrt(2.0) * x.length(last(operand)))
 
 
-def largest_score(call: Call) -> float:
+def largest_score(call: Use) -> float:
     """|scale q k'| of an attention."""
     scale = call.attribute("scale", None)
     size = float(scale) if scale is not None else 1.0 / math.sqrt(shapes_of(call).size)
     return abs(size) * head_length(call, 0) * head_length(call, 1)
 
 
-def norm_of_rows(call: Call) -> float:
+def norm_of_rows(call: Use) -> float:
     """The length of the rows that are normalised, without their mean where that is taken off."""
     (count, centred), operand = normalised_rows(call), call.given(0)
     x, n = seen(operand), last(operand)
@@ -154,7 +154,7 @@ def scaled_row(call: Call) -> float:
     return size * scale * 2.0 ** call.given(0).finer
 
 
-def argument(call: Call) -> float:
+def argument(call: Use) -> float:
     """|x| of the first input."""
     return seen(call.given(0)).size
 

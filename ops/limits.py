@@ -1,8 +1,8 @@
 """The ranges in which operators are right, as data: what is measured of one use, and between which bounds.
 
 A value outside gives a wrong result. What bounds do not prove to be inside is checked while a model runs on
-shares (plan/checks.py, by `needs`). `validate --per-node` measures them on opened values, calibration on
-plain ones, and the documentation prints them.
+shares (plan/bounds/checks.py, by `needs`). `validate --per-node` measures them on opened values, calibration
+on plain ones, and the documentation prints them.
 """
 
 from __future__ import annotations

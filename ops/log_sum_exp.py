@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
@@ -48,7 +48,7 @@ from onnxpuma.ops.softmax import (
     left_out,
     spread_limit,
 )
-from onnxpuma.ops.spread import over_parts, spread, truncated
+from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 ERROR = "1e-4; of n scores up to n 8e-7"
 
@@ -102,7 +102,7 @@ def _sum_cost(call: Call) -> Cost:
         return Cost()
     peaks = brought_up_cost(call, x) + all_numerators_cost(lengths, Replicated, scores.spread)
     source = coarse_bits(scores.spread)
-    back = over_parts(len(lengths), lambda n: resolve_cost(n, 0, source, form=Replicated))
+    back = over_parts(len(lengths), lambda n: resolve_cost(n, 0, source, Replicated, RESTING.bits))
     return peaks + (log_cost(len(lengths)) | back)
 
 
@@ -125,7 +125,7 @@ def _log_sums(party: Party, call: Call, x: Form) -> Protocol[Replicated]:
     logarithm, highest = yield from parallel(
         [
             log_of(party, sums),
-            spread(party, tops, lambda part, pivot: resolve(party, part, pivot, COARSE)),
+            spread(party, tops, lambda part, pivot: resolve(party, part, pivot, RESTING.at(COARSE))),
         ]
     )
     # 3. all together
@@ -197,7 +197,7 @@ def _log_cost(call: Call) -> Cost:
     total, down = _sum_cost(call), LOG_FRACTION - _left_fraction(call)
     if not down or not call.outputs[0].size:
         return total
-    return total + over_parts(_scores(call).lengths.size, lambda n: resolve_cost(n, down, form=Replicated))
+    return total + shift_cost(_scores(call).lengths.size, down, RESTING.bits, Replicated)
 
 
 @operator(

@@ -35,7 +35,7 @@ def bits_of(
     """test(x) at every element as words 0 and 1. Rounds: 5 for a wide test."""
 
     def one(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        bit = yield from test(party, split(party, part, pivot, part.fraction, bits))
+        bit = yield from test(party, split(party, part, pivot, part.format.modulo(bits)))
         pair = yield from arithmetic(party, ~bit if inverted else bit, 64)
         replicated = replicate_pair(party, pair)
         yield

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
@@ -26,7 +27,7 @@ from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_s
 from onnxpuma.ops.needs import short_rows
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 MEAN_BITS = 14  # significant ones of 1 / count: what they miss of the mean is taken off by a second one
 _NEAR = 16.0  # a bound of what is no weight tells little of its size where it is larger
@@ -124,12 +125,12 @@ def _means(party: Party, x: Replicated, rows: Rows, up: int) -> Protocol[Replica
     """The mean of each row at `up` more fraction bits than x has, (..., 1)."""
     fraction, integer = mean_factor(rows.count, up)
     scaled = _row_sums(x, rows).times(np.uint64(integer), fraction)
-    means = yield from resolve(party, scaled, party.next_pivot(), x.fraction + up)
+    means = yield from resolve(party, scaled, party.next_pivot(), x.format.finer(up))
     return means.map(lambda w: w.reshape(rows.narrow))
 
 
 def _means_cost(rows: Rows, up: int) -> Cost:
-    return resolve_cost(rows.number, mean_factor(rows.count, up)[0] - up, form=Replicated)
+    return resolve_cost(rows.number, mean_factor(rows.count, up)[0] - up, RESTING.bits, Replicated)
 
 
 @dataclass
@@ -203,17 +204,17 @@ def normalised_cost(rows: Rows, call: Call) -> Cost:
         before = _means_cost(rows, rows.centred_up)
     if rows.root_first:
         first = fraction + rows.root_fraction - rows.product_fraction
-        total = total + (roots_cost(rows) | before) + over_parts(size, lambda n: resolve_cost(n, first))
-        return total + over_parts(size, lambda n: resolve_cost(n, rows.product_fraction))
+        total = total + (roots_cost(rows) | before) + shift_cost(size, first, RESTING.bits)
+        return total + shift_cost(size, rows.product_fraction, RESTING.bits)
     by = rows.scale_fraction if scale.secret else _public_factor(rows, scale.value)[0]  # type: ignore[arg-type]
     if scale.secret and by < FRACTION:
-        before |= over_parts(scale.size, lambda n: resolve_cost(n, FRACTION - by, form=Replicated))
+        before |= shift_cost(scale.size, FRACTION - by, RESTING.bits, Replicated)
     made = min(fraction + by, rows.product_fraction)
     product = Cost()
     if fraction + by > made:
-        product = over_parts(size, lambda n: resolve_cost(n, fraction + by - made, form=form))
+        product = shift_cost(size, fraction + by - made, RESTING.bits, form)
     total = total + (roots_cost(rows) | (before + product))
-    return total + over_parts(size, lambda n: resolve_cost(n, made + rows.root_fraction - FRACTION))
+    return total + shift_cost(size, made + rows.root_fraction - FRACTION, RESTING.bits)
 
 
 def _wanted(call: Call, index: int) -> bool:
@@ -225,7 +226,7 @@ def _layer_cost(call: Call) -> Cost:
     total = normalised_cost(rows, call)
     if _wanted(call, 2):
         shift = rows.root_fraction - FRACTION
-        total = total + over_parts(rows.number, lambda n: resolve_cost(n, shift, form=Replicated))
+        total = total + shift_cost(rows.number, shift, RESTING.bits, Replicated)
     return total
 
 

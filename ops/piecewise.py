@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.clamp import between_and_above, between_and_above_cost
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
+from onnxpuma.mpc.protocols.truncate import resolve
 from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
@@ -27,7 +28,7 @@ from onnxpuma.ops.select import (
     positive_cost,
     width,
 )
-from onnxpuma.ops.spread import over_parts, spread, truncated
+from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 
 def _size_cost(call: Call) -> Cost:
@@ -46,7 +47,7 @@ def _below_zero(call: Call) -> tuple[int, np.ndarray]:
 
 def _truncated_cost(call: Call) -> Cost:
     size, (fraction, _) = call.outputs[0].size, _below_zero(call)
-    back = over_parts(size, lambda n: resolve_cost(n, fraction, form=Replicated)) if fraction else Cost()
+    back = shift_cost(size, fraction, RESTING.bits, Replicated) if fraction else Cost()
     return _size_cost(call) + back
 
 
@@ -170,8 +171,8 @@ _SIXTH, _SIX = public_scale(np.float64(1 / 6))
 
 def _hard_swish_cost(call: Call) -> Cost:
     size, bits = call.given(0).size, max(width(call), FRACTION + 6)
-    parabola = over_parts(size, lambda n: resolve_cost(n, FRACTION + _SIXTH))
-    return over_parts(size, lambda n: between_and_above_cost(n, -_BEND, _BEND, bits)) + parabola
+    parabola = shift_cost(size, FRACTION + _SIXTH, RESTING.bits)
+    return over_parts(size, lambda n: between_and_above_cost(n, -_BEND, _BEND, bits, RESTING.bits)) + parabola
 
 
 @operator(
@@ -192,6 +193,6 @@ def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[For
         held, over = yield from between_and_above(party, part, pivot, -_BEND, _BEND, bits)
         parabola = multiply(party, held, held.plus(np.uint64(_BEND) * np.ones(held.shape, np.uint64)))
         sixth = parabola.times(as_words(_SIX), _SIXTH)
-        return (yield from resolve(party, sixth, pivot, FRACTION)) + over
+        return (yield from resolve(party, sixth, pivot, part.format)) + over
 
     return [(yield from spread(party, x, each))]

@@ -17,7 +17,7 @@ from onnxpuma.mpc.protocols.argmax import champion_cost, champion_places
 from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.ops.limits import Arrays, Limit, asks
 from onnxpuma.ops.ranking import as_rows
-from onnxpuma.ops.registry import Call, Result, operator
+from onnxpuma.ops.registry import Call, Result, Use, operator
 from onnxpuma.ops.running import SLACK as LARGEST_SLACK
 from onnxpuma.ops.running import contenders, rows_beside
 from onnxpuma.ops.select import bits_for, compared, width
@@ -29,18 +29,18 @@ PRODUCT_FRACTION = 12
 """Fraction bits with which a product is read."""
 
 
-def _axis(call: Call) -> int:
+def _axis(call: Use) -> int:
     return int(call.attribute("axis", 0)) % len(call.given(0).shape)
 
 
-def _is_long(call: Call) -> bool:
+def _is_long(call: Use) -> bool:
     x = call.given(0)
     if x.reach:  # a secret mask wants all bits
         return False
     return x.dtype.kind == "f" and len(x.shape) > 0 and x.shape[_axis(call)] >= LONG
 
 
-def _defers(call: Call, index: int) -> bool:
+def _defers(call: Use, index: int) -> bool:
     return index == 0 and _is_long(call)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, log_of
 from onnxpuma.ops.layout import as_shares
@@ -28,7 +28,7 @@ from onnxpuma.ops.quotient import (
 )
 from onnxpuma.ops.registry import FRACTION, Call, Value, operator
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 LARGEST_POWER = 16
 
@@ -78,10 +78,10 @@ def _power_refusal(call: Call) -> str | None:
 def _general_cost(call: Call) -> Cost:
     size, exponent = call.outputs[0].size, call.given(1)
     if exponent.secret:
-        product = over_parts(size, lambda n: resolve_cost(n, LOG_FRACTION))
+        product = shift_cost(size, LOG_FRACTION, RESTING.bits)
     else:
         shift = LOG_FRACTION + public_scale(exponent.value)[0] - FRACTION  # type: ignore[arg-type]
-        product = over_parts(size, lambda n: resolve_cost(n, shift, form=Replicated))
+        product = shift_cost(size, shift, RESTING.bits, Replicated)
     return log_cost(call.given(0).size) + product + exp_cost(size)
 
 
@@ -97,7 +97,7 @@ def _by_logarithm(party: Party, x: Replicated, exponent: Value) -> Protocol[Repl
 
 
 def _truncation_cost(size: int) -> Cost:
-    return over_parts(size, lambda n: resolve_cost(n, FRACTION))
+    return shift_cost(size, FRACTION, RESTING.bits)
 
 
 def _power_cost(call: Call) -> Cost:
@@ -113,7 +113,7 @@ def _power_cost(call: Call) -> Cost:
         total = total + _truncation_cost(size)
     if exponents[0] < 0:
         total = total + quotient_cost(size, size, False)
-        total = total + over_parts(size, lambda n: resolve_cost(n, QUOTIENT_FRACTION - FRACTION))
+        total = total + shift_cost(size, QUOTIENT_FRACTION - FRACTION, RESTING.bits)
     return total
 
 

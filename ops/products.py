@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from onnxpuma.ops.beside import factor
+from onnxpuma.ops.beside import any_factor
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.sight import Bounding, last, measured, seen
@@ -38,7 +38,7 @@ def matrix_of(operand: Operand) -> Bound:
     """Of a factor of a product, a public one included."""
     if operand.value is None or operand.value.ndim < 2 or operand.value.size > _MOST:
         return seen(operand)
-    values = factor(Call(None, (), (), 0), operand.value).astype(np.float64)  # type: ignore[arg-type]
+    values = any_factor(operand.value).astype(np.float64)
     matrix = {"column": measured(values, (-2,)), "sum": measured(values, (-2,), 1)}
     matrix["row sum"] = measured(values, (-1,), 1)
     found = seen(operand)

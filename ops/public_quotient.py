@@ -14,12 +14,13 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.registry import FRACTION
-from onnxpuma.ops.spread import over_parts, spread
+from onnxpuma.ops.spread import over_parts, shift_cost, spread
 
 Part: TypeAlias = "Callable[[Replicated | Sum3, int], Protocol[Replicated]]"
 
@@ -84,7 +85,7 @@ def _shifted(party: Party) -> Callable[[int], Part]:
 def _truncated(party: Party) -> Callable[[int], Part]:
     def by(bits: int) -> Part:
         def part(x: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-            return (yield from resolve(party, x.with_fraction(FRACTION + bits), pivot, FRACTION))
+            return (yield from resolve(party, x.with_fraction(FRACTION + bits), pivot, x.format.at(FRACTION)))
 
         return part
 
@@ -115,5 +116,5 @@ def divided_cost(scales: Scales) -> Cost:
             before |= over_parts(int(count), lambda n, b=bits: lift_cost(n, 64 - int(b), 64))  # type: ignore[misc]
     for bits, count in zip(*np.unique(scales.after, return_counts=True), strict=True):
         if bits:
-            after |= over_parts(int(count), lambda n, b=bits: resolve_cost(n, int(b), form=Replicated))  # type: ignore[misc]
+            after |= shift_cost(int(count), int(bits), RESTING.bits, Replicated)
     return before + after

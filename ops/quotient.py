@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
@@ -25,7 +26,6 @@ from onnxpuma.mpc.protocols.reciprocal import (
 )
 from onnxpuma.mpc.protocols.square_root import square_root as rooted
 from onnxpuma.mpc.protocols.square_root import square_root_cost
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
@@ -42,9 +42,9 @@ from onnxpuma.ops.limits import (
 )
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plain, scales_of
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, operator
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import joined, over_parts, parts, spread, truncated
+from onnxpuma.ops.spread import joined, over_parts, parts, shift_cost, spread, truncated
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
 SCALED_FRACTION = 20  # of a dividend times the power of its divisor
@@ -62,9 +62,9 @@ def quotient_cost(size: int, divisors: int, secret: bool) -> Cost:
     """Of `divided`: `size` quotients by so many divisors, of dividends that are secret or public."""
     total = bits_cost(divisors, wide_negative_cost)
     if secret:
-        total = total + over_parts(size, lambda n: resolve_cost(n, 0))
+        total = total + shift_cost(size, 0, RESTING.bits)
     total = total + over_parts(divisors, window_reciprocal_cost)
-    return total + over_parts(size, lambda n: resolve_cost(n, 2 * WINDOW_RANGE[1] - SCALED_FRACTION))
+    return total + shift_cost(size, 2 * WINDOW_RANGE[1] - SCALED_FRACTION, RESTING.bits)
 
 
 def _windows(party: Party, x: Sum3) -> Protocol[tuple[Replicated, Replicated]]:
@@ -132,22 +132,24 @@ def reciprocal_of(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[
 
 def inverse_root_cost(size: int, fraction: int) -> Cost:
     return over_parts(
-        size, lambda n: inverse_cost("rsqrt", n, ROOT_RANGE, FRACTION, fraction, form=Replicated)
+        size, lambda n: inverse_cost("rsqrt", n, ROOT_RANGE, FRACTION, RESTING.at(fraction), form=Replicated)
     )
 
 
 def inverse_root(party: Party, x: Replicated, fraction: int) -> Protocol[Replicated]:
     """1 / sqrt(x) of a positive x with `fraction` fraction bits."""
-    return (yield from spread(party, x, lambda part, pivot: rsqrt(party, part, pivot, fraction, ROOT_RANGE)))
+    made = x.format.at(fraction)
+    return (yield from spread(party, x, lambda part, pivot: rsqrt(party, part, pivot, made, ROOT_RANGE)))
 
 
 def root(party: Party, x: Replicated | Sum3) -> Protocol[Replicated]:
     """sqrt(x) of x >= 0."""
-    return (yield from spread(party, x, lambda part, pivot: rooted(party, part, pivot, FRACTION)))
+    made = x.format.at(FRACTION)
+    return (yield from spread(party, x, lambda part, pivot: rooted(party, part, pivot, made)))
 
 
 def root_cost(size: int, source: int = FRACTION, form: type = Replicated) -> Cost:
-    return over_parts(size, lambda n: square_root_cost(n, source, FRACTION, form=form))
+    return over_parts(size, lambda n: square_root_cost(n, source, RESTING, form=form))
 
 
 def root_limits(call: Call) -> tuple[Limit, ...]:
@@ -155,7 +157,7 @@ def root_limits(call: Call) -> tuple[Limit, ...]:
     return (Limit("x", signed_input(), below, stays=size_of(), needs=asks("element", below)),)
 
 
-def even_scale(call: Call, index: int) -> bool:
+def even_scale(call: Use, index: int) -> bool:
     """Whether an operand may arrive untruncated where a root is taken of it."""
     return index == 0 and call.given(0).fraction % 2 == 0
 

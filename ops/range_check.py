@@ -1,6 +1,6 @@
 """The two operators of the range check: what is asked of a value, and what is said of all values together.
 
-Not of ONNX: the planner puts them beside the steps of a model (plan/checks.py).
+Not of ONNX: the planner puts them beside the steps of a model (plan/bounds/checks.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from onnxpuma.mpc.protocols.range_check import (
     samples,
 )
 from onnxpuma.ops.range_reading import Reading
-from onnxpuma.ops.registry import Call, Operator, Result
+from onnxpuma.ops.registry import Call, Operator, Result, Use
 
 DOMAIN = "onnxpuma.check"
 
@@ -135,7 +135,7 @@ def _quantity_result(call: Call) -> Result:
     return Result(call.given(0).form if one_by_one else Sum3, 0)
 
 
-def _no_defers(call: Call, index: int) -> bool:
+def _no_defers(call: Use, index: int) -> bool:
     return True
 
 

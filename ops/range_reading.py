@@ -1,7 +1,7 @@
 """How a range is checked on shares: which quantities of a value are compared, at which precision, with what.
 
 Not one of ONNX's operators: the planner puts them beside the steps whose operands it cannot bound
-(plan/checks.py). Three ways, by what is known of a value and in which form it is:
+(plan/bounds/checks.py). Three ways, by what is known of a value and in which form it is:
 
 - squares: the sum of squares of each row, where rows are known not to be so long that it wraps;
 - samples: sums of random parts of many elements, in whatever form and however large they are. With a wide

@@ -94,7 +94,7 @@ def _scaled(call: Call) -> Reach:
         values = 1.0 / values.astype(np.float64)
     real = held(factor(call, values))
     least, most = float(real.min(initial=0.0)), float(real.max(initial=0.0))
-    for_softmax = bool(call.outputs) and call.outputs[0].enough == MASK
+    for_softmax = call.outputs[0].enough == MASK
     from_here = MASKING if found.unit or for_softmax else BEYOND_SCALES
     far_down, far_up = -least if -least >= from_here else 0.0, most if most >= from_here else 0.0
     if found.negative:

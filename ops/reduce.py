@@ -7,23 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
 from onnxpuma.mpc.protocols.square_root import wide_square_root, wide_square_root_cost
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.mpc.protocols.wide_root import Readings
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, as_first, operator
+from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
-from onnxpuma.ops.spread import joined, over_parts, truncated
+from onnxpuma.ops.spread import joined, over_parts, shift_cost, truncated
 from onnxpuma.ops.spread import parts as parts_of
 
 
-def axes_of(call: Call) -> tuple[int, ...]:
+def axes_of(call: Use) -> tuple[int, ...]:
     """The reduced axes, from the input, the attribute, or all of them."""
     rank = len(call.given(0).shape)
     given = call.public(1) if call.present(1) else call.attribute("axes")
@@ -52,7 +51,7 @@ def _summed(call: Call, x: Form) -> Form:
     return x.map(lambda w: w.sum(axis=axes, dtype=w.dtype).reshape(shape))  # type: ignore[attr-defined]
 
 
-def _any_form(call: Call, index: int) -> bool:
+def _any_form(call: Use, index: int) -> bool:
     return index == 0
 
 
@@ -117,8 +116,8 @@ LONGEST = 2.0**20
 
 
 def _norm_cost(call: Call) -> Cost:
-    readings = Readings(2 * FRACTION, 2 * (FRACTION - SHIFT), 64 - SHIFT)
-    return over_parts(call.outputs[0].size, lambda n: wide_square_root_cost(n, readings, FRACTION))
+    readings = Readings(2 * FRACTION, Format(RESTING.bits - SHIFT, 2 * (FRACTION - SHIFT)))
+    return over_parts(call.outputs[0].size, lambda n: wide_square_root_cost(n, readings, RESTING))
 
 
 @operator(
@@ -135,7 +134,7 @@ def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> 
 
     def length(piece: slice, pivot: int) -> Protocol[Replicated]:
         parts = [v.map(lambda w: w[piece]) for v in (fine, coarse)]
-        return (yield from wide_square_root(party, parts[0], parts[1], pivot, FRACTION))
+        return (yield from wide_square_root(party, parts[0], parts[1], pivot, x.format))
 
     shape, size = call.outputs[0].shape, fine.size
     if len(parts_of(size)) == 1:
@@ -176,7 +175,7 @@ def _product_cost(call: Call) -> Cost:
     rows, length, total = call.outputs[0].size, count_of(call), Cost()
     while length > 1:
         half = length // 2
-        total = total + over_parts(rows * half, lambda n: resolve_cost(n, FRACTION))
+        total = total + shift_cost(rows * half, FRACTION, RESTING.bits)
         length -= half
     return total
 

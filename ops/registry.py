@@ -33,14 +33,14 @@ class Operand:
     """What the plan knows of one input or output of a step.
 
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
-    that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of
-    the owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
-    values, for good, because it is a weight of small numbers or made of one (plan/scaling.py). `beside`:
-    public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how far a
-    secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`,
-    `unit`, `negative`, `drowns`, `blurred` (ops/reach.py). `enough`: how far from zero a number has to
-    be in it that only has to be far, for those who read it; 0: not known. bound: what is proved of a secret
-    one (ops/bounds.py).
+    that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of the
+    owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
+    values, for good, because it is a weight of small numbers or made of one (plan/weights/scaling.py).
+    `beside`: public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how
+    far a secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`,
+    `unit`, `negative`, `drowns`, `blurred` (ops/reach.py). `enough`: how far from zero a number has to be in
+    it that only has to be far, for those who read it; 0: not known. bound: what is proved of a secret one
+    (ops/bounds.py).
     """
 
     name: str
@@ -87,17 +87,18 @@ class Operand:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
-    """One use of an operator: the node, and what is known of its operands at these shapes.
+class Use:
+    """One use of an operator: the node and its operands, at known shapes.
 
-    bounds: what the model owner's calibration found for its quantities, with a margin.
+    The planner asks with it whether a node that comes later will take an operand untruncated.
     """
 
     node: Node
+    # None for an optional input that the node leaves out.
     inputs: tuple[Operand | None, ...]
-    outputs: tuple[Operand, ...]
     opset: int
-    bounds: Mapping[str, float] = field(default_factory=dict)
+    # Quantity (`Limit.key`) -> the bound that the owner's calibration found, margin included.
+    bounds: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
     def bound(self, key: str, default: float) -> float:
         """What a quantity of this use stays below (`Limit.key`): as calibrated, else `default`."""
@@ -131,7 +132,14 @@ class Call:
         return [o for o in self.inputs if o is not None and o.secret]
 
 
-_Kind = TypeVar("_Kind", Operand, Call)
+@dataclass(frozen=True, eq=False)
+class Call(Use):
+    """A use with its outputs: one call of a kernel."""
+
+    outputs: tuple[Operand, ...]
+
+
+_Kind = TypeVar("_Kind", bound="Operand | Use")
 
 
 def altered(one: _Kind, **changes: Any) -> _Kind:
@@ -192,7 +200,7 @@ class Operator:
     kernel: Kernel
     cost: Callable[[Call], Cost]
     result: Callable[[Call], Result]
-    defers: Callable[[Call, int], bool]
+    defers: Callable[[Use, int], bool]
     refuse: Callable[[Call], str | None]
     secret: str
     error: str
@@ -230,7 +238,7 @@ def operator(
     *names: str,
     cost: Callable[[Call], Cost] = _free,
     result: Callable[[Call], Result] = _resolved,
-    defers: Sequence[int] | Callable[[Call, int], bool] = (),
+    defers: Sequence[int] | Callable[[Use, int], bool] = (),
     refuse: Callable[[Call], str | None] = _nothing_refused,
     secret: str = "all",
     error: str = "exact",

@@ -14,13 +14,13 @@ import numpy as np
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.elementwise import as_words
 from onnxpuma.ops.registry import Call, Value, operator
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 BITS = 20  # fraction bits of a coefficient
 
@@ -91,7 +91,7 @@ def _cost(call: Call) -> Cost:
     total = Cost()
     for matrix, size in _shapes(call):
         if not _chooses(matrix):
-            total = total + over_parts(size, lambda n: resolve_cost(n, BITS, form=Replicated))
+            total = total + shift_cost(size, BITS, RESTING.bits, Replicated)
     return total
 
 

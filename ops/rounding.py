@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.rounding import floor, floor_cost
@@ -28,7 +28,7 @@ def floor_of(party: Party, x: Replicated) -> Protocol[Replicated]:
 
 
 def floor_of_cost(size: int) -> Cost:
-    return over_parts(size, lambda n: floor_cost(n, FRACTION))
+    return over_parts(size, lambda n: floor_cost(n, RESTING))
 
 
 def towards_zero(party: Party, x: Replicated) -> Protocol[Replicated]:
@@ -66,7 +66,7 @@ def whole(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
 
 def _round_cost(call: Call) -> Cost:
     size = call.given(0).size
-    return over_parts(2 * size, lambda n: floor_cost(n, FRACTION + 1)) + floor_of_cost(size)
+    return over_parts(2 * size, lambda n: floor_cost(n, RESTING.finer(1))) + floor_of_cost(size)
 
 
 @operator("Round", cost=_round_cost, limits=input_below(2.0**42), error="exact on the fixed-point number")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.linear import sum_of_squares
@@ -73,7 +74,7 @@ class Rows:
     def digits(self) -> tuple[int, int]:
         """Of a sum of squares that is read at all its fraction bits."""
         largest = min(self.norm, FINE_NORM) ** 2 + self.offset
-        low, high = digits_of(self.offset, largest, 2 * FRACTION)
+        low, high = digits_of(self.offset, largest, RESTING.at(2 * FRACTION))
         return low, (high if self.norm <= FINE_NORM else HIGHEST)
 
     @property
@@ -152,15 +153,13 @@ def roots(party: Party, x: Replicated, rows: Rows) -> Protocol[Replicated]:
     """sqrt(count) / sqrt(sum of squares + offset) of each row, (rows,), `root_fraction` fraction bits."""
     readings = [x, x.lowered(rows.shift)] if rows.shift else [x]
     squares = [_squares(party, reading, rows) for reading in readings]
-    gain = float(np.sqrt(rows.count))
+    gain, made = float(np.sqrt(rows.count)), x.format.at(rows.root_fraction)
 
     def root(piece: slice, pivot: int) -> Protocol[Replicated]:
         parts = [value.map(lambda w: w[piece]) for value in squares]
         if len(parts) == 1:
-            return (yield from rsqrt(party, parts[0], pivot, rows.root_fraction, rows.digits, gain))
-        return (
-            yield from wide_rsqrt(party, parts[0], parts[1], pivot, rows.root_fraction, rows.digits[0], gain)
-        )
+            return (yield from rsqrt(party, parts[0], pivot, made, rows.digits, gain))
+        return (yield from wide_rsqrt(party, parts[0], parts[1], pivot, made, rows.digits[0], gain))
 
     if rows.number < FEW:
         return (yield from root(slice(None), party.next_pivot()))
@@ -177,11 +176,12 @@ def _squares(party: Party, x: Replicated, rows: Rows) -> Sum3:
 def roots_cost(rows: Rows) -> Cost:
     sizes = [rows.number] if rows.number < FEW else [s.stop - s.start for s in thirds(rows.number)]
     gain, total = float(np.sqrt(rows.count)), Cost()
-    fine, coarse = 2 * FRACTION, 2 * (FRACTION - rows.shift)
+    made = RESTING.at(rows.root_fraction)
+    fine, coarse = 2 * FRACTION, Format(RESTING.bits - rows.shift, 2 * (FRACTION - rows.shift))
     for size in sizes:
         if rows.shift:
-            readings = Readings(fine, coarse, 64 - rows.shift)
-            total |= wide_rsqrt_cost(size, readings, rows.root_fraction, rows.digits[0], gain)
+            readings = Readings(fine, coarse)
+            total |= wide_rsqrt_cost(size, readings, made, rows.digits[0], gain)
         else:
-            total |= inverse_cost("rsqrt", size, rows.digits, fine, rows.root_fraction, gain)
+            total |= inverse_cost("rsqrt", size, rows.digits, fine, made, gain)
     return total

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.truncate import resolve_cost
 from onnxpuma.ops.beside import FAR, Beside, in_words, of_put, too_far, whole
 from onnxpuma.ops.layout import as_shares, beyond
 from onnxpuma.ops.limits import Limit, inputs_below, output_below
 from onnxpuma.ops.merge import numbered, picked, resting
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.select import larger, positive_cost, smaller
-from onnxpuma.ops.spread import over_parts, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 
 def _reduction(call: Call) -> str:
@@ -68,7 +68,7 @@ def _cost(call: Call) -> Cost:
         return total
     for turn in _turns(_targets(call)):
         if kind == "mul":
-            total = total + over_parts(len(turn), lambda n: resolve_cost(n, fraction))
+            total = total + shift_cost(len(turn), fraction, RESTING.bits)
         else:
             total = total + positive_cost(len(turn))
     return total

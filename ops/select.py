@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.clamp import between, between_cost
@@ -63,7 +63,7 @@ def bits_for(largest: float, fraction: int = FRACTION) -> int:
 
 def positive_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int = WIDE) -> Protocol[Replicated]:
     """max(x, 0), |x| < 2^(bits - 2) units; exact for a Replicated value. Rounds: 6."""
-    seen = split(party, x, pivot, x.fraction, bits)
+    seen = split(party, x, pivot, x.format.modulo(bits))
     negative = yield from wide_negative(party, seen)
     pair = yield from gate(party, ~negative, seen)
     return (yield from lift(party, pass_on(party, pair), 64))
@@ -261,7 +261,7 @@ def clipped(
 def clipped_cost(size: int, low: End, high: End, fraction: int = FRACTION, bits: int = WIDE) -> Cost:
     ends = _ends(low, high, fraction)
     if ends is not None:
-        return over_parts(size, lambda n: between_cost(n, *ends, bits))
+        return over_parts(size, lambda n: between_cost(n, *ends, bits, RESTING.bits))
     sides = (low is not None) + (high is not None)
     return positive_cost(sides * size, bits) if sides else Cost()
 

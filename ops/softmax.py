@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Pair, Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost
@@ -33,12 +33,12 @@ from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.maximum import row_maximum, row_maximum_cost
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve_cost
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
-from onnxpuma.ops.registry import FRACTION, Call, operator
+from onnxpuma.ops.registry import FRACTION, Call, Use, operator
 from onnxpuma.ops.scores import (
     LEAST_SPREAD,
     LOWEST,
@@ -54,7 +54,7 @@ from onnxpuma.ops.scores import (
     spreads,
     within_reach,
 )
-from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, over_parts, sliced, truncated
+from onnxpuma.ops.spread import SMALLEST_SPREAD, joined, shift_cost, sliced, truncated
 
 FINE = 15  # fraction bits of the score that exp reads; 32 units <-> 2^20
 EXP_BITS = 20
@@ -79,7 +79,7 @@ def numerators(
     And m, (rows,), COARSE fraction bits mod 2^coarse_bits. Two scores of one row differ by less than
     `spread`. Error: below 2^-16. Rounds: 3 a level of the tournament and 9; bits: `numerators_cost`.
     """
-    fine = split(party, x, pivot, FINE, _read_bits(spread))
+    fine = split(party, x, pivot, Format(_read_bits(spread), FINE))
     coarse = fine.lowered(FINE - COARSE)
     tops = yield from row_maximum(party, coarse, lengths)
     row = np.repeat(np.arange(len(lengths)), lengths)
@@ -157,23 +157,23 @@ SUM_READ = 24  # fraction bits of the reciprocal of a row's sum
 
 def row_reciprocals(party: Party, sums: Replicated, longest: int) -> Protocol[Replicated]:
     """1 / sum of each row, (rows,), SUM_READ fraction bits."""
-    digits = digits_of(0.13, float(longest), NUMERATOR)
+    digits = digits_of(0.13, float(longest), RESTING.at(NUMERATOR))
     count = sums.size
     if count < 96:
-        return (yield from reciprocal(party, sums, party.next_pivot(), SUM_READ, digits))
+        return (yield from reciprocal(party, sums, party.next_pivot(), sums.format.at(SUM_READ), digits))
     done = yield from parallel(
-        reciprocal(party, sliced(sums, piece), pivot, SUM_READ, digits)
+        reciprocal(party, sliced(sums, piece), pivot, sums.format.at(SUM_READ), digits)
         for pivot, piece in enumerate(thirds(count))
     )
     return joined(done, sums.shape)
 
 
 def row_reciprocals_cost(count: int, longest: int) -> Cost:
-    digits = digits_of(0.13, float(longest), NUMERATOR)
+    digits = digits_of(0.13, float(longest), RESTING.at(NUMERATOR))
     sizes = [count] if count < 96 else [s.stop - s.start for s in thirds(count)]
     total = Cost()
     for size in sizes:
-        total |= inverse_cost("reciprocal", size, digits, NUMERATOR, SUM_READ, form=Replicated)
+        total |= inverse_cost("reciprocal", size, digits, NUMERATOR, RESTING.at(SUM_READ), form=Replicated)
     return total
 
 
@@ -214,7 +214,7 @@ def _softmax_cost(call: Call) -> Cost:
     first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), scores.spread)
     first = first + row_reciprocals_cost(len(lengths), length)
     shift = NUMERATOR + SUM_READ - 18
-    return first + over_parts(rows * length, lambda n: resolve_cost(n, shift))
+    return first + shift_cost(rows * length, shift, RESTING.bits)
 
 
 def _form(call: Call) -> type:
@@ -266,7 +266,7 @@ def _needs(call: Call) -> Sequence[Need]:
     return (Need(0, "spread", farthest_apart(spread_of(call)), (axis,)),)
 
 
-def _defers(call: Call, index: int) -> bool:
+def _defers(call: Use, index: int) -> bool:
     x = call.given(index)
     if x.reach > MOST_REACH:
         return False

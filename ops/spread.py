@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
@@ -63,12 +64,18 @@ def truncated(party: Party, x: Replicated | Sum3, fraction: int = FRACTION) -> P
     """The truncation of a product (or of a value at another scale) to a Replicated mod 2^64."""
     if isinstance(x, Replicated) and x.fraction == fraction:
         return x
-    return (yield from spread(party, x, lambda part, pivot: resolve(party, part, pivot, fraction)))
+    return (
+        yield from spread(party, x, lambda part, pivot: resolve(party, part, pivot, x.format.at(fraction)))
+    )
 
 
 def truncated_cost(operand: Operand) -> Cost:
     fraction = operand.resting
     if operand.form is Replicated and operand.fraction == fraction:
         return FREE
-    shift = operand.fraction - fraction
-    return over_parts(operand.size, lambda n: resolve_cost(n, shift, form=operand.form))
+    return shift_cost(operand.size, operand.fraction - fraction, RESTING.bits, operand.form)
+
+
+def shift_cost(size: int, shift: int, ring: int, form: type = Sum3) -> Cost:
+    """The truncation by `shift` bits of `size` elements mod 2^ring, spread over the pivots."""
+    return over_parts(size, lambda n: resolve_cost(n, shift, ring, form))

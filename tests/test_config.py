@@ -96,12 +96,12 @@ MISTAKES = [
         "port",
     ),
     ('name = "p1"', 'name = "p0"', "party 0 and party 1 have the same name p0", "own"),
-    ('name = "p1"', 'nam = "p1"', "party 1: nam is not a key that is known", "did you mean name?"),
+    ('name = "p1"', 'nam = "p1"', "party 1: nam is not a known key", "did you mean name?"),
     ('name = "p1"', 'name = ""', "party 1: name is ''", "text"),
     (KEYS[1], KEYS[0], "party 0 and party 1 have the same public key", "keygen"),
     (KEYS[1], "x", "party 1: public_key is not a public key", "40 characters"),
     (KEYS[1], SECRET_PREFIX + "x" * 40, "party 1: public_key holds a secret key", "no longer secret"),
-    ('[[party]]\nname = "p2"', '[[parties]]\nname = "p2"', "parties is not a key that is known", "party"),
+    ('[[party]]\nname = "p2"', '[[parties]]\nname = "p2"', "parties is not a known key", "party"),
 ]
 PORTS = [
     ("0", "0"),
@@ -140,11 +140,11 @@ def test_ports_that_are_none(path: Path, written: str, shown: str) -> None:
         ("[clients]\nward = 'x'\n", "clients.ward is not a public key"),
         ("[timeouts]\nconnect = 0\n", "timeouts.connect is 0"),
         ("[timeouts]\nrequest = '5 s'\n", "timeouts.request is '5 s'"),
-        ("[timeouts]\nheartbeats = 5\n", "timeouts.heartbeats is not a key that is known"),
+        ("[timeouts]\nheartbeats = 5\n", "timeouts.heartbeats is not a known key"),
         ("[threads]\nio = 0\n", "threads.io is 0"),
         ("[threads]\ncompute = 1.5\n", "threads.compute is 1.5"),
         ("clients\n", "is not TOML"),
-        ("[other]\n", "other is not a key that is known"),
+        ("[other]\n", "other is not a known key"),
     ],
 )
 def test_mistakes_elsewhere(path: Path, more: str, message: str) -> None:

@@ -23,6 +23,13 @@ ROOMS = {
 GENERATED = ("_pb2.py",)
 LONGEST = 300
 
+CREATORS = (
+    "arange", "array", "asarray", "ascontiguousarray", "broadcast_to", "concatenate", "dstack", "empty",
+    "empty_like", "eye", "frombuffer", "fromiter", "full", "full_like", "hstack", "linspace", "ones",
+    "ones_like", "packbits", "stack", "unpackbits", "vstack", "zeros", "zeros_like",
+)  # fmt: skip
+CREATING = ("onnxpuma.mpc.ring.", "onnxpuma.mpc.forms.")  # the rooms that may call them
+
 # From the ground up. A room imports itself, and what lies below it; never its neighbour on the same floor.
 FLOORS = (
     ("errors",),
@@ -111,6 +118,16 @@ def test_rooms_at_the_top_are_linked_into_the_package(room: str) -> None:
     link = ROOT / "onnxpuma" / room
     assert link.is_symlink(), f"onnxpuma/{room} is a link to ../{room}, and is committed as one"
     assert link.resolve() == ROOT / room
+
+
+@pytest.mark.parametrize(
+    "module",
+    [m for m in sorted(MODULES) if m.startswith("onnxpuma.mpc") and not m.startswith(CREATING)],
+)
+def test_words_are_created_in_ring_and_forms_alone(module: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np", "numpy"):
+            assert node.attr not in CREATORS, f"{module}:{node.lineno} calls np.{node.attr}: see ring/arrays"
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=named)

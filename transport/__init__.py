@@ -1,4 +1,4 @@
-"""How bytes travel between the three parties: whole, once, in step, and from whom they say."""
+"""How bytes travel between the three parties: whole, once, in step, and from the sender they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connection of a client to one server, and what to say when it fails."""
+"""A client's connection to one server, and the errors that explain its failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINGER_MILLISECONDS = 200
 
 
 class ClientLine:
-    """The way of the owner of `keys` to server `number`. Raises ConfigError when its address is none."""
+    """The owner of `keys` connects to server `number`. Raises ConfigError for a malformed address."""
 
     def __init__(
         self,
@@ -31,15 +31,15 @@ class ClientLine:
         self._keys = keys
         socket = context.socket(zmq.DEALER)
         socket.linger = LINGER_MILLISECONDS
-        # Set before it connects. The server wants to hear whose connection it is, also of a client that asks
-        # nothing yet; with `immediate` ZeroMQ would wait with the greeting until the client does.
+        # With `probe_router` ZeroMQ greets on every new connection, so that the server knows its owner before
+        # the first request. If `immediate` were set by now, the greeting would wait until the client sends.
         socket.probe_router = True
         try:
             self.out = Outgoing(socket, place.address, keys, place.public_key, heartbeat)
         except BaseException:
             socket.close(0)
             raise
-        socket.immediate = True  # where it goes next
+        socket.immediate = True  # for the endpoints it connects to later
 
     @property
     def watch(self) -> Watch:
@@ -50,7 +50,7 @@ class ClientLine:
         return f"server {self.number} ({self.place.address})"
 
     def connected(self) -> bool:
-        """Whether the connection stands, as far as is known now."""
+        """Whether the connection is up, as far as is known now."""
         self.out.update()
         return self.out.connected
 
@@ -59,43 +59,43 @@ class ClientLine:
         return self.connected() and sockets.push(self.out.socket, frames)
 
     def check_trust(self) -> None:
-        """Raise AuthenticationError when one side has turned out not to have the key the other expects,
-        BusyError when the server has too many connections of our key."""
+        """Raise AuthenticationError when either side lacks the key that the other expects, BusyError when the
+        server has too many connections of our key."""
         if self.watch.refused:
             raise AuthenticationError(
                 f"{self.name} refuses this client's public key {self._keys.public}",
-                "its operator must put that key on the list of clients in cluster.toml and start it again",
+                "its operator must add that key under [clients] in cluster.toml and restart the server",
             )
         if self.watch.crowded:
             raise BusyError(
                 f"{self.name} has too many connections of this client's key",
-                "close some, or raise `connections` under [limits] in cluster.toml at the servers",
+                "close some, or raise `connections` under [limits] in the servers' cluster.toml",
             )
         if self.watch.strange:
             raise AuthenticationError(
-                f"{self.name} is not the owner of the public key that is expected there",
-                f"compare its key with {self.place.public_key} in cluster.toml, and see that the port is"
+                f"{self.name} is not the owner of the public key expected there",
+                f"compare its key with {self.place.public_key} in cluster.toml, and check that the port is"
                 " the one for clients",
             )
 
     def lost(self) -> PeerLostError:
-        """The error for a connection that broke while a request was under way."""
-        return PeerLostError(f"{self.name} is gone", "start it again, then repeat the request")
+        """The error for a connection that broke during a request."""
+        return PeerLostError(f"{self.name} is gone", "restart it, then repeat the request")
 
     def silent(self, seconds: float) -> PeerLostError:
-        """The error for a server that has not answered in this time."""
+        """The error for a server that has not answered within this time."""
         return nobody_answers([self], seconds)
 
 
 def nobody_answers(missing: Sequence[ClientLine], seconds: float, hearsay: str = "") -> PeerLostError:
-    """The error for servers that are not there after this time; it says whose name is not known.
+    """The error for servers that cannot be reached within this time; it names hosts that cannot be resolved.
 
-    hearsay: what the other servers say of them.
+    hearsay: what the other servers report about them.
     """
     unknown = [reason for line in missing if (reason := line.out.route.missing())]
     return PeerLostError(
-        f"no answer from {', '.join(line.name for line in missing)} in {seconds:g} s"
+        f"no answer from {', '.join(line.name for line in missing)} within {seconds:g} s"
         + "".join(f"; {reason}" for reason in unknown)
         + hearsay,
-        "see that it runs, that its address is right, and that no firewall is between",
+        "check that it is running, that its address is right, and that no firewall is in the way",
     )

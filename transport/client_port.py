@@ -1,4 +1,4 @@
-"""The side of a server that clients see: requests come in, progress, results and errors go out."""
+"""A server's side towards its clients: requests come in; progress, results and errors go out."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Reply: TypeAlias = (
 
 ID_BYTES = 16
 UNSENT_MESSAGES = 100
-# Frames that were not announced: each costs time, and nobody sends so many by mistake.
+# Frames beyond those announced: reading each one costs time, and nobody sends so many by mistake.
 MOST_EXTRA = 1000
-AT_ONCE = 100
+AT_ONCE = 100  # requests that may wait here, read but not handed out
 FIRST_MESSAGE_SECONDS = 10.0
 UNREAD_BYTES = 1 << 27
 
@@ -38,26 +38,22 @@ _log = logging.getLogger("onnxpuma.transport")
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """A request as one server received it.
+    """A request as one server received it."""
 
-    client: name of the key that sent it. body: its public part. public: the buffers that are the same at
-    all servers; private: those for this server alone. gone: the client left, or wants no answer any more.
-    """
-
-    client: str
-    body: wire_pb2.Request
-    public: list[memoryview]
-    private: list[memoryview] = field(repr=False)
-    route: bytes
+    client: str  # name of the key that sent it
+    body: wire_pb2.Request  # its public part
+    public: list[memoryview]  # the buffers that all servers get
+    private: list[memoryview] = field(repr=False)  # the buffers for this server alone
+    route: bytes  # the client's routing id, to which answers go
     connection: tuple[int, int]
-    gone: bool = False
+    gone: bool = False  # the client left, or no longer wants an answer
 
     @property
     def id(self) -> bytes:
         return self.body.id
 
     def digest(self) -> bytes:
-        """SHA-256 of the public part, by which the servers see that they were asked the same; 32 bytes."""
+        """SHA-256 of the public part, 32 bytes; the servers compare it, as all must have the same request."""
         total = hashlib.sha256(self.body.SerializeToString(deterministic=True))
         for buffer in self.public:
             total.update(len(buffer).to_bytes(8, "little"))
@@ -66,11 +62,7 @@ class Request:
 
 
 class ClientPort:
-    """Listens for clients at `listen` ("tcp://*:7100"); only those in `clients` (public key: name) get in.
-
-    status: what a status query is answered with; its owner keeps it up to date. Queries are answered within
-    `poll`, so a busy server calls `poll(0)` now and then. bounds: what one client may take (gate.py); one
-    that does not read its answers is cut off.
+    """Listens for clients. It answers status queries inside `poll`: a busy server calls `poll(0)` regularly.
 
     Raises ConfigError when `listen` is in use or not an address of this machine.
     """
@@ -78,20 +70,20 @@ class ClientPort:
     def __init__(
         self,
         keys: KeyPair,
-        listen: str,
-        clients: Mapping[str, str],
-        status: wire_pb2.Status,
+        listen: str,  # "tcp://*:7100"
+        clients: Mapping[str, str],  # public key: name; no other key gets in
+        status: wire_pb2.Status,  # the answer to status queries; the caller keeps it up to date
         *,
         heartbeat: float = 10.0,
         linger: float = 2.0,
-        bounds: Bounds | None = None,
+        bounds: Bounds | None = None,  # a client that does not read its answers is cut off in any case
     ) -> None:
         self.status = status
         self._began = time.monotonic()
         self._linger = int(linger * 1000)
         self._open: dict[bytes, Request] = {}
         self._waiting: deque[Request] = deque()
-        # A connection is a file descriptor and how often that number has been used.
+        # The kernel reuses the numbers of descriptors, so a connection is a number and a count of its uses.
         self._uses: dict[int, int] = {}
         self._closed = False
         self._door = Doorkeeper()
@@ -115,9 +107,9 @@ class ClientPort:
             self._poller.register(socket, zmq.POLLIN)
 
     def poll(self, timeout: float = 0.0) -> Request | None:
-        """The next request; None when none came in `timeout` seconds.
+        """The next request; None when none arrives within `timeout` seconds.
 
-        Also answers status queries, and marks the requests of clients that have left as gone.
+        Also answers status queries, and sets `gone` on the requests of clients that have left.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -137,7 +129,7 @@ class ClientPort:
     def reply(self, request: Request, body: Reply, buffers: Sequence[Buffer] = ()) -> bool:
         """Send `body` and its buffers (not copied) to the client; False when it has left.
 
-        After a Result or a Failure the request is closed, and nothing more can be sent for it.
+        A Result or a Failure closes the request; nothing more can be sent for it.
         """
         if isinstance(body, wire_pb2.Result | wire_pb2.Failure):
             self._open.pop(request.id, None)
@@ -154,7 +146,7 @@ class ClientPort:
         return self.reply(request, failure_of(error))
 
     def waits_on(self) -> list[zmq.Socket[bytes]]:
-        """The sockets to poll for reading in order to wait for this port and for other things at once."""
+        """The sockets to poll for reading in order to wait for this port along with other things."""
         return [self._router] + ([self._monitor] if self._monitor is not None else [])
 
     def close(self) -> None:
@@ -187,7 +179,7 @@ class ClientPort:
         buffers: list[memoryview],
         descriptor: int | None,
     ) -> bool:
-        """Queue an answer; False when the client has left. One that reads none of its answers is cut off."""
+        """Queue an answer; False when the client has left. A client that reads no answers is cut off."""
         frame = wire.encode_server(request, body, [len(b) for b in buffers])
         frames: list[bytes | memoryview] = [route, frame, *wire.split(buffers)]
         try:
@@ -196,14 +188,14 @@ class ClientPort:
             if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
                 raise
             if error.errno == zmq.EAGAIN and descriptor is not None:
-                self._gate.cut(descriptor, "its answers are not read")
+                self._gate.cut(descriptor, "it does not read its answers")
             return False
         return True
 
     def _read_one(self) -> bool:
-        """Sort the next message that has come; False when there is none.
+        """Read and handle the next message; False when there is none.
 
-        It is taken in frame by frame, and no more of it than its header announces: the rest is thrown away.
+        It is read frame by frame, and only as many frames as its header announces are kept.
         """
         try:
             route = self._router.recv(zmq.NOBLOCK)
@@ -211,7 +203,7 @@ class ClientPort:
             return False
         first = self._router.recv(zmq.NOBLOCK, copy=False)
         name, descriptor = str(first.get("User-Id")), int(first.get(zmq.SRCFD))
-        # Whose message it is must be known before its connection can be seen to break.
+        # Events first: the descriptor may have passed to a new connection, which changes its count of uses.
         self._look()
         connection = (descriptor, self._uses.get(descriptor, 0))
         error: OnnxpumaError | None = None
@@ -234,7 +226,7 @@ class ClientPort:
                     extra += 1
         self._gate.heard(descriptor, name, size)
         if extra > MOST_EXTRA:
-            self._gate.bar(name, f"a message had {extra} frames more than it announced")
+            self._gate.bar(name, f"a message had {extra} more frames than it announced")
             return True
         if message is not None and error is None:
             try:
@@ -267,9 +259,9 @@ class ClientPort:
             body = message.request
             if len(body.id) != ID_BYTES or body.public_buffers > len(buffers):
                 raise TransportError(
-                    f"a request has an id of {len(body.id)} bytes, {len(buffers)} buffers and"
-                    f" {body.public_buffers} public ones",
-                    "make requests with the Cluster of this package",
+                    f"a request has an id of {len(body.id)} bytes and declares {body.public_buffers} of its"
+                    f" {len(buffers)} buffers public",
+                    "send requests with this package's Cluster",
                 )
             if body.id in self._open:
                 raise InputError("this request id is in use", "draw 16 new random bytes for every request")
@@ -279,7 +271,7 @@ class ClientPort:
             self._waiting.append(request)
 
     def _look(self) -> None:
-        """Take note of clients that have left."""
+        """Record which clients have left."""
         monitor = self._monitor
         while monitor is not None and int(monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(monitor)

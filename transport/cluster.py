@@ -1,4 +1,4 @@
-"""The side of a client: one request to all three servers, three results back, or one clear error."""
+"""The client's side: one request to all three servers; three results back, or one clear error."""
 
 from __future__ import annotations
 
@@ -26,39 +26,36 @@ from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
 
 News: TypeAlias = wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress
 
-# After the first report of a failure the other servers get this long to give theirs.
+# After the first report of a failure the other servers have this long to send theirs.
 REPORT_SECONDS = 0.5
-# While one server is missing, the others get this long to say what they know of it.
+# While one server is missing, the others have this long to report what they know about it.
 HEARSAY_SECONDS = 1.0
-DESCRIPTORS = 40  # open files and sockets of the connections to three servers
+DESCRIPTORS = 40  # files and sockets that connections to three servers need
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of one server: its description, and its shares as raw buffers."""
+    """One server's result: its description, and its shares as raw buffers."""
 
     result: wire_pb2.Result
     buffers: list[memoryview]
 
 
 class Cluster:
-    """A client's connections to the three servers, given in the order of the parties.
+    """A client's connections to the three servers. It begins to connect at once, in the background.
 
-    connect_timeout: seconds to wait for all three to be there. timeout: seconds to wait for results.
-    heartbeat: seconds after which a server that no longer answers is given up. renew: seconds after which a
-    connection is made anew, with fresh keys, before it is used again. Connecting begins in the background at
-    once. Raises ConfigError when an address is none, or the limit of open files too low.
+    Raises ConfigError for a malformed address, or when the limit of open files is too low.
     """
 
     def __init__(
         self,
-        servers: Sequence[Peer],
+        servers: Sequence[Peer],  # in the order of the parties
         keys: KeyPair,
         *,
-        connect_timeout: float = 10.0,
-        timeout: float = 600.0,
-        heartbeat: float = 10.0,
-        renew: float = 3600.0,
+        connect_timeout: float = 10.0,  # seconds to wait until all three are connected
+        timeout: float = 600.0,  # seconds to wait for results
+        heartbeat: float = 10.0,  # seconds without a sign of life after which a server counts as lost
+        renew: float = 3600.0,  # age in seconds beyond which a connection is replaced before its next use
     ) -> None:
         require_descriptors(DESCRIPTORS)
         self.connect_timeout = connect_timeout
@@ -79,7 +76,7 @@ class Cluster:
         return ClientLine(self._context, number, place, self._keys, self._heartbeat)
 
     def _refresh(self) -> None:
-        """Between two requests: give up connections that are old, and ask again where there was no room."""
+        """Between two requests: replace connections that are old, or that were refused as too many."""
         for place, server in enumerate(self._servers):
             server.out.update()
             aged = server.out.connected and time.monotonic() > server.out.made + self._renew
@@ -88,11 +85,11 @@ class Cluster:
                 self._servers[place] = self._dial(server.number, server.place)
 
     def connect(self, timeout: float | None = None) -> None:
-        """Wait until all servers are there.
+        """Wait until all servers are connected.
 
-        Raises AuthenticationError when one refuses our key or has another key than we expect, BusyError when
-        it has too many connections of our key, PeerLostError naming those that do not answer within `timeout`
-        seconds.
+        Raises AuthenticationError when a server refuses our key or has a key other than expected, BusyError
+        when it has too many connections of our key, PeerLostError naming the servers that do not answer
+        within `timeout` seconds.
         """
         self._refresh()
         seconds = self.connect_timeout if timeout is None else timeout
@@ -116,17 +113,17 @@ class Cluster:
     ) -> list[Answer]:
         """Send a request and wait for the three results, in the order of the parties.
 
-        body: public part; a fresh id and the number of public buffers are filled into a copy of it.
-        public: buffers that all servers get. private: for each server the buffers that it alone gets; none
-        is copied. news: called with the number of a server and what it tells of its progress.
+        body: the public part; a copy of it gets a fresh id and the number of public buffers.
+        public: buffers that all servers get. private: for each server the buffers that it alone gets. No
+        buffer is copied. news: called with a server's number and its report of progress.
 
-        Raises the error a server reports, in its own class; PeerLostError when a server dies,
-        RequestTimeoutError after `timeout` seconds, and what `connect` raises. The servers are then told to
-        drop the request.
+        Raises the error that a server reports, in its own class; PeerLostError when a server dies;
+        RequestTimeoutError after `timeout` seconds; and the errors of `connect`. On any of these the servers
+        are told to drop the request.
         """
         if len(private) != len(self._servers):
             raise InputError(
-                f"private buffers for {len(private)} servers were given", f"give them for all {PARTIES}"
+                f"private buffers for {len(private)} servers were given", f"pass buffers for all {PARTIES}"
             )
         seconds = self.timeout if timeout is None else timeout
         head = wire_pb2.Request()
@@ -149,7 +146,7 @@ class Cluster:
             raise
 
     def status(self, timeout: float | None = None) -> list[wire_pb2.Status | OnnxpumaError]:
-        """What each server says of itself, or why it says nothing, after `timeout` seconds at most."""
+        """Each server's status, or the reason why it has none to give; takes `timeout` seconds at most."""
         seconds = self.connect_timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
         tag = os.urandom(16)
@@ -173,7 +170,7 @@ class Cluster:
         return [answers.get(server.number, server.silent(seconds)) for server in self._servers]
 
     def close(self) -> None:
-        """Leave; a request that is still running is dropped by the servers."""
+        """Disconnect; the servers drop a request that is still running."""
         if self._closed:
             return
         self._closed = True
@@ -219,8 +216,8 @@ class Cluster:
             elif now > deadline:
                 silent = ", ".join(str(s.number) for s in self._servers if s.number not in answers)
                 raise RequestTimeoutError(
-                    f"no result from server {silent} in {seconds:g} s",
-                    "the model is large or the servers are busy: allow more time, or ask for their status",
+                    f"no result from server {silent} within {seconds:g} s",
+                    "the model is large or the servers are busy: allow more time, or query their status",
                 )
             if len(answers) < len(self._servers):
                 self._wait(deadline - now)
@@ -233,7 +230,7 @@ class Cluster:
         sockets.wait([s for line in self._servers for s in (line.out.socket, line.watch.monitor)], seconds)
 
     def _hearsay(self) -> str:
-        """What the servers that are there say of those that are not."""
+        """What the servers that are connected report about those that are not."""
         if not any(server.connected() for server in self._servers):
             return ""
         told = enumerate(self.status(HEARSAY_SECONDS))

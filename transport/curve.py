@@ -1,8 +1,8 @@
-"""CURVE key pairs: made, written, read and checked. A party or a client is known by its public key alone.
+"""CURVE key pairs: generated, written, read and checked. A public key alone identifies a party or a client.
 
-Keys are 32 bytes, written as 40 characters of Z85 text (ZeroMQ RFC 32), which may stand in a TOML string as
-they are. A line of a key file that starts with "#" is a comment: as no group of Z85 exceeds 2^32, no key
-starts so.
+A key is 32 bytes, written as 40 characters of Z85 text (ZeroMQ RFC 32), which need no escaping in a TOML
+string. A line of a key file that starts with "#" is a comment; no key starts with it, since no group of Z85
+may exceed 2^32.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Z85 = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A public key and its secret key, both as Z85 text; the secret key is never printed."""
+    """A public key and its secret key as Z85 text; the repr omits the secret key."""
 
     public: str
     secret: str = field(repr=False)
@@ -38,15 +38,15 @@ def generate() -> KeyPair:
 
 
 def check_public_key(text: str, where: str) -> str:
-    """Return `text` if it can be a public key; `where` names its place in the error message.
+    """Return `text` if it can be a public key; `where` tells the error message where it was found.
 
-    Raises ConfigError when it has not 40 characters of Z85, or when it is a secret key.
+    Raises ConfigError when it is not 40 characters of Z85, or is a secret key.
     """
     if text.startswith(SECRET_PREFIX):
         raise ConfigError(
             f"{where} holds a secret key where a public key belongs",
-            "that secret key is no longer secret: make a new pair with `onnxpuma keygen` and put the public"
-            " key here",
+            "that secret key is no longer secret: generate a new pair with `onnxpuma keygen` and put its"
+            " public key here",
         )
     if not _is_key(text):
         raise ConfigError(
@@ -57,9 +57,9 @@ def check_public_key(text: str, where: str) -> str:
 
 
 def keygen(path: Path) -> KeyPair:
-    """Make a key pair and write it to `<path>.secret` (mode 0600) and `<path>.public`.
+    """Generate a key pair and write it to `<path>.secret` (mode 0600) and `<path>.public`.
 
-    Raises ConfigError when one of the files exists, or cannot be written.
+    Raises ConfigError when one of the files exists or cannot be written.
     """
     pair = generate()
     secret_file, public_file = Path(f"{path}.secret"), Path(f"{path}.public")
@@ -73,7 +73,7 @@ def keygen(path: Path) -> KeyPair:
     try:
         _write(
             public_file,
-            "# onnxpuma public key. Put it into the cluster.toml of those that are to know its owner.\n"
+            "# onnxpuma public key. Put it into the cluster.toml of those who must recognise its owner.\n"
             f"{pair.public}\n",
             mode=0o644,
         )
@@ -86,7 +86,7 @@ def keygen(path: Path) -> KeyPair:
 def read_secret_key(path: Path) -> KeyPair:
     """Read the key pair of a `.secret` file.
 
-    Raises ConfigError when the file is missing, is readable by others than its owner, or holds no secret key.
+    Raises ConfigError when the file is missing, can be read by anyone but its owner, or has no secret key.
     """
     line = _read(path, secret=True)
     secret = line.removeprefix(SECRET_PREFIX)
@@ -99,7 +99,7 @@ def read_secret_key(path: Path) -> KeyPair:
 
 
 def read_public_key(path: Path) -> str:
-    """Read the public key of a `.public` file; ConfigError when it is missing or holds none."""
+    """Read the public key of a `.public` file; ConfigError when the file is missing or has none."""
     return check_public_key(_read(path, secret=False), str(path))
 
 
@@ -118,12 +118,12 @@ def _write(path: Path, text: str, mode: int) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:
         raise ConfigError(
-            f"{path} exists already, and a key is not overwritten",
+            f"{path} exists already, and keys are never overwritten",
             "choose another name, or move the old key away",
         ) from None
     except OSError as error:
         raise ConfigError(
-            f"cannot write {path}: {error.strerror}", "choose a folder you may write to"
+            f"cannot write {path}: {error.strerror}", "choose a folder that you can write to"
         ) from error
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
@@ -135,18 +135,20 @@ def _read(path: Path, *, secret: bool) -> str:
             mode = os.fstat(file.fileno()).st_mode
             lines = file.read().splitlines()
     except FileNotFoundError:
-        raise ConfigError(f"there is no key file {path}", "make a pair with `onnxpuma keygen`") from None
+        raise ConfigError(f"there is no key file {path}", "generate a pair with `onnxpuma keygen`") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"cannot read the key file {path}: {error}", "name a file that keygen wrote"
+            f"cannot read the key file {path}: {error}", "name a file that `onnxpuma keygen` wrote"
         ) from error
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     holds_secret = any(key.startswith(SECRET_PREFIX) for key in keys)
     if secret and holds_secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigError(
             f"others than its owner may read the secret key {path} (mode {stat.S_IMODE(mode):04o})",
-            f"chmod 600 {path}; if others have read it, make a new pair with `onnxpuma keygen`",
+            f"chmod 600 {path}; if others have read it, generate a new pair with `onnxpuma keygen`",
         )
     if len(keys) != 1:
-        raise ConfigError(f"{path} holds {len(keys)} keys instead of one", "name a file that keygen wrote")
+        raise ConfigError(
+            f"{path} holds {len(keys)} keys instead of one", "name a file that `onnxpuma keygen` wrote"
+        )
     return keys[0]

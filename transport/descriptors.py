@@ -1,4 +1,4 @@
-"""How many files and sockets this process may have open: where it gets no more, libzmq aborts the process."""
+"""How many files and sockets this process may have open: libzmq aborts a process that can open no more."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ if sys.platform != "win32":
 
 
 def require_descriptors(least: int, *, raised: bool = False) -> None:
-    """See that `least` more can be opened.
+    """Check that `least` more can be opened, and raise the soft limit to the hard one if that takes it.
 
-    The soft limit rises to the hard one where that is needed, or where `raised` asks for it.
-    Raises ConfigError when the hard limit does not allow that.
+    raised: raise the soft limit in any case. Raises ConfigError when the hard limit is too low.
     """
     if sys.platform == "win32":
         return
@@ -28,7 +27,7 @@ def require_descriptors(least: int, *, raised: bool = False) -> None:
             soft = hard
     if soft != resource.RLIM_INFINITY and soft - used < least:
         raise ConfigError(
-            f"this process may have {soft} files and sockets open and has {used}; {least} more are needed",
+            f"this process may have {soft} files and sockets open and has {used}; it needs {least} more",
             "raise the limit: `ulimit -n 4096` in the shell that starts it, LimitNOFILE=4096 for systemd",
         )
 

@@ -1,4 +1,4 @@
-"""Errors on their way to another machine: class, message and hint travel, a traceback does not."""
+"""Errors on their way to another machine: class, message and hint travel; a traceback does not."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from onnxpuma.transport import wire_pb2
 
 
 def told(error: BaseException) -> OnnxpumaError:
-    """What may be logged and told of `error`.
+    """The error to log and send in place of `error`.
 
-    The text of an error that is not of this package may contain data, so only its class is told.
+    The text of an error from outside this package may contain data, so only its class is disclosed.
     """
     if isinstance(error, OnnxpumaError):
         return error
@@ -21,11 +21,11 @@ def told(error: BaseException) -> OnnxpumaError:
             "the server has not enough memory for this request",
             "ask for a smaller batch or a shorter sequence, or give the servers more memory",
         )
-    return RemoteError(f"internal error ({type(error).__name__})", "the log of that server says more")
+    return RemoteError(f"internal error ({type(error).__name__})", "that server's log says more")
 
 
 def failure_of(error: BaseException) -> wire_pb2.Failure:
-    """`told(error)` as it travels."""
+    """`told(error)` as a message."""
     said = told(error)
     return wire_pb2.Failure(error=type(said).__name__, message=said.message, hint=said.hint)
 
@@ -33,7 +33,7 @@ def failure_of(error: BaseException) -> wire_pb2.Failure:
 def error_of(failure: wire_pb2.Failure, server: int) -> OnnxpumaError:
     """The error that `server` reports, in the class it had there; RemoteError for a class unknown here.
 
-    Its text is one line that a terminal and a log can take, whatever the server sent.
+    Whatever the server sent, the text becomes one line that is safe for a terminal and a log.
     """
     kind = getattr(errors, failure.error, None)
     if not (isinstance(kind, type) and issubclass(kind, OnnxpumaError)):
@@ -43,9 +43,9 @@ def error_of(failure: wire_pb2.Failure, server: int) -> OnnxpumaError:
 
 
 def most_telling(reports: list[OnnxpumaError]) -> OnnxpumaError:
-    """Of several reports of one failure the one nearest to its cause.
+    """Of several reports of one failure, the one nearest to its cause.
 
-    Where a request fails at one server, the others can only say that they were told to stop.
+    When a request fails at one server, the others can only report that they were told to stop.
     """
     return min(reports, key=_distance)
 

@@ -1,8 +1,8 @@
-"""What strangers and clients may take of a listening port: connections, and bytes that nobody has read yet.
+"""How much of a listening port strangers and clients may take: connections, and bytes not yet read.
 
-ZeroMQ hands over a message when it is complete and holds it in memory until then, of whatever length. How
-much has come over a connection the kernel knows; a thread asks it several times a second, and shuts down
-connections that are too many or bring too much. ZeroMQ then throws away what it held of them.
+ZeroMQ delivers a message only when it is complete, and buffers it in memory until then, however long it is.
+The kernel knows how many bytes a connection has brought. A thread asks it several times a second, and shuts
+down connections that are too many or bring too much; ZeroMQ then discards what it had buffered for them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from threading import Event, Lock, Thread
 
 LOOK_SECONDS = 0.2
-ADDRESS_FACTOR = 4  # several clients may come from one address: behind a router, or from one machine
+ADDRESS_FACTOR = 4  # clients may share an address: behind one router, or on one machine
 TOTAL_FACTOR = 16
 BARRED_SECONDS = 30.0
-GREETING_BYTES = 4096  # of what is no message: the handshake,
-HEARTBEAT_BYTES = 1000  # and a second's heartbeats, the fastest there are
+# Bytes of a connection that belong to no message: its handshake, and the fastest heartbeats, by the second.
+GREETING_BYTES = 4096
+HEARTBEAT_BYTES = 1000
 _BYTES_RECEIVED = 128  # offset in the kernel's struct tcp_info
 _MOST_DESCRIPTORS = 1 << 16
 
@@ -35,14 +36,15 @@ _log = logging.getLogger("onnxpuma.transport")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """connections: of one key at a time; four times as many of one address, sixteen times in all. unread:
-    bytes of one connection that wait, the unfinished message included; all together may be four times that.
-    silent: seconds in which a connection must bring its first message. age: seconds after which a connection
-    that is not in use is closed, to be made anew with fresh keys. 0 is no bound."""
+    """The limits that a Gate enforces. In `unread`, `silent` and `age`, 0 means no limit."""
 
+    # Connections of one key at a time: ADDRESS_FACTOR times as many per address, TOTAL_FACTOR times in all.
     connections: int = 100
+    # Unread bytes of one connection, its unfinished message included: ADDRESS_FACTOR times as many in all.
     unread: int = 0
+    # Seconds within which a connection must bring its first message.
     silent: float = 0.0
+    # Seconds after which an idle connection is closed, so that its client makes a new one with fresh keys.
     age: float = 0.0
 
 
@@ -52,22 +54,28 @@ class _Connection:
     address: str
     since: float
     name: str = ""
-    taken: int = 0  # bytes of it that were taken out
+    taken: int = 0  # bytes that have been read from it
     used: float = 0.0
     cut: bool = False
 
 
 class Gate:
-    """Watches the connections that were accepted at `port` of this machine; close it after use.
+    """Watches the connections accepted at `port` of this machine; close it after use."""
 
-    in_use: the descriptors of those that somebody waits at, however old they are.
-    """
-
-    def __init__(self, port: int, bounds: Bounds, in_use: Callable[[], set[int]] = set) -> None:
+    def __init__(
+        self,
+        port: int,
+        bounds: Bounds,
+        # Descriptors of the connections at which a client waits: these are never too old.
+        in_use: Callable[[], set[int]] = set,
+    ) -> None:
         self._port, self._bounds, self._in_use = port, bounds, in_use
         self._lock = Lock()
-        self._connections: dict[int, _Connection] = {}  # by the inode of the socket
+        # ZeroMQ opens and closes the descriptors, and the kernel reuses their numbers. An inode tells sockets
+        # apart: by it the connections, and the sockets that are none of this port's.
+        self._connections: dict[int, _Connection] = {}
         self._foreign: set[int] = set()
+        # By key name: when its connections that have not spoken were admitted, and until when it is barred.
         self._promised: dict[str, deque[float]] = {}
         self._barred: dict[str, float] = {}
         self._done = Event()
@@ -75,14 +83,14 @@ class Gate:
         self._thread.start()
 
     def admits(self, name: str) -> bool:
-        """Whether the owner of the key `name` may have one more connection; it is then expected."""
+        """Whether the owner of the key `name` may have one more connection; if so, it counts from now on."""
         now = time.monotonic()
         with self._lock:
             if now < self._barred.get(name, 0.0):
                 return False
             promised = self._promised.setdefault(name, deque())
             while promised and now > promised[0] + self._bounds.silent + 2 * LOOK_SECONDS:
-                promised.popleft()  # it has spoken or was cut
+                promised.popleft()  # by now it has spoken or was cut
             held = sum(c.name == name for c in self._connections.values())
             if held + len(promised) >= self._bounds.connections:
                 return False
@@ -90,7 +98,7 @@ class Gate:
             return True
 
     def bar(self, name: str, why: str) -> None:
-        """Shut all connections of `name` down, and let it make none for a while."""
+        """Shut down all connections of `name`, and admit no new one for BARRED_SECONDS."""
         with self._lock:
             self._barred[name] = time.monotonic() + BARRED_SECONDS
             for one in self._connections.values():
@@ -98,8 +106,7 @@ class Gate:
                     self._cut(one, why)
 
     def heard(self, descriptor: int, name: str, size: int | None = None) -> None:
-        """A message of `name` was taken out of this connection: so many bytes of it, by default all that had
-        come."""
+        """Note that `size` bytes of `name` were read from this connection; None: all that had arrived."""
         with suppress(OSError):
             inode = os.fstat(descriptor).st_ino
             with self._lock:
@@ -115,7 +122,7 @@ class Gate:
                 known.taken = come if size is None else min(come, known.taken + size)
 
     def cut(self, descriptor: int, why: str) -> None:
-        """Shut this connection down, and write why into the log."""
+        """Shut down this connection, and log why."""
         with suppress(OSError):
             inode = os.fstat(descriptor).st_ino
             with self._lock:
@@ -137,7 +144,7 @@ class Gate:
                 self._judge()
 
     def _look(self) -> None:
-        """Take note of connections that came and went."""
+        """Record which connections have come and gone."""
         seen = set()
         for descriptor in _descriptors():
             try:
@@ -166,7 +173,7 @@ class Gate:
         return made
 
     def _judge(self) -> None:
-        """Shut down what is beyond a bound: of too many connections the youngest that have said nothing."""
+        """Shut down connections beyond a bound; of too many, the youngest that have not spoken."""
         now, bounds, factor = time.monotonic(), self._bounds, ADDRESS_FACTOR
         living = sorted((c for c in self._connections.values() if not c.cut), key=lambda c: c.since)
         most = min(bounds.connections * TOTAL_FACTOR, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
@@ -178,7 +185,7 @@ class Gate:
                 total -= 1
                 self._cut(one, "there are too many")
             elif bounds.silent and not one.name and now > one.since + bounds.silent:
-                self._cut(one, f"it said nothing in {bounds.silent:g} s")
+                self._cut(one, f"it sent no message within {bounds.silent:g} s")
             elif one.descriptor in in_use:
                 one.used = now
             elif bounds.age and one.name and now > max(one.since + bounds.age, one.used + bounds.age / 2):
@@ -189,7 +196,7 @@ class Gate:
         for unread, one in sorted(waiting.values(), key=lambda pair: -pair[0]):
             if unread > bounds.unread or whole > factor * bounds.unread:
                 whole -= unread
-                self._cut(one, f"{unread / 1e6:.0f} MB of it wait to be read")
+                self._cut(one, f"{unread / 1e6:.0f} MB from it are unread")
 
     def _unread(self, one: _Connection) -> int:
         try:
@@ -206,12 +213,12 @@ class Gate:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         if why:
-            _log.warning("a connection of %s from %s was cut: %s", one.name or "nobody", one.address, why)
+            _log.warning("cut a connection of %s from %s: %s", one.name or "a stranger", one.address, why)
 
 
 @contextmanager
 def _socket_of(descriptor: int) -> Iterator[socket.socket | None]:
-    """The socket behind a descriptor that belongs to ZeroMQ; it stays open."""
+    """The socket behind a descriptor; it belongs to ZeroMQ, so it stays open."""
     try:
         one = socket.socket(fileno=descriptor)
     except OSError:
@@ -224,7 +231,7 @@ def _socket_of(descriptor: int) -> Iterator[socket.socket | None]:
 
 
 def _accepted_from(one: socket.socket, port: int) -> str | None:
-    """The address at the other end of a connection that was accepted at `port`; None for other sockets."""
+    """The remote address of a connection accepted at `port`; None for any other socket."""
     try:
         if one.family not in (socket.AF_INET, socket.AF_INET6) or one.getsockname()[1] != port:
             return None
@@ -236,7 +243,7 @@ def _accepted_from(one: socket.socket, port: int) -> str | None:
 
 
 def _received(descriptor: int) -> int:
-    """Bytes that have come over a connection so far, those of its encryption included."""
+    """Bytes that a connection has brought so far, those of its encryption included."""
     with _socket_of(descriptor) as one:
         if one is None or not hasattr(socket, "TCP_INFO"):
             return 0
@@ -247,5 +254,5 @@ def _received(descriptor: int) -> int:
 def _descriptors() -> list[int]:
     try:
         return [int(name) for name in os.listdir("/proc/self/fd")]
-    except OSError:  # not there, or there is no descriptor left to read it with
+    except OSError:  # no /proc, or no descriptor is left to read it with
         return list(range(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _MOST_DESCRIPTORS)))

@@ -1,7 +1,7 @@
-"""What has arrived from each peer, in order, and what is known about the current session.
+"""The messages that arrived from each peer, in order, and the state of the current session.
 
-The one place that decides whether a message is the one that is waited for, is left over from a session that
-ended, or shows that two parties have drifted apart. Every link has one.
+Every link has one inbox. It alone decides whether a message is the one expected, is left over from a session
+that ended, or shows that two parties have drifted apart.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Arrival:
 
 
 class Inbox:
-    """Messages that arrived and were not yet asked for, of the party `party`."""
+    """Messages that arrived at `party` and that it has not asked for yet."""
 
     def __init__(self, party: int) -> None:
         self.party = party
@@ -35,19 +35,19 @@ class Inbox:
         self._ended: OrderedDict[bytes, TransportError | None] = OrderedDict()
 
     def enter(self, session: bytes) -> None:
-        """Make `session` the current one; raise what ended it, if something did."""
+        """Make `session` the current one; raise the error that ended it, if it has ended."""
         if session != self.session:
             if self.session:
-                self.end(self.session)
+                self.end(self.session)  # its messages are dropped, however late they come
             self.session = session
         if session in self._ended:
             why = self._ended[session] or RemoteError(
-                f"session {session.hex()[:8]} is over", "a session id is used once: begin a new session"
+                f"session {session.hex()[:8]} is over", "a session id is used once: start a new session"
             )
             raise type(why)(why.message, why.hint)
 
     def end(self, session: bytes, why: TransportError | None = None) -> None:
-        """Drop what is left of `session` and what still comes; the first reason given is kept."""
+        """Drop the messages of `session`, now and from here on; the first `why` given is kept."""
         if self._ended.get(session) is None:
             self._ended[session] = why
         while len(self._ended) > REMEMBERED_SESSIONS:
@@ -55,22 +55,24 @@ class Inbox:
         self._arrivals = [deque(a for a in queue if a.tag.session != session) for queue in self._arrivals]
 
     def aborted(self, peer: int, session: bytes, message: str) -> None:
-        """`peer` says that `session` is over."""
+        """Note that `peer` has ended `session`."""
         self.end(session, RemoteError(message, f"party {peer} ended the session; its log says more"))
 
     def lost(self, peer: int, message: str) -> None:
-        """`peer` is gone: the current session cannot be completed."""
+        """Note that `peer` is gone: the current session cannot be completed."""
         if self.session:
-            hint = f"see that server {peer} runs and can be reached, then send the request again"
+            hint = f"check that server {peer} is running and reachable, then send the request again"
             self.end(self.session, PeerLostError(message, hint))
 
     def forget(self, peer: int) -> None:
-        """Drop all words of `peer` that nobody has asked for: the process that sent them is gone."""
+        """Drop all messages of `peer` that nobody has asked for: the process that sent them is gone."""
         self._arrivals[peer].clear()
 
     def put(self, peer: int, arrival: Arrival) -> None:
-        """Keep a message until it is asked for, unless its session has ended. TransportError when there are
-        more than a peer in lockstep can be ahead."""
+        """Keep a message until it is asked for, unless its session has ended.
+
+        Raises TransportError when `peer` has sent more messages ahead than a party in lockstep can.
+        """
         if arrival.tag.session in self._ended:
             return
         if len(self._arrivals[peer]) >= MOST_AHEAD:
@@ -97,5 +99,5 @@ class Inbox:
             sessions = f" of session {theirs.session.hex()[:8]} (here: session {ours.session.hex()[:8]})"
         return LockstepError(
             f"party {peer} sent {theirs}{sessions}, party {self.party} is at {ours}",
-            "the servers hold different plans or different versions of onnxpuma; compare their digests",
+            "the servers have different plans or different versions of onnxpuma; compare their digests",
         )

@@ -1,4 +1,4 @@
-"""The outgoing connection to one other server, and what is known about that server."""
+"""The outgoing connection to one other server, and the state of that server as seen from here."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.outgoing import Outgoing
 from onnxpuma.transport.watch import Watch
 
-# A server that closes on purpose says goodbye on one connection while the other one closes: which of the
-# two is seen first is chance, so a broken connection counts as a death only after this time.
+# A server that closes on purpose says goodbye on one connection while the other one closes. Either may be
+# seen first, so a broken connection counts as a death only after this time.
 GOODBYE_SECONDS = 1.0
-# ZeroMQ gives up for good when a key is refused; what is wrong may be corrected there, so ask again.
+# ZeroMQ gives up for good when a key is refused. The other side may correct its list, so ask again.
 ASK_AGAIN_SECONDS = 2.0
-# Before a connection is changed for a fresh one nothing is sent for so long; it has so long to come about.
+# A fresh connection replaces the old one after QUIET_SECONDS in which nothing was sent; it is given up if
+# RENEWAL_SECONDS pass before that.
 QUIET_SECONDS = 1.0
 RENEWAL_SECONDS = 30.0
 
@@ -33,22 +34,17 @@ class Peer:
 
 
 class Line:
-    """The way to server `peer` from server `party`.
-
-    hello: what it last said about itself. left: it said goodbye. broken_since: when the connection broke
-    during the current session (`time.monotonic`).
-    mourned: its death is in the log. heard: when something last came from it.
-    """
+    """The way from server `party` to server `peer`. Times are those of `time.monotonic`."""
 
     def __init__(self, party: int, peer: int, place: Peer, public_key: str) -> None:
         self.party = party
         self.peer = peer
         self.place = place
-        self.hello: wire_pb2.Hello | None = None
-        self.left = False
-        self.broken_since: float | None = None
-        self.mourned = False
-        self.heard = 0.0
+        self.hello: wire_pb2.Hello | None = None  # its latest introduction
+        self.left = False  # it said goodbye
+        self.broken_since: float | None = None  # when the connection broke during the current session
+        self.mourned = False  # its death is in the log
+        self.heard = 0.0  # when its latest message came
         self.opened = False
         self._public_key = public_key
         self._sent = 0.0
@@ -57,7 +53,7 @@ class Line:
     def open(
         self, context: zmq.Context[zmq.Socket[bytes]], keys: KeyPair, heartbeat: float, linger: float
     ) -> None:
-        """Begin to connect; ConfigError when the address is none."""
+        """Begin to connect; ConfigError for a malformed address."""
         self._settings = context, keys, heartbeat, int(linger * 1000)
         self._asked = time.monotonic()
         self._out = self._dial()
@@ -72,7 +68,7 @@ class Line:
             socket.close(0)
             raise
         socket.linger = linger
-        # A message for a server that is gone is dropped, not kept for the process that comes after it.
+        # A message for a server that is gone is dropped, not kept for the process that replaces it.
         socket.immediate = True
         return out
 
@@ -85,7 +81,7 @@ class Line:
         return self.watch.connected
 
     def update(self) -> bool:
-        """Take note of what happened to the connection; True when it has just been made anew."""
+        """Take in the connection's events; True when it has just been made anew."""
         before = self.watch.losses
         news = self._out.update()
         if self.watch.losses > before:
@@ -98,21 +94,21 @@ class Line:
 
     @property
     def unsettled(self) -> bool:
-        """Whether `update` and `dead` have something to do even if no event wakes their caller."""
+        """Whether the caller must call `update` and `dead` even if no event wakes it."""
         return self.broken_since is not None or self.watch.untrusted or self._out.unsettled
 
     def age(self) -> float:
-        """Seconds since the connection was made, and its session keys with it; 0 without one."""
+        """Seconds since the connection and its session keys were made; 0 without a connection."""
         return time.monotonic() - self._out.made if self.connected else 0.0
 
     @property
     def settling(self) -> bool:
-        """Whether a fresh connection stands and waits for a moment in which nothing is sent."""
+        """Whether a fresh connection is up and waits for a moment in which nothing is sent."""
         return self._new is not None and self._new.connected
 
     def renew(self, seconds: float) -> bool:
-        """Once the connection is `seconds` old make a second one, and use it in place of the first as soon
-        as it stands and nothing has been sent for a while; True when that has just been done."""
+        """Once the connection is `seconds` old, make a second one, which replaces the first when it is up and
+        nothing has been sent for QUIET_SECONDS. True when it has just done so."""
         if self._new is None:
             if self.age() > seconds and time.monotonic() > self._asked + ASK_AGAIN_SECONDS:
                 self._asked = time.monotonic()
@@ -120,10 +116,11 @@ class Line:
             return False
         self._new.update()
         if not self.connected or time.monotonic() > self._asked + RENEWAL_SECONDS:
-            self._new.close()  # the usual way brings a fresh connection, or there is none to be had
+            # Either reconnecting brings fresh keys anyway, or the peer does not answer a second connection.
+            self._new.close()
             self._new = None
         elif self._new.connected and time.monotonic() > self._sent + QUIET_SECONDS:
-            # What was sent last has arrived, so that nothing on the new way can overtake it.
+            # The latest message has arrived by now, so nothing on the new connection can overtake it.
             old, self._out, self._new = self._out, self._new, None
             old.close()
             return True
@@ -141,7 +138,7 @@ class Line:
         return self.watch.connected and sockets.push(self._out.socket, frames)
 
     def check_trust(self) -> None:
-        """Raise AuthenticationError when one side has turned out not to have the key the other expects."""
+        """Raise AuthenticationError when either side lacks the key that the other expects."""
         if self.watch.refused:
             raise AuthenticationError(
                 f"party {self.peer} ({self.place.address}) refuses the public key of party {self.party}",
@@ -151,12 +148,12 @@ class Line:
         if self.watch.strange:
             raise AuthenticationError(
                 f"{self.place.address} does not answer as the owner of the public key of party {self.peer}",
-                f"compare its key with {self.place.public_key} in cluster.toml, and see that the address is"
+                f"compare its key with {self.place.public_key} in cluster.toml, and check that the address is"
                 " right",
             )
 
     def unreachable(self) -> TransportError:
-        """The error to raise for a message that cannot be sent, or that will not come."""
+        """The error to raise for a message that cannot be sent or will not arrive."""
         try:
             self.check_trust()
         except AuthenticationError as error:
@@ -164,21 +161,21 @@ class Line:
         what = "has closed its link" if self.left else self._out.route.missing() or "is not connected"
         return PeerLostError(
             f"party {self.peer} ({self.place.address}) {what}",
-            f"see that server {self.peer} runs and can be reached",
+            f"check that server {self.peer} is running and reachable",
         )
 
     def check_hello(self) -> None:
-        """Raise TransportError when the peer has greeted in another version, or as somebody else."""
+        """Raise TransportError when the peer introduced itself in another version or as another party."""
         hello = self.hello
         if hello is not None and (hello.wire != wire.WIRE_VERSION or hello.party != self.peer):
             raise TransportError(
-                f"party {self.peer} speaks wire version {hello.wire} as party {hello.party},"
+                f"party {self.peer} speaks wire version {hello.wire} as party {hello.party};"
                 f" here it is version {wire.WIRE_VERSION}",
                 "install the same version of onnxpuma on all servers, and the same cluster.toml",
             )
 
     def missing(self) -> str:
-        """Why this peer is not ready, in words; empty when it is."""
+        """Why this peer is not ready, for people to read; empty when it is ready."""
         if unknown := self._out.route.missing():
             return f"party {self.peer} is not found: {unknown}"
         if not self.watch.connected:
@@ -186,7 +183,7 @@ class Line:
         return "" if self.hello else f"party {self.peer} has not connected to this server"
 
     def close(self) -> None:
-        """Leave; what is unsent goes out within the linger time of `open`, unless the peer has left."""
+        """Disconnect; unsent messages go out within the linger time of `open`, unless the peer has left."""
         for out in (self._out, self._new):
             if out is not None:
                 if self.left:
@@ -197,9 +194,9 @@ class Line:
 def incomplete(
     lines: Iterable[Line], refused: Sequence[tuple[str, str, str]], seconds: float
 ) -> PeerLostError:
-    """The error for peers that are not there after this time. refused: as the doorkeeper has it."""
+    """The error for peers that are missing after this time. refused: the doorkeeper's list."""
     missing = " and ".join(filter(None, (line.missing() for line in lines)))
-    hint = "start the server, or correct its address in cluster.toml; see that no firewall is between"
+    hint = "start the server, or correct its address in cluster.toml; check that no firewall is in the way"
     if refused:
         _, address, key = refused[-1]
         hint = f"a connection from {address} with the public key {key} was refused: is it in cluster.toml?"

@@ -1,7 +1,7 @@
 """The port through which the protocols talk: one party's link to the two others.
 
 A link carries words and knows nothing about them. It promises four things: bytes arrive whole, once, in
-step, and from the party that is named. Everything else (rings, shares, rounds) belongs to its callers.
+step, and from the party that is named. Rings, shares and rounds are its callers' business.
 """
 
 from __future__ import annotations
@@ -24,17 +24,12 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[Any, Any]"
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """Where a message belongs; the receiver compares it with its own place before it reads a word.
+    """Where a message belongs; the receiver compares it with its own place before it reads a word."""
 
-    session: 16 random bytes, used for one run. step: index of the plan step. round: number of the
-    exchange within the session. label: operator and node name; it is compared too, and it is what an error
-    message shows.
-    """
-
-    session: bytes
-    step: int
-    round: int
-    label: str
+    session: bytes  # 16 random bytes, used for one run
+    step: int  # index of the plan step
+    round: int  # number of the exchange within the session
+    label: str  # operator and node name: compared too, and shown in error messages
 
     def __str__(self) -> str:
         return f"step {self.step}, round {self.round} ({plain_text(self.label) or 'no label'})"
@@ -58,9 +53,9 @@ def _zeros() -> tuple[PeerTraffic, ...]:
 
 @dataclass(slots=True)
 class Traffic:
-    """Counts of one link, by peer (`peers[i]`) and added up over the peers.
+    """Counts of one link, by peer (`peers[i]`) and summed over the peers.
 
-    Every link counts the same numbers for the same calls. The cost of encryption and TCP (some 40 bytes a
+    Every link counts the same numbers for the same calls. The overhead of encryption and TCP (some 40 bytes a
     frame) is not included.
     """
 
@@ -68,7 +63,7 @@ class Traffic:
 
     @property
     def payload_sent(self) -> int:
-        """Bytes of words sent, without headers: what a protocol's declared cost predicts."""
+        """Bytes of words sent, without headers: a protocol's declared cost predicts this number."""
         return sum(p.payload_sent for p in self.peers)
 
     @property
@@ -111,11 +106,11 @@ class Traffic:
         self.peers = _zeros()
 
     def copy(self) -> Traffic:
-        """The counts as they stand now, as an object of its own."""
+        """A snapshot of the counts."""
         return self - Traffic()
 
     def __sub__(self, earlier: Traffic) -> Traffic:
-        """What was added since `earlier`, which is a `copy()` of the same counts."""
+        """The counts since `earlier`, a `copy()` of the same counts."""
         names = PeerTraffic.__slots__
         return Traffic(
             tuple(
@@ -126,20 +121,17 @@ class Traffic:
 
 
 class Link(ABC):
-    """One party's connections to the two others. Used by one thread at a time.
-
-    timeout: seconds that `receive` waits; may be changed at any time.
-    """
+    """One party's connections to the two others. Used by one thread at a time."""
 
     party: int
     traffic: Traffic
-    timeout: float
+    timeout: float  # seconds that `receive` waits; may be changed at any time
 
     @abstractmethod
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
         """Queue one message of several raw buffers for `peer` and return at once.
 
-        Buffers are C-contiguous and are not copied: the caller does not modify one afterwards.
+        Buffers are C-contiguous and are not copied: the caller must not modify them afterwards.
 
         Raises ProtocolError for a buffer that is not C-contiguous, PeerLostError when the peer is known to
         be gone, RemoteError when another party has aborted this session.
@@ -149,24 +141,24 @@ class Link(ABC):
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
         """Block for the next message of `peer`; its buffers as read-only views of bytes, one for each sent.
 
-        A session becomes the current one when `send` or `receive` first names it; what is left of the one
-        before is dropped whenever it arrives.
+        A session becomes the current one when `send` or `receive` first names it. Messages of the session
+        before are dropped, however late they arrive.
 
         Raises LockstepError when the message's tag is not `tag` (it names both places), PeerLostError when
         a party died or is stuck, RemoteError when another party aborted this session, RequestTimeoutError
-        when nothing came in the time this link allows.
+        when nothing arrived within `timeout`.
         """
 
     @abstractmethod
     def abort(self, session: bytes, message: str) -> None:
-        """End `session` here and at both peers, whose `send` and `receive` raise RemoteError(message).
+        """End `session` here and at both peers, where `send` and `receive` then raise RemoteError(message).
 
         Never raises for a peer that is gone: there is nobody left to tell.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Say goodbye and release everything. A peer that still waits for this party gets PeerLostError."""
+        """Say goodbye and release everything; a peer that still waits for this party gets PeerLostError."""
 
     def __enter__(self: LinkT) -> LinkT:
         return self
@@ -183,7 +175,7 @@ def as_bytes(buffer: Buffer) -> memoryview:
     view = memoryview(cast(Any, buffer))
     if not view.c_contiguous:
         raise ProtocolError(
-            f"a buffer of shape {view.shape} to be sent is not C-contiguous",
+            f"cannot send a buffer of shape {view.shape}: it is not C-contiguous",
             "pass it through np.ascontiguousarray",
         )
     if view.nbytes == 0:

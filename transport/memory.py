@@ -1,4 +1,4 @@
-"""A link inside one process, for three threads: the same checks and the same counts, no sockets."""
+"""A link inside one process, for three threads: the same checks and the same counts, but no sockets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag, Traffic, as_byte
 
 
 class MemoryLink(Link):
-    """One corner of the triangle that `memory_links` makes. A buffer is handed over as it is, not copied."""
+    """One corner of the triangle that `memory_links` builds. It passes buffers on without a copy."""
 
     def __init__(self, party: int, timeout: float) -> None:
         self.party = party
@@ -51,7 +51,7 @@ class MemoryLink(Link):
                 if not self._arrived.wait(deadline - time.monotonic()):
                     raise RequestTimeoutError(
                         f"party {peer} sent nothing in {self.timeout:g} s; party {self.party} is at {tag}",
-                        "one party computes for longer than the timeout allows, or they wait for each other",
+                        "one party computes for longer than the timeout, or the parties wait for each other",
                     )
         self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
         return arrival.buffers

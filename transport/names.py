@@ -1,5 +1,7 @@
-"""Where a name leads just now: looked up in a thread of its own, so that a name server that does not answer
-holds up nobody. ZeroMQ would look names up in the one thread that carries everything that goes out.
+"""The addresses to which a host name resolves, looked up in a separate thread.
+
+ZeroMQ would look names up in the thread that carries all outgoing traffic, where a name server that does not
+answer would block everything.
 """
 
 from __future__ import annotations
@@ -11,24 +13,21 @@ from threading import Event, Thread
 
 from onnxpuma.errors import ConfigError
 
-REFRESH_SECONDS = 60.0  # while the connection stands
-RETRY_SECONDS = 1.0  # while it does not
+REFRESH_SECONDS = 60.0  # while the connection is up
+RETRY_SECONDS = 1.0  # while it is down
 
 _ADDRESS = re.compile(r"tcp://(\[[^\]]+\]|[^\[\]:/\s]+):(\d{1,5})")
 
 
 class Route:
-    """The way to "tcp://host:port".
-
-    endpoints: numeric addresses in the order in which to try them; none until the name is known. error: why
-    it is not, in words. Raises ConfigError when `address` is none.
-    """
+    """The way to "tcp://host:port". Raises ConfigError for a malformed address."""
 
     def __init__(self, address: str) -> None:
         found = _ADDRESS.fullmatch(address)
         if found is None or not 0 < int(found[2]) < 1 << 16:
             raise ConfigError(f"{address} is no address to connect to", 'write "tcp://host:port"')
         self.host, self._port = found[1].strip("[]"), int(found[2])
+        # Numeric addresses in the order to try them, and why there are none. The thread replaces both.
         self.endpoints: tuple[str, ...] = ()
         self.error = ""
         self._closed, self._wanted = Event(), Event()
@@ -39,11 +38,11 @@ class Route:
             Thread(target=self._follow, name=f"onnxpuma-name-{self.host}", daemon=True).start()
 
     def want(self) -> None:
-        """There is no connection: look the name up again soon, it may lead elsewhere by now."""
+        """Look the name up again soon, for want of a connection: it may lead elsewhere by now."""
         self._wanted.set()
 
     def close(self) -> None:
-        """Look no more; a question that is under way is left to itself."""
+        """Stop looking; a query in progress is abandoned."""
         self._closed.set()
         self._wanted.set()
 
@@ -65,7 +64,7 @@ class Route:
         """Why there is no endpoint; empty when there is one."""
         if self.endpoints:
             return ""
-        return self.error or f"nothing has answered where the name {self.host} leads"
+        return self.error or f"no name server has answered for {self.host}"
 
 
 def _endpoint(host: str, port: int) -> str:

@@ -1,4 +1,4 @@
-"""A socket that connects to one place by its name, and is kept connected to where that name leads."""
+"""A socket that connects to one host by name, and follows the name when it leads elsewhere."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.names import Route
 from onnxpuma.transport.watch import Watch
 
-# So long an address is tried before the next one of the same name.
+# How long to try one address of a name before the next one.
 PATIENCE_SECONDS = 3.0
 
 
 class Outgoing:
-    """One connection as the owner of `keys` to the owner of `server_key` at "tcp://host:port".
+    """One connection from the owner of `keys` to the owner of `server_key` at "tcp://host:port".
 
-    Connecting begins at once where the address is a number, else at the first `update` after the name is
-    known. made: when the connection came about (`time.monotonic`). Raises ConfigError when the address is
-    none.
+    It begins to connect at once to a numeric address, else at the first `update` after the name is known.
+    Raises ConfigError for a malformed address.
     """
 
     def __init__(
         self, socket: zmq.Socket[bytes], address: str, keys: KeyPair, server_key: str, heartbeat: float
     ) -> None:
         self.socket = socket
-        self.made = 0.0
+        self.made = 0.0  # when the connection was made (`time.monotonic`)
         self._keys, self._server_key = keys, server_key
         self._endpoint = ""
         self._tried = 0.0
@@ -47,11 +46,11 @@ class Outgoing:
 
     @property
     def unsettled(self) -> bool:
-        """Whether `update` is to be called even if no event wakes its caller: a name is being looked up."""
+        """Whether the caller must call `update` even if no event wakes it: a name is being looked up."""
         return not self.watch.connected and self._endpoint not in self.route.endpoints[:1]
 
     def update(self) -> bool:
-        """Take note of what happened, and go elsewhere when the name does; True when there was news."""
+        """Take in events, and connect elsewhere when the name leads elsewhere; True if there were events."""
         news = self.watch.update()
         if self.watch.connected:
             if news:
@@ -65,11 +64,11 @@ class Outgoing:
         return news
 
     def again(self) -> None:
-        """Ask once more where ZeroMQ has given up, as it does when a key is refused."""
+        """Connect again after ZeroMQ has given up, as it does when a key is refused."""
         self._go()
 
     def close(self) -> None:
-        """Leave; what is unsent goes out within the linger time of the socket."""
+        """Disconnect; unsent messages go out within the socket's linger time."""
         self.route.close()
         self.watch.close()
         self.socket.close()

@@ -1,7 +1,7 @@
-"""A server that cannot start tells the others why, so that they need not wait for it without a word.
+"""A server that cannot start tells the others why, so that they do not wait for it without an explanation.
 
-Its message is a Refuse of no session. It goes out on connections of its own, and the server does not listen:
-what keeps it from starting may be its own port.
+Its message is a Refuse without a session. The server connects for this purpose alone and does not listen: its
+own port may be the reason why it cannot start.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def tell_refusal(
     heartbeat: float,
     stop: Event,
 ) -> frozenset[int]:
-    """Tell `peers` that server `party` does not start, and why; which of them were there to hear it.
+    """Tell `peers` that server `party` does not start, and why; return those that could be told.
 
-    Takes `seconds` at most where one of them is not there, and ends when `stop` is set.
+    Waits `seconds` at most for peers that cannot be reached, and ends when `stop` is set.
     """
     frame = wire.encode_peer(wire_pb2.Refuse(session=NO_SESSION, failure=failure))
     deadline = time.monotonic() + seconds

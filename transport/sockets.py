@@ -1,4 +1,4 @@
-"""Settings that all sockets share: limits, heartbeats, and errors of addresses in words."""
+"""Settings that all sockets share: limits, heartbeats, and readable errors for bad addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnxpuma.transport import wire
 from onnxpuma.transport.curve import KeyPair
 
 RECONNECT_MILLISECONDS = 100
-# So long one attempt to connect may take: where a network swallows packets the kernel would try for minutes.
+# The limit of one attempt to connect: where a network drops packets, the kernel would try for minutes.
 CONNECT_MILLISECONDS = 2000
 HANDSHAKE_MILLISECONDS = 5000
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -22,9 +22,9 @@ def prepare(socket: zmq.Socket[bytes], heartbeat: float) -> None:
     """Set limits and heartbeats: a connection whose other end is silent for `heartbeat` seconds is closed."""
     milliseconds = max(4, int(heartbeat * 1000))
     socket.linger = 0
-    # No limit on waiting messages: a full queue would stop the reading of heartbeats too, and a busy party
-    # would pass for a dead one; and libzmq (4.3.5) ends the process at the heartbeat after a connection ends
-    # whose reading has stopped. The lockstep of the parties bounds what can wait, a gate what clients send.
+    # Queues are not limited. A full queue would also stop ZeroMQ from reading heartbeats, so that a busy
+    # party would pass for dead; and libzmq (4.3.5) aborts the process at the next heartbeat when a connection
+    # ends while its reading is stopped. Lockstep bounds what parties can queue, a gate what clients can.
     socket.sndhwm = socket.rcvhwm = 0
     socket.setsockopt(zmq.MAXMSGSIZE, max(wire.CHUNK, wire.MAX_HEADER) + 1024)
     socket.setsockopt(zmq.HEARTBEAT_IVL, milliseconds // 4)
@@ -36,7 +36,7 @@ def prepare(socket: zmq.Socket[bytes], heartbeat: float) -> None:
 
 
 def bind(socket: zmq.Socket[bytes], address: str) -> None:
-    """Listen at `address`; ConfigError naming it when that is not possible."""
+    """Listen at `address`; a ConfigError names it when that is not possible."""
     socket.ipv6 = "[" in address
     try:
         socket.bind(address)
@@ -44,16 +44,16 @@ def bind(socket: zmq.Socket[bytes], address: str) -> None:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(
                 f"{address} is in use by another program",
-                "stop that program (another server of this cluster?), or give another port in cluster.toml",
+                "stop that program (another server of this cluster?), or choose another port in cluster.toml",
             ) from None
         raise ConfigError(
             f"cannot listen at {address}: {error.strerror}",
-            "give a port above 1023 and `*` or an address of this machine",
+            "use a port above 1023, and `*` or an address of this machine",
         ) from None
 
 
 def wait(listening: Sequence[zmq.Socket[bytes]], seconds: float) -> list[zmq.Socket[bytes]]:
-    """Sleep until one of these can be read, `seconds` at most; those that can."""
+    """Sleep until one of these sockets can be read, `seconds` at most; return those that can."""
     poller = zmq.Poller()
     for socket in listening:
         poller.register(socket, zmq.POLLIN)
@@ -61,13 +61,13 @@ def wait(listening: Sequence[zmq.Socket[bytes]], seconds: float) -> list[zmq.Soc
 
 
 def port_of(socket: zmq.Socket[bytes]) -> int:
-    """The port at which a socket listens, whatever was asked for."""
+    """The port at which a socket actually listens."""
     endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
     return int(endpoint.rstrip("\0").rpartition(":")[2])
 
 
 def connect(socket: zmq.Socket[bytes], address: str, keys: KeyPair, server_key: str) -> None:
-    """Begin connecting as the owner of `keys` to the owner of `server_key`; ConfigError for no address."""
+    """Begin to connect as the owner of `keys` to the owner of `server_key`; ConfigError for a bad address."""
     socket.curve_publickey = keys.public.encode()
     socket.curve_secretkey = keys.secret.encode()
     socket.curve_serverkey = server_key.encode()
@@ -89,7 +89,7 @@ def push(socket: zmq.Socket[bytes], frames: Sequence[bytes | memoryview]) -> boo
             socket.send(frames[-1], zmq.NOBLOCK, copy=False, track=False)
             return True
         except zmq.Again:
-            # libzmq does not look at news of the connection at every send; being asked, it does.
+            # libzmq does not process connection events at every send; querying the events makes it do so.
             if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT:
                 return False
     return False

@@ -1,4 +1,4 @@
-"""A log that others cannot fill: of lines that are alike only so many are written in some seconds."""
+"""A log that strangers cannot flood: of similar lines, only a limited number is written per time window."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class _Window:
 
 
 class Sparing(logging.Filter):
-    """Lets `most` records of one kind pass in `seconds`; the next one tells how many were left out.
+    """Passes `most` records of one kind in `seconds`; the next one after that tells how many were left out.
 
-    Their text is cut to a line of some length that can be printed: parts of it come from others. Errors may
-    have several lines, as tracebacks do.
+    Parts of a record's text come from others, so it is cut to one printable line of limited length. Errors
+    may have several lines, as tracebacks do.
 
-    Records are of one kind when they have the same level and the same text before anything is filled in:
-    whoever provokes them chooses names and addresses, not texts. Add it to a logger, not to a handler.
+    Records of one kind share a level and a format string: whoever provokes them chooses the names and
+    addresses filled in, not the format. Add this filter to a logger, not to a handler.
     """
 
     def __init__(self, most: int = MOST, seconds: float = SECONDS) -> None:
@@ -59,7 +59,7 @@ class Sparing(logging.Filter):
         return True
 
     def overdue(self) -> int:
-        """How many records were left out in windows that are over; each is told once."""
+        """How many records were left out in windows that have ended; each is counted once."""
         now, total = time.monotonic(), 0
         with self._lock:
             for kind, window in list(self._windows.items()):
@@ -70,21 +70,21 @@ class Sparing(logging.Filter):
 
 
 def _plain(text: str, *, lines: bool) -> str:
-    """`text` with nothing in it that a terminal would obey, and no longer than a log needs."""
+    """`text` without anything that a terminal would obey, cut to a length that suits a log."""
     longest = LONGEST * (8 if lines else 1)
     kept = "".join(c if c.isprintable() or (lines and c == "\n") else "?" for c in text[:longest])
     return kept if len(text) <= longest else f"{kept} ... ({len(text)} characters)"
 
 
 def spare(name: str) -> None:
-    """Let the logger of this name write nothing unless its user asks for it, and then no more than that."""
+    """Keep the logger of this name silent until a program configures logging, and sparing after that."""
     logger = logging.getLogger(name)
     logger.addHandler(logging.NullHandler())
     logger.addFilter(Sparing())
 
 
 def tell_left_out(name: str) -> None:
-    """Write how many lines of this logger were left out and not told yet; to be called now and then."""
+    """Log how many lines of this logger were left out since the last report; call it now and then."""
     logger = logging.getLogger(name)
     total = sum(part.overdue() for part in logger.filters if isinstance(part, Sparing))
     if total:

@@ -1,4 +1,4 @@
-"""Whether one outgoing connection stands: read from the events that ZeroMQ reports about its socket."""
+"""The state of one outgoing connection, read from the events that ZeroMQ reports about its socket."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import errno
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-# A server whose key is another than expected closes without a word; so may one that is just being killed.
-# Several times in a row means the former.
+# A server with a key other than expected closes the connection without a message; so does one that is being
+# killed. Several such failures in a row mean the former.
 SILENT_FAILURES = 3
 
-# The status with which a doorkeeper answers one whose key has too many connections already.
+# A doorkeeper's status for a client whose key has too many connections already.
 CROWDED = 500
 
-# What is reported of a server that took the connection and said nothing: it may be stuck or far away.
+# ZeroMQ's errors for a server that accepted the connection and stayed silent: it may be stuck or far away.
 _SILENCE = (errno.EAGAIN, errno.ETIMEDOUT)
 
 _EVENTS = (
@@ -27,20 +27,14 @@ _EVENTS = (
 
 
 class Watch:
-    """Follows the connection of a socket that connects to one address.
-
-    connected: the handshake succeeded and the connection has not broken since. losses: how often it has
-    broken. refused: the other side said that our key is not on its list. crowded: it knows our key, and says
-    that there are too many connections of it. strange: the other side is not the owner of the expected key,
-    or no server of ours at all.
-    """
+    """Follows the connection of a socket that connects to one address."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self.connected = False
-        self.losses = 0
-        self.refused = False
-        self.crowded = False
-        self.strange = False
+        self.connected = False  # the handshake succeeded, and the connection has not broken since
+        self.losses = 0  # how often the connection has broken
+        self.refused = False  # the other side reports that our key is not on its list
+        self.crowded = False  # the other side reports too many connections of our key
+        self.strange = False  # the other side does not own the expected key, or is no server of ours at all
         self.monitor: zmq.Socket[bytes] = socket.get_monitor_socket(_EVENTS)
         self._socket = socket
         self._failures = 0
@@ -51,7 +45,7 @@ class Watch:
         return self.refused or self.strange or self.crowded
 
     def update(self) -> bool:
-        """Take in the events that have happened; True when there were any."""
+        """Take in all pending events; True when there were any."""
         changed = False
         while int(self.monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self.monitor)
@@ -74,7 +68,7 @@ class Watch:
                 self.connected = False
                 self.losses += 1
             elif not attempt_failed:
-                self.strange = True  # it does not even greet as ZeroMQ does
+                self.strange = True  # its greeting was not even ZeroMQ's
         else:
             self._failed = True
             if value not in _SILENCE:

@@ -1,9 +1,9 @@
 """From messages to frames and back; anything damaged or foreign becomes a TransportError.
 
-A message is one protobuf frame and then its buffers as raw frames. Short buffers that follow each other
-share a frame, since a frame costs as much as some thousand bytes. A buffer longer than CHUNK travels as
-several frames, so that encrypting, sending and decrypting overlap and a heartbeat never waits long behind
-one frame; an empty buffer travels as no frame at all.
+A message is one protobuf frame, followed by its buffers as raw frames. Consecutive short buffers share a
+frame, since a frame costs as much as some thousand bytes. A buffer longer than CHUNK is split into several
+frames, so that encrypting, sending and decrypting overlap and a heartbeat never waits long behind one frame.
+An empty buffer takes no frame at all.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MOST_BUFFERS = 1 << 16
 
 MessageT = TypeVar("MessageT", bound=Message)
 
-# What another machine writes for people to read, by kind of message, and how much of it is read; of a failure
-# error_of reads the text.
+# The fields that people read, by kind of message, and how many characters of each are kept. error_of does the
+# same for the text of a failure.
 _TEXTS: dict[str, dict[str, int]] = {
     "hello": {"version": 100},
     "abort": {"message": LONGEST_TEXT},
@@ -41,15 +41,17 @@ _HINT = "all three servers and the client must run the same version of onnxpuma"
 
 
 def encode_peer(body: Message) -> bytes:
-    """The frame in which one server sends `body` (any body of PeerMessage but Header) to another."""
+    """The frame that carries `body` (any body of PeerMessage but Header) from one server to another."""
     return _filled(wire_pb2.PeerMessage(), body).SerializeToString()
 
 
 def encode_hellos(
     party: int, version: str, model_digest: bytes, components: Mapping[int, bytes]
 ) -> dict[int, bytes]:
-    """The frames in which `party`, a process that has just started, introduces itself to each of the peers in
-    `components`, which says what that one alone is told."""
+    """The frames in which `party`, a process that has just started, introduces itself, by peer.
+
+    components: for each peer the code that it alone is told.
+    """
     hello = wire_pb2.Hello(
         wire=WIRE_VERSION, version=version, model_digest=model_digest, party=party, instance=os.urandom(16)
     )
@@ -71,7 +73,7 @@ def encode_server(request: bytes, body: Message, sizes: Sequence[int]) -> bytes:
 
 
 def _filled(message: MessageT, body: Message) -> MessageT:
-    """`message` with `body` in the field that has the type of `body`."""
+    """`message`, with `body` in the field of its type."""
     for field in message.DESCRIPTOR.fields:
         if field.message_type is body.DESCRIPTOR:
             part = getattr(message, field.name)
@@ -97,13 +99,13 @@ def tag_of(header: wire_pb2.Header) -> Tag:
 def decode_peer(frame: bytes | memoryview) -> wire_pb2.PeerMessage:
     """Read the first frame of a message between servers.
 
-    Raises TransportError when it is damaged, of an unknown kind, or names a session of a wrong length.
+    Raises TransportError when it is damaged, is of an unknown kind, or names a session of the wrong length.
     """
     message = wire_pb2.PeerMessage()
     _parse(message, frame, "server")
     kind = message.WhichOneof("body")
     if kind is None:
-        raise TransportError("a message from a server is of no kind that is known here", _HINT)
+        raise TransportError("a message from a server is of an unknown kind", _HINT)
     body = getattr(message, kind)
     session = getattr(body, "session", None)
     if session is not None and len(session) != SESSION_BYTES:
@@ -117,7 +119,7 @@ def decode_client(frame: bytes | memoryview) -> wire_pb2.ClientMessage:
     message = wire_pb2.ClientMessage()
     _parse(message, frame, "client")
     if message.WhichOneof("body") is None:
-        raise TransportError("a message from a client is of no kind that is known here", _HINT)
+        raise TransportError("a message from a client is of an unknown kind", _HINT)
     return message
 
 
@@ -127,7 +129,7 @@ def decode_server(frame: bytes | memoryview) -> wire_pb2.ServerMessage:
     _parse(message, frame, "server")
     kind = message.WhichOneof("body")
     if kind is None:
-        raise TransportError("an answer from a server is of no kind that is known here", _HINT)
+        raise TransportError("an answer from a server is of an unknown kind", _HINT)
     _make_plain(kind, getattr(message, kind))
     return message
 
@@ -147,13 +149,13 @@ def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:
 
 
 def on_the_wire(size: int) -> int:
-    """Bytes that a frame of `size` takes on an encrypted connection: its box, and its length before it."""
+    """Bytes that a frame of `size` bytes takes on an encrypted connection: its box and its length."""
     box = size + 33
     return box + (2 if box < 256 else 9)
 
 
 def split(buffers: Sequence[memoryview]) -> list[bytes | memoryview]:
-    """The raw frames that carry `buffers` (views of bytes): long ones without a copy."""
+    """The raw frames that carry `buffers` (views of bytes); long buffers are not copied."""
     frames: list[bytes | memoryview] = []
     for run in _runs([len(buffer) for buffer in buffers]):
         first = buffers[run.start]
@@ -167,7 +169,7 @@ def split(buffers: Sequence[memoryview]) -> list[bytes | memoryview]:
 
 
 def _runs(sizes: Sequence[int]) -> Iterator[range]:
-    """Which buffers of these sizes travel together: short ones that follow each other, and each long one."""
+    """Which buffers of these sizes travel together: consecutive short ones; each long one alone."""
     start, total = 0, 0
     for place, size in enumerate(sizes):
         if size >= SHORT or total + size > LONGEST_JOINED:
@@ -183,7 +185,7 @@ def _runs(sizes: Sequence[int]) -> Iterator[range]:
 
 
 def frames_of(sizes: Sequence[int]) -> int:
-    """How many raw frames carry buffers of these sizes. TransportError when the buffers are too many."""
+    """How many raw frames carry buffers of these sizes; TransportError when there are too many buffers."""
     if len(sizes) > MOST_BUFFERS:
         raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
     return sum(-(-sum(sizes[place] for place in run) // CHUNK) for run in _runs(sizes))
@@ -192,9 +194,9 @@ def frames_of(sizes: Sequence[int]) -> int:
 def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]:
     """The buffers of `sizes` bytes that `frames` carry, at addresses that are multiples of 8.
 
-    One that came in a frame of its own is not copied, unless it is short.
+    A long buffer that came in a frame of its own is not copied.
 
-    Raises TransportError when the frames are not the ones that `sizes` announces.
+    Raises TransportError when the frames are not those that `sizes` announces.
     """
     if len(sizes) > MOST_BUFFERS:
         raise TransportError(f"a message announced {len(sizes)} buffers", _HINT)
@@ -202,7 +204,7 @@ def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]
     expected = sum(-(-total // CHUNK) for _, total in runs)
     if expected != len(frames) or sum(sizes) != sum(map(len, frames)):
         raise TransportError(
-            f"a message announced {sum(sizes)} bytes in {expected} frames, {sum(map(len, frames))} bytes"
+            f"a message announced {sum(sizes)} bytes in {expected} frames, but {sum(map(len, frames))} bytes"
             f" in {len(frames)} frames came",
             _HINT,
         )
@@ -213,7 +215,7 @@ def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]
         parts = frames[used : used + count]
         used += count
         if any(len(part) != CHUNK for part in parts[:-1]) or len(parts[-1]) != total - (count - 1) * CHUNK:
-            raise TransportError("the frames of a message are not the ones its header announces", _HINT)
+            raise TransportError("the frames of a message are not those that its header announces", _HINT)
         if len(run) == 1:
             buffers[run.start] = (_joined(parts, total) if count > 1 else _aligned(parts[0])).toreadonly()
             continue
@@ -225,7 +227,7 @@ def join(sizes: Sequence[int], frames: Sequence[memoryview]) -> list[memoryview]
 
 
 def _aligned(part: memoryview) -> memoryview:
-    """`part`, copied if it begins where a word must not: short frames come at odd addresses."""
+    """`part`, copied unless it is aligned for words: ZeroMQ puts short frames at odd addresses."""
     if len(part) >= SHORT and np.frombuffer(part, np.uint8).__array_interface__["data"][0] % 8 == 0:
         return part
     return memoryview(part.tobytes())

@@ -1,8 +1,8 @@
-"""Who may connect: the ZeroMQ authentication protocol (ZAP, RFC 27) with one list of public keys a domain.
+"""Who may connect: the ZeroMQ authentication protocol (ZAP, RFC 27), with one list of public keys per domain.
 
-A listening socket that names a domain asks here before a connection comes into being. A key on the list
-gets the name that stands beside it, which every message of the connection then carries; any other key is
-turned away and the attempt is logged.
+A listening socket that names a domain asks here before it accepts a connection. A key on the list gets the
+name listed with it, which every message of that connection then carries. Any other key is refused, and the
+attempt is logged.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _log = logging.getLogger("onnxpuma.transport")
 
 
 class Doorkeeper:
-    """Owns a ZeroMQ context for listening sockets and answers its questions in a thread of its own."""
+    """Owns a ZeroMQ context for listening sockets, and answers its questions in a separate thread."""
 
     def __init__(self, io_threads: int = 1) -> None:
         self.context = zmq.Context(io_threads)
+        # The latest connections that were refused: (domain, address, public key). The thread appends to it.
         self.refused: deque[tuple[str, str, str]] = deque(maxlen=100)
-        """(domain, address, public key) of the latest connections turned away."""
         self._names: dict[str, dict[bytes, str]] = {}
         self._gates: dict[str, Gate] = {}
         self._questions = self.context.socket(zmq.REP)
@@ -54,20 +54,20 @@ class Doorkeeper:
         bounds: Bounds,
         in_use: Callable[[], set[int]] = set,
     ) -> Gate:
-        """Hold the connections of `socket`, which is bound, within bounds; `close` ends it. See Gate."""
+        """Keep the connections of `socket`, which must be bound, within `bounds` until `close`. See Gate."""
         gate = self._gates[domain] = Gate(port_of(socket), bounds, in_use)
         return gate
 
     def guard(self, socket: zmq.Socket[bytes], domain: str, secret: str) -> None:
-        """Make `socket`, before it binds, a CURVE server that lets in only who is allowed in `domain`."""
+        """Make `socket`, before it binds, a CURVE server that admits only the keys allowed in `domain`."""
         socket.curve_server = True
         socket.curve_secretkey = secret.encode()
         socket.zap_domain = domain.encode()
-        # Without this libzmq lets everybody in while nobody answers its questions.
+        # Without this option libzmq admits everybody while nobody answers its questions.
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def close(self) -> None:
-        """Stop watching and answering, and end the context; its other sockets must be closed already."""
+        """Stop watching and answering, and end the context, whose other sockets must be closed already."""
         for gate in self._gates.values():
             gate.close()
         if self._thread.is_alive():

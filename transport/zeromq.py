@@ -1,8 +1,8 @@
-"""The link over ZeroMQ: between every two servers one encrypted connection in each direction.
+"""The link over ZeroMQ: one encrypted connection in each direction between every two servers.
 
-Each server listens with one PULL socket and connects a PUSH socket to each of the two others, so that
-encrypting and decrypting run at the same time in ZeroMQ's threads. The outgoing connection also tells
-whether its peer is alive. docs/wire.md describes the frames.
+Each server listens with one PULL socket and connects one PUSH socket to each of the two others, so that
+ZeroMQ's threads encrypt and decrypt at the same time. The outgoing connection also shows whether its peer is
+alive. docs/wire.md describes the frames.
 """
 
 from __future__ import annotations
@@ -26,44 +26,38 @@ from onnxpuma.transport.zap import PEERS, Doorkeeper
 
 Control: TypeAlias = wire_pb2.Start | wire_pb2.Ready | wire_pb2.Refuse | wire_pb2.Abort
 
-# A broken connection is not made again before sockets.RECONNECT_MILLISECONDS are over; to look more often
-# than that is to look in time.
+# ZeroMQ waits sockets.RECONNECT_MILLISECONDS before it makes a broken connection again. Looking more often
+# than that sees every break before words could travel on a new connection.
 LOOK_SECONDS = sockets.RECONNECT_MILLISECONDS / 1000 / 4
 
-# Connections to the port for servers: so many of one address are four times this.
+# Bounds.connections at the port for servers, where one address may have ADDRESS_FACTOR times as many.
 STRANGERS = 16
-# By so many times a connection may outlive its age until sessions wait for a fresh one.
+# A connection older than this times its allowed age makes sessions wait for a fresh one.
 RENEW_LATEST = 1.1
 
 _log = logging.getLogger("onnxpuma.transport")
 
 
 class PeerLink(Link):
-    """The link of server `party` to the two others.
+    """The link of server `party` to the two others. It connects in the background; `connect` waits for that.
 
-    listen: where the others connect to ("tcp://*:7000"). peers: the two others, by party. timeout: seconds
-    that `receive` waits. heartbeat: seconds after which a peer that no longer answers is given up; a dead
-    one is noticed at once. linger: seconds that `close` waits for unsent messages. version, model_digest:
-    told to the others, whose `hello` shows them; components: what each of the two is told alone.
-
-    Raises ConfigError when `listen` is in use or not an address of this machine. Connecting goes on in the
-    background; `connect` waits for it.
+    Raises ConfigError when `listen` is in use or not an address of this machine.
     """
 
     def __init__(
         self,
         party: int,
         keys: KeyPair,
-        listen: str,
-        peers: Mapping[int, Peer],
+        listen: str,  # where the others connect to: "tcp://*:7000"
+        peers: Mapping[int, Peer],  # the two others, by party
         *,
-        timeout: float = 600.0,
-        heartbeat: float = 10.0,
-        linger: float = 2.0,
+        timeout: float = 600.0,  # seconds that `receive` waits
+        heartbeat: float = 10.0,  # seconds until a silent peer counts as lost; a dead one is noticed at once
+        linger: float = 2.0,  # seconds that `close` waits for unsent messages
         io_threads: int = 1,
-        version: str = "",
+        version: str = "",  # the others find this and the digest in their `hello`
         model_digest: bytes = b"",
-        components: Mapping[int, bytes] | None = None,
+        components: Mapping[int, bytes] | None = None,  # by party: told to that one alone
     ) -> None:
         self.party = party
         self.traffic = Traffic()
@@ -99,7 +93,7 @@ class PeerLink(Link):
             self._look()
         line = self._lines[peer]
         header = wire.encode_header(tag, [len(v) for v in views])
-        # Words of a session go through one connection or none: after a break some of them are missing.
+        # The words of a session all use one connection: after a break, some of them are lost.
         if line.broken_since is not None or not line.push([header, *wire.split(views)]):
             raise line.unreachable()
         self.traffic.count_sent(peer, sum(map(len, views)), len(header))
@@ -115,7 +109,7 @@ class PeerLink(Link):
                 if time.monotonic() > deadline:
                     raise RequestTimeoutError(
                         f"party {peer} sent nothing in {self.timeout:g} s; party {self.party} is at {tag}",
-                        "one server computes for longer than the request timeout allows, or it is stuck",
+                        "one server computes for longer than the request timeout, or it is stuck",
                     )
                 self._wait(deadline - time.monotonic())
             self._inbox.enter(tag.session)
@@ -132,14 +126,14 @@ class PeerLink(Link):
         if self._closed:
             return
         self._closed = True
-        self._read()  # who has said goodbye hears none
+        self._read()  # a peer that has said goodbye by now is sent none
         for line in self._lines.values():
             if line.opened:
                 if not line.left:
                     line.push([wire.encode_peer(wire_pb2.Bye())])
                 line.close()
-        # First everything goes out, then the door shuts: a peer that saw it shut before the goodbye came
-        # would take it for a death.
+        # Let everything go out before the door shuts: a peer that saw it shut before the goodbye arrived
+        # would take this for a death.
         self._out.term()
         self._pull.close(0)
         self._door.close()
@@ -148,27 +142,27 @@ class PeerLink(Link):
 
     @property
     def hello(self) -> dict[int, wire_pb2.Hello]:
-        """What each peer said about itself when it last connected."""
+        """How each peer introduced itself when it last connected."""
         return {peer: line.hello for peer, line in self._lines.items() if line.hello is not None}
 
     @property
     def peers(self) -> frozenset[int]:
-        """The parties this link goes to."""
+        """The parties that this link connects to."""
         return frozenset(self._lines)
 
     @property
     def connected(self) -> frozenset[int]:
-        """The peers that can be spoken to and have introduced themselves, as far as is known now."""
+        """The peers that are reachable and have introduced themselves, as far as is known now."""
         self._read()
         self._look()
         return frozenset(peer for peer, line in self._lines.items() if not line.missing())
 
     def connect(self, timeout: float) -> None:
-        """Wait until both peers are there.
+        """Wait until both peers are connected.
 
-        Raises AuthenticationError when one refuses our key or is not the owner of the key we expect,
-        PeerLostError naming those that are missing after `timeout` seconds, TransportError when a peer
-        speaks another version of the wire format.
+        Raises AuthenticationError when one refuses our key or does not own the key we expect, PeerLostError
+        naming those that are missing after `timeout` seconds, TransportError when a peer speaks another
+        version of the wire format.
         """
         deadline = time.monotonic() + timeout
         while self.connected != self.peers:
@@ -187,9 +181,9 @@ class PeerLink(Link):
             raise self._lines[peer].unreachable()
 
     def poll_control(self, timeout: float = 0.0) -> tuple[int, Control] | None:
-        """The next control message and who sent it; None when none came in `timeout` seconds.
+        """The next control message and its sender; None when none arrives within `timeout` seconds.
 
-        An Abort has then taken effect already. Never raises for a peer that is lost: see `connected`.
+        An Abort has already taken effect when it is returned. Never raises for a lost peer: see `connected`.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -203,13 +197,14 @@ class PeerLink(Link):
             self._wait(remaining)
 
     def waits_on(self) -> list[zmq.Socket[bytes]]:
-        """The sockets to poll for reading in order to wait for this link and for other things at once."""
+        """The sockets to poll for reading in order to wait for this link along with other things."""
         return [self._pull, *(line.watch.monitor for line in self._lines.values())]
 
     def renew(self, seconds: float) -> bool:
-        """Between two sessions: change connections older than `seconds` for fresh ones, with fresh keys.
+        """Between two sessions: replace connections older than `seconds` by fresh ones, with fresh keys.
 
-        It takes a moment in which nothing is sent; True asks for one, as none has come by itself.
+        That takes a moment in which nothing is sent. True asks the caller to pause for one: none has come by
+        itself.
         """
         for line in self._lines.values():
             if line.renew(seconds):
@@ -221,7 +216,7 @@ class PeerLink(Link):
 
     def _enter(self, session: bytes) -> None:
         if session != self._inbox.session:
-            # What happened before this session is not held against it.
+            # A break before this session does not count against it.
             self._read()
             self._look()
             self._inbox.enter(session)
@@ -233,19 +228,19 @@ class PeerLink(Link):
         self._inbox.enter(session)
 
     def _read(self) -> None:
-        """Sort all that has arrived."""
+        """Handle every message that has arrived."""
         while self._read_one():
             pass
 
     def _read_one(self) -> bool:
-        """Sort the next message that has arrived; False when there is none."""
+        """Handle the next message that has arrived; False when there is none."""
         try:
             frames = self._pull.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
         line = self._lines[int(frames[0].get("User-Id"))]
         line.heard = time.monotonic()
-        if len(frames) == 1:  # a greeting, say: its connection is no stranger's
+        if len(frames) == 1:  # an introduction, say: tell the gate whose connection this is
             self._gate.heard(int(frames[0].get(zmq.SRCFD)), str(line.peer))
         try:
             self._sort(line, [frame.buffer for frame in frames])
@@ -274,7 +269,7 @@ class PeerLink(Link):
             self._controls.append((line.peer, getattr(message, str(kind))))
 
     def _look(self) -> None:
-        """Take note of connections made and lost."""
+        """Record which connections were made and which were lost."""
         self._looked = time.monotonic()
         for line in self._lines.values():
             if line.update():

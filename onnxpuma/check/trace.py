@@ -22,8 +22,9 @@ from onnxpuma.observe import Progress
 from onnxpuma.ops.beside import LARGEST, unmasked
 from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.clear import ClearRun, limits_of
+from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.examine.clear import ClearRun
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.roles.local.memory import interpreters_of, run_plan
 

@@ -11,7 +11,7 @@ from onnxpuma.commands import screen
 
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
-    from onnxpuma.plan.listing import PublicEntry
+    from onnxpuma.plan.weights.listing import PublicEntry
 
 _NAMED = 3
 

@@ -13,7 +13,7 @@ from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
-    from onnxpuma.plan.report import ModelReport, Network, NodeEntry
+    from onnxpuma.plan.examine.report import ModelReport, Network, NodeEntry
 
 _SHOWN = {"weights": "secret, once"}
 
@@ -33,7 +33,7 @@ def inspect(
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, predicted rounds, bytes and time."""
-    from onnxpuma.plan.report import Network
+    from onnxpuma.plan.examine.report import Network
 
     network = Network(options.read_bandwidth(bandwidth), options.read_latency(latency))
     sizes = options.read_sizes(dim)
@@ -89,9 +89,9 @@ def _report(
     blueprints: Mapping[str, Blueprint], sizes: Mapping[str, int], network: Network
 ) -> dict[str, ModelReport]:
     """A report of each graph, at those of the sizes that mean something to it."""
-    from onnxpuma.plan.example import draw_inputs, symbols
-    from onnxpuma.plan.report import report
-    from onnxpuma.plan.support import fitting_shapes
+    from onnxpuma.plan.examine.example import draw_inputs, symbols
+    from onnxpuma.plan.examine.report import report
+    from onnxpuma.plan.examine.support import fitting_shapes
 
     known = {name: symbols(blueprint) for name, blueprint in blueprints.items()}
     reports = {}

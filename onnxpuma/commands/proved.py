@@ -10,7 +10,7 @@ from onnxpuma.errors import OnnxpumaError
 
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
-    from onnxpuma.plan.proofs import RangeEntry, RangeReport
+    from onnxpuma.plan.examine.proofs import RangeEntry, RangeReport
 
 _LISTED = 12
 _WORDS = {
@@ -43,9 +43,9 @@ def show(found: RangeReport) -> None:
 
 def summarise(graphs: Mapping[str, Blueprint], sizes: Mapping[str, int]) -> None:
     """A line for each graph, at the sizes of its example; what helps where not all is proved."""
-    from onnxpuma.plan.example import draw_inputs, symbols
-    from onnxpuma.plan.proofs import examined
-    from onnxpuma.plan.support import fitting_shapes
+    from onnxpuma.plan.examine.example import draw_inputs, symbols
+    from onnxpuma.plan.examine.proofs import examined
+    from onnxpuma.plan.examine.support import fitting_shapes
 
     for name, blueprint in graphs.items():
         known = symbols(blueprint)

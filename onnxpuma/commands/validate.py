@@ -193,8 +193,8 @@ def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint],
 
 def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[[Blueprint], Feed]:
     """Drawn inputs, or those of the file."""
-    from onnxpuma.plan.example import draw_inputs
-    from onnxpuma.plan.support import fitting_shapes
+    from onnxpuma.plan.examine.example import draw_inputs
+    from onnxpuma.plan.examine.support import fitting_shapes
     from onnxpuma.roles.request.feed import check_feed
 
     if inputs is not None and sizes:

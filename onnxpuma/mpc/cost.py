@@ -1,7 +1,7 @@
-"""What a protocol costs: rounds, and bits that all three parties send together.
+"""The cost of a protocol: rounds, and the bits that all three parties send together.
 
-`a + b` is one after the other, `a | b` side by side. A test holds every declared cost against what the
-links counted.
+`a + b` runs one after the other, `a | b` side by side. A test compares each declared cost with the links'
+counters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 def packed(elements: int, bits: int) -> int:
-    """Bits on the wire of one buffer: `bits` an element, rounded up to whole bytes."""
+    """Bits of one buffer on the wire: `bits` an element, rounded up to whole bytes."""
     return -(-elements * bits // 8) * 8
 
 
@@ -28,7 +28,7 @@ class Cost:
         return Cost(max(self.rounds, other.rounds), self.bits + other.bits)
 
     def __mul__(self, times: int) -> Cost:
-        """The same protocol several times over, side by side."""
+        """The same protocol several times, side by side."""
         return Cost(self.rounds if times else 0, self.bits * times)
 
     @property
@@ -36,7 +36,7 @@ class Cost:
         return self.bits / 8
 
     def merged(self, rounds: int = 1) -> Cost:
-        """The first message travels with an earlier exchange: `rounds` fewer."""
+        """The same, whose first messages travel with earlier exchanges: `rounds` fewer."""
         return Cost(self.rounds - rounds, self.bits)
 
 

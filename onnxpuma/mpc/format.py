@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from onnxpuma.mpc.ring.words import Words, decode, encode, word_mask, word_type
+from onnxpuma.mpc.ring.words import WIDEST, Words, decode, encode, word_mask, word_type
 
 
 class Format(NamedTuple):
@@ -35,9 +35,22 @@ class Format(NamedTuple):
         """The number that one unit in the last place stands for."""
         return 2.0**-self.fraction
 
+    @property
+    def largest(self) -> float:
+        """A truncation or a lift is right for numbers below this in magnitude."""
+        return 2.0 ** (self.bits - 2 - self.fraction)
+
+    def bytes(self, count: int) -> int:
+        """The bytes of `count` packed words."""
+        return -(-count * self.bits // 8)
+
     def at(self, fraction: int) -> Format:
         """The same ring at another scale."""
         return Format(self.bits, fraction)
+
+    def finer(self, bits: int) -> Format:
+        """The same ring with `bits` more below the point, and so as many fewer above it: of a product."""
+        return Format(self.bits, self.fraction + bits)
 
     def modulo(self, bits: int) -> Format:
         """The same scale in another ring."""
@@ -52,7 +65,7 @@ class Format(NamedTuple):
         return Format(self.bits + shift, self.fraction + shift)
 
     def encode(self, values: npt.ArrayLike) -> Words:
-        """round(values * 2^fraction) mod 2^bits; the caller has checked the range."""
+        """round(values * 2^fraction) mod 2^bits, in whose range the caller keeps the values."""
         return encode(values, self.fraction, self.bits)
 
     def decode(self, words: Words) -> npt.NDArray[np.float64]:
@@ -60,5 +73,5 @@ class Format(NamedTuple):
         return decode(words, self.fraction, self.bits)
 
 
-RESTING = Format(64, 18)  # a real number between two steps; PUMA's choice (arXiv 2307.12533, section 5)
-WHOLE = Format(64, 0)  # an integer, a boolean
+RESTING = Format(WIDEST, 18)  # of a real number between two steps, unless a model declares another [PUMA 5]
+WHOLE = Format(WIDEST, 0)  # of an integer or a boolean

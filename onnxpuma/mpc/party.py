@@ -1,8 +1,8 @@
 """One party in lockstep with two others: a protocol is a generator that yields once a round.
 
-Between two yields a protocol computes, queues what it sends (`send`) and announces what it will get
-(`expect`); the yield is the exchange. Whatever runs side by side (`parallel`) shares its rounds, so the
-messages of one round from one party to another travel together. All three parties run the same code, and
+Between two yields a protocol computes, queues messages (`send`) and announces those that it expects
+(`expect`); the yield is the exchange. Protocols that run side by side (`parallel`) share their rounds, and
+the messages of one round from one party to another travel together. All three parties run the same code, and
 draw from a common PRF key in the same order between the same two yields.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -18,7 +17,8 @@ import numpy as np
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.prf import PartyKeys
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.arrays import nothing
+from onnxpuma.mpc.ring.words import WIDEST, Words
 from onnxpuma.transport.link import Link, Tag
 
 T = TypeVar("T")
@@ -30,8 +30,8 @@ PIVOT, U, V = 0, 1, 2  # the pivot p and its twins, u = p + 1 and v = p + 2
 class Later:
     """Words that arrive with the exchange that ends the current round.
 
-    A party that holds them before the others do gives them at once (`early`); they count as pending there
-    as well, so that all three parties agree on which round a value belongs to.
+    A party that already holds them makes an `early` one. It counts as pending there as well, so that all
+    three parties agree on the round of a value.
     """
 
     __slots__ = ("_make", "_round", "_value", "party", "shape")
@@ -52,12 +52,12 @@ class Later:
 
     @classmethod
     def early(cls, party: Party, words: Words) -> Later:
-        """Words known here, of a value whose other words are on their way to the other parties."""
+        """Words that this party holds, of a value whose other words are on their way to the other parties."""
         return cls(party, words.shape, None, None, words)
 
     @property
     def pending(self) -> bool:
-        """Still on its way to one of the parties; the same answer at all of them."""
+        """Still on its way to one of the parties. All three get the same answer."""
         return self.party.round <= self._round
 
     @property
@@ -90,9 +90,9 @@ def taken(words: Maybe) -> Words:
 
 
 def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...] | None = None) -> Maybe:
-    """A local function of words that may still be on their way: now if it can be, else when they are there.
+    """A local function of words that may still be on their way: evaluated now, or when they have arrived.
 
-    `shape`: of the result, where the caller knows it; else the function is tried on zeros.
+    shape: of the result, where the caller knows it; otherwise a trial on zeros finds it.
     """
     late = [w for w in words if isinstance(w, Later) and w.pending]
     if not late:
@@ -102,7 +102,7 @@ def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...]
         value = function(*(taken(w) for w in words))
         return Later(late[0].party, value.shape, None, arrival, value)
     if shape is None:
-        shape = function(*(nothing(w.shape, 64) for w in words)).shape
+        shape = function(*(nothing(w.shape, WIDEST) for w in words)).shape
     return Later(late[0].party, shape, lambda: function(*(taken(w) for w in words)), arrival)
 
 
@@ -117,7 +117,7 @@ class _Slot:
 
 
 class Party:
-    """What a protocol may use: who it is, its PRF keys, and words sent to and expected from the others."""
+    """What a protocol may use: the party's index, its PRF keys, and its messages to and from the others."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class Party:
         self.label = ""
         self._outgoing: dict[int, list[Any]] = {}
         self._announced: dict[int, deque[_Slot]] = {p: deque() for p in range(3) if p != self.index}
-        self._tags: dict[int, Tag] = {}  # of the rounds whose messages are not all read yet
+        self._tags: dict[int, Tag] = {}  # of the rounds with messages that are not read yet
         self._turn = 0
         self._on_round = on_round
 
@@ -144,20 +144,20 @@ class Party:
         return (self.index - pivot) % 3
 
     def next_pivot(self) -> int:
-        """Whose turn it is to lead; rotates, the same at all three parties."""
+        """The next pivot in turn, the same at all three parties."""
         self._turn = (self._turn + 1) % 3
         return self._turn
 
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
-        """Fresh PRF words under K_key (key mod 3), which two parties derive alike."""
+        """The next PRF words under K_key (key mod 3), which its two holders derive alike."""
         return self.keys.draw(key % 3, shape, bits)
 
     def draw_planes(self, key: int, planes: int, elements: int) -> Words:
-        """Fresh PRF bits under K_key, eight elements a byte: (planes, ceil(elements / 8))."""
+        """The next PRF bits under K_key, eight elements a byte: (planes, ceil(elements / 8))."""
         return self.keys.draw(key % 3, (planes, -(-elements // 8)), 8)
 
     def send(self, peer: int, words: Words, bits: int) -> None:
-        """Queue words of Z_2^bits for the exchange that ends this round; do not change them afterwards."""
+        """Queue words of Z_2^bits for the exchange that ends this round. The caller must not change them."""
         self._outgoing.setdefault(peer % 3, []).append(ring.pack(words, bits))
 
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
@@ -174,10 +174,10 @@ class Party:
         return Later(self, shape, arrive)
 
     def run(self, protocol: Protocol[T]) -> T:
-        """Drive one protocol to its end, exchanging messages at every yield."""
+        """Run one protocol to its end, with an exchange at every yield."""
         try:
             while True:
-                with np.errstate(over="ignore"):  # words wrap; numpy warns of that where a word stands alone
+                with np.errstate(over="ignore"):  # words wrap; numpy warns if one stands alone
                     next(protocol)
                 self.exchange()
         except StopIteration as stop:
@@ -189,7 +189,7 @@ class Party:
             return result
 
     def exchange(self) -> None:
-        """End the round: what was queued leaves; what was announced can be read from now on."""
+        """End the round: send the queued messages. The announced ones can be read from now on."""
         tag = Tag(self.session, self.step, self.round, self.label)
         if self._expecting():
             self._tags[self.round] = tag
@@ -201,11 +201,11 @@ class Party:
             self._on_round()
 
     def _expecting(self) -> bool:
-        """Something was announced for the round that is open."""
+        """The open round brings a message."""
         return any(slots and slots[-1].round == self.round for slots in self._announced.values())
 
     def _fetch(self, peer: int, wanted: _Slot) -> None:
-        """Receive from the peer, round by round, until the wanted buffer is there."""
+        """Receive from the peer, round by round, until the wanted buffer has arrived."""
         announced = self._announced[peer]
         while wanted.buffer is None:
             when = announced[0].round
@@ -241,9 +241,3 @@ def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:
 def thirds(size: int) -> list[slice]:
     """Three slices of about equal size, one for each pivot."""
     return [slice(size * i // 3, size * (i + 1) // 3) for i in range(3)]
-
-
-@lru_cache(maxsize=1024)
-def nothing(shape: tuple[int, ...], bits: int) -> Words:
-    """A stand-in for the words that a party does not hold: a zero of that shape without memory, read-only."""
-    return np.broadcast_to(np.zeros((), word_type(bits)), shape)

@@ -1,10 +1,9 @@
 """Pairwise PRF streams: AES-128 in counter mode, one key for each pair of parties and session.
 
-Both holders of a key have a part in it (HKDF-SHA256, RFC 5869), so neither one's generator decides alone.
-
-Component j of a replicated value is held by P_j and P_{j-1}, and these two share the key K_j
-(docs/protocols.md, "Setting"; PUMA, arXiv 2307.12533). Both draw from the stream in the same
-order, so a value that both derive costs no message. Every byte of a stream is used once.
+P_j and P_{j-1} hold component j of a replicated value, and share the key K_j [AFLNO16; PUMA]
+(docs/protocols.md, "Setting"). Both draw from its stream in the same order, so a word that both derive costs
+no message. Each byte of a stream is used once. Both holders contribute randomness to their key [HKDF], so no
+single random generator decides it.
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.arrays import empty
+from onnxpuma.mpc.ring.words import Words
 
 KEY_BYTES = 16
-PART_BYTES = 32  # of the randomness that one party puts into a key
-_BLOCK = 1 << 18  # the key stream is made in pieces that stay in the cache
+PART_BYTES = 32  # of randomness that one party contributes to a key
+_BLOCK = 1 << 18  # bytes of the key stream at a time: they stay in the cache
 _ZEROS = bytes(_BLOCK)
 
 
 class Stream(Protocol):
-    """A source of words that two parties derive alike."""
+    """A source of words that its holders derive alike."""
 
     def draw(self, shape: tuple[int, ...], bits: int) -> Words: ...
 
@@ -40,15 +40,15 @@ def fresh_key() -> bytes:
 
 
 def fresh_part() -> bytes:
-    """One party's randomness for a key that it makes together with others."""
+    """One party's randomness for a key that several parties derive."""
     return secrets.token_bytes(PART_BYTES)
 
 
 def derived_key(parts: Sequence[bytes], *context: bytes) -> bytes:
-    """A PRF key from the randomness of several parties, of PART_BYTES each, in an order they agree on.
+    """A PRF key from the parts of several parties, PART_BYTES each, in an order that they agree on [HKDF].
 
-    It is unpredictable as long as one part is. context: what the key is for; another context, in any place,
-    gives an unrelated key.
+    It is unpredictable if one part is. context: the use of the key; a different context, in any place, yields
+    an unrelated key.
     """
     info = b"".join(len(item).to_bytes(8, "little") + item for item in (b"onnxpuma key", *context))
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(b"".join(parts))
@@ -70,15 +70,15 @@ class AesStream:
     def draw(self, shape: tuple[int, ...], bits: int) -> Words:
         """Uniform words of Z_2^bits; the bits of the word type above `bits` are random as well.
 
-        Both holders of the key see the same words, high bits included, so nobody needs to clear them.
+        Both holders of the key get the same words, high bits included, so neither needs to clear them.
         """
-        out = np.empty(shape, word_type(bits))
+        out = empty(shape, bits)
         self.fill(out)
         return out
 
 
 class PartyKeys:
-    """The two streams that one party holds: K_i and K_{i+1}."""
+    """The two streams that P_i holds, of K_i and K_{i+1}."""
 
     def __init__(self, streams: Mapping[int, Stream]) -> None:
         self._streams = dict(streams)
@@ -89,7 +89,7 @@ class PartyKeys:
         return cls({party: AesStream(own, nonce), (party + 1) % 3: AesStream(following, nonce)})
 
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
-        """The next words of K_key; KeyError if this party does not hold that key."""
+        """The next words of K_key. Raises KeyError if this party does not hold it."""
         return self._streams[key].draw(shape, bits)
 
 

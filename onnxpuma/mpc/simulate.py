@@ -1,4 +1,4 @@
-"""All three parties in one process, a thread each, over the in-memory link: for tests and offline checks."""
+"""All three parties in one process, a thread each, over links in memory: for tests and offline checks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, unpacked
+from onnxpuma.mpc.format import RESTING, Format
+from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
 from onnxpuma.mpc.prf import PartyKeys, local_keys
+from onnxpuma.mpc.ring.arrays import unpacked
 from onnxpuma.mpc.ring.words import Words, decode, encode
 from onnxpuma.mpc.sharing import held_by, opened, share
 from onnxpuma.transport.memory import memory_links
@@ -22,14 +23,14 @@ from onnxpuma.transport.memory import memory_links
 
 @dataclass
 class Run:
-    """What three parties returned, and what their links counted."""
+    """The results of the three parties, and the counters of their links."""
 
     results: list[Any]
     cost: Cost
     sent: tuple[int, int, int]
 
     def words(self) -> Any:
-        """The opened result of a protocol that returns one secret value of any form (a Bit: 0 and 1)."""
+        """The opened result of a protocol that returns one secret value, of any form (of a Bit: 0 and 1)."""
         held = self.results
         if isinstance(held[0], Bit):
             u, v = (h for h in held if h.role != PIVOT)
@@ -53,7 +54,7 @@ def simulate(
     keys: Sequence[PartyKeys] | None = None,
     timeout: float = 60.0,
 ) -> Run:
-    """Run program(party, *values) at each party; each item of `shared` holds the three parties' values."""
+    """Run program(party, *values) at each party. An item of `shared` lists the three parties' values."""
     links = memory_links(timeout=timeout)
     keys = keys or local_keys()
     parties = [Party(links[i], keys[i]) for i in range(3)]
@@ -85,6 +86,8 @@ def shared_words(words: Words, bits: int, fraction: int = 0) -> list[Replicated]
     return [held_by(i, components, Format(bits, fraction)) for i in range(3)]
 
 
-def shared_reals(values: npt.ArrayLike, fraction: int = 18, bits: int = 64) -> list[Replicated]:
+def shared_reals(
+    values: npt.ArrayLike, fraction: int = RESTING.fraction, bits: int = RESTING.bits
+) -> list[Replicated]:
     """The three parties' shares of real numbers."""
     return shared_words(encode(values, fraction, bits), bits, fraction)

@@ -29,16 +29,17 @@ from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.ops.bounds import Bound
 from onnxpuma.ops.registry import resting_fraction
-from onnxpuma.plan.closed import closed_outputs, resuming
-from onnxpuma.plan.constants import Constants
 from onnxpuma.plan.draft import write_files
-from onnxpuma.plan.facts import Facts, bound_of, facts_of
-from onnxpuma.plan.fillers import with_fillers
-from onnxpuma.plan.input_spec import InputSpec
-from onnxpuma.plan.inputs import open_inputs, specs_of, tables
-from onnxpuma.plan.listing import PublicEntry, listing
+from onnxpuma.plan.inputs.closed import closed_outputs, resuming
+from onnxpuma.plan.inputs.roles import open_inputs, specs_of, tables
+from onnxpuma.plan.inputs.spec import InputSpec
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
-from onnxpuma.plan.scaling import fractions_of
+from onnxpuma.plan.weights.constants import Constants
+from onnxpuma.plan.weights.facts import Facts, bound_of
+from onnxpuma.plan.weights.fillers import with_fillers
+from onnxpuma.plan.weights.listing import PublicEntry, listing
+from onnxpuma.plan.weights.measure import facts_of
+from onnxpuma.plan.weights.scaling import fractions_of
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
@@ -51,13 +52,13 @@ class Blueprint:
     vocabulary: how many ids it generates; it then has the derived output `next_token` and the derived input
     `suppressed_ids` (graph/next_token.py). hidden: outputs of the model that its owner kept back. closed:
     outputs that clients may have kept at the servers, to go on from, and not opened. resumed: the inputs that
-    go on from them, and from which (plan/closed.py). ranges: what its owner's calibration found
-    (plan/calibrate.py): node -> quantity -> power of two it stays below. fractions: the fraction bits of
-    weights that have more than others (plan/scaling.py). checked: every run tells its client whether a value
-    left its range (plan/checks.py). facts: of its weights, for the bounds of what is made of them
-    (plan/facts.py). declared: what clients keep an input within. doubtful: public constants that may be
-    trained, which the owner has to be asked about before anybody else sees them; known where the model was
-    prepared, and not part of what is shared.
+    go on from them, and from which (plan/inputs/closed.py). ranges: what its owner's calibration found
+    (plan/examine/calibrate.py): node -> quantity -> power of two it stays below. fractions: the fraction bits
+    of weights that have more than others (plan/weights/scaling.py). checked: every run tells its client
+    whether a value left its range (plan/bounds/checks.py). facts: of its weights, for the bounds of what is
+    made of them (plan/weights/facts.py). declared: what clients keep an input within. doubtful: public
+    constants that may be trained, which the owner has to be asked about before anybody else sees them; known
+    where the model was prepared, and not part of what is shared.
     """
 
     graph: Graph
@@ -100,7 +101,7 @@ class Blueprint:
         return [name for name, seen in self.visibility.items() if seen == "secret"]
 
     def public_listing(self) -> list[PublicEntry]:
-        """What is public and its owner is to look at (plan/listing.py)."""
+        """What is public and its owner is to look at (plan/weights/listing.py)."""
         return listing(self.graph, self.visibility, self.reasons, self.doubtful)
 
     @cached_property

@@ -12,7 +12,6 @@ import numpy as np
 from onnxpuma.errors import InputError, OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.mpc.protocols.dpf import SecretIds
-from onnxpuma.plan.control import MOST_TURNS
 from onnxpuma.plan.memory import ROW_BYTES, patched
 from onnxpuma.plan.plan import Plan, Step
 
@@ -21,6 +20,7 @@ WORKSPACE = 4  # times a step's operands and results, besides them
 SENT_BYTES = 64  # for an element that a step makes; most operators send less
 PUBLIC_SHARE = 8  # masks and positions may take this part of the memory
 SMALL = 1 << 16  # elements
+MOST_TURNS = 10_000  # iterations of a loop
 # The size of what these make is in the values of their inputs, not in their sizes.
 _FREE = frozenset(
     ("Expand", "Tile", "ConstantOfShape", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike",

@@ -14,11 +14,14 @@ from onnxpuma.ops.registry import Operand, operators, resting_fraction
 from onnxpuma.ops.sight import last
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
-from onnxpuma.plan.input_spec import InputSpec
-from onnxpuma.plan.known import Known, Refusal
+from onnxpuma.plan.inputs.spec import InputSpec
+from onnxpuma.plan.known.refusals import Refusal
+from onnxpuma.plan.known.state import State
+from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled
-from onnxpuma.plan.walk import Walk
+from onnxpuma.plan.walk.operands import share
+from onnxpuma.plan.walk.walk import walk
 
 
 def compile_plan(
@@ -88,25 +91,25 @@ def survey(
     shapes = {**{n: value.shape for n, value in defaults.items()}, **shapes}
     public_values = {**defaults, **(public_values or {})}
     selection = selection or Selection(tuple(blueprint.own_outputs))
-    planner = Walk(blueprint, public_values, selection)
-    planner.budget = budget or planner.budget
     check_shapes(blueprint, shapes)
-    planner.budget.check_inputs(shapes.items())
+    budget = budget or Budget.unlimited()
+    budget.check_inputs(shapes.items())
+    state = State.at_start(blueprint, selection, budget)
     read_as_ids = {node.inputs[1] for node in blueprint.graph.nodes if node.op == "Gather"}
     for name, spec in blueprint.inputs.items():
         kind = ValueType(spec.dtype, tuple(shapes[name]))
         if spec.secret:
-            planner.values[name] = Known(kind, client=True, constant=False)
+            state.values[name] = Known(kind, client=True, constant=False)
             if name in selection.held or (
                 not at_client and name not in read_as_ids and spec.dtype.kind != "O"
             ):
-                planner.share(name)
+                share(state, name)
         elif name not in public_values:
             raise InputError(
                 f"the public input '{name}' has no value", "its values decide what is computed: give them"
             )
         else:
-            planner.values[name] = Known(kind, np.asarray(public_values[name]), constant=False)
+            state.values[name] = Known(kind, np.asarray(public_values[name]), constant=False)
     for name, initializer in blueprint.graph.initializers.items():
         kind = ValueType(initializer.dtype, initializer.shape)
         if blueprint.visibility[name] == "secret":
@@ -122,12 +125,11 @@ def survey(
             )
             known = blueprint.known_bounds.get(name, UNKNOWN)
             bound = known.around(2.0 ** -(fraction + 1), last(operand))  # it is encoded
-            planner.values[name] = Known(kind, operand=replace(operand, bound=bound))
+            state.values[name] = Known(kind, operand=replace(operand, bound=bound))
         else:
-            planner.values[name] = Known(kind, initializer.numpy())
-    for node in planner.nodes:
-        planner.visit(node)
-    return scheduled(planner, blueprint), planner.refusals
+            state.values[name] = Known(kind, initializer.numpy())
+    walk(state)
+    return scheduled(state), state.refusals
 
 
 def _too_small(spec: InputSpec, place: int, extent: int) -> bool:

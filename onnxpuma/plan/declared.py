@@ -1,6 +1,6 @@
 """Declared ranges of inputs: what an owner says the numbers of a request lie between.
 
-Clients refuse others before a byte moves, so bounds may be taken from them (plan/ranges.py).
+Clients refuse others before a byte moves, so bounds may be taken from them (plan/bounds/ranges.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.input_spec import LARGEST_INPUT
+from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 
 Declared = Mapping[str, Sequence[float]]  # input -> (low, high), the ends included
 

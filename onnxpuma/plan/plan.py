@@ -37,7 +37,7 @@ class Step:
 
     @property
     def checks(self) -> bool:
-        """It belongs to the range check (plan/checks.py), and to no node of the graph."""
+        """It belongs to the range check (plan/bounds/checks.py), and to no node of the graph."""
         return self.operator.domain == DOMAIN
 
     @cached_property
@@ -106,8 +106,8 @@ class PlannedOutput:
     """An output of the run: secret, or known to the client before; opened by the client, kept, or both.
 
     beside: public numbers that the words do not hold (ops/beside.py): the client adds them to what it opens.
-    closed: it may be kept, and nobody opens it (plan/closed.py). verdict: none of the model's, but zero if
-    every value stayed in its range, else random (plan/checks.py).
+    closed: it may be kept, and nobody opens it (plan/inputs/closed.py). verdict: none of the model's, but
+    zero if every value stayed in its range, else random (plan/bounds/checks.py).
     """
 
     name: str

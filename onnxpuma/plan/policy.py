@@ -17,7 +17,7 @@ from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED
 from onnxpuma.mpc.protocols.fourier import fingerprint
 from onnxpuma.ops.registry import FINEST, FRACTION
-from onnxpuma.plan.input_spec import LARGEST_INPUT
+from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 
 COPY_AGAIN = "copy the folder again from the model's owner"
 _WIDEST_RANGE = 1000  # powers of two that float64 holds

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.checks import check_steps, watch_kept
+from onnxpuma.plan.bounds.checks import check_steps
+from onnxpuma.plan.bounds.watch import watch_kept
+from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Plan, PlannedOutput, Step
-from onnxpuma.plan.walk import Walk
 
 
-def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
+def scheduled(state: State) -> Plan:
     """The plan of what the walk found."""
     outputs = []
-    selection = planner.selection
+    blueprint, selection = state.blueprint, state.selection
     for name in selection.outputs:
-        if name in planner.unknown:
+        if name in state.unknown:
             continue
-        known = planner.values[name]
+        known = state.values[name]
         shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
         secret = known.operand
         output = PlannedOutput(name, shape, known.type.dtype, secret is not None)
@@ -25,24 +25,24 @@ def scheduled(planner: Walk, blueprint: Blueprint) -> Plan:
             output = replace(output, finer=secret.finer, beside=secret.beside)
         opened, kept, closed = (name in some for some in (selection.opened, selection.kept, blueprint.closed))
         outputs.append(replace(output, opened=opened, kept=kept, closed=closed))
-    steps = _live(planner.steps, {o.name for o in outputs} | planner.wanted)
+    steps = _live(state.steps, {o.name for o in outputs} | state.wanted)
     wanted = {o.name for step in steps for o in step.call.inputs if o is not None}
-    watch_kept(planner)
-    checks, verdict = check_steps(planner, steps)
+    watch_kept(state)
+    checks, verdict = check_steps(state, steps)
     steps += checks
     outputs += [] if verdict is None else [verdict]
     waves = _waves(steps, {o.name for o in outputs})
     wanted.update(o.name for o in outputs)
-    inputs = tuple(v for k, v in planner.inputs.items() if k in wanted)
-    held = tuple(v for k, v in planner.held.items() if k in wanted)
-    known_values = {n: k.value for n, k in planner.values.items() if k.value is not None}
+    inputs = tuple(v for k, v in state.inputs.items() if k in wanted)
+    held = tuple(v for k, v in state.held.items() if k in wanted)
+    known_values = {n: k.value for n, k in state.values.items() if k.value is not None}
     return Plan(
         blueprint.digest,
         waves,
         inputs,
         held,
         tuple(outputs),
-        tuple(planner.client_nodes),
+        tuple(state.client_nodes),
         known_values,
         blueprint.graph.opset,
     )

@@ -1,4 +1,4 @@
-"""Tasks as users of Transformers know them, on models that run on shares: `pipeline` is the way in."""
+"""Tasks as users of Transformers know them, on models that run on shares; `pipeline` is the entry point."""
 
 from onnxpuma.tasks.build import calibration, pipeline, tasks_of
 from onnxpuma.tasks.plain import PlainRunner

@@ -1,4 +1,4 @@
-"""What all pipelines have in common: how they are called, their options, what a call took, how they end."""
+"""The base of all pipelines: calls, options, the usage of a call, closing."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from onnxpuma.tasks.port import Runner, Usage
 
 
 class Pipeline(ABC):
-    """One task on one model: call it with an input, or with a list of inputs, which are taken one by one.
+    """One task on one model: call it with one input, or with a list of inputs, which it takes one by one.
 
-    runner: where the model runs; it is closed with the pipeline. defaults: options of every call that does
-    not give them itself. usage: what the last call took.
+    defaults: options for every call that does not set them itself.
     """
 
-    known: ClassVar[frozenset[str]] = frozenset()
+    known: ClassVar[frozenset[str]] = frozenset()  # the names of its options
 
     def __init__(
         self, task: str, runner: Runner, folder: ModelFolder, defaults: Mapping[str, Any] | None = None
     ) -> None:
         self.task = task
-        self.runner = runner
+        self.runner = runner  # closed with the pipeline
         self.folder = folder
-        self.usage = Usage()
+        self.usage = Usage()  # of the latest call
         self._defaults = self.sifted(defaults or {})
         self.options({})
 
@@ -37,10 +36,10 @@ class Pipeline(ABC):
         )
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
-        """The results, in the form that Transformers' pipelines have.
+        """The results, in the form of Transformers' pipelines.
 
         Raises InputError for an input or an option that does not fit, before anything runs; ConfigError for a
-        tokenizer that is missing; and what the runner raises.
+        missing tokenizer; and the errors of the runner.
         """
         chosen = self.options(options)
         before = self.runner.usage.copy()
@@ -48,13 +47,13 @@ class Pipeline(ABC):
             if not isinstance(inputs, (list, tuple)) or self.is_one(inputs):
                 return self.alone(self.one(inputs, chosen))
             if not inputs:
-                raise InputError("the list of inputs is empty", "give one at least")
+                raise InputError("the list of inputs is empty", "pass at least one")
             return [self.among(self.one(item, chosen)) for item in inputs]
         finally:
             self.usage = self.runner.usage.since(before)
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All options of a call. InputError for one that this task does not have."""
+        """All options of a call, defaults included. InputError for one that this task does not have."""
         merged = {**self._defaults, **self.sifted(given)}
         for name in merged:
             if name not in self.known:
@@ -66,11 +65,11 @@ class Pipeline(ABC):
         return merged
 
     def sifted(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The options without those that change nothing."""
+        """The options without those that have no effect."""
         return dict(given)
 
     def is_one(self, inputs: Any) -> bool:
-        """Whether this list is one input."""
+        """Whether this list is a single input."""
         return False
 
     @abstractmethod
@@ -78,15 +77,15 @@ class Pipeline(ABC):
         """The result for one input."""
 
     def alone(self, result: Any) -> Any:
-        """What a call with one input returns."""
+        """The return value of a call with one input."""
         return [result]
 
     def among(self, result: Any) -> Any:
-        """What a call with a list has for each."""
+        """The entry for one input in the return value of a call with a list."""
         return result
 
     def close(self) -> None:
-        """Leave the servers; those on this machine are stopped."""
+        """Disconnect from the servers, and stop those on this machine."""
         self.runner.close()
 
     def __enter__(self) -> Pipeline:

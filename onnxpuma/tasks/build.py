@@ -1,4 +1,4 @@
-"""From a task's name and a model to the pipeline that does the one with the other."""
+"""From the name of a task and a model to the pipeline that runs them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TASKS: dict[str, type[Pipeline]] = {
     "image-feature-extraction": ImageFeatureExtraction,
     "image-classification": ImageClassification,
 }
-# What feeds a model that no task fits, by the input that says what it takes.
+# Pipelines that feed a model which no task fits, by the input that tells what it takes.
 _ONCE: dict[str, type[Pipeline]] = {
     "input_ids": FeatureExtraction,
     "pixel_values": ImageFeatureExtraction,
@@ -68,29 +68,33 @@ def pipeline(
     calibrate: Iterable[Any] | None = None,
     **options: Any,
 ) -> Pipeline:
-    """A pipeline as Transformers' function of this name makes them, whose model runs on shares.
+    """A pipeline like those of Transformers' function of this name, whose model runs on shares.
 
-    task: one of TASKS; None for the one that the model is made for. model: the folder that tools/export.py
-    wrote, which three servers on this machine run, each with `threads`; plain=True for onnxruntime, without
-    any protection. cluster, key: ask these servers, which have the model; by default the key is
-    `client.secret` beside cluster.toml. folder: where configuration and tokenizer are, if not in `model`.
-    tokenizer, feature_extractor, image_processor: in place of those in the folder. runner: where the model
-    runs, if it is none of these; it is closed with the pipeline. public_inputs: what the servers may see
-    beside masks, positions and their like, as `Client` takes it. calibrate: samples of what the task takes,
-    by which a model that is shared here gets its ranges, as by `calibration`. options: of every call.
+    task: one of TASKS; None for the one that the model is made for.
+    model: the folder that tools/export.py wrote; three servers on this machine run it.
+    folder: where configuration and tokenizer are, if not in `model`.
+    cluster: servers to use instead, which have the model already.
+    key: the client's key; by default `client.secret` beside cluster.toml.
+    plain: run `model` in onnxruntime, without any protection.
+    runner: where the model runs instead of all of these; it is closed with the pipeline.
+    threads: of each server on this machine.
+    tokenizer, feature_extractor, image_processor: used in place of those in the folder.
+    public_inputs: what the servers may see beside masks, positions and the like, as for `Client`.
+    calibrate: samples of the task's inputs, from which a model shared here gets its ranges (`calibration`).
+    options: for every call.
 
-    Raises ConfigError for what is missing or contradicts itself, and what is raised by reading the model,
-    by calibrating it, or by starting or reaching the servers.
+    Raises ConfigError for arguments that are missing or contradict each other, and the errors of reading the
+    model, of calibrating it, and of starting or reaching the servers.
     """
     place = folder if folder is not None else model
     if place is None:
         raise ConfigError(
-            "where are the configuration and the tokenizer of the model?", "give its folder: folder='gpt2'"
+            "where are the configuration and the tokenizer of the model?", "name its folder: folder='gpt2'"
         )
     if folder is None and is_shared(Path(place)):
         raise ConfigError(
             f"{place} is a shared model, which has no tokenizer",
-            "give the exported folder too: folder='gpt2'",
+            "name the exported folder too: folder='gpt2'",
         )
     home = ModelFolder(place, tokenizer, feature_extractor, image_processor)
     named = None if task is None else task_named(task)
@@ -123,31 +127,34 @@ def calibration(
     image_processor: Any = None,
     **options: Any,
 ) -> dict[str, Samples]:
-    """Samples for `roles.owner.share_model(samples=...)`, by graph, of what the model's task takes.
+    """Samples for `roles.owner.share_model(samples=...)`, by graph, made from inputs of the model's task.
 
-    given: texts, chats, pictures (also bytes (height, width, 3)), recordings (also samples at the model's
-    rate), as the task takes one; a model that writes goes on for a few tokens. names: of the samples, for
-    errors. The others as in `pipeline`. Each sample is run by onnxruntime, in the clear, when it is asked
-    for. Raises as `pipeline`; InputError for no sample, and while it is gone through for one that fails.
+    given: inputs that the task takes: texts, chats, pictures (or bytes (height, width, 3)), recordings (or
+    samples at the model's rate). names: of the samples, for errors. The other arguments are those of
+    `pipeline`. onnxruntime runs a sample in the clear when the iteration reaches it; a model that writes
+    continues it by a few tokens.
+
+    Raises the errors of `pipeline`; InputError if there is no sample, and during the iteration for a sample
+    that fails.
     """
     home = ModelFolder(model if folder is None else folder, tokenizer, feature_extractor, image_processor)
     return _samples(model, home, None if task is None else task_named(task), given, names, options)
 
 
 def task_named(task: str) -> str:
-    """The task, by its name or another of it. ConfigError listing all of them."""
+    """The task of this name or alias. A ConfigError lists all tasks."""
     name = ALIASES.get(task, task).removesuffix("-with-past")
     if name.startswith("translation_"):
         name = "translation"
     if name not in TASKS:
         near = difflib.get_close_matches(name, TASKS, 1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise ConfigError(f"there is no task '{task}'", f"{hint}there are {', '.join(TASKS)}")
+        raise ConfigError(f"there is no task '{task}'", f"{hint}choose from {', '.join(TASKS)}")
     return name
 
 
 def tasks_of(runner: Runner, folder: ModelFolder) -> tuple[str, ...]:
-    """The tasks that a model can do, the one it is made for first: seen by what its graphs take and give.
+    """The tasks that a model can do, judged by its graphs' inputs and outputs; first the one it is made for.
 
     Raises ConfigError for a model that can do none of them.
     """
@@ -193,12 +200,12 @@ def _runner(
     if cluster is not None:
         if plain or model is not None:
             raise ConfigError(
-                "the servers of the cluster have the model: neither `model` nor `plain` goes with `cluster`",
+                "neither `model` nor `plain` goes with `cluster`: its servers have the model already",
                 "name the folder of its tokenizer: folder='gpt2'",
             )
         return at_servers(cluster, key, public_inputs)
     if model is None:
-        raise ConfigError("neither a model nor a cluster was given", "give the folder of the exported model")
+        raise ConfigError("neither a model nor a cluster was given", "name the folder of the exported model")
     if plain:
         return PlainRunner(model, threads)
     return on_this_machine(model, threads, public_inputs, samples)
@@ -208,7 +215,7 @@ def _check_shared_here(model: Any, cluster: Any, plain: bool, runner: Runner | N
     if model is None or cluster is not None or plain or runner is not None or is_shared(Path(model)):
         raise ConfigError(
             "calibrate is for a model that is shared here",
-            "calibrate where its owner shares it: onnxpuma share --calibrate, or share_model(samples=...)",
+            "its owner calibrates it while sharing: onnxpuma share --calibrate, or share_model(samples=...)",
         )
 
 
@@ -227,7 +234,7 @@ def _samples(
 
 
 def _recorded(runner: Recorder, home: ModelFolder, named: str | None, options: Mapping[str, Any]) -> Pipeline:
-    """The pipeline that feeds the model; of one that no task fits, and that is run once, its features."""
+    """The pipeline that feeds the model. If no task fits a model that runs once, it is one of `_ONCE`."""
     if named is not None and named not in tasks_of(runner, home):
         raise ConfigError(
             f"this model is not made for {named}", f"it is made for {' or '.join(tasks_of(runner, home))}"

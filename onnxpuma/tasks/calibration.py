@@ -1,4 +1,4 @@
-"""Samples to calibrate with, made by a task of what it takes: texts, chats, pictures, recordings."""
+"""Samples to calibrate with, which a task makes from its inputs: texts, chats, pictures, recordings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from onnxpuma.tasks.sound import samples
 from onnxpuma.tasks.speech import SpeechRecognition
 from onnxpuma.tasks.writer import Writer
 
+# How many tokens are written after each sample: steps with a cache show their ranges within a few.
 WRITTEN = 4
-"""So many tokens at most are written after each sample: steps with a cache show their ranges in a few."""
 
 
 class Recorder(PlainRunner):
-    """In the clear, and remembers what each graph was fed."""
+    """Runs graphs in the clear and remembers their feeds."""
 
     def __init__(self, model: str | Path, threads: int = 1) -> None:
         super().__init__(model, threads)
@@ -41,15 +41,15 @@ class Recorder(PlainRunner):
         result = super().run(graph, feed, outputs, keep, release)
         for name, array in (result.outputs | result.kept).items():
             if array.dtype.kind == "f" and np.isnan(array).any():
-                raise InputError(f"onnxruntime finds no number for {name}", "look at the sample")
+                raise InputError(f"onnxruntime computes NaN for {name}", "inspect the sample")
         return result
 
 
 class TaskSamples:
-    """What one graph is fed while `pipe`, on a Recorder, takes each item; may be gone through again.
+    """The feeds of one graph while `pipe`, on a Recorder, runs on each item; can be iterated repeatedly.
 
-    Memory: the feeds of one item. Raises InputError naming the item, by `names` or by its place from zero,
-    that the task refuses or on which onnxruntime fails.
+    Memory: the feeds of one item. An InputError names the item, by `names` or by its index, that the task
+    refuses or on which onnxruntime fails.
     """
 
     def __init__(self, pipe: Pipeline, graph: str, items: Sequence[Any], names: Sequence[str] = ()) -> None:
@@ -69,7 +69,7 @@ class TaskSamples:
 
 
 class Hearing(Pipeline):
-    """Of a recording, what its feature extractor makes, once through a model that writes nothing."""
+    """Runs a model that writes nothing once, on the features that its extractor makes of a recording."""
 
     def one(self, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
         extractor = self.folder.feature_extractor
@@ -81,22 +81,22 @@ class Hearing(Pipeline):
 
 
 def items_of(given: Any) -> list[Any]:
-    """The samples as a list. InputError where it holds none, or is one sample itself."""
+    """The samples as a list. InputError if there is none, or if `given` is itself a single sample."""
     if isinstance(given, (str, bytes, Path, Mapping)) or not hasattr(given, "__iter__"):
-        raise InputError(f"calibrate is a {type(given).__name__}", "give a list of samples: calibrate=[...]")
+        raise InputError(f"calibrate is a {type(given).__name__}", "pass a list of samples: calibrate=[...]")
     items = list(given)
     if not items:
-        raise InputError("calibrate is empty", "give one sample at least, better some dozens")
+        raise InputError("calibrate is empty", "pass at least one sample, better a few dozen")
     return items
 
 
 def _options(pipe: Pipeline) -> dict[str, Any]:
-    # Behind an end, too: a graph that goes on from a cache is to have samples whatever is written.
+    # `fixed_length` writes on after an end: a graph that continues from a cache needs samples in any case.
     return pipe.options({"max_new_tokens": WRITTEN, "fixed_length": True} if isinstance(pipe, Writer) else {})
 
 
 def _as_taken(pipe: Pipeline, item: Any) -> Any:
-    """An array as the task takes it: bytes (height, width, 3) as a picture, samples at the model's rate."""
+    """An array as the task takes it: bytes (height, width, 3) as a picture, samples with the model's rate."""
     if not isinstance(item, np.ndarray):
         return item
     if isinstance(pipe, (SpeechRecognition, Hearing)):

@@ -1,4 +1,4 @@
-"""image-to-text: captions of pictures, and text that stands in them."""
+"""image-to-text: captions of pictures, and the text that they show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnxpuma.tasks.writer import Draft, Writer, decoder_prompt
 
 
 class ImageToText(Writer):
-    """Writes what is in a picture: a path, or a PIL image of mode RGB. Results: {"generated_text": text}."""
+    """Describes a picture: a path, or a PIL image in mode RGB. Results: {"generated_text": text}."""
 
     def among(self, result: Any) -> Any:
         return [result]
@@ -29,7 +29,7 @@ class ImageToText(Writer):
 
 
 def pixels(runner: Runner, folder: ModelFolder, graph: str, item: Any) -> dict[str, np.ndarray]:
-    """What the image processor makes of a picture, as `graph` takes it; float32 (1, 3, height, width)."""
+    """The image processor's output for a picture, as `graph` takes it; float32 (1, 3, height, width)."""
     made = folder.image_processor(picture(item), return_tensors="np")
     takes = signature(runner, graph).inputs
     feed = {name: np.asarray(array) for name, array in made.items() if name in takes}

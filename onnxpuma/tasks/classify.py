@@ -1,4 +1,4 @@
-"""text-classification and image-classification: labels and scores, of logits that only the client opens."""
+"""text-classification and image-classification: labels and scores from logits that only the client opens."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FUNCTIONS = ("softmax", "sigmoid", "none")
 
 
 class Classification(Pipeline):
-    """Results: the `top_k` likeliest as {"label": name, "score": number}; None for all of them.
+    """Results: the `top_k` likeliest labels (None: all) as {"label": name, "score": number}.
 
-    function_to_apply: softmax, sigmoid or none; by default what the model's problem_type asks for.
+    function_to_apply: softmax, sigmoid or none; by default, the one for the model's problem_type.
     """
 
     known: ClassVar[frozenset[str]] = frozenset(("top_k", "function_to_apply"))
@@ -30,9 +30,9 @@ class Classification(Pipeline):
         merged = super().options(given)
         top, function = merged.get("top_k"), merged.get("function_to_apply")
         if top is not None and (type(top) is not int or top < 1):
-            raise InputError(f"top_k is {top!r}", "give a number of labels, or None for all")
+            raise InputError(f"top_k is {top!r}", "pass a number of labels, or None for all")
         if function is not None and function not in _FUNCTIONS:
-            raise InputError(f"function_to_apply is {function!r}", f"choose of {', '.join(_FUNCTIONS)}")
+            raise InputError(f"function_to_apply is {function!r}", f"choose from {', '.join(_FUNCTIONS)}")
         return merged
 
     def alone(self, result: Any) -> Any:
@@ -43,7 +43,7 @@ class Classification(Pipeline):
         """The model's inputs for this item. Raises InputError."""
 
     def ranked(self, item: Any, options: Mapping[str, Any], top: int | None) -> list[dict[str, Any]]:
-        """The likeliest labels first."""
+        """Labels and scores, the likeliest first."""
         row = opened(self.runner, self.feed(item, options), LOGITS).reshape(-1).astype(np.float64)
         scores = _applied(options.get("function_to_apply") or self._function(row.size), row)
         names = self.folder.config.get("id2label") or {}
@@ -58,8 +58,8 @@ class Classification(Pipeline):
 
 
 class TextClassification(Classification):
-    """Of a text, or of a pair: {"text": one, "text_pair": other}. The likeliest label alone unless `top_k`
-    is given. truncation=True cuts off what is too long for the model."""
+    """Classifies a text, or a pair: {"text": one, "text_pair": other}. Without `top_k`, it returns only the
+    likeliest label. truncation=True cuts a text that is too long for the model."""
 
     known: ClassVar[frozenset[str]] = Classification.known | {"truncation"}
 
@@ -76,7 +76,7 @@ class TextClassification(Classification):
 
 
 class ImageClassification(Classification):
-    """Of a picture: a path, or a PIL image of mode RGB. The five likeliest unless `top_k` says otherwise."""
+    """Classifies a picture: a path, or a PIL image in mode RGB. By default the five likeliest labels."""
 
     def one(self, item: Any, options: Mapping[str, Any]) -> list[dict[str, Any]]:
         return self.ranked(item, options, options.get("top_k", 5))
@@ -86,7 +86,7 @@ class ImageClassification(Classification):
 
 
 def text_feed(pipeline: Pipeline, item: Any, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """What a model of one run takes for a text, or for {"text", "text_pair"}. Raises InputError."""
+    """The feed of a model that runs once, for a text or for {"text", "text_pair"}. Raises InputError."""
     text, pair = (item.get("text"), item.get("text_pair")) if isinstance(item, Mapping) else (item, None)
     folder = pipeline.folder
     truncation = bool(options.get("truncation"))
@@ -103,7 +103,7 @@ def text_feed(pipeline: Pipeline, item: Any, options: Mapping[str, Any]) -> dict
 
 
 def opened(runner: Runner, feed: Mapping[str, np.ndarray], output: str) -> np.ndarray:
-    """One output of the only graph. ModelError when it has none of this name."""
+    """Run the only graph and open one output. ModelError if it has none of this name."""
     outputs = signature(runner, MODEL).outputs
     if output not in outputs:
         raise ModelError(f"the model has no output '{output}'", f"it has {', '.join(outputs)}")

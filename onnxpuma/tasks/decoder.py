@@ -1,11 +1,11 @@
-"""A decoder that reads tokens and says the next one; what it has read stays where the model runs.
+"""A decoder that reads tokens and predicts the next one; its cache stays where the model runs.
 
     model without a cache    ids so far                    -> next_token       the whole text each time
     model with a cache       new ids, past                 -> next_token, present
     encoder-decoder          new ids, encoder's result     -> next_token, present, then as above
 
-The next token is all that is opened. A present is kept and fed as the next run's past, whose own may then be
-forgotten: of every text one past is held, and after it none.
+Only the next token is opened. The runner keeps a run's present and feeds it as the next run's past; the old
+past is then released. So one past is kept per text, and none after its end.
 """
 
 from __future__ import annotations
@@ -22,34 +22,33 @@ from onnxpuma.tasks.port import LOGITS, NEXT_TOKEN, SUPPRESSED, Held, Runner, si
 MODEL, ENCODER, FIRST, LATER = "model", "encoder_model", "decoder_model", "decoder_with_past_model"
 STATES = "encoder_hidden_states"
 
-# How exporters name the present of a past: each name's part, and what stands in its place.
+# How exporters derive a present's name from that of its past: the part that is replaced, and its replacement.
 _RENAMED = (("past_key_values", "present"), ("past", "present"), ("input.", "output."))
 
 
 @dataclass(frozen=True)
 class Said:
-    """The next token, and the logits it has the largest of, (vocabulary,), if they were asked for."""
+    """The next token, and the logits if they were requested."""
 
     token: int
-    logits: np.ndarray | None = None
+    logits: np.ndarray | None = None  # (vocabulary,); the token has the largest
 
 
 class Decoder:
-    """Reads tokens with `read`; `close` makes the servers forget what they keep of them.
+    """Reads tokens with `read`; `close` makes the servers drop what they keep of them.
 
-    given: further inputs that stay the same, such as the encoder's result; `owned` of them are released
-    with the rest. logits: open them too. Raises InputError when the owner has hidden these, ModelError for
-    a graph that takes what is not known here, or that says no next token.
+    Raises InputError when the owner has hidden the logits, ModelError for a graph that takes an unknown input
+    or predicts no next token.
     """
 
     def __init__(
         self,
         runner: Runner,
-        first: str,
-        later: str | None,
-        given: Mapping[str, Any] | None = None,
-        owned: Sequence[Held] = (),
-        logits: bool = False,
+        first: str,  # the graph that reads the prompt
+        later: str | None,  # the graph that continues from its cache; None: `first` reads all tokens again
+        given: Mapping[str, Any] | None = None,  # further inputs that stay the same: the encoder's result
+        owned: Sequence[Held] = (),  # those of `given` that are released with the cache
+        logits: bool = False,  # open the logits too
     ) -> None:
         self._runner = runner
         self._first, self._later = first, later
@@ -61,18 +60,19 @@ class Decoder:
                 self._check(graph)
         self._sources = {} if later is None else past_of_present(runner, first, later)
         self._past: dict[str, Held] = {}
-        self._ids: list[int] = []
+        self._ids: list[int] = []  # all that were read so far
 
     def read(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> Said:
-        """Read these tokens after those read before; the token that comes next is none of `suppressed`."""
+        """Read these tokens after the earlier ones; the predicted token is none of `suppressed`."""
         graph = self._first if self._later is None or not self._ids else self._later
         new = [*self._ids, *ids] if self._later is None else list(ids)
         feed = self._feed(graph, new, suppressed)
         has = signature(self._runner, graph).outputs
         keep = {name: present for name, present in self._sources.items() if present in has}
-        if self._ids and graph != self._first:  # what comes of the encoder does not change
+        if self._ids and graph != self._first:  # the encoder's part of the cache does not change
             keep = {name: present for name, present in keep.items() if ".encoder." not in name}
         release = [self._past[name] for name in keep if name in self._past]
+        # From here on the cache stands for the encoder's result, unless later graphs read that as well.
         if self._past_is_complete(keep) and STATES not in self._inputs(self._later):
             release += self._owned
         result = self._runner.run(graph, feed, self._outputs, list(keep.values()), release)
@@ -83,13 +83,13 @@ class Decoder:
         return Said(int(result.outputs[NEXT_TOKEN].reshape(-1)[0]), row)
 
     def peek(self, ids: Sequence[int], suppressed: np.ndarray) -> int:
-        """The token that would come after these alone; nothing is kept of it. Before the first `read`."""
+        """The token predicted after these alone; nothing is kept. Call it before the first `read`."""
         feed = self._feed(self._first, list(ids), suppressed)
         result = self._runner.run(self._first, feed, [NEXT_TOKEN])
         return int(result.outputs[NEXT_TOKEN].reshape(-1)[0])
 
     def close(self) -> None:
-        """Forget all. Never raises."""
+        """Release all that is kept. Never raises."""
         held, self._past, self._owned = [*self._past.values(), *self._owned], {}, []
         if held:
             self._runner.release(held)
@@ -123,7 +123,7 @@ class Decoder:
                 feed[name] = port.empty()
             else:
                 raise ModelError(
-                    f"{graph} takes '{name}', and what belongs there is not known here",
+                    f"{graph} takes '{name}', an input that is unknown here",
                     "export the model with tools/export.py, or run it with onnxpuma.InferenceSession",
                 )
         return feed
@@ -132,20 +132,20 @@ class Decoder:
         outputs = signature(self._runner, graph).outputs
         if NEXT_TOKEN not in outputs:
             raise ModelError(
-                f"{graph} says no next token: it has {', '.join(outputs)}",
-                "its logits must be called `logits`: export it with tools/export.py, and share it again",
+                f"{graph} predicts no next token: its outputs are {', '.join(outputs)}",
+                "its logits must be named `logits`: export it with tools/export.py, and share it again",
             )
         if LOGITS in self._outputs and LOGITS not in outputs:
             raise InputError(
-                "the owner of this model has hidden its logits", "ask for the text alone, without logits"
+                "the owner of this model has hidden its logits", "request the text alone, without logits"
             )
 
 
 def past_of_present(runner: Runner, first: str, later: str) -> dict[str, str]:
-    """For each input of `later` that is a past: the output of `first` that is fed there.
+    """For each input of `later` that is a past, the output of `first` that is fed there.
 
-    A present bears the past's name, with `present` for `past_key_values`. ModelError for a past that has
-    none; empty for a graph without a cache.
+    A present has the name of its past, with `present` for `past_key_values`. ModelError for a past without a
+    present; empty for a graph without a cache.
     """
     gives = signature(runner, first).outputs
     found = {}
@@ -164,13 +164,13 @@ def past_of_present(runner: Runner, first: str, later: str) -> dict[str, str]:
 
 
 def causal_decoder(runner: Runner, logits: bool = False) -> Decoder:
-    """Of a model that is one decoder, with a cache or without."""
+    """The decoder of a model that is one graph, with a cache or without."""
     caches = any("past" in name for name in signature(runner, MODEL).inputs)
     return Decoder(runner, MODEL, MODEL if caches else None, logits=logits)
 
 
 def encoder_decoder(runner: Runner, feed: Mapping[str, np.ndarray], logits: bool = False) -> Decoder:
-    """Run the encoder on `feed`, whose result stays where it is, and give the decoder that reads it."""
+    """Run the encoder on `feed`, keep its result where the model runs, and return its decoder."""
     takes = signature(runner, FIRST).inputs
     later = LATER if LATER in runner.graphs else None
     states = _states(runner)

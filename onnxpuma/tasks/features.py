@@ -17,10 +17,10 @@ _USUAL = ("last_hidden_state", "sentence_embedding", "image_embeds")
 
 
 class FeatureExtraction(Pipeline):
-    """Of a text: a nested list (1, tokens, width), or with return_tensors=True an array.
+    """The features of a text: a nested list (1, tokens, width), or an array with return_tensors=True.
 
-    output: which of the model's outputs; by default last_hidden_state, or the first that there is.
-    truncation=True cuts off what is too long for the model.
+    output: which of the model's outputs; by default last_hidden_state, else the first one.
+    truncation=True cuts a text that is too long for the model.
     """
 
     known: ClassVar[frozenset[str]] = frozenset(("return_tensors", "output", "truncation"))
@@ -40,7 +40,7 @@ class FeatureExtraction(Pipeline):
 
 
 class ImageFeatureExtraction(FeatureExtraction):
-    """Of a picture: a path, or a PIL image of mode RGB."""
+    """The features of a picture: a path, or a PIL image in mode RGB."""
 
     known: ClassVar[frozenset[str]] = frozenset(("return_tensors", "output"))
 

@@ -1,6 +1,6 @@
-"""A model's folder at the client: configuration, tokenizer, and what prepares sounds and pictures.
+"""A model's folder at the client: configuration, tokenizer, feature extractor and image processor.
 
-They are Hugging Face's, and run on the client's machine before anything is shared. None needs PyTorch.
+These are Hugging Face's, and run on the client's machine before anything is shared. None needs PyTorch.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from onnxpuma.errors import ConfigError
 
 INSTALL = "pip install 'onnxpuma[tasks]'"
 
-# The names under which architectures say how many positions they have; the first that is there counts.
+# The names under which architectures give their number of positions; the first one present counts.
 _POSITIONS = ("max_target_positions", "max_position_embeddings", "n_positions", "n_ctx")
 _SOURCE_POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 _OFFSET = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "xmod")
 
 
 class ModelFolder:
-    """What lies beside the ONNX files, read when it is asked for.
+    """The files beside the ONNX files, read on first use.
 
-    tokenizer, feature_extractor, image_processor: given, instead of those in the folder; a path to one of
-    them is read as a folder. Raises ConfigError where config.json is missing or damaged, where one of the
-    three is needed and cannot be read, and where Transformers is not installed.
+    tokenizer, feature_extractor, image_processor: replace those in the folder; a path names another folder to
+    read one from. Raises ConfigError if config.json is missing or damaged, if one of the three is needed and
+    cannot be read, and if Transformers is not installed.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ModelFolder:
 
     @property
     def kind(self) -> str:
-        """The `model_type` of Transformers, or nothing."""
+        """The `model_type` of Transformers, or ""."""
         return str(self.config.get("model_type", ""))
 
     @cached_property
@@ -68,8 +68,8 @@ class ModelFolder:
         return self._load("AutoImageProcessor", "image processor", backend="pil")
 
     def value(self, *names: str, parts: tuple[str, ...] = ("", "decoder", "text_config")) -> Any:
-        """The first of these settings that is there: of generation_config.json, then of config.json and its
-        parts; None when none is."""
+        """The first of these settings that is present in generation_config.json, else in config.json or its
+        parts; None if none is."""
         tables = [self.generation, *(self.config.get(p) if p else self.config for p in parts)]
         for table in tables:
             for name in names:
@@ -91,7 +91,7 @@ class ModelFolder:
 
     def _number(self, names: tuple[str, ...], parts: tuple[str, ...]) -> int | None:
         if self.kind in ("t5", "mt5", "umt5", "longt5"):
-            return None  # `n_positions` is what it was trained with; its distances have no end
+            return None  # `n_positions` is its length in training; relative positions have no limit
         for part in parts:
             table = self.config.get(part) if part else self.config
             for name in names:
@@ -108,12 +108,12 @@ class ModelFolder:
                 return {}
             raise ConfigError(
                 f"there is no {name} in {self.path}",
-                "give the folder that tools/export.py wrote: it holds the tokenizer and the configuration",
+                "name the folder that tools/export.py wrote, with the tokenizer and the configuration",
             ) from None
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot read {path}: {error}", "copy it again from the model") from error
         if not isinstance(table, dict):
-            raise ConfigError(f"{path} holds no table", "copy it again from the model")
+            raise ConfigError(f"{path} is not a JSON object", "copy it again from the model")
         return table
 
     def _load(self, auto_class: str, what: str, **options: Any) -> Any:
@@ -126,17 +126,17 @@ class ModelFolder:
             return read(str(folder), local_files_only=True, **options)
         except ImportError as error:
             raise ConfigError(
-                f"the {what} needs more: {_first_line(error)}", f"install it: {INSTALL}"
+                f"the {what} needs another library: {_first_line(error)}", f"install it: {INSTALL}"
             ) from error
-        except Exception as error:  # whatever Transformers raises about a folder
+        except Exception as error:  # Transformers raises errors of many types about a folder
             raise ConfigError(
-                f"there is no {what} in {folder} that Transformers reads: {_first_line(error)}",
+                f"there is no {what} in {folder} that Transformers can read: {_first_line(error)}",
                 "copy the model's tokenizer and preprocessor files there, or name another folder",
             ) from error
 
 
 def transformers() -> ModuleType:
-    """The library, imported without its remark that PyTorch is missing, which nothing here needs."""
+    """The library, imported without its warning that PyTorch is missing: nothing here needs PyTorch."""
     quiet = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
     before = os.environ.get(quiet)
     os.environ[quiet] = "1"
@@ -145,7 +145,7 @@ def transformers() -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             "tokenizers and feature extractors need the library transformers, which is not installed",
-            f"install what the tasks need: {INSTALL}",
+            f"install the libraries for tasks: {INSTALL}",
         ) from error
     finally:
         if before is None:

@@ -1,4 +1,4 @@
-"""Pictures as a task takes them: three colours of eight bits, checked before anything is computed."""
+"""Pictures as a task takes them: three colours of eight bits, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from onnxpuma.tasks.folder import INSTALL
 
 
 def picture(given: Any) -> Any:
-    """A PIL image in the mode RGB, upright.
+    """An upright PIL image in mode RGB.
 
-    given: a PIL image, or the path of a file. No colours are made or thrown away here, as what stands behind
-    a transparent picture, or in grey, is for its owner to say. Raises InputError for a file that cannot be
-    read, for any other mode, and for what is neither.
+    given: a PIL image, or the path of a file. Nothing is converted here: only the owner can say what lies
+    behind a transparent picture, or how to colour a grey one. Raises InputError for a file that cannot be
+    read, for any other mode, and for any other type.
     """
     try:
         from PIL import Image, ImageOps
@@ -25,24 +25,24 @@ def picture(given: Any) -> Any:
     if isinstance(given, (str, Path)):
         path = Path(given)
         if not path.is_file():
-            raise InputError(f"there is no file {path}", "give the path of a picture, or a PIL image")
+            raise InputError(f"there is no file {path}", "pass the path of a picture, or a PIL image")
         try:
             with Image.open(path) as file:
                 image = ImageOps.exif_transpose(file)
                 image.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"cannot read {path}: {error}", "give a picture that Pillow opens") from error
+            raise InputError(f"cannot read {path}: {error}", "pass a picture that Pillow can open") from error
     elif isinstance(given, Image.Image):
         image = given
     else:
         raise InputError(
-            f"a {type(given).__name__} is no picture",
-            "give a path or a PIL image; of an array of bytes (height, width, 3): Image.fromarray(array)",
+            f"expected a picture, got {type(given).__name__}",
+            "pass a path or a PIL image; for an array of bytes (height, width, 3): Image.fromarray(array)",
         )
     if image.mode != "RGB":
         raise InputError(
-            f"the picture is of mode {image.mode}, the model sees RGB",
-            "convert it: Image.open(path).convert('RGB'), having put what is transparent on a ground",
+            f"the picture is in mode {image.mode}, but the model takes RGB",
+            "convert it: Image.open(path).convert('RGB'), after giving transparent parts a background",
         )
     return image
 
@@ -51,8 +51,8 @@ def picture_of(array: np.ndarray) -> Any:
     """The PIL image of these bytes (height, width, 3). InputError for any other shape."""
     if array.shape[-1] != 3 or array.size == 0:
         raise InputError(
-            f"an array of shape {array.shape} is no picture",
-            "give bytes (height, width, 3): red, green, blue",
+            f"an array of shape {array.shape} is not a picture",
+            "pass bytes (height, width, 3): red, green, blue",
         )
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""A model in the clear, through onnxruntime on this machine: to compare with, and to try out."""
+"""A model in the clear, in onnxruntime on this machine: for comparison, and for trying out."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _TYPES = {"float": np.float32, "double": np.float64, "float16": np.float16, "boo
 
 
 class PlainRunner:
-    """The graphs of a folder of ONNX files, or of one file, in onnxruntime.
+    """Runs the graphs of a folder of ONNX files, or of one file, in onnxruntime.
 
-    model: as `graph.folder.find` takes it. The output `next_token` and the input `suppressed_ids` are added
-    as sharing adds them, so that a text is written by the same calls as on shares. Raises ModelError where
-    there is no model, and for a file that onnxruntime does not take.
+    model: as for `graph.folder.find`. The output `next_token` and the input `suppressed_ids` are added as
+    sharing adds them, so that the same calls write a text here and on shares. Raises ModelError if there is
+    no model, and for a file that onnxruntime does not load.
     """
 
     def __init__(self, model: str | Path, threads: int = 1) -> None:
@@ -57,7 +57,7 @@ class PlainRunner:
         return Result({name: found[name] for name in outputs}, {name: found[name] for name in keep})
 
     def release(self, held: Sequence[Held]) -> None:
-        """Arrays go by themselves."""
+        """Arrays need no release."""
 
     def close(self) -> None:
         self._sessions.clear()
@@ -68,7 +68,7 @@ class PlainRunner:
         try:
             cast = {name: np.asarray(value).astype(kinds[name]) for name, value in arrays.items()}
             return dict(zip(names, session.run(names, cast), strict=True))
-        except Exception as error:  # onnxruntime has many kinds, all its own
+        except Exception as error:  # onnxruntime raises many types of its own
             raise InputError(
                 f"onnxruntime cannot run {graph} on these inputs: {error}",
                 "use the tokenizer or the feature extractor that belongs to this model",
@@ -76,7 +76,7 @@ class PlainRunner:
 
 
 def _session(source: Source, threads: int) -> Any:
-    # One of two graphs in a file is cut out as sharing cuts it out.
+    # If the file contains two graphs, this one is cut out as sharing does it.
     model = ir.to_proto(source.load()).SerializeToString() if source.bound else str(source.path)
     try:
         return open_session(model, threads)

@@ -1,4 +1,4 @@
-"""The one port through which a task reaches a model: on shares or in the clear, the pipelines cannot tell."""
+"""The one port through which a task reaches a model; pipelines cannot tell shares from the clear."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import numpy as np
 
 from onnxpuma.errors import ModelError
 
-Held: TypeAlias = Any
-"""A value that stays where the model runs: `Kept` at the servers, an array in the clear."""
+Held: TypeAlias = Any  # a value that stays where the model runs: `Kept` at the servers, an array in the clear
 
 NEXT_TOKEN = "next_token"  # derived output: the largest logit's id at the last position
-SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not come out
+SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not be chosen
 LOGITS = "logits"
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input: its name, its type, its shape with symbols where it varies."""
+    """An input of a graph."""
 
     name: str
     dtype: np.dtype[Any]
-    shape: tuple[int | str | None, ...]
+    shape: tuple[int | str | None, ...]  # symbols or None for lengths that vary
 
     def empty(self) -> np.ndarray:
-        """One row, with nothing along every other axis that varies: a cache before the first word."""
+        """One row, of length zero along every other axis that varies: a cache before the first token."""
         varying = (1 if axis == 0 else 0 for axis in range(len(self.shape)))
         sizes = [n if isinstance(n, int) else v for n, v in zip(self.shape, varying, strict=True)]
         return np.zeros(sizes, self.dtype)
@@ -35,7 +34,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a graph takes and gives."""
+    """The inputs and outputs of a graph."""
 
     inputs: dict[str, Port]
     outputs: tuple[str, ...]
@@ -43,16 +42,16 @@ class Signature:
 
 @dataclass
 class Usage:
-    """What runs took, added up. bytes_sent: by all three servers; in the clear both last are zero."""
+    """Totals over runs; in the clear, `bytes_sent` and `rounds` are zero."""
 
     requests: int = 0
     seconds: float = 0.0
     setup_seconds: float = 0.0
-    bytes_sent: int = 0
+    bytes_sent: int = 0  # by all three servers
     rounds: int = 0
 
     def since(self, before: Usage) -> Usage:
-        """What was added after `before`."""
+        """The difference from `before`, an earlier copy."""
         return Usage(*(getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__))
 
     def copy(self) -> Usage:
@@ -61,7 +60,7 @@ class Usage:
 
 @dataclass
 class Result:
-    """Of one run: the outputs that were opened, and those that stay."""
+    """The outputs of one run: those that were opened, and those that stay where the model runs."""
 
     outputs: dict[str, np.ndarray]
     kept: dict[str, Held] = field(default_factory=dict)
@@ -85,21 +84,21 @@ class Runner(Protocol):
         keep: Sequence[str] = (),
         release: Sequence[Held] = (),
     ) -> Result:
-        """Open `outputs`, keep `keep`, and forget `release` once this has succeeded.
+        """Open `outputs`, keep `keep`, and drop `release` once the run has succeeded.
 
-        feed: arrays, or what an earlier run kept. Raises InputError for a feed that does not fit.
+        feed: arrays, or values that an earlier run kept. Raises InputError for a feed that does not fit.
         """
         ...
 
     def release(self, held: Sequence[Held]) -> None:
-        """Forget these. Never raises: what cannot be released expires."""
+        """Drop these values. Never raises: a value that cannot be dropped expires."""
         ...
 
     def close(self) -> None: ...
 
 
 def signature(runner: Runner, graph: str) -> Signature:
-    """What `graph` takes and gives; ModelError when the model has no graph of this name."""
+    """The inputs and outputs of `graph`; ModelError if the model has no graph of this name."""
     if graph not in runner.graphs:
         raise ModelError(
             f"the model has no {graph}", f"it has {', '.join(runner.graphs)}: export it with tools/export.py"

@@ -1,4 +1,4 @@
-"""What steers greedy writing: how long, when to stop, what must not come out. Public, all of it."""
+"""The rules of greedy writing: its length, its end, the tokens it must not choose. All of them are public."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from onnxpuma.errors import InputError
 from onnxpuma.tasks.folder import ModelFolder
 
+# The most tokens to write if neither the caller nor the model sets a limit; as in Transformers' pipelines.
 NEW_TOKENS = 256
-"""At most so many are written where neither the caller nor the model says; as Transformers' pipelines do."""
 
 _GREEDY_ALREADY: Mapping[str, tuple[Any, ...]] = {
     "do_sample": (False, None),
@@ -27,44 +27,38 @@ _OTHER_THAN_GREEDY = (
 
 @dataclass(frozen=True)
 class WritingOptions:
-    """What a caller may ask of a text that is written.
-
-    max_new_tokens: at most so many; max_length: the same, with the prompt counted. min_new_tokens: the end
-    does not come before. fixed_length: run for exactly the most tokens, whatever comes, so that the servers
-    do not learn how long the text is. logits: open the logits as well. return_tensors: the ids in place of
-    the text.
-    """
+    """A caller's options for writing a text."""
 
     max_new_tokens: int | None = None
-    max_length: int | None = None
-    min_new_tokens: int | None = None
-    min_length: int | None = None
+    max_length: int | None = None  # the same, with the prompt counted
+    min_new_tokens: int | None = None  # the text does not end before
+    min_length: int | None = None  # the same, with the prompt counted
+    # Run the model for the most tokens in any case, so that the servers do not learn how long the text is.
     fixed_length: bool = False
-    logits: bool = False
-    return_tensors: bool = False
+    logits: bool = False  # open the logits too
+    return_tensors: bool = False  # return ids in place of text
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "max_length", "min_new_tokens", "min_length"):
             value, least = getattr(self, name), int(name.startswith("max"))
             if value is not None and (type(value) is not int or value < least):
-                raise InputError(f"{name} is {value!r}", f"give a whole number, {least} or more")
+                raise InputError(f"{name} is {value!r}", f"pass a whole number, {least} or more")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """For one text. most: tokens that are written at most. forced_end: the last of them, where the model
-    wants one."""
+    """The rules for one text."""
 
-    most: int
-    least: int = 0
-    ends: frozenset[int] = frozenset()
-    suppressed: tuple[int, ...] = ()
-    suppressed_first: tuple[int, ...] = ()
-    forced_end: int | None = None
+    most: int  # tokens to write at most
+    least: int = 0  # tokens before the text may end
+    ends: frozenset[int] = frozenset()  # tokens that end it
+    suppressed: tuple[int, ...] = ()  # tokens that must not be chosen
+    suppressed_first: tuple[int, ...] = ()  # nor these as the first token
+    forced_end: int | None = None  # the last of the most tokens, if the model wants one
     fixed_length: bool = False
 
     def suppressed_at(self, place: int) -> np.ndarray:
-        """Ids that must not come out as token `place`, counted from zero; int64 (ids,)."""
+        """Ids that must not be chosen as token `place`, counted from zero; int64 (ids,)."""
         ids = set(self.suppressed)
         if place == 0:
             ids |= set(self.suppressed_first)
@@ -74,13 +68,13 @@ class Rules:
 
 
 def refuse_other_searches(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options without those that greedy search fulfils; InputError for those that ask for another."""
+    """The options without those that greedy search satisfies; InputError if one asks for another search."""
     left = {}
     for name, value in options.items():
         if name in _OTHER_THAN_GREEDY or (name in _GREEDY_ALREADY and value not in _GREEDY_ALREADY[name]):
             raise InputError(
                 f"{name}={value!r} asks for another search than greedy",
-                "the servers find the likeliest token on shares, and open that alone: leave the option out",
+                "the servers find the likeliest token on shares and open that alone: omit this option",
             )
         if name not in _GREEDY_ALREADY:
             left[name] = value
@@ -88,11 +82,11 @@ def refuse_other_searches(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rules(folder: ModelFolder, options: WritingOptions, prompt: int) -> Rules:
-    """The rules for a text after `prompt` tokens of the decoder's own.
+    """The rules for a text that follows a decoder's prompt of `prompt` tokens.
 
-    From generation_config.json: eos_token_id, max_new_tokens or max_length, min_new_tokens or min_length,
-    suppress_tokens, begin_suppress_tokens, bad_words_ids of one id, forced_eos_token_id. Raises InputError
-    when the model's positions leave no room for a token.
+    They read from generation_config.json: eos_token_id, max_new_tokens or max_length, min_new_tokens or
+    min_length, suppress_tokens, begin_suppress_tokens, bad_words_ids of one id, forced_eos_token_id. Raises
+    InputError when the model's positions leave no room for a token.
     """
     return Rules(
         _most(folder, options, prompt),
@@ -110,7 +104,7 @@ def _most(folder: ModelFolder, options: WritingOptions, prompt: int) -> int:
     if room is not None and room < 1:
         raise InputError(
             f"the prompt has {prompt} tokens, the model has {folder.positions} positions",
-            "shorten it: one position at least must be left for the answer",
+            "shorten it: the answer needs at least one position",
         )
     if options.max_new_tokens is not None:
         most = options.max_new_tokens
@@ -118,8 +112,8 @@ def _most(folder: ModelFolder, options: WritingOptions, prompt: int) -> int:
         most = options.max_length - prompt
         if most < 1:
             raise InputError(
-                f"max_length={options.max_length}, and the prompt has {prompt} tokens already",
-                "give max_new_tokens instead, which does not count the prompt",
+                f"max_length={options.max_length}, but the prompt alone has {prompt} tokens",
+                "pass max_new_tokens instead, which does not count the prompt",
             )
     else:
         generation = folder.generation
@@ -138,7 +132,7 @@ def _least(folder: ModelFolder, options: WritingOptions, prompt: int) -> int:
 
 
 def _ends(folder: ModelFolder) -> tuple[int, ...]:
-    if folder.kind == "blip":  # whose eos_token_id is not the one that its captions end with
+    if folder.kind == "blip":  # its captions do not end with its eos_token_id
         found = folder.config.get("text_config", {}).get("sep_token_id")
         if found is not None:
             return _ids(found)
@@ -146,7 +140,7 @@ def _ends(folder: ModelFolder) -> tuple[int, ...]:
 
 
 def _suppressed(folder: ModelFolder) -> list[int]:
-    """Bad words of several ids are left out: which of them is due would tell the servers what was written."""
+    """Omits bad words of several ids: suppressing the id due next would tell the servers what was written."""
     words = folder.value("bad_words_ids") or []
     return [*_ids(folder.value("suppress_tokens")), *(word[0] for word in words if len(word) == 1)]
 

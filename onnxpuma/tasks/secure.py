@@ -1,4 +1,4 @@
-"""A model at three servers, that learn neither its weights nor what it is given or says."""
+"""A model at three servers, which learn neither its weights nor its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -19,23 +19,19 @@ from onnxpuma.transport.curve import KeyPair
 
 
 class SecureRunner:
-    """The graphs that the servers of `client` have.
-
-    servers: those of this machine that are to be stopped with it. Both are closed by `close`.
-    """
+    """Runs the graphs that the servers of `client` have. `close` also stops `servers`, if they run here."""
 
     def __init__(self, client: Client, servers: LocalCluster | None = None) -> None:
         self.usage = Usage()
-        self.progress: Progress | None = None
-        """Called while a run goes on, as `Client.run` does."""
+        self.progress: Progress | None = None  # called during a run, as by `Client.run`
         self._client = client
         self._servers = servers
         self._graphs: dict[str, Signature] = {}
 
     @property
     def graphs(self) -> Mapping[str, Signature]:
-        """Raises PlanError when the servers do not all have the same model, TransportError when they are not
-        there."""
+        """The graphs by name. Raises PlanError if the servers have different models, TransportError if they
+        cannot be reached."""
         if not self._graphs:
             self._graphs = {name: _signature(graph) for name, graph in self._client.graphs.items()}
         return self._graphs
@@ -48,7 +44,7 @@ class SecureRunner:
         keep: Sequence[str] = (),
         release: Sequence[Held] = (),
     ) -> Result:
-        """Raises what `Client.run` raises; what an unreliable run kept is let go."""
+        """Raises the errors of `Client.run`; values kept by an unreliable run are released."""
         try:
             outcome = self._client.run(
                 feed, list(outputs), self.progress, graph=graph, keep=keep, release=release
@@ -65,7 +61,7 @@ class SecureRunner:
         return Result(outcome.outputs, outcome.kept)
 
     def release(self, held: Sequence[Held]) -> None:
-        """What servers that are gone, or busy, do not hear of expires."""
+        """Tell the servers to drop these values; servers that are gone or busy let them expire."""
         try:
             self._client.release(held)
         except OnnxpumaError:
@@ -85,7 +81,7 @@ def on_this_machine(
 ) -> SecureRunner:
     """Share `model` (a folder of ONNX files or of a shared model, or one file) among three processes here.
 
-    public_inputs, samples: as `LocalCluster` takes them. Raises what `LocalCluster` raises.
+    public_inputs, samples: as for `LocalCluster`, whose errors it raises.
     """
     servers = LocalCluster(model, threads, public_inputs=public_inputs, samples=samples)
     try:
@@ -100,10 +96,10 @@ def at_servers(
     key: KeyPair | str | Path | None = None,
     public_inputs: Sequence[str] = (),
 ) -> SecureRunner:
-    """The model that the servers of cluster.toml have. key: as `client_keys` takes it. public_inputs: what
-    they may see, as `Client` takes it.
+    """The model that the servers of cluster.toml have. key: as for `client_keys`. public_inputs: inputs that
+    the servers may see, as for `Client`.
 
-    Raises ConfigError for what is wrong with either.
+    Raises ConfigError if an argument is wrong.
     """
     config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
     return SecureRunner(Client(config, client_keys(key, cluster), public_inputs=public_inputs))

@@ -1,4 +1,4 @@
-"""Recordings as a task takes them: one channel, at the model's rate, checked before anything is computed."""
+"""Recordings as a task takes them: one channel, at the model's rate, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def samples(sound: Any, rate: int) -> np.ndarray:
     """The samples of a recording, float32 (samples,), at `rate` samples a second.
 
     sound: the path of a .wav or .flac file, or {"array": samples, "sampling_rate": rate}. Nothing is
-    resampled or mixed here, as how it is done changes what a model hears. Raises InputError for a file that
-    cannot be read, several channels, another rate, integers, NaN or infinity, and for silence of no length.
+    resampled or mixed here, since the method would change what the model hears. Raises InputError for a file
+    that cannot be read, several channels, another rate, integers, NaN or infinity, and an empty recording.
     """
     if isinstance(sound, (str, Path)):
         array, found = _read(Path(sound))
@@ -28,8 +28,8 @@ def samples(sound: Any, rate: int) -> np.ndarray:
         )
     else:
         raise InputError(
-            f"a {type(sound).__name__} is no recording",
-            "give the path of a .wav or .flac file, or {'array': samples, 'sampling_rate': 16000}",
+            f"expected a recording, got {type(sound).__name__}",
+            "pass the path of a .wav or .flac file, or {'array': samples, 'sampling_rate': 16000}",
         )
     _check(array, found, rate)
     return array.astype(np.float32)
@@ -49,11 +49,11 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
             f"reading {path.name} needs the library soundfile: {error}", f"install it: {INSTALL}"
         ) from error
     if not path.is_file():
-        raise InputError(f"there is no file {path}", "give the path of a .wav or .flac file")
+        raise InputError(f"there is no file {path}", "pass the path of a .wav or .flac file")
     try:
         array, rate = soundfile.read(str(path), dtype="float32")
     except (RuntimeError, OSError) as error:
-        raise InputError(f"cannot read {path}: {error}", "give a .wav or .flac file") from error
+        raise InputError(f"cannot read {path}: {error}", "pass a .wav or .flac file") from error
     return array, int(rate)
 
 
@@ -61,19 +61,19 @@ def _check(array: np.ndarray, found: Any, rate: int) -> None:
     if array.ndim != 1:
         raise InputError(
             f"the recording has shape {array.shape}: several channels",
-            "mix them to one: array.mean(axis=1), or ffmpeg -i in.wav -ac 1 out.wav",
+            "mix them into one: array.mean(axis=1), or ffmpeg -i in.wav -ac 1 out.wav",
         )
     if found != rate:
         raise InputError(
-            f"the recording has {found} samples a second, the model hears {rate}",
+            f"the recording has {found} samples a second, the model takes {rate}",
             f"resample it: ffmpeg -i in.wav -ar {rate} -ac 1 out.wav, or scipy.signal.resample_poly",
         )
     if array.dtype.kind != "f":
         raise InputError(
             f"the samples are of type {array.dtype}, not real numbers between -1 and 1",
-            "of 16-bit samples: array.astype(numpy.float32) / 32768",
+            "for 16-bit samples: array.astype(numpy.float32) / 32768",
         )
     if array.size == 0:
-        raise InputError("the recording is empty", "give one of a second or more")
+        raise InputError("the recording is empty", "pass one of a second or more")
     if not np.isfinite(array).all():
-        raise InputError("the recording holds NaN or infinity", "replace or remove those samples")
+        raise InputError("the recording contains NaN or infinity", "replace or remove those samples")

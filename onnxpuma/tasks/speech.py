@@ -19,10 +19,10 @@ class SpeechRecognition(Writer):
     """Writes down what is said in a recording: the path of a .wav or .flac file, or {"array": samples,
     "sampling_rate": rate}.
 
-    What is longer than the model hears at once, thirty seconds for Whisper, is cut into pieces of this
-    length, each written down by itself; a word on a cut may be lost. Options beside those of WritingOptions:
-    language (a code or an English name; None: heard in the first piece), task ("transcribe", or "translate"
-    into English). Results: {"text": text}.
+    A recording longer than the model hears at once, thirty seconds for Whisper, is cut into pieces of this
+    length, and each piece is written down separately; a word at a cut may be lost. Options beside those of
+    WritingOptions: language (a code or an English name; None: heard in the first piece), task ("transcribe",
+    or "translate" into English). Results: {"text": text}.
     """
 
     strips = True
@@ -58,7 +58,7 @@ class SpeechRecognition(Writer):
 
 
 class _Hearing:
-    """The pieces of one recording: the language is heard in the first, and holds for all."""
+    """The pieces of one recording: the model hears the language in the first, and uses it for all."""
 
     def __init__(self, pipeline: SpeechRecognition, language: int | None, options: Mapping[str, Any]) -> None:
         self._pipeline, self._language = pipeline, language

@@ -1,4 +1,4 @@
-"""Texts as a task takes them, and their tokens, checked before anything is computed."""
+"""Texts as a task takes them, and their tokens, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from onnxpuma.errors import InputError
 
 
 def checked(text: Any) -> str:
-    """The text; InputError for what is none, holds nothing, or cannot be written in UTF-8."""
+    """The text; InputError if it is not a str, is blank, or cannot be encoded in UTF-8."""
     if not isinstance(text, str):
-        raise InputError(f"a {type(text).__name__} is no text", "give a str, or a list of them")
+        raise InputError(f"expected a text, got {type(text).__name__}", "pass a str, or a list of them")
     if not text.strip():
-        raise InputError("the text is empty", "give one with a word in it")
+        raise InputError("the text is empty", "pass one with at least a word")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"the text holds half a letter at place {error.start}", "read it again as UTF-8"
+            f"the text has half a character (a lone surrogate) at index {error.start}",
+            "decode it again as UTF-8",
         ) from error
     return text
 
@@ -27,12 +28,12 @@ def checked(text: Any) -> str:
 def encoded(
     tokenizer: Any, text: Any, most: int | None, truncation: bool = False, pair: Any = None
 ) -> dict[str, np.ndarray]:
-    """What the tokenizer makes of a text, or of a pair: int64 (1, tokens) by name, `input_ids` first of all.
+    """The tokenizer's output for a text, or for a pair: int64 (1, tokens) by name, `input_ids` among them.
 
     most: positions of the model. Raises InputError for a text with more tokens, unless `truncation` cuts it.
     """
     texts = [checked(text)] if pair is None else [checked(text), checked(pair)]
-    # Without `truncation` the length is checked below, where it is an error and not the tokenizer's warning.
+    # Without `truncation`, the length is checked below: an error in place of the tokenizer's warning.
     options: dict[str, Any] = {"truncation": True, "max_length": most} if truncation and most else {}
     made = tokenizer(*texts, verbose=False, **options)
     arrays = {name: np.array([ids], np.int64) for name, ids in made.items()}
@@ -41,11 +42,11 @@ def encoded(
 
 
 def check_length(tokens: int, most: int | None) -> None:
-    """InputError unless the model can take a text of so many tokens."""
+    """Raise InputError unless the model can take a text of this many tokens."""
     if tokens == 0:
-        raise InputError("the tokenizer makes no token of the text", "give another text")
+        raise InputError("the tokenizer makes no token of the text", "pass another text")
     if most is not None and tokens > most:
         raise InputError(
             f"the text has {tokens} tokens, the model has {most} positions",
-            "shorten it, or cut it: truncation=True where the task offers it",
+            "shorten it, or have it cut: truncation=True, where the task has this option",
         )

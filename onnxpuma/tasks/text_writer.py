@@ -1,4 +1,4 @@
-"""Texts from texts: text-generation with a decoder; summarization, translation and others with an encoder."""
+"""Texts from texts: generation with a decoder; summarization, translation and others with an encoder too."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from onnxpuma.tasks.writer import Draft, Writer, decoder_prompt
 
 
 class TextGeneration(Writer):
-    """Goes on with a text, or answers a chat: a list of {"role": ..., "content": ...}.
+    """Continues a text, or answers a chat: a list of {"role": ..., "content": ...}.
 
-    Options beside those of WritingOptions: return_full_text (True: the prompt or the chat is part of the
-    result). Results: {"generated_text": text}, of a chat with the chat and the answer in place of the text.
+    Options beside those of WritingOptions: return_full_text (True: the result includes the prompt or the
+    chat). Results: {"generated_text": text}; for a chat, the chat with its answer in place of the text.
     """
 
     known: ClassVar[frozenset[str]] = Writer.known | {"return_full_text"}
@@ -53,7 +53,7 @@ class TextGeneration(Writer):
             checked(message["content"])
         if not getattr(tokenizer, "chat_template", None):
             raise InputError(
-                "the tokenizer of this model has no chat template", "give one text in place of messages"
+                "the tokenizer of this model has no chat template", "pass one text in place of messages"
             )
         made = tokenizer.apply_chat_template(
             list(item), add_generation_prompt=True, tokenize=True, return_dict=True
@@ -64,10 +64,10 @@ class TextGeneration(Writer):
 
 
 class TextToText(Writer):
-    """Turns a text into another with an encoder-decoder. What T5 is to do stands before the text, as its
-    users write it: "translate English to German: ...".
+    """Turns a text into another with an encoder-decoder. T5 expects its instruction before the text:
+    "translate English to German: ...".
 
-    Options beside those of WritingOptions: truncation (True: what is too long for the model is cut off).
+    Options beside those of WritingOptions: truncation (True: cut a text that is too long for the model).
     Results: {"generated_text": text}.
     """
 

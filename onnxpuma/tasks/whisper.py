@@ -1,4 +1,4 @@
-"""How Whisper is told what to write: language, task and `no timestamps`, as tokens before the text."""
+"""Whisper's instructions: tokens before the text that set language, task and `no timestamps`."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def is_multilingual(folder: ModelFolder) -> bool:
 
 
 def language_id(folder: ModelFolder, language: str | None) -> int | None:
-    """The token of a language, by its code or English name; None for one that must be heard first.
+    """The token of a language, by its code or English name; None if the model is to hear the language.
 
-    Raises InputError for a language that the model does not know, and for any where it knows just one.
+    Raises InputError for a language that the model does not know, and for any language if it knows just one.
     """
     known = folder.generation.get("lang_to_id") or {}
     if language is None:
         return None
     if not known:
-        raise InputError("this model knows one language alone", "leave the language out")
+        raise InputError("this model knows only one language", "omit the language")
     code = language.lower()
     found = known.get(f"<|{code}|>", known.get(_codes().get(code), known.get(code)))
     if found is None:
@@ -36,19 +36,19 @@ def language_id(folder: ModelFolder, language: str | None) -> int | None:
 
 
 def not_a_language(folder: ModelFolder) -> np.ndarray:
-    """Every id that stands for no language, int64: suppressing these, the next token is what is spoken."""
+    """Every id that is not a language, int64. With these suppressed, the model names the spoken language."""
     languages = set(folder.generation["lang_to_id"].values())
     size = folder.value("vocab_size")
     if size is None:
-        raise ConfigError("config.json says no vocab_size", "give the language: language='en'")
+        raise ConfigError("config.json has no vocab_size", "name the language: language='en'")
     return np.array([token for token in range(size) if token not in languages], np.int64)
 
 
 def prompt(folder: ModelFolder, start: int, language: int | None, task: str | None) -> list[int]:
     """The tokens that the decoder reads before it writes: start, language, task, no timestamps.
 
-    language: its token; None only where the model is for English alone. Raises InputError for an unknown
-    task, and for a translation by a model that does none.
+    language: its token; None only for a model for English alone. Raises InputError for an unknown task, and
+    for a translation by a model that cannot translate.
     """
     generation = folder.generation
     tasks = generation.get("task_to_id") or {}
@@ -65,7 +65,7 @@ def prompt(folder: ModelFolder, start: int, language: int | None, task: str | No
 
 
 def _codes() -> dict[str, Any]:
-    """English names of languages -> the tokens of their codes."""
+    """English names of languages -> tokens of their codes."""
     try:
         from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
     except ImportError:

@@ -1,4 +1,4 @@
-"""A pipeline that writes: one or several drafts for an input, their tokens, their text as it comes."""
+"""A pipeline that writes: one or several drafts for an input, their tokens, their text as it emerges."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ _WRITING = tuple(field.name for field in fields(WritingOptions))
 
 @dataclass(frozen=True)
 class Draft:
-    """A text to be written. length: of its prompt; begin: gives the decoder and the prompt, having run what
-    must run before; after: tokens that stand before the text in whose light it is spelled."""
+    """A text to be written."""
 
-    length: int
-    begin: Callable[[], tuple[Decoder, Sequence[int]]]
-    after: Sequence[int] = ()
+    length: int  # of its prompt
+    begin: Callable[[], tuple[Decoder, Sequence[int]]]  # runs the encoder if there is one: decoder and prompt
+    after: Sequence[int] = ()  # preceding tokens, which affect how the text is decoded
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One token, and the text that it makes readable; the last of a draft has no token."""
+    """One token, and the text that it makes readable; the last piece of a draft has no token."""
 
     text: str
     token: int | None = None
@@ -40,10 +39,10 @@ class Piece:
 
 
 class Writer(Pipeline):
-    """Writes a text for each input. `key`: under which a result has it."""
+    """Writes a text for each input."""
 
-    key: ClassVar[str] = "generated"
-    strips: ClassVar[bool] = False
+    key: ClassVar[str] = "generated"  # a result has its text under "<key>_text"
+    strips: ClassVar[bool] = False  # whether to drop space before a draft, and put one between two drafts
     known: ClassVar[frozenset[str]] = frozenset(_WRITING)
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,9 +56,9 @@ class Writer(Pipeline):
         return refuse_other_searches(flat)
 
     def stream(self, item: Any, **options: Any) -> Generator[str]:
-        """The text as it comes, in pieces, for one input. The input is checked at the first of them.
+        """The text for one input, in pieces as it emerges. The input is checked at the first piece.
 
-        Whoever stops reading should `close()` the iterator, for the servers to forget what they hold of it.
+        A caller that stops reading should `close()` the iterator, so that the servers drop the text's cache.
         """
         pieces = self.pieces(item, self.options(options))
 
@@ -92,7 +91,7 @@ class Writer(Pipeline):
 
     @abstractmethod
     def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
-        """The texts to be written for this input, one after the other. InputError before the first."""
+        """The texts to write for this input, one after the other. Raises InputError before the first."""
 
     def one(self, item: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         chosen = writing_options(options)
@@ -110,17 +109,17 @@ class Writer(Pipeline):
         return result
 
     def told(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The result that has this text."""
+        """The result with this text."""
         return {f"{self.key}_text": text}
 
 
 def writing_options(options: Mapping[str, Any]) -> WritingOptions:
-    """Those of the options that steer the writing. InputError for a value that makes no sense."""
+    """The options that steer the writing. InputError for an invalid value."""
     return WritingOptions(**{name: options[name] for name in _WRITING if name in options})
 
 
 def start_token(folder: ModelFolder) -> int:
-    """The token before the first. ConfigError when the model's folder does not say it."""
+    """The token before the first. ConfigError if the model's folder does not name it."""
     found = folder.value("decoder_start_token_id")
     if found is None:
         found = folder.value("bos_token_id")
@@ -133,7 +132,7 @@ def start_token(folder: ModelFolder) -> int:
 
 
 def decoder_prompt(folder: ModelFolder) -> list[int]:
-    """What the decoder of an encoder-decoder reads first: its start, and a first token that is forced."""
+    """The prompt of an encoder-decoder's decoder: its start token, and a forced first token if any."""
     forced = folder.value("forced_bos_token_id")
     return [start_token(folder), *(() if forced is None else (int(forced),))]
 

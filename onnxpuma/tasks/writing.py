@@ -1,4 +1,4 @@
-"""Greedy writing, a token at a time, and its text as it becomes readable."""
+"""Greedy writing, one token at a time, and its text as it becomes readable."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from onnxpuma.tasks.rules import Rules
 
 
 def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Said]:
-    """The tokens that follow `prompt`, the one that ends the text included; the decoder is closed after.
+    """The tokens that follow `prompt`, the one that ends the text included; closes the decoder afterwards.
 
-    Each is one run of the model. Its end is decided here, by who can see the tokens: the servers learn how
-    many there were, or with `fixed_length` not even that.
+    Each token is one run of the model. The client, who sees the tokens, decides here when to stop: the
+    servers learn how many there were, or with `fixed_length` not even that.
     """
     try:
         new, ended = list(prompt), False
         for place in range(rules.most):
             forced = rules.forced_end if place == rules.most - 1 else None
             if forced is not None and not rules.fixed_length:
-                yield Said(forced)
+                yield Said(forced)  # known without a run
                 return
             said = decoder.read(new, rules.suppressed_at(place))
             if forced is not None:
@@ -36,9 +36,9 @@ def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Sa
 
 
 class Spelling:
-    """Turns tokens into text piece by piece; the pieces together are the text of all of them.
+    """Turns tokens into text piece by piece; the pieces add up to the text of all tokens.
 
-    after: tokens that stand before, which are not part of the text but may decide how it begins. A letter of
+    after: preceding tokens, which are not part of the text but may affect how it begins. A character of
     several bytes is held back until all of its tokens are there.
     """
 
@@ -62,7 +62,7 @@ class Spelling:
         return piece
 
     def end(self) -> str:
-        """What is left, broken letters included."""
+        """The rest of the text, broken characters included."""
         text = self._text()
         piece = text[len(self._spelled) :] if text.startswith(self._spelled) else ""
         self._spelled += piece

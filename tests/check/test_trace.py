@@ -136,7 +136,7 @@ def test_a_node_that_cannot_run_in_the_clear_is_an_error(monkeypatch: pytest.Mon
     def refuse(*_: Any) -> Any:
         raise ModelError("onnxruntime does not know it", "use another")
 
-    monkeypatch.setattr("onnxpuma.plan.clear.run_node", refuse)
+    monkeypatch.setattr("onnxpuma.plan.examine.clear.run_node", refuse)
     monkeypatch.setattr(module, "WAIT", 5.0)
     with pytest.raises(ModelError, match="does not know"):
         trace(*made, feed)

@@ -83,7 +83,7 @@ def test_an_unsupported_model_gets_its_whole_table_and_every_reason(cli, unsuppo
     assert ended.status == 3
     for name in ("determinant (Det)", "foreign (my.operators::Mine)", "again (Det)"):
         assert name in ended.message
-        assert f"{name}: there is no secure kernel" in ended.out
+        assert f"{name}: no secure kernel" in ended.out
     assert "product" in ended.out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.mpc.cost import FREE, Cost, packed
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols import (
@@ -83,11 +83,11 @@ DIGITS = boolean.Circuit(
 
 CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
     "split of a product": (
-        lambda p, x: arrived(convert.split(p, squared(p, x), 2, 14, 20)),
+        lambda p, x: arrived(convert.split(p, squared(p, x), 2, Format(20, 14))),
         lambda n: convert.split_cost(n, 20),
     ),
     "split of a replicated value": (
-        lambda p, x: local(convert.split(p, x, 2, 14, 20)),
+        lambda p, x: local(convert.split(p, x, 2, Format(20, 14))),
         lambda n: convert.split_cost(n, 20, Replicated),
     ),
     "replicate_sum": (
@@ -103,24 +103,24 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda n: convert.deal_cost(n, 31),
     ),
     "resolve a product": (
-        lambda p, x: resolve(p, squared(p, x), 2),
-        lambda n: resolve_cost(n, 18),
+        lambda p, x: resolve(p, squared(p, x), 2, RESTING),
+        lambda n: resolve_cost(n, 18, 64),
     ),
     "resolve a product to fewer bits": (
-        lambda p, x: resolve(p, squared(p, x), 2, 10, 32),
-        lambda n: resolve_cost(n, 26, bits=32),
+        lambda p, x: resolve(p, squared(p, x), 2, Format(32, 10)),
+        lambda n: resolve_cost(n, 26, 64, bits=32),
     ),
     "resolve a product upwards": (
-        lambda p, x: resolve(p, squared(p, x), 2, 40),
-        lambda n: resolve_cost(n, -4),
+        lambda p, x: resolve(p, squared(p, x), 2, Format(64, 40)),
+        lambda n: resolve_cost(n, -4, 64),
     ),
     "resolve a replicated value": (
-        lambda p, x: resolve(p, x, 2, 12),
-        lambda n: resolve_cost(n, 6, form=Replicated),
+        lambda p, x: resolve(p, x, 2, Format(64, 12)),
+        lambda n: resolve_cost(n, 6, 64, Replicated),
     ),
     "resolve what is resolved": (
-        lambda p, x: resolve(p, x, 2, 18),
-        lambda n: resolve_cost(n, 0, form=Replicated),
+        lambda p, x: resolve(p, x, 2, RESTING),
+        lambda n: resolve_cost(n, 0, 64, Replicated),
     ),
     "a circuit of digits of two bits": (
         lambda p, x: boolean.evaluate(p, split(p, x, 6), DIGITS),
@@ -150,23 +150,23 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
     "exponential": (lambda p, x: exponential.exponential(p, x, 2), exponential.exponential_cost),
     "logarithm": (
         lambda p, x: logarithm.logarithm(p, x, 2),
-        lambda n: logarithm.logarithm_cost(n, Replicated),
+        lambda n: logarithm.logarithm_cost(n, 64, Replicated),
     ),
     "activation at another scale": (
-        lambda p, x: smooth.activation(p, x, GELU, 2, 16, 48),
-        lambda n: smooth.activation_cost(GELU, n, 48, 16, Replicated),
+        lambda p, x: smooth.activation(p, x, GELU, 2, Format(48, 16)),
+        lambda n: smooth.activation_cost(GELU, n, RESTING, Format(48, 16), Replicated),
     ),
     "held between two ends": (
         lambda p, x: clamp.between(p, x, 2, -1 << 18, 6 << 18, 40),
-        lambda n: clamp.between_cost(n, -1 << 18, 6 << 18, 40),
+        lambda n: clamp.between_cost(n, -1 << 18, 6 << 18, 40, 64),
     ),
     "held between two ends, and what is above": (
-        lambda p, x: clamp.between_and_above(p, x, 2, -1 << 18, 6 << 18),
-        lambda n: clamp.between_and_above_cost(n, -1 << 18, 6 << 18),
+        lambda p, x: clamp.between_and_above(p, x, 2, -1 << 18, 6 << 18, 64),
+        lambda n: clamp.between_and_above_cost(n, -1 << 18, 6 << 18, 64, 64),
     ),
     "rsqrt of a product": (
-        lambda p, x: reciprocal.rsqrt(p, squared(p, x), 2, 18, (4, 20)),
-        lambda n: reciprocal.inverse_cost("rsqrt", n, (4, 20), 36, 18),
+        lambda p, x: reciprocal.rsqrt(p, squared(p, x), 2, RESTING, (4, 20)),
+        lambda n: reciprocal.inverse_cost("rsqrt", n, (4, 20), 36, RESTING),
     ),
 }
 
@@ -218,7 +218,7 @@ def test_wide_comparisons(k: int) -> None:
 def test_normalise(digits: tuple[int, int]) -> None:
     check(
         lambda p, x: drained(power_of_four.to_window(p, split(p, x, 64), *digits, True)),
-        lambda n: power_of_four.window_cost(n, *digits),
+        lambda n: power_of_four.window_cost(n, *digits, 64),
     )
 
 
@@ -230,9 +230,9 @@ def test_activation(name: str, form: type, argument: float | None) -> None:
 
     def program(p: Party, x: Replicated) -> Protocol[Any]:
         x_or_square = squared(p, x) if form is Sum3 else x
-        return (yield from smooth.activation(p, x_or_square, series, 2, argument=argument))
+        return (yield from smooth.activation(p, x_or_square, series, 2, RESTING, argument))
 
-    check(program, lambda n: smooth.activation_cost(series, n, 64, 18, form, argument, given))
+    check(program, lambda n: smooth.activation_cost(series, n, RESTING.at(given), RESTING, form, argument))
 
 
 @pytest.mark.parametrize(
@@ -246,13 +246,13 @@ def test_activation(name: str, form: type, argument: float | None) -> None:
 )
 def test_inverses(function: Any, gain: float, digits: tuple[int, int]) -> None:
     check(
-        lambda p, x: function(p, x, 2, 24, digits, gain),
-        lambda n: reciprocal.inverse_cost(function.__name__, n, digits, 18, 24, gain, Replicated),
+        lambda p, x: function(p, x, 2, RESTING.at(24), digits, gain),
+        lambda n: reciprocal.inverse_cost(function.__name__, n, digits, 18, RESTING.at(24), gain, Replicated),
     )
 
 
 def resolved_square(party: Party, x: Replicated) -> Protocol[Any]:
-    return (yield from resolve(party, squared(party, x), 2))
+    return (yield from resolve(party, squared(party, x), 2, RESTING))
 
 
 @pytest.mark.filterwarnings("error")
@@ -260,10 +260,10 @@ def test_shapes_do_not_matter() -> None:
     for shape in ((), (1, 1), (3, 0, 2), (2, 3, 5)):
         x, n = np.full(shape, 0.5), int(np.prod(shape))
         run = simulate(resolved_square, shared_reals(x))
-        assert run.cost == resolve_cost(n, 18)
+        assert run.cost == resolve_cost(n, 18, 64)
         assert run.value().shape == shape
-        run = simulate(lambda p, x: smooth.activation(p, x, GELU, 1), shared_reals(x))
-        assert run.cost == smooth.activation_cost(GELU, n, form=Replicated)
+        run = simulate(lambda p, x: smooth.activation(p, x, GELU, 1, RESTING), shared_reals(x))
+        assert run.cost == smooth.activation_cost(GELU, n, RESTING, RESTING, Replicated)
         assert run.value().shape == shape
 
 

@@ -20,7 +20,7 @@ STEP = 2.0**17  # of single precision beyond 2^40
 @pytest.fixture(autouse=True)
 def nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """As of values deep in a model, of which nothing is proved."""
-    monkeypatch.setattr("onnxpuma.plan.ranges.LARGEST_INPUT", math.inf)
+    monkeypatch.setattr("onnxpuma.plan.bounds.ranges.LARGEST_INPUT", math.inf)
 
 
 @pytest.mark.parametrize(

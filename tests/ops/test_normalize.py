@@ -142,7 +142,7 @@ def test_a_secret_scale_whose_size_is_known(centred: bool, largest: float) -> No
     scale = np.random.default_rng(3).uniform(-largest, largest, 40)
     rows = Rows(x.shape, 1, centred, 1e-6, scale=largest)
     operand = Operand("scale", (40,), np.dtype(np.float32), weight=True, bound=Bound(-largest, largest))
-    call = Call(Node("n", "RMSNormalization", "", 23, (), ()), (None, operand), (), 24)
+    call = Call(Node("n", "RMSNormalization", "", 23, (), ()), (None, operand), 24, ())
 
     def program(party: Party, value: Replicated, factor: Replicated) -> Protocol[Replicated]:
         return (yield from normalised(party, value, rows, factor, None)).value

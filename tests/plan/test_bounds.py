@@ -19,13 +19,14 @@ from onnxpuma.graph.model import Graph
 from onnxpuma.ops.bounds import Bound
 from onnxpuma.ops.sight import measured, of_values
 from onnxpuma.plan.blueprint import Blueprint, prepare, prepare_model
-from onnxpuma.plan.clear import ClearRun
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.declared import declare, declare_all
-from onnxpuma.plan.facts import bound_of, head_sizes, number, rounded
-from onnxpuma.plan.kept_bounds import settled
+from onnxpuma.plan.examine.clear import ClearRun
+from onnxpuma.plan.examine.kept_bounds import settled
+from onnxpuma.plan.examine.proofs import examined
 from onnxpuma.plan.plan import Plan, Selection
-from onnxpuma.plan.proofs import examined
+from onnxpuma.plan.weights.facts import bound_of, number, rounded
+from onnxpuma.plan.weights.uses import head_sizes
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.roles.request.feed import check_feed, check_filling
 

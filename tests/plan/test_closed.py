@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import ValueType
 from onnxpuma.plan.blueprint import Blueprint, prepare_model, resuming
-from onnxpuma.plan.closed import STATES, resumed_inputs
+from onnxpuma.plan.inputs.closed import STATES, resumed_inputs
 
 CACHE = ("batch", 4, "past", 16)
 

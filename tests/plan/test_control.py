@@ -98,7 +98,7 @@ def test_loops_that_are_refused() -> None:
     node = loop([helper.make_node("Identity", ["going"], ["on"])])
     with pytest.raises(UnsupportedModelError, match="trip count is secret"):
         run(node, {"m": np.array(3), "x": X}, [], outputs=2)
-    with pytest.raises(UnsupportedModelError, match="not turn once"):
+    with pytest.raises(UnsupportedModelError, match="runs no iteration"):
         run(node, {"m": np.array(0), "x": X}, ["m"], outputs=2)
 
 

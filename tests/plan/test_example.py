@@ -11,8 +11,8 @@ import pytest
 from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import Blueprint, prepare
 from onnxpuma.plan.compile import check_shapes, compile_plan
-from onnxpuma.plan.example import choose_shapes, draw_inputs, symbols
-from onnxpuma.plan.input_spec import InputSpec
+from onnxpuma.plan.examine.example import choose_shapes, draw_inputs, symbols
+from onnxpuma.plan.inputs.spec import InputSpec
 
 DATA = Path(__file__).resolve().parents[1] / "graph" / "data"
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxpuma.plan.blueprint import prepare_model
-from onnxpuma.plan.inputs import ROLES, role_of
+from onnxpuma.plan.inputs.roles import ROLES, role_of
 
 INT = np.dtype(np.int64)
 

@@ -18,8 +18,8 @@ from onnxpuma.graph.model import Graph
 from onnxpuma.ops.limits import number
 from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
-from onnxpuma.plan.calibrate import RangeWarning
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.examine.calibrate import RangeWarning
 from onnxpuma.roles.owner.samples import calibrated
 
 RNG = np.random.default_rng(7)

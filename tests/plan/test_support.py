@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, UnsupportedModelError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
-from onnxpuma.plan.support import check_supported, fitting_shapes
+from onnxpuma.plan.examine.support import check_supported, fitting_shapes
 
 FLOAT, INT = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 

@@ -216,7 +216,7 @@ def test_a_session_has_onnxruntimes_face(model_path: Path, cluster: LocalCluster
                 assert np.abs(got - want).max() < 1e-3
         assert ours.outcome is not None
         assert len(ours.outcome.reports) == 3
-        with pytest.raises(InputError, match="no mapping"):
+        with pytest.raises(InputError, match="not a mapping"):
             ours.run(None, [1.0])  # type: ignore[arg-type]
 
 

@@ -68,8 +68,11 @@ def test_names_of_tasks() -> None:
     [
         ({}, "where are the configuration and the tokenizer"),
         ({"folder": "FOLDER"}, "neither a model nor a cluster"),
-        ({"model": "FOLDER", "cluster": "cluster.toml"}, "the servers of the cluster have the model"),
-        ({"folder": "FOLDER", "cluster": "cluster.toml", "plain": True}, "the servers of the cluster have"),
+        ({"model": "FOLDER", "cluster": "cluster.toml"}, "its servers have the model already"),
+        (
+            {"folder": "FOLDER", "cluster": "cluster.toml", "plain": True},
+            "its servers have the model already",
+        ),
         ({"model": "FOLDER/gone"}, r"no config\.json"),
     ],
 )

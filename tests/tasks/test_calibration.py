@@ -169,7 +169,7 @@ def test_raw_recordings_of_a_model_that_no_task_fits(kit: SimpleNamespace, tmp_p
         ("one text", "calibrate is a str"),
         ({"text": "a"}, "calibrate is a dict"),
         (7, "calibrate is a int"),
-        (["a", 7], r"calibrate\[1\]: a int is no text"),
+        (["a", 7], r"calibrate\[1\]: expected a text, got int"),
         (["a", "b", " "], r"calibrate\[2\]: the text is empty"),
         (["a" * 9], r"calibrate\[0\]: the text has 9 tokens, the model has 8 positions"),
     ],
@@ -187,7 +187,7 @@ def test_what_is_no_number_is_named(kit: SimpleNamespace, tmp_path: Path) -> Non
     sketch.give("last_hidden_state", ["batch", "sequence", 2])
     sketch.save(tmp_path / "model.onnx")
     kit.write_folder(tmp_path, {}, {})
-    with pytest.raises(InputError, match=r"calibrate\[0\]: onnxruntime finds no number"):
+    with pytest.raises(InputError, match=r"calibrate\[0\]: onnxruntime computes NaN"):
         list(calibration(tmp_path, ["a"])["model"])
 
 
@@ -196,7 +196,7 @@ def test_feeds_that_do_not_fit(mood: Path) -> None:
     good = {"input_ids": np.array([[4, 5]])}
     for given, message in (
         ([], "no sample to calibrate with"),
-        (good, "no list of feeds"),
+        (good, "not a list of feeds"),
         (["a text"], r"calibrate\[0\] is a str"),
         ([good, {"ids": good["input_ids"]}], r"calibrate\[1\]: .*no input 'ids'"),
     ):

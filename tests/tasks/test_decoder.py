@@ -149,7 +149,7 @@ def test_hidden_logits_are_refused_before_anything_runs(kit: SimpleNamespace, tm
 
 def test_a_graph_without_a_next_token_or_present_is_refused(kit: SimpleNamespace, tmp_path: Path) -> None:
     runner = kit.Watched(kit.causal_folder(tmp_path, kit.drawn()))
-    with pytest.raises(ModelError, match="says no next token"):
+    with pytest.raises(ModelError, match="predicts no next token"):
         causal_decoder(_Changed(runner, drop="next_token"))  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"no output for the input 'past_key_values.0.key'"):
         causal_decoder(_Changed(runner, drop="present.0.key"))  # type: ignore[arg-type]

@@ -52,7 +52,7 @@ def test_other_modes_are_refused(kit: SimpleNamespace, folder: Path, picture: Im
     other = Image.new(mode, (5, 5)) if mode in ("I;16", "F") else picture.convert(mode)
     runner = kit.Watched(folder)
     with pipeline(None, folder=folder, runner=runner) as pipe:
-        with pytest.raises(InputError, match=f"of mode {mode}, the model sees RGB") as refusal:
+        with pytest.raises(InputError, match=f"in mode {mode}, but the model takes RGB") as refusal:
             pipe(other)
         assert ".convert('RGB')" in refusal.value.hint
     assert runner.calls == []
@@ -65,8 +65,8 @@ def test_what_is_no_picture(folder: Path, tmp_path: Path) -> None:
         for given, message in (
             (broken, "cannot read"),
             (tmp_path / "gone.png", "there is no file"),
-            (np.zeros((4, 4, 3), np.uint8), "a ndarray is no picture"),
-            (7, "a int is no picture"),
+            (np.zeros((4, 4, 3), np.uint8), "expected a picture, got ndarray"),
+            (7, "expected a picture, got int"),
         ):
             with pytest.raises(InputError, match=message):
                 pipe(given)

@@ -126,7 +126,7 @@ def test_forced_ids_of_models_for_english(
     runner = kit.Watched(made)
     with pipeline(None, folder=made, runner=runner) as pipe:
         assert pipe(sound) == {"text": "ok."}
-        with pytest.raises(InputError, match="one language alone"):
+        with pytest.raises(InputError, match="only one language"):
             pipe(sound, language="en")
         with pytest.raises(InputError, match="no task 'translate'"):
             pipe(sound, task="translate")
@@ -145,7 +145,7 @@ def test_unknown_languages_and_tasks(multilingual: Path, sound: dict[str, Any]) 
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
-        ({"sampling_rate": 44100}, "44100 samples a second, the model hears 16000", "-ar 16000"),
+        ({"sampling_rate": 44100}, "44100 samples a second, the model takes 16000", "-ar 16000"),
         ({"array": np.zeros((800, 2), np.float32)}, "several channels", "array.mean"),
         ({"array": np.zeros(800, np.int16)}, "of type int16", "32768"),
         ({"array": np.zeros(0, np.float32)}, "is empty", "second"),
@@ -174,8 +174,8 @@ def test_files_that_do_not_fit(kit: SimpleNamespace, simple: Path, tmp_path: Pat
             (both, "several channels"),
             (noise, "cannot read"),
             (tmp_path / "gone.wav", "there is no file"),
-            (np.zeros(800, np.float32), "a ndarray is no recording"),
-            ({"array": np.zeros(800, np.float32)}, "a dict is no recording"),
+            (np.zeros(800, np.float32), "expected a recording, got ndarray"),
+            ({"array": np.zeros(800, np.float32)}, "expected a recording, got dict"),
         ):
             with pytest.raises(InputError, match=message):
                 pipe(given)

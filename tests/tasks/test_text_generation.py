@@ -129,12 +129,12 @@ def test_a_chat_needs_a_template(pipe: Any) -> None:
     [
         ("", "the text is empty"),
         (" \n", "the text is empty"),
-        (7, "a int is no text"),
-        (b"bytes", "a bytes is no text"),
-        (None, "a NoneType is no text"),
+        (7, "expected a text, got int"),
+        (b"bytes", "expected a text, got bytes"),
+        (None, "expected a text, got NoneType"),
         ([], "the list of inputs is empty"),
-        (["a>", 3], "a int is no text"),
-        ("half \ud83d", "half a letter"),
+        (["a>", 3], "expected a text, got int"),
+        ("half \ud83d", "half a character"),
         ("a" * 65, "65 tokens, the model has 64 positions"),
     ],
 )
@@ -165,7 +165,7 @@ def test_writing_ends_where_the_positions_do(pipe: Any, watched: Any) -> None:
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"max_new_tokens": 1.5}, "max_new_tokens is 1.5"),
         ({"min_new_tokens": -1}, "min_new_tokens is -1"),
-        ({"max_length": 2}, "the prompt has 2 tokens already"),
+        ({"max_length": 2}, "the prompt alone has 2 tokens"),
     ],
 )
 def test_other_searches_and_unknown_options_are_refused(

@@ -1,4 +1,4 @@
-"""Links and keys for the tests of this room; everything that is opened is closed again."""
+"""Links and keys for the tests of this room; everything opened here is closed again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OpenLink = Callable[..., PeerLink]
 
 @pytest.fixture
 def open_link(keys: list[KeyPair], addresses: list[str]) -> Iterator[OpenLink]:
-    """Opens the link of one party: `open_link(party, **settings of PeerLink)`; `peers` may be replaced."""
+    """Opens one party's link: `open_link(party, **settings of PeerLink)`; `peers` may be replaced."""
     opened: list[PeerLink] = []
 
     def open_one(party: int, **settings: Any) -> PeerLink:
@@ -58,7 +58,7 @@ def open_link(keys: list[KeyPair], addresses: list[str]) -> Iterator[OpenLink]:
 
 @pytest.fixture
 def open_cluster(open_link: OpenLink) -> Callable[..., list[PeerLink]]:
-    """Opens and connects the links of all three parties within this process."""
+    """Opens and connects the links of all three parties in this process."""
 
     def open_all(**settings: Any) -> list[PeerLink]:
         links = [open_link(party, **settings) for party in range(3)]
@@ -69,7 +69,7 @@ def open_cluster(open_link: OpenLink) -> Callable[..., list[PeerLink]]:
 
 
 def meet(links: list[PeerLink], done: Callable[[], bool] = lambda: True) -> None:
-    """Drive the links of this process until each is connected to its peers, and `done` says so too."""
+    """Drive the links of this process until each is connected to its peers and `done` returns True."""
     deadline = time.monotonic() + 10
     while [link for link in links if link.connected != link.peers] or not done():
         assert time.monotonic() < deadline, "the links did not connect"
@@ -78,7 +78,7 @@ def meet(links: list[PeerLink], done: Callable[[], bool] = lambda: True) -> None
 
 @pytest.fixture(params=["memory", "zeromq"])
 def links(request: pytest.FixtureRequest) -> Iterator[tuple[Link, ...]]:
-    """Three connected links of either kind."""
+    """Three connected links, of each kind in turn."""
     if request.param == "memory":
         opened: tuple[Link, ...] = memory_links(timeout=20.0)
     else:
@@ -107,7 +107,7 @@ def places(keys: list[KeyPair], addresses: list[str]) -> list[Peer]:
 def start_servers(
     keys: list[KeyPair], addresses: list[str], client: KeyPair
 ) -> Iterator[Callable[..., list[Server]]]:
-    """Starts servers 0, 1, 2 (or those named) that let `client` and the clients in `more` in."""
+    """Starts servers 0, 1, 2 (or those named), which admit `client` and the clients in `more`."""
     started: list[Server] = []
 
     def start(
@@ -125,7 +125,7 @@ def start_servers(
 
 @pytest.fixture(scope="session")
 def child_environment() -> dict[str, str]:
-    """The environment of a process that is to import the same package as this one."""
+    """An environment in which a new process imports the same package as this one."""
     import onnxpuma
 
     root = Path(onnxpuma.__file__).parent.parent

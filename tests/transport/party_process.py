@@ -1,6 +1,6 @@
 """One party in a process of its own, for tests that kill or stop it.
 
-Started with a JSON object of settings; reads one command a line and prints one line for each:
+The process gets its settings as a JSON object. It reads one command a line and prints one line for each:
 `exchange SESSION` sends to both peers and receives from both, `flood SESSION MEGABYTES` only sends,
 `quit` closes in an orderly way.
 """

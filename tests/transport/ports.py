@@ -1,4 +1,4 @@
-"""Ports for clients in threads, what they answer, and one request to three of them."""
+"""Client ports in threads, handlers that answer requests, and one request to three ports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Handler = Callable[[int, ClientPort, Request], None]
 
 
 def add_one(party: int, port: ClientPort, request: Request) -> None:
-    """Answers with the first private buffer, one added to each word."""
+    """Answers with the first private buffer, adding one to each word."""
     words = np.frombuffer(request.private[0], np.uint64) + np.uint64(1)
     port.reply(request, wire_pb2.Accepted(session=b"s" * 16))
     port.reply(request, wire_pb2.Progress(step=1, steps=1, label="Add"))
@@ -30,7 +30,7 @@ def add_one(party: int, port: ClientPort, request: Request) -> None:
 
 
 class Server(Thread):
-    """A ClientPort in a thread; requests go to `handle`."""
+    """A ClientPort in a thread that passes requests to `handle`."""
 
     def __init__(
         self, party: int, keys: KeyPair, address: str, clients: dict[str, str], handle: Handler
@@ -60,7 +60,7 @@ class Server(Thread):
 
 
 def ask(cluster: Cluster, value: int = 0, **options: Any) -> list[int]:
-    """One request with a different private word for each server; the words that come back."""
+    """Send one request with a different private word for each server; return the words of the answers."""
     body = wire_pb2.Request(model_digest=b"digest", version="1.2")
     private = [[np.array([value + party], np.uint64)] for party in range(3)]
     answers = cluster.request(body, [np.arange(3)], private, **options)
@@ -68,7 +68,7 @@ def ask(cluster: Cluster, value: int = 0, **options: Any) -> list[int]:
 
 
 def hold(party: int, port: ClientPort, request: Request) -> None:
-    """Keeps the request open."""
+    """Keeps the request open, without an answer."""
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:

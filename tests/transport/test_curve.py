@@ -1,4 +1,4 @@
-"""Key files: what is written, with which mode, and what is refused."""
+"""Key files: their contents, their mode, and the files that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that may open too few files says so, before libzmq aborts it."""
+"""A process that may open too few files says so before libzmq aborts it."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def test_the_soft_limit_rises_where_it_is_too_low(
 
 def test_too_low_a_hard_limit_is_an_error() -> None:
     assert "may have 64 files and sockets open" in said(64, 64, 0, 100, 1)
-    assert "100 more are needed" in said(256, 256, 200, 100, 0)
+    assert "it needs 100 more" in said(256, 256, 200, 100, 0)

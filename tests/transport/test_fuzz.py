@@ -1,4 +1,4 @@
-"""Whatever comes over a wire is understood or refused, with an error of this package."""
+"""Whatever arrives over a wire is either understood or refused with an error of this package."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def server_messages() -> list[list[bytes]]:
 
 
 def read_as_peer(frames: list[bytes]) -> None:
-    """As a server reads what another one sends, in the middle of a session."""
+    """Read frames as a server does from another server, in the middle of a session."""
     message = wire.decode_peer(frames[0])
     kind = str(message.WhichOneof("body"))
     inbox = Inbox(0)
@@ -87,7 +87,7 @@ def read_as_peer(frames: list[bytes]) -> None:
 
 
 def read_as_server(frames: list[bytes]) -> None:
-    """As a server reads what a client sends."""
+    """Read frames as a server does from a client."""
     message = wire.decode_client(frames[0])
     assert wire.frames_of(message.sizes) >= 0
     buffers = wire.join(message.sizes, [memoryview(frame) for frame in frames[1:]])
@@ -95,7 +95,7 @@ def read_as_server(frames: list[bytes]) -> None:
 
 
 def read_as_client(frames: list[bytes]) -> None:
-    """As a client reads what a server answers."""
+    """Read frames as a client does from a server."""
     message = wire.decode_server(frames[0])
     buffers = wire.join(message.sizes, [memoryview(frame) for frame in frames[1:]])
     assert [len(buffer) for buffer in buffers] == list(message.sizes)
@@ -140,7 +140,7 @@ def test_damage_is_refused(side: str, examples: int) -> None:
 @thorough(FEW)
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=20), st.lists(st.binary(max_size=64), max_size=8))
 def test_sizes_that_are_announced_cost_nothing(sizes: list[int], frames: list[bytes]) -> None:
-    """2^64 bytes may be announced; nothing is made of that size."""
+    """A header may announce 2^64 bytes; nothing of that size is allocated."""
     if sum(sizes) == sum(map(len, frames)):
         return
     with pytest.raises(TransportError):

@@ -1,4 +1,4 @@
-"""A listening port: what is shut down, what is not, and how much is written of it."""
+"""A listening port: which connections are cut, which are not, and how much is logged about it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Port:
             self.near.append(self.listener.accept()[0])
 
     def alive(self) -> list[bool]:
-        """Which connections stand, as their far ends see it."""
+        """Which connections are up, as seen from their far ends."""
         found = []
         for end in self.far:
             end.setblocking(False)
@@ -178,7 +178,7 @@ def test_without_a_list_of_descriptors_they_are_tried_one_by_one(
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What a logger with a Sparing filter has written; the logger is "sparing.test"."""
+    """The records that "sparing.test", a logger with a Sparing filter, has written."""
     lines: list[str] = []
 
     class Keep(logging.Handler):
@@ -278,8 +278,8 @@ print("serves on")
 
 
 def test_a_connection_that_is_cut_while_much_of_it_waits_ends_nobody() -> None:
-    """Where libzmq stops reading, at a full queue, its next heartbeat after the end of the connection is an
-    assertion that fails, and the end of the process."""
+    """If a connection ends after libzmq stopped reading it, at a full queue, the next heartbeat fails an
+    assertion of libzmq and aborts the process."""
     ended = subprocess.run(
         [sys.executable, "-c", CUT_WHILE_MUCH_WAITS], capture_output=True, text=True, timeout=50, check=False
     )
@@ -287,7 +287,7 @@ def test_a_connection_that_is_cut_while_much_of_it_waits_ends_nobody() -> None:
 
 
 def test_what_was_taken_out_is_counted_as_it_came(open_port: Callable[..., Port]) -> None:
-    """One message that is read does not excuse all others that wait."""
+    """Reading one message does not excuse all the others that wait."""
     port = open_port(Bounds(unread=100_000))
     port.dial()
     for end in port.near:

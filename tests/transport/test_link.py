@@ -1,4 +1,4 @@
-"""What every link promises, tried on both kinds."""
+"""The promises of every link, tested on both kinds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Links = tuple[Link, Link, Link]
 
 
 class Caught(Thread):
-    """Runs one call in a thread; `error()` waits for it and returns what it raised."""
+    """Runs one call in a thread; `error()` waits for its end and returns the error it raised."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
@@ -111,7 +111,7 @@ def test_sending_50_megabytes_copies_nothing(links: Links) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
-    del words  # the link holds the caller's own array until it is sent, which may be soon
+    del words  # the link keeps the caller's own array alive until it is sent, which may be soon
     links[1].timeout = 50.0
     got = links[1].receive(0, TAG)
     assert len(got[0]) == 50_000_000

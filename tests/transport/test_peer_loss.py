@@ -1,4 +1,4 @@
-"""Servers that die, hang, leave and come back: seen by the others in seconds, and not held against them."""
+"""Servers that die, hang, leave and come back: the others notice within seconds, and take them back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OpenLink = Callable[..., PeerLink]
 
 
 class Child:
-    """A party in another process; see party_process.py."""
+    """A party in another process (party_process.py)."""
 
     def __init__(self, settings: dict[str, object], environment: dict[str, str]) -> None:
         script = str(Path(__file__).with_name("party_process.py"))
@@ -258,7 +258,7 @@ def test_who_left_in_good_order_can_come_back(
 
 
 class Narrow:
-    """A port of this machine that passes bytes on to another one, so many a second."""
+    """A port of this machine that forwards bytes to another port, at a limited rate."""
 
     def __init__(self, target: str, rate: float) -> None:
         host, port = target.removeprefix("tcp://").split(":")

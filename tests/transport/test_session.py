@@ -1,4 +1,4 @@
-"""Requests from clients: three results, errors in their own class, clients and servers that go away."""
+"""Requests from clients: three results, errors in their own class, clients and servers that leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that end before they are done: servers and clients that leave, damage, what is left behind."""
+"""Requests that end early: servers and clients that leave, damaged messages, and what remains afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What another machine writes is text and nothing else: no command to a terminal, no second line of a log."""
+"""Text from another machine stays plain text: no command to a terminal, no second line in a log."""
 
 from __future__ import annotations
 

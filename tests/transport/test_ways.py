@@ -1,4 +1,4 @@
-"""The ways between machines: names that are slow, lead elsewhere or nowhere, cuts, and fresh keys in time."""
+"""The ways between machines: names that resolve slowly, elsewhere or not at all; cuts; timely fresh keys."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Places = dict[str, list[str]]
 
 @pytest.fixture
 def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
-    """Where names lead, for this test: that of an empty list is never answered, one not listed is unknown."""
+    """Where names lead in this test: one with an empty list is never answered, one not listed is unknown."""
     places: Places = {}
     real, released = socket.getaddrinfo, threading.Event()
 
@@ -53,7 +53,7 @@ def name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
 
 
 def exchange(one: PeerLink, other: PeerLink) -> None:
-    """A round between two links of this process."""
+    """One round between two links of this process."""
     tag = Tag(os.urandom(16), 0, 0, "exchange")
     one.send(other.party, tag, [b"there"])
     assert bytes(other.receive(one.party, tag)[0]) == b"there"
@@ -62,7 +62,7 @@ def exchange(one: PeerLink, other: PeerLink) -> None:
 
 
 def talk(one: PeerLink, other: PeerLink) -> None:
-    """A message each, of the kind that needs no third party."""
+    """One message each way, of the kind that needs no third party."""
     for sender, receiver in ((one, other), (other, one)):
         message = wire_pb2.Ready(session=os.urandom(16))
         sender.send_control(receiver.party, message)
@@ -70,9 +70,9 @@ def talk(one: PeerLink, other: PeerLink) -> None:
 
 
 def together(links: list[PeerLink], seconds: float = 10.0) -> float:
-    """Drive links until they are connected; how long it took."""
+    """Drive links until they are connected; return how long it took."""
     start = time.monotonic()
-    while [link for link in links if link.connected != link.peers]:  # each of them is looked at
+    while [link for link in links if link.connected != link.peers]:  # a list, so that every link is driven
         assert time.monotonic() < start + seconds, "the links did not connect"
         time.sleep(0.01)
     return time.monotonic() - start
@@ -142,7 +142,7 @@ def test_a_healthy_link_comes_back_while_another_name_is_not_answered(
 def test_a_name_that_leads_elsewhere_is_followed(
     open_link: OpenLink, keys: list[KeyPair], addresses: list[str], name_server: Places
 ) -> None:
-    """The name leads to an address where nobody is, and then to the right one."""
+    """The name leads to an address where nobody listens, and then to the right one."""
     name_server["peer.test"] = ["127.0.0.9"]
     first = open_link(0, peers={1: Peer(f"tcp://peer.test:{port_of(addresses[1])}", keys[1].public)})
     second = open_link(1, peers={0: Peer(addresses[0], keys[0].public)})
@@ -227,7 +227,7 @@ def test_a_link_is_back_soon_after_packets_were_swallowed(
 
 
 def full_listener(port: int) -> list[socket.socket]:
-    """A port at which the kernel swallows every attempt to connect: nobody accepts, and the line is full."""
+    """A port at which the kernel drops every attempt to connect: nobody accepts, and the backlog is full."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
@@ -254,7 +254,7 @@ def test_every_attempt_to_connect_ends_soon(open_link: OpenLink, keys: list[KeyP
 def test_a_link_is_back_soon_after_a_long_time_without_any_answer(
     open_link: OpenLink, keys: list[KeyPair], addresses: list[str]
 ) -> None:
-    """By itself the kernel asks again after 1, 3, 7 and 15 seconds."""
+    """The kernel alone would retry after 1, 3, 7 and 15 seconds."""
     nobody = full_listener(port_of(addresses[1]))
     first = open_link(0, peers={1: Peer(addresses[1], keys[1].public)})
     deadline = time.monotonic() + 8
@@ -291,7 +291,7 @@ def test_connections_between_servers_are_renewed_when_they_are_quiet(
 def test_a_session_is_not_disturbed_by_a_renewal(
     open_link: OpenLink, keys: list[KeyPair], addresses: list[str], proxy: Callable[[str], Proxy]
 ) -> None:
-    """Words are sent all the time: there is no quiet moment, and the connection stays what it is."""
+    """Words are sent all the time, so there is no quiet moment and the connection stays the same."""
     way = proxy(addresses[1])
     first = open_link(0, peers={1: Peer(way.address, keys[1].public)})
     second = open_link(1, peers={0: Peer(addresses[0], keys[0].public)})
@@ -320,7 +320,7 @@ def test_a_session_is_not_disturbed_by_a_renewal(
 
 
 class Answering:
-    """Three client ports of this process that answer every request with nothing."""
+    """Three client ports of this process that answer every request with an empty result."""
 
     def __init__(self, keys: list[KeyPair], addresses: list[str], client: KeyPair) -> None:
         self.ports = [

@@ -1,4 +1,4 @@
-"""Messages to frames and back, and that the generated module is the one of wire.proto."""
+"""Messages to frames and back; and the generated module matches wire.proto."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_split_and_join(sizes: list[int]) -> None:
     ]
     frames = wire.split([as_bytes(b) for b in buffers])
     assert all(0 < len(frame) <= wire.CHUNK for frame in frames)
-    for frame in frames:  # nothing long is copied
+    for frame in frames:  # no long buffer is copied
         lone = len(frame) >= wire.LONGEST_JOINED or len(buffers) == 1
         words = np.frombuffer(frame, np.uint8)
         assert any(np.shares_memory(words, b) for b in buffers) or not lone

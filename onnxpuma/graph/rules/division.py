@@ -56,7 +56,7 @@ class DivideByConstant(Rule):
 
 
 def _held(values: np.ndarray) -> np.ndarray:
-    """Numbers as fixed point holds them, which has more bits for an array of small ones (plan/scaling.py)."""
+    """Numbers as fixed point holds them: an array of small ones has more bits (plan/weights/scaling.py)."""
     largest = float(np.abs(values).max(initial=0.0))
     spare = max(0, -math.floor(math.log2(largest)) - 1) if largest else 0
     scale = 2.0 ** (_FRACTION + (min(spare, _MOST) if spare >= _LEAST else 0))

@@ -1,9 +1,9 @@
-"""Two checks that a protocol keeps secrets, for tests; both have to be told which party knows which input.
+"""Two checks that a protocol keeps secrets, for tests. The caller says which party knows which input.
 
-`leaks` enumerates: in a ring of a few bits, a lane for every combination of inputs and PRF words, and the
-views compared exactly. `unmasked` probes at full width: it changes one PRF word in each lane, looks which
-messages change, and reports those that no fresh word hides. Neither trusts a protocol's own account of its
-masks (docs/protocols.md, "How privacy is tested").
+`leaks` enumerates: a ring of a few bits has a lane for every combination of inputs and PRF words, and the
+views are compared exactly. `unmasked` probes at full width: it changes one PRF word in each lane, observes
+which messages change, and reports those that no fresh word hides. Neither relies on a protocol's own account
+of its masks (docs/protocols.md, "How privacy is tested").
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from onnxpuma.mpc.audit.views import (
     record,
     unbroken,
 )
+from onnxpuma.mpc.ring.arrays import indices, zeros
 from onnxpuma.mpc.ring.words import Words
 
 
 def leaks(recording: Recording, inputs: Sequence[Input]) -> list[int]:
-    """The parties whose view tells something about words they do not hold; [] is what a protocol must give.
+    """The parties whose view depends on words that they do not hold. A protocol that keeps secrets yields [].
 
-    For each value of a party's own words, its view (PRF words it derives, words it receives) must have the
-    same distribution whatever the other words are. Exact: `recording` is of `views.everything`.
+    For each value of a party's own words, its view (the PRF words it derives, the words it receives) must
+    have the same distribution whatever the other words are. Exact: `recording` comes from `views.everything`.
     """
     sizes = [1 << i.bits for i in inputs]
     found = []
@@ -45,14 +46,14 @@ def leaks(recording: Recording, inputs: Sequence[Input]) -> list[int]:
         view = _packed_view(recording, party).reshape(*sizes, -1).transpose(*own, *others, len(inputs))
         rows = int(np.prod([sizes[n] for n in own], dtype=np.int64))
         table = np.sort(view.reshape(rows, -1, view.shape[-1]), axis=-1)
-        if not np.array_equal(table, np.broadcast_to(table[:, :1], table.shape)):
+        if (table != table[:, :1]).any():
             found.append(party)
     return found
 
 
 def _packed_view(recording: Recording, party: int) -> np.ndarray:
-    """(lanes,): a party's PRF words and received words, side by side in one number."""
-    view, width = np.zeros(recording.tape.lanes, np.uint64), 0
+    """(lanes,): a party's PRF words and received words, packed into one number."""
+    view, width = zeros(recording.tape.lanes, 64), 0
     parts: list[Draw | Message] = [*recording.derived(party), *recording.received(party)]
     for part in parts:
         for column in part.words.T:
@@ -64,18 +65,18 @@ def _packed_view(recording: Recording, party: int) -> np.ndarray:
 
 
 def uniform(words: Sequence[Words], bits: int, given: Words) -> bool:
-    """For each value of `given`, all combinations of the words (lanes,) mod 2^bits are equally frequent."""
-    code = np.zeros(len(given), np.int64)
+    """Whether, at each value of `given`, all combinations of the words (lanes,) are equally frequent."""
+    code = zeros(len(given), 64)
     for column in words:
-        code = (code << bits) | (column.astype(np.int64) & ((1 << bits) - 1))
+        code = (code << np.uint64(bits)) | (column.astype(np.uint64) & np.uint64((1 << bits) - 1))
     for value in np.unique(given):
-        counts = np.bincount(code[given == value], minlength=1 << bits * len(words))
+        counts = np.bincount(code[given == value].view(np.int64), minlength=1 << bits * len(words))
         if counts.min() != counts.max():
             return False
     return True
 
 
-Place: TypeAlias = tuple[int, int]  # of a key's stream: which draw, which of its words
+Place: TypeAlias = tuple[int, int]  # of a word in a key's stream: (draw, word of the draw)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Word:
 
     sender: int
     receiver: int
-    message: int  # which of those that the receiver gets
+    message: int  # by number, among those that the receiver gets
     column: int
 
 
@@ -95,13 +96,14 @@ def unmasked(
     seed: int = 0,
     broken: Callable[[Source], Source] = unbroken,
 ) -> list[Word]:
-    """The words received that are not proven uniform and independent of all else; [] is what must come out.
+    """The received words that are not proven uniform and independent of all others. A private protocol yields
+    [].
 
-    For each party: the PRF words of the one key that it lacks are changed, one in each lane, by a random
-    amount, and the run is compared with the unchanged one. A message that some word shifts by just that
-    amount, in all `repeats` lanes, while this word changes no other message that is left, is uniform given
-    all the others: it is struck out. What remains when nothing can be struck out is reported.
-    A message that depends on a word in one lane of hundreds may be missed. `broken` replaces PRF words.
+    For each party, a second run changes the PRF words of the key that this party lacks, one in each lane, by
+    a random amount. If a word shifts a message by exactly that amount, in all `repeats` lanes, and changes no
+    other remaining message, then the message is uniform given all the others, and is struck out. The messages
+    that remain in the end are reported. The probe may miss a dependence that shows in one lane of hundreds.
+    `broken` replaces PRF words.
     """
     found = []
     trial = record(program, random_inputs(inputs, 1 << 10, seed), 1 << 10, random_source(1 << 10, seed))
@@ -117,9 +119,9 @@ def unmasked(
 
 
 def _changed(source: Source, key: int, lacking: Sequence[Place], lanes: int, seed: int) -> Source:
-    """The source with one word of `key` changed in each lane, in turn."""
+    """The source with one word of `key` changed in each lane, one word after the other."""
     changes = np.random.default_rng([seed, 4]).integers(1, 1 << 64, lanes, np.uint64) | np.uint64(1)
-    which = np.arange(lanes) % max(1, len(lacking))
+    which = indices(lanes) % max(1, len(lacking))
     number = {word: n for n, word in enumerate(lacking)}
 
     def draw(drawn_key: int, place: int, count: int, bits: int) -> Columns:
@@ -137,10 +139,9 @@ def _changed(source: Source, key: int, lacking: Sequence[Place], lanes: int, see
 def _not_struck(before: Recording, after: Recording, party: int, lacking: Sequence[Place]) -> list[Word]:
     drawn = {d.place: (d, after.tape.draws[d.key][d.place]) for d in before.tape.draws[(party + 2) % 3]}
     words: list[Word] = []
-    hides: list[set[int]] = []  # for each received word, the lacking words that shift it by what they changed
-    touches: dict[int, set[int]] = {
-        n: set() for n in range(len(lacking))
-    }  # the received words each one changes
+    hides: list[set[int]] = []  # for each received word, the lacking words that shift it by their own change
+    # for each lacking word, the received words that it changes
+    touches: dict[int, set[int]] = {n: set() for n in range(len(lacking))}
     for number, (old, new) in enumerate(zip(before.received(party), after.received(party), strict=True)):
         for column in range(old.words.shape[1]):
             message = _Change.of(old, new, column)
@@ -163,7 +164,7 @@ def _not_struck(before: Recording, after: Recording, party: int, lacking: Sequen
 
 @dataclass(frozen=True)
 class _Change:
-    """What became of one word of a draw or a message, in all lanes."""
+    """The change of one word of a draw or a message, in all lanes."""
 
     sum: Words
     flip: Words
@@ -175,7 +176,7 @@ class _Change:
         return cls(b - a, b ^ a, old.bits)
 
     def follows(self, mask: _Change, lanes: slice) -> bool:
-        """In these lanes the message moved as its mask did: by the same sum, xor, or high bits of the sum."""
+        """Whether the message changed as its mask did in these lanes: by sum, xor, or high bits of it."""
         if self.bits > mask.bits:
             return False
         keep, moved = np.uint64((1 << self.bits) - 1), self.sum[lanes]
@@ -185,7 +186,7 @@ class _Change:
             if not ((moved - by) & keep).any():
                 return True
             if self.bits < 8:
-                continue  # too short to be told from chance
+                continue  # too few bits to rule out chance
             by = by & np.uint64((1 << mask.bits) - 1)
             for shift in range(1, mask.bits - self.bits + 1):  # floor((t + mask) / 2^shift) mod 2^bits
                 if (((moved - (by >> np.uint64(shift))) & keep) <= 1).all():

@@ -1,7 +1,7 @@
-"""What each party sees of a protocol: all three run under chosen PRF words, for tests of privacy (audit.py).
+"""The view of each party in a protocol, recorded while all three run under chosen PRF words (enumeration.py).
 
-Protocols act on each element alone, so many runs fit side by side on one axis, the lanes: every lane has
-its own inputs and its own PRF words.
+Protocols act on each element alone, so many runs fit side by side on one axis, the lanes. Each lane has its
+own inputs and its own PRF words.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.prf import PartyKeys
+from onnxpuma.mpc.ring.arrays import as_plane, counting, stacked, unpacked, zeros
 from onnxpuma.mpc.ring.words import Words, word_type
 from onnxpuma.transport.memory import MemoryLink, memory_links
 
@@ -56,7 +57,7 @@ class Message:
 
 @dataclass
 class Tape:
-    """The three PRF streams, lane by lane; checks that both holders of a key draw alike."""
+    """The three PRF streams, lane by lane. Checks that both holders of a key draw alike."""
 
     lanes: int
     source: Source
@@ -93,7 +94,7 @@ class Tape:
 
 
 class _Watched(Party):
-    """A party that draws from the tape and whose messages are recorded."""
+    """A party that draws from the tape and records its messages."""
 
     def __init__(self, link: MemoryLink, tape: Tape, messages: list[Message]) -> None:
         super().__init__(link, PartyKeys({}))
@@ -112,10 +113,10 @@ class _Watched(Party):
     def draw_planes(self, key: int, planes: int, elements: int) -> Words:
         lanes, each = self._tape.lanes, elements // self._tape.lanes
         if not planes:
-            return np.zeros((0, -(-elements // 8)), np.uint8)
+            return zeros((0, -(-elements // 8)), 8)
         bits = self._tape.read(self.index, key % 3, self.round, planes * each, 1).astype(np.uint8) & 1
         rows = bits.reshape(lanes, planes, each).swapaxes(0, 1).reshape(planes, elements)
-        return np.packbits(rows, axis=1, bitorder="little")
+        return as_plane(rows, axis=1)
 
     def send(self, peer: int, words: Words, bits: int) -> None:
         super().send(peer, words, bits)
@@ -124,14 +125,14 @@ class _Watched(Party):
 
 
 def _columns(words: Words, lanes: int, bits: int) -> tuple[Columns, int]:
-    """Words with the lanes in front, and their width; packed planes become words of one bit."""
+    """Words with the lanes as first axis, and their width. Packed planes become words of one bit."""
     shape = words.shape
     if lanes in shape:
         moved = np.moveaxis(words, shape.index(lanes), 0).reshape(lanes, -1)
     elif shape[0] % lanes == 0:
         moved = words.reshape(lanes, -1)
     else:  # planes: (..., elements / 8)
-        apart = np.unpackbits(words, axis=-1, bitorder="little")
+        apart = unpacked(words, axis=-1)
         each = apart.shape[-1] // lanes
         moved, bits = apart.reshape(-1, lanes, each).swapaxes(0, 1).reshape(lanes, -1), 1
     return moved.astype(np.uint64) & np.uint64((1 << bits) - 1), bits
@@ -139,7 +140,7 @@ def _columns(words: Words, lanes: int, bits: int) -> tuple[Columns, int]:
 
 @dataclass
 class Recording:
-    """One run of all lanes: what the parties returned, drew and sent."""
+    """One run of all lanes: the parties' results, draws and messages."""
 
     results: list[Any]
     tape: Tape
@@ -180,7 +181,7 @@ def record(program: Program, inputs: Sequence[Words], lanes: int, source: Source
 
 
 def random_source(lanes: int, seed: int) -> Source:
-    """Random words, random above their bits as well."""
+    """Random words, whose bits above their width are random too."""
 
     def draw(key: int, place: int, count: int, bits: int) -> Columns:
         source = np.random.default_rng([seed, key, place])
@@ -195,7 +196,7 @@ def random_inputs(inputs: Sequence[Input], lanes: int, seed: int) -> list[Words]
 
 
 def unbroken(source: Source) -> Source:
-    """The PRF words as they are. A test that breaks a protocol replaces them."""
+    """The source unchanged. A test that breaks a protocol replaces it."""
     return source
 
 
@@ -204,7 +205,7 @@ def everything(
 ) -> Recording:
     """One run with a lane for each combination of input words and PRF words.
 
-    The inputs are the most significant bits of a lane's number, the first one topmost.
+    The inputs are the most significant bits of a lane's number, the first input at the top.
     """
     trial = record(program, random_inputs(inputs, 1 << 10, 0), 1 << 10, random_source(1 << 10, 0))
     bits = trial.tape.bits + sum(i.bits for i in inputs)
@@ -213,7 +214,7 @@ def everything(
             f"{bits} bits of inputs and PRF words are too many to enumerate", "use fewer bits"
         )
     lanes = 1 << bits
-    index = np.arange(lanes, dtype=np.uint64)
+    index = counting(lanes, 64)
     used = 0
 
     def digit(width: int) -> npt.NDArray[np.uint64]:
@@ -222,7 +223,7 @@ def everything(
         return (index >> np.uint64(used - width)) & np.uint64((1 << width) - 1)
 
     def draw(key: int, place: int, count: int, width: int) -> Columns:
-        return np.stack([digit(width) for _ in range(count)], axis=1)
+        return stacked([digit(width) for _ in range(count)], axis=1)
 
     used = trial.tape.bits
     words = [digit(i.bits).astype(word_type(i.bits)) for i in reversed(inputs)][::-1]

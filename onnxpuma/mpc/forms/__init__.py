@@ -10,6 +10,6 @@ Bit          as Pair, for bits, with xor
 from __future__ import annotations
 
 from onnxpuma.mpc.forms.replicated import Form, Layout, Replicated, Sum3
-from onnxpuma.mpc.forms.split import Bit, Pair, Split, see, unpacked
+from onnxpuma.mpc.forms.split import Bit, Pair, Split, see
 
-__all__ = ["Bit", "Form", "Layout", "Pair", "Replicated", "Split", "Sum3", "see", "unpacked"]
+__all__ = ["Bit", "Form", "Layout", "Pair", "Replicated", "Split", "Sum3", "see"]

@@ -14,7 +14,8 @@ import numpy as np
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms.replicated import Form, Layout, Replicated
-from onnxpuma.mpc.party import PIVOT, Maybe, Party, U, lazily, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Maybe, Party, U, lazily, taken
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 
 
@@ -237,11 +238,6 @@ class Bit:
 
     def __repr__(self) -> str:
         return f"Bit(shape={self.shape}, pivot={self.pivot})"
-
-
-def unpacked(plane: Words, size: int) -> Words:
-    """Bits 0 or 1 as bytes, from a packed plane."""
-    return np.unpackbits(plane, count=size, bitorder="little")
 
 
 def see(party: Party, x: Replicated, pivot: int) -> Split:

@@ -14,13 +14,14 @@ import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Bit, Replicated, Split, see, unpacked
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, lazily, nothing, parallel, thirds
+from onnxpuma.mpc.forms import Bit, Replicated, Split, see
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, lazily, parallel, thirds
 from onnxpuma.mpc.protocols.boolean import Polynomial, xor
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, concatenated, gate, gate_cost
 from onnxpuma.mpc.protocols.wide import combined, combined_cost
+from onnxpuma.mpc.ring.arrays import as_plane, counting, filled, joined, nothing, stacked, unpacked, zeros
 from onnxpuma.mpc.ring.words import Words
 
 PLACE_BITS = 64
@@ -35,7 +36,7 @@ def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replic
     `combined`, `replicate_pair`, fresh at each level.
     Rounds: 4 a level and 1; bits: `tournament_cost`.
     """
-    rows, paths = x.shape[0], np.zeros((0, *x.shape), np.uint8)
+    rows, paths = x.shape[0], zeros((0, *x.shape), 8)
     while x.shape[1] > 1:
         half = x.shape[1] // 2
         seen = see(party, x, pivot)
@@ -51,7 +52,7 @@ def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replic
 
     def bit(path: Words) -> Bit:
         size = -(-rows // 8)
-        plane = nothing((size,), 8) if role == PIVOT else np.packbits(path[:, 0], bitorder="little")
+        plane = nothing((size,), 8) if role == PIVOT else as_plane(path[:, 0])
         return Bit(role, pivot, plane, (rows,))
 
     return x.map(lambda w: w[:, 0]), [bit(path) for path in paths]
@@ -67,7 +68,7 @@ def _with_last(winners: Replicated, before: Replicated) -> Replicated:
         return winners
 
     def together(won: Words, all_before: Words) -> Words:
-        return np.concatenate([won, all_before[:, -1:]], axis=1)
+        return joined([won, all_before[:, -1:]], axis=1)
 
     shape = (winners.shape[0], winners.shape[1] + 1)
     first = lazily(together, winners._first, before._first, shape=shape)
@@ -81,11 +82,11 @@ def _chosen(party: Party, loses: Bit, paths: Words, half: int) -> Protocol[Words
     left, right = _every_other(0, half)(paths), _every_other(1, half)(paths)
 
     def plane(path: Words) -> Words:
-        return loses.plane if loses.role == PIVOT else np.packbits(path, bitorder="little")
+        return loses.plane if loses.role == PIVOT else as_plane(path)
 
     apart = [Bit(loses.role, loses.pivot, plane(path), loses.shape) for path in left ^ right]
     moved = (yield from combined(party, [loses, *apart], _choices(count))) if count else []
-    result = np.zeros((count + 1, rows, n - half), np.uint8)
+    result = zeros((count + 1, rows, n - half), 8)
     if loses.role != PIVOT:
         for number, (bit, path) in enumerate(zip(moved, left, strict=True)):
             result[number, :, :half] = path ^ unpacked(bit.plane, bit.size).reshape(rows, half)
@@ -115,13 +116,13 @@ def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tupl
     values, bits = yield from tournament(party, x, pivot)
     if bits:
         pair = yield from arithmetic(party, concatenated(bits), PLACE_BITS)
-        weights = np.uint64(1) << np.arange(len(bits), dtype=np.uint64)
+        weights = np.uint64(1) << counting(len(bits), 64)
         whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=np.uint64))
         places = yield from settle(party, replicate_pair(party, whole))
     else:
-        none = np.zeros(values.shape, np.uint64)
+        none = zeros(values.shape, 64)
         places = Replicated(party.index, none, none, Format(PLACE_BITS, 0))
-    return values, places.plus(np.full(values.shape, start, np.uint64))
+    return values, places.plus(filled(values.shape, start, 64))
 
 
 def _block_cost(rows: int, length: int, bits: int) -> Cost:
@@ -189,13 +190,13 @@ def champion_places(party: Party, x: Replicated) -> Protocol[Replicated]:
     if len(pieces) == 1:
         return places[0]
     if rows >= 3:
-        return _beside(places, np.concatenate)
+        return _beside(places, joined)
     values = _beside([block[0] for block in blocks], _columns)
     return (yield from _final(party, values, _beside(places, _columns), party.next_pivot()))
 
 
 def _columns(words: list[Words]) -> Words:
-    return np.stack(words, axis=1)
+    return stacked(words, axis=1)
 
 
 def _beside(parts: list[Replicated], join: Callable[[list[Words]], Words]) -> Replicated:

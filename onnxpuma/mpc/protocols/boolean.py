@@ -1,9 +1,9 @@
 """Bits of A + B: one-bit tables of the digits, then an XOR of ANDs of them in one more round.
 
-For each digit the pivot knows A's digit and both twins know B's. The pivot sends the masked table of every
-wanted bit, 2^width entries of one bit, and the twins read entry B. The twins open the bits that occur in
-products under masks dealt by the pivot, which also dealt shares of the products of those masks, so any
-polynomial of the bits costs one round however deep it is (docs/protocols.md, "Comparison").
+For each digit the pivot knows A's part and both twins know B's. The pivot sends the masked table of each bit,
+2^width entries of one bit, and the twins read entry B. They open the bits that occur in products under masks
+that the pivot deals, together with shares of the products of these masks. A polynomial of the bits therefore
+costs one round, however deep it is (docs/protocols.md, "Comparison").
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.forms import Bit, Split
-from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import deal_cost
+from onnxpuma.mpc.ring.arrays import as_plane, flat, indices, integers, nothing, stacked, zeros
 from onnxpuma.mpc.ring.words import Words, word_type
 
-Path: TypeAlias = tuple[int, ...]  # an AND of tables, by number
+Path: TypeAlias = tuple[int, ...]  # an AND of tables, by their numbers
 Polynomial: TypeAlias = frozenset[frozenset[int]]  # XOR of ANDs; the empty AND is the constant one
 Truth: TypeAlias = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A bit that depends on one digit of A and the same digit of B: `truth(a, b)`."""
+    """A bit that depends on one digit of A and the same digit of B: truth(a, b)."""
 
     name: str
     shift: int
@@ -40,9 +41,9 @@ class Table:
 
     @cached_property
     def entries(self) -> Words:
-        """For each digit of A the word whose bit b is truth(A, b)."""
-        digits = np.arange(1 << self.width)
-        bits = np.asarray(self.truth(digits[:, None], digits[None, :])).astype(np.uint64)
+        """For each digit a of A the word whose bit b is truth(a, b)."""
+        digits = indices(1 << self.width)
+        bits = integers(self.truth(digits[:, None], digits[None, :])).astype(np.uint64)
         return (
             (bits << digits.astype(np.uint64)).sum(axis=1, dtype=np.uint64).astype(word_type(1 << self.width))
         )
@@ -50,13 +51,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Circuit:
-    """Tables over the digits of a k-bit value, and outputs as polynomials of them."""
+    """Tables over the digits of a value of k bits, and outputs that are polynomials of them."""
 
     bits: int
     tables: tuple[Table, ...]
     outputs: tuple[Polynomial, ...]
-    opened: tuple[int, ...] = field(init=False)
-    products: tuple[tuple[int, ...], ...] = field(init=False)
+    opened: tuple[int, ...] = field(init=False)  # tables that occur in products
+    products: tuple[Path, ...] = field(init=False)  # whose masks the pivot multiplies
 
     def __post_init__(self) -> None:
         terms = {tuple(sorted(t)) for output in self.outputs for t in output if len(t) > 1}
@@ -80,7 +81,9 @@ def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
     masks by F_{p+1}. Rounds and bits: `circuit.cost`.
     """
     if x.bits != circuit.bits:
-        raise ProtocolError(f"a circuit of {circuit.bits} bits for {x}", "read the value at that width")
+        raise ProtocolError(
+            f"a circuit of {circuit.bits} bits for {x}", "read the value in a ring of that many bits"
+        )
     role, n = party.role(x.pivot), x.size
     if role == PIVOT:
         return (yield from _lead(party, x, circuit))
@@ -94,15 +97,15 @@ def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
         late.append(party.expect(p, (products, plane_bytes), 8))
     yield
     # 2. the twins read entry B of every table, and open the bits that occur in products
-    words = np.ascontiguousarray(x.words).reshape(-1)
+    words = flat(x.words)
     planes = [
-        np.packbits(ring.pick_bits(taken(entries), words, table.shift, table.width), bitorder="little")
+        as_plane(ring.pick_bits(taken(entries), words, table.shift, table.width))
         for entries, table in zip(late, circuit.tables, strict=False)
     ]
     public: dict[int, Words] = {}
     shared: dict[Path, Words] = {}
     if opened:
-        mine = np.stack([planes[i] for i in circuit.opened]) ^ mask
+        mine = stacked([planes[i] for i in circuit.opened]) ^ mask
         other = p + (V if role == U else U)
         party.send(other, mine, 8)
         theirs = party.expect(other, mine.shape, 8)
@@ -116,9 +119,9 @@ def evaluate(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
 
 
 def _lead(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
-    """The pivot's part: everything it sends leaves at once."""
+    """The pivot's part: it sends everything in the first round."""
     p, n = x.pivot, x.size
-    words = np.ascontiguousarray(x.words).reshape(-1)
+    words = flat(x.words)
     # 1. the table of every bit at this A, masked, and the products of the masks of the opened bits
     for table in circuit.tables:
         hidden = party.draw(p + 1, (n,), 1 << table.width)
@@ -138,7 +141,7 @@ def _lead(party: Party, x: Split, circuit: Circuit) -> Protocol[list[Bit]]:
 
 
 def _dealt(party: Party, role: int, pivot: int, shape: tuple[int, ...], bits: int) -> Maybe:
-    """A twin's share of words that the pivot masks by xor: u derives the mask, v is sent the rest."""
+    """A twin's share of words that the pivot masks by xor: u derives the mask, the pivot sends v the rest."""
     return party.draw(pivot + 1, shape, bits) if role == U else party.expect(pivot, shape, bits)
 
 
@@ -151,7 +154,7 @@ def _output(
     size: int,
 ) -> Words:
     """This twin's share of one polynomial of the tables' bits."""
-    out = np.zeros(size, np.uint8)
+    out = zeros(size, 8)
     for term in polynomial:
         factors = tuple(sorted(term))
         if len(factors) == 1:

@@ -1,8 +1,8 @@
 """Cosines and sines of the points of a circle, as exact integers.
 
-The twins of a separable evaluation multiply random words by what they make of these tables, so one unit of
-difference between two machines would spoil every result. Floating-point cosines differ in the last place
-from one machine to the next; these come from integer arithmetic alone.
+The twins of a separable evaluation multiply random words by factors from these tables, so one unit of
+difference between two machines would spoil every result. Floating-point cosines differ in the last place from
+one machine to the next; integer arithmetic alone yields these.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from onnxpuma.mpc.ring.arrays import exact, joined
+
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-_PRECISION = 96  # bits of the intermediate values; the tables ask for at most 30
+_PRECISION = 96  # fraction bits of intermediate values; the tables need at most 30
 
 
 @lru_cache(maxsize=64)
@@ -32,17 +34,17 @@ def _root(bits: int) -> tuple[int, int]:
     return isqrt(half << _PRECISION), isqrt(other << _PRECISION)
 
 
-_KEPT = 60  # bits of the stored tables, which every coarser one is rounded from
+_KEPT = 60  # fraction bits of the stored tables, from which every coarser one is rounded
 
 
 @lru_cache(maxsize=8)
 def _stored(bits: int, count_bits: int) -> tuple[Integers, Integers]:
     """Cosine and sine of 2 pi i / 2^bits for i below 2^count_bits, with _KEPT bits."""
-    cosine, sine = np.array([1 << _PRECISION], object), np.array([0], object)
+    cosine, sine = exact([1 << _PRECISION]), exact([0])
     for place in range(count_bits):
         c, s = _root(bits - place)
         turned = (cosine * c - sine * s) >> _PRECISION, (sine * c + cosine * s) >> _PRECISION
-        cosine, sine = np.concatenate([cosine, turned[0]]), np.concatenate([sine, turned[1]])
+        cosine, sine = joined([cosine, turned[0]]), joined([sine, turned[1]])
     by = _PRECISION - _KEPT
     return (cosine >> by).astype(np.int64), (sine >> by).astype(np.int64)
 

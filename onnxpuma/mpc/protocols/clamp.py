@@ -1,7 +1,7 @@
 """A value held between two public ends, in a ring as small as they are (docs/protocols.md, "Gates").
 
-Both signs come from one deal, and only what lies between the ends is gated: however far out x may be, what
-comes out is small.
+One deal yields both signs, and only a value between the ends passes a gate: the result is small however far
+out x lies.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, gate, gate_
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.mpc.ring.words import from_integers
 
-SHORT_BITS = 18  # that are compared in two rounds; more take three
+SHORT_BITS = 18  # values up to here are compared in two rounds, longer ones in three
 
 
 def clamped(party: Party, x: Split, low: int, high: int | None, bits: int) -> Protocol[Pair]:
     """min(max(x, low), high) less low, of a Split(p) mod 2^k, as Pair(p) mod 2^bits; exact.
 
-    low <= high and x as words, x - low and x - high within 2^(k-1); high - low < 2^bits. high None: x - low
-    is known to be below 2^bits. Masks: those of `signs`, `gate`, `arithmetic`. Rounds: 4, 3 for a few bits;
-    bits: `clamped_cost`.
+    All of these are words. Conditions: low <= high, x - low and x - high within 2^(k-1), high - low < 2^bits;
+    with high None, x - low below 2^bits. Masks: those of `signs`, `gate`, `arithmetic`. Rounds: 4, 3 for a
+    few bits; bits: `clamped_cost`.
     """
     if high is not None and not 0 <= high - low < 1 << bits:
         raise ProtocolError(f"{x} held between {low} and {high} in {bits} bits", "the ends fit the ring")
@@ -38,16 +38,14 @@ def clamped(party: Party, x: Split, low: int, high: int | None, bits: int) -> Pr
 
 
 def clamped_cost(elements: int, source: int, bits: int, both: bool = True) -> Cost:
-    """Of a value of whose A the twins hold halves. both: there is an upper end."""
+    """Of a value of whose A the twins hold halves. both: it has an upper end as well."""
     compared = signs_cost(elements, source, 1 + both, source > SHORT_BITS)
     gates = gate_cost(elements, bits)
     return compared + (gates | arithmetic_cost(elements, bits) if both else gates)
 
 
-def between(
-    party: Party, x: Replicated, pivot: int, low: int, high: int, bits: int = 64
-) -> Protocol[Replicated]:
-    """min(max(x, low), high), words in and out, mod 2^64; x - low and x - high within 2^(bits-1).
+def between(party: Party, x: Replicated, pivot: int, low: int, high: int, bits: int) -> Protocol[Replicated]:
+    """min(max(x, low), high) in x's format, of words; x - low and x - high within 2^(bits-1).
 
     Exact. Rounds: 6, 5 for a few bits; bits: `between_cost`.
     """
@@ -57,10 +55,10 @@ def between(
 
 
 def between_and_above(
-    party: Party, x: Replicated, pivot: int, low: int, high: int, bits: int = 64
+    party: Party, x: Replicated, pivot: int, low: int, high: int, bits: int
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """`between`, and max(x - high, 0), of which |x - high| < 2^(bits-2). The bits are the same, so it costs a
-    gate and a lift more; rounds: 6, 5 for a few bits; bits: `between_and_above_cost`."""
+    """`between`, and max(x - high, 0) for |x - high| < 2^(bits-2). Both follow from the same bits, so the
+    second costs a gate and a lift more. Rounds: 6, 5 for a few bits; bits: `between_and_above_cost`."""
     seen, ring = see(party, x.modulo(bits), pivot), ring_of(low, high)
     below, under = yield from signs(party, seen, (low, high), bits > SHORT_BITS)
     less = [seen.plus(from_integers(-end, bits)) for end in (low, high)]
@@ -73,25 +71,27 @@ def between_and_above(
     )
     pair = inside + above.times(from_integers(high - low, ring), x.fraction)
     held, over = yield from parallel(
-        [lift(party, pass_on(party, pair), 64), lift(party, pass_on(party, far), 64)]
+        [lift(party, pass_on(party, pair), x.bits), lift(party, pass_on(party, far), x.bits)]
     )
-    return held.plus(from_integers(low, 64)), over
+    return held.plus(from_integers(low, x.bits)), over
 
 
-def between_and_above_cost(elements: int, low: int, high: int, bits: int = 64) -> Cost:
-    more = pass_on_cost(elements, bits) | lift_cost(elements, bits, 64)
+def between_and_above_cost(elements: int, low: int, high: int, bits: int, full: int) -> Cost:
+    more = pass_on_cost(elements, bits) | lift_cost(elements, bits, full)
     ring = ring_of(low, high)
-    back = pass_on_cost(elements, ring) | lift_cost(elements, ring, 64)
+    back = pass_on_cost(elements, ring) | lift_cost(elements, ring, full)
     compared = signs_cost(elements, bits, 2, bits > SHORT_BITS)
     gates = gate_cost(elements, ring) | gate_cost(elements, bits) | arithmetic_cost(elements, ring)
     return compared + gates + (back | more)
 
 
 def ring_of(low: int, high: int) -> int:
-    """Bits of the ring in which what lies between the ends is lifted."""
+    """Bits of the ring of a value between the ends, with room for the lift."""
     return max(4, (high - low).bit_length() + 2)
 
 
-def between_cost(elements: int, low: int, high: int, bits: int = 64) -> Cost:
+def between_cost(elements: int, low: int, high: int, bits: int, full: int) -> Cost:
+    """full: bits of x's ring."""
     k = ring_of(low, high)
-    return clamped_cost(elements, bits, k) + (pass_on_cost(elements, k) | lift_cost(elements, k, 64))
+    back = pass_on_cost(elements, k) | lift_cost(elements, k, full)
+    return clamped_cost(elements, bits, k) + back

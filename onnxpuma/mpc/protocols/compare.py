@@ -1,8 +1,8 @@
 """Signs of a value split by a pivot, less public thresholds (docs/protocols.md, "Comparison").
 
-One deal of products of A's bits says of each group of bits whether it carries and whether it passes a carry
-on, whatever is taken off x in public. The carries of all groups join in one round; a wide value, whose
-products would be too many, takes one round more, by blocks of groups.
+One deal of products of A's bits tells of each group of bits whether it carries and whether it passes a carry
+on, whatever public number is subtracted from x. One round joins the carries of all groups. A wide value would
+take too many products, so it joins blocks of groups in one round more.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ MOST_GROUPS = 8  # that join in one round
 
 @dataclass(frozen=True)
 class Signs:
-    """Widths of the groups below the top bit, and how many groups make a block: all in a short value."""
+    """How signs are found: the groups of bits, and the blocks that they form."""
 
-    widths: tuple[int, ...]
-    block: int
+    widths: tuple[int, ...]  # of the groups below the top bit
+    block: int  # groups in a block: all of them in a short value
     count: int  # thresholds
 
     @cached_property
     def first(self) -> tuple[Polynomial, ...]:
-        """From groups to blocks; to the sign where there is one block."""
+        """From groups to blocks, or to the sign where there is one block."""
         return tuple(p for number in range(self.count) for p in _first(len(self.widths), self.block, number))
 
     @cached_property
@@ -73,7 +73,7 @@ def _last(blocks: int, number: int) -> Polynomial:
 
 @cache
 def signs_of(bits: int, count: int = 1, deep: bool = False) -> Signs:
-    """The cheapest way to `count` signs of `bits` bits, in two rounds or, `deep`, in three."""
+    """The cheapest way to `count` signs of `bits` bits: in two rounds, or `deep` in three."""
     low = bits - 1
     ways = []
     for groups in range(-(-low // GROUP), low + 1):
@@ -83,7 +83,7 @@ def signs_of(bits: int, count: int = 1, deep: bool = False) -> Signs:
         elif groups <= MOST_GROUPS:
             ways.append(Signs(widths, max(groups, 1), count))
     if not ways:
-        raise ValueError(f"the sign of {bits} bits takes more than two rounds")
+        raise ValueError(f"the sign of {bits} bits takes more than two rounds: ask for a deep one")
     return min(ways, key=lambda way: way.cost(8).bits)
 
 

@@ -1,7 +1,7 @@
 """From one form to another, each by at most one exchange (docs/protocols.md, "Conversions").
 
-The results may still be on their way when a function returns (`Later` words): the pivot's part is known at
-once, so whatever the pivot deals next travels in the same round. `settle` waits where that is not wanted.
+A function may return before its words have arrived (`Later`). The pivot knows its part at once, so whatever
+it deals next travels in the same round. `settle` waits where the caller needs the words.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, Sum3, see
-from onnxpuma.mpc.party import PIVOT, Later, Maybe, Party, Protocol, U, V, lazily, nothing
+from onnxpuma.mpc.party import PIVOT, Later, Maybe, Party, Protocol, U, V, lazily
 from onnxpuma.mpc.protocols.linear import zero_share
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, resized, word_type
 
 
-def split(party: Party, x: Replicated | Sum3 | Split, pivot: int, fraction: int, bits: int) -> Split:
-    """x read at `fraction` fraction bits mod 2^bits, split by `pivot`.
+def split(party: Party, x: Replicated | Sum3 | Split, pivot: int, format: Format) -> Split:
+    """x read in `format`, split by `pivot`.
 
-    Replicated: free. Sum3: the twins send each other their terms, `bits` each way, one round that is still
-    open when this returns. Masks: F_{p+1} on u's term, -F_p on v's; the pivot's A takes the difference.
-    Error: below 1.5 units of 2^-fraction, mean zero; exact when nothing is shifted away.
+    Replicated: free. Sum3: the twins send each other their terms, k bits each way, in one round that is
+    still open when this returns. Masks: F_{p+1} on u's term, -F_p on v's; the pivot's A takes the difference.
+    Error: below 1.5 units, mean zero; exact where no bit is shifted away.
     """
-    shift = x.fraction - fraction
+    shift, bits = x.fraction - format.fraction, format.bits
     if bits > x.bits - max(shift, 0):
         raise ProtocolError(
-            f"{bits} bits of {x} at {fraction} fraction bits", "read no more bits than there are"
+            f"{bits} bits of {x} at {format.fraction} fraction bits", "read no more bits than there are"
         )
     if isinstance(x, Split):
         return x.lowered(shift, bits) if shift > 0 else x.modulo(bits)
@@ -37,15 +38,15 @@ def split(party: Party, x: Replicated | Sum3 | Split, pivot: int, fraction: int,
     narrow = _masked(party, x, pivot).lowered(shift).modulo(bits)
     role = party.role(pivot)
     if role == PIVOT:
-        return Split(role, pivot, narrow.words, Format(bits, fraction))
+        return Split(role, pivot, narrow.words, format)
     other, mine = pivot + (V if role == U else U), narrow.words
     party.send(other, mine, bits)
     theirs = party.expect(other, narrow.shape, bits)
-    return Split(role, pivot, lazily(lambda w: w + mine, theirs, shape=narrow.shape), Format(bits, fraction))
+    return Split(role, pivot, lazily(lambda w: w + mine, theirs, shape=narrow.shape), format)
 
 
 def _masked(party: Party, z: Sum3, pivot: int) -> Sum3:
-    """The terms under a zero-share of the two keys that the pivot holds: each twin knows one of them."""
+    """The terms under a zero-share of the pivot's two keys, of which each twin knows one."""
     role = party.role(pivot)
     words = z.words
     if role != V:
@@ -62,7 +63,7 @@ def split_cost(elements: int, bits: int, form: type = Sum3) -> Cost:
 
 
 def settle(party: Party, x: Replicated) -> Protocol[Replicated]:
-    """Wait for words that are still on their way."""
+    """Yield once if words of x are still on their way."""
     if x.pending:
         yield
     return x
@@ -71,7 +72,7 @@ def settle(party: Party, x: Replicated) -> Protocol[Replicated]:
 def replicate_pair(party: Party, y: Pair) -> Replicated:
     """Pair(p) -> Replicated, 2k bits, one round that is still open when this returns.
 
-    y_{p+1} = F_{p+1}, y_p = F_p; the twins send each other their half less that mask, y_{p+2} is the sum.
+    y_{p+1} = F_{p+1} and y_p = F_p. Each twin sends the other its half less that mask; y_{p+2} is the sum.
     """
     p, role = y.pivot, y.role
     if role == PIVOT:
@@ -127,10 +128,10 @@ def replicate_sum_cost(elements: int, bits: int) -> Cost:
 
 
 def deal(party: Party, pivot: int, words: Words | None, shape: tuple[int, ...], bits: int) -> Maybe:
-    """The pivot's words, additively to its twins: u derives its half from F_{p+1}, v is sent the rest.
+    """Share the pivot's words between its twins: u derives its half from F_{p+1}, the pivot sends v the rest.
 
-    Returns this twin's half. `words` is None at the twins; the pivot gets a stand-in. One message,
-    `bits` an element, in the round that is open.
+    Returns this twin's half, and a stand-in at the pivot. `words` is None at the twins. One message in the
+    open round, `bits` an element.
     """
     role = party.role(pivot)
     if role == V:
@@ -144,7 +145,7 @@ def deal(party: Party, pivot: int, words: Words | None, shape: tuple[int, ...], 
 
 
 def deal_halves(party: Party, x: Split) -> Split:
-    """x with halves of its A at the twins, as every Replicated value has them; k bits in the open round."""
+    """x with halves of its A at the twins, as a Replicated value has them; k bits in the open round."""
     words = x.words if x.role == PIVOT else None
     return x.with_halves(deal(party, x.pivot, words, x.shape, x.bits))
 

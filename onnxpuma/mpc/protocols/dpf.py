@@ -25,11 +25,22 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Party
+from onnxpuma.mpc.ring.arrays import (
+    constants,
+    contiguous,
+    empty,
+    filled,
+    indices,
+    integers,
+    ones,
+    read,
+    zeros,
+)
 from onnxpuma.mpc.ring.words import Words, resized
 
 BITS = 32
 _OUTPUTS = 128 // BITS  # of one leaf
-_SEED = np.array([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], np.uint64)  # two bits of a seed carry corrections
+_SEED = constants([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], 64)  # two bits of a seed carry corrections
 _CHUNK = 1 << 17
 # Public constants: any three different AES keys do.
 _LEFT, _RIGHT, _LEAF = (Cipher(AES(bytes([tag]) * 16), ECB()) for tag in (1, 2, 3))
@@ -88,8 +99,8 @@ def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretI
 
     Cost: about 2 * 3 * (48 + 16 log2(rows / 4)) bytes an id, from the client to the servers.
     """
-    shape = np.shape(ids)
-    ids = np.where(np.asarray(ids) < 0, np.asarray(ids) + rows, ids)
+    ids, shape = integers(ids), np.shape(ids)
+    ids = np.where(ids < 0, ids + rows, ids)
     pairs = [generate(ids, rows) for _ in range(3)]
     first, second, third = (SecretIds(shape, rows, pairs[i][0], pairs[(i + 1) % 3][1]) for i in range(3))
     return first, second, third
@@ -117,12 +128,12 @@ def depth_of(rows: int) -> int:
 
 def _expand(cipher: Cipher[ECB], seeds: np.ndarray) -> np.ndarray:
     """AES(s) xor s for (..., 2) seeds of two 64-bit words."""
-    flat = np.ascontiguousarray(seeds)
-    out = np.empty(flat.size + 2, np.uint64)
-    plain, expanding = (memoryview(cast(Any, words.reshape(-1).view(np.uint8))) for words in (flat, out))
+    seeds = contiguous(seeds)
+    out = empty(seeds.size + 2, 64)
+    plain, expanding = (memoryview(cast(Any, words.reshape(-1).view(np.uint8))) for words in (seeds, out))
     cipher.encryptor().update_into(plain, expanding)
-    expanded = out[: flat.size].reshape(flat.shape)
-    expanded ^= flat
+    expanded = out[: seeds.size].reshape(seeds.shape)
+    expanded ^= seeds
     return expanded
 
 
@@ -141,11 +152,11 @@ def _leaf_words(seeds: np.ndarray) -> Words:
 
 def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
     """Keys of the two holders for each of ids, (n,), in [0, rows). For the client, who knows the ids."""
-    ids = np.asarray(ids, np.int64).reshape(-1)
+    ids = integers(ids).reshape(-1)
     n, depth = len(ids), depth_of(rows)
-    roots = [np.frombuffer(secrets.token_bytes(16 * n), np.uint64).reshape(n, 2) & _SEED for _ in range(2)]
-    seeds, bits = list(roots), [np.zeros(n, np.uint64), np.ones(n, np.uint64)]
-    corrections = np.zeros((n, depth, 2), np.uint64)
+    roots = [read(secrets.token_bytes(16 * n), 64).reshape(n, 2) & _SEED for _ in range(2)]
+    seeds, bits = list(roots), [zeros(n, 64), ones(n, 64)]
+    corrections = zeros((n, depth, 2), 64)
     leaf, place = ids // _OUTPUTS, ids % _OUTPUTS
     for level in range(depth):
         right = ((leaf >> (depth - 1 - level)) & 1).astype(np.uint64)
@@ -162,7 +173,7 @@ def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
             fix_bit = np.where(on_right, right_fix, left_fix) & bits[holder]
             seeds[holder] = fix & _SEED
             bits[holder] = np.where(on_right, right_bit, left_bit) ^ fix_bit
-    one_hot = (np.arange(_OUTPUTS)[None, :] == place[:, None]).astype(np.uint32)
+    one_hot = (indices(_OUTPUTS)[None, :] == place[:, None]).astype(np.uint32)
     leaves = one_hot - _leaf_words(seeds[0]) + _leaf_words(seeds[1])
     leaves = np.where(bits[1][:, None] == 1, -leaves, leaves)
     return Keys(0, roots[0], corrections, leaves), Keys(1, roots[1], corrections, leaves)
@@ -170,7 +181,7 @@ def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
 
 def evaluate(keys: Keys, rows: int) -> Words:
     """This holder's additive share of the one-hot rows: (n, rows) mod 2^32."""
-    out = np.empty((len(keys.seed), rows), np.uint32)
+    out = empty((len(keys.seed), rows), BITS)
     together = max(1, _CHUNK // rows)  # ids expanded at a time, so that a level stays in the cache
     for start in range(0, len(out), together):
         chunk = slice(start, start + together)
@@ -183,10 +194,10 @@ def evaluate(keys: Keys, rows: int) -> Words:
 def _evaluate(holder: int, seeds: np.ndarray, corrections: np.ndarray, leaves: Words, rows: int) -> Words:
     n, depth = corrections.shape[:2]
     blocks = -(-rows // _OUTPUTS)
-    seeds, bits = seeds.reshape(n, 1, 2), np.full((n, 1), holder, np.uint64)
+    seeds, bits = seeds.reshape(n, 1, 2), filled((n, 1), holder, 64)
     for level in range(depth):
-        grown = np.empty((n, seeds.shape[1], 2, 2), np.uint64)
-        grown_bits = np.empty((n, seeds.shape[1], 2), np.uint64)
+        grown = empty((n, seeds.shape[1], 2, 2), 64)
+        grown_bits = empty((n, seeds.shape[1], 2), 64)
         on = -bits
         for side, cipher in enumerate((_LEFT, _RIGHT)):
             child, bit = _child(cipher, seeds)

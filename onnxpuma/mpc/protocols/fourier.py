@@ -1,15 +1,16 @@
 """Separable evaluation: a Fourier series of A + B in one message (docs/protocols.md, "Series").
 
-f(x) = c_0 + sum_m c_m cos(m t) + s_m sin(m t), t = 2 pi x / L, with the ring chosen so that 2^k is one
-period: then the wrap of A + B is harmless. The pivot deals cos(m t_A) and sin(m t_A); each twin multiplies
-its half by what it makes of B. Everything a twin multiplies by is an exact integer made from the same
-tables: both twins must use the very same one, whatever machine they run on.
+f(x) = c_0 + sum_m c_m cos(m t) + s_m sin(m t), t = 2 pi x / L. The ring is chosen so that 2^k is one period,
+which makes the wrap of A + B harmless. The pivot deals cos(m t_A) and sin(m t_A); each twin multiplies its
+halves by factors of B. These factors are exact integers from tables, because both twins must use the same
+ones, whatever machines they run on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -20,34 +21,33 @@ from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
 from onnxpuma.mpc.protocols import circle
 from onnxpuma.mpc.protocols.circle import Integers
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
 from onnxpuma.mpc.protocols.exp_softmax import tables as exp_tables
-from onnxpuma.mpc.ring.words import Words, from_integers, reduced, resized, word_type
+from onnxpuma.mpc.ring.arrays import filled, flat, nothing
+from onnxpuma.mpc.ring.words import Words, from_integers, reduced, resized
 
 
 @dataclass(frozen=True)
 class Series:
-    """A Fourier series of speed * x over one `period` (a power of two), and an activation around it.
+    """A Fourier series of speed * x, and an activation around it.
 
-    Inside its window of `width` units an activation is linear * x and the series; left of it the constant
-    `left`, right of it slope * x + right. `speed`: an odd number and the power of two it is divided by, so
-    that a period need not be a power of two in x. angle_bits: resolution of the argument. precision: fraction
-    bits of a twin's factors, and of a dealt cosine of amplitude one.
+    The activation is linear * x plus the series inside the window, `left` to the left of it, and
+    slope * x + right to the right of it.
     """
 
     name: str
-    period: int
+    period: int  # of speed * x: a power of two
     coefficients: tuple[float, ...]  # c_0, then c_m, s_m for each harmonic m
-    orders: tuple[int, ...] = ()  # the harmonics; all from the first where this is empty
-    speed: tuple[int, int] = (1, 1)
-    angle_bits: int = 16
-    precision: int = 13
+    orders: tuple[int, ...] = ()  # the harmonics; empty: 1, 2, 3 ...
+    speed: tuple[int, int] = (1, 1)  # an odd number over a power of two, so that x may have any period
+    angle_bits: int = 16  # of the argument
+    precision: int = 13  # fraction bits of a twin's factors, and of a dealt cosine of amplitude one
     linear: float = 0.0
-    unit: float = 1.0
-    width: int = 0
+    unit: float = 1.0  # of the window's width, a power of two
+    width: int = 0  # of the window, in units
     left: float = 0.0
     slope: float = 0.0
     right: float = 0.0
@@ -82,17 +82,17 @@ def _dealt_tables(index_bits: int, fraction: int, bits: int) -> tuple[Words, Wor
     return from_integers(cosine, bits), from_integers(sine, bits)
 
 
-_EXTRA = 28  # fraction bits of coefficients: the products are made in integers and rounded once
+_EXTRA = 28  # fraction bits of coefficients: integers multiply them, and the result is rounded once
 
 
 @lru_cache(maxsize=256)
 def _integer_coefficients(series: Series, gain: float) -> list[tuple[int, int]]:
-    scaled = np.rint(np.array(series.coefficients) * gain * (1 << _EXTRA)).astype(np.int64).tolist()
+    scaled = np.rint(np.multiply(series.coefficients, gain) * (1 << _EXTRA)).astype(np.int64).tolist()
     return list(zip(scaled[1::2], scaled[2::2], strict=True))
 
 
 def _combined(c: int, s: int, cosine: Integers, sine: Integers) -> tuple[Integers, Integers]:
-    """What multiplies the dealt cosine and the dealt sine, given the twin's own: exact."""
+    """The factors of the dealt cosine and sine, from the twin's own cosine and sine; exact."""
     half, by = np.int64(1 << (_EXTRA - 1)), np.int64(_EXTRA)
     return (c * cosine + s * sine + half) >> by, (s * cosine - c * sine + half) >> by
 
@@ -101,8 +101,8 @@ def _combined(c: int, s: int, cosine: Integers, sine: Integers) -> tuple[Integer
 def _dealt_fractions(series: Series, fraction: int, gain: float) -> list[int]:
     """Fraction bits of each harmonic's dealt cosine and sine: the smaller its amplitude, the fewer.
 
-    What a rounding of the dealt value does is multiplied by the amplitude, so all harmonics are given the
-    same share of the error: `fraction` bits at amplitude one. Whole numbers, the same at all parties.
+    The amplitude multiplies the rounding error of a dealt value, so fewer bits give each harmonic the same
+    share of the error: `fraction` bits at amplitude one. The same at all parties.
     """
     found = []
     for c, s in _integer_coefficients(series, gain):
@@ -115,7 +115,7 @@ def _dealt_fractions(series: Series, fraction: int, gain: float) -> list[int]:
 def _twin_tables(
     series: Series, gain: float, index_bits: int, fraction: int, bits: int
 ) -> list[tuple[Words, Words]]:
-    """For each harmonic the two factors at the scale of the sum, indexed by m B mod 2^k."""
+    """For each harmonic m the two factors at the scale of the sum, indexed by m B mod 2^k."""
     dealt = _dealt_fractions(series, fraction, gain)
     tables = []
     for (c, s), own in zip(_integer_coefficients(series, gain), dealt, strict=True):
@@ -126,16 +126,16 @@ def _twin_tables(
 
 
 def _fine(words: Words, harmonic: int, bits: int, fraction: int) -> tuple[Integers, Integers]:
-    """Cosine and sine of 2 pi m w / 2^bits, for bits above the tables'."""
+    """Cosine and sine of 2 pi m w / 2^bits, for more bits than the tables have."""
     angle = reduced(words * words.dtype.type(harmonic), bits)
     return circle.points(angle.astype(np.int64), bits, fraction)
 
 
-TABLE_BITS = 17  # up to here one table entry for each angle; above it products of two smaller tables
+TABLE_BITS = 17  # up to here a table has an entry for each angle; above, two smaller tables are multiplied
 
 
 def result_fraction(series: Series, fraction: int, gain: float = 1.0) -> int:
-    """Fraction bits of what `evaluate_series` returns."""
+    """Fraction bits of the result of `evaluate_series`."""
     return fraction + max(_dealt_fractions(series, fraction, gain))
 
 
@@ -144,11 +144,11 @@ def evaluate_series(
 ) -> Protocol[Pair]:
     """Split(p), 2^k one period, to Pair(p) of gain * series, `result_fraction` bits, mod 2^bits.
 
-    A harmonic of small amplitude is dealt with fewer fraction bits, in a ring of as many fewer bits: what it
-    adds to the sum is shifted up again. Error: the fit's, and rounding of about 2^-fraction for each
-    harmonic. Tables of 2^k entries up to k = TABLE_BITS (for many elements); products of two smaller tables
-    above (for one element a row; k at most 31, fraction at most 28). Masks: F_{p+1}.
-    Rounds: 1, one way and known to the pivot at once; bits: `series_cost`.
+    The pivot deals a harmonic of small amplitude with fewer fraction bits, in a ring of as many fewer bits;
+    the twins shift their products up again. Error: the fit's, and rounding of about 2^-fraction for each
+    harmonic. Up to k = TABLE_BITS, for many elements, tables have 2^k entries; above, for one element a row,
+    two smaller tables are multiplied (k at most 31, fraction at most 28). Masks: F_{p+1}. Rounds: 1, one way
+    from the pivot, which knows its part at once; bits: `series_cost`.
     """
     p, role, k, n = x.pivot, party.role(x.pivot), x.bits, x.size
     fine = k > TABLE_BITS
@@ -156,7 +156,7 @@ def evaluate_series(
     largest = max(dealt)
     widths = [bits - (largest - own) for own in dealt]
     if role == PIVOT:
-        words = np.ascontiguousarray(x.words).reshape(-1)
+        words = flat(x.words)
         for m, own, width in zip(series.multiples, dealt, widths, strict=True):
             if fine:
                 values = [from_integers(value, width) for value in _fine(words, m, k, own)]
@@ -168,9 +168,9 @@ def evaluate_series(
         return Pair(role, p, nothing(x.shape, bits), Format(bits, fraction + largest))
     halves = [deal(party, p, None, (n,), width) for width in widths for _ in range(2)]
     yield
-    words = np.ascontiguousarray(x.words).reshape(-1)
+    words = flat(x.words)
     constant = round(series.coefficients[0] * gain * (1 << (fraction + largest))) if role == U else 0
-    y = np.full(n, from_integers(constant, bits), word_type(bits))
+    y = filled(n, constant, bits)
     arrived = (resized(taken(half), bits) for half in halves)
     if fine:
         parts = zip(series.multiples, _integer_coefficients(series, gain), dealt, strict=True)
@@ -193,16 +193,17 @@ def series_cost(series: Series, elements: int, fraction: int, bits: int, gain: f
 
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
-    """A digest of every table that both twins must hold alike, sixteen hexadecimal digits.
+    """A digest of all tables that both twins must have in common: sixteen hexadecimal digits.
 
-    The tables are made by integer arithmetic, so one version of the package gives one digest on every
-    machine. Parties whose digests differ must not compute together: their results would be random words.
+    Integer arithmetic makes the tables, so one version of the package yields one digest on every machine.
+    Parties with different digests must not compute together: their results would be random words.
     """
     digest = hashlib.sha256(bytes([_EXTRA]))
     for name, series in sorted(all_series().items()):
         digest.update(name.encode())
         shape = (series.period, *series.speed, series.angle_bits, series.precision, *series.multiples)
-        digest.update(np.array([*shape, *series.coefficients], "<f8").tobytes())
+        numbers = (*shape, *series.coefficients)
+        digest.update(struct.pack(f"<{len(numbers)}d", *numbers))
     arcs = (circle.whole(17, 12), circle.whole(13, 24), circle.arc(26, 13, 24))
     for table in (*(t for pair in arcs for t in pair), *exp_tables()):
         digest.update(table.astype("<u8").tobytes())

@@ -1,19 +1,18 @@
 """A bit times a value, both known to the same pivot and twins (docs/protocols.md, "Gates").
 
-The pivot draws rho, which both twins hold XOR-shared from PRF keys; the twins open d = q xor rho, and
-q x = d A + (1-2d) rho A + B (d + (1-2d) rho) is local in what the pivot dealt.
+The pivot draws rho, of which both twins hold XOR shares from PRF keys. The twins open d = q xor rho, and
+q x = d A + (1-2d) rho A + B (d + (1-2d) rho) is local in the words that the pivot dealt.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Bit, Pair, Split, unpacked
-from onnxpuma.mpc.party import PIVOT, Later, Party, Protocol, U, V, nothing, taken
+from onnxpuma.mpc.forms import Bit, Pair, Split
+from onnxpuma.mpc.party import PIVOT, Later, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
+from onnxpuma.mpc.ring.arrays import as_plane, joined, nothing, unpacked
 from onnxpuma.mpc.ring.words import Words, resized, word_type
 
 
@@ -21,20 +20,20 @@ def gate(party: Party, q: Bit, x: Split) -> Protocol[Pair]:
     """q * x as Pair(p), for the XOR-shared bit q and x split by the same pivot, in x's ring; exact.
 
     Masks: rho by one bit each of F_{p+1} and F_p, the dealt words by F_{p+1}.
-    Rounds: 1; bits: 2k + 2 where the twins hold A in halves (any Replicated value), else 3k + 2.
+    Rounds: 1; bits: 2k + 2 where the twins hold halves of A (any Replicated value), else 3k + 2.
     """
     if (q.pivot, q.shape) != (x.pivot, x.shape):
         raise ProtocolError(f"{q} gates {x}", "a bit and a value of one shape, led by one pivot")
     p, role, bits, shape = x.pivot, party.role(x.pivot), x.bits, x.shape
     if role == PIVOT:
-        # 1. rho, rho A and, where the twins have no halves of it, A
+        # 1. rho, rho A and, where the twins hold no halves of it, A
         rho, a = _choose(party, q, bits), x.words
         deal(party, p, rho, shape, bits)
         deal(party, p, rho * a, shape, bits)
         if x.halves is None:
             deal(party, p, a, shape, bits)
         yield
-        return Pair(role, p, nothing(shape, bits), Format(bits, x.fraction))
+        return Pair(role, p, nothing(shape, bits), x.format)
     mask = party.draw_planes(p + 1 if role == U else p, 1, q.size)[0]
     late_rho = deal(party, p, None, shape, bits)
     late_rho_a = deal(party, p, None, shape, bits)
@@ -52,11 +51,11 @@ def gate(party: Party, q: Bit, x: Split) -> Protocol[Pair]:
     words = words * resized(x.words, bits)
     words += flip * taken(late_rho_a)
     words += d * taken(late_a)
-    return Pair(role, p, words, Format(bits, x.fraction))
+    return Pair(role, p, words, x.format)
 
 
 def _choose(party: Party, q: Bit, bits: int) -> Words:
-    """The pivot's rho, of which u knows the bits of F_{p+1} and v those of F_p."""
+    """The pivot's rho: u holds the bits of F_{p+1} as its share, v those of F_p."""
     p, n = q.pivot, q.size
     plane = party.draw_planes(p + 1, 1, n) ^ party.draw_planes(p, 1, n)
     return resized(unpacked(plane[0], n), bits).reshape(q.shape)
@@ -102,5 +101,5 @@ def concatenated(bits: list[Bit]) -> Bit:
         raise ProtocolError(f"{bits} stacked", "bits of one shape, led by one pivot")
     if first.role == PIVOT:
         return Bit(PIVOT, first.pivot, nothing((-(-len(bits) * first.size // 8),), 8), shape)
-    every = np.concatenate([unpacked(b.plane, b.size) for b in bits])
-    return Bit(first.role, first.pivot, np.packbits(every, bitorder="little"), shape)
+    every = joined([unpacked(b.plane, b.size) for b in bits])
+    return Bit(first.role, first.pivot, as_plane(every), shape)

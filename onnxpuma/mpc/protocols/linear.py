@@ -1,7 +1,8 @@
 """Products of two replicated values: local, no message and no PRF word (docs/protocols.md, "Products").
 
-z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i. For a matrix product that is one ring product with twice the inner
-dimension. The result is a Sum3 with both operands' fraction bits; its terms are masked when they are sent.
+z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i [AFLNO16]. For a matrix product this is one ring product with twice
+the inner dimension. The result is a Sum3 with the fraction bits of both operands. Whoever sends its terms
+masks them first.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from collections.abc import Callable
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.ring.words import Words
 
 
 def zero_share(party: Party, shape: tuple[int, ...], bits: int) -> Words:
-    """F_i - F_{i+1}: the three parties' words sum to zero, any one of them is uniform to the other two."""
+    """F_i - F_{i+1} [AFLNO16]: the three parties' words add up to zero, and each is uniform to the others."""
     own = party.draw(party.index, shape, bits)
     own -= party.draw(party.index + 1, shape, bits)
     return own
@@ -34,12 +34,12 @@ def multiply(party: Party, x: Replicated, y: Replicated) -> Sum3:
 
 
 def matmul(party: Party, x: Replicated, y: Replicated) -> Sum3:
-    """x @ y as numpy.matmul. |result| < 2^(k-2) in fixed point is the caller's condition."""
+    """x @ y as numpy.matmul. Condition: the words of the result stay below 2^(k-2) in magnitude."""
     return _product(party, ring.matmul_pair(x.first, y.total, x.second, y.first), x, y)
 
 
 def sum_of_squares(party: Party, x: Replicated, axes: tuple[int, ...]) -> Sum3:
-    """The sum of x^2 over axes, kept as ones: one element a row leaves the party."""
+    """The sum of x^2 over axes, which stay as axes of one: a party sends one element a row."""
     words = x.first * (x.first + (x.second + x.second))
     return _product(party, words.sum(axis=axes, keepdims=True, dtype=words.dtype), x, x)
 
@@ -52,4 +52,4 @@ def bilinear(party: Party, x: Replicated, y: Replicated, product: Callable[[Word
 def _product(party: Party, words: Words, x: Replicated, y: Replicated) -> Sum3:
     if x.bits != y.bits:
         raise ProtocolError(f"a product of {x} and {y}", "bring both to one ring (modulo)")
-    return Sum3(party.index, words, Format(x.bits, x.fraction + y.fraction))
+    return Sum3(party.index, words, x.format.finer(y.fraction))

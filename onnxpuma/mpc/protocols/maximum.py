@@ -21,6 +21,7 @@ from onnxpuma.mpc.party import Party, Protocol, lazily
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost
 from onnxpuma.mpc.protocols.convert import deal_cost, deal_halves, replicate_pair, replicate_pair_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.ring.arrays import indices, integers, joined, read
 from onnxpuma.mpc.ring.words import Words
 
 Level: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -33,28 +34,28 @@ def bracket(lengths: npt.ArrayLike) -> list[Level]:
     already down to one), and the order that puts winners and passers row by row. A row of odd length plays
     one element twice. The first level plays rows of one element against themselves.
     """
-    return _bracket(np.asarray(lengths, np.int64).tobytes())
+    return _bracket(integers(lengths).tobytes())
 
 
 @lru_cache(maxsize=8)
 def _bracket(packed: bytes) -> list[Level]:
     """Kept, because every layer of a model plays the same rows, and its cost asks for them once more."""
     levels: list[Level] = []
-    lengths = np.frombuffer(packed, np.int64)
+    lengths = read(packed, 64).view(np.int64)
     if (lengths < 1).any():
         raise ProtocolError("a row without elements has no maximum", "leave such rows out")
     while (lengths > 1).any() or not levels:
         starts = np.cumsum(lengths) - lengths
         play = lengths > 1 if levels else lengths > 0
         pairs = np.where(play, (lengths + 1) // 2, 0)
-        row = np.repeat(np.arange(len(lengths)), pairs)
-        place = np.arange(len(row)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+        row = np.repeat(indices(len(lengths)), pairs)
+        place = indices(len(row)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
         last = starts[row] + lengths[row] - 1
         left = np.minimum(starts[row] + 2 * place, last)
         right = np.minimum(left + 1, last)
         left = np.where((left == right) & (lengths[row] > 1), left - 1, left)
         alone = starts[~play]
-        order = np.argsort(np.concatenate([row, np.flatnonzero(~play)]), kind="stable")
+        order = np.argsort(joined([row, np.flatnonzero(~play)]), kind="stable")
         levels.append((left, right, alone, order))
         lengths = np.where(play, pairs, lengths)
     return levels
@@ -63,7 +64,7 @@ def _bracket(packed: bytes) -> list[Level]:
 def _pairs_by_level(lengths: np.ndarray) -> Iterator[int]:
     """How many pairs play at each level of `bracket`, which has an index for each. Rows of one length are
     counted together."""
-    lengths, rows = np.unique(np.asarray(lengths, np.int64), return_counts=True)
+    lengths, rows = np.unique(integers(lengths), return_counts=True)
     played = False
     while (lengths > 1).any() or not played:
         play = lengths > 1 if played else lengths > 0
@@ -100,7 +101,7 @@ def row_maximum(party: Party, x: Split, lengths: np.ndarray) -> Protocol[Replica
 
 def _beside(x: Replicated, y: Replicated) -> Replicated:
     def together(a: Words, b: Words) -> Words:
-        return np.concatenate([a, b])
+        return joined([a, b])
 
     first, second = lazily(together, x._first, y._first), lazily(together, x._second, y._second)
     return Replicated(x.party, first, second, x.format)

@@ -1,9 +1,9 @@
-"""Bringing a positive value of unknown size to a fixed window by a power of four, all in a few rounds.
+"""Scaling a positive value of unknown size to a fixed window by a power of four, in a few rounds.
 
-For every digit d of base four the twins learn, under XOR shares, whether x < 4^d: the high part of A + B is
-0 or -1 exactly when B's high digits equal those of -A or of -A - 1. Each equality is a count of unequal
-digits, dealt as additive table entries; the twins open the count under a mask that the pivot knows, and the
-pivot has dealt the table of [count = 0] at every masked value. Everything the pivot deals leaves it at once
+For each digit d of base four the twins compute XOR shares of [x < 4^d]: the high part of A + B is 0 or -1
+exactly when B's high digits equal those of -A or of -A - 1. An equality is a count of unequal digits, whose
+terms the pivot deals as additive table entries. The twins open the count under a mask that the pivot knows,
+and read [count = 0] from a table that it dealt for every masked count. The pivot sends all of this at once
 (docs/protocols.md, "Normalisation").
 """
 
@@ -17,7 +17,7 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import (
     deal,
     deal_cost,
@@ -26,23 +26,19 @@ from onnxpuma.mpc.protocols.convert import (
     replicate_pair,
     replicate_pair_cost,
 )
+from onnxpuma.mpc.ring.arrays import contiguous, counting, flat, indices, nothing, ones, stacked
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 
-WORD_BITS = 64
 COUNT_LOG = 5  # counts of unequal digits, at most 31, are opened mod 2^COUNT_LOG: tables of 32 bits
 
 
 @dataclass
 class Scaled:
-    """v = x * 4^(top - d) with 4^(top-1) <= v < 2 * 4^top, and powers that undo the scaling.
+    """v = x * 4^(top - d) with 4^(top-1) <= v < 2 * 4^top, and a power that undoes the scaling."""
 
-    `value`: Split(p+1) in x's ring of v. `power`: Replicated of 2^(top - d), or of 4^(top - d), in x's ring
-    or a larger one. `small`: Replicated of [x < 4^low], where it is asked for.
-    """
-
-    value: Split
-    power: Replicated
-    small: Replicated | None = None
+    value: Split  # v, of pivot p + 1, in x's ring
+    power: Replicated  # 2^(top - d) or 4^(top - d), in x's ring or a larger one
+    small: Replicated | None = None  # [x < 4^low], where the caller asks for it
 
 
 @dataclass
@@ -54,8 +50,8 @@ class _Digits:
     bits: int
 
     def __post_init__(self) -> None:
-        digits = np.arange(self.bits // 2)
-        self.thresholds = np.arange(self.low, self.high)
+        digits = indices(self.bits // 2)
+        self.thresholds = indices(self.low, self.high)
         row, self.digit = np.nonzero(digits[None, :] >= self.thresholds[:, None])
         self.row = row  # (entries,): which threshold each compared digit belongs to
         self.starts = np.flatnonzero(np.diff(row, prepend=-1))
@@ -67,17 +63,17 @@ class _Digits:
         return (columns >> (2 * self.digit).astype(words.dtype)) & words.dtype.type(3)
 
     def wanted(self, a: Words, below: int) -> Words:
-        """The digits of -(A >> 2d) - below at and above each d, in place: (n, thresholds)."""
+        """The digits of -(A >> 2d) - below at and above each d, where they stand in A: (n, thresholds)."""
         by = (2 * self.thresholds).astype(a.dtype)
         return (a.dtype.type(0) - (a[:, None] >> by) - a.dtype.type(below)) << by
 
     def steps(self, base: int, bits: int) -> Words:
-        """[x < 4^d] for all d, weighted by these, and 1 add up to base^(high - d) of the lowest such d."""
-        powers = base ** (self.high - np.arange(self.low, self.high + 1)).astype(np.uint64)
+        """Weights: 1 plus the weighted sum of [x < 4^d] is base^(high - d) of the lowest such d."""
+        powers = base ** (self.high - indices(self.low, self.high + 1)).astype(np.uint64)
         return (powers[:-1] - powers[1:]).astype(word_type(bits))
 
     def rising(self, bits: int) -> Words:
-        """As `steps`, but with 2^(high - low) they add up to 2^(d - low)."""
+        """Weights: 2^(high - low) plus the weighted sum is 2^(d - low)."""
         below = np.uint64(1) << (self.thresholds - self.low).astype(np.uint64)
         return (np.uint64(0) - below).astype(word_type(bits))
 
@@ -96,17 +92,16 @@ def to_window(
 ) -> Protocol[Scaled]:
     """Split(p) of x, (n,), with 4^(low-1) <= x < 4^high (as words), to `Scaled` with top = high.
 
-    An x of 4^high and more is not scaled, one below 4^(low-1) gives a v below the window. The result is
-    still on its way when this returns. `squared`: the power is 4^(high - d) (for a reciprocal), else
-    2^(high - d) (for a reciprocal root), with `counted` the exponent high - d itself (for a logarithm), with
-    `rising` 2^(d - low) (for a root).
-    `count_log`: counts are opened mod 2^count_log, which is more than
-    there are digits. `power_bits`: of the power's ring, where that is larger than x's. `flagged`: the bit
-    [x < 4^low] as well, which may also be set for x < 2 * 4^low; where it is, the power is the largest.
-    Conditions: x's ring has an even number of bits k, and 2 high + 2 <= k. Masks: tables and counts by
-    F_{p+1} and F_p, the table of zeros by F_{p+1}, a threshold's bit by rho (as in gate.py).
-    Rounds: 4, the first of them the exchange that brings x; bits: `window_cost`, some 3 KB an element
-    for the whole range, which is one element a row.
+    An x of 4^high or more is not scaled; an x below 4^(low-1) yields a v below the window. The result is
+    still on its way when this returns. The power is 2^(high - d), for a reciprocal root; `squared`:
+    4^(high - d), for a reciprocal; `counted`: the exponent high - d itself, for a logarithm; `rising`:
+    2^(d - low), for a root. count_log: the twins open counts mod 2^count_log, which exceeds the number of
+    digits. power_bits: of the power's ring, where it is larger than x's. `flagged`: also the bit [x < 4^low],
+    which may be set for x < 2 * 4^low as well; where it is set, the power is the largest.
+    Conditions: x's ring has an even number of bits k, and 2 high + 2 <= k. Masks: F_{p+1} and F_p on tables
+    and counts, F_{p+1} on the table of zeros, rho on a threshold's bit (as in gate.py).
+    Rounds: 4, the first of them the exchange that brings x; bits: `window_cost`, some 3 KB an element for the
+    whole range. There is one element a row.
     """
     p, role, k = x.pivot, party.role(x.pivot), x.bits
     wide = max(k, power_bits)
@@ -129,10 +124,10 @@ def to_window(
     late_rho_a = deal(party, p, None, per_threshold, k)
     late_a = deal(party, p, None, (n,), k)
     yield
-    # 2. each twin picks its entries by B's digits, adds them up, and they open the masked counts
-    b = reduced(np.ascontiguousarray(x.words).reshape(-1), k)
+    # 2. each twin picks its entries by B's digits and adds them up; the twins open the masked counts
+    b = reduced(flat(x.words), k)
     place = digits.of(b).astype(np.intp)[:, :, None]
-    mine = np.stack(
+    mine = stacked(
         [
             np.add.reduceat(np.take_along_axis(taken(t), place, 2)[:, :, 0], digits.starts, 1, np.uint8) - m
             for t, m in zip(tables, masks, strict=True)
@@ -141,7 +136,7 @@ def to_window(
     party.send(other, mine, count_log)
     late = party.expect(other, mine.shape, count_log)
     yield
-    # 3. they read [count = 0] at the opened place, and open each threshold's bit under rho
+    # 3. the twins read [count = 0] at the opened place, and open each threshold's bit under rho
     opened = reduced(mine + late.take(), count_log)
     found = (taken(zeros) >> opened.astype(word_type(width))) & word_type(width).type(1)
     share = (found[0] ^ found[1]).astype(np.uint8) ^ rho  # the two equalities exclude each other
@@ -155,7 +150,7 @@ def to_window(
     below_a = resized(flip, k) * taken(late_rho_a) + resized(d, k) * taken(late_a)[:, None]
     scale_steps, power_steps = digits.steps(4, k), digits.steps(4 if squared else 2, wide)
     if counted:
-        power_steps = np.ones_like(power_steps)
+        power_steps = ones(power_steps.shape, wide)
     if rising:
         power_steps = digits.rising(wide)
     nothing_holds = 0 if counted else 1 << (high - low) if rising else 1
@@ -163,12 +158,12 @@ def to_window(
     value = _total(below_a * scale_steps) + scale * b + taken(late_a)
     if role == U:  # the scale is 1 where no threshold holds
         value, power = value + b, power + word_type(wide).type(nothing_holds)
-    small = np.ascontiguousarray(below[:, 0]) if flagged else None
+    small = contiguous(below[:, 0]) if flagged else None
     return _scaled(party, x, (value, power, small), wide)
 
 
 def _scaled(party: Party, x: Split, words: tuple[Words, Words, Words | None], wide: int) -> Scaled:
-    """From the twins' halves of the value, of its power and of the bit to what is passed on."""
+    """Pass on the value and replicate its power and its bit, from the twins' halves."""
     role, p, (value, power, small) = party.role(x.pivot), x.pivot, words
     made = pass_on(party, Pair(role, p, value.reshape(x.shape), x.format))
     others = [
@@ -180,21 +175,21 @@ def _scaled(party: Party, x: Split, words: tuple[Words, Words, Words | None], wi
 
 
 def _lead(party: Party, x: Split, digits: _Digits, count_log: int, wide: int) -> Protocol[None]:
-    """1. The pivot's part: all of it leaves in the first round."""
+    """The pivot's part: it sends everything in the first round."""
     p, k = x.pivot, x.bits
-    a = reduced(np.ascontiguousarray(x.words).reshape(-1), k)
+    a = reduced(flat(x.words), k)
     per_threshold, width = (len(a), digits.count), 1 << count_log
-    # for both carries into d: what the twins' entries are, 1 where B's digit is not the wanted one
+    # 1. for both carries into d, the twins' entries: 1 where B's digit is not the wanted one
     for below in range(2):
         wanted = digits.of(digits.wanted(a, below))
-        table = np.arange(4, dtype=np.uint8) != wanted[:, :, None]
+        table = counting(4, 8) != wanted[:, :, None]
         deal(party, p, table.astype(np.uint8), table.shape, count_log)
     masks = [
         party.draw(p + 1, per_threshold, count_log) + party.draw(p, per_threshold, count_log)
         for _ in range(2)
     ]
-    # the twins will hold count - mask: entry j of the word says whether j + mask is zero
-    zero_at = reduced(np.uint8(0) - np.stack(masks), count_log)
+    # the twins will hold count - mask: bit j of the word says whether j + mask is zero
+    zero_at = reduced(np.uint8(0) - stacked(masks), count_log)
     zeros = word_type(width).type(1) << zero_at.astype(word_type(width))
     party.send(p + 2, zeros ^ party.draw(p + 1, zeros.shape, width), width)
     rho = reduced(party.draw(p + 1, per_threshold, 1) ^ party.draw(p, per_threshold, 1), 1)
@@ -214,7 +209,7 @@ def window_cost(
     elements: int,
     low: int,
     high: int,
-    bits: int = WORD_BITS,
+    bits: int,
     count_log: int = COUNT_LOG,
     power_bits: int = 0,
     flagged: bool = False,

@@ -17,14 +17,15 @@ import numpy as np
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Bit, Replicated, Sum3, see, unpacked
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, parallel
+from onnxpuma.mpc.forms import Bit, Replicated, Sum3, see
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, parallel
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream
 from onnxpuma.mpc.protocols.compare import signs, signs_cost
 from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
-from onnxpuma.mpc.ring.words import Words, resized, word_type
+from onnxpuma.mpc.ring.arrays import as_plane, contiguous, joined, nothing, stacked, unpacked, zeros
+from onnxpuma.mpc.ring.words import Words, from_integers, resized, word_type
 
 SAMPLES = 40  # sums of random parts; each misses a number that is out of range with probability 1/2
 COMBINED = 40  # random subsets of the bits; each misses the bits that are set with probability 1/2
@@ -55,7 +56,7 @@ def row_deviations(party: Party, x: Replicated, shift: int) -> Sum3:
     count = word_type(low.bits).type(low.shape[1])
     total = low.map(lambda w: w.sum(axis=1, dtype=w.dtype))
     squares = sum_of_squares(party, low, (1,)).map(lambda w: w.reshape(-1))
-    return squares.times(np.asarray(count)) - multiply(party, total, total)
+    return squares.times(count) - multiply(party, total, total)
 
 
 def less_mean(words: Words, axis: int) -> Words:
@@ -81,9 +82,9 @@ def samples(
     bits less, off by three units at most.
     """
     terms = x.first if isinstance(x, Replicated) else x.words
-    table = np.array([1, -1] if whole else [0, 0, 1, -1]).astype(np.int64).view(np.uint64).astype(terms.dtype)
+    table = from_integers([1, -1] if whole else [0, 0, 1, -1], x.bits)
     signs = table[stream.draw((terms.shape[1], count), 8) & np.uint8(len(table) - 1)]
-    sums = ring.matmul(np.ascontiguousarray(terms), signs)
+    sums = ring.matmul(contiguous(terms), signs)
     return Sum3(party.index, sums.reshape(-1), x.format).lowered(shift)
 
 
@@ -102,7 +103,7 @@ def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int
     below: positive, or of UNDER any, less than 2^(k-1), in the units of x. Rounds: 3, fewer in a small ring;
     bits: `beyond_cost`. Masks as `split` and `signs`.
     """
-    seen = split(party, x, pivot, x.fraction, x.bits)
+    seen = split(party, x, pivot, x.format)
     if side == OPPOSITE:
         (negative,) = yield from signs(party, seen, (0,), deep=True)
         return [_differing(negative)]
@@ -119,7 +120,7 @@ def _differing(bit: Bit) -> Bit:
     if bit.role == PIVOT:
         return Bit(PIVOT, bit.pivot, nothing((-(-count // 8),), 8), (count,))
     pairs = unpacked(bit.plane, bit.size).reshape(count, 2)
-    return Bit(bit.role, bit.pivot, np.packbits(pairs[:, 0] ^ pairs[:, 1], bitorder="little"), (count,))
+    return Bit(bit.role, bit.pivot, as_plane(pairs[:, 0] ^ pairs[:, 1]), (count,))
 
 
 def _ends(side: str) -> int:
@@ -162,16 +163,16 @@ def _joined(bits: Sequence[Bit], stream: AesStream | None) -> Bit:
     shape = (first.shape[0], left)
     if first.role == PIVOT:
         return Bit(PIVOT, first.pivot, nothing((-(-math.prod(shape) // 8),), 8), shape)
-    every = np.concatenate([unpacked(b.plane, b.size).reshape(b.shape) for b in bits], axis=1)
+    every = joined([unpacked(b.plane, b.size).reshape(b.shape) for b in bits], axis=1)
     if chosen is not None:
-        every = np.stack([np.bitwise_xor.reduce(every[:, some], axis=1) for some in chosen], axis=1)
-    return Bit(first.role, first.pivot, np.packbits(every, bitorder="little"), shape)
+        every = stacked([np.bitwise_xor.reduce(every[:, some], axis=1) for some in chosen], axis=1)
+    return Bit(first.role, first.pivot, as_plane(every), shape)
 
 
 def _subsets(stream: AesStream | None, count: int) -> np.ndarray:
     assert stream is not None
     drawn = stream.draw((COMBINED, -(-count // 8)), 8)
-    return np.unpackbits(drawn, axis=1, count=count).astype(bool)
+    return unpacked(drawn, count, axis=1).astype(bool)
 
 
 def _gated(party: Party, bit: Bit) -> Protocol[tuple[int, Words]]:
@@ -184,7 +185,7 @@ def _gated(party: Party, bit: Bit) -> Protocol[tuple[int, Words]]:
 
 
 def _summed(party: Party, terms: Sequence[tuple[int, Words]]) -> Sum3:
-    total = np.zeros(terms[0][1].shape, word_type(WIDTH))
+    total = zeros(terms[0][1].shape, WIDTH)
     for pivot, words in terms:
         if party.role(pivot) != PIVOT:
             total = total + words

@@ -1,8 +1,8 @@
 """1 / x and 1 / sqrt(x) of a positive value, one a row, over the whole range of the format.
 
-The value is brought to [1/4, 2) by a power of four (power_of_four.py), a Fourier series gives the function
-there, and the power undoes the scaling (docs/protocols.md, "Reciprocals"). No Newton step: for one element
-a row, more harmonics and finer cosines cost no round.
+A power of four (power_of_four.py) brings the value to [1/4, 2), a Fourier series evaluates the function
+there, and the power undoes the scaling (docs/protocols.md, "Reciprocals"). There is no Newton step: for one
+element a row, more harmonics and finer cosines cost no round.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Split, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split, split_cost
@@ -22,17 +21,28 @@ from onnxpuma.mpc.protocols.fourier import all_series, evaluate_series, result_f
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
+from onnxpuma.mpc.ring.words import WIDEST
 
 ARGUMENT_BITS = 26  # 2^26 <-> a period of 4
 SERIES_FRACTION = 24
-WINDOW_FRACTION = 20  # of a reciprocal that a scaled dividend is multiplied by
-WHOLE_RANGE = (1, 30)  # digits of base four: for rsqrt, x from one unit to 2^61 units
+CARRIER = WIDEST  # bits of the ring where function and power meet, whatever ring x and the result belong to
+_HEADROOM = 4  # bits of the carrier above their product, for its truncation
+_FINEST = 30  # fraction bits of a function in the window, at most
+WINDOW_FRACTION = 20  # of a reciprocal that multiplies a scaled dividend
+
+
+def whole_range(bits: int) -> tuple[int, int]:
+    """Digits of base four of any positive x mod 2^bits, from one unit to 2^(bits - 3) units."""
+    return 1, bits // 2 - 2
+
+
+WHOLE_RANGE = whole_range(WIDEST)
 RECIPROCAL_RANGE = (1, 16)  # x from one unit to 2^33 units: the power is a square, so half the digits fit
-WINDOW_RANGE = (1, 21)  # where a dividend is multiplied by the power first
+WINDOW_RANGE = (1, 21)  # for a dividend that is multiplied by the power first
 
 
 def ring_of(digits: tuple[int, int]) -> int:
-    """Bits that hold any value in the range of these digits, and what normalising makes of it."""
+    """Bits of the ring of any value in the range of these digits, scaled to the window or not."""
     return 2 * digits[1] + 2
 
 
@@ -41,10 +51,10 @@ def count_bits(digits: tuple[int, int]) -> int:
     return (ring_of(digits) // 2 - digits[0]).bit_length()
 
 
-def digits_of(low: float, high: float, fraction: int) -> tuple[int, int]:
-    """The digit range (`to_window`) of a value known to lie in [low, high) with `fraction` fraction bits."""
-    first = max(1, (_exponent(low * 2.0**fraction, math.floor) // 2) + 1)
-    last = min(30, -(-_exponent(high * 2.0**fraction, math.ceil) // 2))
+def digits_of(low: float, high: float, format: Format) -> tuple[int, int]:
+    """The digit range (`to_window`) of a value in this format that lies in [low, high)."""
+    first = max(1, (_exponent(low / format.unit, math.floor) // 2) + 1)
+    last = min(whole_range(format.bits)[1], -(-_exponent(high / format.unit, math.ceil) // 2))
     return first, max(last, first + 1)
 
 
@@ -56,11 +66,11 @@ def _exponent(x: float, rounded: Callable[[float], int]) -> int:
 
 @dataclass(frozen=True)
 class Scales:
-    """Fraction bits along the way, which all follow from what is public."""
+    """Fraction bits along the way. All of them follow from public numbers."""
 
-    exponent: int  # the series gives gain / 2^exponent times the function, which is at most 4
+    exponent: int  # the series evaluates gain / 2^exponent times the function, which is at most 4
     kept: int  # fraction bits of the series' result
-    product: int  # fraction bits of result times power
+    product: int  # fraction bits of that result times the power
 
     @classmethod
     def of(cls, name: str, source: int, digits: tuple[int, int], fraction: int, gain: float) -> Scales:
@@ -73,8 +83,9 @@ class Scales:
         squared = name == "reciprocal"
         exponent = _exponent(gain, math.ceil)
         undone = 2 * high - source if squared else high - source // 2
-        kept = min(30, 58 - (high - low) * (2 if squared else 1))  # the product stays below 2^60
-        kept = max(0, min(kept, 60 + fraction + exponent - undone))  # and its truncation inside the ring
+        held = CARRIER - _HEADROOM  # bits of the product
+        kept = min(_FINEST, held - 2 - (high - low) * (2 if squared else 1))
+        kept = max(0, min(kept, held + fraction + exponent - undone))  # its truncation stays in the ring
         return cls(exponent, kept, kept + undone - exponent)
 
 
@@ -83,40 +94,40 @@ def _inverse(
     x: Replicated | Sum3,
     pivot: int,
     name: str,
-    fraction: int,
+    format: Format,
     digits: tuple[int, int],
     gain: float,
 ) -> Protocol[Replicated]:
     low, high = digits
-    scales = Scales.of(name, x.fraction, digits, fraction, gain)
+    scales = Scales.of(name, x.fraction, digits, format.fraction, gain)
     # 1. v = x 4^(high - d) in [1/4, 2) of the window, and the power that undoes it
-    seen = split(party, x, pivot, x.fraction, ring_of(digits))
+    seen = split(party, x, pivot, x.format.modulo(ring_of(digits)))
     squared, counts = name == "reciprocal", count_bits(digits)
-    scaled = yield from to_window(party, seen, low, high, squared, counts, power_bits=64)
+    scaled = yield from to_window(party, seen, low, high, squared, counts, power_bits=CARRIER)
     # 2. the function of v, led by the next party, back to the full ring
     inverse = yield from in_window(party, scaled.value, name, high, scales.kept, gain / 2.0**scales.exponent)
     # 3. times the power
     product = multiply(party, inverse.with_fraction(scales.product), scaled.power)
-    missing = fraction - scales.product
-    if missing > 0:  # a huge argument's result has no bits to truncate
-        product = product.times(np.uint64(1 << missing), missing)
-    return (yield from resolve(party, product, pivot, fraction))
+    missing = format.fraction - scales.product
+    if missing > 0:  # the result of a huge argument has no bits to truncate
+        product = product.times(product.format.word.type(1 << missing), missing)
+    return (yield from resolve(party, product, pivot, format))
 
 
 def in_window(
     party: Party, value: Split, name: str, high: int, kept: int, gain: float
 ) -> Protocol[Replicated]:
-    """gain times the function `name` of what `to_window` made, `kept` fraction bits mod 2^64."""
+    """gain times the function `name` of a value that `to_window` scaled: `kept` fraction bits in CARRIER."""
     window = _read(value, 2 * high + 2)
-    pair = yield from evaluate_series(party, all_series()[name], window, SERIES_FRACTION, 64, gain)
-    return (yield from lift(party, pass_on(party, pair.lowered(pair.fraction - kept)), 64))
+    pair = yield from evaluate_series(party, all_series()[name], window, SERIES_FRACTION, CARRIER, gain)
+    return (yield from lift(party, pass_on(party, pair.lowered(pair.fraction - kept)), CARRIER))
 
 
 def in_window_cost(name: str, elements: int, kept: int, gain: float) -> Cost:
     series = all_series()[name]
-    width = 64 - result_fraction(series, SERIES_FRACTION, gain) + kept
-    dealt = series_cost(series, elements, SERIES_FRACTION, 64, gain)
-    return Cost(0, dealt.bits) + (pass_on_cost(elements, width) | lift_cost(elements, width, 64))
+    width = CARRIER - result_fraction(series, SERIES_FRACTION, gain) + kept
+    dealt = series_cost(series, elements, SERIES_FRACTION, CARRIER, gain)
+    return Cost(0, dealt.bits) + (pass_on_cost(elements, width) | lift_cost(elements, width, CARRIER))
 
 
 def _read(value: Split, period: int) -> Split:
@@ -130,20 +141,21 @@ def _read(value: Split, period: int) -> Split:
 def window_reciprocal(
     party: Party, x: Replicated | Sum3, pivot: int, digits: tuple[int, int] = WINDOW_RANGE
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """4^high / v and 4^(high - d) of a positive x, (n,), where v = x 4^(high - d) lies in the window: with a
-    dividend between them 1 / x keeps all its digits, however large x is.
+    """4^high / v and 4^(high - d) of a positive x, (n,), where v = x 4^(high - d) lies in the window. Whoever
+    multiplies a dividend by the second and then by the first keeps all digits, however large x is.
 
-    The first has WINDOW_FRACTION fraction bits mod 2^64 and lies in (1/2, 4], the second none. Of 1 / x times
-    one unit of x they miss 4^high. Rounds: 6; bits: `window_reciprocal_cost`.
+    The first has WINDOW_FRACTION fraction bits and lies in (1/2, 4], the second has none; both are mod
+    2^CARRIER. Their product is 4^high times the reciprocal of x in units. Rounds: 6; bits:
+    `window_reciprocal_cost`.
     """
     low, high = digits
-    seen = split(party, x, pivot, x.fraction, ring_of(digits))
-    scaled = yield from to_window(party, seen, low, high, True, count_bits(digits), power_bits=64)
+    seen = split(party, x, pivot, x.format.modulo(ring_of(digits)))
+    scaled = yield from to_window(party, seen, low, high, True, count_bits(digits), power_bits=CARRIER)
     return (yield from in_window(party, scaled.value, "reciprocal", high, WINDOW_FRACTION, 1.0)), scaled.power
 
 
 def window_reciprocal_cost(elements: int, digits: tuple[int, int] = WINDOW_RANGE, form: type = Sum3) -> Cost:
-    total = window_cost(elements, *digits, ring_of(digits), count_bits(digits), power_bits=64)
+    total = window_cost(elements, *digits, ring_of(digits), count_bits(digits), power_bits=CARRIER)
     total = total + in_window_cost("reciprocal", elements, WINDOW_FRACTION, 1.0)
     return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)
 
@@ -152,29 +164,29 @@ def reciprocal(
     party: Party,
     x: Replicated | Sum3,
     pivot: int,
-    fraction: int,
+    format: Format,
     digits: tuple[int, int] = RECIPROCAL_RANGE,
     gain: float = 1.0,
 ) -> Protocol[Replicated]:
-    """gain / x of a positive x, (n,), with `fraction` fraction bits mod 2^64.
+    """gain / x of a positive x, (n,), in `format`.
 
-    `digits`: `digits_of` the range x is known to lie in. Relative error about 2^-20, and one unit of the
-    result. Conditions: x > 0; the result below 2^(62 - fraction).
+    `digits`: `digits_of` the range in which x lies. Relative error about 2^-20, and one unit of the result.
+    Conditions: x > 0; the result below `format.largest`.
     Rounds: 8; bits: `inverse_cost`, one element a row.
     """
-    return (yield from _inverse(party, x, pivot, "reciprocal", fraction, digits, gain))
+    return (yield from _inverse(party, x, pivot, "reciprocal", format, digits, gain))
 
 
 def rsqrt(
     party: Party,
     x: Replicated | Sum3,
     pivot: int,
-    fraction: int,
+    format: Format,
     digits: tuple[int, int] = WHOLE_RANGE,
     gain: float = 1.0,
 ) -> Protocol[Replicated]:
     """gain / sqrt(x) of a positive x with an even number of fraction bits; otherwise as `reciprocal`."""
-    return (yield from _inverse(party, x, pivot, "rsqrt", fraction, digits, gain))
+    return (yield from _inverse(party, x, pivot, "rsqrt", format, digits, gain))
 
 
 def inverse_cost(
@@ -182,12 +194,14 @@ def inverse_cost(
     elements: int,
     digits: tuple[int, int],
     source: int,
-    fraction: int,
+    format: Format,
     gain: float = 1.0,
     form: type = Sum3,
 ) -> Cost:
-    scales = Scales.of(name, source, digits, fraction, gain)
+    """source: fraction bits of x."""
+    scales = Scales.of(name, source, digits, format.fraction, gain)
     series = in_window_cost(name, elements, scales.kept, gain / 2.0**scales.exponent)
-    total = window_cost(elements, *digits, ring_of(digits), count_bits(digits), power_bits=64) + series
-    total = total + resolve_cost(elements, max(0, scales.product - fraction))
+    total = window_cost(elements, *digits, ring_of(digits), count_bits(digits), power_bits=CARRIER) + series
+    shift = max(0, scales.product - format.fraction)
+    total = total + resolve_cost(elements, shift, CARRIER, bits=format.bits)
     return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)

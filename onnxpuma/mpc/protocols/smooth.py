@@ -1,10 +1,10 @@
 """Smooth activations over the whole range: a Fourier window inside, straight lines outside.
 
 y = left + [inside] (x/2 + W(x) - left) + [above] (slope x + right - left), with x/2 where the lines' slopes
-differ (docs/protocols.md, "Activations"). The two bits come from one circuit on a coarse reading; each gates
-a value that the same pivot and twins hold, after the series and not before it: gating costs 2k bits a value,
-gating every dealt cosine would double them all. What lies inside is small, whatever x may be: its ring is as
-small where x is read far out, and x has another.
+differ (docs/protocols.md, "Activations"). One circuit on a coarse reading yields both bits, and each gates a
+value that the same pivot and twins hold. The gates follow the series: they cost 2k bits a value there, while
+gating each dealt cosine would double all of them. The value inside the window is small whatever x is, so it
+keeps a small ring where x is read far out, and x gets a ring of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.compare import locate, locate_cost
@@ -33,36 +34,37 @@ from onnxpuma.mpc.protocols.convert import (
 from onnxpuma.mpc.protocols.fourier import Series, evaluate_series, result_fraction, series_cost
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, gate, gate_cost
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.mpc.ring.words import Words, from_integers
+from onnxpuma.mpc.ring.words import WIDEST, Words, from_integers
 
 READ_FRACTION = 14
 LEAST_BITS = 6  # of the coarse reading
-SHORT_BITS = 18  # of a coarse reading that is compared in two rounds, a longer one in three
-USUAL = 28  # bits that a form must have to be read untruncated
+SHORT_BITS = 18  # a coarse reading up to here is compared in two rounds, a longer one in three
+_WIDEST_INNER = WIDEST - 4  # bits of the window's ring at most: its series takes a few more
+USUAL = 28  # a form with fewer bits at READ_FRACTION is truncated before it is read
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How x is read for |x| < `argument`: bits of the coarse place, of the window's ring, and of the ring of
-    x above the window, 0 where both share one ring."""
+    """How x is read for |x| < `argument`."""
 
     series: Series
     argument: float
-    apart: bool
+    apart: bool  # x above the window has a ring of its own
 
     @property
     def fraction(self) -> int:
-        """Of the window's ring: one bit more where x/2 is among its values, then exact."""
+        """Fraction bits in the window: one more where it holds x/2, which is then exact."""
         return READ_FRACTION + (1 if self.series.linear else 0)
 
     @property
     def place(self) -> int:
+        """Bits of the coarse reading."""
         units = self.argument / float(self.series.unit) + self.series.width
         return max(LEAST_BITS, math.ceil(math.log2(units)) + 1)
 
     @property
     def largest(self) -> float:
-        """|x| that the coarse place and the ring of x take."""
+        """The |x| up to which the coarse reading and the ring of x are right."""
         place = ((1 << (self.place - 1)) - self.series.width) * float(self.series.unit)
         if not self.series.slope:
             return place
@@ -75,7 +77,7 @@ class Reading:
 
     @property
     def inner(self) -> int:
-        """With a sign and room for the lift."""
+        """Bits of the window's ring, with a sign and room for the lift."""
         s = self.series
         edge = (s.width / 2 + 1) * float(s.unit)  # the coarse reading blurs it by a unit
         largest = max(abs(s.left), abs(s.right), abs(s.slope) * edge + abs(s.right)) + abs(s.left)
@@ -84,44 +86,49 @@ class Reading:
 
     @property
     def outer(self) -> int:
+        """Bits of x's ring above the window; 0 where x shares the window's."""
         if not self.apart:
             return 0
         return READ_FRACTION + max(2, math.ceil(math.log2(self.argument))) + 2
 
     @property
     def bits(self) -> int:
-        """As many as are read of x."""
+        """Bits that are read of x."""
         s = self.series
         place = self.place + READ_FRACTION + int(math.log2(s.unit))
         angle = _angle_shift(s) + s.angle_bits
         return max(place, angle, self.inner, self.outer)
 
 
-def whole_argument(fraction: int) -> float:
-    """The largest argument that is read of words of `fraction` fraction bits mod 2^64."""
-    return 2.0 ** (64 - max(fraction, READ_FRACTION) - 2)
+def whole_argument(source: Format) -> float:
+    """The largest argument that words of this format hold, as they are read."""
+    return source.at(max(source.fraction, READ_FRACTION)).largest
 
 
-def read_for(argument: float | None, fraction: int) -> float:
-    """The argument that is read for: no larger than the form holds, all of it where nothing is known."""
-    whole = whole_argument(fraction)
+def read_for(argument: float | None, source: Format) -> float:
+    """The argument to read for: no larger than the words hold, and all of it where nothing is known."""
+    whole = whole_argument(source)
     return whole if argument is None else min(argument, whole)
 
 
+def _readable(source: Format) -> int:
+    """Bits that are left of a word at READ_FRACTION."""
+    return source.bits - max(source.fraction - READ_FRACTION, 0)
+
+
 @cache
-def reading_of(series: Series, argument: float, form: type, fraction: int = 18) -> Reading:
-    """The cheapest reading for |x| < `argument` of a form with `fraction` fraction bits mod 2^64."""
+def reading_of(series: Series, argument: float, form: type, source: Format) -> Reading:
+    """The cheapest reading for |x| < `argument` of words in this form and format."""
     ways = [Reading(series, argument, apart) for apart in ((False, True) if series.slope else (False,))]
-    there = 64 - max(fraction - READ_FRACTION, 0)
-    ways = [way for way in ways if way.bits <= there and way.inner <= 60]
+    ways = [way for way in ways if way.bits <= _readable(source) and way.inner <= _WIDEST_INNER]
     if not ways:
-        raise ProtocolError(f"{series.name} of {argument:g} at {fraction} fraction bits", "truncate it first")
-    return min(ways, key=lambda way: _cost(way, 8, 64, 18, form).bits)
+        raise ProtocolError(f"{series.name} of {argument:g} in words of {source}", "truncate it first")
+    return min(ways, key=lambda way: _cost(way, 8, RESTING, form).bits)
 
 
-def fits(series: Series, fraction: int) -> bool:
-    """Whether words of `fraction` fraction bits mod 2^64 have bits enough to be read as they are."""
-    return max(USUAL, Reading(series, 1.0, False).bits) <= 64 - max(fraction - READ_FRACTION, 0)
+def fits(series: Series, source: Format) -> bool:
+    """Whether words of this format have enough bits to be read untruncated."""
+    return max(USUAL, Reading(series, 1.0, False).bits) <= _readable(source)
 
 
 def activation(
@@ -129,22 +136,21 @@ def activation(
     x: Replicated | Sum3,
     series: Series,
     pivot: int,
-    fraction: int = 18,
-    bits: int = 64,
+    format: Format,
     argument: float | None = None,
 ) -> Protocol[Replicated]:
-    """The activation of `series` at every element, Replicated with `fraction` bits in Z_2^bits.
+    """The activation of `series` at every element, Replicated in `format`.
 
-    |x| < `argument`; None: whatever the form holds, 2^43, of a product 2^(62 - its fraction bits). Error: the
-    fit's, about 2^-12 from the argument's and the cosines' rounding, and the tail's own at the window's edge;
-    figures in docs/protocols.md. Rounds: 5, or 6 far out; bits: `activation_cost`. A product (Sum3) is read
-    at as few bits: it never becomes Replicated.
+    Condition: |x| < `argument`; None: whatever x's format holds (`read_for`). Error: the fit's, about 2^-12
+    from rounding the argument and the cosines, and the tail's at the window's edge; docs/protocols.md has
+    figures. Rounds: 5, or 6 far out; bits: `activation_cost`. A product (Sum3) never becomes Replicated: the
+    protocol reads as few of its bits.
     """
-    argument = read_for(argument, x.fraction)
+    argument = read_for(argument, x.format)
     form: type = type(x)
-    way = reading_of(series, argument, form, x.fraction)
-    # 1. x as Split, at three scales: for the lines, for the coarse place, for the angle
-    seen = split(party, x, pivot, READ_FRACTION, way.bits)
+    way = reading_of(series, argument, form, x.format)
+    # 1. x as Split, at three scales: for the lines, for the coarse reading, for the angle
+    seen = split(party, x, pivot, Format(way.bits, READ_FRACTION))
     wide = seen.modulo(way.outer or way.inner)
     if series.slope and wide.halves is None:
         wide = deal_halves(party, wide)
@@ -168,7 +174,7 @@ def activation(
         total = total + _sloped(pairs[1], series, way.fraction)
     # 4. back to the full ring
     parts = [total, _sloped(pairs[1], series, READ_FRACTION)] if way.outer else [total]
-    return (yield from _back(party, parts, fraction, bits))
+    return (yield from _back(party, parts, format))
 
 
 def _sloped(x: Pair, series: Series, fraction: int) -> Pair:
@@ -176,14 +182,14 @@ def _sloped(x: Pair, series: Series, fraction: int) -> Pair:
     return x.times(from_integers(round(series.slope) << up, x.bits), up)
 
 
-def _back(party: Party, parts: Sequence[Pair], fraction: int, bits: int) -> Protocol[Replicated]:
-    """The sum of these in Z_2^bits."""
+def _back(party: Party, parts: Sequence[Pair], format: Format) -> Protocol[Replicated]:
+    """The sum of these, in `format`."""
     lifts = []
     for part in parts:
-        part = part.lowered(max(0, part.fraction - fraction))
-        lifts.append(lift(party, pass_on(party, part), bits - (fraction - part.fraction)))
+        part = part.lowered(max(0, part.fraction - format.fraction))
+        lifts.append(lift(party, pass_on(party, part), format.bits - (format.fraction - part.fraction)))
     done = yield from parallel(lifts)
-    total, *more = (part.raised(fraction - part.fraction) for part in done)
+    total, *more = (part.raised(format.fraction - part.fraction) for part in done)
     for other in more:
         total = total + other
     return total
@@ -202,7 +208,7 @@ def _angle_shift(series: Series) -> int:
 
 
 def _inside(party: Party, seen: Split, wide: Split, way: Reading) -> Protocol[Split]:
-    """linear x + W(x) - left, seen from the same pivot; of `wide` the twins hold halves."""
+    """linear x + W(x) - left, seen from the same pivot. The twins hold halves of `wide`'s A."""
     series, (faster, _) = way.series, way.series.speed
     angle = seen.times(from_integers(faster, seen.bits)) if faster > 1 else seen
     angle = angle.lowered(_angle_shift(series), series.angle_bits)
@@ -219,18 +225,16 @@ def _inside(party: Party, seen: Split, wide: Split, way: Reading) -> Protocol[Sp
 def activation_cost(
     series: Series,
     elements: int,
-    bits: int = 64,
-    fraction: int = 18,
+    source: Format,
+    format: Format,
     form: type = Sum3,
     argument: float | None = None,
-    given: int = 18,
 ) -> Cost:
-    """Of x with `given` fraction bits."""
-    argument = read_for(argument, given)
-    return _cost(reading_of(series, argument, form, given), elements, bits, fraction, form)
+    argument = read_for(argument, source)
+    return _cost(reading_of(series, argument, form, source), elements, format, form)
 
 
-def _cost(way: Reading, elements: int, bits: int, fraction: int, form: type) -> Cost:
+def _cost(way: Reading, elements: int, format: Format, form: type) -> Cost:
     series, wide = way.series, way.outer or way.inner
     read = split_cost(elements, way.bits, form).bits
     gates = gate_cost(elements, way.inner)
@@ -242,19 +246,20 @@ def _cost(way: Reading, elements: int, bits: int, fraction: int, form: type) -> 
     window = series_cost(series, elements, series.precision, _series_bits(way))
     window = window + replicate_pair_cost(elements, way.inner)
     both = locate_cost(elements, way.place, way.deep) | window | Cost(1, read)
-    back = _back_cost(elements, way.inner, way.fraction, bits, fraction)
+    back = _back_cost(elements, Format(way.inner, way.fraction), format)
     if way.outer:
-        back |= _back_cost(elements, way.outer, READ_FRACTION, bits, fraction)
+        back |= _back_cost(elements, Format(way.outer, READ_FRACTION), format)
     return both + gates + back
 
 
-def _back_cost(elements: int, held: int, scale: int, bits: int, fraction: int) -> Cost:
-    k = held - max(0, scale - fraction)
-    return lift_cost(elements, k, bits - fraction + min(scale, fraction)) | pass_on_cost(elements, k)
+def _back_cost(elements: int, held: Format, format: Format) -> Cost:
+    k = held.bits - max(0, held.fraction - format.fraction)
+    target = format.bits - format.fraction + min(held.fraction, format.fraction)
+    return lift_cost(elements, k, target) | pass_on_cost(elements, k)
 
 
 def _series_bits(way: Reading) -> int:
-    """The ring of the series: after the shift to the gated values' scale their ring is left."""
+    """Bits of the series' ring: the shift to the scale of the gated values leaves their ring."""
     return result_fraction(way.series, way.series.precision) - way.fraction + way.inner
 
 

@@ -1,8 +1,8 @@
 """Lifting to a larger ring, and truncation by it (docs/protocols.md, "Lift and truncation").
 
-A shift drops the low bits of each component and shrinks the ring by as many bits, so nothing large can go
-wrong; the lift brings the value back to the full ring with an exact carry. Shifting before the exchange
-saves 2 bits of exchange for each bit of lift that it costs 3 of, and the exchange of the low bits.
+A shift drops the low bits of each component and shrinks the ring by as many, so no share wraps and the error
+stays small, unlike that of a local truncation [SecureML]. The lift returns to the full ring with an exact
+carry. The terms are shifted before they are exchanged: the bits that were dropped are not sent.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
     """Split(p) mod 2^k of a signed x to Replicated mod 2^bits; exact for -2^(k-2) <= x < 2^(k-2).
 
-    As integers A + B wraps past 2^k when a OR b (the most significant bits; 2^(k-2) was added to A), and
-    a OR b = b + a(1-b). The pivot shares a between the twins, who open a(1-b) under masks known to the
-    pivot. Masks: r, a_u, m_u from F_{p+1}, m_v from F_p. An x outside the range comes out 2^k too large or
+    Let a and b be the top bits of A + 2^(k-2) and of B. As integers A + B wraps past 2^k if a OR b, and
+    a OR b = b + a(1-b). The pivot shares a between the twins, who open a(1-b) under masks that the pivot
+    knows. Masks: r, a_u, m_u from F_{p+1}, m_v from F_p. An x outside the range comes out 2^k too large or
     too small.
-    Rounds: 2, the first one way from the pivot and known to it at once; bits: `bits` + 3(bits - k).
+    Rounds: 2, the first one way from the pivot, which knows its part at once; bits: `bits` + 3(bits - k).
     For bits <= k: 1 round, `bits` bits.
     """
     p, role, k, shape = x.pivot, party.role(x.pivot), x.bits, x.shape
@@ -65,7 +65,7 @@ def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
     party.send(other, mine, carry)
     theirs = party.expect(other, shape, carry)
     yield
-    # 3. y_{p+2} = B - 2^k (b + opened), the masks come off in the other two components
+    # 3. y_{p+2} = B - 2^k (b + opened); the other two components take the masks off
     y_twins = resized(b_word, bits) - resized(b, bits) * power - times_power(mine + theirs.take())
     y_mine = rest + times_power(m)
     if role == U:
@@ -97,24 +97,30 @@ def lift_cost(elements: int, source: int, bits: int) -> Cost:
     return Cost(2, packed(elements, bits) + 3 * packed(elements, carry))
 
 
-def resolve(
-    party: Party, z: Sum3 | Replicated, pivot: int, fraction: int = 18, bits: int = 64
-) -> Protocol[Replicated]:
-    """A product (Sum3) or a Replicated value, truncated to `fraction` fraction bits in Z_2^bits.
+def resolve(party: Party, z: Sum3 | Replicated, pivot: int, format: Format) -> Protocol[Replicated]:
+    """A product (Sum3) or a Replicated value, truncated to `format`.
 
-    |z| < 2^(k-2), less two units of the result. Error below 1.5 units of 2^-fraction, mean zero.
-    Rounds: 2 (the pivot's part of the lift travels with the exchange); at k = 64, f = 36 -> 18:
-    2 * 46 + 64 + 3 * 18 = 210 bits an element.
+    |z| < 2^(k-2), less two units of the result. Error: below 1.5 units of the result, mean zero.
+    Rounds: 2 (the pivot's part of the lift travels with the exchange). Bits: from (64, 36) to (64, 18)
+    2 * 46 + 64 + 3 * 18 = 210 an element.
     """
-    shift = z.fraction - fraction
-    if isinstance(z, Replicated) and shift == 0 and z.bits >= bits:
-        return z.modulo(bits)
-    return (yield from lift(party, split(party, z, pivot, fraction, z.bits - max(shift, 0)), bits))
+    shift = z.fraction - format.fraction
+    if isinstance(z, Replicated) and shift == 0 and z.bits >= format.bits:
+        return z.modulo(format.bits)
+    read = format.modulo(_width(z.bits, shift, format.bits))
+    return (yield from lift(party, split(party, z, pivot, read), format.bits))
 
 
-def resolve_cost(elements: int, shift: int, source: int = 64, bits: int = 64, form: type = Sum3) -> Cost:
-    width = source - max(shift, 0)
-    if form is Replicated and shift == 0 and source >= bits:
+def resolve_cost(elements: int, shift: int, ring: int, form: type = Sum3, bits: int | None = None) -> Cost:
+    """Of z mod 2^ring, `shift` bits of which are dropped; bits: of the result's ring, where it is another."""
+    bits = ring if bits is None else bits
+    if form is Replicated and shift == 0 and ring >= bits:
         return Cost()
+    width = _width(ring, shift, bits)
     back = lift_cost(elements, width, bits)
     return Cost(back.rounds, back.bits + split_cost(elements, width, form).bits)
+
+
+def _width(ring: int, shift: int, bits: int) -> int:
+    """Bits of a value that are sent: those that the shift leaves, and no more than the result has."""
+    return min(ring - max(shift, 0), bits)

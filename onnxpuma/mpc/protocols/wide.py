@@ -1,7 +1,7 @@
 """Equality of wide values, exact in every bit, and polynomials of shared bits.
 
-The products of all digits of a long value would be too many to open at once. So one round joins the digits
-of each block, and one more the blocks (docs/protocols.md, "Comparison").
+A long value would take too many products of digits at once, so one round joins the digits of each block and
+one more joins the blocks (docs/protocols.md, "Comparison").
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.forms import Bit, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.boolean import Circuit, Polynomial, Table, _output, evaluate, xor
+from onnxpuma.mpc.ring.arrays import nothing, stacked
 
 DIGIT = 4
 BLOCK = 4  # digits
@@ -36,14 +37,14 @@ def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> 
     """Polynomials of XOR-shared bits of one pivot; exact.
 
     Masks: each opened bit by one bit of F_{p+1} and one of F_p, the products of masks by F_{p+1}.
-    Rounds: 1, none where all is linear; bits: `combined_cost`.
+    Rounds: 1, or none if all outputs are linear; bits: `combined_cost`.
     """
     first = bits[0]
     p, role, n = first.pivot, first.role, first.size
     circuit, planes = Circuit(0, (), outputs), -(-n // 8)
     opened, products = len(circuit.opened), len(circuit.products)
     held = [bit.plane for bit in bits]
-    if not opened:  # linear: nothing to open
+    if not opened:  # all outputs are linear
         return [Bit(role, p, _output(o, role, held, {}, {}, planes), first.shape) for o in outputs]
     if role == PIVOT:
         mask = party.draw_planes(p + 1, opened, n) ^ party.draw_planes(p, opened, n)
@@ -56,7 +57,7 @@ def combined(party: Party, bits: list[Bit], outputs: tuple[Polynomial, ...]) -> 
         return [Bit(PIVOT, p, nothing((planes,), 8), first.shape) for _ in outputs]
     mask = party.draw_planes(p + 1 if role == U else p, opened, n)
     late = party.draw_planes(p + 1, products, n) if role == U else party.expect(p, (products, planes), 8)
-    mine = np.stack([bits[i].plane for i in circuit.opened]) ^ mask
+    mine = stacked([bits[i].plane for i in circuit.opened]) ^ mask
     other = p + (V if role == U else U)
     party.send(other, mine, 8)
     theirs = party.expect(other, mine.shape, 8)
@@ -76,7 +77,7 @@ def combined_cost(elements: int, outputs: tuple[Polynomial, ...]) -> Cost:
 
 
 def wide_zero(party: Party, x: Split) -> Protocol[Bit]:
-    """[x = 0] of Split(p) mod 2^k: A's negative equals B; exact. Rounds: 3; bits: `wide_zero_cost`."""
+    """[x = 0] of Split(p) mod 2^k, as [-A = B]; exact. Rounds: 3; bits: `wide_zero_cost`."""
     blocks, last = zero_circuits(x.bits)
     words = x.words.dtype.type(0) - x.words if x.role == PIVOT else x._words
     compared = Split(x.role, x.pivot, words, x.format)

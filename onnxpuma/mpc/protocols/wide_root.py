@@ -1,72 +1,70 @@
 """1 / sqrt(x) of a positive x that outgrows one word: read twice, finely and coarsely.
 
-Where the fine reading would wrap, the coarse one counts. Both roots are made side by side, so that it takes
-no more rounds than one, and a bit that normalising the coarse reading yields anyway takes the power off the
-one that does not count (docs/protocols.md, "Reciprocals").
+Where the fine reading would wrap, the coarse one counts. The protocol evaluates both roots side by side, in
+the rounds of one. Scaling the coarse reading yields a bit that clears the power of the root that does not
+count (docs/protocols.md, "Reciprocals").
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle, split, split_cost
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
-from onnxpuma.mpc.protocols.reciprocal import Scales, in_window, in_window_cost
+from onnxpuma.mpc.protocols.reciprocal import CARRIER, WHOLE_RANGE, Scales, in_window, in_window_cost
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
 
-HIGHEST = 30  # the fine reading holds up to 2 * 4^HIGHEST words
+HIGHEST = WHOLE_RANGE[1]  # the fine reading, mod 2^CARRIER, holds up to 2 * 4^HIGHEST units
 
 
 @dataclass(frozen=True)
 class Readings:
-    """Two readings of x: `fine` fraction bits mod 2^64; `coarse` fewer of them, mod 2^ring, which is even."""
+    """Two readings of x, of which the coarse one holds larger numbers."""
 
-    fine: int
-    coarse: int
-    ring: int
+    fine: int  # fraction bits of the fine one
+    coarse: Format  # fewer fraction bits, in a ring of an even number of bits
 
     @property
     def digits(self) -> tuple[int, int]:
-        """Of the coarse reading: from where the fine one ends to the end of its ring."""
-        return HIGHEST - (self.fine - self.coarse) // 2, self.ring // 2 - 1
+        """Digits of the coarse reading, from the end of the fine one to the end of its own ring."""
+        return HIGHEST - (self.fine - self.coarse.fraction) // 2, self.coarse.bits // 2 - 1
 
     def scales(self, low: int, fraction: int, gain: float) -> tuple[Scales, int]:
-        """Scales of the fine root; the fraction bits that the coarse one keeps to end at the same scale."""
+        """Scales of the fine root, and the fraction bits of the coarse one that lead to the same scale."""
         first, last = self.digits
-        if self.fine % 2 or self.coarse % 2 or self.ring % 2 or not 0 < first < last:
+        if self.fine % 2 or self.coarse.fraction % 2 or self.coarse.bits % 2 or not 0 < first < last:
             raise ProtocolError(f"{self}", "even scales and an even ring, the coarse reading well below")
         fine = Scales.of("rsqrt", self.fine, (low, HIGHEST), fraction, gain)
-        return fine, fine.product + fine.exponent - (last - self.coarse // 2)
+        return fine, fine.product + fine.exponent - (last - self.coarse.fraction // 2)
 
 
 def wide_rsqrt(
-    party: Party, fine: Sum3, coarse: Sum3, pivot: int, fraction: int, low: int = 1, gain: float = 1.0
+    party: Party, fine: Sum3, coarse: Sum3, pivot: int, format: Format, low: int = 1, gain: float = 1.0
 ) -> Protocol[Replicated]:
-    """gain / sqrt(x), (n,), `fraction` fraction bits mod 2^64, of x in two readings (`Readings`).
+    """gain / sqrt(x), (n,), in `format`, of x in two readings (`Readings`).
 
-    low: of the fine reading's digits, as in `rsqrt`. Error as there, and what the coarse reading adds.
+    low: of the fine reading's digits, as in `rsqrt`. Error: that of `rsqrt`, and the coarse reading's.
     Condition: 0 < x < 2^(ring - 2) units of the coarse reading. Rounds: 8; bits: `wide_rsqrt_cost`.
     """
-    readings = Readings(fine.fraction, coarse.fraction, coarse.bits)
-    scales, kept = readings.scales(low, fraction, gain)
+    readings = Readings(fine.fraction, coarse.format)
+    scales, kept = readings.scales(low, format.fraction, gain)
     first, last = readings.digits
-    # 1. both are normalised; [x is small enough for the fine one] comes with it
-    seen = [split(party, x, pivot, x.fraction, x.bits) for x in (fine, coarse)]
+    # 1. both are scaled to the window, which also yields [x is small enough for the fine one]
+    seen = [split(party, x, pivot, x.format) for x in (fine, coarse)]
     near, far = yield from parallel(
         [
             to_window(party, seen[0], low, HIGHEST),
-            to_window(party, seen[1], first, last, power_bits=64, flagged=True),
+            to_window(party, seen[1], first, last, power_bits=CARRIER, flagged=True),
         ]
     )
     assert far.small is not None
-    # 2. both roots, while the power of the one that does not count becomes zero
+    # 2. both roots, while a gate clears the power of the one that does not count
     rest = gain / 2.0**scales.exponent
     small, inverse, other = yield from parallel(
         [
@@ -75,15 +73,15 @@ def wide_rsqrt(
             in_window(party, far.value, "rsqrt", last, kept, rest),
         ]
     )
-    by = np.array(1 << (last - first), np.uint64)  # the power where x is small
+    by = far.small.format.word.type(1 << (last - first))  # the power where x is small
     large = far.power - far.small.times(by)
     # 3. the sum of root times power
     product = multiply(party, inverse.with_fraction(scales.product), small)
     product = product + multiply(party, other.with_fraction(scales.product), large)
-    missing = fraction - scales.product
+    missing = format.fraction - scales.product
     if missing > 0:
-        product = product.times(np.uint64(1 << missing), missing)
-    return (yield from resolve(party, product, pivot, fraction))
+        product = product.times(product.format.word.type(1 << missing), missing)
+    return (yield from resolve(party, product, pivot, format))
 
 
 def _gated(party: Party, power: Replicated, bit: Replicated) -> Protocol[Replicated]:
@@ -92,18 +90,19 @@ def _gated(party: Party, power: Replicated, bit: Replicated) -> Protocol[Replica
 
 
 def wide_rsqrt_cost(
-    elements: int, readings: Readings, fraction: int, low: int = 1, gain: float = 1.0
+    elements: int, readings: Readings, format: Format, low: int = 1, gain: float = 1.0
 ) -> Cost:
-    scales, kept = readings.scales(low, fraction, gain)
+    scales, kept = readings.scales(low, format.fraction, gain)
     first, last = readings.digits
     rest = gain / 2.0**scales.exponent
-    read = split_cost(elements, 64).bits + split_cost(elements, readings.ring).bits
-    both = window_cost(elements, low, HIGHEST) | window_cost(
-        elements, first, last, readings.ring, power_bits=64, flagged=True
+    ring = readings.coarse.bits
+    read = split_cost(elements, CARRIER).bits + split_cost(elements, ring).bits
+    both = window_cost(elements, low, HIGHEST, CARRIER) | window_cost(
+        elements, first, last, ring, power_bits=CARRIER, flagged=True
     )
     roots = in_window_cost("rsqrt", elements, scales.kept, rest) | in_window_cost(
         "rsqrt", elements, kept, rest
     )
-    gated = replicate_sum_cost(elements, 64).bits
-    product = resolve_cost(elements, max(0, scales.product - fraction))
+    gated = replicate_sum_cost(elements, CARRIER).bits
+    product = resolve_cost(elements, max(0, scales.product - format.fraction), CARRIER, bits=format.bits)
     return Cost(0, read + gated) + both + roots + product

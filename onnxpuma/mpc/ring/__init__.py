@@ -1,4 +1,4 @@
-"""Ring words and what is computed on arrays of them: the compiled kernel's functions, or numpy's."""
+"""Ring words, and the functions on arrays of them that the compiled kernel or numpy runs."""
 
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
 from onnxpuma.mpc.ring.products import (

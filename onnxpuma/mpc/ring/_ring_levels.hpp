@@ -114,6 +114,8 @@ inline void* scratch() {
 #define RING_VECTORS_64 2
 #include "_ring_level.hpp"
 
+#include "_ring_tiles.hpp"
+
 #endif
 
 namespace {
@@ -131,13 +133,21 @@ struct Level {
 #define RING_ENTRY(level, usable)                                                                                 \
     {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::pack, level::unpack, level::LOOPS}
 
-const Level LEVELS[] = {
 #ifdef __x86_64__
-    RING_ENTRY(avx512, ([]() -> bool {
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2");
-    })),
+bool has_avx512() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2");
+}
+#endif
+
+const Level LEVELS[] = {
+#ifdef RING_HAS_TILES
+    {"amx", ([]() -> bool { return has_avx512() && tiles::usable(); }), tiles::gemm<uint32_t>, tiles::gemm<uint64_t>,
+     avx512::pack, avx512::unpack, avx512::LOOPS},
+#endif
+#ifdef __x86_64__
+    RING_ENTRY(avx512, has_avx512),
     RING_ENTRY(avx2, ([]() -> bool { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2"); })),
 #endif
     RING_ENTRY(baseline, ([]() -> bool { return true; })),

@@ -1,8 +1,8 @@
-"""The ring kernels in plain numpy: they run where the compiled ones are missing, which are tested on them.
+"""The ring kernels in plain numpy: they run where the compiled ones are missing, and tests compare the two.
 
-Products go through float64, whose 53 bits are exact: a word is cut into limbs and the inner dimension into
-blocks so that no sum of products of two limbs reaches 2^53. Each function has the signature and the meaning
-of its namesake in ring.py, which documents and checks the arguments.
+Products use float64, whose 53 bits are exact: words are cut into limbs and the inner dimension into blocks,
+so that no sum of products of two limbs reaches 2^53. Each function has the signature and the meaning of its
+namesake in products.py, which documents and checks the arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxpuma.mpc.ring.words import Words, word_type
 
-_CHUNK = 1 << 15  # words whose bits are held apart, one byte each, at a time; a multiple of 8
+_CHUNK = 1 << 15  # words whose bits are spread out at a time, a byte each; a multiple of 8
 
 
 def matmul(a: Words, b: Words) -> Words:

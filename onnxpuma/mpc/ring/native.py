@@ -1,4 +1,4 @@
-"""Which kernel computes on ring words: the compiled one, at one of its levels, or numpy; and its threads."""
+"""The kernel that computes on ring words, compiled for a level of the processor or numpy; its threads."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ def _threads_wanted() -> int:
     return int(text)
 
 
-_built: Any = _load()  # the extension module, None where it is missing
-_native: Any = _built  # the same, None where numpy was chosen
+_built: Any = _load()  # the extension module; None where it is missing
+_native: Any = _built  # the same; None where numpy was chosen
 _threads = 1
 _warned = False
 
 
 def native() -> Any:
-    """The extension module if it is in use, else None."""
+    """The extension module; None where numpy computes."""
     return _native
 
 
 def native_level() -> str:
-    """Which kernel runs: "avx512", "avx2" or "baseline" (compiled), or "numpy"."""
+    """The kernel in use: "amx", "avx512", "avx2" or "baseline" (compiled), or "numpy"."""
     return str(_native.level()) if _native is not None else "numpy"
 
 
 def native_levels() -> list[str]:
-    """The names that `set_native_level` takes on this machine, the fastest first; the last is "numpy"."""
+    """The names that `set_native_level` takes on this machine, the fastest first and "numpy" last."""
     return [*(_built.levels() if _built is not None else []), "numpy"]
 
 
 def set_native_level(level: str) -> None:
-    """Choose the kernel, for the whole process; for tests and measurements."""
+    """Choose the kernel of the whole process, for tests and measurements."""
     global _native
     if level not in native_levels():
         raise ConfigError(f"no kernel {level!r} here", "choose one of " + ", ".join(native_levels()))
@@ -58,12 +58,12 @@ def set_native_level(level: str) -> None:
 
 
 def threads() -> int:
-    """How many threads one product may use; 1 unless ONNXPUMA_THREADS or `set_threads` says otherwise."""
+    """The number of threads that a product may use: 1 unless ONNXPUMA_THREADS or `set_threads` changes it."""
     return _threads
 
 
 def set_threads(count: int) -> None:
-    """Let every product use up to `count` threads (started per product, gone when it ends)."""
+    """Let each product use up to `count` threads, which it starts and ends."""
     global _threads
     if count < 1:
         raise ConfigError(f"{count} threads for ring products", "ask for 1 or more")
@@ -73,14 +73,14 @@ def set_threads(count: int) -> None:
 
 
 def warn_once() -> None:
-    """Say, once in a process, that products are slow."""
+    """Warn once in a process that products are slow."""
     global _warned
     if _warned:
         return
     _warned = True
     warnings.warn(
-        "the compiled kernel onnxpuma.mpc.ring._ring is missing or switched off: ring products run in numpy, "
-        "many times slower; reinstall onnxpuma with a C++17 compiler at hand",
+        "the compiled kernel onnxpuma.mpc.ring._ring is missing or switched off: numpy computes ring"
+        " products, many times slower; reinstall onnxpuma with a C++17 compiler at hand",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -1,7 +1,7 @@
 """Arithmetic on arrays of ring words: products, bit packing and the fused loops of the protocols' hot steps.
 
-Each function runs in the compiled kernel (`_ring.cpp`), outside of Python's lock, or in `fallback` where
-the kernel was not built or ONNXPUMA_NO_NATIVE=1 is set; both give the same words. Words are numpy arrays of
+The compiled kernel (`_ring.cpp`) runs each function outside of Python's lock. `fallback` runs it where the
+kernel was not built or ONNXPUMA_NO_NATIVE=1 is set, and computes the same words. Words are numpy arrays of
 uint8, uint16, uint32 or uint64. Everything wraps: a product of uint64 arrays is one mod 2^64. Arguments that
 do not fit together raise ProtocolError.
 """
@@ -26,8 +26,8 @@ _TABLE_BITS, _PICK_BITS, _GATHER_TABLE, _AXPY, _SHIFT_MASK = range(5)  # the ord
 def matmul(a: Words, b: Words, out: Words | None = None, accumulate: bool = False) -> Words:
     """a @ b mod 2^w as numpy.matmul: 1-d operands, batches and their broadcasting, any strides.
 
-    a, b: (..., M, K) and (..., K, N) of one type. `out` receives the result, or is added to if `accumulate`;
-    it may share memory with an operand. Cost: M K N multiplications; a transposed operand is not copied.
+    a, b: (..., M, K) and (..., K, N) of one type. `out` receives the result; `accumulate` adds it to `out`.
+    `out` may share memory with an operand. Cost: M K N multiplications; a transposed operand is not copied.
     """
     return _products([(a, b)], out, accumulate)
 
@@ -35,7 +35,7 @@ def matmul(a: Words, b: Words, out: Words | None = None, accumulate: bool = Fals
 def matmul_pair(
     a1: Words, b1: Words, a2: Words, b2: Words, out: Words | None = None, accumulate: bool = False
 ) -> Words:
-    """a1 @ b1 + a2 @ b2 mod 2^w, without a temporary; both products have one shape. Else as `matmul`."""
+    """a1 @ b1 + a2 @ b2 mod 2^w, without a temporary, of products of one shape; otherwise as `matmul`."""
     return _products([(a1, b1), (a2, b2)], out, accumulate)
 
 
@@ -57,7 +57,10 @@ def _products(pairs: list[tuple[Words, Words]], out: Words | None, accumulate: b
     full, (row, column) = fulls.pop(), flat.pop()
     shape = full[:-2] + (() if row else full[-2:-1]) + (() if column else full[-1:])
     if out is not None and (out.shape != shape or out.dtype != dtype):
-        raise ProtocolError(f"out is {out.dtype}{out.shape}, the product {dtype}{shape}", "let it fit")
+        raise ProtocolError(
+            f"out is {out.dtype}{out.shape}, the product {dtype}{shape}",
+            "give an array of the product's shape and type",
+        )
     if accumulate and out is None:
         raise ProtocolError("accumulate without out", "give the array to add to")
 
@@ -122,7 +125,7 @@ def _multiply(
             np.copyto(out, out + part if accumulate or i else part)
         return
     if batch and out.flags.c_contiguous and all(max(b.shape[:-2], default=1) == 1 for _, b in matrices):
-        # One matrix to the right of a batch: the batch is one tall matrix.
+        # where one matrix stands to the right of a batch, the batch is one tall matrix
         tall = [np.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(-1, a.shape[-1]) for a, _ in matrices]
         matrices = [(a, b.reshape(b.shape[-2:])) for a, (_, b) in zip(tall, matrices, strict=True)]
         out, batch = out.reshape(-1, out.shape[-1]), ()
@@ -135,11 +138,13 @@ def pack(words: Words, bits: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The low `bits` of every word as a stream of bits, ceil(n * bits / 8) bytes.
 
     Element i is bits [i * bits, (i + 1) * bits) of the stream, least significant first; bit j of the stream
-    is bit j mod 8 of byte j div 8. The last byte is filled with zeros. No copy where `bits` is the words'
-    whole width and they are contiguous: the result is then a view of them.
+    is bit j mod 8 of byte j div 8. Zeros fill the last byte. Where `bits` is the whole width of contiguous
+    words, the result is a view of them.
     """
     if words.dtype.kind != "u" or not 1 <= bits <= 8 * words.dtype.itemsize:
-        raise ProtocolError(f"{bits} bits of each {words.dtype}", "pack unsigned words that hold as many")
+        raise ProtocolError(
+            f"{bits} bits of each {words.dtype}", "pack unsigned words of at least as many bits"
+        )
     words = _contiguous(words)
     if bits == 8 * words.dtype.itemsize:
         return words.reshape(-1).view(np.uint8)
@@ -154,15 +159,15 @@ def pack(words: Words, bits: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
     """The words of a stream that `pack` made, in the narrowest type for `bits`.
 
-    buffer: anything with the buffer protocol, of exactly the bytes that `pack` makes of this shape. The
-    result is a view of the buffer, read-only if that is, where `bits` is 8, 16, 32 or 64 and the buffer is
-    aligned.
+    buffer: any object with the buffer protocol, of exactly the bytes that `pack` yields for this shape. Where
+    `bits` is 8, 16, 32 or 64 and the buffer is aligned, the result is a view of it, read-only if it is.
     """
     stream = np.frombuffer(buffer, np.uint8)
     count = int(np.prod(shape, dtype=np.int64))
     if not 1 <= bits <= 64 or stream.size != (count * bits + 7) // 8:
         raise ProtocolError(
-            f"{stream.size} bytes are not {count} words of {bits} bits", "unpack as it was packed"
+            f"{stream.size} bytes are not {count} words of {bits} bits",
+            "unpack with the bits and the shape of the packed words",
         )
     kind = word_type(bits)
     if bits == 8 * kind.itemsize:
@@ -178,7 +183,7 @@ def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
 def table_bits(words: Words, shift: int, digit_bits: int, lut: Words, mask: Words) -> Words:
     """lut[(word >> shift) mod 2^digit_bits] ^ mask, elementwise.
 
-    lut: 2^digit_bits entries; mask: the words' shape, the type of lut, which is the result's.
+    lut: 2^digit_bits entries. mask: in the words' shape. lut, mask and the result are of one type.
     """
     _check_lut(words, shift, digit_bits, lut)
     _check_beside(words, mask, lut.dtype)
@@ -190,7 +195,7 @@ def table_bits(words: Words, shift: int, digit_bits: int, lut: Words, mask: Word
 def pick_bits(tables: Words, words: Words, shift: int, digit_bits: int) -> Words:
     """Bit (word >> shift) mod 2^digit_bits of each table, elementwise, as uint8 (0 or 1).
 
-    tables: the words' shape, a type of at least 2^digit_bits bits.
+    tables: in the words' shape, of a type of at least 2^digit_bits bits.
     """
     _check_digit(words, shift, digit_bits)
     _check_beside(words, tables, tables.dtype)
@@ -212,7 +217,7 @@ def gather_table(lut: Words, words: Words, multiplier: int, shift: int, bits: in
 def axpy(acc: Words, lut: Words, words: Words, multiplier: int, shift: int, bits: int, x: Words) -> None:
     """acc += lut[(word * multiplier >> shift) mod 2^bits] * x in place, elementwise; see `gather_table`.
 
-    acc, x: the words' shape, the type of lut.
+    acc, x: in the words' shape, of lut's type.
     """
     _check_lut(words, shift, bits, lut)
     _check_beside(words, x, lut.dtype)
@@ -259,12 +264,14 @@ def _check_digit(words: Words, shift: int, bits: int) -> None:
 def _check_lut(words: Words, shift: int, bits: int, lut: Words) -> None:
     _check_digit(words, shift, bits)
     if lut.dtype.kind != "u" or lut.shape != (1 << bits,):
-        raise ProtocolError(f"a table {lut.dtype}{lut.shape} for {bits} bits", "give 2^bits unsigned entries")
+        raise ProtocolError(
+            f"a table {lut.dtype}{lut.shape} for {bits} bits", "give a table of 2^bits unsigned entries"
+        )
 
 
 def _check_beside(words: Words, other: Words, dtype: np.dtype[Any]) -> None:
     if other.shape != words.shape or other.dtype != dtype or dtype.kind != "u":
         raise ProtocolError(
-            f"{other.dtype}{other.shape} beside words of shape {words.shape}, where {dtype} is due",
-            "give arrays of one shape, in the type of the table",
+            f"{other.dtype}{other.shape} beside words of shape {words.shape}: {dtype} is expected",
+            "give arrays of one shape and of the table's type",
         )

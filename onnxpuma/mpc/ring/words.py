@@ -1,7 +1,7 @@
 """Ring words: elements of Z_2^k in the narrowest unsigned numpy type, and reals as fixed point.
 
-A word may carry anything above bit k; `reduced` clears it where that matters (before a shift to the
-right, a comparison or a table). Fixed point is round(x * 2^f) in two's complement.
+The bits of a word above k are arbitrary. `reduced` clears them where they matter: before a shift to the
+right, a comparison or a look-up. Fixed point is round(x * 2^f) in two's complement.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+WIDEST = 64  # bits of the largest ring: words of it wrap by themselves
 
 Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -37,14 +39,14 @@ def reduced(words: Words, bits: int) -> Words:
 
 
 def resized(words: Words, bits: int) -> Words:
-    """The same elements in the type of Z_2^bits (bits at or below their ring), not reduced."""
+    """The same elements in the type of Z_2^bits, not reduced; bits: of their ring or a smaller one."""
     return words.astype(word_type(bits), copy=False)
 
 
 def signed(words: Words, bits: int) -> npt.NDArray[np.int64]:
     """Two's complement values of elements of Z_2^bits."""
-    shift = np.uint64(64 - bits)
-    return (words.astype(np.uint64) << shift).view(np.int64) >> np.int64(64 - bits)
+    shift = WIDEST - bits
+    return (words.astype(np.uint64) << np.uint64(shift)).view(np.int64) >> np.int64(shift)
 
 
 def from_integers(values: npt.ArrayLike, bits: int) -> Words:
@@ -52,8 +54,8 @@ def from_integers(values: npt.ArrayLike, bits: int) -> Words:
     return np.asarray(values).astype(np.int64).view(np.uint64).astype(word_type(bits), copy=False)
 
 
-def encode(values: npt.ArrayLike, fraction_bits: int, bits: int = 64) -> Words:
-    """round(values * 2^fraction_bits) mod 2^bits; the caller has checked the range."""
+def encode(values: npt.ArrayLike, fraction_bits: int, bits: int = WIDEST) -> Words:
+    """round(values * 2^fraction_bits) mod 2^bits, in whose range the caller keeps the values."""
     scaled = np.asarray(values, np.float64) * 2.0**fraction_bits
     return (
         np.atleast_1d(np.rint(scaled))
@@ -64,6 +66,6 @@ def encode(values: npt.ArrayLike, fraction_bits: int, bits: int = 64) -> Words:
     )
 
 
-def decode(words: Words, fraction_bits: int, bits: int = 64) -> npt.NDArray[np.float64]:
+def decode(words: Words, fraction_bits: int, bits: int = WIDEST) -> npt.NDArray[np.float64]:
     """Reals from fixed point."""
     return signed(words, bits).astype(np.float64) * 2.0**-fraction_bits

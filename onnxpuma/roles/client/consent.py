@@ -1,7 +1,7 @@
 """What a client lets the servers see of its inputs: what it names, and what can be nothing but structure.
 
 The model's owner writes which inputs are public, and the client need not trust it. So the client compares the
-name of each with its own list of conventional names (plan/inputs.py), and the values with what such an
+name of each with its own list of conventional names (plan/inputs/roles.py), and the values with what such an
 input holds: a mask zeros and ones, positions numbers that count up. The servers see anything else only when
 the client has named it.
 """
@@ -16,8 +16,8 @@ import numpy as np
 from onnxpuma.errors import InputError
 from onnxpuma.graph.patterns import picked
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.input_spec import InputSpec
-from onnxpuma.plan.inputs import Role, role_of
+from onnxpuma.plan.inputs.roles import Role, role_of
+from onnxpuma.plan.inputs.spec import InputSpec
 from onnxpuma.roles.request.kept import Kept
 
 LARGEST_TOKEN_TYPE = 4  # XLNet's fifth is its padding

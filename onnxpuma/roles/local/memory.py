@@ -31,7 +31,7 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
-from onnxpuma.plan.input_spec import LARGEST_INPUT
+from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.transport.memory import memory_links
 

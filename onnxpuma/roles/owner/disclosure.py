@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.inputs import role_of
-from onnxpuma.plan.listing import PublicEntry
+from onnxpuma.plan.inputs.roles import role_of
+from onnxpuma.plan.weights.listing import PublicEntry
 from onnxpuma.roles.shared.model import SharedModel
 
 Review = Callable[[SharedModel], bool]

@@ -20,7 +20,7 @@ from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.ring.words import Words, encode
 from onnxpuma.plan.declared import Declared
 from onnxpuma.plan.draft import remove_left_over
-from onnxpuma.plan.inputs import looked_up
+from onnxpuma.plan.inputs.roles import looked_up
 from onnxpuma.roles.owner.destination import check_free, settle
 from onnxpuma.roles.owner.disclosure import Review, check_disclosed
 from onnxpuma.roles.owner.reading import Reading
@@ -65,8 +65,8 @@ def share_model(
     part of the plan, and public. sizes: of dimensions by name, for the example that shows whether all nodes
     can run; nothing else depends on them. ranges: what the numbers of an input lie between, (low, high) by
     name: clients refuse others, and more is proved of the model (plan/declared.py). range_check: every run
-    tells its client whether a value left its range (plan/checks.py). review: is shown the public part before
-    anything is written, and says whether those of its constants that may be trained
+    tells its client whether a value left its range (plan/bounds/checks.py). review: is shown the public part
+    before anything is written, and says whether those of its constants that may be trained
     (Blueprint.public_listing) may be public; they are refused without it, unless `public` names them.
 
     Writes the public files (SharedModel.files; the same for everybody) and party0.safetensors to

@@ -11,11 +11,11 @@ from onnxpuma.errors import ConfigError, ModelError, UnsupportedModelError
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.plan.blueprint import Blueprint, prepare
-from onnxpuma.plan.closed import resuming
 from onnxpuma.plan.declared import Declared, check_declared, declare
-from onnxpuma.plan.example import symbols
-from onnxpuma.plan.kept_bounds import settled
-from onnxpuma.plan.support import check_supported
+from onnxpuma.plan.examine.example import symbols
+from onnxpuma.plan.examine.kept_bounds import settled
+from onnxpuma.plan.examine.support import check_supported
+from onnxpuma.plan.inputs.closed import resuming
 from onnxpuma.roles.owner.dedupe import assign, fingerprint, rank_of
 from onnxpuma.roles.owner.samples import Samples, calibrated
 from onnxpuma.roles.shared.model import SharedModel
@@ -30,8 +30,8 @@ class Reading:
     """The graphs at `sources`, prepared with `patterns` (keywords of `prepare`).
 
     samples: by graph, what its ranges are taken from. sizes: of dimensions by name, for the example that each
-    is tried with. range_check: of every run (plan/checks.py). ranges: of inputs (plan/declared.py). Large
-    files are not held side by side: they are read once for `survey`, and again for `weights`. Raises
+    is tried with. range_check: of every run (plan/bounds/checks.py). ranges: of inputs (plan/declared.py).
+    Large files are not held side by side: they are read once for `survey`, and again for `weights`. Raises
     ConfigError for samples of a graph that is not there.
     """
 

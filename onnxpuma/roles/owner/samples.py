@@ -11,14 +11,14 @@ import numpy as np
 from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Graph
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.calibrate import calibrate
+from onnxpuma.plan.examine.calibrate import calibrate
 from onnxpuma.roles.request.feed import check_feed
 
 Samples: TypeAlias = "Iterable[Mapping[str, Any]]"  # of one graph
 
 
 def calibrated(blueprint: Blueprint, graph: Graph, samples: Samples) -> Blueprint:
-    """The blueprint with the ranges that its graph shows on the samples (plan/calibrate.py).
+    """The blueprint with the ranges that its graph shows on the samples (plan/examine/calibrate.py).
 
     samples: for each the inputs by name. An array of the input's own rank is one request's; with one axis
     more it holds several, along its first axis, and then all such arrays hold as many; the others belong to

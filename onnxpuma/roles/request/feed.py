@@ -12,12 +12,12 @@ from onnxpuma.errors import InputError, PlanError
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.closed import STATES, paired
 from onnxpuma.plan.compile import check_shapes, weight_hint
-from onnxpuma.plan.input_spec import LARGEST_INPUT, InputSpec
-from onnxpuma.plan.known import uses_of
-from onnxpuma.plan.masks import Uses, given_reach
+from onnxpuma.plan.inputs.closed import STATES, paired
+from onnxpuma.plan.inputs.spec import LARGEST_INPUT, InputSpec
+from onnxpuma.plan.known.readers import Readers, readers_of
 from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.walk.masks import given_reach
 from onnxpuma.roles.request.kept import Kept
 
 MASKED = -1e4
@@ -49,11 +49,11 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
             check_filling(blueprint.inputs[name], 1, value.name, value.closed)
         else:
             check_filling(blueprint.inputs[name], value.size)
-    uses = uses_of(blueprint.graph.nodes, blueprint.outputs)
+    readers = readers_of(blueprint.graph.nodes, blueprint.outputs)
     return {
         name: value
         if isinstance(value, Kept)
-        else _typed(blueprint.inputs[name], value, mask=_is_mask(blueprint, uses, name))
+        else _typed(blueprint.inputs[name], value, mask=_is_mask(blueprint, readers, name))
         for name, value in raw.items()
     }
 
@@ -187,8 +187,8 @@ def _kept(spec: InputSpec, value: Kept) -> Kept:
     return value
 
 
-def _is_mask(blueprint: Blueprint, uses: Uses, name: str) -> bool:
-    return given_reach(uses, blueprint.graph, name, blueprint.inputs[name].dtype) > 0
+def _is_mask(blueprint: Blueprint, readers: Readers, name: str) -> bool:
+    return given_reach(readers, blueprint.graph, name, blueprint.inputs[name].dtype) > 0
 
 
 def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:

@@ -19,7 +19,7 @@ from onnxpuma.interpreter import Interpreter
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.compile import check_shapes
-from onnxpuma.plan.known import needed
+from onnxpuma.plan.known.readers import needed
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.roles.request.kept import Store
 from onnxpuma.roles.request.message import Asked, buffer_lengths, check_held, check_private, read_public_part

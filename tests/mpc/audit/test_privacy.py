@@ -26,9 +26,9 @@ from onnxpuma.mpc.audit.views import (
     random_source,
     record,
 )
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
 from onnxpuma.mpc.protocols import (
     argmax,
     boolean,
@@ -53,6 +53,7 @@ from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, reduced, signed
 
 P = 1  # the pivot of every case
@@ -101,16 +102,16 @@ def done(x: Any) -> Protocol[Any]:
 
 def product_split(k: int, party: Party, *w: Words) -> Protocol[Any]:
     z = linear.multiply(party, as_replicated(party, w[:3], k), as_replicated(party, w[3:], k))
-    return (yield from done(convert.split(party, z.with_fraction(1), P, 0, k - 1)))
+    return (yield from done(convert.split(party, z.with_fraction(1), P, Format(k - 1, 0))))
 
 
 def square_resolved(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any]:
     x = as_replicated(party, w, k, shift)
-    return (yield from resolve(party, linear.multiply(party, x, x), P, shift, k))
+    return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k, shift)))
 
 
 def replicated_resolved(k: int, party: Party, *w: Words) -> Protocol[Any]:
-    return (yield from resolve(party, as_replicated(party, w, k, 1), P, 0, k))
+    return (yield from resolve(party, as_replicated(party, w, k, 1), P, Format(k, 0)))
 
 
 def summed(k: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -205,13 +206,13 @@ def scaled_by_a_rising_power(k: int, low: int, high: int, party: Party, *w: Word
 def length_of_two(party: Party, *w: Words) -> Protocol[Any]:
     x = as_replicated(party, w, 64, 18)
     fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
-    return (yield from square_root.wide_square_root(party, fine, coarse, P, 18, 28))
+    return (yield from square_root.wide_square_root(party, fine, coarse, P, RESTING, 28))
 
 
 def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
     x = as_replicated(party, w, 64, 18)
     fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
-    return (yield from wide_root.wide_rsqrt(party, fine, coarse, P, 24, 28))
+    return (yield from wide_root.wide_rsqrt(party, fine, coarse, P, RESTING.at(24), 28))
 
 
 def activated(
@@ -220,7 +221,7 @@ def activated(
     x: Replicated | Sum3 = as_replicated(party, w, 64, 18)
     if product:
         x = linear.multiply(party, as_replicated(party, w, 64, 18), as_replicated(party, w, 64, 18))
-    return (yield from smooth.activation(party, x, all_series()[name], P, argument=argument))
+    return (yield from smooth.activation(party, x, all_series()[name], P, RESTING, argument))
 
 
 def of_one(function: Any, *settings: Any) -> Program:
@@ -299,12 +300,12 @@ COMPOSED = [
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
     Case("activation of a narrow range", partial(activated, "gelu", False, argument=8.0), replicated(64)),
     Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
-    Case("held between two ends", of_one(clamp.between, -5 << 18, 3 << 18), replicated(64)),
-    Case("held, and what is above", of_one(clamp.between_and_above, -5 << 18, 3 << 18), replicated(64)),
-    Case("reciprocal", of_one(reciprocal.reciprocal, 24, (8, 10)), replicated(64)),
-    Case("reciprocal root", of_one(reciprocal.rsqrt, 24, (8, 10)), replicated(64)),
+    Case("held between two ends", of_one(clamp.between, -5 << 18, 3 << 18, 64), replicated(64)),
+    Case("held, and what is above", of_one(clamp.between_and_above, -5 << 18, 3 << 18, 64), replicated(64)),
+    Case("reciprocal", of_one(reciprocal.reciprocal, RESTING.at(24), (8, 10)), replicated(64)),
+    Case("reciprocal root", of_one(reciprocal.rsqrt, RESTING.at(24), (8, 10)), replicated(64)),
     Case("reciprocal root of two readings", root_of_two, replicated(64)),
-    Case("square root", of_one(square_root.square_root, 24, (8, 10)), replicated(64)),
+    Case("square root", of_one(square_root.square_root, RESTING.at(24), (8, 10)), replicated(64)),
     Case("square root of two readings", length_of_two, replicated(64)),
 ]
 

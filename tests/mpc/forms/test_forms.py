@@ -12,9 +12,10 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Form, Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.forms.weights import Weights
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, nothing
+from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.convert import split
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import encode, from_integers, signed
 from onnxpuma.mpc.simulate import Run, shared_reals, shared_words, simulate
 
@@ -232,8 +233,8 @@ def test_forms_that_do_not_go_together() -> None:
             lambda: as_pair(party, x).plus_split(see(party, x, 0)),
             lambda: as_pair(party, x).plus_split(Split(party.role(1), 1, x.first, Format(64, 18))),
             lambda: see(party, x, 0).plus(encode(np.zeros((2, 3, 4)), 18)),
-            lambda: split(party, x, 0, 18, 65),
-            lambda: split(party, x, 0, 10, 60),
+            lambda: split(party, x, 0, Format(65, 18)),
+            lambda: split(party, x, 0, Format(60, 10)),
             lambda: Bit(0, 0, nothing((1,), 8), (3,)) ^ Bit(0, 1, nothing((1,), 8), (3,)),
         ]
         for operation in wrong:

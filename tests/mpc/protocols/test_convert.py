@@ -9,9 +9,10 @@ import pytest
 
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, see
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing, taken
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
 from onnxpuma.mpc.protocols import convert
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import from_integers, reduced, signed, word_type
 from onnxpuma.mpc.simulate import Run, shared_reals, shared_words, simulate
 
@@ -70,8 +71,9 @@ def test_reading_at_another_scale(pivot: int) -> None:
     ]
     for fraction, bits in ((18, 46), (14, 28), (6, 20), (0, 16)):
         for form, expected in readings:
+            made = Format(bits, fraction)
             run = converted(
-                lambda party, x, f=form, at=(fraction, bits): convert.split(party, f(party, x), pivot, *at),
+                lambda party, x, f=form, at=made: convert.split(party, f(party, x), pivot, at),
                 shared_reals(X / 4),
             )
             assert (run.results[0].bits, run.results[0].fraction) == (bits, fraction)
@@ -82,7 +84,7 @@ def test_reading_at_another_scale(pivot: int) -> None:
 def test_reading_at_a_finer_scale_is_exact(product: bool) -> None:
     values = np.array([-9, 0, 3, 1 << 20])
     run = converted(
-        lambda party, x: convert.split(party, multiply(party, x, x) if product else x, 1, 12, 60),
+        lambda party, x: convert.split(party, multiply(party, x, x) if product else x, 1, Format(60, 12)),
         shared_words(from_integers(values, 64), 64, 4 if product else 8),
     )
     assert np.array_equal(signed(run.words(), 60), 16 * (values**2 if product else values))
@@ -106,7 +108,7 @@ def test_dealing(pivot: int, bits: int) -> None:
 
 def test_halves_are_dealt_to_a_value_that_has_none() -> None:
     def program(party: Party, x: Replicated) -> Protocol[Any]:
-        seen = convert.split(party, multiply(party, x, x), 1, 20, 40)
+        seen = convert.split(party, multiply(party, x, x), 1, Format(40, 20))
         assert seen.half is None
         seen = convert.deal_halves(party, seen)
         yield
@@ -124,7 +126,7 @@ def test_one_product_may_be_read_twice() -> None:
 
     def program(party: Party, x: Replicated) -> Protocol[Any]:
         product = multiply(party, x, x)
-        readings = [convert.split(party, product, pivot, 20, 40) for pivot in range(3)]
+        readings = [convert.split(party, product, pivot, Format(40, 20)) for pivot in range(3)]
         whole = convert.replicate_sum(party, product.map(lambda w: np.concatenate([w, w])))
         yield
         return readings, whole
@@ -142,7 +144,7 @@ def test_splits_whose_first_exchange_is_still_open_can_be_used() -> None:
     """Layouts, shifts and differences of words on their way."""
 
     def program(party: Party, x: Replicated) -> Protocol[Any]:
-        seen = convert.split(party, multiply(party, x, x), 0, 20, 44).map(np.transpose)
+        seen = convert.split(party, multiply(party, x, x), 0, Format(44, 20)).map(np.transpose)
         other = seen.lowered(4, 30)
         result = other.minus(other.map(lambda w: w[:1])).plus(from_integers(1 << 16, 30))
         assert result.shape == X.T.shape

@@ -10,8 +10,9 @@ import pytest
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Replicated, Split, see
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
 from onnxpuma.mpc.protocols.gate import arithmetic, concatenated, gate
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import from_integers, reduced, word_type
 from onnxpuma.mpc.simulate import Run, shared_words, simulate
 

@@ -11,10 +11,11 @@ from onnxpuma.mpc.audit.enumeration import unmasked
 from onnxpuma.mpc.audit.views import Input, everything
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Replicated, Sum3
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, nothing
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
 from onnxpuma.mpc.prf import AesStream
 from onnxpuma.mpc.protocols import range_check
 from onnxpuma.mpc.protocols.range_check import COMBINED, SAMPLES, any_of, any_of_cost, beyond, beyond_cost
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, from_integers, signed
 from onnxpuma.mpc.sharing import outgoing
 from onnxpuma.mpc.simulate import Run, shared_reals, shared_words, simulate

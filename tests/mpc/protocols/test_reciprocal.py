@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import RESTING, WHOLE
 from onnxpuma.mpc.forms import Replicated, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.convert import settle
@@ -28,7 +29,7 @@ def of_units(low: int, high: int, count: int) -> np.ndarray:
 
 def inverse(function: Any, units: np.ndarray, source: int, fraction: int, **settings: Any) -> np.ndarray:
     def program(party: Party, x: Replicated) -> Protocol[Replicated]:
-        return (yield from function(party, x, 1, fraction, **settings))
+        return (yield from function(party, x, 1, RESTING.at(fraction), **settings))
 
     run = simulate(program, shared_words(from_integers(units, 64), 64, source))
     assert (run.results[0].bits, run.results[0].fraction) == (64, fraction)
@@ -62,7 +63,7 @@ def test_a_gain(function: Any, power: float, gain: float) -> None:
     x = RNG.uniform(0.5, 900, 400)
     units = np.rint(x * 2**18).astype(np.int64)
     exact = gain * (units * 2.0**-18) ** power
-    digits = digits_of(0.5, 900, 18)
+    digits = digits_of(0.5, 900, RESTING)
     error = np.abs(inverse(function, units, 18, 24, gain=gain, digits=digits) - exact)
     assert (error - 2.0**-23 <= 2.0**-18 * exact).all()
 
@@ -72,17 +73,17 @@ def test_a_known_range_is_enough(low: float, high: float) -> None:
     x = np.concatenate([[low, np.nextafter(high, 0)], np.exp(RNG.uniform(np.log(low), np.log(high), 1500))])
     units = np.maximum(np.floor(x * 2**18), np.ceil(low * 2**18)).astype(np.int64)
     exact = 2.0**18 / units
-    found = inverse(reciprocal, units, 18, 24, digits=digits_of(low, high, 18))
+    found = inverse(reciprocal, units, 18, 24, digits=digits_of(low, high, RESTING))
     assert (np.abs(found - exact) - 2.0**-23 <= 2.0**-18 * exact).all()
 
 
 def test_digit_ranges() -> None:
-    assert digits_of(1.0, 4.0, 0) == (1, 2)
-    assert digits_of(1.0, 2.0, 0) == (1, 2)
-    assert digits_of(4.0, 16.0, 0) == (2, 3)
-    assert digits_of(0.25, 16.0, 18) == (9, 11)
-    assert digits_of(2.0**-18, 2.0**42, 18) == (1, 30)
-    assert digits_of(2.0**-30, 2.0**60, 18) == (1, 30)
+    assert digits_of(1.0, 4.0, WHOLE) == (1, 2)
+    assert digits_of(1.0, 2.0, WHOLE) == (1, 2)
+    assert digits_of(4.0, 16.0, WHOLE) == (2, 3)
+    assert digits_of(0.25, 16.0, RESTING) == (9, 11)
+    assert digits_of(2.0**-18, 2.0**42, RESTING) == (1, 30)
+    assert digits_of(2.0**-30, 2.0**60, RESTING) == (1, 30)
 
 
 def test_both_are_unbiased() -> None:
@@ -97,7 +98,9 @@ def test_the_root_of_a_sum_of_squares() -> None:
     """As a normalisation layer uses it: the product is not truncated first."""
 
     def program(party: Party, x: Replicated) -> Protocol[Replicated]:
-        return (yield from rsqrt(party, sum_of_squares(party, x, (1,)), 0, 24, WHOLE_RANGE, 64**0.5))
+        return (
+            yield from rsqrt(party, sum_of_squares(party, x, (1,)), 0, RESTING.at(24), WHOLE_RANGE, 64**0.5)
+        )
 
     x = RNG.normal(0, 1, (300, 64)) * np.exp(RNG.uniform(-5, 5, (300, 1)))
     x = np.rint(x * 2**18) / 2**18

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.fourier import all_series
@@ -44,7 +45,7 @@ NAMES = pytest.mark.parametrize("name", FUNCTIONS)
 
 @cache
 def program(name: str, pivot: int = 2) -> Callable[..., Protocol[Replicated]]:
-    return lambda party, x: activation(party, x, all_series()[name], pivot)
+    return lambda party, x: activation(party, x, all_series()[name], pivot, RESTING)
 
 
 def errors(name: str, x: np.ndarray, pivot: int = 2) -> np.ndarray:
@@ -89,7 +90,7 @@ def test_far_outside_of_the_window(name: str, argument: float | None) -> None:
     x = np.concatenate([RNG.uniform(-limit, limit, 5000), ends, powers[np.abs(powers) < limit]])
 
     def far(party: Party, x: Replicated) -> Protocol[Replicated]:
-        return (yield from activation(party, x, all_series()[name], 2, argument=argument))
+        return (yield from activation(party, x, all_series()[name], 2, RESTING, argument))
 
     with np.errstate(over="ignore"):
         error = simulate(far, shared_reals(x)).value() - FUNCTIONS[name][0](np.round(x * 2**18) / 2**18)
@@ -112,7 +113,7 @@ def test_every_pivot(pivot: int) -> None:
 @pytest.mark.parametrize("name", ["gelu", "sigmoid"])
 def test_a_product_is_read_as_it_is(name: str) -> None:
     def of_product(party: Party, x: Replicated, y: Replicated) -> Protocol[Replicated]:
-        return (yield from activation(party, multiply(party, x, y), all_series()[name], 1))
+        return (yield from activation(party, multiply(party, x, y), all_series()[name], 1, RESTING))
 
     x, y = RNG.normal(0, 3, (2, 200, 30))
     run = simulate(of_product, shared_reals(x), shared_reals(y))
@@ -123,7 +124,7 @@ def test_a_product_is_read_as_it_is(name: str) -> None:
 @pytest.mark.parametrize(("fraction", "bits"), [(14, 60), (16, 48), (18, 64), (22, 64)])
 def test_other_scales_of_the_result(fraction: int, bits: int) -> None:
     def program(party: Party, x: Replicated) -> Protocol[Replicated]:
-        return (yield from activation(party, x, all_series()["gelu"], 0, fraction, bits))
+        return (yield from activation(party, x, all_series()["gelu"], 0, Format(bits, fraction)))
 
     x = RNG.uniform(-10, 10, 3000)
     run = simulate(program, shared_reals(x))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import sum_of_squares
@@ -26,10 +27,10 @@ WIDTH = 64
 
 def roots(units: np.ndarray, source: int, fraction: int, digits: tuple[int, int] = WHOLE_RANGE) -> Run:
     def program(party: Party, x: Replicated) -> Protocol[Replicated]:
-        return (yield from square_root(party, x, 1, fraction, digits))
+        return (yield from square_root(party, x, 1, RESTING.at(fraction), digits))
 
     run = simulate(program, shared_words(from_integers(units, 64), 64, source))
-    assert run.cost == square_root_cost(len(units), source, fraction, digits, Replicated)
+    assert run.cost == square_root_cost(len(units), source, RESTING.at(fraction), digits, Replicated)
     return run
 
 
@@ -47,7 +48,7 @@ def test_every_magnitude(source: int) -> None:
 def test_a_known_range_is_enough() -> None:
     x = np.exp(RNG.uniform(np.log(0.13), np.log(900), 500))
     units = np.rint(x * 2**18).astype(np.int64)
-    error = np.abs(roots(units, 18, 24, digits_of(0.125, 1024, 18)).value() - np.sqrt(units * 2.0**-18))
+    error = np.abs(roots(units, 18, 24, digits_of(0.125, 1024, RESTING)).value() - np.sqrt(units * 2.0**-18))
     assert error.max() <= 2.0**-16
 
 
@@ -62,7 +63,7 @@ def lengths(x: np.ndarray, shift: int, low: int = 1) -> Run:
 
     def program(party: Party, value: Replicated) -> Protocol[Replicated]:
         fine, coarse = squares(party, value), squares(party, value.lowered(shift))
-        return (yield from wide_square_root(party, fine, coarse, 0, 18, low))
+        return (yield from wide_square_root(party, fine, coarse, 0, RESTING, low))
 
     return simulate(program, shared_reals(x))
 
@@ -82,4 +83,4 @@ def test_lengths_of_every_magnitude(shift: int) -> None:
 def test_declared_is_counted() -> None:
     for rows in (1, 130):
         run = lengths(np.full((rows, WIDTH), 3.0), 14, 3)
-        assert run.cost == wide_square_root_cost(rows, Readings(36, 8, 50), 18, 3)
+        assert run.cost == wide_square_root_cost(rows, Readings(36, Format(50, 8)), RESTING, 3)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul, multiply
@@ -64,11 +64,11 @@ def test_to_the_same_ring_or_a_smaller_one_any_value_is_exact(k: int, bits: int)
     assert np.array_equal(lifted(values, k, bits, 1), values)
 
 
-def resolved(values: np.ndarray, factor: int, pivot: int = 0, **settings: Any) -> Run:
+def resolved(values: np.ndarray, factor: int, pivot: int = 0, made: Format = RESTING) -> Run:
     """values * factor, at 36 fraction bits, resolved."""
 
     def program(party: Party, x: Replicated, y: Replicated) -> Protocol[Replicated]:
-        return (yield from resolve(party, multiply(party, x, y), pivot, **settings))
+        return (yield from resolve(party, multiply(party, x, y), pivot, made))
 
     words = from_integers(values, 64)
     return simulate(program, shared_words(words, 64, 18), shared_words(np.full_like(words, factor), 64, 18))
@@ -104,7 +104,7 @@ def test_products_are_unbiased() -> None:
 )
 def test_other_scales_and_rings(fraction: int, bits: int) -> None:
     values = RNG.integers(-(1 << 30), 1 << 30, 5000)
-    run = resolved(values, 1 << 10, fraction=fraction, bits=bits)
+    run = resolved(values, 1 << 10, made=Format(bits, fraction))
     assert (run.results[0].bits, run.results[0].fraction) == (bits, fraction)
     error = signed(run.words(), bits) - values * 2.0 ** (10 + fraction - 36)
     assert np.abs(error).max() <= (1.5 if fraction < 36 else 0)
@@ -113,10 +113,10 @@ def test_other_scales_and_rings(fraction: int, bits: int) -> None:
 @pytest.mark.parametrize("pivot", [0, 1, 2])
 def test_a_replicated_value_at_another_scale(pivot: int) -> None:
     def program(party: Party, x: Replicated) -> Protocol[Any]:
-        down = yield from resolve(party, x, pivot, 18)
-        same = yield from resolve(party, x, pivot, 30)
-        narrow = yield from resolve(party, x, pivot, 30, 50)
-        up = yield from resolve(party, x, pivot, 33)
+        down = yield from resolve(party, x, pivot, RESTING)
+        same = yield from resolve(party, x, pivot, RESTING.at(30))
+        narrow = yield from resolve(party, x, pivot, Format(50, 30))
+        up = yield from resolve(party, x, pivot, RESTING.at(33))
         return down, same, narrow, up
 
     values = np.concatenate([edges((1 << 46) - 1), RNG.integers(-(1 << 46), 1 << 46, 20_000)])
@@ -132,7 +132,7 @@ def test_a_replicated_value_at_another_scale(pivot: int) -> None:
 
 def test_a_matrix_product_in_fixed_point() -> None:
     def program(party: Party, x: Replicated, y: Replicated) -> Protocol[Replicated]:
-        return (yield from resolve(party, matmul(party, x, y), 1))
+        return (yield from resolve(party, matmul(party, x, y), 1, RESTING))
 
     x, y = RNG.normal(0, 2, (30, 200)), RNG.normal(0, 2, (200, 20))
     shared = [shared_words(encode(w, 18), 64, 18) for w in (x, y)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import sum_of_squares
@@ -27,7 +28,7 @@ def roots(x: np.ndarray, shift: int = 14, low: int = 1, gain: float = 8.0) -> Ru
 
     def program(party: Party, value: Replicated) -> Protocol[Replicated]:
         fine, coarse = squares(party, value), squares(party, value.lowered(shift))
-        return (yield from wide_rsqrt(party, fine, coarse, 0, 30, low, gain))
+        return (yield from wide_rsqrt(party, fine, coarse, 0, RESTING.at(30), low, gain))
 
     return simulate(program, shared_reals(x))
 
@@ -47,7 +48,7 @@ def test_norms_of_every_magnitude(shift: int) -> None:
 def test_declared_is_counted() -> None:
     for rows in (1, 5, 130):
         run = roots(rows_of(np.full(rows, 100.0)), 14, 5, 27.7)
-        assert run.cost == wide_rsqrt_cost(rows, Readings(36, 8, 50), 30, 5, 27.7)
+        assert run.cost == wide_rsqrt_cost(rows, Readings(36, Format(50, 8)), RESTING.at(30), 5, 27.7)
 
 
 def test_readings_too_close_to_each_other_are_refused() -> None:

@@ -18,7 +18,7 @@ from onnxpuma.mpc.ring.words import Words
 MATRICES = [(np.uint32, 32), (np.uint64, 64)]
 SHAPES = [
     (1, 1, 1), (1, 9, 300), (2, 17, 33), (3, 200, 65), (5, 7, 4), (8, 64, 16), (7, 31, 130), (9, 13, 1),
-    (40, 70, 3), (13, 500, 17), (64, 64, 64), (67, 211, 129), (200, 193, 40),
+    (40, 70, 3), (13, 500, 17), (64, 64, 64), (67, 211, 129), (200, 193, 40), (131, 1100, 65), (49, 30, 31),
     (0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0),
 ]  # fmt: skip
 Draw = Callable[..., Words]
@@ -64,6 +64,15 @@ def test_matmul(drawn: Draw, level: str, dtype: type, bits: int, shape: tuple[in
     total = turned + expected
     ring.matmul(a, b, out=turned, accumulate=True)
     assert np.array_equal(turned, total)
+
+
+@pytest.mark.parametrize(("dtype", "bits"), MATRICES)
+@pytest.mark.filterwarnings("ignore:the compiled kernel")
+def test_the_largest_words_wrap_and_nothing_else(level: str, dtype: type, bits: int) -> None:
+    """Kernels that cut words into bytes add up in 32 bits: the depth at which those would wrap is cut too."""
+    depth = 20_000
+    a, b = (np.full(shape, (1 << bits) - 1, dtype) for shape in ((33, depth), (depth, 34)))
+    assert (ring.matmul(a, b) == depth).all()  # (-1)(-1) depth times
 
 
 @pytest.mark.parametrize(("dtype", "bits"), MATRICES)

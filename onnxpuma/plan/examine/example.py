@@ -8,7 +8,7 @@ import numpy as np
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.input_spec import InputSpec
+from onnxpuma.plan.inputs.spec import InputSpec
 
 DEFAULT_SIZE = 32  # of a symbol that is no batch
 

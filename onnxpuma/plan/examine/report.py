@@ -15,10 +15,10 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import FRACTION, Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey
-from onnxpuma.plan.known import Refusal
+from onnxpuma.plan.examine.proofs import RangeReport, examined
+from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.memory import Memory, memory
 from onnxpuma.plan.plan import Plan, Step
-from onnxpuma.plan.proofs import RangeReport, examined
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ModelReport:
 
     Nodes and totals are those of the model's own outputs. derived: outputs that it has besides, on request;
     closed: those that can be kept and not opened; hidden: those that nobody can have. memory: of one server.
-    check: None where the owner does without. ranges: what is proved of the readings (plan/proofs.py).
+    check: None where the owner does without. ranges: what is proved of the readings (plan/examine/proofs.py).
     """
 
     digest: str

@@ -11,7 +11,7 @@ import numpy as np
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.limits import Limit
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.clear import limits_of
+from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.compile import survey
 from onnxpuma.plan.plan import Plan, Selection, Step
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import Graph, ValueType
 from onnxpuma.graph.patterns import matching, picked
-from onnxpuma.plan.inputs import tables
+from onnxpuma.plan.inputs.roles import tables
 
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint

@@ -14,7 +14,7 @@ import numpy as np
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.patterns import matching
-from onnxpuma.plan.input_spec import InputSpec
+from onnxpuma.plan.inputs.spec import InputSpec
 
 Role = Literal["mask", "token types", "positions", "length", "choice"]
 

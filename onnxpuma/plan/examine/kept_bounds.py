@@ -2,7 +2,7 @@
 
 A cache holds what earlier requests put there, so its bound is one that stays as it is when what is new is
 joined to it. The owner finds it, from an empty cache on, and says it as facts of the input and of the output;
-who keeps an output at other sizes has it checked where its plan does not prove it (plan/checks.py).
+who keeps an output at other sizes has it checked where its plan does not prove it (plan/bounds/checks.py).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import replace
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.ops.bounds import Bound
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.closed import resumed_inputs, shared_inputs
 from onnxpuma.plan.compile import survey
-from onnxpuma.plan.example import draw_inputs
-from onnxpuma.plan.facts import KEPT_ROOM, NOTHING, rounded
-from onnxpuma.plan.input_spec import LARGEST_KEPT
+from onnxpuma.plan.examine.example import draw_inputs
+from onnxpuma.plan.examine.support import fitting_shapes
+from onnxpuma.plan.inputs.closed import resumed_inputs, shared_inputs
+from onnxpuma.plan.inputs.spec import LARGEST_KEPT
 from onnxpuma.plan.plan import Selection
-from onnxpuma.plan.support import fitting_shapes
+from onnxpuma.plan.weights.facts import KEPT_ROOM, NOTHING, rounded
 
 TURNS = 4  # requests, one after the other, after which a bound has to be settled
 Facts = dict[str, int]

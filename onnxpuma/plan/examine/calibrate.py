@@ -17,8 +17,9 @@ from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops.beside import unmasked
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.clear import ClearRun, limits_of
+from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.examine.clear import ClearRun
 from onnxpuma.plan.plan import Plan, Selection
 
 MARGIN = 2  # bits between the largest that a sample showed, rounded up to a power of two, and the bound

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey, unsupported
-from onnxpuma.plan.example import DEFAULT_SIZE, choose_shapes, draw_inputs, open_symbols
+from onnxpuma.plan.examine.example import DEFAULT_SIZE, choose_shapes, draw_inputs, open_symbols
 from onnxpuma.plan.plan import Selection
 
 WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")

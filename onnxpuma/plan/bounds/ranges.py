@@ -1,46 +1,51 @@
-"""Bounds carried through the plan: of what a step makes, and how far its kernel has to read.
+"""Bounds carried through the plan: of inputs, of the outputs of each step, and how far its kernel reads.
 
-Everybody who plans finds the same, from what the owner says of the weights (plan/facts.py). A bound holds as
-long as every step before it stayed in its range; plan/proofs.py lists those that are known to.
+Every party that plans finds the same bounds, from the facts that the owner states about the weights
+(plan/weights/facts.py). A bound holds as long as every step before it stayed in its range;
+plan/examine/proofs.py lists the steps of which that is proved.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
+from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.intervals import INTERVALS, TRUTH
 from onnxpuma.ops.lengths import LENGTHS, argument, norm_of_rows, spread_of_scores
 from onnxpuma.ops.moves import MOVES
 from onnxpuma.ops.products import PRODUCTS
-from onnxpuma.ops.registry import Call, Operand, Operator, altered
+from onnxpuma.ops.registry import Call, Operand, Operator, Use, altered
 from onnxpuma.ops.sight import near_numbers
-from onnxpuma.plan.facts import KEPT_ROOM
-from onnxpuma.plan.input_spec import LARGEST_INPUT, LARGEST_KEPT
-from onnxpuma.plan.known import Known, draft_operand
-
-if TYPE_CHECKING:
-    from onnxpuma.graph.model import Node, ValueType
-    from onnxpuma.plan.blueprint import Blueprint
-    from onnxpuma.plan.plan import SecretInput
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.inputs.spec import LARGEST_INPUT, LARGEST_KEPT
+from onnxpuma.plan.known.values import Known, draft_operand
+from onnxpuma.plan.plan import SecretInput
+from onnxpuma.plan.weights.facts import KEPT_ROOM
 
 UNIT = 2.0**-18
-WHOLE = 2.0**40  # an activation reads all that a form holds, where nothing less is known
-WIDEST = 16.0  # times its default: a bound beyond is more likely loose than reached, and left to be checked
+WHOLE = 2.0**40  # an activation reads all that a form can hold, where no smaller bound is known
+WIDEST = 16.0  # times its default: a larger bound is more likely loose than reached, and is left to the check
 _MOVES = ("Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast", "ScatterND", "ScatterElements")
 _EXACT = ("Add", "Sub", "Sum", "Neg")
 _AT_CLIENT = ("Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Abs", "Where", "ReduceMean", "Tanh")
 _ROUNDED = ("Mul", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Exp", "Sqrt", "MatMul", "Gemm", "Conv")
 
+_Use = TypeVar("_Use", bound=Use)
+
+
+# -- inputs -----------------------------------------------------------------------------------------
+
 
 def entered(
     blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False, made: Bound = UNKNOWN
 ) -> Operand:
-    """A value that the client shares, or that the servers kept (`held`), with what it is checked to lie
-    within, by the client or when it was kept. An integer is a whole word. made: what it is known to lie
-    within where the client computes it (`at_client`)."""
+    """An input with the bound that the client checks before it shares it, or the run that kept it (`held`).
+
+    Integers take the whole word. made: the bound of a value that the client computes (`at_client`).
+    """
     if operand.dtype.kind == "b":
         return altered(operand, bound=TRUTH)
     if not operand.size:
@@ -59,13 +64,13 @@ def entered(
 def at_client(
     blueprint: Blueprint, values: Mapping[str, Known], node: Node, types: Sequence[ValueType]
 ) -> list[Bound]:
-    """Bounds of what a client computes, which follow from the declared ranges of its inputs."""
+    """The bounds of values that a client computes: they follow from the declared ranges of its inputs."""
     rule = MOVES.get(node.op) or (INTERVALS.get(node.op) if node.op in _AT_CLIENT else None)
     if not blueprint.declared or rule is None or node.domain or any(t.dtype.kind != "f" for t in types):
         return [UNKNOWN] * len(types)
     inputs = tuple(None if n is None else _at_client(blueprint, values, n) for n in node.inputs)
     outputs = tuple(draft_operand(n, kind) for n, kind in zip(node.outputs, types, strict=True))
-    found = rule(Call(node, inputs, outputs, blueprint.graph.opset))
+    found = rule(Call(node, inputs, blueprint.graph.opset, outputs))
     if math.isnan(found.low) or math.isnan(found.high):
         found = UNKNOWN
     return [Bound(found.low, found.high).around(UNIT, 1)] * len(types)
@@ -81,8 +86,11 @@ def _at_client(blueprint: Blueprint, values: Mapping[str, Known], name: str) -> 
     return altered(operand, bound=bound)
 
 
+# -- outputs ----------------------------------------------------------------------------------------
+
+
 def bounded(blueprint: Blueprint, call: Call, operator: Operator) -> Call:
-    """The use with the bounds of its outputs; of what is made of weights alone as its owner has measured."""
+    """The call with bounds of its outputs. A value made of weights alone has the bound its owner measured."""
     facts = blueprint.known_bounds if all(o.weight for o in call.secrets) else {}
     found = zip(call.outputs, _bounds(call, operator), strict=False)
     return altered(call, outputs=tuple(altered(o, bound=facts.get(o.name, b)) for o, b in found))
@@ -103,7 +111,7 @@ def _bounds(call: Call, operator: Operator) -> list[Bound]:
 
 
 def _rounded(call: Call, operator: Operator, output: Operand, bound: Bound) -> Bound:
-    """With room for the error of the operator, and for zeros where a public number stands in its place."""
+    """The bound with room for the operator's error, and for the zeros that public numbers beside it leave."""
     if output.dtype.kind == "b":
         return TRUTH
     if math.isnan(bound.low) or math.isnan(bound.high):
@@ -121,7 +129,10 @@ def _rounded(call: Call, operator: Operator, output: Operand, bound: Bound) -> B
     return bound.around(error, count)
 
 
-QUANTITIES: dict[str, tuple[str, Callable[[Call], float], float]] = {
+# -- how far a kernel reads -------------------------------------------------------------------------
+
+
+QUANTITIES: dict[str, tuple[str, Callable[[Use], float], float]] = {
     **dict.fromkeys(("Gelu", "Erf"), ("argument", argument, WHOLE)),
     **dict.fromkeys(("Tanh", "Sigmoid"), ("argument", argument, WHOLE)),
     **dict.fromkeys(("Softplus", "Mish", "Swish"), ("argument", argument, WHOLE)),
@@ -133,28 +144,27 @@ QUANTITIES: dict[str, tuple[str, Callable[[Call], float], float]] = {
     ),
     "Relu": ("argument", argument, WHOLE),
 }
-"""Operator -> the quantity that its kernel makes use of (`Limit.key`), what bounds say of it, its default."""
+"""Operator -> the quantity that its kernel reads (`Limit.key`), how bounds prove it, and the default."""
 
 
-def ranged(blueprint: Blueprint, call: Call) -> Call:
-    """The use with how far its kernel reads: as bounds prove, as calibration has found where that is less.
+def ranged(blueprint: Blueprint, use: _Use) -> _Use:
+    """The use with how far its kernel reads: as the bounds prove, or as calibration found where that is less.
 
-    Where neither says anything, and where a bound is too large to be likely, the default of the operator.
+    The operator's default stands where neither is known, and where the proved bound is unlikely large.
     """
-    calibrated = blueprint.bounds(call.node.name)
-    entry = QUANTITIES.get(call.node.op) if not call.node.domain else None
-    ahead = not call.outputs and call.node.op == "Attention"  # its other operands are not known yet
-    if entry is None or ahead:
-        return altered(call, bounds=calibrated)
+    calibrated = blueprint.bounds(use.node.name)
+    entry = QUANTITIES.get(use.node.op) if not use.node.domain else None
+    if entry is None:
+        return altered(use, bounds=calibrated)
     key, quantity, usual = entry
-    proved = _with_room(key, quantity(call), call)
+    proved = _with_room(key, quantity(use), use)
     most = calibrated.get(key, usual * WIDEST if key == "spread" else usual)
-    return altered(call, bounds={**calibrated, key: proved} if proved <= most else calibrated)
+    return altered(use, bounds={**calibrated, key: proved} if proved <= most else calibrated)
 
 
-def _with_room(key: str, quantity: float, call: Call) -> float:
-    if key != "norm" and any(o.reach for o in call.secrets):
+def _with_room(key: str, quantity: float, use: Use) -> float:
+    if key != "norm" and any(o.reach for o in use.secrets):
         return math.inf
-    if key == "spread" and near_numbers(call.operand(3 if call.node.op == "Attention" else 0)):
+    if key == "spread" and near_numbers(use.operand(3 if use.node.op == "Attention" else 0)):
         quantity *= 4 / 3
     return max(quantity * (1 + 2.0**-8) + (2.5 if key == "spread" else 2.0**-8), 2.0**-8)

@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.run import run_node
-from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.limits import Limit, of_output
-from onnxpuma.ops.needs import of_result
-from onnxpuma.ops.registry import Call, Operator
 from onnxpuma.plan.plan import Step
-
-
-def limits_of(step: Step) -> list[Limit]:
-    """The ranges of a step."""
-    return limits_in(step.call, step.operator)
-
-
-def limits_in(call: Call, operator: Operator) -> list[Limit]:
-    """The ranges of a use: its operator's, and of each product that is still to be truncated what fits."""
-    limits = list(operator.limits(call))
-    tightest = min((limit.below for limit in limits if limit.what == "|result|"), default=np.inf)
-    for place, operand in enumerate(call.outputs):
-        below = 2.0 ** (62 - operand.fraction)
-        if operand.deferred and operand.dtype.kind == "f" and below < tightest:
-            stays = _size_of_output(place)
-            limits.append(Limit("|result|", of_output(place), below, stays=stays, needs=_needs(below)))
-    return limits
-
-
-def _size_of_output(place: int) -> Callable[[Call], float]:
-    return lambda call: call.outputs[place].bound.size
-
-
-def _needs(below: float) -> Callable[[Call], Sequence[Need]]:
-    return lambda call: of_result(call, below)
 
 
 class ClearRun:

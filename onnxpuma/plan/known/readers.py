@@ -1,0 +1,63 @@
+"""Which nodes a run needs, and who reads each value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from onnxpuma.graph.model import Node
+
+Reader: TypeAlias = "tuple[Node, int] | None"
+"""A node and the place of the value among its inputs; None for a subgraph, or the model's caller."""
+
+
+class Readers(dict[str, list[Reader]]):
+    """Value -> the readers of its elements. Shape and Size read none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Found so far by `masks.far_enough`: value -> the distance that its readers need.
+        self.far: dict[str, float] = {}
+
+
+def readers_of(nodes: Iterable[Node], outputs: Iterable[str]) -> Readers:
+    """The readers of all values."""
+    found = Readers()
+    for node in nodes:
+        if asks_shape(node):
+            continue
+        for place, name in enumerate(node.inputs):
+            if name:
+                found.setdefault(name, []).append((node, place))
+        for graph in node.subgraphs:
+            for name in graph.captured():
+                found.setdefault(name, []).append(None)
+    for name in outputs:
+        found.setdefault(name, []).append(None)
+    return found
+
+
+def asks_shape(node: Node) -> bool:
+    """Whether a node reads the shape of its input alone."""
+    return node.op in ("Shape", "Size") and not node.domain
+
+
+def read_by(node: Node) -> list[str]:
+    """The names that a node reads, those that its subgraphs capture included."""
+    return [n for n in (*node.inputs, *(c for g in node.subgraphs for c in g.captured())) if n]
+
+
+def needed(nodes: Sequence[Node], outputs: Iterable[str], shapes: bool = True) -> list[Node]:
+    """The nodes that these outputs need, in the graph's order.
+
+    shapes: include nodes that are needed only for the shape of their result, and so never run.
+    """
+    wanted = set(outputs)
+    found = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.outputs):
+            found.append(node)
+            if asks_shape(node) and not shapes:
+                continue
+            wanted.update(read_by(node))
+    return found[::-1]

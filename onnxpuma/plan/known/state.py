@@ -1,0 +1,74 @@
+"""The state of a plan in the making: everything that the walk over the graph has found so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnxpuma.graph.model import Graph, Initializer, Node
+from onnxpuma.ops.registry import FRACTION
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.known.readers import Readers, needed, readers_of
+from onnxpuma.plan.known.refusals import Refusal
+from onnxpuma.plan.known.values import Known
+from onnxpuma.plan.known.watched import Watched
+from onnxpuma.plan.plan import SecretInput, Selection, Step
+from onnxpuma.plan.weights.scaling import Scales
+
+
+@dataclass
+class State:
+    """What is given, what follows from it before the walk, and what the walk adds node by node."""
+
+    blueprint: Blueprint
+    selection: Selection
+    budget: Budget
+    # The nodes that the outputs need, in the graph's order.
+    nodes: list[Node]
+    producers: dict[str, Node]
+    readers: Readers
+    # The secret initializers.
+    weights: dict[str, Initializer]
+    # Value -> fraction bits that it keeps beyond those of other values (plan/weights/scaling.py).
+    finer: dict[str, int]
+
+    values: dict[str, Known] = field(default_factory=dict)
+    # In the graph's order. A reader that is planned later may still have a step truncate its result
+    # (walk/deferral.py).
+    steps: list[Step] = field(default_factory=list)
+    client_nodes: list[Node] = field(default_factory=list)
+    # The inputs that the client shares, by the name that steps give them.
+    inputs: dict[str, SecretInput] = field(default_factory=dict)
+    # The inputs that the servers kept from an earlier run.
+    held: dict[str, SecretInput] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    # The outputs of refused nodes -> whether they would have been secret.
+    unknown: dict[str, bool] = field(default_factory=dict)
+    # The inputs of refused nodes: the steps that make them stay in the plan.
+    wanted: set[str] = field(default_factory=set)
+    watched: Watched = field(default_factory=Watched)
+
+    @classmethod
+    def at_start(cls, blueprint: Blueprint, selection: Selection, budget: Budget) -> State:
+        """Before any value is known."""
+        graph = blueprint.graph
+        nodes = needed(graph.nodes, selection.outputs)
+        scales = Scales(nodes, graph, blueprint.weights, blueprint.public_inputs, selection.kept)
+        return cls(
+            blueprint,
+            selection,
+            budget,
+            nodes,
+            producers={name: node for node in nodes for name in node.outputs if name},
+            readers=readers_of(needed(nodes, selection.outputs, shapes=False), selection.outputs),
+            weights={name: graph.initializers[name] for name in blueprint.weights},
+            finer=scales.made({n: f - FRACTION for n, f in blueprint.fractions.items()}),
+        )
+
+    @property
+    def graph(self) -> Graph:
+        return self.blueprint.graph
+
+    @property
+    def opset(self) -> int:
+        return self.graph.opset

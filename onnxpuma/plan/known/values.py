@@ -1,0 +1,63 @@
+"""What the planner knows of a value before anything runs: its type, and who will hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.ops.bounds import UNKNOWN, Bound
+from onnxpuma.ops.registry import Operand, resting_fraction
+
+
+@dataclass(frozen=True)
+class Known:
+    """A public value (`value`), one that only the client knows (`client`), or a secret one (`operand`)."""
+
+    type: ValueType
+    value: np.ndarray | None = None
+    client: bool = False
+    operand: Operand | None = None
+    # The same for every request.
+    constant: bool = True
+    # What a client's value lies within; a secret one carries its bound in `operand`.
+    bound: Bound = UNKNOWN
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return shape_of(self.type)
+
+    def sample(self) -> np.ndarray:
+        """An array of this type and shape: the value itself where it is public, else zeros."""
+        if self.value is not None:
+            return self.value
+        return np.zeros([int(d) for d in self.type.shape or () if d is not None], self.type.dtype)
+
+
+def shape_of(kind: ValueType) -> tuple[int, ...]:
+    """The extents of a type whose shape is concrete, as all types of a plan are."""
+    return tuple(int(d) for d in kind.shape or ())  # type: ignore[arg-type]
+
+
+def given_types(values: Mapping[str, Known], node: Node) -> list[ValueType | None]:
+    """The types of a node's inputs; None for an input that it leaves out."""
+    return [None if name is None else values[name].type for name in node.inputs]
+
+
+def draft_operand(name: str, kind: ValueType) -> Operand:
+    """A secret operand of this type, of which nothing else is known yet."""
+    return Operand(name, shape_of(kind), kind.dtype, fraction=resting_fraction(kind.dtype))
+
+
+def expected(values: Mapping[str, Known], name: str | None) -> Operand | None:
+    """An input of a node that is planned later. A value that is not known yet is taken to be secret."""
+    if name is None:
+        return None
+    known = values.get(name)
+    if known is None:
+        return Operand(name, (), np.dtype(np.float32))
+    if known.operand is not None:
+        return known.operand
+    return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]

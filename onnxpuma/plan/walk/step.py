@@ -1,0 +1,90 @@
+"""Steps: calls of a kernel on shares, with the form in which each result is left for its readers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnxpuma.errors import OnnxpumaError
+from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.protocols.dpf import SecretIds
+from onnxpuma.ops.registry import Call, Operand, Operator, Result, altered, find
+from onnxpuma.plan.bounds.ranges import bounded, ranged
+from onnxpuma.plan.bounds.watch import watched
+from onnxpuma.plan.known.readers import read_by
+from onnxpuma.plan.known.state import State
+from onnxpuma.plan.known.values import Known, given_types
+from onnxpuma.plan.plan import Step
+from onnxpuma.plan.walk.deferral import must_truncate, taken
+from onnxpuma.plan.walk.masks import drafted, refusal, with_beside
+from onnxpuma.plan.walk.operands import operands_of
+from onnxpuma.plan.walk.parts import Parts, Refused
+from onnxpuma.plan.walk.types import found_types
+from onnxpuma.plan.walk.undefined import evened
+
+
+def planned(state: State, node: Node) -> Parts[None]:
+    """Plan a node as a step, after the parts that even out its rows, if it is a softmax that needs them."""
+    constant = all(state.values[name].constant for name in read_by(node))
+    node = yield from evened(state, node)
+    operator = find(node)
+    assert operator is not None
+    if any(state.values[n].type.dtype.kind == "O" for n in node.inputs if n):
+        raise Refused("it puts text beside a secret, and shares are numbers: ask for those")
+    types = _types(state, node)
+    operands = operands_of(state, node)
+    if not operator.integers and any(_is_whole(o) for o in operands):
+        raise Refused("it computes on secret integers or booleans: it is supported for reals only")
+    call = Call(node, operands, state.opset, drafted(state.readers, node, types))
+    call = taken(state, ranged(state.blueprint, call), operator)
+    reason = refusal(call, operator) if call.secrets else "none of its inputs is secret"
+    if reason is not None:
+        raise Refused(reason, sizes=" is beyond " in reason)
+    call = watched(state, _with_results(state, call, operator), operator)
+    _record(state, call, operator, constant)
+
+
+def _types(state: State, node: Node) -> list[ValueType]:
+    try:
+        types = found_types(state, node)
+    except OnnxpumaError as error:
+        raise Refused(error.message, sizes=True) from error
+    state.budget.before_secret(node, given_types(state.values, node), types)
+    return types
+
+
+def _is_whole(operand: Operand | None) -> bool:
+    """Whether a secret operand is one of integers or booleans, ids that the client knows aside."""
+    if operand is None or not operand.secret or operand.form is SecretIds:
+        return False
+    return operand.dtype.kind != "f"
+
+
+def _with_results(state: State, call: Call, operator: Operator) -> Call:
+    """The call with outputs as the kernel leaves them: form, scale, the numbers beside them, bounds."""
+    left = _left_in(call.outputs, operator.result(call))
+    weight = all(o.weight for o in call.secrets)
+    made = tuple(altered(o, weight=weight, finer=state.finer.get(o.name, 0)) for o in left)
+    return bounded(state.blueprint, altered(call, outputs=with_beside(call, operator, made)), operator)
+
+
+def _left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:
+    """The outputs in the form in which a kernel leaves them. Places beside reals are whole words."""
+    reals = [o.dtype.kind == "f" for o in outputs]
+    return [
+        altered(o, form=result.form, fraction=result.fraction) if real or not reals[0] else o
+        for o, real in zip(outputs, reals, strict=True)
+    ]
+
+
+def _record(state: State, call: Call, operator: Operator, constant: bool) -> None:
+    """Add the step, and say what its readers find."""
+    resolves = tuple(must_truncate(state, o, call) for o in call.outputs)
+    # A server keeps constants for all its requests, and computes them anew when it starts again. So they are
+    # steps without messages: else it would be out of step with the servers that have them.
+    constant = constant and all(o.weight for o in call.secrets) and operator.layout
+    state.steps.append(Step(len(state.steps), operator, call, call.node.outputs, resolves, constant))
+    for operand, resolve in zip(call.outputs, resolves, strict=True):
+        kept = altered(operand, form=Replicated, fraction=operand.resting) if resolve else operand
+        kind = ValueType(kept.dtype, kept.shape)
+        state.values[operand.name] = Known(kind, operand=kept, constant=constant)
