@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Bit, Form, Replicated, Split, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
@@ -23,7 +23,7 @@ from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms, as_words
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator, resting_fraction
-from onnxpuma.ops.select import WIDE, bounded, compared, holds_nan, width
+from onnxpuma.ops.select import FURTHEST, WIDE, bounded, compared, holds_nan, width
 from onnxpuma.ops.spread import over_parts, spread
 
 Test = Callable[[Party, Split], Protocol[Bit]]
@@ -64,16 +64,33 @@ def _order_cost(call: Call) -> Cost:
 @by_element
 def ordered(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """[a < b] and its kin, a secret boolean."""
-    a, b = _bound(a), _bound(b)
     swapped = call.node.op in ("Greater", "LessOrEqual")
+    a, b = _threshold(a, swapped), _threshold(b, not swapped)
     lead = add_forms(b, a, -1, party) if swapped else add_forms(a, b, -1, party)
     assert isinstance(lead, Replicated)
     inverted = call.node.op.endswith("OrEqual")
     return [(yield from bits_of(party, lead, wide_negative, inverted, width(call)))]
 
 
-def _bound(value: Value) -> Value:
-    return bounded(value) if isinstance(value, np.ndarray) else value
+def _unseen(values: np.ndarray) -> np.ndarray:
+    """Where a public number lies between zero and half a unit."""
+    return (values != 0) & (np.abs(values.astype(np.float64)) < RESTING.unit / 2)
+
+
+def _threshold(value: Value, up: bool) -> Value:
+    """A public number that values are compared with. One that would round to zero goes up, or down, to the
+    next unit instead, so that zero lies on its own side of it."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return bounded(value) if isinstance(value, np.ndarray) else value
+    moved = np.where((value > 0) == up, RESTING.unit if up else -RESTING.unit, 0.0)
+    return bounded(np.where(_unseen(value), moved, value))
+
+
+def _target(value: Value) -> Value:
+    """A public number that values are to equal; no value equals one that would round to zero."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return bounded(value) if isinstance(value, np.ndarray) else value
+    return bounded(np.where(_unseen(value), FURTHEST, value))
 
 
 def _equal_cost(call: Call) -> Cost:
@@ -99,7 +116,7 @@ def equal(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[For
     """[a = b] of the fixed-point words, a secret boolean."""
     if call.given(0).dtype.kind == "b":
         return [_negated(_joined(party, "Xor", a, b))]
-    lead = add_forms(_bound(a), _bound(b), -1, party)
+    lead = add_forms(_target(a), _target(b), -1, party)
     assert isinstance(lead, Replicated)
     return [(yield from bits_of(party, lead, wide_zero))]
 

@@ -39,7 +39,8 @@ class Operand:
     `beside`: public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how
     far a secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`,
     `unit`, `negative`, `drowns`, `blurred` (ops/reach.py). `enough`: how far from zero a number has to be in
-    it that only has to be far, for those who read it; 0: not known. bound: what is proved of a secret one
+    it that only has to be far, for those who read it; 0: not known. `faint`: the largest public number in it
+    of which fixed point leaves few digits (ops/faint.py). bound: what is proved of a secret one
     (ops/bounds.py).
     """
 
@@ -60,6 +61,7 @@ class Operand:
     drowns: bool = False
     blurred: bool = False
     enough: float = 0.0
+    faint: float = 0.0
     bound: Bound = field(default=UNKNOWN, repr=False, compare=False)
 
     @property

@@ -107,7 +107,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
     (*rotary.RULES, *rotary_pairs.RULES),
     attention.RULES,
     grouped.RULES,
-    division.LATE,
+    (*division.LATE, *small_floor.LATE),
 )
 
 _FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_rotary, quantised)

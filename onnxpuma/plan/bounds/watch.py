@@ -13,6 +13,7 @@ from dataclasses import replace
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.bounds import Bound, Need
+from onnxpuma.ops.faint import needs_beside_faint
 from onnxpuma.ops.range_reading import row_length
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
 from onnxpuma.plan.bounds.beside_masks import beside_masks
@@ -34,7 +35,7 @@ def watched(state: State, call: Call, operator: Operator) -> Call:
                 call = _watched(state, call, _as_far(call, need) if operator.reaches else need)
             if call is not before:
                 call = bounded(state.blueprint, call, operator)
-    for need in beside_masks(call, operator):
+    for need in (*beside_masks(call, operator), *needs_beside_faint(call)):
         call = _watched(state, call, need)
     return call
 
