@@ -26,20 +26,19 @@ from onnxpuma.mpc.protocols.smooth import (
     whole_argument,
 )
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, Use, operator
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.standard.mask_values import OUT
 
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}
 
 
 def _series_name(call: Use) -> str:
     if call.node.op == "Gelu":
-        approximate = call.attribute("approximate", "none")
-        return "gelu_tanh" if approximate in ("tanh", b"tanh") else "gelu"
+        return "gelu_tanh" if call.attribute("approximate") == "tanh" else "gelu"
     if call.node.op == "Swish":
         return "silu"
     return _SERIES[call.node.op]
@@ -121,7 +120,7 @@ def _activated(
 
 
 def _alpha(call: Use) -> float:
-    return float(call.attribute("alpha", 1.0))
+    return float(call.attribute("alpha"))
 
 
 def _swish_limits(call: Call) -> tuple[Limit, ...]:
@@ -140,7 +139,7 @@ def _swish_cost(call: Call) -> Cost:
 
 
 def _alpha_positive(call: Call) -> str | None:
-    return None if call.attribute("alpha", 1.0) > 0 else "its alpha is not positive"
+    return None if _alpha(call) > 0 else "its alpha is not positive"
 
 
 def _takes_products(call: Use, index: int) -> bool:

@@ -23,9 +23,9 @@ from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
-from onnxpuma.ops.attention_positions import Heads, shapes_of
+from onnxpuma.ops.attention_positions import Heads, cap_of, given_scale, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
-from onnxpuma.ops.beside import FAR, cleared, too_far, whole
+from onnxpuma.ops.beside import cleared, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.lengths import largest_score
@@ -44,6 +44,7 @@ from onnxpuma.ops.softmax import (
     spread_limit,
 )
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.standard.mask_values import FAR
 
 SCALE_BITS = 14  # significant bits of a scale that is not a power of two
 SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries, as the scores have no room for it
@@ -67,12 +68,12 @@ def _shown(call: Call) -> int | None:
     """Which scores the fourth output shows, None if nobody asks: 0 and 1 are the same without softcap."""
     if len(call.outputs) < 4 or not call.outputs[3].name:
         return None
-    mode = int(call.attribute("qk_matmul_output_mode", 0))
-    return 0 if mode == 1 and not call.attribute("softcap", 0.0) else mode
+    mode = int(call.attribute("qk_matmul_output_mode"))
+    return 0 if mode == 1 and not cap_of(call) else mode
 
 
 def _shown_cost(call: Call, size: int) -> Cost:
-    mode, scale, cap = _shown(call), scale_of(call), call.attribute("softcap", 0.0)
+    mode, scale, cap = _shown(call), scale_of(call), cap_of(call)
     if mode is None:
         return Cost()
     form: type = Sum3
@@ -88,9 +89,8 @@ def _shown_cost(call: Call, size: int) -> Cost:
 
 
 def scale_of(call: Call) -> float:
-    scale = call.attribute("scale", None)
-    scale = float(scale) if scale is not None else shapes_of(call).size ** -0.5
-    return scale / (call.attribute("softcap", 0.0) or 1.0)
+    """The factor of the scores, before the softcap is multiplied on."""
+    return given_scale(call) / (cap_of(call) or 1.0)
 
 
 def _exact(scale: float) -> bool:
@@ -102,7 +102,7 @@ def _early(call: Call) -> bool:
     scale = scale_of(call)
     if _exact(scale):
         return False
-    if scale < SMALLEST_LATE or bool(call.attribute("softcap", 0.0)):
+    if scale < SMALLEST_LATE or bool(cap_of(call)):
         return True
     return bool(call.secret(3)) or _least_apart(call) > largest_spread(_late_fraction(call))
 
@@ -137,7 +137,7 @@ def _cost(call: Call) -> Cost:
         by = public_scale(np.float64(scale_of(call)))[0]
         total = total + shift_cost(call.given(0).size, by, RESTING.bits, Replicated)
     form: type = Sum3
-    if call.attribute("softcap", 0.0):
+    if cap_of(call):
         tanh, held = all_series()["tanh"], _score_fraction(call)
         total = total + over_parts(
             int(lengths.sum()), lambda n: activation_cost(tanh, n, RESTING.at(held), RESTING)
@@ -202,7 +202,7 @@ def _spread(call: Call) -> float:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    scale, cap = scale_of(call), call.attribute("softcap", 0.0) or 1.0
+    scale, cap = scale_of(call), cap_of(call) or 1.0
     below = 2.0 ** (62 - _score_fraction(call))
 
     def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -260,7 +260,7 @@ def _attend(
     standing = left.places
     places = slice(None) if standing is None else standing
     flat: Any = scores.map(lambda w: np.ascontiguousarray(w).reshape(-1)[places])
-    cap = call.attribute("softcap", 0.0)
+    cap = cap_of(call)
     shown: Any = scores
     if cap:
         fraction, integer = public_scale(np.float64(cap))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from onnxpuma.ops.attention_positions import shapes_of
+from onnxpuma.ops.attention_positions import cap_of, shapes_of
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import head_length
 from onnxpuma.ops.registry import Call
@@ -20,7 +20,7 @@ def lengths(call: Call, scale: float, below: float) -> tuple[Need, ...]:
     Of the two factors one that is known to be short leaves the rest to the other; of two that may both be
     long, the one that may be longer gets more. scale: of the scores before a softcap.
     """
-    s, scale = shapes_of(call), scale * float(call.attribute("softcap", 0.0) or 1.0)
+    s, scale = shapes_of(call), scale * (cap_of(call) or 1.0)
     product = farthest_apart(call.bound("spread", SPREAD)) / (2 * scale)
     q, k = (max(head_length(call, place), product * 2.0**-20) for place in (0, 1))
     root = math.sqrt(min(product, below / scale))

@@ -8,8 +8,8 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.registry import FRACTION, Call
-from onnxpuma.ops.scores import MOST_REACH
 from onnxpuma.ops.select import clipped, positive_cost, width
+from onnxpuma.standard.mask_values import MOST_REACH
 
 PLACE = 3
 DEPTH = 1 << 14  # of a secret boolean, which is added: more than scores may be apart

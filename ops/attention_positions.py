@@ -47,6 +47,17 @@ def shapes_of(call: Use) -> Heads:
     return Heads(batch, heads, key_heads, queries, keys, width // heads, v.shape[-1] // key_heads, past)
 
 
+def cap_of(call: Use) -> float:
+    """The softcap; 0 where scores have none."""
+    return float(call.attribute("softcap"))
+
+
+def given_scale(call: Use) -> float:
+    """The factor of q k'."""
+    scale = call.attribute("scale")
+    return float(scale) if scale is not None else shapes_of(call).size ** -0.5
+
+
 def attention_scores(call: Call, spread: float) -> Scores:
     """Which scores of (batch, heads, queries, keys) take part, and what is added to them, where without it
     they are less than `spread` apart."""
@@ -87,10 +98,10 @@ def _reach(call: Call, s: Heads) -> tuple[np.ndarray, np.ndarray]:
     if filled is not None:
         offset = filled.reshape(-1).astype(np.int64) - s.queries
     own = np.arange(s.queries)[None] + offset[:, None]
-    left, right = call.attribute("left_window_size", -1), call.attribute("right_window_size", -1)
+    left, right = call.attribute("left_window_size"), call.attribute("right_window_size")
     first = np.maximum(own - left, 0) if left >= 0 else np.zeros_like(own)
     end = np.full_like(own, s.keys)
-    if call.attribute("is_causal", 0):
+    if call.attribute("is_causal"):
         end = np.minimum(end, own + 1)
     if right >= 0:
         end = np.minimum(end, own + right + 1)

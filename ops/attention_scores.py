@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from onnxpuma.ops.attention_mask import mask_reach
-from onnxpuma.ops.attention_positions import attention_scores, shapes_of
+from onnxpuma.ops.attention_positions import attention_scores, cap_of, shapes_of
 from onnxpuma.ops.limits import Arrays
 from onnxpuma.ops.registry import Call
-from onnxpuma.ops.scores import MOST_REACH, SPREAD, spreads
+from onnxpuma.ops.scores import SPREAD, spreads
+from onnxpuma.standard.mask_values import MOST_REACH
 
 
 def plain_scores(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
@@ -29,7 +30,7 @@ def plain_scores(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
 def score_spreads(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
     """How far apart the scores of each row are, of the positions that take part and with what is added."""
     scores = plain_scores(call, inputs, scale)
-    cap = call.attribute("softcap", 0.0)
+    cap = cap_of(call)
     if cap:
         scores = cap * np.tanh(scores)
     reach = mask_reach(call)

@@ -41,14 +41,14 @@ def _cost(call: Call) -> Cost:
 
 
 def _refuse(call: Call) -> str | None:
-    if call.attribute("training_mode", 0) or len(call.outputs) > 1:
+    if call.attribute("training_mode") or len(call.outputs) > 1:
         return "it is in training mode: export the model for inference"
     return None
 
 
 def _factors(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     scale, variance = (np.asarray(inputs[i], np.float64) for i in (1, 4))
-    return np.abs(scale) / np.sqrt(variance + float(call.attribute("epsilon", 1e-5)))
+    return np.abs(scale) / np.sqrt(variance + float(call.attribute("epsilon")))
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
@@ -57,7 +57,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
 
 
 def _largest_factor(call: Call) -> float:
-    least = max(seen(call.given(4)).low, 0.0) + float(call.attribute("epsilon", 1e-5))
+    least = max(seen(call.given(4)).low, 0.0) + float(call.attribute("epsilon"))
     return seen(call.given(1)).size / math.sqrt(least) if least > 0 else math.inf
 
 
@@ -80,7 +80,7 @@ def batch_normalization(
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) * (scale / sqrt(variance + epsilon)) + bias."""
     held = [as_shares(party, value) for value in (x, scale, bias, mean, variance)]
-    epsilon = encode(float(call.attribute("epsilon", 1e-5)), FRACTION)
+    epsilon = encode(float(call.attribute("epsilon")), FRACTION)
     root = yield from inverse_root(party, held[4].plus(epsilon), FACTOR_FRACTION)
     factor = yield from truncated(party, multiply(party, held[1], root), FACTOR_FRACTION)
     column = (-1, *([1] * (len(held[0].shape) - 2)))

@@ -17,15 +17,9 @@ from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.registry import Call, Operand, Operator, Value
+from onnxpuma.standard.mask_values import BEYOND_SCALES, FAR, LARGEST, NOTICED, OUT
 
 Beside = Sequence["np.ndarray | None"]
-
-NOTICED = 64.0  # smaller public numbers go straight into words
-FAR = 2.0**23  # what is multiplied lies nearer
-OUT = 2.0**41  # what is compared, or read by an activation, lies nearer
-LARGEST = 2.0**40  # what words hold of a number beyond it
-INFINITE = 2.0**43  # nothing that is added to a number beyond it counts
-BEYOND_SCALES = 2.0**20  # a factor beyond it makes a mask
 
 
 def is_far(value: Value) -> bool:

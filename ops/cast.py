@@ -11,10 +11,11 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
-from onnxpuma.ops.beside import FAR, Beside, kept, too_far, whole
+from onnxpuma.ops.beside import Beside, kept, too_far, whole
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.rounding import towards_zero, towards_zero_cost
+from onnxpuma.standard.mask_values import FAR
 
 _NARROW = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
 

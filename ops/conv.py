@@ -13,46 +13,11 @@ from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bia
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
-
-
-def padding_of(call: Call, spatial: tuple[int, ...], kernel: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(before, after) for each spatial axis, from `pads` or `auto_pad`."""
-    rank = len(spatial)
-    strides = call.attribute("strides") or [1] * rank
-    dilations = call.attribute("dilations") or [1] * rank
-    auto = call.attribute("auto_pad", "NOTSET")
-    auto = auto.decode() if isinstance(auto, bytes) else auto
-    if auto in ("NOTSET", ""):
-        pads = call.attribute("pads") or [0] * (2 * rank)
-        return list(zip(pads[:rank], pads[rank:], strict=True))
-    if auto == "VALID":
-        return [(0, 0)] * rank
-    result = []
-    for size, k, stride, dilation in zip(spatial, kernel, strides, dilations, strict=True):
-        total = max(0, (-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size)
-        small, large = total // 2, total - total // 2
-        result.append((small, large) if auto == "SAME_UPPER" else (large, small))
-    return result
-
-
-def patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], padded: bool = False) -> np.ndarray:
-    """(N, C, *spatial) -> (N, C, *out, *kernel), a view where nothing is padded now."""
-    rank = len(kernel)
-    strides = call.attribute("strides") or [1] * rank
-    dilations = call.attribute("dilations") or [1] * rank
-    padding = [] if padded else padding_of(call, words.shape[2:], kernel)
-    if any(p != (0, 0) for p in padding):
-        words = np.pad(words, [(0, 0), (0, 0), *padding])
-    spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-    windows = np.lib.stride_tricks.sliding_window_view(words, spans, axis=tuple(range(2, 2 + rank)))
-    steps = tuple(slice(None, None, s) for s in strides)
-    inner = tuple(slice(None, None, d) for d in dilations)
-    index = (slice(None), slice(None), *steps, *inner)
-    return windows[index]
+from onnxpuma.ops.window import patches, window_of
 
 
 def _refuse(call: Call) -> str | None:
-    channels, groups = call.given(0).shape[1], int(call.attribute("group", 1))
+    channels, groups = call.given(0).shape[1], int(call.attribute("group"))
     wanted, maps = call.given(1).shape[1] * groups, call.given(1).shape[0]
     if channels != wanted or maps % groups:
         return f"its input has {channels} channels, its weights take {wanted} and give {maps}"
@@ -76,15 +41,15 @@ def _conv_result(call: Call) -> Result:
 def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
     x, w = as_shares(party, image), as_shares(party, weights)
-    groups = call.attribute("group", 1)
+    groups = call.attribute("group")
     batch = x.shape[0]
     outputs, per_group = w.shape[:2]
-    kernel = w.shape[2:]
-    rank = len(kernel)
+    window = window_of(call, w.shape[2:])
+    kernel, rank = window.kernel, len(window.kernel)
     out_spatial = call.outputs[0].shape[2:]
 
     def rows(words: np.ndarray) -> np.ndarray:  # (groups, N * out, C/groups * kernel)
-        found = patches(call, words, kernel).reshape(batch, groups, per_group, *out_spatial, *kernel)
+        found = patches(window, words).reshape(batch, groups, per_group, *out_spatial, *kernel)
         axes = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
         return np.ascontiguousarray(found.transpose(axes)).reshape(
             groups, batch * int(np.prod(out_spatial)), -1

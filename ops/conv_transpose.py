@@ -14,11 +14,12 @@ from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bia
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
+from onnxpuma.ops.window import steps_of
 
 
 def _refuse(call: Call) -> str | None:
     channels, wanted = call.given(0).shape[1], call.given(1).shape[0]
-    if channels != wanted or channels % int(call.attribute("group", 1)):
+    if channels != wanted or channels % int(call.attribute("group")):
         return f"its input has {channels} channels, its weights take {wanted}"
     return None
 
@@ -31,11 +32,10 @@ def _starts(call: Call) -> list[int]:
     """For each spatial axis how many elements of the full result are cut off before the first."""
     rank = len(call.outputs[0].shape) - 2
     pads = call.attribute("pads")
-    auto = call.attribute("auto_pad", "NOTSET")
-    auto = auto.decode() if isinstance(auto, bytes) else auto
+    auto = call.attribute("auto_pad")
     if call.attribute("output_shape") is None and auto in ("NOTSET", "", "VALID"):
         return [int(p) for p in (pads or [0] * rank)[:rank]]
-    strides, dilations = (call.attribute(a) or [1] * rank for a in ("strides", "dilations"))
+    strides, dilations = steps_of(call, rank)
     extra = call.attribute("output_padding") or [0] * rank
     starts = []
     for axis in range(rank):
@@ -60,11 +60,11 @@ def conv_transpose(
 ) -> Protocol[Sequence[Form]]:
     """The transposed convolution, with groups, strides, dilations and padding. No message."""
     x, w = as_shares(party, image), as_shares(party, weights)
-    groups = int(call.attribute("group", 1))
+    groups = int(call.attribute("group"))
     batch, channels, *spatial = x.shape
     per_group, *kernel = w.shape[1:]
     rank, inner = len(kernel), channels // groups
-    strides, dilations = (call.attribute(a) or [1] * rank for a in ("strides", "dilations"))
+    strides, dilations = steps_of(call, rank)
     out, starts = call.outputs[0].shape[2:], _starts(call)
     order_in = (*range(2, 2 + rank), 0, 1)
     reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]

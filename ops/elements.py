@@ -15,10 +15,10 @@ import numpy as np
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Protocol
-from onnxpuma.ops.beside import OUT, Beside, any_beside, cleared, held, kept, out_of_reach, plus
+from onnxpuma.ops.beside import Beside, any_beside, cleared, held, kept, out_of_reach, plus
 from onnxpuma.ops.registry import Call, Operand, Value
+from onnxpuma.standard.mask_values import LOWEST_FLOAT, OUT
 
-_MOST = float(np.finfo(np.float32).max)
 Kernel = TypeVar("Kernel", bound=Callable[..., Protocol[Sequence[Form]]])
 
 
@@ -41,7 +41,7 @@ def of_elements(call: Call) -> Beside:
             there = np.zeros(operand.shape)
             if operand.beside is not None:
                 there = np.where(np.abs(operand.beside) >= OUT, operand.beside, 0.0)
-            values.append(np.clip(there, -_MOST, _MOST).astype(operand.dtype))
+            values.append(np.clip(there, LOWEST_FLOAT, -LOWEST_FLOAT).astype(operand.dtype))
     made = run_node(call.node, values, call.opset)
     return [kept(np.where(sure, v, 0.0), o.shape) for v, o in zip(made, call.outputs, strict=True)]
 

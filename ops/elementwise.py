@@ -11,9 +11,10 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.beside import FAR, factor, held, in_words, of_scaled, of_sum, too_far, whole
+from onnxpuma.ops.beside import factor, held, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.limits import Limit, output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, both_fine, operator
+from onnxpuma.standard.mask_values import FAR
 
 _LARGEST_WHOLE = 2.0**12
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62

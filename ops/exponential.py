@@ -113,10 +113,10 @@ def log(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[For
 
 def _parameters(call: Call) -> tuple[float, float, float]:
     """(a, b, c) of y = c max(x, 0) + a (e^(b min(x, 0)) - 1)."""
-    alpha, gamma = call.attribute("alpha"), call.attribute("gamma", 1.0507009873554805)
+    alpha = float(call.attribute("alpha"))
     if call.node.op == "Selu":
-        return gamma * (1.6732632423543772 if alpha is None else alpha), 1.0, gamma
-    alpha = 1.0 if alpha is None else float(alpha)
+        gamma = float(call.attribute("gamma"))
+        return gamma * alpha, 1.0, gamma
     return alpha, 1.0 / alpha if call.node.op == "Celu" else 1.0, 1.0
 
 

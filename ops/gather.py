@@ -36,11 +36,11 @@ def _result(call: Call) -> Result:
 
 def _refuse(call: Call) -> str | None:
     if not _by_ids(call):
-        size = call.given(0).shape[call.attribute("axis", 0)]
+        size = call.given(0).shape[call.axis]
         return beyond(call.public(1), size)
     if call.inputs[1].form is not SecretIds:  # type: ignore[union-attr]
         return "its index is computed from secret values; only ids that come from the client can be looked up"
-    if call.attribute("axis", 0) != 0:
+    if call.axis:
         return "secret ids are looked up along the first axis only"
     if not call.secret(0):
         return "its table is public and its ids are secret: let the client look them up"
@@ -70,9 +70,7 @@ def _beside(call: Call) -> Beside:
     table, index = call.given(0), call.public(1)
     if index is None or table.beside is None:
         return [None]
-    return [
-        kept(np.take(table.beside, index.astype(np.intp), call.attribute("axis", 0)), call.outputs[0].shape)
-    ]
+    return [kept(np.take(table.beside, index.astype(np.intp), call.axis), call.outputs[0].shape)]
 
 
 @operator(
@@ -99,6 +97,6 @@ def gather(party: Party, call: Call, table: Value, index: Value) -> Protocol[Seq
         found = yield from spread(party, look_up(party, index, matrix), widened)
         return [found.map(lambda w: w.reshape(shape))]
     assert isinstance(index, np.ndarray)
-    axis = call.attribute("axis", 0)
+    axis = call.axis
     yield from ()
     return [table.map(lambda w: np.take(w, index.astype(np.intp), axis=axis))]  # type: ignore[union-attr]

@@ -93,7 +93,7 @@ def _log_sum(call: Call) -> Bound:
 def _log_share(call: Call) -> Bound:
     """LogSoftmax: no more than zero, no less than the smallest score below all of them."""
     x, operand = seen(call.given(0)), call.given(0)
-    count = operand.shape[int(call.attribute("axis", -1))] if operand.shape else 1
+    count = operand.shape[call.axis] if operand.shape else 1
     return Bound(x.low - x.high - 0.6932 * count.bit_length(), 0.0)
 
 
@@ -160,7 +160,7 @@ def _absolute(x: Bound) -> Bound:
 
 
 def _leaky(call: Call) -> Bound:
-    slope = float(call.attribute("alpha", 0.01))
+    slope = float(call.attribute("alpha"))
     return _sloped(call, Bound(slope, slope))
 
 
@@ -173,8 +173,8 @@ def _sloped(call: Call, slope: Bound) -> Bound:
 
 def _exponential_unit(call: Call) -> Bound:
     x, selu = seen(call.given(0)), call.node.op == "Selu"
-    alpha = float(call.attribute("alpha", None) or (1.6732632423543772 if selu else 1.0))
-    gamma = float(call.attribute("gamma", 1.0507009873554805)) if selu else 1.0
+    alpha = float(call.attribute("alpha"))
+    gamma = float(call.attribute("gamma")) if selu else 1.0
     depth = gamma * alpha
     return Bound(-abs(depth) if x.low < 0 else 0.0, max(gamma * x.high, -depth, 0.0))
 
@@ -185,7 +185,7 @@ def _softplus(call: Call) -> Bound:
 
 
 def _swish(call: Call) -> Bound:
-    return seen(call.given(0)).within(-0.2785 / float(call.attribute("alpha", 1.0)), math.inf)
+    return seen(call.given(0)).within(-0.2785 / float(call.attribute("alpha")), math.inf)
 
 
 def _kept(call: Call) -> Bound:
@@ -210,15 +210,14 @@ def _near(call: Call) -> Bound:
 
 def _put(call: Call) -> Bound:
     """Numbers of the third input among those of the first."""
-    if call.attribute("reduction", "none") not in ("none", b"none"):
+    if call.attribute("reduction") != "none":
         return UNKNOWN
     return words(call.given(0)).only().hull(words(call.operand(2)).only())
 
 
 def _resized(call: Call) -> Bound:
     x = _kept(call)
-    mode = call.attribute("mode", "nearest")
-    return x.times(2.0) if mode in ("cubic", b"cubic") else x
+    return x.times(2.0) if call.attribute("mode") == "cubic" else x
 
 
 def _always(low: float, high: float) -> Bounding:

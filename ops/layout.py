@@ -16,6 +16,7 @@ from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.ring.words import encode, word_type
 from onnxpuma.ops.beside import of_moved
+from onnxpuma.ops.moves import order_of
 from onnxpuma.ops.registry import Call, Use, Value, as_first, operator
 
 
@@ -76,9 +77,8 @@ def identity(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[
 @operator("Transpose", result=as_first, defers=_always, secret="first", layout=True, beside=of_moved)
 def transpose(party: Party, call: Call, x: Form) -> Protocol[Sequence[Form]]:
     """Axes permuted."""
-    perm = call.attribute("perm") or list(range(len(call.inputs[0].shape)))[::-1]  # type: ignore[union-attr]
     yield from ()
-    return [x.map(lambda w: w.transpose(perm))]  # type: ignore[attr-defined]
+    return [x.map(lambda w: w.transpose(order_of(call)))]  # type: ignore[attr-defined]
 
 
 @operator(
@@ -102,7 +102,7 @@ def expand(party: Party, call: Call, x: Form, shape: np.ndarray) -> Protocol[Seq
 )
 def split(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
     """Parts along an axis."""
-    axis = call.attribute("axis", 0)
+    axis = call.axis
     edges = np.cumsum([o.shape[axis] for o in call.outputs])[:-1]
     results = []
     for index in range(len(call.outputs)):
@@ -140,8 +140,8 @@ def _index_refusal(call: Call) -> str | None:
     if reason or index is None:
         return reason
     if call.node.op == "GatherElements":
-        return beyond(index, shape[int(call.attribute("axis", 0))])
-    first = int(call.attribute("batch_dims", 0))
+        return beyond(index, shape[call.axis])
+    first = int(call.attribute("batch_dims"))
     found = (beyond(index[..., k], shape[first + k]) for k in range(index.shape[-1]))
     return next((reason for reason in found if reason), None)
 
@@ -200,7 +200,7 @@ def _stays(call: Call) -> bool:
     if call.node.op != "GatherND" or index is None or index.value is None or index.shape[-1:] != (1,):
         return False
     whole = call.outputs[0].shape == call.given(0).shape
-    if call.attribute("batch_dims", 0) != len(index.shape) - 2 or not whole:
+    if call.attribute("batch_dims") != len(index.shape) - 2 or not whole:
         return False
     return bool(np.all(index.value[..., 0] == np.arange(index.shape[-2])))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from onnxpuma.ops.attention_positions import shapes_of
+from onnxpuma.ops.attention_positions import cap_of, given_scale, shapes_of
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.reduce import axes_of
 from onnxpuma.ops.registry import Call, Use
@@ -20,10 +20,14 @@ def normalised_rows(call: Use) -> tuple[int, bool]:
     """How many elements a row has that is normalised, and whether its mean is taken off."""
     shape = call.given(0).shape
     if call.node.op in ("LayerNormalization", "RMSNormalization"):
-        axis = int(call.attribute("axis", -1)) % len(shape)
-        return math.prod(shape[axis:]), call.node.op == "LayerNormalization"
-    groups = int(call.attribute("num_groups", shape[1]))
-    return shape[1] // groups * math.prod(shape[2:]), True
+        return math.prod(shape[call.axis :]), call.node.op == "LayerNormalization"
+    return shape[1] // groups_of(call) * math.prod(shape[2:]), True
+
+
+def groups_of(call: Use) -> int:
+    """Groups of channels that are normalised together; an instance normalisation takes each channel alone."""
+    alone = call.node.op == "InstanceNormalization"
+    return int(call.given(0).shape[1] if alone else call.attribute("num_groups"))
 
 
 def _layer(call: Call) -> list[Bound]:
@@ -34,7 +38,7 @@ def _layer(call: Call) -> list[Bound]:
     y = Bound(-largest, largest, math.sqrt(count)).by(Bound(-scale.size, scale.size), n)
     y = Bound(y.low, y.high, y.norm).plus(_row_of(call, 2, bias), n)
     x = seen(call.given(0))
-    root = 1.0 / math.sqrt(max(float(call.attribute("epsilon", 1e-5)), 2.0**-40))
+    root = 1.0 / math.sqrt(max(float(call.attribute("epsilon")), 2.0**-40))
     return [y, Bound(x.low, x.high), Bound(0.0, root)]
 
 
@@ -49,7 +53,7 @@ def _channels(call: Call) -> list[Bound]:
 
 def _batch(call: Call) -> list[Bound]:
     x, scale, bias, mean, variance = (seen(call.given(p)) for p in range(5))
-    least = max(variance.low, 0.0) + float(call.attribute("epsilon", 1e-5))
+    least = max(variance.low, 0.0) + float(call.attribute("epsilon"))
     most = scale.size / math.sqrt(least) if least > 0 else math.inf
     centred = x.only().plus(mean.only().times(-1.0), 1)
     return [centred.by(Bound(-most, most), 1).plus(bias.only(), 1).only()]
@@ -57,7 +61,7 @@ def _batch(call: Call) -> list[Bound]:
 
 def _softmax(call: Call) -> list[Bound]:
     rank = len(call.given(0).shape)
-    axis = int(call.attribute("axis", -1)) % max(rank, 1)
+    axis = call.axis
     if axis == rank - 1:
         return [Bound(0.0, 1.0, 1.0, {}, {"row sum": 1.0})]
     matrix = {"column": 1.0, "sum": 1.0} if axis == rank - 2 else {}
@@ -116,12 +120,12 @@ def _radius(call: Call) -> float:
 def spread_of_scores(call: Use) -> float:
     """How far apart two scores of a row are, but for what a mask adds: of Attention, Softmax and its kin."""
     if call.node.op == "Attention":
-        cap = float(call.attribute("softcap", 0.0))
+        cap = cap_of(call)
         apart = 2.0 * largest_score(call)
         return min(apart, 2.0 * cap) if cap else apart
     operand = call.given(0)
     x, rank = operand.bound, len(operand.shape)
-    axes = axes_of(call) if call.node.op == "ReduceLogSumExp" else (int(call.attribute("axis", -1)),)
+    axes = axes_of(call) if call.node.op == "ReduceLogSumExp" else (call.axis,)
     if [axis % max(rank, 1) for axis in axes] != [rank - 1]:
         return x.high - x.low
     return min(x.high - x.low, math.sqrt(2.0) * x.length(last(operand)))
@@ -129,9 +133,7 @@ def spread_of_scores(call: Use) -> float:
 
 def largest_score(call: Use) -> float:
     """|scale q k'| of an attention."""
-    scale = call.attribute("scale", None)
-    size = float(scale) if scale is not None else 1.0 / math.sqrt(shapes_of(call).size)
-    return abs(size) * head_length(call, 0) * head_length(call, 1)
+    return abs(given_scale(call)) * head_length(call, 0) * head_length(call, 1)
 
 
 def norm_of_rows(call: Use) -> float:

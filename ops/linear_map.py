@@ -29,7 +29,7 @@ def _running_refusal(call: Call) -> str | None:
 def running_sum(party: Party, call: Call, x: Form, axis: np.ndarray) -> Protocol[Sequence[Form]]:
     """Sums of everything so far: local."""
     place = int(axis.reshape(-1)[0])
-    exclusive, backwards = call.attribute("exclusive", 0), call.attribute("reverse", 0)
+    exclusive, backwards = call.attribute("exclusive"), call.attribute("reverse")
 
     def sums(words: np.ndarray) -> np.ndarray:
         turned = np.flip(words, place) if backwards else words
@@ -67,7 +67,6 @@ def _einsum_refusal(call: Call) -> str | None:
 def einsum(party: Party, call: Call, a: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Sums of products over named axes, of one or two operands."""
     equation = call.attribute("equation")
-    equation = equation.decode() if isinstance(equation, bytes) else equation
 
     def product(*words: np.ndarray) -> np.ndarray:
         return np.asarray(np.einsum(equation, *words, optimize=True))

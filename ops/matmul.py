@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from onnxpuma.ops.bias import product_cost, product_result, with_bias
 from onnxpuma.ops.elementwise import as_words, public_scale
 from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
+from onnxpuma.ops.products import gemm_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
 
 
@@ -82,7 +82,7 @@ def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Fo
 
 
 def _alpha_bits(call: Call) -> int:
-    alpha = call.attribute("alpha", 1.0)
+    alpha = gemm_of(call).alpha
     return 0 if alpha == 1.0 else public_scale(np.float64(alpha))[0]
 
 
@@ -95,9 +95,8 @@ def _gemm_result(call: Call) -> Result:
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
     """Of a product that alpha, a power of two, shifts; another alpha, or beta, brings digits of its own."""
-    alpha: Any = node.attributes.get("alpha", 1.0)
-    mantissa, exponent = math.frexp(alpha)
-    if mantissa != 0.5 or exponent > 1 or node.attributes.get("beta", 1.0) != 1.0:
+    mantissa, exponent = math.frexp(node.attribute("alpha"))
+    if mantissa != 0.5 or exponent > 1 or node.attribute("beta") != 1.0:
         return {}
     return {place: most + exponent - 1 for place, most in both_fine(node).items()}
 
@@ -113,16 +112,15 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
     """alpha A' B' + beta C, added up before the truncation; a public factor is shared trivially."""
     a, b = as_shares(party, left), as_shares(party, right)
-    if call.attribute("transA", 0):
+    scaled = gemm_of(call)
+    if scaled.left_turned:
         a = a.map(np.transpose)
-    if call.attribute("transB", 0):
+    if scaled.right_turned:
         b = b.map(np.transpose)
     result = product(party, a, b)
-    alpha = call.attribute("alpha", 1.0)
-    if alpha != 1.0:
-        fraction, integer = public_scale(np.float64(alpha))
+    if scaled.alpha != 1.0:
+        fraction, integer = public_scale(np.float64(scaled.alpha))
         result = result.times(as_words(integer), fraction)
-    beta = float(call.attribute("beta", 1.0))
-    if c is not None and beta != 1.0:
-        c = as_shares(party, c).times(as_words(np.rint(np.float64(beta) * 2.0**FRACTION)), FRACTION)
+    if c is not None and scaled.beta != 1.0:
+        c = as_shares(party, c).times(as_words(np.rint(np.float64(scaled.beta) * 2.0**FRACTION)), FRACTION)
     return [(yield from with_bias(party, call, result, c))]

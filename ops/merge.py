@@ -27,7 +27,7 @@ def resting(call: Call) -> Result:
 @operator("Concat", result=resting, secret="any", integers=True, beside=of_concat)
 def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """Values end to end along an axis; public ones become trivial shares."""
-    axis, fraction = call.attribute("axis", 0), resting(call).fraction
+    axis, fraction = call.axis, resting(call).fraction
     shares = [as_shares(party, in_words(v), fraction=fraction) for v in values]
     first = np.concatenate([s.first for s in shares], axis=axis)
     second = np.concatenate([s.second for s in shares], axis=axis)
@@ -70,7 +70,7 @@ def pad(
     fraction = resting(call).fraction
     values = [as_shares(party, in_words(x), fraction=fraction)]
     places = [0]
-    if call.attribute("mode", "constant") in ("constant", b"constant") and value is not None:
+    if call.attribute("mode") == "constant" and value is not None:
         values.append(as_shares(party, in_words(value), fraction=fraction))
         places.append(2)
     yield from ()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.products import matrix_of, turned
+from onnxpuma.ops.products import gemm_of, matrix_of, turned
 from onnxpuma.ops.reduce import axes_of, count_of
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.rows import Rows
@@ -51,7 +51,7 @@ def _of_quotient(call: Call, below: float) -> Sequence[Need]:
 
 
 def _slope(call: Call) -> float:
-    return max(1.0, abs(float(call.attribute("alpha", 0.01))))
+    return max(1.0, abs(float(call.attribute("alpha"))))
 
 
 _TIMES: dict[str, Callable[[Call], float]] = {
@@ -92,19 +92,19 @@ def short_rows(rows: Rows, below: float, scaled: bool = False) -> Callable[[Call
 
 
 def _of_rows(call: Call, below: float) -> Sequence[Need]:
-    a, b = call.given(0), call.given(1)
-    if call.attribute("transA", 0) or call.attribute("alpha", 1.0) != 1.0:
+    a, b, gemm = call.given(0), call.given(1), gemm_of(call)
+    if gemm.left_turned or gemm.alpha != 1.0:
         return ()
     left, right = matrix_of(a), matrix_of(b)
-    right = turned(right) if call.attribute("transB", 0) else right
-    bias = seen(call.operand(2)).size * abs(float(call.attribute("beta", 1.0))) if call.present(2) else 0.0
+    right = turned(right) if gemm.right_turned else right
+    bias = seen(call.operand(2)).size * abs(gemm.beta) if call.present(2) else 0.0
     inner, below = last(a), below - bias
     column = min(right.matrix.get("column", math.inf), right.size * math.sqrt(inner))
     if len(b.shape) == 1:
         column = right.length(inner)
     if not below > 0:
         return ()
-    down = (-1,) if call.attribute("transB", 0) or len(b.shape) == 1 else (-2,)
+    down = (-1,) if gemm.right_turned or len(b.shape) == 1 else (-2,)
     first, second = _parted(below, left.length(inner), column, _asked(a), _asked(b))
     found = [Need(0, "row", first)] if first < math.inf else []
     return [*found, Need(1, "row", second, down)] if second < math.inf else found

@@ -35,14 +35,10 @@ def _size_cost(call: Call) -> Cost:
     return positive_cost(call.given(0).size, width(call))
 
 
-def _slope(call: Call, default: float) -> tuple[int, np.ndarray]:
-    return public_scale(np.float64(call.attribute("alpha", default)))
-
-
 def _below_zero(call: Call) -> tuple[int, np.ndarray]:
     """Fraction bits and integers of a public slope."""
     slope = call.public(1)
-    return _slope(call, 0.01) if slope is None else public_scale(slope)
+    return public_scale(np.float64(call.attribute("alpha"))) if slope is None else public_scale(slope)
 
 
 def _truncated_cost(call: Call) -> Cost:
@@ -123,7 +119,7 @@ def _ends(alpha: float, beta: float) -> tuple[float, float]:
 
 
 def _line(call: Call) -> tuple[float, float]:
-    return float(call.attribute("alpha", 0.2)), float(call.attribute("beta", 0.5))
+    return float(call.attribute("alpha")), float(call.attribute("beta"))
 
 
 def _hard_cost(call: Call) -> Cost:

@@ -27,7 +27,7 @@ from onnxpuma.mpc.protocols.reciprocal import (
 from onnxpuma.mpc.protocols.square_root import square_root as rooted
 from onnxpuma.mpc.protocols.square_root import square_root_cost
 from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
+from onnxpuma.ops.beside import Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
 from onnxpuma.ops.limits import (
     Limit,
@@ -45,6 +45,7 @@ from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plai
 from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, operator
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import joined, over_parts, parts, shift_cost, spread, truncated
+from onnxpuma.standard.mask_values import FAR
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
 SCALED_FRACTION = 20  # of a dividend times the power of its divisor

@@ -5,7 +5,7 @@ Not of ONNX: the planner puts them beside the steps of a model (plan/bounds/chec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ from onnxpuma.mpc.protocols.range_check import (
     samples,
 )
 from onnxpuma.ops.range_reading import Reading
-from onnxpuma.ops.registry import Call, Operator, Result, Use
+from onnxpuma.ops.registry import Call, Kernel, Operator, Result
+from onnxpuma.standard.signature import declare
 
 DOMAIN = "onnxpuma.check"
 
@@ -135,16 +136,22 @@ def _quantity_result(call: Call) -> Result:
     return Result(call.given(0).form if one_by_one else Sum3, 0)
 
 
-def _no_defers(call: Use, index: int) -> bool:
-    return True
-
-
-def _operator(name: str, kernel: Any, cost: Any, result: Any) -> Operator:
+def _operator(
+    name: str, kernel: Kernel, cost: Callable[[Call], Cost], result: Callable[[Call], Result]
+) -> Operator:
     return Operator(
-        name, kernel, cost, result, _no_defers, lambda call: None, "all", "exact", integers=True,
-        domain=DOMAIN, beside=lambda call: [None] * len(call.outputs), reaches=True,
-    )  # fmt: skip
+        name=name,
+        kernel=kernel,
+        cost=cost,
+        result=result,
+        defers=lambda call, index: True,
+        integers=True,
+        beside=lambda call: [None] * len(call.outputs),
+        reaches=True,
+    )
 
 
+declare(DOMAIN, "RangeOf", reading=None)
+declare(DOMAIN, "RangeCheck", readings=())
 QUANTITY = _operator("RangeOf", quantity, lambda call: Cost(), _quantity_result)
 VERDICT = _operator("RangeCheck", verdict, _verdict_cost, lambda call: Result(Sum3, 0))

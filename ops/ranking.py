@@ -17,14 +17,15 @@ from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.ops.beside import OUT, Beside, kept, too_far
-from onnxpuma.ops.conv import padding_of, patches
+from onnxpuma.ops.beside import Beside, kept, too_far
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.running import contenders, rows_beside
 from onnxpuma.ops.select import WIDE, compared, positive, positive_cost, width
 from onnxpuma.ops.spread import joined, over_parts, parts, sliced
+from onnxpuma.ops.window import padded_patches
+from onnxpuma.standard.mask_values import OUT
 
 
 def row_largest(party: Party, rows: Replicated, bits: int = WIDE) -> Protocol[Replicated]:
@@ -116,32 +117,17 @@ def global_max_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequenc
     return [found.map(lambda w: w.reshape(shape))]
 
 
-def _padded_patches(call: Call, words: np.ndarray, kernel: tuple[int, ...], filler: float) -> np.ndarray:
-    """Windows of a padded image, with this word in the padding, the last window perhaps over the edge."""
-    out = call.outputs[0].shape[2:]
-    strides = call.attribute("strides") or [1] * len(kernel)
-    dilations = call.attribute("dilations") or [1] * len(kernel)
-    padding = padding_of(call, words.shape[2:], kernel)
-    widths = []
-    for size, (before, after), n, stride, k, dilation in zip(
-        words.shape[2:], padding, out, strides, kernel, dilations, strict=True
-    ):
-        reach = (n - 1) * stride + (k - 1) * dilation + 1  # ceil_mode may look further than the padding
-        widths.append((before, max(after, reach - size - before)))
-    value = np.array(filler).astype(words.dtype)
-    padded = np.pad(words, [(0, 0), (0, 0), *widths], constant_values=value)
-    windows = patches(call, padded, kernel, padded=True)
-    index = (slice(None), slice(None), *(slice(0, n) for n in out))
-    return windows[index]
+def _area(call: Call) -> int:
+    """Elements of a window."""
+    return int(np.prod(call.attribute("kernel_shape")))
 
 
 def windows_of(party: Party, call: Call, x: Replicated, filler: int) -> Replicated:
     """(outputs, kernel) of a pooling; the public filler word stands in the padding."""
-    kernel = tuple(call.attribute("kernel_shape"))
-    area = int(np.prod(kernel))
+    area = _area(call)
 
     def rows(words: np.ndarray, component: int) -> np.ndarray:
-        found = _padded_patches(call, words, kernel, filler if component == 0 else 0)
+        found = padded_patches(call, words, filler if component == 0 else 0)
         return np.ascontiguousarray(found).reshape(-1, area)
 
     first, second = rows(x.first, party.index), rows(x.second, (party.index + 1) % 3)
@@ -149,7 +135,7 @@ def windows_of(party: Party, call: Call, x: Replicated, filler: int) -> Replicat
 
 
 def _pool_cost(call: Call) -> Cost:
-    rows, area = call.outputs[0].size, int(np.prod(call.attribute("kernel_shape")))
+    rows, area = call.outputs[0].size, _area(call)
     return places_cost(rows, area) if _shows_places(call) else row_largest_cost(rows, area, width(call))
 
 
@@ -159,22 +145,22 @@ def _shows_places(call: Call) -> bool:
 
 def _window_places(call: Call) -> np.ndarray:
     """(outputs, kernel): where each element of a window stands, counted by rows or by columns."""
-    shape, kernel = call.given(0).shape, tuple(call.attribute("kernel_shape"))
+    shape = call.given(0).shape
     numbers = np.arange(call.given(0).size)
-    if call.attribute("storage_order", 0):
+    if call.attribute("storage_order"):
         columns = numbers.reshape(*shape[:2], *shape[:1:-1])
         numbers = np.ascontiguousarray(columns.transpose(0, 1, *range(len(shape) - 1, 1, -1)))
-    found = _padded_patches(call, numbers.reshape(shape), kernel, 0)
-    return np.ascontiguousarray(found).reshape(-1, int(np.prod(kernel))).astype(np.uint64)
+    found = padded_patches(call, numbers.reshape(shape), 0)
+    return np.ascontiguousarray(found).reshape(-1, _area(call)).astype(np.uint64)
 
 
 def _windows_beside(call: Call) -> np.ndarray | None:
     """(outputs, kernel): what stands beside the elements of each window, none in the padding."""
-    beside, kernel = call.given(0).beside, tuple(call.attribute("kernel_shape"))
+    beside = call.given(0).beside
     if beside is None:
         return None
-    found = _padded_patches(call, beside, kernel, -np.inf)
-    return np.ascontiguousarray(found).reshape(-1, int(np.prod(kernel)))
+    found = padded_patches(call, beside, -np.inf)
+    return np.ascontiguousarray(found).reshape(-1, _area(call))
 
 
 def _beside_windows(call: Call) -> Beside:

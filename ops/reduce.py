@@ -27,7 +27,7 @@ def axes_of(call: Use) -> tuple[int, ...]:
     rank = len(call.given(0).shape)
     given = call.public(1) if call.present(1) else call.attribute("axes")
     if given is None or len(np.atleast_1d(given)) == 0:
-        return () if call.attribute("noop_with_empty_axes", 0) else tuple(range(rank))
+        return () if call.attribute("noop_with_empty_axes") else tuple(range(rank))
     return tuple(sorted(int(a) % rank for a in np.atleast_1d(given)))
 
 

@@ -1,7 +1,8 @@
-"""The registry: what the house knows of each ONNX operator, and the only place that knows it.
+"""The registry: which operators have a kernel on shares, and what each kernel declares.
 
-An operator is one function: a kernel on shares, with its declared cost beside it. The planner asks the
-registry what exists, the interpreter calls what it finds, the documentation is generated from it.
+An operator is one function, with its declared cost beside it. The planner asks the registry what exists, the
+interpreter calls what the planner found, and the documentation is generated from it. Facts that hold whoever
+computes an operator are in onnxpuma/standard/.
 """
 
 from __future__ import annotations
@@ -30,29 +31,24 @@ def resting_fraction(dtype: np.dtype[Any]) -> int:
 
 @dataclass(frozen=True)
 class Operand:
-    """What the plan knows of one input or output of a step.
-
-    `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
-    that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of the
-    owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
-    values, for good, because it is a weight of small numbers or made of one (plan/weights/scaling.py).
-    `beside`: public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how
-    far a secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`,
-    `unit`, `negative`, `drowns`, `blurred` (ops/reach.py). `enough`: how far from zero a number has to be in
-    it that only has to be far, for those who read it; 0: not known. `faint`: the largest public number in it
-    of which fixed point leaves few digits (ops/faint.py). bound: what is proved of a secret one
-    (ops/bounds.py).
-    """
+    """What the plan knows of one input or output of a step."""
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    # The array of a public operand; None for a secret one.
     value: np.ndarray | None = None
+    # Replicated, Sum3 (a product still to be truncated) or SecretIds (ids that only the client knows).
     form: type = Replicated
     fraction: int = FRACTION
+    # Computed from the owner's weights and public constants alone.
     weight: bool = False
+    # Fraction bits beyond `FRACTION` that it keeps, as a weight of small numbers or a value computed from one
+    # (plan/weights/scaling.py).
     finer: int = 0
+    # Public numbers still to be added to the words of a secret operand (ops/beside.py).
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
+    # How far a secret mask may put elements beyond ordinary values, and the kind of that mask (ops/reach.py).
     down: float = 0.0
     up: float = 0.0
     hollow: bool = False
@@ -60,8 +56,11 @@ class Operand:
     negative: bool = False
     drowns: bool = False
     blurred: bool = False
+    # The distance from zero that its readers need of a masked element; 0 where it is not known.
     enough: float = 0.0
+    # The largest public number in it of which fixed point leaves few digits; 0 for none (ops/faint.py).
     faint: float = 0.0
+    # The proved bound of a secret operand (ops/bounds.py).
     bound: Bound = field(default=UNKNOWN, repr=False, compare=False)
 
     @property
@@ -90,10 +89,7 @@ class Operand:
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """One use of an operator: the node and its operands, at known shapes.
-
-    The planner asks with it whether a node that comes later will take an operand untruncated.
-    """
+    """One use of an operator: a node and its operands, at known shapes."""
 
     node: Node
     # None for an optional input that the node leaves out.
@@ -106,8 +102,14 @@ class Use:
         """What a quantity of this use stays below (`Limit.key`): as calibrated, else `default`."""
         return self.bounds.get(key, default)
 
-    def attribute(self, name: str, default: Any = None) -> Any:
-        return self.node.attributes.get(name, default)
+    def attribute(self, name: str) -> Any:
+        """An attribute of the node, or the default of its schema."""
+        return self.node.attribute(name)
+
+    @property
+    def axis(self) -> int:
+        """The attribute of this name, counted from the first axis of the first input."""
+        return int(self.node.attribute("axis")) % max(len(self.given(0).shape), 1)
 
     def operand(self, index: int) -> Operand | None:
         return self.inputs[index] if index < len(self.inputs) else None
@@ -168,6 +170,7 @@ def _nothing_more(call: Call) -> float:
 
 
 Fine: TypeAlias = "Callable[[Node], Mapping[int, int]]"
+Beside: TypeAlias = "Callable[[Call], Sequence[np.ndarray | None]]"
 
 
 def _none_finer(node: Node) -> Mapping[int, int]:
@@ -177,51 +180,6 @@ def _none_finer(node: Node) -> Mapping[int, int]:
 def both_fine(node: Node) -> Mapping[int, int]:
     """Either factor of a plain product may be a weight of any scale."""
     return {0: FINEST, 1: FINEST}
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A kernel and what is declared of it.
-
-    kernel(party, call, *values): a protocol that returns one form an output; public inputs come as arrays,
-    absent ones as None. cost(call): rounds and bits, without the truncation that the plan may add.
-    result(call): form and fraction of the outputs. defers: inputs that may arrive untruncated.
-    refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
-    integers: secret integers and booleans are taken too. layout: it only moves elements.
-    fine(node): inputs that may have more than FRACTION fraction bits as weights do, and how many at most; of
-    two factors both together.
-    tolerance: the largest absolute error on operands of order one, what `error` says in one number.
-    grows(call): what it may reach where that depends on the use, as on the length of rows.
-    limits(call): the ranges in which that holds; outside them the result is wrong.
-    beside(call): the public numbers beside its outputs, for a kernel that leaves those beside its inputs to
-    the plan, or sees to them itself; None for one that is given inputs as they are. reaches: it reads
-    operands as far out as their `reach` says, whatever its limits are otherwise.
-    """
-
-    name: str
-    kernel: Kernel
-    cost: Callable[[Call], Cost]
-    result: Callable[[Call], Result]
-    defers: Callable[[Use, int], bool]
-    refuse: Callable[[Call], str | None]
-    secret: str
-    error: str
-    layout: bool = False
-    integers: bool = False
-    tolerance: float = 1e-4
-    limits: Limits = no_limit
-    grows: Callable[[Call], float] = _nothing_more
-    fine: Fine = _none_finer
-    domain: str = ""
-    beside: Callable[[Call], Sequence[np.ndarray | None]] | None = None
-    reaches: bool = False
-
-    def error_of(self, call: Call) -> float:
-        """The largest absolute error of this use, on operands of order one."""
-        return max(self.tolerance, self.grows(call))
-
-
-_OPERATORS: dict[tuple[str, str], Operator] = {}
 
 
 def _free(call: Call) -> Cost:
@@ -236,45 +194,91 @@ def _nothing_refused(call: Call) -> str | None:
     return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """A kernel and its declarations."""
+
+    name: str
+    # kernel(party, call, *values): a protocol that returns one form for each output. Public inputs arrive as
+    # arrays, absent ones as None.
+    kernel: Kernel
+    # Rounds and bits, without the truncation that the plan may add.
+    cost: Callable[[Call], Cost] = _free
+    # Form and fraction bits of the outputs.
+    result: Callable[[Call], Result] = _resolved
+    # Whether this input may arrive untruncated.
+    defers: Callable[[Use, int], bool]
+    # Why this use is not supported; None where it is.
+    refuse: Callable[[Call], str | None] = _nothing_refused
+    # Which inputs may be secret, in the words of the documentation.
+    secret: str = "all"
+    # The error, in the words of the documentation.
+    error: str = "exact"
+    # It only moves elements.
+    layout: bool = False
+    # It takes secret integers and booleans too.
+    integers: bool = False
+    # The largest absolute error on operands of order one.
+    tolerance: float = 1e-4
+    # The ranges in which that error holds; beyond them the result is silently wrong.
+    limits: Limits = no_limit
+    # The error where it depends on the use, on the length of rows for example.
+    grows: Callable[[Call], float] = _nothing_more
+    # Inputs that may be weights of more fraction bits than `FRACTION`, each with the most it may have; two
+    # factors share that number.
+    fine: Fine = _none_finer
+    # The public numbers beside its outputs, where it leaves those beside its inputs to the plan or handles
+    # them itself; None for a kernel that takes words with nothing beside them.
+    beside: Beside | None = None
+    # It reads operands as far out as their `reach`, whatever its limits are.
+    reaches: bool = False
+
+    def error_of(self, call: Call) -> float:
+        """The largest absolute error of this use, on operands of order one."""
+        return max(self.tolerance, self.grows(call))
+
+
+_OPERATORS: dict[str, Operator] = {}
+
+
 def operator(
     *names: str,
     cost: Callable[[Call], Cost] = _free,
     result: Callable[[Call], Result] = _resolved,
     defers: Sequence[int] | Callable[[Use, int], bool] = (),
     refuse: Callable[[Call], str | None] = _nothing_refused,
-    secret: str = "all",
-    error: str = "exact",
-    tolerance: float = 1e-4,
+    secret: str = Operator.secret,
+    error: str = Operator.error,
+    tolerance: float = Operator.tolerance,
     limits: Limits = no_limit,
     grows: Callable[[Call], float] = _nothing_more,
     layout: bool = False,
     integers: bool = False,
     fine: Fine = _none_finer,
-    beside: Callable[[Call], Sequence[np.ndarray | None]] | None = None,
+    beside: Beside | None = None,
     reaches: bool = False,
 ) -> Callable[[Kernel], Kernel]:
     """Register a kernel under these operator names of the standard domain."""
 
     def register(kernel: Kernel) -> Kernel:
-        accepts = defers if callable(defers) else (lambda call, index: index in defers)
         for name in names:
-            if ("", name) in _OPERATORS:
+            if name in _OPERATORS:
                 raise ValueError(f"two kernels for {name}")
-            _OPERATORS["", name] = Operator(
-                name,
-                kernel,
-                cost,
-                result,
-                accepts,
-                refuse,
-                secret,
-                error,
-                layout,
-                layout or integers,
-                tolerance,
-                limits,
-                grows,
-                fine,
+            _OPERATORS[name] = Operator(
+                name=name,
+                kernel=kernel,
+                cost=cost,
+                result=result,
+                defers=defers if callable(defers) else (lambda call, index: index in defers),
+                refuse=refuse,
+                secret=secret,
+                error=error,
+                layout=layout,
+                integers=layout or integers,
+                tolerance=tolerance,
+                limits=limits,
+                grows=grows,
+                fine=fine,
                 beside=beside,
                 reaches=reaches,
             )
@@ -285,12 +289,12 @@ def operator(
 
 def find(node: Node) -> Operator | None:
     """The operator of this node, None if there is no kernel for it."""
-    return _OPERATORS.get((node.domain, node.op))
+    return None if node.domain else _OPERATORS.get(node.op)
 
 
 def operators() -> dict[str, Operator]:
     """All operators with a kernel, by name."""
-    return {name: op for (_, name), op in sorted(_OPERATORS.items())}
+    return dict(sorted(_OPERATORS.items()))
 
 
 def as_first(call: Call) -> Result:

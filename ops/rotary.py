@@ -45,7 +45,7 @@ def _size(call: Call) -> int:
 
 def _width(call: Call) -> int:
     """How many features of a head are turned."""
-    return int(call.attribute("rotary_embedding_dim", 0)) or _size(call)
+    return int(call.attribute("rotary_embedding_dim")) or _size(call)
 
 
 def _result(call: Call) -> Result:
@@ -65,7 +65,7 @@ def _apart(call: Call) -> Layout:
 def _halves(call: Call) -> tuple[Layout, Layout]:
     """The first and the second of each pair, (batch, sequence, heads, half)."""
     width = _width(call)
-    if call.attribute("interleaved", 0):
+    if call.attribute("interleaved"):
         return (lambda heads: heads[..., 0:width:2]), (lambda heads: heads[..., 1:width:2])
     return (lambda heads: heads[..., : width // 2]), (lambda heads: heads[..., width // 2 : width])
 
@@ -73,7 +73,7 @@ def _halves(call: Call) -> tuple[Layout, Layout]:
 def _together(call: Call, left: np.ndarray, right: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """What `_apart` and `_halves` took apart."""
     shape = call.given(0).shape
-    if call.attribute("interleaved", 0):
+    if call.attribute("interleaved"):
         new = np.stack([left, right], axis=-1).reshape(*left.shape[:-1], -1)
     else:
         new = np.concatenate([left, right], axis=-1)

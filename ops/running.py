@@ -13,8 +13,9 @@ import numpy as np
 
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.beside import INFINITE, OUT, cleared
+from onnxpuma.ops.beside import cleared
 from onnxpuma.ops.registry import Call
+from onnxpuma.standard.mask_values import INFINITE, OUT
 
 SLACK = 2 * OUT  # two values that are compared differ by less
 
