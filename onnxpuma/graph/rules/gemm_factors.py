@@ -34,7 +34,7 @@ def halves(alpha: float) -> int | None:
 
 def _factors(node: ir.Node) -> dict[str, float]:
     """alpha and beta, as far as they are to go."""
-    found = {name: float(attribute(node.outputs[0], name, 1.0)) for name in ("alpha", "beta")}
+    found = {name: float(attribute(node.outputs[0], name)) for name in ("alpha", "beta")}
     return {
         name: value for name, value in found.items() if value != 1.0 and (name == "beta" or not halves(value))
     }
