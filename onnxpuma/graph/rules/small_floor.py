@@ -227,7 +227,7 @@ class _OverFloor(Rule):
         small = _least(z, "Max", "Clip")
         if small is None or not _LEAST_DIVISOR <= small < _NEAR or small * 2.0**18 % 1 == 0:
             return no("not by a small number that fixed point loses")
-        self.by = 2.0 ** math.ceil(-2 - math.log2(small))
+        self.by = 2.0 ** max(1, math.ceil(-4 - math.log2(small)))  # which gives it fourteen bits
         return yes()
 
 
