@@ -209,7 +209,7 @@ def test_catalogue_describes_real_architectures(name: str) -> None:
     [
         (["--model", "gpt2", "--task", "juggling"], "no task 'juggling'", "text-generation"),
         (["--model", "gpt2", "--task", "image-classification"], "GPT2Config", "choose a --task"),
-        (["--model", "gpt2", "--task", "text-generation", "--opset", "24"], "18 to 23", "leave --opset out"),
+        (["--model", "gpt2", "--task", "text-generation", "--opset", "24"], "18 to 23", "omit --opset"),
         (["--model", "gpt2", "--task", "text-generation", "--sequence", "2"], "at least 4", "--sequence"),
     ],
 )
