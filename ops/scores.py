@@ -45,7 +45,7 @@ class Scores:
 
     @property
     def places(self) -> np.ndarray | None:
-        """The flat places of the computed scores; made on demand: they are far larger than a broadcast mask."""
+        """The flat places of the computed scores, made on demand: they are larger than a broadcast mask."""
         return None if self.kept is None else np.flatnonzero(self.kept)
 
 
