@@ -144,7 +144,9 @@ def test_a_client_sees_to_its_own_input() -> None:
     check_values(plan, plan.client_values({"x": x}))
     x[1, 2, 3] = -9000
     assert not runner.run({"x": x}).reliable
-    with pytest.raises(InputError, match=r"'x' holds a row with values apart by 9.*; .* accurate only below 8190"):
+    with pytest.raises(
+        InputError, match=r"'x' holds a row with values apart by 9.*; .* accurate only below 8190"
+    ):
         check_values(plan, plan.client_values({"x": x}))
 
 
