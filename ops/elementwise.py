@@ -149,7 +149,7 @@ def _product_result(call: Call) -> Result:
     if a.secret and b.secret:
         return Result(Sum3, a.fraction + b.fraction)
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(secret.form, secret.fraction + public_scale(factor(call, public.value))[0])  # type: ignore[arg-type]
+    return Result(secret.form, secret.fraction + public_scale(factor(call, np.asarray(public.value)))[0])
 
 
 def _by_whole_number(call: Use, index: int) -> bool:

@@ -121,7 +121,7 @@ def normalised_cost(rows: Rows, call: Call) -> Cost:
         first = fraction + rows.root_fraction - rows.product_fraction
         total = total + (roots_cost(rows) | before) + shift_cost(size, first, RESTING.bits)
         return total + shift_cost(size, rows.product_fraction, RESTING.bits)
-    by = rows.scale_fraction if scale.secret else _public_factor(rows, scale.value)[0]  # type: ignore[arg-type]
+    by = rows.scale_fraction if scale.secret else _public_factor(rows, np.asarray(scale.value))[0]
     if scale.secret and by < FRACTION:
         before |= shift_cost(scale.size, FRACTION - by, RESTING.bits, Replicated)
     made = min(fraction + by, rows.product_fraction)

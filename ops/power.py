@@ -78,7 +78,7 @@ def _general_cost(call: Call) -> Cost:
     if exponent.secret:
         product = shift_cost(size, LOG_FRACTION, RESTING.bits)
     else:
-        shift = LOG_FRACTION + public_scale(exponent.value)[0] - FRACTION  # type: ignore[arg-type]
+        shift = LOG_FRACTION + public_scale(np.asarray(exponent.value))[0] - FRACTION
         product = shift_cost(size, shift, RESTING.bits, Replicated)
     return log_cost(call.given(0).size) + product + exp_cost(size)
 
@@ -122,7 +122,7 @@ def _power_limits(call: Call) -> tuple[Limit, ...]:
     exponent, general = call.public(1), _general(call)
     falling = exponent is None or float(np.min(exponent, initial=0.0)) < 0
     least = LEAST if falling else 2.0**-FRACTION
-    if general or (falling and float(np.max(exponent)) == -0.5):  # type: ignore[arg-type]
+    if general or (falling and float(np.max(np.asarray(exponent))) == -0.5):
         low, needs = (lambda call: seen(call.given(0)).low), asks("positive", least)
         return (*found, Limit("x", signed_input(), least=least, needs=needs, falls=low))
     if falling:
