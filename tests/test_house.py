@@ -49,6 +49,11 @@ FLOORS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
+# The chambers of a room, from the ground up, by the same rule.
+CHAMBERS = {
+    "roles": (("request", "shared"), ("client", "owner", "server"), ("local",)),
+}
+
 
 def package_files() -> dict[str, Path]:
     """Every module of the package, by its dotted name."""
@@ -96,6 +101,19 @@ def test_imports_run_downward(module: str) -> None:
             continue
         below = other.split(".")[1]
         assert below == room or LEVEL[below] < LEVEL[room], f"{module} looks up to {other}"
+
+
+@pytest.mark.parametrize("room", CHAMBERS)
+def test_chambers_import_downward(room: str) -> None:
+    level = {chamber: at for at, chambers in enumerate(CHAMBERS[room]) for chamber in chambers}
+    inside = f"onnxpuma.{room}."
+    for module in (name for name in MODULES if name.startswith(inside) and name != f"{inside}__init__"):
+        chamber = module.removeprefix(inside).split(".")[0]
+        assert chamber in level, f"{room}/{chamber} has no place: put it into the list"
+        for other in imported(ast.parse(MODULES[module].read_text())):
+            if other.startswith(inside):
+                below = other.removeprefix(inside).split(".")[0]
+                assert below == chamber or level[below] < level[chamber], f"{module} looks up to {other}"
 
 
 def test_the_package_itself_offers_names_and_nothing_reads_them_from_within() -> None:

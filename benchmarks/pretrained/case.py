@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -11,7 +11,7 @@ from typing import Any
 from onnxpuma.config import TimeoutConfig
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.tasks import PlainRunner, SecureRunner
-from onnxpuma.tasks.port import Held, Result
+from onnxpuma.tasks.port import Result, Run
 from pretrained.compare import Errors
 from pretrained.packages import Package
 
@@ -90,18 +90,11 @@ class Metered(SecureRunner):
         super().__init__(self.servers.client(), self.servers)
         self.runs: list[Cost] = []
 
-    def run(
-        self,
-        graph: str,
-        feed: Mapping[str, Any],
-        outputs: Sequence[str],
-        keep: Sequence[str] = (),
-        release: Sequence[Held] = (),
-    ) -> Result:
+    def run(self, run: Run) -> Result:
         before = self.usage.copy()
-        result = super().run(graph, feed, outputs, keep, release)
+        result = super().run(run)
         used = self.usage.since(before)
-        self.runs.append(Cost(graph, used.seconds, used.bytes_sent, used.rounds))
+        self.runs.append(Cost(run.graph, used.seconds, used.bytes_sent, used.rounds))
         return result
 
     def peak_memory(self) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxpuma.tasks import Runner, pipeline
-from onnxpuma.tasks.port import signature
+from onnxpuma.tasks.port import Run, signature
 from pretrained.case import Bench, Case, Folders, Measured, Target, average
 from pretrained.compare import CLOSE, Errors, first_difference, margins
 from pretrained.onnx_files import exported
@@ -122,7 +122,7 @@ def _logits(runner: Runner, ids: Sequence[int]) -> np.ndarray:
     }
     ports = signature(runner, "model").inputs
     past = {name: port.empty() for name, port in ports.items() if "past" in name}
-    return np.asarray(runner.run("model", known | past, ["logits"]).outputs["logits"][0])
+    return np.asarray(runner.run(Run("model", known | past, ["logits"])).outputs["logits"][0])
 
 
 def _gaps(logits: np.ndarray, reference: np.ndarray) -> np.ndarray:

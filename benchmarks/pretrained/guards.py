@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnxpuma.graph.load import load
 from onnxpuma.graph.precision import to_single
 from onnxpuma.tasks import Runner
+from onnxpuma.tasks.port import Run
 from pretrained.case import Bench, Case, Folders, Measured, Target, average
 from pretrained.compare import Errors
 from pretrained.packages import GUARD
@@ -69,7 +70,7 @@ def measure(bench: Bench) -> Measured:
 def _logits(runner: Runner, ids: Sequence[int]) -> np.ndarray:
     array = np.array([ids], np.int64)
     feed = {"input_ids": array, "attention_mask": np.ones_like(array)}
-    return np.asarray(runner.run("model", feed, ["logits"]).outputs["logits"][0])
+    return np.asarray(runner.run(Run("model", feed, ["logits"])).outputs["logits"][0])
 
 
 CASE = Case(

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from onnxpuma.tasks import Runner
+from onnxpuma.tasks.port import Run
 from pretrained.case import Bench, Case, Folders, Measured, Target, average
 from pretrained.compare import Errors
 from pretrained.packages import OCR
@@ -78,7 +79,7 @@ def decoded(scores: np.ndarray, letters: Sequence[str]) -> str:
 
 def _read(runner: Runner, feed: dict[str, np.ndarray]) -> np.ndarray:
     (output,) = runner.graphs["model"].outputs
-    return np.asarray(runner.run("model", feed, [output]).outputs[output][0])
+    return np.asarray(runner.run(Run("model", feed, [output])).outputs[output][0])
 
 
 def _letters(model: Path) -> list[str]:

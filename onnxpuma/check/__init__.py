@@ -1,1 +1,1 @@
-"""Instruments that hold a secure run against a plain one."""
+"""Instruments that compare a secure run with a plain one."""

@@ -1,4 +1,4 @@
-"""One operator at a time: run on shares by three threads, and in the clear by onnxruntime."""
+"""One operator at a time: three threads run it on shares, and onnxruntime runs it in the clear."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxpuma.graph.protobuf import element_type
 from onnxpuma.graph.run import open_session
-from onnxpuma.roles.local.memory import MemoryModel, Outcome
+from onnxpuma.roles.local.memory import MemoryModel, MemoryRun
 
 OPSET = 24
 
 
 @dataclass
 class Comparison:
-    """All outputs of a run on shares and of one in the clear."""
+    """All outputs of a run on shares and of a run in the clear."""
 
     all_got: list[np.ndarray]
     all_want: list[np.ndarray]
-    outcome: Outcome
+    outcome: MemoryRun
 
     @property
     def got(self) -> np.ndarray:
@@ -63,13 +63,13 @@ def _declare(model: onnx.ModelProto, results: Sequence[np.ndarray]) -> None:
 
 
 def typed(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-    """The model with the types of its outputs declared, found by running it in the clear."""
+    """The model with its outputs' types declared, as a run in the clear shows them."""
     _declare(model, plain(model, feed))
     return model
 
 
 def plain(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """What onnxruntime computes, or the reference implementation where it does not know the operator."""
+    """The outputs of onnxruntime, or of the reference implementation if onnxruntime lacks the operator."""
     try:
         session = open_session(model.SerializeToString(), 1)
         return list(session.run(None, dict(feed)))
@@ -85,7 +85,7 @@ def compare(
     opset: int = OPSET,
     **attributes: Any,
 ) -> Comparison:
-    """Run one node, all inputs secret but those in `public`, and integers whose name does not start with
+    """Run one node. All inputs are secret except those in `public` and integers whose names do not start with
     "secret"."""
     model = model_of(op, inputs, outputs, opset, **attributes)
     feed = {name: value for name, value in inputs.items() if value is not None}
@@ -98,7 +98,7 @@ def compare(
 def compare_model(
     model: onnx.ModelProto, feed: Mapping[str, np.ndarray], public: Sequence[str] = ()
 ) -> Comparison:
-    """As `compare`, for a small model."""
+    """The same for a small model, with every input secret except those in `public`."""
     want = plain(model, feed)
     _declare(model, want)
     secret = [n for n in feed if n not in public]

@@ -1,8 +1,8 @@
-"""Every value of a run on shares, opened and held against onnxruntime: where does it begin to be wrong?
+"""Open every value of a run on shares and compare it with onnxruntime: where does the error begin?
 
-For whoever has the weights, the model's owner: all three parties run in this process, and nothing is secret
-here. Each node is computed twice in the clear: on what onnxruntime has made so far, which shows how far the
-run has come off, and on the operands that the secure run itself had, which shows what this node adds.
+This is for the model's owner, who has the weights: all three parties run in this process, and nothing is
+secret here. Each node is computed twice in the clear: on onnxruntime's own values so far, which shows how far
+the secure run has drifted, and on the operands of the secure run, which shows the error that this node adds.
 """
 
 from __future__ import annotations
@@ -31,61 +31,54 @@ from onnxpuma.roles.local.memory import interpreters_of, run_plan
 SLACK = 4.0  # times an operator's declared error at the size of the result
 SINGLE = 2.0**-20  # of the operands: the precision of onnxruntime's own numbers
 WEIGHT = 2.0**-19  # the rounding of a weight
-WAIT = 3600.0  # seconds that a party waits while another's node is computed in the clear
-
-# (from, to) in the clear, and the least that may stand for it on shares
+WAIT = 3600.0  # seconds that a party waits while a node is computed in the clear
 
 
 @dataclass(frozen=True)
 class RangeUse:
-    """One range of a node's operator (docs/operators.md), and the quantity that came nearest to its end."""
+    """One range of a node's operator (docs/operators.md), and how near a quantity came to its end."""
 
     what: str
-    value: float
+    value: float  # the quantity nearest to the end
     bounds: str
     inside: bool
 
 
 @dataclass(frozen=True)
 class NodeError:
-    """One output of one node of the canonical graph.
-
-    error: the largest difference from onnxruntime. own_error: from the node computed in the clear on the very
-    operands that it had on shares. allowed: what may be expected of own_error; the node departs where it is
-    more. magnitude: the largest finite number in onnxruntime's result. ranges: those of its operator.
-    """
+    """One output of one node of the canonical graph."""
 
     node: str
     operator: str
     output: str
     shape: tuple[int, ...]
-    error: float
-    own_error: float
-    allowed: float
-    magnitude: float
-    ranges: list[RangeUse] = field(default_factory=list)
+    error: float  # the largest difference from onnxruntime
+    own_error: float  # the same from the node computed in the clear on the operands that it had on shares
+    allowed: float  # the node departs if own_error is larger
+    magnitude: float  # the largest finite number in onnxruntime's result
+    ranges: list[RangeUse] = field(default_factory=list)  # of the operator
 
     @property
     def departs(self) -> bool:
-        """Its secure result is wrong by more than its operator's error, and not for what it was given."""
+        """Whether the node's own error, not that of its operands, exceeds its operator's."""
         return not self.own_error <= self.allowed
 
     @property
     def outside(self) -> list[RangeUse]:
-        """The ranges that its operands left."""
+        """The ranges that the operands left."""
         return [use for use in self.ranges if not use.inside]
 
 
 @dataclass(frozen=True)
 class NodeTrace:
-    """All nodes that ran on shares, in their order; `outputs`: the largest error of each of the model's."""
+    """All nodes that ran on shares."""
 
-    nodes: list[NodeError]
-    outputs: dict[str, float]
+    nodes: list[NodeError]  # in the order in which they ran
+    outputs: dict[str, float]  # the largest error of each of the model's outputs
 
     @property
     def first(self) -> NodeError | None:
-        """The first node whose secure result departs from onnxruntime's by its own fault."""
+        """The first node that departs by its own fault."""
         return next((node for node in self.nodes if node.departs), None)
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,8 +96,8 @@ def trace(
 ) -> NodeTrace:
     """Run `graph`, which has its weights, on shares in this process, and compare node by node.
 
-    feed: complete, as `check_feed` returns it. Memory: 24 bytes a weight, and the values that are still to be
-    read, three times. Raises what planning raises, and ModelError where a node cannot be run in the clear.
+    feed: complete, as `check_feed` returns it. Memory: 24 bytes a weight, and three times the values that
+    later nodes read. Raises what planning raises, and ModelError for a node that cannot run in the clear.
     """
     shapes = {name: value.shape for name, value in feed.items()}
     public = {name: feed[name] for name in blueprint.public_inputs}
@@ -117,7 +110,7 @@ def trace(
 
 
 class _Comparison:
-    """Collects the parties' shares of each step, and compares it as soon as it is complete."""
+    """Collects the parties' shares of each step, and compares a step once all three have delivered."""
 
     def __init__(self, plan: Plan, graph: Graph, known: Mapping[str, np.ndarray]) -> None:
         self.found: list[NodeError] = []
@@ -180,8 +173,8 @@ def _opened(forms: Sequence[Form], operand: Operand) -> np.ndarray:
 
 
 def _apart(ours: np.ndarray, theirs: np.ndarray, reach: float = 0.0) -> float:
-    """The largest difference; what is no number in the clear does not count, nor does how far out a secret
-    mask is that reaches that far."""
+    """The largest difference. NaN in the clear does not count, nor does the exact size of a mask's numbers
+    that are far out on both sides."""
     x, y = ours.astype(np.float64), theirs.astype(np.float64)
     same = np.isnan(y) | (x == y)
     far = (reach or LARGEST) / 4
@@ -191,7 +184,7 @@ def _apart(ours: np.ndarray, theirs: np.ndarray, reach: float = 0.0) -> float:
 
 
 def _magnitude(values: np.ndarray | None) -> float:
-    """The largest finite number that is no mask."""
+    """The largest finite number that is no mask's."""
     if values is None or values.dtype.kind not in "fiub":
         return 0.0
     real = np.abs(values.astype(np.float64))
@@ -199,13 +192,13 @@ def _magnitude(values: np.ndarray | None) -> float:
 
 
 def _allowed(step: Step, operands: Sequence[np.ndarray | None], result: np.ndarray) -> float:
-    """The error that this node may have on these operands: a wrong bit or place is always too much."""
+    """The error that this node may have on these operands; a wrong bit or index is always too much."""
     if result.dtype.kind != "f":
         return 0.5
     expected = SLACK * step.operator.error_of(step.call) * max(1.0, _magnitude(result))
     if step.operator.cost(step.call).rounds:
         return expected
-    # a sum or a product of large numbers that cancel: theirs are rounded as well, weights in fixed point
+    # Large numbers may cancel in a sum or product. Onnxruntime rounds them too, and weights are fixed point.
     largest = max((_magnitude(values) for values in operands), default=0.0)
     length = max((values.shape[-1] for values in operands if values is not None and values.ndim), default=1)
     return float(expected + largest * (SINGLE + WEIGHT * np.sqrt(length) * (len(step.call.secrets) > 1)))

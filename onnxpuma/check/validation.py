@@ -1,4 +1,4 @@
-"""A secure run held against onnxruntime in the clear: how far apart, how long, how many bytes."""
+"""Compare a secure run with onnxruntime in the clear: differences, time, bytes."""
 
 from __future__ import annotations
 
@@ -18,28 +18,25 @@ from onnxpuma.roles.client.client import Outcome
 
 @dataclass(frozen=True)
 class Difference:
-    """How one output differs from onnxruntime's. argmax_agreement: part of the rows (along the last axis)
-    whose largest element is at the same place."""
+    """How one output differs from onnxruntime's."""
 
     max_abs_error: float
     mean_abs_error: float
     reference_max_abs: float
-    argmax_agreement: float
+    argmax_agreement: float  # the fraction of rows (along the last axis) with the same argmax
 
 
 @dataclass(frozen=True)
 class Validation:
-    """One secure run and its differences. bytes_sent and peak_rss_bytes: one number for each party.
-
-    outputs: against onnxruntime on the nodes of the file; where these compute in another precision
-    (`rounds`), against the graph that is run, and `file` holds the differences from the file.
-    """
+    """One secure run and its differences."""
 
     seconds: float
     setup_seconds: float
-    bytes_sent: list[int]
+    bytes_sent: list[int]  # by party
     rounds: int
-    peak_rss_bytes: list[int]
+    peak_rss_bytes: list[int]  # by party
+    # From onnxruntime on the nodes of the file; where these compute in another precision (`rounds`), from the
+    # graph that runs, and `file` has the differences from the file.
     outputs: dict[str, Difference]
     operators: dict[str, OperatorUse] = field(repr=False)
     file: dict[str, Difference] = field(default_factory=dict)
@@ -50,9 +47,9 @@ class Validation:
 
 
 def check_tolerance(found: Validation, tolerance: float) -> None:
-    """Raises AccuracyError naming the outputs whose largest error is above `tolerance`, or no number.
+    """AccuracyError, which names them, for outputs whose largest error is NaN or above `tolerance`.
 
-    tolerance: of the largest value of the output in the clear, and absolute where that is below 1.
+    tolerance: relative to the output's largest value in the clear, absolute where that is below 1.
     """
     apart = []
     for name, each in found.outputs.items():
@@ -62,15 +59,15 @@ def check_tolerance(found: Validation, tolerance: float) -> None:
     if apart:
         raise AccuracyError(
             f"the results differ from onnxruntime's: {'; '.join(apart)}",
-            "`onnxpuma validate MODEL --per-node` names the node at fault; with --cluster see that the "
+            "`onnxpuma validate MODEL --per-node` names the node at fault; with --cluster check that the "
             "servers have the shares of this very model; --tolerance allows more",
         )
 
 
 def run_in_the_clear(model: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output by name, from onnxruntime on this machine: `run_file`.
+    """Every output by name, from onnxruntime on this machine (`run_file`).
 
-    Raises InputError with what onnxruntime says when it cannot run the model on this feed.
+    Raises InputError, with onnxruntime's own message, when it cannot run the model on this feed.
     """
     try:
         return run_file(model, feed)
@@ -83,7 +80,7 @@ def run_in_the_clear(model: Path, feed: Mapping[str, np.ndarray]) -> dict[str, n
 
 
 def reliable(run: Callable[[], Outcome]) -> tuple[Outcome, UnreliableError | None]:
-    """The outcome of a run, and the error that says that a value left its range on the way."""
+    """The outcome of a run, and the error if a value left its range on the way."""
     try:
         return run(), None
     except UnreliableError as error:
@@ -93,15 +90,16 @@ def reliable(run: Callable[[], Outcome]) -> tuple[Outcome, UnreliableError | Non
 
 
 def rounds(recognised: Iterable[str]) -> bool:
-    """Whether the nodes of a file compute in another precision than what runs: halves, doubles, a few bits.
+    """Whether the nodes of a file compute in another precision than the graph that runs: halves, doubles, a
+    few bits.
 
-    recognised: what canonicalising the model has found, by rule (`Blueprint.recognised`).
+    recognised: the rules that matched when the model was canonicalised (`Blueprint.recognised`).
     """
     return not ROUNDED.isdisjoint(recognised)
 
 
 def difference(secure: np.ndarray, reference: np.ndarray) -> Difference:
-    """Compare one output; equal infinities and not-a-numbers do not differ."""
+    """Compare one output; equal infinities and two NaNs do not differ."""
     if secure.shape != reference.shape:
         raise InputError(
             f"the secure output has shape {secure.shape}, onnxruntime's {reference.shape}",
@@ -109,7 +107,7 @@ def difference(secure: np.ndarray, reference: np.ndarray) -> Difference:
         )
     if reference.size == 0:
         return Difference(0.0, 0.0, 0.0, 1.0)
-    if reference.dtype.kind in "OUS":  # text that the client made, and not the servers
+    if reference.dtype.kind in "OUS":  # text, which the client made, not the servers
         apart = (secure.astype(str) != reference.astype(str)).astype(np.float64)
         return Difference(float(apart.max()), float(apart.mean()), 0.0, float(1 - apart.mean()))
     ours, theirs = np.atleast_1d(secure.astype(np.float64)), np.atleast_1d(reference.astype(np.float64))
@@ -133,8 +131,8 @@ def validation(
     setup_seconds: float,
     rounded: Mapping[str, np.ndarray] | None = None,
 ) -> Validation:
-    """Put a secure run together with its reference; `reports` are the three parties'. rounded: what the
-    nodes of the file give, where the reference is not that."""
+    """Compare a secure run with its reference. reports: of the three parties. rounded: the outputs of the
+    file's nodes, if the reference is not that."""
     slowest = max(reports, key=lambda report: report.seconds)
     return Validation(
         seconds,

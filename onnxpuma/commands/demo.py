@@ -145,7 +145,7 @@ class _Show:
 
 def _show_weights(folder: Path, blueprint: Blueprint, model: ShippedModel) -> None:
     from onnxpuma.graph.folder import ONLY_GRAPH
-    from onnxpuma.roles.owner.owner import load_weights
+    from onnxpuma.roles.shared.weights import load_weights
 
     name = max(blueprint.weights, key=lambda weight: blueprint.graph.initializers[weight].size)
     _title(f"What each server is given of the {model.card['weights']:,} weights, here of {name}")

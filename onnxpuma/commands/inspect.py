@@ -14,6 +14,7 @@ from onnxpuma.errors import ConfigError
 if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
     from onnxpuma.plan.examine.report import ModelReport, Network, NodeEntry
+    from onnxpuma.plan.owner_policy import Policy
 
 _SHOWN = {"weights": "secret, once"}
 
@@ -34,19 +35,21 @@ def inspect(
 ) -> None:
     """List every node: whether it is supported, what is secret, predicted rounds, bytes and time."""
     from onnxpuma.plan.examine.report import Network
+    from onnxpuma.plan.owner_policy import Policy
 
     network = Network(options.read_bandwidth(bandwidth), options.read_latency(latency))
     sizes = options.read_sizes(dim)
-    patterns = {
-        "public": public,
-        "secret": secret,
-        "public_inputs": public_input,
-        "secret_inputs": secret_input,
-        "hide": hide,
-        "keep_only": keep_only,
-    }
+    policy = Policy(
+        public=public,
+        secret=secret,
+        public_inputs=public_input,
+        secret_inputs=secret_input,
+        hide=hide,
+        keep_only=keep_only,
+        ranges=options.read_ranges(declared),
+    )
     with screen.progress(f"reading {model.name}"):
-        blueprints = _blueprints(model, patterns, options.read_ranges(declared))
+        blueprints = _blueprints(model, policy)
         found = _report(blueprints, sizes, network)
     several = len(found) > 1
     if json:
@@ -68,21 +71,19 @@ def inspect(
         raise _unsupported(found)
 
 
-def _blueprints(
-    model: Path, patterns: dict[str, list[str]], ranges: dict[str, tuple[float, float]]
-) -> dict[str, Blueprint]:
+def _blueprints(model: Path, policy: Policy) -> dict[str, Blueprint]:
     """Of an ONNX file, of the files in a folder that make one model, or of the folder of a shared model."""
     from onnxpuma.graph.folder import find
     from onnxpuma.roles.owner.reading import Reading
     from onnxpuma.roles.shared.model import SharedModel, is_shared
 
     if is_shared(model):
-        if any(patterns.values()) or ranges:
+        if policy.patterns or policy.ranges:
             raise ConfigError("what is secret in a shared model is settled", "give patterns to share")
         return SharedModel.read(model).graphs
     found = find(model)
     screen.note_left_out(found.ignored)
-    return Reading(found.sources, patterns, ranges=ranges).blueprints()
+    return Reading(found.sources, policy).blueprints()
 
 
 def _report(

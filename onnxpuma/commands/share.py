@@ -44,10 +44,21 @@ def share(
     """Split a model's weights into three files, one for each server; any one alone is noise."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import find
+    from onnxpuma.plan.owner_policy import Policy
     from onnxpuma.roles.owner.disclosure import doubtful
     from onnxpuma.roles.owner.owner import share_model
     from onnxpuma.roles.shared.model import INDEX
 
+    policy = Policy(
+        public=public,
+        secret=secret,
+        public_inputs=public_input,
+        secret_inputs=secret_input,
+        hide=hide,
+        keep_only=keep_only,
+        range_check=range_check,
+        ranges=options.read_ranges(declared),
+    )
     there = find(model)
     screen.note_left_out(there.ignored)
     samples = read_samples(calibrate, [source.name for source in there.sources], model)
@@ -62,16 +73,9 @@ def share(
         shared = share_model(
             model,
             out,
-            public=public,
-            secret=secret,
-            public_inputs=public_input,
-            secret_inputs=secret_input,
-            hide=hide,
-            keep_only=keep_only,
+            policy,
             samples=samples,
             sizes=options.read_sizes(dim),
-            range_check=range_check,
-            ranges=options.read_ranges(declared),
             replace=replace,
             review=review,
             progress=bars.advance,
@@ -90,9 +94,9 @@ def share(
             f"No input goes on from {screen.listing(idle)}: what is kept of it can be handed to nothing."
             " If an input does, name it with --keep-only as well."
         )
-    ranges = sum(len(blueprint.ranges) for blueprint in shared.graphs.values())
-    if ranges:
-        nodes = f"{ranges} node{'s' if ranges > 1 else ''}"
+    calibrated = sum(len(blueprint.ranges) for blueprint in shared.graphs.values())
+    if calibrated:
+        nodes = f"{calibrated} node{'s' if calibrated > 1 else ''}"
         screen.say(f"calibrated: ranges of {nodes} are in policy.json, for everybody to see")
     proved.summarise(shared.graphs, options.read_sizes(dim))
     if not range_check:

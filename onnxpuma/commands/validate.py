@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnxpuma.check.validation import Validation
     from onnxpuma.graph.model import Graph
     from onnxpuma.plan.blueprint import Blueprint
-    from onnxpuma.plan.declared import Declared
+    from onnxpuma.plan.owner_policy import Policy
     from onnxpuma.roles.client.client import Outcome
 
     Feed = dict[str, np.ndarray]
@@ -79,19 +79,21 @@ def validate(
     from onnxpuma.check.validation import check_tolerance, reliable, validation
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
+    from onnxpuma.plan.owner_policy import Policy
     from onnxpuma.roles.owner.disclosure import here_alone
     from onnxpuma.roles.owner.owner import share_model
 
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
-    sizes, ranges = options.read_sizes(dim), options.read_ranges(declared)
+    sizes = options.read_sizes(dim)
     model = _file(model)
-    chosen = {
-        "public": public,
-        "secret": secret,
-        "public_inputs": public_input,
-        "secret_inputs": secret_input,
-    }
+    policy = Policy(
+        public=public,
+        secret=secret,
+        public_inputs=public_input,
+        secret_inputs=secret_input,
+        ranges=options.read_ranges(declared),
+    )
     if per_node:
         if cluster is not None:
             raise ConfigError(
@@ -103,7 +105,7 @@ def validate(
                 "--tolerance is for results, and --per-node judges each node by what its operator declares",
                 "leave out one of the two",
             )
-        _node_by_node(_prepared(model, chosen, calibrate, ranges), _feed_of(inputs, sizes, seed), json)
+        _node_by_node(_prepared(model, policy, calibrate), _feed_of(inputs, sizes, seed), json)
         return
     began = perf_counter()
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
@@ -113,21 +115,18 @@ def validate(
                 shared = share_model(
                     model,
                     folder,
+                    policy,
                     progress=advance,
                     samples=samples,
                     sizes=sizes,
-                    ranges=ranges,
-                    replace=False,
-                    range_check=True,
                     review=here_alone,
-                    **chosen,
                 )
                 blueprint = shared.blueprint
             else:
-                blueprint, _ = _prepared(model, chosen, calibrate, ranges)
+                blueprint, _ = _prepared(model, policy, calibrate)
             feed = _feed_of(inputs, sizes, seed)(blueprint)
         pause = perf_counter()
-        reference, rounded = _references(model, blueprint, chosen, feed)
+        reference, rounded = _references(model, blueprint, policy, feed)
         began += perf_counter() - pause
         if cluster is None or key is None:
             asked = reliable(lambda: _run_here(folder, feed, threads, public_input))
@@ -145,9 +144,7 @@ def validate(
     check_tolerance(found, TOLERANCE if tolerance is None else tolerance)
 
 
-def _references(
-    model: Path, blueprint: Blueprint, chosen: dict[str, list[str]], feed: Feed
-) -> tuple[Feed, Feed | None]:
+def _references(model: Path, blueprint: Blueprint, policy: Policy, feed: Feed) -> tuple[Feed, Feed | None]:
     """What the results are compared with, and what the file itself gives where it rounds otherwise and
     onnxruntime can run it: it lacks most operators on bfloat16."""
     from onnxpuma.check.validation import rounds, run_in_the_clear
@@ -155,7 +152,7 @@ def _references(
 
     if not rounds(blueprint.recognised):
         return run_in_the_clear(model, feed), None
-    precise = run_canonical(_prepared(model, chosen)[1], feed)
+    precise = run_canonical(_prepared(model, policy)[1], feed)
     try:
         return precise, run_in_the_clear(model, feed)
     except InputError as error:
@@ -163,19 +160,17 @@ def _references(
         return precise, None
 
 
-def _prepared(
-    model: Path, chosen: dict[str, list[str]], calibrate: Path | None = None, ranges: Declared | None = None
-) -> tuple[Blueprint, Graph]:
+def _prepared(model: Path, policy: Policy, calibrate: Path | None = None) -> tuple[Blueprint, Graph]:
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.plan.blueprint import prepare
     from onnxpuma.plan.declared import declare_all
     from onnxpuma.roles.owner.samples import calibrated
 
-    blueprint, graph = prepare(model, **chosen)
+    blueprint, graph = prepare(model, policy)
     for samples in read_samples(calibrate, [ONLY_GRAPH], model).values():
         blueprint = calibrated(blueprint, graph, samples)
-    return declare_all(blueprint, ranges or {}), graph
+    return declare_all(blueprint, policy.ranges), graph
 
 
 def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint], Feed], json: bool) -> None:

@@ -16,12 +16,12 @@ from onnxpuma.graph.rows import lift_rows, needed
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import is_constant, rank, static_dim
 
-OUTPUT = "next_token"
-SUPPRESSED = "suppressed_ids"
+NEXT_TOKEN = "next_token"  # derived output: the id of the largest logit at the last position
+SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not come out
 LOGITS = "logits"
 SUPPRESSION = 2.0**13
 """Taken from a suppressed logit. Logits of magnitude up to 2^12 come out right."""
-_PREFIX = f"{OUTPUT}/"
+_PREFIX = f"{NEXT_TOKEN}/"
 _SHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")
 _STATE = ("past_key_values", "encoder_hidden_states")
 
@@ -37,7 +37,7 @@ def vocabulary(model: ir.Model) -> int | None:
         return None
     size = static_dim(logits, -1)
     names = [str(v.name) for v in (*model.graph.inputs, *model.graph.outputs)]
-    if size is None or OUTPUT in names or SUPPRESSED in names:
+    if size is None or NEXT_TOKEN in names or SUPPRESSED in names:
         return None
     state = any(name.startswith(_STATE) for name in names)
     return size if state or size in _tables(model.graph) else None
@@ -82,7 +82,7 @@ def add_next_token(model: ir.Model) -> int | None:
         graph.append(node)
     batch = logits.shape[0] if logits.shape is not None else None
     row.type, row.shape = logits.type, ir.Shape([batch, 1, size])
-    found.name, found.type, found.shape = OUTPUT, ir.TensorType(ir.DataType.INT64), ir.Shape([batch, 1])
+    found.name, found.type, found.shape = NEXT_TOKEN, ir.TensorType(ir.DataType.INT64), ir.Shape([batch, 1])
     graph.inputs.append(ids)
     graph.outputs.append(found)
     lift_rows(model)

@@ -1,29 +1,75 @@
 """Sharing and opening: what a data owner does with a value before and after the three servers.
 
-x = x_0 + x_1 + x_2 mod 2^k; components 0 and 1 are PRF expansions, so only x_2 needs bytes. P_i is given
+x = x_0 + x_1 + x_2 mod 2^k; components 0 and 1 are key streams, so only x_2 needs bytes. P_i is given
 components i and i + 1. Opening adds the three components up; one comes from each server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party
-from onnxpuma.mpc.prf import AesStream, fresh_key
+from onnxpuma.mpc.prf import KEY_BYTES, AesStream, Stream, fresh_key
 from onnxpuma.mpc.protocols.linear import zero_share
 from onnxpuma.mpc.ring.words import Words, reduced
+
+KEYED = (0, 1)
+"""The components that are key streams."""
+
+
+def components_of(party: int) -> tuple[int, int]:
+    """The two components that this party holds."""
+    return party, (party + 1) % 3
+
+
+def component_stream(key: bytes, index: int = 0) -> AesStream:
+    """The stream that one key gives the value number `index` of those dealt under it; it never reaches the
+    next value's: the upper half of the counter is the index, the lower half starts at 0."""
+    return AesStream(key, index.to_bytes(KEY_BYTES // 2, "big") + bytes(KEY_BYTES // 2))
+
+
+def deal(words: Words, streams: Iterable[Stream], bits: int) -> Words:
+    """Turn `words` in place into their component 2: subtract the next words of the two streams.
+
+    streams: of components 0 and 1. A long value may be dealt in blocks, one call after the other.
+    """
+    return _less(words, (stream.draw(words.shape, bits) for stream in streams))
+
+
+def held(
+    party: int,
+    keys: Mapping[int, bytes],
+    rest: Callable[[], Words],
+    shape: tuple[int, ...],
+    bits: int,
+    index: int = 0,
+) -> tuple[Words, Words]:
+    """The two components that `party` holds of a value of this shape, in their order.
+
+    keys: of those that are key streams. rest: reads component 2; called if the party holds it. index: as
+    `component_stream` takes it.
+    """
+    first, second = (
+        component_stream(keys[component], index).draw(shape, bits) if component in KEYED else rest()
+        for component in components_of(party)
+    )
+    return first, second
 
 
 def share(words: Words, bits: int = 64) -> tuple[Words, Words, Words]:
     """Three components of `words` mod 2^bits, any two of them independent of it."""
-    first = AesStream(fresh_key()).draw(words.shape, bits)
-    second = AesStream(fresh_key()).draw(words.shape, bits)
-    with np.errstate(over="ignore"):
-        return first, second, words.astype(first.dtype) - first - second
+    first, second = (component_stream(fresh_key()).draw(words.shape, bits) for _ in KEYED)
+    return first, second, _less(words.astype(first.dtype), (first, second))
+
+
+def _less(words: Words, components: Iterable[Words]) -> Words:
+    for component in components:
+        words -= component
+    return words
 
 
 def held_by(party: int, components: Sequence[Words], format: Format) -> Replicated:

@@ -6,7 +6,6 @@ both. The weights go to the servers as shares; the blueprint says nothing about 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, remove_input
+from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.ops.bounds import Bound
@@ -33,6 +32,7 @@ from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs.closed import closed_outputs, resuming
 from onnxpuma.plan.inputs.roles import open_inputs, specs_of, tables
 from onnxpuma.plan.inputs.spec import InputSpec
+from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
 from onnxpuma.plan.weights.constants import Constants
 from onnxpuma.plan.weights.facts import Facts, bound_of
@@ -120,7 +120,7 @@ class Blueprint:
     @property
     def derived_outputs(self) -> tuple[str, ...]:
         """Outputs that the exported model does not have."""
-        return (OUTPUT,) if self.vocabulary else ()
+        return (NEXT_TOKEN,) if self.vocabulary else ()
 
     @property
     def _derived(self) -> dict[str, Any]:
@@ -217,66 +217,37 @@ class Blueprint:
 
 
 def prepare(
-    path: str | Path | Source,
-    unmatched: set[str] | None = None,
-    /,
-    *,
-    public: Sequence[str] = (),
-    secret: Sequence[str] = (),
-    public_inputs: Sequence[str] = (),
-    secret_inputs: Sequence[str] = (),
-    hide: Sequence[str] = (),
-    keep_only: Sequence[str] = (),
+    path: str | Path | Source, policy: Policy = DEFAULT, unmatched: set[str] | None = None
 ) -> tuple[Blueprint, Graph]:
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
-    public, secret: patterns on initializer names; public_inputs, secret_inputs: patterns on input names; one
-    that is the name of a weight which the file lists among its inputs makes it an input; hide: patterns on
-    outputs that nobody is to have; keep_only: on those that are not to be opened, and on inputs that go on
-    from these. A model that generates gets the output `next_token`.
-    Raises ModelError for a file that is not a model, ConfigError for a pattern that matches nothing; those
-    go to `unmatched` where it is given, as another graph of the model may have what they mean.
+    A model that generates gets the output `next_token`. Raises ModelError for a file that is not a model,
+    ConfigError for a pattern that matches nothing; `unmatched`, where it is given, collects such patterns
+    instead, since they may match in another graph of the model.
     """
-    return prepare_model(
-        path.load() if isinstance(path, Source) else load(path),
-        public=public,
-        secret=secret,
-        public_inputs=public_inputs,
-        secret_inputs=secret_inputs,
-        hide=hide,
-        keep_only=keep_only,
-        unmatched=unmatched,
-    )
+    model = path.load() if isinstance(path, Source) else load(path)
+    return prepare_model(model, policy, unmatched=unmatched)
 
 
 def prepare_model(
-    model: ir.Model,
-    *,
-    public: Sequence[str] = (),
-    secret: Sequence[str] = (),
-    public_inputs: Sequence[str] = (),
-    secret_inputs: Sequence[str] = (),
-    hide: Sequence[str] = (),
-    keep_only: Sequence[str] = (),
-    rewrite: bool = True,
-    unmatched: set[str] | None = None,
+    model: ir.Model, policy: Policy = DEFAULT, *, rewrite: bool = True, unmatched: set[str] | None = None
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
-    free(model, {*public_inputs, *secret_inputs})
-    constants = Constants(model, public, secret)
+    free(model, {*policy.public_inputs, *policy.secret_inputs})
+    constants = Constants(model, policy.public, policy.secret)
     rules = canonicalise(model, constants.weights).rules if rewrite else {}
     if not rewrite:
         lift_constants(model)
     vocabulary = add_next_token(model) if rewrite else None
-    hidden = hide_outputs(model, hide, unmatched)
-    if vocabulary and OUTPUT in hidden:
+    hidden = hide_outputs(model, policy.hide, unmatched)
+    if vocabulary and NEXT_TOKEN in hidden:
         remove_input(model)
         vocabulary = None
     graph = to_graph(model)
     seen = constants.classified(graph, marked(model), unmatched)
-    shown = open_inputs(graph, public_inputs, secret_inputs, unmatched)
-    closed = closed_outputs(graph, shown, keep_only, unmatched)
+    shown = open_inputs(graph, policy.public_inputs, policy.secret_inputs, unmatched)
+    closed = closed_outputs(graph, shown, policy.keep_only, unmatched)
     if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
     if vocabulary and SUPPRESSED not in shown:
@@ -294,8 +265,9 @@ def prepare_model(
         vocabulary,
         tuple(hidden),
         tuple(closed),
+        checked=policy.range_check,
         fractions=fractions_of(graph, secrets, shown),
         facts=facts_of(graph, secrets, shown),
         doubtful=constants.doubtful(graph, seen),
     )
-    return resuming({"": blueprint}, keep_only)[""], graph
+    return resuming({"": blueprint}, policy.keep_only)[""], graph

@@ -5,14 +5,13 @@ Clients refuse others before a byte moves, so bounds may be taken from them (pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
-
-Declared = Mapping[str, Sequence[float]]  # input -> (low, high), the ends included
+from onnxpuma.plan.owner_policy import Declared
 
 
 def declare(blueprint: Blueprint, ranges: Declared) -> Blueprint:

@@ -14,7 +14,7 @@ from typing import Any
 from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.graph.model import Graph
-from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED
+from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
 from onnxpuma.mpc.protocols.fourier import fingerprint
 from onnxpuma.ops.registry import FINEST, FRACTION
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
@@ -62,7 +62,7 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
     secret = {name for name, initializer in graph.initializers.items() if not initializer.available}
     visibility, derived = policy["visibility"], policy["derived"]
     made = {output for node in graph.nodes for output in node.outputs}
-    generates = SUPPRESSED in graph.inputs and OUTPUT in graph.outputs
+    generates = SUPPRESSED in graph.inputs and NEXT_TOKEN in graph.outputs
     fits = {
         "weights": set(visibility) == set(graph.initializers)
         and secret == {name for name, seen in visibility.items() if seen == "secret"}

@@ -9,6 +9,7 @@ from typing import Any
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import ConfigError
+from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN
 from onnxpuma.roles.owner.samples import Samples
 from onnxpuma.roles.shared.model import is_shared
 from onnxpuma.tasks.base import Pipeline
@@ -19,7 +20,7 @@ from onnxpuma.tasks.decoder import ENCODER, FIRST, MODEL
 from onnxpuma.tasks.features import FeatureExtraction, ImageFeatureExtraction
 from onnxpuma.tasks.folder import ModelFolder
 from onnxpuma.tasks.plain import PlainRunner
-from onnxpuma.tasks.port import LOGITS, NEXT_TOKEN, Runner
+from onnxpuma.tasks.port import Runner
 from onnxpuma.tasks.secure import at_servers, on_this_machine
 from onnxpuma.tasks.speech import SpeechRecognition
 from onnxpuma.tasks.text_writer import Summarization, TextGeneration, TextToText, Translation

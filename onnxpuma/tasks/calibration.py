@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.errors import InputError
+from onnxpuma.graph.next_token import SUPPRESSED
 from onnxpuma.tasks.base import Pipeline
 from onnxpuma.tasks.decoder import MODEL
 from onnxpuma.tasks.image import picture_of
 from onnxpuma.tasks.plain import PlainRunner
-from onnxpuma.tasks.port import SUPPRESSED, Held, Result, signature
+from onnxpuma.tasks.port import Result, Run, signature
 from onnxpuma.tasks.sound import samples
 from onnxpuma.tasks.speech import SpeechRecognition
 from onnxpuma.tasks.writer import Writer
@@ -29,16 +30,11 @@ class Recorder(PlainRunner):
         super().__init__(model, threads)
         self.feeds: list[tuple[str, dict[str, Any]]] = []
 
-    def run(
-        self,
-        graph: str,
-        feed: Mapping[str, Any],
-        outputs: Sequence[str],
-        keep: Sequence[str] = (),
-        release: Sequence[Held] = (),
-    ) -> Result:
-        self.feeds.append((graph, {name: value for name, value in feed.items() if name != SUPPRESSED}))
-        result = super().run(graph, feed, outputs, keep, release)
+    def run(self, run: Run) -> Result:
+        self.feeds.append(
+            (run.graph, {name: value for name, value in run.feed.items() if name != SUPPRESSED})
+        )
+        result = super().run(run)
         for name, array in (result.outputs | result.kept).items():
             if array.dtype.kind == "f" and np.isnan(array).any():
                 raise InputError(f"onnxruntime computes NaN for {name}", "inspect the sample")
@@ -77,7 +73,7 @@ class Hearing(Pipeline):
         made = extractor(samples(item, rate), sampling_rate=rate, return_tensors="np")
         graph = signature(self.runner, MODEL)
         feed = {name: np.asarray(array) for name, array in made.items() if name in graph.inputs}
-        return self.runner.run(MODEL, feed, graph.outputs[:1]).outputs
+        return self.runner.run(Run(MODEL, feed, graph.outputs[:1])).outputs
 
 
 def items_of(given: Any) -> list[Any]:

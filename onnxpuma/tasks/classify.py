@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onnxpuma.errors import InputError, ModelError
+from onnxpuma.graph.next_token import LOGITS
 from onnxpuma.tasks.base import Pipeline
 from onnxpuma.tasks.caption import pixels
 from onnxpuma.tasks.decoder import MODEL
-from onnxpuma.tasks.port import LOGITS, Runner, signature
+from onnxpuma.tasks.port import Run, Runner, signature
 from onnxpuma.tasks.text import encoded
 
 _FUNCTIONS = ("softmax", "sigmoid", "none")
@@ -107,7 +108,7 @@ def opened(runner: Runner, feed: Mapping[str, np.ndarray], output: str) -> np.nd
     outputs = signature(runner, MODEL).outputs
     if output not in outputs:
         raise ModelError(f"the model has no output '{output}'", f"it has {', '.join(outputs)}")
-    return runner.run(MODEL, feed, [output]).outputs[output]
+    return runner.run(Run(MODEL, feed, [output])).outputs[output]
 
 
 def _applied(function: str, row: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.errors import InputError, ModelError
-from onnxpuma.tasks.port import LOGITS, NEXT_TOKEN, SUPPRESSED, Held, Runner, signature
+from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, SUPPRESSED
+from onnxpuma.tasks.port import KeptValue, Run, Runner, signature
 
 MODEL, ENCODER, FIRST, LATER = "model", "encoder_model", "decoder_model", "decoder_with_past_model"
 STATES = "encoder_hidden_states"
@@ -47,7 +48,7 @@ class Decoder:
         first: str,  # the graph that reads the prompt
         later: str | None,  # the graph that continues from its cache; None: `first` reads all tokens again
         given: Mapping[str, Any] | None = None,  # further inputs that stay the same: the encoder's result
-        owned: Sequence[Held] = (),  # those of `given` that are released with the cache
+        owned: Sequence[KeptValue] = (),  # those of `given` that are released with the cache
         logits: bool = False,  # open the logits too
     ) -> None:
         self._runner = runner
@@ -59,7 +60,7 @@ class Decoder:
             if graph is not None:
                 self._check(graph)
         self._sources = {} if later is None else past_of_present(runner, first, later)
-        self._past: dict[str, Held] = {}
+        self._past: dict[str, KeptValue] = {}
         self._ids: list[int] = []  # all that were read so far
 
     def read(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> Said:
@@ -75,7 +76,7 @@ class Decoder:
         # From here on the cache stands for the encoder's result, unless later graphs read that as well.
         if self._past_is_complete(keep) and STATES not in self._inputs(self._later):
             release += self._owned
-        result = self._runner.run(graph, feed, self._outputs, list(keep.values()), release)
+        result = self._runner.run(Run(graph, feed, self._outputs, list(keep.values()), release))
         self._owned = [held for held in self._owned if not any(held is gone for gone in release)]
         self._past |= {name: result.kept[present] for name, present in keep.items()}
         self._ids += ids
@@ -85,7 +86,7 @@ class Decoder:
     def peek(self, ids: Sequence[int], suppressed: np.ndarray) -> int:
         """The token predicted after these alone; nothing is kept. Call it before the first `read`."""
         feed = self._feed(self._first, list(ids), suppressed)
-        result = self._runner.run(self._first, feed, [NEXT_TOKEN])
+        result = self._runner.run(Run(self._first, feed, [NEXT_TOKEN]))
         return int(result.outputs[NEXT_TOKEN].reshape(-1)[0])
 
     def close(self) -> None:
@@ -177,7 +178,7 @@ def encoder_decoder(runner: Runner, feed: Mapping[str, np.ndarray], logits: bool
     given: dict[str, Any] = {}
     if "encoder_attention_mask" in takes:
         given["encoder_attention_mask"] = feed["attention_mask"]
-    held = runner.run(ENCODER, feed, [], [states]).kept[states]
+    held = runner.run(Run(ENCODER, feed, [], [states])).kept[states]
     try:
         return Decoder(runner, FIRST, later, given | {STATES: held}, [held], logits)
     except BaseException:

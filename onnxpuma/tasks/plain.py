@@ -12,8 +12,9 @@ import onnx_ir as ir
 
 from onnxpuma.errors import InputError, ModelError
 from onnxpuma.graph.folder import Source, find
+from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, SUPPRESSED
 from onnxpuma.graph.run import open_session
-from onnxpuma.tasks.port import LOGITS, NEXT_TOKEN, SUPPRESSED, Held, Port, Result, Signature, Usage
+from onnxpuma.tasks.port import KeptValue, Port, Result, Run, Signature, Usage
 
 _TYPES = {"float": np.float32, "double": np.float64, "float16": np.float16, "bool": np.bool_}
 
@@ -35,28 +36,21 @@ class PlainRunner:
     def graphs(self) -> Mapping[str, Signature]:
         return self._graphs
 
-    def run(
-        self,
-        graph: str,
-        feed: Mapping[str, Any],
-        outputs: Sequence[str],
-        keep: Sequence[str] = (),
-        release: Sequence[Held] = (),
-    ) -> Result:
+    def run(self, run: Run) -> Result:
         begin = perf_counter()
-        arrays = dict(feed)
+        arrays = dict(run.feed)
         suppressed = arrays.pop(SUPPRESSED, ())
-        wanted = [name for name in dict.fromkeys((*outputs, *keep)) if name != NEXT_TOKEN]
-        if NEXT_TOKEN in outputs and LOGITS not in wanted:
+        wanted = [name for name in dict.fromkeys((*run.outputs, *run.keep)) if name != NEXT_TOKEN]
+        if NEXT_TOKEN in run.outputs and LOGITS not in wanted:
             wanted.append(LOGITS)
-        found = self._run(graph, wanted, arrays)
-        if NEXT_TOKEN in outputs:
+        found = self._run(run.graph, wanted, arrays)
+        if NEXT_TOKEN in run.outputs:
             found[NEXT_TOKEN] = _next_token(found[LOGITS], suppressed)
         self.usage.requests += 1
         self.usage.seconds += perf_counter() - begin
-        return Result({name: found[name] for name in outputs}, {name: found[name] for name in keep})
+        return Result({name: found[name] for name in run.outputs}, {name: found[name] for name in run.keep})
 
-    def release(self, held: Sequence[Held]) -> None:
+    def release(self, kept: Sequence[KeptValue]) -> None:
         """Arrays need no release."""
 
     def close(self) -> None:

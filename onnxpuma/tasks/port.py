@@ -10,11 +10,7 @@ import numpy as np
 
 from onnxpuma.errors import ModelError
 
-Held: TypeAlias = Any  # a value that stays where the model runs: `Kept` at the servers, an array in the clear
-
-NEXT_TOKEN = "next_token"  # derived output: the largest logit's id at the last position
-SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not be chosen
-LOGITS = "logits"
+KeptValue: TypeAlias = Any  # stays where the model runs: `Kept` at the servers, an array in the clear
 
 
 @dataclass(frozen=True)
@@ -58,12 +54,23 @@ class Usage:
         return Usage(*(getattr(self, name) for name in self.__dataclass_fields__))
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a runner is asked for."""
+
+    graph: str
+    feed: Mapping[str, Any]  # arrays, or values that an earlier run kept
+    outputs: Sequence[str]  # to open
+    keep: Sequence[str] = ()  # outputs that stay where the model runs
+    release: Sequence[KeptValue] = ()  # to forget once this run has succeeded
+
+
 @dataclass
 class Result:
     """The outputs of one run: those that were opened, and those that stay where the model runs."""
 
     outputs: dict[str, np.ndarray]
-    kept: dict[str, Held] = field(default_factory=dict)
+    kept: dict[str, KeptValue] = field(default_factory=dict)
 
 
 class Runner(Protocol):
@@ -76,21 +83,11 @@ class Runner(Protocol):
         """The graphs by name: `model`, or `encoder_model`, `decoder_model`, `decoder_with_past_model`."""
         ...
 
-    def run(
-        self,
-        graph: str,
-        feed: Mapping[str, Any],
-        outputs: Sequence[str],
-        keep: Sequence[str] = (),
-        release: Sequence[Held] = (),
-    ) -> Result:
-        """Open `outputs`, keep `keep`, and drop `release` once the run has succeeded.
-
-        feed: arrays, or values that an earlier run kept. Raises InputError for a feed that does not fit.
-        """
+    def run(self, run: Run) -> Result:
+        """Run one graph. Raises InputError for a feed that does not fit."""
         ...
 
-    def release(self, held: Sequence[Held]) -> None:
+    def release(self, kept: Sequence[KeptValue]) -> None:
         """Drop these values. Never raises: a value that cannot be dropped expires."""
         ...
 

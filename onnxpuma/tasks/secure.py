@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from onnxpuma.config import ClusterConfig, read_cluster
 from onnxpuma.errors import OnnxpumaError, UnreliableError
@@ -14,7 +13,7 @@ from onnxpuma.roles.client.client import Client, Outcome
 from onnxpuma.roles.client.keys import client_keys
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.samples import Samples
-from onnxpuma.tasks.port import Held, Port, Result, Signature, Usage
+from onnxpuma.tasks.port import KeptValue, Port, Result, Run, Signature, Usage
 from onnxpuma.transport.curve import KeyPair
 
 
@@ -36,18 +35,16 @@ class SecureRunner:
             self._graphs = {name: _signature(graph) for name, graph in self._client.graphs.items()}
         return self._graphs
 
-    def run(
-        self,
-        graph: str,
-        feed: Mapping[str, Any],
-        outputs: Sequence[str],
-        keep: Sequence[str] = (),
-        release: Sequence[Held] = (),
-    ) -> Result:
+    def run(self, run: Run) -> Result:
         """Raises the errors of `Client.run`; values kept by an unreliable run are released."""
         try:
             outcome = self._client.run(
-                feed, list(outputs), self.progress, graph=graph, keep=keep, release=release
+                run.feed,
+                list(run.outputs),
+                self.progress,
+                graph=run.graph,
+                keep=run.keep,
+                release=run.release,
             )
         except UnreliableError as error:
             if isinstance(error.outcome, Outcome):
@@ -60,10 +57,10 @@ class SecureRunner:
         self.usage.rounds += max(report.rounds for report in outcome.reports)
         return Result(outcome.outputs, outcome.kept)
 
-    def release(self, held: Sequence[Held]) -> None:
+    def release(self, kept: Sequence[KeptValue]) -> None:
         """Tell the servers to drop these values; servers that are gone or busy let them expire."""
         try:
-            self._client.release(held)
+            self._client.release(kept)
         except OnnxpumaError:
             return
 

@@ -17,6 +17,7 @@ from onnxpuma.commands.validate import _references
 from onnxpuma.errors import AccuracyError
 from onnxpuma.observe import RunReport
 from onnxpuma.plan.blueprint import prepare
+from onnxpuma.plan.owner_policy import Policy
 
 REPORTS = [RunReport()] * 3
 FIELDS = {
@@ -97,14 +98,14 @@ def test_a_file_that_onnxruntime_cannot_run_is_compared_with_the_graph_that_runs
     model = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), model)
     x = np.ones((1, 4), np.float32)
-    precise, rounded = _references(model, prepare(model)[0], {}, {"x": x})
+    precise, rounded = _references(model, prepare(model)[0], Policy(), {"x": x})
     assert precise["y"] == pytest.approx(x @ np.linspace(-1, 1, 12).reshape(4, 3), abs=1e-2)
     assert rounded is None
     assert "in single precision, alone: onnxruntime cannot run" in capsys.readouterr().err
     np.savez(tmp_path / "x.npz", x=x.astype(ml_dtypes.bfloat16))
     ended = cli("validate", model, "--per-node", "--inputs", tmp_path / "x.npz")
     assert ended.status == 4
-    assert "files know no bfloat16" in " ".join(ended.err.split())
+    assert "files cannot hold bfloat16" in " ".join(ended.err.split())
 
 
 def test_servers_that_are_there_are_asked(cli, model: Path, servers, patient: np.ndarray, tmp_path: Path):

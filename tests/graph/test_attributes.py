@@ -14,6 +14,7 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.graph.attributes import classify_attributes
 from onnxpuma.graph.model import Graph, Node
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.owner_policy import Policy
 
 ML = "ai.onnx.ml"
 
@@ -121,7 +122,7 @@ def words(public: list[str] | None = None, **rest: Any) -> Blueprint:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
     onnx.checker.check_model(model)
-    return prepare_model(ir.serde.deserialize_model(model), public=public or [], **rest)[0]
+    return prepare_model(ir.serde.deserialize_model(model), Policy(public=public or [], **rest))[0]
 
 
 def test_an_owner_is_shown_what_the_client_computes_with() -> None:

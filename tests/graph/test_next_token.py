@@ -13,7 +13,7 @@ import pytest
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.hidden import hide_outputs
-from onnxpuma.graph.next_token import OUTPUT, SUPPRESSED, add_next_token, vocabulary
+from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED, add_next_token, vocabulary
 from onnxpuma.graph.rows import needed
 
 DATA = Path(__file__).parent / "data"
@@ -88,7 +88,7 @@ def test_one_row_goes_through_the_head_and_the_last_block(parsed: Any) -> None:
     canonicalise(model)
     weights = len(model.graph.initializers)
     add_next_token(model)
-    (token,) = (v for v in model.graph.outputs if v.name == OUTPUT)
+    (token,) = (v for v in model.graph.outputs if v.name == NEXT_TOKEN)
     needs = needed(model.graph, [token])
     rows = [n.outputs[0].shape[1] for n in needs if n.op_type in ("Gelu", "MatMul", "LayerNormalization")]
     assert rows == [1] * len(rows)
@@ -129,7 +129,7 @@ def test_which_models_generate(inputs: str, outputs: str, generates: bool, parse
     assert vocabulary(model) == (WORDS if generates else None)
     names = [v.name for v in model.graph.outputs]
     assert add_next_token(model) == (WORDS if generates else None)
-    assert [v.name for v in model.graph.outputs] == [*names, *([OUTPUT] if generates else [])]
+    assert [v.name for v in model.graph.outputs] == [*names, *([NEXT_TOKEN] if generates else [])]
 
 
 def test_a_model_that_flattens_its_ids_generates(parsed: Any) -> None:
@@ -158,7 +158,7 @@ def test_hidden_outputs_take_along_what_was_computed_for_them(parsed: Any, run_m
     canonicalise(model)
     add_next_token(model)
     assert hide_outputs(model, ["log*"]) == ["logits"]
-    assert [v.name for v in model.graph.outputs] == ["present", OUTPUT]
+    assert [v.name for v in model.graph.outputs] == ["present", NEXT_TOKEN]
     left = [n for n in model.graph if n.op_type in ("Gelu", "MatMul", "LayerNormalization")]
     assert [n.outputs[0].shape[1] for n in left].count(1) == len(left) - 1  # the keys alone take every row
     given = {**feed(2, 3, 2), SUPPRESSED: np.zeros(0, np.int64)}

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.owner_policy import Policy
 
 RANDOM = np.random.default_rng(11)
 N = helper.make_node
@@ -36,7 +37,7 @@ def model_of(
 
 
 def shown(model: ir.Model, **patterns: list[str]) -> Blueprint:
-    return prepare_model(model, **patterns)[0]
+    return prepare_model(model, Policy(**patterns))[0]
 
 
 def leaked(blueprint: Blueprint, weights: Mapping[str, np.ndarray]) -> list[str]:

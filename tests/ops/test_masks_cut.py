@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnxpuma.check.single import plain
-from onnxpuma.roles.local.memory import MemoryModel, Outcome
+from onnxpuma.roles.local.memory import MemoryModel, MemoryRun
 
 KEEP = np.array([[True, False, True, True], [True, True, False, False], [False, False, True, True]])
 X = np.random.default_rng(1).normal(0, 3, (3, 4)).astype(np.float32)
@@ -28,7 +28,7 @@ ENDS = {
 }
 
 
-def ran(text: str, x: np.ndarray, public: bool, **constants: float | np.ndarray) -> tuple[Outcome, float]:
+def ran(text: str, x: np.ndarray, public: bool, **constants: float | np.ndarray) -> tuple[MemoryRun, float]:
     """What a run comes to, and how far from the answer in the clear."""
     head = "(float[3, 4] x, bool[3, 4] keep) => (float[?, ?] y)"
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> g {head} {{ {text} }}')

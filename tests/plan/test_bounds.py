@@ -24,6 +24,7 @@ from onnxpuma.plan.declared import declare, declare_all
 from onnxpuma.plan.examine.clear import ClearRun
 from onnxpuma.plan.examine.kept_bounds import settled
 from onnxpuma.plan.examine.proofs import examined
+from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.weights.facts import bound_of, number, rounded
 from onnxpuma.plan.weights.uses import head_sizes
@@ -46,7 +47,7 @@ def made(nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray]) -> tup
     graph = helper.make_graph(list(nodes), "bounded", given, [output], arrays)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10)
     public = [n for n, v in weights.items() if v.dtype.kind == "i"]
-    return prepare_model(ir.serde.deserialize_model(proto), rewrite=False, public=public)
+    return prepare_model(ir.serde.deserialize_model(proto), Policy(public=public), rewrite=False)
 
 
 # -- facts ----------------------------------------------------------------------------------
@@ -392,7 +393,7 @@ def test_a_cache_stays_within_what_is_put_there() -> None:
     assert plan.verdict is not None, "what a client gives instead is checked when it is kept"
     spec = blueprint.inputs["past_key"]
     check_filling(spec, 1, "present_key")
-    with pytest.raises(InputError, match="does not go on from the kept 'y'"):
+    with pytest.raises(InputError, match="does not accept the kept 'y'"):
         check_filling(spec, 1, "y")
 
 

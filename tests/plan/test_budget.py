@@ -17,6 +17,7 @@ from onnxpuma.errors import InputError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.budget import Budget, hidden_elements, needed_bytes
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.roles.request.plans import Plans
 
 MEGABYTE = 1_000_000
@@ -198,7 +199,9 @@ def test_whatever_makes_large_values_of_small_ones(op: str, inputs: dict[str, An
     )
     import onnx_ir as ir
 
-    blueprint, _ = prepare_model(ir.serde.deserialize_model(model), public_inputs=list(inputs), rewrite=False)
+    blueprint, _ = prepare_model(
+        ir.serde.deserialize_model(model), Policy(public_inputs=list(inputs)), rewrite=False
+    )
     shapes = {**{n: v.shape for n, v in inputs.items()}, "x": (2,)}
     start = time.monotonic()
     with pytest.raises(InputError, match="too large"):

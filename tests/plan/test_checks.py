@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from onnxpuma.errors import InputError
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Selection
-from onnxpuma.roles.local.memory import MemoryModel, Outcome
+from onnxpuma.roles.local.memory import MemoryModel, MemoryRun
 from onnxpuma.roles.request.feed import check_values
 
 RNG = np.random.default_rng(12)
@@ -69,7 +69,7 @@ def drawn(kind: str) -> np.ndarray:
     return np.abs(x) + 0.1 if kind == "logarithm" else x
 
 
-def run(kind: str, h: np.ndarray) -> Outcome:
+def run(kind: str, h: np.ndarray) -> MemoryRun:
     return CASES[kind].runner.run({"x": (h / CASES[kind].gain).astype(np.float32)})
 
 

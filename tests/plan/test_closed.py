@@ -13,6 +13,7 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import ValueType
 from onnxpuma.plan.blueprint import Blueprint, prepare_model, resuming
 from onnxpuma.plan.inputs.closed import STATES, resumed_inputs
+from onnxpuma.plan.owner_policy import Policy
 
 CACHE = ("batch", 4, "past", 16)
 
@@ -113,9 +114,7 @@ def model(inputs: dict[str, tuple[int | str, ...]], outputs: dict[str, str]) -> 
 def test_the_blueprint_lists_them_and_the_digest_covers_them() -> None:
     def made(**changes: Any) -> Blueprint:
         return prepare_model(
-            model({"x": (1, 4), "h": (1, 4)}, {"y": "x", "g": "h"}),
-            rewrite=False,
-            **changes,
+            model({"x": (1, 4), "h": (1, 4)}, {"y": "x", "g": "h"}), Policy(**changes), rewrite=False
         )[0]
 
     outputs_alone, with_input = made(keep_only=["g"]), made(keep_only=["g", "h"])
@@ -140,7 +139,7 @@ def test_outputs_of_one_graph_close_inputs_of_another() -> None:
     }
     patterns = ["present*", "encoded"]
     made = {
-        name: prepare_model(graph, rewrite=False, keep_only=patterns, unmatched=set())[0]
+        name: prepare_model(graph, Policy(keep_only=patterns), rewrite=False, unmatched=set())[0]
         for name, graph in graphs.items()
     }
     joined = resuming(made, patterns)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.inputs.roles import ROLES, role_of
+from onnxpuma.plan.owner_policy import Policy
 
 INT = np.dtype(np.int64)
 
@@ -91,7 +92,7 @@ Shown = Callable[..., tuple[str, ...]]
 @pytest.fixture(name="shown")
 def give_shown() -> Shown:
     def shown(model: onnx.ModelProto, **patterns: list[str]) -> tuple[str, ...]:
-        return prepare_model(ir.serde.deserialize_model(model), **patterns)[0].public_inputs
+        return prepare_model(ir.serde.deserialize_model(model), Policy(**patterns))[0].public_inputs
 
     return shown
 

@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 from onnxpuma.ops.registry import FINEST, FRACTION
 from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
 
 OnShares = Callable[..., Any]
@@ -156,7 +157,7 @@ def made(nodes: Nodes, constants: Mapping[str, np.ndarray], outputs: str = "y") 
     results = [helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in outputs.split()]
     graph = helper.make_graph(nodes, "g", [x], results, held)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
-    return prepare_model(ir.serde.deserialize_model(proto), secret=["*"])[0]
+    return prepare_model(ir.serde.deserialize_model(proto), Policy(secret=["*"]))[0]
 
 
 @pytest.mark.parametrize(

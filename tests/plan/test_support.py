@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from onnxpuma.errors import ConfigError, UnsupportedModelError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.examine.support import check_supported, fitting_shapes
+from onnxpuma.plan.owner_policy import Policy
 
 FLOAT, INT = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
@@ -64,7 +65,7 @@ def test_what_is_kept_and_never_opened_must_run_too() -> None:
     graph = helper.make_graph(nodes, "two", inputs, outputs, [weight])
     opsets = [helper.make_opsetid("", 20)]
     model = ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=10))
-    blueprint, _ = prepare_model(model, rewrite=False, secret=["w"], keep_only=["state"])
+    blueprint, _ = prepare_model(model, Policy(secret=["w"], keep_only=["state"]), rewrite=False)
     with pytest.raises(UnsupportedModelError, match="determinant"):
         check_supported(blueprint)
 
@@ -76,8 +77,8 @@ def test_a_graph_of_several_may_hand_on_all_it_makes() -> None:
         return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
 
     with pytest.raises(ConfigError, match="no output could be opened"):
-        prepare_model(encoder(), rewrite=False, keep_only=["state"])
-    blueprint, _ = prepare_model(encoder(), rewrite=False, keep_only=["state"], unmatched=set())
+        prepare_model(encoder(), Policy(keep_only=["state"]), rewrite=False)
+    blueprint, _ = prepare_model(encoder(), Policy(keep_only=["state"]), rewrite=False, unmatched=set())
     assert blueprint.own_outputs == []
     check_supported(blueprint)
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.owner_policy import Policy
 
 RNG = np.random.default_rng(8)
 WIDTH = 8
@@ -33,7 +34,7 @@ def prepared(nodes: Sequence[onnx.NodeProto], constants: dict[str, Any], **patte
         held,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    return prepare_model(ir.serde.deserialize_model(model), **patterns)[0]
+    return prepare_model(ir.serde.deserialize_model(model), Policy(**patterns))[0]
 
 
 def reals(*shape: int) -> np.ndarray:

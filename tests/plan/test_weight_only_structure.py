@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.rules.weight_only import TITLE
 from onnxpuma.plan.blueprint import prepare_model
+from onnxpuma.plan.owner_policy import Policy
 from tests.plan.few_bits import (
     COLUMNS,
     PRODUCT,
@@ -35,7 +36,7 @@ def made(nodes: Nodes, constants: Constants, **options: Any) -> Any:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     graph = helper.make_graph(nodes, "g", [x], [y], held)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
-    return prepare_model(ir.serde.deserialize_model(proto), **options)
+    return prepare_model(ir.serde.deserialize_model(proto), Policy(**options))
 
 
 def test_what_is_computed_is_read_when_it_is_asked_for() -> None:

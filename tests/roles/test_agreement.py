@@ -297,7 +297,7 @@ def test_an_answer_without_a_coin_ends_the_request(coins: list[bytes], net: Net)
     session = net.parties[0].jobs[b"\1" * 16].session
     net.boxes[0].append((1, wire_pb2.Ready(session=session, coins=coins)))
     net.settle()
-    assert "did not say Ready as it should" in net.failures[0][0][1].message
+    assert "sent a malformed Ready" in net.failures[0][0][1].message
     assert not net.parties[0].jobs
 
 
@@ -314,7 +314,7 @@ def test_a_beginning_with_other_coins_ends_the_request(change: str, net: Net) ->
     net.boxes[1].append((0, wire_pb2.Ready(session=job.session, coins=coins)))
     net.parties[1].hear()
     assert net.parties[1].turn({}) is None
-    assert "did not say Ready as it should" in net.failures[1][0][1].message
+    assert "sent a malformed Ready" in net.failures[1][0][1].message
     assert any(isinstance(message, wire_pb2.Abort) for _, message in net.boxes[0])
 
 

@@ -145,7 +145,7 @@ def test_another_plan_is_refused(cluster: LocalCluster, feed: Feed, expected: Fe
     def spoil(body: Any, public: list[Any], private: Any) -> None:
         public[0] = bytes(32)
 
-    with cluster.client() as client, pytest.raises(PlanError, match="plans this request otherwise"):
+    with cluster.client() as client, pytest.raises(PlanError, match="plans this request differently"):
         ask_badly(client, feed, spoil)
     with cluster.client() as client:
         assert np.abs(client.run(feed).outputs["y"] - expected["y"]).max() < 1e-3

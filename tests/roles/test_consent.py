@@ -16,6 +16,7 @@ from onnxpuma.config import ClusterConfig, PartyConfig
 from onnxpuma.errors import InputError, OnnxpumaError, PlanError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.client.consent import check_consent
 from onnxpuma.roles.request.feed import check_feed, check_values
@@ -53,7 +54,7 @@ def model_of(**inputs: tuple[int, list[Any]]) -> onnx.ModelProto:
 
 
 def blueprint_of(model: onnx.ModelProto, **patterns: list[str]) -> Blueprint:
-    return prepare_model(ir.serde.deserialize_model(model), **patterns)[0]
+    return prepare_model(ir.serde.deserialize_model(model), Policy(**patterns))[0]
 
 
 MASK = (TensorProto.INT64, ["batch", "sequence"])

@@ -18,9 +18,10 @@ from onnxpuma.errors import PlanError
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.policy import digest_of, written
 from onnxpuma.roles.client.client import Client
-from onnxpuma.roles.owner.owner import load_weights, open_shares, read_weights, share_model
+from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.server.identity import Identity, shared_component
 from onnxpuma.roles.shared.model import INDEX, SharedModel
+from onnxpuma.roles.shared.weights import load_weights, open_shares, read_weights
 from onnxpuma.transport import wire_pb2
 
 Until = Callable[..., None]

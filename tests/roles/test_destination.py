@@ -16,8 +16,9 @@ import pytest
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.plan.draft import Draft
-from onnxpuma.roles.owner.owner import load_weights, open_shares, share_model
+from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.weights import load_weights, open_shares
 
 SINGLE = ["party0.safetensors", "party1.safetensors", "party2.safetensors", "policy.json", "skeleton.onnx"]
 
@@ -174,5 +175,5 @@ def test_a_share_file_that_others_may_read_draws_a_warning(
         assert not caplog.records
         (tmp_path / "party1.safetensors").chmod(mode)
         open_shares(tmp_path, 1, model)
-    assert "others than its owner may read the shares" in caplog.text
+    assert "users other than its owner may read the shares" in caplog.text
     assert f"chmod 600 {tmp_path / 'party1.safetensors'}" in caplog.text

@@ -13,6 +13,7 @@ import pytest
 from onnxpuma.errors import InputError
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 
 
@@ -34,7 +35,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"x": np.full((2, 8), "a")}, "'x' is of type <U1"),
     "objects": ({"x": np.full((2, 8), None)}, "'x' is of type object"),
     "longer floats": ({"x": np.zeros((2, 8), np.longdouble)}, "'x' is of type"),
-    "ragged": ({"x": [[1.0], [1.0, 2.0]]}, "'x' is no array"),
+    "ragged": ({"x": [[1.0], [1.0, 2.0]]}, "'x' is not an array"),
     "NaN": ({"x": np.full((2, 8), np.nan, np.float32)}, "'x' holds NaN"),
     "infinity": ({"x": np.full((2, 8), -np.inf, np.float32)}, "'x' holds NaN or infinity"),
     "too large": ({"x": np.full((2, 8), 2.0**42 * 1.01, np.float32)}, "beyond 4.39805e\\+12"),
@@ -90,7 +91,7 @@ def test_a_mask_may_be_as_far_down_as_it_likes(low: float) -> None:
     """The client brings it up to what softmaxes read; what is far up, or no mask, is refused as ever."""
     text = "g (float[2, 4] x, float[2, 4] m) => (float[2, 4] y) { t = Neg(x) s = Add(t, m) y = Softmax(s) }"
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> {text}')
-    blueprint, _ = prepare_model(ir.from_proto(model), secret_inputs=["m", "x"])
+    blueprint, _ = prepare_model(ir.from_proto(model), Policy(secret_inputs=["m", "x"]))
     mask = np.array([[0, low, 3, 0]] * 2, np.float32)
     plan = compile_plan(blueprint, {"x": (2, 4), "m": (2, 4)}, at_client=False)
     fed = check_feed(blueprint, {"x": np.zeros((2, 4)), "m": mask})

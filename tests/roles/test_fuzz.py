@@ -22,10 +22,10 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.request.answer import open_result, result
-from onnxpuma.roles.request.kept import Store
-from onnxpuma.roles.request.message import deal, public_part
+from onnxpuma.roles.request.message import deal_inputs, public_part
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.reception import Reception, Served
+from onnxpuma.roles.server.store import Store
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport import wire, wire_pb2
 from onnxpuma.transport.client_port import Request
@@ -62,7 +62,7 @@ def request_frames(blueprint: Blueprint, plan: Plan, feed: Feed, party: int) -> 
     """A whole request as `party` is sent it."""
     body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.id, body.public_buffers = os.urandom(16), len(public)
-    private = deal(plan, plan.client_values(feed))[party]
+    private = deal_inputs(plan, plan.client_values(feed))[party]
     buffers = [as_bytes(buffer) for buffer in (*public, *private)]
     head = wire.encode_client(body, [len(buffer) for buffer in buffers])
     return [head, *(bytes(frame) for frame in wire.split(buffers))]

@@ -24,7 +24,7 @@ from onnxpuma.plan.plan import PlannedOutput, Selection
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
-from onnxpuma.roles.request.kept import KeptShares, Store
+from onnxpuma.roles.server.store import KeptShares, Store
 from onnxpuma.transport.curve import generate
 
 WIDTH = 4
@@ -194,9 +194,9 @@ def test_what_goes_on_from_a_closed_output_takes_that_and_nothing_else(closed_se
         assert on.kept["present"].shape == (1, 3, WIDTH)
         assert client.run({"x": y, "past": NO_PAST}, ["y"]).outputs["y"].shape == (1, 2, WIDTH)
         refused = {
-            "takes no array": {"x": rows(1), "past": rows(2)},
-            "'past' does not go on from the kept 'y'": {"x": rows(1), "past": y},
-            "'x' does not go on from the kept 'present'": {"x": present, "past": NO_PAST},
+            "kept at the servers, no array": {"x": rows(1), "past": rows(2)},
+            "'past' does not accept the kept 'y'": {"x": rows(1), "past": y},
+            "'x' does not accept the kept 'present'": {"x": present, "past": NO_PAST},
         }
         for why, feed in refused.items():
             with pytest.raises(InputError, match=why) as caught:
@@ -211,9 +211,9 @@ def test_servers_refuse_it_too(closed_servers: Any, monkeypatch: pytest.MonkeyPa
         present, y = replace(kept["present"], closed=False), kept["y"]
         monkeypatch.setattr("onnxpuma.roles.request.feed.check_filling", lambda *_: None)
         refused = {
-            "takes no array": {"x": rows(1), "past": rows(2)},
-            "'past' does not go on from the kept 'y'": {"x": rows(1), "past": y},
-            "'x' does not go on from the kept 'present'": {"x": present, "past": NO_PAST},
+            "kept at the servers, no array": {"x": rows(1), "past": rows(2)},
+            "'past' does not accept the kept 'y'": {"x": rows(1), "past": y},
+            "'x' does not accept the kept 'present'": {"x": present, "past": NO_PAST},
         }
         for why, feed in refused.items():
             with pytest.raises(InputError, match=why):

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxpuma.errors import ConfigError, InputError, PlanError
 from onnxpuma.plan.blueprint import POLICY, Blueprint, prepare
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.roles.owner.owner import share_model
@@ -152,34 +153,34 @@ def test_feeds_with_and_without_suppressed_ids(blueprint: Blueprint) -> None:
 
 
 def test_no_pattern_makes_the_suppressed_ids_secret(path: Path) -> None:
-    assert prepare(path, secret_inputs=["*"])[0].public_inputs == ("suppressed_ids",)
+    assert prepare(path, Policy(secret_inputs=["*"]))[0].public_inputs == ("suppressed_ids",)
 
 
 def test_hiding_the_logits_or_the_token(path: Path) -> None:
-    hidden, _ = prepare(path, hide=["log*"])
+    hidden, _ = prepare(path, Policy(hide=["log*"]))
     assert (list(hidden.outputs), hidden.hidden) == (["present", "next_token"], ("logits",))
     assert hidden.digest != prepare(path)[0].digest
     with pytest.raises(InputError, match="no output 'logits'"):
         check_outputs(hidden, ["logits"])
-    without, _ = prepare(path, hide=["next_token"])
+    without, _ = prepare(path, Policy(hide=["next_token"]))
     assert (list(without.outputs), list(without.inputs)) == (["logits", "present"], list(prompt()))
     assert without.derived_outputs == ()
-    alone, _ = prepare(path, hide=["logits", "present"])
+    alone, _ = prepare(path, Policy(hide=["logits", "present"]))
     assert check_outputs(alone, None)[0] == ("next_token",)
     with pytest.raises(ConfigError, match="leaves no output"):
-        prepare(path, hide=["*"])
+        prepare(path, Policy(hide=["*"]))
     with pytest.raises(ConfigError, match="no output matches 'logit'"):
-        prepare(path, hide=["logit"])
+        prepare(path, Policy(hide=["logit"]))
 
 
 def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) -> None:
-    closed, _ = prepare(path, keep_only=["pres*"])
+    closed, _ = prepare(path, Policy(keep_only=["pres*"]))
     assert (closed.closed, closed.own_outputs) == (("present",), ["logits"])
     assert closed.digest != blueprint.digest
     assert check_outputs(closed, ["next_token"], ["present"]) == (("next_token",), ("present",))
     with pytest.raises(InputError, match="'present' stays at the servers"):
         check_outputs(closed, ["present"])
-    with pytest.raises(InputError, match="goes on from what the servers keep"):
+    with pytest.raises(InputError, match="takes only values kept at the servers"):
         check_feed(closed, prompt())
     feed = check_feed(closed, prompt(past=0))
     plan = compile_plan(closed, {name: value.shape for name, value in feed.items()})
@@ -188,9 +189,9 @@ def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) 
     with pytest.raises(InputError, match="'present' stays at the servers"):  # whatever a client checked
         read_public_part(Request("client", body, [as_bytes(b) for b in public], [], b"", (0, 0)), closed)
     with pytest.raises(ConfigError, match="no output could be opened"):
-        prepare(path, hide=["logits", "next_token"], keep_only=["present"])
+        prepare(path, Policy(hide=["logits", "next_token"], keep_only=["present"]))
     with pytest.raises(ConfigError, match="no output matches 'past'"):
-        prepare(path, keep_only=["past"])
+        prepare(path, Policy(keep_only=["past"]))
 
 
 def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path, in_threads: Any) -> None:

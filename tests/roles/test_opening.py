@@ -17,7 +17,7 @@ from onnxpuma.mpc.protocols.dpf import share_ids
 from onnxpuma.mpc.protocols.sketch import COMBINATIONS
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
-from onnxpuma.roles.request.message import deal, public_part, received
+from onnxpuma.roles.request.message import deal_inputs, public_part, received
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server import opening
 from onnxpuma.roles.server.job import Job
@@ -89,7 +89,9 @@ class Opened:
 
 def dealt(plan: Plan, feed: dict[str, np.ndarray]) -> Private:
     """Private buffers that may be changed."""
-    return [[bytearray(as_bytes(b)) for b in buffers] for buffers in deal(plan, plan.client_values(feed))]
+    return [
+        [bytearray(as_bytes(b)) for b in buffers] for buffers in deal_inputs(plan, plan.client_values(feed))
+    ]
 
 
 def same_words(keys: Sequence[PartyKeys | None]) -> list[bytes]:

@@ -20,9 +20,10 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.client import client as client_module
 from onnxpuma.roles.client.client import Client
-from onnxpuma.roles.owner.owner import load_weights, share_model
-from onnxpuma.roles.request.message import deal
+from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.request.message import deal_inputs
 from onnxpuma.roles.server import opening
+from onnxpuma.roles.shared.weights import load_weights
 from onnxpuma.transport.curve import generate
 from onnxpuma.transport.link import Buffer, as_bytes
 from tests.roles.dealing import Private, place_of
@@ -79,11 +80,13 @@ def cheating(monkeypatch: pytest.MonkeyPatch, change: Callable[[Plan, Private], 
     """From now on the client changes what it deals."""
 
     def deal_otherwise(plan: Plan, values: Any) -> list[list[Buffer]]:
-        private: Private = [[bytearray(as_bytes(b)) for b in buffers] for buffers in deal(plan, values)]
+        private: Private = [
+            [bytearray(as_bytes(b)) for b in buffers] for buffers in deal_inputs(plan, values)
+        ]
         change(plan, private)
         return private
 
-    monkeypatch.setattr(client_module, "deal", deal_otherwise)
+    monkeypatch.setattr(client_module, "deal_inputs", deal_otherwise)
 
 
 def test_parts_of_two_clients_make_no_request(
@@ -114,7 +117,7 @@ def test_parts_of_two_clients_make_no_request(
             thread.join(25)
     assert len(ended) == 2, "neither is answered, and neither waits"
     assert any(isinstance(error, PlanError) for error in ended)
-    assert any("was sent another request than party 0" in error.message for error in ended)
+    assert any("received a different request from party 0" in error.message for error in ended)
 
 
 def ask_some(client: Client, servers: Sequence[int], ended: list[OnnxpumaError]) -> None:

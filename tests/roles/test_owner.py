@@ -18,8 +18,9 @@ from onnxpuma.errors import ConfigError, ModelError, PlanError
 from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.mpc.ring.words import decode
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.owner.owner import load_weights, share_model
+from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.weights import load_weights
 
 
 def opened(folder: Path) -> dict[str, np.ndarray]:

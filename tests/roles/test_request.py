@@ -16,7 +16,7 @@ from onnxpuma.observe import RunReport
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.request.answer import open_result, result
-from onnxpuma.roles.request.message import check_private, deal, public_part, read_public_part, received
+from onnxpuma.roles.request.message import check_private, deal_inputs, public_part, read_public_part, received
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
@@ -94,7 +94,7 @@ def test_inputs_that_are_not_the_models_are_refused(blueprint: Blueprint, plan: 
 
 def test_shares_add_up(plan: Plan, feed: Feed) -> None:
     values = plan.client_values(feed)
-    private = [[as_bytes(b) for b in buffers] for buffers in deal(plan, values)]
+    private = [[as_bytes(b) for b in buffers] for buffers in deal_inputs(plan, values)]
     held = []
     for party in range(3):
         check_private(plan, party, private[party])
@@ -117,7 +117,7 @@ def test_shares_add_up(plan: Plan, feed: Feed) -> None:
 
 def test_party_0_is_sent_seeds_and_every_request_is_shared_anew(plan: Plan, feed: Feed) -> None:
     values = plan.client_values(feed)
-    first, second = deal(plan, values), deal(plan, values)
+    first, second = deal_inputs(plan, values), deal_inputs(plan, values)
     place = 6 if plan.inputs[0].depth else 0
     assert [len(as_bytes(b)) for b in first[0][place : place + 2]] == [16, 16]
     for one, two in zip(first, second, strict=True):
@@ -126,7 +126,7 @@ def test_party_0_is_sent_seeds_and_every_request_is_shared_anew(plan: Plan, feed
 
 
 def test_private_buffers_that_do_not_fit(plan: Plan, feed: Feed) -> None:
-    private = [[as_bytes(b) for b in buffers] for buffers in deal(plan, plan.client_values(feed))]
+    private = [[as_bytes(b) for b in buffers] for buffers in deal_inputs(plan, plan.client_values(feed))]
     with pytest.raises(InputError, match="was given 7 buffers of shares, the plan takes 8"):
         check_private(plan, 1, private[1][:-1])
     with pytest.raises(InputError, match="bytes as shares of 'x'"):
@@ -155,7 +155,7 @@ def test_answers_are_opened_in_the_declared_type(plan: Plan) -> None:
     assert np.abs(outputs["y"] - value).max() < 2**-18
     assert [r.party for r in reports] == [0, 1, 2]
     answers[1].result.outputs[0].shape[0] = 3
-    with pytest.raises(TransportError, match="server 1 answers another request"):
+    with pytest.raises(TransportError, match="server 1 answered a different request"):
         open_result(plan, answers)
     answers[1].result.outputs[0].shape[0] = 2
     answers[2].result.outputs[0].ring_bits = 63

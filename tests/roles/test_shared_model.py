@@ -21,8 +21,9 @@ from onnxpuma.mpc.ring.words import decode
 from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.roles.owner import reading
 from onnxpuma.roles.owner.dedupe import assign, rank_of
-from onnxpuma.roles.owner.owner import load_weights, share_model
+from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.weights import load_weights
 
 NAMES = ["encoder_model", "decoder_model", "decoder_with_past_model"]
 
@@ -146,9 +147,9 @@ def test_large_files_are_read_one_after_the_other(
     read: list[str] = []
     prepare = reading.prepare
 
-    def counted(source: object, *rest: object, **patterns: object) -> object:
+    def counted(source: object, *rest: object) -> object:
         read.append(source.name)  # type: ignore[attr-defined]
-        return prepare(source, *rest, **patterns)  # type: ignore[arg-type]
+        return prepare(source, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(reading, "prepare", counted)
     share_model(graphs_folder, tmp_path)

@@ -146,7 +146,7 @@ def test_half_a_request_is_given_up_soon(kind: Any, party: int, where: str, cloc
     attended(made, clock, 1.0)
     (failure,) = port.failures
     assert isinstance(failure, RequestTimeoutError)
-    assert failure.message == f"the request reached server {party} and not {where}"
+    assert failure.message == f"the request reached server {party} but not {where}"
     assert "arrival" in failure.hint
     assert not made.jobs
 

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, ViTImageProcessorPil, WhisperFeatureExtractor
 
 from onnxpuma.tasks.plain import PlainRunner
+from onnxpuma.tasks.port import Run
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 PAD, START, END = 0, 1, 2
@@ -257,21 +258,14 @@ class Watched(PlainRunner):
         self.closed = False
         self.fail_at: int | None = None
 
-    def run(
-        self,
-        graph: str,
-        feed: Mapping[str, Any],
-        outputs: Sequence[str],
-        keep: Sequence[str] = (),
-        release: Sequence[Any] = (),
-    ) -> Any:
+    def run(self, run: Run) -> Any:
         if self.fail_at == len(self.calls):
             raise KeyboardInterrupt
-        self.calls.append((graph, dict(feed), list(outputs), list(keep)))
-        result = super().run(graph, feed, outputs, keep, release)
+        self.calls.append((run.graph, dict(run.feed), list(run.outputs), list(run.keep)))
+        result = super().run(run)
         self.held += result.kept.values()
         self.most_held = max(self.most_held, len(self.held))
-        self.release(release)
+        self.release(run.release)
         return result
 
     def release(self, held: Sequence[Any]) -> None:

@@ -16,6 +16,7 @@ from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.tasks import SecureRunner, pipeline
 from onnxpuma.tasks.build import tasks_of
 from onnxpuma.tasks.folder import ModelFolder
+from onnxpuma.tasks.port import Run
 
 ENDLESS = {"eos_token_id": None}
 
@@ -58,8 +59,8 @@ def test_a_text_is_the_same_as_in_the_clear(causal: Path, servers: LocalCluster)
 class _Kept(SecureRunner):
     """Remembers what it was given to keep."""
 
-    def run(self, *arguments: Any, **options: Any) -> Any:
-        result = super().run(*arguments, **options)
+    def run(self, run: Run) -> Any:
+        result = super().run(run)
         self.kept = [*getattr(self, "kept", []), *result.kept.values()]
         return result
 
@@ -75,12 +76,9 @@ def test_the_servers_have_forgotten_everything(causal: Path, servers: LocalClust
         feed = {"input_ids": [[1]], "attention_mask": np.ones((1, 8), np.int64)}
         for held in runner.kept:
             mask = np.ones((1, held.shape[2] + 1), np.int64)
+            own = {**feed, "attention_mask": mask, "past_key_values.0.key": held}
             with pytest.raises(InputError, match="the servers do not hold"):
-                runner.run(
-                    "model",
-                    {**feed, "attention_mask": mask, "past_key_values.0.key": held},
-                    ["next_token"],
-                )
+                runner.run(Run("model", own, ["next_token"]))
 
 
 def test_a_text_without_the_logits_that_the_owner_hides(causal: Path, tmp_path: Path) -> None:
@@ -129,5 +127,5 @@ def test_an_encoder_decoder_of_which_nothing_but_the_text_is_opened(pair: Path, 
                 (1, 2, shared.graphs["decoder_model"].inputs["encoder_hidden_states"].shape[2]), np.float32
             ),
         }
-        with pytest.raises(InputError, match="goes on from what the servers keep"):
-            pipe.runner.run("decoder_model", own, ["next_token"])
+        with pytest.raises(InputError, match="takes only values kept at the servers"):
+            pipe.runner.run(Run("decoder_model", own, ["next_token"]))

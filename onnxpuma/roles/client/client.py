@@ -1,4 +1,4 @@
-"""The owner of the data: checks an input, shares it among the three servers, opens what they return."""
+"""The owner of the data: checks an input, shares it among the three servers and opens what they return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnxpuma.roles.client.consent import check_consent, check_named
 from onnxpuma.roles.request.answer import open_result
 from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
-from onnxpuma.roles.request.message import deal, held_entries, public_part
+from onnxpuma.roles.request.message import deal_inputs, held_entries, public_part
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport import wire_pb2
@@ -34,28 +34,24 @@ Dealt: TypeAlias = Callable[[Plan, Sequence[Sequence[Buffer]]], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one request.
+    """The result of one request."""
 
-    outputs: by name, in the order asked for, in the declared types. kept: what stays at the servers, by the
-    name of the output. reports: of the three servers. seconds:
-    from the first byte sent to the last received, waiting for other clients included (`reports` tell the
-    time of computing alone). setup_seconds: planning and sharing before that.
-    """
-
-    outputs: dict[str, np.ndarray]
-    reports: tuple[RunReport, ...] = field(repr=False)
+    outputs: dict[str, np.ndarray]  # by name, in the order asked for, in the declared types
+    reports: tuple[RunReport, ...] = field(repr=False)  # of the three servers
+    # From the first byte sent to the last received, including time queued behind other clients; `reports`
+    # give the time of computing alone.
     seconds: float
-    setup_seconds: float
-    kept: dict[str, Kept] = field(default_factory=dict)
+    setup_seconds: float  # planning and sharing, before `seconds` begin
+    kept: dict[str, Kept] = field(default_factory=dict)  # handles of the outputs that stay, by name
 
 
 class Client:
-    """Sends requests to the servers of `config` as the owner of `keys`; one at a time.
+    """Sends requests to the servers of `config` as the owner of `keys`, one at a time.
 
-    model: what these servers share, or the blueprint of its only graph; fetched from them at first use when
-    it is None. public_inputs: names of inputs, or patterns on them, that the servers may see if the model's
-    owner made them public; masks, positions and their like need not be named (client/consent.py). Raises
-    ConfigError when an address is none; connecting goes on in the background.
+    model: the shared model of these servers, or the blueprint of its only graph; None fetches it from them at
+    first use. public_inputs: names of inputs, or patterns on them, that the servers may see if the model's
+    owner made them public; masks, positions and the like need no mention (client/consent.py). Raises
+    ConfigError for a malformed address; connecting goes on in the background.
     """
 
     def __init__(
@@ -103,7 +99,7 @@ class Client:
     def plan(
         self, feed: Mapping[str, Any], *, graph: str | None = None, public_inputs: Sequence[str] = ()
     ) -> Plan:
-        """The plan that a request with this feed would run, without sending it. InputError as `run`."""
+        """The plan that a request with this feed would run. Sends nothing. Raises InputError as `run`."""
         plans = self._known(graph)
         opened, _ = check_outputs(plans.blueprint, None)
         return _plan(plans, self._fed(plans.blueprint, feed, public_inputs), opened)
@@ -121,23 +117,23 @@ class Client:
         release: Iterable[Kept] = (),
         public_inputs: Sequence[str] = (),
     ) -> Outcome:
-        """Run the model on `feed` (input name -> array, or what an earlier run kept) at the three servers.
+        """Run the model on `feed` (input name -> array, or handle of a kept value) at the three servers.
 
-        output_names: the outputs to open, None for the model's own (or none when some are kept). keep:
-        outputs that stay at the servers, shared, for later runs; `Outcome.kept` refers to them. release: what
-        earlier runs kept and nobody needs after this one. Nothing but what these outputs need is computed.
-        progress: called with the
-        number of steps done, of steps in all, and what runs now. timeout: seconds to wait for the result, in
-        place of the one in cluster.toml. dealt: called with the plan and the buffers that each server will
-        be sent of the secret inputs; for demonstrations. graph: which one, for a model of several.
-        public_inputs: those that the servers may see, beside the ones that the constructor was given.
+        output_names: the outputs to open; None opens the model's own, or none if some are kept. keep:
+        outputs that stay at the servers, shared, for later runs; `Outcome.kept` has their handles. release:
+        kept values that nobody needs after this run. The servers compute only what these outputs need.
+        progress: called with the number of steps done, of all steps, and what runs now. timeout: seconds to
+        wait for the result, instead of the time in cluster.toml. dealt: called with the plan and with the
+        buffers of secret inputs that each server will receive; for demonstrations. graph: required for a
+        model of several graphs. public_inputs: inputs that the servers may see, besides those that the
+        constructor received.
 
         Raises InputError for a feed that does not fit (see `check_feed`), for an input that the servers would
-        see without the client's consent (see `check_consent`) and for a kept value that the
-        servers do not hold (any more), PlanError when client and servers
-        hold different models, versions or plans, UnsupportedModelError when the model cannot run at these
-        shapes, UnreliableError, which has the outcome, when a value left its range on the way, TransportError
-        when the servers cannot be reached, fail, or take too long.
+        see without the client's consent (see `check_consent`) and for a kept value that the servers no longer
+        hold; PlanError when client and servers have different models, versions or plans;
+        UnsupportedModelError when the model cannot run at these shapes; UnreliableError, with the outcome,
+        when a value left its range during the run; TransportError when the servers cannot be reached, fail or
+        take too long.
         """
         begin = time.perf_counter()
         plans = self._known(graph)
@@ -150,7 +146,7 @@ class Client:
         handle = os.urandom(HANDLE_BYTES) if kept else b""
         selection = Selection(opened, kept)
         body, public = public_part(blueprint, plan, fed, selection, handle, release)
-        private = deal(plan, values)
+        private = deal_inputs(plan, values)
         if dealt is not None:
             dealt(plan, private)
         sent = time.perf_counter()
@@ -172,7 +168,7 @@ class Client:
         return outcome
 
     def release(self, kept: Iterable[Kept]) -> None:
-        """Let the servers forget these values; those that are gone already do no harm. TransportError when
+        """Make the servers forget these values; values that are gone already do no harm. TransportError when
         the servers cannot be reached."""
         entries = held_entries(kept)
         if entries:
@@ -180,12 +176,12 @@ class Client:
                 self._cluster.request(wire_pb2.Request(release=entries), [], [[], [], []])
 
     def status(self, timeout: float | None = None) -> list[wire_pb2.Status | OnnxpumaError]:
-        """What each server says of itself, or the error that tells why it says nothing."""
+        """Each server's status, or the error that explains why it sends none."""
         with self._lock:
             return self._cluster.status(timeout)
 
     def close(self) -> None:
-        """Leave the servers."""
+        """Disconnect from the servers."""
         self._cluster.close()
 
     def __enter__(self) -> Client:
@@ -197,7 +193,7 @@ class Client:
     def _fed(
         self, blueprint: Blueprint, feed: Mapping[str, Any], public_inputs: Sequence[str]
     ) -> dict[str, np.ndarray | Kept]:
-        """The feed, checked: it fits, and the servers see of it what they may see. Raises InputError."""
+        """The feed, if it fits and the client consents to what the servers see of it. Raises InputError."""
         every = [name for graph in self.model.graphs.values() for name in graph.inputs]
         allowed = (*self._public_inputs, *public_inputs)
         check_named(allowed, every)
@@ -206,7 +202,7 @@ class Client:
         return fed
 
     def _known(self, graph: str | None) -> Plans:
-        """The plans of a graph, which may go unnamed where it is the only one. Raises InputError."""
+        """The plans of a graph; None means the only one. Raises InputError."""
         blueprint = self.model.graph(graph)
         return self._plans.setdefault(blueprint.digest, Plans(blueprint))
 
@@ -221,11 +217,11 @@ def _plan(
 
 
 def _fetched(copies: list[list[bytes]]) -> SharedModel:
-    """The model that all three servers sent."""
+    """The model, if all three servers sent the same one."""
     for number, copy in enumerate(copies):
         if copy != copies[0]:
             raise PlanError(
-                f"server {number} sent another model than server 0",
+                f"server {number} sent a different model from server 0",
                 "all three must serve the files of one and the same call of `onnxpuma share`",
             )
     return SharedModel.from_menu(copies[0])

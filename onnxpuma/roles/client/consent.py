@@ -1,9 +1,9 @@
-"""What a client lets the servers see of its inputs: what it names, and what can be nothing but structure.
+"""Which inputs a client lets the servers see: those that it names, and those that can only be structure.
 
-The model's owner writes which inputs are public, and the client need not trust it. So the client compares the
-name of each with its own list of conventional names (plan/inputs/roles.py), and the values with what such an
-input holds: a mask zeros and ones, positions numbers that count up. The servers see anything else only when
-the client has named it.
+The model's owner decides which inputs are public, but the client need not trust the owner. So the client
+looks each public input up in its own list of conventional names (plan/inputs/roles.py) and checks that the
+values fit the name: zeros and ones for a mask, numbers that count up for positions. The servers see any other
+input only if the client names it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ FIRST_POSITION = 2  # RoBERTa counts from here
 def check_consent(
     blueprint: Blueprint, fed: Mapping[str, np.ndarray | Kept], allowed: Collection[str] = ()
 ) -> None:
-    """InputError unless every input that the servers would see is the client's to show.
+    """InputError unless the client consents to every input that the servers would see.
 
-    fed: checked (feed.check_feed). allowed: names, or patterns on them, that the client itself gave.
+    fed: checked by feed.check_feed. allowed: names, or patterns on them, that the client itself gave.
     """
     longest = max((extent for value in fed.values() for extent in value.shape), default=0)
     for name in blueprint.public_inputs:
@@ -42,9 +42,9 @@ def check_consent(
             continue
         role = role_of(name, spec.dtype, spec.vocabulary)
         if role is None:
-            why = f"its name and type ({spec.dtype}) are none that masks, positions or token types have"
+            why = f"masks, positions and token types have other names and types (it is of {spec.dtype})"
         elif not _holds(role, value, longest):
-            why = f"it does not hold what {_EXPECTED[role]}"
+            why = f"it does not hold {_EXPECTED[role]}"
         else:
             continue
         raise InputError(
@@ -55,7 +55,7 @@ def check_consent(
 
 
 def check_named(allowed: Iterable[str], inputs: Sequence[str]) -> None:
-    """InputError for a name, or pattern, that stands for none of the model's inputs."""
+    """InputError for a name or pattern that matches none of the model's inputs."""
     for name in allowed:
         if not any(is_named(known, (name,)) for known in inputs):
             near = difflib.get_close_matches(name, inputs, 1)
@@ -66,12 +66,12 @@ def check_named(allowed: Iterable[str], inputs: Sequence[str]) -> None:
 
 
 def is_named(name: str, allowed: Iterable[str]) -> bool:
-    """Whether one of these names or patterns stands for the input."""
+    """Whether one of these names or patterns matches the input."""
     return any(picked((name,), given) for given in allowed)
 
 
 def _suppresses(blueprint: Blueprint, spec: InputSpec) -> bool:
-    """Whether the derived input is what this package makes: ids that are taken from the row of logits."""
+    """Whether the derived input is the one that this package adds: ids to suppress in the row of logits."""
     readers = [
         (n.op, place) for n in blueprint.graph.nodes for place, i in enumerate(n.inputs) if i == spec.name
     ]
@@ -79,22 +79,22 @@ def _suppresses(blueprint: Blueprint, spec: InputSpec) -> bool:
 
 
 _EXPECTED: dict[Role, str] = {
-    "mask": "a mask holds, zeros and ones",
-    "token types": "token types are, a few runs of small numbers",
-    "positions": "positions are, numbers that count up",
-    "length": "a length is, a number up to the longest axis of an input",
-    "choice": "a choice is, true or false",
+    "mask": "zeros and ones, as a mask does",
+    "token types": "a few runs of small numbers, as token types do",
+    "positions": "numbers that count up, as positions do",
+    "length": "a number up to the longest axis of an input, as a length does",
+    "choice": "true or false, as a choice does",
 }
 
 
 def _holds(role: Role, value: np.ndarray, longest: int) -> bool:
-    """Whether the values tell no more than an input of this role must: where something stands, how long."""
+    """Whether the values reveal no more than this role requires: where something stands, how long it is."""
     numbers = value.astype(np.int64)
     if role == "mask":
         return bool(np.all((numbers == 0) | (numbers == 1)))
     if role == "choice":
         return value.size == 1 and int(numbers.reshape(-1)[0]) in (0, 1)
-    if role == "length":  # one, or one for each text
+    if role == "length":  # one for all texts, or one for each
         if max(value.shape, default=1) != value.size:
             return False
         return bool(np.all((numbers >= 0) & (numbers <= longest)))
@@ -107,7 +107,7 @@ def _holds(role: Role, value: np.ndarray, longest: int) -> bool:
 
 
 def _counts_up(row: np.ndarray, bound: int) -> bool:
-    """n, n + 1, n + 2, ... between paddings: zeros or ones, at the end also the last position again."""
+    """Whether a row is n, n + 1, ... between paddings: zeros, ones, at the end also the last position."""
     begin, end = 0, len(row)
     while end - begin > 1 and row[begin] in (0, 1) and row[begin + 1] != row[begin] + 1:
         begin += 1

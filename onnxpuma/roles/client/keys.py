@@ -1,4 +1,4 @@
-"""Whose requests they are: the key pair with which a client calls the servers."""
+"""The key pair by which the servers know a client."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from onnxpuma.transport.curve import KeyPair, read_secret_key
 def client_keys(
     key: KeyPair | str | Path | None, cluster: ClusterConfig | str | Path, name: str = "client.secret"
 ) -> KeyPair:
-    """A key pair as given, or from its `.secret` file; by default from `name` beside cluster.toml.
+    """The key pair itself, or read from its `.secret` file; by default from `name` beside cluster.toml.
 
-    Raises ConfigError where there is no such file, or no telling where it is.
+    Raises ConfigError when there is no such file, or when the folder of cluster.toml is unknown.
     """
     if isinstance(key, KeyPair):
         return key

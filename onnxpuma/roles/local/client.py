@@ -1,4 +1,4 @@
-"""The client of servers on this machine: where one of them has ended, it says how."""
+"""The client of servers on this machine: if one of them has ended, its errors say how."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnxpuma.transport.curve import KeyPair
 
 
 class LocalClient(Client):
-    """`explained` adds to an error what the processes of the servers left."""
+    """explained: adds to an error how the process of a server ended, and its last words."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""All three servers on this machine, each in a process of its own: for trying out, demonstrations and tests.
+"""All three servers on this machine, each in a process of its own: for trials, demonstrations and tests.
 
-Nothing is protected from the owner of this machine. What runs is what runs on three machines: the same
-servers, the same encrypted connections, over the loopback interface.
+Nothing is protected from the owner of this machine. Otherwise everything runs as on three machines: the same
+servers and the same encrypted connections, over the loopback interface.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from onnxpuma.transport.link import PARTIES
 NAMES = ("alice", "bob", "carol")
 PORT_TRIALS = 3
 STOP_SECONDS = 5.0
-DEATH_SECONDS = 0.3  # between a connection that breaks and the end of the process behind it
+DEATH_SECONDS = 0.3  # from a broken connection to the end of the process behind it
 START_SECONDS = 120.0
-SLOWEST_READING = 20e6  # bytes a second of all three together, on a busy machine
+SLOWEST_READING = 20e6  # bytes a second, all three together, on a busy machine
 LAST_LINES = 8  # of the log of a server that ended, for a person to read
-READY = b"ready "  # and then the kernel on which it computes
+READY = b"ready "  # followed by the kernel on which the server computes
 
 _log = logging.getLogger("onnxpuma.roles")
 
@@ -58,21 +58,17 @@ _log = logging.getLogger("onnxpuma.roles")
 class LocalCluster:
     """Three servers of one model, started by the constructor and stopped by `close`.
 
-    model: an ONNX file, or a folder of those that make one model, which is shared into a temporary folder
-    first; or the folder of a shared model.
-    threads: for matrix products, at each server. start_timeout: seconds for all three to be ready; by default
-    two minutes, and more for large models. public_inputs: patterns on inputs that the servers may see, of a
-    model that is shared here, and for clients made by `client`. samples: to calibrate a model with that is
-    shared here, as `share_model` takes them.
+    model: an ONNX file, or a folder of ONNX files that make one model, which is first shared into a temporary
+    folder; or the folder of a shared model. threads: for matrix products, at each server. start_timeout:
+    seconds for all three to be ready; by default two minutes, and more for large models. public_inputs:
+    patterns on inputs that the servers may see, used to share the model here and by clients from `client`.
+    samples: to calibrate a model that is shared here, as `share_model` takes them.
 
-    The servers run this package, isolated from the user's folder (local/isolated.py), in their own temporary
-    one.
-
-    config: what to give to a `Client`. config_path: cluster.toml in the temporary folder, `client.secret`
-    and the servers' logs beside it. pids: the process of each party.
+    The servers run this package in a temporary folder, isolated from the user's (local/isolated.py).
 
     Raises ModelError and ConfigError for a model that cannot be shared, the error of a server that ends while
-    starting, RequestTimeoutError when they take too long. Warns when they lack the compiled kernel.
+    starting, and RequestTimeoutError when the servers take too long. Warns when they lack the compiled
+    kernel.
     """
 
     def __init__(
@@ -88,7 +84,7 @@ class LocalCluster:
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._said: dict[int, int] = {}  # how long the log of each party was when its process started
+        self._said: dict[int, int] = {}  # length of each party's log when its process started
         self._threads = threads
         self._public_inputs = tuple(public_inputs)
         self._timeouts = timeouts or TimeoutConfig()
@@ -96,7 +92,7 @@ class LocalCluster:
         try:
             self.model_dir = self._model_dir(Path(model), samples)
             self.folder = Path(self._temporary.name)
-            self.config_path = self.folder / "cluster.toml"
+            self.config_path = self.folder / "cluster.toml"  # with `client.secret` and the logs beside it
             self._empty = self.folder / "empty"
             self._empty.mkdir(mode=0o700)
             self._keys = [keygen(self.folder / name) for name in (*NAMES, "client")]
@@ -111,16 +107,16 @@ class LocalCluster:
 
     @property
     def client_keys(self) -> KeyPair:
-        """The key pair of the one client these servers know."""
+        """The key pair of the one client that these servers know."""
         return self._keys[PARTIES]
 
     def client(self) -> Client:
-        """A new client of these servers; close it before them."""
+        """A new client of these servers. Close it before the servers."""
         model = SharedModel.read(self.model_dir)
         return LocalClient(self.config, self.client_keys, model, self._public_inputs, self.explained)
 
     def explained(self, error: TransportError) -> TransportError:
-        """`error`, or where a server has ended meanwhile, that it has, how, and what it said last."""
+        """`error`; or, if a server has ended meanwhile, an error that says how, and quotes its last words."""
         deadline = time.monotonic() + DEATH_SECONDS
         while all(process.poll() is None for process in self._processes):
             if time.monotonic() > deadline:
@@ -132,7 +128,7 @@ class LocalCluster:
         return type(error)(f"{error.message}: {how}", f"start new servers; the log of that one {listing}")
 
     def restart(self, party: int, start_timeout: float | None = None) -> None:
-        """End the process of `party`, however it is, and start it again."""
+        """Kill the process of `party` in whatever state it is, and start it again."""
         self._processes[party].kill()
         self._end([self._processes[party]], STOP_SECONDS)
         self._processes[party] = self._start(party)
@@ -162,7 +158,7 @@ class LocalCluster:
         return folder
 
     def _patience(self) -> float:
-        """Seconds that the servers may take to start: they read their shares and check them."""
+        """Seconds that the servers may take to start, since they read and check their shares."""
         sizes = (path.stat().st_size for path in self.model_dir.glob("party*.safetensors"))
         return START_SECONDS + sum(sizes) / SLOWEST_READING
 
@@ -173,7 +169,7 @@ class LocalCluster:
             try:
                 self._wait(list(range(PARTIES)), time.monotonic() + start_timeout)
                 return
-            except ConfigError:  # another program took a port between our looking and our listening
+            except ConfigError:  # another program took a port after we found it free
                 if trial == PORT_TRIALS:
                     raise
                 for process in self._processes:
@@ -207,7 +203,7 @@ class LocalCluster:
         return self.folder / f"{NAMES[party]}.log"
 
     def _wait(self, parties: list[int], deadline: float) -> None:
-        """Until each of these processes has said that it is ready."""
+        """Wait until each of these processes reports that it is ready."""
         waiting = set(parties)
         while waiting:
             outputs = {_output(self._processes[party]): party for party in waiting}
@@ -215,7 +211,7 @@ class LocalCluster:
             if not ready:
                 names = ", ".join(f"party {party}" for party in sorted(waiting))
                 raise RequestTimeoutError(
-                    f"{names} not ready in time", "the model is large or the machine busy: allow more time"
+                    f"{names} not ready in time", "the model is large or the machine is busy: allow more time"
                 )
             for output in ready:
                 party = outputs[output]
@@ -227,7 +223,7 @@ class LocalCluster:
                 waiting.discard(party)
 
     def _failure(self, party: int, line: bytes) -> OnnxpumaError:
-        """What this server reported before it ended; or how it ended, and what it said last."""
+        """The error that this server reported before it ended, or an error that says how it ended."""
         try:
             report = json.loads(line)
             kind = getattr(errors, report["error"])
@@ -243,7 +239,7 @@ class LocalCluster:
         return [text for each in said.splitlines() if (text := plain_text(each).rstrip())][-LAST_LINES:]
 
     def _ending(self, party: int) -> str:
-        """How the process of a party ended, in words."""
+        """How the process of a party ended."""
         try:
             status = self._processes[party].wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -253,7 +249,7 @@ class LocalCluster:
         return f"killed by {signal.Signals(-status).name}"
 
     def _end(self, processes: list[subprocess.Popen[bytes]], patience: float) -> None:
-        """Ask these processes to end, and kill those that have not after `patience` seconds."""
+        """Ask these processes to end, and kill those still running after `patience` seconds."""
         for process in processes:
             if process.stdin is not None:
                 process.stdin.close()
@@ -280,7 +276,7 @@ def _output(process: subprocess.Popen[bytes]) -> IO[bytes]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface at which nobody listens just now."""
+    """Ports of the loopback interface at which nobody listens now."""
     holders = [socket.socket() for _ in range(count)]
     try:
         for holder in holders:

@@ -1,10 +1,9 @@
-"""A Python process that runs this very package, and nothing that lies about in the user's folder.
+"""A Python process that runs this very package, and no stray file of the user's folder.
 
-Python puts the current folder, or the script's, first on its path: a stray `random.py` or `onnx.py` there
-would run inside the process, and a checkout would hide the package that is installed. So the process starts
-isolated (-I: no current folder, no PYTHON* variables). It takes this package from where it is loaded here;
-other modules from the standard library first, and then from where this process finds them, without those
-two folders.
+Python searches the current folder, or the script's, first: a stray `random.py` or `onnx.py` there would run
+inside the process, and a checkout would hide the installed package. So the process starts isolated (-I: no
+current folder, no PYTHON* variables). It loads this package from where it is loaded here, other modules from
+the standard library first and then from where this process finds them, without those two folders.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ sys.exit(import_module(module).main(sys.argv[1:]))
 def start(module: str, arguments: Sequence[str], folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
     """Call `main(arguments)` of `module`, one of this package, in a process of its own.
 
-    folder: where it runs; an empty one. log: takes what it says on stderr; stdin and stdout are pipes. It is
-    in a session of its own: Ctrl-C at the terminal is for its starter. It may fetch nothing from a hub.
+    folder: an empty one to run in. log: receives its stderr; stdin and stdout are pipes. The process has a
+    session of its own, so Ctrl-C at the terminal reaches only its parent. It may fetch nothing from a hub.
     """
     package = [os.path.abspath(onnxpuma.__file__), [os.path.abspath(path) for path in onnxpuma.__path__]]
     flags = ["-I", "-X", f"utf8={sys.flags.utf8_mode}", *["-B"] * bool(sys.dont_write_bytecode)]
@@ -53,9 +52,9 @@ def start(module: str, arguments: Sequence[str], folder: Path, log: IO[bytes]) -
 
 
 def _paths() -> list[str]:
-    """Where this process looks for modules, but for the current folder and the one of its script."""
+    """Where this process looks for modules, without the current folder and the script's."""
     main = sys.modules.get("__main__")
-    by_name = getattr(main, "__spec__", None) is not None  # python -m: its folder holds what is installed
+    by_name = getattr(main, "__spec__", None) is not None  # python -m: its folder holds installed packages
     script = None if by_name else getattr(main, "__file__", None)
     left_out = {_current(), _STARTED_IN, os.path.dirname(os.path.realpath(script)) if script else None}
     return [path for path in sys.path if os.path.isabs(path) and os.path.realpath(path) not in left_out]

@@ -1,6 +1,6 @@
-"""All three parties in this process, a thread each, over links in memory: a model is tried in milliseconds.
+"""All three parties in this process, a thread each, over links in memory: a model runs in milliseconds.
 
-It protects nothing, as this process sees every share; it is for tests, conformance and documentation.
+This protects nothing, since the process sees every share. It serves tests, conformance and documentation.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
+from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.transport.memory import memory_links
 
@@ -39,56 +40,44 @@ Shares = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Outputs by name, what the links counted, and the plan that was run. reliable: every value that is
-    checked stayed in its range."""
+class MemoryRun:
+    """The result of one run in memory."""
 
-    outputs: dict[str, np.ndarray] = field(repr=False)
-    cost: Cost
+    outputs: dict[str, np.ndarray] = field(repr=False)  # by name
+    cost: Cost  # as the links counted it
     plan: Plan = field(repr=False)
-    reliable: bool = True
+    reliable: bool = True  # every checked value stayed in its range
 
 
 class MemoryModel:
     """A model, shared among three threads.
 
-    `public`, `secret`, `public_inputs`, `secret_inputs`, `hide`: patterns on names, as for `prepare`.
-    at_client=False runs on shares even what the client could compute alone. rewrite=False takes the graph's
-    nodes as they are. range_check=False checks nothing while it runs. Raises what `prepare_model` raises.
+    policy: its fields may be given as keywords instead. at_client=False computes on shares even where the
+    client could compute alone. rewrite=False keeps the graph's nodes as they are. Raises what `prepare_model`
+    raises.
     """
 
     def __init__(
         self,
         model: ir.Model | onnx.ModelProto,
+        policy: Policy = DEFAULT,
         *,
-        public: Sequence[str] = (),
-        secret: Sequence[str] = (),
-        public_inputs: Sequence[str] = (),
-        secret_inputs: Sequence[str] = (),
-        hide: Sequence[str] = (),
         at_client: bool = True,
         rewrite: bool = True,
-        range_check: bool = True,
+        **wishes: Any,
     ) -> None:
         if isinstance(model, onnx.ModelProto):
             model = ir.serde.deserialize_model(model)
-        made = prepare_model(
-            model,
-            public=public,
-            secret=secret,
-            public_inputs=public_inputs,
-            secret_inputs=secret_inputs,
-            hide=hide,
-            rewrite=rewrite,
-        )
-        self.blueprint: Blueprint = replace(made[0], checked=range_check)
+        made = prepare_model(model, replace(policy, **wishes), rewrite=rewrite)
+        self.blueprint: Blueprint = made[0]
         self._at_client = at_client
         self._interpreters = interpreters_of(*made)
 
     def plan(self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> Plan:
-        """The plan at the shapes of these inputs, for the model's own outputs where none are named.
+        """The plan for inputs of these shapes; outputs: None means the model's own.
 
-        Raises UnsupportedModelError, InputError."""
+        Raises UnsupportedModelError, InputError.
+        """
         shapes = {name: np.shape(value) for name, value in feed.items()}
         public = {name: np.asarray(feed[name]) for name in self.blueprint.public_inputs if name in feed}
         selection = None if outputs is None else Selection(tuple(outputs))
@@ -97,13 +86,13 @@ class MemoryModel:
 
     def run(
         self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None, timeout: float = 120.0
-    ) -> Outcome:
+    ) -> MemoryRun:
         """Plan, share, run in three threads and open the outputs (None: the model's own)."""
         return run_plan(self.plan(feed, outputs), feed, self._interpreters, timeout)
 
 
 def _beyond(feed: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
-    """Inputs that no client would share: they are taken here, and nothing is known of them."""
+    """Declared ranges for inputs that no client would share: they are accepted here, with no bound known."""
     numbers = {name: np.asarray(value) for name, value in feed.items()}
     real = {name: value for name, value in numbers.items() if value.dtype.kind in "fiu"}
     large = [name for name, value in real.items() if np.abs(value).max(initial=0) > LARGEST_INPUT]
@@ -117,9 +106,9 @@ def run_plan(
     timeout: float = 120.0,
     watched: Sequence[Watched | None] = (None, None, None),
     progress: Progress | None = None,
-) -> Outcome:
-    """Share what the plan takes, run it in three threads and open its outputs; `watched` as each party's
-    `Interpreter.run` has it."""
+) -> MemoryRun:
+    """Share the plan's inputs, run it in three threads and open its outputs. watched: for each party, as
+    `Interpreter.run` takes it."""
     known = plan.client_values(feed)
     inputs = _inputs(plan, known)
     links, keys = memory_links(timeout=timeout), local_keys()
@@ -155,11 +144,11 @@ def run_plan(
     apart = None if plan.verdict is None else found.pop(plan.verdict.name)
     reliable = all_within(plan, known) and (apart is None or not apart.any())
     sent = sum(link.traffic.payload_sent for link in links)
-    return Outcome(found, Cost(max(p.round for p in parties), 8 * sent), plan, reliable)
+    return MemoryRun(found, Cost(max(p.round for p in parties), 8 * sent), plan, reliable)
 
 
 def all_within(plan: Plan, known: Mapping[str, np.ndarray]) -> bool:
-    """Whether the inputs of the plan are what its steps need, and no larger than a client may share."""
+    """Whether the inputs meet the needs of the plan's steps and are small enough for a client to share."""
     largest = Need(0, "element", LARGEST_INPUT * (1 + 2.0**-20))
     reals = [entry for entry in plan.inputs if entry.dtype.kind == "f" and not entry.depth]
     pairs = [(known[entry.name], need) for entry in reals for need in entry.needs]
@@ -168,7 +157,7 @@ def all_within(plan: Plan, known: Mapping[str, np.ndarray]) -> bool:
 
 
 def interpreters_of(blueprint: Blueprint, graph: Graph) -> list[Interpreter]:
-    """The three parties' interpreters, with fresh shares of the weights: 24 bytes a weight, for all three."""
+    """The three parties' interpreters, with fresh shares of the weights; 24 bytes a weight for all three."""
     return [Interpreter(weights) for weights in _weights(blueprint, graph)]
 
 

@@ -1,8 +1,8 @@
-"""One server of a LocalCluster, in a process of its own, which local/isolated.py starts.
+"""One server of a LocalCluster, in a process of its own that local/isolated.py starts.
 
-Says "ready" and its kernel, or one line of JSON about an error on its standard output. It ends when its
-standard input does, and so never outlives the process that started it, however that one ended; it then
-removes the temporary folder too, in case that nobody else is left to do it.
+It writes one line to its standard output: "ready" and its kernel, or an error as JSON. It ends when its
+standard input closes, so it never outlives its parent, however the parent ended; it then also removes the
+temporary folder, since nobody else may be left to do it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LINGER_SECONDS = 3.0
 
 
 def main(arguments: list[str]) -> int:
-    """arguments: the temporary folder with cluster.toml and keys, number and name of the party, the model."""
+    """arguments: the temporary folder with cluster.toml and keys, the party's number and name, the model."""
     folder, party, name, model_dir = arguments
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.raiseExceptions = False  # a log that cannot be written is no reason to end
+    logging.raiseExceptions = False  # a failure to log must not end the server
     seclude()
     stop = Event()
     Thread(target=_end_with_input, args=(stop, folder), daemon=True).start()

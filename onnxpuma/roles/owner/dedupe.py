@@ -1,10 +1,9 @@
-"""What the graphs of a model have in common: arrays of equal content are found by hashes, and shared once.
+"""Find the arrays that the graphs of a model have in common, by hashes, so that each is shared once.
 
-A decoder is exported twice, with a cache and without, and its table may be the encoder's too. To the servers
-it is public then which arrays of two graphs are the same. So that it tells no more than the architecture
-does, arrays of one graph are never compared, and those that may be equal by chance (vectors, as a bias that
-was never trained, small matrices, and any array of one number throughout) are one only where they bear the
-same name.
+A decoder is exported twice, with a cache and without, and may use the encoder's table as well. The servers
+then see which arrays of two graphs are equal. This must tell no more than the architecture does: arrays of
+one graph are never compared, and arrays that may be equal by chance (vectors, such as a bias that was never
+trained, small matrices, and any array of a single number) are stored as one only if they have the same name.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _LEAST = 64
 
 
 def fingerprint(weight: Initializer) -> bytes:
-    """SHA-256 over dtype, shape and content; 32 bytes. Reads the weight a block at a time and lets it go."""
+    """SHA-256 over dtype, shape and content. Reads the weight a block at a time, then releases it."""
     total = hashlib.sha256(repr((weight.dtype.str, weight.shape)).encode())
     values = weight.numpy().reshape(-1)
     for start in range(0, values.size, _BLOCK):
@@ -32,8 +31,8 @@ def fingerprint(weight: Initializer) -> bytes:
 
 
 def rank_of(weight: Initializer) -> int:
-    """How many axes of an array tell it from others: those longer than one; at most one in an array of fewer
-    than 64 elements, or of one number throughout. Reads no more of it than it takes to see that."""
+    """How many axes tell an array from others: those longer than one, but at most one axis in an array of
+    fewer than 64 elements or of a single number. Reads no more of it than that takes."""
     axes = sum(extent > 1 for extent in weight.shape)
     if axes < 2 or weight.size < _LEAST:
         return min(axes, 1)
@@ -46,7 +45,7 @@ def rank_of(weight: Initializer) -> int:
 
 
 def assign(graphs: Mapping[str, Mapping[str, tuple[bytes, int]]]) -> dict[str, dict[str, str]]:
-    """For each graph: weight -> the stored array that holds it, called after the first graph that has it.
+    """For each graph: weight -> the stored array that holds it, named after the first graph with that array.
 
     graphs: by name, weight -> (fingerprint, rank_of), in order.
     """

@@ -1,4 +1,4 @@
-"""The folder that a shared model is written to: not over another one unasked, and all of it or nothing."""
+"""The folder that receives a shared model: all files appear there or none, and none is replaced unasked."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ from onnxpuma.transport.link import PARTIES
 
 
 class Unmoved(Protocol):
-    """A file that is written and not yet where it belongs."""
+    """A file that is written but not yet in its place."""
 
     def finish(self) -> None: ...
     def commit(self) -> None: ...
 
 
 def check_free(folder: Path, replace: bool) -> None:
-    """ConfigError for a folder that holds a shared model, unless it is to be replaced."""
+    """ConfigError for a folder that already holds a shared model, unless `replace` is set."""
     held = [path.name for path in _layout(folder) if os.path.lexists(path)]
     if held and not replace:
         raise ConfigError(
-            f"{folder} holds a shared model already ({', '.join(held[:3])}): a server may be using it",
+            f"{folder} already holds a shared model ({', '.join(held[:3])}): a server may be using it",
             "choose another folder, or say --replace (in Python replace=True)",
         )
 
 
 def settle(folder: Path, shares: Iterable[Unmoved], public: Mapping[str, bytes]) -> None:
-    """Move the shares and the public files (path in the folder -> content) to their places, when all are on
-    the disk; what else an earlier call left there goes. Raises OSError, having moved nothing."""
+    """Move the shares and the public files (path in the folder -> content) to their places once all are on
+    the disk, and remove the other files of the model that lay there. If an OSError is raised before that,
+    nothing was moved."""
     shares = list(shares)
     before = _earlier(folder)
     for share in shares:
@@ -51,18 +52,18 @@ def settle(folder: Path, shares: Iterable[Unmoved], public: Mapping[str, bytes])
     for path in before:
         if str(path.relative_to(folder)) not in public:
             path.unlink(missing_ok=True)
-            with suppress(OSError):  # the folder itself, or one that holds more than a graph
+            with suppress(OSError):  # it is the folder itself, or holds other files
                 path.parent.rmdir()
 
 
 def _layout(folder: Path) -> list[Path]:
-    """Where the files of a model lie."""
+    """The paths of the files that a model may have."""
     shares = [share_path(folder, party) for party in range(PARTIES)]
     return [folder / SKELETON, folder / POLICY, folder / INDEX, *shares]
 
 
 def _earlier(folder: Path) -> list[Path]:
-    """The public files of the model that was shared here before."""
+    """The public files of the model that was shared into this folder before."""
     found = [folder / SKELETON, folder / POLICY, folder / INDEX]
     try:
         names = [str(name) for name in json.loads((folder / INDEX).read_bytes())["graphs"]]

@@ -1,4 +1,4 @@
-"""What an owner discloses by sharing a model: nothing that may be trained goes out without his word."""
+"""What an owner discloses by sharing a model: nothing that may be trained, unless the owner consents."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from onnxpuma.plan.weights.listing import PublicEntry
 from onnxpuma.roles.shared.model import SharedModel
 
 Review = Callable[[SharedModel], bool]
-"""Is shown what would be public, before anything is written: may what is doubtful of it be?"""
+"""Sees what would be public before anything is written; True allows the doubtful constants among it."""
 
 _MOST_NAMED = 20
 
 
 def here_alone(_: SharedModel) -> bool:
-    """The review of a model that is shared among processes of one machine: nothing leaves it."""
+    """The review of a model that is shared among processes of this machine: nothing leaves it."""
     return True
 
 
 def check_disclosed(model: SharedModel, review: Review | None) -> None:
-    """ConfigError for public constants that may be trained, unless the owner named them or agrees to them."""
+    """ConfigError for a public constant that may be trained, unless the owner named it or `review` agrees."""
     agreed = review is not None and review(model)
     found = {} if agreed else doubtful(model.graphs)
     if found:
@@ -43,7 +43,7 @@ def check_disclosed(model: SharedModel, review: Review | None) -> None:
 
 
 def doubtful(graphs: Mapping[str, Blueprint]) -> dict[str, list[PublicEntry]]:
-    """The public constants of each graph that may be trained; graphs without any are left out."""
+    """The public constants of each graph that may be trained; a graph without any is absent."""
     found = {
         name: [entry for entry in blueprint.public_listing() if entry.doubtful]
         for name, blueprint in graphs.items()
@@ -52,12 +52,12 @@ def doubtful(graphs: Mapping[str, Blueprint]) -> dict[str, list[PublicEntry]]:
 
 
 def public_options(names: Iterable[str]) -> str:
-    """The options that name exactly these, as a shell takes them."""
+    """The command-line options that name exactly these, quoted for a shell."""
     return " ".join(f"--public {shlex.quote(glob.escape(name))}" for name in dict.fromkeys(names))
 
 
 def inputs_to_name(blueprint: Blueprint) -> list[str]:
-    """The public inputs that a client shows only when it names them itself (client/consent.py)."""
+    """The public inputs that a client reveals only if it names them itself (client/consent.py)."""
     specs = blueprint.inputs
     return [
         name

@@ -1,69 +1,66 @@
-"""The graphs of a model as its owner reads them: each when needed, and refused before anything is written."""
+"""The graphs of a model as its owner reads them: one at a time, and refused before anything is written."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 
 from onnxpuma.errors import ConfigError, ModelError, UnsupportedModelError
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
 from onnxpuma.plan.blueprint import Blueprint, prepare
-from onnxpuma.plan.declared import Declared, check_declared, declare
+from onnxpuma.plan.declared import check_declared, declare
 from onnxpuma.plan.examine.example import symbols
 from onnxpuma.plan.examine.kept_bounds import settled
 from onnxpuma.plan.examine.support import check_supported
 from onnxpuma.plan.inputs.closed import resuming
+from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.roles.owner.dedupe import assign, fingerprint, rank_of
 from onnxpuma.roles.owner.samples import Samples, calibrated
 from onnxpuma.roles.shared.model import SharedModel
 
-_KEPT = 1 << 26  # an ONNX file up to this many bytes is read once, a larger one again for its weights
+_KEPT = 1 << 26  # an ONNX file of up to this many bytes is read once, a larger one again for its weights
 
-Patterns = Mapping[str, Sequence[str]]
 Contents = dict[str, tuple[bytes, int]]  # weight -> fingerprint, rank_of
 
 
 class Reading:
-    """The graphs at `sources`, prepared with `patterns` (keywords of `prepare`).
+    """The graphs at `sources`, prepared as `policy` says.
 
-    samples: by graph, what its ranges are taken from. sizes: of dimensions by name, for the example that each
-    is tried with. range_check: of every run (plan/bounds/checks.py). ranges: of inputs (plan/declared.py).
-    Large files are not held side by side: they are read once for `survey`, and again for `weights`. Raises
-    ConfigError for samples of a graph that is not there.
+    A large file is read twice, for `survey` and again for `weights`, so that two are never in memory at once.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
-        patterns: Patterns,
+        policy: Policy = DEFAULT,
         samples: Mapping[str, Samples] | None = None,
         sizes: Mapping[str, int] | None = None,
-        *,
-        range_check: bool = True,
-        ranges: Declared | None = None,
     ) -> None:
+        """samples: by graph; they show its ranges. sizes: of dimensions by name, for the example on which a
+        graph is tried. Raises ConfigError for samples of a graph that is not there."""
         self._sources = sources
         self._samples = samples or {}
         self._sizes = sizes or {}
-        self._unknown = set(self._sizes)  # names of dimensions that no graph had so far
+        self._unknown = set(self._sizes)  # names of dimensions that no graph has had so far
         strange = set(self._samples) - {source.name for source in sources}
         if strange:
             raise ConfigError(
                 f"there are samples for '{min(strange)}', and no graph of this name",
                 f"the model's graphs are {', '.join(source.name for source in sources)}",
             )
-        self._range_check, self._ranges = range_check, ranges or {}
         self._several = len(sources) > 1
-        self._patterns = patterns
-        self._nowhere: set[str] | None = None  # patterns that matched nothing so far
+        self._policy = policy
+        self._nowhere: set[str] | None = None  # patterns that have matched nothing so far
         self._kept: dict[str, Graph] = {}
 
     def survey(self) -> SharedModel:
-        """The public part of the model. Raises what `prepare` raises, UnsupportedModelError naming all nodes
-        of all graphs that cannot run, ConfigError for a pattern that matches nothing in any graph."""
+        """The public part of the model.
+
+        Raises what `prepare` raises, UnsupportedModelError, which names all nodes of all graphs that cannot
+        run, and ConfigError for a pattern that matches nothing in any graph.
+        """
         blueprints: dict[str, Blueprint] = {}
         contents: dict[str, Contents] = {}
         refused: dict[str, UnsupportedModelError] = {}
@@ -75,7 +72,7 @@ class Reading:
         if refused:
             raise self._refusal(refused)
         self._check_patterns()
-        check_declared(blueprints, self._ranges)
+        check_declared(blueprints, self._policy.ranges)
         blueprints = settled(blueprints)
         if self._unknown:
             raise ConfigError(
@@ -83,20 +80,20 @@ class Reading:
             )
         if not self._several:
             return SharedModel.of(*blueprints.values())
-        model = SharedModel(resuming(blueprints, self._patterns["keep_only"]), assign(contents))
+        model = SharedModel(resuming(blueprints, self._policy.keep_only), assign(contents))
         _check_distinct(model)
         return model
 
     def blueprints(self) -> dict[str, Blueprint]:
-        """The graphs by name, whether they can run or not. Raises as `survey` for the rest."""
+        """The graphs by name, whether they can run or not. Otherwise raises as `survey`."""
         made = {source.name: self._prepare(source)[0] for source in self._sources}
         self._check_patterns()
-        check_declared(made, self._ranges)
+        check_declared(made, self._policy.ranges)
         made = settled(made)
-        return resuming(made, self._patterns["keep_only"]) if self._several else made
+        return resuming(made, self._policy.keep_only) if self._several else made
 
     def weights(self, model: SharedModel) -> Iterator[tuple[str, Initializer]]:
-        """Every array that is to be stored, under the name and in the order of `model.arrays`."""
+        """Every array to be stored, under the names and in the order of `model.arrays`."""
         written: set[str] = set()
         for source in self._sources:
             names = model.stored[source.name]
@@ -129,11 +126,11 @@ class Reading:
         return blueprint, {w.name: (fingerprint(w) + scales[w.name], rank_of(w)) for w in weights}
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
-        gc.collect()  # a graph that was dropped is full of cycles: without this two are held at a time
+        gc.collect()  # a dropped graph is full of cycles: without this two would be in memory at a time
         unmatched: set[str] = set()
-        made, graph = prepare(source, unmatched if self._several else None, **self._patterns)
+        made, graph = prepare(source, self._policy, unmatched if self._several else None)
         self._nowhere = unmatched if self._nowhere is None else self._nowhere & unmatched
-        return declare(replace(made, checked=self._range_check), self._ranges), graph
+        return declare(made, self._policy.ranges), graph
 
     def _check_patterns(self) -> None:
         if self._nowhere:
@@ -152,7 +149,7 @@ class Reading:
 
 
 def _check_distinct(model: SharedModel) -> None:
-    """ModelError for two graphs that differ in their weights alone: a request names a graph by its digest."""
+    """ModelError for two graphs that differ only in their weights: a request names a graph by its digest."""
     for one, other in combinations(model.graphs, 2):
         alike = model.graphs[one].digest == model.graphs[other].digest
         if alike and model.stored[one] != model.stored[other]:

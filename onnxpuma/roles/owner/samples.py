@@ -1,4 +1,4 @@
-"""Samples to calibrate with: arrays as a request has them, or with a leading axis of samples."""
+"""Samples to calibrate with: arrays as in a request, or with a leading axis of samples."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Samples: TypeAlias = "Iterable[Mapping[str, Any]]"  # of one graph
 def calibrated(blueprint: Blueprint, graph: Graph, samples: Samples) -> Blueprint:
     """The blueprint with the ranges that its graph shows on the samples (plan/examine/calibrate.py).
 
-    samples: for each the inputs by name. An array of the input's own rank is one request's; with one axis
-    more it holds several, along its first axis, and then all such arrays hold as many; the others belong to
-    each of them. Raises InputError as `check_feed` does, naming the place among the samples, and where the
-    numbers of samples differ.
+    samples: each maps input names to arrays. An array of the input's own rank is one request's. An array with
+    one more axis holds several requests along its first axis; all such arrays must hold the same number, and
+    the other arrays belong to each request. Raises InputError as `check_feed` does, with the place among the
+    samples, and where the numbers of samples differ.
     """
     return replace(blueprint, ranges=calibrate(blueprint, graph, _all_feeds(blueprint, samples)))
 
@@ -52,7 +52,7 @@ def _feeds(blueprint: Blueprint, arrays: Mapping[str, Any]) -> Iterator[dict[str
         listing = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(
             f"the arrays of the calibration hold different numbers of samples: {listing}",
-            "along their first axis all must hold as many; or give one file a request",
+            "their first axes must have the same length; or give one file a request",
         )
     for number in range(max(counts.values(), default=1)):
         feed = {name: value[number] if name in counts else value for name, value in given.items()}

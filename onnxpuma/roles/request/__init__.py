@@ -1,1 +1,1 @@
-"""What client and servers agree about: a request and its answer as they are written down."""
+"""The wire form of a request and of its answer, on which client and servers agree."""

@@ -1,7 +1,7 @@
-"""How a result is written down: each server returns its own term of each output, and a report.
+"""The wire form of a result: each server returns its own term of each output, and a report.
 
-The terms are masked afresh before they leave (mpc/sharing.py), so together they are a uniformly random
-sharing of the outputs: the client learns these and nothing of the words they were computed from.
+Each server masks its terms afresh before they leave (mpc/sharing.py), so the three form a uniformly random
+sharing of the outputs: the client learns the outputs and nothing of the words behind them.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ def result(plan: Plan, terms: Mapping[str, Sum3], report: RunReport) -> tuple[wi
 
 
 def open_result(plan: Plan, answers: Sequence[Answer]) -> tuple[dict[str, np.ndarray], tuple[RunReport, ...]]:
-    """The opened secret outputs in their declared types, from the three servers' answers, and their reports.
+    """Open the secret outputs, in their declared types, and read the three reports.
 
-    Raises TransportError when the three do not fit together, or not to this request.
+    Raises TransportError when the three answers do not fit each other or this request.
     """
     due = plan.opened
     for number, answer in enumerate(answers):
         given = [(entry.name, tuple(entry.shape)) for entry in answer.result.outputs]
         if given != [(output.name, output.shape) for output in due] or len(answer.buffers) != len(due) + 1:
-            raise TransportError(f"server {number} answers another request", _HINT)
+            raise TransportError(f"server {number} answered a different request", _HINT)
     values = {}
     try:
         for place, output in enumerate(due):
@@ -67,5 +67,5 @@ def open_result(plan: Plan, answers: Sequence[Answer]) -> tuple[dict[str, np.nda
             values[output.name] = output.completed(decode(opened(terms, bits), fraction, bits))
         reports = tuple(RunReport.from_dict(json.loads(bytes(answer.buffers[-1]))) for answer in answers)
     except (OnnxpumaError, AttributeError, TypeError, ValueError) as error:
-        raise TransportError(f"the answers of the servers do not fit together: {error}", _HINT) from error
+        raise TransportError(f"the servers' answers do not fit together: {error}", _HINT) from error
     return values, reports

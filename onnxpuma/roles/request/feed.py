@@ -1,4 +1,4 @@
-"""What a caller feeds is checked here, before a byte moves: names, types, shapes, numbers, ids."""
+"""Check what a caller feeds before a byte moves: names, types, shapes, numbers, ids."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MASKED = -1e4
 
 
 def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarray | Kept]:
-    """The feed as arrays of the declared types, in the model's order; what is kept at the servers as it is.
+    """The feed as arrays of the declared types, in the model's order; handles of kept values pass unchanged.
 
-    Floats are taken from any type that fits in float64, integers and booleans from any type that fits in the
-    declared one; a list is taken as the array it spells; an input that has a default may be left out.
+    A float may come in any type that fits in float64, an integer or boolean in any type that fits in the
+    declared one. A list becomes an array. An input with a default may be left out.
 
-    Raises InputError for a missing or unknown name, a type that does not fit, a shape that does not, what the
-    input does not go on from (`check_filling`), NaN, an id outside the model's table, and, where it is secret
-    and no mask, infinity and a real beyond +-2^42.
+    Raises InputError for a missing or unknown name, an unfitting type or shape, a kept value that the input
+    does not accept (`check_filling`), NaN, and an id outside the model's table; for a secret input that is no
+    mask also for infinity and a real beyond +-2^42.
     """
     _check_names("input", list(feed), list(blueprint.inputs), weight_hint(blueprint, list(feed)))
     feed = {**{n: s.default for n, s in blueprint.inputs.items() if s.default is not None}, **feed}
@@ -61,8 +61,11 @@ def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.nd
 def check_outputs(
     blueprint: Blueprint, names: Sequence[str] | None, keep: Sequence[str] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The outputs to open and those to keep, each once; by default the model's own are opened, or none when
-    some are kept. InputError for an unknown one, one that is not to be opened, and when nothing is wanted."""
+    """The outputs to open and the outputs to keep, each once.
+
+    names: None opens the model's own outputs, or none if some are kept. Raises InputError for an unknown
+    output, for one that may not be opened, and when the caller wants no output at all.
+    """
     _check_names("output", [*(names or ()), *keep], list(blueprint.outputs))
     if names is None:
         names = () if keep else blueprint.own_outputs
@@ -73,54 +76,52 @@ def check_outputs(
 
 
 def check_opened(blueprint: Blueprint, names: Sequence[str]) -> None:
-    """InputError for an output that the model's owner lets clients keep, and not open."""
+    """InputError for an output that the model's owner lets clients keep but not open."""
     for name in names:
         if name in blueprint.closed:
             raise InputError(
                 f"output '{name}' stays at the servers: the model's owner does not let it be opened",
-                f"keep it, to go on from it; what can be opened is {', '.join(blueprint.own_outputs)}",
+                f"keep it for a later request; outputs to open are {', '.join(blueprint.own_outputs)}",
             )
 
 
 def check_filling(spec: InputSpec, size: int, held: str | None = None, closed: bool = False) -> None:
-    """InputError unless the input may be filled so: with the kept output `held`, closed or not, or with an
-    array of `size` elements.
+    """InputError unless the input may be filled with the kept output `held`, closed or not, or, where that is
+    None, with an array of `size` elements.
 
-    What goes on from closed outputs takes what was kept of them, or nothing; what was kept of a closed output
-    goes nowhere else, since what the model makes of it there could be opened.
+    An input that resumes closed outputs takes their kept values or an empty array. A kept closed output fills
+    no other input: there the client could open what the model computes from it.
     """
     if spec.sources and held is None and size:
         raise InputError(
-            f"input '{spec.name}' goes on from what the servers keep, and takes no array",
-            f"keep {' or '.join(spec.sources[:3])} in one request and hand it to the next;"
-            " begin with an array of nothing",
+            f"input '{spec.name}' takes only values kept at the servers, no array",
+            f"keep {' or '.join(spec.sources[:3])} in one request and pass it to the next;"
+            " begin with an empty array",
         )
     if held is not None and spec.settled and not (spec.name == STATES or paired(spec.name, held)):
         raise InputError(
-            f"input '{spec.name}' does not go on from the kept '{held}'",
-            "it takes what was kept of the output that is called as it is; give any other as an array",
+            f"input '{spec.name}' does not accept the kept '{held}'",
+            "it accepts the kept output of its own name; pass any other value as an array",
         )
     if held is not None and held not in spec.sources and (closed or spec.sources):
-        takes = (
-            f"takes {', '.join(spec.sources[:3])}" if spec.sources else "takes nothing that is kept closed"
-        )
+        accepts = f"accepts {', '.join(spec.sources[:3])}" if spec.sources else "accepts no closed output"
         raise InputError(
-            f"input '{spec.name}' does not go on from the kept '{held}'",
-            f"it {takes}; the model's owner says which with --keep-only",
+            f"input '{spec.name}' does not accept the kept '{held}'",
+            f"it {accepts}; the model's owner chooses with --keep-only",
         )
 
 
 def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
-    """InputError unless every value that will be shared is in range; some of them the client computes.
+    """InputError unless every value to be shared is in range; the client computed some of them itself.
 
-    Raises PlanError for one that has not the shape that is planned: how many words are sent would depend on
+    Raises PlanError for a value whose shape differs from the plan's: the number of words sent would depend on
     secret values.
     """
     for entry in plan.inputs:
         if values[entry.name].shape != entry.shape:
             raise PlanError(
                 f"the client's value '{entry.name}' has shape {values[entry.name].shape},"
-                f" by the model's own declarations it has {entry.shape}",
+                f" the model declares {entry.shape}",
                 "the model declares wrong shapes inside a branch: have its owner export it again",
             )
         if entry.depth:
@@ -148,10 +149,10 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"input '{spec.name}' is no array: {error}", "give a numpy array") from error
+        raise InputError(f"input '{spec.name}' is not an array: {error}", "give a numpy array") from error
     if spec.dtype.kind == "O":
         return _text(spec, array)
-    if array.dtype.name == "bfloat16":  # which numpy itself does not know
+    if array.dtype.name == "bfloat16":  # numpy itself lacks this type
         array = array.astype(np.float32)
     if not array.size and not isinstance(value, np.ndarray):
         array = array.astype(spec.dtype)  # an empty list has no type
@@ -160,7 +161,7 @@ def _array(spec: InputSpec, value: Any) -> np.ndarray | Kept:
         raise InputError(
             f"input '{spec.name}' is of type {array.dtype}, the model takes {spec.dtype}",
             f"convert it: array.astype(np.{spec.dtype.name})"
-            + (", before it is saved: numpy's files know no bfloat16" if array.dtype.kind == "V" else ""),
+            + (" before saving it: .npy files cannot hold bfloat16" if array.dtype.kind == "V" else ""),
         )
     return array
 
@@ -211,7 +212,7 @@ def _check_declared(spec: InputSpec, array: np.ndarray) -> None:
         raise InputError(
             f"input '{spec.name}' holds {found:g}; the model's owner says that it lies between {low:g} and"
             f" {high:g}",
-            "prepare it as the model wants it: scaled, or normalised",
+            "prepare it as the model expects: scaled, or normalised",
         )
 
 
@@ -222,7 +223,7 @@ def _check_reals(name: str, array: np.ndarray, limit: float) -> None:
     if largest > limit:
         raise InputError(
             f"input '{name}' holds a value of magnitude {largest:g}, beyond {limit:g}",
-            "the fixed-point numbers of a secure run do not reach that far: scale the input",
+            "the fixed-point numbers of a secure run end there: scale the input",
         )
 
 
@@ -241,9 +242,9 @@ def _check_need(name: str, array: np.ndarray, need: Need) -> None:
     found = beyond_need(array, need)
     if found is not None:
         raise InputError(
-            f"input '{name}' holds {_WHAT[need.kind]} {found:g}; the model is computed right"
+            f"input '{name}' holds {_WHAT[need.kind]} {found:g}; the model is accurate only"
             f" {'from' if need.kind in ('positive', 'nonzero') else 'below'} {need.below:g}",
-            "scale the input, or ask the model's owner to share it calibrated with inputs like this",
+            "scale the input, or ask the model's owner to calibrate the model with inputs like this",
         )
 
 
@@ -254,5 +255,5 @@ def _check_ids(name: str, array: np.ndarray, size: int) -> None:
             f"input '{name}' holds the id {low if low < 0 else high}, the model's table ends at {size - 1}",
             "the text is longer than the model has positions: shorten it"
             if "position" in name.lower()
-            else "use the tokenizer that belongs to this model; negative ids are not taken",
+            else "use the tokenizer that belongs to this model; negative ids are not accepted",
         )

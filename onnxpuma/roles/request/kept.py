@@ -1,140 +1,21 @@
-"""What stays at the servers between two requests: secret-shared outputs, which later requests take as inputs.
-
-A decoder's cache and an encoder's output stay where they were computed. The client names them by a handle;
-each server holds its shares under the handle and the name of the client whose request made them, for a
-limited time and up to a limited size. Nobody but that client can refer to them, and not even it can see them.
-"""
+"""The handle by which a client refers to an output that stays at the servers, secret-shared."""
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from onnxpuma.config import KeptConfig
-from onnxpuma.errors import InputError
-from onnxpuma.mpc.forms import Replicated
-from onnxpuma.plan.plan import Plan, PlannedOutput
-
 HANDLE_BYTES = 16
-WORD_BYTES = 16  # two components of 64 bits at each server
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Refers to an output that stays at the servers; given to a later request in place of an array.
+    """Given to a later request in place of an array."""
 
-    handle: 16 bytes that the client drew for the request that made it. shape, dtype: of the value. closed: it
-    goes only where its model's owner lets it.
-    """
-
-    handle: bytes
-    name: str
+    handle: bytes  # random; the client drew it for the request that made the value
+    name: str  # of the output
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    closed: bool = False
-
-
-@dataclass(frozen=True)
-class KeptShares:
-    """One server's shares of such a value. session: of the run that made it, the same at all three."""
-
-    words: Replicated = field(repr=False)
-    output: PlannedOutput
-    session: bytes
-
-
-@dataclass
-class _Entry:
-    values: dict[str, KeptShares]
-    used: float
-
-
-class Store:
-    """The kept values of one server. What one client keeps never displaces what another does."""
-
-    def __init__(self, limits: KeptConfig) -> None:
-        self._limits = limits
-        self._clients: dict[str, OrderedDict[bytes, _Entry]] = {}
-
-    def put(self, client: str, handle: bytes, values: Mapping[str, KeptShares]) -> None:
-        """Keep `values`; the values of this client that were used longest ago make room."""
-        entries = self._clients.setdefault(client, OrderedDict())
-        entries[handle] = _Entry({name: _compact(value) for name, value in values.items()}, time.monotonic())
-        entries.move_to_end(handle)
-        while len(entries) > 1 and _bytes(entries.values()) > self._most_bytes:
-            entries.popitem(last=False)
-
-    def get(self, client: str, handle: bytes, name: str, shape: tuple[int, ...]) -> KeptShares:
-        """The shares kept under this handle and name. InputError when this client has none there of this
-        shape."""
-        self.expire()
-        entries = self._clients.get(client, OrderedDict())
-        entry = entries.get(handle)
-        if entry is None or name not in entry.values:
-            raise InputError(
-                f"the servers do not hold '{name}' of handle {handle.hex()[:8]} for this client",
-                f"it was released, displaced, or not used for {self._limits.seconds:g} s, or a server was"
-                " started again: repeat the request that made it",
-            )
-        entry.used = time.monotonic()
-        entries.move_to_end(handle)
-        found = entry.values[name]
-        if found.output.shape != shape:
-            raise InputError(
-                f"the kept '{name}' has shape {found.output.shape}, the request says {shape}",
-                "make requests with the Client of this package, in the same version",
-            )
-        return found
-
-    def release(self, client: str, names: Iterable[tuple[bytes, str]]) -> None:
-        """Forget these (handle, name); those that are gone already do no harm."""
-        entries = self._clients.get(client, OrderedDict())
-        for handle, name in names:
-            entry = entries.get(handle)
-            if entry is not None:
-                entry.values.pop(name, None)
-                if not entry.values:
-                    del entries[handle]
-
-    def expire(self) -> None:
-        """Forget what has not been used for the time allowed."""
-        oldest = time.monotonic() - self._limits.seconds
-        for client, entries in list(self._clients.items()):
-            while entries and next(iter(entries.values())).used < oldest:
-                entries.popitem(last=False)
-            if not entries:
-                del self._clients[client]
-
-    def check_room(self, plan: Plan) -> None:
-        """InputError when what this plan keeps is more than a client may keep at all."""
-        size = sum(WORD_BYTES * int(np.prod(o.shape, dtype=np.int64)) for o in plan.kept)
-        if size > self._most_bytes:
-            raise InputError(
-                f"the request wants {size / 1e6:.0f} MB kept at each server, a client may keep"
-                f" {self._limits.megabytes} MB",
-                "raise `megabytes` under [kept] in cluster.toml at all three servers, or take shorter inputs",
-            )
-
-    @property
-    def size(self) -> int:
-        """Bytes of all that is kept here."""
-        return sum(_bytes(entries.values()) for entries in self._clients.values())
-
-    @property
-    def _most_bytes(self) -> int:
-        return self._limits.megabytes * 1_000_000
-
-
-def _bytes(entries: Iterable[_Entry]) -> int:
-    return sum(WORD_BYTES * value.words.size for entry in entries for value in entry.values.values())
-
-
-def _compact(value: KeptShares) -> KeptShares:
-    """Arrays of their own: a view would keep alive whatever it was cut from."""
-    words = value.words.map(lambda w: w if w.base is None and w.flags.c_contiguous else w.copy(order="C"))
-    return KeptShares(words, value.output, value.session)
+    closed: bool = False  # the model's owner lets it fill certain inputs only, and lets nobody open it

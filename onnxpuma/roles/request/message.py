@@ -1,22 +1,22 @@
-"""How a request is written down: the one place where client and servers agree about it.
+"""The wire form of a request, written and read in this one file.
 
-Public part: a `Request` of the wire format, the digest of the client's plan as first public buffer, then the
-arrays of the public inputs. Private part, for server i and each secret input of the plan: component i and
-component i + 1, each in one buffer, a seed of 16 bytes (components 0 and 1) or words (component 2); for ids
-the keys for components i and i + 1, each in three buffers (dpf.py). What two servers hold alike they
-compare before they compute (opening.py).
+Public part: a `Request` of the wire format, the digest of the client's plan as the first public buffer, then
+the arrays of the public inputs. Private part, for server i and each secret input of the plan: components i
+and i + 1, one buffer each, either a key of 16 bytes (components 0 and 1) or words (component 2); for ids the
+DPF keys for components i and i + 1, three buffers each (dpf.py). Before they compute, the servers compare
+the components that two of them hold (opening.py).
 
-An input that the servers hold already (request/kept.py) is named by its handle and takes no buffer.
+An input that the servers hold already is named by its handle (request/kept.py) and takes no buffer.
 
-A request without a model digest asks for the blueprint, or lets go of what is kept, and nothing else.
+A request without a model digest asks for the blueprint or releases kept values, and does nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -25,13 +25,14 @@ from onnxpuma.errors import InputError, PlanError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
-from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
+from onnxpuma.mpc.prf import KEY_BYTES, fresh_key
 from onnxpuma.mpc.protocols.dpf import Dealt, Keys, SecretIds, depth_of, share_ids
 from onnxpuma.mpc.ring.words import Words, encode
+from onnxpuma.mpc.sharing import KEYED, component_stream, components_of, deal, held
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
-from onnxpuma.roles.request.feed import check_filling, check_opened
-from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept, KeptShares
+from onnxpuma.roles.request.feed import check_opened
+from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
@@ -42,19 +43,15 @@ CODE_BYTES = 32
 
 @dataclass(frozen=True)
 class Asked:
-    """The public part of a request, read and checked.
+    """The public part of a request, read and checked."""
 
-    held: (handle, name of the kept output) by input. handle: under which to keep what the selection keeps.
-    release: (handle, name) to forget afterwards.
-    """
-
-    shapes: dict[str, tuple[int, ...]]
-    public: dict[str, np.ndarray]
+    shapes: dict[str, tuple[int, ...]]  # by input
+    public: dict[str, np.ndarray]  # the public inputs
     selection: Selection
-    plan_digest: str
-    held: dict[str, tuple[bytes, str]] = field(default_factory=dict)
-    handle: bytes = b""
-    release: tuple[tuple[bytes, str], ...] = ()
+    plan_digest: str  # of the plan that the client made; hex
+    held: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # input -> handle, kept output
+    handle: bytes = b""  # the servers keep the selected outputs under it
+    release: tuple[tuple[bytes, str], ...] = ()  # (handle, kept output) to forget afterwards
 
 
 def public_part(
@@ -65,7 +62,7 @@ def public_part(
     handle: bytes = b"",
     release: Iterable[Kept] = (),
 ) -> tuple[wire_pb2.Request, list[Buffer]]:
-    """What all three servers are told: shapes, public arrays, wanted outputs, digests, handles."""
+    """The part that all three servers receive: shapes, public arrays, wanted outputs, digests, handles."""
     body = wire_pb2.Request(
         model_digest=bytes.fromhex(blueprint.digest),
         version=__version__,
@@ -87,15 +84,15 @@ def public_part(
 
 
 def held_entries(kept: Iterable[Kept]) -> list[wire_pb2.Held]:
-    """These values as a request names them."""
+    """How a request names these values."""
     return [wire_pb2.Held(handle=value.handle, name=value.name) for value in kept]
 
 
 def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     """Read what `public_part` wrote.
 
-    Raises PlanError for another model or version, InputError for inputs and outputs that are not the model's,
-    and for handles that are none.
+    Raises PlanError for another model or version, InputError for inputs and outputs that the model lacks and
+    for malformed handles.
     """
     body = request.body
     if body.version != __version__:
@@ -139,27 +136,17 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
         raise InputError(f"the model has no output '{unknown[0]}'", f"it has {', '.join(blueprint.outputs)}")
     check_opened(blueprint, body.outputs)
     if (body.keep and len(body.handle) != HANDLE_BYTES) or not (body.keep or body.outputs):
-        raise InputError("the request wants no output, or to keep one without a handle", MADE_HERE)
+        raise InputError("the request asks for no output, or keeps one without a handle", MADE_HERE)
     selection = Selection(tuple(body.outputs), tuple(body.keep), tuple(held))
     release = tuple((entry.handle, entry.name) for entry in body.release)
     return Asked(shapes, public, selection, plan_digest, held, body.handle, release)
 
 
-def check_held(blueprint: Blueprint, asked: Asked, held: Mapping[str, KeptShares]) -> None:
-    """InputError unless each input is filled as the model's owner lets it be (feed.check_filling)."""
-    for name, spec in blueprint.inputs.items():
-        kept = held.get(name)
-        if kept is not None:
-            check_filling(spec, 1, kept.output.name, kept.output.closed)
-        else:
-            check_filling(spec, math.prod(asked.shapes.get(name, (0,))))
-
-
-def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
+def deal_inputs(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
     """Share the secret inputs: the private buffers of the three servers.
 
-    values: what `Plan.client_values` returned, checked (feed.check_values). The buffers of any one server
-    are independent of the values.
+    values: from `Plan.client_values`, checked by feed.check_values. The buffers of any one server are
+    independent of the values.
     """
     private: list[list[Buffer]] = [[] for _ in range(PARTIES)]
     for entry in plan.inputs:
@@ -171,16 +158,15 @@ def deal(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:
             continue
         seeds = (fresh_key(), fresh_key())
         words = encode(entry.saturated(value), entry.fraction, BITS)
-        for seed in seeds:
-            words -= AesStream(seed).draw(words.shape, BITS)
-        components: list[Buffer] = [*seeds, words]
+        components: list[Buffer] = [*seeds, deal(words, map(component_stream, seeds), BITS)]
         for party in range(PARTIES):
-            private[party] += [components[party], components[(party + 1) % PARTIES]]
+            private[party] += [components[component] for component in components_of(party)]
     return private
 
 
 def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str, Dealt]:
-    """The shares of the plan's secret inputs, from the private buffers of `party`; check them first."""
+    """Read the shares of the plan's secret inputs from the private buffers of `party`, once
+    `check_private` has passed."""
     inputs: dict[str, Dealt] = {}
     buffers = iter(private)
     for entry in plan.inputs:
@@ -188,7 +174,9 @@ def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str,
             own, following = (_keys(holder, entry, buffers) for holder in range(2))
             inputs[entry.operand] = SecretIds(entry.shape, entry.depth, own, following)
         else:
-            first, second = (_component((party + i) % PARTIES, entry, next(buffers)) for i in range(2))
+            given = {component: next(buffers) for component in components_of(party)}
+            keys = {component: bytes(given[component]) for component in given if component in KEYED}
+            first, second = held(party, keys, partial(_words, entry, given), entry.shape, BITS)
             inputs[entry.operand] = Replicated(party, first, second, Format(BITS, entry.fraction))
     return inputs
 
@@ -212,12 +200,13 @@ def check_private(plan: Plan, party: int, private: Sequence[memoryview]) -> None
 def component_code(
     plan: Plan, party: int, private: Sequence[memoryview], component: int, binding: Sequence[bytes]
 ) -> bytes:
-    """SHA-256 over what this party holds of one component of all secret inputs, CODE_BYTES long: the same at
-    its other holder if the client gave both the same. For that holder alone: who lacks the component, and
-    knows the two others, could try inputs against it.
+    """SHA-256 over this party's buffers of one component of all secret inputs, CODE_BYTES long. The other
+    holder computes the same code if the client sent both the same component.
 
-    private: the buffers of `party`, checked. component: party or party + 1. binding: what the code is for. Of
-    ids it covers what the two keys of a pair have in common; protocols/sketch.py compares the rest.
+    The code is for that holder alone: a server that lacks the component and knows the two others could test
+    guesses of the inputs against it. private: the buffers of `party`, checked. component: party or party + 1.
+    binding: ties the code to one use. Of ids it covers the parts that the two keys of a pair have in common;
+    protocols/sketch.py compares the rest.
     """
     total = hashlib.sha256()
     place = 0 if component == party else 1
@@ -235,17 +224,15 @@ def component_code(
 
 
 def buffer_lengths(entry: SecretInput, party: int) -> list[int]:
-    """Bytes of the private buffers that `party` gets for this input."""
+    """The lengths in bytes of the private buffers that `party` receives for this input."""
     count = int(np.prod(entry.shape, dtype=np.int64))
     if entry.depth:
         return 2 * [count * 16, count * depth_of(entry.depth) * 16, count * 16]
-    return [KEY_BYTES if (party + i) % PARTIES < 2 else count * BITS // 8 for i in range(2)]
+    return [KEY_BYTES if c in KEYED else count * BITS // 8 for c in components_of(party)]
 
 
-def _component(component: int, entry: SecretInput, buffer: memoryview) -> Words:
-    if component < 2:
-        return AesStream(bytes(buffer)).draw(entry.shape, BITS)
-    return ring.unpack(buffer, BITS, entry.shape)
+def _words(entry: SecretInput, given: Mapping[int, memoryview]) -> Words:
+    return ring.unpack(given[2], BITS, entry.shape)
 
 
 def _keys(holder: int, entry: SecretInput, buffers: Iterator[memoryview]) -> Keys:

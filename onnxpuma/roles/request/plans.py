@@ -1,4 +1,4 @@
-"""The plans of one model that were used last, by input shapes and public inputs: planning takes 0.1 s."""
+"""A cache of the plans of one model, by input shapes and public inputs: planning takes 0.1 s."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import Plan, Selection
 
 KEPT = 16
-KEPT_BYTES = 1 << 29  # of public arrays, those of the model counted with every plan
+KEPT_BYTES = 1 << 29  # of public arrays; every plan counts those of the model again
 
 
 class Plans:
-    """Compiles plans of `blueprint` and keeps the last few."""
+    """Compiles plans of `blueprint` and keeps those used last."""
 
     def __init__(self, blueprint: Blueprint) -> None:
         self.blueprint = blueprint

@@ -2,18 +2,18 @@
 
     party 0    Start(session, request, digest)  to both   I hold this request; do you?
     others     Ready(session, coin)             to 0      I hold the same request with the same plan
-               Refuse(session, failure)         to 0      I cannot run it, and this is why
+               Refuse(session, failure)         to 0      I cannot run it; this is why
     party 0    Ready(session, three coins)      to both   all three hold it: begin
     anybody    Abort(session, message)          to both   drop it
-    anybody    Refuse(no session, failure)      to both   I do not start, and this is why
+    anybody    Refuse(no session, failure)      to both   I do not start; this is why
 
-Each server draws its coin when it holds its part of the request. So what follows from all three was not known
-to anybody when the last part was sent (protocols/sketch.py).
+Each server draws its coin once it holds its part of the request. So nobody could predict the three coins
+together when the last part was sent (protocols/sketch.py).
 
-Requests are announced as they come, also while another one runs, and run one at a time: clients take turns.
-One that has not reached every server holds up nobody, and is given up after a short time. What a request
-computes is planned only when it begins. An announcement without an answer is repeated: what a broken
-connection swallowed, or a server that was started again has forgotten, does no harm.
+The leader announces requests as they come, even while one runs. They run one at a time, and clients take
+turns. A request that has not reached every server delays no other, and is given up after a short time. A
+server plans a request only when it begins. The leader repeats an announcement that nobody answers, so a
+broken connection or a restarted server loses nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from onnxpuma.transport.refusal import NO_SESSION
 from onnxpuma.transport.zeromq import Control, PeerLink
 
 ANNOUNCE_AGAIN_SECONDS = 2.0
-ATTENTION_SECONDS = 0.5  # time between two looks counts as waiting up to this: a server may be computing
+ATTENTION_SECONDS = 0.5  # the most that counts as waiting between two looks: a server may be computing
 
 _log = logging.getLogger("onnxpuma.roles")
 
@@ -56,19 +56,19 @@ class Agreement(ABC):
     def __init__(self, link: PeerLink, port: ClientPort, timeouts: TimeoutConfig) -> None:
         self.link, self.port, self.timeouts = link, port, timeouts
         self.jobs: dict[bytes, Job] = {}  # by request
-        self.refusals: dict[int, str] = {}  # why a peer has not started, by peer
+        self.refusals: dict[int, str] = {}  # by peer: why it has not started
         self._complete = time.monotonic()  # when all peers were last there
-        self.attended = 0.0  # seconds in which this server listened
+        self.attended = 0.0  # a clock of the seconds in which this server listened
         self._looked = time.monotonic()
-        self._alone_until = 0.0  # on that clock: when a peer was last away
+        self._alone_until = 0.0  # on the clock `attended`: when a peer was last away
 
     def add(self, job: Job) -> None:
-        """A request has come in."""
+        """Take in a request that has arrived."""
         job.arrived = self.attended
         self.jobs[job.request.id] = job
 
     def hear(self) -> bool:
-        """Take in what the other servers said; False when that was nothing."""
+        """Take in what the other servers said; False if they said nothing."""
         heard = False
         while (news := self.link.poll_control(0)) is not None:
             peer, message = news
@@ -80,16 +80,16 @@ class Agreement(ABC):
         return heard
 
     def _refused(self, peer: int, failure: wire_pb2.Failure) -> None:
-        """A server does not start. It may try again and again, for the same reason each time."""
+        """Note that a server does not start. It may try again and fail alike; the log tells that once."""
         why = plain_text(failure.message)
         if self.refusals.get(peer) != why:
             _log.error("party %d refused to start: %s", peer, why)
         self.refusals[peer] = why
 
     def turn(self, problems: Mapping[int, OnnxpumaError], *, begin: bool = True) -> Job | None:
-        """Drop what is over, answer the other servers; the job that all three begin now, if there is one.
+        """Drop jobs that are over and answer the other servers; the job that all three begin now, if any.
 
-        problems: the peers that cannot take part in a request, and why. begin: False while another job runs.
+        problems: the peers that cannot take part in a request, and why. begin: False while a job runs.
         """
         now = time.monotonic()
         self.attended += min(now - self._looked, ATTENTION_SECONDS)
@@ -111,8 +111,8 @@ class Agreement(ABC):
             elif missing := self._overdue(job):
                 names = " and ".join(f"server {peer}" for peer in sorted(missing))
                 late = RequestTimeoutError(
-                    f"the request reached server {self.link.party} and not {names}",
-                    "send it to all three; `arrival` under [timeouts] in cluster.toml says in which time",
+                    f"the request reached server {self.link.party} but not {names}",
+                    "send it to all three; `arrival` under [timeouts] in cluster.toml limits the time",
                 )
                 self.fail(job, late)
         able = self.link.peers - problems.keys()
@@ -120,7 +120,7 @@ class Agreement(ABC):
         return self.pick(able) if begin else None
 
     def _overdue(self, job: Job) -> frozenset[int]:
-        """The servers that do not hold this request though it has had its time to reach them."""
+        """The servers that do not hold this request although the time to reach them is over."""
         since = max(job.arrived, self._alone_until)
         late = self.attended > since + self.timeouts.arrival + job.travel
         return self.missing(job) if late else frozenset()
@@ -132,7 +132,7 @@ class Agreement(ABC):
         self.drop(job, error.message)
 
     def tell(self, peer: int, message: Control) -> bool:
-        """Send a control message; False when the peer is not there."""
+        """Send a control message; False if the peer is not there."""
         try:
             self.link.send_control(peer, message)
         except TransportError:
@@ -141,27 +141,27 @@ class Agreement(ABC):
 
     @abstractmethod
     def take(self, peer: int, message: Control) -> None:
-        """A control message has come in."""
+        """Take in a control message."""
 
     @abstractmethod
     def missing(self, job: Job) -> frozenset[int]:
-        """The servers that have not said that they hold this request."""
+        """The servers not known to hold this request."""
 
     @abstractmethod
     def answer(self, able: frozenset[int]) -> None:
-        """Say what the other servers wait to hear; `able` are the peers that can take part."""
+        """Send what the other servers wait for. able: the peers that can take part."""
 
     @abstractmethod
     def pick(self, able: frozenset[int]) -> Job | None:
-        """The job that begins now; `able` are the peers that can take part."""
+        """The job that begins now, if any. able: the peers that can take part."""
 
     @abstractmethod
     def drop(self, job: Job, why: str) -> None:
-        """Forget a job that has not begun, and let the other servers know."""
+        """Forget a job that has not begun, and tell the other servers."""
 
 
 class Leader(Agreement):
-    """Party 0: gives each request a session and says when it begins."""
+    """Party 0: gives each request a session and decides when it begins."""
 
     def __init__(self, link: PeerLink, port: ClientPort, timeouts: TimeoutConfig) -> None:
         super().__init__(link, port, timeouts)
@@ -213,12 +213,12 @@ class Leader(Agreement):
 
 
 class Follower(Agreement):
-    """Parties 1 and 2: say whether they hold what party 0 announces, and begin when it says so."""
+    """Parties 1 and 2: say whether they hold what party 0 announces, and begin when party 0 says so."""
 
     def __init__(self, link: PeerLink, port: ClientPort, timeouts: TimeoutConfig) -> None:
         super().__init__(link, port, timeouts)
-        self._starts: dict[bytes, tuple[wire_pb2.Start, float]] = {}  # by request, of those not answered yet
-        self._begin: deque[Job] = deque()
+        self._starts: dict[bytes, tuple[wire_pb2.Start, float]] = {}  # by request: those not answered yet
+        self._begin: deque[Job] = deque()  # jobs that party 0 has begun
 
     def take(self, peer: int, message: Control) -> None:
         if isinstance(message, wire_pb2.Start) and peer == 0:
@@ -254,7 +254,7 @@ class Follower(Agreement):
             held = self.jobs.get(request)
             if held is not None and held.digest != start.digest:
                 error = PlanError(
-                    f"party {self.link.party} was sent another request than party 0, or plans it otherwise",
+                    f"party {self.link.party} received a different request from party 0, or another plan",
                     "install the same versions everywhere; send the same public input to all servers",
                 )
                 self.port.fail(held.request, error)
@@ -278,6 +278,4 @@ def _are_coins(coins: Sequence[bytes], count: int) -> bool:
 
 
 def _strange(peer: int) -> TransportError:
-    return TransportError(
-        f"party {peer} did not say Ready as it should", "install the same version on all servers"
-    )
+    return TransportError(f"party {peer} sent a malformed Ready", "install the same version on all servers")

@@ -1,12 +1,12 @@
 """What the three servers must have in common before they compute together: version, model, and its shares.
 
-The digest of the model covers its graph, who may see what, and the tables that two parties multiply by alike
-(fourier.py): Blueprint.read compares it with what this machine computes. `dealing` names the call of
-`share_model` that made the weights' shares, as shares of different calls do not fit together.
+The digest of the model covers its graph, who may see what, and the tables by which two parties multiply alike
+(fourier.py); Blueprint.read compares it with the digest that this machine computes. `dealing` names the call
+of `share_model` that dealt the weights: shares of different calls do not fit together.
 
-Each component of the weights lies at two servers. They compare it by an HMAC under its seal, a key that the
-owner gave these two alone: a third server, which has the other two components, could try weights against a
-plain hash.
+Two servers hold each component of the weights. They compare it by an HMAC under its seal, a key that the
+owner gave these two alone: the third server, which has the other two components, could test guessed weights
+against a plain hash.
 """
 
 from __future__ import annotations
@@ -24,32 +24,29 @@ DIGEST_BYTES = 32
 
 @dataclass(frozen=True)
 class Identity:
-    """Of one server. digest: of the blueprint, hex; dealing: hex.
-
-    contents: SHA-256 of each component that it holds; seals: the key under which that is compared.
-    """
+    """The identity of one server."""
 
     party: int
     version: str
-    digest: str
-    dealing: str
-    contents: Mapping[int, bytes] = field(repr=False)
-    seals: Mapping[int, bytes] = field(repr=False)
+    digest: str  # of the model; hex
+    dealing: str  # hex
+    contents: Mapping[int, bytes] = field(repr=False)  # SHA-256 of each component that this party holds
+    seals: Mapping[int, bytes] = field(repr=False)  # the keys under which two holders compare a component
 
     @property
     def model_digest(self) -> bytes:
-        """What the greeting between servers says of the model."""
+        """The bytes by which a greeting between servers names the model and its dealing."""
         return bytes.fromhex(self.digest + self.dealing)
 
     def code(self, sender: int, receiver: int) -> bytes:
-        """What the greeting of `sender` tells `receiver`, of which one is this party, about the component
-        that both hold; 32 bytes."""
+        """The code, 32 bytes, that the greeting of `sender` tells `receiver` about the component that both
+        hold. One of them is this party."""
         component = shared_component(sender, receiver)
         said = b"onnxpuma component" + bytes([component, sender, receiver]) + self.model_digest
         return hmac.digest(self.seals[component], said + self.contents[component], "sha256")
 
     def difference(self, peer: int, hello: wire_pb2.Hello) -> PlanError | None:
-        """Why this server cannot compute with `peer`, which said `hello`; None if it can."""
+        """Why this server cannot compute with `peer`, which sent `hello`; None if it can."""
         if hello.version != self.version:
             return PlanError(
                 f"party {peer} has onnxpuma {hello.version}, party {self.party} has {self.version}",
@@ -63,12 +60,12 @@ class Identity:
         place = slice(-8, None) if same else slice(8)
         return PlanError(
             f"party {peer} serves {what} ({theirs[place]}) than party {self.party} ({ours[place]})",
-            "give all three the files of one and the same call of `onnxpuma share`, and start them again",
+            "give all three the files of one call of `onnxpuma share`, and start them again",
         )
 
     def disputes(self, peer: int, hello: wire_pb2.Hello) -> bool:
-        """Whether `peer`, which has files of the same call of `share`, holds other words in common with us:
-        one of the two must copy its file again, and neither knows which."""
+        """Whether `peer` has files of the same call of `share` but differs in the component that both hold.
+        One of the two must copy its file again, and neither knows which."""
         same = hello.version == self.version and hello.model_digest == self.model_digest
         return same and not hmac.compare_digest(hello.components, self.code(peer, self.party))
 
@@ -82,5 +79,5 @@ class Identity:
 
 
 def shared_component(one: int, other: int) -> int:
-    """The component that these two parties hold: i of the parties i and i - 1."""
+    """The component that both parties hold: parties i and i - 1 hold component i."""
     return one if (one - 1) % PARTIES == other else other

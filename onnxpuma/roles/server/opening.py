@@ -1,11 +1,11 @@
 """What the servers tell each other before the first step of a run: one message to each neighbour, both ways.
 
-    part        32 random bytes: the key of a pair is made of both holders' (mpc/prf.py)
-    code        over the component of every secret input that both hold, as each got it from the client
+    part        32 random bytes: both holders' parts make the key of a pair (mpc/prf.py)
+    code        over the component of every secret input that both hold, as each received it from the client
     sketch      of the keys of secret ids (protocols/sketch.py), if there are any
 
-No word that depends on a weight leaves before both neighbours' codes and sketches fit. A client that gives
-two servers different shares is refused here: with consistent ones it can ask, and nothing else.
+No word that depends on a weight leaves before the codes and sketches of both neighbours match. A client that
+gives two servers different shares is refused here, so it can only ask with consistent ones.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LABEL = "opening"
 
 
 def open_session(link: Link, job: Job, inputs: Mapping[str, Dealt], identities: Sequence[str]) -> PartyKeys:
-    """The PRF keys of this session alone, once both neighbours hold what this party holds of the request.
+    """The PRF keys of this session, once both neighbours prove to hold the same components of the request.
 
     inputs: this party's shares of the plan's secret inputs. identities: the public keys of the three
     servers. Raises InputError when the client gave two servers different shares, TransportError when a peer
-    leaves or sends what it should not. One exchange; 64 bytes to each neighbour, and 192 if there are ids.
+    leaves or sends a malformed message. One exchange; 64 bytes to each neighbour, 192 if there are ids.
     """
     party = link.party
     previous, following = (party - 1) % PARTIES, (party + 1) % PARTIES
@@ -74,7 +74,8 @@ def _read(link: Link, peer: int, tag: Tag, ids: bool) -> tuple[bytes, bytes, Wor
     due = [PART_BYTES, CODE_BYTES, *([4 * COMBINATIONS] if ids else [])]
     if [len(buffer) for buffer in buffers] != due:
         raise TransportError(
-            f"party {peer} did not open the session as it should", "install the same version on all servers"
+            f"party {peer} opened the session with a malformed message",
+            "install the same version on all servers",
         )
     words = np.frombuffer(buffers[2], "<u4").astype(np.uint32) if ids else np.zeros(0, np.uint32)
     return bytes(buffers[0]), bytes(buffers[1]), words

@@ -1,12 +1,12 @@
-"""From what a client sent to a job: little is spent on it before it fits, and no more than the limits allow.
+"""A client's request becomes a job: it costs little until it fits, and never more than the limits allow.
 
-Before anything is planned: the client's share of the queue, the form of the request, and that the shares it
-must have sent for the shapes it declares are there. What it computes is planned when its turn has come,
-within a budget.
+Before planning, a server checks the client's share of the queue, the form of the request, and the presence
+of the shares that its declared shapes require. It plans the request, within a budget, when its turn comes.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,16 +21,17 @@ from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.compile import check_shapes
 from onnxpuma.plan.known.readers import needed
 from onnxpuma.plan.plan import SecretInput
-from onnxpuma.roles.request.kept import Store
-from onnxpuma.roles.request.message import Asked, buffer_lengths, check_held, check_private, read_public_part
+from onnxpuma.roles.request.feed import check_filling
+from onnxpuma.roles.request.message import MADE_HERE, Asked, buffer_lengths, check_private, read_public_part
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.store import KeptShares, Store
 from onnxpuma.roles.server.turns import check_share
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 
 MOST_RELEASED = 4096
-MEMORY_SHARE = 0.75  # of the machine, where no limit is set
+MEMORY_SHARE = 0.75  # of the machine's, if no limit is set
 DIGEST_BYTES = 32
 
 
@@ -43,7 +44,7 @@ class Served:
 
 
 class Reception:
-    """Takes requests in at server `party`. graphs: by digest, which is how a request names one."""
+    """Takes requests in at server `party`. graphs: by digest, since a request names a graph by its digest."""
 
     def __init__(
         self, party: int, graphs: Mapping[bytes, Served], store: Store, config: ClusterConfig
@@ -53,20 +54,20 @@ class Reception:
         self._memory = self.limits.request_megabytes * 1_000_000 or int(MEMORY_SHARE * _machine_bytes())
 
     def graph_of(self, request: Request) -> Served:
-        """The graph that a request names; any, where it names none of ours: `read_public_part` refuses it."""
+        """The graph that a request names; any if it names none of ours: `read_public_part` refuses that."""
         return self.graphs.get(request.body.model_digest, next(iter(self.graphs.values())))
 
     def take_in(self, request: Request, waiting: Iterable[Request]) -> Job:
-        """The job that this request is. waiting: the requests that wait already.
+        """Turn a request into a job. waiting: the requests that wait already.
 
-        Raises BusyError when its client has enough of them, and InputError and PlanError for a request that
-        is not of a form that fits the model. Cost: in proportion to what was sent, not to what it asks for.
+        Raises BusyError when the client has too many of them, InputError and PlanError for a request whose
+        form does not fit the model. Cost: in proportion to the bytes sent, not to the work requested.
         """
         check_share(request, waiting, self.limits)
         blueprint = self.graph_of(request).plans.blueprint
         _check_counts(request.body, blueprint)
         if [len(buffer) for buffer in request.public[:1]] != [DIGEST_BYTES]:
-            raise InputError("the request carries no digest of a plan", _MADE_HERE)
+            raise InputError("the request carries no digest of a plan", MADE_HERE)
         asked = read_public_part(request, blueprint)
         check_shapes(blueprint, asked.shapes)
         self._budget().check_inputs(asked.shapes.items())
@@ -79,15 +80,15 @@ class Reception:
         return Job(request, asked, held, self._clients.get(request.client, ""))
 
     def let_go(self, request: Request) -> bool:
-        """Forget the kept values that a request names which asks for nothing else; False when it names none.
+        """Forget the kept values named by a request that asks for nothing else; False if it names none.
 
-        Raises InputError when they are more than one request may name.
+        Raises InputError when it names more than one request may.
         """
         released = [(entry.handle, entry.name) for entry in request.body.release]
         if len(released) > MOST_RELEASED:
             raise InputError(
                 f"the request names {len(released)} values to release, {MOST_RELEASED} are allowed",
-                _MADE_HERE,
+                MADE_HERE,
             )
         self.store.release(request.client, released)
         return bool(released)
@@ -95,15 +96,15 @@ class Reception:
     def plan(self, job: Job) -> None:
         """Make the plan of a job whose turn has come.
 
-        Raises PlanError when it is not the one that the client made, InputError when it is beyond a limit or
-        the shares that were sent are not the ones it takes, and what `compile_plan` raises.
+        Raises PlanError when it differs from the client's plan, InputError when it exceeds a limit or the
+        client sent other shares than it takes, and what `compile_plan` raises.
         """
         asked = job.asked
         plans = self.graph_of(job.request).plans
         plan = plans.get(asked.shapes, asked.public, asked.selection, self._budget())
         if plan.digest != asked.plan_digest:
             raise PlanError(
-                f"party {self.party} plans this request otherwise than the client",
+                f"party {self.party} plans this request differently from the client",
                 "install the same versions of onnxpuma, onnx, onnxruntime and numpy everywhere",
             )
         check_private(plan, self.party, job.request.private)
@@ -116,9 +117,19 @@ class Reception:
         return Budget(self._memory, limits.elements, traffic, limits.planning)
 
 
+def check_held(blueprint: Blueprint, asked: Asked, held: Mapping[str, KeptShares]) -> None:
+    """InputError unless each input is filled as the model's owner allows (feed.check_filling)."""
+    for name, spec in blueprint.inputs.items():
+        kept = held.get(name)
+        if kept is not None:
+            check_filling(spec, 1, kept.output.name, kept.output.closed)
+        else:
+            check_filling(spec, math.prod(asked.shapes.get(name, (0,))))
+
+
 def check_sent(blueprint: Blueprint, asked: Asked, party: int, request: Request) -> None:
-    """InputError unless the buffers are there that the declared shapes take whatever the plan may be: those
-    of inputs that a needed node combines with a weight."""
+    """InputError unless the request has the buffers that its declared shapes require under any plan: those of
+    inputs that a needed node combines with a weight."""
     sent = [len(buffer) for buffer in request.private]
     certain: dict[str, list[int]] = {}
     for node in needed(blueprint.graph.nodes, asked.selection.outputs):
@@ -133,13 +144,13 @@ def check_sent(blueprint: Blueprint, asked: Asked, party: int, request: Request)
             if length not in sent:
                 raise InputError(
                     f"server {party} was given no shares of '{operand}': {length} bytes are due",
-                    _MADE_HERE,
+                    MADE_HERE,
                 )
             sent.remove(length)
 
 
 def _shared(blueprint: Blueprint, node: Node, name: str, asked: Asked) -> SecretInput | None:
-    """How `name` enters as an operand of this node; None where that is not certain before planning."""
+    """How `name` enters this node as an operand; None if that is uncertain before planning."""
     spec = blueprint.inputs[name]
     weights = [n for n in node.inputs if n and blueprint.visibility.get(n) == "secret"]
     if node.op == "Gather" and not node.domain:
@@ -154,7 +165,7 @@ def _shared(blueprint: Blueprint, node: Node, name: str, asked: Asked) -> Secret
 
 
 def _check_counts(body: wire_pb2.Request, blueprint: Blueprint) -> None:
-    """InputError for lists that are longer than anything they may name, and for names given twice."""
+    """InputError for lists longer than the things they may name, and for names given twice."""
     most = {
         "inputs": (len(body.inputs), len(blueprint.inputs)),
         "outputs": (len(body.outputs), len(blueprint.outputs)),
@@ -163,20 +174,17 @@ def _check_counts(body: wire_pb2.Request, blueprint: Blueprint) -> None:
     }
     for what, (count, allowed) in most.items():
         if count > allowed:
-            raise InputError(f"the request names {count} {what}, {allowed} are allowed", _MADE_HERE)
+            raise InputError(f"the request names {count} {what}, {allowed} are allowed", MADE_HERE)
     for names in ([entry.name for entry in body.inputs], list(body.outputs), list(body.keep)):
         if len(set(names)) != len(names):
-            raise InputError("the request gives a name twice", _MADE_HERE)
+            raise InputError("the request gives a name twice", MADE_HERE)
 
 
 def _machine_bytes() -> int:
-    """Memory of this machine, or of the container it runs in."""
+    """Memory of this machine, or of its container."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         with open("/sys/fs/cgroup/memory.max") as file:
             return min(whole, int(file.read()))
     except (OSError, ValueError):
         return whole
-
-
-_MADE_HERE = "make requests with the Client of this package, in the same version"

@@ -1,7 +1,7 @@
 """A server at work: it listens to clients and peers, and runs one request at a time.
 
-Everything happens in one thread: between two requests it listens to both at once, during a request it looks
-at its clients between rounds. What goes wrong ends the request and not the server.
+Everything happens in one thread. Between two requests the server listens to both at once; during a request
+it looks at its clients between rounds. A failure ends the request, not the server.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from onnxpuma.errors import (
     plain_text,
 )
 from onnxpuma.observe import Progress
-from onnxpuma.roles.request.kept import Store
 from onnxpuma.roles.server.agreement import Agreement, Follower, Leader
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.reception import Reception, Served
 from onnxpuma.roles.server.run import compute
+from onnxpuma.roles.server.store import Store
 from onnxpuma.transport import sockets, wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
 from onnxpuma.transport.failure import told
 from onnxpuma.transport.sparing import tell_left_out
 from onnxpuma.transport.zeromq import PeerLink
 
-AT_ONCE = 100  # requests that are taken in before anything else is looked at
+AT_ONCE = 100  # requests taken in before the loop looks at anything else
 IDLE_SECONDS = 0.5
 LOOK_SECONDS = 0.05  # between two looks at the clients during a run
-DISPUTE_SECONDS = 1.0  # so that both servers whose shares differ have heard of it when one of them ends
+DISPUTE_SECONDS = 1.0  # both servers whose shares differ hear of it before one of them ends
 
 _log = logging.getLogger("onnxpuma.roles")
 
 
 class RequestLoop:
-    """A server at work: its link, its clients, and what it computes with.
+    """A server at work: its link to the peers, its port for clients, and the graphs that it serves.
 
-    graphs: by digest, which is how a request names one.
+    graphs: by digest, since a request names a graph by its digest.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class RequestLoop:
         self.agreement: Agreement = kind(link, port, config.timeouts)
         self._running: Job | None = None
         self._looked = 0.0
-        # A peer that holds a component otherwise: since when, and the error; it may be gone meanwhile.
+        # Since when a peer has differed in a component, and the error; the peer may be gone by now.
         self._dispute: tuple[float, OnnxpumaError] | None = None
-        self._odd: set[bytes] = set()
+        self._odd: set[bytes] = set()  # instances of peers whose difference is logged already
         self._began = 0.0
 
     def serve(self, ready: Callable[[], None] | None) -> None:
-        """Until a stop; `ready` is called at the first meeting. Raises what keeps that from coming about."""
+        """Serve until a stop. ready: called when all three first meet; raises the error if they cannot."""
         complained = time.monotonic()
         job: Job | None = None
         while not self.stop.is_set():
@@ -95,15 +95,16 @@ class RequestLoop:
             self._tell_state("degraded" if problems else "idle", problems)
             tell_left_out("onnxpuma.roles")
             tell_left_out("onnxpuma.transport")
-            rest = self.link.renew(self.config.timeouts.renew)
-            job = self.agreement.turn(problems, begin=not rest or self.link.party != 0)
+            # Connections can be renewed only while no request runs: party 0 then begins none for a moment.
+            pause = self.link.renew(self.config.timeouts.renew)
+            job = self.agreement.turn(problems, begin=not pause or self.link.party != 0)
             if job is not None:
                 self._run(job)
 
     # ---- peers ----------------------------------------------------------------------------------------
 
     def problems(self) -> dict[int, OnnxpumaError]:
-        """The peers that are not connected or do not serve the same model, and what to say about it."""
+        """The peers that are not connected or serve another model, each with the error to report."""
         connected = self.link.connected
         found: dict[int, OnnxpumaError] = {}
         for peer in sorted(self.link.peers):
@@ -117,7 +118,7 @@ class RequestLoop:
             elif peer not in connected:
                 found[peer] = PeerLostError(
                     f"party {self.link.party} is not connected to party {peer} ({place.peer_address})",
-                    f"start server {peer}, or see that no firewall is between",
+                    f"start server {peer}, or check that no firewall is between",
                 )
             elif (error := self._difference(peer)) is not None:
                 found[peer] = error
@@ -134,7 +135,7 @@ class RequestLoop:
         return error
 
     def _give_up_if_alone(self, problems: dict[int, OnnxpumaError]) -> None:
-        """Before the first meeting: raise when it is this server that must be corrected, or may be."""
+        """Before the first meeting: raise an error if this server must, or might have to, be corrected."""
         hello = self.link.hello
         disputed = [peer for peer in problems if peer in hello and self.identity.disputes(peer, hello[peer])]
         error = self.identity.difference(disputed[0], hello[disputed[0]]) if disputed else None
@@ -155,7 +156,7 @@ class RequestLoop:
     # ---- clients --------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        """Take in new requests without waiting; a flood of them does not hold up the rest."""
+        """Take in new requests without waiting; a flood of them does not delay the rest."""
         self._looked = time.monotonic()
         for _ in range(AT_ONCE):
             request = self.port.poll(0)
@@ -181,7 +182,7 @@ class RequestLoop:
         self.agreement.add(job)
 
     def _serve_aside(self, request: Request) -> None:
-        """What is not computed: the client lets go of what it kept, or asks for the model's public part."""
+        """Serve a request for no computation: to release kept values, or for the model's public part."""
         try:
             done = self.reception.let_go(request)
         except InputError as error:
@@ -223,7 +224,7 @@ class RequestLoop:
             self._running = None
 
     def _end(self, job: Job, error: Exception) -> None:
-        """A job has failed: tell the other servers and the client."""
+        """Tell the other servers and the client that a job has failed."""
         _log.warning("%s failed: %s", job, _described(error))
         self.link.abort(job.session, _described(error))
         self.port.fail(job.request, error)
@@ -237,7 +238,7 @@ class RequestLoop:
         self.agreement.turn(self.problems(), begin=False)
         if now > self._began + self.config.limits.seconds:
             raise RequestTimeoutError(
-                f"the request runs for more than {self.config.limits.seconds:g} s",
+                f"the request has run for more than {self.config.limits.seconds:g} s",
                 "take smaller inputs, or raise `seconds` under [limits] in cluster.toml",
             )
         if self._running is not None and self._running.request.gone:
@@ -264,5 +265,5 @@ class RequestLoop:
 
 
 def _described(error: Exception) -> str:
-    """What may be logged and told of an error, in one line: it may name things as the client does."""
+    """What may be logged and told of an error, in one line: its text may quote names from the client."""
     return plain_text(told(error).message)

@@ -1,6 +1,6 @@
-"""One request at one server: fresh keys, shares in, the interpreter, its own term of each output out.
+"""One request at one server: fresh keys, shares in, the interpreter, and its own term of each output out.
 
-What the request keeps stays behind as the two components that this server holds.
+The values that the request keeps stay behind as the two components that this server holds.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from onnxpuma.mpc.sharing import outgoing
 from onnxpuma.observe import Progress
 from onnxpuma.ops.beside import with_numbers
 from onnxpuma.roles.request.answer import result
-from onnxpuma.roles.request.kept import KeptShares
 from onnxpuma.roles.request.message import received
 from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.opening import open_session
+from onnxpuma.roles.server.store import KeptShares
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import Buffer, Link
 
@@ -31,16 +31,17 @@ def compute(
     progress: Progress,
     identities: Sequence[str],
 ) -> tuple[wire_pb2.Result, list[Buffer], dict[str, KeptShares]]:
-    """Run `job` in lockstep with the two other servers; what to answer its client, and what to keep for it.
+    """Run `job` in lockstep with the two other servers: the answer to its client, and the values to keep.
 
-    on_round: called after every exchange; what it raises ends the run. identities: the public keys of the
-    three servers. Raises InputError when the client gave two servers different shares, before anything runs;
-    TransportError when a peer leaves, stops or is out of step.
+    on_round: called after every exchange; an exception from it ends the run. identities: the public keys of
+    the three servers. Raises InputError, before anything runs, when the client gave two servers different
+    shares; TransportError when a peer leaves, stops or is out of step.
     """
     inputs = received(job.plan, link.party, job.request.private)
     keys = open_session(link, job, inputs, identities)
     party = Party(link, keys, job.session, on_round=on_round)
     inputs.update((entry.name, job.held[entry.name].words) for entry in job.plan.held)
+    # The caller's job loses its shares here, so that each is freed after the step that reads it last.
     job.request.private, job.held = [], {}
     shares, report = interpreter.run(job.plan, party, inputs, progress)
     terms = {o.name: outgoing(party, shares[o.name], o.fraction) for o in job.plan.opened}
@@ -53,6 +54,6 @@ def compute(
 
 
 def _settled(x: Replicated | Sum3) -> Replicated:
-    """x with words that have arrived: nothing of it is on its way when the session ends."""
-    assert isinstance(x, Replicated)  # the plan resolves what is kept
+    """x with words that have arrived: the session may end, and nothing of x is still on its way."""
+    assert isinstance(x, Replicated)  # the plan resolves kept outputs
     return x.arrived()

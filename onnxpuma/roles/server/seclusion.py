@@ -1,8 +1,8 @@
-"""What a process keeps to itself: no core dump and no debugger see its memory, no swap where that can be had.
+"""Keep the memory of a process private: out of core dumps, out of debuggers and, if possible, out of swap.
 
-Shares, session keys and secret keys lie in the memory of a running process, where the system would write them
-to a disk when the process crashes or memory is short. Python cannot say in which pages a key lies (it copies
-strings, and the keys of masks are inside of other libraries), so pages are locked all together or not at all.
+Shares, session keys and secret keys lie in the memory of a running process. The system would write them to a
+disk when the process crashes or memory is short. Python cannot tell in which pages a key lies (it copies
+strings, and other libraries hold the keys of masks), so either all pages are locked or none.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ _LOCK = 1 | 2 | 4  # MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT of <sys/mman.h>: pages
 
 
 def seclude() -> None:
-    """From now on this process leaves no core dump, and no other process of its user can look into it.
-
-    (No ptrace, no /proc/PID/mem.) It does not hold for programs that this process starts.
+    """From now on this process leaves no core dump, and no other process of its user can read its memory
+    (no ptrace, no /proc/PID/mem). Programs that it starts are not protected.
     """
     if sys.platform == "win32":
         return
@@ -33,9 +32,9 @@ def seclude() -> None:
 
 
 def stay_in_memory() -> bool:
-    """Keep all memory of this process out of swap, now and later; False where its limit does not allow that.
+    """Keep all memory of this process out of swap, now and later; False if its limit does not allow that.
 
-    Only with an unlimited RLIMIT_MEMLOCK: below a limit a later allocation would fail where it reaches it.
+    This takes an unlimited RLIMIT_MEMLOCK: a later allocation that reached a limit would fail.
     """
     if sys.platform != "linux":
         return False
@@ -48,7 +47,7 @@ def stay_in_memory() -> bool:
 
 
 def swaps() -> bool:
-    """Whether this machine has a swap, as far as the system tells."""
+    """Whether this machine has swap, as far as the system tells."""
     try:
         return len(Path("/proc/swaps").read_text().splitlines()) > 1
     except OSError:

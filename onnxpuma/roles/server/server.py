@@ -1,4 +1,4 @@
-"""A computing party: one share of the weights, a link to its peers, a port for clients."""
+"""A computing party: its shares of the weights, a link to its peers, a port for clients."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring.native import native, warn_once
-from onnxpuma.roles.owner.owner import open_shares, read_weights
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.reception import Served
 from onnxpuma.roles.server.request_loop import RequestLoop
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.weights import open_shares, read_weights
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
 from onnxpuma.transport.curve import KeyPair
@@ -30,15 +30,15 @@ from onnxpuma.transport.refusal import tell_refusal
 from onnxpuma.transport.zeromq import PeerLink
 
 DESCRIPTORS = 100  # open files and sockets of a server with a few clients
-REFUSAL_SECONDS = 3.0  # a server that cannot start waits so long for peers to tell
-# A client renews its connections itself when it uses them; one that does not is cut off at twice the age.
+REFUSAL_SECONDS = 3.0  # how long a server that cannot start waits for peers to tell
+# A client renews the connections that it uses; a server cuts off the others at twice that age.
 RENEWED_HERE = 2.0
 
 
 class Server:
     """Party `party` (0, 1 or 2) of the cluster, serving the shared model in `model_dir`.
 
-    keys: this party's own key pair. Raises ConfigError when it is not the one that `config` names.
+    keys: this party's own key pair. Raises ConfigError if `config` names another.
     """
 
     def __init__(self, party: int, config: ClusterConfig, keys: KeyPair, model_dir: str | Path) -> None:
@@ -55,12 +55,12 @@ class Server:
         """Load the weights, meet the two other parties, then serve requests until `stop` is set.
 
         ready: called once, when both peers are there and hold the same model. A stop takes effect within
-        0.5 s between requests, and at the next round within one.
+        0.5 s between requests, and within a request at its next round.
 
-        Raises PlanError for a model folder that is not usable and when both peers serve another model,
-        ConfigError for a port in use and too low a limit of open files, AuthenticationError when a peer
-        refuses this party's key; the peers are told why, which takes a few seconds where one is not there.
-        After `ready` nothing but a stop ends it: peers and clients come and go.
+        Raises PlanError for an unusable model folder and when both peers serve another model, ConfigError for
+        a port in use and for too low a limit of open files, AuthenticationError when a peer refuses this
+        party's key. It then tells the peers why, which takes a few seconds if one is not there. After `ready`
+        only a stop ends it: peers and clients may come and go.
         """
         require_descriptors(DESCRIPTORS, raised=True)
         stop = stop or Event()
@@ -79,7 +79,7 @@ class Server:
         }
 
     def _refuse(self, error: Exception, stop: Event) -> None:
-        """Let the peers know why this server does not start; where its files lie is no business of theirs."""
+        """Tell the peers why this server does not start, without the paths of its files."""
         failure, timeouts = failure_of(error), self.config.timeouts
         failure.message = failure.message.replace(f"{self._folder}{os.sep}", "")
         failure.message = failure.message.replace(str(self._folder), "its model folder")

@@ -1,4 +1,4 @@
-"""Whose request is next: clients take turns, and within what one client sent its connections do."""
+"""Whose request is next: clients take turns, and so do the connections of one client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REMEMBERED = 4096  # connections
 
 
 class Waiting(Protocol):
-    """What waits for its turn."""
+    """A job that waits for its turn."""
 
     request: Request
 
@@ -31,8 +31,11 @@ class Turns:
         self._connections: OrderedDict[bytes, int] = OrderedDict()
 
     def next(self, waiting: Iterable[WaitingT]) -> WaitingT | None:
-        """Of those that could begin: the client that was served longest ago, of its connections the one that
-        was served longest ago, of that one's requests the first in the order given; None for none."""
+        """The next of the jobs that could begin; None if there are none.
+
+        It is of the client served longest ago, of that client's connection served longest ago, and of that
+        connection's jobs the first in the order given.
+        """
 
         def turn(one: WaitingT) -> tuple[int, int]:
             request = one.request
@@ -41,28 +44,28 @@ class Turns:
         return min(waiting, key=turn, default=None)
 
     def begin(self, one: Waiting) -> None:
-        """It is served now."""
+        """Note that this job is served now."""
         self._served += 1
         self._clients[one.request.client] = self._served
         self._connections[one.request.route] = self._served
         self._connections.move_to_end(one.request.route)
-        if len(self._connections) > REMEMBERED:  # who was served before all others is next in any case
+        if len(self._connections) > REMEMBERED:  # a forgotten connection counts as served before all others
             self._connections.popitem(last=False)
 
 
 def check_share(request: Request, waiting: Iterable[Request], limits: LimitConfig) -> None:
-    """BusyError when the client of `request` has as many requests or bytes waiting as one client may."""
+    """BusyError when the client of `request` already has as many requests or bytes waiting as it may."""
     own = [other for other in waiting if other.client == request.client]
     if len(own) >= limits.waiting:
         raise BusyError(
             f"{len(own)} requests of client {request.client} wait already",
-            "wait for their answers; `waiting` under [limits] in cluster.toml says how many may wait",
+            "wait for their answers; `waiting` under [limits] in cluster.toml limits how many may wait",
         )
     size = sum(map(_bytes, own)) + _bytes(request)
     if own and size > limits.message_megabytes * 1_000_000:
         raise BusyError(
             f"the requests of client {request.client} that wait have {size / 1e6:.0f} MB",
-            "wait for their answers; `message_megabytes` under [limits] in cluster.toml says what may wait",
+            "wait for their answers; `message_megabytes` under [limits] in cluster.toml limits their bytes",
         )
 
 

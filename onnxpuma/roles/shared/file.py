@@ -1,16 +1,21 @@
-"""The file that holds one party's shares of the weights: safetensors, written and read a block at a time.
+"""The file of one party's shares of the weights: safetensors, written and read a block at a time.
 
-Components 0 and 1 are key streams of AES (mpc/prf.py), so they need no bytes: party 0 is given their two
-keys and nothing else, parties 1 and 2 one key each and component 2 in full. The tensors of a file are the
-words of component 2, 64 bits each, under the names of the weights, in the order of the blueprint. Its
-metadata:
+Components 0 and 1 are AES key streams (mpc/prf.py) and need no bytes: party 0 receives their two keys and
+nothing else, parties 1 and 2 receive one key each and component 2 in full. The tensors of a file are the
+words of component 2, 64 bits each, under the names of the weights and in the order of the blueprint. The
+metadata, numbers in hexadecimal:
 
-    format "onnxpuma-shares", party, digest (of the blueprint), version, dealing (32 random hex digits, drawn
-    each time the model is shared), key0 / key1 (hex; those this party holds), seal0 / seal1 / seal2 (hex;
-    of the two components this party holds, known to their holders alone: server/identity.py), words (SHA-256
-    of the words, hex), checksum (SHA-256 of the head, with zeros in place of these 64 digits, hex)
+    format              "onnxpuma-shares"
+    party               whose file it is
+    digest              of the model
+    version             of the package
+    dealing             16 random bytes, drawn each time a model is shared
+    key0, key1          of the components that this party holds
+    seal0, seal1, seal2 of the components that this party holds; no other party has them (server/identity.py)
+    words               SHA-256 of the words
+    checksum            SHA-256 of the head, with zeros in place of these 64 digits
 
-So every bit of the file is covered, and one that is not as it was written is not used.
+The two hashes cover every bit of the file; a reader refuses a file that does not match them.
 """
 
 from __future__ import annotations
@@ -31,11 +36,12 @@ import numpy as np
 from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.sharing import KEYED, components_of
 from onnxpuma.plan.draft import PRIVATE, Draft
 
 FORMAT = "onnxpuma-shares"
 PARTIES_WITH_WORDS = (1, 2)
-LONGEST_HEAD = 100_000_000  # as safetensors has it
+LONGEST_HEAD = 100_000_000  # the limit of safetensors itself
 _CHECKSUM = re.compile(rb'"checksum":"[0-9a-f]{64}"')
 _BLANK = b'"checksum":"' + b"0" * 64 + b'"'
 _BLOCK = 1 << 22  # bytes that are read and hashed at a time
@@ -51,17 +57,12 @@ def share_path(folder: Path, party: int) -> Path:
 
 
 def keys_of(party: int) -> tuple[int, ...]:
-    """The components, 0 or 1, that this party makes from a key."""
-    return tuple(c for c in held_by(party) if c < 2)
-
-
-def held_by(party: int) -> tuple[int, int]:
-    """The two components of the weights that this party holds."""
-    return party, (party + 1) % 3
+    """The components that this party draws from a key."""
+    return tuple(c for c in components_of(party) if c in KEYED)
 
 
 def tensor_entries(party: int, shapes: Shapes) -> dict[str, Any]:
-    """What the head of the party's file says of its tensors."""
+    """The entries for tensors in the head of the party's file."""
     entries: dict[str, Any] = {}
     place = 0
     for name, shape in shapes.items() if party in PARTIES_WITH_WORDS else ():
@@ -72,10 +73,10 @@ def tensor_entries(party: int, shapes: Shapes) -> dict[str, Any]:
 
 
 class ShareWriter:
-    """Writes one party's file as a draft, mode 0600; `finish` and `commit` put it in its place.
+    """Writes one party's file as a draft, mode 0600; `finish` and then `commit` put it in its place.
 
-    shapes: of all weights, in the order in which their words will be appended. keys: of components 0 and 1.
-    seals: of all three.
+    shapes: of all weights, in the order in which `append` receives their words. keys: of components 0 and 1.
+    seals: of all three components.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class ShareWriter:
             "version": __version__,
             "dealing": dealing,
             **{f"key{c}": keys[c].hex() for c in keys_of(party)},
-            **{f"seal{c}": seals[c].hex() for c in held_by(party)},
+            **{f"seal{c}": seals[c].hex() for c in components_of(party)},
         }
         self._tensors = tensor_entries(party, shapes)
         self._draft = Draft(share_path(folder, party), PRIVATE)
@@ -113,7 +114,7 @@ class ShareWriter:
         self._draft.file.write(data)
 
     def finish(self) -> None:
-        """All words are there: write the checksums, and have everything on the disk."""
+        """After the last word: write the checksums and flush everything to the disk."""
         self._draft.file.seek(0)
         self._draft.file.write(self._header())
         self._draft.finish()
@@ -127,7 +128,7 @@ class ShareWriter:
         self._draft.discard()
 
     def _header(self) -> bytes:
-        """The head of a safetensors file; of the same length whatever the words."""
+        """The head of the safetensors file; its length does not depend on the words."""
         metadata = {**self._metadata, "words": self._words.hexdigest(), "checksum": "0" * 64}
         text = json.dumps({"__metadata__": metadata, **self._tensors}, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
@@ -136,9 +137,9 @@ class ShareWriter:
 
 
 class ShareReader:
-    """Opens one party's file and checks that it is the one it should be.
+    """Opens one party's file and checks its head.
 
-    Raises PlanError when it is missing or damaged, or belongs to another party, model or version.
+    Raises PlanError when the file is missing or damaged, or belongs to another party, model or version.
     """
 
     def __init__(self, folder: Path, party: int, digest: str, shapes: Shapes) -> None:
@@ -150,7 +151,7 @@ class ShareReader:
         except OSError as error:
             raise PlanError(
                 f"there is no file {self.path} that can be read: {error.strerror}",
-                f"`onnxpuma share` makes it: copy it from the model's owner into {folder}",
+                f"`onnxpuma share` writes it: copy it from the model's owner into {folder}",
             ) from error
         self._warn_of_readers()
         try:
@@ -163,14 +164,14 @@ class ShareReader:
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise self._damaged(f"it does not begin as it should ({type(error).__name__})") from error
         self._check_owner(metadata, party, digest)
-        if tuple(held) != keys_of(party) or set(seals) != set(held_by(party)):
+        if tuple(held) != keys_of(party) or set(seals) != set(components_of(party)):
             raise self._damaged("it lacks keys that this party holds")
         if head != tensor_entries(party, shapes):
             raise self._damaged("its weights are not the model's")
         self.keys, self.seals = held, seals
 
     def words(self, name: str) -> Words:
-        """Component 2 of one weight; the weights are read in their order."""
+        """Component 2 of one weight. Call it for the weights in their order: the file is read as a stream."""
         words = np.empty(self._shapes[name], "<u8")
         view = words.reshape(-1).view(np.uint8).data
         for start in range(0, len(view), _BLOCK):
@@ -181,7 +182,7 @@ class ShareReader:
         return words
 
     def finish(self) -> None:
-        """All words are read: PlanError when they are not those that were written."""
+        """After the last word: PlanError when the words differ from those that were written."""
         more = self._file.read(1)
         self._file.close()
         if more or self._words.digest() != self._expected:
@@ -189,22 +190,24 @@ class ShareReader:
 
     @property
     def contents(self) -> dict[int, bytes]:
-        """SHA-256 of what the file has of each component that this party holds: the key, or the words."""
-        return {c: hashlib.sha256(self.keys[c]).digest() if c < 2 else self._expected for c in self.seals}
+        """For each component that this party holds: SHA-256 of its key or of its words."""
+        return {
+            c: hashlib.sha256(self.keys[c]).digest() if c in KEYED else self._expected for c in self.seals
+        }
 
     def _warn_of_readers(self) -> None:
-        """Whoever reads this file and one of another server's has the weights."""
+        """Whoever reads this file and another party's has the weights."""
         mode = stat.S_IMODE(os.fstat(self._file.fileno()).st_mode)
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             _log.warning(
-                "others than its owner may read the shares %s (mode %04o): chmod 600 %s",
+                "users other than its owner may read the shares %s (mode %04o): chmod 600 %s",
                 self.path,
                 mode,
                 self.path,
             )
 
     def _read_head(self) -> dict[str, Any]:
-        """The head, whose checksum fits. ValueError or TypeError for one that is none."""
+        """The head, with a checksum that matches. Raises ValueError or TypeError for any other bytes."""
         prefix = self._file.read(8)
         length = int.from_bytes(prefix, "little")
         if not 0 < length <= LONGEST_HEAD:
@@ -223,7 +226,7 @@ class ShareReader:
         if metadata.get("format") != FORMAT or metadata.get("party") != str(party):
             raise PlanError(
                 f"{self.path} holds the shares of party {metadata.get('party')}, this is party {party}",
-                "give each party the file that bears its number",
+                "give each party the file with its number",
             )
         if metadata.get("version") != __version__:
             raise PlanError(

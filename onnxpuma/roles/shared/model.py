@@ -1,8 +1,8 @@
-"""The public part of a shared model: one graph, or several that belong together, as encoder and decoders do.
+"""The public part of a shared model: one graph, or several that belong together, like encoder and decoders.
 
-On disk a model of one graph is its blueprint (skeleton.onnx, policy.json) and the parties' files beside it.
-A model of several has a folder for each graph's blueprint, and model.json, which lists them and says which
-array of the parties' files each weight is: what two graphs have in common is there once.
+On disk a model of one graph is its blueprint (skeleton.onnx, policy.json) with the parties' files beside it.
+A model of several graphs has one folder a blueprint, and model.json, which lists the graphs and maps each
+weight to an array of the parties' files: an array that two graphs share is stored once.
 """
 
 from __future__ import annotations
@@ -33,18 +33,16 @@ _SENT = "what the servers sent"
 
 @dataclass(frozen=True)
 class SharedModel:
-    """Graphs by name, in the order in which they were shared.
+    """The graphs of a model, and where their weights are stored."""
 
-    stored: for each graph, weight -> name of the array in the parties' files that holds it. That two graphs
-    read one array is public; the arrays of one graph are never told to be equal.
-    """
-
-    graphs: dict[str, Blueprint]
+    graphs: dict[str, Blueprint]  # by name, in the order in which the owner shared them
+    # Graph -> weight -> name of the array in the parties' files. This mapping is public: it reveals that two
+    # graphs read one array, never that two arrays of one graph are equal.
     stored: dict[str, dict[str, str]] = field(repr=False)
 
     @classmethod
     def of(cls, blueprint: Blueprint) -> SharedModel:
-        """The model that has this graph alone."""
+        """The model of this one graph."""
         return cls({ONLY_GRAPH: blueprint}, {ONLY_GRAPH: {name: name for name in blueprint.weights}})
 
     @property
@@ -54,11 +52,11 @@ class SharedModel:
 
     @property
     def blueprint(self) -> Blueprint:
-        """The only graph. Raises InputError where there are several."""
+        """The only graph. InputError if there are several."""
         return self.graph(None)
 
     def graph(self, name: str | None) -> Blueprint:
-        """The graph of this name; None: the only one. Raises InputError naming those that there are."""
+        """The graph of this name; None: the only one. Otherwise InputError, which lists the graphs."""
         if name is None and len(self.graphs) == 1:
             return next(iter(self.graphs.values()))
         if name is None or name not in self.graphs:
@@ -70,7 +68,7 @@ class SharedModel:
 
     @cached_property
     def digest(self) -> str:
-        """What servers compare: over all graphs, and which arrays they have in common; hex."""
+        """The digest that servers compare, in hex: over all graphs and where their weights are stored."""
         if self.single:
             return self.blueprint.digest
         content = [[name, graph.digest, self.stored[name]] for name, graph in self.graphs.items()]
@@ -78,13 +76,13 @@ class SharedModel:
 
     @property
     def idle(self) -> list[str]:
-        """The closed outputs that no input of any graph goes on from."""
+        """The closed outputs that no input of any graph accepts."""
         taken = {o for graph in self.graphs.values() for sources in graph.resumed.values() for o in sources}
         return [o for graph in self.graphs.values() for o in graph.closed if o not in taken]
 
     @cached_property
     def arrays(self) -> dict[str, Initializer]:
-        """What the parties' files hold: name -> dtype and shape, in their order, each array once.
+        """The arrays of the parties' files, in their order: name -> dtype and shape.
 
         Raises PlanError when graphs disagree about an array.
         """
@@ -94,7 +92,9 @@ class SharedModel:
                 seen = self.graphs[graph].graph.initializers[weight]
                 held = found.setdefault(names[weight], seen)
                 if (held.dtype, held.shape) != (seen.dtype, seen.shape):
-                    raise PlanError(f"two weights of different kinds are '{names[weight]}'", _COPY_AGAIN)
+                    raise PlanError(
+                        f"'{names[weight]}' stands for weights of different types or shapes", _COPY_AGAIN
+                    )
         return found
 
     @cached_property
@@ -106,13 +106,13 @@ class SharedModel:
             for weight in blueprint.weights:
                 fraction = blueprint.fraction(weight)
                 if found.setdefault(names[weight], fraction) != fraction:
-                    raise PlanError(f"two weights of different scales are '{names[weight]}'", _COPY_AGAIN)
+                    raise PlanError(f"'{names[weight]}' stands for weights of different scales", _COPY_AGAIN)
         return found
 
     # ---- on disk --------------------------------------------------------------------------------------
 
     def files(self) -> dict[str, bytes]:
-        """The public files, in the order of a menu: path in the folder -> content."""
+        """The public files, in the order of `menu`: path in the folder -> content."""
         if self.single:
             return self.blueprint.files()
         of_graphs = {
@@ -123,11 +123,11 @@ class SharedModel:
         return {INDEX: self._index(), **of_graphs}
 
     def save(self, folder: Path) -> None:
-        """Write the public files, whole, into a folder that holds those of no other model."""
+        """Write the public files, each whole, into a folder that holds no other model."""
         write_files(folder, self.files())
 
     def _index(self) -> bytes:
-        """What is in model.json."""
+        """The content of model.json."""
         graphs = {
             name: {"digest": graph.digest, "weights": self.stored[name]}
             for name, graph in self.graphs.items()
@@ -137,7 +137,7 @@ class SharedModel:
 
     @classmethod
     def read(cls, folder: Path) -> SharedModel:
-        """Read what `save` wrote. PlanError when it is incomplete, damaged, or of another version."""
+        """Read what `save` wrote. PlanError when it is incomplete, damaged or of another version."""
         if not (folder / INDEX).is_file():
             return cls.of(Blueprint.read(folder))
         try:
@@ -152,7 +152,7 @@ class SharedModel:
 
     @classmethod
     def _joined(cls, index: Mapping[str, Any], read: dict[str, Blueprint], where: str) -> SharedModel:
-        """The model of these graphs, if they are those of the index."""
+        """The model of these graphs, once they are seen to be those of the index."""
         graphs = index["graphs"]
         for name, blueprint in read.items():
             if blueprint.digest != graphs[name]["digest"] or set(blueprint.weights) != set(
@@ -167,19 +167,19 @@ class SharedModel:
     # ---- on the wire ----------------------------------------------------------------------------------
 
     def menu(self) -> list[bytes]:
-        """The public files, as a client is sent them: skeleton.onnx and policy.json; of several graphs
-        model.json, and then these two of each."""
+        """The public files as a server sends them to a client: skeleton.onnx and policy.json; for several
+        graphs model.json first, then these two of each."""
         return list(self.files().values())
 
     @classmethod
     def from_menu(cls, files: Sequence[bytes]) -> SharedModel:
-        """Read what `menu` made. PlanError when it is damaged or of another version."""
+        """Read what `menu` returned. PlanError when it is damaged or of another version."""
         if len(files) == 2:
             return cls.of(Blueprint.parse(files[0], files[1], _SENT))
         index = _read_index(files[0] if files else b"", _SENT)
         if len(files) != 1 + 2 * len(index["graphs"]):
             raise PlanError(
-                "the servers sent a part of a model", "install the same version of onnxpuma everywhere"
+                "the servers sent an incomplete model", "install the same version of onnxpuma everywhere"
             )
         pairs = zip(files[1::2], files[2::2], strict=True)
         read = {
@@ -190,12 +190,12 @@ class SharedModel:
 
 
 def is_shared(folder: Path) -> bool:
-    """True for a folder that holds the public files of a model."""
+    """Whether the folder holds the public files of a model."""
     return (folder / INDEX).is_file() or (folder / SKELETON).is_file()
 
 
 def _read_index(content: bytes, where: str) -> dict[str, Any]:
-    """The entries of a model.json, and its content. PlanError when it is damaged or of another version."""
+    """The entries of a model.json, and its bytes. PlanError when it is damaged or of another version."""
     try:
         index = json.loads(content)
         version = index["version"]
@@ -212,14 +212,14 @@ def _read_index(content: bytes, where: str) -> dict[str, Any]:
 
 
 def _listed(index: Mapping[str, Any]) -> dict[str, Any]:
-    """The graphs of an index. ValueError for a name that is no name of a folder: it may come from afar."""
+    """The graphs of an index, perhaps from another machine. ValueError for a name that is no folder's."""
     graphs = dict(index["graphs"])
     for name, entry in graphs.items():
         if not GRAPH_NAME.fullmatch(name):
             raise ValueError(f"'{name}' is no name of a graph")
         texts = [entry["digest"], *dict(entry["weights"]).values()]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"the entry of '{name}' is none")
+            raise ValueError(f"the entry of '{name}' is malformed")
     if not graphs:
         raise ValueError("no graph is listed")
     return graphs

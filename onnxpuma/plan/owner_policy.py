@@ -1,0 +1,38 @@
+"""What a model's owner decides before it is shared: who may see what, and what every run checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+Patterns: TypeAlias = Sequence[str]  # names, or glob patterns on them (graph/patterns.py)
+Declared: TypeAlias = Mapping[str, Sequence[float]]  # input -> (low, high), the ends included
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The owner's wishes, as patterns on names. `prepare` applies them to a graph; policy.json records the
+    outcome (policy.py)."""
+
+    public: Patterns = ()  # constants that everybody may see
+    secret: Patterns = ()  # constants that nobody may see; wins over `public`
+    # Inputs that the servers may see, and inputs that they may not, which wins. A pattern that is the name of
+    # a weight which the file lists among its inputs turns it into an input.
+    public_inputs: Patterns = ()
+    secret_inputs: Patterns = ()
+    hide: Patterns = ()  # outputs that nobody may have
+    # Outputs that stay at the servers and are never opened, and inputs that go on from them alone.
+    keep_only: Patterns = ()
+    # Every run tells its client whether a value left its range (plan/bounds/checks.py).
+    range_check: bool = True
+    ranges: Declared = field(default_factory=dict)  # clients refuse numbers outside (plan/declared.py)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """All of them."""
+        of_constants, of_inputs = (*self.public, *self.secret), (*self.public_inputs, *self.secret_inputs)
+        return (*of_constants, *of_inputs, *self.hide, *self.keep_only)
+
+
+DEFAULT = Policy()
