@@ -29,13 +29,13 @@ from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.numerators import (
     NUMERATOR,
-    SUM_READ,
     all_numerators,
     all_numerators_cost,
     row_reciprocals,
     row_reciprocals_cost,
+    sum_read,
 )
-from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.softmax import largest_spread, left_out, spread_limit
@@ -73,14 +73,14 @@ def _shown_cost(call: Call, size: int) -> Cost:
         return Cost()
     form: type = Sum3
     extra = public_scale(np.float64(cap))[0] if cap else 0
-    fraction = 2 * FRACTION + extra
+    fraction = 2 * call.reals.fraction + extra
     if not _early(call):
         fraction -= int(np.floor(np.log2(scale))) - (0 if _exact(scale) else SCALE_BITS - 1)
     if mode == 3:
-        fraction = NUMERATOR + SUM_READ
+        fraction = NUMERATOR + sum_read(call.ring)
     elif mode and cap:
-        form, fraction = Replicated, FRACTION + extra
-    return shift_cost(size, fraction - FRACTION, RESTING.bits, form)
+        form, fraction = Replicated, call.reals.fraction + extra
+    return shift_cost(size, fraction - call.reals.fraction, call.ring, form)
 
 
 def scale_of(call: Call) -> float:
@@ -100,7 +100,7 @@ def _early(call: Call) -> bool:
         return False
     if scale < SMALLEST_LATE or bool(call.attribute("softcap", 0.0)):
         return True
-    return bool(call.secret(3)) or _least_apart(call) > largest_spread(_late_fraction(call))
+    return bool(call.secret(3)) or _least_apart(call) > largest_spread(call.at(_late_fraction(call)))
 
 
 def _least_apart(call: Call) -> float:
@@ -110,7 +110,7 @@ def _least_apart(call: Call) -> float:
 
 def _late_fraction(call: Call) -> int:
     """Fraction bits of scores that are scaled after the product."""
-    return 2 * FRACTION - int(np.floor(np.log2(scale_of(call)))) + SCALE_BITS - 1
+    return 2 * call.reals.fraction - int(np.floor(np.log2(scale_of(call)))) + SCALE_BITS - 1
 
 
 def scaled(scores: Sum3, scale: float) -> Sum3:
@@ -131,19 +131,19 @@ def _cost(call: Call) -> Cost:
     total = secret_mask_cost(call)
     if _early(call):
         by = public_scale(np.float64(scale_of(call)))[0]
-        total = total + shift_cost(call.given(0).size, by, RESTING.bits, Replicated)
+        total = total + shift_cost(call.given(0).size, by, call.ring, Replicated)
     form: type = Sum3
     if call.attribute("softcap", 0.0):
         tanh, held = all_series()["tanh"], _score_fraction(call)
         total = total + over_parts(
-            int(lengths.sum()), lambda n: activation_cost(tanh, n, RESTING.at(held), RESTING)
+            int(lengths.sum()), lambda n: activation_cost(tanh, n, call.at(held), call.reals)
         )
         form = Replicated
-    product = shift_cost(s.context, NUMERATOR, RESTING.bits)
-    inverse = row_reciprocals_cost(len(lengths), s.keys)
-    total = total + all_numerators_cost(lengths, form, _spread(call)) + (product | inverse)
+    product = shift_cost(s.context, NUMERATOR, call.ring)
+    inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring)
+    total = total + all_numerators_cost(lengths, form, call.ring, _spread(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
-    return total + (shift_cost(s.context, SUM_READ, RESTING.bits) | shown)
+    return total + (shift_cost(s.context, sum_read(call.ring), call.ring) | shown)
 
 
 def _by_heads(x: Replicated, count: int) -> Replicated:
@@ -168,7 +168,7 @@ def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
     """cap tanh(scores / cap), at 18 fraction bits and a few for the cap."""
     series = all_series()["tanh"]
-    rest = flat.format.at(FRACTION)
+    rest = flat.format.at(RESTING.fraction)
     y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot, rest))
     return times_numbers(y, cap)
 
@@ -176,19 +176,19 @@ def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
 def _score_fraction(call: Call) -> int:
     """Fraction bits of the scores before a softcap."""
     if _early(call):
-        return 2 * FRACTION
+        return 2 * call.reals.fraction
     scale = scale_of(call)
-    return 2 * FRACTION - int(np.floor(np.log2(scale))) + (0 if _exact(scale) else SCALE_BITS - 1)
+    return 2 * call.reals.fraction - int(np.floor(np.log2(scale))) + (0 if _exact(scale) else SCALE_BITS - 1)
 
 
 def _spread(call: Call) -> float:
     """As calibrated, or as masks ask for, but no more than the scores hold."""
-    return min(apart(call), largest_spread(_score_fraction(call)))
+    return min(apart(call), largest_spread(call.at(_score_fraction(call))))
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
     scale, cap = scale_of(call), call.attribute("softcap", 0.0) or 1.0
-    below = 2.0 ** (62 - _score_fraction(call))
+    below = call.at(_score_fraction(call)).largest
 
     def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
         return np.abs(plain_scores(call, inputs, scale))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.ops.registry import FRACTION, Call
+from onnxpuma.ops.registry import Call
 from onnxpuma.ops.scores import MOST_REACH
 from onnxpuma.ops.select import clipped, positive_cost, width
 
@@ -42,9 +42,9 @@ def mask_reach(call: Call) -> float:
 
 def secret_mask(party: Party, call: Call, mask: Replicated) -> Protocol[Replicated]:
     """What is added to the scores: -DEPTH where a secret boolean is false, or a secret number, cut off where
-    it may reach too far; FRACTION bits. Rounds: 6 for the latter, else none."""
+    it may reach too far. Rounds: 6 for the latter, else none."""
     if call.given(PLACE).dtype.kind == "b":
-        return mask.times_integers(DEPTH << FRACTION, FRACTION).plus_numbers(-DEPTH)
+        return mask.times_integers(DEPTH << call.reals.fraction, call.reals.fraction).plus_numbers(-DEPTH)
     lowest = _lowest(call)
     return mask if lowest is None else (yield from clipped(party, mask, lowest, None, width(call)))
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from onnxpuma.graph.run import run_node
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form
 from onnxpuma.ops.registry import Call, Operand, Operator, Value
 
@@ -26,7 +27,7 @@ NOTICED = 64.0  # smaller public numbers go straight into words
 FAR = 2.0**23  # what is multiplied lies nearer
 OUT = 2.0**41  # what is compared, or read by an activation, lies nearer
 LARGEST = 2.0**40  # what words hold of a number beyond it
-INFINITE = 2.0**43  # nothing that is added to a number beyond it counts
+INFINITE = RESTING.largest / 2  # nothing that is added to a number beyond it counts
 BEYOND_SCALES = 2.0**20  # a factor beyond it makes a mask
 
 
@@ -93,7 +94,7 @@ def fits(operand: Operand, aware: bool) -> bool:
         return True
     sizes = np.abs(held(operand.beside))
     largest = np.max(sizes, where=sizes < OUT, initial=0.0) if aware else sizes.max(initial=0.0)
-    return bool(largest < 2.0 ** (61 - operand.fraction))
+    return bool(largest < operand.format.largest / 2)
 
 
 def unheld(call: Call, operator: Operator) -> str | None:

@@ -7,11 +7,10 @@ has to be brought to as many.
 from __future__ import annotations
 
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Replicated, Shares, Sum3
+from onnxpuma.mpc.forms import Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.elementwise import add_forms
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value
+from onnxpuma.ops.registry import Call, Result, Value
 from onnxpuma.ops.spread import shift_cost, truncated
 
 ROOMY = 6  # fraction bits beyond 36 beside which a value up to 2^20 fits
@@ -27,15 +26,15 @@ def _crowded(call: Call) -> bool:
 
 def product_result(call: Call, fraction: int) -> Result:
     """Of a product with this many fraction bits, and its bias, input 2, if it has one."""
-    return Result(Replicated, FRACTION) if _crowded(call) else Result(Sum3, fraction)
+    return Result() if _crowded(call) else Result(Sum3, call.at(fraction))
 
 
 def product_cost(call: Call) -> Cost:
     """The truncation, where it comes before the bias."""
     if not _crowded(call):
         return FREE
-    shift = FRACTION + _finer(call)
-    return shift_cost(call.outputs[0].size, shift, RESTING.bits)
+    shift = call.reals.fraction + _finer(call)
+    return shift_cost(call.outputs[0].size, shift, call.ring)
 
 
 def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[Shares]:

@@ -10,7 +10,7 @@ from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
-from onnxpuma.ops.limits import output_below
+from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.windows import patches
@@ -34,7 +34,7 @@ def _conv_result(call: Call) -> Result:
     cost=product_cost,
     result=_conv_result,
     refuse=_refuse,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="2^-18 after truncation",
     fine=both_fine,
 )

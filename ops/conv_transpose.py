@@ -11,7 +11,7 @@ from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
-from onnxpuma.ops.limits import output_below
+from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares
 
@@ -51,7 +51,7 @@ def _starts(call: Call) -> list[int]:
     cost=product_cost,
     result=_result,
     refuse=_refuse,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="one unit of 2^-18",
     fine=both_fine,
 )

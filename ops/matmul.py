@@ -12,17 +12,17 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
 from onnxpuma.ops.elementwise import public_scale, times_numbers
-from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Value, both_fine, operator
+from onnxpuma.ops.limits import output_in_product
+from onnxpuma.ops.registry import Call, Resolved, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares, replicated
 
 
 def _matmul_result(call: Call) -> Result:
     a, b = call.given(0), call.given(1)
     if a.secret and b.secret:
-        return Result(Sum3, a.fraction + b.fraction)
+        return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(Replicated, secret.fraction + public_scale(public.value)[0])  # type: ignore[arg-type]
+    return Result(Replicated, call.at(secret.fraction + public_scale(public.value)[0]))  # type: ignore[arg-type]
 
 
 def flat_rows(x: Replicated) -> Replicated:
@@ -42,7 +42,7 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
 @operator(
     "MatMul",
     result=_matmul_result,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="2^-18 after truncation",
     fine=both_fine,
 )
@@ -64,7 +64,7 @@ def _gemm_result(call: Call) -> Result:
     if alpha != 1.0:
         extra = public_scale(np.float64(alpha))[0]
     factors = (call.given(place) for place in (0, 1))
-    return product_result(call, sum(o.fraction if o.secret else FRACTION for o in factors) + extra)
+    return product_result(call, sum(o.fraction if o.secret else call.reals.fraction for o in factors) + extra)
 
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
@@ -77,7 +77,7 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
     "Gemm",
     cost=product_cost,
     result=_gemm_result,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="2^-18 after truncation",
     fine=_gemm_fine,
 )
@@ -94,5 +94,5 @@ def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -
         result = times_numbers(result, alpha)
     beta = float(call.attribute("beta", 1.0))
     if c is not None and beta != 1.0:
-        c = as_shares(party, c).times_integers(round(beta * 2.0**FRACTION), FRACTION)
+        c = as_shares(party, c).times_integers(round(beta * 2.0**call.reals.fraction), call.reals.fraction)
     return [(yield from with_bias(party, call, result, c))]

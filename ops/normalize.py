@@ -22,7 +22,7 @@ from onnxpuma.ops.elementwise import public_scale
 from onnxpuma.ops.lengths import norm_of_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import short_rows
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Value, operator
+from onnxpuma.ops.registry import Call, Resolved, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
 from onnxpuma.ops.shares import as_shares, replicated
 from onnxpuma.ops.spread import shift_cost, truncated
@@ -61,9 +61,9 @@ def _largest_bias(call: Call) -> float:
 
 
 def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
-    """x as words of FRACTION fraction bits: a value with more is as many times larger, and so is each row's
-    deviation, by which it is divided."""
-    return as_shares(party, x).with_fraction(FRACTION)
+    """x as words of a resting real's fraction bits: a value with more is as many times larger, and so is each
+    row's deviation, by which it is divided."""
+    return as_shares(party, x).with_fraction(call.reals.fraction)
 
 
 def _channel_rows(call: Call) -> Rows:
@@ -101,7 +101,7 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
             scale = asks("element", largest / math.sqrt(kind.count), 1)
             return (norm, Limit("|result|", of_output(), largest, stays=result_size, needs=scale))
         result = Limit("|result|", of_output(), largest, stays=result_size)
-        product = 62 - FRACTION - kind.centred_up - kind.scale_fraction
+        product = call.ring - 2 - call.reals.fraction - kind.centred_up - kind.scale_fraction
         scaled = short_rows(kind, 2.0**product, scaled=True)
         return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row, needs=scaled), result)
 
@@ -145,6 +145,7 @@ def normalised(
 ) -> Protocol[Normalised]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
     mean: Replicated | None = None
+    between = x.format.at(rows.product_fraction)
     if rows.centred:  # less its first element, so that a constant row is zero, and a large mean costs nothing
         start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
         first = x[start]
@@ -161,9 +162,9 @@ def normalised(
 
     def scaled() -> Protocol[Replicated]:
         if isinstance(scale, Replicated):  # with no more fraction bits than there is room for
-            narrow = truncated(party, scale, min(scale.fraction, rows.scale_fraction))
+            narrow = truncated(party, scale, scale.format.at(min(scale.fraction, rows.scale_fraction)))
             value, by = yield from parallel([fine(), narrow])
-            return (yield from truncated(party, multiply(party, value, by), rows.product_fraction))
+            return (yield from truncated(party, multiply(party, value, by), between))
         value = yield from fine()
         if scale is None:
             return value
@@ -171,13 +172,13 @@ def normalised(
         product = value.times_integers(integers, fraction)
         if product.fraction <= rows.product_fraction:
             return product
-        return (yield from truncated(party, product, rows.product_fraction))
+        return (yield from truncated(party, product, between))
 
     root, product = yield from parallel([roots(party, x, rows), fine() if rows.root_first else scaled()])
     root = root.reshape(rows.narrow)
     y = multiply(party, product, root)
     if rows.root_first:
-        y = multiply(party, (yield from truncated(party, y, rows.product_fraction)), replicated(scale))
+        y = multiply(party, (yield from truncated(party, y, between)), replicated(scale))
     if isinstance(bias, np.ndarray):
         y = y.plus_numbers(bias)
     elif bias is not None:
@@ -194,7 +195,7 @@ def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def normalised_cost(rows: Rows, call: Call) -> Cost:
-    size, fraction = rows.number * rows.count, FRACTION + rows.centred_up
+    size, fraction = rows.number * rows.count, call.reals.fraction + rows.centred_up
     scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
     total, before = Cost(), Cost()
     if rows.centred:
@@ -203,17 +204,17 @@ def normalised_cost(rows: Rows, call: Call) -> Cost:
         before = _means_cost(rows, rows.centred_up)
     if rows.root_first:
         first = fraction + rows.root_fraction - rows.product_fraction
-        total = total + (roots_cost(rows) | before) + shift_cost(size, first, RESTING.bits)
-        return total + shift_cost(size, rows.product_fraction, RESTING.bits)
+        total = total + (roots_cost(rows) | before) + shift_cost(size, first, call.ring)
+        return total + shift_cost(size, rows.product_fraction, call.ring)
     by = rows.scale_fraction if scale.secret else _public_factor(rows, scale.value)[0]  # type: ignore[arg-type]
-    if scale.secret and by < FRACTION:
-        before |= shift_cost(scale.size, FRACTION - by, RESTING.bits, Replicated)
+    if scale.secret and by < call.reals.fraction:
+        before |= shift_cost(scale.size, call.reals.fraction - by, call.ring, Replicated)
     made = min(fraction + by, rows.product_fraction)
     product = Cost()
     if fraction + by > made:
-        product = shift_cost(size, fraction + by - made, RESTING.bits, form)
+        product = shift_cost(size, fraction + by - made, call.ring, form)
     total = total + (roots_cost(rows) | (before + product))
-    return total + shift_cost(size, made + rows.root_fraction - FRACTION, RESTING.bits)
+    return total + shift_cost(size, made + rows.root_fraction - call.reals.fraction, call.ring)
 
 
 def _wanted(call: Call, index: int) -> bool:
@@ -224,8 +225,8 @@ def _layer_cost(call: Call) -> Cost:
     rows = _layer_rows(call)
     total = normalised_cost(rows, call)
     if _wanted(call, 2):
-        shift = rows.root_fraction - FRACTION
-        total = total + shift_cost(rows.number, shift, RESTING.bits, Replicated)
+        shift = rows.root_fraction - call.reals.fraction
+        total = total + shift_cost(rows.number, shift, call.ring, Replicated)
     return total
 
 

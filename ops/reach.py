@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from onnxpuma.ops.beside import BEYOND_SCALES, FAR, LARGEST, beside_of, factor, furthest, held
-from onnxpuma.ops.limits import WHOLE
+from onnxpuma.ops.limits import EVERYTHING
 from onnxpuma.ops.registry import Call, Operand, Operator
 
 MASKING = 512.0  # from here on a number that is chosen in secret counts as a mask, which reaches far
@@ -195,7 +195,7 @@ def unread(call: Call, operator: Operator) -> str | None:
     if operator.reaches or carries or not any(o.reach for o in call.secrets):
         return None
     ranges = [limit.below for limit in operator.limits(call) if limit.what in ("|x|", "each |x|", "x")]
-    if ranges and min(ranges) >= WHOLE:
+    if ranges and min(ranges) >= EVERYTHING:
         return None
     return secretly_far(call, min([*ranges, UNREAD]))
 

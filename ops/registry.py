@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Protocol
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.limits import Limits, no_limit
 
-FRACTION = 18  # of every resolved real value, as in PUMA (arXiv 2307.12533)
-FINEST = 40  # of a weight below 2^-22: a product with it has 58, and stays as far from the end of a word
+FINEST = RESTING.bits - 6 - RESTING.fraction  # of a weight: its product with a value leaves 6 bits above it
 
 
-def resting_fraction(dtype: np.dtype[Any]) -> int:
-    """Fraction bits of a resolved value: secret integers and booleans are whole words."""
-    return FRACTION if dtype.kind == "f" else 0
+def resting_of(dtype: np.dtype[Any], reals: Format) -> Format:
+    """The format in which values of this type rest. Integers and booleans are whole words."""
+    return reals if dtype.kind == "f" else reals.at(0)
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Operand:
     """What the plan knows of one input or output of a step.
 
     `value` is the array of a public operand, None for a secret one. `form` is Replicated, Sum3 (a product
-    that is still to be truncated) or SecretIds (ids that only the client knows). `weight`: made of the
-    owner's weights and public constants alone. `finer`: fraction bits that it has beyond those of other
-    values, for good, because it is a weight of small numbers or made of one (plan/weights/scaling.py).
+    that is still to be truncated) or SecretIds (ids that only the client knows). `format`: of its words.
+    `resting`: the format to which it is truncated; a weight of small numbers, and what is made of one, keeps
+    more fraction bits than other values (plan/weights/scaling.py). `weight`: made of the owner's weights and
+    public constants alone.
     `beside`: public numbers still to be added to the words of a secret one (ops/beside.py). `down`, `up`: how
     far a secret one may lie beyond what values are, for the sake of a mask that is secret too, and `hollow`,
     `unit`, `negative`, `drowns`, `blurred` (ops/reach.py). `enough`: how far from zero a number has to be in
@@ -48,9 +50,9 @@ class Operand:
     dtype: np.dtype[Any]
     value: np.ndarray | None = None
     form: type = Replicated
-    fraction: int = FRACTION
+    format: Format = RESTING
+    resting: Format = RESTING
     weight: bool = False
-    finer: int = 0
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
     down: float = 0.0
     up: float = 0.0
@@ -78,12 +80,17 @@ class Operand:
     @property
     def deferred(self) -> bool:
         """Still to be truncated: a product, or a value scaled by a public number."""
-        return self.secret and (self.form is Sum3 or self.fraction != self.resting)
+        return self.secret and (self.form is Sum3 or self.format != self.resting)
 
     @property
-    def resting(self) -> int:
-        """The fraction bits to which it is truncated."""
-        return resting_fraction(self.dtype) + self.finer
+    def fraction(self) -> int:
+        """Fraction bits of its words."""
+        return self.format.fraction
+
+    @property
+    def finer(self) -> int:
+        """Fraction bits that it keeps beyond those of other values of its type."""
+        return self.resting.fraction - (RESTING.fraction if self.dtype.kind == "f" else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +138,25 @@ class Use:
     def secrets(self) -> list[Operand]:
         return [o for o in self.inputs if o is not None and o.secret]
 
+    @cached_property
+    def ring(self) -> int:
+        """Bits of the words in which its values rest."""
+        return next(o.resting.bits for o in self.inputs if o is not None and o.secret)
+
+    @property
+    def reals(self) -> Format:
+        """The format in which real numbers rest."""
+        return Format(self.ring, RESTING.fraction)
+
+    @property
+    def product(self) -> Format:
+        """The format of a product of two real numbers."""
+        return self.reals.finer(RESTING.fraction)
+
+    def at(self, fraction: int) -> Format:
+        """Words of this ring with so many fraction bits."""
+        return Format(self.ring, fraction)
+
 
 @dataclass(frozen=True, eq=False)
 class Call(Use):
@@ -156,10 +182,10 @@ Kernel: TypeAlias = Callable[..., Protocol[Sequence[Form]]]
 
 @dataclass(frozen=True)
 class Result:
-    """The form and the fraction bits in which a kernel leaves its outputs."""
+    """The form and the format in which a kernel leaves its outputs; None: the format in which they rest."""
 
     form: type = Replicated
-    fraction: int = FRACTION
+    format: Format | None = None
 
 
 def _nothing_more(call: Call) -> float:
@@ -187,7 +213,7 @@ class Operator:
     result(call): form and fraction of the outputs. defers: inputs that may arrive untruncated.
     refuse(call): why this use is not supported, None if it is. secret: what may be secret, for the docs.
     integers: secret integers and booleans are taken too. layout: it only moves elements.
-    fine(node): inputs that may have more than FRACTION fraction bits as weights do, and how many at most; of
+    fine(node): inputs that may have more fraction bits than others as weights do, and how many at most; of
     two factors both together.
     tolerance: the largest absolute error on operands of order one, what `error` says in one number.
     grows(call): what it may reach where that depends on the use, as on the length of rows.
@@ -295,4 +321,4 @@ def operators() -> dict[str, Operator]:
 def as_first(call: Call) -> Result:
     """Outputs in the form of the first secret input: for operators that only move elements."""
     first = call.secrets[0]
-    return Result(first.form, first.fraction)
+    return Result(first.form, first.format)

@@ -11,8 +11,8 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.elementwise import public_scale
-from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.limits import output_in_product
+from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.shares import as_shares
 
 F = TypeVar("F", bound=Form)
@@ -48,8 +48,8 @@ def _width(call: Call) -> int:
 
 def _result(call: Call) -> Result:
     if _angles_secret(call):
-        return Result(Sum3, 2 * FRACTION)
-    return Result(Replicated, call.given(0).fraction + public_scale(_public_tables(call))[0])
+        return Result(Sum3, call.at(2 * call.reals.fraction))
+    return Result(Replicated, call.at(call.given(0).fraction + public_scale(_public_tables(call))[0]))
 
 
 def _apart(call: Call) -> Layout:
@@ -91,7 +91,7 @@ def _refuse(call: Call) -> str | None:
     result=_result,
     refuse=_refuse,
     secret="input, tables",
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="one unit of 2^-18",
 )
 def rotary(

@@ -25,15 +25,15 @@ from onnxpuma.ops.beside import FAR, too_far
 from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme, settled_ends
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.limits import Limit, inputs_below
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Resolved, operator
 from onnxpuma.ops.shares import as_shares, replicated
 from onnxpuma.ops.spread import over_parts, spread
 
 F = TypeVar("F", bound=Form)
 End: TypeAlias = "np.ndarray | float | None"
 
-WIDE = 64  # bits of an exact comparison of any two values
-FURTHEST = 2.0**43  # of all values: a public bound beyond it is moved here
+WIDE = RESTING.bits  # of an exact comparison of any two values
+FURTHEST = RESTING.largest / 2  # of all values: a public bound beyond it is moved here
 
 
 def width(call: Call) -> int:
@@ -45,7 +45,7 @@ def width(call: Call) -> int:
             largest = max(largest, math.inf if masked else operand.bound.size)
         elif operand is not None and operand.value is not None and operand.value.dtype.kind in "fiu":
             largest = max(largest, float(np.abs(bounded(operand.value)).max(initial=0.0)))
-    return bits_for(largest, max(o.resting for o in call.secrets))
+    return bits_for(largest, max(o.resting.fraction for o in call.secrets))
 
 
 def compared(call: Call) -> tuple[Limit, ...]:
@@ -53,10 +53,10 @@ def compared(call: Call) -> tuple[Limit, ...]:
     bits = width(call) if call.inputs else WIDE
     if bits >= WIDE:
         return inputs_below(FURTHEST)(call)
-    return inputs_below(2.0 ** (bits - 3 - max(o.resting for o in call.secrets)))(call)
+    return inputs_below(2.0 ** (bits - 3 - max(o.resting.fraction for o in call.secrets)))(call)
 
 
-def bits_for(largest: float, fraction: int = FRACTION) -> int:
+def bits_for(largest: float, fraction: int = RESTING.fraction) -> int:
     """Bits of the difference of two values of which none is larger, with room for the lift and for errors."""
     if largest >= FURTHEST:
         return WIDE
@@ -68,11 +68,11 @@ def positive_part(party: Party, x: Shares, pivot: int, bits: int = WIDE) -> Prot
     seen = split(party, x, pivot, x.format.modulo(bits))
     negative = yield from wide_negative(party, seen)
     pair = yield from gate(party, ~negative, seen)
-    return (yield from lift(party, pass_on(party, pair), 64))
+    return (yield from lift(party, pass_on(party, pair), x.bits))
 
 
 def positive_part_cost(elements: int, bits: int = WIDE) -> Cost:
-    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, 64)
+    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, WIDE)
     return wide_negative_cost(elements, bits) + gate_cost(elements, bits) + back
 
 
@@ -127,10 +127,6 @@ def _extreme_cost(call: Call) -> Cost:
     return total
 
 
-def _resting(call: Call) -> Result:
-    return Result(Replicated, resting_fraction(call.outputs[0].dtype))
-
-
 def larger(party: Party, a: Resolved, b: Resolved, bits: int = WIDE) -> Protocol[Replicated]:
     """max(a, b) = b + max(a - b, 0), with broadcasting; at least one is secret."""
     won = yield from positive(party, add_forms(a, b, -1), bits)
@@ -145,7 +141,7 @@ def smaller(party: Party, a: Resolved, b: Resolved, bits: int = WIDE) -> Protoco
 
 @operator(
     "Max", "Min",
-    cost=_extreme_cost, result=_resting, refuse=holds_nan, limits=compared, integers=True,
+    cost=_extreme_cost, refuse=holds_nan, limits=compared, integers=True,
     beside=of_extreme, reaches=True,
 )  # fmt: skip
 def extreme(party: Party, call: Call, *values: Resolved) -> Protocol[Sequence[Form]]:
@@ -177,7 +173,7 @@ def _clip_cost(call: Call) -> Cost:
     size, (lower, upper), bits = call.given(0).size, _bounds(call), width(call)
     if not call.secret(1) and not call.secret(2):
         low, high = call.public(1) if lower else None, call.public(2) if upper else None
-        return clipped_cost(size, low, high, _resting(call).fraction, bits)
+        return clipped_cost(size, low, high, call.outputs[0].resting.fraction, bits)
     return (positive_cost(size, bits) if lower else Cost()) + (positive_cost(size, bits) if upper else Cost())
 
 
@@ -187,7 +183,7 @@ def _clip_refusal(call: Call) -> str | None:
 
 
 @operator(
-    "Clip", cost=_clip_cost, result=_resting, refuse=_clip_refusal, limits=compared,
+    "Clip", cost=_clip_cost, refuse=_clip_refusal, limits=compared,
     integers=True, beside=of_elements, reaches=True,
 )  # fmt: skip
 @by_element
@@ -240,10 +236,10 @@ def clipped(
     return x
 
 
-def clipped_cost(size: int, low: End, high: End, fraction: int = FRACTION, bits: int = WIDE) -> Cost:
+def clipped_cost(size: int, low: End, high: End, fraction: int = RESTING.fraction, bits: int = WIDE) -> Cost:
     ends = _ends(low, high, fraction)
     if ends is not None:
-        return over_parts(size, lambda n: between_cost(n, *ends, bits, RESTING.bits))
+        return over_parts(size, lambda n: between_cost(n, *ends, bits, WIDE))
     sides = (low is not None) + (high is not None)
     return positive_cost(sides * size, bits) if sides else Cost()
 
@@ -263,7 +259,6 @@ def _size_cost(call: Call) -> Cost:
 @operator(
     "Abs",
     cost=_size_cost,
-    result=_resting,
     limits=compared,
     integers=True,
     beside=of_elements,

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, zeros
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
@@ -25,12 +25,12 @@ from onnxpuma.ops.numerators import (
     COARSE,
     FINE,
     NUMERATOR,
-    SUM_READ,
     all_numerators,
     all_numerators_cost,
     coarse_bits,
     row_reciprocals,
     row_reciprocals_cost,
+    sum_read,
 )
 from onnxpuma.ops.registry import Call, Use, operator
 from onnxpuma.ops.scores import (
@@ -74,7 +74,7 @@ def _scores(call: Call) -> Scores:
     beside = None if x.beside is None or not shape else np.moveaxis(x.beside, axis, -1)
     rows = (*(n for a, n in enumerate(shape) if a != axis), _rows(call)[1])
     found = scores_of(beside, rows, spread_of(call) + read_as_far(x))
-    return replace(found, spread=min(found.spread, largest_spread(x.fraction)))
+    return replace(found, spread=min(found.spread, largest_spread(x.format)))
 
 
 def _softmax_cost(call: Call) -> Cost:
@@ -84,10 +84,10 @@ def _softmax_cost(call: Call) -> Cost:
     if rows * length == 0 or not len(lengths):
         return Cost()
     (x,) = call.secrets
-    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), scores.spread)
-    first = first + row_reciprocals_cost(len(lengths), length)
-    shift = NUMERATOR + SUM_READ - 18
-    return first + shift_cost(rows * length, shift, RESTING.bits)
+    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), call.ring, scores.spread)
+    first = first + row_reciprocals_cost(len(lengths), length, call.ring)
+    shift = NUMERATOR + sum_read(call.ring) - call.reals.fraction
+    return first + shift_cost(rows * length, shift, call.ring)
 
 
 def _form(call: Call) -> type:
@@ -98,7 +98,7 @@ def _form(call: Call) -> type:
 def spread_of(call: Call) -> float:
     """How far two scores of a row may be apart: by default no further than a product holds them."""
     x = call.given(0)
-    held = largest_spread(x.fraction) - read_as_far(x)
+    held = largest_spread(x.format) - read_as_far(x)
     held = held if x.beside is None else (held - LOWEST - 1) / 2
     return call.bound("spread", min(SPREAD, max(held, LEAST_SPREAD)))
 
@@ -111,9 +111,9 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     return spreads(x, _scores(call).kept)
 
 
-def largest_spread(fraction: int) -> float:
-    """The largest spread for which scores of `fraction` fraction bits have as many bits as are read."""
-    return 2.0 ** (64 - max(fraction - FINE, 0) - FINE - 1)
+def largest_spread(format: Format) -> float:
+    """The largest spread for which scores in this format have as many bits as are read."""
+    return 2.0 ** (format.bits - max(format.fraction - FINE, 0) - FINE - 1)
 
 
 def farthest_apart(spread: float) -> float:
@@ -145,7 +145,7 @@ def _defers(call: Use, index: int) -> bool:
         return False
     least = call.bound("spread", LEAST_SPREAD)
     added = 0.0 if x.beside is None else least + LOWEST + 1
-    return least + read_as_far(x) + added <= largest_spread(x.fraction)
+    return least + read_as_far(x) + added <= largest_spread(x.format)
 
 
 @operator(

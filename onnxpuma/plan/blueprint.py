@@ -26,12 +26,14 @@ from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.ops.bounds import Bound
-from onnxpuma.ops.registry import resting_fraction
+from onnxpuma.ops.registry import resting_of
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs.closed import closed_outputs, resuming
 from onnxpuma.plan.inputs.roles import open_inputs, specs_of, tables
 from onnxpuma.plan.inputs.spec import InputSpec
+from onnxpuma.plan.narrow import check_resting
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.policy import COPY_AGAIN, check_fits, digest_of, read_policy, written
 from onnxpuma.plan.weights.constants import Constants
@@ -56,9 +58,10 @@ class Blueprint:
     (plan/examine/calibrate.py): node -> quantity -> power of two it stays below. fractions: the fraction bits
     of weights that have more than others (plan/weights/scaling.py). checked: every run tells its client
     whether a value left its range (plan/bounds/checks.py). facts: of its weights, for the bounds of what is
-    made of them (plan/weights/facts.py). declared: what clients keep an input within. doubtful: public
-    constants that may be trained, which the owner has to be asked about before anybody else sees them; known
-    where the model was prepared, and not part of what is shared.
+    made of them (plan/weights/facts.py). declared: what clients keep an input within. resting: the format of
+    every secret real between two steps; integers rest in the same ring. doubtful: public constants that may
+    be trained, which the owner has to be asked about before anybody else sees them; known where the model was
+    prepared, and not part of what is shared.
     """
 
     graph: Graph
@@ -76,6 +79,7 @@ class Blueprint:
     checked: bool = True
     facts: Facts = field(default_factory=dict, repr=False)
     declared: dict[str, list[float]] = field(default_factory=dict)
+    resting: Format = RESTING
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
@@ -91,9 +95,10 @@ class Blueprint:
     def known_bounds(self) -> dict[str, Bound]:
         return {name: bound_of(found) for name, found in self.facts.items()}
 
-    def fraction(self, weight: str) -> int:
-        """Fraction bits of a secret initializer: none of integers and booleans."""
-        return self.fractions.get(weight, resting_fraction(self.graph.initializers[weight].dtype))
+    def format(self, weight: str) -> Format:
+        """The format of a secret initializer's words."""
+        resting = resting_of(self.graph.initializers[weight].dtype, self.resting)
+        return resting.at(self.fractions.get(weight, resting.fraction))
 
     @property
     def weights(self) -> list[str]:
@@ -156,6 +161,7 @@ class Blueprint:
             "facts": self.facts,
             "declared": self.declared,
             "checked": self.checked,
+            "resting": list(self.resting),
         }
 
     def files(self) -> dict[str, bytes]:
@@ -209,7 +215,8 @@ class Blueprint:
             tuple(derived["closed"]),
             policy["ranges"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
-            *(policy[key] for key in ("fractions", "checked", "facts", "declared")),
+            resting=Format(*policy["resting"]),
+            **{key: policy[key] for key in ("fractions", "checked", "facts", "declared")},
         )
         if made.digest != policy["digest"]:  # it says more, or other, than what was taken from it
             raise damaged
@@ -234,6 +241,7 @@ def prepare_model(
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
+    check_resting(policy.resting)
     free(model, {*policy.public_inputs, *policy.secret_inputs})
     constants = Constants(model, policy.public, policy.secret)
     rules = canonicalise(model, constants.weights).rules if rewrite else {}
@@ -266,8 +274,9 @@ def prepare_model(
         tuple(hidden),
         tuple(closed),
         checked=policy.range_check,
-        fractions=fractions_of(graph, secrets, shown),
+        fractions=fractions_of(graph, secrets, shown) if policy.resting == RESTING else {},
         facts=facts_of(graph, secrets, shown),
+        resting=policy.resting,
         doubtful=constants.doubtful(graph, seen),
     )
     return resuming({"": blueprint}, policy.keep_only)[""], graph

@@ -10,7 +10,7 @@ import numpy as np
 from onnxpuma.errors import InputError, UnsupportedModelError
 from onnxpuma.graph.model import ValueType
 from onnxpuma.ops.bounds import UNKNOWN
-from onnxpuma.ops.registry import Operand, operators, resting_fraction
+from onnxpuma.ops.registry import Operand, operators
 from onnxpuma.ops.sight import last
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
@@ -113,18 +113,12 @@ def survey(
     for name, initializer in blueprint.graph.initializers.items():
         kind = ValueType(initializer.dtype, initializer.shape)
         if blueprint.visibility[name] == "secret":
-            fraction = blueprint.fraction(name)
-            finer = fraction - resting_fraction(initializer.dtype)
+            format = blueprint.format(name)
             operand = Operand(
-                name,
-                initializer.shape,
-                initializer.dtype,
-                fraction=fraction,
-                weight=True,
-                finer=finer,
+                name, initializer.shape, initializer.dtype, format=format, resting=format, weight=True
             )
             known = blueprint.known_bounds.get(name, UNKNOWN)
-            bound = known.around(2.0 ** -(fraction + 1), last(operand))  # it is encoded
+            bound = known.around(format.unit / 2, last(operand))  # it is encoded
             state.values[name] = Known(kind, operand=replace(operand, bound=bound))
         else:
             state.values[name] = Known(kind, initializer.numpy())

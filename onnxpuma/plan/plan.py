@@ -13,9 +13,10 @@ import numpy as np
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_check import DOMAIN
-from onnxpuma.ops.registry import Call, Operator, resting_fraction
+from onnxpuma.ops.registry import Call, Operator
 from onnxpuma.ops.spread import truncated_cost
 
 
@@ -62,6 +63,7 @@ class SecretInput:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    format: Format
     depth: int = 0
     reach: float = 0.0
     needs: tuple[Need, ...] = ()
@@ -71,11 +73,6 @@ class SecretInput:
         if not self.reach:
             return values
         return np.where(np.isneginf(values), -self.reach, np.maximum(values, -self.reach / 2))
-
-    @property
-    def fraction(self) -> int:
-        """Fraction bits of its words: none of integers and booleans."""
-        return resting_fraction(self.dtype)
 
     @property
     def operand(self) -> str:
@@ -113,22 +110,17 @@ class PlannedOutput:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    secret: bool
+    format: Format
+    secret: bool = False
     opened: bool = True
     kept: bool = False
     closed: bool = False
-    finer: int = 0
     verdict: bool = False
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def completed(self, values: np.ndarray) -> np.ndarray:
         """The output, in its type, of which the words held these values."""
         return (values if self.beside is None else values + self.beside).astype(self.dtype)
-
-    @property
-    def fraction(self) -> int:
-        """Fraction bits of its words: none of integers and booleans."""
-        return resting_fraction(self.dtype) + self.finer
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +178,7 @@ class Plan:
                     if operand is None:
                         continue
                     hashed.update(
-                        repr((operand.name, operand.shape, operand.form.__name__, operand.fraction)).encode()
+                        repr((operand.name, operand.shape, operand.form.__name__, *operand.format)).encode()
                     )
                     if operand.value is not None:
                         hashed.update(np.ascontiguousarray(operand.value).tobytes())

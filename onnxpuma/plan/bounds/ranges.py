@@ -69,7 +69,9 @@ def at_client(
     if not blueprint.declared or rule is None or node.domain or any(t.dtype.kind != "f" for t in types):
         return [UNKNOWN] * len(types)
     inputs = tuple(None if n is None else _at_client(blueprint, values, n) for n in node.inputs)
-    outputs = tuple(draft_operand(n, kind) for n, kind in zip(node.outputs, types, strict=True))
+    outputs = tuple(
+        draft_operand(n, kind, blueprint.resting) for n, kind in zip(node.outputs, types, strict=True)
+    )
     found = rule(Call(node, inputs, blueprint.graph.opset, outputs))
     if math.isnan(found.low) or math.isnan(found.high):
         found = UNKNOWN
@@ -78,7 +80,7 @@ def at_client(
 
 def _at_client(blueprint: Blueprint, values: Mapping[str, Known], name: str) -> Operand:
     known = values[name]
-    operand = altered(draft_operand(name, known.type), value=known.value)
+    operand = altered(draft_operand(name, known.type, blueprint.resting), value=known.value)
     declared = blueprint.declared.get(name)
     bound = (
         TRUTH if operand.dtype.kind == "b" else Bound(declared[0], declared[1]) if declared else known.bound

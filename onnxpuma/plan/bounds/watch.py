@@ -14,7 +14,7 @@ from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.range_reading import row_length
-from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
+from onnxpuma.ops.registry import Call, Operand, Operator
 from onnxpuma.plan.bounds.beside_masks import beside_masks
 from onnxpuma.plan.bounds.limits import limits_in
 from onnxpuma.plan.bounds.ranges import bounded
@@ -68,7 +68,7 @@ def _watched(state: State, call: Call, need: Need) -> Call:
         return call
     if need.kind == "quotient":
         divisor = call.given(need.place + 1)
-        if all(o.secret and o.form is Replicated and o.fraction == FRACTION for o in (operand, divisor)):
+        if all(o.secret and o.form is Replicated and o.format == o.resting for o in (operand, divisor)):
             state.watched.add(operand, need, divisor)
         return call
     if operand.dtype.kind != "f" or proved(operand, need):

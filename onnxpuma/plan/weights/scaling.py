@@ -18,14 +18,14 @@ import numpy as np
 
 import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.graph.model import Graph, Initializer, Node
-from onnxpuma.ops.registry import FINEST, FRACTION, find
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.ops.registry import FINEST, find
 
 LEAST = 6  # bits beyond 18 of the first scale: above it digits do not lack
 STEP = 4  # from one scale to the next: the largest number of an array is public up to a factor of 16
 _BLOCK = 1 << 20  # elements looked at a time
-# Fraction bits that leave every reader of an untruncated value the bits that it wants of it.
-MOST_DEFERRED = 48
-WITH_ROOM = 42  # that leave what a product is added to the range of inputs
+DEFERRED_ROOM = 16  # bits above the point that every reader of an untruncated value wants of it
+INPUT_ROOM = 22  # bits above the point that the range of inputs takes, where one is added to a product
 TAKES_SCALED = (
     "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
     "Log", "Sqrt",
@@ -52,7 +52,7 @@ def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collectio
         made = scales.made(found)
         idle = [name for name in found if not scales.serves(name, made)]
         if not idle:
-            return {name: FRACTION + spare for name, spare in found.items()}
+            return {name: RESTING.fraction + spare for name, spare in found.items()}
         for name in idle:
             del found[name]
 
@@ -105,7 +105,7 @@ class Scales:
         """The most bits beyond 18 that all readers of a weight take, of what is moved about as well."""
         if name in self._resting or name not in self._uses:
             return 0
-        most = FINEST - FRACTION
+        most = FINEST - RESTING.fraction
         for node, slot in self._uses[name]:
             operator = find(node)
             if _of_shape(node):
@@ -120,8 +120,8 @@ class Scales:
                 if self._public.intersection(factors):  # it may have many fraction bits of its own
                     return 0
                 if self._constant.intersection(factors):  # of two weights each takes its half
-                    most = min(most, (FINEST - FRACTION) // 2)
-                most = min(most, slots.get(slot, FRACTION) - FRACTION)
+                    most = min(most, (FINEST - RESTING.fraction) // 2)
+                most = min(most, slots.get(slot, RESTING.fraction) - RESTING.fraction)
         return most
 
     def serves(self, name: str, made: Mapping[str, int]) -> bool:
@@ -188,7 +188,7 @@ class Scales:
         if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
             return False
         both = sum(found.get(name, 0) for place, name in enumerate(node.inputs) if name and place in slots)
-        return both <= min(slots.values()) - FRACTION
+        return both <= min(slots.values()) - RESTING.fraction
 
 
 def _of_shape(node: Node) -> bool:
