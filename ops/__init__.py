@@ -1,69 +1,9 @@
-"""The menu: every room of operators. Importing it registers them all."""
+"""The menu: importing it imports every file of this room, so that all operators register."""
 
-from onnxpuma.ops import (
-    activation,
-    attention,
-    batch_norm,
-    cast,
-    conv,
-    conv_transpose,
-    elementwise,
-    exponential,
-    gather,
-    layout,
-    linear_map,
-    log_sum_exp,
-    logic,
-    matmul,
-    merge,
-    normalize,
-    piecewise,
-    place,
-    pool,
-    power,
-    quotient,
-    ranking,
-    reduce,
-    resize,
-    rotary,
-    rounding,
-    scatter,
-    select,
-    softmax,
-    top_k,
-    wave,
-)
+from __future__ import annotations
 
-__all__ = [
-    "activation",
-    "attention",
-    "batch_norm",
-    "cast",
-    "conv",
-    "conv_transpose",
-    "elementwise",
-    "exponential",
-    "gather",
-    "layout",
-    "linear_map",
-    "log_sum_exp",
-    "logic",
-    "matmul",
-    "merge",
-    "normalize",
-    "piecewise",
-    "place",
-    "pool",
-    "power",
-    "quotient",
-    "ranking",
-    "reduce",
-    "resize",
-    "rotary",
-    "rounding",
-    "scatter",
-    "select",
-    "softmax",
-    "top_k",
-    "wave",
-]
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _file in iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")

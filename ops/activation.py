@@ -1,4 +1,4 @@
-"""Activations: smooth ones by a Fourier window with tails, ReLU and its kin by the sign."""
+"""Activations: smooth ones by a Fourier window with tails, and ReLU by the sign."""
 
 from __future__ import annotations
 
@@ -26,28 +26,27 @@ from onnxpuma.mpc.protocols.smooth import (
     whole_argument,
 )
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.ops.beside import OUT
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, Use, operator
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.standard.mask_values import OUT
 
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}
 
 
 def _series_name(call: Use) -> str:
     if call.node.op == "Gelu":
-        approximate = call.attribute("approximate", "none")
-        return "gelu_tanh" if approximate in ("tanh", b"tanh") else "gelu"
+        return "gelu_tanh" if call.attribute("approximate") == "tanh" else "gelu"
     if call.node.op == "Swish":
         return "silu"
     return _SERIES[call.node.op]
 
 
 def _argument(call: Call, factor: float = 1.0) -> float | None:
-    """What arguments stay below, times `factor`: as calibrated or proved, more where a public number beside
-    them asks for it; None: whatever their form holds."""
+    """The bound of the arguments, times `factor`: calibrated or proved, and larger if a public number beside
+    them needs it. None: any argument that their form can hold."""
     bound, operand = call.bound("argument", 0.0), call.operand(0)
     if not bound:
         return None
@@ -63,7 +62,7 @@ def held_by(format: Format) -> float:
 
 
 def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
-    """|x| below what is read; all that its form holds needs no check."""
+    """|x| below the range that is read; a range that covers the whole form needs no check."""
     whole = held_by(format) / factor
     if below >= whole and factor == 1.0:
         return Limit("|x|", of_input(), whole, key="argument", stays=size_of())
@@ -73,7 +72,7 @@ def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
-    more = public_scale(np.float64(factor))[0] if factor != 1.0 else 0
+    more = public_scale(factor)[0] if factor != 1.0 else 0
     format = call.at(call.given(0).fraction + more)
     argument = read_for(_argument(call, factor), format)
     return (_below(format, Reading(series, argument, False).largest / factor, factor),)
@@ -121,7 +120,7 @@ def _activated(
 
 
 def _alpha(call: Use) -> float:
-    return float(call.attribute("alpha", 1.0))
+    return float(call.attribute("alpha"))
 
 
 def _swish_limits(call: Call) -> tuple[Limit, ...]:
@@ -133,18 +132,18 @@ def _swish_cost(call: Call) -> Cost:
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
         return _activated_cost(x, series, _argument(call))
-    scaled = replace(x, format=x.format.finer(public_scale(np.float64(alpha))[0]))
-    fraction, _ = public_scale(np.float64(1 / alpha))
+    scaled = replace(x, format=x.format.finer(public_scale(alpha)[0]))
+    fraction, _ = public_scale(1 / alpha)
     back = shift_cost(x.size, fraction, call.ring, Replicated)
     return _activated_cost(scaled, series, _argument(call, alpha)) + back
 
 
 def _alpha_positive(call: Call) -> str | None:
-    return None if call.attribute("alpha", 1.0) > 0 else "its alpha is not positive"
+    return None if _alpha(call) > 0 else "its alpha is not positive"
 
 
 def _takes_products(call: Use, index: int) -> bool:
-    """A product times alpha would leave too few bits above the point."""
+    """Only without alpha: a product times alpha leaves too few bits above the point."""
     return _alpha(call) == 1.0 and fits(all_series()["silu"], call.at(call.given(index).fraction))
 
 
@@ -169,8 +168,8 @@ def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[F
 
 
 RELU_FRACTION = 14
-SIGN_SHIFT = 4  # the sign is read at 2^-10: wrong only where |x| is below that
-SHORT_SIGN = 20  # bits that are compared in two rounds; more take three
+SIGN_SHIFT = 4  # the sign is read in steps of 2^-10, so it can be wrong for a smaller |x| only
+SHORT_SIGN = 20  # so many bits are compared in two rounds, more in three
 LEAST_RELU = 16
 
 
@@ -192,7 +191,7 @@ def relu_part_cost(elements: int, form: type, bits: int, ring: int) -> Cost:
 
 
 def _relu_bits(call: Call) -> int:
-    """Of the reading: as many as the argument has, which is all its form holds where nothing is known."""
+    """Bits of the reading: those of the largest argument; without a bound, those of its form."""
     argument = read_for(_argument(call), call.at(call.given(0).fraction))
     return max(LEAST_RELU, math.ceil(math.log2(argument)) + RELU_FRACTION + 2)
 

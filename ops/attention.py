@@ -1,7 +1,7 @@
 """Scaled dot-product attention as one kernel: scores never leave the width that softmax reads.
 
-The reciprocal of a row's sum is applied after the product with V: (e V) / sum, on (rows, d) elements and
-not on (rows, keys). Positions that the public mask excludes are never computed on.
+The reciprocal of a row's sum is applied after the product with V: (e V) / sum costs (rows, d) elements, where
+(e / sum) V would cost (rows, keys). Positions that a public mask excludes are never computed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from onnxpuma.mpc.protocols.smooth import activation, activation_cost
 from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
-from onnxpuma.ops.attention_positions import Heads, shapes_of
+from onnxpuma.ops.attention_positions import Heads, cap_of, given_scale, shapes_of
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
-from onnxpuma.ops.beside import FAR, too_far, whole
+from onnxpuma.ops.beside import too_far, whole
 from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
@@ -40,14 +40,15 @@ from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.softmax import largest_spread, left_out, spread_limit
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.standard.mask_values import FAR
 
 SCALE_BITS = 14  # significant bits of a scale that is not a power of two
-SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries, as the scores have no room for it
+SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries: the scores have no room for it
 
 
 def _refuse(call: Call) -> str | None:
     if call.secret(6):
-        return "its input nonpad_kv_seqlen is secret: lengths decide what is computed"
+        return "its input nonpad_kv_seqlen is secret, but the lengths decide what is computed"
     if mask_refusal(call):
         return mask_refusal(call)
     if scale_of(call) <= 0:
@@ -55,24 +56,24 @@ def _refuse(call: Call) -> str | None:
     if any(o.beside is not None for place, o in enumerate(call.inputs) if o is not None and place != 3):
         return too_far(replace(call, inputs=tuple(o for p, o in enumerate(call.inputs) if p != 3)), FAR)
     if _shown(call) in (1, 2) and scores_left(call).kept is not None:
-        return "the scores that it shows are minus infinity where its mask excludes a position"
+        return "it shows its scores, which are minus infinity at the positions that its mask excludes"
     return None
 
 
 def _shown(call: Call) -> int | None:
-    """Which scores the fourth output shows, None if nobody asks: 0 and 1 are the same without softcap."""
+    """The kind of scores in the fourth output, None if nobody reads it; without softcap, kind 1 is kind 0."""
     if len(call.outputs) < 4 or not call.outputs[3].name:
         return None
-    mode = int(call.attribute("qk_matmul_output_mode", 0))
-    return 0 if mode == 1 and not call.attribute("softcap", 0.0) else mode
+    mode = int(call.attribute("qk_matmul_output_mode"))
+    return 0 if mode == 1 and not cap_of(call) else mode
 
 
 def _shown_cost(call: Call, size: int) -> Cost:
-    mode, scale, cap = _shown(call), scale_of(call), call.attribute("softcap", 0.0)
+    mode, scale, cap = _shown(call), scale_of(call), cap_of(call)
     if mode is None:
         return Cost()
     form: type = Sum3
-    extra = public_scale(np.float64(cap))[0] if cap else 0
+    extra = public_scale(cap)[0] if cap else 0
     fraction = 2 * call.reals.fraction + extra
     if not _early(call):
         fraction -= int(np.floor(np.log2(scale))) - (0 if _exact(scale) else SCALE_BITS - 1)
@@ -84,9 +85,8 @@ def _shown_cost(call: Call, size: int) -> Cost:
 
 
 def scale_of(call: Call) -> float:
-    scale = call.attribute("scale", None)
-    scale = float(scale) if scale is not None else shapes_of(call).size ** -0.5
-    return scale / (call.attribute("softcap", 0.0) or 1.0)
+    """The factor of the scores, before the softcap is multiplied on."""
+    return given_scale(call) / (cap_of(call) or 1.0)
 
 
 def _exact(scale: float) -> bool:
@@ -98,13 +98,13 @@ def _early(call: Call) -> bool:
     scale = scale_of(call)
     if _exact(scale):
         return False
-    if scale < SMALLEST_LATE or bool(call.attribute("softcap", 0.0)):
+    if scale < SMALLEST_LATE or bool(cap_of(call)):
         return True
     return bool(call.secret(3)) or _least_apart(call) > largest_spread(call.at(_late_fraction(call)))
 
 
 def _least_apart(call: Call) -> float:
-    """How far apart scores have to be read for at least."""
+    """The least distance between two scores that the reading must cover."""
     return apart(call) - (0.0 if "spread" in call.bounds else SPREAD - LEAST_SPREAD)
 
 
@@ -114,7 +114,7 @@ def _late_fraction(call: Call) -> int:
 
 
 def scaled(scores: Sum3, scale: float) -> Sum3:
-    """scores * scale: a power of two only moves the point, otherwise SCALE_BITS bits of it multiply."""
+    """scores * scale: a power of two moves the point; of any other scale SCALE_BITS bits are multiplied."""
     exponent = int(np.floor(np.log2(scale)))
     if _exact(scale):
         return scores.with_fraction(scores.fraction - exponent)
@@ -130,10 +130,10 @@ def _cost(call: Call) -> Cost:
         return Cost()
     total = secret_mask_cost(call)
     if _early(call):
-        by = public_scale(np.float64(scale_of(call)))[0]
+        by = public_scale(scale_of(call))[0]
         total = total + shift_cost(call.given(0).size, by, call.ring, Replicated)
     form: type = Sum3
-    if call.attribute("softcap", 0.0):
+    if cap_of(call):
         tanh, held = all_series()["tanh"], _score_fraction(call)
         total = total + over_parts(
             int(lengths.sum()), lambda n: activation_cost(tanh, n, call.at(held), call.reals)
@@ -154,7 +154,7 @@ def _by_heads(x: Replicated, count: int) -> Replicated:
 
 
 def _after(party: Party, past: Value, x: Replicated) -> Replicated:
-    """The cache, and after it what is new."""
+    """The cache, followed by the new part."""
     return x if past is None else joined([as_shares(party, past), x], axis=2)
 
 
@@ -166,7 +166,7 @@ def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[
 
 
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
-    """cap tanh(scores / cap), at 18 fraction bits and a few for the cap."""
+    """cap tanh(scores / cap), at 18 fraction bits and those of the cap."""
     series = all_series()["tanh"]
     rest = flat.format.at(RESTING.fraction)
     y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot, rest))
@@ -182,12 +182,12 @@ def _score_fraction(call: Call) -> int:
 
 
 def _spread(call: Call) -> float:
-    """As calibrated, or as masks ask for, but no more than the scores hold."""
+    """The distance that is read: calibrated, or needed by masks, and no more than the scores can hold."""
     return min(apart(call), largest_spread(call.at(_score_fraction(call))))
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    scale, cap = scale_of(call), call.attribute("softcap", 0.0) or 1.0
+    scale, cap = scale_of(call), cap_of(call) or 1.0
     below = call.at(_score_fraction(call)).largest
 
     def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -214,8 +214,10 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     integers=True,
 )
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """softmax(scale Q K' + mask) V; a row that a public mask leaves no position gives zeros. A secret mask is
-    boolean, or numbers as low as -2^23."""
+    """softmax(scale Q K' + mask) V; a row whose positions a public mask all excludes gives zeros.
+
+    A secret mask is boolean, or consists of numbers down to -2^23.
+    """
     given = [v if place == 3 else whole(v, call.operand(place)) for place, v in enumerate(inputs)]
     given += [None] * (7 - len(given))
     s = shapes_of(call)
@@ -233,17 +235,17 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
 def _attend(
     party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Replicated, mask: Value
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """The context, and the scores that the fourth output shows (the context again where it is not wanted)."""
+    """The context, and the scores of the fourth output (the context again if nobody reads them)."""
     lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():
         empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size))
         return empty, zeros(party.index, s.scores)
     k, v = (x.repeat(s.heads // s.key_heads, axis=1) for x in (k, v))
-    scores = yield from _scores(party, call, q.map(np.ascontiguousarray), k)
+    scores = yield from _scores(party, call, q.contiguous(), k)
     standing = left.places
     places = slice(None) if standing is None else standing
-    cap = call.attribute("softcap", 0.0)
+    cap = cap_of(call)
     shown: Shares = times_numbers(scores, cap) if cap else scores
     computed = scores.flat()[places]
     flat: Shares = (yield from _capped(party, computed, cap)) if cap else computed
@@ -251,7 +253,7 @@ def _attend(
         shown = flat.reshape(s.scores)
     if isinstance(mask, Replicated):
         mask = yield from secret_mask(party, call, mask)
-        missing = s.keys - mask.shape[-1]  # a short mask excludes what it does not reach
+        missing = s.keys - mask.shape[-1]  # a short mask excludes the keys beyond its end
         beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
         flat = add_forms(flat, mask.pad(beside).broadcast_to(s.scores).reshape(-1)[places], 1)
     if left.drowned is not None:

@@ -1,14 +1,15 @@
-"""What the scores of an attention are on plain values: how large, and how far apart in a row."""
+"""The scores of an attention on plain values: their size, and their distances in a row."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from onnxpuma.ops.attention_mask import mask_reach
-from onnxpuma.ops.attention_positions import attention_scores, shapes_of
+from onnxpuma.ops.attention_positions import attention_scores, cap_of, shapes_of
 from onnxpuma.ops.limits import Arrays
 from onnxpuma.ops.registry import Call
-from onnxpuma.ops.scores import MOST_REACH, SPREAD, spreads
+from onnxpuma.ops.scores import SPREAD, spreads
+from onnxpuma.standard.mask_values import MOST_REACH
 
 
 def plain_scores(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
@@ -27,9 +28,9 @@ def plain_scores(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
 
 
 def score_spreads(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
-    """How far apart the scores of each row are, of the positions that take part and with what is added."""
+    """The largest distance between scores of each row: of those that take part, with their public addends."""
     scores = plain_scores(call, inputs, scale)
-    cap = call.attribute("softcap", 0.0)
+    cap = cap_of(call)
     if cap:
         scores = cap * np.tanh(scores)
     reach = mask_reach(call)

@@ -1,4 +1,4 @@
-"""Batch normalisation with the statistics of the training: one scale and one shift for each channel."""
+"""Batch normalisation with the statistics of training: one scale and one shift for each channel."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def _cost(call: Call) -> Cost:
 
 
 def _refuse(call: Call) -> str | None:
-    if call.attribute("training_mode", 0) or len(call.outputs) > 1:
+    if call.attribute("training_mode") or len(call.outputs) > 1:
         return "it is in training mode: export the model for inference"
     return None
 
 
 def _factors(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     scale, variance = (np.asarray(inputs[i], np.float64) for i in (1, 4))
-    return np.abs(scale) / np.sqrt(variance + float(call.attribute("epsilon", 1e-5)))
+    return np.abs(scale) / np.sqrt(variance + float(call.attribute("epsilon")))
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
@@ -55,7 +55,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
 
 
 def _largest_factor(call: Call) -> float:
-    least = max(seen(call.given(4)).low, 0.0) + float(call.attribute("epsilon", 1e-5))
+    least = max(seen(call.given(4)).low, 0.0) + float(call.attribute("epsilon"))
     return seen(call.given(1)).size / math.sqrt(least) if least > 0 else math.inf
 
 
@@ -78,7 +78,7 @@ def batch_normalization(
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) * (scale / sqrt(variance + epsilon)) + bias."""
     held = [as_shares(party, value) for value in (x, scale, bias, mean, variance)]
-    epsilon = float(call.attribute("epsilon", 1e-5))
+    epsilon = float(call.attribute("epsilon"))
     root = yield from inverse_root(party, held[4].plus_numbers(epsilon), FACTOR_FRACTION)
     factor = yield from truncated(party, multiply(party, held[1], root), root.format)
     column = (-1, *([1] * (len(held[0].shape) - 2)))

@@ -1,7 +1,7 @@
-"""A bias beside a product: added before the truncation, or after it where it would not fit into the word.
+"""The bias of a product: added before the truncation, or after it if the word has no room for it.
 
-A product with a weight of small numbers has more than 36 fraction bits (plan/weights/scaling.py), and a bias
-has to be brought to as many.
+A product with a weight of small numbers has more than 36 fraction bits (plan/weights/scaling.py), and its
+bias needs as many.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.registry import Call, Result, Value
 from onnxpuma.ops.spread import shift_cost, truncated
 
-ROOMY = 6  # fraction bits beyond 36 beside which a value up to 2^20 fits
+ROOMY = 6  # fraction bits beyond 36 that leave room for a value up to 2^20
 
 
 def _finer(call: Call) -> int:
@@ -25,12 +25,12 @@ def _crowded(call: Call) -> bool:
 
 
 def product_result(call: Call, fraction: int) -> Result:
-    """Of a product with this many fraction bits, and its bias, input 2, if it has one."""
+    """The result of a product with this many fraction bits and, if there is one, its bias, input 2."""
     return Result() if _crowded(call) else Result(Sum3, call.at(fraction))
 
 
 def product_cost(call: Call) -> Cost:
-    """The truncation, where it comes before the bias."""
+    """The cost of a truncation that comes before the bias."""
     if not _crowded(call):
         return FREE
     shift = call.reals.fraction + _finer(call)
@@ -38,7 +38,7 @@ def product_cost(call: Call) -> Cost:
 
 
 def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[Shares]:
-    """product + bias, in the form of `product_result`."""
+    """product + bias, in the form that `product_result` declares."""
     if bias is None:
         return product
     room = (yield from truncated(party, product)) if _crowded(call) else product
@@ -46,6 +46,6 @@ def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[
 
 
 def by_channel(bias: Value, spatial: int) -> Value:
-    """A bias (channels,) beside a picture (N, channels, ...) of so many spatial axes."""
+    """A bias (channels,) that broadcasts to an image (N, channels, ...) of so many spatial axes."""
     column = (1, -1, *([1] * spatial))
     return None if bias is None else bias.reshape(column)

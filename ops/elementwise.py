@@ -13,10 +13,11 @@ from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.ops.beside import FAR, factor, held, in_words, of_scaled, of_sum, too_far, whole
+from onnxpuma.ops.beside import factor, held, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.limits import Limit, output_below
 from onnxpuma.ops.registry import Call, Resolved, Result, Use, Value, both_fine, operator
 from onnxpuma.ops.shares import secret
+from onnxpuma.standard.mask_values import FAR
 
 F = TypeVar("F", bound=Form)
 
@@ -34,7 +35,7 @@ def _sum_result(call: Call) -> Result:
 
 
 def public_fits(call: Call) -> str | None:
-    """Refuse public numbers that are none."""
+    """Refuse a public NaN."""
     for operand in call.inputs:
         values = None if operand is None else operand.value
         if operand is not None and values is not None and values.dtype.kind == "f" and np.isnan(values).any():
@@ -43,13 +44,12 @@ def public_fits(call: Call) -> str | None:
 
 
 def _product_fits(call: Call) -> str | None:
-    """Refuse public factors that are none, and a factor that what stands beside it takes out of range."""
+    """Refuse a factor that is NaN or infinite, or that public numbers beside it take out of range."""
     for place in (0, 1):
         values = call.public(place)
         if values is not None and values.dtype.kind == "f" and np.isinf(values).any():
-            return (
-                f"its public input '{call.given(place).name}' holds infinity, which times zero is no number"
-            )
+            name = call.given(place).name
+            return f"its public input '{name}' holds infinity, which times zero is not a number"
     return (too_far(call, FAR) if call.secret(0) and call.secret(1) else None) or public_fits(call)
 
 
@@ -58,7 +58,7 @@ def add_forms(a: Resolved, b: Resolved, sign: int) -> Replicated: ...
 @overload
 def add_forms(a: Value, b: Value, sign: int) -> Shares: ...
 def add_forms(a: Value, b: Value, sign: int) -> Shares:
-    """a + b or a - b of two operands, of which one at least is secret, at the larger scale."""
+    """a + b or a - b at the larger scale; at least one operand is secret."""
     if isinstance(b, np.ndarray):
         return secret(a).plus_numbers(b if sign > 0 else -b.astype(np.float64))
     if isinstance(a, np.ndarray):
@@ -76,27 +76,27 @@ def add_forms(a: Value, b: Value, sign: int) -> Shares:
 
 
 def _takes_as_it_is(call: Use, index: int) -> bool:
-    """Whether a term may come untruncated: a mask that is secret has to fit in at its scale."""
+    """Whether a term may come untruncated: a secret mask must fit at its scale."""
     reach = sum(o.reach for o in call.inputs if o is not None)
     return reach < call.given(index).format.largest / 2
 
 
 def _spread_out(call: Call, x: Shares) -> Shares:
-    """x in the output's shape, to which a term that stands beside it may have broadcast it."""
+    """x in the output's shape: a term that went beside it may have broadcast it."""
     shape = call.outputs[0].shape
     return x if x.shape == shape else x.broadcast_to(shape)
 
 
 @operator("Add", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
 def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a + b: local, also on a product that is still to be truncated."""
+    """a + b: local, even on an untruncated product."""
     yield from ()
     return [_spread_out(call, add_forms(in_words(a), in_words(b), 1))]
 
 
 @operator("Sub", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
 def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a - b: local, also on a product that is still to be truncated."""
+    """a - b: local, even on an untruncated product."""
     yield from ()
     return [_spread_out(call, add_forms(in_words(a), in_words(b), -1))]
 
@@ -126,9 +126,9 @@ def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[For
 
 
 def public_scale(values: npt.ArrayLike) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public factor: as few bits as hold it exactly, else SIGNIFICANT.
+    """(fraction bits, integers) of a public factor: the fewest that hold it exactly, else 18 significant.
 
-    A factor that is a power of two (or an integer) costs no precision and may cost no truncation.
+    A power of two or an integer costs no precision, and perhaps no truncation.
     """
     real = np.asarray(values, np.float64)
     for fraction in range(SIGNIFICANT):
@@ -141,7 +141,7 @@ def public_scale(values: npt.ArrayLike) -> tuple[int, np.ndarray]:
 
 
 def times_numbers(x: F, values: npt.ArrayLike) -> F:
-    """x times public numbers, at as many more fraction bits as those need (`public_scale`)."""
+    """x times public numbers, which bring the fraction bits that they need (`public_scale`)."""
     fraction, integers = public_scale(values)
     return x.times_integers(integers, fraction)
 
@@ -155,7 +155,7 @@ def _product_result(call: Call) -> Result:
 
 
 def _by_whole_number(call: Use, index: int) -> bool:
-    """Whether a product may stay untruncated: times a whole number it has no more fraction bits."""
+    """Whether an untruncated product may come: a whole factor adds no fraction bits."""
     by = call.public(1 - index)
     if by is None or by.size != 1:
         return False
@@ -163,7 +163,7 @@ def _by_whole_number(call: Use, index: int) -> bool:
 
 
 def _product_limits(call: Call) -> tuple[Limit, ...]:
-    """Of a public factor of few bits the product has as many more in front."""
+    """A product with a public factor of few fraction bits has more room above the point."""
     if call.secret(0) and call.secret(1):
         return output_below(call.product.largest)(call)
     made = _product_result(call).format or call.reals
@@ -181,7 +181,7 @@ def _product_limits(call: Call) -> tuple[Limit, ...]:
     fine=both_fine,
 )
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a * b: local; the product is truncated where its consumer wants it."""
+    """a * b: local; its reader decides whether the product is truncated."""
     yield from ()
     if isinstance(a, Replicated) and isinstance(b, Replicated):
         return [multiply(party, whole(a, call.given(0)), whole(b, call.given(1)))]

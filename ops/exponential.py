@@ -1,11 +1,9 @@
-"""Exp and Log, and the activations that are an exponential below zero."""
+"""Exp, Log, and the activations that are an exponential below zero."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
@@ -22,12 +20,12 @@ from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
-_LEAST_BITS = 27  # 64 units on either side
-_BELOW_ZERO = 1.0  # of what is zero or below it, error included
+_LEAST_BITS = 27  # up to 64 on either side
+_BELOW_ZERO = 1.0  # above every argument that is at most zero, error included
 
 
 def exp_of(party: Party, x: Replicated, top: float = math.inf, bits: int = WIDE) -> Protocol[Replicated]:
-    """e^x, x below -20 as -20 and above 29.8 as 29.8; top: x is known to lie below it."""
+    """e^x for x held between -20 and 29.8. top: a known upper bound of x."""
 
     return (yield from spread(party, x, lambda part, pivot: exponential(party, part, pivot, top, bits)))
 
@@ -37,7 +35,7 @@ def exp_cost(size: int, top: float = math.inf, bits: int = WIDE) -> Cost:
 
 
 def _top(call: Call) -> float:
-    """What arguments are proved to lie below, with a margin for errors."""
+    """The proved upper bound of the arguments, with a margin for errors."""
     x = call.given(0)
     masked = x.beside is not None or x.reach or x.hollow
     return math.inf if masked else x.bound.high * (1.01 if x.bound.high > 0 else 1.0) + 2.0**-4
@@ -67,7 +65,7 @@ def _exp_limits(call: Call) -> tuple[Limit, ...]:
 )
 @by_element
 def exp(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """e^x up to 2^43 (x below 29.8); above it stays there, below -20 it is 2e-9."""
+    """e^x for x between -20 and 29.8; a smaller x gives 2e-9, a larger one 2^43."""
     return [(yield from exp_of(party, x, _top(call), _exp_bits(call)))]
 
 
@@ -85,8 +83,8 @@ def _log_result(call: Call) -> Result:
 
 
 def _log_limits(call: Call) -> tuple[Limit, ...]:
-    falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", RESTING.unit)
-    return (Limit("x", signed_input(), least=RESTING.unit, needs=needs, falls=falls),)
+    falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", call.reals.unit)
+    return (Limit("x", signed_input(), least=call.reals.unit, needs=needs, falls=falls),)
 
 
 @operator(
@@ -99,21 +97,21 @@ def _log_limits(call: Call) -> tuple[Limit, ...]:
     reaches=True,
 )
 def log(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
-    """log(x); of zero and below it is some number."""
+    """log(x) of a positive x; zero or less gives an arbitrary number."""
     return [(yield from log_of(party, x))]
 
 
 def _parameters(call: Call) -> tuple[float, float, float]:
     """(a, b, c) of y = c max(x, 0) + a (e^(b min(x, 0)) - 1)."""
-    alpha, gamma = call.attribute("alpha"), call.attribute("gamma", 1.0507009873554805)
+    alpha = float(call.attribute("alpha"))
     if call.node.op == "Selu":
-        return gamma * (1.6732632423543772 if alpha is None else alpha), 1.0, gamma
-    alpha = 1.0 if alpha is None else float(alpha)
+        gamma = float(call.attribute("gamma"))
+        return gamma * alpha, 1.0, gamma
     return alpha, 1.0 / alpha if call.node.op == "Celu" else 1.0, 1.0
 
 
 def _fractions(call: Call) -> tuple[int, int, int]:
-    a, b, c = (public_scale(np.float64(v))[0] for v in _parameters(call))
+    a, b, c = (public_scale(v)[0] for v in _parameters(call))
     return a, b, c
 
 
@@ -130,7 +128,7 @@ def _elu_result(call: Call) -> Result:
 
 
 def _elu_limits(call: Call) -> tuple[Limit, ...]:
-    """What lies above zero stands at the scale of what lies below, and that is multiplied before exp."""
+    """The part above zero has the scale of the part below, which is multiplied before exp."""
     _, slope, _ = _parameters(call)
     most = call.reals.finer(_fractions(call)[1]).largest / max(abs(slope), 1.0)
     return input_below(min(FURTHEST, most, call.outputs[0].format.largest))(call)
@@ -147,7 +145,7 @@ def _elu_refusal(call: Call) -> str | None:
 )  # fmt: skip
 @by_element
 def elu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """x above zero, an exponential that levels off below it."""
+    """x above zero, a scaled e^x - 1 below it."""
     a, b, c = _parameters(call)
     above = yield from positive(party, x)
     below = yield from truncated(party, times_numbers(x - above, b))

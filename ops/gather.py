@@ -1,7 +1,7 @@
-"""Gather: by public indices it is local; by ids that only the client knows it is a product with hidden rows.
+"""Gather: local for public indices, a product with hidden one-hot rows for ids that only the client knows.
 
-The client deals each id as keys of distributed point functions (dpf.py), which the parties expand to
-shares of one-hot rows; the product with the table is exact: no equality test, no truncation.
+The client deals each id as keys of distributed point functions (dpf.py), which the parties expand to shares
+of one-hot rows. Their product with the table is exact: it needs no equality test and no truncation.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def _result(call: Call) -> Result:
 
 def _refuse(call: Call) -> str | None:
     if not _by_ids(call):
-        size = call.given(0).shape[call.attribute("axis", 0)]
+        size = call.given(0).shape[call.axis]
         return beyond(call.public(1), size)
     if call.inputs[1].form is not SecretIds:  # type: ignore[union-attr]
-        return "its index is computed from secret values; only ids that come from the client can be looked up"
-    if call.attribute("axis", 0) != 0:
+        return "its index is computed from secret values, and only ids from the client can be looked up"
+    if call.axis:
         return "secret ids are looked up along the first axis only"
     if not call.secret(0):
         return "its table is public and its ids are secret: let the client look them up"
@@ -71,9 +71,7 @@ def _beside(call: Call) -> Beside:
     table, index = call.given(0), call.public(1)
     if index is None or table.beside is None:
         return [None]
-    return [
-        kept(np.take(table.beside, index.astype(np.intp), call.attribute("axis", 0)), call.outputs[0].shape)
-    ]
+    return [kept(np.take(table.beside, index.astype(np.intp), call.axis), call.outputs[0].shape)]
 
 
 @operator(
@@ -100,4 +98,4 @@ def gather(
         found = yield from spread(party, look_up(party, index, matrix), widened)
         return [found.reshape(call.outputs[0].shape)]
     yield from ()
-    return [table.take(index.astype(np.intp), call.attribute("axis", 0))]
+    return [table.take(index.astype(np.intp), call.axis)]

@@ -1,7 +1,7 @@
-"""Bounds of what operators on single elements, choices and reductions yield.
+"""Bounds of the results of operators on single elements, choices and reductions.
 
-Each function takes a use, whose operands have their bounds, and says what its first output stays within. Only
-sums, products, quotients and square roots are used, which every machine rounds alike.
+Each function takes a call, whose operands carry their bounds, and returns the bound of its first output. It
+uses sums, products, quotients and square roots only, which every machine rounds alike.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from onnxpuma.ops.sight import Bounding, last, of_values, seen, words
 
 TRUTH = Bound(0.0, 1.0)
 LN2 = 0.6931471805599453
-HIGHEST = 2.0**43  # where Exp ends
+HIGHEST = 2.0**43  # the largest result of Exp
 
 
 def _rows(call: Call, place: int) -> Bound:
@@ -62,7 +62,7 @@ def _div(call: Call) -> Bound:
 
 
 def inverse_of(x: Bound) -> Bound:
-    """Of the reciprocal: nothing where x may be zero."""
+    """The bound of 1 / x: none if x may be zero."""
     if x.low > 0 or x.high < 0:
         return Bound(1.0 / x.high, 1.0 / x.low)
     return UNKNOWN
@@ -91,9 +91,9 @@ def _log_sum(call: Call) -> Bound:
 
 
 def _log_share(call: Call) -> Bound:
-    """LogSoftmax: no more than zero, no less than the smallest score below all of them."""
+    """LogSoftmax: at most zero, and at least the smallest score less the logarithm of the largest sum."""
     x, operand = seen(call.given(0)), call.given(0)
-    count = operand.shape[int(call.attribute("axis", -1))] if operand.shape else 1
+    count = operand.shape[call.axis] if operand.shape else 1
     return Bound(x.low - x.high - 0.6932 * count.bit_length(), 0.0)
 
 
@@ -127,7 +127,7 @@ def _extreme(call: Call) -> Bound:
 
 
 def _choice(call: Call) -> Bound:
-    """Where: what a secret condition chooses is as far out as its readers need it."""
+    """Where: a number that a secret condition chooses is as far out as its readers need."""
     found = []
     for place in (1, 2):
         operand = call.given(place)
@@ -160,7 +160,7 @@ def _absolute(x: Bound) -> Bound:
 
 
 def _leaky(call: Call) -> Bound:
-    slope = float(call.attribute("alpha", 0.01))
+    slope = float(call.attribute("alpha"))
     return _sloped(call, Bound(slope, slope))
 
 
@@ -173,8 +173,8 @@ def _sloped(call: Call, slope: Bound) -> Bound:
 
 def _exponential_unit(call: Call) -> Bound:
     x, selu = seen(call.given(0)), call.node.op == "Selu"
-    alpha = float(call.attribute("alpha", None) or (1.6732632423543772 if selu else 1.0))
-    gamma = float(call.attribute("gamma", 1.0507009873554805)) if selu else 1.0
+    alpha = float(call.attribute("alpha"))
+    gamma = float(call.attribute("gamma")) if selu else 1.0
     depth = gamma * alpha
     return Bound(-abs(depth) if x.low < 0 else 0.0, max(gamma * x.high, -depth, 0.0))
 
@@ -185,7 +185,7 @@ def _softplus(call: Call) -> Bound:
 
 
 def _swish(call: Call) -> Bound:
-    return seen(call.given(0)).within(-0.2785 / float(call.attribute("alpha", 1.0)), math.inf)
+    return seen(call.given(0)).within(-0.2785 / float(call.attribute("alpha")), math.inf)
 
 
 def _kept(call: Call) -> Bound:
@@ -209,16 +209,15 @@ def _near(call: Call) -> Bound:
 
 
 def _put(call: Call) -> Bound:
-    """Numbers of the third input among those of the first."""
-    if call.attribute("reduction", "none") not in ("none", b"none"):
+    """Elements of the first input, some replaced by elements of the third."""
+    if call.attribute("reduction") != "none":
         return UNKNOWN
     return words(call.given(0)).only().hull(words(call.operand(2)).only())
 
 
 def _resized(call: Call) -> Bound:
     x = _kept(call)
-    mode = call.attribute("mode", "nearest")
-    return x.times(2.0) if mode in ("cubic", b"cubic") else x
+    return x.times(2.0) if call.attribute("mode") == "cubic" else x
 
 
 def _always(low: float, high: float) -> Bounding:
@@ -226,7 +225,7 @@ def _always(low: float, high: float) -> Bounding:
 
 
 def _inside(low: float, high: float) -> Bounding:
-    """f(0) = 0, |f(x)| <= |x|, and all of it between two numbers."""
+    """A function between two numbers, with f(0) = 0 and |f(x)| <= |x|."""
     return lambda call: seen(call.given(0)).within(low, high)
 
 

@@ -1,7 +1,7 @@
-"""Operators that only move elements: local on every form, whatever is secret about the values.
+"""Operators that only move elements: local on every form.
 
-The common ones are numpy views. The rest are run once, in the clear, on the indices of their input's
-elements, and then gathered: the standard's own semantics without a second implementation of them.
+The common ones are views. Each of the others runs once in the clear, on the indices of its input's elements,
+and the result says which element goes where: the standard's own semantics, without a second implementation.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.forms import Form, Shares, picked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.beside import of_moved
+from onnxpuma.ops.moves import order_of
 from onnxpuma.ops.registry import Call, Use, Value, as_first, operator
 
 
@@ -67,7 +68,7 @@ def _no_dropout(call: Call) -> str | None:
     beside=of_moved,
 )
 def identity(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
-    """The value itself: nothing is dropped when a model is used."""
+    """The value itself: inference drops nothing."""
     yield from ()
     return [x]
 
@@ -75,9 +76,8 @@ def identity(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequenc
 @operator("Transpose", result=as_first, defers=_always, secret="first", layout=True, beside=of_moved)
 def transpose(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """Axes permuted."""
-    perm = call.attribute("perm") or list(range(len(x.shape)))[::-1]
     yield from ()
-    return [x.transpose(perm)]
+    return [x.transpose(order_of(call))]
 
 
 @operator(
@@ -101,9 +101,9 @@ def expand(party: Party, call: Call, x: Shares, shape: np.ndarray) -> Protocol[S
 )
 def split(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
     """Parts along an axis."""
-    axis = call.attribute("axis", 0)
+    axis = call.axis
     edges = np.cumsum([0, *(o.shape[axis] for o in call.outputs)])
-    before = (slice(None),) * (axis % len(x.shape))
+    before = (slice(None),) * axis
     yield from ()
     parts = [(*before, slice(start, end)) for start, end in pairwise(edges)]
     return [x[part] for part in parts]
@@ -124,14 +124,14 @@ def _index_refusal(call: Call) -> str | None:
     if reason or index is None:
         return reason
     if call.node.op == "GatherElements":
-        return beyond(index, shape[int(call.attribute("axis", 0))])
-    first = int(call.attribute("batch_dims", 0))
+        return beyond(index, shape[call.axis])
+    first = int(call.attribute("batch_dims"))
     found = (beyond(index[..., k], shape[first + k]) for k in range(index.shape[-1]))
     return next((reason for reason in found if reason), None)
 
 
 def index_map(call: Call) -> list[np.ndarray]:
-    """For each output the flat index of the first input's element at every place; -1 where a zero goes."""
+    """For each output, the flat index into the first input of every element; -1 for a zero."""
     first = call.given(0)
     indices = np.arange(1, first.size + 1, dtype=np.int64).reshape(first.shape)
     inputs: list[np.ndarray | None] = [indices]
@@ -140,7 +140,7 @@ def index_map(call: Call) -> list[np.ndarray]:
 
 
 def _slices(call: Call) -> tuple[slice, ...]:
-    """What numpy takes for the same part."""
+    """The index that takes the same part in numpy."""
     shape = call.given(0).shape
     starts, ends = (np.atleast_1d(call.public(place)).tolist() for place in (1, 2))  # type: ignore[arg-type]
     axes, steps = call.public(3), call.public(4)
@@ -148,7 +148,7 @@ def _slices(call: Call) -> tuple[slice, ...]:
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = number if axes is None else int(np.atleast_1d(axes)[number]) % len(shape)
         step = 1 if steps is None else int(np.atleast_1d(steps)[number])
-        if step < 0 and start < -shape[axis]:  # the standard moves it to the first element
+        if step < 0 and start < -shape[axis]:  # the standard starts at the first element
             start = 0
         found[axis] = slice(start, None if step < 0 and end < -shape[axis] else end, step)
     return tuple(found)
@@ -158,19 +158,19 @@ def _slices(call: Call) -> tuple[slice, ...]:
     "Slice", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True, beside=of_moved
 )
 def part(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
-    """A part, in steps along each axis."""
+    """A part, with a step along each axis."""
     index = _slices(call)
     yield from ()
     return [x[index]]
 
 
 def _stays(call: Call) -> bool:
-    """Whether every row is asked for where it is: a cache of sequences of one length."""
+    """Whether every row stays in its place: a cache of sequences of one length."""
     index = call.operand(1)
     if call.node.op != "GatherND" or index is None or index.value is None or index.shape[-1:] != (1,):
         return False
     whole = call.outputs[0].shape == call.given(0).shape
-    if call.attribute("batch_dims", 0) != len(index.shape) - 2 or not whole:
+    if call.attribute("batch_dims") != len(index.shape) - 2 or not whole:
         return False
     return bool(np.all(index.value[..., 0] == np.arange(index.shape[-2])))
 
@@ -186,7 +186,7 @@ def _stays(call: Call) -> bool:
     beside=of_moved,
 )
 def gathered(party: Party, call: Call, x: Shares, index: np.ndarray) -> Protocol[Sequence[Form]]:
-    """Elements, or rows, by public indices, or by the client's secret ids as Gather has them."""
+    """Elements or rows by public indices, or by the client's secret ids as in Gather."""
     yield from ()
     return [x] if _stays(call) else [picked([x], places) for places in index_map(call)]
 

@@ -1,18 +1,23 @@
-"""Maps that are linear with public coefficients, or bilinear: running sums, einsum."""
+"""Linear maps with public coefficients, and bilinear ones: running sums and einsum."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
-from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import bilinear
 from onnxpuma.ops.elementwise import public_scale
 from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.registry import Call, Resolved, Result, as_first, both_fine, operator
 from onnxpuma.ops.shares import replicated
+
+F = TypeVar("F", bound=Form)
 
 
 def _running_refusal(call: Call) -> str | None:
@@ -27,20 +32,18 @@ def _running_refusal(call: Call) -> str | None:
     secret="first",
     integers=True,
 )
-def running_sum(party: Party, call: Call, x: Shares, axis: np.ndarray) -> Protocol[Sequence[Form]]:
-    """Sums of everything so far: local."""
+def running_sum(party: Party, call: Call, x: F, axis: np.ndarray) -> Protocol[Sequence[Form]]:
+    """Running sums: local."""
     place = int(axis.reshape(-1)[0])
-    exclusive, backwards = call.attribute("exclusive", 0), call.attribute("reverse", 0)
+    exclusive, backwards = call.attribute("exclusive"), call.attribute("reverse")
 
-    def sums(words: np.ndarray) -> np.ndarray:
-        turned = np.flip(words, place) if backwards else words
-        total = np.cumsum(turned, axis=place, dtype=words.dtype)
-        if exclusive:
-            total = total - turned
-        return np.flip(total, place) if backwards else total
-
+    back = (slice(None),) * (place % len(x.shape)) + (slice(None, None, -1),)
+    turned = x[back] if backwards else x
+    sums = turned.cumsum(place)
+    if exclusive:
+        sums = sums - turned
     yield from ()
-    return [x.map(sums)]
+    return [sums[back] if backwards else sums]
 
 
 def _einsum_result(call: Call) -> Result:
@@ -54,7 +57,7 @@ def _einsum_result(call: Call) -> Result:
 
 
 def _einsum_refusal(call: Call) -> str | None:
-    return "it has more than two operands: split it" if len(call.inputs) > 2 else None
+    return "it has more than two operands: split it into several" if len(call.inputs) > 2 else None
 
 
 @operator(
@@ -68,11 +71,8 @@ def _einsum_refusal(call: Call) -> str | None:
 def einsum(party: Party, call: Call, a: Resolved, b: Resolved | None = None) -> Protocol[Sequence[Form]]:
     """Sums of products over named axes, of one or two operands."""
     equation = call.attribute("equation")
-    equation = equation.decode() if isinstance(equation, bytes) else equation
 
-    def product(*words: np.ndarray) -> np.ndarray:
-        return np.asarray(np.einsum(equation, *words, optimize=True))
-
+    product = partial(ring.einsum, equation)
     yield from ()
     if isinstance(a, np.ndarray):
         fraction, integers = public_scale(a)

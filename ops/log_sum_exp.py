@@ -1,7 +1,7 @@
-"""The logarithm of a sum of exponentials, and that of a softmax, whatever the size of the scores.
+"""The logarithm of a sum of exponentials, and of a softmax, for scores of any size.
 
-log sum e^x = x_0 + m + 1 + log sum e^(x - x_0 - m - 1), where x_0 is the row's first score, and m the coarse
-maximum of the scores less x_0. The exponentials are a softmax's numerators, so none is too large.
+log sum e^x = x_0 + m + 1 + log sum e^(x - x_0 - m - 1), where x_0 is the row's first score and m the coarse
+maximum of the scores less x_0. The exponentials are the numerators of a softmax, so none is too large.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ ERROR = "1e-4; of n scores up to n 8e-7"
 
 
 def _axes(call: Call) -> tuple[int, ...]:
-    """Along which is summed."""
+    """The axes of the sum."""
     if call.node.op == "LogSoftmax":
-        return (int(call.attribute("axis", -1)) % max(len(call.given(0).shape), 1),)
+        return (call.axis,)
     return axes_of(call)
 
 
@@ -56,12 +56,12 @@ def _order(call: Call) -> tuple[int, ...]:
 
 
 def _count(call: Call) -> int:
-    """How many elements a sum has."""
+    """The elements of a sum."""
     return math.prod(call.given(0).shape[a] for a in _axes(call)) if call.given(0).shape else 1
 
 
 def _rows(call: Call, values: np.ndarray) -> np.ndarray:
-    """(rows, n): the axes along which is summed, last and flat."""
+    """(rows, n): the axes of the sum last and flat."""
     if not values.ndim:
         return values.reshape(1, 1)
     return np.ascontiguousarray(values.transpose(_order(call))).reshape(-1, _count(call))
@@ -73,14 +73,13 @@ def _beside(call: Call) -> np.ndarray | None:
 
 
 def _tops(call: Call) -> np.ndarray:
-    """What stands beside the result of each row: minus infinity beside one that is masked whole."""
+    """The number beside the result of each row: minus infinity for a row that is masked as a whole."""
     beside = _beside(call)
     return np.zeros(1) if beside is None else running(beside).top[:, 0]
 
 
 def _scores(call: Call) -> Scores:
-    """Its first score is taken off each row, so they lie up to twice as far apart as they are read; the first
-    may be one that is masked."""
+    """The scores less the first of their row, which may be a masked one: so they are read twice as far."""
     x = call.given(0)
     shape = _rows(call, np.broadcast_to(np.int8(0), x.shape)).shape
     apart = call.bound("spread", SPREAD) + read_as_far(x)
@@ -101,19 +100,19 @@ def _sum_cost(call: Call) -> Cost:
 
 
 def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
-    """log sum e^x of each row less `_tops`, (rows,), LOG_FRACTION bits; 0 of one that is masked whole."""
+    """log sum e^x of each row less `_tops`, (rows,), LOG_FRACTION bits; 0 for a row masked as a whole."""
     scores = _scores(call)
     counts, lengths = scores.lengths, scores.lengths[scores.lengths > 0]
     up = yield from brought_up(party, call, x, call.given(0))
     if not len(lengths):
         return zeros(party.index, counts.shape, call.at(LOG_FRACTION))
     turned = up.transpose(_order(call)) if up.shape else up
-    flat = entered(turned.rows(_count(call)), scores)
+    flat = entered(turned.contiguous(-1, _count(call)), scores)
     # 1. each row less its first score
     starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
     first = flat[starts]
     e, tops = yield from all_peaks(party, flat - first[row], lengths, scores.spread)
-    # 2. the logarithm of the sum, while the maximum comes back to the full ring
+    # 2. the logarithm of the sum, while the maximum returns to the full ring
     sums = e.run_sums(starts)
     logarithm, highest = yield from parallel(
         [
@@ -121,7 +120,7 @@ def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
             spread(party, tops, lambda part, pivot: resolve(party, part, pivot, call.at(COARSE))),
         ]
     )
-    # 3. all together
+    # 3. the sum of the three
     total = logarithm + highest.aligned(LOG_FRACTION) + first.aligned(LOG_FRACTION)
     return total.plus_numbers(1.0).spaced(np.flatnonzero(counts > 0), counts.shape)
 
@@ -175,8 +174,8 @@ def log_sum_exp(party: Party, call: Call, x: Replicated, axes: Value = None) -> 
 
 
 def _left_fraction(call: Call) -> int:
-    """Fewer fraction bits where a secret mask puts scores so far out that a logarithm's have no room."""
-    return call.reals.fraction if call.given(0).reach > 2.0 ** (60 - LOG_FRACTION) else LOG_FRACTION
+    """Fraction bits of the result: fewer if a secret mask puts scores too far out for the logarithm's."""
+    return call.reals.fraction if call.given(0).reach > call.at(LOG_FRACTION).largest / 4 else LOG_FRACTION
 
 
 def _log_cost(call: Call) -> Cost:
@@ -197,7 +196,7 @@ def _log_cost(call: Call) -> Cost:
     reaches=True,
 )
 def log_softmax(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """x less log sum e^x along an axis: the logarithm of Softmax, however small that is."""
+    """x less log sum e^x along an axis: the logarithm of Softmax, precise for the smallest results too."""
     sums = (yield from _log_sums(party, call, x)).plus_numbers(_finite_tops(call))
     if _left_fraction(call) < LOG_FRACTION:
         sums = yield from truncated(party, sums)

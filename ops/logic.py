@@ -1,6 +1,6 @@
-"""Comparisons of secret values, and what is done with their secret booleans (words 0 and 1).
+"""Comparisons of secret values, and operators on the secret booleans that they yield (words 0 and 1).
 
-Comparisons are exact on the fixed-point words, whatever they hold.
+Comparisons are exact on the fixed-point words.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def bits_of(
 
 
 def bits_cost(size: int, test: Callable[[int, int], Cost], bits: int = WIDE) -> Cost:
-    return over_parts(size, lambda n: test(n, bits) + arithmetic_cost(n, 64) + replicate_pair_cost(n, 64))
+    return over_parts(size, lambda n: test(n, bits) + arithmetic_cost(n, WIDE) + replicate_pair_cost(n, WIDE))
 
 
 def _boolean(call: Call) -> Result:
@@ -138,7 +138,7 @@ def _fits(call: Call) -> str | None:
     for place in (1, 2):
         value = call.public(place)
         if value is not None and call.secret(0) and value.dtype.kind == "f" and np.isnan(value).any():
-            return f"a secret condition chooses what is no number, in input {place}"
+            return f"a secret condition may choose a NaN from input {place}"
     return None
 
 
@@ -148,13 +148,13 @@ def where(
 ) -> Protocol[Sequence[Form]]:
     """a where the condition holds, b elsewhere: local for a public condition, b + c (a - b) for a secret one.
 
-    What is public may be as far out as minus infinity and the lowest float (beside.py).
+    Public operands may be as far out as minus infinity and the lowest float (beside.py).
     """
     yield from ()
     rest, shape = call.outputs[0].resting, call.outputs[0].shape
     if isinstance(condition, np.ndarray):
-        if isinstance(b, Replicated) and b.shape == shape and b.format == rest and not condition.any():
-            return [b]  # a guard against what never happens
+        if isinstance(b, Replicated) and b.shape == shape and b.fraction == rest and not condition.any():
+            return [b]  # a guard against a case that never occurs
         return [chosen(condition, *(_shares(party, in_words(v), rest) for v in (a, b)))]
     a, b = (_far_enough(call, value, place) for place, value in ((1, a), (2, b)))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
@@ -164,7 +164,7 @@ def where(
 
 
 def _far_enough(call: Call, value: Resolved, place: int) -> Resolved:
-    """What a secret condition chooses, no further out than its readers need it."""
+    """An operand that a secret condition chooses, no further out than its readers need."""
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         return held(value, furthest(call))
     return whole(value, call.operand(place), furthest(call))
@@ -187,7 +187,7 @@ def _not_secretly(call: Call) -> str | None:
 @operator("IsInf", result=_zero, refuse=_not_secretly, beside=of_elements)
 @by_element
 def never(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """False: no fixed-point number is infinite. True where a public infinity stands beside it."""
+    """False, as no fixed-point number is infinite; True where a public infinity stands beside it."""
     yield from ()
     return [zeros(party.index, x.shape, call.at(0))]
 

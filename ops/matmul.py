@@ -1,4 +1,4 @@
-"""Matrix products: local products of shares, left untruncated for whatever consumes them."""
+"""Matrix products: local products of shares, which their readers truncate."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import output_in_product
+from onnxpuma.ops.products import gemm_of
 from onnxpuma.ops.registry import Call, Resolved, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares, replicated
 
@@ -27,7 +28,7 @@ def _matmul_result(call: Call) -> Result:
 
 def flat_rows(x: Replicated) -> Replicated:
     """(..., k) as (rows, k), contiguous: one large ring product instead of many."""
-    return x.rows(x.shape[-1])
+    return x.contiguous(-1, x.shape[-1])
 
 
 def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
@@ -60,16 +61,16 @@ def matmul(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Seque
 
 def _gemm_result(call: Call) -> Result:
     extra = 0
-    alpha = call.attribute("alpha", 1.0)
+    alpha = gemm_of(call).alpha
     if alpha != 1.0:
-        extra = public_scale(np.float64(alpha))[0]
+        extra = public_scale(alpha)[0]
     factors = (call.given(place) for place in (0, 1))
     return product_result(call, sum(o.fraction if o.secret else call.reals.fraction for o in factors) + extra)
 
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
-    if any(node.attributes.get(name, 1.0) != 1.0 for name in ("alpha", "beta")):
-        return {}  # they bring fraction bits of their own
+    if any(node.attribute(name) != 1.0 for name in ("alpha", "beta")):
+        return {}  # these bring fraction bits of their own
     return both_fine(node)
 
 
@@ -82,17 +83,18 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
     fine=_gemm_fine,
 )
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
-    """alpha A' B' + beta C, added up before the truncation; a public factor is shared trivially."""
+    """alpha A' B' + beta C, summed before the truncation; a public factor is shared trivially."""
     a, b = as_shares(party, left), as_shares(party, right)
-    if call.attribute("transA", 0):
+    gemm = gemm_of(call)
+    if gemm.left_turned:
         a = a.transpose()
-    if call.attribute("transB", 0):
+    if gemm.right_turned:
         b = b.transpose()
     result = product(party, a, b)
-    alpha = call.attribute("alpha", 1.0)
-    if alpha != 1.0:
-        result = times_numbers(result, alpha)
-    beta = float(call.attribute("beta", 1.0))
-    if c is not None and beta != 1.0:
-        c = as_shares(party, c).times_integers(round(beta * 2.0**call.reals.fraction), call.reals.fraction)
+    if gemm.alpha != 1.0:
+        result = times_numbers(result, gemm.alpha)
+    if c is not None and gemm.beta != 1.0:
+        c = as_shares(party, c).times_integers(
+            round(gemm.beta * 2.0**call.reals.fraction), call.reals.fraction
+        )
     return [(yield from with_bias(party, call, result, c))]

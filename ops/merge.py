@@ -1,7 +1,7 @@
-"""Elements of several values put together by public indices: Concat, padding by a number.
+"""Elements of several values brought together by public indices: Concat and Pad.
 
-The operator is run once, in the clear, on numbers that stand for the elements of its inputs, and what comes
-out says which element goes where: the standard's own semantics without a second implementation of them.
+Pad runs once in the clear, on numbers that stand for the elements of its inputs, and the result says which
+element goes where: the standard's own semantics, without a second implementation.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from onnxpuma.ops.shares import as_shares
 @operator("Concat", secret="any", integers=True, beside=of_concat)
 def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """Values end to end along an axis; public ones become trivial shares."""
-    axis, format = call.attribute("axis", 0), call.outputs[0].resting
+    axis, format = call.axis, call.outputs[0].resting
     yield from ()
     return [joined([as_shares(party, in_words(v), format) for v in values], axis)]
 
 
 def numbered(call: Call, places: Sequence[int]) -> np.ndarray:
-    """For each place of the output the number of the element that goes there, counted through these inputs;
-    -1 where none goes."""
+    """For each place of the output, the number of the element that goes there, counted through these inputs;
+    -1 for none."""
     inputs = [None if o is None else o.value for o in call.inputs]
     start = 1
     for place in places:
@@ -46,11 +46,11 @@ def _pad_refusal(call: Call) -> str | None:
 def pad(
     party: Party, call: Call, x: Value, pads: Value, value: Value = None, axes: Value = None
 ) -> Protocol[Sequence[Form]]:
-    """A number, or copies, around the edges: local."""
+    """A number, or copies of elements, around the edges: local."""
     format = call.outputs[0].resting
     values = [as_shares(party, in_words(x), format)]
     places = [0]
-    if call.attribute("mode", "constant") in ("constant", b"constant") and value is not None:
+    if call.attribute("mode") == "constant" and value is not None:
         values.append(as_shares(party, in_words(value), format))
         places.append(2)
     yield from ()

@@ -1,4 +1,4 @@
-"""Bounds of what is moved about: elements stay what they are; rows where they survive whole, or in blocks."""
+"""Bounds of moved elements: intervals stay; lengths of rows stay if rows survive, whole or in blocks."""
 
 from __future__ import annotations
 
@@ -27,9 +27,14 @@ def _reshaped(call: Call) -> Bound:
     return x.only()
 
 
+def order_of(call: Call) -> list[int]:
+    """For each axis of a Transpose's output the axis of its input."""
+    return [int(a) for a in call.attribute("perm") or range(len(call.given(0).shape) - 1, -1, -1)]
+
+
 def _transposed(call: Call) -> Bound:
     x, rank = words(call.given(0)), len(call.given(0).shape)
-    order = [int(a) for a in call.attribute("perm") or range(rank - 1, -1, -1)]
+    order = order_of(call)
     if rank < 2 or order[-2:] == [rank - 2, rank - 1]:
         return x
     if order[-2:] == [rank - 1, rank - 2]:
@@ -44,18 +49,16 @@ def _transposed(call: Call) -> Bound:
 
 
 def _part(call: Call) -> Bound:
-    """Split, Slice, Gather by public indices and their kin: parts of rows are no longer than rows."""
-    x, first = words(call.given(0)), call.given(0)
-    axis = int(call.attribute("axis", 0)) % max(len(first.shape), 1)
-    if call.node.op == "Gather":  # by public indices, or rows of a table by ids
-        whole = axis != len(first.shape) - 1
-        return Bound(x.low, x.high, x.norm, x.blocks) if whole else x.only()
-    if call.node.op == "Split" and axis == len(first.shape) - 1:
-        edges = np.cumsum([0, *(o.shape[axis] for o in call.outputs)])
-        blocks = {b: v for b, v in x.blocks.items() if not (edges % b).any()}
-        return Bound(x.low, x.high, x.norm, blocks)
+    """Split, Slice, Gather and their kin: a part of a row is no longer than the row."""
+    x, rank = words(call.given(0)), len(call.given(0).shape)
     if call.node.op == "Slice":
         return _sliced(call, x)
+    if call.node.op == "Gather":  # by public indices, or rows of a table by ids
+        return Bound(x.low, x.high, x.norm, x.blocks) if call.axis != rank - 1 else x.only()
+    if call.axis == rank - 1:
+        edges = np.cumsum([0, *(o.shape[-1] for o in call.outputs)])
+        blocks = {b: v for b, v in x.blocks.items() if not (edges % b).any()}
+        return Bound(x.low, x.high, x.norm, blocks)
     return Bound(x.low, x.high, x.norm, x.blocks)
 
 
@@ -84,13 +87,13 @@ def _stretched(call: Call) -> Bound:
 
 
 def _joined(call: Call) -> Bound:
-    """Concat: rows of one or another, or rows end to end."""
+    """Concat: rows of either value, or rows end to end."""
     given = [(words(o), o) for o in call.inputs if o is not None]
-    axis, rank = int(call.attribute("axis", 0)), len(call.outputs[0].shape)
+    axis, rank = call.axis, len(call.outputs[0].shape)
     found = given[0][0]
     for other, _ in given[1:]:
         found = found.hull(other)
-    if axis % max(rank, 1) != rank - 1:
+    if axis != rank - 1:
         return found
     squares = sum(b.length(last(o)) ** 2 for b, o in given)
     blocks = {b: v for b, v in found.blocks.items() if not any(last(o) % b for _, o in given)}

@@ -19,7 +19,7 @@ from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
 from onnxpuma.ops.elementwise import public_scale
-from onnxpuma.ops.lengths import norm_of_rows, scaled_row
+from onnxpuma.ops.lengths import groups_of, norm_of_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import short_rows
 from onnxpuma.ops.registry import Call, Resolved, Value, operator
@@ -34,9 +34,9 @@ ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
 
 def _layer_rows(call: Call) -> Rows:
     shape = call.outputs[0].shape
-    axis = int(call.attribute("axis", -1)) % len(shape)
+    axis = call.axis
     centred, up = call.node.op == "LayerNormalization", 2.0 ** call.given(0).finer
-    epsilon = float(call.attribute("epsilon", 1e-5)) * up**2
+    epsilon = float(call.attribute("epsilon")) * up**2
     norm = call.bounds["norm"] * up if "norm" in call.bounds else LARGEST_NORM
     return Rows(shape, axis, centred, epsilon, norm, _largest_scale(call), _largest_bias(call))
 
@@ -69,9 +69,9 @@ def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
 def _channel_rows(call: Call) -> Rows:
     """(N, groups, elements of a group): instance normalisation has as many groups as channels."""
     batch, channels = call.outputs[0].shape[:2]
-    groups = int(call.attribute("num_groups", channels))
+    groups = groups_of(call)
     spatial = int(np.prod(call.outputs[0].shape[2:], dtype=np.int64))
-    shape, epsilon = (batch, groups, channels // groups * spatial), call.attribute("epsilon", 1e-5)
+    shape, epsilon = (batch, groups, channels // groups * spatial), call.attribute("epsilon")
     norm = call.bound("norm", LARGEST_NORM)
     return Rows(shape, 2, True, float(epsilon), norm, _largest_scale(call), _largest_bias(call))
 

@@ -34,14 +34,10 @@ def _size_cost(call: Call) -> Cost:
     return positive_cost(call.given(0).size, width(call))
 
 
-def _slope(call: Call, default: float) -> tuple[int, np.ndarray]:
-    return public_scale(np.float64(call.attribute("alpha", default)))
-
-
 def _below_zero(call: Call) -> tuple[int, np.ndarray]:
     """Fraction bits and integers of a public slope."""
     slope = call.public(1)
-    return _slope(call, 0.01) if slope is None else public_scale(slope)
+    return public_scale(np.float64(call.attribute("alpha"))) if slope is None else public_scale(slope)
 
 
 def _truncated_cost(call: Call) -> Cost:
@@ -121,7 +117,7 @@ def _ends(alpha: float, beta: float) -> tuple[float, float]:
 
 
 def _line(call: Call) -> tuple[float, float]:
-    return float(call.attribute("alpha", 0.2)), float(call.attribute("beta", 0.5))
+    return float(call.attribute("alpha")), float(call.attribute("beta"))
 
 
 def _hard_cost(call: Call) -> Cost:
@@ -134,7 +130,7 @@ def _hard_width(call: Call) -> int:
 
 
 def _hard_result(call: Call) -> Result:
-    return Result(Replicated, call.at(call.reals.fraction + public_scale(np.float64(_line(call)[0]))[0]))
+    return Result(Replicated, call.at(call.reals.fraction + public_scale(_line(call)[0])[0]))
 
 
 def _hard_refusal(call: Call) -> str | None:
@@ -163,7 +159,7 @@ def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[F
 
 
 _BEND = 3 << RESTING.fraction  # from minus to plus where a HardSwish is a parabola
-_SIXTH, _SIX = public_scale(np.float64(1 / 6))
+_SIXTH, _SIX = public_scale(1 / 6)
 
 
 def _hard_swish_cost(call: Call) -> Cost:

@@ -29,15 +29,11 @@ PRODUCT_FRACTION = 12
 """Fraction bits with which a product is read."""
 
 
-def _axis(call: Use) -> int:
-    return int(call.attribute("axis", 0)) % len(call.given(0).shape)
-
-
 def _is_long(call: Use) -> bool:
     x = call.given(0)
     if x.reach:  # a secret mask wants all bits
         return False
-    return x.dtype.kind == "f" and len(x.shape) > 0 and x.shape[_axis(call)] >= LONG
+    return x.dtype.kind == "f" and len(x.shape) > 0 and x.shape[call.axis] >= LONG
 
 
 def _defers(call: Use, index: int) -> bool:
@@ -59,7 +55,7 @@ def _slack(call: Call) -> float:
 
 def _cost(call: Call) -> Cost:
     x = call.given(0)
-    length = x.shape[_axis(call)]
+    length = x.shape[call.axis]
     if not _is_long(call):
         return champion_cost(x.size // length, length, width(call))
     if x.form is not Sum3:
@@ -78,7 +74,7 @@ def _empty(call: Call) -> str | None:
 
 def _range_of_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     x = np.asarray(inputs[0], np.float64)
-    return np.ptp(x, axis=_axis(call)) if x.size else np.zeros(0)
+    return np.ptp(x, axis=call.axis) if x.size else np.zeros(0)
 
 
 def _apart(call: Call) -> float:
@@ -89,7 +85,7 @@ def _apart(call: Call) -> float:
 def _limits(call: Call) -> tuple[Limit, ...]:
     if call.given(0).form is Sum3:
         below, what = _slack(call), "the difference of two of a row"
-        needs = asks("spread", below, axes=(_axis(call) - len(call.given(0).shape),))
+        needs = asks("spread", below, axes=(call.axis - len(call.given(0).shape),))
         return (Limit(what, _range_of_rows, below, stays=_apart, needs=needs),)
     return compared(call)
 
@@ -102,7 +98,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
 )  # fmt: skip
 def place_of_extreme(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """The index of the largest or smallest along an axis; of equal ones the first, or the last."""
-    axis, shape = _axis(call), call.outputs[0].shape
+    axis, shape = call.axis, call.outputs[0].shape
     length = x.shape[axis]
     if isinstance(x, Sum3):
         narrow = x.lowered(x.fraction - PRODUCT_FRACTION).modulo(_product_bits(call))
@@ -112,9 +108,9 @@ def place_of_extreme(party: Party, call: Call, x: Shares) -> Protocol[Sequence[F
     sign = 1.0 if call.node.op == "ArgMax" else -1.0
     rows = as_rows(read if sign > 0 else -read, (axis,), length)
     rows = contenders(rows, rows_beside(call, (axis,), sign), _slack(call))
-    if not call.attribute("select_last_index", 0):
+    if not call.attribute("select_last_index"):
         places = yield from champion_places(party, rows)
     else:  # the first from the other end
-        backwards = yield from champion_places(party, rows[:, ::-1].rows(length))
+        backwards = yield from champion_places(party, rows[:, ::-1].contiguous(-1, length))
         places = (-backwards).plus_numbers(length - 1)
     return [places.reshape(shape)]

@@ -12,7 +12,7 @@ from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import mean_limits, output_below
 from onnxpuma.ops.reduce import mean_scale
 from onnxpuma.ops.registry import Call, Result, operator
-from onnxpuma.ops.windows import padding_of, windows_of
+from onnxpuma.ops.window import window_of, windows_of
 
 
 def _area(call: Call) -> int:
@@ -34,16 +34,13 @@ def global_average(party: Party, call: Call, x: Replicated) -> Protocol[Sequence
 
 def _weights(call: Call) -> np.ndarray:
     """One over the number of elements that count in each window, (*out)."""
-    kernel = call.attribute("kernel_shape")
-    rank = len(kernel)
-    strides, dilations = (call.attribute(a) or [1] * rank for a in ("strides", "dilations"))
-    spatial = call.given(0).shape[2:]
+    window, spatial = window_of(call), call.given(0).shape[2:]
     counts = []
-    for axis, (before, after) in enumerate(padding_of(call, spatial, tuple(kernel))):
-        starts = np.arange(call.outputs[0].shape[2 + axis]) * strides[axis] - before
-        places = starts[:, None] + np.arange(kernel[axis]) * dilations[axis]
+    for axis, (before, after) in enumerate(window.padding):
+        starts = np.arange(call.outputs[0].shape[2 + axis]) * window.strides[axis] - before
+        places = starts[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
         low, high = 0, spatial[axis]
-        if call.attribute("count_include_pad", 0):
+        if call.attribute("count_include_pad"):
             low, high = -before, spatial[axis] + after
         counts.append(np.count_nonzero((places >= low) & (places < high), axis=1))
     total = np.ones((), np.int64)

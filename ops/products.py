@@ -9,6 +9,7 @@ of one, `spectral` how much longer x @ W may be than x, `spectral B` the same of
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -81,17 +82,35 @@ def _matmul(call: Call) -> Bound:
     return found if len(b.shape) > 1 else found.only()
 
 
+@dataclass(frozen=True)
+class Gemm:
+    """alpha A B + beta C, and which of A and B is transposed; a MatMul is the plain one."""
+
+    alpha: float = 1.0
+    beta: float = 1.0
+    left_turned: bool = False
+    right_turned: bool = False
+
+
+def gemm_of(call: Call) -> Gemm:
+    """The attributes of a Gemm, or of a MatMul, which has none."""
+    if call.node.op == "MatMul":
+        return Gemm()
+    alpha, beta, left, right = (call.attribute(n) for n in ("alpha", "beta", "transA", "transB"))
+    return Gemm(float(alpha), float(beta), bool(left), bool(right))
+
+
 def _gemm(call: Call) -> Bound:
-    a, b, c = call.given(0), call.given(1), call.operand(2)
+    a, b, c, gemm = call.given(0), call.given(1), call.operand(2), gemm_of(call)
     left, right = matrix_of(a), matrix_of(b)
-    left = turned(left) if call.attribute("transA", 0) else left
-    right = turned(right) if call.attribute("transB", 0) else right
-    inner = a.shape[0] if call.attribute("transA", 0) else a.shape[1]
+    left = turned(left) if gemm.left_turned else left
+    right = turned(right) if gemm.right_turned else right
+    inner = a.shape[0] if gemm.left_turned else a.shape[1]
     columns = call.outputs[0].shape[-1]
-    found = product(left, right, inner, columns).times(float(call.attribute("alpha", 1.0)))
+    found = product(left, right, inner, columns).times(gemm.alpha)
     if c is None:
         return found
-    bias = seen(c).rows(c.shape, call.outputs[0].shape).times(float(call.attribute("beta", 1.0)))
+    bias = seen(c).rows(c.shape, call.outputs[0].shape).times(gemm.beta)
     return found.plus(bias, columns)
 
 
@@ -107,15 +126,14 @@ def _conv(call: Call) -> Bound:
 
 def _transposed_conv(call: Call) -> Bound:
     x, w = seen(call.given(0)), seen(call.given(1))
-    shape, group = call.given(1).shape, int(call.attribute("group", 1))
+    shape, group = call.given(1).shape, int(call.attribute("group"))
     count = shape[0] // group * int(np.prod(shape[2:], dtype=np.int64))
     size = _times(_times(x.size, w.size), count)
     return Bound(-size, size).plus(seen(call.operand(2)).only(), 1).only()
 
 
 def _einsum(call: Call) -> Bound:
-    equation = call.attribute("equation")
-    equation = (equation.decode() if isinstance(equation, bytes) else equation).replace(" ", "")
+    equation = call.attribute("equation").replace(" ", "")
     if "..." in equation or "->" not in equation:
         return UNKNOWN
     terms, made = equation.split("->")

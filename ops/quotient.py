@@ -26,7 +26,7 @@ from onnxpuma.mpc.protocols.reciprocal import (
 )
 from onnxpuma.mpc.protocols.square_root import square_root as rooted
 from onnxpuma.mpc.protocols.square_root import square_root_cost
-from onnxpuma.ops.beside import FAR, Beside, of_scaled, too_far, whole
+from onnxpuma.ops.beside import Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import public_fits, public_scale, times_numbers
 from onnxpuma.ops.limits import (
     Limit,
@@ -45,6 +45,7 @@ from onnxpuma.ops.registry import Call, Resolved, Result, Use, operator
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, spread_all, truncated
+from onnxpuma.standard.mask_values import FAR
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
 SCALED_FRACTION = 20  # of a dividend times the power of its divisor

@@ -5,8 +5,8 @@ Not of ONNX: the planner puts them beside the steps of a model (plan/bounds/chec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import WHOLE
@@ -26,8 +26,9 @@ from onnxpuma.mpc.protocols.range_check import (
     samples,
 )
 from onnxpuma.ops.range_reading import Reading
-from onnxpuma.ops.registry import Call, Operator, Result, Use
+from onnxpuma.ops.registry import Call, Kernel, Operator, Result
 from onnxpuma.ops.shares import replicated
+from onnxpuma.standard.signature import declare
 
 F = TypeVar("F", bound=Form)
 DOMAIN = "onnxpuma.check"
@@ -115,16 +116,22 @@ def _quantity_result(call: Call) -> Result:
     return Result(call.given(0).form if one_by_one else Sum3, call.at(0))
 
 
-def _no_defers(call: Use, index: int) -> bool:
-    return True
-
-
-def _operator(name: str, kernel: Any, cost: Any, result: Any) -> Operator:
+def _operator(
+    name: str, kernel: Kernel, cost: Callable[[Call], Cost], result: Callable[[Call], Result]
+) -> Operator:
     return Operator(
-        name, kernel, cost, result, _no_defers, lambda call: None, "all", "exact", integers=True,
-        domain=DOMAIN, beside=lambda call: [None] * len(call.outputs), reaches=True,
-    )  # fmt: skip
+        name=name,
+        kernel=kernel,
+        cost=cost,
+        result=result,
+        defers=lambda call, index: True,
+        integers=True,
+        beside=lambda call: [None] * len(call.outputs),
+        reaches=True,
+    )
 
 
+declare(DOMAIN, "RangeOf", reading=None)
+declare(DOMAIN, "RangeCheck", readings=())
 QUANTITY = _operator("RangeOf", quantity, lambda call: Cost(), _quantity_result)
 VERDICT = _operator("RangeCheck", verdict, _verdict_cost, lambda call: Result(Sum3, WHOLE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,14 +10,15 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.ops.beside import OUT, Beside, kept, too_far
+from onnxpuma.ops.beside import Beside, kept, too_far
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.running import contenders, rows_beside
 from onnxpuma.ops.select import compared, width
 from onnxpuma.ops.tournament import as_rows, places_cost, row_largest, row_largest_cost, row_places
-from onnxpuma.ops.windows import public_windows_of, windows_of
+from onnxpuma.ops.window import public_windows_of, windows_of
+from onnxpuma.standard.mask_values import OUT
 
 
 def _reduced_cost(call: Call) -> Cost:
@@ -80,7 +82,7 @@ def global_max_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequenc
 
 
 def _pool_cost(call: Call) -> Cost:
-    rows, area = call.outputs[0].size, int(np.prod(call.attribute("kernel_shape")))
+    rows, area = call.outputs[0].size, math.prod(call.attribute("kernel_shape"))
     return places_cost(rows, area) if _shows_places(call) else row_largest_cost(rows, area, width(call))
 
 
@@ -92,7 +94,7 @@ def _window_places(call: Call) -> np.ndarray:
     """(outputs, kernel): where each element of a window stands, counted by rows or by columns."""
     shape = call.given(0).shape
     numbers = np.arange(call.given(0).size)
-    if call.attribute("storage_order", 0):
+    if call.attribute("storage_order"):
         columns = numbers.reshape(*shape[:2], *shape[:1:-1])
         numbers = np.ascontiguousarray(columns.transpose(0, 1, *range(len(shape) - 1, 1, -1)))
     return public_windows_of(call, numbers.reshape(shape))

@@ -12,14 +12,10 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from onnxpuma.ops.beside import BEYOND_SCALES, FAR, LARGEST, beside_of, factor, furthest, held
+from onnxpuma.ops.beside import beside_of, factor, furthest, held
 from onnxpuma.ops.limits import EVERYTHING
 from onnxpuma.ops.registry import Call, Operand, Operator
-
-MASKING = 512.0  # from here on a number that is chosen in secret counts as a mask, which reaches far
-MASK = 2.0**14  # as far out as a Softmax wants what is masked: scores lie nearer
-DROWNING = 2.0**29  # beside it scores do not count: single precision has steps of 64 there
-UNREAD = 2.0**22  # an operator that knows nothing of masks takes nothing as far out
+from onnxpuma.standard.mask_values import BEYOND_SCALES, DROWNING, FAR, LARGEST, MASK, MASKING, UNREAD
 
 
 @dataclass(frozen=True)

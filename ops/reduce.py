@@ -29,7 +29,7 @@ def axes_of(call: Use) -> tuple[int, ...]:
     rank = len(call.given(0).shape)
     given = call.public(1) if call.present(1) else call.attribute("axes")
     if given is None or len(np.atleast_1d(given)) == 0:
-        return () if call.attribute("noop_with_empty_axes", 0) else tuple(range(rank))
+        return () if call.attribute("noop_with_empty_axes") else tuple(range(rank))
     return tuple(sorted(int(a) % rank for a in np.atleast_1d(given)))
 
 
@@ -65,7 +65,7 @@ def reduce_sum(party: Party, call: Call, x: Shares, axes: Value = None) -> Proto
 
 def mean_scale(count: int) -> tuple[int, np.ndarray]:
     """1 / count with as many fraction bits as give it eighteen significant ones."""
-    return public_scale(np.float64(1.0 / count))
+    return public_scale(1.0 / count)
 
 
 def _mean_result(call: Call) -> Result:
@@ -137,7 +137,7 @@ def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> 
 
 
 def _absolute_limits(call: Call) -> tuple[Limit, ...]:
-    return (*input_below(2.0**42)(call), *output_below(2.0**43)(call))
+    return (*input_below(call.reals.largest / 4)(call), *output_below(call.reals.largest / 2)(call))
 
 
 def _absolute_cost(call: Call) -> Cost:
@@ -184,7 +184,7 @@ def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) 
     count = count_of(call)
     if not count:
         return [_summed(call, x).plus_numbers(1.0)]
-    rows = x.transpose(*kept, *reduced).rows(count)
+    rows = x.transpose(*kept, *reduced).contiguous(-1, count)
     while rows.shape[1] > 1:
         left, right, rest = _halved(rows)
         both = yield from truncated(party, multiply(party, left, right))

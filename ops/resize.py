@@ -98,12 +98,10 @@ def resize(party: Party, call: Call, x: Replicated, *_: Value) -> Protocol[Seque
     for axis in _changed(call):
         matrix = _matrix(call, axis)
         exact = _chooses(matrix)
-        integers = matrix if exact else np.rint(matrix.astype(np.float64) * 2.0**BITS)
-
-        def mixed(public: np.ndarray, words: np.ndarray, axis: int = axis) -> np.ndarray:
-            return np.moveaxis(np.tensordot(words, public, axes=([axis], [1])), -1, axis)
-
-        x = x.bilinear(mixed, integers, 0 if exact else BITS)
+        lines, fraction = x.moveaxis(axis, -1), 0 if exact else BITS
+        columns = np.rint(matrix.astype(np.float64) * 2.0**fraction).T  # (in, out)
+        made = lines.contiguous(-1, len(columns)).matmul(columns, fraction)
+        x = made.reshape(*lines.shape[:-1], columns.shape[1]).moveaxis(-1, axis)
         if not exact:
             x = yield from truncated(party, x)
         outside = _outside(call, axis)

@@ -43,7 +43,7 @@ def _size(call: Call) -> int:
 
 def _width(call: Call) -> int:
     """How many features of a head are turned."""
-    return int(call.attribute("rotary_embedding_dim", 0)) or _size(call)
+    return int(call.attribute("rotary_embedding_dim")) or _size(call)
 
 
 def _result(call: Call) -> Result:
@@ -63,7 +63,7 @@ def _apart(call: Call) -> Layout:
 def _halves(call: Call) -> tuple[Index, Index]:
     """The first and the second of each pair, (batch, sequence, heads, half)."""
     width = _width(call)
-    if call.attribute("interleaved", 0):
+    if call.attribute("interleaved"):
         return (..., slice(0, width, 2)), (..., slice(1, width, 2))
     return (..., slice(0, width // 2)), (..., slice(width // 2, width))
 
@@ -71,7 +71,7 @@ def _halves(call: Call) -> tuple[Index, Index]:
 def _together(call: Call, left: F, right: F, rest: F) -> F:
     """What `_apart` and `_halves` took apart."""
     shape = call.given(0).shape
-    if call.attribute("interleaved", 0):
+    if call.attribute("interleaved"):
         new = stacked([left, right], axis=-1).reshape(*left.shape[:-1], -1)
     else:
         new = joined([left, right], axis=-1)

@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 
 from onnxpuma.mpc.forms import Form
-from onnxpuma.ops.beside import INFINITE, OUT
 from onnxpuma.ops.registry import Call
+from onnxpuma.standard.mask_values import INFINITE, OUT
 
 F = TypeVar("F", bound=Form)
 SLACK = 2 * OUT  # two values that are compared differ by less

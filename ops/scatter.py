@@ -14,7 +14,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, picked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.ops.beside import FAR, Beside, in_words, of_put, too_far, whole
+from onnxpuma.ops.beside import Beside, in_words, of_put, too_far, whole
 from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, inputs_below, output_in_product
 from onnxpuma.ops.merge import numbered
@@ -22,11 +22,11 @@ from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.select import FURTHEST, larger, positive_cost, smaller
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
+from onnxpuma.standard.mask_values import FAR
 
 
 def _reduction(call: Call) -> str:
-    name = call.attribute("reduction", "none")
-    return name.decode() if isinstance(name, bytes) else str(name)
+    return str(call.attribute("reduction"))
 
 
 def _refuse(call: Call) -> str | None:
@@ -36,7 +36,7 @@ def _refuse(call: Call) -> str | None:
     if index is None:
         return "its indices are secret"
     if call.node.op == "ScatterElements":
-        return beyond(index, shape[int(call.attribute("axis", 0))])
+        return beyond(index, shape[call.axis])
     return next((r for r in (beyond(index[..., k], shape[k]) for k in range(index.shape[-1])) if r), None)
 
 
@@ -47,7 +47,7 @@ def _targets(call: Call) -> np.ndarray:
     if call.node.op == "ScatterND":
         return places[tuple(np.moveaxis(index, -1, 0))].reshape(-1)
     grid: list[np.ndarray] = list(np.indices(index.shape))
-    grid[int(call.attribute("axis", 0)) % len(shape)] = index
+    grid[call.axis] = index
     return places[tuple(grid)].reshape(-1)
 
 

@@ -15,17 +15,16 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.reach import DROWNING
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.running import running
 from onnxpuma.ops.select import clipped, clipped_cost, width
 from onnxpuma.ops.shares import replicated
+from onnxpuma.standard.mask_values import DROWNING, MOST_REACH
 
 F = TypeVar("F", bound=Form)
 LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^-21
 SPREAD = 8192.0  # how far two scores of a row may be apart, where no other bound is known; masks lie further
 LEAST_SPREAD = 1024.0  # that they are read for before their product is truncated, where no bound is known
-MOST_REACH = 2.0**17  # a secret mask that may reach further down is brought up before it is read
 
 
 @dataclass(frozen=True)

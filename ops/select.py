@@ -21,13 +21,14 @@ from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.ops.beside import FAR, too_far
+from onnxpuma.ops.beside import too_far
 from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme, settled_ends
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.limits import Limit, inputs_below
 from onnxpuma.ops.registry import Call, Resolved, operator
 from onnxpuma.ops.shares import as_shares, replicated
 from onnxpuma.ops.spread import over_parts, spread
+from onnxpuma.standard.mask_values import FAR
 
 F = TypeVar("F", bound=Form)
 End: TypeAlias = "np.ndarray | float | None"

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.ops.beside import FAR, held, in_words
+from onnxpuma.ops.beside import held, in_words
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.registry import Call, Operand
+from onnxpuma.standard.mask_values import FAR
 
 Bounding = Callable[[Call], Bound]
 

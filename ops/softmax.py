@@ -36,7 +36,6 @@ from onnxpuma.ops.registry import Call, Use, operator
 from onnxpuma.ops.scores import (
     LEAST_SPREAD,
     LOWEST,
-    MOST_REACH,
     SPREAD,
     Scores,
     brought_up,
@@ -48,6 +47,7 @@ from onnxpuma.ops.scores import (
     within_reach,
 )
 from onnxpuma.ops.spread import shift_cost, truncated
+from onnxpuma.standard.mask_values import MOST_REACH
 
 
 def left_out(length: int) -> float:
@@ -56,21 +56,16 @@ def left_out(length: int) -> float:
     return length * math.exp(1 - LOWEST)
 
 
-def _axis(call: Call) -> int:
-    rank = len(call.outputs[0].shape)
-    return int(call.attribute("axis", -1)) % max(rank, 1)
-
-
 def _rows(call: Call) -> tuple[int, int]:
     shape = call.outputs[0].shape
-    length = shape[_axis(call)] if shape else 1
+    length = shape[call.axis] if shape else 1
     size = call.outputs[0].size
     return (size // length if length else 0), length
 
 
 def _scores(call: Call) -> Scores:
     x, shape = call.given(0), call.outputs[0].shape
-    axis = _axis(call)
+    axis = call.axis
     beside = None if x.beside is None or not shape else np.moveaxis(x.beside, axis, -1)
     rows = (*(n for a, n in enumerate(shape) if a != axis), _rows(call)[1])
     found = scores_of(beside, rows, spread_of(call) + read_as_far(x))
@@ -107,7 +102,7 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     x = np.asarray(inputs[0], np.float64)
     if not x.ndim or not x.size:
         return np.zeros(0)
-    x = np.maximum(np.moveaxis(x, _axis(call), -1), -MOST_REACH if call.given(0).reach else -np.inf)
+    x = np.maximum(np.moveaxis(x, call.axis, -1), -MOST_REACH if call.given(0).reach else -np.inf)
     return spreads(x, _scores(call).kept)
 
 
@@ -133,7 +128,7 @@ def _apart(call: Call) -> float:
 
 def _needs(call: Call) -> Sequence[Need]:
     """Of the words alone: what is beside them is in the spread that is read, of which this is the rest."""
-    x, axis = call.given(0), _axis(call) - len(call.outputs[0].shape)
+    x, axis = call.given(0), call.axis - len(call.outputs[0].shape)
     if x.reach:
         return within_reach(x, spread_of(call), farthest_apart(_scores(call).spread))
     return (Need(0, "spread", farthest_apart(spread_of(call)), (axis,)),)
@@ -160,7 +155,7 @@ def _defers(call: Use, index: int) -> bool:
 )
 def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """Softmax along an axis; a row of nothing but minus infinity, publicly so, gives zeros."""
-    axis, scores = _axis(call), _scores(call)
+    axis, scores = call.axis, _scores(call)
     lengths = scores.lengths[scores.lengths > 0]
     if x.size == 0 or not len(lengths):
         return [zeros(party.index, call.outputs[0].shape)]

@@ -51,8 +51,9 @@ def network(length: int) -> list[tuple[np.ndarray, np.ndarray]]:
     return levels
 
 
-def _axis(call: Call) -> int:
-    return int(call.attribute("axis", -1)) % len(call.given(0).shape)
+def _sign(call: Call) -> float:
+    """1 for the largest, -1 for the smallest."""
+    return 1.0 if call.attribute("largest") else -1.0
 
 
 def _room(length: int) -> int:
@@ -61,7 +62,7 @@ def _room(length: int) -> int:
 
 
 def _cost(call: Call) -> Cost:
-    length = call.given(0).shape[_axis(call)]
+    length = call.given(0).shape[call.axis]
     rows, total = call.given(0).size // length, Cost()
     for first, _ in network(length):
         total = total + duels_cost(rows * len(first), _bits(call))
@@ -73,17 +74,15 @@ def _cost(call: Call) -> Cost:
 def _refuse(call: Call) -> str | None:
     if call.secret(1):
         return "its k is secret: it decides the shape"
-    if call.given(0).shape[_axis(call)] > LONGEST:
+    if call.given(0).shape[call.axis] > LONGEST:
         return f"its rows are longer than {LONGEST}"
     beside = _rows_beside(call)
     if beside is not None:
         found = _in_play(call, beside)
-        shown = np.sort(np.where(found.kept, np.inf, beside), axis=-1)[
-            :, : call.outputs[0].shape[_axis(call)]
-        ]
+        shown = np.sort(np.where(found.kept, np.inf, beside), axis=-1)[:, : call.outputs[0].shape[call.axis]]
         if any(len(set(row[np.isfinite(row) | (row < 0)])) > 1 for row in shown):
             return "it would show places that are masked by different numbers: mask them by one"
-    return secretly_far(call, furthest_in(call.given(0).shape[_axis(call)]) * 1.5)
+    return secretly_far(call, furthest_in(call.given(0).shape[call.axis]) * 1.5)
 
 
 def furthest_in(length: int) -> float:
@@ -93,12 +92,12 @@ def furthest_in(length: int) -> float:
 
 def _bits(call: Call) -> int:
     """Bits of a comparison: with a place below each value."""
-    return min(WIDE, width(call) + _room(call.given(0).shape[_axis(call)]))
+    return min(WIDE, width(call) + _room(call.given(0).shape[call.axis]))
 
 
 def _rows_beside(call: Call) -> np.ndarray | None:
     """(rows, n), for the largest."""
-    return rows_beside(call, (_axis(call),), 1.0 if call.attribute("largest", 1) else -1.0)
+    return rows_beside(call, (call.axis,), _sign(call))
 
 
 def _in_play(call: Call, beside: np.ndarray) -> Running:
@@ -106,7 +105,7 @@ def _in_play(call: Call, beside: np.ndarray) -> Running:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    room = _room(call.given(0).shape[_axis(call)])
+    room = _room(call.given(0).shape[call.axis])
     if width(call) + room < WIDE:
         return input_below(compared(call)[0].below)(call)
     return input_below(FURTHEST / 2.0**room)(call)
@@ -114,13 +113,13 @@ def _limits(call: Call) -> tuple[Limit, ...]:
 
 def _beside(call: Call) -> Beside:
     """The numbers beside what is shown: of those in the running the row's top, after them the mask's."""
-    beside, shape, axis = _rows_beside(call), call.outputs[0].shape, _axis(call)
+    beside, shape, axis = _rows_beside(call), call.outputs[0].shape, call.axis
     if beside is None:
         return [None, None]
     found, shown = _in_play(call, beside), shape[axis]
     masked = np.sort(np.where(found.kept, np.inf, beside), axis=-1)[:, :1]
     after = np.arange(shown) >= found.kept.sum(axis=-1, keepdims=True)
-    rows = np.where(after, masked, found.top) * (1.0 if call.attribute("largest", 1) else -1.0)
+    rows = np.where(after, masked, found.top) * (_sign(call))
     moved = tuple(n for a, n in enumerate(shape) if a != axis)
     return [kept(np.moveaxis(rows.reshape(*moved, shown), -1, axis), shape), None]
 
@@ -142,8 +141,8 @@ def _entered(call: Call, values: Replicated) -> Replicated:
 )  # fmt: skip
 def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequence[Form]]:
     """The k largest (or smallest) along an axis and where they stand; |x| < 2^43 / n for rows of n."""
-    axis, length = _axis(call), call.given(0).shape[_axis(call)]
-    largest, room = bool(call.attribute("largest", 1)), _room(length)
+    axis, length = call.axis, call.given(0).shape[call.axis]
+    largest, room = _sign(call) > 0, _room(length)
     values = _entered(call, as_rows(x if largest else -x, (axis,), length))
     numbers = np.broadcast_to(np.arange(length), values.shape)
     places = zeros(party.index, values.shape, WHOLE).plus_numbers(numbers)
@@ -167,7 +166,7 @@ def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequenc
 
 def _layout(call: Call) -> Callable[[Any], Any]:
     """(rows, n), of an array or of a form, to the output's shape."""
-    shape, axis = call.outputs[0].shape, _axis(call)
+    shape, axis = call.outputs[0].shape, call.axis
     order = list(range(len(shape) - 1))
     moved = [shape[a] for a in range(len(shape)) if a != axis]
     order.insert(axis, len(moved))

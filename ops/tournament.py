@@ -42,7 +42,7 @@ def row_largest_cost(rows: int, length: int, bits: int = WIDE) -> Cost:
 def as_rows(x: Replicated, axes: tuple[int, ...], count: int) -> Replicated:
     """The reduced axes last and flat: (rows, count)."""
     kept = [a for a in range(len(x.shape)) if a not in axes]
-    return x.transpose(*kept, *axes).rows(count)
+    return x.transpose(*kept, *axes).contiguous(-1, count)
 
 
 def _duel(

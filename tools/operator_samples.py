@@ -1,4 +1,7 @@
-"""One typical use of each operator: what docs/operators.md prices and measures."""
+"""One typical use of each operator: what docs/operators.md prices and measures.
+
+An operator on single elements needs no entry here.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+import onnxpuma.ops  # noqa: F401  (registers the operators)
+from onnxpuma.ops.registry import operators
+from onnxpuma.standard.operators import traits
 
 _RNG = np.random.default_rng(0)
 
@@ -38,15 +45,8 @@ def _ints(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-_ALONE = (
-    "Abs Ceil Celu Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity Dropout IsInf LeakyRelu "
-    "LogSoftmax Mish Neg Relu Round Selu Sigmoid Sign Sin Softmax Softplus Swish Tanh Sum"
-)
-_PAIRS = "Add Sub Mul Max Min Less LessOrEqual Greater GreaterOrEqual Equal"
-
-SAMPLES: dict[str, Sample] = {
-    **{name: Sample({"x": _X}) for name in _ALONE.split()},
-    **{name: Sample({"x": _X, "y": _Y}) for name in _PAIRS.split()},
+_OWN: dict[str, Sample] = {
+    **{name: Sample({"x": _X}) for name in ("Dropout", "LogSoftmax", "Softmax", "Sum")},
     **{name: Sample({"secret_x": _TRUE, "secret_y": _FALSE}) for name in ("And", "Or", "Xor")},
     **{name: Sample({"x": _POSITIVE}) for name in ("Log", "Sqrt", "Reciprocal")},
     **{
@@ -121,4 +121,17 @@ SAMPLES: dict[str, Sample] = {
     "Compress": Sample({"x": _X, "condition": np.arange(64) % 2 == 0}, attributes={"axis": 0}),
     "ReverseSequence": Sample({"x": _X, "lengths": np.full(96, 7)}),
     "Pad": Sample({"x": _X, "pads": _ints(1, 0, 1, 0)}),
+}
+
+
+def _usual(op: str) -> Sample | None:
+    """Of an operator that works on single elements: on reals, as far as its rows tell."""
+    rows = traits(op).rows
+    return (
+        Sample({"x": _X}) if rows == "each" else Sample({"x": _X, "y": _Y}) if rows == "broadcast" else None
+    )
+
+
+SAMPLES: dict[str, Sample] = {
+    name: sample for name in operators() if (sample := _OWN.get(name) or _usual(name)) is not None
 }

@@ -19,7 +19,7 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.ring.words import decode
 from onnxpuma.mpc.sharing import opened
 from onnxpuma.observe import Progress
-from onnxpuma.ops.beside import LARGEST, unmasked
+from onnxpuma.ops.beside import unmasked
 from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.bounds.limits import limits_of
@@ -27,6 +27,7 @@ from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.examine.clear import ClearRun
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.roles.local.memory import interpreters_of, run_plan
+from onnxpuma.standard.mask_values import LARGEST, SURELY_MASKED
 
 SLACK = 4.0  # times an operator's declared error at the size of the result
 SINGLE = 2.0**-20  # of the operands: the precision of onnxruntime's own numbers
@@ -188,7 +189,7 @@ def _magnitude(values: np.ndarray | None) -> float:
     if values is None or values.dtype.kind not in "fiub":
         return 0.0
     real = np.abs(values.astype(np.float64))
-    return float(np.max(real, where=np.isfinite(real) & (real < 1e8), initial=0.0))
+    return float(np.max(real, where=np.isfinite(real) & (real < -SURELY_MASKED), initial=0.0))
 
 
 def _allowed(step: Step, operands: Sequence[np.ndarray | None], result: np.ndarray) -> float:

@@ -22,7 +22,6 @@ FEW = 16
 _LONGEST_TEXT = 256
 # Domains whose operators keep what was trained in attributes.
 _TRAINED_DOMAINS = ("ai.onnx.ml", "ai.onnx.preview.training")
-_TRAINED_OPERATORS = ("TfIdfVectorizer",)
 # Names of functions.
 _TEXTS = ("activations",)
 # The factor of scores: one over the root of a width, rounded to whatever kind of float the model was in.
@@ -93,7 +92,7 @@ def _doubt(name: str, node: Node, values: np.ndarray) -> str | None:
 
 
 def _keeps_training(node: Node) -> bool:
-    return node.domain in _TRAINED_DOMAINS or node.op in _TRAINED_OPERATORS
+    return node.domain in _TRAINED_DOMAINS or node.traits.trained_attributes
 
 
 def _doubt_of_text(name: str, node: Node, values: np.ndarray, operator: str) -> str | None:

@@ -18,6 +18,7 @@ from onnxpuma.graph.model import to_graph
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
 from onnxpuma.graph.slots import decided, expects_trained
 from onnxpuma.graph.visibility import even_weights
+from onnxpuma.standard.operators import traits
 
 # Shapes, axes, a choice of rows.
 _LARGEST_MERGED = 16
@@ -122,7 +123,7 @@ def _again(tensor: Any) -> ir.LazyTensor:
 def _readers(value: ir.Value) -> dict[ir.Node, list[int]]:
     found: dict[ir.Node, list[int]] = {}
     for node, slot in value.uses():
-        if node.domain or node.op_type not in ("Shape", "Size"):
+        if not traits(node.op_type, node.domain).of_shape:
             found.setdefault(node, []).append(slot)
     return found
 

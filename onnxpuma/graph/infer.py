@@ -17,7 +17,6 @@ from onnxpuma.graph.protobuf import node_proto, tensor_proto, type_proto
 # A shape, an axis, a slice or a tile count: what an output's shape can depend on. Larger values never matter.
 _LARGEST_SHAPE_VALUE = 4096
 
-_WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
 
 _protos: WeakKeyDictionary[Node, NodeProto] = WeakKeyDictionary()
 _MOST_KEPT = 4096
@@ -120,7 +119,7 @@ def misfit(node: Node, given: Sequence[ValueType | None], made: Sequence[ValueTy
     if first is None or first.shape is None or made[0].shape is None or node.domain:
         return None
     before, after = _sizes(first), _sizes(made[0])
-    beyond = node.op in _WINDOWS and min(after, default=1) < 1 <= min(before, default=1)
+    beyond = node.traits.window and min(after, default=1) < 1 <= min(before, default=1)
     if beyond or (node.op == "Conv" and _wider(node, first, given[1])):
         return f"an input of {_shown(before)} is too small for its window"
     if any(size < 0 for kind in made for size in _sizes(kind)):
@@ -137,10 +136,10 @@ def _wider(node: Node, x: ValueType, kernel: ValueType | None) -> bool:
     """Whether a window is wider than what it slides over: onnx takes a part of a step for a whole one."""
     sizes, spans = _sizes(x)[2:], [] if kernel is None else _sizes(kernel)[2:]
     rank = len(x.shape or ()) - 2
-    if not rank == len(sizes) == len(spans) or "SAME" in str(node.attributes.get("auto_pad")):
+    if not rank == len(sizes) == len(spans) or "SAME" in node.attribute("auto_pad"):
         return False
-    pads = np.array(node.attributes.get("pads") or [0] * 2 * rank).reshape(2, rank).sum(axis=0)
-    dilations = np.array(node.attributes.get("dilations") or [1] * rank)
+    pads = np.array(node.attribute("pads") or [0] * 2 * rank).reshape(2, rank).sum(axis=0)
+    dilations = np.array(node.attribute("dilations") or [1] * rank)
     return bool(np.any(np.array(sizes) + pads < (np.array(spans) - 1) * dilations + 1))
 
 

@@ -1,19 +1,19 @@
-"""Masks that the order of positions makes, told from those that a training or a pruning left."""
+"""Tells masks that follow from the order of positions from those that training or pruning left."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from onnxpuma.graph.round_numbers import is_round
+from onnxpuma.standard.mask_values import MASKED
 
-MASKED_BELOW = -1e4
 _SHORTEST = 3
 
 
 def has_order(kept: np.ndarray) -> bool:
-    """Whether booleans, over their last two axes, follow from the distance of two positions alone, or from
-    blocks of them: a triangle, a band, what is near or far, the diagonal, blocks along it, either and the
-    triangle. Every other axis repeats that. At least three rows and columns.
+    """Whether booleans follow, over their last two axes, from the distance of two positions or from blocks
+    of positions: a triangle, a band, near or far positions, the diagonal, blocks along it, or blocks and a
+    triangle. All other axes repeat one table, of at least three rows and columns.
     """
     if kept.ndim < 2 or min(kept.shape[-2:]) < _SHORTEST:
         return False
@@ -25,7 +25,7 @@ def has_order(kept: np.ndarray) -> bool:
 
 
 def _is_band(table: np.ndarray) -> bool:
-    """The same along every diagonal, and of the diagonals one run of neighbours is apart from the others."""
+    """Every diagonal is constant, and those of one value are neighbours."""
     if not np.array_equal(table[1:4, 1:4], table[0:3, 0:3]) or not np.array_equal(
         table[1:, 1:], table[:-1, :-1]
     ):
@@ -35,7 +35,7 @@ def _is_band(table: np.ndarray) -> bool:
 
 
 def _is_blocks(table: np.ndarray) -> bool:
-    """Positions see their own block, of one size, or of that what came before."""
+    """Positions see their own block, all of one size, or the part of it that came before."""
     rows, columns = table.shape
     if rows != columns:
         return False
@@ -51,12 +51,12 @@ def _is_blocks(table: np.ndarray) -> bool:
 
 
 def _is_filler_mask(values: np.ndarray) -> bool:
-    """Zeros and large negative numbers, which masks are filled with; at least two axes."""
+    """Zeros and the large negative numbers that fill masks, over at least two axes."""
     if values.ndim < 2 or values.shape[-1] < 2:
         return False
 
     def fits(part: np.ndarray) -> bool:
-        return bool(np.all((part == 0) | (part <= MASKED_BELOW)))
+        return bool(np.all((part == 0) | (part <= MASKED)))
 
     if not fits(values.reshape(-1)[:64]) or not fits(values):
         return False
@@ -65,7 +65,7 @@ def _is_filler_mask(values: np.ndarray) -> bool:
 
 
 def is_ordered_mask(values: np.ndarray) -> bool:
-    """A mask of reals, to add (zeros and fillers) or to multiply with (ones and zeros), in such an order."""
+    """Whether reals are a mask in that order, to add (zeros and fillers) or multiply (ones and zeros)."""
     if values.ndim < 2 or min(values.shape[-2:]) < _SHORTEST:
         return False
     corner = values.reshape(-1)[:64]

@@ -13,10 +13,12 @@ from functools import cached_property
 from typing import Any, Union
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.standard.operators import traits
+from onnxpuma.standard.signature import default_of, since_version
+from onnxpuma.standard.traits import Traits
 
 Attribute = Union[int, float, str, list[Any], np.ndarray, "Graph"]
 
@@ -53,6 +55,15 @@ class Node:
     inputs: tuple[str | None, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    def attribute(self, name: str) -> Any:
+        """An attribute as given, else its default. A KeyError where the operator has none of this name."""
+        return self.attributes.get(name, default_of(self.op, name, self.version, self.domain))
+
+    @property
+    def traits(self) -> Traits:
+        """What is known of its operator."""
+        return traits(self.op, self.domain)
 
     @cached_property
     def attribute_key(self) -> tuple[Any, ...]:
@@ -215,15 +226,6 @@ def _node(node: ir.Node, taken: set[str], domains: dict[str, int]) -> Node:
     return Node(
         name, node.op_type, domain, since_version(node.op_type, domain, domains), inputs, outputs, attributes
     )
-
-
-def since_version(op: str, domain: str, domains: Mapping[str, int]) -> int:
-    """Version in which the operator's schema last changed, as seen from the imported operator sets."""
-    imported = domains.get(domain, 1)
-    try:
-        return int(onnx.defs.get_schema(op, imported, domain).since_version)
-    except onnx.defs.SchemaError:
-        return imported
 
 
 def _attribute(attribute: ir.Attr, domains: dict[str, int]) -> Attribute:

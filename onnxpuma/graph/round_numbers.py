@@ -10,6 +10,8 @@ import math
 
 import numpy as np
 
+from onnxpuma.standard.mask_values import LARGEST_FLOATS
+
 LARGEST_INTEGER = 1024
 # Roots of these too: the widths of models and heads.
 _LARGEST_WIDTH, _WIDTHS = 16384, 64
@@ -42,15 +44,6 @@ _NAMED = (
     1 / 255.0,
     *(0.1 * math.log(stretch) + 1 for stretch in (2, 4, 8, 16, 32, 40, 64)),  # YaRN, of the tables
 )
-# What masks are filled with.
-_FILLS = tuple(
-    float(v)
-    for v in (
-        np.finfo(np.float16).max,
-        np.finfo(np.float32).max,
-        3.3895313892515355e38,  # of bfloat16
-    )
-)
 _MANTISSAS = np.array([math.frexp(v)[0] for v in _NAMED])
 _HALVED_TENS = tuple(10.0**k for k in range(-12, -2)) + tuple(10.0**k for k in range(4, 38))
 
@@ -68,7 +61,7 @@ def is_round(number: float, coarse: bool = False) -> bool:
     if not math.isfinite(number) or number == 0:
         return True
     size = abs(number)
-    if size in _FILLS:
+    if size in LARGEST_FLOATS:
         return True
     if coarse and is_half(number):
         return _is_power_of_two(size, exact=True) or size in _SMALL or _is_halved_ten(size)

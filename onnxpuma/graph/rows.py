@@ -14,10 +14,10 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rowwise import asks, row_shape, selected_row
 from onnxpuma.graph.rules.fused import Writer
+from onnxpuma.standard.operators import traits
 
 TITLE = "one row computed"
 CONSTANT = "onnxpuma.row."
-_BLIND = ("Shape", "Size")
 
 
 def lift_rows(model: ir.Model) -> dict[str, int]:
@@ -38,7 +38,7 @@ def needed(graph: ir.Graph, outputs: Collection[ir.Value]) -> set[ir.Node]:
         if node is None or node in found or node.graph is not graph:
             continue
         found.add(node)
-        if node.op_type not in _BLIND or node.domain:
+        if not traits(node.op_type, node.domain).of_shape:
             todo += _read_by(node)
     return found
 
@@ -105,7 +105,7 @@ class _Lifting:
         found = []
         for node, slot in x.uses():
             inside = node.graph is self.graph
-            if inside and (node not in self.live or (node.op_type in _BLIND and not node.domain)):
+            if inside and (node not in self.live or traits(node.op_type, node.domain).of_shape):
                 continue
             if not inside or slot or (selected_row(node) or ())[:2] != (axis, last):
                 return []

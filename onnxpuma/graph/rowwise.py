@@ -1,7 +1,7 @@
-"""Which operators work on each row alone: what selecting a row of a result asks of the operands.
+"""Which operands' rows a row of a result follows from, for the kinds of operators that work on rows.
 
-Only the first or the last row is ever selected. Broadcasting then needs no knowledge of sizes: an axis of one
-element has the same first and last row as one that it is stretched along.
+Only the first or the last row is ever selected, so broadcasting does not depend on sizes: an axis of one
+element has the same first and last row as the axis that it is stretched along.
 """
 
 from __future__ import annotations
@@ -13,34 +13,25 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.rule import attribute, rank, scalar, static_dim
 from onnxpuma.graph.rules.shape_vector import Entry, dims, entries, known, number, times
+from onnxpuma.standard.operators import traits
+from onnxpuma.standard.traits import Rows
 
 Asked: TypeAlias = dict[int, int]
-"""Input -> the axis along which its row is selected; inputs that are not in it stay as they are."""
-
-_ONE_OPERAND = (
-    "Abs", "Cast", "Celu", "Ceil", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
-    "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu",
-    "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
-    "ThresholdedRelu",
-)  # fmt: skip
-_BROADCAST = (
-    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean", "Min",
-    "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
-)  # fmt: skip
+"""Input -> the axis along which its row is selected; other inputs stay as they are."""
 
 
 def asks(node: ir.Node, axis: int) -> Asked | None:
-    """What selecting a row of the first output along `axis` (not negative) asks of the inputs.
+    """The rows of the inputs that a row of the first output along `axis` (not negative) follows from.
 
-    The node on those inputs yields that row; a Reshape also wants `row_shape`. None where the row depends
-    on other rows, or that cannot be told.
+    The node, applied to those rows, yields that row; a Reshape also needs `row_shape`. None where the row
+    depends on other rows, or may.
     """
-    rule = None if node.domain else _RULES.get(node.op_type)
+    kind = traits(node.op_type, node.domain).rows
     y = node.outputs[0]
     axes = rank(y)
-    if rule is None or axes is None or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
+    if kind is None or axes is None or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
         return None
-    return rule(node, axis, axes)
+    return _RULES[kind](node, axis, axes)
 
 
 def _one(node: ir.Node, axis: int, axes: int) -> Asked | None:
@@ -48,7 +39,7 @@ def _one(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _stretched(node: ir.Node, axis: int, axes: int, slots: range | None = None) -> Asked | None:
-    """Every operand that has the axis, from the right."""
+    """The row of every operand that has the axis, counted from the right."""
     found: Asked = {}
     for slot in slots or range(len(node.inputs)):
         x = node.inputs[slot]
@@ -75,7 +66,7 @@ def _product(node: ir.Node, axis: int, axes: int) -> Asked | None:
 def _gemm(node: ir.Node, axis: int, axes: int) -> Asked | None:
     if axis != 0:
         return None
-    found = {0: 1 if attribute(node.outputs[0], "transA", 0) else 0}
+    found = {0: 1 if attribute(node.outputs[0], "transA") else 0}
     added = node.inputs[2] if len(node.inputs) > 2 else None
     if added is not None:
         own = rank(added)
@@ -87,14 +78,14 @@ def _gemm(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _normalisation(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    first = attribute(node.outputs[0], "axis", -1) % axes
+    first = attribute(node.outputs[0], "axis") % axes
     scales = [rank(v) for v in node.inputs[1:] if v is not None]
     reach = max((r for r in scales if r is not None), default=0)
     return {0: axis} if axis < first and None not in scales and reach <= axes - first else None
 
 
 def _along(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    return None if attribute(node.outputs[0], "axis", -1) % axes == axis else {0: axis}
+    return None if attribute(node.outputs[0], "axis") % axes == axis else {0: axis}
 
 
 def _transpose(node: ir.Node, axis: int, axes: int) -> Asked | None:
@@ -103,15 +94,15 @@ def _transpose(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _concat(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    if attribute(node.outputs[0], "axis", 0) % axes == axis:
+    if attribute(node.outputs[0], "axis") % axes == axis:
         return None
     return {slot: axis for slot, x in enumerate(node.inputs) if x is not None}
 
 
 def _attention(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    """Rows are those of the queries; with `is_causal` the mask would move along with them."""
+    """The rows are those of the queries; `is_causal` would move the mask along with them."""
     y, query = node.outputs[0], node.inputs[0]
-    if attribute(y, "is_causal", 0) or rank(query) != axes or axis != axes - 2:
+    if attribute(y, "is_causal") or rank(query) != axes or axis != axes - 2:
         return None
     if any(v is not None for v in node.inputs[4:]):
         return None
@@ -135,12 +126,12 @@ def _rotary(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _reshape(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    """The axis must be there before as well, with as many elements in front of it and as many rows."""
+    """The input must have the same axis: as many elements in front of it, and as many rows."""
     x, y = node.inputs[0], node.outputs[0]
     before, target = None if x is None else dims(x), entries(node.inputs[1])
     if before is None or target is None or len(target) != axes:
         return None
-    if not attribute(y, "allowzero", 0):
+    if not attribute(y, "allowzero"):
         target = [before[i] if e == number(0) and i < len(before) else e for i, e in enumerate(target)]
     after = _completed(known(y, target), before)
     for place in range(len(before)):
@@ -151,7 +142,7 @@ def _reshape(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _completed(after: list[Entry], before: list[Entry]) -> list[Entry]:
-    """With the one dimension that is left to compute, where the others leave no doubt."""
+    """The shape with its one open dimension, where the others determine it."""
     open_places = [i for i, e in enumerate(after) if e is None or e == number(-1)]
     if len(open_places) != 1:
         return after
@@ -174,7 +165,7 @@ def _total(factors: list[Entry]) -> Entry:
 
 
 def row_shape(node: ir.Node, axis: int) -> list[int] | None:
-    """The constant shape of a Reshape of one row, where all its other dimensions but one are numbers."""
+    """The constant shape of a Reshape of one row, where at most one other dimension is not a number."""
     found = [d if isinstance(d, int) else None for d in node.outputs[0].shape or ()]
     if axis >= len(found):
         return None
@@ -200,27 +191,24 @@ def _layout(node: ir.Node, axis: int, axes: int) -> Asked | None:
     return {0: kept[axis]}
 
 
-_RULES: dict[str, Callable[[ir.Node, int, int], Asked | None]] = {
-    **dict.fromkeys(_ONE_OPERAND, _one),
-    **dict.fromkeys(_BROADCAST, _stretched),
-    "Attention": _attention,
-    "Concat": _concat,
-    "Gemm": _gemm,
-    "LayerNormalization": _normalisation,
-    "LogSoftmax": _along,
-    "MatMul": _product,
-    "RMSNormalization": _normalisation,
-    "Reshape": _reshape,
-    "RotaryEmbedding": _rotary,
-    "Softmax": _along,
-    "Squeeze": _layout,
-    "Transpose": _transpose,
-    "Unsqueeze": _layout,
+_RULES: dict[Rows, Callable[[ir.Node, int, int], Asked | None]] = {
+    "each": _one,
+    "broadcast": _stretched,
+    "product": _product,
+    "gemm": _gemm,
+    "normalisation": _normalisation,
+    "along": _along,
+    "transpose": _transpose,
+    "concat": _concat,
+    "attention": _attention,
+    "rotary": _rotary,
+    "reshape": _reshape,
+    "axes": _layout,
 }
 
 
 def selected_row(node: ir.Node) -> tuple[int, bool, bool] | None:
-    """(axis, whether it is the last row, whether the axis stays) of a Gather or Slice of one end row."""
+    """Of a Gather or Slice of one end row: (axis, whether it is the last row, whether the axis stays)."""
     if node.domain or node.op_type not in ("Gather", "Slice") or not node.inputs[0]:
         return None
     axes, y = rank(node.inputs[0]), node.outputs[0]
@@ -230,7 +218,7 @@ def selected_row(node: ir.Node) -> tuple[int, bool, bool] | None:
         place, kept = scalar(node.inputs[1]), rank(node.inputs[1]) == 1
         if place not in (0.0, -1.0) or rank(node.inputs[1]) not in (0, 1):
             return None
-        return attribute(y, "axis", 0) % axes, place == -1.0, kept
+        return attribute(y, "axis") % axes, place == -1.0, kept
     first, end, axis = (scalar(node.inputs[i]) if len(node.inputs) > i else None for i in (1, 2, 3))
     step = scalar(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else 1.0
     if axis is None or step != 1.0 or first not in (0.0, -1.0):

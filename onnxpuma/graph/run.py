@@ -59,7 +59,7 @@ def run_node(
 
     Raises ModelError when the node cannot be run on these inputs.
     """
-    if node.op in ("Shape", "Size") and not node.domain and inputs[0] is not None:
+    if node.traits.of_shape and inputs[0] is not None:
         return [_of_the_shape(node, inputs[0].shape)]
     arrays = {f"i{k}": np.asarray(a) for k, a in enumerate(inputs) if a is not None}
     captured = [n for g in node.subgraphs for n in g.captured()]

@@ -1,11 +1,10 @@
-"""What a request may cost: refused from its shapes alone, before a value of that size is made."""
+"""What a request may cost: one beyond it is refused by shapes alone, before a value of that size is made."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -16,33 +15,31 @@ from onnxpuma.plan.memory import ROW_BYTES, patched
 from onnxpuma.plan.plan import Plan, Step
 
 WORD_BYTES = 16  # two components of 64 bits at each server
-WORKSPACE = 4  # times a step's operands and results, besides them
-SENT_BYTES = 64  # for an element that a step makes; most operators send less
-PUBLIC_SHARE = 8  # masks and positions may take this part of the memory
-SMALL = 1 << 16  # elements
+WORKSPACE = 4  # times the operands and results of a step, besides them
+SENT_BYTES = 64  # for each element that a step makes; most operators send less
+PUBLIC_SHARE = 8  # masks and positions may take one part in so many of the memory
+SMALL = 1 << 16  # elements; a public node that cannot make more is not priced
 MOST_TURNS = 10_000  # iterations of a loop
-# The size of what these make is in the values of their inputs, not in their sizes.
-_FREE = frozenset(
-    ("Expand", "Tile", "ConstantOfShape", "Range", "Resize", "Upsample", "Pad", "OneHot", "EyeLike",
-     "RandomNormal", "RandomUniform", "CenterCropPad", "Col2Im", "MaxUnpool", "GridSample", "AffineGrid",
-     "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "STFT", "DFT", "Scan", "Loop")
-)  # fmt: skip
 
 
 @dataclass
 class Budget:
-    """bytes: that a request may take at one server. elements: of one input. traffic: bytes that one server
-    may send for it. seconds: for planning. Every refusal is an InputError that names the limit."""
+    """The limits of one request. Every refusal is an InputError that names the limit."""
 
+    # Bytes that it may take at one server.
     bytes: int
+    # Elements of one input.
     elements: int
+    # Bytes that one server may send for it.
     traffic: int
+    # Time for planning.
     seconds: float
+    # Bytes of the public values made so far.
     spent: int = 0
     began: float = field(default_factory=lambda: time.monotonic())
 
     def check_inputs(self, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
-        """Of a request nothing but its shapes is needed for this."""
+        """Refuse an input of too many elements."""
         for name, shape in shapes:
             count = _count(shape)
             if count > self.elements:
@@ -54,13 +51,13 @@ class Budget:
 
     @classmethod
     def unlimited(cls) -> Budget:
-        """For whoever plans for itself."""
+        """For a party that plans for itself."""
         return cls(1 << 62, 1 << 62, 1 << 62, float("inf"))
 
     def before_public(
         self, node: Node, inputs: Sequence[np.ndarray | None], infer: Callable[[], list[ValueType]]
     ) -> None:
-        """A node is about to run in the clear: what will it make? infer: the types of its outputs."""
+        """Refuse a node that would make too much when it runs in the clear. infer: its output types."""
         self.check_time()
         known = [value for value in inputs if value is not None]
         if node.op in ("Loop", "Scan") and not node.domain:
@@ -68,21 +65,22 @@ class Budget:
         bound = 1
         for value in known:
             bound *= max(1, int(value.size))
-        if bound <= SMALL and node.op not in _FREE:
+        if bound <= SMALL and not node.traits.free:
             return
         try:
             types = infer()
         except OnnxpumaError:
-            return  # a shape that its values decide, and so no larger than they are
+            return  # its values decide the shape, so it is no larger than they are
         self.take_public(node.name, sum(_bytes(kind) for kind in types), keep=False)
 
     def take(self, what: str, size: int) -> None:
-        """`size` bytes are needed for `what` when it runs."""
+        """Refuse `what` if the `size` bytes that it needs when it runs are too many."""
         if self.spent + size > self.bytes:
             raise self._too_large(f"at '{what}' it", self.spent + size, self.bytes)
 
     def take_public(self, what: str, size: int, *, keep: bool = True) -> None:
-        """`size` bytes of public values are made for `what` while it is planned; `keep`: and stay."""
+        """Refuse `what` if `size` bytes of public values, made while it is planned, are too many; else count
+        them where they stay (`keep`)."""
         allowed = self.bytes // PUBLIC_SHARE
         if self.spent + size > allowed:
             raise self._too_large(f"of public values at '{what}' it", self.spent + size, allowed)
@@ -90,7 +88,7 @@ class Budget:
             self.spent += size
 
     def before_secret(self, node: Node, given: Sequence[ValueType | None], made: Iterable[ValueType]) -> None:
-        """A step is about to be planned that reads and makes values of these types."""
+        """Refuse a step that is about to be planned, by the types that it reads and makes."""
         self.check_time()
         shapes = [_shape(kind) for kind in made]
         count = sum(map(_count, shapes))
@@ -105,7 +103,7 @@ class Budget:
             )
 
     def check_plan(self, plan: Plan) -> None:
-        """What the whole run will need and send."""
+        """Refuse a plan that needs too much memory or sends too much."""
         needed = needed_bytes(plan)
         if needed > self.bytes:
             raise self._too_large("it", needed, self.bytes)
@@ -124,7 +122,7 @@ class Budget:
             turns = max((max(v.shape, default=0) for v in inputs if v is not None), default=0)
         if turns > MOST_TURNS:
             raise InputError(
-                f"'{node.name}' would turn up to {turns} times, {MOST_TURNS} are allowed",
+                f"'{node.name}' would run up to {turns} iterations, {MOST_TURNS} are allowed",
                 "take smaller inputs",
             )
 
@@ -138,8 +136,8 @@ class Budget:
 
 
 def needed_bytes(plan: Plan) -> int:
-    """About how much memory one server needs to run a plan, at most: what is alive, and what the steps of a
-    wave work with. Cost: in proportion to the steps, whatever their sizes."""
+    """An upper estimate of the memory that one server needs to run a plan: live values, and the workspace of
+    the steps of one wave. Cost: proportional to the number of steps, whatever their sizes."""
     sizes = {entry.operand: WORD_BYTES * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
     live = sum(sizes.values()) + public_bytes(plan)
     most = live
@@ -158,7 +156,7 @@ def needed_bytes(plan: Plan) -> int:
 
 
 def _made(step: Step) -> int:
-    """Elements that a step makes, those included that nobody else sees."""
+    """Elements that a step makes, those inside it included."""
     call = step.call
     made = [o.shape for o in call.outputs]
     hidden = hidden_elements(call.node, [None if o is None else o.shape for o in call.inputs], made)
@@ -166,7 +164,7 @@ def _made(step: Step) -> int:
 
 
 def _rows(step: Step) -> int:
-    """Rows of a table that are read for secret ids: all of them for each."""
+    """Rows of tables that a step reads for secret ids: for each id the whole table."""
     call = step.call
     return sum(_count(o.shape) * call.given(0).shape[0] for o in call.inputs if o and o.form is SecretIds)
 
@@ -174,13 +172,12 @@ def _rows(step: Step) -> int:
 def hidden_elements(
     node: Node, shapes: Sequence[tuple[int, ...] | None], made: Sequence[tuple[int, ...]] = ()
 ) -> int:
-    """Elements of what an operator makes and uses up: the scores of an attention, the patches of a
-    convolution or a pool."""
-    attributes: Mapping[str, Any] = node.attributes
+    """Elements that exist only inside an operator: the scores of an attention, the patches of a convolution
+    or a pool."""
     known = [shape for shape in shapes if shape is not None]
     if node.op == "Attention" and len(shapes) > 1 and len(known) > 1:
         (batch, *query), key = known[0], known[1]
-        heads = query[0] if len(query) == 3 else int(attributes.get("q_num_heads", 1))
+        heads = query[0] if len(query) == 3 else int(node.attribute("q_num_heads") or 1)
         queries, keys = query[-2], key[-2]
         past = shapes[4] if len(shapes) > 4 else None
         return batch * heads * queries * (keys + (past[-2] if past else 0))
@@ -188,7 +185,7 @@ def hidden_elements(
 
 
 def public_bytes(plan: Plan) -> int:
-    """Bytes of the public arrays that a plan holds."""
+    """Bytes of the public arrays of a plan."""
     return sum(value.nbytes for value in plan.known.values())
 
 

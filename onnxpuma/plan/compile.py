@@ -1,4 +1,4 @@
-"""From a blueprint and concrete shapes to a plan; every node that cannot run is named in one error."""
+"""From a blueprint and concrete shapes to a plan. One error names every node that cannot run."""
 
 from __future__ import annotations
 
@@ -35,12 +35,11 @@ def compile_plan(
 ) -> Plan:
     """The plan at these input shapes and public input values.
 
-    selection: which outputs it is for; by default the model's own, opened to the client. at_client: what
-    depends on the client's input and public values alone is left to the client; False plans it on shares
-    too, which is slower and only of use to try operators. budget: what it may cost.
-    Raises InputError for a name or a shape that does not fit, for a plan beyond the budget and for an output
-    to be kept that is no secret of the servers, UnsupportedModelError naming every node that has no secure
-    kernel.
+    selection: the outputs that it is for; by default the model's own, opened to the client. at_client: leave
+    nodes that depend on the client's input and public values alone to the client; False plans them on shares
+    too, which is slower, and useful only to try operators. budget: what the run may cost.
+    Raises InputError for a name or a shape that does not fit, for a plan beyond the budget, and for an output
+    to keep that is not secret-shared; UnsupportedModelError naming every node without a secure kernel.
     """
     plan, refusals = survey(blueprint, shapes, public_values, selection, at_client=at_client, budget=budget)
     if refusals:
@@ -57,18 +56,18 @@ def compile_plan(
 
 
 def unsupported(refusals: Sequence[Refusal]) -> UnsupportedModelError:
-    """The error that names all of them."""
+    """The error that names all these nodes."""
     listing = "\n  ".join(str(r) for r in refusals)
     count = len(refusals)
     known = operators()
     hint = "onnxpuma inspect shows every node; docs/operators.md lists what is supported"
     if all(refusal.sizes and refusal.operator in known for refusal in refusals):
         hint = (
-            "other sizes may fit: a text can be longer than a model has positions, a recording too short"
+            "other sizes may fit: a text can be longer than the model has positions, or a recording too short"
             " (--dim NAME=SIZE where inputs are drawn)"
         )
     elif any("secret integers" in refusal.reason for refusal in refusals):
-        hint += "; what follows from an input alone can be public, if the servers may see it: --public-input"
+        hint += "; --public-input makes an input public, and what follows from it, if the servers may see it"
     return UnsupportedModelError(
         f"{count} node{'s' if count > 1 else ''} of this model cannot run on shares:\n  {listing}", hint
     )
@@ -83,7 +82,7 @@ def survey(
     at_client: bool = True,
     budget: Budget | None = None,
 ) -> tuple[Plan, list[Refusal]]:
-    """The plan as far as it goes, and the nodes that it leaves out because they cannot run.
+    """The plan as far as it goes, and the refused nodes that it leaves out.
 
     Raises InputError for a name or a shape that does not fit.
     """
@@ -106,7 +105,7 @@ def survey(
                 share(state, name)
         elif name not in public_values:
             raise InputError(
-                f"the public input '{name}' has no value", "its values decide what is computed: give them"
+                f"the public input '{name}' has no value", "give it one: its values decide what is computed"
             )
         else:
             state.values[name] = Known(kind, np.asarray(public_values[name]), constant=False)
@@ -127,14 +126,14 @@ def survey(
 
 
 def _too_small(spec: InputSpec, place: int, extent: int) -> bool:
-    """A batch of nothing, no ids; but a decoder's cache is empty before the first word."""
+    """Whether an axis is too short: an empty batch, no ids. A decoder's cache may be empty."""
     empty_default = spec.default is not None and spec.default.shape[place] == 0
     may_be_empty = spec.shape[place] == 0 or empty_default or (spec.dtype.kind == "f" and place > 0)
     return extent < (0 if may_be_empty else 1)
 
 
 def weight_hint(blueprint: Blueprint, names: Sequence[str]) -> str:
-    """What to do about names in a feed that are no inputs, as they are weights."""
+    """The part of a hint about names in a feed that are weights, and no inputs."""
     name = next((name for name in names if name in blueprint.graph.initializers), None)
     if name is None:
         return ""
@@ -145,7 +144,7 @@ def weight_hint(blueprint: Blueprint, names: Sequence[str]) -> str:
 
 
 def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """InputError unless there is one concrete shape for each input and they fit the declared ones."""
+    """Raise InputError unless each input has one concrete shape, and these fit the declared ones."""
     missing = [n for n in blueprint.inputs if n not in shapes]
     extra = [n for n in shapes if n not in blueprint.inputs]
     if missing or extra:
@@ -165,7 +164,7 @@ def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) ->
                 fits = fits and symbols.setdefault(want, have) == have
         if fits and any(_too_small(spec, place, extent) for place, extent in enumerate(shape)):
             raise InputError(
-                f"input '{name}' has shape {shape}: there is nothing in it",
+                f"input '{name}' has shape {shape}, which is empty",
                 "give it a batch of one or more, and at least one id",
             )
         if not fits:

@@ -1,7 +1,7 @@
-"""A file that appears whole: written beside its place under a name nobody knows, moved there when complete.
+"""A file that appears whole: written beside its place under an unguessable name, then moved there.
 
-Nothing is written through a link, and nothing over a file: what bears the name is replaced, be it a link that
-somebody planted or a file that others may read.
+Nothing is written through a link or into an existing file: whatever has the name is replaced, be it a link
+that somebody planted or a file that others may read.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _LEFT_OVER = re.compile(r"\.[0-9a-f]{32}\.partial")
 
 
 class Draft:
-    """What will be the file at `path`. Write to `file`; then `finish`, `commit`; `discard` in any case.
+    """The file to be at `path`. Write to `file`; then `finish` and `commit`; `discard` in any case.
 
-    mode: who may read it, less what the process' umask takes. Raises OSError where it cannot be written.
+    mode: its permissions, before the umask of the process. Raises OSError where it cannot be written.
     """
 
     def __init__(self, path: Path, mode: int = PUBLIC) -> None:
@@ -35,24 +35,24 @@ class Draft:
         self.file: BinaryIO = os.fdopen(os.open(self._partial, flags, mode), "w+b")
 
     def finish(self) -> None:
-        """All is written: have it on the disk. A full disk shows here at the latest."""
+        """Force everything written to the disk. A full disk shows here at the latest."""
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
 
     def commit(self) -> None:
-        """Take the place of what is there."""
+        """Replace whatever is at the path."""
         os.replace(self._partial, self._path)
 
     def discard(self) -> None:
         """Leave nothing behind; does nothing after `commit`."""
-        with suppress(OSError):  # a full disk: what is buffered cannot be written, and need not be
+        with suppress(OSError):  # on a full disk the buffer cannot be written, and need not be
             self.file.close()
         self._partial.unlink(missing_ok=True)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write these files, which everybody may read, all or none. Raises as `drafts_of`."""
+    """Write these files, readable to everybody, all or none. Raises as `drafts_of`."""
     drafts = drafts_of(folder, files)
     try:
         for draft in drafts:
@@ -63,9 +63,9 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def drafts_of(folder: Path, files: Mapping[str, bytes]) -> list[Draft]:
-    """A finished draft of each file, path in the folder -> content; folders inside it are made.
+    """A finished draft of each file. files: path in the folder -> content. Inner folders are made.
 
-    Raises OSError where they cannot be written, ConfigError where a folder inside is a link.
+    Raises OSError where they cannot be written, ConfigError where an inner folder is a link.
     """
     drafts: list[Draft] = []
     try:
@@ -83,7 +83,7 @@ def drafts_of(folder: Path, files: Mapping[str, bytes]) -> list[Draft]:
 
 
 def remove_left_over(folder: Path) -> None:
-    """Remove what a process that was killed left of its drafts."""
+    """Remove the drafts that a killed process left behind."""
     for path in folder.iterdir():
         if _LEFT_OVER.fullmatch(path.name):
             path.unlink(missing_ok=True)

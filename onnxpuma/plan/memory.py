@@ -1,44 +1,46 @@
-"""How much memory a server needs: its shares of the weights, and the widest moment of a run.
+"""How much memory a server needs: its shares of the weights, and the peak of a run.
 
-The figures beside the sizes were measured (`validate` prints the peak): a kernel holds its operands, and some
-words for each number that it works on.
+The factors below were measured (`validate` prints the peak): a kernel needs its operands, and some words for
+each number that it works on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.mpc.protocols.dpf import SecretIds
-from onnxpuma.ops.registry import Operand
+from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Step
 
 Shape: TypeAlias = "tuple[int, ...]"
 
-_PROCESS = 180 << 20  # of Python and its libraries
-_REPLICATED, _SUM = 16, 8  # bytes an element: two words, or one
-_LOADING = 8  # a weight more, for the largest of them, while it is read
-_WORKING = 150  # an element of the results of a step that exchanges messages
-_MOVING = 24  # of one that does not
-_SCORE = 170  # a score of attention, which nobody else sees
-_HIDDEN = {"Conv": 16, "MaxPool": 35, "ConvTranspose": 50}  # an element of a patch, which nobody else sees
-ROW_BYTES = 12  # a row of a table for each id that is looked up in it
+_PROCESS = 180 << 20  # Python and its libraries
+_REPLICATED, _SUM = 16, 8  # bytes per element: two words, or one
+_LOADING = 8  # more per element of the largest weight, while it is read
+_WORKING = 150  # per result element of a step that exchanges messages
+_MOVING = 24  # of a step that does not
+_SCORE = 170  # per score inside an attention
+_HIDDEN = {"Conv": 16, "MaxPool": 35, "ConvTranspose": 50}  # per element of a patch inside the operator
+ROW_BYTES = 12  # per row of a table, for each id that is looked up in it
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at one server. whole: about what `validate` measures; weights: the shares of weights in it."""
+    """Bytes at one server."""
 
+    # About what `validate` measures.
     whole: int
+    # The part of it that holds shares of weights.
     weights: int
 
 
 def memory(plan: Plan, blueprint: Blueprint) -> Memory:
-    """What one run of the plan takes, to about a quarter; requests that wait add what they bring."""
+    """The memory of one run, to within about a quarter. Waiting requests take theirs on top."""
     sizes = [blueprint.graph.initializers[name].size for name in blueprint.weights]
     held = _REPLICATED * sum(sizes)
     widest = max(_LOADING * max(sizes, default=0), _widest(plan))
@@ -65,14 +67,14 @@ def _forget(live: dict[str, int], names: tuple[str, ...]) -> None:
 
 
 def _working(step: Step) -> int:
-    """Bytes beside operands and results."""
+    """Bytes besides operands and results."""
     call = step.call
     ids = next((o for o in call.inputs if o is not None and o.form is SecretIds), None)
     if ids is not None:
         return ROW_BYTES * ids.size * call.given(0).shape[0]
     made = sum(o.size for o in call.outputs)
     if step.operator.name == "Attention":
-        return _WORKING * made + _SCORE * _scores(call.given(0), call.given(1), call.node.attributes)
+        return _WORKING * made + _SCORE * _scores(call)
     beside = _HIDDEN.get(step.operator.name, 0) * patched(
         call.node, [None if o is None else o.shape for o in call.inputs], [o.shape for o in call.outputs]
     )
@@ -83,20 +85,20 @@ def patched(node: Node, given: Sequence[Shape | None], made: Sequence[Shape]) ->
     """Elements of the patches under a window, or of the products that a transposed convolution adds up."""
     x, w = given[0], given[1] if len(given) > 1 else None
     if node.op == "ConvTranspose" and x and w:
-        return _size((x[0], *x[2:], *w[1:])) * cast("int", node.attributes.get("group", 1))
+        return _size((x[0], *x[2:], *w[1:])) * int(node.attribute("group"))
     if node.op == "Conv" and x and w and made:
         return _size((made[0][0], x[1], *made[0][2:], *w[2:]))
     if node.op in ("MaxPool", "LpPool") and made:
-        return _size(made[0]) * _size(cast("Shape", node.attributes["kernel_shape"]))
+        return _size(made[0]) * _size(node.attribute("kernel_shape"))
     return 0
 
 
-def _scores(q: Operand, k: Operand, attributes: Mapping[str, object]) -> int:
-    """How many scores there are: queries times keys, for each head of each sequence."""
+def _scores(call: Call) -> int:
+    """The number of scores: queries times keys, for each head of each sequence."""
+    q, k = call.given(0), call.given(1)
     if len(q.shape) == 4:
         return _size(q.shape[:3]) * k.shape[2]
-    heads = attributes.get("q_num_heads", 1)
-    return q.shape[0] * q.shape[1] * k.shape[1] * (heads if isinstance(heads, int) else 1)
+    return q.shape[0] * q.shape[1] * k.shape[1] * int(call.attribute("q_num_heads") or 1)
 
 
 def _size(shape: tuple[int, ...]) -> int:

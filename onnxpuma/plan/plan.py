@@ -22,14 +22,17 @@ from onnxpuma.ops.spread import truncated_cost
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One call of a kernel. `resolves`: outputs that are truncated before anybody reads them."""
+    """One call of a kernel."""
 
     index: int
     operator: Operator
     call: Call
     outputs: tuple[str, ...]
+    # For each output, whether it is truncated before anybody reads it.
     resolves: tuple[bool, ...]
-    constant: bool  # made of weights and public constants alone: computed once for all requests
+    # It is made of weights and public constants alone, and computed once for all requests.
+    constant: bool
+    # Values that nobody reads after this step.
     frees: tuple[str, ...] = ()
 
     @property
@@ -38,12 +41,12 @@ class Step:
 
     @property
     def checks(self) -> bool:
-        """It belongs to the range check (plan/bounds/checks.py), and to no node of the graph."""
-        return self.operator.domain == DOMAIN
+        """Whether it belongs to the range check (plan/bounds/checks.py), and to no node of the graph."""
+        return self.call.node.domain == DOMAIN
 
     @cached_property
     def cost(self) -> Cost:
-        """Rounds and bits, the truncation of its outputs included."""
+        """Rounds and bits, including the truncation of its outputs."""
         total = self.operator.cost(self.call)
         after = Cost()
         for operand, resolves in zip(self.call.outputs, self.resolves, strict=True):
@@ -54,90 +57,88 @@ class Step:
 
 @dataclass(frozen=True)
 class SecretInput:
-    """A value that the client shares: reals in fixed point, or ids that index a table of `depth` rows.
-
-    reach: of a mask, how far below zero its numbers go; the client moves those beyond there (`saturated`).
-    needs: what is asked of its numbers by those who read it, which the client sees to in the clear.
-    """
+    """A value that the client shares: reals in fixed point, or ids that index a table."""
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     format: Format
+    # The rows of the table that ids index; 0 for other values.
     depth: int = 0
+    # How far below zero the numbers of a mask go; the client moves smaller ones there (`saturated`).
     reach: float = 0.0
+    # Conditions of its readers on its numbers, which the client checks in the clear.
     needs: tuple[Need, ...] = ()
 
     def saturated(self, values: np.ndarray) -> np.ndarray:
-        """What is shared of these values."""
+        """The values that are shared in place of these."""
         if not self.reach:
             return values
         return np.where(np.isneginf(values), -self.reach, np.maximum(values, -self.reach / 2))
 
     @property
     def operand(self) -> str:
-        """What steps call it: ids that index two tables of different sizes are shared for each."""
+        """Its name in steps. Ids that index two tables of different sizes are shared once for each."""
         return f"{self.name} as rows of {self.depth}" if self.depth else self.name
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run is for. Nothing but what these outputs need is computed.
+    """What a run is for. Only what these outputs need is computed."""
 
-    opened: outputs that the client learns. kept: outputs that stay at the servers, secret-shared. held:
-    inputs that the servers hold already, kept by an earlier run.
-    """
-
+    # Outputs that the client learns.
     opened: tuple[str, ...]
+    # Outputs that stay at the servers, secret-shared.
     kept: tuple[str, ...] = ()
+    # Inputs that the servers have already, kept by an earlier run.
     held: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """All of them, each once."""
+        """All outputs, each once."""
         return tuple(dict.fromkeys((*self.opened, *self.kept)))
 
 
 @dataclass(frozen=True)
 class PlannedOutput:
-    """An output of the run: secret, or known to the client before; opened by the client, kept, or both.
-
-    beside: public numbers that the words do not hold (ops/beside.py): the client adds them to what it opens.
-    closed: it may be kept, and nobody opens it (plan/inputs/closed.py). verdict: none of the model's, but
-    zero if every value stayed in its range, else random (plan/bounds/checks.py).
-    """
+    """An output of the run: opened by the client, kept at the servers, or both."""
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     format: Format
+    # False for a value that the client knows before the run.
     secret: bool = False
     opened: bool = True
     kept: bool = False
+    # Nobody may open it (plan/inputs/closed.py).
     closed: bool = False
+    # It is no output of the model: zero if every value stayed in its range, else random
+    # (plan/bounds/checks.py).
     verdict: bool = False
+    # Public numbers that the client adds to the opened words (ops/beside.py).
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def completed(self, values: np.ndarray) -> np.ndarray:
-        """The output, in its type, of which the words held these values."""
+        """The output, in its type, from the values of its words."""
         return (values if self.beside is None else values + self.beside).astype(self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Everything public about a run.
-
-    waves: steps that do not depend on one another run side by side. inputs: what the client shares. held:
-    what the servers hold already. client_nodes: what the client computes from its own input before it shares
-    anything. known: public values by name.
-    """
+    """Everything public about a run."""
 
     model_digest: str
+    # The steps of a wave do not depend on one another, and run side by side.
     waves: tuple[tuple[Step, ...], ...]
+    # The values that the client shares.
     inputs: tuple[SecretInput, ...]
+    # The values that the servers kept from an earlier run.
     held: tuple[SecretInput, ...]
     outputs: tuple[PlannedOutput, ...]
+    # The nodes that the client computes from its own input before it shares anything.
     client_nodes: tuple[Node, ...]
+    # The public values by name.
     known: Mapping[str, np.ndarray] = field(repr=False)
     opset: int
 
@@ -148,12 +149,12 @@ class Plan:
 
     @property
     def results(self) -> list[PlannedOutput]:
-        """The outputs that somebody asked for."""
+        """The outputs that were asked for."""
         return [output for output in self.outputs if not output.verdict]
 
     @property
     def verdict(self) -> PlannedOutput | None:
-        """What tells the client whether every value stayed in its range; None where nothing is checked."""
+        """The output that tells whether every value stayed in its range; None where nothing is checked."""
         return next((output for output in self.outputs if output.verdict), None)
 
     @property
@@ -167,7 +168,7 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """A digest over every step, shape and public value that decides what is sent."""
+        """A digest over all steps, shapes and public values: everything that decides what is sent."""
         hashed = hashlib.sha256(self.model_digest.encode())
         for wave in self.waves:
             hashed.update(b"wave")
@@ -192,7 +193,7 @@ class Plan:
 
     @cached_property
     def checks_cost(self) -> Cost:
-        """What of it is the range check's."""
+        """The part of the range check in `cost`."""
         rest = self._cost(tuple(step for step in wave if not step.checks) for wave in self.waves)
         return Cost(self.cost.rounds - rest.rounds, self.cost.bits - rest.bits)
 
@@ -208,7 +209,7 @@ class Plan:
         return total
 
     def client_values(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Every value the client knows: its inputs, and what follows from them and public values alone."""
+        """Every value the client knows: public ones, its inputs, and what follows from these alone."""
         values: dict[str, np.ndarray] = {**self.known, **feed}
         for node in self.client_nodes:
             inputs = [None if name is None else values[name] for name in node.inputs]

@@ -1,7 +1,7 @@
-"""policy.json as it comes from a file or from afar: of the form that this package writes, or refused.
+"""policy.json, read from a file or received: of the form that this package writes, or refused.
 
-Who reads a policy trusts neither the disk nor whoever sent it. All that is taken from it later is checked
-here: its types, and that graph and policy speak of the same weights, inputs and outputs.
+A reader of a policy trusts neither the disk nor the sender. Everything that is taken from it later is checked
+here: types, and that graph and policy name the same weights, inputs and outputs.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.narrow import fits
 
 COPY_AGAIN = "copy the folder again from the model's owner"
-_WIDEST_RANGE = 1000  # powers of two that float64 holds
+_WIDEST_RANGE = 1000  # exponents below it are powers of two that float64 holds
 
 
 def read_policy(content: bytes, where: str) -> dict[str, Any]:
-    """The entries of a policy.json, each of its type. `where` it is from: for the messages.
+    """The entries of a policy.json, with their types checked. where: its origin, for messages.
 
-    Raises PlanError for one of another version, and one that is damaged.
+    Raises PlanError for a policy of another version, and for a damaged one.
     """
     try:
         policy = json.loads(content)
-        json.dumps(policy, ensure_ascii=False).encode()  # no half of a character
+        json.dumps(policy, ensure_ascii=False).encode()  # rejects half a character, a lone surrogate
     except (ValueError, RecursionError) as error:
         raise PlanError(f"policy.json of {where} is damaged: {error}", COPY_AGAIN) from error
     if not isinstance(policy, dict) or not _is_text(policy.get("version")):
@@ -48,7 +48,7 @@ def read_policy(content: bytes, where: str) -> dict[str, Any]:
 
 
 def digest_of(skeleton: bytes, policy: Mapping[str, Any]) -> str:
-    """Over every byte of the skeleton and all that policy.json says, in its order: weights lie in it."""
+    """A digest over the skeleton and policy.json, entries in their order, in which weights are stored."""
     said = {name: value for name, value in policy.items() if name not in ("version", "digest")}
     content = json.dumps([hashlib.sha256(skeleton).hexdigest(), said, __version__, fingerprint()])
     return hashlib.sha256(content.encode()).hexdigest()
@@ -60,7 +60,7 @@ def written(entries: Mapping[str, Any]) -> bytes:
 
 
 def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
-    """PlanError unless the policy is one of this graph, which a skeleton holds."""
+    """Raise PlanError unless the policy belongs to this graph, read from a skeleton."""
     secret = {name for name, initializer in graph.initializers.items() if not initializer.available}
     visibility, derived = policy["visibility"], policy["derived"]
     made = {output for node in graph.nodes for output in node.outputs}
@@ -80,13 +80,13 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
     }
     for what, holds in said.items():
         if not holds:
-            raise PlanError(f"policy.json of {where} speaks of other {what} than the skeleton", COPY_AGAIN)
+            raise PlanError(f"policy.json of {where} names other {what} than the skeleton", COPY_AGAIN)
 
 
 def _check_form(entries: Mapping[str, Any], form: Mapping[str, Callable[[Any], bool]], where: str) -> None:
     for key, holds in form.items():
         if key not in entries or not holds(entries[key]):
-            what = "is not what it should be" if key in entries else "is missing"
+            what = "has the wrong form" if key in entries else "is missing"
             raise PlanError(f"policy.json of {where} is damaged: its '{key}' {what}", COPY_AGAIN)
 
 

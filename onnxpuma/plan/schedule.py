@@ -1,4 +1,4 @@
-"""From steps in the graph's order to waves: what runs side by side, what nobody reads, what is freed when."""
+"""From steps in the graph's order to waves: which steps run side by side, and when each value is freed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnxpuma.plan.plan import Plan, PlannedOutput, Step
 
 
 def scheduled(state: State) -> Plan:
-    """The plan of what the walk found."""
+    """The plan that the walk has found. The range check is added here, where it is known which steps stay."""
     outputs = []
     blueprint, selection = state.blueprint, state.selection
     for name in selection.outputs:
@@ -50,7 +50,7 @@ def scheduled(state: State) -> Plan:
 
 
 def _live(steps: list[Step], wanted: set[str]) -> list[Step]:
-    """Steps whose results anybody reads."""
+    """The steps that the wanted values need."""
     wanted = set(wanted)
     kept = []
     for step in reversed(steps):
@@ -61,7 +61,7 @@ def _live(steps: list[Step], wanted: set[str]) -> list[Step]:
 
 
 def _waves(steps: list[Step], outputs: set[str]) -> tuple[tuple[Step, ...], ...]:
-    """Steps side by side as soon as their inputs are there; each wave frees what nobody reads after it."""
+    """Each step in the first wave that has its inputs. A wave frees the values that nobody reads after it."""
     level: dict[str, int] = {}
     waves: list[list[Step]] = []
     for step in steps:
@@ -76,7 +76,7 @@ def _waves(steps: list[Step], outputs: set[str]) -> tuple[tuple[Step, ...], ...]
         for step in wave:
             last.update((name, number) for name in step.outputs)
     for number, wave in enumerate(waves):
-        for step in wave:  # weights of the model itself stay: they are not in `last`
+        for step in wave:  # the model's own weights stay: no step makes them, so they never get into `last`
             last.update(
                 (o.name, number)
                 for o in step.call.inputs

@@ -95,7 +95,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, op: str, by: int) -> NodeTrace:
         return [results[0].plus(words), *results[1:]]
 
     changed = {**vars(good), "kernel": kernel}
-    monkeypatch.setitem(registry._OPERATORS, ("", op), registry.Operator(**changed))
+    monkeypatch.setitem(registry._OPERATORS, op, registry.Operator(**changed))
     return trace(*made, feed)
 
 

@@ -325,7 +325,7 @@ def test_facts_are_part_of_what_is_agreed(tmp_path: Path) -> None:
     larger = replace(blueprint, facts={"w": {"size": 12}})
     assert larger.digest != blueprint.digest
     replace(blueprint, facts={"nobody": {"size": 12}}).save(tmp_path)
-    with pytest.raises(PlanError, match="speaks of other facts"):
+    with pytest.raises(PlanError, match="names other facts"):
         Blueprint.read(tmp_path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import tracemalloc
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import InputError
+from onnxpuma.graph.model import Node
 from onnxpuma.plan.blueprint import Blueprint, prepare_model
 from onnxpuma.plan.budget import Budget, hidden_elements, needed_bytes
 from onnxpuma.plan.compile import compile_plan
@@ -120,17 +120,17 @@ def test_traffic_is_bounded(blueprint: Blueprint) -> None:
 
 def test_what_an_operator_makes_within_counts() -> None:
     """An Attention's output has n rows; on the way to it there are n^2 scores."""
-    node = SimpleNamespace(op="Attention", attributes={"q_num_heads": 3})
-    assert hidden_elements(node, [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8)]) == 2 * 3 * 5 * 7  # type: ignore[arg-type]
-    assert hidden_elements(node, [(2, 5, 24), (2, 7, 24), (2, 7, 24)]) == 2 * 3 * 5 * 7  # type: ignore[arg-type]
+    node = Node("n", "Attention", "", 24, (), (), {"q_num_heads": 3})
+    assert hidden_elements(node, [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8)]) == 2 * 3 * 5 * 7
+    assert hidden_elements(node, [(2, 5, 24), (2, 7, 24), (2, 7, 24)]) == 2 * 3 * 5 * 7
     past = [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8), None, (2, 3, 4, 8), (2, 3, 4, 8)]
-    assert hidden_elements(node, past) == 2 * 3 * 5 * 11  # type: ignore[arg-type]
-    node = SimpleNamespace(op="Conv", attributes={})
-    assert hidden_elements(node, [(1, 3, 10, 10), (8, 3, 5, 5)], [(1, 8, 3, 3)]) == 3 * 9 * 25  # type: ignore[arg-type]
-    node = SimpleNamespace(op="ConvTranspose", attributes={"group": 2})
-    assert hidden_elements(node, [(1, 4, 10, 10), (4, 3, 2, 2)], [(1, 6, 20, 20)]) == 100 * 6 * 4  # type: ignore[arg-type]
-    node = SimpleNamespace(op="MaxPool", attributes={"kernel_shape": [3, 2]})
-    assert hidden_elements(node, [(1, 3, 10, 10)], [(1, 3, 8, 9)]) == 3 * 72 * 6  # type: ignore[arg-type]
+    assert hidden_elements(node, past) == 2 * 3 * 5 * 11
+    node = Node("n", "Conv", "", 24, (), (), {})
+    assert hidden_elements(node, [(1, 3, 10, 10), (8, 3, 5, 5)], [(1, 8, 3, 3)]) == 3 * 9 * 25
+    node = Node("n", "ConvTranspose", "", 24, (), (), {"group": 2})
+    assert hidden_elements(node, [(1, 4, 10, 10), (4, 3, 2, 2)], [(1, 6, 20, 20)]) == 100 * 6 * 4
+    node = Node("n", "MaxPool", "", 24, (), (), {"kernel_shape": [3, 2]})
+    assert hidden_elements(node, [(1, 3, 10, 10)], [(1, 3, 8, 9)]) == 3 * 72 * 6
 
 
 def test_planning_a_large_request_takes_no_time_and_no_memory(blueprint: Blueprint) -> None:

@@ -32,6 +32,7 @@ from onnxpuma.graph.rules.rule import (
     yes,
 )
 from onnxpuma.graph.rules.shape import sliced_entries
+from onnxpuma.standard.mask_values import LOWEST_FLOAT, MASKED
 
 # A mask comes from positions and padding. One of these behind it means it is computed from activations.
 _ON_ACTIVATIONS = (
@@ -44,7 +45,6 @@ _ON_ACTIVATIONS = (
     "Attention",
     "Gelu",
 )
-_MASKED_BELOW = -1e4
 
 
 class NotAttentionError(Exception):
@@ -132,7 +132,7 @@ def _read_scores(value: ir.Value, parts: Parts) -> None:
             kept = [k for k in (1, 2) if _leads_to_scores(inputs[k])]
             filler = inputs[3 - kept[0]] if len(kept) == 1 else None
             number = scalar(filler)
-            if filler is None or number is None or number > _MASKED_BELOW:
+            if filler is None or number is None or number > MASKED:
                 raise NotAttentionError("a Where on the scores does not put a large negative number")
             parts.masks.append(("keep" if kept[0] == 1 else "drop", inputs[0], filler))
             value = inputs[kept[0]]
@@ -179,7 +179,7 @@ def _by_way_of_three_axes(kt: ir.Value) -> ir.Value | None:
     if op != "Reshape" or rank(kt) != 4:
         return None
     middle_op, middle = _producer(outer[0])
-    if middle_op != "Transpose" or list(attribute(outer[0], "perm", ())) != [0, 2, 1]:
+    if middle_op != "Transpose" or attribute(outer[0], "perm") not in ([0, 2, 1], (0, 2, 1)):
         return None
     inner_op, inner = _producer(middle[0])
     if inner_op != "Reshape" or rank(inner[0]) != 4:
@@ -205,8 +205,8 @@ def _untransposed(op: Any, kt: ir.Value) -> ir.Value:
     axes = list(range(rank(kt) or 0))
     axes[-1], axes[-2] = axes[-2], axes[-1]
     producer, inputs = _producer(kt)
-    perm = attribute(kt, "perm")
-    if producer == "Transpose" and perm is not None:
+    perm = attribute(kt, "perm") if producer == "Transpose" else None
+    if perm is not None:
         axes = [perm[a] for a in axes]
         return inputs[0] if axes == sorted(axes) else op.Transpose(inputs[0], perm=axes)
     return op.Transpose(kt, perm=axes)
@@ -221,7 +221,7 @@ def _one_mask(op: Any, parts: Parts) -> ir.Value | None:
             mask = value if mask is None else op.Add(mask, value)
         else:
             other = mask if mask is not None else constant(op, np.zeros(()), like=filler)
-            lowest = -np.inf if scalar(filler) == -np.inf else np.finfo(np.float32).min
+            lowest = -np.inf if scalar(filler) == -np.inf else LOWEST_FLOAT
             filler = constant(op, np.full((), lowest), like=filler)
             mask = op.Where(value, *((other, filler) if kind == "keep" else (filler, other)))
     return mask
@@ -250,7 +250,7 @@ class WrittenOut(Rule):
         axes = rank(weights)
         if axes not in (3, 4) or rank(v) != axes:
             raise NotAttentionError("the tensors do not have three or four axes")
-        if attribute(weights, "axis", -1) not in (-1, axes - 1):
+        if attribute(weights, "axis") not in (-1, axes - 1):
             raise NotAttentionError("the softmax is not over the last axis")
         if not used_once(weights):
             raise NotAttentionError("the attention weights are used elsewhere too")

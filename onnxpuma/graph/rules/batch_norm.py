@@ -43,7 +43,7 @@ def _channels(node: ir.Node) -> int | None:
 def _statistics(node: ir.Node) -> tuple[Read, Read, Read]:
     """scale / sqrt(variance + epsilon), mean and bias."""
     scale, shift, mean, variance = (values_of(v) for v in node.inputs[1:5] if v is not None)
-    epsilon = np.float32(attribute(node.outputs[0], "epsilon", 1e-5))
+    epsilon = np.float32(attribute(node.outputs[0], "epsilon"))
     return lambda: scale() / np.sqrt(variance() + epsilon), mean, shift
 
 
@@ -59,7 +59,7 @@ def _fold_one(model: ir.Model, node: ir.Node) -> bool:
     if not channels:
         return False
     factor, mean, shift = _statistics(node)
-    groups = int(attribute(x, "group", 1)) if conv.op_type == "ConvTranspose" else 0
+    groups = int(attribute(x, "group")) if conv.op_type == "ConvTranspose" else 0
     become(weight, _scaled(values_of(weight), factor, groups))
     before: Read = (lambda: np.zeros(channels, np.float32)) if bias is None else values_of(bias)
     moved = lazy(lambda: (before() - mean()) * factor() + shift(), (channels,))

@@ -28,10 +28,10 @@ class Flattened(Rule):
     ) -> Any:
         if (rank(x) or 0) < 3 or rank(flat) != 2 or rank(w) != 2 or not used_once(product):
             return no("not a tensor whose rows are flattened for this product alone")
-        if attribute(product, "transA", 0) or attribute(product, "alpha", 1.0) != 1.0:
+        if attribute(product, "transA") or attribute(product, "alpha") != 1.0:
             return no("the product is transposed or scaled")
         bias = _bias(product)
-        if bias is not None and (rank(bias) != 1 or attribute(product, "beta", 1.0) != 1.0):
+        if bias is not None and (rank(bias) != 1 or attribute(product, "beta") != 1.0):
             return no("what is added is no vector")
         inner = static_dim(x, -1)
         columns = static_dim(product, -1)
@@ -43,7 +43,7 @@ class Flattened(Rule):
         return yes()
 
     def rewrite(self, op: Any, x: ir.Value, w: ir.Value, product: ir.Value, **_: Any) -> Any:
-        weight = op.Transpose(w, perm=[1, 0]) if attribute(product, "transB", 0) else w
+        weight = op.Transpose(w, perm=[1, 0]) if attribute(product, "transB") else w
         y = op.MatMul(x, weight)
         bias = _bias(product)
         return y if bias is None else op.Add(y, bias)

@@ -30,10 +30,10 @@ from onnxpuma.graph.rules.rule import (
     used_once,
 )
 from onnxpuma.graph.visibility import ONES
+from onnxpuma.standard.operators import traits
 
 NORMALISATION = "normalisation folded into weights"
 FACTOR = "factor folded into weights"
-_NORMS = ("LayerNormalization", "RMSNormalization")
 _LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity")
 
 
@@ -81,10 +81,10 @@ def linear_of(node: ir.Node) -> Linear | None:
         return None
     weight, axis = node.inputs[1], 0
     if node.op_type == "Gemm":
-        attributes = {n: a.value for n, a in node.attributes.items()}
-        if attributes.get("transA", 0) or attributes.get("beta", 1.0) != 1.0:
+        y = node.outputs[0]
+        if attribute(y, "transA") or attribute(y, "beta") != 1.0:
             return None
-        axis = 1 if attributes.get("transB", 0) else 0
+        axis = 1 if attribute(y, "transB") else 0
     if weight is not None and not is_constant(weight):
         transposed = weight.producer()
         if transposed is None or transposed.op_type != "Transpose" or not used_once(weight):
@@ -101,7 +101,7 @@ def _readers(y: ir.Value, width: int) -> list[Linear] | None:
     if y.is_graph_output():
         return None
     for node, slot in y.uses():
-        if node.op_type in ("Shape", "Size") and not node.domain:
+        if traits(node.op_type, node.domain).of_shape:
             continue
         if slot == 0 and _keeps_rows(node, width):
             inner = _readers(node.outputs[0], width)
@@ -125,7 +125,7 @@ def _keeps_rows(node: ir.Node, width: int) -> bool:
         return True
     axes = rank(x)
     if node.op_type == "Gather" and axes is not None:
-        return attribute(y, "axis", 0) not in (-1, axes - 1)
+        return attribute(y, "axis") not in (-1, axes - 1)
     if node.op_type == "Slice" and axes is not None and len(node.inputs) > 3:
         sliced = small_array(node.inputs[3])
         return sliced is not None and not any(a in (-1, axes - 1) for a in sliced.reshape(-1))
@@ -139,7 +139,7 @@ def fold(model: ir.Model) -> dict[str, int]:
     for node in list(model.graph.all_nodes()):
         if node.domain:
             continue
-        if node.op_type in _NORMS:
+        if traits(node.op_type).rows == "normalisation":
             counts[NORMALISATION] += _fold_norm(model, node, made)
         elif node.op_type == "Mul":
             counts[FACTOR] += _fold_factor(model, node)
@@ -152,7 +152,7 @@ def _fold_norm(model: ir.Model, node: ir.Node, made: dict[object, ir.Value]) -> 
     width = static_dim(y, -1)
     if x is None or scale is None or width is None or any(o.uses() for o in node.outputs[1:]):
         return False
-    if attribute(y, "axis", -1) not in (-1, (rank(y) or 0) - 1):
+    if attribute(y, "axis") not in (-1, (rank(y) or 0) - 1):
         return False
     done = are_ones(scale) or str(scale.name).startswith(ONES)
     if done or not is_constant(scale) or static_dim(scale, 0) != width or rank(scale) != 1:
@@ -186,7 +186,7 @@ def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndar
     """Add shift W to what the product yields: into its bias where it has one of its own."""
     node, axis = linear.node, linear.axis
     read_weight = values_of(linear.weight)
-    alpha = attribute(node.outputs[0], "alpha", 1.0)
+    alpha = attribute(node.outputs[0], "alpha") if node.op_type == "Gemm" else 1.0
 
     def read() -> np.ndarray:
         weight = read_weight()
@@ -269,7 +269,7 @@ def _behind(x: ir.Value) -> list[ir.Value]:
         if source is None:
             return []
         x = source
-    if node.op_type == "Gather" and attribute(x, "axis", 0) == 0 and rank(node.inputs[0]) == 2:
+    if node.op_type == "Gather" and attribute(x, "axis") == 0 and rank(node.inputs[0]) == 2:
         return [v for v in node.inputs[:1] if v is not None and own(v)]
     constants: list[ir.Value] = []
     if node.op_type == "Add":

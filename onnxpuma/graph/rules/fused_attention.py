@@ -9,8 +9,7 @@ import onnx_ir as ir
 from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Writer
 from onnxpuma.graph.rules.fused_heads import Heads, both, by_head, causal_mask, key_mask, within
 from onnxpuma.graph.rules.rule import rank, static_dim
-
-_FILLER = -10000.0
+from onnxpuma.standard.mask_values import MASKED
 
 
 def projected(
@@ -60,7 +59,7 @@ def _attend(
     if mask is not None:
         alone = old.node.op_type != "MultiHeadAttention"
         keep = key_mask(w, mask, w.number(x, 0), three.queries(), three.keys(), column_is_none=alone)
-    joined = both(w, keep, added, old.attribute("mask_filter_value", _FILLER))
+    joined = both(w, keep, added, old.attribute("mask_filter_value", MASKED))
     if causal and past:  # the standard's own flag begins both axes at the same token
         joined, causal = within(w, causal_mask(w, three.queries(), three.keys()), joined), False
     return three.attend(joined, causal, old.attribute("scale"))

@@ -13,8 +13,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.model import Graph, to_graph
 from onnxpuma.graph.rules.rule import is_constant
-
-_BY_CHANCE = ("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
+from onnxpuma.standard.operators import traits
 
 
 def hoist(model: ir.Model, secret: Callable[[Graph], Collection[str]]) -> None:
@@ -42,7 +41,8 @@ def hoist(model: ir.Model, secret: Callable[[Graph], Collection[str]]) -> None:
 
 
 def _of_constants(node: ir.Node, makers: Collection[ir.Value]) -> bool:
-    if node.domain or node.op_type in ("Shape", "Size", *_BY_CHANCE) or not any(node.inputs):
+    found = traits(node.op_type)
+    if node.domain or found.of_shape or found.random or not any(node.inputs):
         return False
     if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
         return False

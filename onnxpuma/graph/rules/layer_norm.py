@@ -49,7 +49,7 @@ class Core(Rule):
     ) -> Any:
         if not (is_trailing_axis(axes, x) and is_trailing_axis(axes2, x)):
             return no("the mean is not taken over the last axis")
-        if not (attribute(mean, "keepdims", 1) and attribute(variance, "keepdims", 1)):
+        if not (attribute(mean, "keepdims") and attribute(variance, "keepdims")):
             return no("the mean does not keep its axis")
         if scalar(eps) is None:
             return no("epsilon is not a constant")
@@ -80,9 +80,7 @@ class Scale(Rule):
         return yes() if is_vector_for(w, x) else no("the factor is not a vector along the last axis")
 
     def rewrite(self, op: Any, x: ir.Value, w: ir.Value, y: ir.Value, **_: Any) -> Any:
-        return op.LayerNormalization(
-            x, w, axis=attribute(y, "axis", -1), epsilon=attribute(y, "epsilon", 1e-5)
-        )
+        return op.LayerNormalization(x, w, axis=attribute(y, "axis"), epsilon=attribute(y, "epsilon"))
 
 
 class Bias(Rule):
@@ -99,7 +97,7 @@ class Bias(Rule):
         return yes() if is_vector_for(b, x) else no("the term is not a vector along the last axis")
 
     def rewrite(self, op: Any, x: ir.Value, w: ir.Value, b: ir.Value, y: ir.Value, **_: Any) -> Any:
-        axis, epsilon = attribute(y, "axis", -1), attribute(y, "epsilon", 1e-5)
+        axis, epsilon = attribute(y, "axis"), attribute(y, "epsilon")
         return op.LayerNormalization(x, w, b, axis=axis, epsilon=epsilon)
 
 

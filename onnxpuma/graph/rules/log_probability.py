@@ -121,7 +121,7 @@ def _log_probability(op: Any, p: ir.Value) -> Any:
     node, q = p.producer(), _complement(p)
     assert node is not None
     if node.op_type == "Softmax":
-        return op.LogSoftmax(node.inputs[0], axis=attribute(p, "axis", -1))
+        return op.LogSoftmax(node.inputs[0], axis=attribute(p, "axis"))
     if node.op_type == "Sigmoid":
         return op.Neg(op.Softplus(op.Neg(node.inputs[0])))
     made = q.producer() if q is not None else None

@@ -52,7 +52,7 @@ class KeptAxes(Rule):
 
     def check(self, context: Any, r: ir.Value, axes: ir.Value, **_: Any) -> Any:
         node = r.producer()
-        if node is None or node.domain or node.op_type not in _REDUCTIONS or attribute(r, "keepdims", 1):
+        if node is None or node.domain or node.op_type not in _REDUCTIONS or attribute(r, "keepdims"):
             return no("not of a reduction that drops its axes")
         x = node.inputs[0]
         assert x is not None
@@ -71,7 +71,7 @@ class _ByReciprocal(Rule):
 
     def check(self, context: Any, **found: Any) -> Any:
         self.along = axes_along(found["axes"], found["z"])
-        if self.along is None or not attribute(found["sums"], "keepdims", 1):
+        if self.along is None or not attribute(found["sums"], "keepdims"):
             return no("the sum is not taken along known axes, or does not keep them")
         return yes()
 
@@ -123,7 +123,7 @@ def _less_maximum(z: ir.Value) -> tuple[ir.Value, ir.Value, tuple[int, ...]] | N
     if made is None or made.domain or made.op_type != "ReduceMax" or made.inputs[0] is not x:
         return None
     along = axes_along(made.inputs[1] if len(made.inputs) > 1 else None, x)
-    if along is None or not attribute(top, "keepdims", 1):
+    if along is None or not attribute(top, "keepdims"):
         return None
     return x, top, along
 
@@ -140,13 +140,13 @@ class SoftmaxOfDifferences(Rule):
         found, extent = _less_maximum(z), rank(z)
         if found is None or extent is None:
             return no("not of scores less their maximum")
-        if int(attribute(y, "axis", -1)) % extent not in found[2]:
+        if int(attribute(y, "axis")) % extent not in found[2]:
             return no("the maximum is not taken along the axis of the softmax")
         self.x = found[0]
         return yes()
 
     def rewrite(self, op: Any, y: ir.Value, **_: Any) -> Any:
-        return op.Softmax(self.x, axis=attribute(y, "axis", -1))
+        return op.Softmax(self.x, axis=attribute(y, "axis"))
 
 
 class LogOfSum(Rule):
@@ -178,8 +178,8 @@ class LogOfSum(Rule):
         given = [self.x] if self.axes is None else [self.x, self.axes]
         made = op.ReduceLogSumExp(
             *given,
-            keepdims=attribute(s, "keepdims", 1),
-            noop_with_empty_axes=attribute(s, "noop_with_empty_axes", 0),
+            keepdims=attribute(s, "keepdims"),
+            noop_with_empty_axes=attribute(s, "noop_with_empty_axes"),
         )
         return made if self.count == 1 else op.Sub(made, number_like(op, s, math.log(self.count or 1)))
 
@@ -193,7 +193,7 @@ class ReducedLogOfSum(Rule):
         return op.ReduceLogSum(op.Exp(x), axes, _outputs=["y"])
 
     def rewrite(self, op: Any, x: ir.Value, axes: ir.Value, y: ir.Value, **_: Any) -> Any:
-        return op.ReduceLogSumExp(x, axes, keepdims=attribute(y, "keepdims", 1))
+        return op.ReduceLogSumExp(x, axes, keepdims=attribute(y, "keepdims"))
 
 
 class MaximumBeside(Rule):
@@ -208,14 +208,14 @@ class MaximumBeside(Rule):
         found = _less_maximum(z)
         if found is None or found[2] != axes_along(axes, z):
             return no("not of scores less their maximum along the same axes")
-        keeps = attribute(y, "keepdims", 1)
+        keeps = attribute(y, "keepdims")
         if (keeps and m is not found[1]) or (not keeps and not _dropped(m, found[1], found[0], found[2])):
             return no("what is added is not that maximum")
         self.x = found[0]
         return yes()
 
     def rewrite(self, op: Any, axes: ir.Value, y: ir.Value, **_: Any) -> Any:
-        return op.ReduceLogSumExp(self.x, axes, keepdims=attribute(y, "keepdims", 1))
+        return op.ReduceLogSumExp(self.x, axes, keepdims=attribute(y, "keepdims"))
 
 
 class MaximumBefore(MaximumBeside):
@@ -234,7 +234,7 @@ def _dropped(m: ir.Value, top: ir.Value, x: ir.Value, along: tuple[int, ...]) ->
         return False
     if node.op_type == "Squeeze":
         return node.inputs[0] is top and axes_along(node.inputs[1], x) == along
-    same = node.op_type == "ReduceMax" and node.inputs[0] is x and not attribute(m, "keepdims", 1)
+    same = node.op_type == "ReduceMax" and node.inputs[0] is x and not attribute(m, "keepdims")
     return same and axes_along(node.inputs[1], x) == along
 
 

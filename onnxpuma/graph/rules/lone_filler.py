@@ -17,15 +17,16 @@ from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import number, small_array
 from onnxpuma.graph.rules.weight_only import Classify
+from onnxpuma.standard.mask_values import MASKED
+from onnxpuma.standard.operators import traits
 
 TITLE = "lone numbers that mask"
-_FROM = 1e4
 _MOVES = (
     *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Concat", "Identity", "Tile"),
     *("Flatten", "Add", "Sub", "Sum", "Neg", "Where", "Cast", "Split", "Pad"),
 )
 _CUTS = ("Max", "Min", "Clip")  # of masks that were added to one another
-_READERS = ("Softmax", "LogSoftmax", "ReduceLogSumExp", "ArgMax", "ArgMin")
+_PLACES = ("ArgMax", "ArgMin")
 _MOST_STEPS = 64
 
 
@@ -50,7 +51,7 @@ def known(model: ir.Model, secret: Classify) -> dict[str, int]:
 
 def _masks(value: ir.Value) -> bool:
     held = number(value) if value.dtype == ir.DataType.FLOAT else None
-    if held is None or not _FROM <= abs(held) < np.inf or is_round(abs(held)):
+    if held is None or not -MASKED <= abs(held) < np.inf or is_round(abs(held)):
         return False
     return bool(value.uses()) and all(_fills(node, slot) for node, slot in value.uses())
 
@@ -88,7 +89,7 @@ def _is_left_out(value: ir.Value) -> bool:
         for node, slot in each.uses():
             if node.domain:
                 return False
-            if node.op_type in _READERS or (node.op_type == "Attention" and slot == 3):
+            if traits(node.op_type).scores == slot or node.op_type in _PLACES:
                 continue
             if node.op_type not in (*_MOVES, *_CUTS, "Mul", "Div"):
                 return False

@@ -19,16 +19,15 @@ from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import attribute, small_array
 from onnxpuma.graph.rules.weight_only import Classify, marked
+from onnxpuma.standard.mask_values import LOWEST_FLOAT, MASKED
+from onnxpuma.standard.operators import traits
 
 TITLE = "masked places of a table"
-_FROM = -1e4
-_LOWEST = float(np.finfo(np.float32).min)
 # On the way from a table to the scores that it is added to.
 _TOWARDS_SCORES = (
     *("Gather", "GatherElements", "GatherND", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand"),
     *("Slice", "Concat", "Identity", "Add", "Sub", "Where", "Tile", "Flatten"),
 )
-_READERS = ("Softmax", "LogSoftmax", "ReduceLogSumExp")
 _MOST_STEPS = 64
 
 
@@ -59,7 +58,7 @@ def split(model: ir.Model, secret: Classify) -> dict[str, int]:
     weights = {*secret(to_graph(model))}
     for number in numbers:  # one that is in the words itself is no further out than it has to be
         if number.name in weights:
-            number.const_value = ir.tensor(np.float32(_FROM))
+            number.const_value = ir.tensor(np.float32(MASKED))
     return {TITLE: len(found)}
 
 
@@ -72,22 +71,22 @@ def _filler(value: ir.Value) -> float | None:
     values = small_array(value)
     if values is None or values.dtype != np.float32 or values.size < 2:
         return None
-    low = values <= _FROM
+    low = values <= MASKED
     if not low.any() or low.all():
         return None
     fillers = set(values[low].tolist())
-    if len(fillers) > 1 and not fillers <= {-np.inf, _LOWEST}:
+    if len(fillers) > 1 and not fillers <= {-np.inf, LOWEST_FLOAT}:
         return None
-    return max(float(min(fillers)), _LOWEST)
+    return max(float(min(fillers)), LOWEST_FLOAT)
 
 
 def _kept(tensor: ir.TensorProtocol) -> np.ndarray:
     values = np.array(tensor.numpy(), np.float32)
-    return np.where(values <= _FROM, np.float32(0), values)
+    return np.where(values <= MASKED, np.float32(0), values)
 
 
 def _places(tensor: ir.TensorProtocol) -> np.ndarray:
-    return (np.asarray(tensor.numpy()) <= _FROM).astype(np.float32)
+    return (np.asarray(tensor.numpy()) <= MASKED).astype(np.float32)
 
 
 def _reaches_scores(value: ir.Value) -> bool:
@@ -96,7 +95,7 @@ def _reaches_scores(value: ir.Value) -> bool:
         for node, slot in todo.pop().uses():
             if node.domain:
                 continue
-            if node.op_type in _READERS or (node.op_type == "Attention" and slot == 3):
+            if traits(node.op_type).scores == slot:
                 return True
             if node.op_type in _TOWARDS_SCORES:
                 todo += [o for o in node.outputs if o not in seen]
@@ -111,7 +110,7 @@ def _join(
     writer = Writer(model, {})
     number = writer.weight(ir.tensor(np.float32(filler)), f"{kept.name}_filler")
     if node.op_type == "Gather" and slot == 0:
-        axis = attribute(node.outputs[0], "axis", 0)
+        axis = attribute(node.outputs[0], "axis")
         first, second = (writer.Gather(table, node.inputs[1], axis=axis) for table in (kept, places))
         total = writer.Add(first, writer.Mul(second, number))
     else:

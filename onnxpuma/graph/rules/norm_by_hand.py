@@ -55,7 +55,7 @@ def _reduced(value: ir.Value, x: ir.Value, node: ir.Node, mean: bool = False) ->
     along = axes_along(node.inputs[1] if len(node.inputs) > 1 else None, x)
     if not along:
         return None
-    dropped, count = not attribute(value, "keepdims", 1), 1 if mean else _extent(x, along)
+    dropped, count = not attribute(value, "keepdims"), 1 if mean else _extent(x, along)
     return Root(along, float(count or 1), summed=count is None, dropped=dropped)
 
 

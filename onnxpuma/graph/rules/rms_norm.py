@@ -39,7 +39,7 @@ class Core(Rule):
     def check(
         self, context: Any, x: ir.Value, axes: ir.Value, eps: ir.Value, mean: ir.Value, **_: Any
     ) -> Any:
-        if not is_trailing_axis(axes, x) or not attribute(mean, "keepdims", 1):
+        if not is_trailing_axis(axes, x) or not attribute(mean, "keepdims"):
             return no("the mean is not taken over the last axis, or does not keep it")
         if scalar(eps) is None:
             return no("epsilon is not a constant")
@@ -64,7 +64,7 @@ class Scale(Rule):
         return yes() if is_vector_for(w, x) else no("the factor is not a vector along the last axis")
 
     def rewrite(self, op: Any, x: ir.Value, w: ir.Value, y: ir.Value, **_: Any) -> Any:
-        return op.RMSNormalization(x, w, axis=-1, epsilon=attribute(y, "epsilon", 1e-5))
+        return op.RMSNormalization(x, w, axis=-1, epsilon=attribute(y, "epsilon"))
 
 
 class Centred(Rule):
@@ -77,14 +77,14 @@ class Centred(Rule):
         return op.RMSNormalization(centred, w, _outputs=["y"])
 
     def check(self, context: Any, x: ir.Value, axes: ir.Value, mean: ir.Value, y: ir.Value, **_: Any) -> Any:
-        if not is_trailing_axis(axes, x) or not attribute(mean, "keepdims", 1):
+        if not is_trailing_axis(axes, x) or not attribute(mean, "keepdims"):
             return no("the mean is not taken over the last axis, or does not keep it")
-        if attribute(y, "axis", -1) not in (-1, (rank(x) or 0) - 1):
+        if attribute(y, "axis") not in (-1, (rank(x) or 0) - 1):
             return no("not normalised over the last axis")
         return yes()
 
     def rewrite(self, op: Any, x: ir.Value, w: ir.Value, y: ir.Value, **_: Any) -> Any:
-        return op.LayerNormalization(x, w, axis=-1, epsilon=attribute(y, "epsilon", 1e-5))
+        return op.LayerNormalization(x, w, axis=-1, epsilon=attribute(y, "epsilon"))
 
 
 RULES = (Core, Scale, Centred)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from onnxscript.rewriter.pattern import MatchResult, RewriteRule, RewriteRuleClassBase
 
 from onnxpuma.graph.marks import is_given, is_marked, mark
+from onnxpuma.standard.signature import default_of
 
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LARGEST_SMALL = 65536
@@ -109,11 +110,12 @@ def used_once(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
-def attribute(value: ir.Value, name: str, default: Any = None) -> Any:
-    """An attribute of the node that produces `value`."""
+def attribute(value: ir.Value, name: str) -> Any:
+    """An attribute of the node that produces `value`, or the default of its schema."""
     node = value.producer()
-    found = None if node is None else node.attributes.get(name)
-    return default if found is None else found.value
+    assert node is not None
+    given, default = node.attributes.get(name), default_of(node.op_type, name, domain=node.domain)
+    return default if given is None else given.value
 
 
 def is_trailing_axis(axes: ir.Value | None, x: ir.Value) -> bool:

@@ -18,6 +18,7 @@ from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.rules import dequantise
 from onnxpuma.graph.rules.fused import NotConvertedError, Writer
 from onnxpuma.graph.rules.rule import Rule, is_constant, no, number, scalar, used_once, yes
+from onnxpuma.standard.operators import traits
 
 Extent = tuple[float, float]
 
@@ -33,17 +34,6 @@ _RANGES: dict[ir.DataType, Extent] = {
     ir.DataType.FLOAT8E5M2: (-57344, 57344),
 }
 _EVERYTHING = (-math.inf, math.inf)
-_FROM_THEIR_KIND: dict[str, Extent] = {
-    **dict.fromkeys(("Softmax", "Sigmoid", "HardSigmoid"), (0.0, 1.0)),
-    **dict.fromkeys(("Tanh", "Erf", "Softsign", "Sin", "Cos"), (-1.0, 1.0)),
-    **dict.fromkeys(("Exp", "Abs", "Softplus", "Sqrt", "ReduceL2", "ReduceL1"), (0.0, math.inf)),
-}
-# What comes out was among what went in, or lies between two of them.
-_AMONG = (
-    *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Expand", "Gather", "Identity"),
-    *("Split", "Tile", "Dropout", "MaxPool", "GlobalMaxPool", "GlobalAveragePool"),
-    *("ReduceMax", "ReduceMin", "ReduceMean"),
-)
 _DEEPEST = 12
 
 
@@ -98,9 +88,10 @@ def extent(value: ir.Value | None, depth: int = 0) -> Extent:
     node = None if value is None else value.producer()
     if node is None or node.domain or depth > _DEEPEST:
         return _EVERYTHING
-    if node.op_type in _FROM_THEIR_KIND:
-        return _FROM_THEIR_KIND[node.op_type]
-    if node.op_type not in (*_AMONG, "Relu", "Clip", "Concat", "AveragePool", "Add", "Sub"):
+    known_traits = traits(node.op_type)
+    if known_traits.between is not None:
+        return known_traits.between
+    if not known_traits.among and node.op_type not in ("Relu", "Clip", "Concat", "AveragePool", "Add", "Sub"):
         return _EVERYTHING
     low, high = extent(node.inputs[0], depth + 1)
     if node.op_type == "Relu":

@@ -84,7 +84,7 @@ class ScaleAfterReshape(Rule):
         return _is_scale(x, a, product)
 
     def rewrite(self, op: Any, x: ir.Value, a: ir.Value, shape: ir.Value, y: ir.Value, **_: Any) -> Any:
-        moved = op.Reshape(x, shape, allowzero=attribute(y, "allowzero", 0))
+        moved = op.Reshape(x, shape, allowzero=attribute(y, "allowzero"))
         return op.Mul(moved, constant(op, number(a), like=a))
 
 

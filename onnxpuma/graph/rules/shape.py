@@ -18,7 +18,7 @@ def shape_entries(shape: ir.Value) -> list[int | None] | None:
         return None
     dims = [d if isinstance(d, int) else None for d in x.shape]
     end = attribute(shape, "end")
-    return dims[attribute(shape, "start", 0) : len(dims) if end is None else end]
+    return dims[attribute(shape, "start") : len(dims) if end is None else end]
 
 
 class GatheredDimension(Rule):

@@ -49,7 +49,7 @@ def reshapes_to(y: ir.Value, expected: list[Entry], before: list[Entry] | None =
     found = known(y, entries(node.inputs[1]))
     if len(found) != len(expected):
         return False
-    if not attribute(y, "allowzero", 0):
+    if not attribute(y, "allowzero"):
         before = before or dims(source) or []
         found = [before[i] if e == number(0) and i < len(before) else e for i, e in enumerate(found)]
     computed = [i for i, e in enumerate(found) if e == number(-1)]
@@ -82,7 +82,7 @@ def entries(vector: ir.Value | None) -> list[Entry] | None:
     inputs = [v for v in node.inputs if v is not None]
     if node.op_type == "Shape":
         found = dims(inputs[0])
-        return None if found is None else found[attribute(vector, "start", 0) : attribute(vector, "end")]
+        return None if found is None else found[attribute(vector, "start") : attribute(vector, "end")]
     if node.op_type == "Concat":
         parts = [entries(v) for v in inputs]
         return None if any(p is None for p in parts) else [e for p in parts for e in p or []]

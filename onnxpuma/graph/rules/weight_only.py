@@ -31,9 +31,6 @@ LARGEST_GROWTH = 16  # elements that one element of the weights may become
 _SMALL = 1 << 16  # elements that any expression may have
 _LEAST_MOVED = 8192  # elements: a smaller weight that is moved about is stored as it is read
 _COMPUTED = "onnxpuma.computed"  # marks what was an expression
-_BY_CHANCE = (
-    *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
-)
 _MOVES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Slice", "Split")
 Classify = Callable[[Graph], Collection[str]]  # names of the initializers that are secret
 
@@ -93,7 +90,7 @@ class _Expressions:
         known = set(self.constants)
         for node in self.graph.nodes:
             read = _read(node)
-            if read and node.op not in _BY_CHANCE and all(name in known for name in read):
+            if read and not node.traits.random and all(name in known for name in read):
                 self.makers.update((output, node) for output in node.outputs if output)
                 known.update(output for output in node.outputs if output)
 
@@ -111,7 +108,7 @@ class _Expressions:
         self.weights = {name: self.constants[name].size for name in secret}
         for node in self._nodes():
             read = _read(node)
-            of_shape = node.op in ("Shape", "Size") and not node.domain
+            of_shape = node.traits.of_shape
             hidden = [name for name in read if name in self.secrets and not of_shape]
             if all(name in self.types for name in read) and self._typed(node, hidden):
                 if hidden:

@@ -132,13 +132,13 @@ class Form(ABC):
     def reshape(self: F, *shape: Any) -> F:
         return self.map(lambda w: w.reshape(*shape))
 
-    def flat(self: F) -> F:
-        """All elements in their order, contiguous."""
-        return self.map(lambda w: np.ascontiguousarray(w).reshape(-1))
+    def contiguous(self: F, *shape: int) -> F:
+        """All elements in their order, in memory as well, in another shape if one is given."""
+        return self.map(lambda w: np.ascontiguousarray(w).reshape(shape or w.shape))
 
-    def rows(self: F, length: int) -> F:
-        """All elements in their order, contiguous, in rows of so many: (rows, length)."""
-        return self.map(lambda w: np.ascontiguousarray(w).reshape(-1, length))
+    def flat(self: F) -> F:
+        """All elements in their order, (size,)."""
+        return self.contiguous(-1)
 
     def transpose(self: F, *axes: Any) -> F:
         return self.map(lambda w: w.transpose(*axes))
@@ -160,9 +160,16 @@ class Form(ABC):
     def sum(self: F, axis: int | tuple[int, ...], keepdims: bool = False) -> F:
         return self.map(lambda w: w.sum(axis=axis, keepdims=keepdims, dtype=w.dtype))
 
+    def cumsum(self: F, axis: int) -> F:
+        return self.map(lambda w: np.cumsum(w, axis=axis, dtype=w.dtype))
+
     def run_sums(self: F, starts: npt.NDArray[np.intp]) -> F:
         """The sums of the runs of a flat value that begin at these places."""
         return self.map(lambda w: np.add.reduceat(w, starts, dtype=w.dtype))
+
+    def windows(self: F, spans: tuple[int, ...], axes: tuple[int, ...]) -> F:
+        """Every window that spans so many elements along these axes; the windows' own axes come last."""
+        return self.map(lambda w: np.lib.stride_tricks.sliding_window_view(w, spans, axis=axes))
 
     def take(self: F, index: npt.NDArray[np.intp], axis: int) -> F:
         """The parts along an axis that have these numbers."""
@@ -196,18 +203,22 @@ class Form(ABC):
 
         return self.map(put, more)
 
+    def within(self: F, index: Any, shape: tuple[int, ...]) -> F:
+        """Zeros of this shape, in which the value stands at this index."""
+
+        def put(words: Words) -> Words:
+            made = np.zeros(shape, words.dtype)
+            made[index] = words
+            return made
+
+        return self.map(put)
+
     def spaced(self: F, places: npt.NDArray[np.intp] | None, shape: tuple[int, ...]) -> F:
         """A flat value's elements at these flat places of `shape`, zeros elsewhere; None: they fill it."""
         count = int(np.prod(shape))
         if places is None or len(places) == count:
             return self.reshape(shape)
-
-        def put(words: Words) -> Words:
-            made = np.zeros(count, words.dtype)
-            made[places] = words
-            return made.reshape(shape)
-
-        return self.map(put)
+        return self.within(places, (count,)).reshape(shape)
 
 
 def _plus(first: Words, second: Words) -> Words:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.reach import MASK, reach_of
+from onnxpuma.ops.reach import reach_of
 from onnxpuma.ops.registry import Call, Operator
-from onnxpuma.ops.scores import MOST_REACH, SPREAD
+from onnxpuma.ops.scores import SPREAD
 from onnxpuma.ops.softmax import farthest_apart
+from onnxpuma.standard.mask_values import MASK, MOST_REACH
 
 _JOINS = ("Add", "Sub", "Sum", "Where", "Concat")
 

@@ -14,12 +14,12 @@ from onnxpuma.plan.plan import Step
 
 
 def limits_of(step: Step) -> list[Limit]:
-    """The ranges of a step."""
+    """The ranges that a step relies on."""
     return limits_in(step.call, step.operator)
 
 
 def limits_in(call: Call, operator: Operator) -> list[Limit]:
-    """The ranges of a use: its operator's, and of each product that is still to be truncated what fits."""
+    """The ranges of a call: its operator's, and for each untruncated product the one that a word holds."""
     limits = list(operator.limits(call))
     tightest = min((limit.below for limit in limits if limit.what == "|result|"), default=np.inf)
     for place, operand in enumerate(call.outputs):

@@ -28,10 +28,7 @@ from onnxpuma.plan.weights.facts import KEPT_ROOM
 UNIT = 2.0**-18
 WHOLE = 2.0**40  # an activation reads all that a form can hold, where no smaller bound is known
 WIDEST = 16.0  # times its default: a larger bound is more likely loose than reached, and is left to the check
-_MOVES = ("Concat", "Pad", "Gather", "Max", "Min", "Clip", "Where", "Cast", "ScatterND", "ScatterElements")
-_EXACT = ("Add", "Sub", "Sum", "Neg")
 _AT_CLIENT = ("Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Abs", "Where", "ReduceMean", "Tanh")
-_ROUNDED = ("Mul", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Exp", "Sqrt", "MatMul", "Gemm", "Conv")
 
 _Use = TypeVar("_Use", bound=Use)
 
@@ -123,10 +120,11 @@ def _rounded(call: Call, operator: Operator, output: Operand, bound: Bound) -> B
     op, moved = call.node.op, operator.layout or output.dtype.kind != "f"
     encoded = any(o is not None and o.value is not None and o.dtype.kind == "f" for o in call.inputs)
     count = max(1, output.shape[-1] if output.shape else 1)
-    if moved or op in _MOVES or (op == "Attention" and output is not call.outputs[0]):
-        return bound.around(UNIT / 2, count) if encoded and op in _MOVES else bound
-    error = UNIT if op in _ROUNDED else operator.error_of(call)
-    if op in _EXACT:
+    known = call.node.traits
+    if moved or known.chooses or (op == "Attention" and output is not call.outputs[0]):
+        return bound.around(UNIT / 2, count) if encoded and known.chooses else bound
+    error = UNIT if known.rounded else operator.error_of(call)
+    if known.sums or op == "Neg":
         error = UNIT / 2 if encoded else 0.0
     return bound.around(error, count)
 
@@ -167,6 +165,6 @@ def ranged(blueprint: Blueprint, use: _Use) -> _Use:
 def _with_room(key: str, quantity: float, use: Use) -> float:
     if key != "norm" and any(o.reach for o in use.secrets):
         return math.inf
-    if key == "spread" and near_numbers(use.operand(3 if use.node.op == "Attention" else 0)):
+    if key == "spread" and near_numbers(use.operand(use.node.traits.scores or 0)):
         quantity *= 4 / 3
     return max(quantity * (1 + 2.0**-8) + (2.5 if key == "spread" else 2.0**-8), 2.0**-8)

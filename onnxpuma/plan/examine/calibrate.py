@@ -1,8 +1,8 @@
 """Calibration: how large the quantities of a model become on its owner's samples, for the planner to use.
 
-The samples run in the clear, where the weights are. What is kept of them is a power of two for each quantity
-that an operator's kernel can make use of (`Limit.key`): the norm of the rows that a normalisation gets, how
-far the scores of a row are apart, the arguments of an activation. It is public, as a plan is.
+The samples run in the clear, at the owner. Only a power of two is kept for each quantity that an operator's
+kernel can use (`Limit.key`): the norm of the rows that a normalisation reads, the distance between the scores
+of a row, the arguments of an activation. These are public, like the plan.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.examine.clear import ClearRun
 from onnxpuma.plan.plan import Plan, Selection
 
-MARGIN = 2  # bits between the largest that a sample showed, rounded up to a power of two, and the bound
-SMALLEST = -8  # the exponent of a quantity that is hardly anything
+MARGIN = 2  # bits between the largest quantity of all samples, rounded up to a power of two, and the bound
+SMALLEST = -8  # the smallest exponent that is recorded
 
 Ranges = dict[str, dict[str, int]]
-Outside = dict[tuple[str, str], tuple[float, str]]  # (node, quantity) -> what it was, what it must be
+Outside = dict[tuple[str, str], tuple[float, str]]  # (node, quantity) -> its value, its range
 
 
 class RangeWarning(UserWarning):
@@ -36,10 +36,10 @@ class RangeWarning(UserWarning):
 def calibrate(blueprint: Blueprint, graph: Graph, feeds: Iterable[Mapping[str, np.ndarray]]) -> Ranges:
     """Node -> quantity -> the power of two it stays below: 4 to 8 times the largest of all samples.
 
-    feeds: complete ones, as `check_feed` returns them. Cost: each sample once in the clear, node by node; the
-    memory of the values that are still to be read. Warns (RangeWarning) of a quantity outside a range that
-    calibration does not move. Raises InputError where there is no sample or where onnxruntime finds no
-    number, and what planning raises.
+    feeds: complete ones, as `check_feed` returns them. Cost: one run of each sample in the clear, node by
+    node, and memory for the values that are still read. Warns (RangeWarning) of a quantity outside a range
+    that calibration does not move. Raises InputError without samples or where a sample leads to NaN, and as
+    planning does.
     """
     largest: dict[str, dict[str, float]] = {}
     outside: Outside = {}
@@ -51,13 +51,13 @@ def calibrate(blueprint: Blueprint, graph: Graph, feeds: Iterable[Mapping[str, n
         _observe(plan, graph, feed, largest, outside)
     for (node, what), (value, bounds) in outside.items():
         warnings.warn(
-            f"on a sample {what} of node '{node}' is {value:.4g}, and must be {bounds}: on shares its result"
-            " will be wrong for such inputs",
+            f"on a sample {what} of node '{node}' is {value:.4g}, and must be {bounds}: on shares the result"
+            " for such inputs is wrong",
             RangeWarning,
             stacklevel=2,
         )
     if not samples:
-        raise InputError("there is no sample to calibrate with", "give at least one, better some dozens")
+        raise InputError("there is no sample to calibrate with", "give at least one; some dozens are better")
     return {node: {key: _exponent(value) for key, value in found.items()} for node, found in largest.items()}
 
 
@@ -84,7 +84,7 @@ def _observe(
         operands = unmasked(inputs, call.inputs)
         results = unmasked(outputs, call.outputs)
         for limit in limits_of(step):
-            if limit.key:
+            if limit.key:  # calibration moves this range, so no quantity lies outside
                 found = largest.setdefault(call.node.name, {})
                 _check(call.node.name, inputs)
                 found[limit.key] = max(found.get(limit.key, 0.0), limit.largest(call, operands, results))
@@ -101,5 +101,5 @@ def _check(node: str, inputs: list[np.ndarray | None]) -> None:
         if values is not None and values.dtype.kind == "f" and np.isnan(values).any():
             raise InputError(
                 f"on a sample the inputs of node '{node}' are not numbers",
-                "look at the sample, and at what onnxruntime makes of it",
+                "run the sample through onnxruntime, and look at its values there",
             )

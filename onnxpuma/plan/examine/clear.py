@@ -1,4 +1,4 @@
-"""The steps of a plan in the clear, through onnxruntime, by whoever has the weights and an input."""
+"""The steps of a plan run in the clear, through onnxruntime, where the weights and an input are known."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from onnxpuma.plan.plan import Step
 
 
 class ClearRun:
-    """Values by name, as far as steps that are still to come read them.
-
-    graph: with its weights, which are read from their file again for each step. known: what the client knows
-    (`Plan.client_values`).
-    """
+    """The values of a run, for as long as steps still read them."""
 
     def __init__(self, graph: Graph, known: Mapping[str, np.ndarray]) -> None:
+        """graph: it reads each weight from its file anew for each step. known: `Plan.client_values`."""
         self._graph, self._known = graph, known
         self._values: dict[str, np.ndarray] = {}
 
     def inputs(self, step: Step) -> list[np.ndarray | None]:
-        """The operands of a step, in its node's order."""
+        """The operands of a step, in the order of its node's inputs."""
         return [None if name is None else self._value(name) for name in step.call.node.inputs]
 
     def _value(self, name: str) -> np.ndarray:
@@ -34,14 +31,14 @@ class ClearRun:
         return self._graph.initializers[name].numpy()
 
     def results(self, step: Step, inputs: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        """What the step's node gives on these operands. Raises ModelError when it cannot be run."""
+        """The results of the step's node on these operands. Raises ModelError when it cannot run."""
         return run_node(step.call.node, inputs, self._graph.opset)
 
     def keep(self, step: Step, outputs: Sequence[np.ndarray]) -> None:
-        """Outputs of a step, for those that read them."""
+        """Keep the outputs of a step for its readers."""
         self._values.update((n, v) for n, v in zip(step.outputs, outputs, strict=True) if n)
 
     def free(self, step: Step) -> None:
-        """Forget what nobody reads after this step, the last of its wave."""
+        """Drop the values that nobody reads after this step, the last of its wave."""
         for name in step.frees:
             self._values.pop(name, None)

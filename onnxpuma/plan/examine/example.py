@@ -1,4 +1,4 @@
-"""Inputs for a model where nobody has given any: sizes for its symbols, values of the declared types."""
+"""Example inputs for a model: sizes for its symbols, values of the declared types."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.spec import InputSpec
 
-DEFAULT_SIZE = 32  # of a symbol that is no batch
+DEFAULT_SIZE = 32  # of a symbol other than a batch
 
-# What tools/export.py calls the length of a cache and the new words after it; others write the sum out.
+# tools/export.py calls the length of a cache and the new words after it by this name; others write the sum.
 _TOTAL = {"total": ("past", "sequence")}
 
 
 def symbols(blueprint: Blueprint) -> dict[str, int]:
-    """Each symbol of the inputs' shapes, in order, and the size taken for it where none is asked for.
+    """The symbols of the inputs' shapes, in order, each with its default size.
 
-    A dimension without a name is called after its input and its place: `pixels.2`. One that is a sum of
-    others, as `past + sequence` is, has the size that they make.
+    A dimension without a name is called after its input and place: `pixels.2`. The size of a sum, such as
+    `past + sequence`, follows from its parts.
     """
     found: dict[str, int] = {}
     for spec in blueprint.inputs.values():
@@ -35,7 +35,7 @@ def symbols(blueprint: Blueprint) -> dict[str, int]:
 def choose_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     """A concrete shape for each input: `sizes` by symbol, `symbols` for the rest.
 
-    Raises ConfigError for a symbol that the model does not have, and for a size below one; below zero of
+    Raises ConfigError for a symbol that the model does not have, and for a size below one, or below zero for
     `open_symbols`, as a cache is empty before the first word.
     """
     known = symbols(blueprint)
@@ -61,8 +61,8 @@ def choose_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, t
 def draw_inputs(
     blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """A value for each input: its default, or ids below the vocabulary, masks of ones, positions counted up,
-    token types of zeros, booleans that are true, empty texts, reals of the standard normal distribution."""
+    """A value for each input: its default; or ids below the vocabulary, masks of ones, positions from zero
+    up, token types of zero, true booleans, empty texts, normally distributed reals."""
     rng = np.random.default_rng(seed)
     return {name: _draw(rng, spec, shapes[name]) for name, spec in blueprint.inputs.items()}
 
@@ -85,9 +85,9 @@ def _draw(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...]) -> 
 
 
 def open_symbols(blueprint: Blueprint, alone: bool) -> list[str]:
-    """Symbols of further axes of reals: a cache, a waveform, the sides of a picture.
+    """Symbols of axes of reals after the first: a cache, a waveform, the sides of a picture.
 
-    alone: of these and nothing else."""
+    alone: those of such axes alone."""
     uses: dict[str, bool] = {}
     for spec in blueprint.inputs.values():
         for place, dimension in enumerate(spec.shape if spec.default is None else ()):
@@ -100,7 +100,7 @@ def open_symbols(blueprint: Blueprint, alone: bool) -> list[str]:
 
 
 def _with_sums(sizes: Mapping[str, int], asked: Mapping[str, int]) -> dict[str, int]:
-    """The sizes, where the dimensions that are sums of others, and were not asked for, are these sums."""
+    """The sizes, where each dimension that is a sum, and was not `asked` for, has the size of that sum."""
     made = dict(sizes)
     for symbol in sizes.keys() - asked.keys():
         parts = _TOTAL.get(symbol) or tuple(part.strip() for part in symbol.split("+"))

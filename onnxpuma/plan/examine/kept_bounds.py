@@ -1,8 +1,8 @@
-"""What values lie within that one request leaves at the servers and the next goes on from: caches, states.
+"""Bounds of values that one request leaves at the servers and the next continues: caches, states.
 
-A cache holds what earlier requests put there, so its bound is one that stays as it is when what is new is
-joined to it. The owner finds it, from an empty cache on, and says it as facts of the input and of the output;
-who keeps an output at other sizes has it checked where its plan does not prove it (plan/bounds/checks.py).
+A cache holds entries of earlier requests, so its bound is one that new entries leave as it is. The owner
+finds it, starting from an empty cache, and states it as facts of the input and of the output. A client that
+keeps an output at other sizes has the bound checked where the plan does not prove it (plan/bounds/checks.py).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from onnxpuma.plan.examine.support import fitting_shapes
 from onnxpuma.plan.inputs.closed import resumed_inputs, shared_inputs
 from onnxpuma.plan.inputs.spec import LARGEST_KEPT
 from onnxpuma.plan.plan import Selection
-from onnxpuma.plan.weights.facts import KEPT_ROOM, NOTHING, rounded
+from onnxpuma.plan.weights.facts import KEPT_ROOM, NOTHING, ArrayFacts, rounded
 
-TURNS = 4  # requests, one after the other, after which a bound has to be settled
-Facts = dict[str, int]
+TURNS = 4  # successive requests after which a bound has to be settled
 Key = tuple[str, str]  # graph, value
 
 
 def settled(graphs: Mapping[str, Blueprint]) -> dict[str, Blueprint]:
-    """The graphs of a model, by name, with the facts of what one leaves and another, or itself, goes on from.
+    """The graphs of a model, by name, with facts of the values that one of them leaves and one continues.
 
-    Cost: some plans of each graph that has such an input. A graph that cannot be planned is left as it is.
+    Cost: several plans of each graph with such an input. Where a graph cannot be planned, all stay as they
+    are.
     """
     sources = _sources(graphs)
     while sources:
@@ -44,7 +44,7 @@ def settled(graphs: Mapping[str, Blueprint]) -> dict[str, Blueprint]:
 
 
 def _sources(graphs: Mapping[str, Blueprint]) -> dict[Key, list[Key]]:
-    """Inputs of reals -> the outputs that they may go on from, by their names."""
+    """Input of reals -> the outputs that it may continue, by their names."""
     made = {(name, o): kind for name, graph in graphs.items() for o, kind in graph.outputs.items()}
     states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.outputs}
     outputs = [(output, kind) for (_, output), kind in made.items()]
@@ -59,9 +59,9 @@ def _sources(graphs: Mapping[str, Blueprint]) -> dict[Key, list[Key]]:
 
 def _found(
     graphs: Mapping[str, Blueprint], sources: Mapping[Key, list[Key]]
-) -> tuple[dict[Key, Facts], set[Key]]:
-    """The facts of each input, and those that still move after some turns, or of which nothing is known."""
-    facts: dict[Key, Facts] = dict.fromkeys(sources, NOTHING)
+) -> tuple[dict[Key, ArrayFacts], set[Key]]:
+    """The facts of each input, and the inputs whose facts do not settle, or of which nothing is known."""
+    facts: dict[Key, ArrayFacts] = dict.fromkeys(sources, NOTHING)
     moving: set[Key] = set()
     for _ in range(TURNS):
         bounds = _bounds(graphs, facts, sources)
@@ -80,16 +80,16 @@ def _found(
     return facts, moving
 
 
-def _facts(bounds: list[Bound]) -> Facts:
+def _facts(bounds: list[Bound]) -> ArrayFacts:
     size, norm = max(b.size for b in bounds), max(b.norm for b in bounds)
     found = {key: value for key, value in (("size", size), ("row", norm)) if value < LARGEST_KEPT}
     return {key: rounded(value / KEPT_ROOM * (1 - 2.0**-30)) for key, value in found.items()}
 
 
 def _bounds(
-    graphs: Mapping[str, Blueprint], facts: Mapping[Key, Facts], sources: Mapping[Key, list[Key]]
+    graphs: Mapping[str, Blueprint], facts: Mapping[Key, ArrayFacts], sources: Mapping[Key, list[Key]]
 ) -> dict[Key, Bound]:
-    """What every output lies within that something goes on from."""
+    """The bounds of all outputs that some input continues."""
     wanted = {output for outputs in sources.values() for output in outputs}
     found: dict[Key, Bound] = {}
     for name, graph in graphs.items():
@@ -109,7 +109,7 @@ def _bounds(
 
 
 def _with(
-    graph: Blueprint, name: str, facts: Mapping[Key, Facts], sources: Mapping[Key, list[Key]]
+    graph: Blueprint, name: str, facts: Mapping[Key, ArrayFacts], sources: Mapping[Key, list[Key]]
 ) -> Blueprint:
     found = {taken: facts[of, taken] for of, taken in facts if of == name}
     for key, outputs in sources.items():

@@ -1,4 +1,4 @@
-"""What is proved of a plan: each range that a step reads in, held against what bounds say of the quantity."""
+"""What is proved of a plan: each range that a step relies on, against the bounds of the quantity read."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.compile import survey
 from onnxpuma.plan.plan import Plan, Selection, Step
 
-PROVED = "proved"
-CALIBRATED = "calibrated"
-CHECKED = "checked"
+PROVED = "proved"  # by bounds, for every input
+CALIBRATED = "calibrated"  # it held on the owner's samples
+CHECKED = "checked"  # every run checks the values read (`needs`) and tells its client
 HOPED = "hoped"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One range of one step. stays: what the quantity cannot exceed, infinite where nothing is known.
-
-    state: "proved"; "calibrated", where the owner's samples alone say so; "checked" in every run, by lengths
-    of rows or sizes of elements that would keep it inside (`needs`); else "hoped".
-    """
+    """One range of one step."""
 
     step: Step
     limit: Limit
+    # The proved bound of the quantity; infinite where nothing is known.
     stays: float
+    # PROVED, CALIBRATED, CHECKED or HOPED.
     state: str
+    # The conditions on the operands that would prove it.
     needs: tuple[Need, ...] = ()
 
     @property
@@ -46,11 +45,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class RangeEntry:
-    """One reading that is not proved. stays: None where nothing is known; state: as a Reading has it."""
+    """One reading that is not proved."""
 
     node: str
     operator: str
     quantity: str
+    # The proved bound of the quantity; None where nothing is known.
     stays: float | None
     range: str
     state: str
@@ -58,16 +58,15 @@ class RangeEntry:
 
 @dataclass(frozen=True)
 class RangeReport:
-    """How many readings there are, how many of each state, and those that are not proved.
-
-    undeclared: inputs whose range is not declared, where that would prove more; with_ranges: how many
-    readings would be proved if they were small.
-    """
+    """The readings of a plan, counted, and those that are not proved."""
 
     readings: int
+    # State -> the number of readings.
     states: dict[str, int]
     unproved: list[RangeEntry] = field(repr=False)
+    # Inputs without a declared range, if declaring them proves more readings.
     undeclared: list[str] = field(default_factory=list)
+    # The number of proved readings if those inputs lay between -1 and 1.
     with_ranges: int = 0
 
     @property
@@ -78,11 +77,9 @@ class RangeReport:
 def examined(
     blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], public_values: Mapping[str, np.ndarray]
 ) -> RangeReport:
-    """What is proved at these shapes, of the nodes that can run. Cost: a plan, or three.
+    """What is proved at these shapes, of the nodes that can run. Cost: one to three plans.
 
-    Inputs that go on from kept values are taken to do so, where these are known to be in range.
-
-    Raises InputError as `survey`.
+    Inputs whose kept values are known to be in range are assumed to take these. Raises as `survey`.
     """
     bare = replace(blueprint, checked=False)
     held = tuple(name for name in blueprint.inputs if name in blueprint.facts)
@@ -110,7 +107,7 @@ def examined(
 
 
 def readings_of(plan: Plan, blueprint: Blueprint) -> list[Reading]:
-    """Every range of every step that depends on the request, in the order of the plan."""
+    """The ranges of all steps that depend on the request, in the order of the plan."""
     found = []
     for step in plan.steps:
         calibrated = blueprint.ranges.get(step.call.node.name, {})
@@ -122,7 +119,7 @@ def readings_of(plan: Plan, blueprint: Blueprint) -> list[Reading]:
 
 
 def _following(readings: Sequence[Reading], assumed: Sequence[Reading]) -> list[Reading]:
-    """What is not proved by itself, and follows from what is checked before it, counts as checked."""
+    """The readings, where those that follow from earlier checks (`assumed`) count as checked."""
     follows = {(r.node, r.limit.what) for r in assumed if r.state in (PROVED, CHECKED)}
     return [
         replace(r, state=CHECKED) if r.state != PROVED and (r.node, r.limit.what) in follows else r
@@ -131,7 +128,7 @@ def _following(readings: Sequence[Reading], assumed: Sequence[Reading]) -> list[
 
 
 def unproved(readings: Sequence[Reading]) -> list[Reading]:
-    """Those that only samples, a check or hope stands for."""
+    """The readings that are calibrated, checked or hoped."""
     return [reading for reading in readings if reading.state != PROVED]
 
 

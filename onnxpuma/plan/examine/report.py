@@ -1,4 +1,4 @@
-"""What a model will cost, node by node, before anything runs; and what of it is secret, and why."""
+"""What a model will cost, node by node, before anything runs; which constants are secret, and why."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ from onnxpuma.plan.plan import Plan, Step
 
 @dataclass(frozen=True)
 class Network:
-    """What lies between the parties. bandwidth: bits a second that one party can send; latency: seconds that
-    a message is on its way, one direction."""
+    """The network between the parties."""
 
+    # Bits per second that one party can send.
     bandwidth: float = 1e9
+    # Seconds that a message takes, one way.
     latency: float = 1e-4
 
     def seconds(self, cost: Cost) -> float:
-        """Time on the wire: each round waits once, the three send side by side. Computing is on top."""
+        """Time on the wire alone: each round waits once, and the three parties send side by side."""
         return cost.rounds * self.latency + cost.bits / 3 / self.bandwidth
 
 
 @dataclass(frozen=True)
 class NodeEntry:
-    """One node of the canonical graph.
-
-    seen: "secret"; "weights" (made of secret weights alone, computed once and kept); "client" (follows from
-    the client's input and public values, computed by it); "public"; "unknown" after a node that cannot run;
-    "unused". refused: why it cannot run, "" if it can. bytes: sent by all three parties together.
-    """
+    """One node of the canonical graph."""
 
     name: str
     operator: str
     shape: tuple[int, ...] | None
+    # "secret"; "weights" (made of secret weights alone, computed once and kept); "client" (it follows from
+    # the client's input and public values, and the client computes it); "public"; "unknown", after a node
+    # that cannot run; or "unused".
     seen: str
     form: str = ""
+    # Why the node cannot run; "" if it can.
     refused: str = ""
     rounds: int = 0
+    # Sent by all three parties together.
     bytes: int = 0
     seconds: float = 0.0
 
@@ -67,23 +68,23 @@ class ConstantEntry:
 
 @dataclass(frozen=True)
 class CheckEntry:
-    """The range check. values: that it looks at on shares; inputs: that clients look at themselves; rounds,
-    bytes: of the totals."""
+    """The range check."""
 
+    # Values that it checks on shares.
     values: int
+    # Inputs that clients check themselves.
     inputs: int
+    # Its part of the totals.
     rounds: int
     bytes: int
 
 
 @dataclass(frozen=True)
 class ModelReport:
-    """A whole model at concrete input shapes. Totals: steps side by side share their rounds, so `rounds` is
-    less than the sum over the nodes. With a refused node the totals are those of the rest.
+    """A whole model at concrete input shapes, for its own outputs.
 
-    Nodes and totals are those of the model's own outputs. derived: outputs that it has besides, on request;
-    closed: those that can be kept and not opened; hidden: those that nobody can have. memory: of one server.
-    check: None where the owner does without. ranges: what is proved of the readings (plan/examine/proofs.py).
+    Steps side by side share their rounds, so the total is less than the sum over the nodes. Where nodes are
+    refused, the totals are those of the rest.
     """
 
     digest: str
@@ -96,11 +97,17 @@ class ModelReport:
     rounds: int
     bytes: int
     seconds: float
+    # Outputs that a client gets on request, besides the model's own.
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Outputs that can be kept at the servers, and not opened.
     closed: list[str] = field(default_factory=list)
+    # Outputs that nobody can have.
     hidden: list[str] = field(default_factory=list)
+    # Of one server.
     memory: Memory = field(default=Memory(0, 0))
+    # None where the owner turned the check off.
     check: CheckEntry | None = None
+    # What is proved of the ranges (plan/examine/proofs.py).
     ranges: RangeReport | None = None
 
     @property
@@ -109,7 +116,7 @@ class ModelReport:
         return [node for node in self.nodes if node.refused]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """All fields, for JSON."""
         return asdict(self)
 
 
@@ -119,7 +126,7 @@ def report(
     public_values: Mapping[str, np.ndarray],
     network: Network,
 ) -> ModelReport:
-    """Price `blueprint` at these shapes on this network, node by node, those that cannot run included.
+    """Price `blueprint` at these shapes on this network, node by node, including nodes that cannot run.
 
     Raises InputError for a name or a shape that does not fit.
     """
@@ -197,14 +204,14 @@ def _nodes(blueprint: Blueprint, plan: Plan, refusals: list[Refusal], network: N
 
 
 def _origin(name: str, names: set[str]) -> str:
-    """The node of the graph that a step belongs to: the steps of an expanded one are named after it."""
+    """The node of the graph that a step belongs to. Steps of an expanded node are named after it."""
     while name not in names and "/" in name:
         name = name.rpartition("/")[0]
     return name
 
 
 def _priced(node: Node, operator: str, steps: list[Step], network: Network) -> NodeEntry:
-    """What a node costs; of one that runs as several steps, as if they waited for one another."""
+    """The cost of a node; if it runs as several steps, the sum, as if each waited for the one before."""
     made = [
         (operand, resolves)
         for step in steps
@@ -226,7 +233,7 @@ def _priced(node: Node, operator: str, steps: list[Step], network: Network) -> N
 
 
 def _form(operand: Operand, resolved: bool) -> str:
-    """How a result is left for its readers, in a word or two."""
+    """The form in which readers find a result, in a word or two."""
     if operand.form is SecretIds:
         return "one-hot"
     if resolved or not operand.deferred:

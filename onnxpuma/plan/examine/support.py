@@ -1,4 +1,4 @@
-"""Whether a model can run on shares at all: asked by its owner, before the shapes of a request are known."""
+"""Whether a model can run on shares at all: its owner asks before the shapes of a request are known."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey, unsupported
 from onnxpuma.plan.examine.example import DEFAULT_SIZE, choose_shapes, draw_inputs, open_symbols
 from onnxpuma.plan.plan import Selection
+from onnxpuma.standard.operators import traits
 
-WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
 _LONGER = (8, 64, 512, 4096)  # a waveform has thousands of samples where a text has tens of words
-_MOST_DRAWN = 1 << 24  # numbers of an input: a picture of so many is no example
+_MOST_DRAWN = 1 << 24  # numbers of an input; a larger one is no example
 
 
 def fitting_shapes(blueprint: Blueprint, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """`choose_shapes`; but where windows slide over an input, what nobody asked for is large enough for them.
+    """`choose_shapes`, with sizes that the windows sliding over inputs fit into, where `sizes` sets none.
 
-    Raises ConfigError as `choose_shapes`. Cost: where a model has windows, a plan as far as the last of them.
+    Raises ConfigError as `choose_shapes`. Cost: for a model with windows, plans up to the last of them.
     """
     shapes = choose_shapes(blueprint, sizes)
-    results = tuple(node.outputs[0] for node in blueprint.graph.nodes if node.op in WINDOWS)
+    results = tuple(node.outputs[0] for node in blueprint.graph.nodes if node.traits.window)
     larger = [symbol for symbol in open_symbols(blueprint, alone=False) if symbol not in sizes]
     if not results or not larger or _windows_fit(blueprint, shapes, results):
         return shapes
@@ -41,14 +41,14 @@ def _windows_fit(
     drawn = draw_inputs(blueprint, shapes)
     public = {name: drawn[name] for name in blueprint.public_inputs}
     _, refusals = survey(blueprint, shapes, public, Selection(results))
-    return not any(refusal.operator in WINDOWS for refusal in refusals)
+    return not any(traits(refusal.operator).window for refusal in refusals)
 
 
 def check_supported(blueprint: Blueprint, sizes: Mapping[str, int] | None = None) -> None:
-    """UnsupportedModelError naming every node that reads secrets and has no kernel, whatever the shapes.
+    """Raise UnsupportedModelError naming every node that reads secrets and has no kernel.
 
-    sizes: of dimensions by name, where the example is to have them. What depends on shapes is left to each
-    request: a table of positions may be shorter than the example.
+    sizes: dimensions of the example, by name. Refusals that depend on shapes are left to each request: a
+    table of positions may be shorter than the example.
     """
     shapes = fitting_shapes(blueprint, sizes or {})
     drawn = draw_inputs(blueprint, shapes)

@@ -1,9 +1,9 @@
-"""Inputs that go on from outputs which nobody may open: only what the servers kept of these may fill them.
+"""Inputs that continue closed outputs, which nobody may open: only values kept by the servers may fill them.
 
-An output that is kept and not opened would be worth little if a client could put numbers of its own in its
-place, or hand it to another input and open what the model makes of it there. So inputs and closed outputs
-are paired: by the words of their names but for those that tell the past from the present, by the encoder's
-states, and by the owner, whose patterns may name inputs too.
+A closed output would be worth little if a client could put numbers of its own in its place, or hand it to
+another input and open what the model makes of it there. So inputs and closed outputs are paired: by the words
+of their names, those that tell the past from the present aside; by the name of the encoder's states; and by
+the owner, whose patterns may name inputs too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
 
 STATES = "encoder_hidden_states"
-"""What a decoder calls the encoder's result, whatever that is called there."""
+"""A decoder's name for the encoder's result, whatever the encoder calls it."""
 
 _CACHE = re.compile(r"(past|present)_keys?_values?", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]+|\d+")
@@ -34,7 +34,7 @@ _STATES = frozenset(
 
 
 def shared_inputs(graph: Graph, public: Collection[str]) -> dict[str, ValueType]:
-    """The inputs that a client shares word for word: neither public nor ids."""
+    """The inputs that a client shares as words: neither public ones nor ids."""
     ids = tables(graph)
     return {name: kind for name, kind in graph.inputs.items() if name not in public and name not in ids}
 
@@ -42,9 +42,9 @@ def shared_inputs(graph: Graph, public: Collection[str]) -> dict[str, ValueType]
 def closed_outputs(
     graph: Graph, public: Collection[str], patterns: Sequence[str], unmatched: set[str] | None = None
 ) -> list[str]:
-    """The outputs that one of the patterns matches; one may match an input that a client shares instead.
+    """The outputs that a pattern matches. A pattern may also match an input that a client shares.
 
-    Raises ConfigError as `matching`, and for an input that would go on from nothing.
+    Raises ConfigError as `matching`, and for an input without any closed output to continue.
     """
     inputs = [name for name in shared_inputs(graph, public) if any(picked((name,), p) for p in patterns)]
     for_outputs = [p for p in patterns if not picked(inputs, p)]
@@ -52,8 +52,8 @@ def closed_outputs(
     closed = [name for name in graph.outputs if any(picked((name,), p) for p in patterns)]
     if inputs and not closed and unmatched is None:
         raise ConfigError(
-            f"the input '{inputs[0]}' would go on from nothing: no output is kept and not opened",
-            "name with --keep-only the output as well that is handed to it",
+            f"the input '{inputs[0]}' has no output to continue: no output is kept and not opened",
+            "name the output that is handed to it with --keep-only as well",
         )
     return closed
 
@@ -64,11 +64,11 @@ def resumed_inputs(
     patterns: Sequence[str] = (),
     states: Collection[str] = (),
 ) -> dict[str, tuple[str, ...]]:
-    """For each of these inputs that goes on from closed outputs: their names.
+    """Input -> the closed outputs that it continues, for inputs that continue any.
 
-    inputs: those that a client shares, ids left out. closed: the closed outputs of all graphs of the model.
-    patterns: an input that one matches goes on from the outputs that fit its name, or from all where none
-    does. states: the closed outputs of the encoder.
+    inputs: those that a client shares, without ids. closed: the closed outputs of all graphs of the model.
+    patterns: an input that one matches continues the outputs that fit its name, or all where none does.
+    states: the closed outputs of the encoder.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name, kind in inputs.items():
@@ -83,7 +83,7 @@ def resumed_inputs(
 
 
 def paired(name: str, output: str) -> bool:
-    """Whether the names say the same but for when, or on which side, it is."""
+    """Whether two names differ only in the words for past and present, or for input and output."""
     if name == output:
         return True
     ours, theirs = _words(name), _words(output)
@@ -101,7 +101,7 @@ def _words(name: str) -> list[str]:
 
 
 def _fits(one: ValueType, other: ValueType) -> bool:
-    """Whether a value could be of both types."""
+    """Whether a value can be of both types."""
     if one.dtype.kind != other.dtype.kind:
         return False
     if one.shape is None or other.shape is None:
@@ -113,7 +113,7 @@ def _fits(one: ValueType, other: ValueType) -> bool:
 
 
 def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
-    """The graphs of a model, by name, with the inputs of each that go on from closed outputs of any."""
+    """The graphs of a model, by name; each knows which of its inputs continue closed outputs of any graph."""
     closed = [(name, graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
     states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
 

@@ -1,7 +1,8 @@
-"""Who may see a model's inputs, and which of them are ids: told by exact names, types and what reads them.
+"""Who may see a model's inputs, and which of them are ids: told by exact names, types and readers.
 
-Exporters give masks, positions, token types and lengths names of their own: such an input tells which
-positions exist, not what stands there. The whole name counts, in its case: `composition` is no position.
+Exporters give masks, positions, token types and lengths conventional names. Such an input tells which
+positions exist, and nothing of their content. The whole name counts, and its case: `composition` is no
+position.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _MASKS = (
     "pixel_mask",  # DETR, ViLT
     "image_attention_mask",
     "audio_attention_mask",
-    "feature_attention_mask",  # of spectra: Qwen-Audio
+    "feature_attention_mask",  # spectra: Qwen-Audio
     "input_features_mask",
     "input_mask",  # BERT as Google wrote it
     "padding_mask",
@@ -59,7 +60,7 @@ _LENGTHS = (
     "total_seq_len",
     "seqlens_k",  # com.microsoft's GroupQueryAttention
     "nonpad_kv_seqlen",  # Attention of opset 24
-    "write_indices",  # TensorScatter, of opset 24 too
+    "write_indices",  # TensorScatter of opset 24
 )
 _CHOICES = ("use_cache_branch",)  # optimum's merged decoders
 
@@ -70,22 +71,22 @@ _TABLE: tuple[tuple[Role, tuple[str, ...]], ...] = (
     ("length", _LENGTHS),
     ("choice", _CHOICES),
 )
-# What exporters write behind a name: tf2onnx the number of the tensor, TorchScript that of the variable.
+# Suffixes that exporters append: tf2onnx the number of a tensor, TorchScript that of a variable.
 _SUFFIXES = ("", ":0", ".1")
 ROLES: dict[str, Role] = {
     name + suffix: role for role, names in _TABLE for name in names for suffix in _SUFFIXES
 }
-"""What the inputs of these names are, by convention."""
+"""Input name -> its role by convention."""
 
 MOST_TOKEN_TYPES = 16
-"""Rows of a table of token types; a larger one is of words."""
+"""Rows of a table of token types; a larger table is one of words."""
 
 
 def role_of(name: str, dtype: np.dtype, rows: int | None) -> Role | None:
-    """What an integer or boolean input of this name is by convention, None if it is nothing of the kind.
+    """The role of an integer or boolean input of this name by convention; None without one.
 
-    rows: of the table that it indexes, if it does. Positions index a table, and token types a small one; a
-    "mask" or "length" that indexes one is ids under a false name.
+    rows: of the table that the input indexes, if it does. Positions index a table, and token types a small
+    one; a "mask" or "length" that indexes a table is ids under a misleading name.
     """
     role = ROLES.get(name)
     if role is None or dtype.kind not in "iub":
@@ -101,8 +102,10 @@ _MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "C
 def open_inputs(
     graph: Graph, public: Sequence[str], secret: Sequence[str], unmatched: set[str] | None = None
 ) -> list[str]:
-    """The inputs that the servers may see: those of a conventional role, but for those that a pattern makes
-    public or secret; where both match, secret wins. Raises ConfigError as `matching`, and for a public text.
+    """The inputs that the servers may see: by their conventional role, unless a pattern decides otherwise.
+
+    Where a public and a secret pattern match, secret wins. Raises ConfigError as `matching`, and for a public
+    text.
     """
     names = list(graph.inputs)
     wanted, kept = (matching("input", names, patterns, unmatched) for patterns in (public, secret))
@@ -119,11 +122,11 @@ def open_inputs(
 
 
 def looked_up(graph: Graph) -> set[str]:
-    """The initializers of which rows are taken by what is no constant, where they stand or moved about."""
+    """The initializers whose rows are looked up at indices that are not constant, directly or after moves."""
     origins = {name: {name} for name in graph.initializers}
     found: set[str] = set()
     for node in graph.nodes:
-        if node.op in ("Gather", "GatherND", "GatherElements") and node.inputs[1] not in graph.initializers:
+        if 0 in node.traits.tables and node.inputs[1] not in graph.initializers:
             found |= origins.get(node.inputs[0] or "", set())
         elif node.op in _MOVES:
             moved = set().union(*(origins.get(name or "", set()) for name in node.inputs))
@@ -132,7 +135,7 @@ def looked_up(graph: Graph) -> set[str]:
 
 
 def tables(graph: Graph) -> dict[str, int]:
-    """For each input that a Gather uses as index of a table: the table's size."""
+    """Input that indexes a table by a Gather -> the rows of the smallest such table."""
     found: dict[str, int] = {}
     for node in graph.nodes:
         if node.op == "Gather" and node.inputs[1] in graph.inputs and node.inputs[0] in graph.initializers:
@@ -148,7 +151,7 @@ def specs_of(
     declared: Mapping[str, Sequence[float]],
     settled: Container[str],
 ) -> dict[str, InputSpec]:
-    """The inputs of a graph as a client has to feed them."""
+    """The inputs of a graph, as a client has to feed them."""
     rows, found = tables(graph), {}
     for name, kind in graph.inputs.items():
         shape, sources = kind.shape or (), tuple(resumed.get(name, ()))

@@ -8,27 +8,28 @@ from typing import Any
 import numpy as np
 
 LARGEST_INPUT = 2.0**42
-"""Secret reals must not exceed this: what words of 64 bits hold with 18 fraction bits, and room for a sum."""
+"""The largest secret real: words of 64 bits with 18 fraction bits hold it, with room for a sum."""
 LARGEST_KEPT = 2.0**20
-"""Reals that stay at the servers are no larger, where nothing is proved of them."""
+"""The largest real that stays at the servers, where no smaller bound of it is proved."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of the model. `shape` holds ints and symbols; `vocabulary`: rows of its table of ids.
-
-    default: what it holds where a feed leaves it out; None where it may not. sources: closed outputs; where
-    there are some, what the servers kept of them fills it, and nothing else does but an array of nothing.
-    declared: what the owner says its numbers lie between, the ends included. settled: it is known what the
-    kept values of its own kind lie within, and it takes no others.
-    """
+    """One input of the model."""
 
     name: str
     dtype: np.dtype[Any]
+    # Numbers and symbols.
     shape: tuple[int | str | None, ...]
     secret: bool
+    # Of ids: the rows of the table that they index.
     vocabulary: int | None = None
+    # The value where a feed leaves the input out; None where it may not.
     default: np.ndarray | None = field(default=None, compare=False)
+    # Closed outputs. Where there are any, the input takes only values that servers kept of them, or an empty
+    # array.
     sources: tuple[str, ...] = ()
+    # The ends of the range that the owner declared, both included.
     declared: tuple[float, ...] | None = None
+    # The bound of kept values of its own kind is known, so it takes no others.
     settled: bool = False

@@ -24,7 +24,7 @@ def readers_of(nodes: Iterable[Node], outputs: Iterable[str]) -> Readers:
     """The readers of all values."""
     found = Readers()
     for node in nodes:
-        if asks_shape(node):
+        if node.traits.of_shape:
             continue
         for place, name in enumerate(node.inputs):
             if name:
@@ -35,11 +35,6 @@ def readers_of(nodes: Iterable[Node], outputs: Iterable[str]) -> Readers:
     for name in outputs:
         found.setdefault(name, []).append(None)
     return found
-
-
-def asks_shape(node: Node) -> bool:
-    """Whether a node reads the shape of its input alone."""
-    return node.op in ("Shape", "Size") and not node.domain
 
 
 def read_by(node: Node) -> list[str]:
@@ -57,7 +52,7 @@ def needed(nodes: Sequence[Node], outputs: Iterable[str], shapes: bool = True) -
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.outputs):
             found.append(node)
-            if asks_shape(node) and not shapes:
+            if node.traits.of_shape and not shapes:
                 continue
             wanted.update(read_by(node))
     return found[::-1]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from onnxpuma.graph.model import Initializer, Node
 from onnxpuma.ops.registry import find, operators
-from onnxpuma.plan.known.readers import asks_shape
 
 _FEW = 16  # numbers: a larger secret array is a trained weight, and nobody is advised to publish it
 
@@ -47,7 +46,7 @@ def way_out(
     secret constant, `nodes` tell which ones the inputs follow from. sizes: the node would run at other sizes,
     so the weights it computes with are not in its way either.
     """
-    if find(node) is None and node.op not in ("If", "Loop", "Scan"):
+    if find(node) is None and not node.traits.control:
         return "" if sizes else _way_behind(node, weights, nodes)
     named = [
         f"'{name}'"
@@ -72,7 +71,7 @@ def _way_behind(node: Node, weights: Mapping[str, Initializer], nodes: Iterable[
             if weights[name].dtype.kind == "f" and weights[name].size > _FEW:
                 return ""
             found[name] = None
-        elif name in makers and not asks_shape(makers[name]):
+        elif name in makers and not makers[name].traits.of_shape:
             todo += [n for n in makers[name].inputs if n and n not in todo]
     if not found:
         return ""

@@ -10,10 +10,10 @@ from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.graph.run import run_node
 from onnxpuma.plan.bounds.ranges import at_client
-from onnxpuma.plan.known.readers import asks_shape, read_by
+from onnxpuma.plan.known.readers import read_by
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
-from onnxpuma.plan.walk.control import CONTROL, unrolled
+from onnxpuma.plan.walk.control import unrolled
 from onnxpuma.plan.walk.parts import Parts, Refused
 from onnxpuma.plan.walk.types import inferred
 
@@ -40,7 +40,7 @@ def _inputs(state: State, node: Node) -> tuple[Sequence[np.ndarray | None], bool
     """The arrays that the node runs on, and whether the result is the same for every request."""
     known = [state.values[name] for name in read_by(node)]
     constant = all(k.constant for k in known)
-    if asks_shape(node):  # the input may be secret: any array of its shape will do
+    if node.traits.of_shape:  # the input may be secret: any array of its shape will do
         return [np.broadcast_to(np.float32(0), known[0].shape)], constant
     if node.op == "CastLike" and known[0].value is not None:  # the second input gives its type alone
         return [known[0].value, np.zeros(0, known[1].type.dtype)], known[0].constant
@@ -56,7 +56,7 @@ def leave_to_client(state: State, node: Node) -> Parts[None]:
     try:
         types = inferred(state, node)
     except OnnxpumaError as error:
-        if node.op not in CONTROL or node.domain:
+        if not node.traits.control:
             raise Refused(error.message, sizes=True) from error
         yield from unrolled(state, node)
         return

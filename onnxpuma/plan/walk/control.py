@@ -6,9 +6,8 @@ the iteration, so that every iteration has values of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -18,21 +17,18 @@ from onnxpuma.plan.budget import MOST_TURNS
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.walk.parts import Parts, Refused, add_constant, part
 
-CONTROL = ("If", "Loop", "Scan")
-
 
 def unrolled(state: State, node: Node) -> Parts[None]:
     """The nodes of the chosen branch, or of every iteration."""
-    attributes: Mapping[str, Any] = node.attributes
     if node.op == "If":
         chosen = _public(state, node.inputs[0], "condition")
-        branch = attributes["then_branch" if bool(chosen) else "else_branch"]
+        branch = node.attribute("then_branch" if bool(chosen) else "else_branch")
         results = yield from _inlined(state, branch, node.name, ())
         yield from _alias(state, node, results, node.outputs)
     elif node.op == "Loop":
-        yield from _loop(state, node, attributes["body"])
+        yield from _loop(state, node, node.attribute("body"))
     else:
-        yield from _scan(state, node, attributes["body"], attributes)
+        yield from _scan(state, node, node.attribute("body"))
 
 
 def _loop(state: State, node: Node, body: Graph) -> Parts[None]:
@@ -60,12 +56,12 @@ def _loop(state: State, node: Node, body: Graph) -> Parts[None]:
     yield from _stack(state, node, made, node.outputs[len(carried) :])
 
 
-def _scan(state: State, node: Node, body: Graph, attributes: Mapping[str, Any]) -> Parts[None]:
-    read = int(attributes["num_scan_inputs"])
+def _scan(state: State, node: Node, body: Graph) -> Parts[None]:
+    read = int(node.attribute("num_scan_inputs"))
     states, rows = node.inputs[: len(node.inputs) - read], node.inputs[len(node.inputs) - read :]
     scanned = [_named(name) for name in rows]
-    axes = attributes.get("scan_input_axes") or [0] * read
-    backwards = attributes.get("scan_input_directions") or [0] * read
+    axes = node.attribute("scan_input_axes") or [0] * read
+    backwards = node.attribute("scan_input_directions") or [0] * read
     turns = state.values[scanned[0]].shape[axes[0]]
     if turns > MOST_TURNS:
         raise Refused(f"it runs more than {MOST_TURNS} iterations")
@@ -88,8 +84,8 @@ def _scan(state: State, node: Node, body: Graph, attributes: Mapping[str, Any]) 
         node,
         made,
         node.outputs[len(carried) :],
-        attributes.get("scan_output_axes"),
-        attributes.get("scan_output_directions"),
+        node.attribute("scan_output_axes"),
+        node.attribute("scan_output_directions"),
     )
 
 

@@ -18,7 +18,7 @@ from onnxpuma.plan.bounds.ranges import ranged
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import expected
 from onnxpuma.plan.walk.undefined import guarded
-from onnxpuma.plan.weights.scaling import DEFERRED_ROOM, INPUT_ROOM, TAKES_SCALED
+from onnxpuma.plan.weights.scaling import DEFERRED_ROOM, INPUT_ROOM
 
 
 def must_truncate(state: State, operand: Operand, call: Call) -> bool:
@@ -45,7 +45,7 @@ def _takes(state: State, operand: Operand, reader: Node, place: int) -> bool:
     operator = find(reader)
     if operator is None:
         return False
-    if operand.form is Replicated and not operator.layout and reader.op not in TAKES_SCALED:
+    if operand.form is Replicated and not operator.layout and not reader.traits.scaled:
         return False
     others = [None if p == place else name for p, name in enumerate(reader.inputs)]
     inputs = tuple(

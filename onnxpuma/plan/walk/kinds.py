@@ -7,12 +7,9 @@ from enum import Enum, auto
 
 from onnxpuma.graph.model import Node
 from onnxpuma.ops.registry import find
-from onnxpuma.plan.known.readers import asks_shape, read_by
+from onnxpuma.plan.known.readers import read_by
 from onnxpuma.plan.known.values import Known
-from onnxpuma.plan.walk.control import CONTROL
 from onnxpuma.plan.walk.lookups import looks_up_ids
-
-UNROLLED = (*CONTROL, "IsNaN")
 
 
 class Kind(Enum):
@@ -40,11 +37,11 @@ def kind_of(node: Node, values: Mapping[str, Known], unknown: Container[str]) ->
         return Kind.LOST
     known = [values[name] for name in names]
     of_type = node.op == "CastLike" and known[0].value is not None  # it reads only the other input's type
-    if asks_shape(node) or of_type or all(k.value is not None for k in known):
+    if node.traits.of_shape or of_type or all(k.value is not None for k in known):
         return Kind.PUBLIC
     if all(k.value is not None or k.client for k in known):
         return Kind.CLIENT
-    if node.op in UNROLLED and not node.domain:
+    if node.traits.unrolled:
         return Kind.UNROLLED
     if looks_up_ids(node, values):
         return Kind.LOOKUP

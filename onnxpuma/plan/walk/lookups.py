@@ -18,18 +18,17 @@ from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.walk.parts import Parts, add_constant, part
 
-_IDS = {"Gather": 1, "GatherND": 1, "GatherElements": 1, "RotaryEmbedding": 3}  # operator -> place of the ids
-
 
 def looks_up_ids(node: Node, values: Mapping[str, Known]) -> bool:
     """Whether a node looks something up at the client's ids, other than rows."""
-    place = _IDS.get(node.op)
-    if place is None or node.domain or len(node.inputs) <= place or not node.inputs[place]:
+    traits = node.traits
+    place = traits.indices[0] if traits.tables else len(node.inputs)
+    if len(node.inputs) <= place or not node.inputs[place]:
         return False
     names = [name for name in node.inputs if name]
     if not values[node.inputs[place]].client or any(values[n].type.shape is None for n in names):  # type: ignore[index]
         return False
-    return node.op != "Gather" or bool(node.attributes.get("axis", 0))
+    return node.op != "Gather" or bool(node.attribute("axis"))
 
 
 def looked_up(state: State, node: Node) -> Parts[None]:
@@ -60,10 +59,6 @@ class _Written:
         self.nodes.append(part(self._state, op, name, read, (output or name,), attributes))
         return output or name
 
-    def whole(self, attribute: str) -> int:
-        value: Any = self.node.attributes.get(attribute, 0)
-        return int(value)
-
     def input(self, place: int) -> str:
         return str(self.node.inputs[place])
 
@@ -85,7 +80,7 @@ def _strides(shape: Sequence[int]) -> np.ndarray:
 def _along(write: _Written) -> None:
     """Gather along another axis than the first."""
     shape, ids = write.shape(0), len(write.shape(1))
-    axis = write.whole("axis") % len(shape)
+    axis = int(write.node.attribute("axis")) % len(shape)
     rest = [a for a in range(len(shape)) if a != axis]
     table = write("Transpose", write.input(0), perm=[axis, *rest])
     rows = write("Gather", table, write.input(1), axis=0)  # (*ids, *rest)
@@ -96,7 +91,7 @@ def _along(write: _Written) -> None:
 def _places(write: _Written) -> None:
     """GatherND: each row of indices is a place in the first axes after those of the batch."""
     shape, where = write.shape(0), write.shape(1)
-    batch = write.whole("batch_dims")
+    batch = int(write.node.attribute("batch_dims"))
     end = batch + where[-1]
     sizes = shape[batch:end]
     whole = _from_the_start(write, write.input(1), np.array(sizes))
@@ -112,7 +107,7 @@ def _places(write: _Written) -> None:
 def _elements(write: _Written) -> None:
     """GatherElements: each index moves along one axis, at its own place in the others."""
     shape, where = write.shape(0), write.shape(1)
-    axis = write.whole("axis") % len(shape)
+    axis = int(write.node.attribute("axis")) % len(shape)
     strides = _strides(shape)
     steps = [grid * strides[a] for a, grid in enumerate(np.indices(where)) if a != axis]
     others = sum(steps, np.zeros(where, np.int64))

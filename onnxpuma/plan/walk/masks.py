@@ -14,20 +14,17 @@ import numpy as np
 
 from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.mpc.format import Format
-from onnxpuma.ops.beside import LARGEST, unheld
+from onnxpuma.ops.beside import unheld
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.reach import MASK, reach_of, unread
+from onnxpuma.ops.reach import reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, altered, find
 from onnxpuma.plan.bounds.beside_masks import scores_beside
 from onnxpuma.plan.known.readers import Reader, Readers
 from onnxpuma.plan.known.values import draft_operand
 from onnxpuma.plan.plan import SecretInput
+from onnxpuma.standard.mask_values import GIVEN, LARGEST, MASK
 
 _SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
-_SOFTMAXES = ("Softmax", "LogSoftmax", "ReduceLogSumExp")
-_LOOKS_UP = ("Gather", "GatherElements", "GatherND")  # from ids they make numbers of any kind
-# Where minus infinity stands in a mask that others than softmaxes read too; inputs go half as far at most.
-GIVEN = 2.0**21
 
 ReadersOf = Mapping[str, Sequence[Reader]]
 
@@ -86,7 +83,7 @@ def _wanted(reader: Reader) -> float:
 
 def _is_softmax(reader: tuple[Node, int]) -> bool:
     node, place = reader
-    return node.op in _SOFTMAXES or (node.op == "Attention" and place == 3)
+    return node.traits.scores == place
 
 
 def _behind(readers: ReadersOf, name: str, seen: set[str]) -> Iterator[Reader]:
@@ -134,7 +131,7 @@ def _no_scores(graph: Graph) -> set[str]:
     for node in graph.nodes:
         reads = {name for name in node.inputs if name}
         if (
-            node.op not in _LOOKS_UP
+            0 not in node.traits.tables  # from ids they make numbers of any kind
             and not node.subgraphs
             and all(n in constants or n in found for n in reads)
         ):
@@ -149,7 +146,8 @@ def _joins_scores(readers: ReadersOf, no_scores: Container[str], name: str) -> b
         node, place = reader
         operator = find(node)
         others = [n for p, n in enumerate(node.inputs) if n and p != place and n not in no_scores]
-        if (node.op in ("Add", "Sub", "Sum") and others) or (node.op == "Attention" and place == 3):
+        traits = node.traits
+        if (traits.sums and others) or (traits.masks and traits.scores == place):
             return True
         moved = operator is not None and (operator.layout or node.op in _SUMS)
         if moved and any(_joins_scores(readers, no_scores, output) for output in node.outputs if output):

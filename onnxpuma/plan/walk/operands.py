@@ -27,7 +27,7 @@ def _operand(state: State, name: str, node: Node, place: int) -> Operand:
         return known.operand
     if node.op == "Gather" and place == 1:  # ids, which the client shares for each table anew
         table = state.values[node.inputs[0]]  # type: ignore[index]
-        depth = int(table.type.shape[node.attributes.get("axis", 0)])  # type: ignore[index,arg-type]
+        depth = int(table.type.shape[node.attribute("axis")])  # type: ignore[index]
         ids = SecretInput(name, known.shape, known.type.dtype, ONE_HOT, depth)
         state.inputs.setdefault(ids.operand, ids)
         resting = state.blueprint.resting.at(0)

@@ -12,9 +12,10 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from onnxpuma.graph.model import Node, ValueType, since_version
+from onnxpuma.graph.model import Node, ValueType
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
+from onnxpuma.standard.signature import since_version
 
 _Result = TypeVar("_Result")
 Parts: TypeAlias = Generator[Node, None, _Result]

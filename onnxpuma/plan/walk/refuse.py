@@ -5,11 +5,9 @@ from __future__ import annotations
 from onnxpuma.errors import OnnxpumaError
 from onnxpuma.graph.model import Node
 from onnxpuma.ops.registry import find
-from onnxpuma.plan.known.readers import asks_shape
 from onnxpuma.plan.known.refusals import Refusal, no_kernel, way_out
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known, draft_operand
-from onnxpuma.plan.walk.kinds import UNROLLED
 from onnxpuma.plan.walk.parts import Parts, Refused
 from onnxpuma.plan.walk.types import inferred
 
@@ -42,7 +40,7 @@ def refuse(state: State, node: Node, refused: Refused) -> None:
 def pass_over(state: State, node: Node) -> Parts[None]:
     """A node that reads a result of a refused one. Its types are not known, so it is only asked whether its
     operator exists."""
-    if _lose(state, node) and find(node) is None and node.op not in UNROLLED:
+    if _lose(state, node) and find(node) is None and not node.traits.unrolled:
         state.refusals.append(Refusal(node.name, node.op, state.opset, no_kernel(node)))
     yield from ()
 
@@ -51,7 +49,7 @@ def _lose(state: State, node: Node) -> bool:
     """Note of a node's outputs only whether they would be secret, which a shape never is."""
     names = [n for n in node.inputs if n]
     state.wanted.update(names)
-    secret = not asks_shape(node) and any(
+    secret = not node.traits.of_shape and any(
         state.unknown[n] if n in state.unknown else state.values[n].value is None for n in names
     )
     state.unknown.update(dict.fromkeys(node.outputs, secret))

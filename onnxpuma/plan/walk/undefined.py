@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from onnx import TensorProto
@@ -21,9 +20,7 @@ from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.walk.masks import far_enough
 from onnxpuma.plan.walk.parts import Parts, Refused, add_constant, made, part
-
-_BOTTOM = 0.6  # of the distance at which minus infinity stands; finite numbers go no further than half of it
-_DROWNED = 0.45  # of that distance: from here down a number leaves nothing of scores in single precision
+from onnxpuma.standard.mask_values import BOTTOM, DROWNED, LOWEST_FLOAT
 
 
 def is_nan(state: State, node: Node) -> Parts[None]:
@@ -76,8 +73,8 @@ def _softmax(state: State, place: str, node: Node) -> Parts[str | None]:
     operand = state.values[scores].operand
     if operand is None or not operand.hollow:
         return None
-    axis: Any = node.attributes.get("axis", -1)
-    return (yield from _below(state, place, scores, int(axis), _bottom(state, scores, operand, int(axis))))
+    axis = int(node.attribute("axis"))
+    return (yield from _below(state, place, scores, axis, _bottom(state, scores, operand, axis)))
 
 
 def _attention(state: State, place: str, node: Node) -> Parts[str | None]:
@@ -108,16 +105,16 @@ def evened(state: State, node: Node) -> Parts[Node]:
     In single precision nothing is left of scores beside a number so large, and the row is 1/n throughout. On
     shares the scores are still there, so those of such a row become zeros, or its query does.
     """
-    place = {"Softmax": 0, "Attention": 3}.get(node.op)
-    name = None if place is None or node.domain or len(node.inputs) <= place else node.inputs[place]
+    place = node.traits.scores if node.op in ("Softmax", "Attention") else None
+    name = None if place is None or len(node.inputs) <= place else node.inputs[place]
     operand = None if name is None else state.values[name].operand
     if name is None or operand is None or operand.dtype.kind != "f" or operand.hollow or not operand.shape:
         return node
     if not operand.drowns if place else (not operand.blurred or operand.beside is not None):
         return node
-    axis: Any = -1 if place else node.attributes.get("axis", -1)
-    least = _bottom(state, name, operand, int(axis), _DROWNED)
-    rows = yield from _below(state, f"{node.name}/even", name, int(axis), least)
+    axis = -1 if place else int(node.attribute("axis"))
+    least = _bottom(state, name, operand, axis, DROWNED)
+    rows = yield from _below(state, f"{node.name}/even", name, axis, least)
     zero = add_constant(state, f"{node.name}/zero", np.zeros((), np.float32))
     inputs = list(node.inputs)
     if place:
@@ -134,12 +131,12 @@ def evened(state: State, node: Node) -> Parts[Node]:
     return replace(node, inputs=tuple(inputs))
 
 
-def _bottom(state: State, name: str, operand: Operand, axis: int, share: float = _BOTTOM) -> np.ndarray:
+def _bottom(state: State, name: str, operand: Operand, axis: int, share: float = BOTTOM) -> np.ndarray:
     """The number that the largest score of an emptied row is below, public numbers beside it included."""
     least = -share * far_enough(state.readers, name)
     if operand.beside is not None:
         least = least + operand.beside.max(axis=axis, keepdims=True)
-    return np.asarray(np.maximum(least, np.finfo(np.float32).min), np.float32)
+    return np.asarray(np.maximum(least, LOWEST_FLOAT), np.float32)
 
 
 def _below(state: State, place: str, name: str, axis: int, least: np.ndarray) -> Parts[str]:

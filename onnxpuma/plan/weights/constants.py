@@ -1,7 +1,7 @@
-"""Which constants of a model are secret: by rule and by patterns, also of what is computed from them.
+"""Which constants of a model are secret: by rule and by the owner's patterns.
 
-A pattern may name a constant of the file that is no more in the canonical graph, because the expression that
-reads it became one weight (graph/rules/weight_only.py). So patterns are looked at twice, before and after.
+A pattern may name a constant that the canonical graph no longer has, because the expression that reads it
+became one weight (graph/rules/weight_only.py). So patterns are matched twice, before and after the rewriting.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onnxpuma.graph.visibility import WEIGHT, classify, secrets_of
 
 
 class Constants:
-    """public, secret: the owner's patterns on names of constants. model: as it is in the file."""
+    """The owner's patterns on names of constants, matched against a model as it is in its file."""
 
     def __init__(self, model: ir.Model, public: Sequence[str], secret: Sequence[str]) -> None:
         self._public, self._secret, self._coarse = public, secret, is_coarse(model)
@@ -29,18 +29,18 @@ class Constants:
         self._met = {p for p in (*public, *secret) if picked(names, p)}
 
     def weights(self, graph: Graph) -> list[str]:
-        """Those of these constants that are secret; patterns that match none of them are passed over."""
+        """The secret constants of a graph. A pattern that matches none of them is no error here."""
         seen = classify(graph, self._public, self._secret, set(), coarse=self._coarse)
         return secrets_of(seen)
 
     def classified(
         self, graph: Graph, computed: Sequence[str], unmatched: set[str] | None
     ) -> dict[str, Finding]:
-        """Initializer of the canonical graph -> what was found of it, as `classify` has it.
+        """Initializer of the canonical graph -> its visibility, with the reason.
 
-        computed: those that were expressions of weights: they are weights whatever they look like, unless a
-        pattern makes them public. Raises ConfigError for a pattern that matched nothing, neither here nor
-        before; where `unmatched` is given it goes there instead.
+        computed: initializers that replace expressions of weights. They are weights whatever they look like,
+        unless a pattern makes them public. Raises ConfigError for a pattern that matched neither here nor in
+        the file; `unmatched`, where it is given, collects such patterns instead.
         """
         nowhere: set[str] = set()
         names = attribute_names(graph)
@@ -56,10 +56,10 @@ class Constants:
         shown = set().union(*(picked(seen, pattern) for pattern in self._public))
         for name in computed:
             if name in seen and name not in shown:
-                seen[name] = seen[name] if seen[name].secret else WEIGHT  # looking like structure is no news
+                seen[name] = seen[name] if seen[name].secret else WEIGHT  # keep the reason of a secret one
         return seen
 
     def doubtful(self, graph: Graph, seen: Mapping[str, Finding]) -> tuple[str, ...]:
-        """The names of public constants, and of attributes, that may have been trained."""
+        """The names of public constants and attributes that may have been trained."""
         found = {**seen, **classify_attributes(graph, self._public)}
         return tuple(name for name, finding in found.items() if finding.doubtful)

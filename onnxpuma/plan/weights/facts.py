@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 
-Facts = dict[str, dict[str, int]]  # array -> quantity -> quarters of a power of two
+ArrayFacts = dict[str, int]  # quantity -> quarters of a power of two
+Facts = dict[str, ArrayFacts]
 
 STEPS = (1.0, 1.1892071150027212, 1.4142135623730954, 1.681792830507430)  # 2^(k/4), rounded up
 SMALLEST = -400  # quarters; a smaller number is as good as zero

@@ -1,9 +1,8 @@
-"""Masks among the weights: what stands for minus infinity in them becomes a number that fixed point holds.
+"""Masks among the weights: the owner replaces their minus infinity by a number that fixed point can hold.
 
-A mask that is added to scores only has to be far below each of them; a public one stands beside the scores
-as it is (ops/beside.py). In a secret one the owner puts the number, as nobody else sees which elements it is
-for.
-A table of biases with masked places is two weights before (graph/rules/masked_table.py).
+A mask that is added to scores only has to lie far below each of them. A public mask stands beside the scores
+as it is (ops/beside.py); in a secret one only the owner can see which elements to replace. A table of biases
+with masked places has been split into two weights before (graph/rules/masked_table.py).
 """
 
 from __future__ import annotations
@@ -16,18 +15,17 @@ import numpy as np
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.ops.registry import find
+from onnxpuma.standard.mask_values import MASKED, STORED, SURELY_MASKED
 
-_ADDS = {"Add": (0, 1), "Sub": (0,), "Sum": range(1 << 10), "Where": (1, 2), "Attention": (3,)}
-_BELOW = -1e8  # a number below it is a mask
-_FROM = -1e4  # and so is one of nothing but zeros and numbers from here down
-_MASKED = -2500.0  # three of them and the scores stay inside what Softmax can tell apart
-_LEAST = 2  # elements: a lone number below -10000 may be a number
+_LEAST = 2  # elements; a single number below -10000 may be a number
 
 
 def with_fillers(graph: Graph, secret: Collection[str]) -> Graph:
-    """The same graph, in which secret arrays that are added, or chosen, have -2500 for what is lower than all
-    scores: for all that is below -1e8, and for -10000 and less where there is nothing else but zeros. They
-    are read when they are asked for."""
+    """The same graph with -2500 in place of minus infinity, in secret arrays that are added or chosen.
+
+    Numbers below -1e8 mean minus infinity, and so does -10000 or less in an array that is zero elsewhere. The
+    arrays are read lazily.
+    """
     uses: dict[str, list[tuple[Node, int]]] = {}
     for node in graph.nodes:
         for slot, name in enumerate(node.inputs):
@@ -41,13 +39,13 @@ def with_fillers(graph: Graph, secret: Collection[str]) -> Graph:
 
 
 def _added(name: str, uses: dict[str, list[tuple[Node, int]]]) -> bool:
-    """Whether all that reads a value, where it stands or moved about, adds or chooses it."""
+    """Whether all readers of a value, those behind layout operators included, add or choose it."""
     for node, slot in uses.get(name, []):
         operator = find(node)
         if operator is not None and operator.layout and slot == 0:
             if not all(_added(output, uses) for output in node.outputs if output):
                 return False
-        elif node.domain or slot not in _ADDS.get(node.op, ()):
+        elif slot not in node.traits.masks:
             return False
     return name in uses
 
@@ -56,8 +54,8 @@ def _filled(weight: Initializer) -> Initializer:
     def read() -> np.ndarray:
         values = np.array(weight.numpy())
         weight.release()
-        low = values <= _FROM
+        low = values <= MASKED
         is_mask = low.any() and not low.all() and bool(np.all(low | (values == 0)))
-        return np.where(low if is_mask else values < _BELOW, np.float32(_MASKED), values)
+        return np.where(low if is_mask else values < SURELY_MASKED, np.float32(STORED), values)
 
     return Initializer(weight.name, weight.dtype, weight.shape, lazy(read, weight.shape))

@@ -1,4 +1,4 @@
-"""The public constants that a model's owner is to look at before the model leaves his machine."""
+"""The public constants that an owner should look at before the model leaves the machine."""
 
 from __future__ import annotations
 
@@ -12,29 +12,33 @@ from onnxpuma.graph.model import Graph
 from onnxpuma.graph.round_numbers import is_round
 from onnxpuma.graph.visibility import ONES, THEIR_REASON
 
-# A public array of more elements is listed.
-UNLISTED = 16
-PREVIEWED = 4
+UNLISTED = 16  # elements; a larger public array is listed
+PREVIEWED = 4  # numbers shown of each
 
 
 @dataclass(frozen=True)
 class PublicEntry:
-    """A public constant: what it is, why it is public, its first numbers; doubtful: it may be trained."""
+    """A public constant, or an attribute, for the owner to look at."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    # Why it is public.
     reason: str
+    # The first numbers.
     preview: tuple[float | int, ...]
+    # It may have been trained.
     doubtful: bool = False
 
 
 def listing(
     graph: Graph, visibility: Mapping[str, str], reasons: Mapping[str, str], doubtful: Collection[str]
 ) -> list[PublicEntry]:
-    """Public arrays of more than 16 elements, lone reals that are not round, and all that is doubtful, in the
-    graph's order; then attributes that may have been trained, under "node.attribute". Left out are scales of
-    ones that canonicalising put in."""
+    """Public arrays of more than 16 elements, single reals that are not round, and all doubtful constants, in
+    the graph's order; then attributes that may have been trained, as "node.attribute".
+
+    Scales of ones that canonicalisation added are left out.
+    """
     found = []
     for name, constant in graph.initializers.items():
         if visibility[name] != "public" or _is_ours(name, reasons[name]):
@@ -54,7 +58,7 @@ def _is_ours(name: str, reason: str) -> bool:
 
 
 def _is_odd(values: np.ndarray) -> bool:
-    """One real number, once or throughout, that is not round."""
+    """Whether the array is one real number, repeated or not, that is not round."""
     if values.dtype.kind != "f" or not values.size:
         return False
     first = values.reshape(-1)[0]

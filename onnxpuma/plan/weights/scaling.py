@@ -1,12 +1,12 @@
-"""Fraction bits of weights of small numbers, and of what is made of them, so that neither loses its digits.
+"""Extra fraction bits for weights of small numbers, and values made of them, so that neither loses digits.
 
-A product takes a factor at any scale and is truncated by as much more, so a weight whose largest number lies
-below 2^-6, 2^-10 and so on has that many fraction bits more: the words of both factors, and of the product,
-are as large as they would be for numbers of ordinary size, and so are their ranges. What a product of such
-weights, or a look-up in them, yields keeps the bits as long as all its readers take them.
+A product takes a factor at any scale and is truncated by that much more. So a weight whose largest number
+lies below 2^-6, 2^-10 and so on gets that many fraction bits more: the words of both factors and of the
+product are as large as for numbers of ordinary size, and so are their ranges. A product of such weights, or a
+row looked up in one, keeps the bits as long as all its readers take them.
 
-Which of the scales an array has is public. An array that anything else reads, directly or moved about, keeps
-the 18 bits that all other values have.
+The scale of an array is public. An array with any other reader, directly or after layout operators, keeps the
+18 bits that all other values have.
 """
 
 from __future__ import annotations
@@ -21,24 +21,17 @@ from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.ops.registry import FINEST, find
 
-LEAST = 6  # bits beyond 18 of the first scale: above it digits do not lack
-STEP = 4  # from one scale to the next: the largest number of an array is public up to a factor of 16
-_BLOCK = 1 << 20  # elements looked at a time
-DEFERRED_ROOM = 16  # bits above the point that every reader of an untruncated value wants of it
-INPUT_ROOM = 22  # bits above the point that the range of inputs takes, where one is added to a product
-TAKES_SCALED = (
-    "Add", "Sub", "Sum", "Neg", "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Swish", "Relu", "Softmax",
-    "Log", "Sqrt",
-)  # fmt: skip
-_LOOKS_UP = ("GatherND", "GatherElements")  # as layout where their indices are public, else by way of Gather
-_SUMS = ("Add", "Sub", "Sum")
-_ROWS = ("LayerNormalization", "RMSNormalization")  # what scales a row does not change, but for its epsilon
+LEAST = 6  # extra bits of the first scale; larger numbers have digits enough
+STEP = 4  # bits from one scale to the next: they disclose the largest number up to a factor of 16
+_BLOCK = 1 << 20  # elements read at a time
+DEFERRED_ROOM = 16  # bits above the point that every reader of an untruncated value needs
+INPUT_ROOM = 22  # bits above the point of a product that is added to values as large as inputs
 
 
 def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collection[str]) -> dict[str, int]:
     """Secret initializer -> its fraction bits, where they are more than 18.
 
-    Reads each array that could have more, no further than to its first number of ordinary size.
+    Reads each array that may have more, up to its first number of ordinary size.
     """
     scales = Scales(graph.nodes, graph, secret, public_inputs)
     found: dict[str, int] = {}
@@ -48,7 +41,7 @@ def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collectio
         spare = min(most, _spare(initializer)) if most >= LEAST else 0
         if spare >= LEAST:
             found[name] = spare - (spare - LEAST) % STEP
-    while True:  # a table of which only rows are read gains nothing where these are truncated at once
+    while True:  # a table gains nothing where the rows looked up in it are truncated at once
         made = scales.made(found)
         idle = [name for name in found if not scales.serves(name, made)]
         if not idle:
@@ -73,11 +66,7 @@ def _spare(initializer: Initializer) -> int:
 
 
 class Scales:
-    """How far the fraction bits of weights reach in a graph.
-
-    nodes: those that run. secret: weights; public_inputs: of the graph. resting: values that have no more
-    than 18 whatever they are made of, besides those that a branch or a loop reads.
-    """
+    """How far the extra fraction bits of weights reach in a graph."""
 
     def __init__(
         self,
@@ -87,13 +76,15 @@ class Scales:
         public_inputs: Collection[str],
         resting: Collection[str] = (),
     ) -> None:
+        """nodes: those that run. secret: the weights. resting: values that keep 18 bits whatever they are
+        made of; values that a branch or a loop captures do so anyway."""
         self._nodes = nodes
         self._resting = {*resting, *(n for node in nodes for g in node.subgraphs for n in g.captured())}
         self._uses: dict[str, list[tuple[Node, int]]] = {}
         self._public = {*public_inputs, *(name for name in graph.initializers if name not in secret)}
         self._constant = {*secret, *self._public}.difference(public_inputs)
         for node in nodes:
-            if all(name in self._public for name in node.inputs if name) or _of_shape(node):
+            if all(name in self._public for name in node.inputs if name) or node.traits.of_shape:
                 self._public.update(node.outputs)
             if all(name in self._constant for name in node.inputs if name):
                 self._constant.update(node.outputs)
@@ -102,31 +93,30 @@ class Scales:
                     self._uses.setdefault(name, []).append((node, slot))
 
     def most(self, name: str) -> int:
-        """The most bits beyond 18 that all readers of a weight take, of what is moved about as well."""
+        """The most extra bits that all readers of a weight take, readers behind layout operators included."""
         if name in self._resting or name not in self._uses:
             return 0
         most = FINEST - RESTING.fraction
         for node, slot in self._uses[name]:
             operator = find(node)
-            if _of_shape(node):
+            if node.traits.of_shape:
                 continue
             if operator is None:
                 return 0
-            if operator.layout and slot == 0 and node.op not in _LOOKS_UP:
+            if operator.layout and slot == 0 and not _picks(node):
                 most = min([most, *(self.most(output) for output in node.outputs if output)])
             elif not _looks_up(node, slot):
                 slots = operator.fine(node)
                 factors = [name for place, name in enumerate(node.inputs) if place in slots and place != slot]
-                if self._public.intersection(factors):  # it may have many fraction bits of its own
+                if self._public.intersection(factors):  # which may have many fraction bits of its own
                     return 0
-                if self._constant.intersection(factors):  # of two weights each takes its half
+                if self._constant.intersection(factors):  # two weights share them
                     most = min(most, (FINEST - RESTING.fraction) // 2)
                 most = min(most, slots.get(slot, RESTING.fraction) - RESTING.fraction)
         return most
 
     def serves(self, name: str, made: Mapping[str, int]) -> bool:
-        """Whether somebody makes use of the bits of a weight: not where its rows alone are read, and lose
-        them."""
+        """Whether a reader uses the extra bits of a weight. A look-up that truncates its rows does not."""
         todo = [name]
         while todo:
             for node, slot in self._uses.get(todo.pop(), []):
@@ -135,12 +125,12 @@ class Scales:
                         return True
                 elif (operator := find(node)) is not None and operator.layout:
                     todo += node.outputs
-                elif not _of_shape(node):
+                elif not node.traits.of_shape:
                     return True
         return False
 
     def made(self, weights: Mapping[str, int]) -> dict[str, int]:
-        """Value -> bits beyond 18 that it keeps, the weights included, whose own are given."""
+        """Value -> the extra bits that it keeps. weights: those of the weights, which are included."""
         resting = set(self._resting)
         while True:
             found = dict(weights)
@@ -158,31 +148,31 @@ class Scales:
             resting.update(refused)
 
     def _of(self, node: Node, found: Mapping[str, int]) -> int:
-        """The bits of what a node makes."""
+        """The extra bits of a node's outputs, where these have the extra bits `found`."""
         operator, given = find(node), [found.get(name, 0) for name in node.inputs if name]
         if operator is None or not any(given):
             return 0
-        if node.op in _SUMS:
+        if node.traits.sums:
             return min(given)
-        if (operator.layout and node.op not in _LOOKS_UP) or _looks_up(node, 0):
+        if (operator.layout and not _picks(node)) or _looks_up(node, 0):
             return given[0]
         slots = operator.fine(node)
-        if len(slots) < 2 or len(given) > 2:  # no plain product, or one beside a bias
+        if len(slots) < 2 or len(given) > 2:  # not a plain product, or one with a bias
             return 0
         return sum(found.get(name, 0) for slot, name in enumerate(node.inputs) if name and slot in slots)
 
     def _takes(self, node: Node, slot: int, found: Mapping[str, int]) -> bool:
-        """Whether a node takes a value that is no weight with these bits."""
+        """Whether a node takes a value, other than a weight, with the extra bits `found`."""
         operator, given = find(node), [name for name in node.inputs if name]
         if operator is None:
             return False
-        if _of_shape(node) or _looks_up(node, slot):
+        if node.traits.of_shape or _looks_up(node, slot):
             return True
         if operator.layout:
-            return slot == 0 and node.op not in _LOOKS_UP
-        if node.op in _SUMS:
+            return slot == 0 and not _picks(node)
+        if node.traits.sums:
             return all(found.get(name) for name in given)
-        if node.op in _ROWS:
+        if node.traits.rows == "normalisation":  # scaling a row changes its epsilon alone
             return slot == 0 and not any(node.outputs[1:])
         slots = operator.fine(node)
         if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
@@ -191,9 +181,10 @@ class Scales:
         return both <= min(slots.values()) - RESTING.fraction
 
 
-def _of_shape(node: Node) -> bool:
-    return node.op in ("Shape", "Size") and not node.domain
+def _picks(node: Node) -> bool:
+    """GatherND and GatherElements: they are layout where their indices are public, else become a Gather."""
+    return node.op != "Gather" and 0 in node.traits.tables
 
 
 def _looks_up(node: Node, slot: int) -> bool:
-    return node.op == "Gather" and not node.domain and slot == 0 and not node.attributes.get("axis", 0)
+    return node.op == "Gather" and not node.domain and slot == 0 and not node.attribute("axis")

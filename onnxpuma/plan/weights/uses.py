@@ -10,9 +10,11 @@ from onnxpuma.graph.model import Graph, Node
 from onnxpuma.graph.run import run_node
 
 _WIDEST = 1 << 14  # columns; a wider matrix belongs to a vocabulary, and nobody asks for its heads
+_COUNTS = ("q_num_heads", "kv_num_heads", "num_heads")  # attributes
 _CUTS = ("Reshape", "Transpose", "Attention", "RotaryEmbedding")
 _ON = ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Split", "Slice", "Cast", "Identity", "Concat")
 _HEADS = range(8, 513)  # elements of a head
+_COUNTS = ("q_num_heads", "kv_num_heads", "num_heads")  # attributes
 _MOST_HEADS = 3  # sizes of heads that are tried
 _MADE = 1 << 28  # elements; a larger array made of weights is not measured
 
@@ -76,9 +78,11 @@ def _reads(nodes: Iterable[Node]) -> Iterator[tuple[Node, int, str]]:
 
 def _role(node: Node, slot: int) -> str:
     """Which facts a reader asks for: x @ W for those of the columns, x @ W' for those of the rows."""
+    if node.domain:
+        return "numbers"
     if node.op == "MatMul" and slot == 1:
         return "columns"
-    if node.op == "MatMul" or (node.op == "Gemm" and slot == 1 and node.attributes.get("transB", 0)):
+    if node.op == "MatMul" or (node.op == "Gemm" and slot == 1 and node.attribute("transB")):
         return "rows"
     if node.op == "Gemm" and slot < 2:
         return "columns"
@@ -101,9 +105,8 @@ def _heads(graph: Graph) -> tuple[set[int], set[int]]:
     sizes: set[int] = set()
     counts: set[int] = set()
     for node in graph.nodes:
-        for key in ("q_num_heads", "kv_num_heads", "num_heads"):
-            value = node.attributes.get(key, 0)
-            counts.update([value] if isinstance(value, int) and value > 1 else [])
+        given = (value for key, value in node.attributes.items() if key in _COUNTS)
+        counts.update(value for value in given if isinstance(value, int) and value > 1)
         name = node.inputs[1] if node.op == "Reshape" else None
         while name in makers and makers[name].op in ("Concat", "Cast", "Unsqueeze", "Identity"):
             name = makers[name].inputs[-1 if makers[name].op == "Concat" else 0]

@@ -48,18 +48,18 @@ class Outcome:
 class Client:
     """Sends requests to the servers of `config` as the owner of `keys`, one at a time.
 
-    model: the shared model of these servers, or the blueprint of its only graph; None fetches it from them at
-    first use. public_inputs: names of inputs, or patterns on them, that the servers may see if the model's
-    owner made them public; masks, positions and the like need no mention (client/consent.py). Raises
-    ConfigError for a malformed address; connecting goes on in the background.
+    It connects in the background. Raises ConfigError for a malformed address.
     """
 
     def __init__(
         self,
         config: ClusterConfig,
         keys: KeyPair,
+        # The shared model of these servers, or the blueprint of its only graph; None fetches it at first use.
         model: SharedModel | Blueprint | None = None,
         *,
+        # Names of inputs, or patterns on them, that the servers may see if the owner made them public. Masks,
+        # positions and the like need no mention (client/consent.py).
         public_inputs: Sequence[str] = (),
     ) -> None:
         timeouts = config.timeouts
@@ -106,27 +106,18 @@ class Client:
 
     def run(
         self,
-        feed: Mapping[str, Any],
-        output_names: Sequence[str] | None = None,
+        feed: Mapping[str, Any],  # input -> array, or handle of a kept value
+        output_names: Sequence[str] | None = None,  # to open; None: the model's own, or none if some are kept
         progress: Progress | None = None,
-        timeout: float | None = None,
-        dealt: Dealt | None = None,
+        timeout: float | None = None,  # seconds to wait for the result; None: as cluster.toml says
+        dealt: Dealt | None = None,  # for demonstrations: receives the plan and each server's private buffers
         *,
-        graph: str | None = None,
-        keep: Sequence[str] = (),
-        release: Iterable[Kept] = (),
-        public_inputs: Sequence[str] = (),
+        graph: str | None = None,  # required if the model has several
+        keep: Sequence[str] = (),  # outputs that stay at the servers; `Outcome.kept` has their handles
+        release: Iterable[Kept] = (),  # kept values that nobody needs after this run
+        public_inputs: Sequence[str] = (),  # inputs that the servers may see, besides the constructor's
     ) -> Outcome:
-        """Run the model on `feed` (input name -> array, or handle of a kept value) at the three servers.
-
-        output_names: the outputs to open; None opens the model's own, or none if some are kept. keep:
-        outputs that stay at the servers, shared, for later runs; `Outcome.kept` has their handles. release:
-        kept values that nobody needs after this run. The servers compute only what these outputs need.
-        progress: called with the number of steps done, of all steps, and what runs now. timeout: seconds to
-        wait for the result, instead of the time in cluster.toml. dealt: called with the plan and with the
-        buffers of secret inputs that each server will receive; for demonstrations. graph: required for a
-        model of several graphs. public_inputs: inputs that the servers may see, besides those that the
-        constructor received.
+        """Run the model on `feed` at the three servers, which compute only what these outputs need.
 
         Raises InputError for a feed that does not fit (see `check_feed`), for an input that the servers would
         see without the client's consent (see `check_consent`) and for a kept value that the servers no longer

@@ -58,12 +58,6 @@ _log = logging.getLogger("onnxpuma.roles")
 class LocalCluster:
     """Three servers of one model, started by the constructor and stopped by `close`.
 
-    model: an ONNX file, or a folder of ONNX files that make one model, which is first shared into a temporary
-    folder; or the folder of a shared model. threads: for matrix products, at each server. start_timeout:
-    seconds for all three to be ready; by default two minutes, and more for large models. public_inputs:
-    patterns on inputs that the servers may see, used to share the model here and by clients from `client`.
-    samples: to calibrate a model that is shared here, as `share_model` takes them.
-
     The servers run this package in a temporary folder, isolated from the user's (local/isolated.py).
 
     Raises ModelError and ConfigError for a model that cannot be shared, the error of a server that ends while
@@ -73,14 +67,16 @@ class LocalCluster:
 
     def __init__(
         self,
+        # An ONNX file, or a folder of ONNX files that make one model, which is first shared into a temporary
+        # folder; or the folder of a shared model.
         model: str | Path,
-        threads: int = 1,
+        threads: int = 1,  # for matrix products, at each server
         *,
-        start_timeout: float | None = None,
+        start_timeout: float | None = None,  # seconds; None: two minutes, and more for large models
         timeouts: TimeoutConfig | None = None,
-        public_inputs: Sequence[str] = (),
+        public_inputs: Sequence[str] = (),  # patterns, for sharing the model here and for `client`
         limits: LimitConfig | None = None,
-        samples: Mapping[str, Samples] | None = None,
+        samples: Mapping[str, Samples] | None = None,  # to calibrate a model that is shared here
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []

@@ -52,9 +52,7 @@ class MemoryRun:
 class MemoryModel:
     """A model, shared among three threads.
 
-    policy: its fields may be given as keywords instead. at_client=False computes on shares even where the
-    client could compute alone. rewrite=False keeps the graph's nodes as they are. Raises what `prepare_model`
-    raises.
+    Raises what `prepare_model` raises.
     """
 
     def __init__(
@@ -62,9 +60,9 @@ class MemoryModel:
         model: ir.Model | onnx.ModelProto,
         policy: Policy = DEFAULT,
         *,
-        at_client: bool = True,
-        rewrite: bool = True,
-        **wishes: Any,
+        at_client: bool = True,  # False: compute on shares even where the client could compute alone
+        rewrite: bool = True,  # False: keep the graph's nodes as they are
+        **wishes: Any,  # fields of `policy`, which they replace
     ) -> None:
         if isinstance(model, onnx.ModelProto):
             model = ir.serde.deserialize_model(model)

@@ -39,39 +39,35 @@ ShareProgress = Callable[[int, int, str], None]  # weights done, weights in all,
 
 
 def share_model(
-    path: str | Path,
+    path: str | Path,  # an ONNX file, or a folder of those that make one model (graph.folder.find)
     out: str | Path,
-    policy: Policy = DEFAULT,
+    policy: Policy = DEFAULT,  # of several graphs a pattern must match something in one
     *,
+    # Inputs to calibrate with (owner/samples.py), by graph; "model" is the only graph's name. The ranges that
+    # they show become part of the plan, and public.
     samples: Mapping[str, Samples] | None = None,
-    replace: bool = False,
+    replace: bool = False,  # a model that lies in `out`, once all is written; False makes it an error
+    # Sees the public part before anything is written. Without its consent a public constant that may be
+    # trained (Blueprint.public_listing) is an error, unless `policy.public` names it.
     review: Review | None = None,
-    sizes: Mapping[str, int] | None = None,
+    sizes: Mapping[str, int] | None = None,  # of dimensions by name, for the example that tries all nodes
     progress: ShareProgress | None = None,
-    **wishes: Any,
+    **wishes: Any,  # fields of `policy`, which they replace, as in hide=["logits"]
 ) -> SharedModel:
     """Share the model at `path` into the folder `out`.
 
-    path: an ONNX file, or a folder of those that make one model (graph.folder.find). What several graphs have
-    in common is shared once. policy: who may see what; its fields may be given as keywords instead, as in
-    hide=["logits"]. Of several graphs a pattern must match something in one. samples: inputs to calibrate
-    with, by graph ("model" where there is one; owner/samples.py); the ranges that they show become part of
-    the plan, and public. sizes: of dimensions by name, for the example that shows whether all nodes can run;
-    nothing else depends on them. review: is shown the public part before anything is written, and says
-    whether those of its constants that may be trained (Blueprint.public_listing) may be public; without it
-    they are refused, unless `policy.public` names them. replace: a model that lies in the folder gives way
-    when all is written; otherwise such a folder is refused.
+    Arrays that several graphs have in common are shared once.
 
-    Writes the public files (SharedModel.files; the same for everybody) and party0.safetensors to
-    party2.safetensors (mode 0600; each for one party alone: any two of them reveal the weights). A failure
-    leaves nothing behind. Memory: a few blocks of 8 MB beside what the reader of one graph holds; disk:
-    16 bytes a weight.
+    Writes the public files (SharedModel.files), the same for everybody, and party0.safetensors to
+    party2.safetensors (mode 0600), each for one party alone: any two of them reveal the weights. A failure
+    leaves nothing behind. Memory: a few blocks of 8 MB in addition to the reader of one graph; disk: 16 bytes
+    a weight.
 
-    Raises ModelError for a file that is not a model and for a weight that is not a number or not below 2^18
-    in magnitude (2^12 where its rows are looked up by secret ids, integers 2^24), UnsupportedModelError
-    naming every node that cannot run on shares, ConfigError for a pattern that matches nothing, for public
-    constants that may be trained, and for a folder that is taken or cannot be written, InputError for samples
-    that do not fit.
+    Raises ModelError for a file that is not a model, and for a weight that is no number or not below 2^18 in
+    magnitude (2^12 if secret ids look its rows up, 2^24 for integers); UnsupportedModelError, which names
+    every node that cannot run on shares; ConfigError for a pattern that matches nothing, for public constants
+    that may be trained, and for a folder that is taken or cannot be written; InputError for samples that do
+    not fit.
     """
     folder = Path(out)
     check_free(folder, replace)

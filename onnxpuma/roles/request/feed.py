@@ -19,9 +19,7 @@ from onnxpuma.plan.known.readers import Readers, readers_of
 from onnxpuma.plan.plan import Plan
 from onnxpuma.plan.walk.masks import given_reach
 from onnxpuma.roles.request.kept import Kept
-
-MASKED = -1e4
-"""A number in a mask that is no larger says that a place is masked, and may be as low as it likes."""
+from onnxpuma.standard.mask_values import MASKED
 
 
 def check_feed(blueprint: Blueprint, feed: Mapping[str, Any]) -> dict[str, np.ndarray | Kept]:

@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import InputError, PlanError
@@ -158,8 +157,7 @@ def _shared(blueprint: Blueprint, node: Node, name: str, asked: Asked) -> Secret
         if node.inputs[1] != name or not weights:
             return None
         table = blueprint.graph.initializers[weights[0]].shape
-        attributes: Mapping[str, Any] = node.attributes
-        depth = int(table[attributes.get("axis", 0)])
+        depth = int(table[node.attribute("axis")])
         return SecretInput(name, asked.shapes[name], spec.dtype, ONE_HOT, depth)
     if node.op in ("MatMul", "Gemm", "Conv") and spec.dtype.kind == "f" and weights:
         return SecretInput(name, asked.shapes[name], spec.dtype, blueprint.resting)

@@ -77,19 +77,15 @@ def tensor_entries(party: int, tensors: Tensors) -> dict[str, Any]:
 
 
 class ShareWriter:
-    """Writes one party's file as a draft, mode 0600; `finish` and then `commit` put it in its place.
-
-    tensors: all weights, in the order in which `append` receives their words. keys: of components 0 and 1.
-    seals: of all three components.
-    """
+    """Writes one party's file as a draft, mode 0600; `finish` and then `commit` put it in its place."""
 
     def __init__(
         self,
         folder: Path,
         party: int,
-        tensors: Tensors,
-        keys: Sequence[bytes],
-        seals: Sequence[bytes],
+        tensors: Tensors,  # all weights, in the order in which `append` receives their words
+        keys: Sequence[bytes],  # of components 0 and 1
+        seals: Sequence[bytes],  # of all three components
         digest: str,
         dealing: str,
     ) -> None:
