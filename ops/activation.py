@@ -101,7 +101,7 @@ def _smooth_fits(call: Use, index: int) -> bool:
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
     cost=_smooth_cost, defers=_smooth_fits, limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3,
-    beside=of_elements,
+    beside=of_elements, narrow=True,
 )  # fmt: skip
 @by_element
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
@@ -212,7 +212,7 @@ def _relu_fits(call: Use, index: int) -> bool:
 
 @operator(
     "Relu", cost=_relu_cost, defers=_relu_fits, limits=_relu_limits, error="1e-3", tolerance=1e-3,
-    beside=of_elements,
+    beside=of_elements, narrow=True,
 )  # fmt: skip
 @by_element
 def relu(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:

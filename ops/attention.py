@@ -134,10 +134,8 @@ def _cost(call: Call) -> Cost:
         total = total + shift_cost(call.given(0).size, by, call.ring, Replicated)
     form: type = Sum3
     if cap_of(call):
-        tanh, held = all_series()["tanh"], _score_fraction(call)
-        total = total + over_parts(
-            int(lengths.sum()), lambda n: activation_cost(tanh, n, call.at(held), call.reals)
-        )
+        tanh, held = all_series()["tanh"], call.at(_score_fraction(call))
+        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, call.reals))
         form = Replicated
     product = shift_cost(s.context, NUMERATOR, call.ring)
     inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring)
@@ -155,7 +153,7 @@ def _by_heads(x: Replicated, count: int) -> Replicated:
 
 def _after(party: Party, past: Value, x: Replicated) -> Replicated:
     """The cache, followed by the new part."""
-    return x if past is None else joined([as_shares(party, past), x], axis=2)
+    return x if past is None else joined([as_shares(party, past, x.format), x], axis=2)
 
 
 def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[Sum3]:
@@ -222,7 +220,7 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
     given += [None] * (7 - len(given))
     s = shapes_of(call)
     flat_heads = len(call.given(0).shape) == 3
-    shared = [as_shares(party, value) for value in given[:3]]
+    shared = [as_shares(party, value, call.reals) for value in given[:3]]
     q = _by_heads(shared[0], s.heads)
     k = _after(party, given[4], _by_heads(shared[1], s.key_heads))
     v = _after(party, given[5], _by_heads(shared[2], s.key_heads))
@@ -239,8 +237,8 @@ def _attend(
     lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():
-        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size))
-        return empty, zeros(party.index, s.scores)
+        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size), call.reals)
+        return empty, zeros(party.index, s.scores, call.reals)
     k, v = (x.repeat(s.heads // s.key_heads, axis=1) for x in (k, v))
     scores = yield from _scores(party, call, q.contiguous(), k)
     standing = left.places

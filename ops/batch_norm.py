@@ -77,7 +77,7 @@ def batch_normalization(
     party: Party, call: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) * (scale / sqrt(variance + epsilon)) + bias."""
-    held = [as_shares(party, value) for value in (x, scale, bias, mean, variance)]
+    held = [as_shares(party, value, call.reals) for value in (x, scale, bias, mean, variance)]
     epsilon = float(call.attribute("epsilon"))
     root = yield from inverse_root(party, held[4].plus_numbers(epsilon), FACTOR_FRACTION)
     factor = yield from truncated(party, multiply(party, held[1], root), root.format)

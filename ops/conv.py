@@ -39,7 +39,7 @@ def _conv_result(call: Call) -> Result:
 )
 def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
-    x, w = as_shares(party, image), as_shares(party, weights)
+    x, w = as_shares(party, image, call.reals), as_shares(party, weights, call.reals)
     groups = call.attribute("group")
     batch, maps, window = x.shape[0], w.shape[0] // groups, window_of(call, w.shape[2:])
     rank, out = len(window.kernel), call.outputs[0].shape[2:]

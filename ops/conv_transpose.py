@@ -60,7 +60,7 @@ def conv_transpose(
     party: Party, call: Call, image: Value, weights: Value, b: Value = None
 ) -> Protocol[Sequence[Form]]:
     """The transposed convolution, with groups, strides, dilations and padding. No message."""
-    x, w = as_shares(party, image), as_shares(party, weights)
+    x, w = as_shares(party, image, call.reals), as_shares(party, weights, call.reals)
     groups = int(call.attribute("group"))
     batch, channels = x.shape[:2]
     maps, *kernel = w.shape[1:]

@@ -87,14 +87,14 @@ def _spread_out(call: Call, x: Shares) -> Shares:
     return x if x.shape == shape else x.broadcast_to(shape)
 
 
-@operator("Add", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
+@operator("Add", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum, narrow=True)
 def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a + b: local, even on an untruncated product."""
     yield from ()
     return [_spread_out(call, add_forms(in_words(a), in_words(b), 1))]
 
 
-@operator("Sub", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
+@operator("Sub", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum, narrow=True)
 def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a - b: local, even on an untruncated product."""
     yield from ()
@@ -118,7 +118,7 @@ def _same_result(call: Call) -> Result:
     return Result(call.secrets[0].form, call.secrets[0].format)
 
 
-@operator("Neg", result=_same_result, defers=(0,), beside=of_sum)
+@operator("Neg", result=_same_result, defers=(0,), beside=of_sum, narrow=True)
 def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """-x: local."""
     yield from ()
@@ -179,6 +179,7 @@ def _product_limits(call: Call) -> tuple[Limit, ...]:
     error="one unit of 2^-18",
     beside=of_scaled,
     fine=both_fine,
+    narrow=True,
 )
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a * b: local; its reader decides whether the product is truncated."""

@@ -46,6 +46,7 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     limits=output_in_product,
     error="2^-18 after truncation",
     fine=both_fine,
+    narrow=True,
 )
 def matmul(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequence[Form]]:
     """A @ B. Secret times secret: no message."""
@@ -81,10 +82,11 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
     limits=output_in_product,
     error="2^-18 after truncation",
     fine=_gemm_fine,
+    narrow=True,
 )
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
     """alpha A' B' + beta C, summed before the truncation; a public factor is shared trivially."""
-    a, b = as_shares(party, left), as_shares(party, right)
+    a, b = as_shares(party, left, call.reals), as_shares(party, right, call.reals)
     gemm = gemm_of(call)
     if gemm.left_turned:
         a = a.transpose()
@@ -94,7 +96,7 @@ def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -
     if gemm.alpha != 1.0:
         result = times_numbers(result, gemm.alpha)
     if c is not None and gemm.beta != 1.0:
-        c = as_shares(party, c).times_integers(
+        c = as_shares(party, c, call.reals).times_integers(
             round(gemm.beta * 2.0**call.reals.fraction), call.reals.fraction
         )
     return [(yield from with_bias(party, call, result, c))]

@@ -63,7 +63,7 @@ def _largest_bias(call: Call) -> float:
 def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
     """x as words of a resting real's fraction bits: a value with more is as many times larger, and so is each
     row's deviation, by which it is divided."""
-    return as_shares(party, x).with_fraction(call.reals.fraction)
+    return as_shares(party, x, call.reals).with_fraction(call.reals.fraction)
 
 
 def _channel_rows(call: Call) -> Rows:
@@ -272,7 +272,7 @@ def channel_normalization(
     party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved
 ) -> Protocol[Sequence[Form]]:
     """Channels (or groups of them) normalised over space, with a scale and a bias for each channel."""
-    held = as_shares(party, x)
+    held = as_shares(party, x, call.reals)
     rows, shape = _channel_rows(call), held.shape
     channels, spatial = shape[1], int(np.prod(shape[2:], dtype=np.int64))
     groups = rows.shape[1]

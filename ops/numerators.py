@@ -39,6 +39,9 @@ COARSE = 1  # fraction bits of the reading for the maximum: halves
 NUMERATOR = 22  # fraction bits of the numerators
 
 
+LEAST_READ = 20  # of `sum_read`
+
+
 def sum_read(ring: int) -> int:
     """Fraction bits of the reciprocal of a row's sum, times which a numerator leaves 4 bits above it."""
     return min(24, ring - 4 - NUMERATOR)

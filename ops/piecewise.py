@@ -101,7 +101,7 @@ def _parametric_limits(call: Call) -> tuple[Limit, ...]:
 )
 def parametric_relu(party: Party, call: Call, given: Resolved, slope: Resolved) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""
-    x = as_value(party, given)
+    x = as_value(party, given, call.reals)
     if isinstance(slope, np.ndarray):
         return [(yield from _sloped(party, call, x))]
     part = yield from positive(party, x, width(call))

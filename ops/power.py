@@ -142,7 +142,7 @@ def _power_limits(call: Call) -> tuple[Limit, ...]:
 def power(party: Party, call: Call, base: Value, exponent: Resolved) -> Protocol[Sequence[Form]]:
     """x^n for public whole n by repeated products and for a half, every power below 2^26; any other power of
     a positive x by its logarithm."""
-    x = as_shares(party, base)
+    x = as_shares(party, base, call.reals)
     if _general(call):
         return [(yield from _by_logarithm(party, x, exponent))]
     exponents = _exponents(call)

@@ -86,6 +86,11 @@ def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
     A value within the need is never beyond a reading by more than rounding and, of samples, chance: what
     they take in is a quarter of the range, of a block together.
     """
+    ring = operand.format.bits
+    return tuple(replace(reading, ring=ring) for reading in _readings(operand, need))
+
+
+def _readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
     if not operand.size or (operand.reach and need.kind == "spread"):  # scores are read as far as masks reach
         return ()
     if need.kind == "quotient":

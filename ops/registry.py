@@ -1,8 +1,7 @@
 """The registry: which operators have a kernel on shares, and what each kernel declares.
 
-An operator is one function, with its declared cost beside it. The planner asks the registry what exists, the
-interpreter calls what the planner found, and the documentation is generated from it. Facts that hold whoever
-computes an operator are in onnxpuma/standard/.
+An operator is one function with its declared cost beside it. The planner asks the registry what exists, and
+the documentation is generated from it. Facts that hold whoever computes an operator are in standard/.
 """
 
 from __future__ import annotations

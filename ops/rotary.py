@@ -100,7 +100,7 @@ def rotary(
     """Pairs of features turned by an angle that depends on the position: no message."""
     yield from ()
     apart, (first, second), width = _apart(call), _halves(call), _width(call)
-    heads = apart(as_shares(party, x))
+    heads = apart(as_shares(party, x, call.reals))
     left, right, rest = heads[first], heads[second], heads[..., width:]
     if not _angles_secret(call):
         fraction, (c, s) = public_scale(_public_tables(call))
@@ -110,8 +110,8 @@ def rotary(
         )
         return [_together(call, *turned, rest.aligned(rest.fraction + fraction))]
     by_place = _by_place(call)
-    cos, sin = (by_place(as_shares(party, table)) for table in (cosines, sines))
+    cos, sin = (by_place(as_shares(party, table, call.reals)) for table in (cosines, sines))
     new_left = multiply(party, left, cos) - multiply(party, right, sin)
     new_right = multiply(party, left, sin) + multiply(party, right, cos)
-    kept = multiply(party, rest, trivial(party.index, np.ones((1, 1, 1, 1))))
+    kept = multiply(party, rest, trivial(party.index, np.ones((1, 1, 1, 1)), call.reals))
     return [_together(call, new_left, new_right, kept)]

@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar, overload
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, joined
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.clamp import between, between_cost
@@ -192,7 +192,7 @@ def clip(
     party: Party, call: Call, x: Resolved, low: Resolved | None = None, high: Resolved | None = None
 ) -> Protocol[Sequence[Form]]:
     """min(max(x, low), high)."""
-    held = as_value(party, x)
+    held = as_value(party, x, call.outputs[0].resting)
     lower, upper = _bounds(call)
     low, high, bits = low if lower else None, high if upper else None, width(call)
     if not isinstance(low, Replicated) and not isinstance(high, Replicated):
@@ -204,9 +204,9 @@ def clip(
     return [held]
 
 
-def as_value(party: Party, x: Resolved) -> Replicated:
+def as_value(party: Party, x: Resolved, format: Format) -> Replicated:
     """A public operand as shares of what is compared of it."""
-    return as_shares(party, bounded(x))
+    return as_shares(party, bounded(x), format)
 
 
 def clipped(

@@ -1,8 +1,7 @@
 """Softmax of rows of any length: coarse maximum, exp on a window, row sum, one reciprocal a row.
 
-The numerators are e^(t - 1) with t the score less the row's coarse maximum, so a row's sum lies between
-e^-2 and its length; attention multiplies by the reciprocal after the product with V, where there are fewer
-elements (protocols.md, section 8).
+The numerators are e^(t - 1), t the score less the row's coarse maximum: a row sums to between e^-2 and its
+length. Attention takes the reciprocal after the product with V, on fewer elements (protocols.md, section 8).
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.numerators import (
     COARSE,
     FINE,
+    LEAST_READ,
     NUMERATOR,
     all_numerators,
     all_numerators_cost,
@@ -143,6 +143,15 @@ def _defers(call: Use, index: int) -> bool:
     return least + read_as_far(x) + added <= largest_spread(x.format)
 
 
+def _too_narrow(call: Call) -> str | None:
+    digits = sum_read(call.ring)
+    if digits < LEAST_READ:
+        return (
+            f"words of {call.ring} bits leave {digits} fraction bits to a row's sum, {LEAST_READ} are needed"
+        )
+    return None
+
+
 @operator(
     "Softmax",
     cost=_softmax_cost,
@@ -152,13 +161,15 @@ def _defers(call: Use, index: int) -> bool:
     error="1e-4; in rows of n up to n 8e-7",
     beside=lambda call: [None],
     reaches=True,
+    refuse=_too_narrow,
+    narrow=True,
 )
 def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """Softmax along an axis; a row of nothing but minus infinity, publicly so, gives zeros."""
     axis, scores = call.axis, _scores(call)
     lengths = scores.lengths[scores.lengths > 0]
     if x.size == 0 or not len(lengths):
-        return [zeros(party.index, call.outputs[0].shape)]
+        return [zeros(party.index, call.outputs[0].shape, call.reals)]
     up = yield from brought_up(party, call, x, call.given(0))
     moved = up.moveaxis(axis, -1) if up.shape else up.reshape(1)
     shape, (rows, length) = moved.shape, _rows(call)

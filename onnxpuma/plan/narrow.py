@@ -12,6 +12,10 @@ from onnxpuma.mpc.format import RESTING, Format
 LEAST_BITS = 40  # a product of two values keeps two bits above the point, less sign and room for the lift
 
 
+def is_narrow(resting: Format) -> bool:
+    return resting.bits < RESTING.bits
+
+
 def fits(resting: Format) -> bool:
     """Whether values may rest in this format: tables and error bounds are made for its fraction bits."""
     return resting.fraction == RESTING.fraction and LEAST_BITS <= resting.bits <= RESTING.bits

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.attributes import classify_attributes
 from onnxpuma.graph.model import Graph, Node
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 
 ML = "ai.onnx.ml"
 

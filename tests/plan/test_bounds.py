@@ -18,7 +18,7 @@ from onnxpuma.errors import ConfigError, InputError, PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops.bounds import Bound
 from onnxpuma.ops.sight import measured, of_values
-from onnxpuma.plan.blueprint import Blueprint, prepare, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.declared import declare, declare_all
 from onnxpuma.plan.examine.clear import ClearRun
@@ -26,6 +26,7 @@ from onnxpuma.plan.examine.kept_bounds import settled
 from onnxpuma.plan.examine.proofs import examined
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Plan, Selection
+from onnxpuma.plan.prepare import prepare, prepare_model
 from onnxpuma.plan.weights.facts import bound_of, number, rounded
 from onnxpuma.plan.weights.uses import head_sizes
 from onnxpuma.roles.local.memory import MemoryModel

@@ -14,10 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Node
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget, hidden_elements, needed_bytes
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.request.plans import Plans
 
 MEGABYTE = 1_000_000

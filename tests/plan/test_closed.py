@@ -11,9 +11,10 @@ from onnx import TensorProto, helper
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import ValueType
-from onnxpuma.plan.blueprint import Blueprint, prepare_model, resuming
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.closed import STATES, resumed_inputs
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model, resuming
 
 CACHE = ("batch", 4, "past", 16)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import ConfigError
-from onnxpuma.plan.blueprint import Blueprint, prepare
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import check_shapes, compile_plan
 from onnxpuma.plan.examine.example import choose_shapes, draw_inputs, symbols
 from onnxpuma.plan.inputs.spec import InputSpec
+from onnxpuma.plan.prepare import prepare
 
 DATA = Path(__file__).resolve().parents[1] / "graph" / "data"
 

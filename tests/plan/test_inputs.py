@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.inputs.roles import ROLES, role_of
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 
 INT = np.dtype(np.int64)
 

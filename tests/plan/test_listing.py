@@ -8,7 +8,8 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.graph.visibility import ONES
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.prepare import prepare_model
 
 
 def masked() -> Blueprint:

@@ -8,9 +8,10 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.memory import Memory, memory
+from onnxpuma.plan.prepare import prepare_model
 
 MEGABYTE = 1 << 20
 

@@ -17,9 +17,10 @@ from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops.limits import number
 from onnxpuma.ops.registry import operators
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.examine.calibrate import RangeWarning
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.owner.samples import calibrated
 
 RNG = np.random.default_rng(7)

@@ -14,10 +14,10 @@ from onnx import helper, numpy_helper
 
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.ops.registry import FINEST
-from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
+from onnxpuma.plan.prepare import prepare_model
 
 OnShares = Callable[..., Any]
 Nodes = list[onnx.NodeProto]

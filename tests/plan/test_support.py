@@ -9,9 +9,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, UnsupportedModelError
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.examine.support import check_supported, fitting_shapes
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 
 FLOAT, INT = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.rules.weight_only import TITLE
-from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 from tests.plan.few_bits import (
     COLUMNS,
     PRODUCT,

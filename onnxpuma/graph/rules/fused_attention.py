@@ -22,7 +22,7 @@ def projected(
     past: ir.Value | None,
     added: ir.Value | None,
 ) -> Sequence[ir.Value | None]:
-    """(y, present): attention on x W + b, which holds q, k and v one after the other."""
+    """(y, present): attention on x W + b, which is q, k and v, one after the other."""
     if old.attribute("do_rotary", 0) or old.attribute("past_present_share_buffer", 0):
         raise NotConvertedError("rotation or a shared cache inside Attention is not supported")
     y = w.MatMul(x, weights)
@@ -60,7 +60,7 @@ def _attend(
         alone = old.node.op_type != "MultiHeadAttention"
         keep = key_mask(w, mask, w.number(x, 0), three.queries(), three.keys(), column_is_none=alone)
     joined = both(w, keep, added, old.attribute("mask_filter_value", MASKED))
-    if causal and past:  # the standard's own flag begins both axes at the same token
+    if causal and past:  # the standard's own flag aligns both axes at the first token
         joined, causal = within(w, causal_mask(w, three.queries(), three.keys()), joined), False
     return three.attend(joined, causal, old.attribute("scale"))
 
@@ -99,12 +99,12 @@ def _read_three(w: Writer, old: Old, heads: int) -> Heads:
 def _with_bias(
     w: Writer, q: ir.Value, k: ir.Value | None, v: ir.Value | None, bias: ir.Value
 ) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
-    """The bias of the projection, which holds those of q, k and v one after the other, added to each."""
+    """The bias of the projection, which is that of q, k and v one after the other, added to each."""
     width, total = static_dim(q, -1), static_dim(bias, 0)
     if rank(q) != 3 or width is None or total is None or (k is not None and rank(k) == 5):
-        raise NotConvertedError("its bias stands on packed tensors, or the width of its query is not known")
+        raise NotConvertedError("it adds a bias to packed tensors, or the width of its query is not known")
     parts = w.Split(bias, w.ints(width, width, total - 2 * width), axis=0, _outputs=3)
-    if k is None or v is None or rank(k) != 3:  # keys of an encoder, ready made: only q has a bias
+    if k is None or v is None or rank(k) != 3:  # keys of an encoder, already projected: only q has a bias
         return w.Add(q, parts[0]), k, v
     return w.Add(q, parts[0]), w.Add(k, parts[1]), w.Add(v, parts[2])
 

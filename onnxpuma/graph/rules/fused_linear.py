@@ -33,7 +33,7 @@ def _activated(w: Writer, y: ir.Value, name: str | None, parameters: Sequence[fl
         clipped: ir.Value = w.Clip(y, low, high)
         return clipped
     if name not in _WITH_PARAMETERS:
-        raise NotConvertedError(f"its activation {name} is not known")
+        raise NotConvertedError(f"its activation {name} is not supported")
     given = [p for p in parameters if p is not None]
     values = {a: given[k] if k < len(given) else d for k, (a, d) in enumerate(_WITH_PARAMETERS[name])}
     with_parameters: ir.Value = write(y, **values)
@@ -46,7 +46,7 @@ def _turned(w: Writer, x: ir.Value, batch: int, last: int) -> ir.Value:
         return x
     axes = rank(x)
     if axes is None:
-        raise NotConvertedError("the number of axes of what it transposes is not known")
+        raise NotConvertedError("the number of axes of its transposed input is not known")
     if axes < 2:
         return x
     perm = [*range(1, axes - 1), 0, axes - 1] if batch and axes > 2 else list(range(axes))

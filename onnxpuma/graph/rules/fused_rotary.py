@@ -57,7 +57,7 @@ def _three(w: Writer, old: Old, heads: int, key_heads: int) -> Heads:
 def _caches(
     w: Writer, three: Heads, new: ir.Value, past_length: ir.Value, total: ir.Value, past: tuple[ir.Value, ...]
 ) -> None:
-    """Put the caches before k and v: the new keys of a sequence behind as many of its old ones as count."""
+    """Put the caches before k and v: the new keys of a sequence follow its valid old ones."""
     room = w.number(past[0], 2)
     three.append_to(*past)
     after = w.Unsqueeze(past_length, w.ints(1))  # (batch, 1)
@@ -81,8 +81,8 @@ def _caches(
 def _group_query(w: Writer, old: Old) -> Sequence[ir.Value | None]:
     """(y, present key, present value).
 
-    seqlens_k (the last position of each sequence) and the total length are public. In a batch of sequences
-    of unequal length what stands after the end of one is never read, as in onnxruntime.
+    seqlens_k (the last position of each sequence) and the total length are public. In a batch of sequences of
+    unequal length, positions after the end of one are never read, as in onnxruntime.
     """
     old.refuse_outputs(3)
     old.refuse_inputs(head_sink=11, k_scale=12, v_scale=13)
@@ -103,7 +103,7 @@ def _group_query(w: Writer, old: Old) -> Sequence[ir.Value | None]:
     if old.attribute("do_rotary", 0):
         positions = of_queries if old[9] is None else old[9]
         tables = [w.Gather(old.given(i), positions, axis=0) for i in (7, 8)]
-        half = static_dim(old.given(7), -1)  # of what is turned: a head may be wider
+        half = static_dim(old.given(7), -1)  # of the rotated part: a head may be wider
         how = {
             "interleaved": old.attribute("rotary_interleaved", 0),
             "rotary_embedding_dim": 2 * half if half is not None else None,

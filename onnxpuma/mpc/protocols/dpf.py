@@ -1,4 +1,4 @@
-"""Distributed point functions: a client's secret index as two short keys (Boyle, Gilboa, Ishai, CCS 2016).
+"""Distributed point functions: a client's secret index as two short keys [BGI16].
 
 Two holders each expand a key to a vector over the table's rows; the two vectors add up to the index's
 one-hot row mod 2^32, and one key alone says nothing about the index. A component of a replicated table is

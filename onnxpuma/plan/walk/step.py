@@ -17,6 +17,7 @@ from onnxpuma.plan.known.values import Known, given_types
 from onnxpuma.plan.plan import Step
 from onnxpuma.plan.walk.deferral import must_truncate, taken
 from onnxpuma.plan.walk.masks import drafted, refusal, with_beside
+from onnxpuma.plan.walk.narrow import check_ring, check_room
 from onnxpuma.plan.walk.operands import operands_of
 from onnxpuma.plan.walk.parts import Parts, Refused
 from onnxpuma.plan.walk.types import found_types
@@ -31,6 +32,7 @@ def planned(state: State, node: Node) -> Parts[None]:
     assert operator is not None
     if any(state.values[n].type.dtype.kind == "O" for n in node.inputs if n):
         raise Refused("it puts text beside a secret, and shares are numbers: ask for those")
+    check_ring(operator, state.blueprint.resting)
     types = _types(state, node)
     operands = operands_of(state, node)
     if not operator.integers and any(_is_whole(o) for o in operands):
@@ -41,6 +43,7 @@ def planned(state: State, node: Node) -> Parts[None]:
     if reason is not None:
         raise Refused(reason, sizes=" is beyond " in reason)
     call = watched(state, _with_results(state, call, operator), operator)
+    check_room(call)
     _record(state, call, operator, constant)
 
 

@@ -23,7 +23,7 @@ from onnxpuma.graph.model import Initializer
 from onnxpuma.mpc.format import Format
 from onnxpuma.plan.blueprint import SKELETON, Blueprint
 from onnxpuma.plan.draft import write_files
-from onnxpuma.plan.policy import written
+from onnxpuma.plan.policy_file import written
 
 INDEX = "model.json"
 

@@ -13,7 +13,7 @@ import pytest
 
 from onnxpuma.errors import PlanError
 from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint, prepare
-from onnxpuma.plan.policy import digest_of, written
+from onnxpuma.plan.policy_file import digest_of, written
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
 
