@@ -18,10 +18,18 @@ from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import matmul, multiply
 from onnxpuma.mpc.protocols.smooth import activation, activation_cost
-from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
+from onnxpuma.ops.attention_left import scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
-from onnxpuma.ops.attention_positions import Heads, cap_of, given_scale, shapes_of
+from onnxpuma.ops.attention_positions import Heads, cap_of, shapes_of
+from onnxpuma.ops.attention_scale import (
+    is_early,
+    scale_bits,
+    scale_of,
+    scaled,
+    score_fraction,
+    spread_read,
+)
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
 from onnxpuma.ops.beside import too_far, whole
 from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
@@ -36,14 +44,10 @@ from onnxpuma.ops.numerators import (
     sum_read,
 )
 from onnxpuma.ops.registry import Call, Value, operator
-from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD
 from onnxpuma.ops.shares import as_shares
-from onnxpuma.ops.softmax import largest_spread, left_out, spread_limit
+from onnxpuma.ops.softmax import left_out, spread_limit
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 from onnxpuma.standard.mask_values import FAR
-
-SCALE_BITS = 14  # significant bits of a scale that is not a power of two
-SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries: the scores have no room for it
 
 
 def _refuse(call: Call) -> str | None:
@@ -69,57 +73,19 @@ def _shown(call: Call) -> int | None:
 
 
 def _shown_cost(call: Call, size: int) -> Cost:
-    mode, scale, cap = _shown(call), scale_of(call), cap_of(call)
+    mode, cap = _shown(call), cap_of(call)
     if mode is None:
         return Cost()
     form: type = Sum3
     extra = public_scale(cap)[0] if cap else 0
     fraction = 2 * call.reals.fraction + extra
-    if not _early(call):
-        fraction -= int(np.floor(np.log2(scale))) - (0 if _exact(scale) else SCALE_BITS - 1)
+    if not is_early(call):
+        fraction += scale_bits(call)
     if mode == 3:
         fraction = NUMERATOR + sum_read(call.ring)
     elif mode and cap:
         form, fraction = Replicated, call.reals.fraction + extra
     return shift_cost(size, fraction - call.reals.fraction, call.ring, form)
-
-
-def scale_of(call: Call) -> float:
-    """The factor of the scores, before the softcap is multiplied on."""
-    return given_scale(call) / (cap_of(call) or 1.0)
-
-
-def _exact(scale: float) -> bool:
-    return scale == 2.0 ** np.floor(np.log2(scale)) and scale >= 2.0**-16
-
-
-def _early(call: Call) -> bool:
-    """Whether the scale is applied to the queries, before the product."""
-    scale = scale_of(call)
-    if _exact(scale):
-        return False
-    if scale < SMALLEST_LATE or bool(cap_of(call)):
-        return True
-    return bool(call.secret(3)) or _least_apart(call) > largest_spread(call.at(_late_fraction(call)))
-
-
-def _least_apart(call: Call) -> float:
-    """The least distance between two scores that the reading must cover."""
-    return apart(call) - (0.0 if "spread" in call.bounds else SPREAD - LEAST_SPREAD)
-
-
-def _late_fraction(call: Call) -> int:
-    """Fraction bits of scores that are scaled after the product."""
-    return 2 * call.reals.fraction - int(np.floor(np.log2(scale_of(call)))) + SCALE_BITS - 1
-
-
-def scaled(scores: Sum3, scale: float) -> Sum3:
-    """scores * scale: a power of two moves the point; of any other scale SCALE_BITS bits are multiplied."""
-    exponent = int(np.floor(np.log2(scale)))
-    if _exact(scale):
-        return scores.with_fraction(scores.fraction - exponent)
-    bits = SCALE_BITS - 1 - exponent
-    return scores.times_integers(round(scale * 2.0**bits), bits)
 
 
 def _cost(call: Call) -> Cost:
@@ -129,17 +95,17 @@ def _cost(call: Call) -> Cost:
     if not len(lengths):
         return Cost()
     total = secret_mask_cost(call)
-    if _early(call):
+    if is_early(call):
         by = public_scale(scale_of(call))[0]
         total = total + shift_cost(call.given(0).size, by, call.ring, Replicated)
     form: type = Sum3
     if cap_of(call):
-        tanh, held = all_series()["tanh"], call.at(_score_fraction(call))
+        tanh, held = all_series()["tanh"], call.at(score_fraction(call))
         total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, call.reals))
         form = Replicated
     product = shift_cost(s.context, NUMERATOR, call.ring)
     inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring)
-    total = total + all_numerators_cost(lengths, form, call.ring, _spread(call)) + (product | inverse)
+    total = total + all_numerators_cost(lengths, form, call.ring, spread_read(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
     return total + (shift_cost(s.context, sum_read(call.ring), call.ring) | shown)
 
@@ -158,7 +124,7 @@ def _after(party: Party, past: Value, x: Replicated) -> Replicated:
 
 def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[Sum3]:
     scale = scale_of(call)
-    if _early(call):
+    if is_early(call):
         q, scale = (yield from truncated(party, times_numbers(q, scale))), 1.0
     return scaled(matmul(party, q, k.transpose(0, 1, 3, 2)), scale)
 
@@ -171,22 +137,9 @@ def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
     return times_numbers(y, cap)
 
 
-def _score_fraction(call: Call) -> int:
-    """Fraction bits of the scores before a softcap."""
-    if _early(call):
-        return 2 * call.reals.fraction
-    scale = scale_of(call)
-    return 2 * call.reals.fraction - int(np.floor(np.log2(scale))) + (0 if _exact(scale) else SCALE_BITS - 1)
-
-
-def _spread(call: Call) -> float:
-    """The distance that is read: calibrated, or needed by masks, and no more than the scores can hold."""
-    return min(apart(call), largest_spread(call.at(_score_fraction(call))))
-
-
 def _limits(call: Call) -> tuple[Limit, ...]:
     scale, cap = scale_of(call), cap_of(call) or 1.0
-    below = call.at(_score_fraction(call)).largest
+    below = call.at(score_fraction(call)).largest
 
     def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
         return np.abs(plain_scores(call, inputs, scale))
@@ -196,7 +149,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
 
     stays, needs = (lambda call: largest_score(call) / cap), (lambda call: lengths(call, scale, below))
     largest = Limit("|scale Q K'|", size, below, stays=stays, needs=lambda call: needs(call)[1:])
-    return largest, spread_limit(_spread(call), apart_in_rows, scores_apart, needs)
+    return largest, spread_limit(spread_read(call), apart_in_rows, scores_apart, needs)
 
 
 @operator(
@@ -260,7 +213,7 @@ def _attend(
         flat = flat.plus_numbers(left.added.reshape(-1)[places])
     if _shown(call) == 2:
         shown = flat.reshape(s.scores)
-    e = yield from all_numerators(party, flat, lengths[kept], _spread(call))
+    e = yield from all_numerators(party, flat, lengths[kept], spread_read(call))
 
     weights = e.spaced(standing, s.scores)  # (batch, heads, queries, keys)
     sums = weights.sum(-1).reshape(-1)[kept]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.ops.comparison import width
 from onnxpuma.ops.registry import Call
-from onnxpuma.ops.select import clipped, positive_cost, width
+from onnxpuma.ops.select import clipped, positive_cost
 from onnxpuma.standard.mask_values import MOST_REACH
 
 PLACE = 3

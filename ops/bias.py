@@ -29,11 +29,11 @@ def product_result(call: Call, fraction: int) -> Result:
     return Result() if _crowded(call) else Result(Sum3, call.at(fraction))
 
 
-def product_cost(call: Call) -> Cost:
-    """The cost of a truncation that comes before the bias."""
+def product_cost(call: Call, more: int = 0) -> Cost:
+    """The cost of a truncation that comes before the bias. more: fraction bits of the product's own."""
     if not _crowded(call):
         return FREE
-    shift = call.reals.fraction + _finer(call)
+    shift = call.reals.fraction + _finer(call) + more
     return shift_cost(call.outputs[0].size, shift, call.ring)
 
 

@@ -12,11 +12,12 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.exponential import HIGHEST, exponential, exponential_cost
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
 from onnxpuma.mpc.protocols.logarithm import logarithm, logarithm_cost
+from onnxpuma.ops.comparison import FURTHEST, WIDE, width
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
 from onnxpuma.ops.registry import Call, Result, operator
-from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
+from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 

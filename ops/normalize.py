@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
-from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
-from onnxpuma.ops.elementwise import public_scale
+from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.lengths import groups_of, norm_of_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import short_rows
+from onnxpuma.ops.normalised_rows import normalised, normalised_cost
 from onnxpuma.ops.registry import Call, Resolved, Value, operator
-from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
-from onnxpuma.ops.shares import as_shares, replicated
+from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows
+from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
 
-MEAN_BITS = 14  # significant ones of 1 / count: what they miss of the mean is taken off by a second one
-_NEAR = 16.0  # a bound of what is no weight tells little of its size where it is larger
+_NEAR = 16.0  # a larger bound of a value that is no weight says little of its size
 ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
 
 
@@ -106,115 +101,6 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
         return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row, needs=scaled), result)
 
     return limits
-
-
-def mean_factor(count: int, least: int = 0) -> tuple[int, int]:
-    """1 / count as an integer of MEAN_BITS bits and its fraction bits, `least` or more."""
-    whole = count & (count - 1) == 0
-    fraction = max(least, count.bit_length() - 1 + (0 if whole else MEAN_BITS))
-    return fraction, (2 * (1 << fraction) + count) // (2 * count)
-
-
-def _row_sums(x: Replicated, rows: Rows) -> Replicated:
-    return x.sum(rows.axes).reshape(-1)
-
-
-def _means(party: Party, x: Replicated, rows: Rows, up: int) -> Protocol[Replicated]:
-    """The mean of each row at `up` more fraction bits than x has, (..., 1)."""
-    fraction, integer = mean_factor(rows.count, up)
-    scaled = _row_sums(x, rows).times_integers(integer, fraction)
-    means = yield from resolve(party, scaled, party.next_pivot(), x.format.finer(up))
-    return means.reshape(rows.narrow)
-
-
-def _means_cost(rows: Rows, up: int) -> Cost:
-    return resolve_cost(rows.number, mean_factor(rows.count, up)[0] - up, RESTING.bits, Replicated)
-
-
-@dataclass
-class Normalised:
-    """The result, and for each row its mean (None for RMS) and the reciprocal of its deviation."""
-
-    value: Replicated
-    mean: Replicated | None
-    root: Replicated
-
-
-def normalised(
-    party: Party, x: Replicated, rows: Rows, scale: Resolved | None, bias: Resolved | None
-) -> Protocol[Normalised]:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
-    mean: Replicated | None = None
-    between = x.format.at(rows.product_fraction)
-    if rows.centred:  # less its first element, so that a constant row is zero, and a large mean costs nothing
-        start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
-        first = x[start]
-        x = x - first
-        mean = yield from _means(party, x, rows, 0)
-        x, mean = x - mean, mean + first
-
-    def fine() -> Protocol[Replicated]:
-        """x less what the mean still misses of it."""
-        up = rows.centred_up
-        if not up:
-            return x
-        return x.aligned(x.fraction + up) - (yield from _means(party, x, rows, up))
-
-    def scaled() -> Protocol[Replicated]:
-        if isinstance(scale, Replicated):  # with no more fraction bits than there is room for
-            narrow = truncated(party, scale, scale.format.at(min(scale.fraction, rows.scale_fraction)))
-            value, by = yield from parallel([fine(), narrow])
-            return (yield from truncated(party, multiply(party, value, by), between))
-        value = yield from fine()
-        if scale is None:
-            return value
-        fraction, integers = _public_factor(rows, np.asarray(scale))
-        product = value.times_integers(integers, fraction)
-        if product.fraction <= rows.product_fraction:
-            return product
-        return (yield from truncated(party, product, between))
-
-    root, product = yield from parallel([roots(party, x, rows), fine() if rows.root_first else scaled()])
-    root = root.reshape(rows.narrow)
-    y = multiply(party, product, root)
-    if rows.root_first:
-        y = multiply(party, (yield from truncated(party, y, between)), replicated(scale))
-    if isinstance(bias, np.ndarray):
-        y = y.plus_numbers(bias)
-    elif bias is not None:
-        y = y.plus_shared(bias)
-    return Normalised((yield from truncated(party, y)), mean, root)
-
-
-def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public scale, no more bits than there is room for."""
-    fraction, integers = public_scale(scale)
-    if fraction <= rows.scale_fraction:
-        return fraction, integers
-    return rows.scale_fraction, np.rint(scale.astype(np.float64) * 2.0**rows.scale_fraction).astype(np.int64)
-
-
-def normalised_cost(rows: Rows, call: Call) -> Cost:
-    size, fraction = rows.number * rows.count, call.reals.fraction + rows.centred_up
-    scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
-    total, before = Cost(), Cost()
-    if rows.centred:
-        total = _means_cost(rows, 0)
-    if rows.centred_up:
-        before = _means_cost(rows, rows.centred_up)
-    if rows.root_first:
-        first = fraction + rows.root_fraction - rows.product_fraction
-        total = total + (roots_cost(rows) | before) + shift_cost(size, first, call.ring)
-        return total + shift_cost(size, rows.product_fraction, call.ring)
-    by = rows.scale_fraction if scale.secret else _public_factor(rows, scale.value)[0]  # type: ignore[arg-type]
-    if scale.secret and by < call.reals.fraction:
-        before |= shift_cost(scale.size, call.reals.fraction - by, call.ring, Replicated)
-    made = min(fraction + by, rows.product_fraction)
-    product = Cost()
-    if fraction + by > made:
-        product = shift_cost(size, fraction + by - made, call.ring, form)
-    total = total + (roots_cost(rows) | (before + product))
-    return total + shift_cost(size, made + rows.root_fraction - call.reals.fraction, call.ring)
 
 
 def _wanted(call: Call, index: int) -> bool:

@@ -15,11 +15,11 @@ from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.argmax import champion_cost, champion_places
 from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle
+from onnxpuma.ops.comparison import bits_for, compared, width
 from onnxpuma.ops.limits import Arrays, Limit, asks
 from onnxpuma.ops.registry import Call, Result, Use, operator
 from onnxpuma.ops.running import SLACK as LARGEST_SLACK
 from onnxpuma.ops.running import contenders, rows_beside
-from onnxpuma.ops.select import bits_for, compared, width
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.tournament import as_rows
 

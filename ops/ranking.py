@@ -11,11 +11,11 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.beside import Beside, kept, too_far
+from onnxpuma.ops.comparison import compared, width
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.running import contenders, rows_beside
-from onnxpuma.ops.select import compared, width
 from onnxpuma.ops.tournament import as_rows, places_cost, row_largest, row_largest_cost, row_places
 from onnxpuma.ops.window import public_windows_of, windows_of
 from onnxpuma.standard.mask_values import OUT

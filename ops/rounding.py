@@ -62,11 +62,10 @@ def nearest(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]
     floor(x + 1/2), less a unit of the fraction before the floor is taken where floor(x) is even: there a half
     goes down.
     """
-    halved = stacked([x + x, x]).with_fraction(
-        call.reals.fraction + 1
-    )  # x, and x / 2, with a fraction bit more
+    f = x.fraction
+    halved = stacked([x + x, x]).with_fraction(f + 1)  # x, and x / 2, with a fraction bit more
     wholes = yield from floor_of(party, halved)
     odd = wholes[0] - (wholes[1] + wholes[1])
-    moved = (x + odd.with_fraction(call.reals.fraction)).plus_numbers(0.5 - 2.0**-call.reals.fraction)
+    moved = (x + odd.with_fraction(f)).plus_numbers(0.5 - 2.0**-f)
     found = yield from floor_of(party, moved)
-    return [found.aligned(call.reals.fraction)]
+    return [found.aligned(f)]

@@ -15,9 +15,10 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.comparison import width
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.running import running
-from onnxpuma.ops.select import clipped, clipped_cost, width
+from onnxpuma.ops.select import clipped, clipped_cost
 from onnxpuma.ops.shares import replicated
 from onnxpuma.standard.mask_values import DROWNING, MOST_REACH
 

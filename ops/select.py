@@ -6,9 +6,8 @@ overflows; Relu itself, far more frequent, reads fewer behind the point (activat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TypeAlias, TypeVar, overload
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,46 +21,15 @@ from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import too_far
+from onnxpuma.ops.comparison import FURTHEST, WIDE, bounded, compared, holds_nan, width
 from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme, settled_ends
 from onnxpuma.ops.elementwise import add_forms
-from onnxpuma.ops.limits import Limit, inputs_below
 from onnxpuma.ops.registry import Call, Resolved, operator
 from onnxpuma.ops.shares import as_shares, replicated
 from onnxpuma.ops.spread import over_parts, spread
 from onnxpuma.standard.mask_values import FAR
 
-F = TypeVar("F", bound=Form)
 End: TypeAlias = "np.ndarray | float | None"
-
-WIDE = RESTING.bits  # of an exact comparison of any two values
-FURTHEST = RESTING.largest / 2  # of all values: a public bound beyond it is moved here
-
-
-def width(call: Call) -> int:
-    """Bits of an exact comparison of its operands: all of them, unless all are proved to be small."""
-    largest = 0.0
-    for operand in call.inputs:
-        if operand is not None and operand.secret:
-            masked = operand.beside is not None or operand.reach or operand.dtype.kind != "f"
-            largest = max(largest, math.inf if masked else operand.bound.size)
-        elif operand is not None and operand.value is not None and operand.value.dtype.kind in "fiu":
-            largest = max(largest, float(np.abs(bounded(operand.value)).max(initial=0.0)))
-    return bits_for(largest, max(o.resting.fraction for o in call.secrets))
-
-
-def compared(call: Call) -> tuple[Limit, ...]:
-    """The limits of a comparison of its operands: what is read of them."""
-    bits = width(call) if call.inputs else WIDE
-    if bits >= WIDE:
-        return inputs_below(FURTHEST)(call)
-    return inputs_below(2.0 ** (bits - 3 - max(o.resting.fraction for o in call.secrets)))(call)
-
-
-def bits_for(largest: float, fraction: int = RESTING.fraction) -> int:
-    """Bits of the difference of two values of which none is larger, with room for the lift and for errors."""
-    if largest >= FURTHEST:
-        return WIDE
-    return min(WIDE, fraction + 2 + math.ceil(math.log2(2.02 * largest + 2.0**-8)))
 
 
 def positive_part(party: Party, x: Shares, pivot: int, bits: int = WIDE) -> Protocol[Replicated]:
@@ -84,25 +52,6 @@ def positive(party: Party, x: Shares, bits: int = WIDE) -> Protocol[Replicated]:
 
 def positive_cost(elements: int, bits: int = WIDE) -> Cost:
     return over_parts(elements, lambda n: positive_part_cost(n, bits))
-
-
-@overload
-def bounded(value: np.ndarray) -> np.ndarray: ...
-@overload
-def bounded(value: F) -> F: ...
-def bounded(value: np.ndarray | F) -> np.ndarray | F:
-    """A public bound inside the range of comparisons: one further out decides nothing. A secret as it is."""
-    if not isinstance(value, np.ndarray):
-        return value
-    return np.asarray(np.clip(value.astype(np.float64), -FURTHEST, FURTHEST))
-
-
-def holds_nan(call: Call) -> str | None:
-    """Refuse a public input that is not a number somewhere."""
-    for operand in call.inputs:
-        if operand is not None and operand.value is not None and np.isnan(operand.value).any():
-            return f"its public input '{operand.name}' holds NaN"
-    return None
 
 
 def _playing(call: Call) -> list[int]:

@@ -18,11 +18,11 @@ from onnxpuma.mpc.forms import Form, Replicated, joined, see, zeros
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept
+from onnxpuma.ops.comparison import FURTHEST, WIDE, compared, width
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.running import Running, rows_beside, running
-from onnxpuma.ops.select import FURTHEST, WIDE, compared, width
 from onnxpuma.ops.spread import over_parts, spread
 from onnxpuma.ops.tournament import as_rows, duels, duels_cost
 

@@ -17,7 +17,8 @@ from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.ops.select import WIDE, positive, positive_cost
+from onnxpuma.ops.comparison import WIDE
+from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.spread import over_parts, spread_all
 
 

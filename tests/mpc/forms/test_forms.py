@@ -1,4 +1,4 @@
-"""What is local on each form: layouts, sums, public factors, shifts; and forms that do not go together."""
+"""The local operations of each form: layouts, sums, public factors, shifts; and mismatched forms."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_raising_is_exact(raised: Local) -> None:
     ("form", "bound"), [(as_split, 1.0), (as_pair, 1.0), (lambda p, x: x, 1.5), (as_sum, 1.5)]
 )
 def test_lowering_rounds_without_bias(form: Local, bound: float, shift: int) -> None:
-    """Error within the bound; its mean within four standard errors of zero, and 2^-shift for three terms."""
+    """Error within the bound; mean within four standard errors of zero, and 2^-shift for three terms."""
     values = np.random.default_rng(3).integers(-(2**40), 2**40, 60_000)
     run = locally(
         lambda party, x: form(party, x).lowered(shift), shared_words(from_integers(values, 64), 64, 18)
