@@ -15,7 +15,8 @@ from onnxpuma.check.trace import NodeTrace, trace
 from onnxpuma.errors import ModelError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops import registry
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.prepare import prepare_model
 
 RNG = np.random.default_rng(2)
 REAL, WHOLE = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
@@ -84,7 +85,7 @@ def test_values_of_every_kind() -> None:
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, op: str, by: int) -> NodeTrace:
-    """The trace when the kernel of `op` adds `by` words to its first element."""
+    """The trace of a run in which the kernel of `op` adds `by` words to its first element."""
     made, feed = every_kind()
     good = registry.operators()[op]
 

@@ -116,7 +116,7 @@ def long_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cluster(model_dir: Path) -> Iterator[LocalCluster]:
-    """Three processes that serve the tiny model; for tests that leave them as they are."""
+    """Three processes that serve the tiny model, for tests that leave them as they are."""
     with LocalCluster(model_dir, timeouts=TIMEOUTS) as servers:
         yield servers
 

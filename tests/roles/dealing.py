@@ -10,7 +10,7 @@ Private = list[list[Any]]
 
 
 def place_of(plan: Plan, name: str, second: bool) -> int:
-    """Where the first buffer of a component of this input stands among the private ones."""
+    """The index, among the private buffers, of the first one of a component of this input."""
     place = 0
     for entry in plan.inputs:
         each = 3 if entry.depth else 1

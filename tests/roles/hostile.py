@@ -64,7 +64,7 @@ def connections(settings: dict[str, Any]) -> None:
 
 
 def silent(settings: dict[str, Any]) -> None:
-    """Plain connections that say nothing at all."""
+    """Plain connections that send nothing at all."""
     host, port = settings["address"].removeprefix("tcp://").split(":")
     HELD.extend(socket.create_connection((host, int(port))) for _ in range(settings["count"]))
 

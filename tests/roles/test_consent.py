@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.config import ClusterConfig, PartyConfig
 from onnxpuma.errors import InputError, OnnxpumaError, PlanError
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.client.consent import check_consent
 from onnxpuma.roles.request.feed import check_feed, check_values

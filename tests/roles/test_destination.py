@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_the_model_that_was_there(
     whole = Draft.finish
 
     def full(draft: Draft) -> None:
-        if str(draft._path).endswith("decoder_with_past_model/policy.json"):  # the last of all
+        if str(draft._path).endswith("decoder_with_past_model/policy.json"):  # the last file
             raise OSError(28, "No space left on device")
         whole(draft)
 

@@ -18,7 +18,7 @@ from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import NAMES, LocalCluster
 
 Feed = dict[str, np.ndarray]
-AT_ONCE = 15.0  # seconds, on a busy machine: half of what a request may wait for a message
+AT_ONCE = 15.0  # seconds, on a busy machine: half the time a request may wait for a message
 
 
 def log_of(cluster: LocalCluster, party: int) -> str:
@@ -81,7 +81,7 @@ def test_a_party_is_killed_in_the_middle_of_a_request(
         until(lambda i=i: " failed: " in log_of(frail_cluster, i)[before[i] :], AT_ONCE)
     assert time.monotonic() - start < AT_ONCE
     frail_cluster.restart(party)
-    assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8), "the client of before is served again"
+    assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8), "the earlier client is served again"
 
 
 def test_a_request_while_a_party_is_away_fails_in_time_or_waits_for_it(
@@ -137,7 +137,7 @@ def test_a_client_that_leaves_makes_room_for_the_next(
     for party in range(3):
         until(lambda p=party: " failed: " in log_of(frail_cluster, p)[before[p] :], AT_ONCE)
     works(frail_cluster, feed)
-    assert time.monotonic() - start < 2 * AT_ONCE - 1  # before a request would be given up
+    assert time.monotonic() - start < 2 * AT_ONCE - 1  # before the request times out
     assert "the client left" in "".join(log_of(frail_cluster, i)[before[i] :] for i in range(3))
 
 
@@ -151,10 +151,10 @@ def test_the_next_in_line_is_served_when_a_waiting_client_leaves(
         raise KeyboardInterrupt
 
     with frail_cluster.client() as first, frail_cluster.client() as third:
-        for _ in range(5):  # on a busy machine the first may be served before the second has asked
+        for _ in range(5):  # on a busy machine the first may be served before the second asks
             second = frail_cluster.client()
             for waiting in (second, third):
-                waiting.status()  # they are connected before the first one asks
+                waiting.status()  # so that they are connected before the first one asks
             asking = Asking(first, feed)
             until(lambda asking=asking: asking.steps > 0)
             queued.clear()

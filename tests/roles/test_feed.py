@@ -11,9 +11,10 @@ import onnx_ir as ir
 import pytest
 
 from onnxpuma.errors import InputError
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 
 

@@ -192,7 +192,7 @@ def test_servers_answer_on_after_damaged_messages(
 
 
 def shuffled(frames: list[bytes], chance: Any) -> list[bytes]:
-    """The frames with one to three changes of single bytes, lengths, or whole frames."""
+    """The frames with one to three changes to single bytes, lengths, or whole frames."""
     made = list(frames)
     for _ in range(chance.randint(1, 3)):
         place = chance.randrange(len(made)) if chance.random() < 0.5 else 0

@@ -18,9 +18,10 @@ from onnxpuma.config import KeptConfig
 from onnxpuma.errors import InputError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
-from onnxpuma.plan.blueprint import Blueprint, prepare
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import PlannedOutput, Selection
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model

@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, InputError, PlanError
-from onnxpuma.plan.blueprint import POLICY, Blueprint, prepare
+from onnxpuma.plan.blueprint import POLICY, Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.feed import check_feed, check_outputs
@@ -195,7 +196,7 @@ def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) 
 
 
 def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path, in_threads: Any) -> None:
-    """An empty array of suppressed ids crosses the wire like a full one."""
+    """An empty array of suppressed ids crosses the wire like any other."""
     share_model(path, tmp_path, hide=["logits"], keep_only=["present"])
     feed = prompt(past=0)
     logits = last_logits(feed)

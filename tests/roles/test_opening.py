@@ -88,7 +88,7 @@ class Opened:
 
 
 def dealt(plan: Plan, feed: dict[str, np.ndarray]) -> Private:
-    """Private buffers that may be changed."""
+    """Private buffers that tests may change."""
     return [
         [bytearray(as_bytes(b)) for b in buffers] for buffers in deal_inputs(plan, plan.client_values(feed))
     ]

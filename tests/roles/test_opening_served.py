@@ -190,7 +190,7 @@ def test_what_the_attack_reads_where_nothing_is_compared(
     got = served.run(ASKED).outputs["y"].astype(np.float64) - honest
     weights = load_weights(hidden_dir, 0)["model"]
     if attack is one_unit_more:
-        # server 1's file has w_1 and w_2; here the answer is compared with the sum that server 2 holds
+        # server 1's file has w_1 and w_2; the answer is compared with the sum that server 2 holds
         held = load_weights(hidden_dir, 2)["model"]["w"].total[0]
         wanted = held.view(np.int64) / 2.0**18
         modulus = 2.0**28

@@ -18,7 +18,7 @@ from onnxpuma.errors import ConfigError, ModelError, PlanError, UnsupportedModel
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Initializer
 from onnxpuma.mpc.ring.words import decode
-from onnxpuma.plan.blueprint import prepare_model
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.owner import reading
 from onnxpuma.roles.owner.dedupe import assign, rank_of
 from onnxpuma.roles.owner.owner import share_model

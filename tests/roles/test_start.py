@@ -197,9 +197,9 @@ def test_the_others_name_the_reason_why_a_server_does_not_start(
         until(lambda: all("not connected to party 2" in said for said in details(client)[:2]))
         assert isinstance(hall.start(2, moved(model_dir, tmp_path)).ended(), PlanError)
         until(lambda: all(re.search(reason, said) for said in details(client)[:2]))
-        assert str(tmp_path) not in "".join(details(client)), "where its files lie is not told"
+        assert str(tmp_path) not in "".join(details(client)), "the paths of its files are not disclosed"
         told = [r for r in caplog.records if "refused to start" in r.getMessage() and r.levelname == "ERROR"]
-        assert len(told) == 2, "each of the others has it in its log, once"
+        assert len(told) == 2, "each of the others logs it once"
         with pytest.raises(PeerLostError, match=f"no answer from server 2 .* server 0 says: {reason}"):
             client.run(feed)
         last = hall.start(2, model_dir)
