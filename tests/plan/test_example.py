@@ -1,4 +1,4 @@
-"""Inputs that are drawn fit the model: sizes by name, ids below the vocabulary, masks of ones."""
+"""Random inputs fit the model: sizes by name, ids below the vocabulary, masks of ones."""
 
 from __future__ import annotations
 
