@@ -30,11 +30,11 @@ def product_result(call: Call, fraction: int) -> Result:
     return Result(Replicated, FRACTION) if _crowded(call) else Result(Sum3, fraction)
 
 
-def product_cost(call: Call) -> Cost:
-    """The cost of a truncation that comes before the bias."""
+def product_cost(call: Call, more: int = 0) -> Cost:
+    """The cost of a truncation that comes before the bias. more: fraction bits of the product's own."""
     if not _crowded(call):
         return FREE
-    shift = FRACTION + _finer(call)
+    shift = FRACTION + _finer(call) + more
     return shift_cost(call.outputs[0].size, shift, RESTING.bits)
 
 

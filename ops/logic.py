@@ -20,7 +20,7 @@ from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import furthest, held, in_words, of_choice, whole
-from onnxpuma.ops.comparison import WIDE, bounded, compared, holds_nan, width
+from onnxpuma.ops.comparison import FURTHEST, WIDE, bounded, compared, holds_nan, width
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.registry import Call, Resolved, Result, operator, resting_fraction
@@ -67,9 +67,31 @@ def _order_cost(call: Call) -> Cost:
 def ordered(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequence[Form]]:
     """[a < b] and its kin, a secret boolean."""
     swapped = call.node.op in ("Greater", "LessOrEqual")
-    lead = add_forms(bounded(b), bounded(a), -1) if swapped else add_forms(bounded(a), bounded(b), -1)
+    a, b = _threshold(a, swapped), _threshold(b, not swapped)
+    lead = add_forms(b, a, -1) if swapped else add_forms(a, b, -1)
     inverted = call.node.op.endswith("OrEqual")
     return [(yield from bits_of(party, lead, wide_negative, inverted, width(call)))]
+
+
+def _unseen(values: np.ndarray) -> np.ndarray:
+    """Where a public number lies between zero and half a unit."""
+    return (values != 0) & (np.abs(values.astype(np.float64)) < RESTING.unit / 2)
+
+
+def _threshold(value: Resolved, up: bool) -> Resolved:
+    """A public number that values are compared with. One that would round to zero moves up, or down, to the
+    next unit instead, so that zero stays on its own side of it."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return bounded(value)
+    moved = np.where((value > 0) == up, RESTING.unit if up else -RESTING.unit, 0.0)
+    return bounded(np.where(_unseen(value), moved, value))
+
+
+def _target(value: Resolved) -> Resolved:
+    """A public number that values may equal; none equals one that would round to zero."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+        return bounded(value)
+    return bounded(np.where(_unseen(value), FURTHEST, value))
 
 
 def _equal_cost(call: Call) -> Cost:
@@ -95,7 +117,7 @@ def equal(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequen
     """[a = b] of the fixed-point words, a secret boolean."""
     if call.given(0).dtype.kind == "b":
         return [_negated(_joined(party, "Xor", a, b))]
-    return [(yield from bits_of(party, add_forms(bounded(a), bounded(b), -1), wide_zero))]
+    return [(yield from bits_of(party, add_forms(_target(a), _target(b), -1), wide_zero))]
 
 
 def _negated(x: F) -> F:

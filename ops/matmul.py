@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -59,24 +60,29 @@ def matmul(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Seque
     return [times_matrix(party, a, b)]
 
 
-def _gemm_result(call: Call) -> Result:
-    extra = 0
+def _alpha_bits(call: Call) -> int:
     alpha = gemm_of(call).alpha
-    if alpha != 1.0:
-        extra = public_scale(alpha)[0]
+    return 0 if alpha == 1.0 else public_scale(alpha)[0]
+
+
+def _gemm_result(call: Call) -> Result:
     factors = (call.given(place) for place in (0, 1))
-    return product_result(call, sum(o.fraction if o.secret else FRACTION for o in factors) + extra)
+    return product_result(
+        call, sum(o.fraction if o.secret else FRACTION for o in factors) + _alpha_bits(call)
+    )
 
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
-    if any(node.attribute(name) != 1.0 for name in ("alpha", "beta")):
-        return {}  # these bring fraction bits of their own
-    return both_fine(node)
+    """Of a product that alpha, a power of two, shifts; another alpha, or beta, adds fraction bits."""
+    mantissa, exponent = math.frexp(node.attribute("alpha"))
+    if mantissa != 0.5 or exponent > 1 or node.attribute("beta") != 1.0:
+        return {}
+    return {place: most + exponent - 1 for place, most in both_fine(node).items()}
 
 
 @operator(
     "Gemm",
-    cost=product_cost,
+    cost=lambda call: product_cost(call, _alpha_bits(call)),
     result=_gemm_result,
     limits=output_below(2.0**26),
     error="2^-18 after truncation",

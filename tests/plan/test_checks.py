@@ -178,6 +178,18 @@ def test_a_quotient_of_two_values() -> None:
         assert outcome.cost == outcome.plan.cost
 
 
+def test_a_quotient_of_a_weight() -> None:
+    """What is divided is known to its owner, and the quotient to nobody."""
+    held = helper.make_node("Div", ["w", "h"], ["y"], name="checked")
+    runner = MemoryModel(model([held], w=RNG.normal(0, 3, SHAPE[-1]) + 1000))
+    for under, reliable in ((0.1, True), (1e-3, False), (-1e-3, False)):
+        x = np.full(SHAPE, 2.0)
+        x[1, 2, 3] = under
+        outcome = runner.run({"x": x.astype(np.float32)})
+        assert outcome.reliable == reliable, under
+        assert outcome.cost == outcome.plan.cost
+
+
 def test_the_owner_may_go_without() -> None:
     runner = MemoryModel(model([helper.make_node("Softmax", ["h"], ["y"])]), range_check=False)
     x = np.zeros(SHAPE, np.float32)

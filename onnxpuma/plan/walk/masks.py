@@ -15,6 +15,7 @@ import numpy as np
 from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.ops.beside import unheld
 from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.faint import faint_in
 from onnxpuma.ops.reach import reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, altered, find
 from onnxpuma.plan.bounds.beside_masks import scores_beside
@@ -36,9 +37,9 @@ def refusal(call: Call, operator: Operator) -> str | None:
 def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> tuple[Operand, ...]:
     """The outputs of a step with the numbers beside them, and how far out a secret mask may put them."""
     besides = operator.beside(call) if operator.beside is not None else [None] * len(outputs)
-    reach = reach_of(call, operator)
+    reach, faint = vars(reach_of(call, operator)), faint_in(call, operator)
     return tuple(
-        altered(o, beside=beside, **vars(reach)) if o.dtype.kind == "f" else altered(o, beside=beside)
+        altered(o, beside=beside, faint=faint, **reach) if o.dtype.kind == "f" else altered(o, beside=beside)
         for o, beside in zip(outputs, besides, strict=True)
     )
 
