@@ -77,7 +77,7 @@ def test_a_branch_that_stays(rewritten: Any, random: np.random.Generator) -> Non
     ("values", "message"),
     [
         ({"nothing": True}, "no input is named"),
-        ({"use_cache_branch": 1}, "holds bool"),
+        ({"use_cache_branch": 1}, "takes bool"),
         ({"use_cache_branch": np.array([True, False])}, "has shape"),
         ({"x": np.float32(1)}, "has shape"),
     ],

@@ -183,7 +183,7 @@ def test_fused_gemm_and_convolution(rewritten: Any, normal: Any, activation: dic
 def test_an_activation_nobody_knows(normal: Any) -> None:
     proto, _ = one_node("FusedGemm", {"a": normal(3, 4), "b": normal(4, 4)}, activation="Hump")
     report = canonicalise(ir.from_proto(proto))
-    assert report.missed == {"node": "its activation Hump is not known"}
+    assert report.missed == {"node": "its activation Hump is not supported"}
     assert report.after == {"FusedGemm": 1}
 
 

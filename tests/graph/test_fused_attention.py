@@ -242,7 +242,7 @@ def test_caches_of_unequal_length(
 def test_what_is_left_alone_and_why(normal: Any) -> None:
     three = {"q": normal(B, S, N * H), "k": normal(B, S, N * H), "v": normal(B, S, N * H)}
     model, _ = build("MultiHeadAttention", three, {}, ("y", "", "", "weights"), num_heads=N)
-    assert canonicalise(ir.from_proto(model)).missed == {"node": "its output 3 is used"}
+    assert canonicalise(ir.from_proto(model)).missed == {"node": "its output 3 is read"}
     shared = {"past_present_share_buffer": 1}
     inputs = {"x": normal(B, S, 8), "w": None, "b": None}
     weights = {"w": normal(8, 3 * N * H), "b": normal(3 * N * H)}

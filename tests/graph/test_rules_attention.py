@@ -154,7 +154,7 @@ def test_three_axes(rewritten: Any, feeds: dict[str, np.ndarray]) -> None:
         (
             f"{K} s = MatMul(q, kt) p = Softmax <axis = -1> (s) "
             "z = MatMul(p, v) t = MatMul(p, k) y = Add(z, t)",
-            "used elsewhere",
+            "other nodes read",
         ),
     ],
 )

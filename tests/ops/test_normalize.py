@@ -16,7 +16,7 @@ from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.ops.bounds import Bound
-from onnxpuma.ops.normalize import normalised, normalised_cost
+from onnxpuma.ops.normalised_rows import normalised, normalised_cost
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.rows import Rows
 from onnxpuma.roles.local.memory import MemoryModel

@@ -146,7 +146,9 @@ def test_a_client_sees_to_its_own_input() -> None:
     check_values(plan, plan.client_values({"x": x}))
     x[1, 2, 3] = -9000
     assert not runner.run({"x": x}).reliable
-    with pytest.raises(InputError, match=r"'x' holds a row with values apart by 9.*; .* only below 8190"):
+    with pytest.raises(
+        InputError, match=r"'x' holds a row with values apart by 9.*; .* accurate only below 8190"
+    ):
         check_values(plan, plan.client_values({"x": x}))
 
 
@@ -173,6 +175,18 @@ def test_a_quotient_of_two_values() -> None:
         x[1, 2, 3], x[1, 2, 23] = above, under
         outcome = runner.run({"x": x.astype(np.float32)})
         assert outcome.reliable == reliable, (above, under)
+        assert outcome.cost == outcome.plan.cost
+
+
+def test_a_quotient_of_a_weight() -> None:
+    """What is divided is known to its owner, and the quotient to nobody."""
+    held = helper.make_node("Div", ["w", "h"], ["y"], name="checked")
+    runner = MemoryModel(model([held], w=RNG.normal(0, 3, SHAPE[-1]) + 1000))
+    for under, reliable in ((0.1, True), (1e-3, False), (-1e-3, False)):
+        x = np.full(SHAPE, 2.0)
+        x[1, 2, 3] = under
+        outcome = runner.run({"x": x.astype(np.float32)})
+        assert outcome.reliable == reliable, under
         assert outcome.cost == outcome.plan.cost
 
 

@@ -88,3 +88,21 @@ def test_a_large_secret_mask(on_shares: OnShares) -> None:
 def test_what_is_multiplied_is_no_mask(on_shares: OnShares) -> None:
     factors = np.array([0, -10000] * (WIDTH // 2), np.float32)
     assert on_shares([node("Mul", "x m", "y")], {"m": factors}, {"x": X}, secret=["m"]).error < 1e-4
+
+
+@pytest.mark.parametrize("reader", ["ReduceMax", "TopK"])
+@pytest.mark.parametrize("low", [-34000.0, -1e30])
+def test_what_no_softmax_reads_is_as_far_out_as_it_has_to_be(
+    on_shares: OnShares, reader: str, low: float
+) -> None:
+    """Values beyond 2500, and one row that the mask leaves nothing and that is read as a number."""
+    kept = KEPT.copy()
+    kept[:, 3] = True
+    if low == -34000.0:
+        kept[2] = False
+    last = {"ReduceMax": node("ReduceMax", "s places", "y"), "TopK": node("TopK", "s places", "y")}[reader]
+    if reader == "TopK":
+        last.output.append("where")
+    constants = {"m": np.where(kept, 0, low).astype(np.float32)}
+    nodes = [helper.make_node("Constant", [], ["places"], value_ints=[1]), node("Add", "x m", "s"), last]
+    assert on_shares(nodes, constants, {"x": X * 5000}, secret=["m"]).error < 1e-3

@@ -81,6 +81,16 @@ SMALL: dict[str, tuple[Nodes, Mapping[str, Any], Mapping[str, np.ndarray]]] = {
         {"x": X},
     ),
     "Gemm without a bias": ([node("Gemm", "x w", "y")], {"w": reals(WIDTH, 8, scale=1e-5)}, {"x": X}),
+    "Gemm with factors": (
+        [node("Gemm", "x w b", "y", transB=1, alpha=100.0, beta=0.1)],
+        {"w": reals(8, WIDTH, scale=1e-6), "b": reals(8)},
+        {"x": X * 1e4},
+    ),
+    "Gemm halved": (
+        [node("Gemm", "x w b", "y", alpha=0.5)],
+        {"w": reals(WIDTH, 8, scale=1e-5), "b": reals(8)},
+        {"x": X * 1e4},
+    ),
     "Conv": (
         [node("Conv", "x w b", "y")],
         {"w": reals(4, 3, 3, 3, scale=1 / 2550), "b": reals(4)},

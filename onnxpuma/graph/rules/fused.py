@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+import onnxpuma.graph.rules.fused_attributes  # noqa: F401  (declares the attributes)
 from onnxpuma.graph.dialect import DOMAIN
+from onnxpuma.standard.signature import default_of
 
 
 class NotConvertedError(Exception):
@@ -92,9 +94,11 @@ class Old:
             raise NotConvertedError(f"its input {index} is missing")
         return value
 
-    def attribute(self, name: str, default: Any = None) -> Any:
-        found = self.node.attributes.get(name)
-        return default if found is None else found.value
+    def attribute(self, name: str) -> Any:
+        """An attribute as given, else its default (fused_attributes.py, or the standard's schema)."""
+        given = self.node.attributes.get(name)
+        default = default_of(self.node.op_type, name, domain=self.node.domain)
+        return default if given is None else given.value
 
     def wants(self, index: int) -> bool:
         if index >= len(self.node.outputs):

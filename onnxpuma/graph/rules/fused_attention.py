@@ -9,7 +9,6 @@ import onnx_ir as ir
 from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Writer
 from onnxpuma.graph.rules.fused_heads import Heads, both, by_head, causal_mask, key_mask, within
 from onnxpuma.graph.rules.rule import rank, static_dim
-from onnxpuma.standard.mask_values import MASKED
 
 
 def projected(
@@ -23,7 +22,7 @@ def projected(
     added: ir.Value | None,
 ) -> Sequence[ir.Value | None]:
     """(y, present): attention on x W + b, which is q, k and v, one after the other."""
-    if old.attribute("do_rotary", 0) or old.attribute("past_present_share_buffer", 0):
+    if old.attribute("do_rotary") or old.attribute("past_present_share_buffer"):
         raise NotConvertedError("rotation or a shared cache inside Attention is not supported")
     y = w.MatMul(x, weights)
     if bias is not None:
@@ -54,12 +53,12 @@ def _attend(
     added: ir.Value | None,
     past: bool,
 ) -> ir.Value:
-    causal = bool(old.attribute("unidirectional", 0))
+    causal = bool(old.attribute("unidirectional"))
     keep = None
     if mask is not None:
         alone = old.node.op_type != "MultiHeadAttention"
         keep = key_mask(w, mask, w.number(x, 0), three.queries(), three.keys(), column_is_none=alone)
-    joined = both(w, keep, added, old.attribute("mask_filter_value", MASKED))
+    joined = both(w, keep, added, old.attribute("mask_filter_value"))
     if causal and past:  # the standard's own flag aligns both axes at the first token
         joined, causal = within(w, causal_mask(w, three.queries(), three.keys()), joined), False
     return three.attend(joined, causal, old.attribute("scale"))

@@ -71,9 +71,9 @@ def _cut_off(w: Writer, old: Old, scale: ir.Value, zero: ir.Value | None) -> ir.
     own = (old[1], old[2])
     if not all(_same(mine, theirs) for mine, theirs in zip(own, (scale, zero), strict=True)):
         raise NotConvertedError("a value is quantised with one scale and read with another")
-    kind = old.attribute("output_dtype", 0)
+    kind = old.attribute("output_dtype")
     return saturation.saturated(
-        w, old.given(0), scale, zero, old.attribute("axis", 1), ir.DataType(kind) if kind else None
+        w, old.given(0), scale, zero, old.attribute("axis"), ir.DataType(kind) if kind else None
     )
 
 
@@ -116,7 +116,7 @@ def _linear(w: Writer, old: Old) -> ir.Value:
 
 
 def _dequantize(w: Writer, old: Old) -> Sequence[ir.Value]:
-    axis, block = old.attribute("axis", 1), old.attribute("block_size", 0)
+    axis, block = old.attribute("axis"), old.attribute("block_size")
     return [real(w, old.given(0), old.given(1), old[2], axis, block)]
 
 
@@ -191,7 +191,7 @@ def _n_bits(w: Writer, old: Old) -> Sequence[ir.Value]:
     if not all(v is None or is_constant(v) for v in (packed, scale, zero)):
         raise NotConvertedError("its weight is not a constant")
     rows, columns, block = (int(old.attribute(n)) for n in ("N", "K", "block_size"))
-    tensor = dequantise.in_blocks(packed, scale, zero, rows, columns, int(old.attribute("bits", 4)), block)
+    tensor = dequantise.in_blocks(packed, scale, zero, rows, columns, int(old.attribute("bits")), block)
     return _plus(w, w.MatMul(old.given(0), w.weight(tensor, f"{packed.name}_float")), old[5])
 
 
@@ -201,12 +201,12 @@ def _gather_blocks(w: Writer, old: Old) -> Sequence[ir.Value]:
         raise NotConvertedError("its table is not a constant")
     if data.dtype not in (ir.DataType.UINT8, ir.DataType.UINT4, ir.DataType.INT4):
         raise NotConvertedError(f"a table of {data.dtype} is not supported")
-    axis, block = old.attribute("quantize_axis", 1), old.attribute("block_size", 128)
-    tensor = dequantise.table_in_blocks(data, scale, zero, axis, old.attribute("bits", 4), block)
+    axis, block = old.attribute("quantize_axis"), old.attribute("block_size")
+    tensor = dequantise.table_in_blocks(data, scale, zero, axis, old.attribute("bits"), block)
     table = w.shared(
         ("blocks", data, scale, zero, axis, block), lambda: w.weight(tensor, f"{data.name}_float")
     )
-    return [w.Gather(table, ids, axis=old.attribute("gather_axis", 0))]
+    return [w.Gather(table, ids, axis=old.attribute("gather_axis"))]
 
 
 CONVERSIONS: dict[str, Conversion] = {

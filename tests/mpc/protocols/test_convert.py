@@ -146,7 +146,7 @@ def test_splits_whose_first_exchange_is_still_open_can_be_used() -> None:
     def program(party: Party, x: Replicated) -> Protocol[Any]:
         seen = convert.split(party, multiply(party, x, x), 0, Format(44, 20)).map(np.transpose)
         other = seen.lowered(4, 30)
-        result = other.minus(other.map(lambda w: w[:1])).plus(from_integers(1 << 16, 30))
+        result = (other - other.map(lambda w: w[:1])).plus(from_integers(1 << 16, 30))
         assert result.shape == X.T.shape
         yield
         return result
