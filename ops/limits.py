@@ -161,7 +161,7 @@ def _all_inputs(call: Call) -> float:
 
 def result_size(call: Call) -> float:
     """The largest |result|, by its bound."""
-    return call.outputs[0].bound.size if call.outputs else math.inf
+    return call.outputs[0].bound.size
 
 
 def input_below(below: float, key: str = "", place: int = 0) -> Limits:

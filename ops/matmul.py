@@ -73,7 +73,7 @@ def _gemm_result(call: Call) -> Result:
 
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
-    """Of a product that alpha, a power of two, shifts; another alpha, or beta, adds fraction bits of its own."""
+    """Of a product that alpha, a power of two, shifts; another alpha, or beta, adds fraction bits."""
     mantissa, exponent = math.frexp(node.attribute("alpha"))
     if mantissa != 0.5 or exponent > 1 or node.attribute("beta") != 1.0:
         return {}

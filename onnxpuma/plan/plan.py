@@ -87,7 +87,7 @@ class SecretInput:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run is for. Only what these outputs need is computed."""
+    """What a run is for. It computes only the values that these outputs need."""
 
     # Outputs that the client learns.
     opened: tuple[str, ...]

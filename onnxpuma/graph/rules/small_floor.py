@@ -1,7 +1,7 @@
 """Small numbers in a logarithm are scaled up with the value beside them: log(y + c) = log(k y + k c) - log k.
 
-A product with a power of ten costs nothing, and 1e-8 would be zero in fixed point. The same holds inside a root, and for
-a number that keeps a divisor above zero.
+A product with a power of ten costs nothing, and 1e-8 would be zero in fixed point. The same holds inside a
+root, and for a number that keeps a divisor above zero.
 """
 
 from __future__ import annotations

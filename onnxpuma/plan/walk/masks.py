@@ -1,4 +1,4 @@
-"""Masks, as the planner sees them: public numbers beside a value, and how far out a secret mask has to reach.
+"""Masks in a plan: public numbers beside a value, and how far out a secret mask has to reach.
 
 A number that a secret condition chooses to mean "not this one", the lowest float for example, is in the words
 of the value. Its readers decide how far out it has to be: a Softmax, which reads differences, needs less than

@@ -1,4 +1,4 @@
-"""The operands of a step, and the inputs that enter as shares."""
+"""The operands of a step, and the inputs that the client shares for it."""
 
 from __future__ import annotations
 

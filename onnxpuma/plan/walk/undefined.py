@@ -1,4 +1,4 @@
-"""Rows that a mask empties before a softmax: in ONNX they are NaN, or even where the mask is finite.
+"""Rows that a mask empties before a softmax: in ONNX they become NaN, or 1/n throughout if it is finite.
 
 A guard, Where(IsNaN(p), 0, p), asks for such rows. Rows that a public mask empties are zeros already, and
 nothing else on shares is ever NaN. Where the mask is secret, so is the answer: whether the largest score of
