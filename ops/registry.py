@@ -14,7 +14,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Protocol
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.limits import Limits, no_limit
@@ -57,6 +57,8 @@ class Operand:
     blurred: bool = False
     # The distance from zero that its readers need of a masked element; 0 where it is not known.
     enough: float = 0.0
+    # The largest public number in it of which fixed point leaves few digits; 0 for none (ops/faint.py).
+    faint: float = 0.0
     # The proved bound of a secret operand (ops/bounds.py).
     bound: Bound = field(default=UNKNOWN, repr=False, compare=False)
 
@@ -153,7 +155,8 @@ def altered(one: _Kind, **changes: Any) -> _Kind:
     return made
 
 
-Value: TypeAlias = "Form | np.ndarray | None"
+Value: TypeAlias = "Shares | np.ndarray | None"  # an operand of a kernel: secret, public or absent
+Resolved: TypeAlias = "Replicated | np.ndarray"  # a given operand, of an input that takes no products
 Kernel: TypeAlias = Callable[..., Protocol[Sequence[Form]]]
 
 

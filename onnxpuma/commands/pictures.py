@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.commands import screen
-from onnxpuma.mpc.forms import Form, Replicated
-from onnxpuma.mpc.protocols.dpf import SecretIds
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.protocols.dpf import Dealt, SecretIds
 from onnxpuma.shipped import ShippedModel
 
 _INK = " .:-=+*#%@"
@@ -38,7 +38,7 @@ def draw_classes(classes: Sequence[str], logits: np.ndarray, most: int = 3) -> l
     ]
 
 
-def draw_share(share: Form, count: int) -> str:
+def draw_share(share: Dealt, count: int) -> str:
     """The first words of a party's share, in hexadecimal."""
     if isinstance(share, SecretIds):
         words = share.own.seed

@@ -31,7 +31,7 @@ def bind(model: ir.Model, values: Mapping[str, np.ndarray | bool | int | float])
         array = np.asarray(given)
         if array.dtype.kind != wanted.kind:
             raise ConfigError(
-                f"input '{name}' holds {wanted}, not {array.dtype}", "give a value of that kind"
+                f"input '{name}' takes {wanted}, not {array.dtype}", "give a value of that kind"
             )
         array = _fitted(array.astype(wanted), value)
         model.graph.inputs.remove(value)

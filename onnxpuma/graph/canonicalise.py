@@ -42,6 +42,7 @@ from onnxpuma.graph.rules import (
     fused_linear,
     fused_norm,
     fused_rotary,
+    gemm_factors,
     grouped,
     layer_norm,
     length,
@@ -106,7 +107,7 @@ STAGES: tuple[tuple[type[Rule], ...], ...] = (
     (*rotary.RULES, *rotary_pairs.RULES),
     attention.RULES,
     grouped.RULES,
-    division.LATE,
+    (*division.LATE, *small_floor.LATE),
 )
 
 _FAMILIES = (fused_activation, fused_norm, fused_linear, fused_attention, fused_rotary, quantised)
@@ -168,8 +169,8 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)
-    report.rules.update(batch_norm.fold(model))
-    report.rules.update(folding.fold(model))
+    for folds in (gemm_factors, batch_norm, folding):
+        report.rules.update(folds.fold(model))
     infer_again(model)
     report.rules.update(lift_rows(model))
     lift_constants(model)

@@ -79,7 +79,7 @@ def find(path: Path) -> Found:
     if family and only is not None:
         others = _listing(dict.fromkeys(source.path.stem for source in family))
         raise ModelError(
-            f"the folder {path} holds two models: {files[only].name}, and {others}",
+            f"the folder {path} contains two models: {files[only].name}, and {others}",
             "move one of them elsewhere, or give the file",
         )
     if not family and only is None:

@@ -127,8 +127,8 @@ def misfit(node: Node, given: Sequence[ValueType | None], made: Sequence[ValueTy
         return f"an input of {_shown(before)} is too small for it"
     if node.op == "Reshape" and np.prod(before, dtype=object) != np.prod(after, dtype=object):
         return (
-            f"it makes {_shown(after)} of {_shown(before)}; a shape that the file holds was"
-            " exported for one batch or one length: ask with that one, or export it with axes that vary"
+            f"it turns {_shown(before)} into {_shown(after)}; a shape in the file was exported"
+            " for one batch or one length: use that one, or export the model with axes that vary"
         )
     return None
 

@@ -176,7 +176,7 @@ def _check_inside(tensor: onnx.TensorProto, model: str) -> None:
     expected, found = (math.prod(tensor.dims) * bits + 7) // 8, len(tensor.raw_data)
     if min(tensor.dims, default=0) < 0 or expected != found:
         raise ModelError(
-            f"{model}: weight '{tensor.name}' has {expected} bytes by its shape, but holds {found}",
+            f"{model}: weight '{tensor.name}' has {expected} bytes by its shape, but {found} are there",
             _EXPORT_AGAIN,
         )
 

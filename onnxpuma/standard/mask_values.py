@@ -30,6 +30,8 @@ LARGEST_FLOATS: Final = (
 
 # Far below scores, yet three of them and the scores stay inside what Softmax can tell apart.
 STORED: Final = -2500.0
+# Where no softmax reads it: far below values, and no lower number is told from it.
+STORED_AS_NUMBER: Final = -(2.0**21)
 
 # -- public numbers beside a secret value (ops/beside.py) ---------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Attributes that may have been trained are doubtful: their owner names them, or is asked."""
+"""Attributes that may have been trained are doubtful: the owner names them in advance, or is asked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ML = "ai.onnx.ml"
 
 
 def seen(op: str, domain: str = "", version: int = 24, **attributes: Any) -> list[str]:
-    """The attributes of one node that are doubtful."""
+    """The doubtful attributes of one node."""
     node = Node("n", op, domain, version, ("x",), ("y",), attributes)
     found = classify_attributes(Graph("g", {}, {}, [node], {}, 24))
     assert all(finding.doubtful and not finding.secret for finding in found.values())
@@ -97,7 +97,7 @@ def test_those_inside_branches_count() -> None:
 
 
 def words(public: list[str] | None = None, **rest: Any) -> Blueprint:
-    """Words counted and weighed by the client, then a secret layer."""
+    """The client counts and weighs words; a secret layer follows."""
     vocabulary, weights = [3, 1, 4, 15], [0.37, 1.25, 2.71, 0.91]
     count = helper.make_node(
         "TfIdfVectorizer",

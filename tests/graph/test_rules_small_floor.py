@@ -1,4 +1,4 @@
-"""Small numbers inside a logarithm are scaled up; others stay, and so do those that are weights."""
+"""Small numbers inside a logarithm are scaled up; others stay as they are, and so do weights."""
 
 from __future__ import annotations
 
@@ -62,3 +62,39 @@ def test_a_root_of_nothing_below_zero(rewritten: Any, x: dict[str, np.ndarray], 
     _, report = rewritten(model(body, "0.01"), x)
     assert "Relu" not in report.after
     assert report.after["Max"] == 1
+
+
+@pytest.mark.parametrize("number", ["0.00001", "0.000001", "0.00000001"])
+@pytest.mark.parametrize("join", ["Add(a, c)", "Max(c, a)", "Clip(a, c)"])
+def test_a_root_goes_up(rewritten: Any, x: dict[str, np.ndarray], join: str, number: str) -> None:
+    graph, report = rewritten(model(f"a = Abs(x) s = {join} y = Sqrt(s)", number), x, atol=1e-5)
+    assert report.rules["small number in a root"] == 1
+    root = next(n for n in graph.nodes if n.op == "Sqrt")
+    assert report.after["Mul"] == 2
+    assert root.inputs != ("s",)
+
+
+@pytest.mark.parametrize(
+    ("body", "number"),
+    [
+        ("a = Abs(x) s = Add(a, c) y = Sqrt(s)", "0.000000000001"),  # its root is no unit
+        ("a = Abs(x) s = Add(a, c) y = Sqrt(s)", "0.0001220703125"),  # 2^-13 keeps its digits
+        ("a = Mul(x, x) s = Add(a, c) y = Sqrt(s)", "0.00001"),
+        ("a = Abs(x) s = Max(a, c) r = Sqrt(s) y = Add(r, s)", "0.00001"),
+        ("a = Abs(x) s = Max(a, c) y = Reciprocal(s)", "0.0000001"),  # a divisor out of range
+        ("a = Abs(x) s = Max(a, c) y = Reciprocal(s)", "0.5"),
+    ],
+)
+def test_what_would_gain_nothing(rewritten: Any, x: dict[str, np.ndarray], body: str, number: str) -> None:
+    _, report = rewritten(model(body, number), {"x": x["x"] + 1})
+    assert not [title for title in report.rules if title.startswith("small number")]
+
+
+@pytest.mark.parametrize("quotient", ["Reciprocal(s)", "Div(a, s)", "Div(two, s)"])
+@pytest.mark.parametrize("join", ["Max(a, c)", "Clip(a, c, two)"])
+def test_a_divisor_goes_up(rewritten: Any, x: dict[str, np.ndarray], join: str, quotient: str) -> None:
+    body = f"two = Constant <value_float = 2.0> () a = Abs(x) s = {join} y = {quotient}"
+    _, report = rewritten(model(body, "0.001"), x, atol=1e-2)
+    assert report.after["Div"] == 1
+    assert "Reciprocal" not in report.after
+    assert report.after["Mul"] == 1  # of the dividend and the divisor alike

@@ -1,4 +1,4 @@
-"""The skeleton holds the whole graph and none of its secret values."""
+"""The skeleton contains the whole graph and none of its secret values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secret masks: what stands for minus infinity in them is a number that fixed point holds, or not in them."""
+"""Secret masks: their minus infinity is either a number that fixed point can hold, or kept out of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_secret_mask(on_shares: OnShares, way: str) -> None:
 @pytest.mark.parametrize("low", [-1e4, -12345.678, -1e9, LOWEST, -np.inf])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_scores_that_lie_far_apart(on_shares: OnShares, low: float, everything: bool, ordered: bool) -> None:
-    """Further than -2500 would do; also where the order of places would show which are masked."""
+    """Further than -2500 would allow; also where the order of places would reveal which are masked."""
     kept = np.tri(6, WIDTH) > 0 if ordered else KEPT
     constants = {"m": np.where(kept, X[::-1] if ordered else 0, low).astype(np.float32)}
     ran = on_shares(MASKED, constants, {"x": X * 50}, secret=["*"] if everything else ["m"])
@@ -88,3 +88,21 @@ def test_a_large_secret_mask(on_shares: OnShares) -> None:
 def test_what_is_multiplied_is_no_mask(on_shares: OnShares) -> None:
     factors = np.array([0, -10000] * (WIDTH // 2), np.float32)
     assert on_shares([node("Mul", "x m", "y")], {"m": factors}, {"x": X}, secret=["m"]).error < 1e-4
+
+
+@pytest.mark.parametrize("reader", ["ReduceMax", "TopK"])
+@pytest.mark.parametrize("low", [-34000.0, -1e30])
+def test_what_no_softmax_reads_is_as_far_out_as_it_has_to_be(
+    on_shares: OnShares, reader: str, low: float
+) -> None:
+    """Values beyond 2500, and one row that the mask leaves nothing and that is read as a number."""
+    kept = KEPT.copy()
+    kept[:, 3] = True
+    if low == -34000.0:
+        kept[2] = False
+    last = {"ReduceMax": node("ReduceMax", "s places", "y"), "TopK": node("TopK", "s places", "y")}[reader]
+    if reader == "TopK":
+        last.output.append("where")
+    constants = {"m": np.where(kept, 0, low).astype(np.float32)}
+    nodes = [helper.make_node("Constant", [], ["places"], value_ints=[1]), node("Add", "x m", "s"), last]
+    assert on_shares(nodes, constants, {"x": X * 5000}, secret=["m"]).error < 1e-3

@@ -34,7 +34,7 @@ def reals(*shape: int, scale: float = 1.0) -> np.ndarray:
 
 
 def below(largest: float, *shape: int) -> np.ndarray:
-    """Numbers of which the largest is just below `largest`."""
+    """Numbers whose largest is just below `largest`."""
     values = RNG.uniform(-1, 1, shape)
     return (values / np.abs(values).max() * largest * 0.999).astype(np.float32)
 
@@ -81,6 +81,16 @@ SMALL: dict[str, tuple[Nodes, Mapping[str, Any], Mapping[str, np.ndarray]]] = {
         {"x": X},
     ),
     "Gemm without a bias": ([node("Gemm", "x w", "y")], {"w": reals(WIDTH, 8, scale=1e-5)}, {"x": X}),
+    "Gemm with factors": (
+        [node("Gemm", "x w b", "y", transB=1, alpha=100.0, beta=0.1)],
+        {"w": reals(8, WIDTH, scale=1e-6), "b": reals(8)},
+        {"x": X * 1e4},
+    ),
+    "Gemm halved": (
+        [node("Gemm", "x w b", "y", alpha=0.5)],
+        {"w": reals(WIDTH, 8, scale=1e-5), "b": reals(8)},
+        {"x": X * 1e4},
+    ),
     "Conv": (
         [node("Conv", "x w b", "y")],
         {"w": reals(4, 3, 3, 3, scale=1 / 2550), "b": reals(4)},
@@ -204,7 +214,7 @@ ELSEWHERE: dict[str, Nodes] = {
 
 @pytest.mark.parametrize("kind", ELSEWHERE)
 def test_a_weight_that_is_read_otherwise_has_the_scale_of_all_values(kind: str) -> None:
-    """Each reader of a vector has its own: of those here only one is read by a product alone."""
+    """Each reader of a vector gets its own scale; only one of these is read by a product alone."""
     alone = {"in a product and in a sum": {"w": 24}, "moved about": {"w/2": 24}}
     assert made(ELSEWHERE[kind], {"w": below(1e-3, WIDTH)}).fractions == alone.get(kind, {})
 
@@ -250,7 +260,7 @@ def test_two_small_weights_whose_product_is_too_large_to_store(on_shares: OnShar
     held = {"w": reals(WIDTH, 1, scale=1e-4), "w2": reals(1, 3000, scale=1e-4)}
     ran = on_shares(nodes, held, {"x": X * np.float32(1e4)})
     assert ran.operators == ["MatMul", "MatMul"]
-    assert ran.error < 1e-2  # what is wrong is wrong by far
+    assert ran.error < 1e-2  # a wrong result is wrong by far
     bits = [ran.blueprint.fraction(name) - FRACTION for name in ("w", "w2")]
     assert 12 <= sum(bits) <= FINEST - FRACTION
 

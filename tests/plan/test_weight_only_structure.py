@@ -1,4 +1,4 @@
-"""Weights of few bits whose integers are read late, named by patterns, or stand in a branch or a body."""
+"""Weights of few bits whose integers are read late, named by patterns, or inside a branch or a body."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_what_a_pattern_makes_secret_stays_secret_in_what_is_computed_of_it() ->
 
 
 def branch(name: str) -> onnx.GraphProto:
-    """x times a weight of its own; inside, all names are those of the other branch."""
+    """x times the branch's own weight; its inner names equal those of the other branch."""
     nodes = [
         node("Cast", f"q{name}", "real", to=TensorProto.FLOAT),
         node("Mul", "real s", "w"),

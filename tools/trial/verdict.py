@@ -124,7 +124,11 @@ def compared(
     if not off:
         return Verdict("agreed")
     rng = np.random.default_rng(0)
-    noised = [run_doubles(model, feed, rng, 4.0 if i % 2 else 1.0) for i in range(_NOISED)]
+    try:
+        noised = [run_doubles(model, feed, rng, 4.0 if i % 2 else 1.0) for i in range(_NOISED)]
+    except ValueError:  # onnx pools no windows that hold no number, which noise can make
+        name, (error, largest) = next(iter(off.items()))
+        return Verdict("coarse", name, error, largest, float("inf"), got=dict(got))
     worst = Verdict("coarse")
     for name, (error, largest) in off.items():
         with np.errstate(invalid="ignore"):

@@ -1,7 +1,7 @@
-"""Small numbers inside a logarithm are scaled up with the value they are added to: log(y + c) = log(k y + k
-c) - log k.
+"""Small numbers in a logarithm are scaled up with the value beside them: log(y + c) = log(k y + k c) - log k.
 
-A product with a power of ten costs nothing, and 1e-8 would be zero in fixed point.
+A product with a power of ten costs nothing, and 1e-8 would be zero in fixed point. The same holds inside a
+root, and for a number that keeps a divisor above zero.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import number_like
-from onnxpuma.graph.rules.rule import Rule, is_float, no, rank, scalar, yes
+from onnxpuma.graph.rules.rule import Rule, constant, is_float, no, rank, scalar, used_once, yes
 
 _ENOUGH = 2.0**-12  # a number of at least this keeps its digits
 _NEAR = 2.0**-4  # the error of a Relu counts beside a smaller number
 _WITHIN = 2.0**-22  # a floor below it lies between zero and the first unit
 _UNITS = 16  # units of fixed point that a scaled number should have
 _MOST = 1e9  # a larger factor would leave the value no room
+_UNSEEN_ROOT = 2.0**-38  # the root of a smaller number is below one unit
+_LEAST_DIVISOR = 2.0**-13  # a smaller divisor counts as out of range (ops/quotient.py)
+_HIGHEST = 2.0**16  # the largest value that is scaled up
+_POWERS = tuple(2.0**k for k in range(1, 30))
 _PRODUCTS = ("Mul", "MatMul", "Gemm", "ReduceSumSquare", "Einsum")
 
 
@@ -145,4 +149,120 @@ class RootOfRelu(Rule):
         return op.Sqrt(above if self.added is None else op.Add(above, self.added))
 
 
+def _lost(small: float) -> bool:
+    """Whether a number loses more than one part in 64 in fixed point."""
+    units = small * 2.0**18
+    return abs(round(units) - units) * 64 > units
+
+
+def _least(z: ir.Value, *operators: str) -> float | None:
+    """The number that a value is added to, or held above, and that nothing else is; None where there is
+    none."""
+    node = _node(z, *operators)
+    if node is None or not is_float(z) or not used_once(z) or len(node.inputs) < 2:
+        return None
+    if node.op_type == "Clip":
+        high = None if len(node.inputs) < 3 else node.inputs[2]
+        x, least = node.inputs[0], scalar(node.inputs[1])
+        if high is not None and not (scalar(high) or math.inf) <= _HIGHEST:
+            return None
+    else:
+        numbers = [scalar(v) for v in node.inputs]
+        if len(numbers) != 2 or (numbers[0] is None) == (numbers[1] is None):
+            return None
+        x, least = node.inputs[numbers.index(None)], numbers[0] if numbers[1] is None else numbers[1]
+    scaled = _node(x, "Mul")
+    if scaled is not None and (scalar(scaled.inputs[1]) or 0.0) in _POWERS:
+        return None  # raised already
+    return least
+
+
+def _raised(op: Any, z: ir.Value, by: float) -> Any:
+    """A sum or a choice of a value and numbers, all of it times a power of two."""
+    node = z.producer()
+    assert node is not None
+    return getattr(op, node.op_type)(*(None if v is None else _times(op, v, by) for v in node.inputs))
+
+
+def _times(op: Any, x: ir.Value, by: float) -> Any:
+    """A value times a power of two; a number stays one."""
+    if scalar(x) is not None:
+        return constant(op, x.const_value.numpy() * x.dtype.numpy().type(by))
+    return op.Mul(x, number_like(op, x, by))
+
+
+def _untruncated(x: ir.Value | None) -> bool:
+    """Whether a sum reads a value as the product it is, which has digits enough."""
+    if x is None or not used_once(x):
+        return False
+    return _node(x, *_PRODUCTS, "Conv", "ReduceMean") is not None or _fraction(x) > 18
+
+
+class RootOfSmall(Rule):
+    """Sqrt(x + c) -> Sqrt(4^k x + 4^k c) / 2^k, and of max(x, c)"""
+
+    title = "small number in a root"
+
+    def pattern(self, op: Any, z: Any) -> Any:
+        return op.Sqrt(z, _outputs=["y"])
+
+    def check(self, context: Any, z: ir.Value, **_: Any) -> Any:
+        small = _least(z, "Add", "Max", "Clip")
+        if small is None or not _UNSEEN_ROOT < small < _ENOUGH or not _lost(small):
+            return no("not of a small number that fixed point loses")
+        node = z.producer()
+        if node.op_type == "Add" and any(_untruncated(x) for x in node.inputs):
+            return no("the number is added to a product, which has digits enough")
+        self.halves = math.ceil(math.log(1 / (4 * math.sqrt(small)), 4))
+        return yes()
+
+    def rewrite(self, op: Any, z: ir.Value, y: ir.Value, **_: Any) -> Any:
+        root = op.Sqrt(_raised(op, z, 4.0**self.halves))
+        return op.Mul(root, number_like(op, y, 2.0**-self.halves))
+
+
+class _OverFloor(Rule):
+    """A quotient by max(x, c): both sides go up, so that c keeps its digits."""
+
+    def fits(self, z: ir.Value) -> Any:
+        small = _least(z, "Max", "Clip")
+        if small is None or not _LEAST_DIVISOR <= small < _NEAR or small * 2.0**18 % 1 == 0:
+            return no("not by a small number that fixed point loses")
+        self.by = 2.0 ** max(1, math.ceil(-4 - math.log2(small)))  # which gives it fourteen bits
+        return yes()
+
+
+class OverFloor(_OverFloor):
+    """a / max(x, c) -> k a / max(k x, k c)"""
+
+    title = "small number under a quotient"
+
+    def pattern(self, op: Any, a: Any, z: Any) -> Any:
+        return op.Div(a, z)
+
+    def check(self, context: Any, z: ir.Value, **_: Any) -> Any:
+        return self.fits(z)
+
+    def rewrite(self, op: Any, a: ir.Value, z: ir.Value, **_: Any) -> Any:
+        return op.Div(_times(op, a, self.by), _raised(op, z, self.by))
+
+
+class InverseOfFloor(_OverFloor):
+    """Reciprocal(max(x, c)) -> k / max(k x, k c)"""
+
+    title = "small number under one"
+
+    def pattern(self, op: Any, z: Any) -> Any:
+        return op.Reciprocal(z, _outputs=["y"])
+
+    def check(self, context: Any, z: ir.Value, y: ir.Value, **_: Any) -> Any:
+        if used_once(y) and y.uses()[0].node.op_type == "Mul":
+            return no("it becomes a division again")
+        return self.fits(z)
+
+    def rewrite(self, op: Any, z: ir.Value, **_: Any) -> Any:
+        return op.Div(number_like(op, z, self.by), _raised(op, z, self.by))
+
+
 RULES = (LogOfSmallSum, LogOfFloor, RootOfRelu)
+LATE = (RootOfSmall, OverFloor, InverseOfFloor)

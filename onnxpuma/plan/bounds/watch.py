@@ -13,6 +13,7 @@ from dataclasses import replace
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.bounds import Bound, Need
+from onnxpuma.ops.faint import needs_beside_faint
 from onnxpuma.ops.range_reading import row_length
 from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
 from onnxpuma.plan.bounds.beside_masks import beside_masks
@@ -24,7 +25,7 @@ from onnxpuma.plan.weights.facts import KEPT_ROOM
 
 
 def watched(state: State, call: Call, operator: Operator) -> Call:
-    """Watch what the limits of a call need and nobody has proved; the call with bounds that assume it."""
+    """Watch the unproved needs of a call's limits. Returns the call with bounds that assume them."""
     if not state.blueprint.checked:
         return call
     for limit in limits_in(call, operator):
@@ -34,7 +35,7 @@ def watched(state: State, call: Call, operator: Operator) -> Call:
                 call = _watched(state, call, _as_far(call, need) if operator.reaches else need)
             if call is not before:
                 call = bounded(state.blueprint, call, operator)
-    for need in beside_masks(call, operator):
+    for need in (*beside_masks(call, operator), *needs_beside_faint(call)):
         call = _watched(state, call, need)
     return call
 
@@ -64,12 +65,15 @@ def watch_kept(state: State) -> None:
 
 def _watched(state: State, call: Call, need: Need) -> Call:
     operand = call.operand(need.place)
-    if operand is None or not operand.secret or operand.weight or operand.form is SecretIds:
+    if operand is None or not operand.secret or operand.form is SecretIds:
         return call
     if need.kind == "quotient":
-        divisor = call.given(need.place + 1)
-        if all(o.secret and o.form is Replicated and o.fraction == FRACTION for o in (operand, divisor)):
-            state.watched.add(operand, need, divisor)
+        both = operand, call.given(need.place + 1)
+        open_one = not all(o.weight for o in both)
+        if open_one and all(o.secret and o.form is Replicated and o.fraction == FRACTION for o in both):
+            state.watched.add(operand, need, both[1])
+        return call
+    if operand.weight:
         return call
     if operand.dtype.kind != "f" or proved(operand, need):
         return call

@@ -1,4 +1,4 @@
-"""Who computes a node, and how it gets into the plan: told from the values that it reads."""
+"""Who computes a node, and how it gets into the plan: it depends on the values that the node reads."""
 
 from __future__ import annotations
 

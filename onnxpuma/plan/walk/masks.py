@@ -1,4 +1,4 @@
-"""Masks, as the planner sees them: public numbers beside a value, and how far out a secret mask has to reach.
+"""Masks in a plan: public numbers beside a value, and how far out a secret mask has to reach.
 
 A number that a secret condition chooses to mean "not this one", the lowest float for example, is in the words
 of the value. Its readers decide how far out it has to be: a Softmax, which reads differences, needs less than
@@ -15,6 +15,7 @@ import numpy as np
 from onnxpuma.graph.model import Graph, Node, ValueType
 from onnxpuma.ops.beside import unheld
 from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.faint import faint_in
 from onnxpuma.ops.reach import reach_of, unread
 from onnxpuma.ops.registry import Call, Operand, Operator, altered, find
 from onnxpuma.plan.bounds.beside_masks import scores_beside
@@ -36,9 +37,9 @@ def refusal(call: Call, operator: Operator) -> str | None:
 def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> tuple[Operand, ...]:
     """The outputs of a step with the numbers beside them, and how far out a secret mask may put them."""
     besides = operator.beside(call) if operator.beside is not None else [None] * len(outputs)
-    reach = reach_of(call, operator)
+    reach, faint = vars(reach_of(call, operator)), faint_in(call, operator)
     return tuple(
-        altered(o, beside=beside, **vars(reach)) if o.dtype.kind == "f" else altered(o, beside=beside)
+        altered(o, beside=beside, faint=faint, **reach) if o.dtype.kind == "f" else altered(o, beside=beside)
         for o, beside in zip(outputs, besides, strict=True)
     )
 
@@ -55,7 +56,7 @@ def far_enough(readers: ReadersOf, name: str) -> float:
 
 
 def _farthest(readers: ReadersOf, name: str) -> float:
-    """The largest distance that a reader needs, of the value or of what is made of it; 0 without readers."""
+    """The largest distance that a reader needs, of the value or of a result made of it; 0 without readers."""
     known = readers.far if isinstance(readers, Readers) else {}
     if name not in known:
         most = 0.0
@@ -91,7 +92,7 @@ def _is_softmax(reader: tuple[Node, int]) -> bool:
 
 
 def _behind(readers: ReadersOf, name: str, seen: set[str]) -> Iterator[Reader]:
-    """The readers of a value, and of what sums, choices and layout make of it."""
+    """The readers of a value, and of the results that sums, choices and layout make of it."""
     for reader in readers.get(name, ()):
         operator = None if reader is None else find(reader[0])
         moved = reader is not None and operator is not None and _hands_on(reader[0], operator)
@@ -127,7 +128,7 @@ def given_reach(readers: ReadersOf, graph: Graph, name: str, dtype: np.dtype[Any
 
 
 def _no_scores(graph: Graph) -> set[str]:
-    """Values that are no scores: constants, and what is made of constants and of inputs that are no reals."""
+    """Values that are no scores: constants, and results of constants and of inputs that are no reals."""
     constants = set(graph.initializers)
     found = {name for name, kind in graph.inputs.items() if kind.dtype.kind != "f"}
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""How a graph uses its weights: which values are made of weights alone, and what is asked of each."""
+"""How a graph uses its weights: which values are made of weights alone, and which facts matter."""
 
 from __future__ import annotations
 
