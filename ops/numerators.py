@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING, Format
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Shares, joined, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost
@@ -25,7 +25,7 @@ from onnxpuma.mpc.protocols.convert import (
     split_cost,
 )
 from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
-from onnxpuma.mpc.protocols.exp_softmax import exp_window, exp_window_cost, floor_constant
+from onnxpuma.mpc.protocols.exp_softmax import POWER, exp_window, exp_window_cost, floor_constant
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.maximum import row_maximum, row_maximum_cost
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
@@ -37,7 +37,14 @@ FINE = 15  # fraction bits of the score that exp reads; 32 units <-> 2^20
 EXP_BITS = 20
 COARSE = 1  # fraction bits of the reading for the maximum: halves
 NUMERATOR = 22  # fraction bits of the numerators
-SUM_READ = 24  # fraction bits of the reciprocal of a row's sum
+
+
+LEAST_READ = 20  # of `sum_read`
+
+
+def sum_read(ring: int) -> int:
+    """Fraction bits of the reciprocal of a row's sum, times which a numerator leaves 4 bits above it."""
+    return min(24, ring - 4 - NUMERATOR)
 
 
 def coarse_bits(spread: float) -> int:
@@ -70,20 +77,22 @@ def numerators(
     inside = replicate_pair(party, pair)
     y = yield from exp_window(party, see(party, inside, pivot))
     y = y.plus(-floor_constant())
-    return (yield from _from_pair(party, y)), tops
+    return (yield from _from_pair(party, y, x.bits)), tops
 
 
-def _from_pair(party: Party, y: Pair) -> Protocol[Replicated]:
-    return (yield from lift(party, pass_on(party, y.lowered(EXP_FRACTION - NUMERATOR)), 64))
+def _from_pair(party: Party, y: Pair, bits: int) -> Protocol[Replicated]:
+    return (yield from lift(party, pass_on(party, y.lowered(EXP_FRACTION - NUMERATOR)), bits))
 
 
-def numerators_cost(elements: int, lengths: np.ndarray, form: type, spread: float = SPREAD) -> Cost:
+def numerators_cost(
+    elements: int, lengths: np.ndarray, form: type, ring: int, spread: float = SPREAD
+) -> Cost:
     read, coarse = split_cost(elements, _read_bits(spread), form), coarse_bits(spread)
-    width = 64 - EXP_FRACTION + NUMERATOR
+    width = POWER.bits - EXP_FRACTION + NUMERATOR
     highest = row_maximum_cost(elements, lengths, coarse)
     clip = is_negative_cost(elements, coarse).merged() + gate_cost(elements, EXP_BITS, halves=False)
     exp = replicate_pair_cost(elements, EXP_BITS) | exp_window_cost(elements)
-    back = pass_on_cost(elements, width) | lift_cost(elements, width, 64)
+    back = pass_on_cost(elements, width) | lift_cost(elements, width, ring)
     return Cost(0, read.bits) + highest + clip + exp + back
 
 
@@ -121,28 +130,28 @@ def all_peaks(
     return joined([e for e, _ in done]), joined([m for _, m in done])
 
 
-def all_numerators_cost(lengths: np.ndarray, form: type, spread: float = SPREAD) -> Cost:
+def all_numerators_cost(lengths: np.ndarray, form: type, ring: int, spread: float = SPREAD) -> Cost:
     total = Cost()
     for rows, elements in row_parts(lengths):
-        total |= numerators_cost(elements.stop - elements.start, lengths[rows], form, spread)
+        total |= numerators_cost(elements.stop - elements.start, lengths[rows], form, ring, spread)
     return total
 
 
 def row_reciprocals(party: Party, sums: Replicated, longest: int) -> Protocol[Replicated]:
-    """1 / sum of each row, (rows,), SUM_READ fraction bits."""
-    digits = digits_of(0.13, float(longest), RESTING.at(NUMERATOR))
+    """1 / sum of each row, (rows,), `sum_read` fraction bits."""
+    digits, made = digits_of(0.13, float(longest), sums.format), sums.format.at(sum_read(sums.bits))
 
     def each(parts: Sequence[Replicated], pivot: int) -> Protocol[list[Replicated]]:
-        return [(yield from reciprocal(party, parts[0], pivot, sums.format.at(SUM_READ), digits))]
+        return [(yield from reciprocal(party, parts[0], pivot, made, digits))]
 
     (inverse,) = yield from spread_all(party, [sums], each, FEW_ROWS)
     return inverse
 
 
-def row_reciprocals_cost(count: int, longest: int) -> Cost:
-    digits = digits_of(0.13, float(longest), RESTING.at(NUMERATOR))
+def row_reciprocals_cost(count: int, longest: int, ring: int) -> Cost:
+    digits, made = digits_of(0.13, float(longest), Format(ring, NUMERATOR)), Format(ring, sum_read(ring))
 
     def each(size: int) -> Cost:
-        return inverse_cost("reciprocal", size, digits, NUMERATOR, RESTING.at(SUM_READ), form=Replicated)
+        return inverse_cost("reciprocal", size, digits, NUMERATOR, made, form=Replicated)
 
     return over_parts(count, each, FEW_ROWS)

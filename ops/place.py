@@ -43,14 +43,14 @@ def _defers(call: Use, index: int) -> bool:
 def _product_bits(call: Call) -> int:
     """Of the reading of a product: as many as it has, or as its bound asks for."""
     x = call.given(0)
-    there = 64 - (x.fraction - PRODUCT_FRACTION)
+    there = x.format.bits - (x.fraction - PRODUCT_FRACTION)
     return there if x.beside is not None else min(there, bits_for(x.bound.size, PRODUCT_FRACTION))
 
 
 def _slack(call: Call) -> float:
     """Two elements of a row differ by less, and so do numbers beside them that count."""
     x = call.given(0)
-    return 2.0 ** (62 - x.fraction) if x.form is Sum3 else LARGEST_SLACK
+    return x.format.largest if x.form is Sum3 else LARGEST_SLACK
 
 
 def _cost(call: Call) -> Cost:
@@ -65,7 +65,7 @@ def _cost(call: Call) -> Cost:
 
 
 def _whole(call: Call) -> Result:
-    return Result(Replicated, 0)
+    return Result(Replicated, call.at(0))
 
 
 def _empty(call: Call) -> str | None:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
-from onnxpuma.ops.registry import FRACTION, Operand
+from onnxpuma.ops.registry import Operand
 
 S = TypeVar("S", bound=Form)
 SMALLEST_SPREAD = 1536  # below it three sets of messages cost more than they balance
@@ -68,20 +68,20 @@ def spread_all(
     return [joined(results).reshape(shape) for results in zip(*found, strict=True)]
 
 
-def truncated(party: Party, x: Shares, fraction: int = FRACTION) -> Protocol[Replicated]:
-    """The truncation of a product, or of a value at another scale, to a Replicated value mod 2^64."""
-    if isinstance(x, Replicated) and x.fraction == fraction:
+def truncated(party: Party, x: Shares, format: Format | None = None) -> Protocol[Replicated]:
+    """The truncation of a product, or of a value at another scale, to a Replicated value: in this format, or
+    as a real number rests in x's ring."""
+    format = format or x.format.at(RESTING.fraction)
+    if isinstance(x, Replicated) and x.format == format:
         return x
-    return (
-        yield from spread(party, x, lambda part, pivot: resolve(party, part, pivot, x.format.at(fraction)))
-    )
+    return (yield from spread(party, x, lambda part, pivot: resolve(party, part, pivot, format)))
 
 
 def truncated_cost(operand: Operand) -> Cost:
-    fraction = operand.resting
-    if operand.form is Replicated and operand.fraction == fraction:
+    if operand.form is Replicated and operand.format == operand.resting:
         return FREE
-    return shift_cost(operand.size, operand.fraction - fraction, RESTING.bits, operand.form)
+    shift = operand.fraction - operand.resting.fraction
+    return shift_cost(operand.size, shift, operand.format.bits, operand.form)
 
 
 def shift_cost(size: int, shift: int, ring: int, form: type = Sum3) -> Cost:

@@ -56,12 +56,12 @@ def _duel(
     else:
         bit = yield from wide_negative(party, see(party, (-lead).modulo(bits), pivot))
     pairs: list[Pair] = yield from parallel([gate(party, bit, seen), gate(party, bit, where)])
-    both = yield from parallel(lift(party, pass_on(party, pair), 64) for pair in pairs)
+    both = yield from parallel(lift(party, pass_on(party, pair), lead.bits) for pair in pairs)
     return both[0], both[1]
 
 
 def _duel_cost(elements: int, bits: int) -> Cost:
-    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, 64)
+    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, WIDE)
     prize = gate_cost(elements, bits) + back
     return wide_negative_cost(elements, bits) + (prize | prize)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.harmonic import COSINE, SINE, harmonic, harmonic_cost
@@ -17,7 +16,7 @@ _SERIES = {"Sin": SINE, "Cos": COSINE}
 
 
 def _cost(call: Call) -> Cost:
-    return over_parts(call.given(0).size, lambda n: harmonic_cost(n, _SERIES[call.node.op], RESTING))
+    return over_parts(call.given(0).size, lambda n: harmonic_cost(n, _SERIES[call.node.op], call.reals))
 
 
 @operator("Sin", "Cos", cost=_cost, limits=input_below(2.0**24), error="1e-5", tolerance=1e-5)
