@@ -25,7 +25,7 @@ from onnxpuma.plan.known.values import draft_operand
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.standard.mask_values import GIVEN, LARGEST, MASK
 
-_SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
+_HANDS_ON = ("Where", "Concat", "Cast")  # besides sums and layout
 
 ReadersOf = Mapping[str, Sequence[Reader]]
 
@@ -73,7 +73,12 @@ def _farthest(readers: ReadersOf, name: str) -> float:
 def _moves(node: Node) -> bool:
     """Whether a node hands numbers on to its own readers."""
     operator = find(node)
-    return operator is not None and (operator.layout or node.op in (*_SUMS, "Neg"))
+    return operator is not None and (_hands_on(node, operator) or node.op == "Neg")
+
+
+def _hands_on(node: Node, operator: Operator) -> bool:
+    """Whether a mask in an operand is one in the result."""
+    return operator.layout or node.traits.sums or node.op in _HANDS_ON
 
 
 def _wanted(reader: Reader) -> float:
@@ -91,7 +96,7 @@ def _behind(readers: ReadersOf, name: str, seen: set[str]) -> Iterator[Reader]:
     """The readers of a value, and of the results that sums, choices and layout make of it."""
     for reader in readers.get(name, ()):
         operator = None if reader is None else find(reader[0])
-        moved = reader is not None and operator is not None and (operator.layout or reader[0].op in _SUMS)
+        moved = reader is not None and operator is not None and _hands_on(reader[0], operator)
         if reader is None or not moved:
             yield reader
             continue
@@ -150,7 +155,7 @@ def _joins_scores(readers: ReadersOf, no_scores: Container[str], name: str) -> b
         traits = node.traits
         if (traits.sums and others) or (traits.masks and traits.scores == place):
             return True
-        moved = operator is not None and (operator.layout or node.op in _SUMS)
+        moved = operator is not None and _hands_on(node, operator)
         if moved and any(_joins_scores(readers, no_scores, output) for output in node.outputs if output):
             return True
     return False
