@@ -54,7 +54,7 @@ class Split(Form):
     def _halves(
         self, function: Callable[..., Words], shape: tuple[int, ...], *others: Maybe | None
     ) -> Maybe | None:
-        """A linear function of the twins' halves of A, whose result has this shape; a stand-in at the pivot."""
+        """A linear function, with a result of this shape, of the halves of A; a stand-in at the pivot."""
         held = [self.halves, *others]
         known = [w for w in held if w is not None]
         if len(known) < len(held):

@@ -187,6 +187,6 @@ def test_public_numbers_as_shares(format: Format) -> None:
 
 
 def test_zeros_take_no_memory() -> None:
-    run = locally(lambda party: zeros(party.index, (1 << 20, 1 << 20)))
+    run = locally(lambda party: zeros(party.index, (1 << 20, 1 << 20), RESTING))
     assert run.results[0].first.strides == (0, 0)
     assert run.results[0].shape == (1 << 20, 1 << 20)
