@@ -16,6 +16,7 @@ from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost, wide_n
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split, split_cost
 from onnxpuma.mpc.protocols.fourier import Series, all_series
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.smooth import (
     USUAL,
     Reading,
@@ -30,7 +31,7 @@ from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, Use, operator
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import OUT
 
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}

@@ -17,6 +17,7 @@ from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import matmul, multiply
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.smooth import activation, activation_cost
 from onnxpuma.ops.attention_left import scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
@@ -46,7 +47,7 @@ from onnxpuma.ops.numerators import (
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.softmax import left_out, spread_limit
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import FAR
 
 

@@ -11,6 +11,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.pivots import over_parts
 from onnxpuma.mpc.protocols.reciprocal import inverse_cost
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.limits import Arrays, Limit, of_output, result_size
@@ -18,7 +19,7 @@ from onnxpuma.ops.quotient import ROOT_RANGE, inverse_root
 from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, shift_cost, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 FACTOR_FRACTION = 24  # of scale / sqrt(variance + epsilon)
 

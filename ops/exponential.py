@@ -12,6 +12,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.exponential import HIGHEST, exponential, exponential_cost
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
 from onnxpuma.mpc.protocols.logarithm import logarithm, logarithm_cost
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.ops.comparison import FURTHEST, WIDE, width
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
@@ -19,7 +20,7 @@ from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
 from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 _LEAST_BITS = 27  # up to 64 on either side
 _BELOW_ZERO = 1.0  # above every argument that is at most zero, error included

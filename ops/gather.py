@@ -15,13 +15,13 @@ from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.dpf import BITS, SecretIds, look_up
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept, whole
 from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import Call, Result, Use, as_first, operator
 from onnxpuma.ops.shares import replicated
-from onnxpuma.ops.spread import over_parts, spread
 
 
 def _by_ids(call: Use) -> bool:

@@ -16,6 +16,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
 from onnxpuma.ops.beside import Beside, kept
 from onnxpuma.ops.bounds import Need
@@ -38,7 +39,7 @@ from onnxpuma.ops.scores import (
     within_reach,
 )
 from onnxpuma.ops.softmax import farthest_apart, left_out, spread_limit
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 ERROR = "1e-4; of n scores up to n 8e-7"
 

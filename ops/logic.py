@@ -18,6 +18,7 @@ from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, split
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import furthest, held, in_words, of_choice, whole
 from onnxpuma.ops.comparison import FURTHEST, WIDE, bounded, compared, holds_nan, width
@@ -25,7 +26,6 @@ from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.registry import Call, Resolved, Result, operator
 from onnxpuma.ops.shares import as_shares, replicated
-from onnxpuma.ops.spread import over_parts, spread
 
 F = TypeVar("F", bound=Form)
 Test = Callable[[Party, Split], Protocol[Bit]]

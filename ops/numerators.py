@@ -14,7 +14,7 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Shares, joined, see
-from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost
 from onnxpuma.mpc.protocols.convert import (
     pass_on,
@@ -28,10 +28,10 @@ from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
 from onnxpuma.mpc.protocols.exp_softmax import POWER, exp_window, exp_window_cost, floor_constant
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.maximum import row_maximum, row_maximum_cost
+from onnxpuma.mpc.protocols.pivots import FEW_ROWS, each_led, over_parts, runs, spread_all
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.scores import LOWEST, SPREAD
-from onnxpuma.ops.spread import FEW_ROWS, SMALLEST_SPREAD, over_parts, spread_all
 
 FINE = 15  # fraction bits of the score that exp reads; 32 units <-> 2^20
 EXP_BITS = 20
@@ -96,19 +96,6 @@ def numerators_cost(
     return Cost(0, read.bits) + highest + clip + exp + back
 
 
-def row_parts(lengths: np.ndarray) -> list[tuple[slice, slice]]:
-    """(rows, elements) of each part: whole rows, about equally many elements for each pivot."""
-    ends = np.cumsum(lengths)
-    size = int(ends[-1]) if len(ends) else 0
-    if size < SMALLEST_SPREAD or len(lengths) < 3:
-        return [(slice(0, len(lengths)), slice(0, size))]
-    cuts = [0, *(int(np.searchsorted(ends, size * i / 3, side="left")) + 1 for i in (1, 2)), len(lengths)]
-    cuts = [min(c, len(lengths)) for c in cuts]
-    edges = [0, *(int(ends[c - 1]) for c in cuts[1:])]
-    pieces = [(slice(cuts[i], cuts[i + 1]), slice(edges[i], edges[i + 1])) for i in range(3)]
-    return [(rows, elements) for rows, elements in pieces if elements.stop > elements.start]
-
-
 def all_numerators(
     party: Party, flat: Shares, lengths: np.ndarray, spread: float = SPREAD
 ) -> Protocol[Replicated]:
@@ -120,19 +107,18 @@ def all_peaks(
     party: Party, flat: Shares, lengths: np.ndarray, spread: float = SPREAD
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """`numerators` with the rows spread over the three pivots."""
-    pieces = row_parts(lengths)
-    if len(pieces) == 1:
-        return (yield from numerators(party, flat, lengths, party.next_pivot(), spread))
-    done = yield from parallel(
-        numerators(party, flat[elements], lengths[rows], pivot, spread)
-        for pivot, (rows, elements) in enumerate(pieces)
-    )
+
+    def each(piece: tuple[slice, slice], pivot: int) -> Protocol[tuple[Replicated, Replicated]]:
+        rows, elements = piece
+        return numerators(party, flat[elements], lengths[rows], pivot, spread)
+
+    done = yield from each_led(party, runs(lengths), each)
     return joined([e for e, _ in done]), joined([m for _, m in done])
 
 
 def all_numerators_cost(lengths: np.ndarray, form: type, ring: int, spread: float = SPREAD) -> Cost:
     total = Cost()
-    for rows, elements in row_parts(lengths):
+    for rows, elements in runs(lengths):
         total |= numerators_cost(elements.stop - elements.start, lengths[rows], form, ring, spread)
     return total
 

@@ -12,6 +12,7 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.clamp import between_and_above, between_and_above_cost
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import resolve
 from onnxpuma.ops.comparison import bits_for, compared, width
 from onnxpuma.ops.elements import by_element, of_elements
@@ -19,7 +20,7 @@ from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import Call, Resolved, Result, operator
 from onnxpuma.ops.select import as_value, clipped, clipped_cost, positive, positive_cost
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 
 def _size_cost(call: Call) -> Cost:

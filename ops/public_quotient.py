@@ -17,9 +17,10 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Replicated, joined, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve
 from onnxpuma.ops.elementwise import public_scale
-from onnxpuma.ops.spread import over_parts, shift_cost, spread
+from onnxpuma.ops.spread import shift_cost
 
 Part: TypeAlias = "Callable[[Replicated, int], Protocol[Replicated]]"
 

@@ -16,6 +16,7 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.pivots import over_parts, spread, spread_all
 from onnxpuma.mpc.protocols.reciprocal import (
     WINDOW_FRACTION,
     WINDOW_RANGE,
@@ -44,7 +45,7 @@ from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plai
 from onnxpuma.ops.registry import Call, Resolved, Result, Use, operator
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, spread_all, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import FAR
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28

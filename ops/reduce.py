@@ -12,6 +12,7 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
+from onnxpuma.mpc.protocols.pivots import over_parts, spread_all
 from onnxpuma.mpc.protocols.square_root import wide_square_root, wide_square_root_cost
 from onnxpuma.mpc.protocols.wide_root import Readings
 from onnxpuma.ops.elementwise import public_scale, times_numbers
@@ -19,7 +20,7 @@ from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below, output_in_product
 from onnxpuma.ops.registry import Call, Result, Use, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
-from onnxpuma.ops.spread import over_parts, shift_cost, spread_all, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 F = TypeVar("F", bound=Form)
 

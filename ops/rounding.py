@@ -8,11 +8,11 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, stacked
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.rounding import floor, floor_cost
 from onnxpuma.ops.limits import input_below
 from onnxpuma.ops.registry import Call, operator
 from onnxpuma.ops.select import positive, positive_cost
-from onnxpuma.ops.spread import over_parts, spread
 
 
 def floor_of(party: Party, x: Replicated) -> Protocol[Replicated]:

@@ -17,9 +17,9 @@ from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import sum_of_squares
+from onnxpuma.mpc.protocols.pivots import FEW_ROWS, over_parts, spread_all
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, rsqrt
 from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
-from onnxpuma.ops.spread import FEW_ROWS, over_parts, spread_all
 
 ROOT_FRACTION = 28
 MOST_UP = 6

@@ -19,6 +19,7 @@ from onnxpuma.mpc.protocols.clamp import between, between_cost
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import too_far
 from onnxpuma.ops.comparison import FURTHEST, WIDE, bounded, compared, holds_nan, width
@@ -26,7 +27,6 @@ from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme,
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.registry import Call, Resolved, operator
 from onnxpuma.ops.shares import as_shares, replicated
-from onnxpuma.ops.spread import over_parts, spread
 from onnxpuma.standard.mask_values import FAR
 
 End: TypeAlias = "np.ndarray | float | None"

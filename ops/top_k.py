@@ -16,6 +16,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import WHOLE
 from onnxpuma.mpc.forms import Form, Replicated, joined, see, zeros
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept
 from onnxpuma.ops.comparison import FURTHEST, WIDE, compared, width
@@ -23,7 +24,6 @@ from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.running import Running, rows_beside, running
-from onnxpuma.ops.spread import over_parts, spread
 from onnxpuma.ops.tournament import as_rows, duels, duels_cost
 
 LONGEST = 1 << 16

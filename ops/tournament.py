@@ -16,10 +16,10 @@ from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.pivots import over_parts, spread_all
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.comparison import WIDE
 from onnxpuma.ops.select import positive, positive_cost
-from onnxpuma.ops.spread import over_parts, spread_all
 
 
 def row_largest(party: Party, rows: Replicated, bits: int = WIDE) -> Protocol[Replicated]:

@@ -8,9 +8,9 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.harmonic import COSINE, SINE, harmonic, harmonic_cost
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.ops.limits import input_below
 from onnxpuma.ops.registry import Call, operator
-from onnxpuma.ops.spread import over_parts, spread
 
 _SERIES = {"Sin": SINE, "Cos": COSINE}
 
