@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
+from onnxpuma.ops.registry import Call, Operand, Operator
 
 ENOUGH = 2.0**-13  # a number from here on has five bits
 _PART = 64  # the part of a number that its rounding may take
@@ -35,7 +35,9 @@ def faint_in(call: Call, operator: Operator) -> float:
         return 0.0
     found = [o.faint for o in call.secrets]
     if call.node.op in _TAKES:
-        found += [_lost(o.value, FRACTION) for o in call.inputs if o is not None and o.value is not None]
+        found += [
+            _lost(o.value, call.reals.fraction) for o in call.inputs if o is not None and o.value is not None
+        ]
     return max(found, default=0.0)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.graph.model import Graph, Node, ValueType
+from onnxpuma.mpc.format import Format
 from onnxpuma.ops.beside import unheld
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.faint import faint_in
@@ -44,9 +45,9 @@ def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> t
     )
 
 
-def drafted(readers: ReadersOf, node: Node, types: Sequence[ValueType]) -> tuple[Operand, ...]:
+def drafted(readers: ReadersOf, node: Node, types: Sequence[ValueType], reals: Format) -> tuple[Operand, ...]:
     """The outputs of a node before its operator is asked: their types, and the distance that readers need."""
-    drafts = (draft_operand(name, kind) for name, kind in zip(node.outputs, types, strict=True))
+    drafts = (draft_operand(name, kind, reals) for name, kind in zip(node.outputs, types, strict=True))
     return tuple(altered(o, enough=far_enough(readers, o.name)) if o.name else o for o in drafts)
 
 
@@ -105,11 +106,13 @@ def _behind(readers: ReadersOf, name: str, seen: set[str]) -> Iterator[Reader]:
                 yield from _behind(readers, output, seen)
 
 
-def given(readers: ReadersOf, graph: Graph, name: str, kind: ValueType) -> tuple[SecretInput, Operand]:
+def given(
+    readers: ReadersOf, graph: Graph, name: str, kind: ValueType, reals: Format
+) -> tuple[SecretInput, Operand]:
     """A value that the client shares: the entry of the plan, and the operand of its first reader."""
-    reach, operand = given_reach(readers, graph, name, kind.dtype), draft_operand(name, kind)
+    reach, operand = given_reach(readers, graph, name, kind.dtype), draft_operand(name, kind, reals)
     needs = (Need(0, "below", scores_beside(reach, 0.0)),) if reach else ()
-    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach, needs=needs)
+    entry = SecretInput(name, operand.shape, kind.dtype, operand.format, reach=reach, needs=needs)
     return entry, altered(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
 
 
