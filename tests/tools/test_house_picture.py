@@ -1,4 +1,4 @@
-"""The picture in docs/house.md is that of the code, and the script that draws it finds what a file imports."""
+"""The picture in docs/house.md is that of the code; the script that draws it finds what a file imports."""
 
 from __future__ import annotations
 
