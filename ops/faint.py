@@ -1,8 +1,8 @@
-"""Public numbers of which fixed point leaves few digits, in the values that took them in.
+"""Public numbers that lose their digits in fixed point, and the values that include them.
 
-A number of 1e-6 is a quarter of a unit. Sums and choices put it into words, where it becomes zero or a unit.
-Most readers cannot tell. A root, a logarithm and a comparison with zero can: they are right where a value is
-so large that the number does not count, and the range check asks for that.
+A number of 1e-6 is a quarter of a unit. A sum or a choice puts it into words, where it becomes zero or a
+unit. Most operators cannot tell the difference. A root, a logarithm and a comparison with zero can: they are
+right if the value is so large that the number does not count, which the range check makes sure of.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.registry import Call, Operand, Operator
 
-ENOUGH = 2.0**-13  # a number from here on has five bits
-_PART = 64  # the part of a number that its rounding may take
+ENOUGH = 2.0**-13  # a number this large keeps five bits
+_PART = 64  # rounding may change one part in so many of a number
 _UNSEEN_ROOT = 2.0**-38  # its root is half a unit
 _TAKES = (
     *("Add", "Sub", "Sum", "Max", "Min", "Clip", "Where", "Concat", "Pad", "ScatterND", "ScatterElements"),
@@ -30,7 +30,7 @@ _STEPS = ("Ceil", "Floor", "Sign", "Equal", "Less", "LessOrEqual", "Greater", "G
 
 
 def faint_in(call: Call, operator: Operator) -> float:
-    """The largest such number in the outputs of a call; 0 where there is none."""
+    """The largest such number in the outputs of a call; 0 if there is none."""
     if not (operator.layout or call.node.op in _TAKES or call.node.op in _CARRIES):
         return 0.0
     found = [o.faint for o in call.secrets]
@@ -42,7 +42,7 @@ def faint_in(call: Call, operator: Operator) -> float:
 
 
 def _lost(values: np.ndarray, fraction: int) -> float:
-    """The largest of the numbers that lose more than a part in 64."""
+    """The largest number that rounding changes by more than one part in 64."""
     if values.dtype.kind != "f":
         return 0.0
     sizes = np.abs(values.astype(np.float64))
@@ -52,7 +52,7 @@ def _lost(values: np.ndarray, fraction: int) -> float:
 
 
 def needs_beside_faint(call: Call) -> Sequence[Need]:
-    """What a reader asks of a value that took in such a number."""
+    """The conditions of an operator on values that include such a number."""
     op, found = call.node.op, []
     if call.node.domain or op not in (*_ROOTS, *_STEPS):
         return ()
@@ -68,12 +68,12 @@ def needs_beside_faint(call: Call) -> Sequence[Need]:
 
 
 def _far(other: Operand | None) -> bool:
-    """Whether what a value is compared with is a public number away from zero."""
+    """Whether the other operand of a comparison is a public number away from zero."""
     values = None if other is None else other.value
     return values is not None and bool((np.abs(values.astype(np.float64)) >= 2 * ENOUGH).all())
 
 
 def _whole(call: Call) -> bool:
-    """Whether the exponent is whole: a product has no use for digits below a unit."""
+    """Whether the exponent is whole: products need no digits below a unit."""
     exponent = call.public(1)
     return exponent is not None and bool((exponent >= 0).all() and (exponent == np.rint(exponent)).all())
