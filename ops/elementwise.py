@@ -151,7 +151,8 @@ def _product_result(call: Call) -> Result:
     if a.secret and b.secret:
         return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(secret.form, call.at(secret.fraction + public_scale(factor(call, public.value))[0]))  # type: ignore[arg-type]
+    more, _ = public_scale(factor(call, np.asarray(public.value)))
+    return Result(secret.form, call.at(secret.fraction + more))
 
 
 def _by_whole_number(call: Use, index: int) -> bool:

@@ -88,7 +88,7 @@ def _threshold(value: Resolved, up: bool) -> Resolved:
 
 
 def _target(value: Resolved) -> Resolved:
-    """A public number that values may equal; none equals one that would round to zero."""
+    """A public number that is compared for equality; no value equals one that would round to zero."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         return bounded(value)
     return bounded(np.where(_unseen(value), FURTHEST, value))
