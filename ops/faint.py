@@ -43,10 +43,9 @@ def _lost(values: np.ndarray, fraction: int) -> float:
     """The largest of the numbers that lose more than a part in 64."""
     if values.dtype.kind != "f":
         return 0.0
-    sizes = np.abs(values.astype(np.float64))
-    units = np.where(sizes < ENOUGH, sizes, 0.0) * 2.0**fraction
-    lost = np.abs(np.rint(units) - units) * _PART > units
-    return float(np.max(sizes, where=lost, initial=0.0))
+    small = np.abs(values[(np.abs(values) < ENOUGH) & (values != 0)]).astype(np.float64)
+    units = small * 2.0**fraction
+    return float(small[np.abs(np.rint(units) - units) * _PART > units].max(initial=0.0))
 
 
 def needs_beside_faint(call: Call) -> Sequence[Need]:
@@ -55,7 +54,7 @@ def needs_beside_faint(call: Call) -> Sequence[Need]:
     if call.node.domain or op not in (*_ROOTS, *_STEPS):
         return ()
     for place, operand in enumerate(call.inputs):
-        if operand is None or not operand.secret or not _lost(np.float64(operand.faint), operand.fraction):
+        if operand is None or not operand.secret or not _lost(np.array([operand.faint]), operand.fraction):
             continue
         if op in _STEPS and _far(call.operand(1 - place)):
             continue
