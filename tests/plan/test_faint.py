@@ -33,6 +33,7 @@ WATCHED = {
     "a sign": FLOOR + "y = Sign(m)",
     "a comparison with zero": FLOOR + "g = Greater(m, zero) y = Cast<to=1>(g)",
     "a comparison with a value": "m = Add(x, c) n = Neg(x) g = Greater(m, n) y = Cast<to=1>(g)",
+    "truth": FLOOR + "g = Cast<to=9>(m) y = Cast<to=1>(g)",
     "a ceiling": FLOOR + "y = Ceil(m)",
 }
 
