@@ -1,14 +1,14 @@
-"""Do trained models say the same on shares as in the clear? Weights from packages, real data.
+"""Do trained models give the same answers on shares as in the clear? Weights from packages, real data.
 
     python benchmarks/accuracy.py                                  # all of them: two hours
     python benchmarks/accuracy.py --only minilm,ocr --quick        # two of them, few samples: minutes
     python benchmarks/accuracy.py --write                          # docs/accuracy.md, from the figures so far
 
-Models: minilm, smollm2, whisper, t5, ocr, gemma3, moonshine, guard, opus. Packages and ONNX files are kept in
-the cache folder (--cache, 5 GB); making them needs the extras `export` and `tasks`, and npm. The
-data is in ../shared/data beside the repository (--data); a model whose data is not there is left out. Figures
-are added to the file of --json, model by model, so that several runs make one document; those of --quick
-never replace full ones.
+Models: minilm, smollm2, whisper, t5, ocr, gemma3, moonshine, guard, opus. Packages and ONNX files stay in the
+cache folder (--cache, 5 GB); making them needs the extras `export` and `tasks`, and npm. The data is in
+../shared/data beside the repository (--data); a model whose data is missing is skipped. Figures are added to
+the file of --json, model by model, so that several runs make one document; those of --quick never replace
+full ones.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CASES = {module.CASE.key: module.CASE for module in MODULES}
 
 
 def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
-    """All figures of a model, as they are kept in JSON."""
+    """All figures of a model, as they are stored in JSON."""
     begin, load = time.perf_counter(), os.getloadavg()[0] / (os.cpu_count() or 1)
     sources = [unpacked(package, options.cache) for package in case.packages]
     folders = case.prepare(sources, options.cache / "models" / case.key)
@@ -78,7 +78,7 @@ def run(case: Case, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def kept(case: Case, measured: Measured) -> dict[str, Any]:
-    """What is told of a model, for JSON."""
+    """The figures of a model that the document reports, for JSON."""
     figures = asdict(measured)
     errors = figures.pop("errors")
     return {
@@ -110,14 +110,14 @@ def machine() -> str:
 
 
 def merged(before: dict[str, Any], key: str, figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures so far and these; few samples do not replace many."""
+    """Add these figures to those so far; a quick measurement never replaces a full one."""
     if figures["quick"] and key in before and not before[key]["quick"]:
         return before
     return before | {key: figures}
 
 
 def shown(figures: dict[str, Any]) -> str:
-    """What a person at a terminal wants to know first."""
+    """The most important figures, for a person at a terminal."""
     lines = [
         f"{figures['title']}",
         f"  {figures['metric']}: {figures['plain']} in the clear, {figures['secure']} on shares",
@@ -138,7 +138,7 @@ def _say(case: Case, line: str) -> None:
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default=",".join(CASES), help=f"some of {', '.join(CASES)}, with commas")
+    parser.add_argument("--only", default=",".join(CASES), help=f"some of {','.join(CASES)}")
     parser.add_argument("--quick", action="store_true", help="few samples")
     parser.add_argument("--threads", type=int, default=1, help="for matrix products, at each server")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "onnxpuma")
@@ -150,7 +150,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 when every model asked for was measured, 1 when one was left out."""
+    """0 when every requested model was measured, 1 when one was skipped."""
     options = arguments().parse_args(argv)
     figures = json.loads(options.json.read_text()) if options.json.exists() else {}
     names = [name for name in options.only.split(",") if name]
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in [] if options.write else names:
         data = options.data / CASES[name].data
         if not data.is_dir():
-            _say(CASES[name], f"left out: its data is not in {data}")
+            _say(CASES[name], f"skipped: its data is not in {data}")
             left += 1
             continue
         found = run(CASES[name], options)

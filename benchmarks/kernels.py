@@ -4,7 +4,7 @@
 
 Three parties run as threads of this process over links in memory, with all inputs secret; the reference is
 onnxruntime. Seconds are processor time of all three together, so they do not depend on how busy the machine
-is. Bytes are what the three parties send in all, by element of the operator's main operand.
+is. Bytes are the total of the three parties, for each element of the operator's main operand.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Case = tuple[str, str, Inputs, dict[str, object]]
 
 
 def cases(elements: int) -> list[Case]:
-    """(title, operator, inputs, attributes): the first input's size is what bytes are counted by."""
+    """(title, operator, inputs, attributes): bytes are given for each element of the first input."""
     rng = np.random.default_rng(0)
 
     def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
@@ -98,7 +98,7 @@ def measure(title: str, op: str, inputs: Inputs, attributes: dict[str, object]) 
 
 
 def product_alone(elements: int) -> Figure:
-    """x * y brought back to 18 fraction bits, as inside a model (an output's truncation costs nothing)."""
+    """x * y truncated to 18 fraction bits, as inside a model (an output's truncation costs nothing)."""
     x, y = np.random.default_rng(0).normal(0, 30, (2, elements))
     return truncated_product("product, truncated", x, y, x * y, multiply)
 
@@ -127,7 +127,8 @@ def truncated_product(
 
 
 def comparison_alone(elements: int) -> Figure:
-    """The sign of a 16-bit value, without the way back to a number: what a comparison itself sends."""
+    """The sign of a 16-bit value, without the conversion back to a number: the traffic of the comparison
+    itself."""
     values = np.random.default_rng(0).integers(-(2**15), 2**15, elements)
 
     def program(party: Party, x: Replicated) -> Protocol[Bit]:
@@ -164,7 +165,7 @@ def shown(figures: list[Figure]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--elements", type=int, default=1_000_000)
-    parser.add_argument("--only", default="", help="kernels whose title holds this text")
+    parser.add_argument("--only", default="", help="kernels whose title contains this text")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     figures = []

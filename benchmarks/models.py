@@ -2,10 +2,10 @@
 
     python benchmarks/models.py [--only bert] [--runs 3] [--cache DIR] [--json]
 
-Three servers run as processes of this machine over encrypted loopback connections; token ids and weights are
-secret, masks public. The models are made by tools/export.py with --random-init (that needs the extra
-`export`) and kept in the cache folder. Seconds are those of the fastest run, from the first byte that the
-client sends to the last it receives; the first run's are given too. The reference is onnxruntime.
+Three servers run as processes on this machine over encrypted loopback connections; token ids and weights are
+secret, masks public. tools/export.py makes the models with --random-init (that needs the extra `export`), and
+they stay in the cache folder. Seconds are those of the fastest run, from the first byte that the client sends
+to the last it receives; the first run's are given too. The reference is onnxruntime.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from onnxpuma.check.validation import run_in_the_clear, validation
-from onnxpuma.plan.blueprint import prepare
 from onnxpuma.plan.examine.example import choose_shapes, draw_inputs
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.local.cluster import LocalCluster
 
 EXPORT = Path(__file__).resolve().parent.parent / "tools" / "export.py"
@@ -51,7 +51,7 @@ CASES = (
 
 
 def exported(case: Case, cache: Path) -> Path:
-    """The ONNX file of a case, made where it is not there yet."""
+    """The ONNX file of a case, made if missing."""
     folder = cache / case.folder
     file = folder / "model.onnx"
     if not file.exists():
@@ -114,7 +114,7 @@ def shown(figures: dict[str, Any]) -> list[Table]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default="", help="cases whose title holds this text")
+    parser.add_argument("--only", default="", help="cases whose title contains this text")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="for matrix products, at each server")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxpuma-benchmarks")

@@ -2,7 +2,7 @@
 
     python benchmarks/protocols.py             the table of docs/protocols.md
     python benchmarks/protocols.py --json      the same as JSON
-    python benchmarks/protocols.py -n 100000   with more elements: errors closer to the largest there are
+    python benchmarks/protocols.py -n 100000   with more elements: errors closer to the true maximum
 
 Bytes are those of all three parties together, for one element (or one row). Errors are against float64, on
 |x| < 6 for the activations; those of exp beyond its window, of 1 / x and of 1 / sqrt(x) are relative.
@@ -62,7 +62,7 @@ def arrived(x: Any) -> Protocol[Any]:
 
 
 def drained(protocol: Protocol[Any]) -> Protocol[Any]:
-    """A protocol whose last round is still open when it returns."""
+    """Run a protocol whose last round is still open when it returns."""
     result = yield from protocol
     yield
     return result
@@ -85,7 +85,7 @@ def window(party: Party, x: Replicated) -> Protocol[Pair]:
 
 
 def activated(name: str, deferred: bool, party: Party, x: Replicated) -> Protocol[Replicated]:
-    """The activation; of a product, x times one, if deferred."""
+    """The activation; if deferred, of a product, x times one."""
     value = multiply(party, x, one(party, x)) if deferred else x
     return (yield from activation(party, value, all_series()[name], 0, RESTING))
 
@@ -178,7 +178,7 @@ def lines(n: int) -> list[Line]:
 
 
 def squares_root(party: Party, x: Replicated) -> Protocol[Replicated]:
-    """As a normalisation reads its rows: finely, and with fourteen bits less."""
+    """A row read twice, as in a normalisation: finely, and with fourteen bits less."""
     coarse = x.lowered(14)
     return (
         yield from wide_rsqrt(

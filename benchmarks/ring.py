@@ -2,8 +2,8 @@
 
     python benchmarks/ring.py [--level avx2] [--seconds 0.3] [--json]
 
-Time is processor time of the one thread, the best of several runs, so that a busy machine does not count.
-Products are given in billions of multiplications a second, the rest in GB/s of unpacked words.
+Time is processor time of the one thread, the best of several runs, so a busy machine does not matter.
+Products are given in billions of multiplications a second, everything else in GB/s of unpacked words.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python benchmarks/tokens.py [--model FOLDER] [--context 64] [--tokens 5] [--cache DIR] [--json]
 
-Three servers run as processes of this machine over encrypted loopback connections. A prompt of one token less
-than `context` is read, and then token after token is written; of each request the next token alone is opened.
-Told are the prompt with the first token, and the fastest and the median of the tokens after it, which
-read a context of `context` tokens and a few more. Seconds are those that the client waits, planning included.
+Three servers run as processes on this machine over encrypted loopback connections. The model reads a prompt
+of one token less than `context`, and then writes token after token; each request opens only the next token.
+The script reports the prompt with the first token, and the fastest and the median of the later tokens, which
+read a context of `context` tokens and a few more. Seconds are the client's waiting time, planning included.
 --model: a folder that tools/export.py wrote; by default one with random weights is made (that needs the extra
 `export`).
 """
@@ -31,11 +31,11 @@ from onnxpuma.tasks.secure import on_this_machine
 
 EXPORT = Path(__file__).resolve().parent.parent / "tools" / "export.py"
 MODEL, TASK = "HuggingFaceTB/SmolLM2-135M", "text-generation-with-past"
-VOCABULARY = 1000  # ids are drawn below it
+VOCABULARY = 1000  # ids are drawn from below it
 
 
 def exported(cache: Path) -> Path:
-    """The folder of the model with random weights, made where it is not there yet."""
+    """The folder of the model with random weights, made if missing."""
     folder = cache / f"{Path(MODEL).name}-{TASK}"
     if not (folder / "model.onnx").exists():
         print(f"exporting {MODEL} ...", file=sys.stderr)

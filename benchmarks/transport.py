@@ -4,7 +4,7 @@
     python benchmarks/transport.py --io-threads 2   with more ZeroMQ threads in every process
 
 round trip: 8 bytes there and 8 bytes back. one way: P0 sends, P1 answers with 8 bytes. exchange: P0 and P1
-send to each other at the same time. ring: all three send to the party before them, as in a resharing round.
+send to each other at the same time. ring: each sends to the party before it, as in a resharing round.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The command line: which commands there are, and how any of them ends.
+"""The command line: its commands, and their exit statuses.
 
-An error of the package is shown as message and hint and gives its own exit status; anything else that goes
-wrong is a fault of the package itself, status 70. `--debug` shows the traceback of either.
+An error of this package is shown as message and hint, and sets its own exit status. Any other exception is a
+fault of the package itself, status 70. `--debug` shows the traceback of either.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from onnxpuma.roles.server.seclusion import seclude
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 OUTPUT_CLOSED = 141  # 128 + SIGPIPE
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 MORE_MEMORY = "ask for a smaller batch or a shorter sequence, or use a machine with more memory"
 MORE_FILES = "raise the limit of open files: `ulimit -n 4096`"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 HINTS = {
-    **dict.fromkeys(FULL, "make room on that disk, or write elsewhere"),
+    **dict.fromkeys(FULL, "free space on that disk, or write elsewhere"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), MORE_FILES),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "see who may read and write there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check who may read and write there"),
     errno.ENOMEM: MORE_MEMORY,
 }
 
 
 @dataclass
 class _Run:
-    """What holds for one call of the command line."""
+    """The settings of one call of the command line."""
 
     debug: bool = False
 
@@ -76,7 +76,7 @@ def _before(
     ] = False,
 ) -> None:
     context.obj.debug = debug
-    seclude()  # whatever the command: it holds weights, inputs or keys
+    seclude()  # every command handles weights, inputs or keys
 
 
 for _command in (keygen, init, inspect, share, serve, infer, generate, validate, demo, models):
@@ -84,11 +84,11 @@ for _command in (keygen, init, inspect, share, serve, infer, generate, validate,
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its status."""
+    """Run the command line, and exit with its status."""
     run = _Run()
     _occupy_closed_streams()
     screen.show_warnings()
-    os.environ["HF_HUB_OFFLINE"] = "1"  # what a command needs is on this machine: nothing is fetched
+    os.environ["HF_HUB_OFFLINE"] = "1"  # commands use the files on this machine and download none
     try:
         app(args=None if arguments is None else list(arguments), prog_name="onnxpuma", obj=run)
     except OnnxpumaError as error:
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         screen.say_error(error)
         sys.exit(error.exit_status)
-    except BrokenPipeError:  # whoever read our output has enough of it
+    except BrokenPipeError:  # the reader of our output has closed it
         screen.abandon(sys.stdout)
         sys.exit(OUTPUT_CLOSED)
     except KeyboardInterrupt:
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said = _refused_by_the_system(error)
         screen.say_error(
             said
-            or OnnxpumaError(  # a fault of ours
+            or OnnxpumaError(
                 f"onnxpuma has failed: {type(error).__name__}: {error}",
                 "run `onnxpuma --debug ...` and report what it prints",
             )
@@ -119,9 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _occupy_closed_streams() -> None:
-    """Where stdin, stdout or stderr is closed, nowhere takes its place.
+    """Open /dev/null in place of a closed stdin, stdout or stderr.
 
-    Otherwise the next file or socket would, and get what a library writes there.
+    Otherwise the next file or socket would get its number, and with it whatever a library writes there.
     """
     for descriptor in range(3):
         try:
@@ -131,10 +131,10 @@ def _occupy_closed_streams() -> None:
 
 
 def _refused_by_the_system(error: Exception) -> OnnxpumaError | None:
-    """What the machine does not give, in words; None when it is not that."""
+    """A readable error for a resource that the system refused; None for any other error."""
     if isinstance(error, MemoryError):
         return ConfigError("this machine has not enough memory for that", MORE_MEMORY)
-    number = getattr(error, "errno", None)  # of the system's errors, and of ZeroMQ's
+    number = getattr(error, "errno", None)  # the system's errors have one, and ZeroMQ's
     hint = HINTS.get(number) if isinstance(number, int) else None
     if number is None or hint is None:
         return None

@@ -7,6 +7,7 @@ from typing import Any
 
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.protocols.dpf import Dealt
 from onnxpuma.observe import Progress, RunReport, Stopwatch
 from onnxpuma.ops.beside import whole
 from onnxpuma.ops.spread import truncated
@@ -30,7 +31,7 @@ class Interpreter:
         self,
         plan: Plan,
         party: Party,
-        inputs: Mapping[str, Form],
+        inputs: Mapping[str, Dealt],
         progress: Progress | None = None,
         watched: Watched | None = None,
     ) -> tuple[dict[str, Replicated | Sum3], RunReport]:

@@ -1,4 +1,4 @@
-"""Activations: smooth ones by a Fourier window with tails, ReLU and its kin by the sign."""
+"""Activations: smooth ones by a Fourier window with tails, and ReLU by the sign."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from onnxpuma.mpc.protocols.smooth import (
 )
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, Use, operator
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
@@ -45,8 +45,8 @@ def _series_name(call: Use) -> str:
 
 
 def _argument(call: Call, factor: float = 1.0) -> float | None:
-    """What arguments stay below, times `factor`: as calibrated or proved, more where a public number beside
-    them asks for it; None: whatever their form holds."""
+    """The bound of the arguments, times `factor`: calibrated or proved, and larger if a public number beside
+    them needs it. None: any argument that their form can hold."""
     bound, operand = call.bound("argument", 0.0), call.operand(0)
     if not bound:
         return None
@@ -62,7 +62,7 @@ def held_by(format: Format) -> float:
 
 
 def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
-    """|x| below what is read; all that its form holds needs no check."""
+    """|x| below the range that is read; a range that covers the whole form needs no check."""
     whole = held_by(format) / factor
     if below >= whole and factor == 1.0:
         return Limit("|x|", of_input(), whole, key="argument", stays=size_of())
@@ -72,7 +72,7 @@ def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
-    more = public_scale(np.float64(factor))[0] if factor != 1.0 else 0
+    more = public_scale(factor)[0] if factor != 1.0 else 0
     format = RESTING.at(call.given(0).fraction + more)
     argument = read_for(_argument(call, factor), format)
     return (_below(format, Reading(series, argument, False).largest / factor, factor),)
@@ -132,8 +132,8 @@ def _swish_cost(call: Call) -> Cost:
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
         return _activated_cost(x, series, _argument(call))
-    scaled = replace(x, fraction=x.fraction + public_scale(np.float64(alpha))[0])
-    fraction, _ = public_scale(np.float64(1 / alpha))
+    scaled = replace(x, fraction=x.fraction + public_scale(alpha)[0])
+    fraction, _ = public_scale(1 / alpha)
     back = shift_cost(x.size, fraction, RESTING.bits, Replicated)
     return _activated_cost(scaled, series, _argument(call, alpha)) + back
 
@@ -143,7 +143,7 @@ def _alpha_positive(call: Call) -> str | None:
 
 
 def _takes_products(call: Use, index: int) -> bool:
-    """A product times alpha would leave too few bits above the point."""
+    """Only without alpha: a product times alpha leaves too few bits above the point."""
     return _alpha(call) == 1.0 and fits(all_series()["silu"], RESTING.at(call.given(index).fraction))
 
 
@@ -163,15 +163,13 @@ def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[F
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
         return [(yield from _activated(party, x, series, _argument(call)))]
-    fraction, integer = public_scale(np.float64(alpha))
-    y = yield from _activated(party, x.times(as_words(integer), fraction), series, _argument(call, alpha))
-    fraction, integer = public_scale(np.float64(1 / alpha))
-    return [(yield from truncated(party, y.times(as_words(integer), fraction)))]
+    y = yield from _activated(party, times_numbers(x, alpha), series, _argument(call, alpha))
+    return [(yield from truncated(party, times_numbers(y, 1 / alpha)))]
 
 
 RELU_FRACTION = 14
-SIGN_SHIFT = 4  # the sign is read at 2^-10: wrong only where |x| is below that
-SHORT_SIGN = 20  # bits that are compared in two rounds; more take three
+SIGN_SHIFT = 4  # the sign is read in steps of 2^-10, so it can be wrong for a smaller |x| only
+SHORT_SIGN = 20  # so many bits are compared in two rounds, more in three
 LEAST_RELU = 16
 
 
@@ -193,7 +191,7 @@ def relu_part_cost(elements: int, form: type, bits: int) -> Cost:
 
 
 def _relu_bits(call: Call) -> int:
-    """Of the reading: as many as the argument has, which is all its form holds where nothing is known."""
+    """Bits of the reading: those of the largest argument; without a bound, those of its form."""
     argument = read_for(_argument(call), RESTING.at(call.given(0).fraction))
     return max(LEAST_RELU, math.ceil(math.log2(argument)) + RELU_FRACTION + 2)
 

@@ -1,58 +1,58 @@
 """Scaled dot-product attention as one kernel: scores never leave the width that softmax reads.
 
-The reciprocal of a row's sum is applied after the product with V: (e V) / sum, on (rows, d) elements and
-not on (rows, keys). Positions that the public mask excludes are never computed on.
+The reciprocal of a row's sum is applied after the product with V: (e V) / sum costs (rows, d) elements, where
+(e / sum) V would cost (rows, keys). Positions that a public mask excludes are never computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import matmul, multiply
 from onnxpuma.mpc.protocols.smooth import activation, activation_cost
-from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.attention_left import apart, scores_a_row, scores_apart, scores_left
+from onnxpuma.ops.attention_left import scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
-from onnxpuma.ops.attention_positions import Heads, cap_of, given_scale, shapes_of
+from onnxpuma.ops.attention_positions import Heads, cap_of, shapes_of
+from onnxpuma.ops.attention_scale import (
+    is_early,
+    scale_bits,
+    scale_of,
+    scaled,
+    score_fraction,
+    spread_read,
+)
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
-from onnxpuma.ops.beside import cleared, too_far, whole
-from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.beside import too_far, whole
+from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
-from onnxpuma.ops.registry import FRACTION, Call, Value, operator
-from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD, dense
-from onnxpuma.ops.softmax import (
+from onnxpuma.ops.numerators import (
     NUMERATOR,
     SUM_READ,
     all_numerators,
     all_numerators_cost,
-    largest_spread,
-    left_out,
     row_reciprocals,
     row_reciprocals_cost,
-    spread_limit,
 )
+from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.shares import as_shares
+from onnxpuma.ops.softmax import left_out, spread_limit
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 from onnxpuma.standard.mask_values import FAR
-
-SCALE_BITS = 14  # significant bits of a scale that is not a power of two
-SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries, as the scores have no room for it
 
 
 def _refuse(call: Call) -> str | None:
     if call.secret(6):
-        return "its input nonpad_kv_seqlen is secret: lengths decide what is computed"
+        return "its input nonpad_kv_seqlen is secret, but the lengths decide what is computed"
     if mask_refusal(call):
         return mask_refusal(call)
     if scale_of(call) <= 0:
@@ -60,12 +60,12 @@ def _refuse(call: Call) -> str | None:
     if any(o.beside is not None for place, o in enumerate(call.inputs) if o is not None and place != 3):
         return too_far(replace(call, inputs=tuple(o for p, o in enumerate(call.inputs) if p != 3)), FAR)
     if _shown(call) in (1, 2) and scores_left(call).kept is not None:
-        return "the scores that it shows are minus infinity where its mask excludes a position"
+        return "it shows its scores, which are minus infinity at the positions that its mask excludes"
     return None
 
 
 def _shown(call: Call) -> int | None:
-    """Which scores the fourth output shows, None if nobody asks: 0 and 1 are the same without softcap."""
+    """The kind of scores in the fourth output, None if nobody reads it; without softcap, kind 1 is kind 0."""
     if len(call.outputs) < 4 or not call.outputs[3].name:
         return None
     mode = int(call.attribute("qk_matmul_output_mode"))
@@ -73,57 +73,19 @@ def _shown(call: Call) -> int | None:
 
 
 def _shown_cost(call: Call, size: int) -> Cost:
-    mode, scale, cap = _shown(call), scale_of(call), cap_of(call)
+    mode, cap = _shown(call), cap_of(call)
     if mode is None:
         return Cost()
     form: type = Sum3
-    extra = public_scale(np.float64(cap))[0] if cap else 0
+    extra = public_scale(cap)[0] if cap else 0
     fraction = 2 * FRACTION + extra
-    if not _early(call):
-        fraction -= int(np.floor(np.log2(scale))) - (0 if _exact(scale) else SCALE_BITS - 1)
+    if not is_early(call):
+        fraction += scale_bits(call)
     if mode == 3:
         fraction = NUMERATOR + SUM_READ
     elif mode and cap:
         form, fraction = Replicated, FRACTION + extra
     return shift_cost(size, fraction - FRACTION, RESTING.bits, form)
-
-
-def scale_of(call: Call) -> float:
-    """The factor of the scores, before the softcap is multiplied on."""
-    return given_scale(call) / (cap_of(call) or 1.0)
-
-
-def _exact(scale: float) -> bool:
-    return scale == 2.0 ** np.floor(np.log2(scale)) and scale >= 2.0**-16
-
-
-def _early(call: Call) -> bool:
-    """Whether the scale is applied to the queries, before the product."""
-    scale = scale_of(call)
-    if _exact(scale):
-        return False
-    if scale < SMALLEST_LATE or bool(cap_of(call)):
-        return True
-    return bool(call.secret(3)) or _least_apart(call) > largest_spread(_late_fraction(call))
-
-
-def _least_apart(call: Call) -> float:
-    """How far apart scores have to be read for at least."""
-    return apart(call) - (0.0 if "spread" in call.bounds else SPREAD - LEAST_SPREAD)
-
-
-def _late_fraction(call: Call) -> int:
-    """Fraction bits of scores that are scaled after the product."""
-    return 2 * FRACTION - int(np.floor(np.log2(scale_of(call)))) + SCALE_BITS - 1
-
-
-def scaled(scores: Sum3, scale: float) -> Sum3:
-    """scores * scale: a power of two only moves the point, otherwise SCALE_BITS bits of it multiply."""
-    exponent = int(np.floor(np.log2(scale)))
-    if _exact(scale):
-        return scores.with_fraction(scores.fraction - exponent)
-    bits = SCALE_BITS - 1 - exponent
-    return scores.times(as_words(np.rint(np.float64(scale) * 2.0**bits)), bits)
 
 
 def _cost(call: Call) -> Cost:
@@ -133,19 +95,17 @@ def _cost(call: Call) -> Cost:
     if not len(lengths):
         return Cost()
     total = secret_mask_cost(call)
-    if _early(call):
-        by = public_scale(np.float64(scale_of(call)))[0]
+    if is_early(call):
+        by = public_scale(scale_of(call))[0]
         total = total + shift_cost(call.given(0).size, by, RESTING.bits, Replicated)
     form: type = Sum3
     if cap_of(call):
-        tanh, held = all_series()["tanh"], _score_fraction(call)
-        total = total + over_parts(
-            int(lengths.sum()), lambda n: activation_cost(tanh, n, RESTING.at(held), RESTING)
-        )
+        tanh, held = all_series()["tanh"], RESTING.at(score_fraction(call))
+        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, RESTING))
         form = Replicated
     product = shift_cost(s.context, NUMERATOR, RESTING.bits)
     inverse = row_reciprocals_cost(len(lengths), s.keys)
-    total = total + all_numerators_cost(lengths, form, _spread(call)) + (product | inverse)
+    total = total + all_numerators_cost(lengths, form, spread_read(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
     return total + (shift_cost(s.context, SUM_READ, RESTING.bits) | shown)
 
@@ -154,56 +114,32 @@ def _by_heads(x: Replicated, count: int) -> Replicated:
     """(batch, n, count * size) -> (batch, count, n, size); four axes stay."""
     if len(x.shape) == 4:
         return x
-    return x.map(lambda w: w.reshape(*w.shape[:2], count, -1).transpose(0, 2, 1, 3))
-
-
-def _repeated(x: Replicated, times: int) -> Replicated:
-    return x.map(lambda w: np.ascontiguousarray(np.repeat(w, times, axis=1) if times > 1 else w))
+    return x.reshape(*x.shape[:2], count, -1).transpose(0, 2, 1, 3)
 
 
 def _after(party: Party, past: Value, x: Replicated) -> Replicated:
-    """The cache, and after it what is new."""
-    if past is None:
-        return x
-    before = as_shares(party, past)
-    first = np.concatenate([before.first, x.first], axis=2)
-    second = np.concatenate([before.second, x.second], axis=2)
-    return Replicated(party.index, first, second, x.format)
+    """The cache, followed by the new part."""
+    return x if past is None else joined([as_shares(party, past), x], axis=2)
 
 
 def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[Sum3]:
     scale = scale_of(call)
-    if _early(call):
-        fraction, integer = public_scale(np.float64(scale))
-        q, scale = (yield from truncated(party, q.times(as_words(integer), fraction))), 1.0
-    return scaled(matmul(party, q, k.map(lambda w: w.swapaxes(-1, -2))), scale)
+    if is_early(call):
+        q, scale = (yield from truncated(party, times_numbers(q, scale))), 1.0
+    return scaled(matmul(party, q, k.transpose(0, 1, 3, 2)), scale)
 
 
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
-    """cap tanh(scores / cap), at 18 fraction bits and a few for the cap."""
+    """cap tanh(scores / cap), at 18 fraction bits and those of the cap."""
     series = all_series()["tanh"]
     rest = flat.format.at(FRACTION)
     y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot, rest))
-    fraction, integer = public_scale(np.float64(cap))
-    return y.times(as_words(integer), fraction)
-
-
-def _score_fraction(call: Call) -> int:
-    """Fraction bits of the scores before a softcap."""
-    if _early(call):
-        return 2 * FRACTION
-    scale = scale_of(call)
-    return 2 * FRACTION - int(np.floor(np.log2(scale))) + (0 if _exact(scale) else SCALE_BITS - 1)
-
-
-def _spread(call: Call) -> float:
-    """As calibrated, or as masks ask for, but no more than the scores hold."""
-    return min(apart(call), largest_spread(_score_fraction(call)))
+    return times_numbers(y, cap)
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
     scale, cap = scale_of(call), cap_of(call) or 1.0
-    below = 2.0 ** (62 - _score_fraction(call))
+    below = 2.0 ** (62 - score_fraction(call))
 
     def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
         return np.abs(plain_scores(call, inputs, scale))
@@ -213,7 +149,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
 
     stays, needs = (lambda call: largest_score(call) / cap), (lambda call: lengths(call, scale, below))
     largest = Limit("|scale Q K'|", size, below, stays=stays, needs=lambda call: needs(call)[1:])
-    return largest, spread_limit(_spread(call), apart_in_rows, scores_apart, needs)
+    return largest, spread_limit(spread_read(call), apart_in_rows, scores_apart, needs)
 
 
 @operator(
@@ -229,8 +165,10 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     integers=True,
 )
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """softmax(scale Q K' + mask) V; a row that a public mask leaves no position gives zeros. A secret mask is
-    boolean, or numbers as low as -2^23."""
+    """softmax(scale Q K' + mask) V; a row whose positions a public mask all excludes gives zeros.
+
+    A secret mask is boolean, or consists of numbers down to -2^23.
+    """
     given = [v if place == 3 else whole(v, call.operand(place)) for place, v in enumerate(inputs)]
     given += [None] * (7 - len(given))
     s = shapes_of(call)
@@ -241,60 +179,47 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
     v = _after(party, given[5], _by_heads(shared[2], s.key_heads))
     result, shown = yield from _attend(party, call, s, q, k, v, given[3])
     if flat_heads:
-        result = result.map(lambda w: w.transpose(0, 2, 1, 3).reshape(s.batch, s.queries, -1))
+        result = result.transpose(0, 2, 1, 3).reshape(s.batch, s.queries, -1)
     return [result, k, v, shown][: len(call.outputs)]
 
 
 def _attend(
     party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Replicated, mask: Value
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """The context, and the scores that the fourth output shows (the context again where it is not wanted)."""
+    """The context, and the scores of the fourth output (the context again if nobody reads them)."""
     lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():
-        shapes = (s.batch, s.heads, s.queries, s.value_size), s.scores
-        empty = (np.zeros(shape, np.uint64) for shape in shapes)
-        return tuple(Replicated(party.index, w, w, Format(64, FRACTION)) for w in empty)  # type: ignore[return-value]
-    k, v = (_repeated(x, s.heads // s.key_heads) for x in (k, v))
-    scores = yield from _scores(party, call, _repeated(q, 1), k)
+        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size))
+        return empty, zeros(party.index, s.scores)
+    k, v = (x.repeat(s.heads // s.key_heads, axis=1) for x in (k, v))
+    scores = yield from _scores(party, call, q.contiguous(), k)
     standing = left.places
     places = slice(None) if standing is None else standing
-    flat: Any = scores.map(lambda w: np.ascontiguousarray(w).reshape(-1)[places])
     cap = cap_of(call)
-    shown: Any = scores
-    if cap:
-        fraction, integer = public_scale(np.float64(cap))
-        shown = scores.times(as_words(integer), fraction)
-        flat = yield from _capped(party, flat, cap)
+    shown: Shares = times_numbers(scores, cap) if cap else scores
+    computed = scores.flat()[places]
+    flat: Shares = (yield from _capped(party, computed, cap)) if cap else computed
     if _shown(call) == 1:
-        shown = flat.map(lambda w: w.reshape(s.scores))
+        shown = flat.reshape(s.scores)
     if isinstance(mask, Replicated):
         mask = yield from secret_mask(party, call, mask)
-        missing = s.keys - mask.shape[-1]  # a short mask excludes what it does not reach
+        missing = s.keys - mask.shape[-1]  # a short mask excludes the keys beyond its end
         beside = [(0, 0)] * (len(mask.shape) - 1) + [(0, missing)]
-        spaced = mask.map(lambda w: np.broadcast_to(np.pad(w, beside), s.scores).reshape(-1)[places])
-        by = flat.fraction - mask.fraction
-        raised = np.uint64(1 << by)
-        flat = flat.plus_shared(spaced) if isinstance(flat, Sum3) else flat + spaced.times(raised, by)
+        flat = add_forms(flat, mask.pad(beside).broadcast_to(s.scores).reshape(-1)[places], 1)
     if left.drowned is not None:
-        flat = cleared(flat, left.drowned.reshape(-1)[places])
+        flat = flat.zeroed(left.drowned.reshape(-1)[places])
     if left.added is not None:
-        flat = flat.plus(encode(left.added, flat.fraction).reshape(-1)[places])
+        flat = flat.plus_numbers(left.added.reshape(-1)[places])
     if _shown(call) == 2:
-        shown = flat.map(lambda w: w.reshape(s.scores))
-    e = yield from all_numerators(party, flat, lengths[kept], _spread(call))
+        shown = flat.reshape(s.scores)
+    e = yield from all_numerators(party, flat, lengths[kept], spread_read(call))
 
-    weights = e.map(lambda w: dense(w, standing, s.scores))  # (batch, heads, queries, keys)
-    sums = weights.map(lambda w: w.sum(axis=-1, dtype=w.dtype).reshape(-1)[kept])
+    weights = e.spaced(standing, s.scores)  # (batch, heads, queries, keys)
+    sums = weights.sum(-1).reshape(-1)[kept]
     both = [truncated(party, matmul(party, weights, v)), row_reciprocals(party, sums, s.keys)]
     context, inverse = yield from parallel(both)
-
-    def by_row(words: np.ndarray) -> np.ndarray:
-        out = np.zeros(kept.shape, words.dtype)
-        out[kept] = words
-        return out.reshape(*s.scores[:3], 1)
-
-    factor = inverse.map(by_row)
+    factor = inverse.spaced(np.flatnonzero(kept), (*s.scores[:3], 1))
     wanted = [truncated(party, multiply(party, context, factor))]
     if _shown(call) is not None:
         wanted.append(truncated(party, multiply(party, weights, factor) if _shown(call) == 3 else shown))

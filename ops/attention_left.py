@@ -1,4 +1,4 @@
-"""What masks and order leave of an attention's scores; where no mask is public, without a number for each."""
+"""The scores that masks and order leave to an attention; without a public mask, no array of them is made."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def _default(call: Call) -> float:
 
 @lru_cache(maxsize=2)
 def scores_left(call: Call) -> Scores:
-    """Which scores are computed on, and what is added to them."""
+    """The scores that are computed, and the public numbers added to them."""
     return attention_scores(call, _default(call) + mask_reach(call))
 
 
 def scores_a_row(call: Call) -> np.ndarray:
-    """How many scores of each row are computed on, (batch * heads * queries,)."""
+    """The number of scores computed in each row, (batch * heads * queries,)."""
     planned = planned_lengths(call)
     return scores_left(call).lengths if planned is None else planned
 
 
 def apart(call: Call) -> float:
-    """How far apart two scores of a row may be."""
+    """The largest distance between two scores of a row."""
     if planned_lengths(call) is None:
         return scores_left(call).spread
     return _default(call) + mask_reach(call)
 
 
 def scores_apart(call: Call) -> float:
-    """What bounds say of it, with what masks add."""
+    """The distance that bounds prove, masks included."""
     added = scores_left(call).added if near_numbers(call.operand(3)) else None
     least = 0.0 if added is None else float(-added.min(initial=0.0))
     return spread_of_scores(call) + least + mask_reach(call)

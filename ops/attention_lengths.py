@@ -1,4 +1,4 @@
-"""How long queries and keys may be, that scores of an attention stay in their range."""
+"""How long queries and keys may be for the scores of an attention to stay in their range."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from onnxpuma.ops.softmax import farthest_apart
 
 
 def lengths(call: Call, scale: float, below: float) -> tuple[Need, ...]:
-    """Queries and keys by head that keep the scores of a row near each other, and all of them below a bound.
+    """The lengths of queries and keys, by head, that keep all scores below a bound and those of a row close.
 
-    |q (k - k')| is at most |q| times the distances of k and k' from any third, such as their mean.
-    Of the two factors one that is known to be short leaves the rest to the other; of two that may both be
-    long, the one that may be longer gets more. scale: of the scores before a softcap.
+    |q (k - k')| is at most |q| times the distances of k and k' from any third vector, such as their mean.
+    If one factor is known to be short, the other gets the rest of the range; if both may be long, the one
+    that may be longer gets more. scale: the factor of the scores before a softcap.
     """
     s, scale = shapes_of(call), scale * (cap_of(call) or 1.0)
     product = farthest_apart(call.bound("spread", SPREAD)) / (2 * scale)
@@ -27,7 +27,7 @@ def lengths(call: Call, scale: float, below: float) -> tuple[Need, ...]:
     if q <= root / 2 or k <= root / 2:
         query = 2 * q if q <= k else root * root / (2 * k)
     else:
-        new = seen(call.given(1)).length(s.size)  # past keys were new ones once
+        new = seen(call.given(1)).length(s.size)  # past keys were new keys once
         more = min(max(math.sqrt(q / new), 0.5), 2.0) if q < math.inf and 0 < new < math.inf else 1.0
         query = root * more
     key = product / query

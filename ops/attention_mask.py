@@ -1,18 +1,17 @@
-"""A secret mask of an attention: additive, and nowhere so low that it leaves what Softmax can tell apart."""
+"""A secret mask of an attention: an addend, nowhere lower than the scores that a softmax can tell apart."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.ops.comparison import width
 from onnxpuma.ops.registry import FRACTION, Call
-from onnxpuma.ops.select import clipped, positive_cost, width
+from onnxpuma.ops.select import clipped, positive_cost
 from onnxpuma.standard.mask_values import MOST_REACH
 
 PLACE = 3
-DEPTH = 1 << 14  # of a secret boolean, which is added: more than scores may be apart
+DEPTH = 1 << 14  # of the number that stands for False: scores are never this far apart
 
 
 def mask_refusal(call: Call) -> str | None:
@@ -23,16 +22,16 @@ def mask_refusal(call: Call) -> str | None:
 
 
 def _lowest(call: Call) -> float | None:
-    """What a secret mask of numbers is cut off at, None where it is not: it is known to reach no further."""
+    """Where a secret mask of numbers is cut off; None if it is known to reach no further."""
     operand = call.given(PLACE)
     if operand.reach > MOST_REACH:
         return -MOST_REACH / 2
-    # a bias that is made of weights is a bias: no mask is hidden in it
+    # a bias computed from weights alone hides no mask
     return None if operand.reach or operand.weight else -float(DEPTH)
 
 
 def mask_reach(call: Call) -> float:
-    """How far a secret mask may put scores apart."""
+    """How far apart a secret mask may put two scores."""
     if not call.secret(PLACE):
         return 0.0
     operand = call.given(PLACE)
@@ -43,12 +42,10 @@ def mask_reach(call: Call) -> float:
 
 
 def secret_mask(party: Party, call: Call, mask: Replicated) -> Protocol[Replicated]:
-    """What is added to the scores: -DEPTH where a secret boolean is false, or a secret number, cut off where
-    it may reach too far; FRACTION bits. Rounds: 6 for the latter, else none."""
+    """The addend of the scores, at FRACTION bits: -DEPTH where a secret boolean is false, or a secret number,
+    cut off if it may reach too far. Rounds: 6 for the cut, else none."""
     if call.given(PLACE).dtype.kind == "b":
-        depth = np.uint64(DEPTH << FRACTION)
-        lifted = mask.times(depth, FRACTION)
-        return lifted.plus(np.broadcast_to(np.uint64(0) - depth, mask.shape))
+        return mask.times_integers(DEPTH << FRACTION, FRACTION).plus_numbers(-DEPTH)
     lowest = _lowest(call)
     return mask if lowest is None else (yield from clipped(party, mask, lowest, None, width(call)))
 

@@ -1,4 +1,4 @@
-"""Who attends to whom: the shapes of an attention, and its public mask, causal order, windows and padding."""
+"""Which queries attend to which keys: shapes, public masks, causal order, windows and padding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnxpuma.ops.scores import Scores, scores_of
 
 @dataclass(frozen=True)
 class Heads:
-    """Shapes of one attention: batch, query heads, key heads, queries, keys in all, head sizes."""
+    """The shapes of one attention; `keys` counts past keys too."""
 
     batch: int
     heads: int
@@ -29,7 +29,7 @@ class Heads:
 
     @property
     def context(self) -> int:
-        """How many numbers come out."""
+        """The number of elements in the output."""
         return self.batch * self.heads * self.queries * self.value_size
 
 
@@ -59,8 +59,10 @@ def given_scale(call: Use) -> float:
 
 
 def attention_scores(call: Call, spread: float) -> Scores:
-    """Which scores of (batch, heads, queries, keys) take part, and what is added to them, where without it
-    they are less than `spread` apart."""
+    """The scores of (batch, heads, queries, keys) that take part, and the public numbers added to them.
+
+    spread: without those numbers, two scores of a row are closer than this.
+    """
     s = shapes_of(call)
     beside = np.zeros((1, 1, 1, s.keys))
     operand = call.operand(3)
@@ -78,8 +80,8 @@ def attention_scores(call: Call, spread: float) -> Scores:
 
 
 def planned_lengths(call: Call) -> np.ndarray | None:
-    """How many scores of each row take part, found without a number for each score; None where a mask has
-    one."""
+    """The number of scores that take part in each row, counted without an array of scores; None if a mask is
+    such an array."""
     mask = call.operand(3)
     if mask is not None and (not mask.secret or mask.beside is not None):
         return None
@@ -92,7 +94,7 @@ def planned_lengths(call: Call) -> np.ndarray | None:
 
 
 def _reach(call: Call, s: Heads) -> tuple[np.ndarray, np.ndarray]:
-    """The first key of each query and the one after its last, by causal order, windows and padding:
+    """The first key of each query and the key after its last, by causal order, windows and padding:
     (batch or 1, queries)."""
     offset, filled = np.full(1, s.past), call.public(6)
     if filled is not None:
@@ -111,7 +113,7 @@ def _reach(call: Call, s: Heads) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_order(call: Call, s: Heads) -> np.ndarray:
-    """What causal order, windows and padding leave, (batch or 1, 1, queries, keys)."""
+    """The positions left by causal order, windows and padding, (batch or 1, 1, queries, keys)."""
     first, end = _reach(call, s)
     keys = np.arange(s.keys)
     open_here = (keys >= first[..., None]) & (keys < end[..., None])

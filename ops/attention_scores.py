@@ -1,4 +1,4 @@
-"""What the scores of an attention are on plain values: how large, and how far apart in a row."""
+"""The scores of an attention on plain values: their size, and their distances in a row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plain_scores(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
 
 
 def score_spreads(call: Call, inputs: Arrays, scale: float) -> np.ndarray:
-    """How far apart the scores of each row are, of the positions that take part and with what is added."""
+    """The largest distance between scores of each row: of those that take part, with their public addends."""
     scores = plain_scores(call, inputs, scale)
     cap = cap_of(call)
     if cap:

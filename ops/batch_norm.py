@@ -1,4 +1,4 @@
-"""Batch normalisation with the statistics of the training: one scale and one shift for each channel."""
+"""Batch normalisation with the statistics of training: one scale and one shift for each channel."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.reciprocal import inverse_cost
-from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import Arrays, Limit, of_output, result_size
 from onnxpuma.ops.quotient import ROOT_RANGE, inverse_root
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, shift_cost, truncated
 
@@ -80,13 +79,13 @@ def batch_normalization(
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) * (scale / sqrt(variance + epsilon)) + bias."""
     held = [as_shares(party, value) for value in (x, scale, bias, mean, variance)]
-    epsilon = encode(float(call.attribute("epsilon")), FRACTION)
-    root = yield from inverse_root(party, held[4].plus(epsilon), FACTOR_FRACTION)
+    epsilon = float(call.attribute("epsilon"))
+    root = yield from inverse_root(party, held[4].plus_numbers(epsilon), FACTOR_FRACTION)
     factor = yield from truncated(party, multiply(party, held[1], root), FACTOR_FRACTION)
     column = (-1, *([1] * (len(held[0].shape) - 2)))
 
     def by_channel(value: Replicated) -> Replicated:
-        return value.map(lambda w: np.ascontiguousarray(w).reshape(column))
+        return value.flat().reshape(column)
 
     centred = held[0] - by_channel(held[3])
     return [multiply(party, centred, by_channel(factor)).plus_shared(by_channel(held[2]))]

@@ -1,36 +1,38 @@
-"""Public numbers that stand beside a secret value: addends that its words do not hold yet, masks above all.
+"""Public numbers beside a secret value: addends, masks above all, that its words do not include yet.
 
-What is added to a secret and is public, or stands in its place by a public choice, need not go into its
-words. It goes along with the plan (`Operand.beside`), through sums, choices and layout, until a reader wants
-it. One that looks for the largest of a row (Softmax, ArgMax) leaves out what cannot be it, exactly and
-whatever the numbers are (running.py); an operator on single elements has a public result where the number
-beside one is out of reach (elements.py); all others get the sum (`whole`).
+A public number that is added to a secret, or replaces it by a public choice, need not go into the words. The
+plan carries it (`Operand.beside`) through sums, choices and layouts to the operator that reads the value. One
+that looks for the largest of a row (Softmax, ArgMax) leaves out the elements that cannot win, exactly and
+whatever the numbers are (running.py). One on single elements has a public result wherever the number is out
+of reach (elements.py). All others read the sum (`whole`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
-from onnxpuma.mpc.ring.words import encode
+from onnxpuma.mpc.forms import Form
 from onnxpuma.ops.registry import Call, Operand, Operator, Value
 from onnxpuma.standard.mask_values import BEYOND_SCALES, FAR, LARGEST, NOTICED, OUT
 
+F = TypeVar("F", bound=Form)
+V = TypeVar("V", bound=object)
 Beside = Sequence["np.ndarray | None"]
 
 
 def is_far(value: Value) -> bool:
-    """Whether a public operand goes beside."""
+    """Whether a public operand goes beside the words instead of into them."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or not value.size:
         return False
     return bool(np.max(np.abs(value.astype(np.float64)), where=~np.isnan(value), initial=0.0) > NOTICED)
 
 
 def beside_of(operand: Operand | None) -> np.ndarray | None:
-    """The public numbers in an operand that its words, or those made of it, do not hold."""
+    """The public numbers of an operand that go beside the words of a result."""
     if operand is None:
         return None
     if operand.value is None:
@@ -38,13 +40,13 @@ def beside_of(operand: Operand | None) -> np.ndarray | None:
     return operand.value.astype(np.float64) if is_far(operand.value) else None
 
 
-def in_words(value: Value) -> Value:
-    """A public operand as the words of a result hold it: as zeros where it goes beside."""
-    return np.zeros_like(value) if is_far(value) else value
+def in_words(value: V) -> V:
+    """A public operand as it goes into the words of a result: zeros if it goes beside them."""
+    return np.zeros_like(value) if isinstance(value, np.ndarray) and is_far(value) else value
 
 
 def kept(beside: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """`beside` for an output of this shape, None where it says nothing; infinity less infinity is zero."""
+    """`beside` for an output of this shape, None if it is all zeros; infinity less infinity is zero."""
     if beside is None:
         return None
     beside = np.where(np.isnan(beside), 0.0, beside)
@@ -52,48 +54,35 @@ def kept(beside: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None
 
 
 def furthest(call: Call) -> float:
-    """How far from zero a kernel puts a number that only has to be far."""
+    """The distance from zero at which a kernel puts a number that only has to be far."""
     return call.outputs[0].enough or LARGEST
 
 
 def any_beside(call: Call) -> bool:
-    """Whether anything stands beside a secret input."""
+    """Whether a public number stands beside a secret input."""
     return any(o.beside is not None for o in call.secrets)
 
 
 def held(values: np.ndarray, largest: float = LARGEST) -> np.ndarray:
-    """Numbers as words hold them: infinity as `largest`, finite ones as half of that at most."""
+    """Numbers as words hold them: `largest` for infinity, at most half of it for a finite number."""
     real = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf)
     return np.where(np.isinf(real), np.sign(real) * largest, np.clip(real, -largest / 2, largest / 2))
 
 
-def plus(x: Form, values: np.ndarray) -> Form:
-    """x and public numbers."""
-    assert isinstance(x, (Replicated, Sum3))
-    return x.plus(encode(values, x.fraction))
-
-
-def whole(x: Value, operand: Operand | None, largest: float = LARGEST) -> Value:
-    """A secret with what stands beside it; anything else as it is."""
-    if operand is None or not isinstance(x, (Replicated, Sum3)):
+def whole(x: V, operand: Operand | None, largest: float = LARGEST) -> V:
+    """A secret plus the numbers beside it; any other operand as it is."""
+    if operand is None or not isinstance(x, Form):
         return x
     return with_numbers(x, operand.beside, largest)
 
 
-def with_numbers(
-    x: Replicated | Sum3, beside: np.ndarray | None, largest: float = LARGEST
-) -> Replicated | Sum3:
-    """x and what stands beside it."""
-    return x if beside is None else x.plus(encode(held(beside, largest), x.fraction))
-
-
-def cleared(x: Form, places: np.ndarray) -> Form:
-    """x with zeros at these places."""
-    return x.map(lambda w: np.where(places, w.dtype.type(0), w))  # type: ignore[attr-defined]
+def with_numbers(x: F, beside: np.ndarray | None, largest: float = LARGEST) -> F:
+    """x plus the numbers beside it."""
+    return x if beside is None else x.plus_numbers(held(beside, largest))
 
 
 def fits(operand: Operand, aware: bool) -> bool:
-    """Whether what a reader may put into the words still fits there, at their scale."""
+    """Whether the numbers that a reader adds to the words still fit, at the scale of the words."""
     if operand.beside is None:
         return True
     sizes = np.abs(held(operand.beside))
@@ -102,7 +91,7 @@ def fits(operand: Operand, aware: bool) -> bool:
 
 
 def unheld(call: Call, operator: Operator) -> str | None:
-    """Refuse a public number that an operator would read as part of a secret, and cannot."""
+    """Refuse a public number that an operator has to read as part of a secret, but cannot."""
     if operator.beside is not None or not any_beside(call):
         return None
     return too_far(call, LARGEST if operator.cost(call).rounds == 0 else FAR)
@@ -115,19 +104,19 @@ def too_far(call: Call, limit: float) -> str | None:
         if values is not None and np.abs(values).max(initial=0.0) >= limit:
             number = float(values.reshape(-1)[np.abs(values).argmax()])
             return (
-                f"its input '{operand.name}' holds the public number {number:g}, further out than it can "
-                "read: put a number within 2^20 there, or leave masked places out before it"
+                f"its input '{operand.name}' holds the public number {number:g}, further out than it "
+                "can read: put a number within 2^20 there, or leave masked places out before it"
             )
     return None
 
 
 def factor(call: Call, values: np.ndarray) -> np.ndarray:
-    """A public factor as words hold it; one that only makes a mask is as large as a mask has to be."""
+    """A public factor as words hold it; a factor that only makes a mask is as large as the mask must be."""
     return any_factor(values, furthest(call))
 
 
 def any_factor(values: np.ndarray, far: float = LARGEST) -> np.ndarray:
-    """`factor` where a mask has to be `far` from zero."""
+    """`factor` for a mask that has to be `far` from zero."""
     if values.dtype.kind != "f":
         return values
     return np.where(np.abs(values) > BEYOND_SCALES, held(values, far), held(values))
@@ -140,8 +129,8 @@ def out_of_reach(operand: Operand) -> np.ndarray:
 def unmasked(
     values: Sequence[np.ndarray | None], operands: Sequence[Operand | None]
 ) -> list[np.ndarray | None]:
-    """Plain operands as kernels have them: without public numbers beside them that are out of reach, and with
-    what a secret mask puts out of reach no further out than words hold it."""
+    """Plain operands as kernels read them: without the public numbers out of reach, and with elements that a
+    secret mask puts out of reach no further out than words can hold."""
     found: list[np.ndarray | None] = []
     for value, operand in zip(values, [*operands, *[None] * len(values)], strict=False):
         if value is not None and value.dtype.kind == "f":
@@ -152,7 +141,7 @@ def unmasked(
     return found
 
 
-# -- what stands beside the outputs of each kind of operator ----------------------------------------
+# -- the numbers beside the outputs, for each kind of operator ---------------------------------------
 
 
 def of_sum(call: Call) -> Beside:

@@ -1,22 +1,20 @@
-"""A bias beside a product: added before the truncation, or after it where it would not fit into the word.
+"""The bias of a product: added before the truncation, or after it if the word has no room for it.
 
-A product with a weight of small numbers has more than 36 fraction bits (plan/weights/scaling.py), and a bias
-has to be brought to as many.
+A product with a weight of small numbers has more than 36 fraction bits (plan/weights/scaling.py), and its
+bias needs as many.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.forms import Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.elementwise import add_forms
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value
 from onnxpuma.ops.spread import shift_cost, truncated
 
-ROOMY = 6  # fraction bits beyond 36 beside which a value up to 2^20 fits
+ROOMY = 6  # fraction bits beyond 36 that leave room for a value up to 2^20
 
 
 def _finer(call: Call) -> int:
@@ -28,31 +26,27 @@ def _crowded(call: Call) -> bool:
 
 
 def product_result(call: Call, fraction: int) -> Result:
-    """Of a product with this many fraction bits, and its bias, input 2, if it has one."""
+    """The result of a product with this many fraction bits and, if there is one, its bias, input 2."""
     return Result(Replicated, FRACTION) if _crowded(call) else Result(Sum3, fraction)
 
 
 def product_cost(call: Call, more: int = 0) -> Cost:
-    """The truncation, where it comes before the bias; of a product with `more` fraction bits of its own."""
+    """The cost of a truncation that comes before the bias. more: fraction bits of the product's own."""
     if not _crowded(call):
         return FREE
     shift = FRACTION + _finer(call) + more
     return shift_cost(call.outputs[0].size, shift, RESTING.bits)
 
 
-def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[Sum3 | Replicated]:
-    """product + bias, in the form of `product_result`."""
+def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[Shares]:
+    """product + bias, in the form that `product_result` declares."""
     if bias is None:
         return product
     room = (yield from truncated(party, product)) if _crowded(call) else product
-    total = add_forms(room, bias, 1, party)
-    assert isinstance(total, (Sum3, Replicated))
-    return total
+    return add_forms(room, bias, 1)
 
 
 def by_channel(bias: Value, spatial: int) -> Value:
-    """A bias (channels,) beside a picture (N, channels, ...) of so many spatial axes."""
+    """A bias (channels,) that broadcasts to an image (N, channels, ...) of so many spatial axes."""
     column = (1, -1, *([1] * spatial))
-    if isinstance(bias, np.ndarray):
-        return bias.reshape(column)
-    return bias.map(lambda words: words.reshape(column)) if isinstance(bias, Replicated) else None
+    return None if bias is None else bias.reshape(column)

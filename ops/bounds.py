@@ -1,8 +1,8 @@
-"""What is known of a secret value without seeing it: an interval for its elements, a length for its rows.
+"""What is proved of a secret value: an interval for its elements, a length for its rows.
 
-Both hold for every input there is: they follow from the weights, which their owner measures
-(plan/weights/facts.py), from what an operator can yield, and from declared ranges of inputs. The planner
-carries them from step to step, as floats of which each is rounded away from zero where it matters.
+Both hold for every input. They follow from the weights, which their owner measures (plan/weights/facts.py),
+from the range of each operator, and from the declared ranges of inputs. The planner carries them from step to
+step, as floats that are rounded away from zero where it matters.
 """
 
 from __future__ import annotations
@@ -14,26 +14,24 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class Bound:
-    """low <= x <= high for every element; norm: the Euclidean length of every row of the last axis.
-
-    blocks: size -> the length of every aligned block of so many elements of a row, a head of a projection
-    say. matrix: what products with it may take from it, by the names of `ops/products.py`. Infinite, or not
-    there, where nothing is known.
-    """
+    """low <= x <= high for every element; a bound is infinite or absent if nothing is known."""
 
     low: float = -math.inf
     high: float = math.inf
+    # The largest Euclidean length of a row of the last axis.
     norm: float = math.inf
+    # Size -> the largest length of an aligned block of so many elements of a row: a head of a projection.
     blocks: Mapping[int, float] = field(default_factory=dict)
+    # Bounds for products with the value, by the names of ops/products.py.
     matrix: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def size(self) -> float:
-        """No |x| is above it."""
+        """The largest |x|."""
         return max(-self.low, self.high)
 
     def length(self, count: int) -> float:
-        """No aligned block of `count` elements of a row is longer."""
+        """The largest length of an aligned block of `count` elements of a row."""
         found = min(self.norm, self.size * math.sqrt(count))
         for size, length in self.blocks.items():
             if size % count == 0:
@@ -43,26 +41,25 @@ class Bound:
         return found
 
     def rows(self, shape: Sequence[int], of: Sequence[int]) -> Bound:
-        """Of a value of `shape` that is broadcast to the shape `of`: its rows are kept, or nothing is known
-        of them."""
+        """The bound of a value of `shape` broadcast to the shape `of`; rows that change lose their length."""
         kept = (shape[-1] if shape else 1) == (of[-1] if of else 1)
         return replace(self, matrix={}) if kept else Bound(self.low, self.high)
 
     def plus(self, other: Bound, count: int) -> Bound:
-        """Of the sum of two values with rows of `count` elements."""
+        """The bound of the sum of two values with rows of `count` elements."""
         blocks = {b: self.length(b) + other.length(b) for b in {*self.blocks, *other.blocks}}
         length = self.length(count) + other.length(count)
         return Bound(self.low + other.low, self.high + other.high, length, blocks)
 
     def times(self, factor: float) -> Bound:
-        """Of the value times a public number."""
+        """The bound of the value times a public number."""
         ends, size = (_product(self.low, factor), _product(self.high, factor)), abs(factor)
         lengths = {b: _product(v, size) for b, v in self.blocks.items()}
         matrix = {key: _product(v, size) for key, v in self.matrix.items()}
         return Bound(min(ends), max(ends), _product(self.norm, size), lengths, matrix)
 
     def by(self, other: Bound, count: int) -> Bound:
-        """Of the product, element by element, of two values with rows of `count` elements."""
+        """The bound of the elementwise product of two values with rows of `count` elements."""
         ends = [_product(a, b) for a in (self.low, self.high) for b in (other.low, other.high)]
 
         def length(n: int) -> float:
@@ -73,21 +70,21 @@ class Bound:
         )
 
     def hull(self, other: Bound) -> Bound:
-        """Of either of two values, row by row."""
+        """The bound of a value whose rows come from either of two."""
         blocks = {b: max(self.length(b), other.length(b)) for b in {*self.blocks, *other.blocks}}
         low, high = min(self.low, other.low), max(self.high, other.high)
         return Bound(low, high, max(self.norm, other.norm), blocks)
 
     def within(self, low: float, high: float) -> Bound:
-        """Of what no element takes further from zero, and all into an interval."""
+        """The bound after a function into an interval that takes no element further from zero."""
         return Bound(max(low, min(self.low, 0.0)), min(high, max(self.high, 0.0)), self.norm, self.blocks)
 
     def only(self) -> Bound:
-        """What elements have in any order."""
+        """The interval alone, which holds for the elements in any order."""
         return Bound(self.low, self.high)
 
     def around(self, error: float, count: int) -> Bound:
-        """With room for an error in each element, of rows of `count` elements, and a little of the rest."""
+        """The bound, of rows of `count` elements, with room for this error in each and relative rounding."""
         wider, root = 1 + RELATIVE, math.sqrt(count)
         return Bound(
             self.low - abs(self.low) * RELATIVE - error if self.low > -math.inf else self.low,
@@ -99,11 +96,11 @@ class Bound:
 
 
 def _product(a: float, b: float) -> float:
-    """Of two ends of intervals: no value is infinite, so what is zero takes the other along."""
+    """The product of two ends of intervals: no value is infinite, so zero times an unknown end is zero."""
     return 0.0 if a == 0 or b == 0 else a * b
 
 
-RELATIVE = 2.0**-12  # what the rounding of bounds, and that of large values, may add at each step
+RELATIVE = 2.0**-12  # the rounding of bounds and of large values adds no more at each step
 
 
 UNKNOWN = Bound()
@@ -111,19 +108,26 @@ UNKNOWN = Bound()
 
 @dataclass(frozen=True)
 class Need:
-    """What a limit asks of one input of a step, so that the planner can prove it or have it checked.
+    """A condition on one input of a step, which the planner proves or has checked at run time.
 
-    place: of the input. kind: "element": every |x| < below; "row": the Euclidean length of every row over
-    `axes` is below it; "deviation": that length without the row's mean; "spread": how far apart two elements
-    of a row are; "below": every x < below; "positive": every x >= below; "nonzero": every |x| >= below;
-    "quotient": every |x| < below times that of the next input. axes: counted from the end. count: of a "row"
-    of the last axis, each aligned block of so many elements; 0 for the whole. around: less the mean over this
-    axis.
+    Kinds:
+    element    every |x| < below
+    row        the Euclidean length of every row < below
+    deviation  the length of every row without its mean < below
+    spread     the distance between two elements of a row < below
+    below      every x < below
+    positive   every x >= below
+    nonzero    every |x| >= below
+    quotient   every |x| < below times |y| of the next input
     """
 
+    # The place of the input.
     place: int
     kind: str
     below: float
+    # The axes of a row, counted from the end.
     axes: tuple[int, ...] = (-1,)
+    # The elements of an aligned block that counts as a row of the last axis; 0: the whole row.
     count: int = 0
+    # Rows are taken less their mean over this axis.
     around: int | None = None

@@ -1,4 +1,4 @@
-"""Casts: between reals nothing changes; truth is a comparison with zero; integers are whole words."""
+"""Casts: reals stay as they are, booleans are comparisons with zero, integers are whole words."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.forms import Form, Replicated, Shares
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import Beside, kept, too_far, whole
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.rounding import towards_zero, towards_zero_cost
+from onnxpuma.ops.shares import replicated
 from onnxpuma.standard.mask_values import FAR
 
 _NARROW = ("int8", "uint8", "int4", "uint4", "int2", "uint2")
@@ -24,14 +25,14 @@ _REALS = ("float16", "bfloat16", "float32", "float64")
 
 
 def _kind(dtype: np.dtype[Any]) -> str:
-    """f real, b boolean, i whole, - for what has no secure form."""
+    """f for a real, b for a boolean, i for an integer, - for a type without a secure form."""
     if dtype.kind in "fV":
         return "f" if dtype.name in _REALS else "-"
     return {"u": "i", "i": "i", "b": "b"}.get(dtype.kind, "-")
 
 
 def _kinds(call: Call) -> tuple[str, str]:
-    """Kinds before and after."""
+    """The kinds before and after the cast."""
     return _kind(call.given(0).dtype), _kind(call.outputs[0].dtype)
 
 
@@ -72,17 +73,16 @@ def _beside(call: Call) -> Beside:
     "Cast", "CastLike",
     cost=_cost, result=_result, refuse=_refuse, secret="first", integers=True, beside=_beside,
 )  # fmt: skip
-def cast(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
-    """Reals and integers among themselves unchanged, integers to reals scaled, reals to integers without what
-    stands behind the point, truth by [x = 0]."""
+def cast(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
+    """Integers become reals by scaling, reals integers by dropping their fraction, and both become booleans
+    by a comparison with zero."""
     yield from ()
     before, after = _kinds(call)
     if before == "f" and after == "f":
         return [x]
-    x = whole(x, call.given(0))  # type: ignore[assignment]
-    assert isinstance(x, Replicated)
+    held = replicated(whole(x, call.given(0)))
     if before == "f" and after == "i":
-        return [(yield from towards_zero(party, x))]
+        return [(yield from towards_zero(party, held))]
     if after == "b" and before != "b":
-        return [(yield from bits_of(party, x, wide_zero, inverted=True))]
-    return [x.times(np.uint64(1 << FRACTION), FRACTION) if after == "f" else x]
+        return [(yield from bits_of(party, held, wide_zero, inverted=True))]
+    return [held.aligned(FRACTION) if after == "f" else held]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
-from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
+from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.window import patches, window_of
 
 
@@ -42,28 +41,15 @@ def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
     x, w = as_shares(party, image), as_shares(party, weights)
     groups = call.attribute("group")
-    batch = x.shape[0]
-    outputs, per_group = w.shape[:2]
-    window = window_of(call, w.shape[2:])
-    kernel, rank = window.kernel, len(window.kernel)
-    out_spatial = call.outputs[0].shape[2:]
-
-    def rows(words: np.ndarray) -> np.ndarray:  # (groups, N * out, C/groups * kernel)
-        found = patches(window, words).reshape(batch, groups, per_group, *out_spatial, *kernel)
-        axes = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
-        return np.ascontiguousarray(found.transpose(axes)).reshape(
-            groups, batch * int(np.prod(out_spatial)), -1
-        )
-
-    def columns(words: np.ndarray) -> np.ndarray:  # (groups, C/groups * kernel, M/groups)
-        return np.ascontiguousarray(words.reshape(groups, outputs // groups, -1).transpose(0, 2, 1))
-
-    z = product(party, x.map(rows), w.map(columns))
-
-    def back(words: np.ndarray) -> np.ndarray:
-        shaped = words.reshape(groups, batch, *out_spatial, outputs // groups)
-        axes = (1, 0, 2 + rank, *range(2, 2 + rank))
-        return shaped.transpose(axes).reshape(batch, outputs, *out_spatial)
-
-    z = z.map(back)
+    batch, maps, window = x.shape[0], w.shape[0] // groups, window_of(call, w.shape[2:])
+    rank, out = len(window.kernel), call.outputs[0].shape[2:]
+    # 1. the windows as rows, the kernels as columns, for each group
+    padded = x.pad([(0, 0), (0, 0), *window.padding]) if any(map(any, window.padding)) else x
+    found = patches(window, padded).reshape(batch, groups, w.shape[1], *out, *window.kernel)
+    order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
+    rows = found.transpose(order).contiguous(groups, batch * math.prod(out), -1)
+    columns = w.reshape(groups, maps, -1).transpose(0, 2, 1).contiguous()
+    # 2. their product as an image
+    z = product(party, rows, columns).reshape(groups, batch, *out, maps)
+    z = z.transpose(1, 0, 2 + rank, *range(2, 2 + rank)).reshape(call.outputs[0].shape)
     return [(yield from with_bias(party, call, z, by_channel(b, rank)))]

@@ -1,7 +1,8 @@
-"""Transposed convolution: an ordinary one over the image with zeros between its elements."""
+"""Transposed convolution: an ordinary one over an image with zeros between its elements."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,9 @@ from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
-from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
+from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.window import steps_of
 
 
@@ -29,7 +30,7 @@ def _result(call: Call) -> Result:
 
 
 def _starts(call: Call) -> list[int]:
-    """For each spatial axis how many elements of the full result are cut off before the first."""
+    """For each spatial axis, the elements of the full result that are cut off at its start."""
     rank = len(call.outputs[0].shape) - 2
     pads = call.attribute("pads")
     auto = call.attribute("auto_pad")
@@ -61,39 +62,42 @@ def conv_transpose(
     """The transposed convolution, with groups, strides, dilations and padding. No message."""
     x, w = as_shares(party, image), as_shares(party, weights)
     groups = int(call.attribute("group"))
-    batch, channels, *spatial = x.shape
-    per_group, *kernel = w.shape[1:]
-    rank, inner = len(kernel), channels // groups
+    batch, channels = x.shape[:2]
+    maps, *kernel = w.shape[1:]
+    rank, inner, out = len(kernel), channels // groups, call.outputs[0].shape[2:]
     strides, dilations = steps_of(call, rank)
-    out, starts = call.outputs[0].shape[2:], _starts(call)
-    order_in = (*range(2, 2 + rank), 0, 1)
     reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
-
-    def rows(words: np.ndarray) -> np.ndarray:  # (groups, N * out, inner * kernel)
-        wide = [n + r for n, r in zip(out, reach, strict=True)]
-        spaced = np.zeros((batch, channels, *wide), words.dtype)
-        places, sources = [], []
-        for axis in range(rank):  # element i stands at reach - start + i * stride
-            at = reach[axis] - starts[axis] + np.arange(spatial[axis]) * strides[axis]
-            inside = (at >= 0) & (at < wide[axis])
-            places.append(at[inside])
-            sources.append(np.flatnonzero(inside))
-        spaced.transpose(order_in)[np.ix_(*places)] = words.transpose(order_in)[np.ix_(*sources)]
-        spans = tuple(r + 1 for r in reach)
-        axes = tuple(range(2, 2 + rank))
-        windows = np.lib.stride_tricks.sliding_window_view(spaced, spans, axis=axes)
-        steps: tuple[Any, ...] = (Ellipsis, *(slice(None, None, d) for d in dilations))
-        found = windows[steps].reshape(batch, groups, inner, *out, *kernel)
-        order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
-        return np.ascontiguousarray(found.transpose(order)).reshape(groups, batch * int(np.prod(out)), -1)
-
-    def columns(words: np.ndarray) -> np.ndarray:  # (groups, inner * kernel, M / groups)
-        turned = np.flip(words, axis=tuple(range(2, 2 + rank))).reshape(groups, inner, per_group, -1)
-        return np.ascontiguousarray(turned.transpose(0, 1, 3, 2)).reshape(groups, -1, per_group)
-
-    def back(words: np.ndarray) -> np.ndarray:
-        shaped = words.reshape(groups, batch, *out, per_group)
-        return shaped.transpose(1, 0, 2 + rank, *range(2, 2 + rank)).reshape(call.outputs[0].shape)
-
-    z = product(party, x.map(rows), w.map(columns)).map(back)
+    # 1. the image with zeros between and around its elements
+    wide = [n + r for n, r in zip(out, reach, strict=True)]
+    places, sources = _mesh(x.shape[2:], reach, strides, _starts(call), wide)
+    spaced = x[sources].within(places, (batch, channels, *wide))
+    # 2. its windows as rows, the kernels turned round as columns, for each group
+    windows = spaced.windows(tuple(r + 1 for r in reach), tuple(range(2, 2 + rank)))
+    steps: tuple[Any, ...] = (..., *(slice(None, None, d) for d in dilations))
+    found = windows[steps].reshape(batch, groups, inner, *out, *kernel)
+    order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
+    rows = found.transpose(order).contiguous(groups, batch * math.prod(out), -1)
+    turned: tuple[Any, ...] = (slice(None), slice(None), *([slice(None, None, -1)] * rank))
+    columns = w[turned].reshape(groups, inner, maps, -1).transpose(0, 1, 3, 2).contiguous(groups, -1, maps)
+    # 3. their product as an image
+    z = product(party, rows, columns).reshape(groups, batch, *out, maps)
+    z = z.transpose(1, 0, 2 + rank, *range(2, 2 + rank)).reshape(call.outputs[0].shape)
     return [(yield from with_bias(party, call, z, by_channel(b, rank)))]
+
+
+def _mesh(
+    spatial: Sequence[int],
+    reach: Sequence[int],
+    strides: Sequence[int],
+    starts: Sequence[int],
+    wide: Sequence[int],
+) -> tuple[Any, Any]:
+    """The index of the image's elements in the wide image, and in the image itself."""
+    places, sources = [], []
+    for axis, size in enumerate(spatial):  # element i stands at reach - start + i * stride
+        at = reach[axis] - starts[axis] + np.arange(size) * strides[axis]
+        inside = (at >= 0) & (at < wide[axis])
+        places.append(at[inside])
+        sources.append(np.flatnonzero(inside))
+    every = slice(None), slice(None)
+    return (*every, *np.ix_(*places)), (*every, *np.ix_(*sources))

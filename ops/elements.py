@@ -1,7 +1,7 @@
-"""Operators on single elements, beside some of which stands a public number that is out of reach.
+"""Operators on single elements, where a public number beside an element may be out of reach.
 
-There the result is public, and computed in the clear: a sigmoid of minus infinity is zero. The kernel
-computes on what is near.
+The result of such an element is public and computed in the clear: a sigmoid of minus infinity is zero. The
+kernel computes the others.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ from typing import TypeVar
 import numpy as np
 
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Protocol
-from onnxpuma.ops.beside import Beside, any_beside, cleared, held, kept, out_of_reach, plus
+from onnxpuma.ops.beside import Beside, any_beside, held, kept, out_of_reach
 from onnxpuma.ops.registry import Call, Operand, Value
 from onnxpuma.standard.mask_values import LOWEST_FLOAT, OUT
 
+V = TypeVar("V")
 Kernel = TypeVar("Kernel", bound=Callable[..., Protocol[Sequence[Form]]])
 
 
 def settled(call: Call) -> np.ndarray:
-    """Where the output of an operator on single elements is public: a number out of reach is beside one."""
+    """Where an output is public, because a number beside one of its operands is out of reach."""
     places = [out_of_reach(o) for o in call.secrets]
     return np.broadcast_to(np.logical_or.reduce(np.broadcast_arrays(*places)), call.outputs[0].shape)
 
 
 def of_elements(call: Call) -> Beside:
-    """Operators on single elements: their public results."""
+    """The public results of an operator on single elements."""
     sure = settled(call) if any_beside(call) else np.zeros((), bool)
     if not sure.any():
         return [None] * len(call.outputs)
@@ -46,16 +47,16 @@ def of_elements(call: Call) -> Beside:
     return [kept(np.where(sure, v, 0.0), o.shape) for v, o in zip(made, call.outputs, strict=True)]
 
 
-def near(x: Value, operand: Operand | None) -> Value:
-    """A secret with what stands beside it, and zero where that is out of reach."""
-    if operand is None or operand.beside is None or not isinstance(x, (Replicated, Sum3)):
+def near(x: V, operand: Operand | None) -> V:
+    """A secret plus the numbers beside it, zero where they are out of reach."""
+    if operand is None or operand.beside is None or not isinstance(x, Form):
         return x
     far = out_of_reach(operand)
-    return plus(cleared(x, far), np.where(far, 0.0, operand.beside))
+    return x.zeroed(far).plus_numbers(np.where(far, 0.0, operand.beside))
 
 
 def by_element(kernel: Kernel) -> Kernel:
-    """A kernel on single elements, which computes on what is near and leaves out what is settled."""
+    """A kernel on single elements, which computes the elements that are near and zeros the settled ones."""
 
     @wraps(kernel)
     def computed(party: object, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
@@ -64,16 +65,16 @@ def by_element(kernel: Kernel) -> Kernel:
         if not any_beside(call):
             return results
         sure = settled(call)
-        return [cleared(r, sure) for r in results] if sure.any() else results
+        return [r.zeroed(sure) for r in results] if sure.any() else results
 
     return computed  # type: ignore[return-value]
 
 
-# -- the largest or smallest of several -------------------------------------------------------------
+# -- the largest or smallest of several ---------------------------------------------------------------
 
 
 def _ends(call: Call) -> tuple[list[np.ndarray], bool]:
-    """What stands beside each operand, or is it, and whether the largest is asked for."""
+    """The public numbers beside each operand, or in its place; and whether this is a Max."""
     found = []
     for operand in call.inputs:
         assert operand is not None
@@ -83,7 +84,7 @@ def _ends(call: Call) -> tuple[list[np.ndarray], bool]:
 
 
 def settled_ends(call: Call) -> np.ndarray | None:
-    """Where Max or Min is public: one operand is out of reach at the end asked for, or all at the other."""
+    """Where Max or Min is public: one operand is out of reach at the winning end, all at the losing end."""
     if not any_beside(call):
         return None
     parts, largest = _ends(call)
@@ -102,8 +103,8 @@ def of_extreme(call: Call) -> Beside:
     return [kept(np.where(sure, furthest_out, 0.0), call.outputs[0].shape)]
 
 
-def near_end(x: Value, operand: Operand | None) -> Value:
-    """A secret with what stands beside it, and where that is out of reach the end of what is compared."""
-    if operand is None or operand.beside is None or not isinstance(x, (Replicated, Sum3)):
+def near_end(x: V, operand: Operand | None) -> V:
+    """A secret plus the numbers beside it; a number out of reach becomes the end of the compared range."""
+    if operand is None or operand.beside is None or not isinstance(x, Form):
         return x
-    return plus(cleared(x, out_of_reach(operand)), held(operand.beside, 2 * OUT))
+    return x.zeroed(out_of_reach(operand)).plus_numbers(held(operand.beside, 2 * OUT))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar, overload
 
 import numpy as np
+import numpy.typing as npt
 
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.beside import factor, held, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.limits import Limit, output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, both_fine, operator
+from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Use, Value, both_fine, operator
+from onnxpuma.ops.shares import secret
 from onnxpuma.standard.mask_values import FAR
+
+F = TypeVar("F", bound=Form)
 
 _LARGEST_WHOLE = 2.0**12
 _LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
@@ -29,7 +33,7 @@ def _sum_result(call: Call) -> Result:
 
 
 def public_fits(call: Call) -> str | None:
-    """Refuse public numbers that are none."""
+    """Refuse a public NaN."""
     for operand in call.inputs:
         values = None if operand is None else operand.value
         if operand is not None and values is not None and values.dtype.kind == "f" and np.isnan(values).any():
@@ -38,70 +42,61 @@ def public_fits(call: Call) -> str | None:
 
 
 def _product_fits(call: Call) -> str | None:
-    """Refuse public factors that are none, and a factor that what stands beside it takes out of range."""
+    """Refuse a factor that is NaN or infinite, or that public numbers beside it take out of range."""
     for place in (0, 1):
         values = call.public(place)
         if values is not None and values.dtype.kind == "f" and np.isinf(values).any():
-            return (
-                f"its public input '{call.given(place).name}' holds infinity, which times zero is no number"
-            )
+            name = call.given(place).name
+            return f"its public input '{name}' holds infinity, which times zero is not a number"
     return (too_far(call, FAR) if call.secret(0) and call.secret(1) else None) or public_fits(call)
 
 
-def aligned(value: Replicated | Sum3, fraction: int) -> Replicated | Sum3:
-    """The same value at more fraction bits, in the same ring."""
-    shift = fraction - value.fraction
-    if shift == 0:
-        return value
-    return value.times(np.uint64(1 << shift), shift)
-
-
-def add_forms(a: Value, b: Value, sign: int, party: Party) -> Form:
-    """a + b or a - b of secret and public operands, at the larger scale."""
-    secrets = [v for v in (a, b) if isinstance(v, (Replicated, Sum3))]
-    fraction = max(v.fraction for v in secrets)
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        (secret,) = secrets
-        public = np.asarray(b if isinstance(b, np.ndarray) else a)
-        words = encode(public, fraction)
-        if isinstance(b, np.ndarray):
-            return secret.plus(words if sign > 0 else np.uint64(0) - words)
-        return secret.plus(words) if sign > 0 else (-secret).plus(words)
-    left, right = aligned(secrets[0], fraction), aligned(secrets[1], fraction)
-    if isinstance(left, Sum3) and isinstance(right, Sum3):
+@overload
+def add_forms(a: Resolved, b: Resolved, sign: int) -> Replicated: ...
+@overload
+def add_forms(a: Value, b: Value, sign: int) -> Shares: ...
+def add_forms(a: Value, b: Value, sign: int) -> Shares:
+    """a + b or a - b at the larger scale; at least one operand is secret."""
+    if isinstance(b, np.ndarray):
+        return secret(a).plus_numbers(b if sign > 0 else -b.astype(np.float64))
+    if isinstance(a, np.ndarray):
+        term = secret(b) if sign > 0 else -secret(b)
+        return term.plus_numbers(a)
+    one, other = secret(a), secret(b)
+    fraction = max(one.fraction, other.fraction)
+    left, right = one.aligned(fraction), other.aligned(fraction)
+    if isinstance(left, Replicated) and isinstance(right, Replicated):
         return left + right if sign > 0 else left - right
-    if isinstance(left, Sum3):
-        assert isinstance(right, Replicated)
-        return left.plus_shared(right, sign)
-    if isinstance(right, Sum3):
-        return (right if sign > 0 else -right).plus_shared(left, 1)
-    return left + right if sign > 0 else left - right
+    if isinstance(right, Replicated):
+        return left.as_sum().plus_shared(right, sign)
+    right = right if sign > 0 else -right
+    return right.plus_shared(left) if isinstance(left, Replicated) else left + right
 
 
 def _takes_as_it_is(call: Use, index: int) -> bool:
-    """Whether a term may come untruncated: a mask that is secret has to fit in at its scale."""
+    """Whether a term may come untruncated: a secret mask must fit at its scale."""
     reach = sum(o.reach for o in call.inputs if o is not None)
     return reach < 2.0 ** (61 - call.given(index).fraction)
 
 
-def _spread_out(call: Call, x: Form) -> Form:
-    """x in the output's shape, to which a term that stands beside it may have broadcast it."""
+def _spread_out(call: Call, x: Shares) -> Shares:
+    """x in the output's shape: a term that went beside it may have broadcast it."""
     shape = call.outputs[0].shape
-    return x if x.shape == shape else x.map(lambda w: np.broadcast_to(w, shape))  # type: ignore[attr-defined]
+    return x if x.shape == shape else x.broadcast_to(shape)
 
 
 @operator("Add", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
 def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a + b: local, also on a product that is still to be truncated."""
+    """a + b: local, even on an untruncated product."""
     yield from ()
-    return [_spread_out(call, add_forms(in_words(a), in_words(b), 1, party))]
+    return [_spread_out(call, add_forms(in_words(a), in_words(b), 1))]
 
 
 @operator("Sub", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
 def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a - b: local, also on a product that is still to be truncated."""
+    """a - b: local, even on an untruncated product."""
     yield from ()
-    return [_spread_out(call, add_forms(in_words(a), in_words(b), -1, party))]
+    return [_spread_out(call, add_forms(in_words(a), in_words(b), -1))]
 
 
 @operator("Sum", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
@@ -112,10 +107,9 @@ def total(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
         if isinstance(result, np.ndarray) and isinstance(value, np.ndarray):
             result = result + value
         else:
-            result = add_forms(result, value, 1, party)
+            result = add_forms(result, value, 1)
     yield from ()
-    assert isinstance(result, Form)
-    return [_spread_out(call, result)]
+    return [_spread_out(call, secret(result))]
 
 
 def _same_result(call: Call) -> Result:
@@ -129,10 +123,10 @@ def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[For
     return [-x]
 
 
-def public_scale(values: np.ndarray) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public factor: as few bits as hold it exactly, else 18 significant.
+def public_scale(values: npt.ArrayLike) -> tuple[int, np.ndarray]:
+    """(fraction bits, integers) of a public factor: the fewest that hold it exactly, else 18 significant.
 
-    A factor that is a power of two (or an integer) costs no precision and may cost no truncation.
+    A power of two or an integer costs no precision, and perhaps no truncation.
     """
     real = np.asarray(values, np.float64)
     for fraction in range(FRACTION):
@@ -144,9 +138,10 @@ def public_scale(values: np.ndarray) -> tuple[int, np.ndarray]:
     return fraction, np.rint(real * 2.0**fraction).astype(np.int64)
 
 
-def as_words(integers: np.ndarray) -> np.ndarray:
-    """Integers mod 2^64."""
-    return np.asarray(integers, np.int64).reshape(-1).view(np.uint64).reshape(np.shape(integers))
+def times_numbers(x: F, values: npt.ArrayLike) -> F:
+    """x times public numbers, which bring the fraction bits that they need (`public_scale`)."""
+    fraction, integers = public_scale(values)
+    return x.times_integers(integers, fraction)
 
 
 def _product_result(call: Call) -> Result:
@@ -158,7 +153,7 @@ def _product_result(call: Call) -> Result:
 
 
 def _by_whole_number(call: Use, index: int) -> bool:
-    """Whether a product may stay untruncated: times a whole number it has no more fraction bits."""
+    """Whether an untruncated product may come: a whole factor adds no fraction bits."""
     by = call.public(1 - index)
     if by is None or by.size != 1:
         return False
@@ -166,7 +161,7 @@ def _by_whole_number(call: Use, index: int) -> bool:
 
 
 def _product_limits(call: Call) -> tuple[Limit, ...]:
-    """Of a public factor of few bits the product has as many more in front."""
+    """A product with a public factor of few fraction bits has more room above the point."""
     if call.secret(0) and call.secret(1):
         return output_below(2.0**26)(call)
     return output_below(max(2.0**26, 2.0 ** (61 - _product_result(call).fraction)))(call)
@@ -183,12 +178,9 @@ def _product_limits(call: Call) -> tuple[Limit, ...]:
     fine=both_fine,
 )
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
-    """a * b: local; the product is truncated where its consumer wants it."""
+    """a * b: local; its reader decides whether the product is truncated."""
     yield from ()
     if isinstance(a, Replicated) and isinstance(b, Replicated):
-        a, b = whole(a, call.given(0)), whole(b, call.given(1))
-        return [multiply(party, a, b)]  # type: ignore[arg-type]
-    secret, public = (b, a) if isinstance(a, np.ndarray) else (a, b)
-    assert isinstance(secret, (Replicated, Sum3))
-    fraction, integers = public_scale(factor(call, np.asarray(public)))
-    return [secret.times(as_words(integers), fraction)]
+        return [multiply(party, whole(a, call.given(0)), whole(b, call.given(1)))]
+    x, public = (b, a) if isinstance(a, np.ndarray) else (a, b)
+    return [times_numbers(secret(x), factor(call, np.asarray(public)))]

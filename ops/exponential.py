@@ -1,11 +1,9 @@
-"""Exp and Log, and the activations that are an exponential below zero."""
+"""Exp, Log, and the activations that are an exponential below zero."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
@@ -14,30 +12,23 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.exponential import HIGHEST, exponential, exponential_cost
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
 from onnxpuma.mpc.protocols.logarithm import logarithm, logarithm_cost
+from onnxpuma.ops.comparison import FURTHEST, WIDE, width
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import aligned, as_words, public_scale
-from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
+from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
+from onnxpuma.ops.limits import WHOLE, Limit, asks, input_below, signed_input, size_of
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
-from onnxpuma.ops.select import FURTHEST, WIDE, positive, positive_cost, width
+from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
-_LEAST_BITS = 27  # 64 units on either side
-_BELOW_ZERO = 1.0  # of what is zero or below it, error included
+_LEAST_BITS = 27  # up to 64 on either side
+_BELOW_ZERO = 1.0  # above every argument that is at most zero, error included
 
 
 def exp_of(party: Party, x: Replicated, top: float = math.inf, bits: int = WIDE) -> Protocol[Replicated]:
-    """e^x, x below -20 as -20 and above 29.8 as 29.8; top: x is known to lie below it."""
+    """e^x for x held between -20 and 29.8. top: a known upper bound of x."""
 
-    def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        return exponential(party, _resolved(part), pivot, top, bits)
-
-    return (yield from spread(party, x, each))
-
-
-def _resolved(part: Replicated | Sum3) -> Replicated:
-    assert isinstance(part, Replicated)
-    return part
+    return (yield from spread(party, x, lambda part, pivot: exponential(party, part, pivot, top, bits)))
 
 
 def exp_cost(size: int, top: float = math.inf, bits: int = WIDE) -> Cost:
@@ -45,7 +36,7 @@ def exp_cost(size: int, top: float = math.inf, bits: int = WIDE) -> Cost:
 
 
 def _top(call: Call) -> float:
-    """What arguments are proved to lie below, with a margin for errors."""
+    """The proved upper bound of the arguments, with a margin for errors."""
     x = call.given(0)
     masked = x.beside is not None or x.reach or x.hollow
     return math.inf if masked else x.bound.high * (1.01 if x.bound.high > 0 else 1.0) + 2.0**-4
@@ -75,7 +66,7 @@ def _exp_limits(call: Call) -> tuple[Limit, ...]:
 )
 @by_element
 def exp(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """e^x up to 2^43 (x below 29.8); above it stays there, below -20 it is 2e-9."""
+    """e^x for x between -20 and 29.8; a smaller x gives 2e-9, a larger one 2^43."""
     return [(yield from exp_of(party, x, _top(call), _exp_bits(call)))]
 
 
@@ -94,7 +85,11 @@ def _log_result(call: Call) -> Result:
 
 def _log_limits(call: Call) -> tuple[Limit, ...]:
     falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", 2.0**-18)
-    return (Limit("x", signed_input(), least=2.0**-18, needs=needs, falls=falls),)
+    least = Limit("x", signed_input(), least=2.0**-18, needs=needs, falls=falls)
+    below = 2.0 ** (61 - max([FRACTION, *(o.fraction for o in call.secrets)]))
+    if below >= WHOLE:
+        return (least,)
+    return least, Limit("x", signed_input(), below, stays=size_of(), needs=asks("element", below))
 
 
 @operator(
@@ -107,7 +102,7 @@ def _log_limits(call: Call) -> tuple[Limit, ...]:
     reaches=True,
 )
 def log(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
-    """log(x); of zero and below it is some number."""
+    """log(x) of a positive x; zero or less gives an arbitrary number."""
     return [(yield from log_of(party, x))]
 
 
@@ -121,7 +116,7 @@ def _parameters(call: Call) -> tuple[float, float, float]:
 
 
 def _fractions(call: Call) -> tuple[int, int, int]:
-    a, b, c = (public_scale(np.float64(v))[0] for v in _parameters(call))
+    a, b, c = (public_scale(v)[0] for v in _parameters(call))
     return a, b, c
 
 
@@ -138,7 +133,7 @@ def _elu_result(call: Call) -> Result:
 
 
 def _elu_limits(call: Call) -> tuple[Limit, ...]:
-    """What lies above zero stands at the scale of what lies below, and that is multiplied before exp."""
+    """The part above zero has the scale of the part below, which is multiplied before exp."""
     _, slope, _ = _parameters(call)
     most = 2.0 ** (62 - FRACTION - _fractions(call)[1]) / max(abs(slope), 1.0)
     return input_below(min(FURTHEST, most, 2.0 ** (62 - call.outputs[0].fraction)))(call)
@@ -155,21 +150,10 @@ def _elu_refusal(call: Call) -> str | None:
 )  # fmt: skip
 @by_element
 def elu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """x above zero, an exponential that levels off below it."""
+    """x above zero, a scaled e^x - 1 below it."""
     a, b, c = _parameters(call)
     above = yield from positive(party, x)
-    below = x - above
-    fraction, integer = public_scale(np.float64(b))
-    below = yield from truncated(party, below.times(as_words(integer), fraction))
+    below = yield from truncated(party, times_numbers(x - above, b))
     power = yield from exp_of(party, below, _BELOW_ZERO)
-    power = power.plus(np.uint64(0) - np.uint64(1 << FRACTION) * np.ones(x.shape, np.uint64))
-    fraction, integer = public_scale(np.float64(a))
-    left = power.times(as_words(integer), fraction)
-    fraction, integer = public_scale(np.float64(c))
-    right = above.times(as_words(integer), fraction)
-    scale = max(left.fraction, right.fraction)
-    total = aligned(left, scale)
-    other = aligned(right, scale)
-    assert isinstance(total, Replicated)
-    assert isinstance(other, Replicated)
-    return [total + other]
+    left, right = times_numbers(power.plus_numbers(-1.0), a), times_numbers(above, c)
+    return [add_forms(left, right, 1)]

@@ -1,7 +1,7 @@
-"""Gather: by public indices it is local; by ids that only the client knows it is a product with hidden rows.
+"""Gather: local for public indices, a product with hidden one-hot rows for ids that only the client knows.
 
-The client deals each id as keys of distributed point functions (dpf.py), which the parties expand to
-shares of one-hot rows; the product with the table is exact: no equality test, no truncation.
+The client deals each id as keys of distributed point functions (dpf.py), which the parties expand to shares
+of one-hot rows. Their product with the table is exact: it needs no equality test and no truncation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.dpf import BITS, SecretIds, look_up
@@ -19,7 +19,8 @@ from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept, whole
 from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, input_below
-from onnxpuma.ops.registry import Call, Result, Use, Value, as_first, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Result, Use, as_first, operator, resting_fraction
+from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.spread import over_parts, spread
 
 
@@ -39,7 +40,7 @@ def _refuse(call: Call) -> str | None:
         size = call.given(0).shape[call.axis]
         return beyond(call.public(1), size)
     if call.inputs[1].form is not SecretIds:  # type: ignore[union-attr]
-        return "its index is computed from secret values; only ids that come from the client can be looked up"
+        return "its index is computed from secret values, and only ids from the client can be looked up"
     if call.axis:
         return "secret ids are looked up along the first axis only"
     if not call.secret(0):
@@ -83,20 +84,18 @@ def _beside(call: Call) -> Beside:
     integers=True,
     beside=_beside,
 )
-def gather(party: Party, call: Call, table: Value, index: Value) -> Protocol[Sequence[Form]]:
+def gather(
+    party: Party, call: Call, table: Shares, index: np.ndarray | SecretIds
+) -> Protocol[Sequence[Form]]:
     """Rows of a secret table by public indices, or by the client's secret ids."""
     if isinstance(index, SecretIds):
-        table = whole(table, call.given(0))
-        assert isinstance(table, Replicated)
-        shape = call.outputs[0].shape
-        matrix = table if len(table.shape) == 2 else table.map(lambda w: w.reshape(w.shape[0], -1))
+        rows = replicated(whole(table, call.given(0)))
+        matrix = rows if len(rows.shape) == 2 else rows.reshape(rows.shape[0], -1)
 
-        def widened(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+        def widened(part: Sum3, pivot: int) -> Protocol[Replicated]:
             return (yield from lift(party, split(party, part, pivot, part.format), 64))
 
         found = yield from spread(party, look_up(party, index, matrix), widened)
-        return [found.map(lambda w: w.reshape(shape))]
-    assert isinstance(index, np.ndarray)
-    axis = call.axis
+        return [found.reshape(call.outputs[0].shape)]
     yield from ()
-    return [table.map(lambda w: np.take(w, index.astype(np.intp), axis=axis))]  # type: ignore[union-attr]
+    return [table.take(index.astype(np.intp), call.axis)]

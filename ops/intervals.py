@@ -1,7 +1,7 @@
-"""Bounds of what operators on single elements, choices and reductions yield.
+"""Bounds of the results of operators on single elements, choices and reductions.
 
-Each function takes a use, whose operands have their bounds, and says what its first output stays within. Only
-sums, products, quotients and square roots are used, which every machine rounds alike.
+Each function takes a call, whose operands carry their bounds, and returns the bound of its first output. It
+uses sums, products, quotients and square roots only, which every machine rounds alike.
 """
 
 from __future__ import annotations
@@ -14,14 +14,23 @@ import numpy as np
 
 from onnxpuma.ops.beside import factor, furthest, held
 from onnxpuma.ops.bounds import UNKNOWN, Bound
+from onnxpuma.ops.function_bounds import (
+    absolute,
+    exp,
+    exponential_unit,
+    inverse_of,
+    log_of,
+    power,
+    root_of,
+    softplus,
+    swish,
+)
 from onnxpuma.ops.reduce import count_of
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.row_sums import added, mean, multiplied, running, squared
 from onnxpuma.ops.sight import Bounding, last, of_values, seen, words
 
 TRUTH = Bound(0.0, 1.0)
-LN2 = 0.6931471805599453
-HIGHEST = 2.0**43  # where Exp ends
 
 
 def _rows(call: Call, place: int) -> Bound:
@@ -61,62 +70,16 @@ def _div(call: Call) -> Bound:
     return seen(a).only().by(inverse_of(seen(b)), 1).only()
 
 
-def inverse_of(x: Bound) -> Bound:
-    """Of the reciprocal: nothing where x may be zero."""
-    if x.low > 0 or x.high < 0:
-        return Bound(1.0 / x.high, 1.0 / x.low)
-    return UNKNOWN
-
-
-def _root(x: Bound) -> Bound:
-    return Bound(math.sqrt(max(x.low, 0.0)), math.sqrt(max(x.high, 0.0)))
-
-
-def _exp(call: Call) -> Bound:
-    x = seen(call.given(0))
-    top = HIGHEST if x.high >= 29 else 2.0 ** math.ceil(x.high / LN2) if x.high > -60 else 2.0**-86
-    return Bound(2.0 ** math.floor(x.low / LN2) if x.low > -20 else 0.0, min(top, HIGHEST))
-
-
-def _log(x: Bound) -> Bound:
-    if not x.low > 0:
-        return UNKNOWN
-    least, most = math.frexp(x.low)[1] - 1, math.frexp(x.high)[1] if x.high < math.inf else 64
-    return Bound(least * (0.6931 if least > 0 else 0.6932), most * (0.6932 if most > 0 else 0.6931))
-
-
 def _log_sum(call: Call) -> Bound:
     x, count = seen(call.given(0)), max(1, call.given(0).size // max(call.outputs[0].size, 1))
     return Bound(x.low, x.high + 0.6932 * count.bit_length())
 
 
 def _log_share(call: Call) -> Bound:
-    """LogSoftmax: no more than zero, no less than the smallest score below all of them."""
+    """LogSoftmax: at most zero, and at least the smallest score less the logarithm of the largest sum."""
     x, operand = seen(call.given(0)), call.given(0)
     count = operand.shape[call.axis] if operand.shape else 1
     return Bound(x.low - x.high - 0.6932 * count.bit_length(), 0.0)
-
-
-def _power(call: Call) -> Bound:
-    x, exponent = seen(call.given(0)), call.public(1)
-    if exponent is None or not exponent.size:
-        return UNKNOWN
-    found = [_to_the(x, float(e)) for e in np.unique(exponent.astype(np.float64))]
-    return reduce(lambda a, b: a.hull(b), found).only()
-
-
-def _to_the(x: Bound, exponent: float) -> Bound:
-    if exponent == 0.5:
-        return _root(x)
-    if exponent < 0:
-        inverse = inverse_of(x)
-        return _to_the(inverse, -exponent) if inverse.size < math.inf else UNKNOWN
-    if exponent != int(exponent) or exponent > 16:
-        return Bound(0.0, HIGHEST)
-    size = 1.0
-    for _ in range(int(exponent)):
-        size *= x.size
-    return Bound(0.0 if exponent % 2 == 0 else -size, size)
 
 
 def _extreme(call: Call) -> Bound:
@@ -127,7 +90,7 @@ def _extreme(call: Call) -> Bound:
 
 
 def _choice(call: Call) -> Bound:
-    """Where: what a secret condition chooses is as far out as its readers need it."""
+    """Where: a number that a secret condition chooses is as far out as its readers need."""
     found = []
     for place in (1, 2):
         operand = call.given(place)
@@ -154,11 +117,6 @@ def _cast(call: Call) -> Bound:
     return words(call.given(0)) if call.given(0).dtype.kind == "f" else seen(call.given(0))
 
 
-def _absolute(x: Bound) -> Bound:
-    low = x.low if x.low > 0 else -x.high if x.high < 0 else 0.0
-    return Bound(low, x.size, x.norm, x.blocks)
-
-
 def _leaky(call: Call) -> Bound:
     slope = float(call.attribute("alpha"))
     return _sloped(call, Bound(slope, slope))
@@ -169,23 +127,6 @@ def _sloped(call: Call, slope: Bound) -> Bound:
     below = Bound(min(x.low, 0.0), 0.0).by(slope, 1)
     low = min(below.low, max(x.low, 0.0) if x.low > 0 else 0.0)
     return Bound(low, max(below.high, x.high, 0.0))
-
-
-def _exponential_unit(call: Call) -> Bound:
-    x, selu = seen(call.given(0)), call.node.op == "Selu"
-    alpha = float(call.attribute("alpha"))
-    gamma = float(call.attribute("gamma")) if selu else 1.0
-    depth = gamma * alpha
-    return Bound(-abs(depth) if x.low < 0 else 0.0, max(gamma * x.high, -depth, 0.0))
-
-
-def _softplus(call: Call) -> Bound:
-    x = seen(call.given(0))
-    return Bound(max(x.low, 0.0), max(x.high, 0.0) + LN2 * (1 + 2.0**-40))
-
-
-def _swish(call: Call) -> Bound:
-    return seen(call.given(0)).within(-0.2785 / float(call.attribute("alpha")), math.inf)
 
 
 def _kept(call: Call) -> Bound:
@@ -209,7 +150,7 @@ def _near(call: Call) -> Bound:
 
 
 def _put(call: Call) -> Bound:
-    """Numbers of the third input among those of the first."""
+    """Elements of the first input, some replaced by elements of the third."""
     if call.attribute("reduction") != "none":
         return UNKNOWN
     return words(call.given(0)).only().hull(words(call.operand(2)).only())
@@ -225,7 +166,7 @@ def _always(low: float, high: float) -> Bounding:
 
 
 def _inside(low: float, high: float) -> Bounding:
-    """f(0) = 0, |f(x)| <= |x|, and all of it between two numbers."""
+    """A function between two numbers, with f(0) = 0 and |f(x)| <= |x|."""
     return lambda call: seen(call.given(0)).within(low, high)
 
 
@@ -245,7 +186,7 @@ INTERVALS: dict[str, Bounding] = {
     **dict.fromkeys(("Sin", "Cos", "Sign"), _always(-1.0, 1.0)),
     **dict.fromkeys(("Cast", "CastLike"), _cast),
     **dict.fromkeys(("Floor", "Ceil", "Round"), _near),
-    **dict.fromkeys(("Elu", "Selu", "Celu"), _exponential_unit),
+    **dict.fromkeys(("Elu", "Selu", "Celu"), exponential_unit),
     **dict.fromkeys(("ReduceMax", "ReduceMin", "GlobalMaxPool", "MaxPool", "TopK"), _chosen),
     **dict.fromkeys(("GlobalAveragePool", "AveragePool"), _kept),
     **dict.fromkeys(("ScatterND", "ScatterElements"), _put),
@@ -254,32 +195,32 @@ INTERVALS: dict[str, Bounding] = {
     "Mul": _mul,
     "Div": _div,
     "Reciprocal": _of(inverse_of),
-    "Sqrt": _of(_root),
-    "Exp": _exp,
-    "Log": _of(_log),
-    "Pow": _power,
+    "Sqrt": _of(root_of),
+    "Exp": exp,
+    "Log": _of(log_of),
+    "Pow": power,
     "ReduceLogSumExp": _log_sum,
     "LogSoftmax": _log_share,
     "Where": _choice,
     "Clip": _clip,
-    "Abs": _of(_absolute),
+    "Abs": _of(absolute),
     "Relu": _inside(0.0, math.inf),
     "Gelu": _inside(-0.1701, math.inf),
     "Mish": _inside(-0.3089, math.inf),
     "HardSwish": _inside(-0.3751, math.inf),
-    "Swish": _swish,
+    "Swish": swish,
     "Tanh": _inside(-1.0, 1.0),
     "Erf": _always(-1.0, 1.0),
-    "Softplus": _softplus,
+    "Softplus": softplus,
     "LeakyRelu": _leaky,
     "PRelu": lambda call: _sloped(call, seen(call.given(1))),
     "ReduceSum": added,
     "ReduceMean": mean,
     "ReduceSumSquare": squared,
-    "ReduceL2": lambda call: _root(squared(call)),
+    "ReduceL2": lambda call: root_of(squared(call)),
     "ReduceL1": lambda call: Bound(0.0, seen(call.given(0)).size * count_of(call)),
     "ReduceProd": multiplied,
-    "ReduceLogSum": lambda call: _log(added(call)),
+    "ReduceLogSum": lambda call: log_of(added(call)),
     "CumSum": running,
     "Resize": _resized,
 }

@@ -1,20 +1,19 @@
-"""Operators that only move elements: local on every form, whatever is secret about the values.
+"""Operators that only move elements: local on every form.
 
-The common ones are numpy views. The rest are run once, in the clear, on the indices of their input's
-elements, and then gathered: the standard's own semantics without a second implementation of them.
+The common ones are views. Each of the others runs once in the clear, on the indices of its input's elements,
+and the result says which element goes where: the standard's own semantics, without a second implementation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.forms import Form, Shares, picked
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.ring.words import encode, word_type
 from onnxpuma.ops.beside import of_moved
 from onnxpuma.ops.moves import order_of
 from onnxpuma.ops.registry import Call, Use, Value, as_first, operator
@@ -42,11 +41,11 @@ def _always(call: Use, index: int) -> bool:
     layout=True,
     beside=of_moved,
 )
-def reshape(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+def reshape(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
     """The same elements in another shape."""
     shape = call.outputs[0].shape
     yield from ()
-    return [x.map(lambda w: w.reshape(shape))]  # type: ignore[attr-defined]
+    return [x.reshape(shape)]
 
 
 def _no_dropout(call: Call) -> str | None:
@@ -68,17 +67,17 @@ def _no_dropout(call: Call) -> str | None:
     layout=True,
     beside=of_moved,
 )
-def identity(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
-    """The value itself: nothing is dropped when a model is used."""
+def identity(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
+    """The value itself: inference drops nothing."""
     yield from ()
     return [x]
 
 
 @operator("Transpose", result=as_first, defers=_always, secret="first", layout=True, beside=of_moved)
-def transpose(party: Party, call: Call, x: Form) -> Protocol[Sequence[Form]]:
+def transpose(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """Axes permuted."""
     yield from ()
-    return [x.map(lambda w: w.transpose(order_of(call)))]  # type: ignore[attr-defined]
+    return [x.transpose(order_of(call))]
 
 
 @operator(
@@ -90,39 +89,24 @@ def transpose(party: Party, call: Call, x: Form) -> Protocol[Sequence[Form]]:
     layout=True,
     beside=of_moved,
 )
-def expand(party: Party, call: Call, x: Form, shape: np.ndarray) -> Protocol[Sequence[Form]]:
+def expand(party: Party, call: Call, x: Shares, shape: np.ndarray) -> Protocol[Sequence[Form]]:
     """Broadcast to a larger shape."""
     target = call.outputs[0].shape
     yield from ()
-    return [x.map(lambda w: np.broadcast_to(w, target))]  # type: ignore[attr-defined]
+    return [x.broadcast_to(target)]
 
 
 @operator(
     "Split", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True, beside=of_moved
 )
-def split(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+def split(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
     """Parts along an axis."""
     axis = call.axis
-    edges = np.cumsum([o.shape[axis] for o in call.outputs])[:-1]
-    results = []
-    for index in range(len(call.outputs)):
-        results.append(x.map(lambda w, i=index: np.split(w, edges, axis=axis)[i]))  # type: ignore[attr-defined]
+    edges = np.cumsum([0, *(o.shape[axis] for o in call.outputs)])
+    before = (slice(None),) * axis
     yield from ()
-    return results
-
-
-def as_shares(party: Party, value: Value, bits: int = 64, fraction: int = 18) -> Replicated:
-    """A public array as the shares (value, 0, 0); a secret one as it is."""
-    if isinstance(value, Replicated):
-        return value
-    words = encode(np.asarray(value), fraction, bits)
-    nothing = np.broadcast_to(word_type(bits).type(0), words.shape)
-    return Replicated(
-        party.index,
-        words if party.index == 0 else nothing,
-        words if party.index == 2 else nothing,
-        Format(bits, fraction),
-    )
+    parts = [(*before, slice(start, end)) for start, end in pairwise(edges)]
+    return [x[part] for part in parts]
 
 
 def beyond(index: np.ndarray | None, size: int) -> str | None:
@@ -147,30 +131,16 @@ def _index_refusal(call: Call) -> str | None:
 
 
 def index_map(call: Call) -> list[np.ndarray]:
-    """For each output the flat index of the first input's element at every place; -1 where a zero goes."""
-    first = call.inputs[0]
-    assert first is not None
+    """For each output, the flat index into the first input of every element; -1 for a zero."""
+    first = call.given(0)
     indices = np.arange(1, first.size + 1, dtype=np.int64).reshape(first.shape)
     inputs: list[np.ndarray | None] = [indices]
     inputs += [None if o is None else o.value for o in call.inputs[1:]]
     return [out.astype(np.int64) - 1 for out in run_node(call.node, inputs, call.opset)]
 
 
-def taken_from(x: Form, index: np.ndarray) -> Form:
-    """Elements of the flattened x by flat index; zeros where the index is -1."""
-    holes = bool((index < 0).any())
-
-    def pick(words: np.ndarray) -> np.ndarray:
-        moved = np.ascontiguousarray(words).reshape(-1)[index]
-        if holes:
-            moved = np.where(index < 0, words.dtype.type(0), moved)
-        return moved
-
-    return x.map(pick)  # type: ignore[attr-defined]
-
-
 def _slices(call: Call) -> tuple[slice, ...]:
-    """What numpy takes for the same part."""
+    """The index that takes the same part in numpy."""
     shape = call.given(0).shape
     starts, ends = (np.atleast_1d(call.public(place)).tolist() for place in (1, 2))  # type: ignore[arg-type]
     axes, steps = call.public(3), call.public(4)
@@ -178,7 +148,7 @@ def _slices(call: Call) -> tuple[slice, ...]:
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = number if axes is None else int(np.atleast_1d(axes)[number]) % len(shape)
         step = 1 if steps is None else int(np.atleast_1d(steps)[number])
-        if step < 0 and start < -shape[axis]:  # the standard moves it to the first element
+        if step < 0 and start < -shape[axis]:  # the standard starts at the first element
             start = 0
         found[axis] = slice(start, None if step < 0 and end < -shape[axis] else end, step)
     return tuple(found)
@@ -187,15 +157,15 @@ def _slices(call: Call) -> tuple[slice, ...]:
 @operator(
     "Slice", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True, beside=of_moved
 )
-def part(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
-    """A part, in steps along each axis."""
+def part(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
+    """A part, with a step along each axis."""
     index = _slices(call)
     yield from ()
-    return [x.map(lambda w: w[index])]  # type: ignore[attr-defined]
+    return [x[index]]
 
 
 def _stays(call: Call) -> bool:
-    """Whether every row is asked for where it is: a cache of sequences of one length."""
+    """Whether every row stays in its place: a cache of sequences of one length."""
     index = call.operand(1)
     if call.node.op != "GatherND" or index is None or index.value is None or index.shape[-1:] != (1,):
         return False
@@ -215,10 +185,10 @@ def _stays(call: Call) -> bool:
     layout=True,
     beside=of_moved,
 )
-def gathered(party: Party, call: Call, x: Form, index: np.ndarray) -> Protocol[Sequence[Form]]:
-    """Elements, or rows, by public indices, or by the client's secret ids as Gather has them."""
+def gathered(party: Party, call: Call, x: Shares, index: np.ndarray) -> Protocol[Sequence[Form]]:
+    """Elements or rows by public indices, or by the client's secret ids as in Gather."""
     yield from ()
-    return [x] if _stays(call) else [taken_from(x, places) for places in index_map(call)]
+    return [x] if _stays(call) else [picked([x], places) for places in index_map(call)]
 
 
 @operator(
@@ -235,7 +205,7 @@ def gathered(party: Party, call: Call, x: Form, index: np.ndarray) -> Protocol[S
     layout=True,
     beside=of_moved,
 )
-def moved(party: Party, call: Call, x: Form, *_: Value) -> Protocol[Sequence[Form]]:
+def moved(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
     """Elements moved by public indices."""
     yield from ()
-    return [taken_from(x, index) for index in index_map(call)]
+    return [picked([x], index) for index in index_map(call)]

@@ -1,4 +1,4 @@
-"""Bounds behind normalisations, softmax and attention: rows whose length follows from what they are."""
+"""Bounds of normalisations, softmax, attention and rotations, whose rows have a known length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AllBounding = Callable[[Call], Sequence[Bound]]
 
 
 def normalised_rows(call: Use) -> tuple[int, bool]:
-    """How many elements a row has that is normalised, and whether its mean is taken off."""
+    """The elements of a normalised row, and whether its mean is subtracted."""
     shape = call.given(0).shape
     if call.node.op in ("LayerNormalization", "RMSNormalization"):
         return math.prod(shape[call.axis :]), call.node.op == "LayerNormalization"
@@ -31,7 +31,7 @@ def groups_of(call: Use) -> int:
 
 
 def _layer(call: Call) -> list[Bound]:
-    """Every row has length sqrt(n) before it is scaled."""
+    """Every row has length sqrt(n) before the scale is applied."""
     (count, centred), n = normalised_rows(call), last(call.outputs[0])
     scale, bias = seen(call.operand(1)) if call.present(1) else Bound(1.0, 1.0), seen(call.operand(2))
     largest = math.sqrt(count - 1 if centred and count > 1 else count)
@@ -69,7 +69,7 @@ def _softmax(call: Call) -> list[Bound]:
 
 
 def head_length(call: Use, place: int) -> float:
-    """No head of the queries (place 0), keys (1, past ones included) or values (2) is longer."""
+    """The largest length of a head of queries (place 0), keys (1) or values (2), past ones included."""
     s, operand = shapes_of(call), call.given(place)
     found = seen(operand).length(s.value_size if place == 2 else s.size)
     past = call.operand(place + 3) if place else None
@@ -85,7 +85,7 @@ def _values(call: Call, place: int) -> Bound:
 
 
 def _attention(call: Call) -> list[Bound]:
-    """What comes out lies between the values, or is zero in a row that is masked whole."""
+    """The result lies between the values, or is zero in a row that is masked as a whole."""
     s, v = shapes_of(call), _values(call, 2)
     low, high = min(v.low, 0.0), max(v.high, 0.0)
     length = v.length(s.value_size)
@@ -97,7 +97,7 @@ def _attention(call: Call) -> list[Bound]:
 
 
 def _rotary(call: Call) -> list[Bound]:
-    """Pairs are turned, and are as long as before."""
+    """A rotation keeps the length of each pair."""
     x, operand = seen(call.given(0)), call.given(0)
     heads = operand.shape[1] if len(operand.shape) == 4 else int(call.attribute("num_heads"))
     size = operand.shape[-1] if len(operand.shape) == 4 else operand.shape[-1] // heads
@@ -109,7 +109,7 @@ def _rotary(call: Call) -> list[Bound]:
 
 
 def _radius(call: Call) -> float:
-    """How much longer a pair may become: no less than what is not turned."""
+    """How much longer the tables make a pair; at least 1, the factor of features that are not turned."""
     cosines, sines = call.public(1), call.public(2)
     if cosines is not None and sines is not None and cosines.shape == sines.shape:
         squares = cosines.astype(np.float64) ** 2 + sines.astype(np.float64) ** 2
@@ -118,7 +118,7 @@ def _radius(call: Call) -> float:
 
 
 def spread_of_scores(call: Use) -> float:
-    """How far apart two scores of a row are, but for what a mask adds: of Attention, Softmax and its kin."""
+    """The largest distance of two scores of a row of Attention, Softmax and kin, without a mask's addends."""
     if call.node.op == "Attention":
         cap = cap_of(call)
         apart = 2.0 * largest_score(call)
@@ -132,12 +132,12 @@ def spread_of_scores(call: Use) -> float:
 
 
 def largest_score(call: Use) -> float:
-    """|scale q k'| of an attention."""
+    """The largest |scale q k'| of an attention."""
     return abs(given_scale(call)) * head_length(call, 0) * head_length(call, 1)
 
 
 def norm_of_rows(call: Use) -> float:
-    """The length of the rows that are normalised, without their mean where that is taken off."""
+    """The largest length of a row to be normalised, less its mean if that is subtracted."""
     (count, centred), operand = normalised_rows(call), call.given(0)
     x, n = seen(operand), last(operand)
     length = x.size * math.sqrt(count)
@@ -149,7 +149,7 @@ def norm_of_rows(call: Use) -> float:
 
 
 def scaled_row(call: Call) -> float:
-    """|x scale| of a normalisation, without the mean where that is taken off."""
+    """The largest |x scale| of a normalisation, less the mean if that is subtracted."""
     x, scale = seen(call.given(0)), seen(call.operand(1)).size if call.present(1) else 1.0
     centred = normalised_rows(call)[1]
     size = min(x.high - x.low, norm_of_rows(call)) if centred else x.size
@@ -157,7 +157,7 @@ def scaled_row(call: Call) -> float:
 
 
 def argument(call: Use) -> float:
-    """|x| of the first input."""
+    """The largest |x| of the first input."""
     return seen(call.given(0)).size
 
 

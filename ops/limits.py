@@ -1,8 +1,9 @@
-"""The ranges in which operators are right, as data: what is measured of one use, and between which bounds.
+"""The ranges in which operators are right, as data: a quantity of one call, and its bounds.
 
-A value outside gives a wrong result. What bounds do not prove to be inside is checked while a model runs on
-shares (plan/bounds/checks.py, by `needs`). `validate --per-node` measures them on opened values, calibration
-on plain ones, and the documentation prints them.
+Beyond them the result is silently wrong. If the bounds of the operands do not prove that a quantity stays
+inside, it is checked while the model runs on shares (plan/bounds/checks.py, by `needs`). The command
+`validate --per-node` measures the quantities on opened values, calibration on plain ones, and the
+documentation prints the ranges.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
 Needs: TypeAlias = "Callable[[Call], Sequence[Need]]"
 ROOM = 2.0**-10  # between a bound and the end of a range
 
-WHOLE = 2.0**42  # a range from here on is that of all values, and needs no check of its own
+WHOLE = 2.0**42  # a range this large covers all values and needs no check of its own
 
 
 def _unbounded(call: Call) -> float:
@@ -42,25 +43,23 @@ def _not_said(call: Call) -> tuple[Need, ...]:
 
 @dataclass(frozen=True)
 class Limit:
-    """`what` must be at least `least` and below `below`, or the result is wrong.
-
-    key: the name under which calibration records the quantity for the planner, "" where it makes nothing of
-    it. stays(call): what the quantity cannot exceed, by the bounds of the call's operands; falls(call): what
-    it cannot fall below. needs(call): what would keep it inside if all of it held of the inputs; none where
-    no such check is known.
-    """
+    """`what` must be at least `least` and below `below`, or the result is silently wrong."""
 
     what: str
     measure: Measure = field(repr=False)
     below: float = math.inf
     least: float = 0.0
+    # The name under which calibration records the quantity for the planner; "" if it does not.
     key: str = ""
+    # The largest that the quantity can be, by the bounds of the call's operands.
     stays: Callable[[Call], float] = field(default=_unbounded, repr=False)
+    # Conditions on the inputs that together keep the quantity inside; empty if no such check is known.
     needs: Callable[[Call], Sequence[Need]] = field(default=_not_said, repr=False)
+    # The least that the quantity can be, by the bounds of the call's operands.
     falls: Callable[[Call], float] = field(default=_anything, repr=False)
 
     def proved(self, call: Call) -> bool:
-        """Whether the bounds of the operands keep it inside, with room for what is rounded on the way."""
+        """Whether the bounds of the operands keep the quantity inside, with room for rounding."""
         stays = self.stays(call)
         return stays * (1 + ROOM) + ROOM < self.below and (not self.least or self.falls(call) >= self.least)
 
@@ -77,7 +76,7 @@ class Limit:
         return f"{self.what} {self.bounds}"
 
     def measured(self, call: Call, inputs: Arrays, outputs: Arrays) -> tuple[float, bool] | None:
-        """The quantity nearest to a bound or beyond it, and whether it is inside; None of nothing."""
+        """The quantity nearest to a bound or beyond it, and whether it is inside; None without a quantity."""
         found = self.measure(call, inputs, outputs)
         found = found[np.isfinite(found)]
         if not found.size:
@@ -88,13 +87,13 @@ class Limit:
         return low, low >= self.least
 
     def largest(self, call: Call, inputs: Arrays, outputs: Arrays) -> float:
-        """The largest quantity of this use."""
+        """The largest quantity of this call."""
         found = self.measure(call, inputs, outputs)
         return float(np.max(found, where=np.isfinite(found), initial=0.0))
 
 
 def number(bound: float) -> str:
-    """A bound as it is written: powers of two that are not small as such."""
+    """A bound as text: 2^20 for a large or small power of two."""
     exponent = math.log2(bound)
     if exponent == int(exponent) and abs(exponent) > 3:
         return f"2^{int(exponent)}"
@@ -102,20 +101,20 @@ def number(bound: float) -> str:
 
 
 def _magnitudes(values: np.ndarray | None) -> np.ndarray:
-    """|x|; integers are whole words, which leaves them 18 bits more, so they count for as much less."""
+    """|x|; an integer is a whole word and has 18 bits more room, so it counts as 2^18 times smaller."""
     if values is None or values.dtype.kind not in "fiu":
         return np.zeros(0)
     return np.abs(values.astype(np.float64)) * (1.0 if values.dtype.kind == "f" else 2.0**-18)
 
 
 def asks(kind: str, below: float, *places: int, axes: tuple[int, ...] = (-1,)) -> Needs:
-    """The same need of each of these inputs."""
+    """The same condition on each of these inputs."""
     found = tuple(Need(place, kind, below, axes) for place in places or (0,))
     return lambda call: found
 
 
 def both(*needs: Needs) -> Needs:
-    """All of these."""
+    """All of these conditions."""
     return lambda call: tuple(need for each in needs for need in each(call))
 
 
@@ -145,12 +144,12 @@ def of_output(place: int = 0) -> Measure:
 
 
 def size_of(place: int = 0) -> Callable[[Call], float]:
-    """What |x| of one input cannot exceed."""
+    """The largest |x| of one input, by its bound."""
     return lambda call: _seen(call, place).size
 
 
 def _seen(call: Call, place: int) -> Bound:
-    from onnxpuma.ops.sight import counted  # the registry, of which it speaks, is made of limits
+    from onnxpuma.ops.sight import counted  # the registry imports this module
 
     return counted(call.operand(place))
 
@@ -161,8 +160,8 @@ def _all_inputs(call: Call) -> float:
 
 
 def result_size(call: Call) -> float:
-    """What |result| cannot exceed."""
-    return call.outputs[0].bound.size if call.outputs else math.inf
+    """The largest |result|, by its bound."""
+    return call.outputs[0].bound.size
 
 
 def input_below(below: float, key: str = "", place: int = 0) -> Limits:
@@ -192,7 +191,7 @@ def output_below(below: float) -> Limits:
 
 
 def no_limit(call: Call) -> tuple[Limit, ...]:
-    """For operators that hold for whatever the format holds."""
+    """For operators that are right on every value of the format."""
     return ()
 
 
@@ -207,7 +206,7 @@ def _summed(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 
 def mean_limits(call: Call) -> tuple[Limit, ...]:
-    """A mean is a sum times a number with eighteen significant bits."""
+    """A mean is a sum times a number of eighteen significant bits, so the sum is limited."""
     return (Limit("|sum|", _summed, 2.0**25, stays=_sum_size, needs=_small_terms),)
 
 

@@ -1,17 +1,23 @@
-"""Maps that are linear with public coefficients, or bilinear: running sums, einsum."""
+"""Linear maps with public coefficients, and bilinear ones: running sums and einsum."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
+from onnxpuma.mpc import ring
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import bilinear
-from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.elementwise import public_scale
 from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import Call, Result, Value, as_first, both_fine, operator
+from onnxpuma.ops.registry import Call, Resolved, Result, as_first, both_fine, operator
+from onnxpuma.ops.shares import replicated
+
+F = TypeVar("F", bound=Form)
 
 
 def _running_refusal(call: Call) -> str | None:
@@ -26,20 +32,18 @@ def _running_refusal(call: Call) -> str | None:
     secret="first",
     integers=True,
 )
-def running_sum(party: Party, call: Call, x: Form, axis: np.ndarray) -> Protocol[Sequence[Form]]:
-    """Sums of everything so far: local."""
+def running_sum(party: Party, call: Call, x: F, axis: np.ndarray) -> Protocol[Sequence[Form]]:
+    """Running sums: local."""
     place = int(axis.reshape(-1)[0])
     exclusive, backwards = call.attribute("exclusive"), call.attribute("reverse")
 
-    def sums(words: np.ndarray) -> np.ndarray:
-        turned = np.flip(words, place) if backwards else words
-        total = np.cumsum(turned, axis=place, dtype=words.dtype)
-        if exclusive:
-            total = total - turned
-        return np.flip(total, place) if backwards else total
-
+    back = (slice(None),) * (place % len(x.shape)) + (slice(None, None, -1),)
+    turned = x[back] if backwards else x
+    sums = turned.cumsum(place)
+    if exclusive:
+        sums = sums - turned
     yield from ()
-    return [x.map(sums)]  # type: ignore[attr-defined]
+    return [sums[back] if backwards else sums]
 
 
 def _einsum_result(call: Call) -> Result:
@@ -53,7 +57,7 @@ def _einsum_result(call: Call) -> Result:
 
 
 def _einsum_refusal(call: Call) -> str | None:
-    return "it has more than two operands: split it" if len(call.inputs) > 2 else None
+    return "it has more than two operands: split it into several" if len(call.inputs) > 2 else None
 
 
 @operator(
@@ -64,24 +68,16 @@ def _einsum_refusal(call: Call) -> str | None:
     error="one unit of 2^-18",
     fine=both_fine,
 )
-def einsum(party: Party, call: Call, a: Value, b: Value = None) -> Protocol[Sequence[Form]]:
+def einsum(party: Party, call: Call, a: Resolved, b: Resolved | None = None) -> Protocol[Sequence[Form]]:
     """Sums of products over named axes, of one or two operands."""
     equation = call.attribute("equation")
 
-    def product(*words: np.ndarray) -> np.ndarray:
-        return np.asarray(np.einsum(equation, *words, optimize=True))
-
+    product = partial(ring.einsum, equation)
     yield from ()
-    if b is None:
-        assert isinstance(a, Replicated)
-        return [a.map(product)]
-    if isinstance(a, Replicated) and isinstance(b, Replicated):
-        return [bilinear(party, a, b, product)]
-    if isinstance(a, Replicated):
-        assert isinstance(b, np.ndarray)
+    if isinstance(a, np.ndarray):
+        fraction, integers = public_scale(a)
+        return [replicated(b).bilinear(product, integers, fraction)]
+    if isinstance(b, np.ndarray):
         fraction, integers = public_scale(b)
-        return [a.map(lambda w: product(w, as_words(integers))).with_fraction(a.fraction + fraction)]
-    assert isinstance(a, np.ndarray)
-    assert isinstance(b, Replicated)
-    fraction, integers = public_scale(a)
-    return [b.map(lambda w: product(as_words(integers), w)).with_fraction(b.fraction + fraction)]
+        return [a.bilinear(lambda right, w: product(w, right), integers, fraction)]
+    return [a.map(product) if b is None else bilinear(party, a, b, product)]

@@ -1,29 +1,29 @@
-"""The logarithm of a sum of exponentials, and that of a softmax, whatever the size of the scores.
+"""The logarithm of a sum of exponentials, and of a softmax, for scores of any size.
 
-log sum e^x = x_0 + m + 1 + log sum e^(x - x_0 - m - 1), where x_0 is the row's first score, and m the coarse
-maximum of the scores less x_0. The exponentials are a softmax's numerators, so none is too large.
+log sum e^x = x_0 + m + 1 + log sum e^(x - x_0 - m - 1), where x_0 is the row's first score and m the coarse
+maximum of the scores less x_0. The exponentials are the numerators of a softmax, so none is too large.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.forms import Form, Replicated, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
-from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.beside import Beside, kept, plus
+from onnxpuma.ops.beside import Beside, kept
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.elementwise import aligned
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit
+from onnxpuma.ops.numerators import COARSE, all_numerators_cost, all_peaks, coarse_bits
 from onnxpuma.ops.reduce import axes_of, not_empty
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
 from onnxpuma.ops.running import running
@@ -32,29 +32,20 @@ from onnxpuma.ops.scores import (
     Scores,
     brought_up,
     brought_up_cost,
-    dense,
     entered,
     read_as_far,
     scores_of,
     spreads,
     within_reach,
 )
-from onnxpuma.ops.softmax import (
-    COARSE,
-    all_numerators_cost,
-    all_peaks,
-    coarse_bits,
-    farthest_apart,
-    left_out,
-    spread_limit,
-)
+from onnxpuma.ops.softmax import farthest_apart, left_out, spread_limit
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 ERROR = "1e-4; of n scores up to n 8e-7"
 
 
 def _axes(call: Call) -> tuple[int, ...]:
-    """Along which is summed."""
+    """The axes of the sum."""
     if call.node.op == "LogSoftmax":
         return (call.axis,)
     return axes_of(call)
@@ -65,12 +56,16 @@ def _order(call: Call) -> tuple[int, ...]:
     return (*(a for a in range(len(call.given(0).shape)) if a not in reduced), *reduced)
 
 
+def _count(call: Call) -> int:
+    """The elements of a sum."""
+    return math.prod(call.given(0).shape[a] for a in _axes(call)) if call.given(0).shape else 1
+
+
 def _rows(call: Call, values: np.ndarray) -> np.ndarray:
-    """(rows, n): the axes along which is summed, last and flat."""
+    """(rows, n): the axes of the sum last and flat."""
     if not values.ndim:
         return values.reshape(1, 1)
-    count = int(np.prod([values.shape[a] for a in _axes(call)], dtype=np.int64))
-    return np.ascontiguousarray(values.transpose(_order(call))).reshape(-1, count)
+    return np.ascontiguousarray(values.transpose(_order(call))).reshape(-1, _count(call))
 
 
 def _beside(call: Call) -> np.ndarray | None:
@@ -79,14 +74,13 @@ def _beside(call: Call) -> np.ndarray | None:
 
 
 def _tops(call: Call) -> np.ndarray:
-    """What stands beside the result of each row: minus infinity beside one that is masked whole."""
+    """The number beside the result of each row: minus infinity for a row that is masked as a whole."""
     beside = _beside(call)
     return np.zeros(1) if beside is None else running(beside).top[:, 0]
 
 
 def _scores(call: Call) -> Scores:
-    """Its first score is taken off each row, so they lie up to twice as far apart as they are read; the first
-    may be one that is masked."""
+    """The scores less the first of their row, which may be a masked one: so they are read twice as far."""
     x = call.given(0)
     shape = _rows(call, np.broadcast_to(np.int8(0), x.shape)).shape
     apart = call.bound("spread", SPREAD) + read_as_far(x)
@@ -106,37 +100,30 @@ def _sum_cost(call: Call) -> Cost:
     return peaks + (log_cost(len(lengths)) | back)
 
 
-def _log_sums(party: Party, call: Call, x: Form) -> Protocol[Replicated]:
-    """log sum e^x of each row less `_tops`, (rows,), LOG_FRACTION bits; 0 of one that is masked whole."""
+def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
+    """log sum e^x of each row less `_tops`, (rows,), LOG_FRACTION bits; 0 for a row masked as a whole."""
     scores = _scores(call)
     counts, lengths = scores.lengths, scores.lengths[scores.lengths > 0]
     up = yield from brought_up(party, call, x, call.given(0))
-    assert isinstance(up, Replicated)
     if not len(lengths):
-        empty = np.zeros(counts.shape, np.uint64)
-        return Replicated(party.index, empty, empty, Format(64, LOG_FRACTION))
-    flat = entered(up.map(lambda w: _rows(call, w)), scores)
+        return zeros(party.index, counts.shape, RESTING.at(LOG_FRACTION))
+    turned = up.transpose(_order(call)) if up.shape else up
+    flat = entered(turned.contiguous(-1, _count(call)), scores)
     # 1. each row less its first score
     starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
-    first = flat.map(lambda w: w[starts])
-    e, tops = yield from all_peaks(party, flat - first.map(lambda w: w[row]), lengths, scores.spread)
-    # 2. the logarithm of the sum, while the maximum comes back to the full ring
-    sums = e.map(lambda w: np.add.reduceat(w, starts, dtype=w.dtype))
+    first = flat[starts]
+    e, tops = yield from all_peaks(party, flat - first[row], lengths, scores.spread)
+    # 2. the logarithm of the sum, while the maximum returns to the full ring
+    sums = e.run_sums(starts)
     logarithm, highest = yield from parallel(
         [
             log_of(party, sums),
             spread(party, tops, lambda part, pivot: resolve(party, part, pivot, RESTING.at(COARSE))),
         ]
     )
-    # 3. all together
-    total = logarithm
-    for part in (highest, first):
-        raised = aligned(part, LOG_FRACTION)
-        assert isinstance(raised, Replicated)
-        total = total + raised
-    total = total.plus(encode(np.ones(()), LOG_FRACTION))
-    places = np.flatnonzero(counts > 0)
-    return total.map(lambda w: dense(w, places, counts.shape))
+    # 3. the sum of the three
+    total = logarithm + highest.aligned(LOG_FRACTION) + first.aligned(LOG_FRACTION)
+    return total.plus_numbers(1.0).spaced(np.flatnonzero(counts > 0), counts.shape)
 
 
 def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -181,15 +168,14 @@ def _finite_tops(call: Call) -> np.ndarray:
     beside=_sums_beside,
     reaches=True,
 )
-def log_sum_exp(party: Party, call: Call, x: Form, axes: Value = None) -> Protocol[Sequence[Form]]:
+def log_sum_exp(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """log sum e^x over axes, of scores of any size."""
-    sums = plus((yield from _log_sums(party, call, x)), _finite_tops(call))
-    assert isinstance(sums, Replicated)
-    return [sums.map(lambda w: w.reshape(call.outputs[0].shape))]
+    sums = (yield from _log_sums(party, call, x)).plus_numbers(_finite_tops(call))
+    return [sums.reshape(call.outputs[0].shape)]
 
 
 def _left_fraction(call: Call) -> int:
-    """Fewer fraction bits where a secret mask puts scores so far out that a logarithm's have no room."""
+    """Fraction bits of the result: fewer if a secret mask puts scores too far out for the logarithm's."""
     return FRACTION if call.given(0).reach > 2.0 ** (60 - LOG_FRACTION) else LOG_FRACTION
 
 
@@ -211,19 +197,12 @@ def _log_cost(call: Call) -> Cost:
     reaches=True,
 )
 def log_softmax(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """x less log sum e^x along an axis: the logarithm of Softmax, however small that is."""
-    sums = plus((yield from _log_sums(party, call, x)), _finite_tops(call))
-    assert isinstance(sums, Replicated)
-    moved = [x.shape[a] for a in _order(call)] if x.shape else []
-    back = np.argsort(_order(call))
-
-    def stretched(words: np.ndarray) -> np.ndarray:
-        if not moved:
-            return words.reshape(())
-        return np.broadcast_to(words.reshape(*moved[:-1], 1), moved).transpose(back)
-
+    """x less log sum e^x along an axis: the logarithm of Softmax, precise for the smallest results too."""
+    sums = (yield from _log_sums(party, call, x)).plus_numbers(_finite_tops(call))
     if _left_fraction(call) < LOG_FRACTION:
         sums = yield from truncated(party, sums)
-    total = aligned(x, sums.fraction)
-    assert isinstance(total, Replicated)
-    return [total - sums.map(stretched)]
+    if not x.shape:
+        return [x.aligned(sums.fraction) - sums.reshape(())]
+    moved = [x.shape[a] for a in _order(call)]
+    column = sums.reshape(*moved[:-1], 1).broadcast_to(tuple(moved))
+    return [x.aligned(sums.fraction) - column.transpose(*np.argsort(_order(call)))]

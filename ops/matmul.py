@@ -1,4 +1,4 @@
-"""Matrix products: local products of shares, left untruncated for whatever consumes them."""
+"""Matrix products: local products of shares, which their readers truncate."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc import ring
-from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
-from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.products import gemm_of
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, both_fine, operator
+from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Value, both_fine, operator
+from onnxpuma.ops.shares import as_shares, replicated
 
 
 def _matmul_result(call: Call) -> Result:
@@ -31,7 +29,7 @@ def _matmul_result(call: Call) -> Result:
 
 def flat_rows(x: Replicated) -> Replicated:
     """(..., k) as (rows, k), contiguous: one large ring product instead of many."""
-    return x.map(lambda w: np.ascontiguousarray(w).reshape(-1, w.shape[-1]))
+    return x.contiguous(-1, x.shape[-1])
 
 
 def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
@@ -39,7 +37,7 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     if len(y.shape) == 2 and len(x.shape) > 2:
         rows = product(party, flat_rows(x), y)
         shape = (*x.shape[:-1], y.shape[-1])
-        return rows.map(lambda w: w.reshape(shape))
+        return rows.reshape(shape)
     return product(party, x, y)
 
 
@@ -50,40 +48,21 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     error="2^-18 after truncation",
     fine=both_fine,
 )
-def matmul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
+def matmul(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequence[Form]]:
     """A @ B. Secret times secret: no message."""
     yield from ()
-    if isinstance(a, Replicated) and isinstance(b, Replicated):
-        return [times_matrix(party, a, b)]
-    if isinstance(a, Replicated):
-        assert isinstance(b, np.ndarray)
+    if isinstance(a, np.ndarray):
+        fraction, integers = public_scale(a)
+        return [replicated(b).rmatmul(integers, fraction)]
+    if isinstance(b, np.ndarray):
         fraction, integers = public_scale(b)
-        words = as_words(integers)
-        return [
-            Replicated(
-                party.index,
-                ring.matmul(a.first, words),
-                ring.matmul(a.second, words),
-                Format(64, a.fraction + fraction),
-            )
-        ]
-    assert isinstance(a, np.ndarray)
-    assert isinstance(b, Replicated)
-    fraction, integers = public_scale(a)
-    words = as_words(integers)
-    return [
-        Replicated(
-            party.index,
-            ring.matmul(words, b.first),
-            ring.matmul(words, b.second),
-            Format(64, b.fraction + fraction),
-        )
-    ]
+        return [a.matmul(integers, fraction)]
+    return [times_matrix(party, a, b)]
 
 
 def _alpha_bits(call: Call) -> int:
     alpha = gemm_of(call).alpha
-    return 0 if alpha == 1.0 else public_scale(np.float64(alpha))[0]
+    return 0 if alpha == 1.0 else public_scale(alpha)[0]
 
 
 def _gemm_result(call: Call) -> Result:
@@ -94,7 +73,7 @@ def _gemm_result(call: Call) -> Result:
 
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
-    """Of a product that alpha, a power of two, shifts; another alpha, or beta, brings digits of its own."""
+    """Of a product that alpha, a power of two, shifts; another alpha, or beta, adds fraction bits."""
     mantissa, exponent = math.frexp(node.attribute("alpha"))
     if mantissa != 0.5 or exponent > 1 or node.attribute("beta") != 1.0:
         return {}
@@ -110,17 +89,16 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
     fine=_gemm_fine,
 )
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
-    """alpha A' B' + beta C, added up before the truncation; a public factor is shared trivially."""
+    """alpha A' B' + beta C, summed before the truncation; a public factor is shared trivially."""
     a, b = as_shares(party, left), as_shares(party, right)
-    scaled = gemm_of(call)
-    if scaled.left_turned:
-        a = a.map(np.transpose)
-    if scaled.right_turned:
-        b = b.map(np.transpose)
+    gemm = gemm_of(call)
+    if gemm.left_turned:
+        a = a.transpose()
+    if gemm.right_turned:
+        b = b.transpose()
     result = product(party, a, b)
-    if scaled.alpha != 1.0:
-        fraction, integer = public_scale(np.float64(scaled.alpha))
-        result = result.times(as_words(integer), fraction)
-    if c is not None and scaled.beta != 1.0:
-        c = as_shares(party, c).times(as_words(np.rint(np.float64(scaled.beta) * 2.0**FRACTION)), FRACTION)
+    if gemm.alpha != 1.0:
+        result = times_numbers(result, gemm.alpha)
+    if c is not None and gemm.beta != 1.0:
+        c = as_shares(party, c).times_integers(round(gemm.beta * 2.0**FRACTION), FRACTION)
     return [(yield from with_bias(party, call, result, c))]

@@ -1,7 +1,7 @@
-"""Elements of several values put together by public indices: Concat, padding by a number.
+"""Elements of several values brought together by public indices: Concat and Pad.
 
-The operator is run once, in the clear, on numbers that stand for the elements of its inputs, and what comes
-out says which element goes where: the standard's own semantics without a second implementation of them.
+Pad runs once in the clear, on numbers that stand for the elements of its inputs, and the result says which
+element goes where: the standard's own semantics, without a second implementation.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.forms import Form, joined, picked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.beside import in_words, of_concat, of_put
-from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
+from onnxpuma.ops.shares import as_shares
 
 
 def resting(call: Call) -> Result:
-    """Truncated, whatever went in."""
+    """A truncated result, in whatever form the inputs came."""
     return Result(fraction=resting_fraction(call.outputs[0].dtype))
 
 
@@ -28,34 +28,20 @@ def resting(call: Call) -> Result:
 def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """Values end to end along an axis; public ones become trivial shares."""
     axis, fraction = call.axis, resting(call).fraction
-    shares = [as_shares(party, in_words(v), fraction=fraction) for v in values]
-    first = np.concatenate([s.first for s in shares], axis=axis)
-    second = np.concatenate([s.second for s in shares], axis=axis)
     yield from ()
-    return [Replicated(party.index, first, second, Format(64, shares[0].fraction))]
+    return [joined([as_shares(party, in_words(v), RESTING.at(fraction)) for v in values], axis)]
 
 
 def numbered(call: Call, places: Sequence[int]) -> np.ndarray:
-    """For each place of the output the number of the element that goes there, counted through these inputs
-    from one; zero where there is none."""
+    """For each place of the output, the number of the element that goes there, counted through these inputs;
+    -1 for none."""
     inputs = [None if o is None else o.value for o in call.inputs]
     start = 1
     for place in places:
         operand = call.given(place)
         inputs[place] = np.arange(start, start + operand.size, dtype=np.int64).reshape(operand.shape)
         start += operand.size
-    return run_node(call.node, inputs, call.opset)[0].astype(np.int64)
-
-
-def picked(party: Party, values: Sequence[Replicated], numbers: np.ndarray) -> Replicated:
-    """The elements of all these values, laid end to end, by their numbers."""
-
-    def pick(words: Sequence[np.ndarray]) -> np.ndarray:
-        flat = [np.zeros(1, np.uint64), *(w.reshape(-1) for w in words)]
-        return np.concatenate(flat)[numbers]
-
-    first, second = pick([v.first for v in values]), pick([v.second for v in values])
-    return Replicated(party.index, first, second, Format(64, values[0].fraction))
+    return run_node(call.node, inputs, call.opset)[0].astype(np.int64) - 1
 
 
 def _pad_refusal(call: Call) -> str | None:
@@ -66,12 +52,12 @@ def _pad_refusal(call: Call) -> str | None:
 def pad(
     party: Party, call: Call, x: Value, pads: Value, value: Value = None, axes: Value = None
 ) -> Protocol[Sequence[Form]]:
-    """A number, or copies, around the edges: local."""
-    fraction = resting(call).fraction
-    values = [as_shares(party, in_words(x), fraction=fraction)]
+    """A number, or copies of elements, around the edges: local."""
+    format = RESTING.at(resting(call).fraction)
+    values = [as_shares(party, in_words(x), format)]
     places = [0]
     if call.attribute("mode") == "constant" and value is not None:
-        values.append(as_shares(party, in_words(value), fraction=fraction))
+        values.append(as_shares(party, in_words(value), format))
         places.append(2)
     yield from ()
-    return [picked(party, values, numbered(call, places))]
+    return [picked(values, numbered(call, places))]

@@ -1,4 +1,4 @@
-"""Bounds of what is moved about: elements stay what they are; rows where they survive whole, or in blocks."""
+"""Bounds of moved elements: intervals stay; lengths of rows stay if rows survive, whole or in blocks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _transposed(call: Call) -> Bound:
 
 
 def _part(call: Call) -> Bound:
-    """Split, Slice, Gather by public indices and their kin: parts of rows are no longer than rows."""
+    """Split, Slice, Gather and their kin: a part of a row is no longer than the row."""
     x, rank = words(call.given(0)), len(call.given(0).shape)
     if call.node.op == "Slice":
         return _sliced(call, x)
@@ -87,7 +87,7 @@ def _stretched(call: Call) -> Bound:
 
 
 def _joined(call: Call) -> Bound:
-    """Concat: rows of one or another, or rows end to end."""
+    """Concat: rows of either value, or rows end to end."""
     given = [(words(o), o) for o in call.inputs if o is not None]
     axis, rank = call.axis, len(call.outputs[0].shape)
     found = given[0][0]

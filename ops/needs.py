@@ -1,4 +1,4 @@
-"""What keeps a product in its range: how long rows may be, or how large elements; that can be checked."""
+"""Conditions that keep a product in its range: on the lengths of rows, or the sizes of elements."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.rows import Rows
 from onnxpuma.ops.sight import last, seen
 
-ROOM = 1 - 2.0**-8  # for what is rounded on the way
+ROOM = 1 - 2.0**-8  # for rounding
 
 
 def of_result(call: Call, below: float) -> Sequence[Need]:
-    """What of the inputs keeps the result of a product or a sum of products below a bound."""
+    """Conditions on the inputs that keep a product, or a sum of products, below a bound."""
     below *= ROOM
     op = call.node.op
     if op in ("MatMul", "Gemm"):
@@ -61,11 +61,11 @@ _TIMES: dict[str, Callable[[Call], float]] = {
     "LeakyRelu": _slope,
     "PRelu": lambda call: max(1.0, seen(call.operand(1)).size),
 }
-"""How many times larger than the elements of the first input the result may be."""
+"""How many times larger than the elements of its first input the result of each operator may be."""
 
 
 def _of_terms(call: Call, below: float) -> Sequence[Need]:
-    """Of a sum: what is known of the terms is taken off, the others share what is left."""
+    """The known sizes of a sum's terms are subtracted from the bound; the other terms share the rest."""
     places = [place for place, operand in enumerate(call.inputs) if operand is not None]
     sizes = {place: seen(call.operand(place)).size for place in places}
     open_ones = [p for p in places if _asked(call.given(p)) and sizes[p] > below / (2 * len(places))]
@@ -74,8 +74,10 @@ def _of_terms(call: Call, below: float) -> Sequence[Need]:
 
 
 def short_rows(rows: Rows, below: float, scaled: bool = False) -> Callable[[Call], Sequence[Need]]:
-    """That rows of a normalisation, without their mean where that is taken off, are short enough; `scaled`:
-    for each element times its scale to be below the bound."""
+    """The condition that rows of a normalisation, less their mean if that is subtracted, are short enough.
+
+    scaled: short enough for every element times its scale to be below the bound.
+    """
     kind = "deviation" if rows.centred else "row"
 
     def needs(call: Call) -> Sequence[Need]:
@@ -111,15 +113,15 @@ def _of_rows(call: Call, below: float) -> Sequence[Need]:
 
 
 def _asked(operand: Operand) -> bool:
-    """Whether a value can be other than its owner knows it to be."""
+    """Whether a condition on a value makes sense: it is secret, and no weight that its owner has measured."""
     return operand.secret and not operand.weight
 
 
 def _parted(below: float, one: float, other: float, first: bool, second: bool) -> tuple[float, float]:
-    """What two factors have to stay below for the sake of their product; infinite of one that need not be
-    asked. A public one, or a weight, is what it is; of two values the smaller is, if the other may be larger.
+    """The bounds that two factors need for their product to stay below; infinite for one without a condition.
 
-    first, second: whether it can be asked.
+    A public factor or a weight gets none. Of two values, a small one gets none if the other may be larger.
+    first, second: whether a condition on the factor makes sense.
     """
     root = math.sqrt(below)
     if not second or (first and other <= root):

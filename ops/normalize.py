@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
-from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
-from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.layout import as_shares
+from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.lengths import groups_of, norm_of_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import short_rows
-from onnxpuma.ops.registry import FRACTION, Call, Value, operator
-from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows, roots, roots_cost
+from onnxpuma.ops.normalised_rows import normalised, normalised_cost
+from onnxpuma.ops.registry import FRACTION, Call, Resolved, Value, operator
+from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows
+from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
 
-MEAN_BITS = 14  # significant ones of 1 / count: what they miss of the mean is taken off by a second one
-_NEAR = 16.0  # a bound of what is no weight tells little of its size where it is larger
+_NEAR = 16.0  # a larger bound of a value that is no weight says little of its size
 ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
 
 
@@ -110,113 +104,6 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
     return limits
 
 
-def mean_factor(count: int, least: int = 0) -> tuple[int, int]:
-    """1 / count as an integer of MEAN_BITS bits and its fraction bits, `least` or more."""
-    whole = count & (count - 1) == 0
-    fraction = max(least, count.bit_length() - 1 + (0 if whole else MEAN_BITS))
-    return fraction, (2 * (1 << fraction) + count) // (2 * count)
-
-
-def _row_sums(x: Replicated, rows: Rows) -> Replicated:
-    return x.map(lambda w: w.sum(axis=rows.axes, dtype=w.dtype).reshape(-1))
-
-
-def _means(party: Party, x: Replicated, rows: Rows, up: int) -> Protocol[Replicated]:
-    """The mean of each row at `up` more fraction bits than x has, (..., 1)."""
-    fraction, integer = mean_factor(rows.count, up)
-    scaled = _row_sums(x, rows).times(np.uint64(integer), fraction)
-    means = yield from resolve(party, scaled, party.next_pivot(), x.format.finer(up))
-    return means.map(lambda w: w.reshape(rows.narrow))
-
-
-def _means_cost(rows: Rows, up: int) -> Cost:
-    return resolve_cost(rows.number, mean_factor(rows.count, up)[0] - up, RESTING.bits, Replicated)
-
-
-@dataclass
-class Normalised:
-    """The result, and for each row its mean (None for RMS) and the reciprocal of its deviation."""
-
-    value: Replicated
-    mean: Replicated | None
-    root: Replicated
-
-
-def normalised(party: Party, x: Replicated, rows: Rows, scale: Value, bias: Value) -> Protocol[Normalised]:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
-    mean: Replicated | None = None
-    if rows.centred:  # less its first element, so that a constant row is zero, and a large mean costs nothing
-        start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
-        first = x.map(lambda w: w[start])
-        x = x - first
-        mean = yield from _means(party, x, rows, 0)
-        x, mean = x - mean, mean + first
-
-    def fine() -> Protocol[Replicated]:
-        """x less what the mean still misses of it."""
-        up = rows.centred_up
-        if not up:
-            return x
-        return x.times(np.uint64(1 << up), up) - (yield from _means(party, x, rows, up))
-
-    def scaled() -> Protocol[Replicated]:
-        if isinstance(scale, Replicated):  # with no more fraction bits than there is room for
-            narrow = truncated(party, scale, min(scale.fraction, rows.scale_fraction))
-            value, by = yield from parallel([fine(), narrow])
-            return (yield from truncated(party, multiply(party, value, by), rows.product_fraction))
-        value = yield from fine()
-        if scale is None:
-            return value
-        fraction, integers = _public_factor(rows, np.asarray(scale))
-        product = value.times(as_words(integers), fraction)
-        if product.fraction <= rows.product_fraction:
-            return product
-        return (yield from truncated(party, product, rows.product_fraction))
-
-    root, product = yield from parallel([roots(party, x, rows), fine() if rows.root_first else scaled()])
-    root = root.map(lambda w: w.reshape(rows.narrow))
-    y: Any = multiply(party, product, root)
-    if rows.root_first:
-        assert isinstance(scale, Replicated)
-        y = multiply(party, (yield from truncated(party, y, rows.product_fraction)), scale)
-    if isinstance(bias, Replicated):
-        y = y.plus_shared(bias)
-    elif bias is not None:
-        y = y.plus(encode(np.asarray(bias), y.fraction))
-    return Normalised((yield from truncated(party, y)), mean, root)
-
-
-def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public scale, no more bits than there is room for."""
-    fraction, integers = public_scale(scale)
-    if fraction <= rows.scale_fraction:
-        return fraction, integers
-    return rows.scale_fraction, np.rint(scale.astype(np.float64) * 2.0**rows.scale_fraction).astype(np.int64)
-
-
-def normalised_cost(rows: Rows, call: Call) -> Cost:
-    size, fraction = rows.number * rows.count, FRACTION + rows.centred_up
-    scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
-    total, before = Cost(), Cost()
-    if rows.centred:
-        total = _means_cost(rows, 0)
-    if rows.centred_up:
-        before = _means_cost(rows, rows.centred_up)
-    if rows.root_first:
-        first = fraction + rows.root_fraction - rows.product_fraction
-        total = total + (roots_cost(rows) | before) + shift_cost(size, first, RESTING.bits)
-        return total + shift_cost(size, rows.product_fraction, RESTING.bits)
-    by = rows.scale_fraction if scale.secret else _public_factor(rows, scale.value)[0]  # type: ignore[arg-type]
-    if scale.secret and by < FRACTION:
-        before |= shift_cost(scale.size, FRACTION - by, RESTING.bits, Replicated)
-    made = min(fraction + by, rows.product_fraction)
-    product = Cost()
-    if fraction + by > made:
-        product = shift_cost(size, fraction + by - made, RESTING.bits, form)
-    total = total + (roots_cost(rows) | (before + product))
-    return total + shift_cost(size, made + rows.root_fraction - FRACTION, RESTING.bits)
-
-
 def _wanted(call: Call, index: int) -> bool:
     return index < len(call.outputs) and bool(call.outputs[index].name)
 
@@ -237,7 +124,7 @@ def _layer_cost(call: Call) -> Cost:
     error=ERROR,
 )
 def layer_normalization(
-    party: Party, call: Call, x: Value, scale: Value, bias: Value = None
+    party: Party, call: Call, x: Resolved, scale: Resolved, bias: Resolved | None = None
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias."""
     done = yield from normalised(party, _ordinary(party, call, x), _layer_rows(call), scale, bias)
@@ -254,7 +141,7 @@ def layer_normalization(
     limits=_norms(_layer_rows),
     error=ERROR,
 )
-def rms_normalization(party: Party, call: Call, x: Value, scale: Value) -> Protocol[Sequence[Form]]:
+def rms_normalization(party: Party, call: Call, x: Resolved, scale: Resolved) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale."""
     x = _ordinary(party, call, x)
     return [(yield from normalised(party, x, _layer_rows(call), scale, None)).value]
@@ -269,7 +156,7 @@ def _channel_cost(call: Call) -> Cost:
     cost=_channel_cost, limits=_norms(_channel_rows), error=ERROR,
 )  # fmt: skip
 def channel_normalization(
-    party: Party, call: Call, x: Value, scale: Value, bias: Value
+    party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved
 ) -> Protocol[Sequence[Form]]:
     """Channels (or groups of them) normalised over space, with a scale and a bias for each channel."""
     held = as_shares(party, x)
@@ -277,17 +164,12 @@ def channel_normalization(
     channels, spatial = shape[1], int(np.prod(shape[2:], dtype=np.int64))
     groups = rows.shape[1]
 
-    def by_channel(words: np.ndarray) -> np.ndarray:  # (C,) -> (1, groups, C / groups * spatial)
-        spaced = words.reshape(1, groups, channels // groups, 1)
-        return np.broadcast_to(spaced, (1, groups, channels // groups, spatial)).reshape(1, groups, -1)
+    def by_channel(value: Resolved) -> Resolved:  # (C,) -> (1, groups, C / groups * spatial)
+        spaced, wide = value.reshape(1, groups, -1, 1), (1, groups, channels // groups, spatial)
+        if isinstance(spaced, np.ndarray):
+            return np.broadcast_to(spaced, wide).reshape(1, groups, -1)
+        return spaced.broadcast_to(wide).reshape(1, groups, -1)
 
-    flat = held.map(lambda w: w.reshape(rows.shape))
-    done = yield from normalised(party, flat, rows, _mapped(scale, by_channel), _mapped(bias, by_channel))
-    return [done.value.map(lambda w: w.reshape(shape))]
-
-
-def _mapped(value: Value, layout: Callable[[np.ndarray], np.ndarray]) -> Value:
-    if isinstance(value, np.ndarray):
-        return layout(value)
-    assert isinstance(value, Replicated)
-    return value.map(layout)
+    flat = held.reshape(rows.shape)
+    done = yield from normalised(party, flat, rows, by_channel(scale), by_channel(bias))
+    return [done.value.reshape(shape)]

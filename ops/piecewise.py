@@ -13,21 +13,12 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.clamp import between_and_above, between_and_above_cost
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import resolve
-from onnxpuma.mpc.ring.words import encode
+from onnxpuma.ops.comparison import bits_for, compared, width
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, input_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
-from onnxpuma.ops.select import (
-    as_value,
-    bits_for,
-    clipped,
-    clipped_cost,
-    compared,
-    positive,
-    positive_cost,
-    width,
-)
+from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, operator
+from onnxpuma.ops.select import as_value, clipped, clipped_cost, positive, positive_cost
 from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
 
 
@@ -51,7 +42,7 @@ def _sloped(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
     """x above zero, and below it x times a public slope, truncated: so that above it nothing is lost."""
     part = yield from positive(party, x, width(call))
     fraction, integers = _below_zero(call)
-    below = yield from truncated(party, (x - part).times(as_words(integers), fraction))
+    below = yield from truncated(party, (x - part).times_integers(integers, fraction))
     return below + part
 
 
@@ -100,13 +91,12 @@ def _parametric_limits(call: Call) -> tuple[Limit, ...]:
     error="one unit of 2^-18",
     fine=lambda node: {1: 24},  # what lies above zero stands at the product's scale
 )
-def parametric_relu(party: Party, call: Call, given: Value, slope: Value) -> Protocol[Sequence[Form]]:
+def parametric_relu(party: Party, call: Call, given: Resolved, slope: Resolved) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""
     x = as_value(party, given)
     if isinstance(slope, np.ndarray):
         return [(yield from _sloped(party, call, x))]
     part = yield from positive(party, x, width(call))
-    assert isinstance(slope, Replicated)
     return [multiply(party, x - part, slope).plus_shared(part)]
 
 
@@ -132,7 +122,7 @@ def _hard_width(call: Call) -> int:
 
 
 def _hard_result(call: Call) -> Result:
-    return Result(Replicated, FRACTION + public_scale(np.float64(_line(call)[0]))[0])
+    return Result(Replicated, FRACTION + public_scale(_line(call)[0])[0])
 
 
 def _hard_refusal(call: Call) -> str | None:
@@ -156,13 +146,12 @@ def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[F
     """alpha x + beta between 0 and 1: x is held between the ends of the line first."""
     alpha, beta = _line(call)
     held = yield from clipped(party, x, *_ends(alpha, beta), _hard_width(call))
-    fraction, integer = public_scale(np.float64(alpha))
-    line = held.times(as_words(integer), fraction)
-    return [line.plus(encode(np.clip(beta, 0, 1) if alpha == 0 else np.float64(beta), line.fraction))]
+    start = min(max(beta, 0.0), 1.0) if alpha == 0 else beta
+    return [times_numbers(held, alpha).plus_numbers(start)]
 
 
 _BEND = 3 << FRACTION  # from minus to plus where a HardSwish is a parabola
-_SIXTH, _SIX = public_scale(np.float64(1 / 6))
+_SIXTH, _SIX = public_scale(1 / 6)
 
 
 def _hard_swish_cost(call: Call) -> Cost:
@@ -184,11 +173,10 @@ def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[For
     it is above 3."""
     bits = max(width(call), FRACTION + 6)
 
-    def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        assert isinstance(part, Replicated)
+    def each(part: Replicated, pivot: int) -> Protocol[Replicated]:
         held, over = yield from between_and_above(party, part, pivot, -_BEND, _BEND, bits)
-        parabola = multiply(party, held, held.plus(np.uint64(_BEND) * np.ones(held.shape, np.uint64)))
-        sixth = parabola.times(as_words(_SIX), _SIXTH)
+        parabola = multiply(party, held, held.plus_numbers(3.0))
+        sixth = parabola.times_integers(_SIX, _SIXTH)
         return (yield from resolve(party, sixth, pivot, part.format)) + over
 
     return [(yield from spread(party, x, each))]

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.argmax import champion_cost, champion_places
 from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle
+from onnxpuma.ops.comparison import bits_for, compared, width
 from onnxpuma.ops.limits import Arrays, Limit, asks
-from onnxpuma.ops.ranking import as_rows
 from onnxpuma.ops.registry import Call, Result, Use, operator
 from onnxpuma.ops.running import SLACK as LARGEST_SLACK
 from onnxpuma.ops.running import contenders, rows_beside
-from onnxpuma.ops.select import bits_for, compared, width
 from onnxpuma.ops.sight import seen
+from onnxpuma.ops.tournament import as_rows
 
 LONG = 1024
 """Rows of so many elements are read from a product, which lies below 2^26."""
@@ -96,7 +96,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     beside=lambda call: [None], reaches=True,
     error="exact; in a product's rows of 1024 and more, either of two within 2^-10",
 )  # fmt: skip
-def place_of_extreme(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+def place_of_extreme(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """The index of the largest or smallest along an axis; of equal ones the first, or the last."""
     axis, shape = call.axis, call.outputs[0].shape
     length = x.shape[axis]
@@ -107,10 +107,10 @@ def place_of_extreme(party: Party, call: Call, x: Replicated | Sum3) -> Protocol
         read = x.modulo(width(call))
     sign = 1.0 if call.node.op == "ArgMax" else -1.0
     rows = as_rows(read if sign > 0 else -read, (axis,), length)
-    rows = contenders(rows, rows_beside(call, (axis,), sign), _slack(call))  # type: ignore[assignment]
+    rows = contenders(rows, rows_beside(call, (axis,), sign), _slack(call))
     if not call.attribute("select_last_index"):
         places = yield from champion_places(party, rows)
     else:  # the first from the other end
-        backwards = yield from champion_places(party, rows.map(lambda w: np.ascontiguousarray(w[:, ::-1])))
-        places = (-backwards).plus(np.full(backwards.shape, length - 1, np.uint64))
-    return [places.map(lambda w: w.reshape(shape))]
+        backwards = yield from champion_places(party, rows[:, ::-1].contiguous(-1, length))
+        places = (-backwards).plus_numbers(length - 1)
+    return [places.reshape(shape)]

@@ -8,12 +8,11 @@ import numpy as np
 
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import mean_limits, output_below
-from onnxpuma.ops.ranking import windows_of
 from onnxpuma.ops.reduce import mean_scale
 from onnxpuma.ops.registry import FRACTION, Call, Result, operator
-from onnxpuma.ops.window import window_of
+from onnxpuma.ops.window import window_of, windows_of
 
 
 def _area(call: Call) -> int:
@@ -29,9 +28,8 @@ def global_average(party: Party, call: Call, x: Replicated) -> Protocol[Sequence
     """The mean over all spatial axes."""
     yield from ()
     axes, shape = tuple(range(2, len(x.shape))), call.outputs[0].shape
-    fraction, integer = mean_scale(_area(call))
-    total = x.map(lambda w: w.sum(axis=axes, dtype=w.dtype).reshape(shape))
-    return [total.times(as_words(integer), fraction)]
+    total = x.sum(axes).reshape(shape)
+    return [times_numbers(total, 1.0 / _area(call))]
 
 
 def _weights(call: Call) -> np.ndarray:
@@ -60,6 +58,5 @@ def average_pool(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[F
     """The mean of each window."""
     yield from ()
     shape = call.outputs[0].shape
-    total = windows_of(party, call, x, 0).map(lambda w: w.sum(axis=1, dtype=w.dtype).reshape(shape))
-    fraction, integers = public_scale(_weights(call))
-    return [total.times(as_words(integers), fraction)]
+    total = windows_of(call, x).sum(1).reshape(shape)
+    return [times_numbers(total, _weights(call))]

@@ -8,12 +8,11 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.forms import Form, Replicated, Shares, chosen, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, log_of
-from onnxpuma.ops.layout import as_shares
 from onnxpuma.ops.limits import Limit, asks, of_input, output_below, signed_input
 from onnxpuma.ops.quotient import (
     LEAST,
@@ -26,7 +25,8 @@ from onnxpuma.ops.quotient import (
     root,
     root_cost,
 )
-from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Resolved, Value, operator
+from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import shift_cost, truncated
 
@@ -34,9 +34,7 @@ LARGEST_POWER = 16
 
 
 def _exponents(call: Call) -> np.ndarray:
-    values = call.public(1)
-    assert values is not None
-    return np.unique(values.astype(np.float64))
+    return np.unique(np.asarray(call.public(1), np.float64))
 
 
 def _steps(highest: int) -> list[int]:
@@ -85,15 +83,14 @@ def _general_cost(call: Call) -> Cost:
     return log_cost(call.given(0).size) + product + exp_cost(size)
 
 
-def _by_logarithm(party: Party, x: Replicated, exponent: Value) -> Protocol[Replicated]:
+def _by_logarithm(party: Party, x: Replicated, exponent: Resolved) -> Protocol[Replicated]:
     """e^(y log x)."""
     logarithm = yield from log_of(party, x)
-    if isinstance(exponent, Replicated):
-        product = yield from truncated(party, multiply(party, logarithm, exponent))
+    if isinstance(exponent, np.ndarray):
+        product: Shares = times_numbers(logarithm, exponent)
     else:
-        fraction, integers = public_scale(np.asarray(exponent))
-        product = yield from truncated(party, logarithm.times(as_words(integers), fraction))
-    return (yield from exp_of(party, product))
+        product = multiply(party, logarithm, exponent)
+    return (yield from exp_of(party, (yield from truncated(party, product))))
 
 
 def _truncation_cost(size: int) -> Cost:
@@ -142,7 +139,7 @@ def _power_limits(call: Call) -> tuple[Limit, ...]:
     tolerance=1e-3,
     error="one unit of 2^-18 at each product; roots and reciprocals as there; by logarithms 1e-5 of it",
 )
-def power(party: Party, call: Call, base: Value, exponent: Value) -> Protocol[Sequence[Form]]:
+def power(party: Party, call: Call, base: Value, exponent: Resolved) -> Protocol[Sequence[Form]]:
     """x^n for public whole n by repeated products and for a half, every power below 2^26; any other power of
     a positive x by its logarithm."""
     x = as_shares(party, base)
@@ -155,19 +152,12 @@ def power(party: Party, call: Call, base: Value, exponent: Value) -> Protocol[Se
         return [(yield from inverse_root(party, x, FRACTION))]
     if exponents[0] < 0:
         x = yield from truncated(party, (yield from divided(party, np.ones(()), x)))
-    one = x.times(np.uint64(0)).plus(np.uint64(1 << FRACTION) * np.ones(x.shape, np.uint64))
+    one = trivial(party.index, np.ones(x.shape), x.format)
     powers = {0: one, 1: x}
     for step in _needed(exponents):
         product = multiply(party, powers[step // 2], powers[step - step // 2])
         powers[step] = yield from truncated(party, product)
-    result = powers[abs(int(exponents[0]))]
-    shape = call.outputs[0].shape
-    result = result.map(lambda w: np.broadcast_to(w, shape))
+    result = powers[abs(int(exponents[0]))].broadcast_to(call.outputs[0].shape)
     for value in exponents[1:]:
-        result = _where(exponent == value, powers[int(value)], result)
+        result = chosen(exponent == value, powers[int(value)], result)
     return [result]
-
-
-def _where(mask: np.ndarray, a: Replicated, b: Replicated) -> Replicated:
-    first, second = np.where(mask, a.first, b.first), np.where(mask, a.second, b.second)
-    return Replicated(a.party, first, second, a.format)

@@ -15,14 +15,14 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Replicated, Sum3, see
+from onnxpuma.mpc.forms import Replicated, joined, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve
-from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.elementwise import public_scale
 from onnxpuma.ops.registry import FRACTION
 from onnxpuma.ops.spread import over_parts, shift_cost, spread
 
-Part: TypeAlias = "Callable[[Replicated | Sum3, int], Protocol[Replicated]]"
+Part: TypeAlias = "Callable[[Replicated, int], Protocol[Replicated]]"
 
 DIGITS = 18  # significant bits of a reciprocal
 _NEAR = 8  # a divisor of so many bits needs no shift before
@@ -62,18 +62,15 @@ def scales_of(divisor: np.ndarray, shape: tuple[int, ...]) -> Scales:
 def divided_publicly(party: Party, x: Replicated, scales: Scales) -> Protocol[Replicated]:
     """x / c at FRACTION bits, for |x / c| below `scales.largest`. Error: 2^-18 of the result, a unit and a
     half. Rounds: 2, or 4 where a divisor is large; bits: `divided_cost`."""
-    shape = x.shape
-    flat = x.map(lambda w: np.ascontiguousarray(w).reshape(-1))
-    near = yield from _by_group(party, flat, scales.before, _shifted(party))
-    made = near.times(as_words(scales.factor))
+    near = yield from _by_group(party, x.flat(), scales.before, _shifted(party))
+    made = near.times_integers(scales.factor)
     done = yield from _by_group(party, made, scales.after, _truncated(party))
-    return done.map(lambda w: w.reshape(shape))
+    return done.reshape(x.shape)
 
 
 def _shifted(party: Party) -> Callable[[int], Part]:
     def by(bits: int) -> Part:
-        def part(x: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-            assert isinstance(x, Replicated)
+        def part(x: Replicated, pivot: int) -> Protocol[Replicated]:
             seen = see(party, x.lowered(bits), pivot)
             return (yield from lift(party, seen, 64)).with_fraction(FRACTION)
 
@@ -84,7 +81,7 @@ def _shifted(party: Party) -> Callable[[int], Part]:
 
 def _truncated(party: Party) -> Callable[[int], Part]:
     def by(bits: int) -> Part:
-        def part(x: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
+        def part(x: Replicated, pivot: int) -> Protocol[Replicated]:
             return (yield from resolve(party, x.with_fraction(FRACTION + bits), pivot, x.format.at(FRACTION)))
 
         return part
@@ -99,14 +96,8 @@ def _by_group(
     groups = [(int(b), np.flatnonzero(bits == b)) for b in np.unique(bits) if b]
     if not groups:
         return x
-    done = yield from parallel(
-        spread(party, x.map(lambda w, i=places: w[i]), part(b))  # type: ignore[misc]
-        for b, places in groups
-    )
-    first, second = x.first.copy(), x.second.copy()
-    for (_, places), new in zip(groups, done, strict=True):
-        first[places], second[places] = new.first, new.second
-    return Replicated(x.party, first, second, x.format)
+    done = yield from parallel(spread(party, x[places], part(b)) for b, places in groups)
+    return x.placed(np.concatenate([places for _, places in groups]), joined(done))
 
 
 def divided_cost(scales: Scales) -> Cost:

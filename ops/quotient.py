@@ -13,7 +13,7 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
-from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
+from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.reciprocal import (
@@ -26,9 +26,8 @@ from onnxpuma.mpc.protocols.reciprocal import (
 )
 from onnxpuma.mpc.protocols.square_root import square_root as rooted
 from onnxpuma.mpc.protocols.square_root import square_root_cost
-from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.beside import Beside, of_scaled, too_far, whole
-from onnxpuma.ops.elementwise import as_words, public_fits, public_scale
+from onnxpuma.ops.elementwise import public_fits, public_scale, times_numbers
 from onnxpuma.ops.limits import (
     Limit,
     asks,
@@ -42,9 +41,10 @@ from onnxpuma.ops.limits import (
 )
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plain, scales_of
-from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, operator
+from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Use, operator
+from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import joined, over_parts, parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import over_parts, shift_cost, spread, spread_all, truncated
 from onnxpuma.standard.mask_values import FAR
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
@@ -70,25 +70,23 @@ def quotient_cost(size: int, divisors: int, secret: bool) -> Cost:
 
 def _windows(party: Party, x: Sum3) -> Protocol[tuple[Replicated, Replicated]]:
     """Both parts of `window_reciprocal`, the work spread over the pivots."""
-    flat = x.map(lambda w: np.ascontiguousarray(w).reshape(-1))
-    pieces = [slice(None)] if len(parts(x.size)) == 1 else thirds(x.size)
-    pivots = range(3) if len(pieces) == 3 else [party.next_pivot()]
-    done = yield from parallel(
-        window_reciprocal(party, flat.map(lambda w, piece=piece: w[piece]), pivot)  # type: ignore[misc]
-        for pivot, piece in zip(pivots, pieces, strict=True)
-    )
-    return joined([inverse for inverse, _ in done], x.shape), joined([power for _, power in done], x.shape)
+
+    def each(parts: Sequence[Sum3], pivot: int) -> Protocol[Sequence[Replicated]]:
+        return window_reciprocal(party, parts[0], pivot)
+
+    inverse, power = yield from spread_all(party, [x], each)
+    return inverse, power
 
 
-def divided(party: Party, a: Value, b: Replicated) -> Protocol[Sum3]:
+def divided(party: Party, a: Resolved, b: Replicated) -> Protocol[Sum3]:
     """a / b, broadcasting, of |b| < LARGEST; a public or secret. b's sign goes to a."""
     # 1. |b|, and a with the sign of b
     negative = yield from bits_of(party, b, wide_negative)
-    sign = (-(negative + negative)).plus(np.ones((), np.uint64))
-    if isinstance(a, Replicated):
-        signed = yield from truncated(party, multiply(party, a, sign))
+    sign = (-(negative + negative)).plus_numbers(1.0)
+    if isinstance(a, np.ndarray):
+        signed = sign.times_integers(np.rint(a.astype(np.float64) * 2.0**FRACTION), FRACTION)
     else:
-        signed = sign.times(encode(np.asarray(a), FRACTION), FRACTION)
+        signed = yield from truncated(party, multiply(party, a, sign))
     # 2. b in its window, and the power of four that took it there
     inverse, power = yield from _windows(party, _flipped(party, b, negative))
     # 3. a times the power, times the reciprocal
@@ -224,18 +222,13 @@ def _div_limits(call: Call) -> tuple[Limit, ...]:
     "and 2e-6 of the result",
     beside=_div_beside,
 )
-def div(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
+def div(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequence[Form]]:
     """a / b: a product with 1 / b, which is local for a public b, or truncated by element where a public b is
     of many sizes; a secret b as in Reciprocal."""
     if isinstance(b, np.ndarray):
-        assert isinstance(a, Replicated)
         if not is_plain(b):
             shape = call.outputs[0].shape
-            stretched = a.map(lambda w: np.broadcast_to(w, shape))
+            stretched = replicated(a).broadcast_to(shape)
             return [(yield from divided_publicly(party, stretched, scales_of(b, shape)))]
-        fraction, integers = public_scale(1.0 / b.astype(np.float64))
-        return [a.times(as_words(integers), fraction)]
-    a, b = whole(a, call.given(0)), whole(b, call.given(1))
-    assert isinstance(b, Replicated)
-    assert isinstance(a, (Replicated, np.ndarray))
-    return [(yield from divided(party, a, b))]
+        return [times_numbers(replicated(a), 1.0 / b.astype(np.float64))]
+    return [(yield from divided(party, whole(a, call.given(0)), whole(b, call.given(1))))]

@@ -6,13 +6,10 @@ Not of ONNX: the planner puts them beside the steps of a model (plan/bounds/chec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TypeVar
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined, stacked
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.range_check import (
     OPPOSITE,
@@ -29,63 +26,53 @@ from onnxpuma.mpc.protocols.range_check import (
 )
 from onnxpuma.ops.range_reading import Reading
 from onnxpuma.ops.registry import Call, Kernel, Operator, Result
+from onnxpuma.ops.shares import replicated
 from onnxpuma.standard.signature import declare
 
+F = TypeVar("F", bound=Form)
 DOMAIN = "onnxpuma.check"
 
 
-def filled(flat: np.ndarray, block: int) -> np.ndarray:
-    """(n,) as (n / block, block), with zeros at the end where that is needed."""
-    missing = -len(flat) % block
-    return (np.pad(flat, (0, missing)) if missing else flat).reshape(-1, block)
+def filled(flat: F, block: int) -> F:
+    """(n,) as (n / block, block), with zeros at the end where they are needed."""
+    missing = -flat.size % block
+    return (flat.pad([(0, missing)]) if missing else flat).reshape(-1, block)
 
 
-def arranged(x: Any, reading: Reading) -> Any:
+def arranged(x: F, reading: Reading) -> F:
     """The rows (rows, block) of a value, the last one filled up with zeros."""
-
-    def rows(words: np.ndarray) -> np.ndarray:
-        axes = [axis for axis in reading.axes if -axis <= words.ndim]
-        if axes and axes != list(range(-len(axes), 0)):
-            words = np.moveaxis(words, sorted(axes), range(-len(axes), 0))
-        flat = np.ascontiguousarray(words).reshape(-1)
-        return filled(flat, reading.block)
-
-    if reading.around is not None:
-        x = x.map(lambda w: less_mean(w, reading.around))
-    return x.map(rows)
+    around, rank = reading.around, len(x.shape)
+    if around is not None:
+        x = x.map(lambda w: less_mean(w, around))
+    axes = [axis for axis in reading.axes if -axis <= rank]
+    if axes and axes != list(range(-len(axes), 0)):
+        x = x.moveaxis(sorted(axes), range(-len(axes), 0))
+    return filled(x.flat(), reading.block)
 
 
 def _quotients(x: Replicated, y: Replicated, reading: Reading) -> Replicated:
     """below y - x and below y + x of each element, side by side: of one sign where |x| < below |y|."""
-    most = np.uint64(reading.below)
-
-    def pairs(over: np.ndarray, under: np.ndarray) -> np.ndarray:
-        over, most_under = np.broadcast_arrays(over, under * most)
-        return np.stack([most_under - over, most_under + over], axis=-1).reshape(-1)
-
-    one, two = pairs(x.first, y.first), pairs(x.second, y.second)
-    return Replicated(x.party, one, two, x.format).lowered(reading.shift)
+    most = y.times_integers(reading.below)
+    both = stacked([most - x, most + x], axis=-1)
+    return both.reshape(-1).lowered(reading.shift)
 
 
-def quantity(
-    party: Party, call: Call, x: Replicated | Sum3, y: Replicated | None = None
-) -> Protocol[Sequence[Form]]:
+def quantity(party: Party, call: Call, x: Shares, y: Replicated | None = None) -> Protocol[Sequence[Form]]:
     """The quantities of a value, (count,): local."""
     yield from ()
     reading: Reading = call.attribute("reading")
     if y is not None:
-        assert isinstance(x, Replicated)
-        return [_quotients(x, y, reading)]
+        return [_quotients(replicated(x), y, reading)]
     rows = arranged(x, reading)
     if reading.method == "elements":
-        return [rows.lowered(reading.shift).map(lambda w: w.reshape(-1))]
+        return [rows.lowered(reading.shift).reshape(-1)]
     if reading.method == "squares":
-        return [row_squares(party, rows, reading.shift)]
+        return [row_squares(party, replicated(rows), reading.shift)]
     if reading.method == "deviations":
-        return [row_deviations(party, rows, reading.shift)]
+        return [row_deviations(party, replicated(rows), reading.shift)]
     if reading.method == "apart":
         several = reading.block * reading.rows
-        rows = rows.map(lambda w: filled(less_mean(w, 1).reshape(-1), several))
+        rows = filled(rows.map(lambda w: less_mean(w, 1)).reshape(-1), several)
     whole, stream = reading.method != "samples", coins(party, call.node.name)
     return [samples(party, rows, reading.shift, stream, whole, reading.samples)]
 
@@ -100,24 +87,16 @@ def _parts(call: Call) -> list[tuple[Reading, type, list[int]]]:
     return [(asked[places[0]], form, places) for (*_, form), places in found.items()]
 
 
-def verdict(party: Party, call: Call, *quantities: Replicated | Sum3) -> Protocol[Sequence[Form]]:
+def verdict(party: Party, call: Call, *quantities: Shares) -> Protocol[Sequence[Form]]:
     """Zero if every quantity is within its reading, else random, (1,) mod 2^64."""
     compared = []
-    for number, (reading, form, places) in enumerate(_parts(call)):
-        together = _end_to_end([quantities[place] for place in places], form)
+    for number, (reading, _, places) in enumerate(_parts(call)):
+        together = joined([quantities[place].with_fraction(0) for place in places])
         compared.append(beyond(party, together, reading.below, reading.side, number % 3))
     bits = [bit for found in (yield from parallel(compared)) for bit in found]
     for bit in bits:
         bit.shape = (1, bit.size)
     return [(yield from any_of(party, bits, coins(party, call.node.name)))]
-
-
-def _end_to_end(values: Sequence[Any], form: type) -> Any:
-    first = values[0]
-    if form is Sum3:
-        return Sum3(first.party, np.concatenate([v.words for v in values]), Format(first.bits, 0))
-    one, two = (np.concatenate([getattr(v, side) for v in values]) for side in ("first", "second"))
-    return Replicated(first.party, one, two, Format(first.bits, 0))
 
 
 def _verdict_cost(call: Call) -> Cost:

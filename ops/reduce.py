@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
-from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined
+from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
 from onnxpuma.mpc.protocols.square_root import wide_square_root, wide_square_root_cost
 from onnxpuma.mpc.protocols.wide_root import Readings
-from onnxpuma.ops.elementwise import as_words, public_scale
+from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
-from onnxpuma.ops.spread import joined, over_parts, shift_cost, truncated
-from onnxpuma.ops.spread import parts as parts_of
+from onnxpuma.ops.spread import over_parts, shift_cost, spread_all, truncated
+
+F = TypeVar("F", bound=Form)
 
 
 def axes_of(call: Use) -> tuple[int, ...]:
@@ -46,9 +48,8 @@ def not_empty(call: Call) -> str | None:
     return public_axes(call) or (None if count_of(call) else "it reduces nothing")
 
 
-def _summed(call: Call, x: Form) -> Form:
-    axes, shape = axes_of(call), call.outputs[0].shape
-    return x.map(lambda w: w.sum(axis=axes, dtype=w.dtype).reshape(shape))  # type: ignore[attr-defined]
+def _summed(call: Call, x: F) -> F:
+    return x.sum(axes_of(call)).reshape(call.outputs[0].shape)
 
 
 def _any_form(call: Use, index: int) -> bool:
@@ -56,7 +57,7 @@ def _any_form(call: Use, index: int) -> bool:
 
 
 @operator("ReduceSum", result=as_first, defers=_any_form, refuse=public_axes, secret="first", integers=True)
-def reduce_sum(party: Party, call: Call, x: Form, axes: Value = None) -> Protocol[Sequence[Form]]:
+def reduce_sum(party: Party, call: Call, x: Shares, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The sum over axes: local."""
     yield from ()
     return [_summed(call, x)]
@@ -64,7 +65,7 @@ def reduce_sum(party: Party, call: Call, x: Form, axes: Value = None) -> Protoco
 
 def mean_scale(count: int) -> tuple[int, np.ndarray]:
     """1 / count with as many fraction bits as give it eighteen significant ones."""
-    return public_scale(np.float64(1.0 / count))
+    return public_scale(1.0 / count)
 
 
 def _mean_result(call: Call) -> Result:
@@ -82,15 +83,11 @@ def _mean_result(call: Call) -> Result:
 def reduce_mean(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The mean over axes."""
     yield from ()
-    fraction, integer = mean_scale(count_of(call))
-    total = _summed(call, x)
-    assert isinstance(total, Replicated)
-    return [total.times(as_words(integer), fraction)]
+    return [times_numbers(_summed(call, x), 1.0 / count_of(call))]
 
 
 def _squares(party: Party, call: Call, x: Replicated) -> Sum3:
-    shape = call.outputs[0].shape
-    return sum_of_squares(party, x, axes_of(call)).map(lambda w: w.reshape(shape))
+    return sum_of_squares(party, x, axes_of(call)).reshape(call.outputs[0].shape)
 
 
 def _square_result(call: Call) -> Result:
@@ -130,18 +127,13 @@ def _norm_cost(call: Call) -> Cost:
 )
 def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The root of the sum of squares."""
-    fine, coarse = (_squares(party, call, v).map(np.ravel) for v in (x, x.lowered(SHIFT)))
 
-    def length(piece: slice, pivot: int) -> Protocol[Replicated]:
-        parts = [v.map(lambda w: w[piece]) for v in (fine, coarse)]
-        return (yield from wide_square_root(party, parts[0], parts[1], pivot, x.format))
+    def length(readings: Sequence[Sum3], pivot: int) -> Protocol[list[Replicated]]:
+        fine, coarse = readings
+        return [(yield from wide_square_root(party, fine, coarse, pivot, x.format))]
 
-    shape, size = call.outputs[0].shape, fine.size
-    if len(parts_of(size)) == 1:
-        whole = yield from length(slice(None), party.next_pivot())
-        return [whole.map(lambda w: w.reshape(shape))]
-    pieces = enumerate(thirds(size))
-    return [joined((yield from parallel(length(piece, pivot) for pivot, piece in pieces)), shape)]
+    readings = [_squares(party, call, v) for v in (x, x.lowered(SHIFT))]
+    return (yield from spread_all(party, readings, length))
 
 
 def _absolute_limits(call: Call) -> tuple[Limit, ...]:
@@ -164,11 +156,7 @@ def reduce_absolute(party: Party, call: Call, x: Replicated, axes: Value = None)
 def _halved(rows: Replicated) -> tuple[Replicated, Replicated, Replicated]:
     """Two halves of each row, and what is left over of an odd one."""
     half = rows.shape[1] // 2
-
-    def part(start: int, stop: int) -> Replicated:
-        return rows.map(lambda w: w[:, start:stop])
-
-    return part(0, half), part(half, 2 * half), part(2 * half, rows.shape[1])
+    return rows[:, :half], rows[:, half : 2 * half], rows[:, 2 * half :]
 
 
 def _product_cost(call: Call) -> Cost:
@@ -193,17 +181,15 @@ def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) 
     """The product over axes, every partial one below 2^26: halves of a row are multiplied."""
     reduced, shape = axes_of(call), call.outputs[0].shape
     kept = [a for a in range(len(x.shape)) if a not in reduced]
-    order, count = (*kept, *reduced), count_of(call)
+    count = count_of(call)
     if not count:
-        return [_summed(call, x).plus(np.full(shape, 1 << FRACTION, np.uint64))]  # type: ignore[attr-defined]
-    rows = x.map(lambda w: np.ascontiguousarray(w.transpose(order)).reshape(-1, count))
+        return [_summed(call, x).plus_numbers(1.0)]
+    rows = x.transpose(*kept, *reduced).contiguous(-1, count)
     while rows.shape[1] > 1:
         left, right, rest = _halved(rows)
         both = yield from truncated(party, multiply(party, left, right))
-        first = np.concatenate([both.first, rest.first], axis=1)
-        second = np.concatenate([both.second, rest.second], axis=1)
-        rows = Replicated(party.index, first, second, Format(64, FRACTION))
-    return [rows.map(lambda w: w.reshape(shape))]
+        rows = joined([both, rest], axis=1)
+    return [rows.reshape(shape)]
 
 
 def _log_sum_result(call: Call) -> Result:
@@ -220,6 +206,4 @@ def _log_sum_result(call: Call) -> Result:
 )
 def reduce_log_sum(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The logarithm of the sum, which is positive."""
-    total = _summed(call, x)
-    assert isinstance(total, Replicated)
-    return [(yield from log_of(party, total))]
+    return [(yield from log_of(party, _summed(call, x)))]

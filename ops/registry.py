@@ -1,8 +1,7 @@
 """The registry: which operators have a kernel on shares, and what each kernel declares.
 
-An operator is one function, with its declared cost beside it. The planner asks the registry what exists, the
-interpreter calls what the planner found, and the documentation is generated from it. Facts that hold whoever
-computes an operator are in onnxpuma/standard/.
+An operator is one function with its declared cost beside it. The planner asks the registry what exists, and
+the documentation is generated from it. Facts that hold whoever computes an operator are in standard/.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Protocol
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.limits import Limits, no_limit
@@ -89,7 +88,10 @@ class Operand:
 
 @dataclass(frozen=True, eq=False)
 class Use:
-    """One use of an operator: a node and its operands, at known shapes."""
+    """One use of an operator: the node and its operands, at known shapes.
+
+    The planner asks with it whether a node that comes later will take an operand untruncated.
+    """
 
     node: Node
     # None for an optional input that the node leaves out.
@@ -147,13 +149,14 @@ _Kind = TypeVar("_Kind", bound="Operand | Use")
 
 
 def altered(one: _Kind, **changes: Any) -> _Kind:
-    """As `dataclasses.replace`, in a sixth of the time: a plan makes thousands of them."""
+    """As `dataclasses.replace`, in a sixth of the time: a plan makes thousands of calls."""
     made = object.__new__(type(one))
     made.__dict__.update(one.__dict__, **changes)
     return made
 
 
-Value: TypeAlias = "Form | np.ndarray | None"
+Value: TypeAlias = "Shares | np.ndarray | None"  # an operand of a kernel: secret, public or absent
+Resolved: TypeAlias = "Replicated | np.ndarray"  # a given operand, of an input that takes no products
 Kernel: TypeAlias = Callable[..., Protocol[Sequence[Form]]]
 
 
@@ -202,28 +205,19 @@ class Operator:
     # kernel(party, call, *values): a protocol that returns one form for each output. Public inputs arrive as
     # arrays, absent ones as None.
     kernel: Kernel
-    # Rounds and bits, without the truncation that the plan may add.
-    cost: Callable[[Call], Cost] = _free
-    # Form and fraction bits of the outputs.
-    result: Callable[[Call], Result] = _resolved
-    # Whether this input may arrive untruncated.
-    defers: Callable[[Use, int], bool]
-    # Why this use is not supported; None where it is.
-    refuse: Callable[[Call], str | None] = _nothing_refused
-    # Which inputs may be secret, in the words of the documentation.
+    cost: Callable[[Call], Cost] = _free  # rounds and bits, without the truncation that the plan may add
+    result: Callable[[Call], Result] = _resolved  # form and fraction bits of the outputs
+    defers: Callable[[Use, int], bool]  # whether this input may arrive untruncated
+    refuse: Callable[[Call], str | None] = _nothing_refused  # why this use is not supported; None: it is
+    # Which inputs may be secret, and the error, in the words of the documentation.
     secret: str = "all"
-    # The error, in the words of the documentation.
     error: str = "exact"
-    # It only moves elements.
-    layout: bool = False
-    # It takes secret integers and booleans too.
-    integers: bool = False
-    # The largest absolute error on operands of order one.
-    tolerance: float = 1e-4
+    layout: bool = False  # it only moves elements
+    integers: bool = False  # it takes secret integers and booleans too
+    tolerance: float = 1e-4  # the largest absolute error on operands of order one
     # The ranges in which that error holds; beyond them the result is silently wrong.
     limits: Limits = no_limit
-    # The error where it depends on the use, on the length of rows for example.
-    grows: Callable[[Call], float] = _nothing_more
+    grows: Callable[[Call], float] = _nothing_more  # the error where it depends on the use
     # Inputs that may be weights of more fraction bits than `FRACTION`, each with the most it may have; two
     # factors share that number.
     fine: Fine = _none_finer

@@ -17,8 +17,6 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.elementwise import as_words
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.spread import shift_cost, truncated
 
@@ -101,16 +99,13 @@ def resize(party: Party, call: Call, x: Replicated, *_: Value) -> Protocol[Seque
     for axis in _changed(call):
         matrix = _matrix(call, axis)
         exact = _chooses(matrix)
-        words = as_words(matrix if exact else np.rint(matrix.astype(np.float64) * 2.0**BITS))
-
-        def mixed(share: np.ndarray, words: np.ndarray = words, axis: int = axis) -> np.ndarray:
-            return np.moveaxis(np.tensordot(share, words, axes=([axis], [1])), -1, axis)
-
-        x = x.map(mixed)
+        lines, fraction = x.moveaxis(axis, -1), 0 if exact else BITS
+        columns = np.rint(matrix.astype(np.float64) * 2.0**fraction).T  # (in, out)
+        made = lines.contiguous(-1, len(columns)).matmul(columns, fraction)
+        x = made.reshape(*lines.shape[:-1], columns.shape[1]).moveaxis(-1, axis)
         if not exact:
-            x = yield from truncated(party, x.with_fraction(x.fraction + BITS))
+            x = yield from truncated(party, x)
         outside = _outside(call, axis)
         if outside.any():
-            wide = outside.reshape(-1, *([1] * (len(x.shape) - 1 - axis)))
-            x = x.plus(np.ascontiguousarray(np.broadcast_to(encode(wide, x.fraction), x.shape)))
+            x = x.plus_numbers(outside.reshape(-1, *([1] * (len(x.shape) - 1 - axis))))
     return [x]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.ops.elementwise import as_words, public_scale
-from onnxpuma.ops.layout import as_shares
+from onnxpuma.ops.elementwise import public_scale
 from onnxpuma.ops.limits import output_below
 from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.shares import as_shares
 
-Layout = Callable[[np.ndarray], np.ndarray]
+F = TypeVar("F", bound=Form)
+Layout: TypeAlias = Callable[[Any], Any]  # of an array, or of a form
+Index: TypeAlias = tuple[Any, ...]
 
 
 def _angles_secret(call: Call) -> bool:
@@ -31,11 +33,7 @@ def _by_place(call: Call) -> Layout:
     """The rows of a table at the positions, (batch or 1, sequence, 1, half)."""
     positions, half = call.public(3), _width(call) // 2
 
-    def rows(table: np.ndarray) -> np.ndarray:
-        found = table[positions] if positions is not None else table
-        return found[:, :, None, :half]
-
-    return rows
+    return lambda table: (table if positions is None else table[positions])[:, :, None, :half]
 
 
 def _size(call: Call) -> int:
@@ -58,26 +56,26 @@ def _apart(call: Call) -> Layout:
     """(batch, sequence, heads, size), from either of the two layouts that there are."""
     shape, size = call.given(0).shape, _size(call)
     if len(shape) == 4:
-        return lambda words: words.transpose(0, 2, 1, 3)
-    return lambda words: words.reshape(*shape[:2], -1, size)
+        return lambda x: x.transpose(0, 2, 1, 3)
+    return lambda x: x.reshape(*shape[:2], -1, size)
 
 
-def _halves(call: Call) -> tuple[Layout, Layout]:
+def _halves(call: Call) -> tuple[Index, Index]:
     """The first and the second of each pair, (batch, sequence, heads, half)."""
     width = _width(call)
     if call.attribute("interleaved"):
-        return (lambda heads: heads[..., 0:width:2]), (lambda heads: heads[..., 1:width:2])
-    return (lambda heads: heads[..., : width // 2]), (lambda heads: heads[..., width // 2 : width])
+        return (..., slice(0, width, 2)), (..., slice(1, width, 2))
+    return (..., slice(0, width // 2)), (..., slice(width // 2, width))
 
 
-def _together(call: Call, left: np.ndarray, right: np.ndarray, rest: np.ndarray) -> np.ndarray:
+def _together(call: Call, left: F, right: F, rest: F) -> F:
     """What `_apart` and `_halves` took apart."""
     shape = call.given(0).shape
     if call.attribute("interleaved"):
-        new = np.stack([left, right], axis=-1).reshape(*left.shape[:-1], -1)
+        new = stacked([left, right], axis=-1).reshape(*left.shape[:-1], -1)
     else:
-        new = np.concatenate([left, right], axis=-1)
-    done = np.concatenate([new, rest], axis=-1)
+        new = joined([left, right], axis=-1)
+    done = joined([new, rest], axis=-1)
     return done.transpose(0, 2, 1, 3) if len(shape) == 4 else done.reshape(shape)
 
 
@@ -102,28 +100,18 @@ def rotary(
     """Pairs of features turned by an angle that depends on the position: no message."""
     yield from ()
     apart, (first, second), width = _apart(call), _halves(call), _width(call)
-    heads = as_shares(party, x).map(apart)
-    left, right, rest = heads.map(first), heads.map(second), heads.map(lambda w: w[..., width:])
+    heads = apart(as_shares(party, x))
+    left, right, rest = heads[first], heads[second], heads[..., width:]
     if not _angles_secret(call):
-        fraction, (cos_words, sin_words) = _as_factors(_public_tables(call))
-
-        def turned(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-            both = cos_words * a - sin_words * b, sin_words * a + cos_words * b
-            return _together(call, *both, c * np.uint64(1 << fraction))
-
-        first_words = turned(left.first, right.first, rest.first)
-        second_words = turned(left.second, right.second, rest.second)
-        return [
-            Replicated(party.index, first_words, second_words, Format(left.bits, left.fraction + fraction))
-        ]
-    cos, sin = (as_shares(party, table).map(_by_place(call)) for table in (cosines, sines))
+        fraction, (c, s) = public_scale(_public_tables(call))
+        turned = (
+            left.times_integers(c, fraction) - right.times_integers(s, fraction),
+            left.times_integers(s, fraction) + right.times_integers(c, fraction),
+        )
+        return [_together(call, *turned, rest.aligned(rest.fraction + fraction))]
+    by_place = _by_place(call)
+    cos, sin = (by_place(as_shares(party, table)) for table in (cosines, sines))
     new_left = multiply(party, left, cos) - multiply(party, right, sin)
     new_right = multiply(party, left, sin) + multiply(party, right, cos)
-    kept = multiply(party, rest, as_shares(party, np.ones((1, 1, 1, 1))))
-    words = _together(call, new_left.words, new_right.words, kept.words)
-    return [Sum3(party.index, words, new_left.format)]
-
-
-def _as_factors(tables: np.ndarray) -> tuple[int, np.ndarray]:
-    fraction, integers = public_scale(tables)
-    return fraction, as_words(integers)
+    kept = multiply(party, rest, trivial(party.index, np.ones((1, 1, 1, 1))))
+    return [_together(call, new_left, new_right, kept)]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.forms import Form, Replicated, stacked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.rounding import floor, floor_cost
 from onnxpuma.ops.limits import input_below
@@ -19,12 +17,7 @@ from onnxpuma.ops.spread import over_parts, spread
 
 def floor_of(party: Party, x: Replicated) -> Protocol[Replicated]:
     """floor(x) in whole words."""
-
-    def one(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        assert isinstance(part, Replicated)
-        return (yield from floor(party, part, pivot))
-
-    return (yield from spread(party, x, one))
+    return (yield from spread(party, x, lambda part, pivot: floor(party, part, pivot)))
 
 
 def floor_of_cost(size: int) -> Cost:
@@ -35,14 +28,8 @@ def towards_zero(party: Party, x: Replicated) -> Protocol[Replicated]:
     """x without what stands behind its point, in whole words: floor(max(x, 0)) - floor(max(-x, 0))."""
     above = yield from positive(party, x)
     below = above - x
-    both = Replicated(
-        party.index,
-        np.stack([above.first, below.first]),
-        np.stack([above.second, below.second]),
-        Format(64, FRACTION),
-    )
-    parts = yield from floor_of(party, both)
-    return parts.map(lambda w: w[0] - w[1])
+    parts = yield from floor_of(party, stacked([above, below]))
+    return parts[0] - parts[1]
 
 
 def towards_zero_cost(size: int) -> Cost:
@@ -60,8 +47,7 @@ def whole(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """The next whole number below or above: of a number that is off by a unit perhaps the one beside it."""
     up = call.node.op == "Ceil"
     found = yield from floor_of(party, -x if up else x)
-    words = (-found if up else found).times(np.uint64(1 << FRACTION), FRACTION)
-    return [words]
+    return [(-found if up else found).aligned(FRACTION)]
 
 
 def _round_cost(call: Call) -> Cost:
@@ -76,11 +62,9 @@ def nearest(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]
     floor(x + 1/2), less a unit of the fraction before the floor is taken where floor(x) is even: there a half
     goes down.
     """
-    twice = x.map(lambda w: np.stack([w + w, w]))  # as if both had a fraction bit more: x, and x / 2
-    halved = Replicated(party.index, twice.first, twice.second, Format(64, FRACTION + 1))
+    halved = stacked([x + x, x]).with_fraction(FRACTION + 1)  # x, and x / 2, with a fraction bit more
     wholes = yield from floor_of(party, halved)
-    odd = wholes.map(lambda w: w[0] - (w[1] + w[1]))
-    almost = np.full(x.shape, (1 << (FRACTION - 1)) - 1, np.uint64)
-    moved = (x + odd.times(np.uint64(1), FRACTION)).plus(almost)
+    odd = wholes[0] - (wholes[1] + wholes[1])
+    moved = (x + odd.with_fraction(FRACTION)).plus_numbers(0.5 - 2.0**-FRACTION)
     found = yield from floor_of(party, moved)
-    return [found.times(np.uint64(1 << FRACTION), FRACTION)]
+    return [found.aligned(FRACTION)]

@@ -7,6 +7,7 @@ do not fit at all their fraction bits: they are read twice (protocols/wide_root.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +15,12 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
-from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
+from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import sum_of_squares
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, rsqrt
 from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
-from onnxpuma.mpc.ring.words import encode
 from onnxpuma.ops.registry import FRACTION
-from onnxpuma.ops.spread import joined
+from onnxpuma.ops.spread import FEW_ROWS, over_parts, spread_all
 
 ROOT_FRACTION = 28
 MOST_UP = 6
@@ -29,7 +29,6 @@ HELD = 61  # bits of a result before it is truncated
 FINE_NORM = 2.0**12  # rows up to this norm are read at all their fraction bits
 LARGEST_NORM = 2.0**20  # where calibration has not found another bound
 SMALLEST_EPSILON = 2.0**-34  # two units of deviation: what rounding leaves of a constant row does not grow on
-FEW = 96  # rows that one pivot leads alone
 
 
 @dataclass(frozen=True)
@@ -152,36 +151,31 @@ def exponent(x: float) -> int:
 def roots(party: Party, x: Replicated, rows: Rows) -> Protocol[Replicated]:
     """sqrt(count) / sqrt(sum of squares + offset) of each row, (rows,), `root_fraction` fraction bits."""
     readings = [x, x.lowered(rows.shift)] if rows.shift else [x]
-    squares = [_squares(party, reading, rows) for reading in readings]
     gain, made = float(np.sqrt(rows.count)), x.format.at(rows.root_fraction)
 
-    def root(piece: slice, pivot: int) -> Protocol[Replicated]:
-        parts = [value.map(lambda w: w[piece]) for value in squares]
-        if len(parts) == 1:
-            return (yield from rsqrt(party, parts[0], pivot, made, rows.digits, gain))
-        return (yield from wide_rsqrt(party, parts[0], parts[1], pivot, made, rows.digits[0], gain))
+    def root(squares: Sequence[Sum3], pivot: int) -> Protocol[list[Replicated]]:
+        if len(squares) == 1:
+            return [(yield from rsqrt(party, squares[0], pivot, made, rows.digits, gain))]
+        fine, coarse = squares
+        return [(yield from wide_rsqrt(party, fine, coarse, pivot, made, rows.digits[0], gain))]
 
-    if rows.number < FEW:
-        return (yield from root(slice(None), party.next_pivot()))
-    pieces = enumerate(thirds(rows.number))
-    return joined((yield from parallel(root(piece, pivot) for pivot, piece in pieces)), (rows.number,))
+    squares = [_squares(party, reading, rows) for reading in readings]
+    (found,) = yield from spread_all(party, squares, root, FEW_ROWS)
+    return found
 
 
 def _squares(party: Party, x: Replicated, rows: Rows) -> Sum3:
     """The sum of squares of each row, and the offset, (rows,)."""
-    total = sum_of_squares(party, x, rows.axes).map(lambda w: w.reshape(-1))
-    return total.plus(encode(rows.offset, total.fraction))
+    return sum_of_squares(party, x, rows.axes).reshape(-1).plus_numbers(rows.offset)
 
 
 def roots_cost(rows: Rows) -> Cost:
-    sizes = [rows.number] if rows.number < FEW else [s.stop - s.start for s in thirds(rows.number)]
-    gain, total = float(np.sqrt(rows.count)), Cost()
-    made = RESTING.at(rows.root_fraction)
-    fine, coarse = 2 * FRACTION, Format(RESTING.bits - rows.shift, 2 * (FRACTION - rows.shift))
-    for size in sizes:
-        if rows.shift:
-            readings = Readings(fine, coarse)
-            total |= wide_rsqrt_cost(size, readings, made, rows.digits[0], gain)
-        else:
-            total |= inverse_cost("rsqrt", size, rows.digits, fine, made, gain)
-    return total
+    gain, fine, made = float(np.sqrt(rows.count)), 2 * FRACTION, RESTING.at(rows.root_fraction)
+
+    def root(size: int) -> Cost:
+        if not rows.shift:
+            return inverse_cost("rsqrt", size, rows.digits, fine, made, gain)
+        readings = Readings(fine, Format(RESTING.bits - rows.shift, fine - 2 * rows.shift))
+        return wide_rsqrt_cost(size, readings, made, rows.digits[0], gain)
+
+    return over_parts(rows.number, root, FEW_ROWS)

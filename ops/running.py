@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
-from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.beside import cleared
+from onnxpuma.mpc.forms import Form
 from onnxpuma.ops.registry import Call
 from onnxpuma.standard.mask_values import INFINITE, OUT
 
+F = TypeVar("F", bound=Form)
 SLACK = 2 * OUT  # two values that are compared differ by less
 
 
@@ -51,7 +51,7 @@ def rows_beside(call: Call, axes: Sequence[int], sign: float = 1.0) -> np.ndarra
     return sign * operand.beside.transpose(*kept, *axes).reshape(-1, count)
 
 
-def contenders(rows: Replicated | Sum3, beside: np.ndarray | None, slack: float = SLACK) -> Replicated | Sum3:
+def contenders(rows: F, beside: np.ndarray | None, slack: float = SLACK) -> F:
     """(rows, n) of which the largest element is the one with what is beside it, less the row's `top`."""
     if beside is None:
         return rows
@@ -59,7 +59,4 @@ def contenders(rows: Replicated | Sum3, beside: np.ndarray | None, slack: float 
     first = found.kept.argmax(axis=-1)[:, None]
     source = np.where(found.kept, np.arange(beside.shape[1]), first)
     relative = np.where(found.kept, found.relative, np.take_along_axis(found.relative, first, 1) - 1.0)
-    seen: Form = cleared(rows, found.drowned)
-    seen = seen.map(lambda w: np.take_along_axis(w, source, 1))  # type: ignore[attr-defined]
-    assert isinstance(seen, (Replicated, Sum3))
-    return seen.plus(encode(relative, seen.fraction, seen.bits))
+    return rows.zeroed(found.drowned).take_along(source, 1).plus_numbers(relative)

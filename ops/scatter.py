@@ -12,15 +12,16 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.forms import Form, picked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.beside import Beside, in_words, of_put, too_far, whole
-from onnxpuma.ops.layout import as_shares, beyond
+from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, inputs_below, output_below
-from onnxpuma.ops.merge import numbered, picked, resting
+from onnxpuma.ops.merge import numbered, resting
 from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.select import larger, positive_cost, smaller
+from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import FAR
 
@@ -42,8 +43,7 @@ def _refuse(call: Call) -> str | None:
 
 def _targets(call: Call) -> np.ndarray:
     """For each update, flat, the flat place in the data that it goes to."""
-    shape, index = call.given(0).shape, call.public(1)
-    assert index is not None
+    shape, index = call.given(0).shape, np.asarray(call.public(1))
     places = np.arange(call.given(0).size).reshape(shape)
     if call.node.op == "ScatterND":
         return places[tuple(np.moveaxis(index, -1, 0))].reshape(-1)
@@ -81,26 +81,6 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     return output_below(2.0**26)(call) if kind == "mul" else inputs_below(2.0**43)(call)
 
 
-def _added(data: Replicated, updates: Replicated, targets: np.ndarray) -> Replicated:
-    def sums(words: np.ndarray, more: np.ndarray) -> np.ndarray:
-        flat = np.array(words).reshape(-1)
-        np.add.at(flat, targets, more.reshape(-1))
-        return flat.reshape(words.shape)
-
-    first, second = sums(data.first, updates.first), sums(data.second, updates.second)
-    return Replicated(data.party, first, second, data.format)
-
-
-def _at(x: Replicated, places: np.ndarray) -> Replicated:
-    return x.map(lambda w: w.reshape(-1)[places])
-
-
-def _with(x: Replicated, places: np.ndarray, new: Replicated) -> Replicated:
-    first, second = np.array(x.first).reshape(-1), np.array(x.second).reshape(-1)
-    first[places], second[places] = new.first, new.second
-    return Replicated(x.party, first.reshape(x.shape), second.reshape(x.shape), x.format)
-
-
 def _beside(call: Call) -> Beside:
     return of_put(call) if _reduction(call) in ("none", "add") else [None]
 
@@ -118,17 +98,18 @@ def scatter(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]
         inputs = tuple(whole(value, call.operand(place)) for place, value in enumerate(inputs))
     else:
         inputs = tuple(in_words(value) if place != 1 else value for place, value in enumerate(inputs))
-    data, updates = (as_shares(party, inputs[place], fraction=fraction) for place in (0, 2))
+    data, updates = (as_shares(party, inputs[place], RESTING.at(fraction)) for place in (0, 2))
     if kind == "none":
-        return [picked(party, [data, updates], numbered(call, (0, 2)))]
-    targets = _targets(call)
+        return [picked([data, updates], numbered(call, (0, 2)))]
+    targets, shape = _targets(call), data.shape
+    data, updates = data.flat(), updates.flat()
     if kind == "add":
-        return [_added(data, updates, targets)]
+        return [data.added_at(targets, updates).reshape(shape)]
     for turn in _turns(targets):
-        here, more = _at(data, targets[turn]), _at(updates, turn)
+        here, more = data[targets[turn]], updates[turn]
         if kind == "mul":
             new = yield from truncated(party, multiply(party, here, more), fraction)
         else:
             new = yield from (larger if kind == "max" else smaller)(party, here, more)
-        data = _with(data, targets[turn], new)
-    return [data]
+        data = data.placed(targets[turn], new)
+    return [data.reshape(shape)]

@@ -7,20 +7,22 @@ in the words: scores are read as far down as it may reach, or brought up first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.ops.beside import cleared, plus
 from onnxpuma.ops.bounds import Need
+from onnxpuma.ops.comparison import width
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.running import running
-from onnxpuma.ops.select import clipped, clipped_cost, width
+from onnxpuma.ops.select import clipped, clipped_cost
+from onnxpuma.ops.shares import replicated
 from onnxpuma.standard.mask_values import DROWNING, MOST_REACH
 
+F = TypeVar("F", bound=Form)
 LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^-21
 SPREAD = 8192.0  # how far two scores of a row may be apart, where no other bound is known; masks lie further
 LEAST_SPREAD = 1024.0  # that they are read for before their product is truncated, where no bound is known
@@ -67,15 +69,14 @@ def scores_of(beside: np.ndarray | None, shape: tuple[int, ...], spread: float) 
     )
 
 
-def entered(x: Form, scores: Scores) -> Any:
+def entered(x: F, scores: Scores) -> F:
     """The elements (..., n) that are computed on, end to end."""
     if scores.drowned is not None:
-        x = cleared(x, scores.drowned)
+        x = x.zeroed(scores.drowned)
     if scores.added is not None:
-        x = plus(x, scores.added)
+        x = x.plus_numbers(scores.added)
     places = scores.places
-    kept = slice(None) if places is None else places
-    return x.map(lambda w: np.ascontiguousarray(w).reshape(-1)[kept])  # type: ignore[attr-defined]
+    return x.flat() if places is None else x.flat()[places]
 
 
 def brought_up_cost(call: Call, operand: Operand) -> Cost:
@@ -115,18 +116,8 @@ def within_reach(x: Operand, spread: float, apart: float) -> list[Need]:
     return [Need(0, "below", high), Need(0, "positive", high + 1.01 * x.up - apart)]
 
 
-def brought_up(party: Party, call: Call, x: Form, operand: Operand) -> Protocol[Form]:
+def brought_up(party: Party, call: Call, x: F, operand: Operand) -> Protocol[F | Replicated]:
     """x, which a secret mask may put anywhere, no further out than is read. Rounds: 6 where it may."""
     if operand.reach <= MOST_REACH:
         return x
-    assert isinstance(x, Replicated)
-    return (yield from clipped(party, x, *_held_to(operand), width(call)))
-
-
-def dense(words: np.ndarray, places: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Words at these flat places, zeros elsewhere."""
-    if places is None or len(places) == np.prod(shape):
-        return words.reshape(shape)
-    out = np.zeros(int(np.prod(shape)), words.dtype)
-    out[places] = words
-    return out.reshape(shape)
+    return (yield from clipped(party, replicated(x), *_held_to(operand), width(call)))

@@ -1,67 +1,75 @@
 """Work spread over the three pivots, so that the three parties send equally much.
 
-A large elementwise operand is cut in three, one part led by each pivot, side by side. A small one is led
-by one pivot; whose turn it is rotates.
+A large value is cut in three, and each pivot leads one part, side by side. A small one is led by one pivot,
+whose turn rotates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined
 from onnxpuma.mpc.party import Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
 from onnxpuma.ops.registry import FRACTION, Operand
 
+S = TypeVar("S", bound=Form)
 SMALLEST_SPREAD = 1536  # below it three sets of messages cost more than they balance
 
-
-def parts(size: int) -> list[int]:
-    """Sizes of the parts that an operand of `size` elements (or rows) is cut into."""
-    return [size] if size < SMALLEST_SPREAD else [s.stop - s.start for s in thirds(size)]
+FEW_ROWS = 96  # below it one pivot leads the roots or reciprocals of rows
 
 
-def over_parts(size: int, cost: Callable[[int], Cost]) -> Cost:
-    """The cost of a protocol run on each part."""
+def slices(size: int, least: int = SMALLEST_SPREAD) -> list[slice]:
+    """The parts that `size` elements (or rows) are cut into: three, or one if they are fewer than `least`."""
+    return [slice(0, size)] if size < least else thirds(size)
+
+
+def parts(size: int, least: int = SMALLEST_SPREAD) -> list[int]:
+    """The sizes of these parts."""
+    return [part.stop - part.start for part in slices(size, least)]
+
+
+def over_parts(size: int, cost: Callable[[int], Cost], least: int = SMALLEST_SPREAD) -> Cost:
+    """The cost of a protocol that runs on each part."""
     total = FREE
-    for part in parts(size):
+    for part in parts(size, least):
         total |= cost(part)
     return total
 
 
-def spread(
-    party: Party, x: Replicated | Sum3, protocol: Callable[[Replicated | Sum3, int], Protocol[Replicated]]
-) -> Protocol[Replicated]:
+def spread(party: Party, x: S, protocol: Callable[[S, int], Protocol[Replicated]]) -> Protocol[Replicated]:
     """protocol(part, pivot) on the parts of a flattened x; the results joined in x's shape."""
-    shape = x.shape
-    flat = x.map(lambda w: np.ascontiguousarray(w).reshape(-1))
-    if x.size < SMALLEST_SPREAD:
+
+    def alone(values: Sequence[S], pivot: int) -> Protocol[list[Replicated]]:
+        return [(yield from protocol(values[0], pivot))]
+
+    (result,) = yield from spread_all(party, [x], alone)
+    return result
+
+
+def spread_all(
+    party: Party,
+    values: Sequence[S],
+    protocol: Callable[[Sequence[S], int], Protocol[Sequence[Replicated]]],
+    least: int = SMALLEST_SPREAD,
+) -> Protocol[list[Replicated]]:
+    """protocol(parts, pivot) on the parts of several values of one shape; its results have that shape too."""
+    shape, pieces = values[0].shape, slices(values[0].size, least)
+    flat = [value.flat() for value in values]
+    if len(pieces) == 1:
         done = yield from protocol(flat, party.next_pivot())
-        return done.map(lambda w: w.reshape(shape))
-    pieces = yield from parallel(
-        protocol(sliced(flat, piece), pivot) for pivot, piece in enumerate(thirds(x.size))
+        return [result.reshape(shape) for result in done]
+    found = yield from parallel(
+        protocol([value[piece] for value in flat], pivot) for pivot, piece in enumerate(pieces)
     )
-    return joined(pieces, shape)
+    return [joined(results).reshape(shape) for results in zip(*found, strict=True)]
 
 
-def sliced(x: Replicated | Sum3, piece: slice) -> Replicated | Sum3:
-    """Elements of a flat value."""
-    return x.map(lambda w: w[piece])
-
-
-def joined(pieces: list[Replicated], shape: tuple[int, ...]) -> Replicated:
-    """Flat parts end to end, in the given shape."""
-    first = np.concatenate([p.first for p in pieces]).reshape(shape)
-    second = np.concatenate([p.second for p in pieces]).reshape(shape)
-    return Replicated(pieces[0].party, first, second, pieces[0].format)
-
-
-def truncated(party: Party, x: Replicated | Sum3, fraction: int = FRACTION) -> Protocol[Replicated]:
-    """The truncation of a product (or of a value at another scale) to a Replicated mod 2^64."""
+def truncated(party: Party, x: Shares, fraction: int = FRACTION) -> Protocol[Replicated]:
+    """The truncation of a product, or of a value at another scale, to a Replicated value mod 2^64."""
     if isinstance(x, Replicated) and x.fraction == fraction:
         return x
     return (

@@ -6,25 +6,25 @@ comes first, as the standard wants it. Batcher's odd-even merge sort (Knuth, vol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3, see
+from onnxpuma.mpc.format import WHOLE
+from onnxpuma.mpc.forms import Form, Replicated, joined, see, zeros
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.mpc.ring.words import encode
-from onnxpuma.ops.beside import Beside, cleared, kept
+from onnxpuma.ops.beside import Beside, kept
+from onnxpuma.ops.comparison import FURTHEST, WIDE, compared, width
 from onnxpuma.ops.limits import Limit, input_below
-from onnxpuma.ops.ranking import as_rows, duels, duels_cost
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
 from onnxpuma.ops.running import Running, rows_beside, running
-from onnxpuma.ops.select import FURTHEST, WIDE, compared, width
 from onnxpuma.ops.spread import over_parts, spread
+from onnxpuma.ops.tournament import as_rows, duels, duels_cost
 
 LONGEST = 1 << 16
 
@@ -133,9 +133,8 @@ def _entered(call: Call, values: Replicated) -> Replicated:
         return values
     found = _in_play(call, beside)
     lowest = -(2.0 ** (43 - _room(beside.shape[1])))
-    seen = cleared(values, ~found.kept | found.drowned)
-    assert isinstance(seen, Replicated)
-    return seen.plus(encode(np.where(found.kept, found.relative, lowest), seen.fraction))
+    seen = values.zeroed(~found.kept | found.drowned)
+    return seen.plus_numbers(np.where(found.kept, found.relative, lowest))
 
 
 @operator(
@@ -147,55 +146,35 @@ def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequenc
     axis, length = call.axis, call.given(0).shape[call.axis]
     largest, room = _sign(call) > 0, _room(length)
     values = _entered(call, as_rows(x if largest else -x, (axis,), length))
-    numbers = np.broadcast_to(np.arange(length, dtype=np.uint64), values.shape)
-    keys = values.times(np.uint64(1 << room)).plus(np.uint64(0) - numbers)
-    places = values.map(np.zeros_like).with_fraction(0).plus(numbers)
+    numbers = np.broadcast_to(np.arange(length), values.shape)
+    places = zeros(party.index, values.shape, WHOLE).plus_numbers(numbers)
+    keys = values.times_integers(1 << room).with_fraction(0).plus_numbers(-numbers)
     for first, second in network(length):
-        a, b = _columns(keys, first), _columns(keys, second)
-        i, j = _columns(places, first), _columns(places, second)
+        a, b, i, j = keys[:, first], keys[:, second], places[:, first], places[:, second]
         won, shift = yield from duels(party, a - b, i - j, True, _bits(call))
         larger, place = won + b, shift + j
-        keys = _with_columns(keys, first, larger, second, a + b - larger)
-        places = _with_columns(places, first, place, second, i + j - place)
-    shape = call.outputs[0].shape
-    shown = shape[axis]
-    moved = tuple(n for a, n in enumerate(shape) if a != axis)
-
-    def back(words: np.ndarray) -> np.ndarray:  # (rows, n) -> the output's shape
-        return np.moveaxis(words[:, :shown].reshape(*moved, shown), -1, axis)
-
-    found = Replicated(
-        party.index, keys.first + places.first, keys.second + places.second, Format(64, x.fraction + room)
-    )
-    result = yield from spread(
-        party, found.map(back), lambda part, pivot: _unscaled(party, part, pivot, room)
-    )
+        both = slice(None), np.concatenate([first, second])
+        keys = keys.placed(both, joined([larger, a + b - larger], axis=1))
+        places = places.placed(both, joined([place, i + j - place], axis=1))
+    back = _layout(call)
+    found = back((keys + places).with_fraction(x.fraction + room))
+    result = yield from spread(party, found, lambda part, pivot: _unscaled(party, part, pivot, room))
     beside = _rows_beside(call)
     if beside is not None:  # what is masked is shown as what stands beside it
         number = _in_play(call, beside).kept.sum(axis=-1, keepdims=True)
-        result = cleared(result, back(np.arange(length) >= number))  # type: ignore[assignment]
-    return [result if largest else -result, places.map(back)]
+        result = result.zeroed(back(np.arange(length) >= number))
+    return [result if largest else -result, back(places)]
 
 
-def _unscaled(party: Party, x: Replicated | Sum3, pivot: int, room: int) -> Protocol[Replicated]:
+def _layout(call: Call) -> Callable[[Any], Any]:
+    """(rows, n), of an array or of a form, to the output's shape."""
+    shape, axis = call.outputs[0].shape, call.axis
+    order = list(range(len(shape) - 1))
+    moved = [shape[a] for a in range(len(shape)) if a != axis]
+    order.insert(axis, len(moved))
+    return lambda rows: rows[:, : shape[axis]].reshape(*moved, shape[axis]).transpose(order)
+
+
+def _unscaled(party: Party, x: Replicated, pivot: int, room: int) -> Protocol[Replicated]:
     """x / 2^room of a multiple of it: exact, as a sum of two terms is where one of three is not."""
-    assert isinstance(x, Replicated)
     return (yield from lift(party, see(party, x, pivot).lowered(room), 64))
-
-
-def _columns(x: Replicated, which: np.ndarray) -> Replicated:
-    return x.map(lambda w: w[:, which])
-
-
-def _with_columns(
-    x: Replicated, first: np.ndarray, at_first: Replicated, second: np.ndarray, at_second: Replicated
-) -> Replicated:
-    held = []
-    for old, left, right in (
-        (x.first, at_first.first, at_second.first),
-        (x.second, at_first.second, at_second.second),
-    ):
-        new = old.copy()
-        new[:, first], new[:, second] = left, right
-        held.append(new)
-    return Replicated(x.party, held[0], held[1], x.format)

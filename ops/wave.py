@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.harmonic import COSINE, SINE, harmonic, harmonic_cost
 from onnxpuma.ops.limits import input_below
@@ -23,9 +23,5 @@ def _cost(call: Call) -> Cost:
 @operator("Sin", "Cos", cost=_cost, limits=input_below(2.0**24), error="1e-5", tolerance=1e-5)
 def wave(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """The sine or the cosine of an angle in radians, of however many turns."""
-
-    def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        assert isinstance(part, Replicated)
-        return harmonic(party, part, pivot, _SERIES[call.node.op])
-
-    return [(yield from spread(party, x, each))]
+    series = _SERIES[call.node.op]
+    return [(yield from spread(party, x, lambda part, pivot: harmonic(party, part, pivot, series)))]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.ops.registry import Call
 
 
@@ -50,30 +52,58 @@ def _padding(
     return tuple(result)
 
 
-def patches(window: Window, words: np.ndarray, padded: bool = False) -> np.ndarray:
-    """(N, C, *spatial) -> (N, C, *out, *kernel), a view where nothing is padded now."""
-    rank = len(window.kernel)
-    if not padded and any(p != (0, 0) for p in window.padding):
-        words = np.pad(words, [(0, 0), (0, 0), *window.padding])
+def _look(window: Window) -> tuple[tuple[int, ...], tuple[int, ...], tuple[slice, ...]]:
+    """The spatial axes, the elements that a window spans of each, and the index of the windows that count.
+
+    Of all windows (N, C, *, *spans) the index keeps those at the strides, and the dilations' part of each.
+    """
+    axes = tuple(range(2, 2 + len(window.kernel)))
     spans = tuple((k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True))
-    windows = np.lib.stride_tricks.sliding_window_view(words, spans, axis=tuple(range(2, 2 + rank)))
-    steps = tuple(slice(None, None, s) for s in window.strides)
-    inner = tuple(slice(None, None, d) for d in window.dilations)
-    index = (slice(None), slice(None), *steps, *inner)
-    return windows[index]
+    return axes, spans, tuple(slice(None, None, step) for step in (1, 1, *window.strides, *window.dilations))
 
 
-def padded_patches(call: Call, words: np.ndarray, filler: float) -> np.ndarray:
-    """Windows of a padded image, with this word in the padding; the last may reach over the edge."""
-    window, out = window_of(call), call.outputs[0].shape[2:]
-    widths = []
+def patches(window: Window, x: Replicated) -> Replicated:
+    """A padded image (N, C, *spatial) -> (N, C, *out, *kernel), a view."""
+    axes, spans, index = _look(window)
+    return x.windows(spans, axes)[index]
+
+
+def windows_of(call: Call, x: Replicated, filler: float = 0.0) -> Replicated:
+    """(outputs, kernel) of a pool; the public filler stands in the padding."""
+    window = window_of(call)
+    margins = _margins(call, window)
+    padded = x.pad(margins)
+    if filler:
+        padded = padded.plus_numbers(np.pad(np.zeros(x.shape), margins, constant_values=filler))
+    return patches(window, padded)[_outputs(call)].contiguous(-1, math.prod(window.kernel))
+
+
+def public_windows_of(call: Call, image: np.ndarray, filler: float = 0.0) -> np.ndarray:
+    """`windows_of` public numbers."""
+    window = window_of(call)
+    axes, spans, index = _look(window)
+    padded = np.pad(image, _margins(call, window), constant_values=filler)
+    found = np.lib.stride_tricks.sliding_window_view(padded, spans, axes)[index]
+    return np.ascontiguousarray(found[_outputs(call)]).reshape(-1, math.prod(window.kernel))
+
+
+def _margins(call: Call, window: Window) -> list[tuple[int, int]]:
+    """The padding of a pool, (before, after) for each axis, as far as the last window looks."""
+    widths = [(0, 0), (0, 0)]
     for size, (before, after), n, stride, k, dilation in zip(
-        words.shape[2:], window.padding, out, window.strides, window.kernel, window.dilations, strict=True
+        call.given(0).shape[2:],
+        window.padding,
+        call.outputs[0].shape[2:],
+        window.strides,
+        window.kernel,
+        window.dilations,
+        strict=True,
     ):
         reach = (n - 1) * stride + (k - 1) * dilation + 1  # ceil_mode may look further than the padding
         widths.append((before, max(after, reach - size - before)))
-    value = np.array(filler).astype(words.dtype)
-    padded = np.pad(words, [(0, 0), (0, 0), *widths], constant_values=value)
-    windows = patches(window, padded, padded=True)
-    index = (slice(None), slice(None), *(slice(0, n) for n in out))
-    return windows[index]
+    return widths
+
+
+def _outputs(call: Call) -> tuple[slice, ...]:
+    """The windows that a pool has an output for."""
+    return slice(None), slice(None), *(slice(0, n) for n in call.outputs[0].shape[2:])

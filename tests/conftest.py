@@ -1,4 +1,4 @@
-"""A model of three graphs, as exporters write an encoder and its decoder; made when a test asks for it."""
+"""A model of three graphs, as exporters write an encoder and its decoder; built when a test needs it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _graph(
 
 
 def encoder() -> onnx.ModelProto:
-    """tanh(table[ids] kernel + bias); its vector bears another name than the decoders', of equal content."""
+    """tanh(table[ids] kernel + bias); its bias equals that of the decoders but has another name."""
     has = _weights()
     nodes = [
         helper.make_node("Gather", ["shared.weight", "input_ids"], ["rows"]),
@@ -61,7 +61,7 @@ def encoder() -> onnx.ModelProto:
 
 
 def _decode(keys: Sequence[NodeProto], prefix: str = "") -> list[NodeProto]:
-    """From `keys`, which make "present" (batch, k, WIDTH), to logits; values are called after `prefix`."""
+    """From `keys`, which become "present" (batch, k, WIDTH), to logits; value names begin with `prefix`."""
     p = prefix
     return [
         helper.make_node("Gather", ["embed.weight", "input_ids"], [f"{p}rows"]),
@@ -103,7 +103,7 @@ def _decoder_arrays(*more: str) -> dict[str, np.ndarray]:
 
 
 def decoder() -> onnx.ModelProto:
-    """The first step: attends to what the encoder said, and returns what it made of it."""
+    """The first step: attends to the encoder's states, and returns the keys that it derives from them."""
     return _graph(_first(), [IDS, HIDDEN], OUTPUTS, _decoder_arrays("cross"))
 
 
@@ -113,7 +113,7 @@ def decoder_with_past() -> onnx.ModelProto:
 
 
 def merged_decoder() -> onnx.ModelProto:
-    """Both decoders as the branches of an If, which each return an output more than one of them has."""
+    """Both decoders as branches of an If, with the outputs of both."""
     outputs = [*OUTPUTS, _value("seen", "batch", "sequence", WIDTH)]
 
     def branch(name: str, nodes: list[NodeProto]) -> onnx.GraphProto:

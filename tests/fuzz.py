@@ -1,4 +1,4 @@
-"""Damaged messages for tests: valid ones with bytes and frames changed, lost, doubled and put in."""
+"""Damaged messages for tests: valid ones with bytes and frames changed, lost, doubled and inserted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHANGES = ("bit", "byte", "cut", "lost", "put in", "doubled", "frame lost", "fra
 
 
 def thorough(examples: int) -> settings:
-    """So many examples, without a limit of time for each: the machine may be busy."""
+    """This many examples, with no time limit for each: the machine may be busy."""
     return settings(
         max_examples=examples,
         deadline=None,

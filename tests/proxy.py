@@ -1,4 +1,4 @@
-"""A way to a port of this machine that a test can cut, and mend again."""
+"""A route to a port of this machine that a test can cut and restore."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def port_of(address: str) -> int:
 
 
 class Proxy:
-    """A way to another port of this machine that can be cut: what is on it ends, nothing new gets through."""
+    """A route to another port of this machine. A cut ends its connections and lets no new one through."""
 
     def __init__(self, target: str) -> None:
         self.target = port_of(target)
@@ -21,7 +21,7 @@ class Proxy:
         self.address = f"tcp://127.0.0.1:{self.port}"
         self.ends: list[socket.socket] = []
         self.made = 0
-        self.swallows = False  # what comes is thrown away, and no connection breaks
+        self.swallows = False  # whether it discards what arrives, without breaking a connection
         self.open = True
         threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
 

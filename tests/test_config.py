@@ -1,4 +1,4 @@
-"""cluster.toml: what is read, and that every mistake names the file, the key and what to write."""
+"""cluster.toml: reading it; and every mistake names the file, the key and what to write."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""The house rules that can be checked by reading: floors, packages, first lines, lengths, names, links."""
+"""The house rules that reading the files can check: floors, packages, first lines, lengths, names, links."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,7 @@ CREATORS = (
 )  # fmt: skip
 CREATING = ("onnxpuma.mpc.ring.", "onnxpuma.mpc.forms.")  # the rooms that may call them
 
-# From the ground up. A room imports itself, and what lies below it; never its neighbour on the same floor.
+# From the ground up. A room imports itself and the floors below, never a neighbour on its own floor.
 FLOORS = (
     ("errors", "standard"),
     ("transport", "graph"),
@@ -80,7 +82,7 @@ def named(path: Path) -> str:
 
 
 def imported(tree: ast.AST) -> set[str]:
-    """The modules of this package that a file imports, wherever in it; `onnxpuma` for the package itself."""
+    """The modules of this package that a file imports, anywhere in it; `onnxpuma` for the package itself."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -187,8 +189,66 @@ def test_library_code_neither_prints_nor_exits(path: Path) -> None:
             )
 
 
+WORDS = {"first", "second", "words", "components", "halves", "half", "total"}  # a party's part of a secret
+CONSTRUCTORS = {"Replicated", "Sum3", "Split", "Pair", "Bit", "Weights"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "ops").glob("*.py")), ids=named)
+def test_operators_leave_words_to_the_forms(path: Path) -> None:
+    """Another array library could hold the words: operators neither make them nor look at them."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        place = f"{named(path)}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Attribute):
+            assert node.attr.lstrip("_") not in WORDS, f"{place} reaches into a form: .{node.attr}"
+            assert not node.attr.startswith("uint"), f"{place} makes words: {ast.unparse(node)}"
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in CONSTRUCTORS, f"{place} builds a form: {called}"
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module != "onnxpuma.mpc.ring.words", f"{place} imports {node.module}"
+
+
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=named)
 def test_links_in_the_documents_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
         if not target.startswith(("http:", "https:", "mailto:")):
             assert (path.parent / target).exists(), f"{named(path)} links to {target}"
+
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), *ROOT.glob("models/*.md")]
+SHORT = [ROOT, ROOT / "onnxpuma", ROOT / "tools", ROOT / "benchmarks"]  # a path may begin in any of these
+TOP = {"benchmarks", "docs", "onnxpuma", "tests", "tools"}
+FOLDERS = TOP | {p.name for base in SHORT[1:] for p in base.iterdir() if p.is_dir() and p.name.isalpha()}
+PATHS = re.compile(
+    rf"(?<![\w/.{{-])((?:{'|'.join(sorted(FOLDERS))})/(?:[\w./-]*\w\.[a-z]+|(?:[\w-]+/)*))(?![\w*])"
+)
+LONE = re.compile(r"`(\w+\.py)`")
+YOURS = {"onnx.py", "random.py"}  # in the user's own folder, as docs/security.md supposes
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, *PYTHON], ids=named)
+def test_files_that_a_text_names_exist(path: Path) -> None:
+    text = path.read_text()
+    for target in PATHS.findall(text):
+        assert "NAME" in target or any((b / target).exists() for b in SHORT), f"{named(path)} names {target}"
+    if path.suffix == ".md":
+        for name in set(LONE.findall(text)) - YOURS:
+            assert any(p.name == name for p in PYTHON), f"{named(path)} names {name}"
+
+
+def prose(path: Path) -> str:
+    """The text of a document without code; the docstrings and comments of a module."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        return re.sub(r"```.*?```|`[^`\n]*`|^ {4}.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    said = [t.string for t in tokens if t.type == tokenize.COMMENT or t.string.startswith('"""')]
+    return re.sub(r"`[^`]*`", "", "\n".join(said))
+
+
+@pytest.mark.parametrize("path", [p for p in (*DOCUMENTS, *PYTHON) if "tests" not in p.parts], ids=named)
+def test_sources_that_a_text_cites_are_in_the_bibliography(path: Path) -> None:
+    listed = re.findall(r"^\| \[([\w-]+)\] \|", (ROOT / "docs" / "bibliography.md").read_text(), re.MULTILINE)
+    cited = re.findall(r"(?<![!\w\]])\[([A-Z][\w-]*(?: [\d.]+)?(?:; [^\]]*)?)\](?!\()", prose(path))
+    keys = {each.split()[0] for source in cited for each in source.split("; ")}
+    assert keys <= set(listed), f"{named(path)} cites {keys - set(listed)}"

@@ -3,7 +3,7 @@
     python tools/disclosure_page.py --cache DIR
 
 Each model is exported once into the cache folder, with random weights, so that nothing is downloaded; that
-takes some minutes and 4 GB of disk. Its shares are removed when they are made. Needs the `export` extra.
+takes some minutes and 4 GB of disk. Its shares are deleted immediately. Needs the `export` extra.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ MODELS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 
 HEAD = """# What `share` shows
 
-Written by `python tools/disclosure_page.py`: exports with random weights, of the size that the model has
-unless the command says `--tiny`, and what `onnxpuma share` prints for each. First come the public constants
-that an owner is to look at: arrays of more than 16 elements, lone numbers that are not round, and what may
-have been trained. For these models nothing has to be confirmed.
+Written by `python tools/disclosure_page.py`: exports with random weights, at the model's real size
+unless the command says `--tiny`, and the output of `onnxpuma share` for each. It begins with the public
+constants that an owner should look at: arrays of more than 16 elements, lone numbers that are not round, and
+constants that may have been trained. None of these models needs a confirmation.
 [security.md](security.md#which-constants-are-public) has the rules.
 """
 
 
 def exported(model: str, task: str, options: tuple[str, ...], cache: Path) -> Path:
-    """The folder of the export; made where it is not there."""
+    """The folder of the export, created if missing."""
     folder = cache / "-".join([model, task, *(option.strip("-") for option in options)])
     if not folder.exists():
         partial = folder.with_name(f"{folder.name}.partial")
@@ -52,7 +52,7 @@ def exported(model: str, task: str, options: tuple[str, ...], cache: Path) -> Pa
 
 
 def shared(folder: Path) -> str:
-    """What `share` prints of the export in `folder`."""
+    """The output of `share` for the export in `folder`."""
     files = sorted(folder.glob("*.onnx"))
     source = files[0] if len(files) == 1 else folder
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:

@@ -7,7 +7,7 @@
 
 Writes one file, or three for an encoder-decoder (weights above 100 MB beside it, as .onnx.data), config.json,
 and the tokenizer, feature extractor or image processor of the source; random weights get stand-ins. Every
-file is run at several shapes and held against PyTorch. See docs/export.md.
+file is run at several shapes and compared with PyTorch. See docs/export.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def arguments() -> argparse.ArgumentParser:
         "--model", required=True, help="a model name, a hub repository, a local folder or a .gguf file"
     )
     parser.add_argument("--task", required=True, help=", ".join([*TASKS, *ALIASES]))
-    parser.add_argument("--out", required=True, type=Path, help="folder to write; made where it is not there")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write; created if missing")
     parser.add_argument("--random-init", action="store_true", help="random weights: nothing is downloaded")
     parser.add_argument("--tiny", action="store_true", help="2 layers of width 64, random weights")
     parser.add_argument(
@@ -60,10 +60,10 @@ def require(*packages: str) -> None:
 
 
 def export(options: argparse.Namespace) -> list[str]:
-    """Do what the command line asks for; returns one line per fact worth printing."""
+    """Run the export that the command line asks for; return one line per fact worth printing."""
     task = task_named(options.task)
     if options.sequence < 4:
-        raise ExportError("the traced sequence must have at least 4 tokens", "leave --sequence out for 16")
+        raise ExportError("the traced sequence must have at least 4 tokens", "omit --sequence for 16")
     require("torch", "transformers", "onnxscript")
     try:
         return _exported(options, task, options.exporter or EXPORTERS[0])
@@ -128,13 +128,14 @@ def _written(part: Part, options: argparse.Namespace, exporter: str) -> list[str
 
 
 def _folded(names: Iterable[str]) -> list[str]:
-    """The names, with those of all layers as one: past_key_values.*.key."""
+    """The names, with those of all layers merged: past_key_values.*.key."""
     folded = (re.sub(r"^(past_key_values|present)\.\d+\.", r"\1.*.", name) for name in names)
     return list(dict.fromkeys(folded))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line: 0 when the files were written and agree with PyTorch, 1 with a message otherwise."""
+    """Run the command line: 0 when the files were written and agree with PyTorch, 1 with a message
+    otherwise."""
     try:
         lines = export(arguments().parse_args(argv))
     except ExportError as error:

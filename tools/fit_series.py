@@ -1,4 +1,5 @@
-"""Fit the Fourier series of docs/protocols.md, "Activations", and write them to onnxpuma/mpc/series.json.
+"""Fit the Fourier series of docs/protocols.md, "Activations", and write them to
+onnxpuma/mpc/protocols/series.json.
 
 The twins multiply random words by values made from these coefficients, so both must use the very same
 integers: the coefficients are therefore a file, not a computation. Run: python tools/fit_series.py
@@ -41,12 +42,11 @@ def softplus(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Activation:
-    """What is fitted: function(x) - linear x on |x| < window; and the lines beyond the window.
+    """A fit: function(x) - linear x on |x| < window; and the lines beyond the window.
 
     The edges blur by one unit, so the series holds as far as the window's outer edge, and the lines must be
-    good enough from its inner edge on. `parity`: cosines for an even rest, sines for an odd one.
-    The harmonics are odd ones: with the period about four windows long they continue the function as a
-    triangle or a square wave, and half of them are not needed.
+    good enough from its inner edge on. The harmonics are odd ones: with a period of about four windows they
+    continue the function as a triangle or a square wave, and half of them are not needed.
     """
 
     function: Function
@@ -54,7 +54,7 @@ class Activation:
     harmonics: int
     period: int  # a power of two, over
     speed: tuple[int, int]  # an odd number and a power of two
-    parity: str
+    parity: str  # cosines for an even remainder, sines for an odd one
     unit: float  # of the coarse reading
     width: int  # of the window, in units
     lines: tuple[float, float, float]  # left constant, right slope, right constant
@@ -75,7 +75,7 @@ ACTIVATIONS = {
     "erf": Activation(erf, 3.6, 5, 16, (5, 4), "odd", 0.5, 13, ODD_STEP),
     "tanh": Activation(np.tanh, 5.1, 9, 16, (13, 16), "odd", 1.0, 9, ODD_STEP),
     "sigmoid": Activation(sigmoid, 8.6, 7, 32, (15, 16), "odd", 1.0, 16, STEP),
-    # What silu gets wrong is multiplied by the other half of a gated layer, so it is made more precisely.
+    # The error of silu is multiplied by the other half of a gated layer, so its fit is more precise.
     "silu": Activation(lambda x: x * sigmoid(x), 12.1, 12, 32, (11, 16), "even", 2.0, 11, RAMP, 0.5, 17, 15),
     "mish": Activation(lambda x: x * np.tanh(softplus(x)), 12.1, 12, 32, (3, 4), "both", 2.0, 11, RAMP, 0.5),
     "softplus": Activation(softplus, 12.1, 7, 32, (13, 16), "even", 2.0, 11, RAMP, 0.5),

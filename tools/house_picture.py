@@ -43,7 +43,7 @@ def imported(path: Path) -> Iterator[tuple[str, ...]]:
 
 
 def arrows(room: tuple[str, ...]) -> dict[str, Counter[str]]:
-    """Of the rooms, or files, directly inside `room`: which imports which, and in how many files."""
+    """For the rooms, or files, directly inside `room`: which imports which, and in how many files."""
     depth, known = len(room), modules()
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for parts, path in known.items():

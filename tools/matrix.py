@@ -3,8 +3,9 @@
     python tools/matrix.py --cache DIR [--optimum OPTIMUM_VENV/bin/python] [--page docs/exports.md]
     python tools/matrix.py --cache DIR --exporters dynamo23 --only gpt2 --only bert --again
 
-Each export and each run is a process of its own, and what is done is kept in the cache folder: stopped, it
-goes on where it was. All of it takes an hour or two on two cores. See docs/exports.md for what came out.
+Each export and each run is a separate process, and finished ones are kept in the cache folder: after an
+interruption the script resumes. The whole matrix takes an hour or two on two cores. docs/exports.md has the
+results.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import Any
 from matching.combinations import EXPORTERS, TOOLS, Combination, combinations
 from matching.page import page, worst
 
-EXPORTED = "exported.json"  # when the export ended well: how long it took
-FAILED = "failed.txt"  # when it did not: what it said
+EXPORTED = "exported.json"  # after a successful export: how long it took
+FAILED = "failed.txt"  # after a failed export: its output
 RESULT = "on_shares.json"
 HOUR = 3600.0
 
@@ -36,18 +37,16 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", action="append", default=[], help="part of exporter/model/task; may be repeated"
     )
-    parser.add_argument(
-        "--optimum", type=Path, help="Python of an environment that has optimum (docs/export.md)"
-    )
-    parser.add_argument("--again", action="store_true", help="run on shares again what was run before")
-    parser.add_argument("--retry", action="store_true", help="try again the exports that failed")
+    parser.add_argument("--optimum", type=Path, help="Python of an environment with optimum (docs/export.md)")
+    parser.add_argument("--again", action="store_true", help="repeat finished runs on shares")
+    parser.add_argument("--retry", action="store_true", help="retry failed exports")
     parser.add_argument("--export-only", action="store_true", help="run nothing on shares")
     parser.add_argument("--page", type=Path, help="write the tables into this Markdown file")
     return parser
 
 
 def exported(one: Combination, cache: Path, optimum: Path | None, retry: bool) -> bool:
-    """Whether the export is there, making it, and what it is made of, if need be."""
+    """Whether the export exists, after making it, and the one it is derived from, if necessary."""
     folder, source = one.folder(cache), one.source()
     if (folder / EXPORTED).exists():
         return True
@@ -68,7 +67,7 @@ def exported(one: Combination, cache: Path, optimum: Path | None, retry: bool) -
 
 
 def compared(folder: Path, again: bool) -> list[dict[str, Any]]:
-    """The records of a folder, made where they are not there yet."""
+    """The records of a folder, made if missing."""
     result = folder / RESULT
     if again or not result.exists():
         result.unlink(missing_ok=True)
@@ -88,12 +87,12 @@ def _run(command: list[str]) -> tuple[int, str]:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet, timeout=HOUR
         )
     except subprocess.TimeoutExpired:
-        return 1, "not done after an hour"
+        return 1, "not finished after an hour"
     return done.returncode, done.stdout
 
 
 def kept(one: Combination, cache: Path) -> list[dict[str, Any]] | None:
-    """What is known of a combination, if anything; one record with an error where the export failed."""
+    """The records of a combination, if there are any; one record with an error where the export failed."""
     folder = one.folder(cache)
     if (folder / RESULT).exists():
         found: list[dict[str, Any]] = json.loads((folder / RESULT).read_text())
@@ -105,7 +104,7 @@ def kept(one: Combination, cache: Path) -> list[dict[str, Any]] | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when all that was asked for ran and matches."""
+    """0 when everything requested ran and matches."""
     options = arguments().parse_args(argv)
     exporters = [name for name in options.exporters.split(",") if name != "optimum" or options.optimum]
     good = True

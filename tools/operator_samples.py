@@ -1,4 +1,4 @@
-"""One typical use of each operator: what docs/operators.md prices and measures.
+"""One typical use of each operator, which docs/operators.md prices and measures.
 
 An operator on single elements needs no entry here.
 """

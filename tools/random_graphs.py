@@ -2,8 +2,8 @@
 
 python tools/random_graphs.py --count 10000 --seed 1 --jobs 2 --out found
 
-Prints a table, and the wrong ones by what they accuse; writes each as NUMBER.onnx and NUMBER.npz with --out.
-trial/verdict.py says what counts as wrong. The same seed, count and jobs draw the same graphs.
+Prints a table, and the wrong answers grouped by the node they accuse; with --out writes each as NUMBER.onnx
+and NUMBER.npz. trial/verdict.py defines wrong answers. The same seed, count and jobs draw the same graphs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WRITTEN = ("wrong", "crashed", "coarse")
 
 @dataclass(frozen=True)
 class Found:
-    """One graph that did not simply agree."""
+    """One graph whose answer was not simply right."""
 
     kind: str
     steps: str
@@ -40,7 +40,7 @@ class Found:
 
 
 def tried(count: int, start: int, out: Path | None = None, most: int = 8) -> tuple[Counter[str], list[Found]]:
-    """Draw and judge so many graphs. Returns how many of each kind, and those that need a look."""
+    """Draw and judge `count` graphs. Returns how many of each kind, and those that need a look."""
     kinds: Counter[str] = Counter()
     found: list[Found] = []
 
@@ -56,7 +56,7 @@ def tried(count: int, start: int, out: Path | None = None, most: int = 8) -> tup
     def each(drawn: Drawn) -> None:
         try:
             verdict = judged(drawn.model, drawn.feed)
-        except Exception as error:  # of the judge: thousands of other graphs are not lost for it
+        except Exception as error:  # an error of the judge must not lose thousands of other graphs
             verdict = Verdict("crashed", reason=f"while it was judged: {type(error).__name__}: {error}")
         number = sum(kinds.values())
         kinds[verdict.kind] += 1
@@ -122,7 +122,7 @@ def main() -> None:
 
 
 def _shape_of(reason: str) -> str:
-    """A reason without names and numbers."""
+    """The reason without names and numbers."""
     words = reason.replace("\n", " ").split()
     return " ".join("#" if any(c.isdigit() for c in w) else w for w in words)[:200]
 

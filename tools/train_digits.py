@@ -42,7 +42,7 @@ class DigitTransformer(nn.Module):
 
 
 def shift(pixels: torch.Tensor) -> torch.Tensor:
-    """Move each image by up to one pixel in each direction; what comes in is blank paper."""
+    """Move each image by up to one pixel in each direction, filling with blank paper."""
     padded = functional.pad(pixels, (1, 1, 1, 1))  # (batch, 1, 10, 10)
     moved = [
         image[:, y : y + 8, x : x + 8]

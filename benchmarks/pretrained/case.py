@@ -1,4 +1,4 @@
-"""What is measured of a model, and how: the same calls on shares and in the clear, and what they took."""
+"""The measurement of a model: the same calls on shares and in the clear, and their cost."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pretrained.compare import Errors
 from pretrained.packages import Package
 
 PATIENCE = 1800.0  # seconds for one request, or for three servers to start, however busy the machine
-HEARTBEAT = 120.0  # seconds of silence after which a server is given up
+HEARTBEAT = 120.0  # seconds of silence after which a server counts as dead
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run, or the mean of several. bytes_sent: by all three servers."""
+    """The cost of one run, or the mean of several."""
 
     what: str
     seconds: float
-    bytes_sent: float
+    bytes_sent: float  # by all three servers
     rounds: float
 
 
 @dataclass(frozen=True)
 class Target:
-    """What was aimed at, and what came out."""
+    """A target, and the figure that was reached."""
 
     what: str
     wanted: str
@@ -41,14 +41,14 @@ class Target:
 
 @dataclass
 class Measured:
-    """All figures of a model. metric: what it is good at, with its value in the clear and on shares."""
+    """All figures of a model."""
 
     samples: str
-    metric: str
-    plain: str
-    secure: str
+    metric: str  # the quality that counts
+    plain: str  # its value in the clear
+    secure: str  # and on shares
     agreement: str
-    error_of: str
+    error_of: str  # the quantity whose error is given
     errors: Errors
     costs: list[Cost]
     targets: list[Target]
@@ -58,7 +58,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Folders:
-    """The model as the servers get it, and as onnxruntime does; the same where nothing is said."""
+    """The folders of the model for the servers and for onnxruntime; the same unless given."""
 
     secure: Path
     plain: Path
@@ -66,22 +66,19 @@ class Folders:
 
 @dataclass(frozen=True)
 class Case:
-    """A model. data: the folder of samples it needs, below the data folder.
-
-    prepare(files of each package, folder to write) makes its ONNX files; measure(...) takes its figures.
-    """
+    """A model: its packages, its data, and how it is measured."""
 
     key: str
     title: str
     about: str
     packages: tuple[Package, ...]
-    data: str
-    prepare: Callable[[Sequence[Path], Path], Folders]
+    data: str  # the folder of its samples, below the data folder
+    prepare: Callable[[Sequence[Path], Path], Folders]  # (files of each package, folder to write)
     measure: Callable[[Bench], Measured]
 
 
 class Metered(SecureRunner):
-    """Three servers of this machine, and what each run took."""
+    """Three servers on this machine, and the cost of each run."""
 
     def __init__(self, model: Path, threads: int) -> None:
         self.servers = LocalCluster(
@@ -98,13 +95,14 @@ class Metered(SecureRunner):
         return result
 
     def peak_memory(self) -> list[int]:
-        """The largest resident size of each server so far, in bytes; nothing where nobody says it."""
+        """The largest resident size of each server so far, in bytes; empty where the system does not report
+        it."""
         return [size for pid in self.servers.pids if (size := _peak(pid))]
 
 
 @dataclass
 class Bench:
-    """What a case measures with."""
+    """The means of measurement for a case."""
 
     plain: PlainRunner
     secure: Metered
@@ -114,7 +112,7 @@ class Bench:
     say: Callable[[str], None]
 
     def some(self, items: Sequence[Any], few: int) -> list[Any]:
-        """The items, or with --quick the first few."""
+        """The items; with --quick only the first few."""
         return list(items[:few] if self.quick else items)
 
 

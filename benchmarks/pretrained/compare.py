@@ -1,4 +1,5 @@
-"""What tells a secure result from a plain one: cosines, words, tokens, largest errors."""
+"""Measures of the difference between a secure result and a plain one: cosines, words, tokens, largest
+errors."""
 
 from __future__ import annotations
 
@@ -25,18 +26,18 @@ def first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
 
 
 def margins(logits: np.ndarray) -> np.ndarray:
-    """How far the largest logit is above the second, (..., vocabulary) -> (...)."""
+    """The distance of the largest logit to the second, (..., vocabulary) -> (...)."""
     best = np.partition(logits, -2, axis=-1)[..., -2:]
     return np.asarray(best[..., 1] - best[..., 0])
 
 
 def words(text: str) -> list[str]:
-    """The words of a text as transcripts are compared: upper case, without punctuation."""
+    """The words of a text, normalised for comparing transcripts: upper case, without punctuation."""
     return re.findall(r"[A-Z0-9']+", text.upper())
 
 
 def word_errors(reference: str, found: str) -> int:
-    """Words to insert, delete or replace until `found` says what `reference` says."""
+    """The number of words to insert, delete or replace to turn `found` into `reference`."""
     wanted, given = words(reference), words(found)
     row = list(range(len(given) + 1))
     for i, word in enumerate(wanted, 1):
@@ -48,7 +49,7 @@ def word_errors(reference: str, found: str) -> int:
 
 @dataclass
 class Errors:
-    """The largest and the mean absolute error of what was added, and the largest of the plain values."""
+    """The largest and the mean absolute error over all added arrays, and the largest of the plain values."""
 
     largest: float = 0.0
     total: float = 0.0
@@ -56,7 +57,7 @@ class Errors:
     reference: float = 0.0
 
     def add(self, secure: np.ndarray, plain: np.ndarray) -> None:
-        """Two arrays of one shape."""
+        """Add two arrays of one shape."""
         apart = np.abs(secure.astype(np.float64) - plain)
         self.largest = max(self.largest, float(apart.max(initial=0.0)))
         self.reference = max(self.reference, float(np.abs(plain).max(initial=0.0)))

@@ -1,5 +1,5 @@
-"""SmolLM2-135M-Instruct: does it go on with a text in the same words on shares? Other decoders are measured
-by the same calls."""
+"""SmolLM2-135M-Instruct: does it continue a text in the same words on shares? Other decoders are measured by
+the same calls."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ MOST_BYTES, MOST_SECONDS = 25e6, 3.0
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is measured. context: tokens of it at which a token's price is told. held: prompts whose
-    logits are opened as well."""
+    """The extent of the measurement."""
 
     prompts: int = 20
     prompt_tokens: int = 40
     new_tokens: int = 32
-    context: int = 64
-    held: int = 5
+    context: int = 64  # tokens at which the cost of a token is reported
+    held: int = 5  # prompts whose logits are opened as well
 
 
 def prepare(sources: Sequence[Path], folder: Path) -> Folders:
@@ -50,7 +49,7 @@ def measure(bench: Bench) -> Measured:
 
 
 def measured(bench: Bench, extent: Extent) -> Measured:
-    """Each prompt continued twice, and some read at once for their logits."""
+    """Continue each prompt twice, and read some at once for their logits."""
     clear, secret = (
         pipeline("text-generation", folder=bench.folder, runner=r) for r in (bench.plain, bench.secure)
     )
@@ -126,7 +125,7 @@ def _logits(runner: Runner, ids: Sequence[int]) -> np.ndarray:
 
 
 def _gaps(logits: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """By how much the reference's best token is above its second best in `logits`: (tokens,)."""
+    """The distance in `logits` of the reference's best token to its second best: (tokens,)."""
     second, best = np.argpartition(reference, -2, axis=-1)[:, -2:].T
     rows = np.arange(len(logits))
     return np.asarray(logits[rows, best] - logits[rows, second])
@@ -154,8 +153,8 @@ CASE = Case(
     title="SmolLM2-135M-Instruct, text generation",
     about="Thirty layers of LLaMA's kind with grouped heads and a cache; exported from the package's GGUF "
     "file (four bits a weight, which become floats). Token ids, weights and cache are secret; the cache "
-    "stays at the servers, and of the logits only the largest one's place is opened. What a token takes on a "
-    "machine without other work is told in [performance.md](performance.md).",
+    "stays at the servers, and only the place of the largest logit is opened. "
+    "[performance.md](performance.md) gives the cost of a token on an otherwise idle machine.",
     packages=(SMOLLM2,),
     data="text",
     prepare=prepare,

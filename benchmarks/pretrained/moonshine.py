@@ -1,4 +1,4 @@
-"""Moonshine tiny, which hears samples and no spectrogram: does it write down the same on shares?"""
+"""Moonshine tiny, which hears samples instead of a spectrogram: are its transcripts the same on shares?"""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WORDS = {
 
 
 def prepare(sources: Sequence[Path], folder: Path) -> Folders:
-    """int8/ as the package has it, and float/ with the same weights and activations that are not rounded."""
+    """int8/ as in the package, and float/ with the same weights and activations that are not rounded."""
     folders = Folders(folder / "int8", folder / "float")
     if not (folders.plain / "tokenizer_config.json").exists():
         for made in (folders.secure, folders.plain):
@@ -52,7 +52,7 @@ def prepare(sources: Sequence[Path], folder: Path) -> Folders:
             shutil.copy(sources[1] / "tokenizer.json", made)
         for file in sources[0].glob("*.onnx"):
             shutil.copy(file, folders.secure)
-        for source in find(folders.secure).sources:  # of the merged decoder both that it holds
+        for source in find(folders.secure).sources:  # both graphs of the merged decoder
             graph = without_rounding(ir.to_proto(source.load()))
             onnx.save(graph, folders.plain / f"{source.name}.onnx")
         for made in (folders.secure, folders.plain):
@@ -84,8 +84,8 @@ CASE = Case(
     key="moonshine",
     title="Moonshine tiny, speech recognition",
     about="Three convolutions over the samples themselves and six layers each of encoder and decoder; int8 "
-    "ONNX files, two decoders in one file, written for a browser. The samples are secret, and so is all that "
-    "comes after them; only the tokens are opened.",
+    "ONNX files, two decoders in one file, written for a browser. The samples are secret, and so is "
+    "everything computed from them; only the tokens are opened.",
     packages=(MOONSHINE, MOONSHINE_WORDS),
     data="speech",
     prepare=prepare,

@@ -1,4 +1,4 @@
-"""ONNX files of a checkpoint, made by tools/export.py, or by hand where a package brings them."""
+"""ONNX files of a checkpoint, made by tools/export.py, or adapted from those in a package."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ExportError(Exception):
 
 
 def exported(source: Path, task: str, folder: Path) -> None:
-    """Export a checkpoint (a folder, or a GGUF file) into `folder`, which is there when all of it is.
+    """Export a checkpoint (a folder, or a GGUF file) into `folder`, which appears only when it is complete.
 
     Takes a minute or several; needs the extra `export`. Raises ExportError.
     """
@@ -42,9 +42,9 @@ def write_json(path: Path, table: Mapping[str, Any]) -> None:
 
 
 def without_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
-    """An int8 graph whose activations are not rounded any more: x -> DynamicQuantizeLinear -> MatMulInteger
-    becomes a product of x with the numbers that the int8 weights stand for, before their scale. In place.
-    """
+    """Remove the rounding of activations from an int8 graph, in place: x -> DynamicQuantizeLinear ->
+    MatMulInteger becomes a product of x with the numbers that the int8 weights represent, before their
+    scale."""
     graph = model.graph
     known = {tensor.name: tensor for tensor in graph.initializer}
     known |= {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant"}
@@ -66,5 +66,5 @@ def without_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(made.values())
-    del graph.value_info[:]  # which tells the types of integers that are none now
+    del graph.value_info[:]  # it declares the types of integers that no longer exist
     return model

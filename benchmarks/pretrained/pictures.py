@@ -59,7 +59,7 @@ def measure(bench: Bench) -> Measured:
 
 
 def pixels(path: Path) -> dict[str, np.ndarray]:
-    """A crop as the recogniser wants it: 48 high, 320 wide, blue first, -1 to 1, zeros on the right."""
+    """A crop as the recogniser expects it: 48 high, 320 wide, blue first, -1 to 1, zeros on the right."""
     from PIL import Image
 
     image = Image.open(path).convert("RGB")
@@ -71,7 +71,8 @@ def pixels(path: Path) -> dict[str, np.ndarray]:
 
 
 def decoded(scores: np.ndarray, letters: Sequence[str]) -> str:
-    """CTC: of (positions, letters) each position's likeliest letter, without repetitions and blanks."""
+    """CTC: the most likely letter of each position in (positions, letters), without repetitions and
+    blanks."""
     best = scores.argmax(-1)
     before = np.concatenate([[0], best[:-1]])
     return "".join(letters[i] for i, last in zip(best, before, strict=True) if i not in (0, last))

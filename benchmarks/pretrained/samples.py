@@ -1,4 +1,4 @@
-"""The data that models are tried on: lines of text, recordings with transcripts, pictures of words."""
+"""The data that the models run on: lines of text, recordings with transcripts, pictures of words."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def paragraphs(folder: Path, count: int) -> list[str]:
 
 
 def sentences(folder: Path, count: int, longest: int) -> list[str]:
-    """The first sentence of each paragraph of WikiText-2 that is shorter than `longest` letters, and where
-    nothing was taken out or cut apart."""
+    """The first sentence of each paragraph of WikiText-2, if it is shorter than `longest` letters and nothing
+    in it was removed or split."""
     firsts = (text.split(" . ")[0] for text in paragraphs(folder, sys.maxsize))
     return [f"{text} ." for text in firsts if 20 < len(text) < longest and not {*"<@"} & {*text}][:count]
 
 
 def recordings(folder: Path) -> list[tuple[Path, str]]:
-    """Recordings of LibriSpeech, and what is said in them."""
+    """Recordings of LibriSpeech, and their transcripts."""
     listed = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return [(folder / entry["file"], entry["text"]) for entry in listed]
 
@@ -36,10 +36,10 @@ def pictures(folder: Path) -> list[tuple[Path, str]]:
 
 
 def steps() -> list[str]:
-    """Twenty notes of what a programmer did, as the model that writes titles was trained to read them."""
+    """Twenty notes of a programmer's steps, in the form that the title model was trained on."""
     return STEPS.read_text(encoding="utf-8").splitlines()
 
 
 def prompts() -> list[str]:
-    """Eight prompts for a language model: attacks and harmless ones in turn."""
+    """Eight prompts for a language model: attacks and harmless ones alternately."""
     return PROMPTS.read_text(encoding="utf-8").splitlines()

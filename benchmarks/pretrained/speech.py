@@ -1,4 +1,4 @@
-"""Whisper tiny.en: does it write down the same on shares?"""
+"""Whisper tiny.en: are its transcripts the same on shares?"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def measure(bench: Bench) -> Measured:
 
 
 def measured(bench: Bench, heard: str, remarks: Sequence[str] = ()) -> Measured:
-    """Every recording written down twice. heard: what the encoder's cost is called."""
+    """Transcribe every recording twice. heard: the name of the encoder's cost."""
     # the shortest first: it is the one whose logits are opened, and the only one of --quick
     sounds = sorted(recordings(bench.data), key=lambda sound: len(sound[1]))
     sounds = bench.some(sounds, 1)

@@ -24,7 +24,7 @@ LEAST = 0.95
 
 
 def prepare(sources: Sequence[Path], folder: Path) -> Folders:
-    """int8/ as the package has it, and float/ with the same weights and activations that are not rounded."""
+    """int8/ as in the package, and float/ with the same weights and activations that are not rounded."""
     folders = Folders(folder / "int8", folder / "float")
     if not (folders.plain / "tokenizer_config.json").exists():
         for made in (folders.secure, folders.plain):
@@ -87,7 +87,7 @@ def measure(bench: Bench) -> Measured:
         examples=examples[:3],
         remarks=[
             "Plain is the float graph with the same weights. The package's int8 graph also rounds every "
-            "activation to eight bits, which is left out on shares, and changes far more: onnxruntime's int8 "
+            "activation to eight bits, which shares omit, and which changes far more: onnxruntime's int8 "
             f"run has {same_rounded} of {len(texts)} titles in common with the float one."
         ],
     )
@@ -109,7 +109,7 @@ CASE = Case(
     key="t5",
     title="T5-small, titles (traceforge)",
     about="Eight layers each of flan-t5-small, fine-tuned, as int8 ONNX files in the package; the servers "
-    "get the weights as they stand there. Activations reach 240,000 in the encoder. No cache: each token "
+    "get the weights as they are there. Activations reach 240,000 in the encoder. No cache: each token "
     "runs the decoder over all tokens before it.",
     packages=(TITLES,),
     data="",

@@ -86,7 +86,7 @@ CASE = Case(
     key="opus",
     title="opus-mt-en-fr, translation",
     about="Six layers each of Marian, encoder and decoder with a cache; exported from the checkpoint in the "
-    "packages, which is a part of an archive that was cut into sixteen. Text, weights and cache are secret; "
+    "packages, which is part of an archive cut into sixteen. Text, weights and cache are secret; "
     "only the tokens are opened.",
     packages=tuple(OPUS_MT.values()),
     data="text",

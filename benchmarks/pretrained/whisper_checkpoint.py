@@ -11,7 +11,7 @@ NO_TIMESTAMPS = FIRST_LANGUAGE + LANGUAGES + len(AFTER_LANGUAGES) - 1
 TIMESTAMPS = 1501
 BLANK = 220  # a space, which must not be the first token
 
-# In this order: what one replacement makes, the next may take up.
+# In this order: a replacement may apply to the result of an earlier one.
 RENAMES = (
     ("encoder.ln_post.", "encoder.layer_norm."),
     ("decoder.ln.", "decoder.layer_norm."),
@@ -33,7 +33,7 @@ RENAMES = (
 
 
 def renamed(name: str) -> str:
-    """The name under which Transformers keeps this weight."""
+    """Transformers' name for this weight."""
     for old, new in RENAMES:
         name = name.replace(old, new)
     return f"model.{name}"

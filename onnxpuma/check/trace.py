@@ -168,7 +168,7 @@ class _Comparison:
 
 def _opened(forms: Sequence[Form], operand: Operand) -> np.ndarray:
     first = forms[0]
-    parts = [f.words if isinstance(f, Sum3) else f.first for f in forms if isinstance(f, (Sum3, Replicated))]
+    parts = [form.as_sum().words for form in forms if isinstance(form, (Sum3, Replicated))]
     values = decode(opened(parts, first.bits), first.fraction, first.bits)
     return (values if operand.beside is None else values + operand.beside).astype(operand.dtype)
 

@@ -1,1 +1,1 @@
-"""The commands, one file each; what they print goes through `screen`."""
+"""The commands, one file each; they print through `screen`."""

@@ -1,4 +1,4 @@
-"""Reading and writing .npz files: the inputs that a client gives and the outputs that it gets."""
+"""Reading and writing .npz files: a client's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onnxpuma.plan.draft import PRIVATE, Draft
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz file by name.
 
-    Raises InputError when it is missing, is no .npz file, is damaged, or holds Python objects.
+    Raises InputError when the file is missing, is not a .npz file, is damaged, or contains Python objects.
     """
     hint = "write it with numpy: np.savez('x.npz', input_ids=ids, attention_mask=mask)"
     try:
@@ -32,23 +32,23 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"cannot read {path}: {error.strerror or error}", hint) from error
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # of many kinds: zipfile takes damage for an encryption it does not know
-        raise InputError(f"{path} is no .npz file of plain arrays, or is damaged", hint) from error
+    except Exception as error:  # of many types: zipfile takes some damage for an unknown encryption
+        raise InputError(f"{path} is not a .npz file of plain arrays, or is damaged", hint) from error
 
 
 def check_writable(path: Path) -> None:
-    """ConfigError unless a file can be written at `path`: better known before the run than after it."""
+    """Raise ConfigError unless a file can be written at `path`; called before a run, not after it."""
     folder = path.parent
     taken = path.exists() and not path.is_file()  # a folder, a device
     if taken or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(
-            f"cannot write {path}", "name a file in a folder that exists and that you may write to"
-        )
+        raise ConfigError(f"cannot write {path}", "name a file in an existing folder that you can write to")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a .npz file at exactly this path, whole or not at all, for its owner alone to read: it holds what
-    was private. A link or a file of this name is replaced."""
+    """Write a .npz file at exactly this path, whole or not at all, replacing a link or a file of this name.
+
+    Only its owner can read it, since it holds what was private.
+    """
     try:
         draft = Draft(path, PRIVATE)
         try:
@@ -62,7 +62,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _archive(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
-    """What numpy.savez writes, whose own arguments no array can be called after: an output may be `file`."""
+    """Write as numpy.savez does, which cannot write an array called `file`: that is its own argument."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:

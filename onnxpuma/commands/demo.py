@@ -1,4 +1,4 @@
-"""demo and models: what ships with the package, run in private on this machine, and shown from every side."""
+"""demo and models: the shipped models, run on shares on this machine, as each side sees them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def models() -> None:
         (name, model.card["about"], model.card["weights"], f"{100 * model.card['heldout']['accuracy']:.1f} %")
         for name, model in shipped_models().items()
     ]
-    screen.table(("name", "what it is", "weights", "right, held out"), rows, numbers=(2, 3))
+    screen.table(("name", "description", "weights", "held-out accuracy"), rows, numbers=(2, 3))
     folder = next(iter(shipped_models().values())).folder.parent
-    screen.say(f"\nthey lie in {screen.plain(folder)}")
+    screen.say(f"\nfolder: {screen.plain(folder)}")
 
 
 def demo(
-    name: Annotated[str, typer.Argument(help="One of those that `onnxpuma models` lists.")] = DEFAULT,
-    example: Annotated[int, typer.Option("--example", min=0, help="Which of its held-out examples.")] = 0,
+    name: Annotated[str, typer.Argument(help="A model that `onnxpuma models` lists.")] = DEFAULT,
+    example: Annotated[int, typer.Option("--example", min=0, help="Which held-out example to use.")] = 0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each party.")] = 1,
 ) -> None:
     """Run a shipped model on three servers on this machine, and show what each of them sees."""
@@ -55,8 +55,8 @@ def demo(
         raise ConfigError(f"{name} has no example {example}", f"choose one from 0 to {last}")
     screen.say(f"[bold]{name}[/bold]: {screen.plain(model.card['about'])}")
     screen.say(
-        "Its weights belong to the owner of the model, the input to a client. Three servers compute the\n"
-        "result and see neither; here they are three processes on this machine."
+        "The weights belong to the model's owner, the input to a client. Three servers compute the result\n"
+        "and see neither; here they are three processes on this machine."
     )
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
         with screen.progress("sharing the weights") as advance:
@@ -67,7 +67,7 @@ def demo(
 
 
 class _Show:
-    """One example of a model, sent to servers that are there."""
+    """Sends one example of a model to running servers, and shows each side's view."""
 
     def __init__(self, model: ShippedModel, client: Client) -> None:
         self.model, self.client = model, client
@@ -89,11 +89,11 @@ class _Show:
         _title("What onnxruntime says in the clear")
         pictures.show(pictures.draw_classes(classes, plain[0]))
         apart = float(np.abs(outcome.outputs[self.model.output_name] - plain).max())
-        screen.say(f"  the truth: {classes[label]}; largest difference of a logit: {apart:.2g}")
+        screen.say(f"  true class: {classes[label]}; largest difference in a logit: {apart:.2g}")
         screen.say(f"\n{cost_line(figures(outcome))}")
 
     def _tell(self, ids: np.ndarray) -> None:
-        """Go on with a text, a token a request: the servers see how long it is, and not one word of it."""
+        """Continue a text, one token per request: the servers see its length and not one word of it."""
         self._show_input(ids)
         outcomes: list[Outcome] = []
         length = ids.shape[1]
@@ -103,7 +103,7 @@ class _Show:
             ids = np.concatenate([ids, np.array([[token]], ids.dtype)], axis=1)
             if pictures.ends_sentence(self.model, token):
                 break
-        _title("How the model goes on, as the client opens it")
+        _title("How the model continues, as the client opens it")
         pictures.show([f"... {pictures.tell(self.model, ids[0, length:])}"])
         same = sum(
             int(self._in_the_clear(ids[:, :place])[0, -1].argmax()) == int(ids[0, place])
@@ -129,7 +129,7 @@ class _Show:
     def _show_dealt(self, plan: Plan, private: Sequence[Sequence[Any]]) -> None:
         from onnxpuma.roles.request.message import received
 
-        _title("What each server is sent of it")
+        _title("What each server receives of it")
         for party, buffers in enumerate(private):
             held = next(iter(received(plan, party, [memoryview(b).cast("B") for b in buffers]).values()))
             size = sum(memoryview(b).nbytes for b in buffers)
@@ -148,7 +148,7 @@ def _show_weights(folder: Path, blueprint: Blueprint, model: ShippedModel) -> No
     from onnxpuma.roles.shared.weights import load_weights
 
     name = max(blueprint.weights, key=lambda weight: blueprint.graph.initializers[weight].size)
-    _title(f"What each server is given of the {model.card['weights']:,} weights, here of {name}")
+    _title(f"What each server receives of the {model.card['weights']:,} weights; here, of {name}")
     for party in range(3):
         share = load_weights(folder, party)[ONLY_GRAPH][name]
         pictures.show([f"server {party}  {pictures.draw_share(share, WORDS_SHOWN)} ..."])

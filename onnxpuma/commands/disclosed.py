@@ -1,4 +1,4 @@
-"""What of a model everybody will see, as a person reads it: equal lines together, the doubtful apart."""
+"""The parts of a model that everybody will see, for people to read: equal lines merged, doubtful apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMED = 3
 
 
 def show(graphs: Mapping[str, Blueprint]) -> None:
-    """The listed constants of each graph; nothing where there are none."""
+    """Print the listed constants of each graph that has any."""
     for name, blueprint in graphs.items():
         listed = blueprint.public_listing()
         of = f" of {screen.plain(name)}" if len(graphs) > 1 else ""
@@ -33,7 +33,7 @@ def show(graphs: Mapping[str, Blueprint]) -> None:
 
 
 def entries(blueprint: Blueprint) -> list[dict[str, Any]]:
-    """The listed constants, for a program; what is no number of JSON is a text."""
+    """The listed constants for a program; numbers that JSON lacks become text."""
     return [
         {**asdict(entry), "preview": [v if isfinite(v) else str(v) for v in entry.preview]}
         for entry in blueprint.public_listing()
@@ -41,7 +41,7 @@ def entries(blueprint: Blueprint) -> list[dict[str, Any]]:
 
 
 def show_inputs(graphs: Mapping[str, Blueprint]) -> None:
-    """Which inputs the servers see, and which of them a client has to name."""
+    """Print which inputs the servers see, and which of them a client has to name."""
     from onnxpuma.roles.owner.disclosure import inputs_to_name
 
     for name, blueprint in graphs.items():
@@ -57,13 +57,13 @@ def show_inputs(graphs: Mapping[str, Blueprint]) -> None:
         asked = inputs_to_name(blueprint)
         if asked:
             screen.say(
-                f"{of}a client is asked before the servers see {screen.listing(asked)}:"
-                f" it has to say --public-input {screen.plain(asked[0])}, in Python public_inputs=[...]"
+                f"{of}a client must consent before the servers see {screen.listing(asked)}:"
+                f" with --public-input {screen.plain(asked[0])}, in Python with public_inputs=[...]"
             )
 
 
 def _show_lines(entries: Sequence[PublicEntry]) -> None:
-    """One line for all that are alike but in name."""
+    """Print one line for all entries that differ only in name."""
     alike: dict[tuple[object, ...], list[str]] = {}
     for entry in entries:
         first = ", ".join(_number(value) for value in entry.preview)

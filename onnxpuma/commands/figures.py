@@ -1,4 +1,4 @@
-"""What a run took, in numbers and in a line."""
+"""The cost of a run, as numbers and as a line."""
 
 from __future__ import annotations
 

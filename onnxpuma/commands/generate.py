@@ -1,4 +1,4 @@
-"""generate: a text that three servers write, shown token by token as the client opens it."""
+"""generate: three servers write a text, shown token by token as the client opens it."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ def generate(
         list[str],
         typer.Argument(
             metavar="[FOLDER] INPUT",
-            help="The exported model, not with --cluster; and a text, a recording or a picture.",
+            help="The exported model (not with --cluster), then a text, a recording or a picture.",
             show_default=False,
         ),
     ],
     cluster: Annotated[
-        Path | None, typer.Option("--cluster", metavar="FILE", help="Ask the servers of this cluster.toml.")
+        Path | None, typer.Option("--cluster", metavar="FILE", help="Use the servers of this cluster.toml.")
     ] = None,
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="Your .secret file from keygen.")
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option("--tokenizer", metavar="FOLDER", help="Where tokenizer and configuration are."),
+        typer.Option("--tokenizer", metavar="FOLDER", help="Folder of the tokenizer and configuration."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="summarization, translation, ...; found out by default.")
+        str | None, typer.Option("--task", help="summarization, translation, ...; detected by default.")
     ] = None,
     most: Annotated[
-        int | None, typer.Option("--max-new-tokens", min=1, help="Write no more than so many tokens.")
+        int | None, typer.Option("--max-new-tokens", min=1, help="Write at most this many tokens.")
     ] = None,
     fixed: Annotated[
-        bool, typer.Option("--fixed-length", help="Run for that many, so that the length stays secret.")
+        bool, typer.Option("--fixed-length", help="Compute all of them, so that the length stays secret.")
     ] = False,
     language: Annotated[
-        str | None, typer.Option("--language", help="Of a recording; heard by default.")
+        str | None, typer.Option("--language", help="Of a recording; detected by default.")
     ] = None,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Go on with the text; a model that chats would answer it.")
+        bool, typer.Option("--raw", help="Continue the text, even if the model would answer it in a chat.")
     ] = False,
     plain: Annotated[
-        bool, typer.Option("--plain", help="With onnxruntime, in the clear, to compare.")
+        bool, typer.Option("--plain", help="Run in the clear with onnxruntime, for comparison.")
     ] = False,
     threads: options.Threads = 1,
     public_input: options.ShownInput = [],  # noqa: B006  (typer makes a new one)
@@ -74,7 +74,7 @@ def generate(
 
 
 class _Telling:
-    """A text, as it comes, and what it took."""
+    """Prints a text as it emerges, and its cost."""
 
     def __init__(self, pipe: Writer, silent: bool) -> None:
         self._pipe, self._silent = pipe, silent
@@ -88,7 +88,7 @@ class _Telling:
         self._times = [time.perf_counter()]
         runner = self._pipe.runner
         with closing(self._pipe.pieces(item, self._pipe.options(chosen))) as pieces, ExitStack() as bar:
-            if isinstance(runner, SecureRunner):
+            if isinstance(runner, SecureRunner):  # a bar for the prompt; after it the text shows progress
                 runner.progress = bar.enter_context(screen.progress("reading"))
             for piece in pieces:
                 if isinstance(runner, SecureRunner):
@@ -102,7 +102,7 @@ class _Telling:
                     screen.tell(piece.text)
 
     def end(self) -> None:
-        """The end of the line, and the figures, also of a text that was interrupted."""
+        """End the line and print the figures, also for a text that was interrupted."""
         if self._silent or not self.tokens:
             return
         screen.tell("\n")
@@ -117,7 +117,7 @@ class _Telling:
         screen.note(line)
 
     def figures(self) -> dict[str, Any]:
-        """What it took. tokens_per_second: of those after the first, which waits for the prompt."""
+        """The cost so far. tokens_per_second excludes the first token, which waits for the prompt."""
         usage = self._pipe.usage
         tokens = max(self.tokens, 1)
         later = self._times[-1] - self._times[1] if len(self._times) > 2 else 0.0
@@ -135,7 +135,7 @@ class _Telling:
 
 
 def _said_to(pipe: Writer, item: str) -> Any:
-    """The text as what a person says, to a model that chats; as it is to any other."""
+    """The text as a user's message for a chat model, unchanged for any other."""
     if pipe.task != "text-generation" or not getattr(pipe.folder.tokenizer, "chat_template", None):
         return item
     from onnxpuma.tasks.text import checked
@@ -146,13 +146,13 @@ def _said_to(pipe: Writer, item: str) -> Any:
 def _read(
     given: list[str], cluster: Path | None, tokenizer: Path | None, plain: bool
 ) -> tuple[Path | None, str]:
-    """The folder of the model, if this command is to run it, and the input."""
+    """The folder of the model, unless a cluster runs it, and the input."""
     if cluster is not None:
         if plain:
-            raise ConfigError("--plain and --cluster contradict each other", "leave one of them out")
+            raise ConfigError("--plain and --cluster contradict each other", "omit one of them")
         if tokenizer is None:
             raise ConfigError(
-                "the servers have the model, but no tokenizer", "name a folder that has: --tokenizer gpt2"
+                "the servers have the model, but no tokenizer", "name a folder with one: --tokenizer gpt2"
             )
     wanted = 1 if cluster is not None else 2
     if len(given) != wanted:
@@ -161,7 +161,7 @@ def _read(
             if cluster is not None
             else 'onnxpuma generate gpt2 "Once upon a time"; quote a text of several words'
         )
-        raise ConfigError(f"{len(given)} arguments were given where {wanted} belong", hint)
+        raise ConfigError(f"expected {wanted} argument{'s' * (wanted > 1)}, got {len(given)}", hint)
     return (None, given[0]) if cluster is not None else (Path(given[0]), given[1])
 
 
@@ -176,7 +176,7 @@ def _written(
     threads: int,
     public_inputs: list[str],
 ) -> Iterator[Writer]:
-    """The pipeline, if it is one that writes; closed in the end."""
+    """The pipeline, which must be one that writes; closed afterwards."""
     from onnxpuma.tasks.build import pipeline, task_named
     from onnxpuma.tasks.folder import ModelFolder
     from onnxpuma.tasks.writer import Writer
@@ -185,12 +185,12 @@ def _written(
     assert home is not None
     if task is not None:
         task_named(task)
-    spelling = ModelFolder(home).tokenizer  # better known to be missing before servers are started
+    spelling = ModelFolder(home).tokenizer  # fails, if it is missing, before servers are started
     runner = _runner(folder, cluster, key, plain, threads, public_inputs)
     with pipeline(task, folder=home, runner=runner, tokenizer=spelling) as pipe:
         if not isinstance(pipe, Writer):
             raise ConfigError(
-                f"a model for {pipe.task} writes no text", "ask it in Python: onnxpuma.tasks.pipeline"
+                f"a model for {pipe.task} writes no text", "use it in Python: onnxpuma.tasks.pipeline"
             )
         yield pipe
 

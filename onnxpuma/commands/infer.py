@@ -1,4 +1,4 @@
-"""infer: the client's command. Inputs leave this machine as shares only; it alone opens the outputs."""
+"""infer: the client's command. Secret inputs leave this machine as shares; it alone opens the outputs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from onnxpuma.commands.figures import cost_line, figures
 
 def infer(
     inputs: Annotated[
-        Path, typer.Option("--inputs", metavar="X.npz", help="One array for each input.", show_default=False)
+        Path, typer.Option("--inputs", metavar="X.npz", help="One array per input.", show_default=False)
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="Y.npz", help="Where the outputs go.", show_default=False)
+        Path, typer.Option("--out", metavar="Y.npz", help="Where to write the outputs.", show_default=False)
     ],
     key: options.Key,
     cluster: options.Cluster = Path("cluster.toml"),
     graph: Annotated[
         str | None,
         typer.Option(
-            "--graph", metavar="NAME", help="Which graph, of a model of several.", show_default=False
+            "--graph", metavar="NAME", help="Which graph to run, if there are several.", show_default=False
         ),
     ] = None,
     output: Annotated[
@@ -31,7 +31,7 @@ def infer(
         typer.Option(
             "--output",
             metavar="NAME",
-            help="An output to open, next_token say; otherwise all that the model was exported with.",
+            help="An output to open, such as next_token; by default, all that the model was exported with.",
             show_default=False,
         ),
     ] = [],  # noqa: B006  (typer makes a new one)
@@ -40,12 +40,12 @@ def infer(
         bool,
         typer.Option(
             "--keep-unreliable",
-            help="Write the outputs even when a value left its range on the way; the exit status is 9.",
+            help="Write the outputs even if a value left its range; the exit status is still 9.",
         ),
     ] = False,
     json: options.AsJson = False,
 ) -> None:
-    """Ask the three servers, and write what only you can open."""
+    """Run inputs through the three servers, and write the outputs, which only you can open."""
     from onnxpuma.config import read_cluster
     from onnxpuma.errors import UnreliableError
     from onnxpuma.roles.client.client import Client, Outcome
@@ -69,4 +69,4 @@ def infer(
         return
     rows = [(screen.plain(n), v.dtype.name, screen.shape(v.shape)) for n, v in outcome.outputs.items()]
     screen.table(("output", "type", "shape"), rows)
-    screen.say(f"\n{screen.plain(out)} is written; {cost_line(figures(outcome))}")
+    screen.say(f"\nwrote {screen.plain(out)}; {cost_line(figures(outcome))}")

@@ -1,4 +1,4 @@
-"""inspect: what a model consists of, what of it stays secret, and what it will cost on a given network."""
+"""inspect: what a model consists of, which parts stay secret, and what a run will cost on a given network."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SHOWN = {"weights": "secret, once"}
 def inspect(
     model: options.Models,
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
-    bandwidth: Annotated[str, typer.Option(help="What one party can send: 1Gbit, 100Mbit.")] = "1Gbit",
-    latency: Annotated[str, typer.Option(help="One direction, half of what ping shows: 0.1ms.")] = "0.1ms",
+    bandwidth: Annotated[str, typer.Option(help="Upload rate of one party: 1Gbit, 100Mbit.")] = "1Gbit",
+    latency: Annotated[str, typer.Option(help="One-way latency, half of a ping: 0.1ms.")] = "0.1ms",
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
@@ -33,7 +33,7 @@ def inspect(
     declared: options.Ranges = [],  # noqa: B006
     json: options.AsJson = False,
 ) -> None:
-    """List every node: whether it is supported, what is secret, predicted rounds, bytes and time."""
+    """List every node: whether it is supported, what is secret, and its predicted rounds, bytes and time."""
     from onnxpuma.plan.examine.report import Network
     from onnxpuma.plan.owner_policy import Policy
 
@@ -72,14 +72,17 @@ def inspect(
 
 
 def _blueprints(model: Path, policy: Policy) -> dict[str, Blueprint]:
-    """Of an ONNX file, of the files in a folder that make one model, or of the folder of a shared model."""
+    """The blueprints of an ONNX file, of a folder of files that form one model, or of a shared model."""
     from onnxpuma.graph.folder import find
     from onnxpuma.roles.owner.reading import Reading
     from onnxpuma.roles.shared.model import SharedModel, is_shared
 
     if is_shared(model):
         if policy.patterns or policy.ranges:
-            raise ConfigError("what is secret in a shared model is settled", "give patterns to share")
+            raise ConfigError(
+                "a shared model's policy is settled: patterns and ranges have no effect",
+                "pass them to `onnxpuma share`",
+            )
         return SharedModel.read(model).graphs
     found = find(model)
     screen.note_left_out(found.ignored)
@@ -89,7 +92,7 @@ def _blueprints(model: Path, policy: Policy) -> dict[str, Blueprint]:
 def _report(
     blueprints: Mapping[str, Blueprint], sizes: Mapping[str, int], network: Network
 ) -> dict[str, ModelReport]:
-    """A report of each graph, at those of the sizes that mean something to it."""
+    """A report for each graph, at those of the sizes that its symbols name."""
     from onnxpuma.plan.examine.example import draw_inputs, symbols
     from onnxpuma.plan.examine.report import report
     from onnxpuma.plan.examine.support import fitting_shapes
@@ -107,7 +110,7 @@ def _report(
 
 
 def _show_graphs(found: Mapping[str, ModelReport]) -> None:
-    """What each graph takes and costs, in a line."""
+    """Print one line per graph: its inputs and its cost."""
     rows = [
         (
             screen.plain(name),
@@ -136,14 +139,14 @@ def _show(found: ModelReport, blueprint: Blueprint) -> None:
 
 
 def _show_borders(found: ModelReport) -> None:
-    """Inputs and outputs; those that the model has on top of what was exported, and those kept back."""
+    """Print inputs and outputs, with those derived beyond the export, and those that are never opened."""
     rows = []
     for kind, values in (("input", found.inputs), ("output", found.outputs)):
         for name, value in values.items():
             who = "secret" if value["secret"] else "public"
             notes = [f"ids below {value['vocabulary']}"] if value.get("vocabulary") else []
-            notes += ["may be left out"] if value.get("optional") else []
-            notes += ["kept values alone"] if value.get("sources") else []
+            notes += ["may be omitted"] if value.get("optional") else []
+            notes += ["kept values only"] if value.get("sources") else []
             notes += ["{:g} to {:g}".format(*value["range"])] if value.get("range") else []
             note = ", ".join(notes)
             rows.append((kind, screen.plain(name), value["dtype"], screen.shape(value["shape"]), who, note))
@@ -215,7 +218,7 @@ def _show_constants(found: ModelReport) -> None:
         if not constant.secret:
             by_reason.setdefault(constant.reason, []).append(constant.name)
     screen.say(f"\n[bold]Secret weights[/bold]  {len(hidden)}")
-    screen.say("[bold]Public constants[/bold]  they are the architecture; --secret PATTERN keeps one secret")
+    screen.say("[bold]Public constants[/bold]  part of the architecture; --secret PATTERN keeps one secret")
     rows = []
     for reason, names in by_reason.items():
         rows.append((f"  {screen.plain(reason)}", len(names), screen.listing(names)))
@@ -228,21 +231,21 @@ def _show_totals(found: ModelReport) -> None:
     screen.say(
         f"\n[bold]Total[/bold]  {found.rounds:,} rounds, {sent} sent by all three parties; "
         f"{screen.duration(found.seconds)} on a network of {screen.bits(network.bandwidth)}/s a party and "
-        f"{screen.duration(network.latency)} latency, computing comes on top"
+        f"{screen.duration(network.latency)} latency, without computing"
     )
     if found.check is None:
-        screen.say("       no range check: a value that leaves its range while it runs is not noticed")
+        screen.say("       no range check: a value that leaves its range during a run goes unnoticed")
     elif found.check.values:
         screen.say(
-            f"       of which the range check of {found.check.values} values {found.check.rounds} rounds and"
-            f" {screen.size(found.check.bytes)}"
+            f"       of which {found.check.rounds} rounds and {screen.size(found.check.bytes)} are the range"
+            f" check of {found.check.values} values"
         )
     screen.say(
         f"       about {screen.size(found.memory.whole)} of memory at each server, of which"
         f" {screen.size(found.memory.weights)} are its shares of the weights"
     )
     if found.refused:
-        screen.say("       (of what can run: the refused nodes and what depends on them are not in it)")
+        screen.say("       (without the refused nodes and the nodes that depend on them)")
 
 
 def _unsupported(found: Mapping[str, ModelReport]) -> Exception:

@@ -1,4 +1,4 @@
-"""keygen and init: who may take part, and where the three servers are."""
+"""keygen and init: the keys of those who take part, and the cluster.toml that lists them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnxpuma.commands import screen
 def keygen(
     name: Annotated[Path, typer.Argument(help="Writes NAME.secret and NAME.public.", show_default=False)],
 ) -> None:
-    """Make a key pair. Each server and each client has its own, made on its own machine."""
+    """Generate a key pair. Each server and each client generates its own, on its own machine."""
     from onnxpuma.transport.curve import keygen as make
 
     pair = make(name)
@@ -24,11 +24,11 @@ def keygen(
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("cluster.toml"),
 ) -> None:
-    """Write a cluster.toml with comments, for three servers, to be filled in."""
+    """Write a commented cluster.toml for three servers, to be filled in."""
     from onnxpuma.cluster_template import write_cluster_template
 
     write_cluster_template(path)
-    screen.say(f"{screen.plain(path)} is written.")
+    screen.say(f"Wrote {screen.plain(path)}.")
     screen.note(
         "Fill in the three hosts and the public keys, then copy the same file to the servers and the clients."
     )

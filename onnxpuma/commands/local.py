@@ -1,4 +1,4 @@
-"""Three servers on this machine, for a command that needs some."""
+"""Three servers on this machine, for commands that run a model here."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def start_servers(shared: str | Path, threads: int, **options: Any) -> LocalCluster:
-    """Start them on a shared model, with a bar, and a warning where they lack the compiled kernel: theirs
-    would stand in a log that nobody reads. options: more of `LocalCluster`'s."""
+    """Start three servers on a model, with a progress bar; `options` go to `LocalCluster`.
+
+    Warns if the compiled kernel is missing: the servers' own warning would go to a log that nobody reads.
+    """
     from onnxpuma.mpc.ring.native import native, warn_once
     from onnxpuma.roles.local.cluster import LocalCluster
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts are read."""
+"""Options that several commands share, and the parsers of their texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnxpuma.errors import ConfigError
 
 
 def _patterns(flag: str, text: str) -> Any:
-    """An option that takes patterns on names, and may be given again."""
+    """An option that takes patterns of names and may be repeated."""
     return typer.Option(flag, metavar="PATTERN", help=text, show_default=False)
 
 
@@ -24,12 +24,12 @@ Models: TypeAlias = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        help="An ONNX file, or a folder of those that make one model.",
+        help="An ONNX file, or a folder of the ONNX files that form one model.",
         show_default=False,
     ),
 ]
 Cluster: TypeAlias = Annotated[
-    Path, typer.Option("--cluster", metavar="FILE", help="The cluster.toml that all have.")
+    Path, typer.Option("--cluster", metavar="FILE", help="The cluster.toml that all machines share.")
 ]
 Key: TypeAlias = Annotated[
     Path, typer.Option("--key", metavar="FILE", help="Your .secret file from keygen.", show_default=False)
@@ -40,7 +40,7 @@ Dimensions: TypeAlias = Annotated[
     typer.Option(
         "--dim",
         metavar="NAME=SIZE",
-        help="Size of a dynamic dimension; may be given again.",
+        help="Size of a dynamic dimension; may be repeated.",
         show_default=False,
     ),
 ]
@@ -49,17 +49,17 @@ Ranges: TypeAlias = Annotated[
     typer.Option(
         "--range",
         metavar="NAME=LOW:HIGH",
-        help="What the numbers of an input lie between; clients refuse others. May be given again.",
+        help="The range of an input's numbers; clients refuse others. May be repeated.",
         show_default=False,
     ),
 ]
-Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For the inputs that are drawn.")]
+Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For drawing random inputs.")]
 Threads: TypeAlias = Annotated[int, typer.Option("--threads", min=1, help="Threads of each party.")]
 Public: TypeAlias = Annotated[
-    list[str], _patterns("--public", "Weights to leave public, by name (* and ? match).")
+    list[str], _patterns("--public", "Weights to make public, by name (* and ? match).")
 ]
 Secret: TypeAlias = Annotated[
-    list[str], _patterns("--secret", "Constants to keep secret, by name; wins over --public.")
+    list[str], _patterns("--secret", "Constants to keep secret, by name; overrides --public.")
 ]
 PublicInput: TypeAlias = Annotated[list[str], _patterns("--public-input", "Inputs that the servers may see.")]
 ShownInput: TypeAlias = Annotated[
@@ -76,24 +76,24 @@ Calibrate: TypeAlias = Annotated[
     typer.Option(
         "--calibrate",
         metavar="SAMPLES",
-        help="A .npz file of inputs, texts.txt with one a line, a picture, a recording, or a folder of them,"
-        " that show the model's ranges.",
+        help="Samples that show the model's ranges: a .npz file of inputs, a .txt file of one text a line, a"
+        " picture, a recording, or a folder of them.",
         show_default=False,
     ),
 ]
 Hide: TypeAlias = Annotated[
-    list[str], _patterns("--hide", "Outputs that nobody is to have, by name: --hide logits.")
+    list[str], _patterns("--hide", "Outputs that nobody may get, by name: --hide logits.")
 ]
 KeepOnly: TypeAlias = Annotated[
     list[str],
     _patterns(
         "--keep-only",
-        "Outputs to go on from at the servers, that nobody is to open: --keep-only 'present*'. An input that"
-        " takes nothing else, if its name does not show it.",
+        "Outputs that nobody may open and that later requests continue from: --keep-only 'present*'; also an"
+        " input that takes nothing else, if its name does not show it.",
     ),
 ]
 SecretInput: TypeAlias = Annotated[
-    list[str], _patterns("--secret-input", "Inputs that they may not; wins over --public-input.")
+    list[str], _patterns("--secret-input", "Inputs that they may not see; overrides --public-input.")
 ]
 
 _BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
@@ -102,7 +102,7 @@ _QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)")
 
 
 def read_sizes(texts: Sequence[str]) -> dict[str, int]:
-    """`batch=1` as {"batch": 1}; ConfigError where it reads otherwise."""
+    """`batch=1` as {"batch": 1}; ConfigError for any other form."""
     sizes = {}
     for text in texts:
         name, equals, number = text.rpartition("=")
@@ -113,7 +113,7 @@ def read_sizes(texts: Sequence[str]) -> dict[str, int]:
 
 
 def read_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """`pixels=0:1` as {"pixels": (0.0, 1.0)}; ConfigError where it reads otherwise."""
+    """`pixels=0:1` as {"pixels": (0.0, 1.0)}; ConfigError for any other form."""
     ranges = {}
     for text in texts:
         name, _, ends = text.rpartition("=")
@@ -128,7 +128,7 @@ def read_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
 
 
 def read_bandwidth(text: str) -> float:
-    """`1Gbit`, `100Mbit` or `800kbit` in bits a second; ConfigError where it reads otherwise."""
+    """`1Gbit`, `100Mbit` or `800kbit` in bits a second; ConfigError for any other form."""
     found = _QUANTITY.fullmatch(text.strip().lower().removesuffix("/s").removesuffix("ps"))
     unit = found[2].removesuffix("bit").removesuffix("b") if found else "?"
     if found is None or unit not in _BITS or float(found[1]) <= 0:
@@ -137,10 +137,10 @@ def read_bandwidth(text: str) -> float:
 
 
 def read_latency(text: str) -> float:
-    """`0.1ms`, `50us` or `1s` in seconds; ConfigError where it reads otherwise."""
+    """`0.1ms`, `50us` or `1s` in seconds; ConfigError for any other form."""
     found = _QUANTITY.fullmatch(text.strip().lower().replace("µ", "u"))
     if found is None or found[2] not in _SECONDS:
         raise ConfigError(
-            f"--latency {text} is not a time", "write --latency 0.1ms, the time of one direction"
+            f"--latency {text} is not a time", "write --latency 0.1ms, the time in one direction"
         )
     return float(found[1]) * _SECONDS[found[2]]

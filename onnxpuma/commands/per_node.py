@@ -1,4 +1,4 @@
-"""validate --per-node: the error of every node, and the first whose secure result departs."""
+"""validate --per-node: the error of every node, and the first node whose secure result departs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from onnxpuma.check.trace import NodeError, NodeTrace, RangeUse
 
 _HINT = (
-    "give it numbers inside its range, or share the model with --calibrate and inputs like this one;"
+    "feed it numbers inside its range, or share the model with --calibrate and inputs like this one;"
     " docs/protocols.md says more"
 )
 
 
 def show(found: NodeTrace) -> None:
-    """The table of all nodes, and the verdict below it."""
+    """Print a table of all nodes, and the verdict below it."""
     rows = [
         (
             screen.plain(node.node),
@@ -36,19 +36,21 @@ def show(found: NodeTrace) -> None:
         screen.say(f"output {screen.plain(name)}: largest error {error:.2g}")
     first = found.first
     if first is None:
-        screen.say("\nNo node departs: every error is what its operator declares, on what it was given.")
+        screen.say(
+            "\nNo node departs: on the operands it had, every node errs by what its operator declares."
+        )
     else:
         screen.say(f"\n[bold]{screen.plain(verdict(first))}[/bold]")
 
 
 def verdict(first: NodeError) -> str:
-    """Which node, by how much, and why if one of its ranges tells."""
+    """Which node departs, by how much, and why if one of its ranges tells."""
     text = (
         f"The first node that departs is {first.node} ({first.operator}): on the operands that it had on"
-        f" shares its result is wrong by {first.own_error:.3g} of {first.magnitude:.3g}."
+        f" shares, its result is wrong by {first.own_error:.3g} of {first.magnitude:.3g}."
     )
     if not first.outside:
-        return f"{text} Its operands are inside its ranges: this is a fault of onnxpuma, not of the model."
+        return f"{text} Its operands are within its ranges: this is a fault of onnxpuma, not of the model."
     why = "; ".join(f"{use.what} is {use.value:.4g}, and must be {use.bounds}" for use in first.outside)
     return f"{text} Its operands left its range: {why}. What to do: {_HINT}."
 

@@ -1,4 +1,4 @@
-"""How the demo draws what a client has and what a model says: a record, an image, a text, probabilities."""
+"""How the demo draws a client's inputs and a model's outputs: a record, an image, a text, probabilities."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.commands import screen
-from onnxpuma.mpc.forms import Form, Replicated
-from onnxpuma.mpc.protocols.dpf import SecretIds
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.protocols.dpf import Dealt, SecretIds
 from onnxpuma.shipped import ShippedModel
 
 _INK = " .:-=+*#%@"
@@ -19,7 +19,7 @@ _COLUMNS = 3
 
 
 def draw_input(model: ShippedModel, value: np.ndarray) -> list[str]:
-    """Lines that show one example as the person it belongs to would see it."""
+    """Lines that show one example as its owner would see it."""
     task = model.card["task"]
     if task == "tabular-classification":
         return _record(model.card["input"]["features"], value[0])
@@ -38,14 +38,14 @@ def draw_classes(classes: Sequence[str], logits: np.ndarray, most: int = 3) -> l
     ]
 
 
-def draw_share(share: Form, count: int) -> str:
-    """The first words of what a party holds of a value, in hexadecimal."""
+def draw_share(share: Dealt, count: int) -> str:
+    """The first words of a party's share, in hexadecimal."""
     if isinstance(share, SecretIds):
         words = share.own.seed
     elif isinstance(share, Replicated):
         words = share.first
     else:
-        raise TypeError(f"a {type(share).__name__} is no input")
+        raise TypeError(f"a {type(share).__name__} is not an input")
     digits = 2 * words.dtype.itemsize
     return " ".join(f"{int(word):0{digits}x}" for word in words.reshape(-1)[:count])
 
@@ -64,7 +64,7 @@ def tell(model: ShippedModel, ids: np.ndarray) -> str:
 
 
 def ends_sentence(model: ShippedModel, token: int) -> bool:
-    """Whether a sentence is over with this token, or the whole text."""
+    """Whether this token ends a sentence or the whole text."""
     tokens, end = _vocabulary(model)
     return tokens[token] in (".", "!", "?", end)
 
@@ -86,6 +86,6 @@ def _image(ink: np.ndarray) -> list[str]:
 
 
 def show(lines: Sequence[str]) -> None:
-    """Lines set in by two."""
+    """Print lines, indented by two."""
     for line in lines:
         screen.say(f"  {screen.plain(line)}")

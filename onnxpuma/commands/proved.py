@@ -1,4 +1,4 @@
-"""How many readings of a model are proved to be in range, for every input, and what stands for the others."""
+"""How many readings of a model are proved to be in range for every input, and how the others are covered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORDS = {
 
 
 def show(found: RangeReport) -> None:
-    """How many are proved; each kind of the others with its bound and its range."""
+    """Print how many are proved, and each kind of the others with its bound and its range."""
     screen.say(f"\n[bold]Ranges[/bold]  {_counted(found)}")
     if not found.unproved:
         return
@@ -37,12 +37,12 @@ def show(found: RangeReport) -> None:
         rows.append((screen.plain(operator), quantity, most, bounds, _WORDS[state], names))
     screen.table(("operator", "quantity", "may reach", "must be", "", "node"), rows, numbers=(2,))
     if len(ordered) > _LISTED:
-        screen.say(f"  and {len(ordered) - _LISTED} kinds more: --json lists all")
+        screen.say(f"  and {len(ordered) - _LISTED} more kinds: --json lists all")
     _advise(found)
 
 
 def summarise(graphs: Mapping[str, Blueprint], sizes: Mapping[str, int]) -> None:
-    """A line for each graph, at the sizes of its example; what helps where not all is proved."""
+    """Print one line per graph, at the sizes of its example, and a remedy where not all is proved."""
     from onnxpuma.plan.examine.example import draw_inputs, symbols
     from onnxpuma.plan.examine.proofs import examined
     from onnxpuma.plan.examine.support import fitting_shapes
@@ -53,13 +53,13 @@ def summarise(graphs: Mapping[str, Blueprint], sizes: Mapping[str, int]) -> None
             shapes = fitting_shapes(blueprint, {s: size for s, size in sizes.items() if s in known})
             drawn = draw_inputs(blueprint, shapes)
             found = examined(blueprint, shapes, {n: drawn[n] for n in blueprint.public_inputs})
-        except OnnxpumaError:  # the example has no size at which it runs: that is for each request to say
+        except OnnxpumaError:  # the example runs at no size; each request will tell why
             continue
         of = f"{screen.plain(name)}: " if len(graphs) > 1 else ""
         screen.say(f"{of}{_counted(found)}")
         _advise(found)
         if found.states.get("hoped"):
-            screen.say("  onnxpuma inspect lists those that are hoped for, and what they may reach")
+            screen.say("  onnxpuma inspect lists the hoped ones, and what they may reach")
 
 
 def _counted(found: RangeReport) -> str:
@@ -75,4 +75,4 @@ def _advise(found: RangeReport) -> None:
     if found.undeclared:
         names = screen.listing([screen.plain(name) for name in found.undeclared])
         example = screen.plain(found.undeclared[0])
-        screen.say(f"  {found.with_ranges} would be, were {names} small: --range {example}=LOW:HIGH")
+        screen.say(f"  {found.with_ranges} would be if {names} were small: --range {example}=LOW:HIGH")

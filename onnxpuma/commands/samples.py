@@ -19,9 +19,9 @@ _TAKEN = ((_TEXTS,), (".wav", ".flac"), (".png", ".jpg", ".jpeg", ".bmp", ".webp
 def find_samples(path: Path, graphs: Sequence[str]) -> dict[str, list[Path]]:
     """The .npz files of each graph that has any.
 
-    Of a model of one graph: the file, or all .npz files of the folder. Of several: GRAPH.npz, or all .npz
-    files of the folder GRAPH, inside the folder. Raises ConfigError when there are none, and for a name that
-    is no graph's.
+    For a model of one graph: the file, or all .npz files of the folder. For several graphs: GRAPH.npz, or all
+    .npz files of a folder GRAPH, inside the folder. Raises ConfigError when there are none, and for a name
+    that is not a graph's.
     """
     if len(graphs) == 1:
         found = {graphs[0]: _files(path)}
@@ -29,14 +29,14 @@ def find_samples(path: Path, graphs: Sequence[str]) -> dict[str, list[Path]]:
         unknown = [p.name for p in path.iterdir() if p.suffix == ".npz" and p.stem not in graphs]
         if unknown:
             raise ConfigError(
-                f"{path / min(unknown)} is no sample of a graph of this model",
-                f"its graphs are {', '.join(graphs)}: give GRAPH.npz, or a folder GRAPH of them",
+                f"{path / min(unknown)} is named after no graph of this model",
+                f"its graphs are {', '.join(graphs)}: write GRAPH.npz, or several files into a folder GRAPH",
             )
         found = {name: [*_files(path / name), *_files(path / f"{name}.npz")] for name in graphs}
     else:
         raise ConfigError(
-            f"the model has several graphs, and {path} is no folder",
-            f"give a folder with GRAPH.npz, or a folder GRAPH of them, for {', '.join(graphs)}",
+            f"the model has several graphs, but {path} is not a folder",
+            f"name a folder with GRAPH.npz, or a folder GRAPH of .npz files, for {', '.join(graphs)}",
         )
     if not any(found.values()):
         raise ConfigError(f"there is no .npz file at {path}", "write inputs there, as for `onnxpuma infer`")
@@ -50,7 +50,7 @@ def _files(path: Path) -> list[Path]:
 
 
 class SampleFiles:
-    """The arrays of some .npz files, each read when it is its turn; may be gone through again."""
+    """The arrays of several .npz files, each read when its turn comes; can be iterated repeatedly."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -60,9 +60,11 @@ class SampleFiles:
 
 
 def read_samples(path: Path | None, graphs: Sequence[str], model: Path) -> Mapping[str, Samples]:
-    """Graph -> its samples; nothing without a path. model: its folder, or a file in it, where a processor is
-    looked for when what is at `path` are no arrays. Raises ConfigError as `find_samples`, and InputError as
-    `tasks.calibration` does."""
+    """Graph -> its samples; empty without a path.
+
+    model: its folder, or a file in it; unless `path` holds arrays, its tokenizer or processor is used.
+    Raises the ConfigErrors of `find_samples` and the InputErrors of `tasks.calibration`.
+    """
     if path is None:
         return {}
     taken = _taken(path)
@@ -72,7 +74,7 @@ def read_samples(path: Path | None, graphs: Sequence[str], model: Path) -> Mappi
 
 
 def _taken(path: Path) -> list[Path]:
-    """The files at `path` that a task takes, all of one kind; none where there are arrays."""
+    """The files at `path` that a task takes, all of one kind; none if there are arrays."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     by_kind = [[file for file in files if file.suffix.lower() in kind] for kind in _TAKEN]
     found = [of_kind for of_kind in by_kind if of_kind]
@@ -100,11 +102,11 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", "write a text a line, in UTF-8") from error
+        raise ConfigError(f"cannot read {path}: {error}", "write one text per line, in UTF-8") from error
     return [(row, line) for row, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
 def _home(model: Path) -> Path:
-    """Where the model's config.json is: in its folder, or in that of `onnx/model.onnx`."""
+    """The folder of the model's config.json: the model's own, or the one above `onnx/model.onnx`."""
     folder = model if model.is_dir() else model.parent
     return folder if (folder / "config.json").exists() or folder.name != "onnx" else folder.parent

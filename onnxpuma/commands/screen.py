@@ -1,4 +1,4 @@
-"""What people see: results on stdout, progress and errors on stderr, sizes and times in readable units."""
+"""Output for people: results on stdout, progress and errors on stderr, sizes and times in readable units."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from onnxpuma.observe import Progress as Report
 
 Cell: TypeAlias = "str | int | float"
 
-PIPE_WIDTH = 240  # columns where the reader is a program, so that nothing is cut
+PIPE_WIDTH = 240  # columns when a program reads the output, so that no line is cut
 
 
 def stdout() -> Console:
-    """Where results go."""
+    """The console for results."""
     console = Console(highlight=False, soft_wrap=False)
     return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 def stderr() -> Console:
-    """Where progress and errors go."""
+    """The console for progress and errors."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str = "") -> None:
-    """A line of the result. Markup of rich is allowed; `plain` guards names that could look like it."""
+    """Print a line of the result. It may contain rich markup; `plain` guards names that look like markup."""
     stdout().print(text)
 
 
 def tell(text: str) -> None:
-    """A piece of a text that somebody else wrote, at once and without a line's end. On a terminal nothing of
-    it is a command; what cannot be shown is replaced."""
+    """Print a piece of a foreign text at once, without a line break. On a terminal control characters are
+    replaced, and everywhere characters that its encoding lacks."""
     out = sys.stdout
     if out is None:  # it was closed
         return
@@ -54,7 +54,7 @@ def tell(text: str) -> None:
 
 
 def announce(text: str) -> None:
-    """A line as `say` prints it, and the work goes on where it cannot be written."""
+    """Print a line like `say`, but carry on if it cannot be written."""
     try:
         say(text)
     except OSError:
@@ -62,18 +62,18 @@ def announce(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A line beside the result, for the person at the terminal."""
+    """Print a line beside the result, for the person at the terminal."""
     _beside(f"[dim]{text}[/dim]")
 
 
 def abandon(stream: TextIO | None) -> None:
-    """Write to nowhere from now on: a disk that is full, or a reader that is gone, takes no more of it."""
+    """Send the rest of `stream` to /dev/null: its disk is full, or its reader is gone."""
     if stream is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _beside(*lines: str) -> None:
-    """Lines on stderr; what is shown beside the result must never be what makes a command fail."""
+    """Print lines on stderr; a failure to do so never fails the command."""
     try:
         for line in lines:
             stderr().print(line)
@@ -82,29 +82,29 @@ def _beside(*lines: str) -> None:
 
 
 def note_left_out(names: Sequence[str]) -> None:
-    """ONNX files of a folder that are none of the model's."""
+    """Tell which ONNX files of a folder do not belong to the model."""
     for name in names:
-        note(f"{plain(name)} is left out: other files of the folder are the model")
+        note(f"{plain(name)} is left out: other files in the folder form the model")
 
 
 def plain(text: object) -> str:
-    """A text in which nothing is markup, and nothing a command to the terminal."""
+    """A text without markup, and without commands to the terminal."""
     return escape(plain_lines(str(text)))
 
 
 def say_json(entries: Mapping[str, Any]) -> None:
-    """The result for a program."""
+    """Print the result for a program."""
     print(json.dumps(entries, indent=1, default=str))
 
 
 def say_error(error: OnnxpumaError) -> None:
-    """What is wrong, and what to do about it."""
+    """Print what is wrong, and what to do about it."""
     hint = [f"[bold]hint:[/bold] {plain(error.hint)}"] if error.hint else []
     _beside(f"[bold red]error:[/bold red] {plain(error.message)}", *hint)
 
 
 def agrees(question: str) -> bool:
-    """What the person at the terminal answers; no, where nobody is there to ask."""
+    """The answer of the person at the terminal; False if there is nobody to ask."""
     if not sys.stdin.isatty():
         return False
     stderr().print(f"{question} \\[y/N] ", end="")
@@ -112,7 +112,7 @@ def agrees(question: str) -> bool:
 
 
 def show_warnings() -> None:
-    """Python's warnings as one line each, without the place in the source."""
+    """Print Python's warnings as one line each, without their place in the source."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         _beside(f"[yellow]warning:[/yellow] {plain(message)}")
@@ -121,7 +121,7 @@ def show_warnings() -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: Sequence[int] = ()) -> None:
-    """Rows under a header, if it has any titles; the columns in `numbers` are set to the right."""
+    """Print rows, under a header if there are titles; the columns in `numbers` are right-aligned."""
     drawn = Table(
         box=None, show_header=any(columns), header_style="bold", pad_edge=False, padding=(0, 2, 0, 0)
     )
@@ -137,7 +137,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: Seque
 
 @contextmanager
 def progress(title: str) -> Iterator[Report]:
-    """A bar on stderr while a terminal watches; the block calls what it is given with (done, all, what)."""
+    """Show a bar on stderr, if that is a terminal; the block updates it with (done, all, what)."""
     console = stderr()
     columns = (
         TextColumn("{task.fields[title]}"),
@@ -173,13 +173,13 @@ def _scaled(count: float, unit: str) -> str:
 
 
 def listing(names: Sequence[str], most: int = 6) -> str:
-    """Names in a row; of many the first few."""
+    """Names in a row; only the first few of many."""
     more = f" and {len(names) - most} more" if len(names) > most + 1 else ""
     return plain(", ".join(names[:most] if more else names) + more)
 
 
 def duration(seconds: float) -> str:
-    """Seconds, or milliseconds below one."""
+    """Seconds, or milliseconds below one second."""
     if seconds >= 100:
         return f"{seconds:,.0f} s"
     return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

@@ -20,13 +20,13 @@ _log = logging.getLogger("onnxpuma.commands")
 
 def serve(
     model: Annotated[
-        Path, typer.Option("--model", metavar="DIR", help="The folder from share, your party's part of it.")
+        Path, typer.Option("--model", metavar="DIR", help="Your party's part of the folder from share.")
     ],
     key: options.Key,
     cluster: options.Cluster = Path("cluster.toml"),
     party: Annotated[
         int | None,
-        typer.Option("--party", min=0, max=2, help="0, 1 or 2; the key says it as well.", show_default=False),
+        typer.Option("--party", min=0, max=2, help="0, 1 or 2; must match the key.", show_default=False),
     ] = None,
 ) -> None:
     """Serve a shared model as one of the three parties. Stop it with Ctrl-C or SIGTERM."""
@@ -65,7 +65,7 @@ def serve(
 
 @contextmanager
 def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a running request ends in order."""
+    """An event that Ctrl-C and SIGTERM set, so that a running request ends in an orderly way."""
     stop = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
@@ -77,18 +77,18 @@ def _stop_on_signals() -> Iterator[threading.Event]:
 
 
 class _OnStderr(logging.StreamHandler):
-    """Lines that nothing in them turns into commands to a terminal; one that cannot be written is lost."""
+    """Writes lines without commands to a terminal; a line that cannot be written is lost."""
 
     def format(self, record: logging.LogRecord) -> str:
         return plain_lines(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """The disk behind stderr is full, or its reader is gone: no reason to stop serving."""
+        """Serve on, even if the disk behind stderr is full or its reader is gone."""
 
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """A line for each request, and for each peer or client that comes and goes."""
+    """Log a line for each request, and for each peer or client that comes and goes."""
     handler = _OnStderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger("onnxpuma")

@@ -1,4 +1,4 @@
-"""share: the model owner's command. After it nobody needs the ONNX file."""
+"""share: the model owner's command. Afterwards nobody needs the ONNX file."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def share(
         bool,
         typer.Option(
             "--range-check/--no-range-check",
-            help="Have every run tell its client whether a value left the range in which results are right.",
+            help="In every run, tell the client whether a value left the range in which results are correct.",
         ),
     ] = True,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of a model that is shared in the folder.")
+        bool, typer.Option("--replace", help="Replace the shared model in the folder.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Agree that everybody sees what is listed as perhaps trained.")
+        bool, typer.Option("--yes", help="Agree that everybody sees the constants that may be trained.")
     ] = False,
 ) -> None:
-    """Split a model's weights into three files, one for each server; any one alone is noise."""
+    """Split a model's weights into three files, one for each server; any one of them alone is noise."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import find
     from onnxpuma.plan.owner_policy import Policy
@@ -91,7 +91,7 @@ def share(
     disclosed.show_inputs(shared.graphs)
     if idle := shared.idle:
         screen.note(
-            f"No input goes on from {screen.listing(idle)}: what is kept of it can be handed to nothing."
+            f"No input goes on from {screen.listing(idle)}: no request can use its kept values."
             " If an input does, name it with --keep-only as well."
         )
     calibrated = sum(len(blueprint.ranges) for blueprint in shared.graphs.values())
@@ -100,13 +100,13 @@ def share(
         screen.say(f"calibrated: ranges of {nodes} are in policy.json, for everybody to see")
     proved.summarise(shared.graphs, options.read_sizes(dim))
     if not range_check:
-        screen.note("No client will be told when a value leaves its range and a result is wrong.")
+        screen.note("If a value leaves its range, the result is wrong and no client is told.")
     public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"
     screen.note(f"Give server I {public_files} and partyI.safetensors from {out}, and no other part.")
 
 
 class _Bars:
-    """A bar while the model is read, and one while it is shared: between them the owner may be asked."""
+    """One bar while the model is read, and one while it is shared; the owner may be asked in between."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -121,11 +121,11 @@ class _Bars:
         self.close()
 
     def close(self) -> None:
-        """Show none."""
+        """Show no bar."""
         self._shown.close()
 
     def advance(self, done: int, total: int, what: str) -> None:
-        """So many weights are shared."""
+        """Show how many weights are shared."""
         if self._advance is None:
             self._advance = self._shown.enter_context(screen.progress(f"sharing {self._name}"))
         self._advance(done, total, what)

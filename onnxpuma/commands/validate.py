@@ -1,4 +1,4 @@
-"""validate: a model run on shares, held against onnxruntime; on this machine, or on three hosts."""
+"""validate: a model run on shares and compared with onnxruntime; on this machine, or on three hosts."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def validate(
     model: options.Model,
     inputs: Annotated[
         Path | None,
-        typer.Option("--inputs", metavar="X.npz", help="Otherwise inputs are drawn.", show_default=False),
+        typer.Option("--inputs", metavar="X.npz", help="By default random inputs.", show_default=False),
     ] = None,
     cluster: Annotated[
         Path | None,
         typer.Option(
             "--cluster",
             metavar="FILE",
-            help="Ask the servers of this cluster.toml; otherwise three are started on this machine.",
+            help="Use the servers of this cluster.toml; by default, three are started on this machine.",
             show_default=False,
         ),
     ] = None,
@@ -59,7 +59,7 @@ def validate(
         bool,
         typer.Option(
             "--per-node",
-            help="Open every value of the run, in this process, and name the first node that departs.",
+            help="Open every value of a run in this process, and name the first node that departs.",
         ),
     ] = False,
     tolerance: Annotated[
@@ -68,8 +68,8 @@ def validate(
             "--tolerance",
             min=0.0,
             metavar="PART",
-            help="How far results may be apart, as a part of the largest value (absolute below 1): 0.02 "
-            "unless said. Beyond it the exit status is 8.",
+            help="How far results may be apart, as a part of the largest value (absolute below 1); 0.02 by "
+            "default. Beyond it the exit status is 8.",
             show_default=False,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def validate(
     from onnxpuma.roles.owner.owner import share_model
 
     if (cluster is None) != (key is None):
-        raise ConfigError("--cluster and --key belong together", "give both, or neither of them")
+        raise ConfigError("--cluster and --key belong together", "pass both or neither")
     sizes = options.read_sizes(dim)
     model = _file(model)
     policy = Policy(
@@ -97,13 +97,13 @@ def validate(
     if per_node:
         if cluster is not None:
             raise ConfigError(
-                "--per-node opens every value, and servers open none",
-                "leave out --cluster: all three parties then run in this process, where the weights are",
+                "--per-node opens every value, but servers open none",
+                "omit --cluster: all three parties then run in this process, where the weights are",
             )
         if tolerance is not None:
             raise ConfigError(
-                "--tolerance is for results, and --per-node judges each node by what its operator declares",
-                "leave out one of the two",
+                "--tolerance is for results, but --per-node judges each node by what its operator declares",
+                "omit one of the two",
             )
         _node_by_node(_prepared(model, policy, calibrate), _feed_of(inputs, sizes, seed), json)
         return
@@ -125,7 +125,7 @@ def validate(
             else:
                 blueprint, _ = _prepared(model, policy, calibrate)
             feed = _feed_of(inputs, sizes, seed)(blueprint)
-        pause = perf_counter()
+        pause = perf_counter()  # the time of the references is not set-up
         reference, rounded = _references(model, blueprint, policy, feed)
         began += perf_counter() - pause
         if cluster is None or key is None:
@@ -145,8 +145,8 @@ def validate(
 
 
 def _references(model: Path, blueprint: Blueprint, policy: Policy, feed: Feed) -> tuple[Feed, Feed | None]:
-    """What the results are compared with, and what the file itself gives where it rounds otherwise and
-    onnxruntime can run it: it lacks most operators on bfloat16."""
+    """The results to compare with; and those of the file itself, if it rounds differently and onnxruntime can
+    run it (it lacks most operators on bfloat16)."""
     from onnxpuma.check.validation import rounds, run_in_the_clear
     from onnxpuma.graph.reference import run_canonical
 
@@ -156,15 +156,15 @@ def _references(model: Path, blueprint: Blueprint, policy: Policy, feed: Feed) -
     try:
         return precise, run_in_the_clear(model, feed)
     except InputError as error:
-        screen.note(f"Compared with the graph that is run, in single precision, alone: {error.message}")
+        screen.note(f"Compared only with the graph that runs, in single precision: {error.message}")
         return precise, None
 
 
 def _prepared(model: Path, policy: Policy, calibrate: Path | None = None) -> tuple[Blueprint, Graph]:
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
-    from onnxpuma.plan.blueprint import prepare
     from onnxpuma.plan.declared import declare_all
+    from onnxpuma.plan.prepare import prepare
     from onnxpuma.roles.owner.samples import calibrated
 
     blueprint, graph = prepare(model, policy)
@@ -187,13 +187,13 @@ def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint],
 
 
 def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[[Blueprint], Feed]:
-    """Drawn inputs, or those of the file."""
+    """Random inputs, or those of the file."""
     from onnxpuma.plan.examine.example import draw_inputs
     from onnxpuma.plan.examine.support import fitting_shapes
     from onnxpuma.roles.request.feed import check_feed
 
     if inputs is not None and sizes:
-        raise ConfigError("--dim is for inputs that are drawn", "leave it out with --inputs")
+        raise ConfigError("--dim is for random inputs", "omit it with --inputs")
 
     def feed(blueprint: Blueprint) -> Feed:
         if inputs is None:
@@ -205,14 +205,14 @@ def _feed_of(inputs: Path | None, sizes: dict[str, int], seed: int) -> Callable[
 
 
 def _file(model: Path) -> Path:
-    """The only graph of a folder; of several one is to be named by its file."""
+    """The file of a model's only graph; a model of several must be validated file by file."""
     from onnxpuma.graph.folder import find
 
     paths = list(dict.fromkeys(source.path for source in find(model).sources))
     if len(paths) > 1:
         raise ConfigError(
             f"the model in {model} has several graphs",
-            f"validate one after the other: {', '.join(map(str, paths))}",
+            f"validate them one by one: {', '.join(map(str, paths))}",
         )
     return paths[0]
 
@@ -239,8 +239,8 @@ def _run_here(folder: str, feed: Feed, threads: int, public_inputs: list[str]) -
 
 _ROUNDED = (
     "\nThe nodes of this file compute in another precision: halves, doubles, or integers of a few bits. The"
-    "\nerrors are those against the graph that is run, in single precision; the last column is the largest"
-    "\ndifference from onnxruntime on the file as it stands."
+    "\nerrors are measured against the graph that runs, in single precision; the last column is the largest"
+    "\ndifference from onnxruntime on the file itself."
 )
 
 

@@ -1,1 +1,1 @@
-"""What does the model say? The only room that reads ONNX; its neighbours see plain dataclasses."""
+"""The model's graph. Only this room reads ONNX; the others see plain dataclasses."""

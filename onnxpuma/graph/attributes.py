@@ -1,7 +1,7 @@
-"""Attributes of nodes that may hold what was trained: they cannot be secret, so their owner is asked.
+"""Attributes of nodes that training may have set: they cannot be secret, so the owner is asked.
 
-Weights are inputs of nodes; an attribute is part of the graph that everybody sees. Some operators keep
-trained numbers there all the same: words and their weights, trees, linear models, an activation's slope.
+Weights are inputs of nodes; an attribute belongs to the graph that everybody sees. Yet some operators keep
+trained numbers there: words and their weights, trees, linear models, an activation's slope.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from onnxpuma.graph.slots import inner_nodes
 
 FEW = 16
 _LONGEST_TEXT = 256
-# Domains whose operators keep what was trained in attributes.
+# Domains whose operators store trained values in attributes.
 _TRAINED_DOMAINS = ("ai.onnx.ml", "ai.onnx.preview.training")
 # Names of functions.
 _TEXTS = ("activations",)
-# The factor of scores: one over the root of a width, rounded to whatever kind of float the model was in.
+# The factor of scores: one over the root of a width, rounded to the model's kind of float.
 _SCALES = ("Attention", "scale")
 _WIDTHS = range(4, 1025, 4)
 
 
 def named_attributes(graph: Graph) -> Iterator[tuple[str, Node, np.ndarray]]:
-    """Every attribute that holds numbers or texts: "node.attribute", the node, its values as an array."""
+    """Every attribute of numbers or texts: "node.attribute", the node, its values as an array."""
     for node in inner_nodes(graph.nodes):
         for name, value in node.attributes.items():
             array = _array(value)
@@ -49,9 +49,9 @@ def _array(value: Attribute) -> np.ndarray | None:
 
 
 def classify_attributes(graph: Graph, public: Sequence[str] = ()) -> dict[str, Finding]:
-    """ "node.attribute" -> what was found, of those only that are no plain part of the architecture.
+    """ "node.attribute" -> its finding, for attributes that are not plainly architecture.
 
-    All are public; doubtful unless one of the patterns in `public` names the attribute or its node.
+    All are public; each is doubtful unless a pattern in `public` names the attribute or its node.
     """
     found = {}
     for name, node, values in named_attributes(graph):
@@ -67,12 +67,12 @@ def classify_attributes(graph: Graph, public: Sequence[str] = ()) -> dict[str, F
 
 
 def attribute_names(graph: Graph) -> list[str]:
-    """What a pattern may mean: the attributes, and their nodes."""
+    """The names that a pattern may match: the attributes, and their nodes."""
     return [n for name, node, _ in named_attributes(graph) for n in (name, node.name)]
 
 
 def _doubt(name: str, node: Node, values: np.ndarray) -> str | None:
-    """Why an attribute may have been trained, None where it is architecture."""
+    """Why an attribute may have been trained; None where it is architecture."""
     operator = f"{node.domain}::{node.op}" if node.domain else node.op
     if values.dtype.kind in "OUS":
         return _doubt_of_text(name, node, values, operator)

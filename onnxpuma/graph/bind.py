@@ -1,5 +1,5 @@
-"""Fix inputs of a model to given values, as a merged decoder becomes the branch that is meant; or the other
-way round, let a weight be given with each request."""
+"""Fix inputs of a model to given values, as a merged decoder becomes one of its branches; or, conversely,
+make a weight an input of each request."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from onnxpuma.errors import ConfigError
 
 
 def bind(model: ir.Model, values: Mapping[str, np.ndarray | bool | int | float]) -> None:
-    """Make constants of the inputs named in `values`; `canonicalise` then takes the branches they choose.
+    """Replace the inputs named in `values` by constants; `canonicalise` then takes the branches they choose.
 
-    An If on a constant is replaced by its branch, so {"use_cache_branch": True} leaves of a merged decoder
-    the one with a cache. Raises ConfigError for a name that is no input, and for a value whose kind or shape
+    An If on a constant is replaced by its branch: {"use_cache_branch": True} reduces a merged decoder to the
+    decoder with a cache. Raises ConfigError for a name that is no input, and for a value whose kind or shape
     is not the input's.
     """
     inputs = {v.name: v for v in model.graph.inputs}
@@ -31,7 +31,7 @@ def bind(model: ir.Model, values: Mapping[str, np.ndarray | bool | int | float])
         array = np.asarray(given)
         if array.dtype.kind != wanted.kind:
             raise ConfigError(
-                f"input '{name}' holds {wanted}, not {array.dtype}", "give a value of that kind"
+                f"input '{name}' takes {wanted}, not {array.dtype}", "give a value of that kind"
             )
         array = _fitted(array.astype(wanted), value)
         model.graph.inputs.remove(value)
@@ -41,8 +41,11 @@ def bind(model: ir.Model, values: Mapping[str, np.ndarray | bool | int | float])
 
 
 def take_branches(model: ir.Model, values: Mapping[str, np.ndarray | bool | int | float]) -> None:
-    """`bind`, and leave of the model what its taken branches are: an input that nothing there reads goes, and
-    so does an output that is an empty constant, there because both branches must return as many."""
+    """`bind`, and reduce the model to its taken branches.
+
+    Removes an input that nothing reads any more, and an output that is an empty constant: it exists only
+    because both branches must return equally many.
+    """
     before = _read(model)
     bind(model, values)
     choices = [node for node in model.graph.all_nodes() if node.op_type == "If"]
@@ -50,7 +53,7 @@ def take_branches(model: ir.Model, values: Mapping[str, np.ndarray | bool | int 
         model, onnx_shape_inference=False, should_fold=lambda node: None if node.op_type == "If" else False
     )
     for choice in choices:
-        if choice.graph is None:
+        if choice.graph is None:  # it was folded, but its branches still count as readers
             _let_go(choice)
     passes.RemoveUnusedNodesPass()(model)
     read = _read(model)
@@ -61,8 +64,8 @@ def take_branches(model: ir.Model, values: Mapping[str, np.ndarray | bool | int 
 
 
 def free(model: ir.Model, names: Collection[str]) -> None:
-    """Take their values from those of the model's inputs named here that have one: a weight that the file
-    lists among its inputs, the factor of an adapter say, is then given with each request."""
+    """Turn the named inputs that have a default value into plain inputs: a weight that the file lists among
+    its inputs, such as the factor of an adapter, is then given with each request."""
     for value in model.graph.inputs:
         if value.name in names and value.name in model.graph.initializers:
             del model.graph.initializers[value.name]
@@ -74,7 +77,7 @@ def _read(model: ir.Model) -> set[ir.Value]:
 
 
 def _let_go(choice: ir.Node) -> None:
-    """The branch that was not taken no longer counts among the readers of weights."""
+    """Remove the untaken branch from the readers of weights."""
     for attribute in choice.attributes.values():
         for graph in [attribute.as_graph()] if attribute.type == ir.AttributeType.GRAPH else []:
             for node in graph.all_nodes():
@@ -88,7 +91,7 @@ def _is_empty(value: ir.Value) -> bool:
 
 
 def _fitted(array: np.ndarray, value: ir.Value) -> np.ndarray:
-    """A single number takes the input's shape, where that is known."""
+    """Give a single number the input's shape, where that is known."""
     if value.shape is None:
         return array
     dims = [d if isinstance(d, int) else None for d in value.shape]

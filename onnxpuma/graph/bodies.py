@@ -1,4 +1,4 @@
-"""Operators that the standard defines in words alone, as nodes that have kernels."""
+"""Operators that the standard defines only in prose, written as nodes that have kernels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Body = Callable[["Writing", NodeProto, Sequence[Shape]], None]
 
 
 class Writing:
-    """The nodes of a body, one after the other; inputs are i0, i1 and so on, outputs o0 and so on."""
+    """The nodes of a body, in order; inputs are i0, i1 and so on, outputs o0 and so on."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
@@ -35,9 +35,10 @@ class Writing:
 
 
 def written(proto: NodeProto, types: Sequence[ValueType | None], opset: int) -> FunctionProto | None:
-    """What a node with inputs of these types stands for; None where nothing is written of its operator.
+    """The body that replaces a node with inputs of these types; None where this file has none for its
+    operator.
 
-    Its inputs must be named i0, i1 and so on, its outputs o0 and so on, and its attributes complete.
+    The node's inputs must be named i0, i1 and so on, its outputs o0 and so on, and its attributes complete.
     """
     write = _BODIES.get(proto.op_type)
     shapes = [() if kind is None else kind.shape or () for kind in types]
@@ -62,7 +63,7 @@ def _attribute(proto: NodeProto, name: str) -> Any:
 
 
 def _hardmax(w: Writing, proto: NodeProto, shapes: Sequence[Shape]) -> None:
-    """One where the first of the largest stands, zero elsewhere."""
+    """One at the first of the largest elements, zero elsewhere."""
     rank = len(shapes[0])
     axis = _attribute(proto, "axis") % rank
     numbers = np.arange(shapes[0][axis]).reshape([-1 if place == axis else 1 for place in range(rank)])
@@ -72,7 +73,8 @@ def _hardmax(w: Writing, proto: NodeProto, shapes: Sequence[Shape]) -> None:
 
 
 def _one_hot(w: Writing, proto: NodeProto, shapes: Sequence[Shape]) -> None:
-    """The second of two values where an index points, counted from the end if it is negative."""
+    """The second of two values where an index points, the first elsewhere; a negative index counts from the
+    end."""
     rank = len(shapes[0]) + 1
     axis = _attribute(proto, "axis") % rank
     depth = w.node("Cast", w.node("Reshape", "i1", w.constant(np.zeros(0, np.int64))), to=1)
@@ -87,9 +89,12 @@ def _one_hot(w: Writing, proto: NodeProto, shapes: Sequence[Shape]) -> None:
 
 
 def _lp_normalisation(w: Writing, proto: NodeProto, shapes: Sequence[Shape]) -> None:
-    """Rows over their length, which is the root of the mean square times that of how many there are, and so
-    right for short rows and for long ones; or over the sum of their magnitudes, which is what it is for rows
-    of one length: between one and the root of how many there are."""
+    """Rows divided by their norm.
+
+    The 2-norm is the root of the mean square times the root of the row's length, which keeps its digits for
+    short rows and for long ones. The 1-norm, of a row so normalised, lies between one and the root of the
+    row's length.
+    """
     rank = len(shapes[0])
     axis, last = _attribute(proto, "axis") % rank, rank - 1
     ones = _attribute(proto, "p") == 1
@@ -110,7 +115,7 @@ def _lp_normalisation(w: Writing, proto: NodeProto, shapes: Sequence[Shape]) -> 
 
 
 def _tensor_scatter(w: Writing, proto: NodeProto, shapes: Sequence[Shape]) -> None:
-    """A cache with new entries in place of old ones, from a place on that each sequence has of its own."""
+    """A cache in which new entries replace old ones, from a position on that each sequence gives."""
     past, update = shapes[0], shapes[1]
     axis = _attribute(proto, "axis") % len(past)
     room, new, batch = past[axis], update[axis], past[0]

@@ -10,7 +10,7 @@ _PARTED = "/output"
 
 
 def part_outputs(graph: ir.Graph) -> None:
-    """Let a node stand between an input and the output that it is: a pass would rename the input."""
+    """Insert a node between an input and the output that is the same value: a pass would rename the input."""
     for place, value in enumerate(graph.outputs):
         if value.is_graph_input():
             node = ir.node("Identity", [value])
@@ -21,7 +21,7 @@ def part_outputs(graph: ir.Graph) -> None:
 
 
 def join_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
-    """Undo `part_outputs`; the nodes between are left unused."""
+    """Undo `part_outputs`; the inserted nodes are left unused."""
     inputs = {value.name: value for value in graph.inputs}
     for place, name in enumerate(names):
         if name in inputs:
@@ -29,7 +29,8 @@ def join_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
 
 
 def name_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
-    """Undo what folding an Identity before an output does: the output takes the name of what was before."""
+    """Undo the folding of an Identity before an output: the output takes the place of the value that the
+    Identity read."""
     others = [*graph.initializers.values(), *(o for n in graph for o in n.outputs)]
     wrong = {value: name for value, name in zip(graph.outputs, names, strict=True) if value.name != name}
     taken = {value.name for value in others} | set(names)

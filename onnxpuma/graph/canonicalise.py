@@ -1,8 +1,8 @@
-"""Bring any exporter's graph to few standard operators: the passes, in order.
+"""Rewrite any exporter's graph in a few standard operators: the passes, in order.
 
-After it a Transformer is made of MatMul, Gemm, Conv, LayerNormalization, RMSNormalization, Gelu, Swish,
-Softmax, Attention, RotaryEmbedding, elementwise sums and products, layout operators, and public arithmetic
-on shapes and masks, all at opset 24 (or the model's own, where that is newer).
+Afterwards a Transformer consists of MatMul, Gemm, Conv, LayerNormalization, RMSNormalization, Gelu, Swish,
+Softmax, Attention, RotaryEmbedding, elementwise sums and products, layout operators, and public arithmetic on
+shapes and masks, all at opset 24 (or the model's own, where that is newer).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from onnxpuma.graph.rules import (
 from onnxpuma.graph.rules.rule import Rule
 from onnxpuma.graph.shapes import infer, infer_again
 
-# A larger constant is folded when it is read (weight_only), or stays where it is, in the file.
+# A larger constant is folded when it is read (weight_only), or stays in its file.
 _LARGEST_FOLDED = 8192
 _MOST_ROUNDS = 8
 
@@ -84,8 +84,8 @@ _NOTHING_DONE = (
     common.collapse_slice_rule,
 )
 
-# In this order; each stage is repeated until it finds nothing more. Scales move only once the activations are
-# found, whose factors they would carry away; attention comes last, because it takes in the scales.
+# In this order, each until it finds nothing more. Scales follow activations, whose factors they would carry
+# away; attention comes last, as it absorbs the scales.
 STAGES: tuple[tuple[type[Rule], ...], ...] = (
     (
         *nan_guard.RULES,
@@ -116,21 +116,21 @@ FUSED = {(DOMAIN, op): how for family in _FAMILIES for op, how in family.CONVERS
 QUANTISED = {("", op): how for op, how in quantised.STANDARD.items()}
 _QUANTISED_TITLES = {"Mul": "product of integers", "DequantizeLinear": "de-quantised value"}
 _SINGLE = "single precision"
-# Rules that change the precision: the nodes of the file give something else than the graph that is left.
+# Rules that change the precision: the nodes of the file compute something else than the remaining graph.
 ROUNDED = {_SINGLE, *_QUANTISED_TITLES.values(), *(quantised.CONVERSIONS.keys() - _QUANTISED_TITLES)}
 
 
 @dataclass
 class Report:
-    """What `canonicalise` did to a model."""
+    """The changes that `canonicalise` made to a model."""
 
     opset_before: int
     opset_after: int
     before: dict[str, int]
-    """Operator -> number of nodes before, Constant left out."""
+    """Operator -> number of nodes before, without Constant."""
     after: dict[str, int]
     rules: dict[str, int] = field(default_factory=dict)
-    """Rule -> how often it was applied, in the order of the passes; rules that never applied are left out."""
+    """Rule -> how often it was applied, in the order of the passes; rules that never applied are omitted."""
     missed: dict[str, str] = field(default_factory=dict)
     """Node -> why it was not recognised as part of something larger, where one would expect it."""
 
@@ -138,7 +138,7 @@ class Report:
 def canonicalise(model: ir.Model, secret: weight_only.Classify = weight_only.by_rule) -> Report:
     """Rewrite `model` in place; its inputs and outputs keep their names, its weights stay in their files.
 
-    Floats of every kind become float32, those of inputs and outputs too. Metadata (source paths, stack
+    Floats of every kind become float32, including those of inputs and outputs. Metadata (source paths, stack
     traces) is cleared. secret: which constants are weights. Two runs write the same bytes. Cost: one to three
     seconds for twelve layers. Raises UnsupportedModelError for an opset that onnx cannot convert.
     """
@@ -161,6 +161,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     if any(value.type is None or value.shape is None for value in model.graph.outputs):
         infer(model)
     weight_only.fold(model, secret)
+    # Judged only now: a constant computed from weights has become one. The marks bind every later rule.
     weights = secret(to_graph(model))
     set_apart(model, weights)
     mark_shown(model, weights)
@@ -173,6 +174,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     infer_again(model)
     report.rules.update(lift_rows(model))
     lift_constants(model)
+    # Again, as rules made further expressions of weights; later steps split what this would join.
     report.rules.update(weight_only.fold(model, secret))
     report.rules.update(masked_table.split(model, secret))
     report.rules.update(lone_filler.known(model, secret))
@@ -202,7 +204,7 @@ def _prepare(model: ir.Model) -> None:
 
 
 def _unfuse(model: ir.Model, report: Report) -> None:
-    """Make the operators that onnxruntime puts into a graph standard ones, and quantised ones float."""
+    """Replace onnxruntime's own operators by standard ones, and quantised operators by float ones."""
     conversions = dict(FUSED) if DOMAIN in model.opset_imports else {}
     if any(n.op_type in ("DequantizeLinear", "DynamicQuantizeLinear") for g in model.graphs() for n in g):
         conversions |= QUANTISED
@@ -213,12 +215,12 @@ def _unfuse(model: ir.Model, report: Report) -> None:
 
 
 def _clean(model: ir.Model) -> None:
-    """Infer shapes; fold small constants; drop what does nothing, is written twice, or is not read."""
+    """Infer shapes; fold small constants; drop no-ops, duplicates and unread nodes."""
     infer(model)
     fold_constants(
         model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
     )
-    # Copies: a rule keeps the graph that it was last matched with, and with it the weights of the model.
+    # Copies: a rule keeps the graph that it last matched, and with it the model's weights.
     RewriteRuleSet(copy.deepcopy(_NOTHING_DONE)).apply_to_model(model)
     drop_identities(model)
     for step in (
@@ -233,8 +235,7 @@ def _clean(model: ir.Model) -> None:
 
 
 def _should_fold(node: ir.Node) -> bool | None:
-    """False for a node that reads a weight, which onnxscript would fold for some operators whatever its
-    size."""
+    """False for a node that reads a weight: onnxscript would fold some of them at any size."""
     if any(is_marked(v) for v in node.inputs):
         return False
     constants = [v.const_value for v in node.inputs if v is not None and v.const_value is not None]
@@ -242,7 +243,7 @@ def _should_fold(node: ir.Node) -> bool | None:
 
 
 def _apply(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> int:
-    """One sweep of the rules over the graph; counts each in the report, returns how often any applied."""
+    """Sweep the graph once; count each rule in the report; return how many applied."""
     made = [rule() for rule in rules]
     RewriteRuleSet([rule.compiled() for rule in made]).apply_to_model(model)
     for rule in made:
@@ -253,7 +254,7 @@ def _apply(model: ir.Model, rules: Sequence[type[Rule]], report: Report) -> int:
 
 
 def _finish(model: ir.Model, outputs: Sequence[str]) -> None:
-    """Drop metadata (of values too) and what is unused; sort; give the outputs their names back."""
+    """Drop metadata (of values too) and unused nodes; sort; restore the names of the outputs."""
     join_outputs(model.graph, outputs)
     for step in (
         passes.RemoveUnusedNodesPass(),
@@ -276,7 +277,7 @@ def _finish(model: ir.Model, outputs: Sequence[str]) -> None:
 
 
 def _order_initializers(graph: ir.Graph) -> None:
-    """By first use, whatever the passes left: constants are taken out and put back by some."""
+    """Order by first use, whatever the passes left: some of them remove constants and add them again."""
     used = [v for n in graph.all_nodes() for v in n.inputs if v is not None and v.is_initializer()]
     for value in [v for v in dict.fromkeys(used) if v.graph is graph]:
         graph.initializers.pop(str(value.name))
@@ -290,7 +291,7 @@ def _histogram(model: ir.Model) -> dict[str, int]:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keep warnings of a library away from the user's terminal: what matters is raised instead."""
+    """Keep warnings of a library off the user's terminal: serious problems raise an error instead."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,7 +1,8 @@
-"""Every constant of a model is an initializer of its main graph, where it is judged; equal ones stay apart.
+"""Every constant of a model becomes an initializer of its main graph, where it is judged; equal ones stay
+apart.
 
-What exporters write as a node Constant, or as a constant of a branch or a body, is part of the graph that
-everybody sees, and would pass by whoever judges initializers.
+A node Constant, or a constant of a branch or a body, is part of the graph that everybody sees; a check of the
+initializers alone would miss it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LARGEST_NUMBER = 1 << 20
 
 
 def lift_constants(model: ir.Model) -> None:
-    """Make every constant, in whatever branch or body, an initializer of the main graph."""
+    """Make every constant, in any branch or body, an initializer of the main graph."""
     for graph in model.graphs():
         for place, output in enumerate(graph.outputs):
             if _is_constant_of(graph, output, model.graph):
@@ -36,8 +37,8 @@ def lift_constants(model: ir.Model) -> None:
 
 
 def write_fills(model: ir.Model) -> None:
-    """Have a number that fills a shape stand as a constant of its own where no architecture would hold it: an
-    attribute cannot be secret."""
+    """Move the number that fills a shape into a constant of its own, unless an architecture would contain it:
+    an attribute cannot be secret."""
     for graph in model.graphs():
         for node in [n for n in graph if n.op_type == "ConstantOfShape" and not n.domain]:
             filling = node.attributes.get("value")
@@ -69,7 +70,7 @@ def _is_constant_of(graph: ir.Graph, output: ir.Value, main: ir.Graph) -> bool:
 
 
 def _put_apart(graph: ir.Graph, place: int) -> None:
-    """The output is a copy of the constant, which no pass moves while it is an output itself."""
+    """Make the output a copy of the constant; no pass moves the constant while it is an output itself."""
     constant = graph.outputs[place]
     name = constant.name
     copy = ir.node("Identity", [constant], num_outputs=1, name=f"{name}_shown")
@@ -83,11 +84,11 @@ def _put_apart(graph: ir.Graph, place: int) -> None:
 
 def set_apart(model: ir.Model, weights: Collection[str]) -> None:
     """Mark the weights that are one number, so that no rule looks at it; and give each reader of a vector or
-    of one number its own. Exporters make one of those that are equal, and a graph in which two biases are one
-    tells that they are.
+    of one number its own copy. Exporters merge equal ones, and a graph in which two biases are one array
+    reveals that they are equal.
 
-    weights: initializers that are; beside them those of one number throughout, which are weights where they
-    stay as they are.
+    weights: the initializers that are weights. Besides, every initializer that repeats one number is a weight
+    if it stays as it is.
     """
     mark_numbers(model, weights)
     named = dict.fromkeys(weights, True)
@@ -116,7 +117,7 @@ def _part(model: ir.Model, name: str, judged: bool) -> None:
 
 
 def _again(tensor: Any) -> ir.LazyTensor:
-    """The same numbers as a tensor with a name of its own."""
+    """A tensor with the same numbers and a name of its own."""
     return ir.LazyTensor(lambda: ir.tensor(np.array(tensor.numpy())), dtype=tensor.dtype, shape=tensor.shape)
 
 
@@ -136,10 +137,9 @@ def _is_small(value: ir.Value) -> bool:
 
 
 class MergeStructurePass(ir.passes.InPlacePass):
-    """Make one of equal constants that decide shapes, axes or indices, and of equal round numbers.
+    """Merge equal constants that decide shapes, axes or indices, and equal round numbers.
 
-    Others are left as they are, however small: that two of them are equal is told by a graph where they are
-    one.
+    All others stay as they are, however small: merging two of them would reveal that they are equal.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -164,7 +164,7 @@ def _is_structure(value: ir.Value) -> bool:
     tensor = value.const_value
     if tensor is None or tensor.size > _LARGEST_MERGED or tensor.dtype == ir.DataType.STRING:
         return False
-    if is_marked(value):  # by its owner's word, say: the other one may be public
+    if is_marked(value):  # by its owner's choice, for example: the other one may be public
         return False
     uses = [(use.node.op_type if not use.node.domain else "", use.idx) for use in value.uses()]
     if any(expects_trained(op, slot) for op, slot in uses):

@@ -1,4 +1,4 @@
-"""Operators that onnxruntime writes under the standard's name are given back to onnxruntime's own domain.
+"""Operators that onnxruntime writes under the standard's domain are returned to onnxruntime's own.
 
 Its optimiser and model builder put SimplifiedLayerNormalization, and LayerNormalization in models older than
 that operator (opset 17), into the domain "", where no checker or converter knows them.
@@ -20,7 +20,7 @@ def _is_foreign(op: str, domain: str, opset: int) -> bool:
 
 
 def claim_proto(model: onnx.ModelProto) -> None:
-    """Change the domain of such nodes in place, and import it where nodes of it stand without."""
+    """Change the domain of such nodes in place, and import it where it is not imported."""
     versions = {("" if e.domain == "ai.onnx" else e.domain): e.version for e in model.opset_import}
     nodes = [n for g in proto_graphs(model.graph) for n in g.node]
     for node in nodes:
@@ -31,7 +31,7 @@ def claim_proto(model: onnx.ModelProto) -> None:
 
 
 def claim(model: ir.Model) -> None:
-    """`claim_proto` of a model in memory."""
+    """`claim_proto` for a model in memory."""
     opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
     nodes = [n for g in model.graphs() for n in g]
     for node in nodes:

@@ -1,8 +1,8 @@
-"""Data outside an ONNX file: of an owner's model it lies in the model's folder, of a skeleton there is none.
+"""Data outside an ONNX file: an owner's model may have it in its own folder, a skeleton nowhere.
 
-A tensor may say wherever it stands that its bytes are in some file: an initializer, an attribute of a node,
-in a branch, a function, a sparse tensor, the part about training. What reads ONNX (onnx, onnx_ir,
-onnxruntime) looks for that file in the current folder where it is not told otherwise.
+A tensor anywhere may declare that its bytes are in some file: an initializer, an attribute of a node, in a
+branch, a function, a sparse tensor, the training section. By default every reader of ONNX (onnx, onnx_ir,
+onnxruntime) looks for that file in the current folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
 
 
 def external(message: Message) -> Iterator[onnx.TensorProto]:
-    """Every tensor anywhere in the message that says that its data lies elsewhere."""
+    """Every tensor anywhere in the message that declares external data."""
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
@@ -33,31 +33,31 @@ def external(message: Message) -> Iterator[onnx.TensorProto]:
 
 
 def refuse_external(proto: onnx.ModelProto, name: str) -> None:
-    """ModelError for a model that refers to any data outside itself. `name` is for the message."""
+    """Raise ModelError for a model that refers to any external data. `name` is for the message."""
     tensor = next(external(proto), None)
     if tensor is not None:
         raise ModelError(
             f"{name} refers to data outside itself, for its tensor '{tensor.name}'",
-            "make it again with onnxpuma; one that comes from somebody else is not to be trusted",
+            "create it again with onnxpuma; do not trust one that comes from somebody else",
         )
 
 
 def keep_inside(proto: onnx.ModelProto, model: ir.Model, file: Path, linked: Mapping[str, Path]) -> None:
-    """Have all external data of `model`, which was read from `proto`, read from the folder of `file`.
+    """Make `model`, which was read from `proto`, read all its external data from the folder of `file`.
 
     linked: by location, data that lies in another folder (graph/hub_cache.py). Raises ModelError for data
-    outside the folder, missing or too short, UnsupportedModelError for external data of anything but
-    initializers and attributes of nodes.
+    outside the folder, missing or too short, UnsupportedModelError for external data other than initializers
+    and attributes of nodes.
     """
     found = list(_tensors(model))
     if len(found) != sum(t.data_location == onnx.TensorProto.EXTERNAL for t in external(proto)):
         raise UnsupportedModelError(
-            f"{file.name} keeps data in another file that is neither a weight nor an attribute of a node",
+            f"{file.name} stores data in another file that is neither a weight nor an attribute of a node",
             "store it inside the ONNX file: onnx.save(onnx.load(SRC), DST)",
         )
     for tensor in found:
         folder = linked.get(str(tensor.location), file.parent)
-        tensor.base_dir = str(folder)  # absolute: onnx_ir checks that data stays inside only where it is
+        tensor.base_dir = str(folder)  # absolute: only then does onnx_ir check that data stays inside
         _check(tensor, file, folder)
 
 
@@ -75,7 +75,7 @@ def _tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
 
 
 def _check(tensor: ir.ExternalTensor, file: Path, folder: Path) -> None:
-    """The data file lies inside `folder` and holds all the bytes that dtype and shape ask for."""
+    """Check that the data file lies inside `folder` and has all the bytes that dtype and shape require."""
     location = str(tensor.location)
     base = Path(os.path.realpath(folder))
     data = Path(os.path.realpath(base / location))

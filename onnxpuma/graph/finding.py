@@ -1,4 +1,4 @@
-"""What was found of one constant: who may see it, and why."""
+"""The finding about one constant: who may see it, and why."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ Visibility = Literal["secret", "public"]
 
 
 class Finding(NamedTuple):
-    """Whether a constant is a weight or architecture.
-
-    doubtful: it has to be public, because its operator takes no secret there, and nothing shows that it was
-    not trained. Such a constant leaves its owner only when the owner says so.
-    """
+    """Whether a constant is a weight or architecture."""
 
     visibility: Visibility
     reason: str
+    # It has to be public, because its operator takes no secret there, but may have been trained: it leaves
+    # the owner only with the owner's consent.
     doubtful: bool = False
 
     @property

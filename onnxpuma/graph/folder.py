@@ -16,34 +16,35 @@ ONLY_GRAPH = "model"
 ENCODER, DECODER, WITH_PAST = "encoder_model", "decoder_model", "decoder_with_past_model"
 MERGED = "decoder_model_merged"
 BRANCH = "use_cache_branch"
-# How exporters call a file by the type of its weights, the most precise first.
+# Suffixes by which exporters name the type of the weights, the most precise first.
 SUFFIXES = (
     "", "_fp32", "_fp16", "_bf16", "_quantized", "_q8", "_int8", "_uint8", "_q4", "_q4f16", "_bnb4", "_q2",
 )  # fmt: skip
 
 _HINT = (
-    f"give one .onnx file, or a folder that holds {ONLY_GRAPH}.onnx, or {ENCODER}.onnx, {DECODER}.onnx and"
+    f"give one .onnx file, or a folder with {ONLY_GRAPH}.onnx, or {ENCODER}.onnx, {DECODER}.onnx and"
     f" {WITH_PAST}.onnx, or {ENCODER}.onnx and {MERGED}.onnx"
 )
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where one graph is read from. bound: inputs that are fixed, for either graph of a merged decoder."""
+    """The file of one graph."""
 
     name: str
     path: Path
-    bound: Mapping[str, bool] = field(default_factory=dict)
+    bound: Mapping[str, bool] = field(default_factory=dict)  # inputs that select a graph of a merged decoder
 
     def load(self) -> ir.Model:
-        """The checked model. Raises ModelError as `graph.load.load`, and where a bound input is missing."""
+        """The checked model. Raises ModelError as `graph.load.load` does, and where a bound input is
+        missing."""
         model = load(self.path)
         if self.bound:
             missing = set(self.bound) - {value.name for value in model.graph.inputs}
             if missing:
                 raise ModelError(
                     f"{self.path.name} has no input '{missing.pop()}' that chooses between its two graphs",
-                    "give the file and not the folder, if it is one graph that takes an empty cache too",
+                    "give the file, not the folder, if it is a single graph that also takes an empty cache",
                 )
             take_branches(model, self.bound)
         return model
@@ -51,21 +52,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Found:
-    """The graphs that a file or a folder holds, and the ONNX files that are none of the model's."""
+    """The graphs in a file or a folder, and the ONNX files that do not belong to the model."""
 
     sources: tuple[Source, ...]
     ignored: tuple[str, ...] = ()
 
 
 def find(path: Path) -> Found:
-    """What to read of `path`: the file itself, or of a folder the files that make one model.
+    """Decide what to read: the file `path` itself, or the files of the folder that make up one model.
 
-    A lone file is taken whatever its name. Of several, either model.onnx, or encoder_model, decoder_model and
-    decoder_with_past_model, as many as there are; the two decoders may stand in decoder_model_merged.onnx.
-    Names may end in how the weights are stored (`SUFFIXES`); of several such files the most precise is taken.
-    A folder without an ONNX file may have them in a folder `onnx` of its own.
-    Raises ModelError for a folder that holds no ONNX file, or several of which none can be told to be the
-    model.
+    A lone file is taken whatever its name. Of several, either model.onnx is taken, or encoder_model,
+    decoder_model and decoder_with_past_model, those that exist; decoder_model_merged.onnx may replace the two
+    decoders. Names may end in the storage format of the weights (`SUFFIXES`); of several such files the most
+    precise is taken. A folder without an ONNX file may have them in its subfolder `onnx`. Raises ModelError
+    for a folder without an ONNX file, or with several of which none is recognisably the model.
     """
     if not path.is_dir():
         return Found((Source(ONLY_GRAPH, path),))
@@ -79,7 +79,7 @@ def find(path: Path) -> Found:
     if family and only is not None:
         others = _listing(dict.fromkeys(source.path.stem for source in family))
         raise ModelError(
-            f"the folder {path} holds two models: {files[only].name}, and {others}",
+            f"the folder {path} contains two models: {files[only].name}, and {others}",
             "move one of them elsewhere, or give the file",
         )
     if not family and only is None:
@@ -104,8 +104,8 @@ def _precision(stem: str, name: str) -> int:
 
 
 def _family(stored: Mapping[str, str | None], files: Mapping[str, Path]) -> list[Source]:
-    """Encoder and decoders, in this order. The merged decoder serves for one of its two that is not there, or
-    only less precise."""
+    """Encoder and decoders, in this order. The merged decoder replaces either of the two that is missing or
+    less precise."""
     sources = []
     merged = stored[MERGED]
     for name, bound in ((ENCODER, None), (DECODER, {BRANCH: False}), (WITH_PAST, {BRANCH: True})):

@@ -1,7 +1,7 @@
 """Series of frequencies that architectures use: geometric, and the ways to stretch one to longer texts.
 
-Each is closed: two or three round numbers give all of it. A series that was trained, or searched for, is none
-of them.
+Each is closed: two or three round numbers determine all of it. A series that was trained, or found by a
+search, is none of them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# How far off, relative, rounding to each kind of float may be.
+# Relative rounding error of each kind of float.
 FLOAT32, FLOAT16, BFLOAT16 = 2.0**-24, 2.0**-11, 2.0**-8
-# Tried whatever was measured: in half precision a base cannot be measured well.
+# Tried whatever was measured: half precision is too coarse to measure a base well.
 _BASES = (1e2, 1e3, 1e4, 4e4, 5e4, 1e5, 1.5e5, 1.6e5, 5e5, 6e5, 1e6, 2e6, 5e6, 8e6, 1e7, 1e9)
 _LINEAR = (1, 2, 3, 4, 6, 8, 10, 12, 16, 32, 64)
-# Llama 3: factor; 1 and 4 turns within the length that it was trained with.
+# Llama 3: the factor; 1 and 4 turns within the length that it was trained with.
 _LLAMA3 = [(factor, length) for factor in (2, 4, 8, 16, 32) for length in (4096, 8192, 16384)]
 _YARN = [(f, n) for f in (2, 4, 8, 16, 32, 40, 64) for n in (2048, 4096, 8192, 16384, 32768, 65536, 131072)]
 _TURNS_LOW, _TURNS_HIGH = 1.0, 4.0
@@ -25,11 +25,11 @@ _MOST_HEADS = 256
 
 
 def series(count: int, first: float, second: float) -> Iterator[np.ndarray]:
-    """Closed series of `count` frequencies (float64) that may begin like this, in no order.
+    """Closed series of `count` frequencies (float64) that may begin with these two, in no order.
 
-    With s = 1 or an integer that stretches all: base^(-k / count) / s, base^(-k / (count - 1)) / s, and of
-    the former with s = 1 those of Llama 3 and YaRN. The base is what was measured, to three digits, or a
-    usual one.
+    With s = 1 or an integer that stretches all: base^(-k / count) / s [RoPE 3.2.2], base^(-k / (count - 1)) /
+    s, and of the former with s = 1 those of Llama 3 and YaRN [YaRN]. The base is the measured one, to
+    three digits, or a usual one.
     """
     if not (0 < second < first <= 1.01):
         return
@@ -78,20 +78,20 @@ def _yarn(plain: np.ndarray, base: float, factor: float, length: int) -> np.ndar
 
 
 def rounding(frequencies: np.ndarray) -> np.ndarray:
-    """How far, relative, a float32 computation of these may be off: it rounds the exponent first."""
+    """Relative error that a float32 computation of these may have: it rounds the exponent first."""
     return (np.abs(np.log(frequencies)) + 6) * FLOAT32 * 1.5
 
 
 def floor_of(spacing: float) -> float:
-    """What rounding the smallest numbers leaves out: of float16 its denormal ones, of the others nothing."""
+    """The absolute error of rounding the smallest numbers: float16's denormal spacing, zero for others."""
     return 2.0**-25 if spacing == FLOAT16 else 1e-12
 
 
 def are_known(values: np.ndarray, spacing: float) -> bool:
     """Whether a vector of positive numbers is one of these series, to the precision of its kind of float.
 
-    spacing: how far off, relative, rounding to its kind may have been. A geometric series of eight and more
-    counts without a round base too, as some ways to stretch give it: two numbers make it.
+    spacing: the relative rounding error of its kind. A geometric series of eight or more numbers counts even
+    without a round base, as some ways to stretch yield it: two numbers determine it.
     """
     x = values.astype(np.float64)
     if x.size < 2 or not np.all(np.isfinite(x)) or not np.all(x > 0):
@@ -106,8 +106,11 @@ def are_known(values: np.ndarray, spacing: float) -> bool:
 
 
 def are_slopes(values: np.ndarray, spacing: float) -> bool:
-    """Whether these are the slopes of ALiBi (Press et al., ICLR 2022, section 3): 2^(-8 i / n) for n heads, n
-    a power of two; of other numbers of heads those of the power below, then every second of that above."""
+    """Whether these are the slopes of ALiBi [ALiBi 3].
+
+    2^(-8 i / n) for n heads, n a power of two; for other numbers of heads the slopes of the power below, then
+    every second slope of the power above.
+    """
     count = values.size
     if not 4 <= count <= _MOST_HEADS:
         return False

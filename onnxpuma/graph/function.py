@@ -1,4 +1,4 @@
-"""A node as the nodes that the standard defines it by: the function body in its operator's schema."""
+"""A node expanded into the nodes that define it: the function body in its operator's schema."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from onnxpuma.graph.rename import renamed
 
 
 def function_body(node: Node, types: Sequence[ValueType | None], opset: int) -> list[Node]:
-    """The nodes that `node` stands for, in order, with its own inputs and outputs; empty if there are none.
+    """The nodes that define `node`, in order, with its own inputs and outputs; empty if there are none.
 
-    Values between them are named after the node, so that they do not meet others of the graph. Cost: about
-    1 ms.
+    Intermediate values are named after the node, so that they do not collide with others of the graph. Cost:
+    about 1 ms.
     """
     if node.domain:
         return []
@@ -44,11 +44,11 @@ def function_body(node: Node, types: Sequence[ValueType | None], opset: int) -> 
         for name, kind in zip(inputs, types, strict=True)
         if name and kind is not None
     ]
-    anything = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)  # nobody reads it
+    anything = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)  # nothing reads it
     results = [helper.make_value_info(name, anything) for name in proto.output if name]
     model = helper.make_model(
         helper.make_graph([proto], node.name, declared, results),
-        opset_imports=list(function.opset_import),  # as the body asks, or it is not inlined
+        opset_imports=list(function.opset_import),  # as the body requires, or it is not inlined
         functions=[function],
         ir_version=IR_VERSION,
     )
@@ -69,7 +69,7 @@ def _captured(node: Node) -> list[str]:
 def _function(
     schema: Any, proto: onnx.NodeProto, types: Sequence[ValueType | None], opset: int
 ) -> FunctionProto | None:
-    """The body for this opset, or for the newest before it; else the one written here (bodies.py)."""
+    """The body for this opset, or for the newest before it; otherwise the one in bodies.py."""
     versions = [v for v in schema.function_opset_versions if v <= opset]
     if versions:
         return _parsed(schema.get_function_with_opset_version(max(versions)))
@@ -84,5 +84,5 @@ def _function(
 
 
 def _parsed(body: FunctionProto | bytes) -> FunctionProto:
-    """Some versions of onnx give the message, some its bytes."""
+    """Parse a body: some versions of onnx give the message, some its bytes."""
     return body if isinstance(body, FunctionProto) else FunctionProto.FromString(body)

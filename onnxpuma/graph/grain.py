@@ -1,7 +1,7 @@
-"""Whether a model's weights are half precision numbers, in whatever type they are stored.
+"""Whether a model's weights are half-precision numbers, in whatever type they are stored.
 
-Of the numbers that half precision has, integers and roots are a large part: in such a model fewer of them can
-be taken for what an architecture wrote (graph/round_numbers.py).
+Integers and roots are a large part of the numbers that half precision can represent: in such a model fewer
+numbers can be attributed to the architecture (graph/round_numbers.py).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _LEAST, _READ = 64, 256
 
 
 def is_coarse(model: ir.Model) -> bool:
-    """True when any weight is stored in half precision, or has 64 and more reals and begins with 256 numbers
-    that half precision holds and that are not all whole. Reads that much of each."""
+    """True when any weight is stored in half precision, or has at least 64 reals of which the first 256 are
+    half-precision numbers and not all integers. Reads that much of each."""
     for tensor in _tensors(model):
         if tensor.dtype in _HALVES and (
             tensor.size > 1 or not is_round(float(tensor.numpy().reshape(())), True)
@@ -31,7 +31,7 @@ def is_coarse(model: ir.Model) -> bool:
 
 
 def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    """Of initializers and of nodes Constant, wherever they stand."""
+    """The tensors of initializers and of nodes Constant, in any graph."""
     for root in (model.graph, *(function.graph for function in model.functions.values())):
         for graph in (root, *root.subgraphs()):
             yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)

@@ -1,4 +1,4 @@
-"""Outputs that a model's owner keeps back for good: nobody who asks the servers can have them."""
+"""Outputs that a model's owner withholds for good: no client can request them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from onnxpuma.graph.patterns import matching
 
 
 def hide_outputs(model: ir.Model, patterns: Sequence[str], unmatched: set[str] | None = None) -> list[str]:
-    """Take the outputs that a pattern matches out of `model`, in place, and what is computed for them alone:
-    their names.
+    """Remove the outputs that a pattern matches, and the nodes that serve them alone, from `model` in place;
+    return their names.
 
-    Raises ConfigError when no output would be left, and for a pattern that matches none; where `unmatched`
-    is given it goes there instead.
+    Raises ConfigError when no output would be left, and for a pattern that matches none; if `unmatched` is
+    given, such patterns are added to it instead.
     """
     names = [str(value.name) for value in model.graph.outputs]
     hidden = matching("output", names, patterns, unmatched)
@@ -25,7 +25,7 @@ def hide_outputs(model: ir.Model, patterns: Sequence[str], unmatched: set[str] |
     left = [value for value in model.graph.outputs if value.name not in hidden]
     if not left:
         raise ConfigError(
-            f"hiding {', '.join(hidden)} leaves no output", "hide those that clients have no need of"
+            f"hiding {', '.join(hidden)} leaves no output", "hide only those that clients do not need"
         )
     model.graph.outputs[:] = left
     passes.RemoveUnusedNodesPass()(model)

@@ -1,10 +1,10 @@
-"""The cache of a model hub keeps files under their hashes, and links to them under their names.
+"""The cache of a model hub stores files under their hashes, and links to them under their names.
 
     models--NAME/blobs/HASH
     models--NAME/snapshots/REVISION/onnx/model.onnx -> ../../../blobs/HASH
 
-Elsewhere a link out of the model's folder is refused: an ONNX file from somebody else could have any file of
-this machine read as a weight. Here it may lead to where the model itself lies, and no further.
+Elsewhere a link out of the model's folder is refused: an ONNX file from somebody else could make any file of
+this machine be read as a weight. Here a link may lead to the folder of the model itself, and no further.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from onnxpuma.graph.dialect import proto_graphs
 
 
 def follow_links(proto: onnx.ModelProto, file: Path) -> dict[str, Path]:
-    """Have external data that a link leads to, beside the model in its own cache, be read from there.
+    """Make external data that is linked beside the model, within the model's own cache, be read from its
+    target.
 
-    Changes the locations in `proto`; returns for each new one the folder that it is in. Nothing is changed
-    of a model that is not itself such a link, and of data whose location leaves the model's folder.
+    Changes the locations in `proto`; returns the folder of each new location. Changes nothing for a model
+    that is not itself such a link, or for data whose location leaves the model's folder.
     """
     blobs = Path(os.path.realpath(file)).parent
     if not file.is_symlink() or blobs.name != "blobs" or not (blobs.parent / "snapshots").is_dir():
@@ -32,7 +33,7 @@ def follow_links(proto: onnx.ModelProto, file: Path) -> dict[str, Path]:
         for entry in tensor.external_data:
             if entry.key != "location" or not entry.value or ".." in Path(entry.value).parts:
                 continue
-            data = file.parent / entry.value  # an absolute one is no link of this folder
+            data = file.parent / entry.value  # an absolute one is not a link in this folder
             target = Path(os.path.realpath(data))
             if data.is_symlink() and file.parent in data.parents and target.parent == blobs:
                 entry.value = target.name

@@ -1,4 +1,4 @@
-"""An Identity goes where nothing needs it: its readers read what it was given."""
+"""Remove each Identity that nothing needs: its readers read its input instead."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import onnx_ir as ir
 
 
 def drop_identities(model: ir.Model) -> None:
-    """Remove them in place, but for those that hand on, as a result of a graph, what is not that graph's own:
-    an input, an initializer, a value of the graph around a branch, a result that has its name already."""
+    """Remove them in place, except those that pass on, as a result of a graph, a value that is not that
+    graph's own: an input, an initializer, a value of the graph around a branch, a result that already has a
+    name."""
     for node in list(model.graph.all_nodes()):
         if node.op_type == "Identity" and not node.domain and len(node.inputs) == len(node.outputs) == 1:
             _drop(node)

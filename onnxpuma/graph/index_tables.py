@@ -1,7 +1,7 @@
-"""Arrays of whole numbers that count: positions, grids of them, distances of positions and their buckets.
+"""Arrays of integers that count: positions, grids of them, distances of positions and their buckets.
 
-A few numbers make each of these forms, so that nothing that was trained has one; a codebook's index, a list
-of chosen features or quantised weights have none.
+A few numbers determine each of these forms, so no trained array has one. A codebook's index, a list of chosen
+features and quantised weights have none.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _MOST_AXES = 8
 _MOST_TOGETHER = 4
 _SMALLEST_GRID = 9
 _SHORTEST_BUCKETED = 4
-# Fewer numbers than this count from 0 or 1 on, or do not count.
+# Fewer numbers than this must start at 0 or 1 to count as positions.
 FEWEST_ANYWHERE = 8
-_MOST_JUMPS = 2  # by more than one: where the sign of a distance decides half of the buckets
+_MOST_JUMPS = 2  # by more than one: where the sign of a distance selects one half of the buckets
 _FEWEST_DISTANCES = 4
 
 
 def form_of(values: np.ndarray) -> str | None:
-    """The form of an array of whole numbers, of any dtype, in words; None for no known one. Reads all of it
+    """The form of an array of integers, of any dtype, in words; None for no known one. Reads the whole array
     only where its beginning has the form."""
     flat = values.reshape(-1)
     if flat.size and np.all(flat == flat[0]):
@@ -51,15 +51,17 @@ def form_of(values: np.ndarray) -> str | None:
 
 
 def _repeats(table: np.ndarray) -> bool:
-    """Whether the last two axes hold the same at every place of the others."""
+    """Whether the last two axes are the same at every place of the others."""
     rows = table.reshape(-1, *table.shape[-2:])
     return len(rows) == 1 or bool(np.all(rows == rows[:1]))
 
 
 def _counts(flat: np.ndarray) -> int | None:
-    """Axes of the grid that this counts, each by steps of its own: in how many levels it is one run of equal
-    steps, repeated by equal steps; None if it is none. The prefix of a grid is one only where it is long
-    enough for whole runs, so a short beginning is cut to them."""
+    """The number of axes of the grid that this array counts, each with its own step; None if it is no grid.
+
+    That is the number of levels at which the array is one run of equal steps, repeated by equal steps. A
+    prefix of a grid is a grid only if it consists of whole runs, so a short beginning is cut to them.
+    """
     x = flat.astype(np.int64)
     whole = x.size <= (1 << 8)
     for axes in range(1, _MOST_AXES):
@@ -82,12 +84,12 @@ def _counts(flat: np.ndarray) -> int | None:
 
 
 def _is_of_distance(table: np.ndarray) -> bool:
-    """Whether what stands at (i, j) depends on j - i alone, and by steps of a bucketed distance: it moves one
-    way on either side of a place, as a distance, its size, its part up to a bound, or its logarithm does."""
+    """Whether the element at (i, j) depends on j - i alone, in the steps of a bucketed distance: monotonic on
+    either side of one place, as a distance is, its size, its part up to a bound, or its logarithm."""
     rows, columns = table.shape
     if min(rows, columns) < _SHORTEST_BUCKETED or not np.array_equal(table[1:, 1:], table[:-1, :-1]):
         return False
-    along = np.concatenate([table[::-1, 0], table[0, 1:]])  # by j - i, from 1 - rows on
+    along = np.concatenate([table[::-1, 0], table[0, 1:]])  # by j - i, from 1 - rows up
     steps = np.diff(along)
     turns = np.flatnonzero(np.diff(np.sign(steps[steps != 0])))
     jumps = int(np.sum(np.abs(steps) > 1))

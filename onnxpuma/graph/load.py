@@ -1,7 +1,7 @@
 """Read an ONNX file, and refuse it with a reason when it is damaged, incomplete or not ONNX.
 
-Weights stored outside the protobuf are never read here: they stay in their files, memory-mapped on first
-use, so a model may be larger than the 2 GB a protobuf can hold, and larger than memory.
+Weights stored outside the protobuf are never read here: they stay in their files, memory-mapped on first use,
+so a model may be larger than the 2 GB a protobuf can hold, and larger than memory.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
 
     Raises ModelError (with a hint) for a file that is missing, empty, truncated or not ONNX; an IR or opset
     version newer than the installed onnx package; external data that is missing, too short, or outside the
-    model's folder (by a symbolic or hard link too, unless it is one of a hub's cache); a cycle; a value that
-    nothing produces; and whatever else `onnx.checker` finds. UnsupportedModelError for sparse weights.
+    model's folder (also by a symbolic or hard link, unless it is one of a hub's cache); a cycle; a value that
+    nothing produces; and any other defect that `onnx.checker` finds. UnsupportedModelError for sparse
+    weights.
     """
     file = Path(path).absolute()
     proto = parse(file, file.name)
@@ -40,15 +41,14 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     linked = follow_links(proto, file)
     try:
         model = ir.serde.deserialize_model(proto)
-    except Exception as e:  # the deserialiser raises many kinds; each means that the file cannot be used
+    except Exception as e:  # the deserialiser raises many kinds; each means that the file is unusable
         raise ModelError(f"{file.name} cannot be read as a model: {e}", _EXPORT_AGAIN) from e
     keep_inside(proto, model, file, linked)
     return model
 
 
 def parse(source: Path | bytes, name: str) -> onnx.ModelProto:
-    """The protobuf in a file or in bytes, external data left where it is; `name` is for the error
-    messages."""
+    """The protobuf in a file or in bytes, external data not read; `name` is for the error messages."""
     if isinstance(source, Path) and not source.is_file():
         raise ModelError(f"{source} is not a file", "give the path of an .onnx file")
     try:
@@ -56,7 +56,7 @@ def parse(source: Path | bytes, name: str) -> onnx.ModelProto:
             proto = onnx.ModelProto.FromString(source)
         elif source.stat().st_size == 0:
             raise ModelError(f"{name} is empty", _EXPORT_AGAIN)
-        else:  # mapped, so that weights inside the protobuf are held once and not twice
+        else:  # mapped, so that weights inside the protobuf are in memory once and not twice
             with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 proto = onnx.ModelProto.FromString(memoryview(data))  # type: ignore[arg-type]
     except DecodeError as e:
@@ -64,14 +64,14 @@ def parse(source: Path | bytes, name: str) -> onnx.ModelProto:
     except OSError as e:
         raise ModelError(f"cannot read {source!s}: {e.strerror or e}", "check its permissions") from e
     if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
-        raise ModelError(f"{name} is not ONNX: it holds no graph", _EXPORT_AGAIN)
+        raise ModelError(f"{name} is not ONNX: it contains no graph", _EXPORT_AGAIN)
     if _has_broken_text(proto):
-        raise ModelError(f"{name} holds a name that is no text", _EXPORT_AGAIN)
+        raise ModelError(f"{name} contains a name that is not text", _EXPORT_AGAIN)
     return proto
 
 
 def _has_broken_text(message: Message) -> bool:
-    """Whether a text anywhere is not UTF-8: protobuf then hands out its bytes."""
+    """Whether any text is not UTF-8: protobuf then returns its bytes."""
     for field, value in message.ListFields():
         alone = isinstance(value, (str, bytes, Message))
         if field.type == field.TYPE_STRING and any(
@@ -84,11 +84,11 @@ def _has_broken_text(message: Message) -> bool:
 
 
 def check(proto: onnx.ModelProto, name: str) -> None:
-    """Versions that can be read, dense weights, and every value made by something; ModelError otherwise.
-    Sorts the nodes, where they do not stand in order."""
+    """Check that the versions are readable, the weights dense, and every value produced; raise ModelError
+    otherwise. Sorts the nodes where they are out of order."""
     _check_versions(proto, name)
     if any(g.sparse_initializer for g in proto_graphs(proto.graph)):
-        raise UnsupportedModelError(f"{name} holds sparse weights", "store them as dense tensors")
+        raise UnsupportedModelError(f"{name} contains sparse weights", "store them as dense tensors")
     sort_nodes(proto.graph, name)
     for graph in proto_graphs(proto.graph):
         for tensor in graph.initializer:
@@ -101,8 +101,8 @@ def check(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its large and its external initializers as inputs: what the checker can afford."""
-    # Before version 4 a weight had to stand among the inputs too; onnxruntime does not ask for it.
+    """The model with its large and its external initializers as inputs: small enough for the checker."""
+    # Before version 4 a weight also had to be listed among the inputs; onnxruntime does not require it.
     light = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
     light.opset_import.extend(proto.opset_import)
     light.functions.extend(proto.functions)
@@ -117,7 +117,7 @@ def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
         elif tensor.name not in declared:
             info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             light.graph.input.append(info)
-    for tensor in external(light):  # in attributes and branches: the checker looks for them where we stand
+    for tensor in external(light):  # in branches too: the checker looks in the current folder
         tensor.CopyFrom(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=[0]))
     return light
 
@@ -131,12 +131,12 @@ def _check_inputs(graph: onnx.GraphProto, name: str) -> None:
             what = "no type" if kind is None else "no shape"
             raise ModelError(
                 f"{name}: input '{value.name}' has {what}",
-                "declare it in the file, with a name for each axis that varies: a run is planned from them",
+                "declare it in the file, with a name for each axis that varies: runs are planned from these",
             )
 
 
 def _typed(output: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
-    """The checker asks for a type and a shape of an output; onnxruntime, and inference here, find them."""
+    """A typed output: the checker requires a type and a shape; onnxruntime, and inference here, find them."""
     typed = onnx.ValueInfoProto()
     typed.CopyFrom(output)
     if not typed.type.WhichOneof("value"):
@@ -166,7 +166,7 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _check_inside(tensor: onnx.TensorProto, model: str) -> None:
-    """A weight stored as bytes in the protobuf has as many as its dtype and shape ask for."""
+    """Check that a weight stored in the protobuf has as many bytes as its dtype and shape require."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL or not tensor.HasField("raw_data"):
         return
     try:
@@ -176,7 +176,7 @@ def _check_inside(tensor: onnx.TensorProto, model: str) -> None:
     expected, found = (math.prod(tensor.dims) * bits + 7) // 8, len(tensor.raw_data)
     if min(tensor.dims, default=0) < 0 or expected != found:
         raise ModelError(
-            f"{model}: weight '{tensor.name}' has {expected} bytes by its shape, but holds {found}",
+            f"{model}: weight '{tensor.name}' has {expected} bytes by its shape, but {found} are there",
             _EXPORT_AGAIN,
         )
 

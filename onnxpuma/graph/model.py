@@ -1,8 +1,8 @@
-"""What the rest of the house sees of an ONNX model: plain dataclasses, no protobuf.
+"""The view of an ONNX model that the rest of the house has: plain dataclasses, no protobuf.
 
-`to_graph` turns an `onnx_ir.Model` into a `Graph`. Values are named by strings, as in ONNX; weights stay
-where they are (in the file, memory-mapped, when they are stored outside the protobuf) until
-`Initializer.numpy` is called.
+`to_graph` turns an `onnx_ir.Model` into a `Graph`. Values are named by strings, as in ONNX; weights stay in
+their place (in the file, memory-mapped, when they are stored outside the protobuf) until `Initializer.numpy`
+is called.
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ Attribute = Union[int, float, str, list[Any], np.ndarray, "Graph"]
 
 @dataclass(frozen=True)
 class ValueType:
-    """Element type and shape of a value. A dimension is an int, a symbol (str) or None when unknown.
-
-    `shape` is None when not even the rank is known.
-    """
+    """Element type and shape of a value."""
 
     dtype: np.dtype[Any]
+    # A dimension is an int, a symbol (str) or None when unknown; the shape is None when the rank is unknown.
     shape: tuple[int | str | None, ...] | None
 
     @property
@@ -41,19 +39,14 @@ class ValueType:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operator of the graph.
+    """One operator of the graph."""
 
-    `version` is the since-version of the operator's schema (13 for Softmax at opset 20); for a domain onnx
-    does not know, the version the model imports. `inputs` holds None where an optional input is absent; an
-    output that nobody wants is the empty string. `name` is never empty and is unique within its graph.
-    """
-
-    name: str
+    name: str  # unique within its graph, and never empty
     op: str
     domain: str
-    version: int
-    inputs: tuple[str | None, ...]
-    outputs: tuple[str, ...]
+    version: int  # since-version of its schema (13 for Softmax at opset 20); else the version imported
+    inputs: tuple[str | None, ...]  # None: an optional input is absent
+    outputs: tuple[str, ...]  # "": nothing reads the output
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     def attribute(self, name: str) -> Any:
@@ -80,7 +73,7 @@ class Node:
 
 
 class Initializer:
-    """A named constant of the model, read when asked for.
+    """A named constant of the model, read on demand.
 
     `available` is False for a secret weight of a skeleton (`graph.save`): its name, dtype and shape are
     known, its values are not here.
@@ -102,20 +95,21 @@ class Initializer:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def numpy(self) -> np.ndarray:
-        """The values, shape `self.shape`; read-only. Data kept outside the protobuf is a memory-mapped view.
+        """The values, shape `self.shape`; read-only. Data stored outside the protobuf is a memory-mapped
+        view.
 
         Raises ModelError when the values are not here, or the data file changed since it was checked.
         """
         if self._tensor is None:
             raise ModelError(
                 f"the values of weight '{self.name}' are secret and are not part of this file",
-                "ask the model owner's machine: only it holds them",
+                "run this on the model owner's machine: only it has them",
             )
         try:
             array = np.asarray(self._tensor.numpy())
         except (OSError, ValueError) as e:
             raise ModelError(f"cannot read weight '{self.name}': {e}", "check the model's data files") from e
-        if self.dtype.kind == "O":  # text, which is stored as bytes
+        if self.dtype.kind == "O":  # text, stored as bytes
             array = np.array([bytes(text).decode() for text in array.reshape(-1)], dtype=object)
         array = array.reshape(self.shape)
         if array.flags.writeable:
@@ -124,11 +118,11 @@ class Initializer:
         return array
 
     def release(self) -> None:
-        """Drop the memory mapping `numpy` opened (arrays still held stay valid); `numpy` opens it again."""
+        """Drop the memory mapping that `numpy` opened (arrays in use stay valid); `numpy` opens it again."""
         if isinstance(self._tensor, ir.ExternalTensor):
             try:
                 self._tensor.release()
-            except BufferError:  # an array still reads the mapping: it goes with the last of them
+            except BufferError:  # an array still reads the mapping, which closes with the last of them
                 self._tensor.raw = None
 
     def __repr__(self) -> str:
@@ -139,8 +133,8 @@ class Initializer:
 class Graph:
     """A model, or a branch of it: typed inputs and outputs in order, nodes in topological order, constants.
 
-    `inputs` holds only what a caller must feed: a graph input that has an initializer counts as a constant.
-    A branch (attribute of If, Loop, Scan) may read values of the graph around it: see `captured`.
+    `inputs` lists only the values that a caller must feed: a graph input with an initializer counts as a
+    constant. A branch (attribute of If, Loop, Scan) may read values of the graph around it: see `captured`.
     """
 
     name: str
@@ -151,7 +145,7 @@ class Graph:
     opset: int
     """The version of the standard operator set (domain "")."""
     domains: dict[str, int] = field(default_factory=dict)
-    """Every imported operator set by domain, the standard one ("") included."""
+    """Every imported operator set by domain, including the standard one ("")."""
 
     def captured(self) -> tuple[str, ...]:
         """Names this graph reads but does not define, in order of first use: values of the graph around
@@ -166,7 +160,7 @@ class Graph:
         return tuple(missing)
 
     def histogram(self) -> dict[str, int]:
-        """Operator name -> number of nodes, most frequent first; branches counted in; `domain::op`
+        """Operator name -> number of nodes, most frequent first, including branches; `domain::op`
         off-standard."""
         counts: dict[str, int] = {}
         for node in self._all_nodes():
@@ -185,12 +179,12 @@ def to_graph(model: ir.Model) -> Graph:
     """The model as a `Graph`, without copying its weights.
 
     Raises UnsupportedModelError when an input or output is not a dense tensor, or local functions remain
-    (inline them: `canonicalise` does).
+    (`canonicalise` inlines them).
     """
     if model.functions:
         names = ", ".join(sorted(str(f.name) for f in model.functions.values()))
         raise UnsupportedModelError(
-            f"the model still holds local functions: {names}", "canonicalise it first, that inlines them"
+            f"the model still contains local functions: {names}", "canonicalise it first: that inlines them"
         )
     domains = {("" if d == "ai.onnx" else d): int(v) for d, v in model.opset_imports.items()}
     return _graph(model.graph, domains)
@@ -238,7 +232,7 @@ def _attribute(attribute: ir.Attr, domains: dict[str, int]) -> Attribute:
         return np.asarray(value.numpy())
     if kind == ir.AttributeType.TENSORS:
         return [np.asarray(t.numpy()) for t in value]
-    if kind == ir.AttributeType.FLOAT:  # what a file holds is a float32, whatever made the attribute
+    if kind == ir.AttributeType.FLOAT:  # a file stores a float32, whatever made the attribute
         return float(np.float32(value))
     if kind == ir.AttributeType.FLOATS:
         return [float(np.float32(v)) for v in value]
@@ -251,7 +245,7 @@ def _attribute(attribute: ir.Attr, domains: dict[str, int]) -> Attribute:
     if kind == ir.AttributeType.STRINGS:
         return [str(v) for v in value]
     raise UnsupportedModelError(
-        f"attribute '{attribute.name}' has kind {kind.name}, which is not read",
+        f"attribute '{attribute.name}' has the unsupported kind {kind.name}",
         "only dense tensors are supported",
     )
 
@@ -264,7 +258,7 @@ def _initializer(value: ir.Value) -> Initializer:
 
 
 UNDECLARED = ValueType(np.dtype("V"), None)
-"""Of what goes into or comes out of a branch that does not say it: the graph around it does."""
+"""The type of an input or output of a branch that does not declare it: the graph around the branch does."""
 
 
 def _value_type(value: ir.Value, inner: bool) -> ValueType:

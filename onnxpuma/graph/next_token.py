@@ -1,8 +1,8 @@
-"""The derived output `next_token`: which id has the largest logit of the last position, and nothing else.
+"""The derived output `next_token`: the id of the largest logit of the last position, and nothing else.
 
-A model that generates is asked for one id after the other. With this output the servers need not give anybody
-the logits, of which a few thousand rows are enough to copy a model's head. The ids in the derived input
-`suppressed_ids` do not come out: an end of text that is too early, a language that is not wanted.
+A client asks a generating model for one id after the other. With this output the servers need not give
+anybody the logits, a few thousand rows of which suffice to copy a model's head [Carlini24]. The ids in the
+derived input `suppressed_ids` do not come out: the end of a text too early, an unwanted language.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ NEXT_TOKEN = "next_token"  # derived output: the id of the largest logit at the 
 SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not come out
 LOGITS = "logits"
 SUPPRESSION = 2.0**13
-"""Taken from a suppressed logit. Logits of magnitude up to 2^12 come out right."""
+"""Subtracted from a suppressed logit. Logits of magnitude up to 2^12 come out right."""
 _PREFIX = f"{NEXT_TOKEN}/"
 _SHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")
 _STATE = ("past_key_values", "encoder_hidden_states")
 
 
 def vocabulary(model: ir.Model) -> int | None:
-    """The number of ids that `model` generates, None if it does not.
+    """The number of ids that `model` generates from; None if it does not generate.
 
-    It does if its output `logits` is (batch, sequence, vocabulary), and it takes a decoder's state, or ids of
-    a table with as many rows.
+    It generates if its output `logits` is (batch, sequence, vocabulary), and it takes a decoder's state, or
+    ids of a table with as many rows.
     """
     logits = next((v for v in model.graph.outputs if v.name == LOGITS), None)
     if logits is None or logits.dtype != ir.DataType.FLOAT or rank(logits) != 3:
@@ -44,7 +44,7 @@ def vocabulary(model: ir.Model) -> int | None:
 
 
 def _tables(graph: ir.Graph) -> Iterable[int | None]:
-    """Rows of each table that an input of ids indexes."""
+    """The number of rows of each table that an input of ids indexes."""
     for node in graph:
         gathers = node.op_type == "Gather" and not node.domain and is_constant(node.inputs[0])
         if gathers and _is_input(node.inputs[1]):
@@ -52,17 +52,17 @@ def _tables(graph: ir.Graph) -> Iterable[int | None]:
 
 
 def _is_input(ids: ir.Value | None) -> bool:
-    """Whether these are an input of the graph, perhaps in another shape."""
+    """Whether these ids are an input of the graph, perhaps reshaped."""
     while ids is not None and (node := ids.producer()) is not None and node.op_type in _SHAPING:
         ids = node.inputs[0]
     return ids is not None and ids.is_graph_input()
 
 
 def add_next_token(model: ir.Model) -> int | None:
-    """Add the output and the input to a canonical model in place, where it generates: its `vocabulary`.
+    """Add the output and the input to a canonical model in place, if it generates; return its `vocabulary`.
 
-    Only the last position's row goes through the head and whatever comes before it for the logits alone;
-    these nodes are written a second time, as the logits stay an output. No weight is.
+    Only the last position's row goes through the head and any nodes that serve the logits alone; these nodes
+    are duplicated, as the logits stay an output. No weight is duplicated.
     """
     size = vocabulary(model)
     if size is None:
@@ -93,13 +93,13 @@ def add_next_token(model: ir.Model) -> int | None:
 
 
 def remove_input(model: ir.Model) -> None:
-    """Take the derived input out again, when its output is not wanted."""
+    """Remove the derived input again, when its output is not wanted."""
     inputs = model.graph.inputs
     inputs[:] = [value for value in inputs if value.name != SUPPRESSED]
 
 
 def _copied(graph: ir.Graph, logits: ir.Value) -> dict[ir.Value, ir.Value]:
-    """What is computed for the logits alone, once more, for the row to be selected from: value -> copy."""
+    """Copies of the nodes that serve the logits alone, from which the row is selected: value -> copy."""
     others = needed(graph, [v for v in graph.outputs if v is not logits])
     alone = needed(graph, [logits]) - others
     copies: dict[ir.Value, ir.Value] = {}
@@ -122,7 +122,7 @@ def _copied(graph: ir.Graph, logits: ir.Value) -> dict[ir.Value, ir.Value]:
 
 
 def _merge(graph: ir.Graph, copies: dict[ir.Value, ir.Value]) -> None:
-    """Give up copies that stayed what they were copied from."""
+    """Drop copies that stayed equal to their originals."""
     for old, new in copies.items():
         source, twin = old.producer(), new.producer()
         if source is None or twin is None or twin.graph is not graph:

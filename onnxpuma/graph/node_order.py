@@ -1,4 +1,4 @@
-"""The order of nodes: every value is made before it is read, by a branch too."""
+"""The order of nodes: every value is made before it is read, also by a branch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def sort_nodes(graph: onnx.GraphProto, model: str, outer: Set[str] = frozenset()
     """Put the nodes of `graph`, and of the branches in it, in order, in place.
 
     outer: values of the graphs around it; model: its name, for errors. TorchScript writes branches that read
-    what stands behind them; what is in order stays as it is. Raises ModelError for a value that nothing
-    makes and for one that needs itself.
+    values defined after them; a correct order stays as it is. Raises ModelError for a value that nothing
+    makes and for one that depends on itself.
     """
     known = outer | {v.name for v in graph.input} | {t.name for t in graph.initializer} | {""}
     made_by = {out: place for place, node in enumerate(graph.node) for out in node.output if out}
@@ -43,8 +43,8 @@ def sort_nodes(graph: onnx.GraphProto, model: str, outer: Set[str] = frozenset()
 
 
 def _order(waits: list[set[int]]) -> list[int]:
-    """Places in an order in which each comes after all that it waits for, else as early as it stood; what
-    waits for itself is left out."""
+    """The places in an order in which each comes after all that it waits for, otherwise as early as before;
+    places that wait for themselves are left out."""
     readers: dict[int, list[int]] = {}
     for place, before in enumerate(waits):
         for maker in before:
@@ -70,7 +70,7 @@ def _read_by(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _captured(graph: onnx.GraphProto) -> set[str]:
-    """What a branch reads and does not make."""
+    """The values that a branch reads and does not make."""
     own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
     own |= {out for node in graph.node for out in node.output}
     return {name for node in graph.node for name in _read_by(node)} - own
@@ -87,7 +87,7 @@ def _check_made(node: onnx.NodeProto, missing: Set[str], model: str) -> None:
 def _refuse_cycle(
     graph: onnx.GraphProto, waits: list[set[int]], placed: set[int], made_by: dict[str, int], model: str
 ) -> None:
-    """Follow what waits for what until a node comes again: that one is in the cycle."""
+    """Follow the dependencies until a node recurs: that one is in the cycle."""
     place, seen = min(set(range(len(waits))) - placed), set()
     while place not in seen:
         seen.add(place)

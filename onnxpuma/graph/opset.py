@@ -1,4 +1,4 @@
-"""Bring a model of any opset to the one the rules write: 24, the first with Attention, RMSNormalization and
+"""Convert a model of any opset to the one the rules write: 24, the first with Attention, RMSNormalization and
 Swish."""
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from onnxscript.version_converter import ConvertVersionPass
 from onnxpuma.errors import UnsupportedModelError
 
 CANONICAL = 24
-# Below this, onnxscript leaves the conversion to the converter in onnx itself, one stretch up to here.
+# Below this, onnxscript delegates to the converter in onnx itself, which converts in one step up to here.
 _OLDEST_FOR_ONNXSCRIPT = 18
 _NUMPY_RULES = 7  # the first opset whose operators broadcast as numpy does
-_ALONG_ONE_AXIS = 13  # the first whose Hardmax knows one axis, not all from an axis on
+_ALONG_ONE_AXIS = 13  # the first whose Hardmax works on one axis rather than on all axes from one on
 
 
 def raise_opset(model: ir.Model) -> None:
@@ -39,20 +39,20 @@ def _convert(model: ir.Model, target: int) -> None:
         return
     if before < 9 and any(n.op_type == "Scan" for g in model.graphs() for n in g):
         raise UnsupportedModelError(
-            f"Scan of opset {before} has a batch that later ones do not have",
+            f"Scan of opset {before} has a batch, unlike later ones",
             "export it again with opset 18 or later",
         )
     ConvertVersionPass(target, fallback=True)(model)
     if model.opset_imports[""] != target:
         raise UnsupportedModelError(
-            f"the model cannot be brought from opset {before} to opset {target}",
+            f"the model cannot be converted from opset {before} to opset {target}",
             "export it again with opset 18 or later",
         )
 
 
 def _slopes_by_channel(model: ir.Model) -> None:
-    """Give the slopes of old PRelu nodes, one a channel, the axes that numpy's rules want; onnx's converter
-    forgets to."""
+    """Reshape the slopes of old PRelu nodes, one a channel, for numpy's broadcasting; onnx's converter omits
+    this."""
     nodes = [n for g in model.graphs() for n in g if n.op_type == "PRelu"]
     if nodes:
         passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
@@ -72,7 +72,8 @@ def _slopes_by_channel(model: ir.Model) -> None:
 
 
 def _hardmax_of_rows(model: ir.Model) -> None:
-    """Lay in one row what old Hardmax nodes compare, all from their axis on; onnx's converter forgets to."""
+    """Flatten what old Hardmax nodes compare, all axes from one on, into one row; onnx's converter omits
+    this."""
     for node in [n for g in model.graphs() for n in g if n.op_type == "Hardmax"]:
         (x,), (y,) = node.inputs, node.outputs
         assert x is not None

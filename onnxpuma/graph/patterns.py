@@ -1,4 +1,4 @@
-"""Names picked by patterns, as an owner writes them: a pattern that picks nothing is an error, not a wish."""
+"""Names picked by an owner's patterns. A pattern that matches nothing is an error."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from onnxpuma.errors import ConfigError
 def matching(
     what: str, names: Sequence[str], patterns: Sequence[str], unmatched: set[str] | None = None
 ) -> list[str]:
-    """The names that one of the patterns matches; `what` they are, for the error.
+    """The names that one of the patterns matches; `what` describes them in the error.
 
-    Raises ConfigError for a pattern that matches none; where `unmatched` is given it goes there instead.
+    Raises ConfigError for a pattern that matches none; if `unmatched` is given, the pattern is added to it
+    instead.
     """
     picks = {pattern: picked(names, pattern) for pattern in patterns}
     for pattern, found in picks.items():
@@ -26,8 +27,8 @@ def matching(
 
 
 def picked(names: Iterable[str], pattern: str) -> set[str]:
-    """The names that a pattern matches. Brackets mean what they say where a name has them, as in
-    `layers[0].weight`; otherwise they hold a set of characters, as in a shell."""
+    """The names that a pattern matches. Brackets are literal where a name contains them, as in
+    `layers[0].weight`; otherwise they enclose a set of characters, as in a shell."""
     names = set(names)
     literal = pattern.replace("[", "[[]")
     return {n for n in names if fnmatchcase(n, literal)} or {n for n in names if fnmatchcase(n, pattern)}

@@ -1,9 +1,9 @@
 """One kind of float: a model in half, bfloat16 or double precision is read as one in single precision.
 
-A secure run has one number format anyway, fixed point. Conversions between kinds of floats, which exporters
-put around normalisations and softmaxes, then do nothing and disappear; those to the type of another value
-name it. Weights are converted when they are
-read, one at a time; those in the file stay as they are.
+A secure run has a single number format anyway, fixed point. Conversions between kinds of floats, which
+exporters put around normalisations and softmaxes, then do nothing and disappear; conversions to the type of
+another value name that type. Weights are converted one at a time when they are read; those in the file stay
+as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _TYPE_ATTRIBUTES = ("to", "dtype", "softmax_precision", "stash_type", "output_dt
 
 
 def to_single(model: ir.Model) -> int:
-    """Make every float of `model` a float32, its inputs and outputs too; returns how many values changed."""
+    """Make every float of `model` a float32, including its inputs and outputs; return how many values
+    changed."""
     changed = 0
     for graph in model.graphs():
         for value in graph.initializers.values():
@@ -37,7 +38,7 @@ def to_single(model: ir.Model) -> int:
 
 
 def cast_like(model: ir.Model) -> None:
-    """Write each CastLike of a known type as the Cast that it is, with its own way to saturate and round."""
+    """Write each CastLike of a known type as the equivalent Cast, with its own saturation and rounding."""
     found = [n for g in model.graphs() for n in g if n.op_type == "CastLike" and not n.domain]
     if found:
         infer(model)

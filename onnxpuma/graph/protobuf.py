@@ -1,4 +1,4 @@
-"""Nodes, types and arrays back into ONNX protobufs: what running and typing a single node need."""
+"""Nodes, types and arrays converted back into ONNX protobufs, for running and typing a single node."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnx import (
 
 from onnxpuma.graph.model import UNDECLARED, Attribute, Graph, Node, ValueType
 
-# IR versions above this are not read by the onnxruntime of the day, and bring nothing a single node needs.
+# Current onnxruntime does not read later IR versions, and a single node needs nothing that they add.
 IR_VERSION = 10
 
 
@@ -31,7 +31,7 @@ def tensor_proto(array: np.ndarray, name: str = "") -> TensorProto:
 
 
 def element_type(dtype: np.dtype[Any]) -> int:
-    """The number ONNX gives a numpy dtype (object and str arrays are strings)."""
+    """ONNX's number for a numpy dtype (object and str arrays are strings)."""
     if dtype.kind in "OUS":
         return int(TensorProto.STRING)
     return int(helper.np_dtype_to_tensor_dtype(dtype))

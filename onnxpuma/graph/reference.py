@@ -1,4 +1,4 @@
-"""What a model gives in the clear: its file in onnxruntime, or its canonical graph node by node."""
+"""A model's results in the clear: its file in onnxruntime, or its canonical graph node by node."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from onnxpuma.graph.model import Graph, Node
 from onnxpuma.graph.run import open_session, run_node
 
 _REALS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
-_BFLOAT16 = "tensor(bfloat16)"  # numpy has no such type, and onnxruntime hands over its bytes
+_BFLOAT16 = "tensor(bfloat16)"  # numpy has no such type, and onnxruntime returns its bytes
 
 
 def run_file(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output by name, of the nodes in the file as they stand: nothing is fused or rounded otherwise.
+    """Every output by name, from the nodes in the file as they are: nothing is fused or rounded differently.
 
-    Reals are taken in any type and handed over in the one that the file declares; what it does not take is
-    left out. bfloat16 comes back as float32. Raises what onnxruntime raises: many kinds, all its own.
+    Reals are accepted in any type and passed in the type that the file declares; entries of `feed` that the
+    file does not take are ignored. bfloat16 comes back as float32. Raises onnxruntime's own many kinds of
+    errors.
     """
     session = open_session(str(path), optimised=False)
     taken = [*session.get_inputs(), *session.get_overridable_initializers()]
@@ -36,9 +37,9 @@ def run_file(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def run_canonical(graph: Graph, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output by name, of the canonical graph with its weights: what the shares compute, in floats.
+    """Every output by name, from the canonical graph with its weights: what the shares compute, in floats.
 
-    Memory: one weight, and the values that are still to be read. Raises ModelError when a node cannot be run.
+    Memory: one weight, and the values still to be read. Raises ModelError when a node cannot be run.
     """
     last = {name: node for node in graph.nodes for name in _read_by(node)}
     values = {name: np.asarray(value) for name, value in feed.items()}

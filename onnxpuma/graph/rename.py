@@ -1,4 +1,4 @@
-"""A node with its values under other names, those that its branches read from around them included."""
+"""A node with its values renamed, including those that its branches read from the graph around them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnxpuma.graph.model import Graph, Node
 
 
 def renamed(node: Node, names: Mapping[str, str]) -> Node:
-    """The node, reading and making the values that `names` gives; others keep their names."""
+    """The node, reading and making the values that `names` gives; other values keep their names."""
     attributes = {key: _rebound(value, names) for key, value in node.attributes.items()}
     return replace(
         node,
@@ -21,7 +21,7 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
 
 
 def _rebound(value: Any, names: Mapping[str, str]) -> Any:
-    """A branch; what it defines itself keeps its name."""
+    """A branch; the values that it defines itself keep their names."""
     if not isinstance(value, Graph):
         return value
     own = set(_defined(value))

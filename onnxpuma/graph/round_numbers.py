@@ -1,7 +1,7 @@
-"""Which lone numbers are round: written by an architecture, as no training would leave them.
+"""Which lone numbers are round: written by an architecture, and not left by training.
 
-A number that was trained cannot be told from a constant by its size. It is round when it is, to float32
-precision, one of few forms; of all floats between 0.01 and 10 fewer than one in a thousand is.
+A trained number cannot be distinguished from a constant by its size. A number is round when it has, to
+float32 precision, one of a few forms; fewer than one in a thousand of all floats between 0.01 and 10 do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ULPS = 2
 _EPSILON = 2.0**-24
 _MOST = 2.0**127
 
-# Up to a power of two: constants of mathematics, and those that activations are made of.
+# Up to a power of two: constants of mathematics, and of activations.
 _NAMED = (
     math.pi,
     1 / math.pi,
@@ -42,21 +42,21 @@ _NAMED = (
     1 / math.log(3),
     255.0,
     1 / 255.0,
-    *(0.1 * math.log(stretch) + 1 for stretch in (2, 4, 8, 16, 32, 40, 64)),  # YaRN, of the tables
+    *(0.1 * math.log(stretch) + 1 for stretch in (2, 4, 8, 16, 32, 40, 64)),  # YaRN, in the tables
 )
 _MANTISSAS = np.array([math.frexp(v)[0] for v in _NAMED])
 _HALVED_TENS = tuple(10.0**k for k in range(-12, -2)) + tuple(10.0**k for k in range(4, 38))
 
 
 def is_round(number: float, coarse: bool = False) -> bool:
-    """Whether a number is one that an architecture would hold.
+    """Whether a number is one that an architecture would contain.
 
-    Round are, either sign, to two units in the last place of float32: integers up to 1024, powers of two and
-    of ten, 1 / n, and the square and fourth roots of n or 1 / n, for n up to 1024 and for multiples of 64 up
-    to 16384; named constants times a power of two; infinity, NaN, and the largest numbers of each kind of
-    float. coarse: the model's weights are half precision numbers, of which these forms are too large a part:
-    then one that half precision can hold is round only as an integer up to 16, as a power of two, or as a
-    tiny or huge power of ten.
+    These are round, with either sign, to two units in the last place of float32: integers up to 1024, powers
+    of two and of ten, 1 / n, and the square and fourth roots of n or 1 / n, for n up to 1024 and for
+    multiples of 64 up to 16384; named constants times a power of two; infinity, NaN, and the largest numbers
+    of each kind of float. coarse: the model's weights are half-precision numbers, of which these forms are
+    too large a part. Then a number that half precision can represent is round only as an integer up to 16, as
+    a power of two, or as a tiny or huge power of ten.
     """
     if not math.isfinite(number) or number == 0:
         return True
@@ -84,14 +84,14 @@ _SMALL = frozenset(float(n) for n in range(17)) | {100.0, 1000.0}
 
 
 def is_half(number: float) -> bool:
-    """Whether float16 or bfloat16 holds this number as it is."""
+    """Whether float16 or bfloat16 represents this number exactly."""
     value = np.float32(number)
     with np.errstate(over="ignore"):
         return bool(np.float32(np.float16(value)) == value) or not int(value.view(np.uint32)) & 0xFFFF
 
 
 def is_root_of(number: float, width: int | None) -> bool:
-    """Whether it is 1 / sqrt(width) or the fourth root of 1 / width, as some kind of float holds it."""
+    """Whether it is 1 / sqrt(width) or the fourth root of 1 / width, as rounded to some kind of float."""
     if not width or number <= 0:
         return False
     return any(
@@ -102,7 +102,7 @@ def is_root_of(number: float, width: int | None) -> bool:
 
 
 def _in_half(number: float) -> tuple[float, float]:
-    """As float16 and as bfloat16 hold it."""
+    """Rounded to float16 and to bfloat16."""
     bits = int(np.float32(number).view(np.uint32))
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
     return float(np.float16(number)), float(np.uint32(rounded).view(np.float32))
@@ -128,7 +128,7 @@ def _is_power_of_ten(size: float) -> bool:
 
 
 def _is_halved_ten(size: float) -> bool:
-    """A tiny or huge power of ten, rounded to half precision: an epsilon, or what a mask is filled with."""
+    """A tiny or huge power of ten, rounded to half precision: an epsilon, or the filler of a mask."""
     return any(abs(size - ten) <= ten * 2.0**-8 for ten in _HALVED_TENS) or _is_half_denormal_ten(size)
 
 

@@ -1,8 +1,8 @@
 """A model that reads one row of its last blocks need not compute the others: the row is selected earlier.
 
-A pooler takes the first position, a generated token follows from the last. The selection moves up through
-everything that works on each row alone (`rowwise`), past the head, the last feed-forward block and the
-queries of the last attention, as far as nobody else needs the other rows.
+A pooler takes the first position, a generated token follows from the last. The selection moves up through all
+operators that work on each row alone (`rowwise`), past the head, the last feed-forward block and the queries
+of the last attention, as far as nothing else needs the other rows.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ CONSTANT = "onnxpuma.row."
 
 
 def lift_rows(model: ir.Model) -> dict[str, int]:
-    """Move every selection of a first or last row as far up as it goes, in place: what -> how many nodes.
+    """Move every selection of a first or last row up as far as possible, in place: title -> how many nodes.
 
-    Shapes must be inferred. Outputs of the graph may change their names. What is left unused stays.
+    Shapes must be inferred. Outputs of the graph may change their names. Nodes that become unused stay.
     """
     count = _Lifting(model).run()
     return {TITLE: count} if count else {}
 
 
 def needed(graph: ir.Graph, outputs: Collection[ir.Value]) -> set[ir.Node]:
-    """The nodes of `graph` that must run for these values; what is read for its shape alone need not."""
+    """The nodes of `graph` that must run for these values; a node read for its shape alone need not."""
     found: set[ir.Node] = set()
     todo = list(outputs)
     while todo:
@@ -44,7 +44,7 @@ def needed(graph: ir.Graph, outputs: Collection[ir.Value]) -> set[ir.Node]:
 
 
 def _read_by(node: ir.Node) -> Iterator[ir.Value]:
-    """What a node reads, in the graphs inside it too."""
+    """The values that a node reads, also in the graphs inside it."""
     yield from (v for v in node.inputs if v is not None)
     for attribute in node.attributes.values():
         graphs = [attribute.value] if attribute.type == ir.AttributeType.GRAPH else []
@@ -74,7 +74,7 @@ class _Lifting:
             count += sum(passed)
 
     def _pass(self, selection: ir.Node) -> bool:
-        """Let a selection change places with the node whose result it selects from."""
+        """Swap a selection with the node from whose result it selects."""
         found = selected_row(selection) if selection.graph is self.graph else None
         x = selection.inputs[0] if found else None
         source = None if x is None else x.producer()
@@ -101,7 +101,7 @@ class _Lifting:
         return True
 
     def _readers(self, x: ir.Value, axis: int, last: bool) -> list[ir.Node]:
-        """The selections of this row of `x`; none of them if anybody needs another row."""
+        """The selections of this row of `x`; empty if anything needs another row."""
         found = []
         for node, slot in x.uses():
             inside = node.graph is self.graph
@@ -113,7 +113,7 @@ class _Lifting:
         return [] if x.is_graph_output() else found
 
     def _row(self, x: ir.Value, axis: int, last: bool) -> ir.Value:
-        """That row of `x`, with its axis."""
+        """That row of `x`, keeping its axis."""
         if (x, axis, last) not in self.rows:
             index = self._ints(-1 if last else 0)
             node = ir.node("Gather", [x, index], {"axis": axis})
@@ -121,7 +121,7 @@ class _Lifting:
         return self.rows[x, axis, last]
 
     def _twin(self, source: ir.Node, inputs: list[ir.Value | None], axis: int) -> ir.Value:
-        """The node once more, on the row alone."""
+        """A copy of the node that works on the row alone."""
         attributes = {name: a.value for name, a in source.attributes.items()}
         node = ir.node(source.op_type, inputs, attributes, domain=source.domain)
         return self._put(node, source.outputs[0], axis, source)
@@ -137,7 +137,8 @@ class _Lifting:
     def _put(
         self, node: ir.Node, like: ir.Value, axis: int | None, after: ir.Node | None, what: str = "row"
     ) -> ir.Value:
-        """Into the graph, as early as its inputs allow; `like`, one row of it along `axis`, is the result."""
+        """Insert it into the graph, as early as its inputs allow; `like`, one row of it along `axis`, is the
+        result."""
         value, name = node.outputs[0], f"{like.name}/{what}"
         while name in self.taken:
             name += "_"
@@ -154,7 +155,7 @@ class _Lifting:
         return value
 
     def _ints(self, *numbers: int) -> ir.Value:
-        """A constant vector, one for all its uses."""
+        """A constant vector, created once for all its uses."""
         name = f"{CONSTANT}{'_'.join(map(str, numbers))}"
         tensor = ir.tensor(np.array(numbers, np.int64), name=name)
         return self.writer.shared(numbers, lambda: self.writer.weight(tensor, name))

@@ -1,8 +1,7 @@
 """Run single public nodes, or a public graph, in the clear through onnxruntime.
 
-Each kind of node (operator, attributes, element types, ranks) gets one onnxruntime session, kept for the
-next node of that kind. What onnxruntime lacks (an operator, an element type) runs in onnx's reference
-implementation.
+Each kind of node (operator, attributes, element types, ranks) gets one onnxruntime session, kept for the next
+node of that kind. Operators and element types that onnxruntime lacks run in onnx's reference implementation.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 _MOST_SESSIONS = 1024
 _sessions: OrderedDict[tuple[Any, ...], Runner] = OrderedDict()
 _lock = Lock()
-onnxruntime.disable_telemetry_events()  # of a program that loaded onnxruntime before the package forbade them
+onnxruntime.disable_telemetry_events()  # for a program that loaded onnxruntime first
 
 
 def open_session(
     model: str | bytes, threads: int = 0, optimised: bool = True
 ) -> onnxruntime.InferenceSession:
-    """A file or a serialised model in onnxruntime, on the processor and without its log.
+    """Open a file or a serialised model in onnxruntime, on the processor and without its log.
 
-    threads: 0 for as many as it likes. optimised: it may fuse nodes and round as suits it. Raises what
-    onnxruntime raises: many kinds, all its own.
+    threads: 0 lets onnxruntime choose. optimised: it may fuse nodes and round differently. Raises
+    onnxruntime's own many kinds of errors.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -108,7 +107,7 @@ def run_graph(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nd
 
 
 def _of_the_shape(node: Node, shape: tuple[int, ...]) -> np.ndarray:
-    """Shape and Size, which look at no data: a broadcast array of any size will do."""
+    """A broadcast array, of any size, for Shape and Size, which read no data."""
     if node.op == "Size":
         return np.array(np.prod(shape, dtype=np.int64))
     bounds: dict[str, Any] = dict(node.attributes)
@@ -120,7 +119,7 @@ def _one_node_model(node: Node, arity: int, arrays: Mapping[str, np.ndarray], op
     proto = node_proto(node, names)
     outputs = []
     for k, name in enumerate(node.outputs):
-        # An unwanted piece of a Split is computed all the same: onnxruntime's kernel would write to nowhere.
+        # Name an unwanted piece of a Split: onnxruntime's kernel would otherwise write to nowhere.
         proto.output[k] = f"o{k}" if name or node.op == "Split" else ""
         if name:
             outputs.append(onnx.ValueInfoProto(name=f"o{k}"))
@@ -133,7 +132,7 @@ def _one_node_model(node: Node, arity: int, arrays: Mapping[str, np.ndarray], op
 
 
 def _runner(proto: onnx.ModelProto) -> Runner:
-    """onnxruntime when it can run the model, else the reference implementation, chosen by trying."""
+    """onnxruntime if it can run the model, otherwise the reference implementation; chosen by trying."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
@@ -142,10 +141,10 @@ def _runner(proto: onnx.ModelProto) -> Runner:
         session = onnxruntime.InferenceSession(
             proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-    except Exception:  # not implemented, not known, not typed: the reference implementation says it again
+    except Exception:  # not implemented, unknown or untyped: the reference implementation decides
         return _reference(proto)
     if any(o.type == "tensor(float8e4m3fn)" for o in session.get_outputs()):
-        return _reference(proto)  # onnxruntime gives the bytes of these numbers
+        return _reference(proto)  # onnxruntime returns the bytes of these numbers
     names = [o.name for o in session.get_outputs()]
     fallback: list[Runner] = []
 

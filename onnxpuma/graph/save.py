@@ -1,8 +1,8 @@
 """The skeleton of a model: its graph as an ONNX file without the values of its secret weights.
 
-It is what the computing servers read. Secret weights become inputs of the graph (any ONNX viewer shows
-them, and onnxruntime runs the file when fed with them); public constants keep their values. The model's
-metadata lists all initializers in order, so that owner and servers see the same `Graph`.
+The computing servers read it. Secret weights become inputs of the graph (any ONNX viewer shows them, and
+onnxruntime runs the file when fed with them); public constants keep their values. The model's metadata lists
+all initializers in order, so that owner and servers see the same `Graph`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KEY = "onnxpuma.initializers"
 
 
 def skeleton_bytes(graph: Graph, secret: Collection[str]) -> bytes:
-    """`graph` as ONNX, `secret` naming the initializers whose values stay out; the same bytes for the same
+    """`graph` as ONNX without the values of the initializers named in `secret`; the same bytes for the same
     graph."""
     weights = {n: i for n, i in graph.initializers.items() if n in secret}
     inputs = {**graph.inputs, **{n: ValueType(i.dtype, i.shape) for n, i in weights.items()}}
@@ -54,7 +54,7 @@ def load_skeleton(source: str | os.PathLike[str] | bytes) -> Graph:
     """
     name = "the skeleton" if isinstance(source, bytes) else Path(source).name
     proto = parse(source if isinstance(source, bytes) else Path(source).absolute(), name)
-    refuse_external(proto, name)  # before anything reads it that would look for the data
+    refuse_external(proto, name)  # before anything that reads it looks for the data
     check(proto, name)
     order = next((p.value for p in proto.metadata_props if p.key == _KEY), None)
     if order is None:
@@ -73,5 +73,5 @@ def load_skeleton(source: str | os.PathLike[str] | bytes) -> Graph:
                 shape = tuple(d for d in declared.shape or () if isinstance(d, int))
                 initializers[entry] = Initializer(entry, declared.dtype, shape)
     except (ValueError, TypeError, KeyError) as e:
-        raise ModelError(f"{name} lists weights it does not hold: {e}", "make it again with onnxpuma") from e
+        raise ModelError(f"{name} lists missing weights: {e}", "create it again with onnxpuma") from e
     return Graph(graph.name, inputs, graph.outputs, graph.nodes, initializers, graph.opset, graph.domains)

@@ -1,9 +1,9 @@
 """Which constants of a model are weights (secret) and which are its architecture (public).
 
-A constant is secret unless it is structure: it decides shapes, axes, indices or which branch is taken and
-nothing else; or it is exactly a known table, mask or count of positions; or it is one number and a round one.
-What a training leaves is none of these, in whatever type and place it is stored. A name alone never makes a
-weight public; the two lists of patterns do, either way, because the model's owner wrote them.
+A constant is secret unless it is structure: it decides shapes, axes, indices or branches and nothing else; or
+it is exactly a known table, mask or range of positions; or it is one round number. Training leaves none of
+these, in whatever type and place it is stored. A name alone never makes a weight public; the owner's two
+lists of patterns do, either way.
 
 Constants are judged as they will be shown, after those that depend on constants alone are computed.
 """
@@ -26,17 +26,17 @@ from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
 from onnxpuma.graph.slots import Slots
 from onnxpuma.graph.waves import is_wave_table, spacing_of
 
-# A scale that canonicalising put in, of ones: it scales nothing, and known to be so it saves the product.
-# Ones that a model brings are weights like others: what a weight's values are decides nothing.
+# A scale of ones that canonicalising inserted: it scales nothing, and recognising it saves the product. Ones
+# that a model brings are weights like others: no decision depends on a weight's values.
 ONES, THEIR_REASON = "onnxpuma.ones.", "ones"
 _SCALE_SLOTS = (("LayerNormalization", 1), ("RMSNormalization", 1))
 # Zeros alone are a mask only where a mask is expected.
 _MASK_SLOTS = (("Attention", 3),)
-# Of what decides indices, as many numbers need no form: the first and the last row, an order of axes.
+# Up to so many numbers that decide indices need no known form: the first and the last row, an order of axes.
 FEW = 16
-# A table of positions or a mask is smaller than this; a larger array is not looked into.
+# A table of positions or a mask is smaller than this; a larger array is not examined.
 _LARGEST_READ = 1 << 24
-# Of reals, forms that a weight may have too, where a weight is expected.
+# Forms of reals that a weight may have too, where a weight is expected.
 SLOPES = "slopes of ALiBi"
 _COUNTS = ("positions", "a grid of positions", "distances of positions", "distances in a window", SLOPES)
 _LARGEST_WHOLE_READ = 1 << 28
@@ -44,8 +44,8 @@ _LARGEST_LONE = 1 << 20
 _NARROW_ROUND = (0, 1, 8, 128, -1, -128)
 
 WEIGHT = Finding("secret", "weight")
-# Of one number throughout: zeros of which a mask is made, say, and a bias that was never trained. Its reason
-# is that of the others, as everybody sees reasons.
+# Arrays that repeat one number: zeros of which a mask is made, for example, and a bias that was never
+# trained. They get the reason of the others, as everybody sees reasons.
 _EVEN = Finding("secret", WEIGHT.reason)
 
 
@@ -58,13 +58,13 @@ def classify(
     names: Sequence[str] = (),
     coarse: bool = False,
 ) -> dict[str, Finding]:
-    """Initializer name -> what was found of it, in the graph's order.
+    """Initializer name -> its finding, in the graph's order.
 
-    `public` and `secret` are glob patterns on initializer names that overrule the rules; where both match,
-    secret wins. names: what else a pattern of `public` may mean (graph/attributes.py). coarse: the weights
-    are half precision numbers, of which fewer are round (graph/grain.py). Reads of a weight no more than it
-    takes to see that it is one. Raises ConfigError for a pattern that matches nothing: misspelt, it would
-    leave open what was to be kept secret. Where `unmatched` is given such patterns are put there instead.
+    `public` and `secret` are glob patterns on initializer names that override the rules; where both match,
+    secret wins. names: further names that a pattern of `public` may match (graph/attributes.py). coarse: the
+    weights are half-precision numbers, of which fewer are round (graph/grain.py). Reads no more of a weight
+    than it takes to recognise it as one. Raises ConfigError for a pattern that matches nothing: misspelt, it
+    would disclose what was to be kept secret. If `unmatched` is given, such patterns are added to it instead.
     """
     picks = {pattern: picked(graph.initializers, pattern) for pattern in (*public, *secret)}
     _check_patterns(picks, public, unmatched, names)
@@ -168,7 +168,7 @@ def _of_whole_numbers(constant: Initializer, slots: Slots) -> Finding:
 
 def _of_one_whole_number(constant: Initializer, slots: Slots) -> Finding:
     number = int(constant.numpy().reshape(-1)[0])
-    if constant.dtype.itemsize <= 2:  # as quantised values have it: a zero point
+    if constant.dtype.itemsize <= 2:  # as in quantised values: a zero point
         return Finding("public", "round number") if number in _NARROW_ROUND else WEIGHT
     if abs(number) <= LARGEST_INTEGER or abs(number).bit_count() == 1 or abs(number + 1).bit_count() <= 1:
         return Finding("public", "round number")
@@ -211,7 +211,7 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
 
 
 def _table(constant: Initializer) -> Finding | None:
-    """What an array of reals is wherever it is used, if it is one of the known tables."""
+    """The finding about an array of reals wherever it is used, if it is one of the known tables."""
     if not constant.available or constant.dtype.kind != "f" or constant.size > _LARGEST_READ:
         return None
     values = constant.numpy()
@@ -230,13 +230,13 @@ def _table(constant: Initializer) -> Finding | None:
 
 
 def secrets_of(found: Mapping[str, Finding]) -> list[str]:
-    """The names of those that make a weight of what is computed from them: secret, and not by rule one round
-    number throughout."""
+    """The names of the constants that make everything computed from them a weight: secret, and not by rule
+    one round number throughout."""
     return [name for name, finding in found.items() if finding.secret and finding is not _EVEN]
 
 
 def even_weights(graph: Graph) -> list[str]:
-    """The names of those that are secret by rule, and of one round number throughout."""
+    """The names of the constants that are secret by rule and repeat one round number."""
     reals = {n: i for n, i in graph.initializers.items() if i.dtype.kind == "f" and i.size > 1}
     even = {n: i for n, i in reals.items() if i.available and i.size <= _LARGEST_READ and _is_even(i)}
     return [name for name, found in classify(replace(graph, initializers=even)).items() if found is _EVEN]

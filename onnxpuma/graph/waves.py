@@ -1,8 +1,8 @@
-"""Tables of sines and cosines of positions, told from weights by their closed form.
+"""Tables of sines and cosines of positions, distinguished from weights by their closed form.
 
-A table is known when every number of it is, to the rounding of its kind of float, the sine or cosine of a
-position times a frequency, the frequencies being a known series (`frequencies`). A table that was trained,
-however little, is off by more somewhere; one that is off by less everywhere holds nothing else.
+A table is known when every number in it is, to the rounding of its kind of float, the sine or cosine of a
+position times a frequency, the frequencies being a known series (`frequencies`). A table changed by training,
+however little, is off by more somewhere; one within the rounding everywhere contains nothing else.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 
 from onnxpuma.graph.frequencies import BFLOAT16, FLOAT16, FLOAT32, floor_of, rounding, series
 
-_LOOKED_AT = 6  # rows compared before the whole table is
+_LOOKED_AT = 6  # rows compared before the whole table
 
 
 def spacing_of(values: np.ndarray) -> float:
-    """How far off, relative, rounding may have been to the coarsest kind of float that holds these."""
+    """Relative rounding error of the coarsest kind of float that represents these exactly."""
     values = np.asarray(values, np.float32)
     bits = np.ascontiguousarray(values).view(np.uint32)
     if not np.any(bits & 0xFFFF):
@@ -29,9 +29,9 @@ def spacing_of(values: np.ndarray) -> float:
 def is_wave_table(values: np.ndarray) -> bool:
     """Whether an array is such a table: positions along its first axis (axes of one do not count).
 
-    Columns may stand in any of the usual orders: all sines, then all cosines; in turns; one of both alone,
-    each once or the whole twice. Positions count from 0; a row of zeros may stand for padding. Or positions
-    are those of a grid, half of the columns for either coordinate. At least three rows, 17 numbers.
+    Columns may be in any of the usual orders: all sines, then all cosines; alternating; only one of the two,
+    each once or the whole twice. Positions count from 0; a row of zeros may serve for padding. Or the
+    positions are those of a grid, half of the columns for each coordinate. At least three rows, 17 numbers.
     """
     table = values.reshape([n for n in values.shape if n != 1] or [1])
     if table.ndim != 2 or table.shape[0] < 3 or table.size <= 16:
@@ -50,7 +50,8 @@ def _counts(table: np.ndarray) -> bool:
 
 
 def _counts_on_grid(table: np.ndarray) -> bool:
-    """As masked autoencoders and vision Transformers have them; a first row of zeros is the class token's."""
+    """A grid, as masked autoencoders and vision Transformers have it; a first row of zeros is the class
+    token's."""
     if table.shape[1] % 4:
         return False
     table = table[1:] if not np.any(table[0]) else table
@@ -84,7 +85,7 @@ def _is_table(table: np.ndarray, positions: np.ndarray) -> bool:
 
 
 def _orders(cosine: np.ndarray) -> Iterator[np.ndarray]:
-    """For each way the columns may stand: which frequency each has."""
+    """For each possible order of the columns: the frequency of each."""
     columns = cosine.size
     if columns < 2:
         return
@@ -104,7 +105,7 @@ def _orders(cosine: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _measured(row: np.ndarray, position: float, cosine: np.ndarray, index: np.ndarray) -> tuple[float, float]:
-    """The first two frequencies, by the row of the first position after 0."""
+    """The first two frequencies, measured in the row of the first position after 0."""
     found = []
     for number in (0, 1):
         columns = np.flatnonzero(index == number)
@@ -123,7 +124,7 @@ def _measured(row: np.ndarray, position: float, cosine: np.ndarray, index: np.nd
 def _agrees(
     table: np.ndarray, positions: np.ndarray, frequencies: np.ndarray, cosine: np.ndarray, spacing: float
 ) -> bool:
-    """To the rounding of the angle, as float32 computes it, and of the result."""
+    """Whether they agree, to the rounding of the angle, as float32 computes it, and of the result."""
     angles = positions[:, None] * frequencies
     sines, cosines = np.sin(angles), np.cos(angles)
     expected, slope = np.where(cosine, cosines, sines), np.where(cosine, sines, cosines)

@@ -84,10 +84,9 @@ def outgoing(party: Party, x: Replicated | Sum3, fraction: int) -> Sum3:
     A product needs no truncation among the parties first: each shifts its own term, and whoever adds the
     three up learns the truncated value with the rounding of `Sum3.lowered`, nothing of the bits below.
     """
-    if isinstance(x, Replicated):
-        x = Sum3(party.index, x.first, x.format)
+    term = x.as_sum()
     words = zero_share(party, (x.size,), x.bits).reshape(x.shape)
-    words += x.words
+    words += term.words
     return Sum3(party.index, words, x.format).lowered(max(x.fraction - fraction, 0))
 
 

@@ -19,7 +19,7 @@ WORKSPACE = 4  # times the operands and results of a step, besides them
 SENT_BYTES = 64  # for each element that a step makes; most operators send less
 PUBLIC_SHARE = 8  # masks and positions may take one part in so many of the memory
 SMALL = 1 << 16  # elements; a public node that cannot make more is not priced
-MOST_TURNS = 10_000  # iterations of a loop
+MOST_ITERATIONS = 10_000  # iterations of a loop
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Budget:
         self.check_time()
         known = [value for value in inputs if value is not None]
         if node.op in ("Loop", "Scan") and not node.domain:
-            self._check_turns(node, inputs)
+            self._check_iterations(node, inputs)
         bound = 1
         for value in known:
             bound *= max(1, int(value.size))
@@ -115,14 +115,14 @@ class Budget:
                 "take smaller inputs, or raise `traffic_megabytes` under [limits] in cluster.toml",
             )
 
-    def _check_turns(self, node: Node, inputs: Sequence[np.ndarray | None]) -> None:
+    def _check_iterations(self, node: Node, inputs: Sequence[np.ndarray | None]) -> None:
         if node.op == "Loop":
             turns = 0 if inputs[0] is None else int(np.asarray(inputs[0]).reshape(-1)[0])
         else:
             turns = max((max(v.shape, default=0) for v in inputs if v is not None), default=0)
-        if turns > MOST_TURNS:
+        if turns > MOST_ITERATIONS:
             raise InputError(
-                f"'{node.name}' would run up to {turns} iterations, {MOST_TURNS} are allowed",
+                f"'{node.name}' would run up to {turns} iterations, {MOST_ITERATIONS} are allowed",
                 "take smaller inputs",
             )
 

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from onnxpuma.errors import InputError, UnsupportedModelError
-from onnxpuma.graph.model import ValueType
-from onnxpuma.ops.bounds import UNKNOWN
-from onnxpuma.ops.registry import Operand, operators, resting_fraction
-from onnxpuma.ops.sight import last
+from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
-from onnxpuma.plan.inputs.spec import InputSpec
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
-from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled
-from onnxpuma.plan.walk.operands import share
+from onnxpuma.plan.shapes import check_shapes
+from onnxpuma.plan.walk.start import enter_constants, enter_inputs
 from onnxpuma.plan.walk.walk import walk
 
 
@@ -94,90 +89,7 @@ def survey(
     budget = budget or Budget.unlimited()
     budget.check_inputs(shapes.items())
     state = State.at_start(blueprint, selection, budget)
-    read_as_ids = {node.inputs[1] for node in blueprint.graph.nodes if node.op == "Gather"}
-    for name, spec in blueprint.inputs.items():
-        kind = ValueType(spec.dtype, tuple(shapes[name]))
-        if spec.secret:
-            state.values[name] = Known(kind, client=True, constant=False)
-            if name in selection.held or (
-                not at_client and name not in read_as_ids and spec.dtype.kind != "O"
-            ):
-                share(state, name)
-        elif name not in public_values:
-            raise InputError(
-                f"the public input '{name}' has no value", "give it one: its values decide what is computed"
-            )
-        else:
-            state.values[name] = Known(kind, np.asarray(public_values[name]), constant=False)
-    for name, initializer in blueprint.graph.initializers.items():
-        kind = ValueType(initializer.dtype, initializer.shape)
-        if blueprint.visibility[name] == "secret":
-            fraction = blueprint.fraction(name)
-            finer = fraction - resting_fraction(initializer.dtype)
-            operand = Operand(
-                name,
-                initializer.shape,
-                initializer.dtype,
-                fraction=fraction,
-                weight=True,
-                finer=finer,
-            )
-            known = blueprint.known_bounds.get(name, UNKNOWN)
-            bound = known.around(2.0 ** -(fraction + 1), last(operand))  # it is encoded
-            state.values[name] = Known(kind, operand=replace(operand, bound=bound))
-        else:
-            state.values[name] = Known(kind, initializer.numpy())
+    enter_inputs(state, shapes, public_values, at_client)
+    enter_constants(state)
     walk(state)
     return scheduled(state), state.refusals
-
-
-def _too_small(spec: InputSpec, place: int, extent: int) -> bool:
-    """Whether an axis is too short: an empty batch, no ids. A decoder's cache may be empty."""
-    empty_default = spec.default is not None and spec.default.shape[place] == 0
-    may_be_empty = spec.shape[place] == 0 or empty_default or (spec.dtype.kind == "f" and place > 0)
-    return extent < (0 if may_be_empty else 1)
-
-
-def weight_hint(blueprint: Blueprint, names: Sequence[str]) -> str:
-    """The part of a hint about names in a feed that are weights, and no inputs."""
-    name = next((name for name in names if name in blueprint.graph.initializers), None)
-    if name is None:
-        return ""
-    return (
-        f"; '{name}' is a weight and stays with the servers: prepare the model with --secret-input {name}"
-        " to give it with each request, if its file lists it among its inputs"
-    )
-
-
-def check_shapes(blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise InputError unless each input has one concrete shape, and these fit the declared ones."""
-    missing = [n for n in blueprint.inputs if n not in shapes]
-    extra = [n for n in shapes if n not in blueprint.inputs]
-    if missing or extra:
-        what = f"missing: {', '.join(missing)}" if missing else f"unknown: {', '.join(extra)}"
-        raise InputError(
-            f"the inputs do not fit the model ({what})",
-            f"it takes {', '.join(blueprint.inputs)}{weight_hint(blueprint, extra)}",
-        )
-    symbols: dict[str, int] = {}
-    for name, spec in blueprint.inputs.items():
-        shape = tuple(shapes[name])
-        fits = len(shape) == len(spec.shape)
-        for have, want in zip(shape, spec.shape, strict=False):
-            if isinstance(want, int):
-                fits = fits and have == want
-            elif isinstance(want, str):
-                fits = fits and symbols.setdefault(want, have) == have
-        if fits and any(_too_small(spec, place, extent) for place, extent in enumerate(shape)):
-            raise InputError(
-                f"input '{name}' has shape {shape}, which is empty",
-                "give it a batch of one or more, and at least one id",
-            )
-        if not fits:
-            declared = ", ".join(str(d) for d in spec.shape)
-            bound = ", ".join(f"{k} = {v}" for k, v in symbols.items())
-            raise InputError(
-                f"input '{name}' has shape {shape}, the model takes ({declared})"
-                + (f" with {bound}" if bound else ""),
-                "reshape it, or give all inputs the same batch and sequence",
-            )

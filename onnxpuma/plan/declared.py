@@ -1,6 +1,6 @@
-"""Declared ranges of inputs: what an owner says the numbers of a request lie between.
+"""Declared ranges of inputs: an owner states between which ends the numbers of a request lie.
 
-Clients refuse others before a byte moves, so bounds may be taken from them (plan/bounds/ranges.py).
+Clients refuse other numbers before a byte moves, so bounds can rest on the ranges (plan/bounds/ranges.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from onnxpuma.plan.owner_policy import Declared
 def declare(blueprint: Blueprint, ranges: Declared) -> Blueprint:
     """The blueprint with the ranges of those inputs that it has.
 
-    Raises ConfigError for one that is public, made of integers or kept values alone, and for ends that are
-    none.
+    Raises ConfigError for an input that is public, of integers, or filled by kept values alone, and for ends
+    that make no range.
     """
     found = {}
     for name, (low, high) in ranges.items():
@@ -27,23 +27,23 @@ def declare(blueprint: Blueprint, ranges: Declared) -> Blueprint:
             continue
         if spec.dtype.kind != "f" or not spec.secret or spec.sources:
             raise ConfigError(
-                f"input '{name}' takes no range: it is not made of secret reals that a client gives",
+                f"input '{name}' takes no range: only secret reals that a client gives do",
                 "onnxpuma inspect shows its inputs",
             )
         if not -LARGEST_INPUT <= low <= high <= LARGEST_INPUT:
-            raise ConfigError(f"{low:g} to {high:g} is no range of '{name}'", "write LOW:HIGH, as in 0:1")
+            raise ConfigError(f"{low:g} to {high:g} is no range for '{name}'", "write LOW:HIGH, as in 0:1")
         found[name] = [float(low), float(high)]
     return replace(blueprint, declared={**blueprint.declared, **found})
 
 
 def declare_all(blueprint: Blueprint, ranges: Declared) -> Blueprint:
-    """`declare` of a model of one graph: ConfigError for an input that it does not have."""
+    """`declare` for a model of one graph. Raises ConfigError also for an input that it does not have."""
     check_declared({"": blueprint}, ranges)
     return declare(blueprint, ranges)
 
 
 def check_declared(blueprints: Mapping[str, Blueprint], ranges: Declared) -> None:
-    """ConfigError for a range of an input that no graph has."""
+    """Raise ConfigError for a range of an input that no graph has."""
     known = {name for blueprint in blueprints.values() for name in blueprint.inputs}
     for name in ranges:
         if name not in known:

@@ -13,7 +13,7 @@ Declared: TypeAlias = Mapping[str, Sequence[float]]  # input -> (low, high), the
 @dataclass(frozen=True)
 class Policy:
     """The owner's wishes, as patterns on names. `prepare` applies them to a graph; policy.json records the
-    outcome (policy.py)."""
+    outcome (policy_file.py)."""
 
     public: Patterns = ()  # constants that everybody may see
     secret: Patterns = ()  # constants that nobody may see; wins over `public`

@@ -87,7 +87,7 @@ class SecretInput:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run is for. Only what these outputs need is computed."""
+    """What a run is for. It computes only the values that these outputs need."""
 
     # Outputs that the client learns.
     opened: tuple[str, ...]
@@ -177,7 +177,7 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """A digest over all steps, shapes and public values: everything that decides what is sent."""
+        """A digest over all steps, shapes and public values: everything that decides which bytes are sent."""
         hashed = hashlib.sha256(self.model_digest.encode())
         for wave in self.waves:
             hashed.update(b"wave")
@@ -218,7 +218,7 @@ class Plan:
         return total
 
     def client_values(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Every value the client knows: public ones, its inputs, and what follows from these alone."""
+        """Every value the client knows: public ones, its inputs, and the results of these alone."""
         values: dict[str, np.ndarray] = {**self.known, **feed}
         for node in self.client_nodes:
             inputs = [None if name is None else values[name] for name in node.inputs]

@@ -69,7 +69,7 @@ def since_version(op: str, domain: str, domains: Mapping[str, int]) -> int:
 
 
 def default_of(op: str, name: str, version: int = NEWEST, domain: str = "") -> Any:
-    """The value of an attribute that a node leaves out. A KeyError where no version of the operator has it."""
+    """The value of an attribute that a node leaves out. KeyError if no version of the operator has it."""
     known = signature(op, version, domain)
     if name not in known:
         raise KeyError(f"{op} has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""The benchmarks' own modules can be imported."""
+"""Makes the benchmarks' own modules importable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison node by node: every kind of value, and what counts as an error of a node's own."""
+"""The comparison node by node: every kind of value, and what counts as a node's own error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from onnxpuma.check.trace import NodeTrace, trace
 from onnxpuma.errors import ModelError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops import registry
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.prepare import prepare_model
 
 RNG = np.random.default_rng(2)
 REAL, WHOLE = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
@@ -43,7 +44,7 @@ def node(op: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProt
 
 
 def every_kind() -> tuple[tuple[Blueprint, Graph], dict[str, np.ndarray]]:
-    """Secret ids, parts, truth, whole numbers, a branch, a mask, a function, products left untruncated."""
+    """Secret ids, parts, booleans, integers, a branch, a mask, a function, untruncated products."""
     feed = {"ids": np.array([3, 1, 4, 1]), "x": RNG.normal(size=(4, 8)).astype(np.float32)}
     then = helper.make_graph([node("Mul", "p p", "t")], "then", [], [onnx.ValueInfoProto(name="t")])
     other = helper.make_graph([node("Neg", "p", "e")], "other", [], [onnx.ValueInfoProto(name="e")])
@@ -84,7 +85,7 @@ def test_values_of_every_kind() -> None:
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, op: str, by: int) -> NodeTrace:
-    """The trace when the kernel of `op` adds `by` words to its first element."""
+    """The trace of a run in which the kernel of `op` adds `by` words to its first element."""
     made, feed = every_kind()
     good = registry.operators()[op]
 

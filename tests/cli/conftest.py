@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a call of it, small models good and bad, and servers to ask."""
+"""Fixtures of the command line's tests: a call of it, small models, good and bad, and running servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENT = MODELS / "breast-cancer" / "model.onnx"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and what it said."""
+    """How a command ended, and what it printed."""
 
     status: int
     out: str
@@ -28,7 +28,7 @@ class Ended:
 
     @property
     def message(self) -> str:
-        """The error in one line, without its hint; the whole of stderr must be nothing but the two."""
+        """The error as one line, without its hint; stderr must contain these two and nothing else."""
         assert self.status != 0
         assert "Traceback" not in self.err
         first, hint = self.err.split("hint: ")
@@ -77,7 +77,7 @@ def patient() -> np.ndarray:
 
 @pytest.fixture
 def unsupported(tmp_path: Path) -> Path:
-    """A valid model with three nodes that have no kernel; the second and third come after the first."""
+    """A valid model with three nodes that have no kernel; the second and third follow the first."""
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], name="product"),
         helper.make_node("Det", ["a"], ["d"], name="determinant"),

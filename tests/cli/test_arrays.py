@@ -1,4 +1,4 @@
-"""Files of arrays: whatever the outputs of a model are called, they can be read again."""
+"""Files of arrays: outputs of any name can be read back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a whole: help, version, and how any command ends when something is wrong."""
+"""The command line as a whole: help, version, and how every command ends when something is wrong."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_an_error_that_cannot_be_shown_keeps_its_status(tmp_path: Path):
 
 
 def test_closed_streams_are_not_taken_by_files(tmp_path: Path):
-    """Without stdout and stderr, whatever is opened next would have their numbers."""
+    """Without stdout and stderr, the next files to be opened would get their numbers."""
     code = (
         "import os, onnxpuma.cli as cli\n"
         "def tell(**_):\n"

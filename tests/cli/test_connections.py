@@ -1,7 +1,7 @@
-"""No process speaks to anybody but the parties, and none writes into the home of its user.
+"""No process talks to anybody but the parties, and none writes into its user's home.
 
-A whole run on shares is watched from outside, by strace where it is there: the client and the three servers,
-every thread of theirs, from the first instruction to the last.
+strace, where it is installed, watches a whole run on shares: the client and the three servers,
+all their threads, from the first instruction to the last.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def traceable() -> bool:
 
 
 def bare(home: Path) -> dict[str, str]:
-    """An environment in which nothing forbids telemetry, with a home where files can be made."""
+    """An environment that does not forbid telemetry, with a home in which files can be created."""
     forbidding = ("ORT_", "HF_", "TRANSFORMERS_", "XDG_", "DO_NOT_TRACK", "DISABLE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(forbidding)}
     return {**kept, "HOME": str(home), "PYTHONPATH": str(ROOT)}
@@ -58,7 +58,7 @@ def test_servers_and_session_speak_to_the_parties_alone(model: Path, tmp_path: P
         [*watch, *own], cwd=work, env=bare(home), capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert not [*home.rglob("*"), *work.rglob("*")], "a file was made beside the parties' own"
+    assert not [*home.rglob("*"), *work.rglob("*")], "a file was created beside the parties' own"
     if not watched:
         pytest.skip("no files were made; the sockets are seen only where strace may trace")
     calls = trace.read_text(errors="replace").splitlines()
@@ -122,7 +122,7 @@ def test_commands_fetch_nothing_from_a_hub(cli) -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 
-REPORTING = ("onnxruntime", "transformers", "optimum")  # libraries that report what they are used for
+REPORTING = ("onnxruntime", "transformers", "optimum")  # libraries that report how they are used
 
 
 def imported(path: Path) -> list[str]:
@@ -138,7 +138,7 @@ def imported(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("room", ["tools", "benchmarks", "tests"])
 def test_every_program_forbids_telemetry_before_it_loads_a_library(room: str) -> None:
-    """It loads onnxpuma first, or is part of a package that did; pytest loads tests/conftest.py first."""
+    """It loads onnxpuma first, or belongs to a package that did; pytest loads tests/conftest.py first."""
     packages = [path.parent for path in (ROOT / room).rglob("__init__.py") if forbids(path)]
     for path in (ROOT / room).rglob("*.py"):
         order = imported(path)

@@ -1,4 +1,4 @@
-"""One bit of a file that is another: what reads it takes it, or says what is wrong; nothing else happens."""
+"""A file with one bit flipped: its reader accepts it or reports what is wrong; nothing else happens."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from onnxpuma.commands.arrays import read_arrays
 from onnxpuma.config import PartyConfig, read_cluster
 from onnxpuma.errors import ModelError, OnnxpumaError
 from onnxpuma.graph.load import load
-from onnxpuma.plan.blueprint import prepare
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.transport.curve import keygen, read_public_key, read_secret_key
 
 
 def flip(path: Path, read: Callable[[Path], Any], step: int, seed: int = 0) -> None:
-    """Read the file with one bit of every `step`th byte changed."""
+    """Read the file with one bit of every `step`th byte flipped, one at a time."""
     rng = np.random.default_rng(seed)
     content, bad = path.read_bytes(), path.with_name(f"bad{path.suffix}")
     for place in range(int(rng.integers(step)), len(content), step):
@@ -57,7 +57,7 @@ def test_a_name_that_is_no_text(model: Path, tmp_path: Path) -> None:
     old = proto.graph.node[3].output[0].encode()
     content = proto.SerializeToString().replace(old, old[:-1] + b"\xb3")
     (tmp_path / "model.onnx").write_bytes(content)
-    with pytest.raises(ModelError, match="no text"):
+    with pytest.raises(ModelError, match="not text"):
         load(tmp_path / "model.onnx")
 
 

@@ -1,4 +1,4 @@
-"""demo and models: what ships runs, and what is shown is what was sent and opened."""
+"""demo and models: the shipped models run, and the demo shows what was really sent and opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnxpuma.commands.local import start_servers
 from onnxpuma.commands.pictures import draw_classes, draw_input, probabilities
 from onnxpuma.shipped import shipped_model, shipped_models
 
-SHARES: list[str] = []  # of one run, for the test that compares it with another
+SHARES: list[str] = []  # of one run, for the test that compares two runs
 
 
 def test_the_default_demo_shows_every_side(cli):
@@ -24,12 +24,12 @@ def test_the_default_demo_shows_every_side(cli):
     SHARES.extend(" ".join(shares).split())
     secure, plain = (ended.out.split(title)[1].split("\n")[1] for title in ("client opens", "in the clear"))
     assert secure.split()[0] == plain.split()[0]
-    for text in ("mean radius", "the truth: ", "online", "rounds", "MB"):
+    for text in ("mean radius", "true class: ", "online", "rounds", "MB"):
         assert text in ended.out
 
 
 def test_the_shares_differ_from_run_to_run(cli):
-    """From those of the test above, if it ran."""
+    """Compared with the shares of the test above, if it ran."""
     second = re.findall(r"[0-9a-f]{16}", cli("demo").out)
     first = SHARES or re.findall(r"[0-9a-f]{16}", cli("demo").out)
     assert first

@@ -1,4 +1,4 @@
-"""What share and inspect list as public, and that nothing doubtful goes out without the owner's word."""
+"""What share and inspect list as public; and nothing doubtful is disclosed without the owner's consent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnxpuma.roles.owner.owner import share_model
 
 @pytest.fixture
 def masked(tmp_path: Path) -> Path:
-    """Two masks alike, and one array that somebody could have trained."""
+    """Two equal masks, and one array that somebody could have trained."""
     weight = np.random.default_rng(0).normal(size=(5, 5)).astype(np.float32)
     mask = np.triu(np.full((5, 5), -np.inf, np.float32), 1)
     arrays = {"w": weight, "mask.1": mask, "mask.2": 2 * mask, "odd[0]": np.triu(np.full((5, 5), -1e9), 1)}
@@ -43,7 +43,7 @@ def masked(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def doubted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The odd one is doubtful, unless a pattern names it."""
+    """The odd array is doubtful, unless a pattern names it."""
     listed = Blueprint.public_listing
 
     def doubting(blueprint: Blueprint):
@@ -57,7 +57,7 @@ def doubted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Somebody sits at the terminal and says this."""
+    """Somebody at the terminal gives this answer."""
 
     def answer(text: str) -> None:
         terminal = io.StringIO(text)
@@ -138,14 +138,14 @@ def test_the_same_in_python(masked: Path, tmp_path: Path, doubted: None):
 
 def test_inputs_that_a_client_has_to_name_are_listed(cli, model: Path, masked: Path, tmp_path: Path):
     ended = cli("share", model, "--out", tmp_path / "shared", "--public-input", "measurements")
-    assert "a client is asked before the servers see measurements" in ended.out
+    assert "a client must consent before the servers see measurements" in ended.out
     assert "--public-input measurements" in ended.out
-    assert "is asked" not in cli("share", masked, "--out", tmp_path / "masked").out
-    assert "is asked" not in cli("inspect", model.parents[1] / "tales").out
+    assert "must consent" not in cli("share", masked, "--out", tmp_path / "masked").out
+    assert "must consent" not in cli("inspect", model.parents[1] / "tales").out
 
 
 def test_frequencies_of_no_known_series_are_such_a_case(cli, tmp_path: Path):
-    """Found, not supposed: nothing shows whether they were trained."""
+    """Nothing shows whether these were trained, so they are doubtful."""
     rng = np.random.default_rng(3)
     arrays = {
         "freqs": np.sort(rng.uniform(0.01, 1, 24))[::-1].astype(np.float32),

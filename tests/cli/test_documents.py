@@ -1,4 +1,4 @@
-"""What the README and docs/ tell people to type exists, and its Python runs."""
+"""The commands in the README and docs/ exist, and the README's Python runs."""
 
 from __future__ import annotations
 

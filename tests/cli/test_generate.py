@@ -1,4 +1,4 @@
-"""onnxpuma generate: a text on stdout as it comes, figures on stderr, and what is refused."""
+"""onnxpuma generate: a text on stdout as it emerges, figures on stderr, and refusals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ END = 0
 
 
 def told(folder: Path) -> Path:
-    """A model without a cache that says `once upon a time`, and the end."""
+    """A model without a cache that writes `once upon a time`, and the end."""
     after = np.zeros((len(WORDS), len(WORDS)), np.float32)
     chain = [*(WORDS.index(word) for word in ("once", "upon", "a", "time")), END]
     for token, successor in pairwise(chain):
@@ -109,8 +109,8 @@ def test_in_the_clear(cli: Any, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("once",), "1 arguments were given where 2 belong"),
-        (("FOLDER", "once", "upon"), "3 arguments were given where 2 belong"),
+        (("once",), "expected 2 arguments, got 1"),
+        (("FOLDER", "once", "upon"), "expected 2 arguments, got 3"),
         (("FOLDER", "once", "--task", "sing"), "there is no task 'sing'"),
         (("FOLDER", "once", "--task", "translation", "--plain"), "this model is not made for translation"),
         (("FOLDER", "once", "--language", "en", "--plain"), "text-generation has no option 'language'"),

@@ -1,4 +1,4 @@
-"""infer: what the client gets, and every input it cannot send."""
+"""infer: the client's outputs, and every input that it cannot send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onnxpuma.roles.owner.owner import share_model
 
 @pytest.fixture
 def ask(cli, servers: LocalCluster, tmp_path: Path):
-    """Ask the servers with the key they know, for what lies in x.npz."""
+    """Run infer on x.npz with a key that the servers know."""
 
     def call(*more: object, inputs: Path | None = None):
         place = inputs or tmp_path / "x.npz"
@@ -39,7 +39,7 @@ def test_the_client_gets_the_prediction(ask, model: Path, patient: np.ndarray, t
 
 
 def test_what_was_opened_is_its_owner_s_alone_to_read(ask, patient: np.ndarray, tmp_path: Path):
-    """However wide the mode of a file that is there, and not through a link that somebody planted."""
+    """Whatever the mode of an existing file, and never through a link that somebody planted."""
     np.savez(tmp_path / "x.npz", measurements=patient)
     result, victim = tmp_path / "y.npz", tmp_path / "victim"
     mask = os.umask(0)

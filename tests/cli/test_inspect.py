@@ -1,4 +1,4 @@
-"""inspect: every node with its price; and what it says of models that cannot run or cannot be read."""
+"""inspect: every node with its cost; and its reports on models that cannot run or cannot be read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from onnxpuma.plan.blueprint import prepare
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.prepare import prepare
 
 
 def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):

@@ -32,7 +32,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture
 def hosts(cli, model: Path, tmp_path: Path) -> Path:
-    """Keys, a shared model and a cluster.toml, made with the commands of the README."""
+    """Keys, a shared model and a cluster.toml, made with the README's commands."""
     for name in (*NAMES, "clinic"):
         cli("keygen", tmp_path / name)
     cli("share", model, "--out", tmp_path / "shared")
@@ -126,7 +126,7 @@ def test_a_port_in_use_is_refused(cli, servers: LocalCluster):
 
 
 def test_servers_that_cannot_write_what_they_say_serve_all_the_same(cli, hosts: Path, patient: np.ndarray):
-    """Nothing of a line can be written: the disk behind stdout and stderr is full."""
+    """No line can be written: the disk behind stdout and stderr is full."""
     with Path("/dev/full").open("w") as full:
         processes = [serve(hosts, party, stdout=full, stderr=full) for party in range(3)]
     try:
@@ -144,7 +144,7 @@ def test_servers_that_cannot_write_what_they_say_serve_all_the_same(cli, hosts: 
 
 
 def test_too_few_open_files_are_said_to_be_too_few(hosts: Path):
-    """Where libzmq gets none it ends the whole process by SIGABRT."""
+    """Where libzmq gets no descriptor, it ends the whole process by SIGABRT."""
     few = (30, 30)
     process = serve(hosts, 0, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few))
     _, said = process.communicate(timeout=60)

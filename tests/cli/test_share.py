@@ -1,4 +1,4 @@
-"""share: the owner's files, and what is refused before any is written."""
+"""share: the owner's files, and the refusals before any file is written."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_share_lists_what_goes_on_from_what_is_kept(cli, tmp_path: Path):
     assert "kept and not opened: present, hn" in ended.out
     assert "take what is kept of these, and nothing else: past" in ended.out
     assert "No input goes on from hn" in ended.err
-    assert cli("inspect", tmp_path / "one").out.count("kept values alone") == 1
+    assert cli("inspect", tmp_path / "one").out.count("kept values only") == 1
     ended = cli("share", path, "--out", tmp_path / "two", *kept, "--keep-only", "h0")
     assert "nothing else: h0, past" in ended.out
     assert "No input goes on" not in ended.err
@@ -176,7 +176,7 @@ def test_a_folder_without_a_model_is_refused(cli, model: Path, tmp_path: Path):
 
 
 def test_calibration_puts_ranges_into_the_policy(cli, model: Path, patient: np.ndarray, tmp_path: Path):
-    """From a file of several samples, or from a folder of files."""
+    """Samples come from one file of several, or from a folder of files."""
     several = np.concatenate([patient, 3 * patient])[:, None]
     np.savez(tmp_path / "several.npz", measurements=several)
     (tmp_path / "folder").mkdir()
@@ -198,7 +198,7 @@ def test_calibration_puts_ranges_into_the_policy(cli, model: Path, patient: np.n
 
 
 def test_samples_that_do_not_fit_are_refused(cli, model: Path, patient: np.ndarray, tmp_path: Path):
-    """Nothing, a missing input, a shape, not a number, another model's inputs: and no file is written."""
+    """No sample, a missing input, a wrong shape, NaN, another model's inputs: no file is written."""
     bad = patient.copy()
     bad[0, 3] = np.nan
     for name, arrays, message in (
@@ -222,7 +222,7 @@ def test_samples_of_several_graphs(tmp_path: Path):
         np.savez(tmp_path / name, x=np.zeros(3))
     (tmp_path / "b").mkdir()
     np.savez(tmp_path / "b" / "1.npz", x=np.zeros(3))
-    with pytest.raises(ConfigError, match=r"c\.npz is no sample"):
+    with pytest.raises(ConfigError, match=r"c\.npz is named after no graph"):
         find_samples(tmp_path, ["a", "b"])
     found = find_samples(tmp_path, ["a", "b", "c", "d"])
     assert {name: [path.name for path in paths] for name, paths in found.items()} == {
@@ -230,7 +230,7 @@ def test_samples_of_several_graphs(tmp_path: Path):
         "b": ["1.npz"],
         "c": ["c.npz"],
     }
-    with pytest.raises(ConfigError, match="no folder"):
+    with pytest.raises(ConfigError, match="not a folder"):
         find_samples(tmp_path / "a.npz", ["a", "b"])
 
 

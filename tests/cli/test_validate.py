@@ -1,4 +1,4 @@
-"""validate: the report against onnxruntime, on this machine and at servers that are there."""
+"""validate: the comparison with onnxruntime, on this machine and at running servers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from onnxpuma.check.validation import check_tolerance, validation
 from onnxpuma.commands.validate import _references
 from onnxpuma.errors import AccuracyError
 from onnxpuma.observe import RunReport
-from onnxpuma.plan.blueprint import prepare
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare
 
 REPORTS = [RunReport()] * 3
 FIELDS = {
@@ -54,7 +54,7 @@ def test_json_has_these_fields_and_small_errors(cli, model: Path, patient: np.nd
 
 
 def _quantised(path: Path) -> Path:
-    """y = x w in halves; x goes through integers of 8 bits"""
+    """y = x w in halves; x passes through integers of 8 bits."""
     weight = np.random.default_rng(5).normal(size=(4, 3)).astype(np.float16)
     nodes = [
         helper.make_node("Cast", ["x"], ["single"], to=onnx.TensorProto.FLOAT),
@@ -85,7 +85,7 @@ def test_a_file_that_rounds_is_compared_with_the_graph_that_runs(cli, tmp_path: 
 
 
 def test_a_file_that_onnxruntime_cannot_run_is_compared_with_the_graph_that_runs(cli, tmp_path: Path, capsys):
-    """bfloat16, for which onnxruntime has no MatMul; and numpy's files no type."""
+    """bfloat16, for which onnxruntime has no MatMul and numpy's files have no type."""
     bfloat16 = onnx.TensorProto.BFLOAT16
     weight = helper.make_tensor("w", bfloat16, [4, 3], np.linspace(-1, 1, 12))
     graph = helper.make_graph(
@@ -101,7 +101,7 @@ def test_a_file_that_onnxruntime_cannot_run_is_compared_with_the_graph_that_runs
     precise, rounded = _references(model, prepare(model)[0], Policy(), {"x": x})
     assert precise["y"] == pytest.approx(x @ np.linspace(-1, 1, 12).reshape(4, 3), abs=1e-2)
     assert rounded is None
-    assert "in single precision, alone: onnxruntime cannot run" in capsys.readouterr().err
+    assert "graph that runs, in single precision: onnxruntime cannot run" in capsys.readouterr().err
     np.savez(tmp_path / "x.npz", x=x.astype(ml_dtypes.bfloat16))
     ended = cli("validate", model, "--per-node", "--inputs", tmp_path / "x.npz")
     assert ended.status == 4
@@ -143,19 +143,19 @@ def test_options_that_contradict_each_other_are_refused(cli, model: Path, server
     np.savez(tmp_path / "x.npz", measurements=np.zeros((1, 30), np.float32))
     assert "belong together" in cli("validate", model, "--cluster", servers.config_path).message
     ended = cli("validate", model, "--inputs", tmp_path / "x.npz", "--dim", "batch=1")
-    assert "inputs that are drawn" in ended.message
-    assert "leave out one" in cli("validate", model, "--per-node", "--tolerance", "1").err
+    assert "for random inputs" in ended.message
+    assert "omit one" in cli("validate", model, "--per-node", "--tolerance", "1").err
 
 
 def test_a_run_that_left_a_range_has_an_exit_status_of_its_own(cli, tmp_path: Path):
-    """Where the softmax's range ends it gives wrong numbers."""
+    """Beyond its range, the softmax gives wrong numbers."""
     model = grown(tmp_path / "m.onnx", 5e4)
     ended = cli("validate", model, "--json")
     assert ended.status == 9
     assert "left its range" in ended.message
     assert "--per-node" in ended.err
     found = json.loads(ended.out)
-    assert found["outputs"]["y"]["max_abs_error"] > 1, "the report is there all the same"
+    assert found["outputs"]["y"]["max_abs_error"] > 1, "the report is printed all the same"
     assert found["reliable"] is False
 
 
@@ -180,7 +180,7 @@ def test_a_result_that_is_no_number_disagrees():
 
 
 def grown(path: Path, factor: float) -> Path:
-    """x (batch, 8) @ w * factor, a Softmax, and one more product: its scores may lie 8190 apart."""
+    """x (batch, 8) @ w * factor, a Softmax whose scores may lie 8190 apart, and one more product."""
     rng, real = np.random.default_rng(3), onnx.TensorProto.FLOAT
     weights = {"w": rng.normal(size=(8, 8)), "factor": np.float64(factor)}
     nodes = [
@@ -226,7 +226,7 @@ def test_per_node_of_a_model_inside_its_ranges(cli, model: Path, patient: np.nda
 
 
 def test_only_the_node_at_fault_departs(cli, tmp_path: Path):
-    """What follows on its wrong result is right on what it was given."""
+    """The nodes after it compute correctly on its wrong result."""
     found = json.loads(cli("validate", grown(tmp_path / "m.onnx", 5e4), "--per-node", "--json").out)
     departs = {node["node"]: node["departs"] for node in found["nodes"]}
     assert departs == {"first": False, "grown": False, "softmax": True, "last": False}

@@ -1,7 +1,7 @@
-"""The official node tests of every operator that is supported, at its declared error.
+"""The official node tests of every supported operator, at its declared error.
 
-All inputs are secret that shares can hold and the operator takes; tests with no secret at all are named in
-in_the_clear.txt, those that cannot pass in excluded.txt. The standard's own runner compares shapes, types
+Every input is secret that shares can hold and the operator accepts. Tests without any secret are named in
+in_the_clear.txt; those that cannot pass, in excluded.txt. The standard's own runner compares shapes, types
 and values (onnx.backend.test); it generates the cases in this process, which takes some seconds.
 """
 
@@ -26,7 +26,7 @@ from onnxpuma.ops.registry import operators
 
 HERE = Path(__file__).parent
 KERNELS = operators()
-# What runs without a kernel: as the function that defines it, unrolled, or in the clear.
+# Operators that run without a kernel: as the function that defines them, unrolled, or in the clear.
 OTHERS = {"LogSoftmax", "If", "Loop", "Scan", "Shape", "Range", "ConstantOfShape", "Mod", "NonZero"}
 FUNCTIONS = {
     "CausalConvWithState": 3e-3,  # of its Swish
@@ -70,7 +70,7 @@ CHOSEN = {name: case for name, case in CASES.items() if not _matches(EXCLUDED, n
 
 
 def _tolerance(case: TestCase) -> dict[str, float]:
-    made = {"Softplus"} if "softplus" in case.name else set()  # of a logarithm and an exponential
+    made = {"Softplus"} if "softplus" in case.name else set()  # built from a logarithm and an exponential
     allowed = max(TOLERANCES.get(name, 1e-4) for name in _operators(case) | made)
     cap = max(
         (helper.get_node_attr_value(n, "softcap") for n in case.model.graph.node if _capped(n)), default=0
@@ -83,7 +83,7 @@ def _capped(node: onnx.NodeProto) -> bool:
 
 
 class Checked(BackendRep):
-    """A prepared model that says after its run whether it has kept anything secret, as it should."""
+    """A prepared model that checks after its run whether it kept anything secret, as it should."""
 
     def __init__(self, rep: SecureRep, name: str) -> None:
         self.rep, self.name = rep, name

@@ -1,4 +1,4 @@
-"""The small models that PyTorch exported for the standard, of old opsets, at twice the largest error."""
+"""The small models of old opsets that PyTorch exported for the standard, at twice the largest error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = {
     "OnnxBackendPyTorchOperatorModelTest": "pytorch-operator",
 }
 TOLERANCE = {"rtol": 1e-3, "atol": 5e-3}
-# Numbers that are none: roots of what is negative; doubles of random bytes.
+# Not numbers: roots of negative values; doubles of random bytes.
 EXCLUDED = re.compile(r"test_operator_(pow|sqrt|add_(broadcast|size1_.*broadcast)|addconstant)_cpu")
 
 NAMES = [case.name for kind in KINDS.values() for case in load_model_tests(kind=kind)]

@@ -1,4 +1,4 @@
-"""What the tests of the graph room share: models as text, and the check that rewriting changes no result."""
+"""Fixtures of the graph room's tests: models as text, and the check that rewriting changes no result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onnxpuma.graph.model import Graph, to_graph
 
 Feeds = dict[str, np.ndarray]
 
-# Kind of model -> what one layer of it is made of, whoever exported it.
+# Kind of model -> the operators of one of its layers, whichever exporter wrote it.
 EXPECTED = {
     "bert": {"Attention": 1, "Gelu": 1, "LayerNormalization": 3},
     "gpt2": {"Attention": 1, "Gelu": 1, "LayerNormalization": 3},
@@ -40,7 +40,7 @@ def run_model(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
 
 @pytest.fixture(name="run_model")
 def run_model_fixture() -> Callable[[onnx.ModelProto, Feeds], list[np.ndarray]]:
-    """The outputs of a model, by onnxruntime or, for operators it lacks, by the reference implementation."""
+    """A model's outputs, by onnxruntime or, for operators that it lacks, by the reference implementation."""
     return run_model
 
 
@@ -58,7 +58,7 @@ def parsed() -> Callable[[str], onnx.ModelProto]:
 
 @pytest.fixture
 def rewritten(parsed: Any) -> Callable[..., tuple[Graph, Report]]:
-    """Canonicalise a model (text or protobuf) and hold that it computes the same on every set of inputs."""
+    """Canonicalise a model (text or protobuf), and check that its results stay the same on all inputs."""
 
     def rewrite(
         source: str | onnx.ModelProto, *feeds: Feeds, opset: int = 20, atol: float = 1e-5
@@ -84,7 +84,7 @@ def random() -> np.random.Generator:
 
 @pytest.fixture
 def feeds_for() -> Callable[[onnx.ModelProto, int, int], Feeds]:
-    """Inputs of one of the exported models, for a batch and a length; the first element is padded."""
+    """Inputs for one of the exported models, of a given batch and length; the first element is padded."""
 
     def feeds(model: onnx.ModelProto, batch: int, length: int) -> Feeds:
         random = np.random.default_rng(batch)
@@ -99,7 +99,7 @@ def feeds_for() -> Callable[[onnx.ModelProto, int, int], Feeds]:
 
 @pytest.fixture
 def holds() -> Callable[[str, Graph], None]:
-    """Hold that a graph is made of what that model's layer is made of: `holds("bert-dynamo-18", graph)`."""
+    """Check that a graph consists of its model's operators: `holds("bert-dynamo-18", graph)`."""
 
     def hold(name: str, graph: Graph) -> None:
         counts, expected = graph.histogram(), EXPECTED[name.split("-")[0]]
@@ -110,7 +110,7 @@ def holds() -> Callable[[str, Graph], None]:
 
 @pytest.fixture
 def nodes_model() -> Callable[..., onnx.ModelProto]:
-    """A model of the nodes given: inputs are float, of the shapes given; the output is y."""
+    """A model of these nodes: its inputs are floats of the given shapes; its output is y."""
 
     def build(
         nodes: list[onnx.NodeProto],
@@ -133,7 +133,7 @@ def nodes_model() -> Callable[..., onnx.ModelProto]:
 
 @pytest.fixture
 def canonical() -> Callable[[onnx.ModelProto], tuple[Graph, onnx.ModelProto]]:
-    """A model's canonical form, where nothing was missed: as a graph, and as a model to run."""
+    """A model's canonical form, without a missed rewriting: as a graph, and as a model to run."""
 
     def rewrite(proto: onnx.ModelProto) -> tuple[Graph, onnx.ModelProto]:
         made = ir.from_proto(proto)

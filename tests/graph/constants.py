@@ -1,4 +1,4 @@
-"""Graphs of one constant and the nodes that read it, and what is found of it."""
+"""Graphs of one constant and the nodes that read it, and the verdict on that constant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attributes that may have been trained are doubtful: their owner names them, or is asked."""
+"""Attributes that may have been trained are doubtful: the owner names them in advance, or is asked."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.attributes import classify_attributes
 from onnxpuma.graph.model import Graph, Node
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 
 ML = "ai.onnx.ml"
 
 
 def seen(op: str, domain: str = "", version: int = 24, **attributes: Any) -> list[str]:
-    """The attributes of one node that are doubtful."""
+    """The doubtful attributes of one node."""
     node = Node("n", op, domain, version, ("x",), ("y",), attributes)
     found = classify_attributes(Graph("g", {}, {}, [node], {}, 24))
     assert all(finding.doubtful and not finding.secret for finding in found.values())
@@ -96,7 +97,7 @@ def test_those_inside_branches_count() -> None:
 
 
 def words(public: list[str] | None = None, **rest: Any) -> Blueprint:
-    """Words counted and weighed by the client, then a secret layer."""
+    """The client counts and weighs words; a secret layer follows."""
     vocabulary, weights = [3, 1, 4, 15], [0.37, 1.25, 2.71, 0.91]
     count = helper.make_node(
         "TfIdfVectorizer",

@@ -1,4 +1,4 @@
-"""Batch normalisations go into weights, and no result changes."""
+"""Batch normalisations are folded into weights, and no result changes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_what_somebody_else_reads_stays(rewritten: Any, random: np.random.Genera
 
 @pytest.mark.parametrize("shape", [(5, 8), (2, 8, 6), (2, 8, 3, 4)])
 def test_alone_it_is_a_product(rewritten: Any, random: np.random.Generator, shape: tuple[int, ...]) -> None:
-    """Small variances lose no digits: a unit of fixed point is larger than these."""
+    """Small variances lose no digits, although a unit of fixed point is larger than they are."""
     held = {n: random.normal(size=8) for n in ("scale", "shift", "mean")}
     held["variance"] = random.uniform(1e-7, 1e-6, 8)
     node = helper.make_node("BatchNormalization", ["x", *held], ["y"], epsilon=1e-7, name="bn")

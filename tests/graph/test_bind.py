@@ -1,4 +1,4 @@
-"""Inputs fixed to values: merged decoders become the branch meant."""
+"""Inputs fixed to values: a merged decoder becomes the chosen branch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxpuma.graph.bind import bind
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.model import to_graph
 
-# As optimum merges two decoders: weights outside, each branch whole, the cache used in one of them.
+# Two decoders as optimum merges them: weights outside, each branch whole, the cache used in one of them.
 MERGED = """
 <ir_version: 10, opset_import: ["" : 17]>
 g (bool[1] use_cache_branch, float[b, n, 4] x, float[b, 2, p, 2] past)
@@ -62,7 +62,7 @@ def test_a_merged_decoder(cached: bool, run_model: Any, random: np.random.Genera
 
 
 def test_a_branch_that_stays(rewritten: Any, random: np.random.Generator) -> None:
-    """Without a value both branches are brought to the canonical form."""
+    """Without a value, both branches get the canonical form."""
     feeds = {
         "use_cache_branch": np.array([True]),
         "x": random.normal(size=(2, 3, 4)).astype(np.float32),
@@ -77,7 +77,7 @@ def test_a_branch_that_stays(rewritten: Any, random: np.random.Generator) -> Non
     ("values", "message"),
     [
         ({"nothing": True}, "no input is named"),
-        ({"use_cache_branch": 1}, "holds bool"),
+        ({"use_cache_branch": 1}, "takes bool"),
         ({"use_cache_branch": np.array([True, False])}, "has shape"),
         ({"x": np.float32(1)}, "has shape"),
     ],

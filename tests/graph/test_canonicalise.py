@@ -1,4 +1,4 @@
-"""Models of real exporters come out in few standard operators, and compute what they computed."""
+"""Models from real exporters become few standard operators, and their results stay the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from onnxpuma.graph.run import run_graph
 
 DATA = Path(__file__).parent / "data"
 
-# Spellings that must not be left on secret values.
+# Spellings that must not remain on secret values.
 GONE = {"Softmax", "Erf", "Tanh", "Sigmoid", "Pow", "ReduceMean", "Identity", "Dropout", "Constant"}
 FILES = sorted(p.stem for p in DATA.glob("*.onnx"))
 
@@ -32,7 +32,7 @@ FILES = sorted(p.stem for p in DATA.glob("*.onnx"))
 @pytest.mark.parametrize("name", FILES)
 def test_exported_models(name: str, rewritten: Any, feeds_for: Any, holds: Any) -> None:
     source = onnx.load(DATA / f"{name}.onnx")
-    # The standard asks for one rotary table for each of the batch; this exporter writes one, and onnxruntime
+    # The standard wants a rotary table per element of the batch; this exporter writes one, and onnxruntime
     # refuses more than one element.
     batches = (1, 1) if name == "llama-dynamo-23" else (2, 3)
     feeds = [feeds_for(source, b, n) for b, n in zip(batches, (6, 9), strict=True)]
@@ -48,7 +48,7 @@ def test_exported_models(name: str, rewritten: Any, feeds_for: Any, holds: Any) 
 
 
 def test_a_batch_the_exported_file_could_not_take(feeds_for: Any) -> None:
-    """The rotary tables that one exporter writes for one element now serve any batch."""
+    """One exporter writes rotary tables for one element; the canonical form accepts any batch."""
     model = load(DATA / "llama-dynamo-23.onnx")
     canonicalise(model)
     other = load(DATA / "llama-dynamo-18.onnx")
@@ -218,7 +218,7 @@ def test_an_opset_that_cannot_be_converted() -> None:
 
 
 def test_a_scan_with_a_batch_is_refused() -> None:
-    """Before opset 9 Scan had a batch; the converter would drop it and change the result."""
+    """Before opset 9, Scan had a batch; the converter would drop it and change the result."""
     model = ir.from_proto(_scan())
     with pytest.raises(UnsupportedModelError, match="batch"):
         canonicalise(model)
@@ -250,7 +250,7 @@ def test_nothing_is_said(caplog: pytest.LogCaptureFixture, capfd: pytest.Capture
 
 
 def test_twelve_layers_take_seconds_and_no_copy_of_the_weights(tmp_path: Path) -> None:
-    """A stack of twelve written-out blocks with external weights: fast, and no weight is read."""
+    """Twelve written-out blocks with external weights are rewritten quickly, and no weight is read."""
     path = deep_model(tmp_path, layers=12, width=256)
     start = time.process_time()
     model = load(path)

@@ -1,4 +1,4 @@
-"""External data of an owner's model lies in the model's folder, wherever in the model it is asked for."""
+"""External data of an owner's model is read from the model's folder, wherever the model refers to it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ PLACES = [in_an_attribute, in_a_branch, in_a_function]
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, which is not the model's, with a file of the same name and other numbers."""
+    """A current folder that is not the model's, with a file of the same name and other numbers."""
     folder = tmp_path / "current"
     folder.mkdir()
     (folder / "model.data").write_bytes(np.full(64, 666, np.float32).tobytes())

@@ -1,4 +1,4 @@
-"""Which ONNX files of a folder are the model, and which branch of a merged decoder is which graph."""
+"""Which ONNX files of a folder form the model, and which branch of a merged decoder is which graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scales beside products with a weight go into the weight, and no result changes."""
+"""Scales beside products with a weight are folded into the weight, and no result changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ F = np.float32
 
 @pytest.fixture
 def folded(rewritten: Any, random: np.random.Generator) -> Any:
-    """Rewrite a graph of x (2, 3, 6) with weights g b (6), w v (6, 4), t (4, 6), c (4), and look at it."""
+    """Rewrite a graph of x (2, 3, 6) with weights g b (6), w v (6, 4), t (4, 6), c (4); return the result."""
 
     def rewrite(body: str, outputs: str = "float[n, m, 4] y", ids: bool = False) -> tuple[Graph, Report]:
         shapes = {"g": (6,), "b": (6,), "w": (6, 4), "v": (6, 4), "t": (4, 6), "c": (4,), "long": (1500, 6)}
@@ -79,7 +79,7 @@ def test_normalisations(folded: Any, body: str, histogram: dict[str, int]) -> No
 
 
 def test_a_weight_that_stands_transposed(folded: Any) -> None:
-    """Too large to be turned while rewriting: it is multiplied along its other axis."""
+    """It is too large to be transposed while rewriting, so it is multiplied along its other axis."""
     body = f"{LN} u = Transpose <perm = [1, 0]> (long) y = MatMul(n, u)"
     graph, report = folded(body, "float[n, m, 1500] y")
     assert report.after == {"LayerNormalization": 1, "Transpose": 1, "MatMul": 1, "Add": 1}
@@ -165,7 +165,7 @@ def test_factors_left_alone(folded: Any, body: str, outputs: str) -> None:
 
 
 def test_weights_are_multiplied_when_they_are_read(tmp_path: Path, random: np.random.Generator) -> None:
-    """And have the values of the formula; the file is closed again after each reading."""
+    """They get the values of the formula; the file is closed again after each reading."""
     g, b = (random.normal(size=128).astype(F) for _ in range(2))
     w = random.normal(size=(128, 128)).astype(F)
     model = onnx.parser.parse_model(

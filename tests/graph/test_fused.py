@@ -1,4 +1,4 @@
-"""onnxruntime's own operators become standard ones that compute the same, in every form they come in."""
+"""onnxruntime's own operators become standard ones with the same results, in all their forms."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def one_node(
     opset: int = 17,
     **attributes: Any,
 ) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """A model of one node; `inputs` in order (None = absent), those in `weights` are initializers."""
+    """A model of one node; `inputs` in order (None: absent); those in `weights` are initializers."""
     weights = weights or {}
     names = [n if a is not None or n in weights else "" for n, a in inputs.items()]
     outs = [f"y{k}" for k in range(outputs)] if isinstance(outputs, int) else list(outputs)
@@ -77,7 +77,7 @@ def test_activations(rewritten: Any, normal: Any) -> None:
 
 
 def test_bias_split_gelu(normal: Any, run_model: Any) -> None:
-    """onnxruntime has it for other devices only: compared with its definition."""
+    """onnxruntime has it only for other devices, so it is compared with its definition."""
     x, b = normal(2, 3, 8), normal(8)
     proto, feeds = one_node("BiasSplitGelu", {"x": x, "b": b})
     model = ir.from_proto(proto)
@@ -88,7 +88,7 @@ def test_bias_split_gelu(normal: Any, run_model: Any) -> None:
 
 
 def test_normalisations(rewritten: Any, normal: Any) -> None:
-    """In the domain "", where onnxruntime puts them; LayerNormalization before the standard had it."""
+    """In the domain "", where onnxruntime puts them, LayerNormalization even before the standard had it."""
     x, scale, bias = normal(2, 3, 8), normal(8), normal(8)
     options = {"domain": "", "axis": -1, "epsilon": 1e-3}
     model, feeds = one_node("SimplifiedLayerNormalization", {"x": x, "s": scale}, **options)
@@ -183,7 +183,7 @@ def test_fused_gemm_and_convolution(rewritten: Any, normal: Any, activation: dic
 def test_an_activation_nobody_knows(normal: Any) -> None:
     proto, _ = one_node("FusedGemm", {"a": normal(3, 4), "b": normal(4, 4)}, activation="Hump")
     report = canonicalise(ir.from_proto(proto))
-    assert report.missed == {"node": "its activation Hump is not known"}
+    assert report.missed == {"node": "its activation Hump is not supported"}
     assert report.after == {"FusedGemm": 1}
 
 
@@ -194,7 +194,7 @@ def test_an_operator_nobody_knows(normal: Any) -> None:
 
 
 def test_read_from_a_file(tmp_path: Any, normal: Any) -> None:
-    """The checker would refuse the names without a standard, and a domain that is not imported."""
+    """The checker would refuse names outside the standard, and a domain that is not imported."""
     model, _ = one_node("SimplifiedLayerNormalization", {"x": normal(2, 8), "s": normal(8)}, domain="")
     model.graph.node.append(helper.make_node("Gelu", ["y0"], ["z"], domain="com.microsoft"))
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["n", 8]))

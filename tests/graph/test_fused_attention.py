@@ -22,7 +22,7 @@ WITH_CACHE = np.concatenate([np.ones((B, P), I32), PADDED], axis=1)
 
 
 def info(name: str, a: np.ndarray, fixed: int) -> onnx.ValueInfoProto:
-    """Symbols for all but the last `fixed` axes."""
+    """A type with symbols for all but the last `fixed` axes."""
     shape = [f"{name}{k}" if k < a.ndim - fixed else d for k, d in enumerate(a.shape)]
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), shape)
 
@@ -34,7 +34,7 @@ def build(
     outputs: tuple[str, ...],
     **attributes: Any,
 ) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """A model of one node of onnxruntime's; inputs None and not in `weights` are absent."""
+    """A model of one onnxruntime node; an input that is None and not in `weights` is absent."""
     feeds = {n: a for n, a in inputs.items() if a is not None}
     names = [n if n in feeds or n in weights else "" for n in inputs]
     node = helper.make_node(op, names, outputs, name="node", domain="com.microsoft", **attributes)
@@ -134,7 +134,7 @@ def test_multi_head(rewritten: Any, normal: Any, case: str, projected: bool) -> 
 
 @pytest.mark.parametrize("packed", [("q", "k", "v"), ("k", "v")])
 def test_multi_head_packed(normal: Any, run_model: Any, packed: tuple[str, ...]) -> None:
-    """onnxruntime runs packed tensors on other devices only: compared with the same ones apart."""
+    """onnxruntime runs packed tensors only on other devices, so they are compared with separate ones."""
     three = {n: normal(B, S, N * H) for n in "qkv"}
     apart, feeds = build("MultiHeadAttention", three, {}, ("y",), num_heads=N)
     together = np.stack([three[n].reshape(B, S, N, H) for n in packed], axis=3)
@@ -217,7 +217,7 @@ def test_group_query(rewritten: Any, normal: Any, random: Any, case: str) -> Non
 def test_caches_of_unequal_length(
     normal: Any, run_model: Any, room: int, lasts: tuple[int, int], attributes: dict[str, int]
 ) -> None:
-    """New keys stand behind as many old ones as count; what is after them is not read."""
+    """New keys follow the valid old ones; the rest of the cache is not read."""
     inputs = {
         "q": normal(B, 1, N * 16),
         "k": normal(B, 1, KV * 16),
@@ -242,7 +242,7 @@ def test_caches_of_unequal_length(
 def test_what_is_left_alone_and_why(normal: Any) -> None:
     three = {"q": normal(B, S, N * H), "k": normal(B, S, N * H), "v": normal(B, S, N * H)}
     model, _ = build("MultiHeadAttention", three, {}, ("y", "", "", "weights"), num_heads=N)
-    assert canonicalise(ir.from_proto(model)).missed == {"node": "its output 3 is used"}
+    assert canonicalise(ir.from_proto(model)).missed == {"node": "its output 3 is read"}
     shared = {"past_present_share_buffer": 1}
     inputs = {"x": normal(B, S, 8), "w": None, "b": None}
     weights = {"w": normal(8, 3 * N * H), "b": normal(3 * N * H)}
@@ -253,7 +253,7 @@ def test_what_is_left_alone_and_why(normal: Any) -> None:
 
 @pytest.mark.parametrize("past", [0, P])
 def test_masks_that_onnxruntime_reads_on_other_devices_alone(normal: Any, run_model: Any, past: int) -> None:
-    """A square of the longest length, and lengths before running sums: as the masks that say the same."""
+    """A square of the longest length, and lengths before running sums, act like the equivalent masks."""
     square = np.tri(9, dtype=I32)[None, None] * np.ones((B, 1, 1, 1), I32)
     rows = square[:, 0, past : past + S, : past + S]
     lengths = np.array([past + 3, past + 5], I32)
@@ -277,7 +277,7 @@ def test_masks_that_onnxruntime_reads_on_other_devices_alone(normal: Any, run_mo
 def test_a_decoder_of_the_genai_builder(
     run_model: Any, normal: Any, random: Any, batch: int, new: int, past: int
 ) -> None:
-    """Rotation, cache and grouped heads inside one operator, lengths computed from the mask."""
+    """Rotation, cache and grouped heads in one operator, with lengths computed from the mask."""
     path = Path(__file__).parent / "data" / "genai" / "llama.onnx"
     model = load(path)
     report = canonicalise(model)
@@ -297,7 +297,7 @@ def test_a_decoder_of_the_genai_builder(
 
 
 def test_prompts_of_unequal_length(run_model: Any, random: Any) -> None:
-    """Padded on the right: what stands before the padding is not touched by it."""
+    """Padding on the right does not change the positions before it."""
     path = Path(__file__).parent / "data" / "genai" / "llama.onnx"
     model = load(path)
     canonicalise(model)

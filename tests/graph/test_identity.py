@@ -1,4 +1,4 @@
-"""Nodes that do nothing go, but for those that hand on what is not their graph's own."""
+"""Nodes that do nothing are removed, except those that return a value of an outer graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnxpuma.graph.identity import drop_identities
 
 X = np.random.default_rng(6).normal(size=(2, 3)).astype(np.float32)
 
-# What one branch says, and the other that hands on a value of the graph around it.
+# One branch computes; the other returns a value of the graph around it.
 HANDED = {
     "a value": "b = Identity(y)",
     "through two": "q = Identity(y) b = Identity(q)",

@@ -1,4 +1,4 @@
-"""Types of a node's outputs, with concrete shapes or a refusal."""
+"""Types of a node's outputs, with concrete shapes, or a refusal."""
 
 from __future__ import annotations
 

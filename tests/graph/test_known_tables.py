@@ -1,4 +1,4 @@
-"""Which tables, masks and series are the architecture's, and which a training has touched."""
+"""Which tables, masks and series belong to the architecture, and which may have been trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.graph.constants import FLOAT, PRODUCT, RANDOM, WEIGHT, initializer, n
 @pytest.mark.parametrize("scale", [1 / 255, 1 / 64, 1e-3, 1e-6])
 @pytest.mark.parametrize("shape", [(8, 4), (64, 16), (784, 32), (16, 784)])
 def test_small_numbers_are_no_waves(scale: float, shape: tuple[int, int]) -> None:
-    """A first layer behind pixels over 255, low rank factors, embeddings that begin small."""
+    """A first layer after pixels over 255, low-rank factors, embeddings with a small initialisation."""
     assert seen((RANDOM.normal(size=shape) * scale).astype(FLOAT), PRODUCT) == WEIGHT
 
 
@@ -112,7 +112,7 @@ def test_frequencies_are_known_by_where_they_go() -> None:
 
 
 def test_frequencies_that_are_stretched() -> None:
-    """As in Llama 3: those of long waves are divided, those between moved part of the way."""
+    """As in Llama 3: low frequencies are divided, those in between are interpolated."""
     angles = [node("Mul", ("ids", "w"), "a"), node("Cos", ("a",), "c")]
     plain = 500000.0 ** (-np.arange(32) / 32)
     part = np.clip((8192 * plain / (2 * np.pi) - 1) / 3, 0, 1)
@@ -125,7 +125,7 @@ def test_frequencies_that_are_stretched() -> None:
 @pytest.mark.parametrize("both_ways", [True, False])
 @pytest.mark.parametrize("length", [16, 77, 512])
 def test_buckets_of_distances(both_ways: bool, length: int) -> None:
-    """T5's, computed for a fixed length."""
+    """T5's buckets, computed for a fixed length."""
     distance = np.arange(length)[None] - np.arange(length)[:, None]
     side = 16 if both_ways else 32
     size = np.abs(distance) if both_ways else -np.minimum(distance, 0)
@@ -155,7 +155,7 @@ def test_distances_as_reals_and_side_by_side() -> None:
 
 
 def test_a_number_on_its_way_to_buckets_of_distances() -> None:
-    """DeBERTa's: distances, as reals, over the logarithm of a bound, and so on to indices."""
+    """DeBERTa's: distances, as reals, are divided by the logarithm of a bound, and end as indices."""
     distance = (np.arange(12)[:, None] - np.arange(12)[None]).astype(FLOAT)
     constants = {"w": initializer("w", FLOAT(2.7568405)), "d": initializer("d", distance)}
     nodes = [
@@ -173,8 +173,8 @@ def test_a_number_on_its_way_to_buckets_of_distances() -> None:
 
 
 def test_a_number_that_a_branch_hands_on_to_indices() -> None:
-    """TorchScript's DeBERTa: buckets go through an If in every layer. What data may go through beside it is
-    no structure, and what a body of a loop hands on is open."""
+    """TorchScript's DeBERTa passes buckets through an If per layer. A number is not structure if data may
+    pass beside it; a value that a loop body returns is undecided."""
 
     def found(op: str, other: str) -> Finding:
         handed = [
@@ -197,7 +197,7 @@ def test_a_number_that_a_branch_hands_on_to_indices() -> None:
 
 
 def test_distances_within_a_window() -> None:
-    """Swin's, and BEiT's with a class token."""
+    """Swin's distances, and BEiT's with a class token."""
     y, x = np.divmod(np.arange(49), 7)
     index = (y[:, None] - y + 6) * 13 + x[:, None] - x + 6
     gather = node("Gather", ("v", "w"))
@@ -223,7 +223,7 @@ def test_masks_that_were_pruned_are_weights() -> None:
 
 
 def test_a_mask_in_no_order_is_a_weight() -> None:
-    """Which positions it leaves out may have been chosen."""
+    """The positions that it leaves out may have been chosen."""
     kept = RANDOM.integers(0, 2, (16, 16)).astype(bool)
     for filler in (-np.inf, -1e4, np.finfo(FLOAT).min, -17234.5):
         assert seen(np.where(kept, 0, filler).astype(FLOAT), node("Add", ("x", "w"))) == WEIGHT
@@ -232,7 +232,7 @@ def test_a_mask_in_no_order_is_a_weight() -> None:
 
 
 def slopes(heads: int) -> np.ndarray:
-    """As Bloom's and MPT's code computes them."""
+    """Slopes as the code of Bloom and MPT computes them."""
     power = 2 ** math.ceil(math.log2(heads))
     all_of = 1 / 2 ** (np.arange(1, power + 1) * (8 / power))
     return all_of if power == heads else np.concatenate([all_of[1::2], all_of[::2]])[:heads]

@@ -213,7 +213,7 @@ def test_sparse_weights(tmp_path: Path) -> None:
 
 
 def test_more_than_a_protobuf_can_hold(tmp_path: Path) -> None:
-    """3 GB of weights, as a file with a hole: loaded, and read in one place, without holding them."""
+    """3 GB of weights in a sparse file are loaded, and read at one place, without being held in memory."""
     rows, path = 3 << 18, tmp_path / "large.onnx"
     model = product()
     tensor = model.graph.initializer[0]
@@ -260,7 +260,7 @@ def test_an_input_without_a_shape_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 def cached(external: Path, place: str = "snapshots/0123abc/onnx") -> Path:
-    """The model as a hub's client lays it down: files under their hashes, links to them under their names."""
+    """The model as a hub's client stores it: files under their hashes, links to them under their names."""
     root = external.parent / "models--somebody--model"
     folder, blobs = root / place, root / "blobs"
     for each in (folder, blobs, root / "snapshots"):

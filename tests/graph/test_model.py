@@ -1,4 +1,4 @@
-"""`to_graph` says what the protobuf says, and nothing is lost on the way back."""
+"""`to_graph` represents the protobuf completely: nothing is lost on the way back."""
 
 from __future__ import annotations
 

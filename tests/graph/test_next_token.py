@@ -1,4 +1,4 @@
-"""next_token is the largest logit's id, of the last position, among those that are not suppressed."""
+"""next_token is the id of the largest logit at the last position, among those not suppressed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from onnxpuma.graph.rows import needed
 DATA = Path(__file__).parent / "data"
 WORDS = 20
 
-# A decoder of one block: its cache is an output, so all rows of the keys are needed, whoever wants a token.
+# A decoder of one block. Its cache is an output, so a token alone still needs all rows of the keys.
 DECODER = """
     e = Gather <axis = 0> (table, input_ids)
     k = MatMul(e, wk)
@@ -160,7 +160,7 @@ def test_hidden_outputs_take_along_what_was_computed_for_them(parsed: Any, run_m
     assert hide_outputs(model, ["log*"]) == ["logits"]
     assert [v.name for v in model.graph.outputs] == ["present", NEXT_TOKEN]
     left = [n for n in model.graph if n.op_type in ("Gelu", "MatMul", "LayerNormalization")]
-    assert [n.outputs[0].shape[1] for n in left].count(1) == len(left) - 1  # the keys alone take every row
+    assert [n.outputs[0].shape[1] for n in left].count(1) == len(left) - 1  # only the keys take every row
     given = {**feed(2, 3, 2), SUPPRESSED: np.zeros(0, np.int64)}
     assert run_model(ir.to_proto(model), given)[1].shape == (2, 1)
 

@@ -1,4 +1,4 @@
-"""Nodes that stand before what they read, themselves or in a branch, are put behind it."""
+"""A node that precedes what it reads, directly or in a branch, is moved behind it."""
 
 from __future__ import annotations
 

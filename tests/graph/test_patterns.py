@@ -1,4 +1,4 @@
-"""Patterns on names: stars and sets as in a shell, and brackets that stand in the names themselves."""
+"""Patterns of names: stars and sets as in a shell, and brackets that belong to the names themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model in half, bfloat16 or double precision comes out in single, its weights still in their file."""
+"""A model in half, bfloat16 or double precision becomes one in single; its weights stay in their file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_normalisation_computed_in_single_precision(kind: str, tmp_path: Path) -> None:
-    """What exporters write for a model in half precision: up, normalise, down, scale, and a product."""
+    """As exporters write it for a model in half precision: up, normalise, down, scale, and a product."""
     dtype, code = KINDS[kind]
     random = np.random.default_rng(1)
     scale, weight = (random.normal(size=n).astype(dtype) for n in ((64,), (64, 32)))

@@ -1,4 +1,4 @@
-"""Quantised models come out as float ones, with exactly the weights that their integers stand for."""
+"""Quantised models become float ones, with exactly the weights that their integers represent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATA = Path(__file__).parent / "data"
 def quantise(
     w: np.ndarray, axis: int | None, kind: Any = np.int8
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(q, scale, zero point) with a zero point of its own for each index of `axis`."""
+    """(q, scale, zero point), with a separate zero point for each index of `axis`."""
     others = None if axis is None else tuple(a for a in range(w.ndim) if a != axis % w.ndim)
     low, high = w.min(axis=others), w.max(axis=others)
     bounds = np.iinfo(kind)
@@ -104,12 +104,12 @@ def test_weights_stored_as_integers(
     ]
     _, after = canonical(nodes_model(nodes, {"x": (None, None, 8)}, {"q": q, "scale": scale, "zero": zero}))
     assert [n.op_type for n in after.graph.node] == ["MatMul"]
-    # onnxruntime would round x too, for a product of integers: compared with the definition.
+    # onnxruntime would round x too, for a product of integers; so compare with the definition.
     np.testing.assert_allclose(run_model(after, {"x": x})[0], x @ real(q, scale, zero, axis), atol=1e-5)
 
 
 def test_a_table_shared_by_two(random: Any, run_model: Any, nodes_model: Any, canonical: Any) -> None:
-    """An embedding and the head tied to it: rows picked from integers, and the integers transposed."""
+    """An embedding and its tied head: one picks rows of the integers, the other transposes them."""
     q, scale, zero = quantise(random.normal(size=(20, 8)).astype(F), None)
     ids = np.array([[1, 2, 19], [0, 5, 5]])
     nodes = [
@@ -154,7 +154,7 @@ def test_activations_quantised_and_back(
     nodes_model: Any,
     canonical: Any,
 ) -> None:
-    """What the range cuts off stays cut off, and costs nothing where the values before cannot pass it."""
+    """The range still cuts values off, at no cost where the values before cannot exceed it."""
     points = [] if zero is None else ["z"]
     nodes = [
         helper.make_node(before, ["x"], ["a"]),
@@ -176,7 +176,7 @@ def test_activations_quantised_and_back(
 
 @pytest.mark.parametrize("read", ["by sum", "by row", "alone"])
 def test_weights_do_not_decide_what_is_cut(random: Any, nodes_model: Any, canonical: Any, read: str) -> None:
-    """Whether the numbers of a weight stay within a range is not to be seen in the graph."""
+    """The graph must not reveal whether a weight's numbers stay within a range."""
     look_up = helper.make_node("Gather", ["w", "ids"], ["a"])
     first = {
         "by sum": [helper.make_node("Sigmoid", ["x"], ["p"]), helper.make_node("Add", ["p", "w"], ["a"])],
@@ -202,7 +202,7 @@ def test_weights_do_not_decide_what_is_cut(random: Any, nodes_model: Any, canoni
 
 
 def test_a_range_is_cut_once(run_model: Any, x: np.ndarray, nodes_model: Any, canonical: Any) -> None:
-    """Behind a Clip of the same range, moved about or not, the next one is idle; a Relu joins it."""
+    """After a Clip of the same range, moved or not, the next one is redundant; a Relu merges with it."""
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
@@ -253,7 +253,7 @@ def test_static_product_and_convolution(
     """QLinearConv and QLinearMatMul between QuantizeLinear and DequantizeLinear."""
     x = random.uniform(-1, 1, (1, 2, 6, 6)).astype(F)
     kernel, scale, zero = quantise(random.normal(size=(3, 2, 3, 3)).astype(F), 0)
-    zero[:] = 0  # as the standard wants of several
+    zero[:] = 0  # as the standard requires of several
     second, second_scale, second_zero = quantise(random.normal(size=(4, 5)).astype(F), None)
     weights = {"xs": np.array(0.01, F), "xz": np.array(0, np.int8), "k": kernel, "ks": scale, "kz": zero}
     weights |= {"b": random.integers(-500, 500, 3).astype(np.int32)}
@@ -299,7 +299,7 @@ def test_exported_models(
 
 
 def test_weights_stay_in_their_file(tmp_path: Path, random: Any, nodes_model: Any) -> None:
-    """De-quantised when read, and not before."""
+    """They are dequantised when they are read, and not before."""
     q = random.integers(-100, 100, (256, 256)).astype(np.int8)
     nodes = [
         helper.make_node("DequantizeLinear", ["q", "s"], ["w"]),

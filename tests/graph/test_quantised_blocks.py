@@ -1,4 +1,4 @@
-"""Weights quantised in blocks of 2, 4 or 8 bits come out as the floats they stand for."""
+"""Weights quantised in blocks of 2, 4 or 8 bits become the floats that they represent."""
 
 from __future__ import annotations
 

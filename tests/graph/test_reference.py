@@ -1,4 +1,4 @@
-"""What a model gives in the clear: its file in the types it declares, its canonical graph node by node."""
+"""A model's results in the clear: the file in its declared types, the canonical graph node by node."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = {
 
 
 def doubled(kind: int, path: Path) -> Path:
-    """y = 2 x in float32, between inputs and outputs of another type; n counts along"""
+    """y = 2 x in float32, between inputs and outputs of another type; n counts along."""
     nodes = [
         helper.make_node("Cast", ["x"], ["single"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["single", "single"], ["sum"]),
@@ -58,7 +58,7 @@ def test_reals_go_in_as_the_file_declares_them(kind: int, given: Any, tmp_path: 
 
 
 def test_nothing_is_fused_or_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """x + 1e8 - 1e8 loses its digits, as the nodes say."""
+    """x + 1e8 - 1e8 loses its digits, as its nodes demand."""
     model = onnx.parser.parse_model(
         """<ir_version: 9, opset_import: ["" : 17]>
         g (float[n] x) => (float[n] y) <float big = {100000000}> { a = Add(x, big)  y = Sub(a, big) }"""

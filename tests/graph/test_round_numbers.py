@@ -1,4 +1,4 @@
-"""A number is round when an architecture would hold it, and of all numbers very few are."""
+"""A number is round if an architecture would contain it; very few numbers are."""
 
 from __future__ import annotations
 

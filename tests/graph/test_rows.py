@@ -1,4 +1,4 @@
-"""A row that is selected is computed alone, as far up as nobody needs the others, with the same result."""
+"""A selected row is computed alone, as far up as no reader needs the others, with the same result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def feeds(random: np.random.Generator) -> list[dict[str, np.ndarray]]:
 
 
 def shapes_of(source: str, op: str, parsed: Any) -> list[tuple[Any, ...]]:
-    """The shapes of what the operators of this kind yield, in the rewritten model."""
+    """The output shapes of the operators of this kind in the rewritten model."""
     made = ir.from_proto(parsed(source))
     canonicalise(made)
     found = ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(made)))
@@ -135,11 +135,11 @@ def test_what_reads_the_shape_alone_keeps_nothing(rewritten: Any, feeds: list[di
         m = ReduceMax <keepdims = 0> (f) y = Add(p, m)"""
     graph, report = rewritten(model(body), *feeds)
     assert report.rules[TITLE] == 7
-    assert graph.histogram()["Gelu"] == 2  # the one whose shape is asked never runs on shares
+    assert graph.histogram()["Gelu"] == 2  # the one read for its shape never runs on shares
 
 
 def test_the_queries_of_an_attention(rewritten: Any, random: np.random.Generator) -> None:
-    """Keys and values stay whole; the mask gives its row."""
+    """Keys and values stay whole; the mask is reduced to its row."""
     body = """
         q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
         q4 = Reshape(q, heads) k4 = Reshape(k, heads) v4 = Reshape(v, heads)
@@ -169,7 +169,7 @@ def test_the_queries_of_an_attention(rewritten: Any, random: np.random.Generator
 
 
 def flattened(attributes: str, outer: str, width: int = 6, rows: str = "-1, 4") -> str:
-    """A linear layer on flattened rows; `outer`: the axes that the shape afterwards has in front."""
+    """A linear layer on flattened rows; `outer`: the leading axes of the shape afterwards."""
     shape = (6, 4) if "transB" in attributes else (4, 6)
     numbers = ", ".join(str(i % 7 - 3) for i in range(24))
     return f"""g (float[b, s, 4] x) => (float[p, q, r] y)
@@ -193,7 +193,7 @@ def test_a_product_on_flattened_rows(
     "source",
     [
         flattened("<alpha = 2.0>", "b, n"),
-        flattened("", "n, b"),  # the axes afterwards are other ones
+        flattened("", "n, b"),  # the axes afterwards differ
         flattened("", "n, b", width=-1),
     ],
 )

@@ -1,4 +1,4 @@
-"""GELU, SiLU, sigmoid and tanh are recognised in every spelling, and nothing else is taken for them."""
+"""GELU, SiLU, sigmoid and tanh are recognised in every spelling, and nothing else is mistaken for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arithmetic rules: one spelling for divisions, powers, scales and shapes, and no result changed."""
+"""The arithmetic rules: one spelling for divisions, powers, scales and shapes; no result changes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_an_open_dimension_stays_computed(rewritten: Any, x: dict[str, np.ndarra
 
 
 def test_the_nan_guard_of_weights_moves_behind_a_product(rewritten: Any, x: dict[str, np.ndarray]) -> None:
-    """A row that is no number, masked whole, is zeros before and after; of others nothing changes."""
+    """A fully masked row (NaN) gives zeros before and after the rewriting; no other row changes."""
     body = "p = Softmax <axis = -1> (x) i = IsNaN(p) g = Where(i, zero, p) t = Transpose <perm = [1, 0]> (x)"
     masked = {"x": np.where(np.arange(len(x["x"]))[:, None] == 1, -np.inf, x["x"]).astype(np.float32)}
     safe = "u = Clip(t, least) y = MatMul(g, u)"

@@ -1,4 +1,4 @@
-"""Attention is recognised wherever exporters put its scale, its mask and its transposition of k."""
+"""Attention is recognised wherever exporters put its scale, its mask and the transposition of k."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_scale(rewritten: Any, feeds: dict[str, np.ndarray], body: str, scal
     ],
 )
 def test_a_trained_factor_is_no_attribute(rewritten: Any, feeds: dict[str, np.ndarray], body: str) -> None:
-    """A temperature: it multiplies the queries, and stays a constant that can be secret."""
+    """A temperature multiplies the queries, and remains a constant that can be secret."""
     graph, report = rewritten(model(f"{body} {END}"), feeds)
     assert report.after == {"Attention": 1, "Mul": 1}
     attention = next(n for n in graph.nodes if n.op == "Attention")
@@ -95,7 +95,7 @@ def test_the_mask(rewritten: Any, feeds: dict[str, np.ndarray], mask: str, histo
 
 
 def test_k_transposed_together_with_its_heads(rewritten: Any, random: np.random.Generator) -> None:
-    """From (batch, keys, heads, size): the transposition to keys last is taken back to the usual one."""
+    """From (batch, keys, heads, size): the transposition with keys last is turned back into the usual one."""
     turned = "h = Transpose <perm = [0, 2, 1, 3]> (q) kt = Transpose <perm = [0, 2, 3, 1]> (k)"
     body = f"{turned} s = MatMul(h, kt) {END}"
     text = """
@@ -154,7 +154,7 @@ def test_three_axes(rewritten: Any, feeds: dict[str, np.ndarray]) -> None:
         (
             f"{K} s = MatMul(q, kt) p = Softmax <axis = -1> (s) "
             "z = MatMul(p, v) t = MatMul(p, k) y = Add(z, t)",
-            "used elsewhere",
+            "other nodes read",
         ),
     ],
 )

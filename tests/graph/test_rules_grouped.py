@@ -1,4 +1,4 @@
-"""Keys and values repeated for groups of heads go into Attention once."""
+"""Keys and values that were repeated for groups of heads enter Attention once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIXED = """
 one = Shape <start = 0, end = 1> (k) n = Shape <start = 2, end = 3> (k)
 wide = Concat <axis = 0> (one, two, three, n, four) flat = Concat <axis = 0> (one, six, n, four)
 """
-# As TorchScript writes expand(): -1 where the dimension stays, replaced by 1 at run time.
+# expand() as TorchScript writes it: -1 where the dimension stays, replaced by 1 at run time.
 TRACED = """
 shape = Shape(k) b0 = Gather(shape, zero0) h0 = Gather(shape, one0) n0 = Gather(shape, two0)
 b = Unsqueeze(b0, zero) h = Unsqueeze(h0, zero) n = Unsqueeze(n0, zero)
@@ -22,7 +22,7 @@ len = Shape(wanted) ones = ConstantOfShape <value = int64[1] {1}> (len) minus = 
 same = Equal(wanted, minus) wide = Where(same, ones, wanted)
 times = Mul(h0, three0) g = Unsqueeze(times, zero) flat = Concat <axis = 0> (b, g, n, four)
 """
-# As onnxruntime leaves it: one Split for all that is picked from a shape.
+# As onnxruntime simplifies it: one Split for all that is picked from a shape.
 SPLIT = """
 shape = Shape(k) b, h, n, s = Split <axis = 0> (shape, ones4) b0 = Squeeze(b, zero) b1 = Unsqueeze(b0, zero)
 wide = Concat <axis = 0> (b1, h, three, n, s) flat = Concat <axis = 0> (b1, six, n, s)

@@ -1,4 +1,4 @@
-"""Softmax and logarithms of sums of exponentials are recognised, what only looks alike is not."""
+"""Softmax and logarithms of sums of exponentials are recognised; lookalikes are not."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_logarithm_of_a_mean(rewritten: Any, x: dict[str, np.ndarray]) -> No
     _, report = rewritten(model("e = Exp(x) s = ReduceMean(e, last) y = Log(s)"), x)
     assert report.after == {"ReduceLogSumExp": 1, "Sub": 1}
     _, report = rewritten(model("e = Exp(x) s = ReduceMean(e, first) y = Log(s)"), x)
-    assert "ReduceLogSumExp" not in report.after  # of how many is not known
+    assert "ReduceLogSumExp" not in report.after  # the number of terms is unknown
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_logarithms_of_probabilities(
 @pytest.mark.parametrize(
     "body",
     [
-        "e = Exp(x) s = ReduceSum(e, first) t = Add(s, half) y = Div(e, t)",  # the floor counts
-        "e = Exp(x) s = ReduceSum(e, last) t = Add(s, small) y = Div(e, t)",  # and here it may
+        "e = Exp(x) s = ReduceSum(e, first) t = Add(s, half) y = Div(e, t)",  # the floor matters
+        "e = Exp(x) s = ReduceSum(e, last) t = Add(s, small) y = Div(e, t)",  # and here it may matter
         "e = Exp(x) w = Neg(x) f = Exp(w) s = ReduceSum(f, last) y = Div(e, s)",
         "m = ReduceMax(x, first) z = Sub(x, m) y0 = Softmax(z) y = Neg(y0)",
         "e = Exp(x) s = ReduceSum(e, last) l = Log(s) m = ReduceMin(x, last) y = Add(l, m)",

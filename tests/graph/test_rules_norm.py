@@ -1,4 +1,4 @@
-"""Layer and root-mean-square normalisation are recognised written out, with and without scale and bias."""
+"""Written-out layer and root-mean-square normalisations are recognised, with or without scale and bias."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_residual_is_not_taken_for_a_bias(rewritten: Any, x: dict[str, np.ndar
 
 
 def test_centred_and_then_divided_by_its_root_mean_square(rewritten: Any, x: dict[str, np.ndarray]) -> None:
-    """What an exporter that knows RMSNormalization makes of a layer normalisation written out."""
+    """How an exporter that knows RMSNormalization writes out a layer normalisation."""
     body = f"{CENTRED} y = RMSNormalization <axis = -1, epsilon = 0.001> (d, w)"
     graph, report = rewritten(model(body), x, opset=23)
     assert report.after == {"LayerNormalization": 1}

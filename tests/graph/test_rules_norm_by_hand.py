@@ -1,4 +1,4 @@
-"""Normalisations written out along any axes are recognised, and what only looks like one is not."""
+"""Normalisations written out along any axes are recognised; lookalikes are not."""
 
 from __future__ import annotations
 

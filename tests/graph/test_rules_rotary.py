@@ -1,4 +1,4 @@
-"""Rotary embedding is recognised written out; its tables become half as wide, one for each of the batch."""
+"""Written-out rotary embedding is recognised; its tables become half as wide, one per batch element."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model(body: str) -> str:
 
 @pytest.fixture
 def feeds(random: np.random.Generator) -> list[dict[str, np.ndarray]]:
-    """One row of positions for the whole batch, and one row for each of its elements."""
+    """Inputs with one row of positions for the whole batch, and with one for each element."""
     x = random.normal(size=(2, 3, 5, 4)).astype(np.float32)
     positions = np.arange(10, dtype=np.float32).reshape(2, 5, 1)
     return [{"x": x, "position": positions[:1]}, {"x": x, "position": positions}]
@@ -66,7 +66,7 @@ def test_left_alone(rewritten: Any, feeds: list[dict[str, np.ndarray]], body: st
 
 
 def test_tables_of_batch_one_are_repeated(rewritten: Any, random: np.random.Generator, parsed: Any) -> None:
-    """The standard asks for one table for each element of the batch; exporters write one for all of them."""
+    """The standard wants one table per element of the batch; exporters write one for all."""
     text = "g (float[b, 3, n, 4] x, float[1, n, 2] c, float[1, n, 2] s) => (float[b, 3, n, 4] y)"
     source = parsed(f"{text} {{ y = RotaryEmbedding(x, c, s) }}", 23)
     tables = {name: random.normal(size=(1, 5, 2)).astype(np.float32) for name in "cs"}

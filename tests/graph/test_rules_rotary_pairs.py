@@ -1,4 +1,4 @@
-"""Rotary embedding of neighbours, and of heads that stand behind the positions, is recognised too."""
+"""Rotary embedding of neighbours, and of heads that come after the positions, is recognised too."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_heads_behind_the_positions(rewritten: Any, feeds: dict[str, np.ndarray]
 @pytest.mark.parametrize(
     "body",
     [
-        # each half of the angles after the other, as for halves
+        # the two halves of the angles in sequence, as for halves
         f"{SECONDS} a = Mul(position, frequencies) both = Concat <axis = -1> (a, a) {TABLES} {PAIRS} {TURN}",
         # even and odd exchanged
         f"{SECONDS} {ANGLES} {EXPANDED} {JOINED} {TABLES} "

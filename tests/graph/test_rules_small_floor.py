@@ -1,4 +1,4 @@
-"""Small numbers inside a logarithm are scaled up; others stay, and so do those that are weights."""
+"""Small numbers inside a logarithm are scaled up; others stay as they are, and so do weights."""
 
 from __future__ import annotations
 

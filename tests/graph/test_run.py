@@ -1,4 +1,4 @@
-"""Public nodes run as in onnxruntime, or in the reference implementation where onnxruntime cannot."""
+"""Public nodes run in onnxruntime, or in the reference implementation where onnxruntime cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No number of a weight is in what everybody sees, however the weight is stored and used."""
+"""The public files contain no number of a weight, however the weight is stored and used."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 
 RANDOM = np.random.default_rng(11)
 N = helper.make_node
 FLOAT = np.float32
-_RUN = 4  # numbers in a row that are no chance
+_RUN = 4  # this many equal numbers in a row are no coincidence
 
 
 def model_of(
@@ -41,8 +42,8 @@ def shown(model: ir.Model, **patterns: list[str]) -> Blueprint:
 
 
 def leaked(blueprint: Blueprint, weights: Mapping[str, np.ndarray]) -> list[str]:
-    """Which weights have four of their numbers in a row, or the only one, in the skeleton or the policy: as
-    they are, turned, scaled by a usual factor, in any type."""
+    """The weights of which four numbers in a row, or the only one, are in the skeleton or the policy: as they
+    are, transposed, scaled by a usual factor, in any type."""
     found = []
     text = repr(sorted(blueprint.visibility)) + repr(blueprint.reasons)
     for name, values in weights.items():
@@ -214,7 +215,7 @@ def test_one_trained_number(name: str, nodes: list[onnx.NodeProto], value: float
 
 @pytest.mark.parametrize("op", ["Mul", "Add", "Div"])
 def test_what_the_owner_keeps_secret_is_not_in_what_is_made_of_it(op: str) -> None:
-    """A round number, by the owner's word a weight."""
+    """A round number that the owner declares a weight."""
     constants = {"t": np.array(12, FLOAT), "w": weight(8, 8)}
     nodes = [N(op, ["x", "t"], ["h"]), N("MatMul", ["h", "w"], ["g"]), N("Softmax", ["g"], ["y"])]
     blueprint = shown(model_of(nodes, constants, {"x": [8, 8]}), secret=["t"])
@@ -237,7 +238,7 @@ def test_weights_in_constants(attribute: str) -> None:
 
 
 def branch(name: str, w: np.ndarray, direct: bool) -> onnx.GraphProto:
-    """A constant of its own, in a node, or an initializer; multiplied, or handed out as it is."""
+    """A branch with its own constant, a node or an initializer, which it multiplies or returns."""
     output = [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)]
     constant = N("Constant", [], [f"{name}_out" if direct else f"{name}_w"], value=numpy_helper.from_array(w))
     if direct:

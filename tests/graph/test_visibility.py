@@ -1,4 +1,4 @@
-"""Weights are secret, what the architecture alone determines is public, the owner's patterns overrule."""
+"""Weights are secret, constants that the architecture determines public; the owner's patterns overrule."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_public(values: np.ndarray, reason: str) -> None:
         RANDOM.normal(size=(64, 8)).astype(FLOAT),
         np.eye(8, dtype=FLOAT) * FLOAT(0.3),
         np.sin(RANDOM.normal(size=(50, 8))).astype(FLOAT),
-        np.array([1.0, 0.5, 0.25], FLOAT),  # falls like frequencies, but nothing says that it is
+        np.array([1.0, 0.5, 0.25], FLOAT),  # falls like frequencies, but nothing shows that it is one
         np.where(np.tri(6) > 0, RANDOM.normal(size=(6, 6)), 0).astype(FLOAT),
         np.float16(RANDOM.normal(size=(4, 4))),
         RANDOM.integers(-128, 128, (8, 8)).astype(np.int8),
@@ -73,7 +73,7 @@ def test_secret(values: np.ndarray) -> None:
 
 @pytest.mark.parametrize("values", [np.int64(50256), np.full(40, 50257)])
 def test_an_integer_that_may_be_trained_is_asked_for(values: np.ndarray) -> None:
-    """Unless it decides a shape or an index, or data are compared with it."""
+    """It is not asked for if it decides a shape or an index, or if data are compared with it."""
     assert seen(values) == Finding("public", "one integer, for neither a shape nor an index", doubtful=True)
     assert not seen(np.int64(50256), node("Equal", ("x", "w"))).doubtful
     assert not seen(np.int64(50256), node("Reshape", ("x", "w"))).doubtful
@@ -82,7 +82,7 @@ def test_an_integer_that_may_be_trained_is_asked_for(values: np.ndarray) -> None
 
 @pytest.mark.parametrize("values", [np.zeros(8), np.ones(8), np.zeros((8, 8)), np.full((8, 8), 0.5)])
 def test_one_number_throughout_is_secret(values: np.ndarray) -> None:
-    """A bias that nobody trained; but what is made of it and of structure is judged anew."""
+    """For example an untrained bias; but a value made from it and from structure is judged anew."""
     assert seen(values.astype(FLOAT), PRODUCT) == Finding("secret", "weight")
     assert secrets_of(classify(graph(values.astype(FLOAT)))) == []
     assert secrets_of(classify(graph(values.astype(FLOAT)), secret=["w"])) == ["w"]
@@ -104,7 +104,7 @@ def test_one_number_in_the_place_of_a_weight_is_a_weight() -> None:
 @pytest.mark.parametrize("number", [0.3, 0.37, -0.1307, 0.3081, 4.6052, 1.5e-4, 0.2137, 54.37, 1.5e8, 1.0001])
 @pytest.mark.parametrize("op", ["Mul", "Add", "Sub", "Div", "Pow", "Max", "Where", "PRelu", "Less"])
 def test_a_trained_number_is_a_weight(number: float, op: str) -> None:
-    """The factor of a residual, a logit scale, a slope, a mean, a threshold."""
+    """For example the factor of a residual, a logit scale, a slope, a mean, a threshold."""
     for shape in ((), (1,), (1, 1, 1)):
         inputs = ("ids", "x", "w") if op == "Where" else ("x", "w")
         assert seen(np.full(shape, number, FLOAT), node(op, inputs)) == WEIGHT
@@ -164,7 +164,7 @@ def test_what_is_read_for_its_shape_alone_is_a_weight() -> None:
 
 
 def test_indices_of_no_known_form_are_doubtful() -> None:
-    """They may be a compressed weight, or features that a training chose."""
+    """They may be a compressed weight, or features that training selected."""
     gather = node("Gather", ("v", "w"))
     for values in (RANDOM.integers(0, 16, (64, 8)), np.sort(RANDOM.choice(500, 40, replace=False))):
         doubt = Finding("public", "integers of no known form, which decide indices", doubtful=True)

@@ -1,4 +1,4 @@
-"""Every shipped model is a valid file, scores what its card states, and is described in models/README.md."""
+"""Every shipped model is a valid file, scores as its card states, and is described in models/README.md."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_score_is_the_stated_one(name: str) -> None:
     outputs = logits(name, inputs)
     counted = labels != IGNORED
     accuracy = (outputs.argmax(axis=-1)[counted] == labels[counted]).mean()
-    # half a unit of the last digit stated, and the odd near tie that another processor may decide otherwise
+    # half a unit of the last stated digit, and a rare near tie that another processor may decide differently
     assert accuracy == pytest.approx(stated["accuracy"], abs=2e-4)
     if "perplexity" in stated:
         likelihoods = np.exp(outputs - np.logaddexp.reduce(outputs, axis=-1, keepdims=True))[counted]

@@ -1,4 +1,4 @@
-"""The models that ship, run on shares: every prediction on the held-out split is the plain model's."""
+"""The shipped models on shares: every prediction on the held-out split equals the plain model's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from onnxpuma.roles.local.memory import MemoryModel
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
-TIE = 0.05  # logits: nearer than this to the best, a second word is as good a prediction
+TIE = 0.05  # a word whose logit is this close to the best is as good a prediction
 
 
 def logits(name: str, batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +39,7 @@ def test_all_predictions_agree(name: str, batch: int) -> None:
 
 
 def test_all_next_words_agree() -> None:
-    """The stories hold words drawn by chance: there the plain model itself is torn between two."""
+    """The stories contain random words, where the plain model itself is undecided between two."""
     secure, plain = logits("tales", 20)
     best = plain.argmax(axis=-1)
     chosen = secure.argmax(axis=-1)
@@ -50,7 +50,7 @@ def test_all_next_words_agree() -> None:
 
 
 def test_the_next_word_alone() -> None:
-    """What is generated: the plain model's word, unless it is torn between two."""
+    """The generated word is the plain model's, unless that is undecided between two."""
     model = MemoryModel(onnx.load(MODELS / "tales" / "model.onnx"))
     texts = np.load(MODELS / "tales" / "heldout.npz")["inputs"][:8]
     plain = onnxruntime.InferenceSession(MODELS / "tales" / "model.onnx").run(None, {"input_ids": texts})[0]

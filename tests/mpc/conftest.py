@@ -1,4 +1,4 @@
-"""Fixtures of the protocol tests: the ring kernels one after the other, and random words."""
+"""Fixtures of the protocol tests: each ring kernel in turn, and random words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnxpuma.mpc.ring.words import Words
 
 @pytest.fixture(params=ring.native_levels())
 def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each level that runs here, in use for the test."""
+    """Each kernel level that runs on this machine, active during the test."""
     before = ring.native_level()
     ring.set_native_level(request.param)
     yield request.param
@@ -22,7 +22,7 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def drawn() -> Callable[..., Words]:
-    """drawn(shape, dtype, seed): random words, every bit of them."""
+    """drawn(shape, dtype, seed): words whose bits are all random."""
 
     def draw(shape: tuple[int, ...] | int, dtype: object = np.uint64, seed: int = 0) -> Words:
         kind = np.dtype(dtype)  # type: ignore[call-overload]

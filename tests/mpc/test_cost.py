@@ -1,4 +1,4 @@
-"""Declared costs: rounds and bits of every protocol are what the links counted, at any number of elements."""
+"""Declared costs: every protocol's rounds and bits equal the links' counts, for any number of elements."""
 
 from __future__ import annotations
 

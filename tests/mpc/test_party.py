@@ -1,4 +1,4 @@
-"""The lockstep of three parties: rounds, words on their way, protocols side by side, and misuse of them."""
+"""The lockstep of three parties: rounds, words in transit, parallel protocols, and their misuse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = np.arange(5, dtype=np.uint64)
 
 
 def around(party: Party, words: Words, bits: int = 64) -> Protocol[Words]:
-    """Everybody sends to the next and gets from the one before."""
+    """Each party sends to the next and receives from the one before."""
     party.send(party.index + 1, words, bits)
     late = party.expect(party.index - 1, words.shape, bits)
     yield
@@ -161,7 +161,7 @@ def test_words_of_another_shape_than_announced() -> None:
 
 
 def test_a_pending_value_is_pending_at_all_three() -> None:
-    """The pivot of a Pair knows its two components at once; it must wait with the others all the same."""
+    """The pivot of a Pair knows its two components at once, but must wait with the others."""
 
     def program(party: Party) -> Protocol[Any]:
         role = party.role(1)

@@ -1,4 +1,4 @@
-"""PRF streams: both holders of a key derive the same words, each byte of a stream is used once."""
+"""PRF streams: both holders of a key derive the same words; each byte of a stream is used once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_each_byte_of_the_stream_is_used_once_and_in_order() -> None:
         drawn = stream.draw(shape, bits).tobytes()
         assert drawn == whole[used : used + len(drawn)].tobytes()
         used += len(drawn)
-    assert used > 1 << 20  # more than one of the pieces in which the stream is made
+    assert used > 1 << 20  # more than one of the chunks in which the stream is generated
 
 
 def test_the_stream_is_aes_in_counter_mode() -> None:
@@ -81,7 +81,7 @@ def test_words_look_uniform() -> None:
 
 
 def test_a_derived_key_depends_on_every_part_and_on_what_it_is_for() -> None:
-    """HKDF-SHA256 of RFC 5869, step by step; a context that is cut otherwise is another one."""
+    """HKDF-SHA256 of RFC 5869, step by step; a context that is split differently is another context."""
     parts = [fresh_part(), fresh_part()]
     assert [len(part) for part in parts] == [PART_BYTES] * 2
     key = derived_key(parts, b"ab", b"c")

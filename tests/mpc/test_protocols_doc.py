@@ -1,4 +1,4 @@
-"""The table of docs/protocols.md is what benchmarks/protocols.py prints, and its sections are there."""
+"""The table in docs/protocols.md is the output of benchmarks/protocols.py, and its sections exist."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_rounds_and_bytes(measured: list[Any]) -> None:
 
 
 def test_errors_are_what_is_documented(measured: list[Any]) -> None:
-    """The mean within a third, the largest no larger by more than half."""
+    """The mean agrees within a third; the largest is at most half again as large."""
     table = documented()
     for line in measured:
         if line.largest is None:

@@ -1,4 +1,4 @@
-"""Sharing and opening: what leaves for the client is masked afresh and holds no bit below its scale."""
+"""Sharing and opening: shares for the client are freshly masked, without a bit below their scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test of an operator holds: the right type and shape, the declared cost, the error."""
+"""The checks of every operator test: the type and shape, the declared cost, the error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Check = Callable[[Comparison, float], None]
 
 @pytest.fixture
 def check() -> Check:
-    """check(comparison, tolerance): shape, type, rounds and bits as declared, error within the tolerance."""
+    """check(comparison, tolerance): shape, type, rounds, bits as declared; the error within tolerance."""
 
     def hold(done: Comparison, tolerance: float) -> None:
         for got, want in zip(done.all_got, done.all_want, strict=True):

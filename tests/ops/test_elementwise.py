@@ -1,4 +1,4 @@
-"""Add, Sub, Sum, Neg, Mul, and products that stay untruncated until somebody reads them."""
+"""Add, Sub, Sum, Neg, Mul, and products that stay untruncated until a node reads them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_number_without_axes_is_taken_off(check: Check) -> None:
 
 @pytest.mark.parametrize("op", ["Add", "Sub", "Sum"])
 def test_public_terms_may_be_as_far_out_as_they_like(op: str) -> None:
-    """They stand beside the words: the client has the whole sum."""
+    """They are kept beside the words, so the client gets the whole sum."""
     far = np.array([0, -np.inf, -3.4e38, -1e9, np.inf, 2.5e8], np.float32)
     done = compare(op, {"x": reals(2, 6, scale=1), "far": far}, public=["far"])
     assert done.outcome.cost == done.outcome.plan.cost
@@ -113,7 +113,7 @@ def test_what_fixed_point_cannot_hold_is_refused() -> None:
 
 @pytest.mark.parametrize("last", ["Gelu", "Relu", "Softmax", "Neg", "Add", "Reshape", "LayerNormalization"])
 def test_an_untruncated_product_goes_on_as_it_is(check: Check, last: str) -> None:
-    """MatMul, Add and whatever follows: the consumer reads the product, or it is truncated before."""
+    """MatMul, Add and any consumer: either it reads the product, or the product is truncated before."""
     feed = {"x": reals(5, 6, scale=1), "w": reals(6, 8, scale=0.4, seed=1), "b": reals(8, seed=2)}
     extra = {"LayerNormalization": ["w8"], "Add": ["b"], "Reshape": ["shape"]}.get(last, [])
     if last == "LayerNormalization":

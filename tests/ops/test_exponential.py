@@ -1,4 +1,4 @@
-"""Exp and Log over their ranges, and the activations made of them."""
+"""Exp and Log over their ranges, and the activations built from them."""
 
 from __future__ import annotations
 

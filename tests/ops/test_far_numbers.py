@@ -1,4 +1,4 @@
-"""Masks, fillers, sentinels of every make: what is publicly far is exact, what is secretly so far enough."""
+"""Masks, fillers and sentinels of every kind: public ones are exact, secret ones far enough."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check(
     shown: Sequence[str] = (),
     **constants: Any,
 ) -> MemoryModel:
-    """The outputs on shares are those in the clear; infinity is at least 2^13."""
+    """Compare outputs on shares with those in the clear; infinity becomes at least 2^13."""
     names = [n for n in feed if n.startswith("keep")] if public is True else list(public or ())
     model = model_of(text, constants)
     hidden = [name for name in feed if name not in names]
@@ -101,10 +101,10 @@ def test_three_masks_each_an_addition(x: np.ndarray, low: float, public: bool) -
 @pytest.mark.parametrize("low", LOWS)
 @pytest.mark.parametrize("how", ["Where(keep, x, low)", "Add(x, a)"])
 def test_a_row_that_is_masked_whole(x: np.ndarray, low: float, how: str) -> None:
-    """Of a finite filler, what single precision makes of it: all alike, or the scores as they are."""
+    """With a finite filler, the results of single precision: equal weights, or those of the scores."""
     keep = KEEP & (np.arange(3)[:, None] != 1)
     nodes = f"a = Where(keep, zero, low) m = {how} p = Softmax(m) n = IsNaN(p) y = Where(n, zero, p)"
-    within = 1e-4 if low < -1e9 else 2e-2  # single precision rounds what is left of scores
+    within = 1e-4 if low < -1e9 else 2e-2  # single precision rounds the scores beside the filler
     check(f"{HEAD} {{ {nodes} }}", {"x": x, "keep": keep}, True, within, low=low, zero=0.0)
 
 
@@ -128,7 +128,7 @@ def test_an_attention_with_rows_that_are_masked_whole(guard: bool, shown: bool, 
 @BOTH
 @pytest.mark.parametrize("low", [-1e9, LOWEST])
 def test_a_mask_scaled_together_with_products(x: np.ndarray, low: float, public: bool) -> None:
-    """The product that it is added to was planned before the mask, which leaves no room at its scale."""
+    """The product to which it is added was planned before the mask, whose scale leaves no room."""
     text = f"""{HEAD} {{ h = MatMul(x, w) a = Where(keep, zero, low) u = Add(h, a) m = Mul(u, half)
         y = Softmax(m) }}"""
     check(text, {"x": x, "keep": KEEP}, public, low=low, zero=0.0, half=0.5, w=np.eye(4, dtype=np.float32))
@@ -140,7 +140,7 @@ def test_what_is_far_above_takes_all(x: np.ndarray, high: float, public: bool) -
     keep = np.ones((3, 4), bool)
     keep[[0, 1, 2], [2, 0, 3]] = False
     text = f"{HEAD} {{ m = Where(keep, x, high) y = Softmax(m) }}"
-    if np.isfinite(high):  # of infinity it is no number in the clear
+    if np.isfinite(high):  # with infinity the result in the clear is NaN
         check(text, {"x": x, "keep": keep}, public, high=high)
     text = f"{HEAD.replace('?, ?', '3, 1')} {{ m = Where(keep, x, high) y = ReduceMax (m, last) }}"
     check(text, {"x": x, "keep": keep}, public, high=high, last=np.array([-1]))
@@ -191,7 +191,7 @@ def test_suppressed_tokens_lose_whatever_the_logits_are(length: int, low: float,
 @pytest.mark.parametrize("low", [-1e4, -1e9, LOWEST])
 @pytest.mark.parametrize("kind", ["int64", "float"])
 def test_a_mask_that_is_a_product(x: np.ndarray, low: float, kind: str) -> None:
-    """Zeros and ones that are secret, of whatever type, times a number far down."""
+    """Secret zeros and ones, of any type, times a large negative number."""
     text = f"""(float[3, 4] x, {kind}[3, 4] m) => (float[3, 4] y, int64[3] best) {{
         f = Cast <to = 1> (m) d = Sub(one, f) a = Mul(d, low) s = Add(x, a)
         y = Softmax(s) best = ArgMax <axis = 1, keepdims = 0> (s) }}"""
@@ -201,7 +201,7 @@ def test_a_mask_that_is_a_product(x: np.ndarray, low: float, kind: str) -> None:
 
 @pytest.mark.parametrize("low", [-1e9, -np.inf])
 def test_the_largest_that_is_kept(x: np.ndarray, low: float) -> None:
-    """What a secret mask puts far out is forgotten by a maximum, and may be computed with again."""
+    """A maximum drops the values that a secret mask moves far out, and its result can be used as usual."""
     text = f"""{HEAD} {{ m = Where(keep, x, low) t = ReduceMax <keepdims = 1> (m, last) y = Gelu(t) }}"""
     check(text, {"x": x, "keep": KEEP}, low=low, last=np.array([-1]), within=3e-3)
 
@@ -259,7 +259,7 @@ def test_windows_padded_with_infinity() -> None:
 
 @pytest.mark.parametrize("origin", [1.5e8, -3e9, 2.5e11])
 def test_large_numbers_are_numbers(origin: float) -> None:
-    """Of real units: what is taken off may be large, where what is left is small."""
+    """In real units: a large number may be subtracted if the rest is small."""
     text = "(float[1, 3] x) => (float[1, 3] y) { a = Sub(x, c) y = Div(a, s) }"
     x = np.array([[1e5, -2e5, 5e4]], np.float32)
     check(text, {"x": x}, c=origin, s=abs(origin) / 1.5, shown=["*"], within=1e-2)

@@ -1,4 +1,4 @@
-"""Values far out: what keeps numbers keeps them to the end of the format, what levels off does not wrap."""
+"""Large values: operators that keep numbers do so to the end of the format; saturating ones do not wrap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEP = 2.0**17  # of single precision beyond 2^40
 
 @pytest.fixture(autouse=True)
 def nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of values deep in a model, of which nothing is proved."""
+    """As for values deep in a model, about which nothing is proved."""
     monkeypatch.setattr("onnxpuma.plan.bounds.ranges.LARGEST_INPUT", math.inf)
 
 
@@ -59,7 +59,7 @@ def test_clip_far_out(ends: tuple[float | None, float | None]) -> None:
     [("ReduceMax", {}), ("ReduceMin", {}), ("ArgMax", {"axis": 1}), ("ArgMin", {"axis": 1})],
 )
 def test_the_order_of_what_lies_far_out(op: str, attributes: dict[str, object]) -> None:
-    """Neighbours of single precision, at either end of the format."""
+    """Neighbours in single precision, at both ends of the format."""
     places = np.argsort(RNG.random((6, 9)), axis=1)
     x = (np.where(np.arange(6) % 2, 1, -1)[:, None] * 2.0**42 + places * 4 * STEP).astype(np.float32)
     x[2:4, 0] = -x[2:4, 0]
@@ -118,7 +118,7 @@ def test_what_a_secret_condition_puts_far_out(op: str) -> None:
 
 @pytest.mark.parametrize("divisor", [[1e-3, 0.25, 15, 3e4, 1e6, 1e9], [6e7], [1e-9] * 6])
 def test_a_divisor_that_its_owner_made_public(divisor: list[float]) -> None:
-    """It is not replaced by its reciprocal, of which one scale would hold too few digits."""
+    """It is not replaced by its reciprocal, for which one scale has too few digits."""
     x, weights = np.float32([[3, -5, 1e5, 7, 30000, 2]]), np.float32(divisor)
     x = x * np.float32(1e-4) if divisor[0] == 1e-9 else x
     graph = helper.make_graph(

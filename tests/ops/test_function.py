@@ -1,4 +1,4 @@
-"""Operators without a kernel run as the function that the standard defines them by."""
+"""An operator without a kernel runs as the function by which the standard defines it."""
 
 from __future__ import annotations
 

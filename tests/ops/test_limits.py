@@ -1,4 +1,4 @@
-"""The declared ranges are true: operators are right just inside them, and so the table may be believed."""
+"""The declared ranges are true: operators are right just inside them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def limits_of(done: Comparison) -> tuple[Limit, ...]:
 
 
 def bound(op: str, inputs: dict[str, Any], public: tuple[str, ...], **attributes: Any) -> float:
-    """Where the first declared range ends."""
+    """The end of the first declared range."""
     return limits_of(compare(op, inputs, public, **attributes))[0].below
 
 
 def right(done: Comparison, tolerance: float = 3e-6) -> bool:
-    """Nothing outside, and an error that is small beside the result."""
+    """Check that nothing is out of range, and that the error is small beside the result."""
     step = done.outcome.plan.steps[-1]
     operands = [i for i in step.call.inputs if i is not None]
     assert operands
@@ -116,7 +116,7 @@ def test_pools(op: str) -> None:
 
 @pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization"])
 def test_results_of_normalisations(op: str) -> None:
-    """A row with one huge element and a large scale: up to 4096 comes out."""
+    """A row with one huge element and a large scale: results reach 4096."""
     x = np.zeros((3, 64), np.float32)
     x[:, 5] = [1.0, 300.0, 30_000.0]
     scale = np.full(64, INSIDE * 4096 / (8.0 if op == "RMSNormalization" else 7.94), np.float32)
@@ -142,7 +142,7 @@ def test_scores_far_apart(op: str) -> None:
 
 
 def test_every_operator_that_is_wrong_somewhere_says_where() -> None:
-    """Those that only move or add words have no range of their own; all others declare one."""
+    """Operators that only move or add words have no range; all others declare one."""
     free = {
         "Add", "And", "Cast", "CastLike", "Compress", "Concat", "CumSum", "DepthToSpace", "Dropout",
         "Equal", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "IsInf",

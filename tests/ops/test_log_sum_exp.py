@@ -62,7 +62,7 @@ def test_what_a_public_mask_leaves_out(check: Check, low: str) -> None:
 
 @pytest.mark.parametrize("small", [1e-6, 1e-8, 1e-10, 1e-12])
 def test_logarithms_with_a_small_number_inside(small: float) -> None:
-    """As models have them: beside a probability, beside what may be zero, beneath a square."""
+    """As in models: beside a probability, beside a value that may be zero, beneath a square."""
     x = reals(4, 6, scale=4)
     x[0, :3] = 0
     bodies = ("p = Softmax(x) s = Add(p, c)", "p = Relu(x) s = Clip(p, c)", "p = Mul(x, x) s = Add(p, c)")

@@ -75,7 +75,7 @@ def test_where_keeps_what_only_looks_like_a_mask(check: Check) -> None:
 
 
 def test_where_leaves_out_what_a_mask_excludes() -> None:
-    """By a public choice all numbers are exact, by a secret one those below 2^40."""
+    """With a public condition all numbers are exact; with a secret one, those below 2^40."""
     mask = truths(3, 10)
     for far in (-3.4e38, -np.inf, np.inf, 1e9, -1e9):
         for condition in ("c", "secret_c"):
@@ -83,7 +83,7 @@ def test_where_leaves_out_what_a_mask_excludes() -> None:
             assert done.got[mask] == pytest.approx(done.want[mask], abs=2 * UNIT)
             held = far if condition == "c" else np.sign(far) * min(abs(far), 2.0 ** (39 + np.isinf(far)))
             assert done.got[~mask] == pytest.approx(held, rel=1e-6)
-    with pytest.raises(UnsupportedModelError, match="what is no number"):
+    with pytest.raises(UnsupportedModelError, match="may choose a NaN"):
         compare("Where", {"secret_c": mask, "a": A, "b": np.float32(np.nan)}, public=["b"])
 
 
@@ -97,7 +97,7 @@ def test_no_fixed_point_number_is_infinite(check: Check) -> None:
 
 
 def test_every_fixed_point_number_is_one() -> None:
-    """IsNaN is public, and false."""
+    """IsNaN is public and false."""
     made = MemoryModel(typed(model_of("IsNaN", {"x": A}), {"x": A}), at_client=False)
     assert not made.run({"x": A}).outputs["y0"].any()
     assert made.plan({"x": A}).steps == []

@@ -1,4 +1,4 @@
-"""Masks of every make, public or secret: no number overflows, and what is masked has no weight."""
+"""Masks of every kind, public or secret: no number overflows, and masked positions get no weight."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Q, K, V = (RNG.normal(0, 1, (1, 2, 5, 8)).astype(np.float32) for _ in range(3))
 KEEP = np.array([True, False, True, True, False])
 LOWS = [-1e4, -1e9, float(np.finfo(np.float32).min), -np.inf]
 
-# name -> the nodes that put a mask on the scores s, c being the positions that are kept
+# name -> the nodes that put a mask on the scores s; c: the positions that are kept
 MASKS = {
     "chosen": [("Where", "c s low", "m")],
     "chosen the other way": [("Not", "c", "d"), ("Where", "d low s", "m")],
@@ -62,7 +62,7 @@ def _error(steps: list[tuple[str, str, str]], feed: dict[str, Any], low: float, 
 @pytest.mark.parametrize("kind", MASKS)
 def test_scores_under_a_softmax(kind: str, low: float, public: list[str]) -> None:
     if np.isinf(low) and "product" in kind:
-        return  # zero times infinity is no number, in the clear either
+        return  # zero times infinity is NaN in the clear as well
     steps = [*MASKS[kind], ("Softmax", "m", "y")]
     assert _error(steps, {"s": SCORES, "c": KEEP}, low, public) < 1e-4
 

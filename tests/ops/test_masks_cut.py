@@ -1,4 +1,4 @@
-"""Masks that are cut, doubled or scaled on their way, lone fillers of any size, and scores beside a mask."""
+"""Masks that are clipped, doubled or scaled, lone fillers of any size, and scores beside a mask."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDS = {
 
 
 def ran(text: str, x: np.ndarray, public: bool, **constants: float | np.ndarray) -> tuple[MemoryRun, float]:
-    """What a run comes to, and how far from the answer in the clear."""
+    """A run's outcome, and its distance from the result in the clear."""
     head = "(float[3, 4] x, bool[3, 4] keep) => (float[?, ?] y)"
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> g {head} {{ {text} }}')
     used = {n: np.asarray(v, np.float32 if isinstance(v, float) else None) for n, v in constants.items()}
@@ -52,7 +52,7 @@ def ran(text: str, x: np.ndarray, public: bool, **constants: float | np.ndarray)
 def test_what_is_masked_is_left_out(way: str, end: str, low: float, public: bool) -> None:
     constants = {"low": low, "high": -low, "zero": 0.0, "one": 1.0, "last": np.array([-1])}
     if end == "logarithm" and low == -12345.0:
-        return  # such a number is a weight where it can be read from the result
+        return  # such a number can be read from the result, so it is a weight
     done, error = ran(f"{WAYS[way]} {ENDS[end]}", X, public, **constants)
     assert done.reliable
     assert error <= 2e-4
@@ -60,7 +60,7 @@ def test_what_is_masked_is_left_out(way: str, end: str, low: float, public: bool
 
 @pytest.mark.parametrize("scale", [20.0, 5000.0])
 def test_scores_out_of_range_beside_a_secret_mask_are_told(scale: float) -> None:
-    """Behind the mask nobody could tell them from those that are masked."""
+    """After the mask nobody could tell them from masked scores."""
     done, error = ran("h = MatMul(x, w) m = Where(keep, h, low) y = Softmax(m)", X * scale, False,
                       w=np.eye(4, dtype=np.float32) * 1.25, low=-1e9)  # fmt: skip
     assert done.reliable is (scale < 1000)

@@ -1,4 +1,4 @@
-"""The registry is complete: every operator says what it is and is tried in this folder."""
+"""The registry is complete: every operator has a description, and a test in this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where there is no number: something comes out, and what stands beside it is right."""
+"""Where the result is NaN: some value is returned, and its neighbours are right."""
 
 from __future__ import annotations
 

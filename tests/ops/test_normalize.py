@@ -16,7 +16,7 @@ from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.ops.bounds import Bound
-from onnxpuma.ops.normalize import normalised, normalised_cost
+from onnxpuma.ops.normalised_rows import normalised, normalised_cost
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.rows import Rows
 from onnxpuma.roles.local.memory import MemoryModel
@@ -63,7 +63,7 @@ def test_large_outliers(check: Check) -> None:
 @pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization"])
 @pytest.mark.parametrize("largest", [4095.0, 6000.0, 2e4, 2e5, 1e6])
 def test_a_row_of_any_norm_beside_small_ones(check: Check, op: str, largest: float) -> None:
-    """As language models have: one row with a huge element, the others a thousandth of it."""
+    """As in language models: one row has a huge element; the others are a thousandth of it."""
     x = reals(120, 64, scale=0.3)
     x[::7, 5] = largest
     inputs = {"x": x, "scale": np.ones(64, np.float32)}
@@ -137,7 +137,7 @@ def test_a_large_scale(check: Check, op: str, largest: float, public: list[str])
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("largest", [0.01, 1.0, 9.0, 700.0, 1e5])
 def test_a_secret_scale_whose_size_is_known(centred: bool, largest: float) -> None:
-    """Multiplied before the root, with as many digits as there is room for."""
+    """It is multiplied before the root, with as many digits as fit."""
     x = reals(6, 40, scale=2) * np.array([1e-3, 1, 1, 30, 1000, 0], np.float32)[:, None]
     scale = np.random.default_rng(3).uniform(-largest, largest, 40)
     rows = Rows(x.shape, 1, centred, 1e-6, scale=largest)
@@ -151,14 +151,14 @@ def test_a_secret_scale_whose_size_is_known(centred: bool, largest: float) -> No
     assert run.cost == normalised_cost(rows, call)
     less = x - x.mean(axis=1, keepdims=True) if centred else x
     want = less / np.sqrt((less.astype(np.float64) ** 2).mean(axis=1, keepdims=True) + 1e-6) * scale
-    error = np.abs(run.value() - want).max(axis=1)  # of the smallest row and of nothing, of others
+    error = np.abs(run.value() - want).max(axis=1)  # looser for the smallest row and the zero row
     assert error.max() <= 5e-3 * max(largest, 1.0)
     assert error[1:-1].max() <= 4e-5 * max(largest, 1.0)
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.005, 0.0005])
 def test_a_bias_that_is_larger_than_the_scale(scale: float) -> None:
-    """Digits of a product with a small scale leave the bias its room."""
+    """The digits of a product with a small scale leave room for the bias."""
     rng = np.random.default_rng(4)
     weights = {"s": (scale * rng.normal(size=5)).astype(np.float32), "b": np.full(5, -20, np.float32)}
     graph = onnx.parser.parse_graph(

@@ -1,4 +1,4 @@
-"""ArgMax over a vocabulary: read straight from the product, at a price that is held; margin, ties, range."""
+"""ArgMax over a vocabulary: read directly from the product, at the declared cost; margin, ties, range."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VOCABULARY = 50_000
 
 
 def head(columns: int, added: bool = False) -> onnx.ModelProto:
-    """x (1, 1, 2) -> the place of the largest of x W, or of x W + b."""
+    """x (1, 1, 2) -> the index of the largest element of x W, or of x W + b."""
     rng = np.random.default_rng(0)
     weight = rng.normal(0, 1, (2, columns)).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["scores"])]
@@ -45,7 +45,7 @@ def test_the_largest_logit_of_a_vocabulary(check: Check, added: bool) -> None:
         check(done, 0)
         (step,) = (s for s in done.outcome.plan.steps if s.operator.name == "ArgMax")
         assert step.cost.rounds == 72
-        assert step.cost.bytes == 3_063_090  # of them 0.75 MB to read the product
+        assert step.cost.bytes == 3_063_090  # 0.75 MB of it to read the product
 
 
 def row(length: int, fill: float = 0.0) -> np.ndarray:
@@ -89,7 +89,7 @@ def test_of_equal_elements_of_a_long_row_the_first_or_the_last(check: Check) -> 
 
 
 def test_the_range_of_a_long_row(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the format holds, and what differs by one far out."""
+    """All that the format holds, and large values that differ by one."""
     monkeypatch.setattr("onnxpuma.plan.bounds.ranges.LARGEST_INPUT", math.inf)
     x = row(1200, -(2.0**43) * 0.999)
     x[0, 7], x[0, 1100], x[0, 3] = 2.0**42, 2.0**42 - 2.0**19, -(2.0**42)

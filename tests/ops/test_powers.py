@@ -1,4 +1,4 @@
-"""Reciprocals, roots, quotients by a secret and powers, over the whole documented range."""
+"""Reciprocals, roots, quotients with a secret divisor and powers, over the whole documented range."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ UNIT = 2.0**-18
 
 
 def on_grid(values: np.ndarray) -> np.ndarray:
-    """Numbers that fixed point holds exactly, so that what is measured is the operator."""
+    """Numbers that fixed point represents exactly, so that only the operator's error is measured."""
     return (np.rint(values / UNIT) * UNIT).astype(np.float32)
 
 
 def spread_out(low: float, high: float, count: int = 60, seed: int = 0) -> np.ndarray:
-    """Numbers of every size between 2^low and 2^high, both included."""
+    """Numbers of every magnitude from 2^low to 2^high, both included."""
     exponents = np.random.default_rng(seed).uniform(low, high, count)
     exponents[:2] = low, high
     return on_grid(np.maximum(2.0**exponents, UNIT))
@@ -58,7 +58,7 @@ def test_a_quotient_by_a_secret(public: list[str]) -> None:
     a = on_grid(np.random.default_rng(2).normal(0, 5, (4, 60)))
     b = signed(spread_out(-6, 14.9))
     done = compare("Div", {"a": a, "b": b}, public=public)
-    if public:  # the reciprocal itself has eighteen fraction bits then
+    if public:  # then the reciprocal itself has eighteen fraction bits
         assert np.all(
             np.abs(done.got - done.want) <= 2e-6 * np.abs(done.want) + 3 * UNIT * np.maximum(np.abs(a), 1)
         )

@@ -1,4 +1,4 @@
-"""Reductions: every choice of axes, kept or not, secret integers, and what is refused."""
+"""Reductions: every choice of axes, kept or not, secret integers, and refusals."""
 
 from __future__ import annotations
 

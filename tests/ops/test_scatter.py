@@ -1,4 +1,4 @@
-"""Scatter with every reduction, updates of one place in turn, and every choice of what is secret."""
+"""Scatter with every reduction, repeated updates of one element, and every choice of secret operands."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_a_bound_that_is_no_number_is_refused() -> None:
 
 
 def test_a_flat_line_of_what_is_proved_small() -> None:
-    """It is compared with ends that are far from whatever comes in."""
+    """It is compared with ends that are far from all its inputs."""
     text = "(float[10] x) => (float[10] y) { s = Sin(x) y = HardSigmoid <alpha = 0.01> (s) }"
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 21]> g {text}')
     for number, node in enumerate(model.graph.node):

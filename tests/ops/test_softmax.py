@@ -1,4 +1,4 @@
-"""Softmax: every axis, rows of one, equal scores, very low ones and one that towers over the rest."""
+"""Softmax: every axis, rows of one, equal scores, very low ones, and one that dominates the rest."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_many_random_rows(check: Check) -> None:
 
 @pytest.mark.parametrize("below", [14.0, 15.5, 30.0])
 def test_a_long_row_of_which_nearly_all_lies_far_below(below: float) -> None:
-    """What counts as zero would have added n e^-14 at most, which the operator declares."""
+    """Scores that count as zero would have added at most n e^-14, as the operator declares."""
     x = np.full((2, 20_000), -below, np.float32)
     x[0, 7] = x[1, 19_999] = 0
     done = compare("Softmax", {"x": x})

@@ -1,4 +1,4 @@
-"""Sines and cosines of secret angles, of however many turns."""
+"""Sines and cosines of secret angles, of any number of turns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNIT = 2.0**-18
 @pytest.mark.parametrize("op", ["Sin", "Cos"])
 @pytest.mark.parametrize("size", [1e-2, 1, 10, 1e3, 2.0**20, 2.0**24])
 def test_angles_of_every_size(check: Check, op: str, size: float) -> None:
-    """At numbers that shares hold exactly: the angle's own rounding is not this operator's."""
+    """At numbers that shares represent exactly: the rounding of the angle is not this operator's error."""
     words = np.rint(RNG.uniform(-size, size, (40, 50)) / UNIT)
     x = (words * UNIT).astype(np.float32)
     x = (np.rint(x / UNIT) * UNIT).astype(np.float32)
@@ -34,7 +34,7 @@ def test_turning_points(check: Check, op: str) -> None:
 
 
 def test_rotation_by_secret_frequencies_through_a_shape() -> None:
-    """As exporters write it: frequencies times positions, twice each, reshaped by what their shape says."""
+    """As exporters write it: frequencies times positions, each repeated, reshaped to a computed shape."""
     text = """g (float[1, n, 8] x) => (float[1, n, 8] y)
         <float[1, 4, 1] f = {0.9, 0.4, 0.37, 0.02}, int64 one = {1}, int64 zero = {0},
          int64[2] front = {0, 1}, int64[1] last = {3}, int64[1] from = {0},

@@ -1,4 +1,4 @@
-"""What the tests of the plan share: a small model with secret constants, run on shares and in the clear."""
+"""Fixtures of the plan's tests: a small model with secret constants, run on shares and in the clear."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Constants = Mapping[str, np.ndarray | np.generic]
 
 @dataclass
 class Ran:
-    """A model on shares: the largest error relative to the largest number of onnxruntime's result."""
+    """A run on shares, and its largest error relative to the largest number of onnxruntime's result."""
 
     error: float
     blueprint: Blueprint
@@ -34,7 +34,7 @@ class Ran:
 
     @property
     def operators(self) -> list[str]:
-        """What runs on shares, in order."""
+        """The operators that run on shares, in order."""
         return [step.operator.name for step in self.plan.steps]
 
 
@@ -44,7 +44,7 @@ OnShares = Callable[..., Ran]
 def model_of(
     nodes: Sequence[onnx.NodeProto], constants: Constants, feed: Mapping[str, np.ndarray]
 ) -> tuple[onnx.ModelProto, np.ndarray]:
-    """A model from `feed` to `y`, and what onnxruntime makes of it, as the nodes stand."""
+    """A model from `feed` to `y`, and onnxruntime's results on the unchanged nodes."""
     held = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     given = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
@@ -63,8 +63,8 @@ def model_of(
 
 @pytest.fixture(params=[False, True], ids=["on shares", "at the client"])
 def on_shares(request: pytest.FixtureRequest) -> OnShares:
-    """on_shares(nodes, constants, feed, secret=patterns): with type, shape and cost as they must be; once
-    with everything on shares, once with what the client can compute left to it."""
+    """on_shares(nodes, constants, feed, secret=patterns): checks type, shape and cost; runs once with
+    everything on shares, once with the client computing what it can."""
 
     def run(
         nodes: Sequence[onnx.NodeProto],

@@ -1,4 +1,4 @@
-"""Nodes and numbers of weights that are stored in integers of few bits."""
+"""Nodes and arrays for weights that are stored as integers of few bits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WIDTH = 48
 
 SHAPES = ("shape", "axes", "at")
 
-COLUMNS = 200  # more numbers than are folded as a matter of course
+COLUMNS = 200  # more numbers than are folded by default
 
 ROWS = np.array([[3, 0, 49, 3]])
 

@@ -1,4 +1,4 @@
-"""Bounds: what an owner says of weights, what follows from it, and that no value is ever beyond."""
+"""Bounds: the facts that an owner tells of weights, their consequences, and that no value exceeds them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onnxpuma.errors import ConfigError, InputError, PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops.bounds import Bound
 from onnxpuma.ops.sight import measured, of_values
-from onnxpuma.plan.blueprint import Blueprint, prepare, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.declared import declare, declare_all
 from onnxpuma.plan.examine.clear import ClearRun
@@ -26,6 +26,7 @@ from onnxpuma.plan.examine.kept_bounds import settled
 from onnxpuma.plan.examine.proofs import examined
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Plan, Selection
+from onnxpuma.plan.prepare import prepare, prepare_model
 from onnxpuma.plan.weights.facts import bound_of, number, rounded
 from onnxpuma.plan.weights.uses import head_sizes
 from onnxpuma.roles.local.memory import MemoryModel
@@ -82,7 +83,7 @@ def test_facts_of_a_factor() -> None:
         loose = 1.2
         assert value <= found.matrix[key] <= loose * value, key
     assert np.abs(w).max() <= found.size <= 1.2 * np.abs(w).max()
-    assert 0.8 * b.min() <= bias.low <= b.min(), "the least of what is positive is told"
+    assert 0.8 * b.min() <= bias.low <= b.min(), "the least positive number is told"
     assert np.linalg.norm(b.reshape(4, 8), axis=1).max() <= bias.blocks[8]
 
 
@@ -114,7 +115,7 @@ Grow = Callable[["Chain"], None]
 
 
 class Chain:
-    """A graph that grows at its end, whose rows have 24 elements in the end."""
+    """A graph that grows at its end, and whose rows finally have 24 elements."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng, self.last = rng, "x"
@@ -220,7 +221,7 @@ GROWS: tuple[Grow, ...] = (
 
 
 def held(plan: Plan, graph: Graph, x: np.ndarray) -> int:
-    """Hold every value of the plan against its bound; how many values there were."""
+    """Compare every value of the plan with its bound; return the number of values."""
     run, count = ClearRun(graph, plan.client_values({"x": x})), 0
     for step in plan.steps:
         outputs = run.results(step, run.inputs(step))
@@ -330,7 +331,7 @@ def test_facts_are_part_of_what_is_agreed(tmp_path: Path) -> None:
 
 
 def test_what_is_asked_of_factors_is_enough() -> None:
-    """Rows of exactly the length that is asked for, in the direction of the longest column."""
+    """Rows have exactly the required length, in the direction of the longest column."""
     w = np.random.default_rng(5).normal(size=(24, 7))
     blueprint, _ = made([helper.make_node("MatMul", ["x", "w"], ["y"], name="p")], {"w": w})
     plan = compile_plan(blueprint, {"x": SHAPE})
@@ -361,7 +362,7 @@ def test_results_on_shares_stay_within_bounds_as_well() -> None:
 
 
 def cached(grows: bool = False) -> Blueprint:
-    """A cache of keys behind a normalisation, and the newest of them; grows: each is added to the last."""
+    """A cache of normalised keys, and the newest of them; grows: each is added to the last."""
     nodes = [
         helper.make_node("LayerNormalization", ["x", "s"], ["n"], name="norm"),
         helper.make_node("MatMul", ["n", "w"], ["k"], name="keys"),
@@ -387,10 +388,10 @@ def test_a_cache_stays_within_what_is_put_there() -> None:
     assert blueprint.facts["present_key"] == blueprint.facts["past_key"]
     kept = Selection((), ("present_key",), ("past_key",))
     plan = compile_plan(blueprint, {"x": SHAPE, "past_key": (2, 100, 24)}, selection=kept)
-    assert plan.verdict is None, "that it stays so is proved"
+    assert plan.verdict is None, "it is proved to stay so"
     given = replace(kept, held=())
     plan = compile_plan(blueprint, {"x": SHAPE, "past_key": (2, 100, 24)}, selection=given)
-    assert plan.verdict is not None, "what a client gives instead is checked when it is kept"
+    assert plan.verdict is not None, "an array that the client gives instead is checked when it is kept"
     spec = blueprint.inputs["past_key"]
     check_filling(spec, 1, "present_key")
     with pytest.raises(InputError, match="does not accept the kept 'y'"):

@@ -1,4 +1,4 @@
-"""What a request may cost is known before a value of that size is made."""
+"""The cost of a request is known before any value of that size is made."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Node
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget, hidden_elements, needed_bytes
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.request.plans import Plans
 
 MEGABYTE = 1_000_000
 
 
 def attention(path: Path) -> Blueprint:
-    """x W W^T x^T under a mask of n^2 numbers that follows from the length of a public mask."""
+    """x W W^T x^T under a mask of n^2 numbers, derived from the length of a public mask."""
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["rows"]),
         helper.make_node("Shape", ["attention_mask"], ["shape"]),
@@ -115,11 +116,11 @@ def test_traffic_is_bounded(blueprint: Blueprint) -> None:
     with pytest.raises(InputError, match="each server would send") as caught:
         plan(blueprint, 100, budget(traffic=sent))
     assert "traffic_megabytes" in caught.value.hint
-    assert plan(blueprint, 100, budget(traffic=20 * sent)), "it is estimated, and not by far too much"
+    assert plan(blueprint, 100, budget(traffic=20 * sent)), "it is estimated, and not excessively"
 
 
 def test_what_an_operator_makes_within_counts() -> None:
-    """An Attention's output has n rows; on the way to it there are n^2 scores."""
+    """An Attention's output has n rows, but its scores are n^2 in number."""
     node = Node("n", "Attention", "", 24, (), (), {"q_num_heads": 3})
     assert hidden_elements(node, [(2, 3, 5, 8), (2, 3, 7, 8), (2, 3, 7, 8)]) == 2 * 3 * 5 * 7
     assert hidden_elements(node, [(2, 5, 24), (2, 7, 24), (2, 7, 24)]) == 2 * 3 * 5 * 7
@@ -134,7 +135,7 @@ def test_what_an_operator_makes_within_counts() -> None:
 
 
 def test_planning_a_large_request_takes_no_time_and_no_memory(blueprint: Blueprint) -> None:
-    """Not even when it is allowed: what a run would cost is told from shapes."""
+    """Not even if it is allowed: the cost of a run follows from shapes."""
     start = time.monotonic()
     with pytest.raises(InputError, match="it needs"):
         plan(blueprint, 4000, budget(bytes=800 * MEGABYTE))
@@ -178,7 +179,7 @@ def test_plans_that_are_kept_are_bounded_in_bytes(
     ],
 )  # fmt: skip
 def test_whatever_makes_large_values_of_small_ones(op: str, inputs: dict[str, Any], attributes: Any) -> None:
-    """Public inputs are the client's to choose, and each of these makes at least 2^40 bytes of them."""
+    """The client chooses public inputs, and each of these operators makes at least 2^40 bytes of them."""
     node = helper.make_node("Mul" if op == "Outer" else op, list(inputs), ["big"], **attributes)
     nodes = [
         node,

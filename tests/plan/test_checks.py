@@ -1,4 +1,4 @@
-"""The range check of a run: what leaves its range is told, by a little or by far; what stays is never."""
+"""The range check: a value that leaves its range, by a little or by far, is reported; others never are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPE = (2, 6, 40)  # two batches of six rows
 
 
 def model(nodes: Sequence[onnx.NodeProto], gain: float = 1.0, **weights: np.ndarray) -> onnx.ModelProto:
-    """h = x W, which is gain x, and what the nodes make of it; W is secret."""
+    """h = x W = gain x with a secret W, followed by the nodes."""
     weights["W"] = gain * np.eye(SHAPE[-1])
     first = helper.make_node("MatMul", ["x", "W"], ["h"], name="first")
     initializers = [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()]
@@ -39,7 +39,7 @@ def one(op: str, inputs: Sequence[str] = ("h",), gain: float = 1.0, **attributes
 
 
 class Case(NamedTuple):
-    """Values of `size` in a range that ends at `end`; h is `gain` times what the client gives."""
+    """Values of `size` in a range that ends at `end`; h is `gain` times the client's input."""
 
     runner: MemoryModel
     size: float
@@ -62,7 +62,7 @@ KINDS = pytest.mark.parametrize("kind", CASES)
 
 
 def drawn(kind: str) -> np.ndarray:
-    """In range; divisors and arguments of a logarithm are not near zero."""
+    """Random values in range; divisors and arguments of a logarithm stay away from zero."""
     x = RNG.normal(0, CASES[kind].size, SHAPE)
     if kind == "reciprocal":
         return np.sign(x) * np.maximum(np.abs(x), 1.0)
@@ -105,7 +105,7 @@ def test_values_in_their_range_are_not(kind: str) -> None:
 
 @pytest.mark.parametrize("far", [2.0**21, -(2.0**30), 2.0**38, -(2.0**40)])
 def test_what_is_far_out_does_not_come_round(far: float) -> None:
-    """Large public factors reach what products with weights do not."""
+    """Large public factors reach magnitudes that products with weights do not."""
     far_out = helper.make_node("Mul", ["h", "c"], ["r"], name="far")
     norm = helper.make_node("LayerNormalization", ["r", "s"], ["y"], name="norm")
     runner = MemoryModel(model([far_out, norm], s=np.ones(40), c=np.array(2.0**20)))
@@ -117,7 +117,7 @@ def test_what_is_far_out_does_not_come_round(far: float) -> None:
 
 
 def attention(offset: float = 0.0) -> MemoryModel:
-    """Of queries h, keys h + offset and values h, ten heads of four; the offset is the weight z."""
+    """Attention of queries h, keys h + offset and values h, ten heads of four; the offset is the weight z."""
     keys = helper.make_node("Add", ["h", "z"], ["k"], name="keys")
     node = helper.make_node("Attention", ["h", "k", "h"], ["y"], q_num_heads=10, kv_num_heads=10)
     return MemoryModel(model([keys, node], z=np.full(40, offset)))
@@ -127,7 +127,9 @@ def attention(offset: float = 0.0) -> MemoryModel:
 def test_scores_of_an_attention(offset: float) -> None:
     runner = attention(offset)
     for _ in range(5):
-        assert runner.run({"x": RNG.normal(0, 3, SHAPE).astype(np.float32)}).reliable, "what all keys share"
+        assert runner.run({"x": RNG.normal(0, 3, SHAPE).astype(np.float32)}).reliable, (
+            "a common part of all keys"
+        )
     for place in PLACES:
         x = RNG.normal(0, 3, SHAPE)
         x[place] = 60.0  # its score with itself is 60^2 / 2
@@ -144,7 +146,9 @@ def test_a_client_sees_to_its_own_input() -> None:
     check_values(plan, plan.client_values({"x": x}))
     x[1, 2, 3] = -9000
     assert not runner.run({"x": x}).reliable
-    with pytest.raises(InputError, match=r"'x' holds a row with values apart by 9.*; .* right below 8190"):
+    with pytest.raises(
+        InputError, match=r"'x' holds a row with values apart by 9.*; .* accurate only below 8190"
+    ):
         check_values(plan, plan.client_values({"x": x}))
 
 
@@ -171,6 +175,23 @@ def test_a_quotient_of_two_values() -> None:
         x[1, 2, 3], x[1, 2, 23] = above, under
         outcome = runner.run({"x": x.astype(np.float32)})
         assert outcome.reliable == reliable, (above, under)
+        assert outcome.cost == outcome.plan.cost
+
+
+def test_the_logarithm_of_a_product_ends_sooner() -> None:
+    """It is read with 36 fraction bits, which leaves 2^25 before the point."""
+    nodes = [
+        helper.make_node("Mul", ["h", "h"], ["s"]),
+        helper.make_node("Log", ["s"], ["y"], name="checked"),
+    ]
+    runner = MemoryModel(model(nodes))
+    for size, reliable in ((5700.0, True), (6900.0, False)):
+        x = np.full(SHAPE, 3.0)
+        x[1, 2, 3] = size
+        outcome = runner.run({"x": x.astype(np.float32)})
+        assert outcome.reliable == reliable, size
+        if reliable:
+            assert np.abs(outcome.outputs["y"] - np.log(x * x)).max() < 1e-4
         assert outcome.cost == outcome.plan.cost
 
 

@@ -1,4 +1,4 @@
-"""Which inputs go on from closed outputs: told by names, shapes, the encoder's states, and the owner."""
+"""Which inputs continue from closed outputs, judged by names, shapes, the encoder's states, and the owner."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from onnx import TensorProto, helper
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import ValueType
-from onnxpuma.plan.blueprint import Blueprint, prepare_model, resuming
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.closed import STATES, resumed_inputs
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model, resuming
 
 CACHE = ("batch", 4, "past", 16)
 
@@ -103,7 +104,7 @@ def test_the_owner_names_what_no_rule_knows() -> None:
 
 
 def model(inputs: dict[str, tuple[int | str, ...]], outputs: dict[str, str]) -> ir.Model:
-    """Every output the negative of an input."""
+    """A model whose every output is the negative of an input."""
     shapes = {**inputs, **{output: inputs[source] for output, source in outputs.items()}}
     infos = {n: helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in shapes.items()}
     nodes = [helper.make_node("Neg", [source], [output]) for output, source in outputs.items()]

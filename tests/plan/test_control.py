@@ -1,4 +1,4 @@
-"""If, Loop and Scan whose turns are public, around values that are secret."""
+"""If, Loop and Scan with public conditions and iterations, around secret values."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_secret_condition_is_refused() -> None:
 
 
 def loop(nodes: Sequence[onnx.NodeProto]) -> onnx.NodeProto:
-    """state -> state + x each turn, and every state written down."""
+    """state -> state + x in each iteration; every state is an output."""
     inner = body(
         [
             *nodes,

@@ -1,4 +1,4 @@
-"""A product stays untruncated only where its one reader still has the bits that it wants."""
+"""A product stays untruncated only if its one reader still gets the bits that it needs."""
 
 from __future__ import annotations
 

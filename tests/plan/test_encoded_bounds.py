@@ -1,4 +1,4 @@
-"""Bounds hold of words: of public numbers and weights as they are encoded, not as they stand in the file."""
+"""Bounds hold for words: for public numbers and weights as encoded, not as written in the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNIT = 2.0**-18
 @pytest.mark.parametrize("public", [["c"], []])
 @pytest.mark.parametrize("floor", ["Max", "Clip"])
 def test_what_follows_a_small_floor(floor: str, public: list[str], number: float) -> None:
-    """1 / max(x, c) is largest where c is rounded down; tanh reads no further than bounds say."""
+    """1 / max(x, c) is largest if c is rounded down; tanh reads no further than the bounds."""
     c = number * UNIT
     text = f"g (float[3, 4] x) => (float[3, 4] y) <float c = {{{c:.9g}}}>"
     body = f"{{ w = {floor}(x, c) z = Reciprocal(w) y = Tanh(z) }}"

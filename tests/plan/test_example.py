@@ -1,4 +1,4 @@
-"""Inputs that are drawn fit the model: sizes by name, ids below the vocabulary, masks of ones."""
+"""Random inputs fit the model: sizes by name, ids below the vocabulary, masks of ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import ConfigError
-from onnxpuma.plan.blueprint import Blueprint, prepare
-from onnxpuma.plan.compile import check_shapes, compile_plan
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.examine.example import choose_shapes, draw_inputs, symbols
 from onnxpuma.plan.inputs.spec import InputSpec
+from onnxpuma.plan.prepare import prepare
+from onnxpuma.plan.shapes import check_shapes
 
 DATA = Path(__file__).resolve().parents[1] / "graph" / "data"
 

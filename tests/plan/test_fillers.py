@@ -1,4 +1,4 @@
-"""Secret masks: what stands for minus infinity in them is a number that fixed point holds, or not in them."""
+"""Secret masks: their minus infinity is either a number that fixed point can hold, or kept out of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_secret_mask(on_shares: OnShares, way: str) -> None:
 @pytest.mark.parametrize("low", [-1e4, -12345.678, -1e9, LOWEST, -np.inf])
 @pytest.mark.parametrize("ordered", [True, False])
 def test_scores_that_lie_far_apart(on_shares: OnShares, low: float, everything: bool, ordered: bool) -> None:
-    """Further than -2500 would do; also where the order of places would show which are masked."""
+    """Further than -2500 would allow; also where the order of places would reveal which are masked."""
     kept = np.tri(6, WIDTH) > 0 if ordered else KEPT
     constants = {"m": np.where(kept, X[::-1] if ordered else 0, low).astype(np.float32)}
     ran = on_shares(MASKED, constants, {"x": X * 50}, secret=["*"] if everything else ["m"])

@@ -1,4 +1,4 @@
-"""Which inputs are public by their name: conventional names in full, integers and booleans, nothing else."""
+"""Which inputs are public by name: integers and booleans with a full conventional name, nothing else."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.inputs.roles import ROLES, role_of
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 
 INT = np.dtype(np.int64)
 
@@ -74,7 +74,7 @@ def test_names_as_converters_write_them_are_known() -> None:
 
 
 def lookup(name: str, rows: int, elem: int = TensorProto.INT64) -> onnx.ModelProto:
-    """A model that looks its only input up in a table."""
+    """A model that looks up its only input in a table."""
     table = np.random.default_rng(0).normal(0, 1, (rows, 4)).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("Gather", ["table", name], ["y"])],

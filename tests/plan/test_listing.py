@@ -1,4 +1,4 @@
-"""What of a model is public is listed for its owner."""
+"""The public parts of a model are listed for its owner."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.graph.visibility import ONES
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.prepare import prepare_model
 
 
 def masked() -> Blueprint:
-    """x + a causal mask, through a weight."""
+    """x plus a causal mask, then a weight."""
     mask = np.triu(np.full((5, 5), -np.inf, np.float32), 1)
     weight = np.random.default_rng(0).normal(size=(5, 5)).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Add", ["h", "mask"], ["y"])]
@@ -35,7 +36,7 @@ def test_a_large_public_array_is_listed_with_its_first_numbers() -> None:
 
 
 def test_scales_that_were_put_in_are_not_listed() -> None:
-    """Their ones say nothing of the model, whose own scales went into the weights behind them."""
+    """Their ones reveal nothing about the model: its own scales were folded into the weights behind them."""
     rng = np.random.default_rng(0)
     sizes = {"scale": (24,), "bias": (24,), "w": (24, 5)}
     arrays = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in sizes.items()]

@@ -1,4 +1,4 @@
-"""Look-ups in a secret table at ids that only the client knows, whatever operator they are written with."""
+"""Look-ups in a secret table at ids that only the client knows, whichever operator expresses them."""
 
 from __future__ import annotations
 

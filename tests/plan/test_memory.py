@@ -1,4 +1,4 @@
-"""What a server holds: two words a weight, and the widest moment of a run."""
+"""A server's memory: two words per weight, and the widest moment of a run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.memory import Memory, memory
+from onnxpuma.plan.prepare import prepare_model
 
 MEGABYTE = 1 << 20
 
@@ -59,7 +60,7 @@ def test_ids_are_looked_up_in_all_rows() -> None:
     made = blueprint(helper.make_node("Gather", ["w", "x"], ["y"]), table=(5000, 16), ids=True)
     found = needed(made, 400)
     assert 8 < (found.whole - found.weights - 180 * MEGABYTE) / (400 * 5000) < 20, (
-        "8 bytes a row were measured"
+        "8 bytes per row were measured"
     )
 
 

@@ -1,4 +1,4 @@
-"""Shapes and indices that fit what a model declares, but not its operators: refused before anything runs."""
+"""Shapes and indices that fit a model's declarations but not its operators are refused before a run."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_what_is_smaller_than_a_window(text: str) -> None:
 def test_a_shape_made_for_one_batch(batch: int, at_client: bool) -> None:
     text = "(float[n,4] x) => (float[a,b] y) <int64[2] s = {1, 4}> { h = Reshape(x, s)  y = Tanh(h) }"
     runner = MemoryModel(_model(text), at_client=at_client)
-    with pytest.raises(UnsupportedModelError, match=f"makes 1x4 of {batch}x4"):
+    with pytest.raises(UnsupportedModelError, match=f"turns {batch}x4 into 1x4"):
         runner.plan({"x": np.ones((batch, 4), np.float32)})
     runner.plan({"x": np.ones((1, 4), np.float32)})
 

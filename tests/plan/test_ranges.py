@@ -1,4 +1,4 @@
-"""Calibration: what it records, what the planner makes of it, and what is refused."""
+"""Calibration: its records, the planner's use of them, and refusals."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from onnxpuma.errors import InputError
 from onnxpuma.graph.model import Graph
 from onnxpuma.ops.limits import number
 from onnxpuma.ops.registry import operators
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.examine.calibrate import RangeWarning
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.owner.samples import calibrated
 
 RNG = np.random.default_rng(7)
@@ -43,7 +44,7 @@ def of_nodes(*nodes: onnx.NodeProto, **weights: np.ndarray) -> tuple[Blueprint, 
 
 
 def alone(op: str, **attributes: object) -> tuple[Blueprint, Graph]:
-    """A model of one node that reads a secret: the input and a weight of zeros."""
+    """A model of one node that reads a secret: the sum of the input and a weight of zeros."""
     weights = {"scale": np.ones(WIDTH)} if "Normalization" in op else {}
     node = helper.make_node(op, ["s", *weights], ["y"], name="node", **attributes)
     return of_nodes(SECRET, node, origin=np.zeros(WIDTH), **weights)
@@ -120,7 +121,7 @@ OUTSIDE: Mapping[str, tuple[tuple[Blueprint, Graph], float]] = {
 
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_wrong_outside_the_range_and_right_once_calibrated(name: str) -> None:
-    """A wrong result, and no error; `trace` says where and why, and calibration mends it."""
+    """A wrong result without an error: `trace` says where and why, and calibration corrects it."""
     made, scale = OUTSIDE[name]
     x = sample(40, WIDTH, scale=scale / 8)
     x[::3, 4:8] = scale * np.where(np.arange(len(x[::3])) % 2, 1, -1)[:, None]
@@ -154,7 +155,7 @@ def test_a_small_range_costs_less_and_stays_right(op: str) -> None:
 @pytest.mark.parametrize("op", ["Gelu", "Tanh", "Swish", "Relu", "Softmax", "RMSNormalization"])
 @pytest.mark.parametrize("exponent", [-8, 0, 3, 6, 9, 12, 14])
 def test_right_up_to_the_bound(op: str, exponent: int) -> None:
-    """Up to what the bound says, for the narrowest readings and for wide ones."""
+    """Right up to the bound, for the narrowest readings and for wide ones."""
     key = {"Softmax": "spread", "RMSNormalization": "norm"}.get(op, "argument")
     blueprint, graph = alone(op)
     below = 2.0**exponent
@@ -166,7 +167,7 @@ def test_right_up_to_the_bound(op: str, exponent: int) -> None:
 
 
 def test_masks_count_as_what_stands_for_them() -> None:
-    """What a public mask excludes is not computed: it does not count for how far scores are apart."""
+    """Scores that a public mask excludes are not computed, and do not count for how far scores lie apart."""
     mask = np.zeros(WIDTH)
     mask[WIDTH // 2 :] = -10000
     nodes = [
@@ -183,7 +184,7 @@ def test_masks_count_as_what_stands_for_them() -> None:
 
 
 def test_a_product_with_few_bits_left_is_truncated_before_a_wide_reading() -> None:
-    """At 48 fraction bits there is no room for the bits of a large argument."""
+    """With 48 fraction bits there is no room for a large argument."""
     product = helper.make_node("Gemm", ["x", "w"], ["b"], name="product", alpha=2.0**-11)
     for op in ("Swish", "Gelu", "Relu", "Softmax"):
         made = of_nodes(product, helper.make_node(op, ["b"], ["y"], name="node"), w=2**11 * np.eye(WIDTH))

@@ -13,10 +13,10 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxpuma.ops.registry import FINEST, FRACTION
-from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
+from onnxpuma.plan.prepare import prepare_model
 
 OnShares = Callable[..., Any]
 Nodes = list[onnx.NodeProto]
@@ -34,7 +34,7 @@ def reals(*shape: int, scale: float = 1.0) -> np.ndarray:
 
 
 def below(largest: float, *shape: int) -> np.ndarray:
-    """Numbers of which the largest is just below `largest`."""
+    """Numbers whose largest is just below `largest`."""
     values = RNG.uniform(-1, 1, shape)
     return (values / np.abs(values).max() * largest * 0.999).astype(np.float32)
 
@@ -214,7 +214,7 @@ ELSEWHERE: dict[str, Nodes] = {
 
 @pytest.mark.parametrize("kind", ELSEWHERE)
 def test_a_weight_that_is_read_otherwise_has_the_scale_of_all_values(kind: str) -> None:
-    """Each reader of a vector has its own: of those here only one is read by a product alone."""
+    """Each reader of a vector gets its own scale; only one of these is read by a product alone."""
     alone = {"in a product and in a sum": {"w": 24}, "moved about": {"w/2": 24}}
     assert made(ELSEWHERE[kind], {"w": below(1e-3, WIDTH)}).fractions == alone.get(kind, {})
 
@@ -260,7 +260,7 @@ def test_two_small_weights_whose_product_is_too_large_to_store(on_shares: OnShar
     held = {"w": reals(WIDTH, 1, scale=1e-4), "w2": reals(1, 3000, scale=1e-4)}
     ran = on_shares(nodes, held, {"x": X * np.float32(1e4)})
     assert ran.operators == ["MatMul", "MatMul"]
-    assert ran.error < 1e-2  # what is wrong is wrong by far
+    assert ran.error < 1e-2  # a wrong result is wrong by far
     bits = [ran.blueprint.fraction(name) - FRACTION for name in ("w", "w2")]
     assert 12 <= sum(bits) <= FINEST - FRACTION
 

@@ -1,4 +1,4 @@
-"""Trained numbers and short vectors in arithmetic: secret, right, and no dearer than the operator says."""
+"""Trained numbers and short vectors in arithmetic: secret, right, and no dearer than declared."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_with_a_secret_number(on_shares: OnShares, op: str, kind: str) -> None:
     x = X if op != "Div" else X * np.float32(np.abs(NUMBERS[kind]).max())
     ran = on_shares([node(op, "x c", "y")], {"c": NUMBERS[kind]}, {"x": x})
     assert ran.error < 1e-4
-    if op == "Div":  # one over the divisor is computed by its owner
+    if op == "Div":  # the owner computes one over the divisor
         assert ran.operators == ["Mul"]
 
 

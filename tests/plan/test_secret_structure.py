@@ -1,4 +1,4 @@
-"""Secret constants that would decide what is computed: refused, with the input's name and the way out."""
+"""Secret constants that would decide the computation are refused, with the input's name and a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes of a request: a cache may be empty before the first word, ids and batches may not."""
+"""Shapes of a request: a cache may be empty before the first token; ids and batches may not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnxpuma.roles.local.memory import MemoryModel
 
 @pytest.fixture(scope="module")
 def model() -> MemoryModel:
-    """`past` and then one more: as a decoder's cache grows."""
+    """`past` and one more row, as a decoder's cache grows."""
     float32, past = onnx.TensorProto.FLOAT, ["batch", "past", 4]
     inputs = [
         helper.make_tensor_value_info("past", float32, past),

@@ -1,4 +1,4 @@
-"""Whether a model can run at all is said before the sizes of a request are known."""
+"""Whether a model can run at all is known before the sizes of a request."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, UnsupportedModelError
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.examine.support import check_supported, fitting_shapes
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 
 FLOAT, INT = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
 
 def check(nodes: list[onnx.NodeProto]) -> None:
-    """A mask over `past` and `new`, whose length no example can guess, and what comes of it."""
+    """Check a model with a mask over `past` and `new`, whose length no example can guess."""
     inputs = [
         helper.make_tensor_value_info("past", FLOAT, ["batch", "past"]),
         helper.make_tensor_value_info("new", FLOAT, ["batch", "sequence"]),
@@ -84,7 +85,7 @@ def test_a_graph_of_several_may_hand_on_all_it_makes() -> None:
 
 
 def waveform(*kernels: int, masked: bool = False) -> Blueprint:
-    """Strided convolutions over a recording, the way speech models begin."""
+    """Strided convolutions over a recording, as at the start of speech models."""
     nodes = [helper.make_node("Unsqueeze", ["wave", "axis"], ["h"])]
     arrays = {"axis": np.array([1])}
     for place, kernel in enumerate(kernels):

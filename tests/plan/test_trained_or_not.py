@@ -1,4 +1,4 @@
-"""What everybody sees of a model does not depend on what its weights hold, nor on which of them are equal."""
+"""A model's public part depends neither on the values of its weights nor on which of them are equal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import UnsupportedModelError
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 
 RNG = np.random.default_rng(8)
 WIDTH = 8
@@ -74,7 +75,7 @@ ALIKE: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], Sequence[Any]]] = {
         {"s": np.float32(1 / 128)},
         [
             RNG.integers(-100, 100, (WIDTH, WIDTH)).astype(np.int32),
-            # the same along each diagonal, up and down again
+            # equal along each diagonal, rising and falling
             np.array([[[9, 41, 77, 91, 120, 56, 40, 3][j - i] for j in range(WIDTH)] for i in range(WIDTH)]),
             np.full((WIDTH, WIDTH), 1777, np.int32),
         ],
@@ -120,7 +121,7 @@ def test_a_number_that_its_owner_keeps_is_not_one_with_an_equal_one() -> None:
 
 
 def test_a_mask_of_what_is_public_stays_one() -> None:
-    """What no real data meets: positions from an attention mask, say."""
+    """A mask that no data meets stays a mask: one for positions from an attention mask, say."""
     nodes = [
         node("Shape", "x", "s"),
         node("Expand", "one s", "ones"),
@@ -132,7 +133,7 @@ def test_a_mask_of_what_is_public_stays_one() -> None:
 
 
 def test_a_table_that_chooses_rows_is_one_with_them(on_shares: Any) -> None:
-    """Words of which many are one class: which, nobody sees."""
+    """Many words belong to one class; nobody sees which."""
     classes = RNG.integers(0, 6, 40)
     nodes = [
         node("Gather", "classes ids", "rows"),
@@ -168,7 +169,7 @@ def test_what_decides_from_afar_is_named(on_shares: Any, nodes: list[onnx.NodePr
 
 
 def test_ones_that_a_model_brings_are_a_weight() -> None:
-    """A norm that was never trained, and a factor behind it."""
+    """An untrained norm, and the factor after it."""
     nodes = [
         node("LayerNormalization", "x c", "n"),
         node("Mul", "n f", "m"),
@@ -183,7 +184,7 @@ def test_ones_that_a_model_brings_are_a_weight() -> None:
 
 @pytest.mark.parametrize("place", ["initializer", "Constant"])
 def test_few_numbers_of_half_precision_make_a_model_coarse(place: str) -> None:
-    """842 is an integer that float16 has; every second number of that size that it has is one."""
+    """842 is an integer in float16, where every second number of that size is an integer."""
     few = RNG.normal(size=(WIDTH, 2)).astype(np.float16)
     nodes = [
         node("Cast", "few", "w", to=1),

@@ -1,4 +1,4 @@
-"""Weights that a model computes from other constants: the owner computes them, and nobody sees what from."""
+"""Weights that a model computes from other constants: the owner computes them; nobody sees the sources."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_table_that_is_read_as_it_is_as_well(on_shares: OnShares) -> None:
 
 
 def test_rows_with_a_scale_for_each_block(on_shares: OnShares) -> None:
-    """What stands between the look-up and the scale is more than arithmetic: it runs on shares."""
+    """The nodes between the look-up and the scale are more than arithmetic, so they run on shares."""
     nodes = [
         LOOK_UP,
         REAL_ROW,

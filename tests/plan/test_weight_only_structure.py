@@ -1,4 +1,4 @@
-"""Weights of few bits whose integers are read late, named by patterns, or stand in a branch or a body."""
+"""Weights of few bits whose integers are read late, named by patterns, or inside a branch or a body."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.rules.weight_only import TITLE
-from onnxpuma.plan.blueprint import prepare_model
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 from tests.plan.few_bits import (
     COLUMNS,
     PRODUCT,
@@ -97,7 +97,7 @@ def test_what_a_pattern_makes_secret_stays_secret_in_what_is_computed_of_it() ->
 
 
 def branch(name: str) -> onnx.GraphProto:
-    """x times a weight of its own; inside, all names are those of the other branch."""
+    """x times the branch's own weight; its inner names equal those of the other branch."""
     nodes = [
         node("Cast", f"q{name}", "real", to=TensorProto.FLOAT),
         node("Mul", "real s", "w"),

@@ -1,4 +1,4 @@
-"""A tiny model, its shares, clusters of three processes, servers in threads; all ends with the tests."""
+"""A tiny model, its shares, clusters of three processes, servers in threads; the tests end them all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TIMEOUTS = TimeoutConfig(connect=10.0, request=30.0, heartbeat=2.0)
 
 
 def tiny_model(seed: int = 0, layers: int = 1) -> onnx.ModelProto:
-    """tanh layers over masked embeddings and reals; three outputs, of which the client knows two itself."""
+    """tanh layers over masked embeddings and reals; three outputs, two of them the client's own."""
     rng = np.random.default_rng(seed)
     weights = {
         "table": rng.normal(0, 1, (VOCABULARY, WIDTH)),
@@ -107,7 +107,7 @@ def model_dir(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def long_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose run takes a while: the time to disturb it."""
+    """A model whose run lasts long enough for a test to disturb it."""
     folder = tmp_path_factory.mktemp("long")
     onnx.save(tiny_model(layers=120), folder / "long.onnx")
     share_model(folder / "long.onnx", folder)
@@ -116,20 +116,20 @@ def long_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cluster(model_dir: Path) -> Iterator[LocalCluster]:
-    """Three processes that serve the tiny model; for tests that leave them as they are."""
+    """Three processes that serve the tiny model, for tests that leave them as they are."""
     with LocalCluster(model_dir, timeouts=TIMEOUTS) as servers:
         yield servers
 
 
 @pytest.fixture(scope="session")
 def frail_cluster(long_model_dir: Path) -> Iterator[LocalCluster]:
-    """Three processes that serve the long model; for tests that disturb them and put them right again."""
+    """Three processes that serve the long model; for tests that disturb and then restore them."""
     with LocalCluster(long_model_dir, timeouts=TIMEOUTS) as servers:
         yield servers
 
 
 class ServerThread(Thread):
-    """A server in this process; `error` is what ended it."""
+    """A server in this process; `error` ended it."""
 
     def __init__(self, party: int, config: ClusterConfig, keys: KeyPair, folder: Path) -> None:
         super().__init__(daemon=True)
@@ -151,7 +151,7 @@ class ServerThread(Thread):
 
 
 class Hall:
-    """A cluster.toml of its own for each test, and servers in threads that are stopped when it ends."""
+    """A cluster.toml for one test, and servers in threads that stop when the test ends."""
 
     def __init__(self) -> None:
         self.keys = [generate() for _ in range(3)]
@@ -181,9 +181,9 @@ class Hall:
 
 
 class Threads(Hall):
-    """What LocalCluster is to its clients, in threads of this process: there in a tenth of the time.
+    """The interface of LocalCluster for clients, in threads of this process: it starts ten times faster.
 
-    Nobody passes for dead on a busy machine.
+    Its timeouts are long: on a busy machine no server passes for dead.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -213,7 +213,7 @@ def in_threads() -> type[Threads]:
 def hall(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hall]:
     monkeypatch.setattr(
         request_loop, "IDLE_SECONDS", 0.1
-    )  # so long a server takes to notice that it is to stop
+    )  # how long a server takes to notice that it must stop
     made = Hall()
     yield made
     made.stop()
@@ -242,7 +242,7 @@ def give_until() -> Callable[..., None]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What agreement and jobs take for the time; a test moves it on."""
+    """The clock that agreement and jobs read; a test moves it on."""
     now = SimpleNamespace(time=1000.0)
     for module in (agreement, job_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now.time))

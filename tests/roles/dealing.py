@@ -1,4 +1,4 @@
-"""What a client deals, to be changed in its words."""
+"""The buffers that a client deals, for tests that change words in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Private = list[list[Any]]
 
 
 def place_of(plan: Plan, name: str, second: bool) -> int:
-    """Where the first buffer of a component of this input stands among the private ones."""
+    """The index, among the private buffers, of the first one of a component of this input."""
     place = 0
     for entry in plan.inputs:
         each = 3 if entry.depth else 1

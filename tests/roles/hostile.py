@@ -1,6 +1,6 @@
-"""A client that means harm, in a process of its own: python hostile.py '{"address": ..., "what": ...}'.
+"""A hostile client in a process of its own: python hostile.py '{"address": ..., "what": ...}'.
 
-Says "begun" when it has connected, then goes on until its standard input ends.
+It prints "begun" once it has connected, and goes on until its standard input closes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def request(**fields: Any) -> bytes:
 
 
 def frames(settings: dict[str, Any]) -> None:
-    """One message of many frames, each of so many bytes."""
+    """One message of many frames of one size."""
     dealer = connected(settings, zmq.Context.instance())
     dealer.send(request())
     frame = bytes(settings["bytes"])
@@ -47,7 +47,7 @@ def frames(settings: dict[str, Any]) -> None:
 
 
 def unread(settings: dict[str, Any]) -> None:
-    """Questions without end, whose answers it does not take."""
+    """Questions without end, whose answers it never reads."""
     dealer = connected(settings, zmq.Context.instance())
     dealer.rcvhwm = 1
     for _ in range(settings["count"]):
@@ -55,7 +55,7 @@ def unread(settings: dict[str, Any]) -> None:
 
 
 def connections(settings: dict[str, Any]) -> None:
-    """So many connections of one key, some of which say something."""
+    """Many connections of one key, some of which send a message."""
     context = zmq.Context()
     context.max_sockets = settings["count"] + 16
     held = [connected(settings, context) for _ in range(settings["count"])]
@@ -64,13 +64,13 @@ def connections(settings: dict[str, Any]) -> None:
 
 
 def silent(settings: dict[str, Any]) -> None:
-    """Plain connections that say nothing at all."""
+    """Plain connections that send nothing at all."""
     host, port = settings["address"].removeprefix("tcp://").split(":")
     HELD.extend(socket.create_connection((host, int(port))) for _ in range(settings["count"]))
 
 
 def knock(settings: dict[str, Any]) -> None:
-    """One connection after the other, each with a key that nobody knows."""
+    """One connection after the other, each with an unknown key."""
     context = zmq.Context()
     for _ in range(settings["count"]):
         public, secret = zmq.curve_keypair()

@@ -1,4 +1,4 @@
-"""Three servers in threads that know two clients, of which one means harm."""
+"""Three servers in threads that know two clients, one of them hostile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMITS = LimitConfig(connections=12, waiting=40, message_megabytes=20)
 
 
 class Service:
-    """Three servers in threads that know two clients: the honest one, and one that means harm."""
+    """Three servers in threads that know two clients: an honest one and a hostile one."""
 
     def __init__(self, hall: Any, folder: Path, **timeouts: float) -> None:
         self.honest, self.bad = hall.client_keys, generate()

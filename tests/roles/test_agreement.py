@@ -1,4 +1,4 @@
-"""How three servers agree on the next request: the messages, those that get lost, and time that runs out."""
+"""How three servers agree on the next request: messages, lost messages, and time that runs out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onnxpuma.transport.client_port import Request
 
 
 class Net:
-    """Three agreements, and the messages between them, which arrive when `settle` is called."""
+    """Three agreements, and the messages between them, which arrive when a test calls `settle`."""
 
     def __init__(self) -> None:
         self.boxes: list[deque[tuple[int, Any]]] = [deque() for _ in range(3)]
@@ -60,7 +60,7 @@ class Net:
 
 
 class Wire:
-    """What an agreement uses of a PeerLink."""
+    """The part of a PeerLink that an agreement uses."""
 
     def __init__(self, net: Net, party: int) -> None:
         self.net, self.party = net, party
@@ -81,7 +81,7 @@ class Wire:
 
 
 class Port:
-    """What an agreement uses of a ClientPort."""
+    """The part of a ClientPort that an agreement uses."""
 
     def __init__(self, failures: list[tuple[bytes, OnnxpumaError]]) -> None:
         self.failures = failures
@@ -153,7 +153,7 @@ def test_an_announcement_that_was_lost_is_repeated(net: Net, clock: SimpleNamesp
 
 
 def test_a_server_that_forgot_is_asked_again(net: Net, clock: SimpleNamespace) -> None:
-    """Party 1 was started again after it had said Ready for a request that party 2 did not hold yet."""
+    """Party 1 restarts after it said Ready for a request that party 2 does not hold yet."""
     net.ask(1, (0, 1))
     net.settle()
     net.parties[1] = Follower(net.parties[1].link, net.parties[1].port, TimeoutConfig(1.0, 5.0, 1.0))
@@ -197,7 +197,7 @@ def test_late_messages_of_a_begun_request_do_it_no_harm(net: Net) -> None:
 
 @pytest.mark.parametrize("party", [0, 1, 2])
 def test_a_client_that_leaves_is_dropped_everywhere(party: int, net: Net) -> None:
-    """It is noticed at one server first, before the request has reached all of them."""
+    """One server notices it first, before the request has reached all three."""
     holders = (0, 1) if party < 2 else (0, 2)
     jobs = net.ask(1, holders)
     net.settle()
@@ -278,7 +278,7 @@ def test_all_begin_with_the_three_coins_that_each_drew_itself(net: Net) -> None:
 
 
 def test_a_coin_leaves_a_server_when_it_holds_its_part_and_not_before(net: Net) -> None:
-    """Party 0 has asked, party 1 has answered, party 2 holds nothing yet: nobody knows all three."""
+    """Party 0 asked, party 1 answered, party 2 holds nothing yet: nobody knows all three coins."""
     net.ask(1, (0, 1))
     net.parties[0].turn({})
     for party in (1, 2):
@@ -303,7 +303,7 @@ def test_an_answer_without_a_coin_ends_the_request(coins: list[bytes], net: Net)
 
 @pytest.mark.parametrize("change", ["none", "short", "mine"])
 def test_a_beginning_with_other_coins_ends_the_request(change: str, net: Net) -> None:
-    """A server that was sent its own coin back as another one takes part in nothing."""
+    """A server whose own coin comes back changed refuses to take part."""
     (job,) = net.ask(1, (1,))
     job.session = b"s" * 16
     coins = {
@@ -319,7 +319,7 @@ def test_a_beginning_with_other_coins_ends_the_request(change: str, net: Net) ->
 
 
 def test_one_request_of_two_clients_is_none(net: Net) -> None:
-    """A server that hands a request on, or two clients that send the same one, under another client's key."""
+    """A server forwards a request, or two clients send the same one, under another client's key."""
     for party, jobs in enumerate((net.ask(1, (0,)), net.ask(1, (1,)), net.ask(1, (2,)))):
         jobs[0].client_key = "mallory" if party == 1 else "alice"
     net.settle()

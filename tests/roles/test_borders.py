@@ -1,4 +1,4 @@
-"""What stands at a model's border: outputs that are inputs, types, sizes and names that models have."""
+"""The border of a model: outputs that are inputs, and the types, sizes and names that models use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model_of(text: str, opset: int = 17) -> onnx.ModelProto:
 
 
 def agrees(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], *, at_client: bool = False) -> None:
-    """On shares and in the clear: outputs of the same names, in the same order, and of the same values."""
+    """On shares and in the clear the outputs have the same names, order and values."""
     want = plain(model, feed)
     outputs = MemoryModel(model, at_client=at_client).run(feed).outputs
     assert list(outputs) == [output.name for output in model.graph.output]

@@ -1,4 +1,4 @@
-"""From end to end: three servers in processes of their own, and clients that use them well and badly."""
+"""End to end: three servers in processes of their own, and clients that use them well or badly."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_client_with_another_model_is_refused(
 def ask_badly(
     client: Client, feed: Feed, spoil: Callable[[wire_pb2.Request, list[Any], list[list[Any]]], None]
 ) -> None:
-    """Send a request that `spoil` has changed after it was made."""
+    """Send a request that `spoil` changed after the client made it."""
     request = client._cluster.request
 
     def spoiled(body: Any, public: Any, private: Any, **options: Any) -> Any:

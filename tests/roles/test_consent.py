@@ -1,4 +1,4 @@
-"""What a client shows the servers: masks and positions that hold what such hold, and what it names itself."""
+"""Which inputs a client lets the servers see: well-formed masks and positions, and those that it names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.config import ClusterConfig, PartyConfig
 from onnxpuma.errors import InputError, OnnxpumaError, PlanError
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.client.consent import check_consent
 from onnxpuma.roles.request.feed import check_feed, check_values
@@ -27,7 +28,7 @@ LENGTH = 6
 
 
 def model_of(**inputs: tuple[int, list[Any]]) -> onnx.ModelProto:
-    """Sums all its inputs, each as reals, into one number for each row, times two weights."""
+    """A model that sums all inputs as reals into one number a row, and multiplies by two weights."""
     nodes, parts = [], []
     for name, (_, shape) in inputs.items():
         axes = list(range(1, len(shape)))
@@ -62,7 +63,7 @@ REALS = (TensorProto.FLOAT, ["batch", "width"])
 
 
 class Watched(Client):
-    """A client whose servers are not there; what it would send is noted."""
+    """A client without servers; it records what it would send."""
 
     def __init__(self, blueprint: Blueprint, **options: Any) -> None:
         keys = [generate().public for _ in range(3)]
@@ -77,7 +78,7 @@ class Watched(Client):
         raise ConnectionError
 
     def sends(self, feed: dict[str, np.ndarray], **options: Any) -> bool:
-        """Whether a request goes out; an InputError otherwise."""
+        """Whether a request goes out; raises InputError otherwise."""
         try:
             self.run(feed, **options)
         except ConnectionError:
@@ -231,7 +232,7 @@ def test_suppressed_ids_are_public_where_this_package_made_them_and_nowhere_else
 
 
 def test_what_the_client_computes_leaves_in_the_shape_that_is_planned() -> None:
-    """A branch that declares a shape it has not would tell, by the length of the shares, what x holds."""
+    """If a branch declared a wrong shape, the length of the shares would reveal what x holds."""
     then = helper.make_graph(
         [
             helper.make_node("NonZero", ["x"], ["where"]),

@@ -1,4 +1,4 @@
-"""Many clients, and requests beyond a limit: servers are shared evenly, connections are renewed."""
+"""Many clients, and requests beyond a limit: clients share the servers evenly and renew connections."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def spoiled(client: Client, spoil: Callable[[wire_pb2.Request, list[Any], list[l
 def test_no_plan_is_made_for_shares_that_are_not_there(
     service: Service, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long sequence is declared, with its public mask, and nothing that would be computed on is sent."""
+    """The request declares a long sequence, with its public mask, but carries no shares to compute on."""
     planned: list[Any] = []
     length = 5000
     service.works(feed)
@@ -114,9 +114,9 @@ def test_a_request_may_not_run_for_ever(hall: Any, long_model_dir: Path, feed: F
 
 
 def crowd(service: Service, model_path: Path, clients: int, seconds: float, keys: list[KeyPair]) -> list[int]:
-    """Clients that ask one request after the other, each with inputs of its own; how many answers each got.
+    """Clients send one request after the other, each with its own inputs; counts the answers of each.
 
-    Every answer is compared.
+    It checks every answer.
     """
     import onnxruntime
 

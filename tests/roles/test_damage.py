@@ -1,4 +1,4 @@
-"""Damaged files: one bit anywhere in a share file or the public part is noticed before anything is served."""
+"""Damaged files: a server notices one wrong bit anywhere in its files before it serves anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from onnxpuma.errors import PlanError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.policy import digest_of, written
+from onnxpuma.plan.policy_file import digest_of, written
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.server.identity import Identity, shared_component
@@ -35,7 +35,7 @@ def copied(model_dir: Path, tmp_path: Path) -> Path:
 
 
 def unnoticed(path: Path, bits: Iterable[int], read: Callable[[], Any]) -> list[int]:
-    """Those of these bits that can be turned without `read` raising PlanError; the file is as it was then."""
+    """The bits among these that may flip without `read` raising PlanError; restores the file."""
     content = path.read_bytes()
     found = []
     for bit in bits:
@@ -92,7 +92,7 @@ def test_bits_of_the_words_of_a_share_file(party: int, copied: Path) -> None:
 
 @pytest.mark.parametrize("digit", ["key0", "key1", "dealing", "seal0", "seal2", "words", "digest"])
 def test_one_hex_digit(digit: str, copied: Path) -> None:
-    """As an upper-case letter too: the number is the same, the file is not."""
+    """An upper-case letter counts as well: the number is the same, the file differs."""
     party = 1 if digit in ("seal2", "words") else 0
     path, model = copied / f"party{party}.safetensors", SharedModel.read(copied)
     content = path.read_bytes()
@@ -113,7 +113,7 @@ def test_every_byte_of_the_public_part(name: str, copied: Path) -> None:
 
 
 def test_another_order_or_another_spelling_of_the_policy_is_damage(copied: Path) -> None:
-    """Weights are stored in the order in which it lists them."""
+    """The policy's order is the order in which the weights are stored."""
     path = copied / "policy.json"
     policy = json.loads(path.read_text())
     order = {**policy, "visibility": dict(reversed(policy["visibility"].items()))}
@@ -148,11 +148,11 @@ def test_every_byte_of_the_index_of_several_graphs(model_path: Path, tmp_path: P
     SharedModel.read(out)
 
 
-# ---- two servers whose files are in order and do not fit together --------------------------------------
+# ---- two servers with sound files that do not fit together ---------------------------------------------
 
 
 def rewritten(path: Path, **changes: str) -> None:
-    """Other metadata, with a checksum that fits: what a damaged disk does not do, and a mistake may."""
+    """Other metadata with a matching checksum: no damaged disk does this, but a mistake may."""
     content = path.read_bytes()
     end = head_length(path)
     head = json.loads(content[8:end])
@@ -226,7 +226,7 @@ def test_a_code_is_for_one_receiver_under_a_key_that_the_third_server_lacks(mode
 def test_servers_with_a_component_that_differs_do_not_become_ready(
     hall: Any, copied: Path, model_dir: Path, feed: Any
 ) -> None:
-    """Both holders end with an error that names both; the third waits, and the right file puts it right."""
+    """Both holders end with an error that names both; the third waits, and the right file mends it."""
     rewritten(copied / "party0.safetensors", key0="ab" * 16)
     threads = [hall.start(0, copied), hall.start(1, model_dir), hall.start(2, model_dir)]
     for party, other in ((0, 2), (2, 0)):
@@ -247,7 +247,7 @@ def test_servers_with_a_component_that_differs_do_not_become_ready(
 def test_a_server_that_comes_back_with_a_damaged_file_takes_part_in_nothing(
     hall: Any, copied: Path, model_dir: Path, feed: Any, until: Until, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The two others serve on, as soon as it has the right one; until then they tell clients why not."""
+    """The two others serve again once it has the right file; until then they tell clients why they cannot."""
     rewritten(copied / "party2.safetensors", key0="ab" * 16)
     threads = [hall.start(party, model_dir) for party in range(3)]
     assert all(thread.ready.wait(10) for thread in threads)

@@ -1,4 +1,4 @@
-"""The folder that `share` writes: not over another model unasked, through no link, and nothing half."""
+"""The folder that `share` writes: it replaces no model unasked, follows no link, leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_folder_itself_may_be_a_link(model_path: Path, tmp_path: Path) -> No
 
 @contextmanager
 def small_files() -> Iterator[None]:
-    """No file may have more than so many bytes, as on a full disk; what pytest writes to is one of them."""
+    """No file may exceed a size, as on a full disk; pytest's own output counts among them."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_the_model_that_was_there(
     whole = Draft.finish
 
     def full(draft: Draft) -> None:
-        if str(draft._path).endswith("decoder_with_past_model/policy.json"):  # the last of all
+        if str(draft._path).endswith("decoder_with_past_model/policy.json"):  # the last file
             raise OSError(28, "No space left on device")
         whole(draft)
 

@@ -1,4 +1,4 @@
-"""Servers that die or hang in the middle of a request, clients that leave: clear errors, and life goes on."""
+"""Servers die or hang in the middle of a request, clients leave: errors are clear, and service goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import NAMES, LocalCluster
 
 Feed = dict[str, np.ndarray]
-AT_ONCE = 15.0  # seconds, on a busy machine: half of what a request may wait for a message
+AT_ONCE = 15.0  # seconds, on a busy machine: half the time a request may wait for a message
 
 
 def log_of(cluster: LocalCluster, party: int) -> str:
@@ -26,7 +26,7 @@ def log_of(cluster: LocalCluster, party: int) -> str:
 
 
 class Asking(Thread):
-    """A request in a thread; `begun` once the servers compute, `error` when it failed."""
+    """A request in a thread; `begun` is set once the servers compute, `error` if it fails."""
 
     def __init__(self, client: Client, feed: Feed) -> None:
         super().__init__(daemon=True)
@@ -59,7 +59,7 @@ def client(frail_cluster: LocalCluster) -> Iterator[Client]:
 
 
 def works(cluster: LocalCluster, feed: Feed) -> None:
-    """The servers serve again, whatever happened."""
+    """Check that the servers serve again, whatever happened."""
     with cluster.client() as client:
         assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8)
 
@@ -81,7 +81,7 @@ def test_a_party_is_killed_in_the_middle_of_a_request(
         until(lambda i=i: " failed: " in log_of(frail_cluster, i)[before[i] :], AT_ONCE)
     assert time.monotonic() - start < AT_ONCE
     frail_cluster.restart(party)
-    assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8), "the client of before is served again"
+    assert client.run(feed, timeout=25).outputs["y"].shape == (2, 8), "the earlier client is served again"
 
 
 def test_a_request_while_a_party_is_away_fails_in_time_or_waits_for_it(
@@ -93,7 +93,7 @@ def test_a_request_while_a_party_is_away_fails_in_time_or_waits_for_it(
     hasty = replace(config, timeouts=replace(config.timeouts, connect=0.5))
     with Client(hasty, keys) as client, pytest.raises(PeerLostError, match="no answer from server 1"):
         client.run(feed)
-    assert time.monotonic() - start < 8  # not the ten seconds of others
+    assert time.monotonic() - start < 8  # not the ten seconds of the default
     with frail_cluster.client() as client:
         asking = Asking(client, feed)
         frail_cluster.restart(1)
@@ -126,7 +126,7 @@ def test_a_client_that_leaves_makes_room_for_the_next(
 
     def leave(done: int, of: int, label: str) -> None:
         if done > 3:
-            if how == "is cut off":  # it dies before it can tell anybody
+            if how == "is cut off":  # it dies before it can tell anyone
                 leaving._cluster._push = lambda *_: False  # type: ignore[method-assign]
             raise KeyboardInterrupt
 
@@ -137,7 +137,7 @@ def test_a_client_that_leaves_makes_room_for_the_next(
     for party in range(3):
         until(lambda p=party: " failed: " in log_of(frail_cluster, p)[before[p] :], AT_ONCE)
     works(frail_cluster, feed)
-    assert time.monotonic() - start < 2 * AT_ONCE - 1  # before a request would be given up
+    assert time.monotonic() - start < 2 * AT_ONCE - 1  # before the request times out
     assert "the client left" in "".join(log_of(frail_cluster, i)[before[i] :] for i in range(3))
 
 
@@ -151,10 +151,10 @@ def test_the_next_in_line_is_served_when_a_waiting_client_leaves(
         raise KeyboardInterrupt
 
     with frail_cluster.client() as first, frail_cluster.client() as third:
-        for _ in range(5):  # on a busy machine the first may be served before the second has asked
+        for _ in range(5):  # on a busy machine the first may be served before the second asks
             second = frail_cluster.client()
             for waiting in (second, third):
-                waiting.status()  # they are connected before the first one asks
+                waiting.status()  # so that they are connected before the first one asks
             asking = Asking(first, feed)
             until(lambda asking=asking: asking.steps > 0)
             queued.clear()

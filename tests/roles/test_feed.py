@@ -1,4 +1,4 @@
-"""Every way in which a feed can be wrong is an InputError that names the input and says what to do."""
+"""Every mistake in a feed raises an InputError that names the input and says what to do."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import onnx_ir as ir
 import pytest
 
 from onnxpuma.errors import InputError
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 
 
@@ -88,7 +89,7 @@ def test_the_largest_values_pass(blueprint: Blueprint, feed: dict[str, np.ndarra
 
 @pytest.mark.parametrize("low", [-1e4, -1e9, float(np.finfo(np.float32).min), -np.inf])
 def test_a_mask_may_be_as_far_down_as_it_likes(low: float) -> None:
-    """The client brings it up to what softmaxes read; what is far up, or no mask, is refused as ever."""
+    """The client raises it to what softmaxes read; large positive values and other inputs are refused."""
     text = "g (float[2, 4] x, float[2, 4] m) => (float[2, 4] y) { t = Neg(x) s = Add(t, m) y = Softmax(s) }"
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> {text}')
     blueprint, _ = prepare_model(ir.from_proto(model), Policy(secret_inputs=["m", "x"]))

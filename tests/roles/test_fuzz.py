@@ -1,4 +1,4 @@
-"""Requests, answers and menus of any content: what does not fit is refused, before it can cost anything."""
+"""Requests, answers and menus of arbitrary content: whatever does not fit is refused before it costs much."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def plan(blueprint: Blueprint, feed: Feed) -> Plan:
 
 
 def request_frames(blueprint: Blueprint, plan: Plan, feed: Feed, party: int) -> list[bytes]:
-    """A whole request as `party` is sent it."""
+    """The frames of a whole request to `party`."""
     body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.id, body.public_buffers = os.urandom(16), len(public)
     private = deal_inputs(plan, plan.client_values(feed))[party]
@@ -146,7 +146,7 @@ def test_damaged_menus_are_refused(model_dir: Path) -> None:
 def test_servers_answer_on_after_damaged_messages(
     hall: Any, model_dir: Path, blueprint: Blueprint, plan: Plan, feed: Feed, count: int
 ) -> None:
-    """Mutated messages of a listed client to running servers, and of one peer to another."""
+    """A listed client sends mutated messages to running servers, and one peer to another."""
     import random
     from dataclasses import replace
 
@@ -192,7 +192,7 @@ def test_servers_answer_on_after_damaged_messages(
 
 
 def shuffled(frames: list[bytes], chance: Any) -> list[bytes]:
-    """The frames with one to three changes of single bytes, lengths, or whole frames."""
+    """The frames with one to three changes to single bytes, lengths, or whole frames."""
     made = list(frames)
     for _ in range(chance.randint(1, 3)):
         place = chance.randrange(len(made)) if chance.random() < 0.5 else 0

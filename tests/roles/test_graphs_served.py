@@ -1,4 +1,4 @@
-"""Models of several graphs at work: three servers, clients that name a graph, values that go between them."""
+"""Models of several graphs at work: three servers, clients that name a graph, values between graphs."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_graph_must_be_named(servers: Any) -> None:
 
 
 def test_what_one_graph_keeps_another_takes(servers: Any, graphs_folder: Path) -> None:
-    """A text in three requests: nothing between the graphs is ever opened."""
+    """One text in three requests; no value between the graphs is ever opened."""
     ids = feeds()["encoder_model"]["input_ids"]
     with servers.client() as client:
         encoded = client.run({"input_ids": ids}, graph=NAMES[0], keep=["last_hidden_state"]).kept
@@ -115,7 +115,7 @@ def test_a_server_needs_its_own_part_alone(shared: Path, hall: Any, until: Any, 
 def test_servers_of_other_graphs_do_not_meet(
     shared: Path, graphs_folder: Path, hall: Any, tmp_path: Path
 ) -> None:
-    """One more graph is another model, though the two that all have are the same."""
+    """A model with one more graph is another model, even though the two common graphs agree."""
     fewer = Path(shutil.copytree(graphs_folder, tmp_path / "fewer"))
     (fewer / "decoder_with_past_model.onnx").unlink()
     share_model(fewer, tmp_path / "shared")

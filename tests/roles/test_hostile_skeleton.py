@@ -1,4 +1,4 @@
-"""A skeleton that names a file of whoever reads it is refused, wherever in it the name stands."""
+"""A skeleton that names a file on its reader's machine is refused, wherever the name stands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from onnxpuma.errors import PlanError
 from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
-from onnxpuma.plan.policy import digest_of, written
+from onnxpuma.plan.policy_file import digest_of, written
 from onnxpuma.roles.shared.model import SharedModel
 
 FILE = "client.secret"
@@ -23,7 +23,7 @@ Change = Callable[[onnx.ModelProto], None]
 
 
 def outside(name: str = "stolen", **entries: str) -> TensorProto:
-    """Eight bytes that are said to be in the file."""
+    """A tensor of eight bytes that claims to lie in the file."""
     tensor = TensorProto(name=name, data_type=TensorProto.UINT8, dims=[8])
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in {"location": FILE, **entries}.items():
@@ -141,7 +141,7 @@ CHANGES = [
 
 
 def hostile(blueprint: Blueprint, change: Change) -> dict[str, bytes]:
-    """The public files with the skeleton changed, and a digest that is right for it."""
+    """The public files with a changed skeleton and its correct digest."""
     model = onnx.ModelProto.FromString(blueprint.skeleton)
     change(model)
     policy = json.loads(blueprint.files()[POLICY])
@@ -161,7 +161,7 @@ def blueprint(model_dir: Path) -> Blueprint:
 
 @pytest.fixture
 def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The names of the files that Python opens; the current folder holds the one that is asked for."""
+    """The names of the files that Python opens; the current folder holds the requested one."""
     (tmp_path / FILE).write_bytes(b"a secret of mine, longer than eight bytes")
     monkeypatch.chdir(tmp_path)
     names: list[str] = []

@@ -1,4 +1,4 @@
-"""Local servers run this package and nothing of the user's folder; what they say when they die is shown."""
+"""Local servers run this package and nothing of the user's folder; their last words reach the user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STRAY = ("random", "json", "logging", "numpy", "onnx", "onnxruntime", "zmq", "to
 
 @pytest.fixture
 def stray(tmp_path: Path) -> Path:
-    """A folder with modules that leave a trace when they are run, and with a package of our name."""
+    """A folder with modules that leave a trace when they run, and with a package of our name."""
     folder = tmp_path / "stray"
     (folder / "onnxpuma").mkdir(parents=True)
     trace = "from pathlib import Path; Path({!r}).touch(); raise SystemExit('a stray module runs')"
@@ -37,7 +37,7 @@ def stray(tmp_path: Path) -> Path:
 
 
 def test_a_stray_module_in_the_users_folder_is_not_run(stray: Path, model_dir: Path) -> None:
-    """Its starter has the folder on its path in every way there is, once its own modules are loaded."""
+    """The parent has the folder on its path in every possible way, once its own modules are loaded."""
     script = f"""
         import os, sys
         sys.path[0] = {str(ROOT)!r}
@@ -58,7 +58,7 @@ def test_a_stray_module_in_the_users_folder_is_not_run(stray: Path, model_dir: P
 
 
 def test_python_m_in_a_folder_of_stray_modules_runs_none_of_them(stray: Path) -> None:
-    """A package of our name would be: Python finds it there before a line of ours can run."""
+    """A package of our name would run: Python finds it there before any line of ours."""
     (stray / "onnxpuma" / "__init__.py").unlink()
     (stray / "onnxpuma").rmdir()
     done = subprocess.run(
@@ -94,7 +94,7 @@ def test_a_checkout_is_not_run_in_place_of_the_package_that_is_loaded(tmp_path: 
 def test_of_the_path_only_the_users_own_folders_are_left_out(
     by_name: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What python -m runs lies where modules are installed."""
+    """python -m runs code that lies among installed modules."""
     here, there, installed = (tmp_path / name for name in ("here", "there", "installed"))
     for folder in (here, there, installed):
         folder.mkdir()
@@ -111,7 +111,7 @@ def test_servers_run_in_an_empty_folder_of_their_own(cluster: LocalCluster) -> N
     for pid in cluster.pids:
         try:
             place = Path(os.readlink(f"/proc/{pid}/cwd"))
-        except PermissionError:  # of a secluded process only root is told
+        except PermissionError:  # only root sees this of a secluded process
             assert os.getuid() != 0
             continue
         assert place.is_relative_to(cluster.folder)
@@ -132,7 +132,7 @@ def test_a_model_named_from_the_users_folder_is_found(
 def test_servers_without_the_kernel_are_said_to_be_slow(
     model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where this process has it."""
+    """Even if this process has the kernel."""
     monkeypatch.setenv("ONNXPUMA_NO_NATIVE", "1")
     monkeypatch.setattr(native, "_warned", False)
     with pytest.warns(RuntimeWarning, match="numpy, many times slower"):
@@ -141,7 +141,7 @@ def test_servers_without_the_kernel_are_said_to_be_slow(
 
 @pytest.fixture
 def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes servers run a line of Python in place of their own."""
+    """Makes servers run this line of Python instead of their own code."""
 
     def die(line: str) -> None:
         start = isolated._START.replace("module, init", f"{line}\nmodule, init", 1)

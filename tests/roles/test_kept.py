@@ -1,4 +1,4 @@
-"""Values that stay at the servers: used by handle, by their own client alone, for a time, up to a size."""
+"""Values that stay at the servers: their own client uses them by handle, for a time and up to a size."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from onnxpuma.config import KeptConfig
 from onnxpuma.errors import InputError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
-from onnxpuma.plan.blueprint import Blueprint, prepare
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.plan import PlannedOutput, Selection
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.owner import share_model
@@ -31,7 +32,7 @@ WIDTH = 4
 
 
 def cached_model() -> onnx.ModelProto:
-    """One attention of new rows to all rows so far: rows (1, new, 4) and a cache (1, past, 4) that grows."""
+    """Attention of new rows to all rows so far: rows (1, new, 4) and a cache (1, past, 4) that grows."""
     rng = np.random.default_rng(3)
     weights = {name: rng.normal(0, 0.5, (WIDTH, WIDTH)).astype(np.float32) for name in ("wq", "wk", "wo")}
     nodes = [
@@ -179,7 +180,7 @@ def test_nobody_else_can_use_a_handle_and_idle_ones_expire(hall: Any, folder: Pa
 
 @pytest.fixture(scope="module")
 def closed_servers(folder: Path, tmp_path_factory: pytest.TempPathFactory, in_threads: Any) -> Iterator[Any]:
-    """The same model, whose cache may be kept and not opened."""
+    """The same model, whose cache clients may keep but not open."""
     out = tmp_path_factory.mktemp("closed")
     share_model(folder / "cached.onnx", out, keep_only=["present"])
     with in_threads(out) as made:
@@ -205,7 +206,7 @@ def test_what_goes_on_from_a_closed_output_takes_that_and_nothing_else(closed_se
 
 
 def test_servers_refuse_it_too(closed_servers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client of another making, that checks nothing and calls a closed value an open one."""
+    """A foreign client that checks nothing and declares a closed value open."""
     with closed_servers.client() as client:
         kept = client.run({"x": rows(2), "past": NO_PAST}, keep=["present", "y"]).kept
         present, y = replace(kept["present"], closed=False), kept["y"]

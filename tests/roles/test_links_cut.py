@@ -1,4 +1,4 @@
-"""Parties that die or hang between two requests, and links that are cut during one and between two."""
+"""Parties die or hang between two requests; links are cut during a request and between two."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LINKS = [(one, other) for one in range(3) for other in range(3) if one != other]
 
 
 class Web:
-    """Three servers in threads, and a way of its own for each link: between two of them, and from clients."""
+    """Three servers in threads, with a proxy for each link: between two servers, and from clients."""
 
     def __init__(self, hall: Any, folder: Path) -> None:
         config: ClusterConfig = hall.config
-        # The ways are Python's, in a process that computes as well: they may be late by seconds.
+        # The proxies are Python code in a process that also computes: they may be late by seconds.
         self.timeouts = replace(config.timeouts, connect=15.0, heartbeat=4.0)
         self.ways = {(one, other): Proxy(config.parties[other].peer_address) for one, other in LINKS}
         self.doors = [Proxy(party.client_address) for party in config.parties]
@@ -45,7 +45,7 @@ class Web:
         assert all(thread.ready.wait(20) for thread in hall.started)
 
     def seen(self, config: ClusterConfig, ports: dict[int, int], key: str) -> ClusterConfig:
-        """The cluster as one of them sees it: the others at these ports."""
+        """The cluster as one of them sees it, with the others at these ports."""
         rows: Any = tuple(
             replace(row, **{key: ports[i]}) if i in ports else row for i, row in enumerate(config.parties)
         )
@@ -56,7 +56,7 @@ class Web:
             assert client.run(feed, timeout=30).outputs["y"].shape == (2, 8)
 
     def disturbed(self, feed: Feed, way: Proxy, how: str) -> OnnxpumaError:
-        """What a request ends with when this way is cut, or swallows everything, in its middle."""
+        """The error of a request during which this proxy cuts the link or swallows everything."""
         errors: list[OnnxpumaError] = []
         steps: list[int] = []
 

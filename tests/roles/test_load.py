@@ -1,4 +1,4 @@
-"""Clients and strangers that ask too much: nobody can take more than a share, and the others are served."""
+"""Clients and strangers that ask too much: none gets more than its share, and the others are served."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def memory() -> float:
-    """Megabytes of this process."""
+    """The memory of this process, in megabytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -40,7 +40,7 @@ def service(hall: Any, model_dir: Path) -> Service:
 
 @pytest.fixture(autouse=True)
 def fresh_log() -> None:
-    """What one test has filled the log with does not silence it in the next."""
+    """The lines that one test logs do not silence the log in the next."""
     for name in ("onnxpuma.transport", "onnxpuma.roles"):
         for part in logging.getLogger(name).filters:
             if isinstance(part, Sparing):
@@ -61,7 +61,7 @@ def test_a_message_without_end_is_cut_off(
     before, most = memory(), 0.0
     with service.hostile("frames", bytes=size, count=count):
         deadline = time.monotonic() + 40
-        while "unread" not in caplog.text and time.monotonic() < deadline:
+        while "are unread" not in caplog.text and time.monotonic() < deadline:
             most = max(most, memory() - before)
             time.sleep(0.02)
         assert "cut a connection of bad from 127.0.0.1" in caplog.text
@@ -110,8 +110,8 @@ def test_connections_of_one_client_are_counted(
 
 
 def answered(service: Service, feed: Feed) -> bool:
-    """Whether the honest client gets through. It has the address of the others, of which the youngest
-    connections go, so it may have to try again."""
+    """Whether the honest client gets through. It shares the address of the others, whose youngest
+    connections are cut, so it may have to try again."""
     try:
         service.works(feed)
     except PeerLostError:
@@ -120,7 +120,7 @@ def answered(service: Service, feed: Feed) -> bool:
 
 
 def served(service: Service, feed: Feed) -> bool:
-    """Whether there is room for the client that had too many connections."""
+    """Whether the client that had too many connections gets in again."""
     try:
         with service.client(service.bad) as client:
             return bool(client.run(feed).outputs["y"].shape == (2, 8))
@@ -129,7 +129,7 @@ def served(service: Service, feed: Feed) -> bool:
 
 
 def accepted(port: int) -> int:
-    """TCP connections that stand at this port of the machine."""
+    """Established TCP connections at this port of the machine."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(row[3] == "01" and row[1].endswith(f":{port:04X}") for row in rows)
 
@@ -153,7 +153,7 @@ def test_strangers_fill_no_log(service: Service, feed: Feed, caplog: pytest.LogC
 
 
 def half_sent(service: Service, feed: Feed, count: int, parties: tuple[int, ...]) -> list[Client]:
-    """Requests of the bad client that reach some of the servers alone."""
+    """Requests of the bad client that reach only some of the servers."""
     made = []
     for _ in range(count):
         client = service.client(service.bad)
@@ -204,7 +204,7 @@ def test_half_sent_requests_block_nobody_and_are_given_up(
 
 
 def test_a_share_of_the_queue_is_full_and_the_others_have_theirs(service: Service, feed: Feed) -> None:
-    """More requests than one client may have waiting, sent to one server and never completed."""
+    """One client sends more requests than may wait to one server and never completes them."""
     socket = zmq.Context.instance().socket(zmq.DEALER)
     place = service.config.parties[0]
     socket.linger = 0

@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.errors import ConfigError, InputError, PlanError
-from onnxpuma.plan.blueprint import POLICY, Blueprint, prepare
+from onnxpuma.plan.blueprint import POLICY, Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.local.memory import MemoryModel
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.feed import check_feed, check_outputs
@@ -28,7 +29,7 @@ WORDS, WIDTH = 40, 8
 
 
 def decoder() -> onnx.ModelProto:
-    """A block over embeddings and a cache, as an exporter writes it: logits and the grown cache."""
+    """A block over embeddings and a cache, as an exporter writes it; outputs logits and the grown cache."""
     rng = np.random.default_rng(3)
     sizes = {
         "table": (WORDS, WIDTH), "wk": (WIDTH, WIDTH), "g": (WIDTH,), "w1": (WIDTH, 12), "w2": (12, WIDTH),
@@ -186,7 +187,7 @@ def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) 
     plan = compile_plan(closed, {name: value.shape for name, value in feed.items()})
     body, public = public_part(closed, plan, feed, Selection(("present",)))
     body.id = bytes(16)
-    with pytest.raises(InputError, match="'present' stays at the servers"):  # whatever a client checked
+    with pytest.raises(InputError, match="'present' stays at the servers"):  # whatever the client checked
         read_public_part(Request("client", body, [as_bytes(b) for b in public], [], b"", (0, 0)), closed)
     with pytest.raises(ConfigError, match="no output could be opened"):
         prepare(path, Policy(hide=["logits", "next_token"], keep_only=["present"]))
@@ -195,7 +196,7 @@ def test_outputs_that_are_kept_and_not_opened(path: Path, blueprint: Blueprint) 
 
 
 def test_hidden_logits_at_three_servers(path: Path, tmp_path: Path, in_threads: Any) -> None:
-    """An empty array of suppressed ids crosses the wire like a full one."""
+    """An empty array of suppressed ids crosses the wire like any other."""
     share_model(path, tmp_path, hide=["logits"], keep_only=["present"])
     feed = prompt(past=0)
     logits = last_logits(feed)

@@ -1,4 +1,4 @@
-"""What servers compare before they compute: differing shares are refused; both holders make a key."""
+"""What servers compare before they compute: they refuse differing shares, and both holders make a key."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ class Opened:
 
 
 def dealt(plan: Plan, feed: dict[str, np.ndarray]) -> Private:
-    """Private buffers that may be changed."""
+    """Private buffers that tests may change."""
     return [
         [bytearray(as_bytes(b)) for b in buffers] for buffers in deal_inputs(plan, plan.client_values(feed))
     ]
 
 
 def same_words(keys: Sequence[PartyKeys | None]) -> list[bytes]:
-    """The first words of the three keys; both holders derive them alike."""
+    """The first words of the three keys, which both holders derive alike."""
     found = []
     for key in range(3):
         mine, theirs = keys[key], keys[(key - 1) % 3]
@@ -124,7 +124,7 @@ def test_honest_shares_give_three_keys_that_two_hold(
 def test_a_real_input_that_differs_between_two_holders(
     second: bool, party: int, blueprint: Blueprint, plan: Plan, feed: dict[str, np.ndarray]
 ) -> None:
-    """Each component, changed at either of its holders, by one bit: both holders see it and say so."""
+    """Either holder's copy of each component changes by one bit: both holders notice and say so."""
     private = dealt(plan, feed)
     private[party][place_of(plan, "x", second)][-1] ^= 1
     found = Opened(blueprint, plan, feed, private)
@@ -155,7 +155,7 @@ def test_ids_whose_keys_do_not_fit(
 def other_rows(
     plan: Plan, feed: dict[str, np.ndarray], private: Private, pairs: Sequence[int], by: int
 ) -> None:
-    """Let whole pairs of keys, in themselves in order, look the first id up elsewhere."""
+    """Whole pairs of keys, each sound in itself, look the first id up in another row."""
     changed = feed["ids"].copy()
     changed[0, 0] = (changed[0, 0] + by) % 50
     keys = share_ids(changed, 50)
@@ -172,7 +172,7 @@ def other_rows(
 def test_pairs_of_keys_that_read_different_rows(
     pairs: tuple[int, ...], blueprint: Blueprint, plan: Plan, feed: dict[str, np.ndarray]
 ) -> None:
-    """What two holders have in common agrees here: only the combinations tell."""
+    """The parts that two holders have in common agree here; only the combinations reveal it."""
     private = dealt(plan, feed)
     other_rows(plan, feed, private, pairs, by=1)
     found = Opened(blueprint, plan, feed, private)
@@ -191,7 +191,7 @@ def test_all_pairs_of_another_row_are_a_question(
 def test_another_request_client_or_session_gives_other_codes_and_keys(
     blueprint: Blueprint, plan: Plan, feed: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even where every generator repeats itself: keys and codes are bound to what they are for."""
+    """Even if every generator repeats itself: keys and codes are bound to their purpose."""
     monkeypatch.setattr(opening, "fresh_part", lambda: b"p" * 32)
     private = dealt(plan, feed)
     coins = [[b"c" * 32] * 3] * 3
@@ -218,7 +218,7 @@ def test_another_request_client_or_session_gives_other_codes_and_keys(
 def test_a_key_depends_on_both_holders(
     party: int, blueprint: Blueprint, plan: Plan, feed: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A generator that repeats itself at two parties decides no key that the third one has a part in."""
+    """A generator that repeats itself at two parties decides no key in which the third has a part."""
     parts = {i: iter([bytes([i]) * 32] * 9) for i in range(3) if i != party}
     here = threading.local()
     monkeypatch.setattr(

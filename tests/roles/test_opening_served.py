@@ -1,4 +1,4 @@
-"""Clients that give two servers different shares: refused before a step, and named in the log."""
+"""Clients that give two servers different shares are refused before the first step, and named in the log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.roles.dealing import Private, place_of
 
 
 def hidden_layer() -> onnx.ModelProto:
-    """y = x W + rows of a table: what it opens is linear in the weights, so an attack is easy to read."""
+    """y = x W + rows of a table: its output is linear in the weights, so an attack is easy to read off."""
     rng = np.random.default_rng(1)
     weights = {"w": rng.normal(0, 1, (4, 4)), "table": rng.normal(0, 1, (9, 4))}
     nodes = [
@@ -69,7 +69,7 @@ def served(hall: Any, hidden_dir: Path) -> Iterator[Client]:
 
 
 def patient(hall: Any) -> None:
-    """On a busy machine nobody passes for dead: no test here is about that."""
+    """Long timeouts, since no test here is about dead servers: on a busy machine none passes for dead."""
     hall.config = replace(hall.config, timeouts=replace(hall.config.timeouts, connect=20.0, heartbeat=20.0))
 
 
@@ -77,7 +77,7 @@ ASKED = {"x": np.zeros((1, 4), np.float32), "ids": np.zeros(1, np.int64)}
 
 
 def cheating(monkeypatch: pytest.MonkeyPatch, change: Callable[[Plan, Private], None]) -> None:
-    """From now on the client changes what it deals."""
+    """From now on the client changes the shares that it deals."""
 
     def deal_otherwise(plan: Plan, values: Any) -> list[list[Buffer]]:
         private: Private = [
@@ -92,7 +92,7 @@ def cheating(monkeypatch: pytest.MonkeyPatch, change: Callable[[Plan, Private], 
 def test_parts_of_two_clients_make_no_request(
     hall: Any, hidden_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Same id, same public part: one client asks server 0, another one, with its own shares, the others."""
+    """Under one id, a client asks server 0 and another client, with shares of its own, asks the others."""
     second = generate()
     patient(hall)
     hall.config = replace(hall.config, clients={**hall.config.clients, "second": second.public})
@@ -121,7 +121,7 @@ def test_parts_of_two_clients_make_no_request(
 
 
 def ask_some(client: Client, servers: Sequence[int], ended: list[OnnxpumaError]) -> None:
-    """Send these servers a request, and the others nothing."""
+    """Send a request to these servers only."""
     push = client._cluster._push
     client._cluster._push = lambda server, frames: server.number not in servers or push(server, frames)  # type: ignore[method-assign]
     try:
@@ -131,7 +131,7 @@ def ask_some(client: Client, servers: Sequence[int], ended: list[OnnxpumaError])
 
 
 def one_unit_more(plan: Plan, private: Private) -> None:
-    """Server 2 has one unit more of component 2 of x than server 1: so y gets w_2 + w_0 of one row."""
+    """Server 2's component 2 of x is one unit above server 1's, so y contains w_2 + w_0 of one row."""
     words = np.frombuffer(private[2][place_of(plan, "x", False)], np.uint64)
     words[0] += np.uint64(1 << 18)
 
@@ -173,7 +173,7 @@ def test_a_client_that_gives_two_servers_different_shares_learns_nothing(
         with pytest.raises(InputError, match="different shares"):
             served.run(ASKED, progress=lambda done, *_: steps.append(done))
     assert not [done for done in steps if done], "a step was computed"
-    until(refusals)  # a server tells the client before its log
+    until(refusals)  # a server tells the client before it logs
     assert all("of client failed" in text for text in refusals()), "who did it is in the log"
     assert np.abs(served.run(ASKED).outputs["y"] - honest).max() < 1e-4, "the servers serve on"
 
@@ -182,7 +182,7 @@ def test_a_client_that_gives_two_servers_different_shares_learns_nothing(
 def test_what_the_attack_reads_where_nothing_is_compared(
     attack: Callable[[Plan, Private], None], served: Client, hidden_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the test above can fail: the answer is a sum of components, one server's file gives the rest."""
+    """The test above can fail: the answer is a sum of components, and one server's file gives the rest."""
     monkeypatch.setattr(opening, "component_code", lambda *_: bytes(32))
     monkeypatch.setattr(opening, "_check_sketch", lambda *_: None)
     honest = served.run(ASKED).outputs["y"].astype(np.float64)
@@ -190,7 +190,7 @@ def test_what_the_attack_reads_where_nothing_is_compared(
     got = served.run(ASKED).outputs["y"].astype(np.float64) - honest
     weights = load_weights(hidden_dir, 0)["model"]
     if attack is one_unit_more:
-        # server 1's file has w_1 and w_2; here the answer is compared with the sum that server 2 holds
+        # server 1's file has w_1 and w_2; the answer is compared with the sum that server 2 holds
         held = load_weights(hidden_dir, 2)["model"]["w"].total[0]
         wanted = held.view(np.int64) / 2.0**18
         modulus = 2.0**28

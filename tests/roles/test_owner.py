@@ -1,4 +1,4 @@
-"""Sharing a model and reading one party's shares: what the files hold, and what is refused."""
+"""Sharing a model and reading one party's shares: the content of the files, and the refusals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from onnxpuma.roles.shared.weights import load_weights
 
 
 def opened(folder: Path) -> dict[str, np.ndarray]:
-    """The weights that the three files together hold; checks that the parties agree on each component."""
+    """The weights in the three files together; checks that the parties agree on each component."""
     blueprint = Blueprint.read(folder)
     held = [load_weights(folder, party)[ONLY_GRAPH] for party in range(3)]
     found = {}
@@ -39,7 +39,7 @@ def opened(folder: Path) -> dict[str, np.ndarray]:
 
 
 def changed(model_path: Path, tmp_path: Path, name: str, value: np.ndarray) -> Path:
-    """A copy of the model in which one weight is another."""
+    """A copy of the model with one weight replaced."""
     model = onnx.load(model_path)
     weight = next(t for t in model.graph.initializer if t.name == name)
     weight.CopyFrom(numpy_helper.from_array(value, name))
@@ -135,7 +135,7 @@ def test_a_weight_out_of_range_is_named(value: float, why: str, model_path: Path
 
 
 def test_what_is_looked_up_has_a_range_of_its_own(model_path: Path, tmp_path: Path) -> None:
-    """Rows come mod 2^32, as a client's ids choose them."""
+    """A look-up by a client's ids gives rows mod 2^32."""
     stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(model_path).graph.initializer}
     share_model(changed(model_path, tmp_path, "bias", stored["bias"] + np.float32(5000)), tmp_path / "out")
     path = changed(model_path, tmp_path, "table", stored["table"] + np.float32(5000))
@@ -206,7 +206,7 @@ def test_a_damaged_file(damage: str, party: int, model_dir: Path, tmp_path: Path
         content = bytearray(b"\xff" * 100)
     elif damage == "zip":
         content[:8] = b"PK\x03\x04zzzz"
-    elif party == 0:  # it holds keys alone: one of them loses a digit
+    elif party == 0:  # it holds only keys: one of them loses a digit
         content = content.replace(b'"key1":"', b'"key1":"z', 1)
         content[:8] = (int.from_bytes(content[:8], "little") + 1).to_bytes(8, "little")
     else:

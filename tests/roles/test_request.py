@@ -1,4 +1,4 @@
-"""What client and servers write down and read: shares add up, and what does not fit is refused."""
+"""Requests written and read: shares add up, and unfitting ones are refused."""
 
 from __future__ import annotations
 

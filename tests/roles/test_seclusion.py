@@ -1,4 +1,4 @@
-"""A process that holds secrets leaves no core dump, lets nobody look in, stays out of swap where it may."""
+"""A process that holds secrets leaves no core dump, admits no debugger, and avoids swap where it may."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_secluded_process_is_not_dumped() -> None:
 
 @pytest.mark.parametrize("command", ["keygen", "share", "infer", "serve"])
 def test_every_command_is_secluded_before_it_begins(command: str) -> None:
-    """The command itself fails at once: what it is given is not there."""
+    """The command itself fails at once, since its files do not exist."""
     given = {
         "keygen": ["/dev/null/alice"],
         "share": ["/none", "--out", "/none"],
@@ -77,7 +77,7 @@ print(locked, re.search(r"VmLck:\\s+(\\d+)", open("/proc/self/status").read())[1
 
 
 def test_no_memory_is_locked_below_a_limit() -> None:
-    """An allocation that reaches it would fail."""
+    """An allocation that reached the limit would fail."""
     prepare = "resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 16, 1 << 16))"
     assert said(LOCKED.format(prepare=prepare)) == ["False", "0"]
 

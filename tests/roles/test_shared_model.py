@@ -1,4 +1,4 @@
-"""Models of several graphs: what is shared once, what is written and sent of them, what is refused."""
+"""Models of several graphs: arrays shared once, files and menus, and refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onnxpuma.errors import ConfigError, ModelError, PlanError, UnsupportedModel
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Initializer
 from onnxpuma.mpc.ring.words import decode
-from onnxpuma.plan.blueprint import prepare_model
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.owner import reading
 from onnxpuma.roles.owner.dedupe import assign, rank_of
 from onnxpuma.roles.owner.owner import share_model
@@ -36,7 +36,7 @@ def shared(graphs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def opened(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """For each graph its weights, from the components of the three parties."""
+    """The weights of each graph, from the components of the three parties."""
     held = [load_weights(folder, party) for party in range(3)]
     return {
         graph: {
@@ -72,7 +72,7 @@ def test_arrays_in_common_are_stored_and_held_once(shared: Path) -> None:
     model = SharedModel.read(shared)
     assert list(model.graphs) == NAMES
     assert model.stored["decoder_model"]["embed.weight"] == "encoder_model/shared.weight"
-    # table, kernel and bias of the encoder; cross, head and a bias of another name of the decoders
+    # table, kernel and bias of the encoder; cross, head and a bias of another name from the decoders
     assert len(model.arrays) == 6
     words = sum(array.size for array in model.arrays.values())
     assert (shared / "party1.safetensors").stat().st_size == pytest.approx(8 * words, abs=1500)
@@ -84,7 +84,7 @@ def test_arrays_in_common_are_stored_and_held_once(shared: Path) -> None:
 
 
 def test_arrays_that_become_different_stay_apart(graphs_folder: Path, tmp_path: Path) -> None:
-    """A factor that one graph folds into a weight leaves it another array than the file's."""
+    """One graph folds a factor into a weight, so its array differs from the file's."""
     folder = Path(shutil.copytree(graphs_folder, tmp_path / "graphs"))
     model = onnx.load(folder / "decoder_model.onnx")
     model.graph.node[-1].input[0] = "scaled"
@@ -153,12 +153,12 @@ def test_large_files_are_read_one_after_the_other(
 
     monkeypatch.setattr(reading, "prepare", counted)
     share_model(graphs_folder, tmp_path)
-    assert read == NAMES + NAMES[:2]  # the third has nothing that was not written already
+    assert read == NAMES + NAMES[:2]  # all weights of the third are written already
     check_opened(tmp_path, graphs_folder)
 
 
 def test_a_model_that_was_prepared_is_let_go(graphs_folder: Path) -> None:
-    """Nothing keeps it, once its last reader has: no rule that was matched with it, no cache."""
+    """After its last reader nothing keeps it: no matched rule, no cache."""
     model = load(graphs_folder / "decoder_model.onnx")
     _, graph = prepare_model(model)
     watched = weakref.ref(model.graph)

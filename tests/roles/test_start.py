@@ -1,4 +1,4 @@
-"""Servers that cannot begin: each says what is wrong, and with whom."""
+"""Servers that cannot start: each says what is wrong, and with whom."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_one_server_differs_from_the_two_others(
     until: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It ends with an error; the two others wait, tell clients why, and serve once it is put right."""
+    """It ends with an error; the two others wait, tell clients why, and serve once it is corrected."""
     good = [hall.start(party, model_dir) for party in range(2)]
     odd_dir = {"model": long_model_dir, "dealing": tmp_path, "version": model_dir}[difference]
     if difference == "dealing":
@@ -120,7 +120,7 @@ def test_a_client_is_told_which_server_is_missing(hall: Any, model_dir: Path, fe
 
 
 def test_servers_that_lost_each_other_tell_the_client(hall: Any, model_dir: Path, feed: Any) -> None:
-    """Party 2 listens to clients but its link to party 1 leads nowhere."""
+    """Party 2 listens to clients, but its link to party 1 leads nowhere."""
     rows = list(hall.config.parties)
     rows[1] = replace(rows[1], peer_port=1)
     threads = [hall.start(0, model_dir), hall.start(1, model_dir)]
@@ -177,12 +177,12 @@ def test_a_client_has_its_share_of_the_queue_and_others_have_theirs(
 
 
 def details(client: Client) -> list[str]:
-    """What each server says of the others, for a person to read."""
+    """What each server tells a person about the others."""
     return [said.detail if isinstance(said, wire_pb2.Status) else "" for said in client.status(1.0)]
 
 
 def moved(model_dir: Path, folder: Path) -> Path:
-    """A folder as party 1's, for party 2."""
+    """A copy of party 1's folder for party 2."""
     for name in ("skeleton.onnx", "policy.json", "party1.safetensors"):
         shutil.copy(model_dir / name, folder)
     return folder
@@ -197,9 +197,9 @@ def test_the_others_name_the_reason_why_a_server_does_not_start(
         until(lambda: all("not connected to party 2" in said for said in details(client)[:2]))
         assert isinstance(hall.start(2, moved(model_dir, tmp_path)).ended(), PlanError)
         until(lambda: all(re.search(reason, said) for said in details(client)[:2]))
-        assert str(tmp_path) not in "".join(details(client)), "where its files lie is not told"
+        assert str(tmp_path) not in "".join(details(client)), "the paths of its files are not disclosed"
         told = [r for r in caplog.records if "refused to start" in r.getMessage() and r.levelname == "ERROR"]
-        assert len(told) == 2, "each of the others has it in its log, once"
+        assert len(told) == 2, "each of the others logs it once"
         with pytest.raises(PeerLostError, match=f"no answer from server 2 .* server 0 says: {reason}"):
             client.run(feed)
         last = hall.start(2, model_dir)

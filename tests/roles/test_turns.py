@@ -1,4 +1,4 @@
-"""Whose request is next, and how long one waits that has not reached every server."""
+"""Whose request is next, and how long a request waits that has not reached every server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def waiting(*made: Request) -> list[Any]:
 
 
 def served(jobs: list[Any], most: int = 100) -> list[str]:
-    """In which order these are served when all could begin."""
+    """The order in which these are served if all could begin."""
     turns, order = Turns(), []
     while jobs and len(order) < most:
         one = turns.next(jobs)
@@ -60,7 +60,7 @@ def test_nobody_waits() -> None:
 
 
 def test_who_comes_back_at_once_is_not_next_again() -> None:
-    """Four connections of one client, each of which asks again soon after it is answered."""
+    """Four connections of one client, each of which asks again soon after its answer."""
     turns = Turns()
     answers = dict.fromkeys((b"1", b"2", b"3", b"4"), 0)
     jobs = waiting(*(request("a", route) for route in answers))
@@ -95,7 +95,7 @@ def test_a_share_of_the_queue_counts_requests_and_bytes() -> None:
 
 
 class Wire:
-    """A link that keeps what is sent."""
+    """A link that records what it sends."""
 
     def __init__(self, party: int) -> None:
         self.party = party
@@ -128,7 +128,7 @@ def job(number: int, client: str = "a", shapes: Any = ()) -> Job:
 
 
 def attended(party: Any, clock: SimpleNamespace, seconds: float, problems: Any = ()) -> None:
-    """Time goes by in small steps, and the server looks at each."""
+    """Time passes in small steps, and the server looks at each."""
     for _ in range(int(seconds * 4)):
         clock.time += 0.25
         party.turn(dict(problems))

@@ -57,7 +57,7 @@ def test_operators_of_the_planner_declare_theirs() -> None:
 
 @pytest.mark.parametrize("room", ["ops", "onnxpuma/plan"])
 def test_no_default_is_written_where_an_attribute_is_read(room: str) -> None:
-    for path in sorted((ROOT / room).glob("*.py")):
+    for path in sorted((ROOT / room).rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
                 place = f"{path.name}:{call.lineno}"

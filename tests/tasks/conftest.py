@@ -1,7 +1,7 @@
-"""What the tests of the tasks share: small models of random and of scripted weights, and their tokenizer.
+"""Fixtures of the tasks' tests: small models with random and with scripted weights, and their tokenizer.
 
-A scripted model says what its table says: after token t comes the first of `follow[t]`, and if that must not
-come out, the second. A random one mixes what it reads with the mean of all it has read, cache included.
+A scripted model follows a table: after token t comes the first of `follow[t]`, or the second if the first is
+suppressed. A random one mixes the token it reads with the mean of all that it has read, cache included.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ CHAT = (
 
 
 def byte_tokens(text: str) -> list[int]:
-    """The ids of a text: each byte is a token."""
+    """The ids of a text, one per byte."""
     return [len(SPECIAL) + byte for byte in text.encode()]
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A token for every byte, so that letters beyond ASCII are of several tokens."""
-    # The printable stand-ins that GPT-2's tokenizer has for bytes, in the order of the bytes.
+    """A token for every byte, so that a letter beyond ASCII takes several tokens."""
+    # The printable characters by which GPT-2's tokenizer denotes bytes, in the order of the bytes.
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     letters = {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
@@ -57,7 +57,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def scripted(follow: Mapping[int, Sequence[int]]) -> dict[str, np.ndarray]:
-    """Weights by which the logits after a token are those of its successors, the first the largest."""
+    """Weights that give a token's successors the largest logits, the first successor the very largest."""
     after = np.zeros((VOCABULARY, VOCABULARY), np.float32)
     for token, successors in follow.items():
         for rank, successor in enumerate(successors):
@@ -74,7 +74,7 @@ def drawn(seed: int = 0, width: int = WIDTH) -> dict[str, np.ndarray]:
 
 
 def chain(text: str, start: int) -> dict[int, list[int]]:
-    """What follows what, for a text whose bytes all differ: `start`, the text, the end."""
+    """Each byte's successor, for a text whose bytes all differ: `start`, the text, the end."""
     ids = [start, *byte_tokens(text), END]
     assert len(set(ids)) == len(ids)
     return {a: [b] for a, b in pairwise(ids)}
@@ -82,7 +82,7 @@ def chain(text: str, start: int) -> dict[int, list[int]]:
 
 @dataclass
 class Sketch:
-    """A graph in the making."""
+    """A graph under construction."""
 
     nodes: list[Any] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
@@ -109,10 +109,10 @@ class Sketch:
 
 
 def decoder_graph(weights: Mapping[str, np.ndarray], cached: bool, cross: str | None = None) -> Sketch:
-    """ids -> logits: of the last token read and the mean of all.
+    """ids -> logits of the last token read and the mean of all.
 
-    cached: takes a past and gives the present. cross: None; "first": adds what comes of the encoder's states
-    and gives it; "later": takes it from there.
+    cached: it takes a past and returns the present. cross: None; "first": it adds what it derives from the
+    encoder's states, and returns that; "later": it takes that as an input.
     """
     sketch = Sketch(constants={**weights, "one": np.array([1]), "two": np.array([2])})
     width = weights["table"].shape[1]
@@ -140,7 +140,7 @@ def decoder_graph(weights: Mapping[str, np.ndarray], cached: bool, cross: str | 
 
 
 def _cross(sketch: Sketch, cross: str, cached: bool, width: int) -> None:
-    """Adds to the logits what the encoder's states say, which is the mean of those that the mask shows."""
+    """Add to the logits the mean of the encoder's states that the mask shows."""
     sketch.take("encoder_attention_mask", TensorProto.INT64, ["batch", "encoded"])
     key = "past_key_values.0.encoder.key"
     if cross == "first":
@@ -160,7 +160,7 @@ def _cross(sketch: Sketch, cross: str, cached: bool, width: int) -> None:
 
 
 def encoder_graph(sent: str, width: int) -> Sketch:
-    """What is sent -> last_hidden_state (batch, encoded, width)."""
+    """The encoder's input -> last_hidden_state (batch, encoded, width)."""
     rng = np.random.default_rng(7)
     sketch = Sketch(constants={"states": rng.normal(0, 1, (VOCABULARY, width)).astype(np.float32)})
     if sent == "input_ids":
@@ -181,7 +181,7 @@ def encoder_graph(sent: str, width: int) -> Sketch:
 
 
 def without_mask(sketch: Sketch) -> Sketch:
-    """The decoder of an encoder that takes sounds or pictures: these have one length, and no mask."""
+    """The decoder for an encoder of sounds or pictures, whose states have one length and no mask."""
     sketch.inputs = [value for value in sketch.inputs if value.name != "encoder_attention_mask"]
     dropped = ("shown", "column", "masked")
     sketch.nodes = [node for node in sketch.nodes if node.output[0] not in dropped]
@@ -199,7 +199,7 @@ def _has(sketch: Sketch, name: str) -> bool:
 
 
 def write_folder(path: Path, config: Mapping[str, Any], generation: Mapping[str, Any]) -> Path:
-    """What lies beside the graphs: configuration and tokenizer."""
+    """Write the files beside the graphs: configuration and tokenizer."""
     path.mkdir(parents=True, exist_ok=True)
     byte_tokenizer().save_pretrained(path)
     (path / "config.json").write_text(json.dumps({"vocab_size": VOCABULARY, **config}))
@@ -217,7 +217,7 @@ def causal_folder(
     generation: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A decoder, with a cache or without."""
+    """Write a decoder, with a cache or without."""
     decoder_graph(weights, cached).save(path / "model.onnx")
     kind = {"model_type": "llama", "max_position_embeddings": 64, **(config or {})}
     return write_folder(path, kind, GENERATION | dict(generation or {}))
@@ -231,7 +231,7 @@ def pair_folder(
     generation: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Path:
-    """An encoder and one decoder or two."""
+    """Write an encoder, and one decoder or two."""
     width = weights["table"].shape[1]
     bare = (lambda sketch: sketch) if sent == "input_ids" else without_mask
     encoder_graph(sent, width).save(path / "encoder_model.onnx")
@@ -248,7 +248,7 @@ def pair_folder(
 
 
 class Watched(PlainRunner):
-    """In the clear, and remembers what it was asked."""
+    """Runs in the clear, and records its requests."""
 
     def __init__(self, model: str | Path) -> None:
         super().__init__(model)

@@ -1,4 +1,4 @@
-"""Which task a model is for, where it runs, and what is said when something is missing."""
+"""Which task a model is for, where it runs, and the errors when something is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration with what a task takes: the ranges are those of the same inputs as arrays."""
+"""Calibration with a task's inputs: the ranges equal those from the same inputs as arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onnxpuma.tasks import calibration, pipeline
 
 
 def squashed(kit: SimpleNamespace, path: Path, output: str = "logits") -> Path:
-    """Three tokens' worth of a row, through an activation whose argument calibration measures."""
+    """Sums a row for each token; calibration measures the argument of the Tanh that follows."""
     rng = np.random.default_rng(0)
     sketch = kit.Sketch(
         constants={"says": rng.normal(0, 9, (kit.VOCABULARY, 5)).astype(np.float32), "one": np.array([1])}
@@ -85,7 +85,7 @@ def test_a_session_shares_with_ranges(mood: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_texts_pictures_and_recordings_in_files(mood: Path, tmp_path: Path) -> None:
-    """Texts a line each, named by file and line; two kinds of files are refused, and arrays come first."""
+    """One text per line, named by file and line; two kinds of files are refused; arrays take precedence."""
     texts = tmp_path / "texts.txt"
     texts.write_text("\ufeffa!\n\nwhat?\n", encoding="utf-8")
     for model in (mood, mood / "model.onnx"):
@@ -108,7 +108,7 @@ def test_texts_pictures_and_recordings_in_files(mood: Path, tmp_path: Path) -> N
 
 
 def test_models_that_write_are_run_for_some_tokens(kit: SimpleNamespace, tmp_path: Path) -> None:
-    """The end comes at once, and the step that goes on from the cache is fed all the same."""
+    """The text ends at once, and the graph that continues from the cache is fed all the same."""
     script = kit.scripted({token: [kit.END] for token in range(kit.VOCABULARY)})
     causal = kit.causal_folder(tmp_path / "causal", script)
     feeds = list(calibration(causal, ["abc"])["model"])
@@ -121,7 +121,7 @@ def test_models_that_write_are_run_for_some_tokens(kit: SimpleNamespace, tmp_pat
 
 
 def test_pictures(kit: SimpleNamespace, tmp_path: Path) -> None:
-    """A path, an image and its bytes are one sample; of a model that no task fits its features are taken."""
+    """A path, an image and its bytes give one sample; a model that no task fits is fed for its features."""
     sketch = kit.Sketch()
     sketch.take("pixel_values", onnx.TensorProto.FLOAT, ["batch", 3, kit.SIDE, kit.SIDE])
     sketch.add("Tanh", ["pixel_values"], "seen")
@@ -141,7 +141,7 @@ def test_pictures(kit: SimpleNamespace, tmp_path: Path) -> None:
 
 
 def test_recordings(kit: SimpleNamespace, tmp_path: Path) -> None:
-    """A file and its samples, whose rate is the model's, are one sample."""
+    """A file and an array at the model's rate give the same sample."""
     folder = kit.pair_folder(tmp_path, kit.scripted(kit.chain("ok", kit.START)), sent="input_features")
     array = np.random.default_rng(0).normal(0, 0.1, kit.RATE // 2).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", array, kit.RATE, subtype="FLOAT")

@@ -15,7 +15,7 @@ from onnxpuma.tasks import pipeline
 
 
 def classifier(kit: SimpleNamespace, path: Path, labels: int, config: dict[str, Any]) -> Path:
-    """Sums what each token says for each label; `!` says three for label one, `?` says one for label zero."""
+    """Sums each token's votes for each label; `!` gives three to label one, `?` gives one to label zero."""
     says = np.zeros((kit.VOCABULARY, labels), np.float32)
     says[kit.byte_tokens("!"), labels - 1] = 3.0
     says[kit.byte_tokens("?"), 0] += 1.0

@@ -1,4 +1,4 @@
-"""What is asked of the model for a text, what stays there, and that it is all forgotten in the end."""
+"""The requests for a text, the values kept between them, and the release of all of them in the end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_one_past_is_held_and_only_the_next_token_opened(kit: SimpleNamespace, t
         pipe(TEXT, max_new_tokens=5)
         assert runner.held == []
     assert runner.closed
-    assert runner.most_held == 2  # the new one, while the old one is being replaced
+    assert runner.most_held == 2  # the new one and the one that it replaces
     assert [outputs for _, _, outputs, _ in runner.calls] == [["next_token"]] * 5
     assert [keep for _, _, _, keep in runner.calls] == [["present.0.key"]] * 5
     shapes = [feed["past_key_values.0.key"].shape[2] for _, feed, _, _ in runner.calls]
@@ -128,7 +128,7 @@ def test_logits_are_those_of_the_last_position(kit: SimpleNamespace, tmp_path: P
 
 
 class _Changed:
-    """A runner whose one graph is said to be another."""
+    """A runner that reports another signature for its one graph."""
 
     def __init__(self, runner: Any, drop: str = "", add: str = "") -> None:
         self._runner, self.usage = runner, runner.usage

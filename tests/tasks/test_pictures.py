@@ -1,4 +1,4 @@
-"""image-to-text, image-classification, image-feature-extraction; and pictures that are refused."""
+"""image-to-text, image-classification, image-feature-extraction; and refused pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onnxpuma.tasks import pipeline
 
 @pytest.fixture(scope="module")
 def folder(kit: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Says `dog` of every picture."""
+    """Describes every picture as `dog`."""
     script = kit.scripted(kit.chain("dog", kit.START))
     return Path(kit.pair_folder(tmp_path_factory.mktemp("picture"), script, sent="pixel_values"))
 
@@ -77,7 +77,7 @@ def test_a_picture_on_its_side_is_set_upright(kit: SimpleNamespace, folder: Path
     upright.putpixel((0, 0), (0, 0, 255))
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # a quarter turn
     turned.save(tmp_path / "turned.png", exif=exif)
     upright.save(tmp_path / "upright.png")
     runner = kit.Watched(folder)
@@ -89,7 +89,7 @@ def test_a_picture_on_its_side_is_set_upright(kit: SimpleNamespace, folder: Path
 
 
 def flat_model(kit: SimpleNamespace, path: Path, output: str, config: dict[str, Any]) -> Path:
-    """pixels -> their sums over each colour, under this name."""
+    """pixels -> their sum per colour, under this name."""
     sketch = kit.Sketch(constants={"axes": np.array([2, 3])})
     sketch.take("pixel_values", onnx.TensorProto.FLOAT, ["batch", 3, kit.SIDE, kit.SIDE])
     sketch.add("ReduceSum", ["pixel_values", "axes"], output, keepdims=0)

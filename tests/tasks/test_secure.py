@@ -1,4 +1,4 @@
-"""The pipelines on shares: the same tokens as in the clear, and nothing left at the servers."""
+"""The pipelines on shares: the same tokens as in the clear, and nothing remains at the servers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_text_is_the_same_as_in_the_clear(causal: Path, servers: LocalCluster)
 
 
 class _Kept(SecureRunner):
-    """Remembers what it was given to keep."""
+    """Records the values that it keeps."""
 
     def run(self, run: Run) -> Any:
         result = super().run(run)
@@ -107,7 +107,7 @@ def test_a_cluster_is_asked_by_its_file(causal: Path, servers: LocalCluster) -> 
 
 
 def test_an_encoder_decoder_of_which_nothing_but_the_text_is_opened(pair: Path, tmp_path: Path) -> None:
-    """What each graph hands to the next comes from the servers alone: no client puts its own in its place."""
+    """The servers alone hand values from one graph to the next: no client can substitute its own."""
     shared = share_model(
         pair, tmp_path / "closed", hide=["logits"], keep_only=["present*", "last_hidden_state"]
     )

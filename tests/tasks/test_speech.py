@@ -1,4 +1,4 @@
-"""automatic-speech-recognition: what Whisper is told, long recordings, and recordings that are refused."""
+"""automatic-speech-recognition: Whisper's instructions, long recordings, and refused recordings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MULTILINGUAL = {
 
 
 def built(kit: SimpleNamespace, path: Path, generation: dict[str, Any], before: int) -> Path:
-    """A model that says SAID after the token `before`, and hears German after the start."""
+    """A model that writes SAID after the token `before`, and detects German after the start."""
     follow = kit.chain(SAID, before)
     if before != kit.START:
         follow[kit.START] = [7, LANGUAGES["<|de|>"], LANGUAGES["<|en|>"]]
@@ -44,7 +44,7 @@ def multilingual(kit: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def sound(kit: SimpleNamespace) -> dict[str, Any]:
-    """Half a second."""
+    """Half a second of sound."""
     noise = np.random.default_rng(0).normal(0, 0.1, kit.RATE // 2).astype(np.float32)
     return {"array": noise, "sampling_rate": kit.RATE}
 
@@ -69,7 +69,7 @@ def test_what_is_long_is_written_down_in_pieces(
     kit: SimpleNamespace, simple: Path, sound: dict[str, Any]
 ) -> None:
     runner = kit.Watched(simple)
-    long = {**sound, "array": np.tile(sound["array"], 5)}  # two seconds and a half: three pieces
+    long = {**sound, "array": np.tile(sound["array"], 5)}  # two and a half seconds: three pieces
     with pipeline(None, folder=simple, runner=runner) as pipe:
         assert pipe(long) == {"text": "ok. ok. ok."}
         assert "".join(pipe.stream(long)) == "ok. ok. ok."

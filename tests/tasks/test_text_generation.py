@@ -1,4 +1,4 @@
-"""text-generation: what goes in, what comes out, when it ends, and what is refused."""
+"""text-generation: inputs, results, the end of a text, and refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STORY = "Hé😀."
 
 @pytest.fixture(scope="module")
 def folder(kit: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """After `>` it says the story, whose second choices lead out of it."""
+    """Writes the story after `>`; each token's second choice leads out of the story."""
     follow = kit.chain(STORY, kit.byte_tokens(">")[0])
     follow[kit.byte_tokens("H")[0]].append(kit.byte_tokens("!")[0])
     follow[kit.byte_tokens("!")[0]] = [kit.END]

@@ -1,4 +1,4 @@
-"""Encoder-decoders from text to text: first tokens, last tokens, and the names of the results."""
+"""Encoder-decoders from text to text: first tokens, last tokens, and the keys of the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxpuma.tasks import pipeline
 
 @pytest.fixture(scope="module")
 def folder(kit: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Says `ok` whatever it is told."""
+    """Answers `ok` to every input."""
     return Path(kit.pair_folder(tmp_path_factory.mktemp("pair"), kit.scripted(kit.chain("ok", kit.START))))
 
 

@@ -1,4 +1,4 @@
-"""The scripts of tools/ import each other by bare name, as they do when run by hand."""
+"""Lets the scripts of tools/ import each other by bare name, as when run by hand."""
 
 from __future__ import annotations
 

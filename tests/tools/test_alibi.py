@@ -1,4 +1,4 @@
-"""Falcon's ALiBi in single precision is, to the last digit, what bfloat16 makes of it."""
+"""The export computes Falcon's ALiBi in single precision, equal to bfloat16's result to the last digit."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def test_distances_are_those_of_transformers(heads: int) -> None:
 def test_rounding_is_that_of_bfloat16() -> None:
     x = torch.randn(4096, generator=torch.Generator().manual_seed(2)) * 300
     assert torch.equal(as_bfloat16(x), x.bfloat16().float())
-    whole = torch.arange(1 << 17).float()  # ties among them
+    whole = torch.arange(1 << 17).float()  # with ties among them
     assert torch.equal(as_bfloat16(whole), whole.bfloat16().float())

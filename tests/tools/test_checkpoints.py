@@ -1,4 +1,4 @@
-"""Where weights come from: a GGUF file gives the model it holds, and says what is missing to read it."""
+"""Sources of weights: a GGUF file yields its model; an error names the library that reading it needs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def written_gguf(path: Path, model: Any) -> None:
         values, pieces = tensor.numpy(), name.split(".")
         if pieces[1] == "layers":
             part = parts[".".join(pieces[3:-1])]
-            if part in heads:  # llama.cpp rotates neighbours, Transformers the two halves of a head
+            if part in heads:  # llama.cpp rotates neighbours; Transformers, the two halves of a head
                 halves = values.reshape(heads[part], 2, -1, values.shape[1])
                 values = np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
             writer.add_tensor(f"blk.{pieces[2]}.{part}.weight", values)
@@ -126,7 +126,7 @@ def test_window_of_a_model_holds_with_its_cache(tmp_path: Path) -> None:
         past = dict(zip(past, present, strict=True))
     np.testing.assert_allclose(logits["cached"][:, -1], logits["plain"][:, -1], atol=1e-5)
     wide = {"input_ids": np.where(np.arange(7) < 1, 77, ids), "attention_mask": np.ones_like(ids)}
-    (other,) = plain.run(None, wide)  # two layers of three words look back four: the first is out of sight
+    (other,) = plain.run(None, wide)  # two layers with windows of three see back four: not the first word
     np.testing.assert_allclose(other[:, -1], logits["plain"][:, -1], atol=1e-6)
     assert onnx.load(tmp_path / "text-generation/model.onnx").opset_import[0].version == 17
 

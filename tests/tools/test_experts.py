@@ -1,4 +1,4 @@
-"""A mixture of experts whose experts all run gives what one gives that runs the chosen ones."""
+"""A mixture of experts that runs all experts gives the results of one that runs only the chosen ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tools/export.py writes files that are valid, dynamic, equal to PyTorch, and say nothing of this machine."""
+"""tools/export.py writes valid, dynamic files that equal PyTorch and contain nothing about this machine."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ARCHITECTURES = {
     "gpt2": "text-generation",
     "vit-base-patch16-224": "image-classification",
 }
-TORCHSCRIPT = ["--exporter", "torchscript"]  # ten times as fast, where it does not matter which
-# Fields that Transformers takes for every model, or from a composite's parts, without listing them.
+TORCHSCRIPT = ["--exporter", "torchscript"]  # ten times as fast, for tests of either exporter
+# Fields that Transformers accepts for every model, or takes from a composite's parts, without listing them.
 COMPUTED = {
     "num_labels", "rope_theta", "encoder", "decoder", "is_decoder", "add_cross_attention",
     "decoder_start_token_id", "pad_token_id", "eos_token_id",
@@ -209,7 +209,7 @@ def test_catalogue_describes_real_architectures(name: str) -> None:
     [
         (["--model", "gpt2", "--task", "juggling"], "no task 'juggling'", "text-generation"),
         (["--model", "gpt2", "--task", "image-classification"], "GPT2Config", "choose a --task"),
-        (["--model", "gpt2", "--task", "text-generation", "--opset", "24"], "18 to 23", "leave --opset out"),
+        (["--model", "gpt2", "--task", "text-generation", "--opset", "24"], "18 to 23", "omit --opset"),
         (["--model", "gpt2", "--task", "text-generation", "--sequence", "2"], "at least 4", "--sequence"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Exports that are run token by token: decoders with a cache, and encoder-decoders in three files."""
+"""Exports that run token by token: decoders with a cache, and encoder-decoders in three files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RNG = np.random.default_rng(5)
 
 
 class Tiny:
-    """A tiny export, run through onnxruntime."""
+    """A tiny export, run by onnxruntime."""
 
     def __init__(self, folder: Path, name: str, task: str, exporter: str) -> None:
         options = ["--model", name, "--task", task, "--tiny", "--exporter", exporter]
@@ -49,7 +49,7 @@ class Tiny:
 
 
 def as_past(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What came out as the present goes in as the past."""
+    """Feeds the present of a run as the next one's past."""
     return {
         name.replace("present", "past_key_values"): value
         for name, value in outputs.items()
@@ -87,7 +87,7 @@ def decoder(request: pytest.FixtureRequest) -> str:
 
 
 def agree_with_and_without_cache(folder: Path, name: str, exporter: str) -> None:
-    """A prompt of three, then two tokens one by one, against all five at once: one row padded on the left."""
+    """Compares a prompt of three and two single tokens with all five at once; one row is left-padded."""
     plain = Tiny(folder / "plain", name, "text-generation", exporter)
     cached = Tiny(folder / "cached", name, "text-generation-with-past", exporter)
     inputs = cached.inputs("model.onnx")
@@ -142,7 +142,7 @@ def test_encoder_decoder_through_dynamo(tmp_path: Path, name: str, task: str) ->
 
 
 def three_files_agree(folder: Path, name: str, task: str, exporter: str) -> None:
-    """The encoder's states, four words at once, against three and then one from the cache."""
+    """Compares four words at once with three and then one from the cache, on the encoder's states."""
     model = Tiny(folder, name, task, exporter)
     assert sorted(model.sessions) == sorted(THREE)
     sent = {

@@ -1,4 +1,4 @@
-"""tools/matrix.py: what it runs, what it feeds, and the page it makes; all of it, by name, with -m slow."""
+"""tools/matrix.py: its runs, its feeds and its page; with -m slow, the whole matrix by name."""
 
 from __future__ import annotations
 

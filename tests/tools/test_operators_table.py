@@ -1,4 +1,4 @@
-"""docs/operators.md says what the code says."""
+"""docs/operators.md matches the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random small graphs on shares: every answer is right, refused, marked, or as coarse as is declared."""
+"""Random small graphs on shares: every answer is right, refused, marked, or as coarse as declared."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_some_random_graphs() -> None:
 
 @pytest.mark.slow
 def test_many_random_graphs() -> None:
-    """The aim is none. What is left: public constants below 2^-18 that Max or Clip put before a root
-    or a power, and rows that several secret masks of different depth leave nothing."""
+    """The aim is no finding. The remaining ones: public constants below 2^-18 that Max or Clip put before a
+    root or a power, and rows that several secret masks of different depth leave empty."""
     kinds, found = random_graphs.tried(MANY, start=1)
     assert not kinds["crashed"], [f for f in found if f.kind == "crashed"]
     assert kinds["wrong"] <= MANY / 500, [f for f in found if f.kind == "wrong"]
@@ -44,7 +44,7 @@ def model_of(text: str, **constants: float) -> onnx.ModelProto:
 
 
 def test_what_counts_as_wrong() -> None:
-    """A number that no declared error explains; what rounding explains is coarse."""
+    """A number is wrong if no declared error explains it, and coarse if rounding does."""
     model = model_of("(float[4] x) => (float[4] y) { y = Mul(x, c) }", c=0.5)
     feed = {"x": np.array([1, -2, 300, 4], np.float32)}
     exact = {"y": feed["x"] * 0.5}
@@ -56,6 +56,6 @@ def test_what_counts_as_wrong() -> None:
 
 
 def test_what_says_nothing() -> None:
-    """Single precision is no better here."""
+    """A difference proves nothing where single precision is no better."""
     model = model_of("(float[2] x) => (float[2] y) { a = Add(x, c) y = Sub(a, c) }", c=1e9)
     assert judged(model, {"x": np.array([1, 2], np.float32)}).kind == "unsure"

@@ -1,4 +1,4 @@
-"""Models with random weights get a tokenizer, and what prepares sounds and pictures, to be tried with."""
+"""Models with random weights get a tokenizer, or a feature extractor or image processor, for trying out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training scripts write whole folders, the same for a seed; stories survive their vocabulary."""
+"""The training scripts write whole folders, equal for equal seeds; stories survive their vocabulary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _give_back_torch_settings() -> object:
 @pytest.mark.parametrize(
     ("script", "options", "better_than"),
     [
-        (train_tabular, ["--epochs", "3"], 0.63),  # always "benign" is right for 63 %
+        (train_tabular, ["--epochs", "3"], 0.63),  # "benign" alone is right for 63 %
         (train_digits, ["--epochs", "6"], 0.15),
         (train_language, ["--epochs", "1", "--stories", "400", "--heldout", "10"], 0.1),
     ],

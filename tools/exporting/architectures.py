@@ -22,7 +22,7 @@ def is_folder(name: str) -> bool:
 
 
 def hub_name(name: str) -> str:
-    """The repository that a catalogue name stands for; any other name or folder stands for itself."""
+    """The repository of a catalogue name; any other name or folder is returned unchanged."""
     return str(CATALOGUE["hub_names"].get(name, name))
 
 
@@ -56,7 +56,7 @@ def shrunk(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def unreachable(name: str, error: Exception) -> ExportError:
-    """What to say of a name that leads nowhere."""
+    """The error for a name that cannot be loaded."""
     names = ", ".join(CATALOGUE["named"])
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ExportError(f"cannot load {name!r}: {reason}", NOT_REACHED.format(names=names))

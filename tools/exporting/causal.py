@@ -1,4 +1,4 @@
-"""Decoders with a cache: one file that takes the past in and gives the present out, flat, layer by layer."""
+"""Decoders with a cache: one file that takes the past and returns the present, flat, layer by layer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Cached(torch.nn.Module):
 
 
 def filled(tensors: Any) -> DynamicCache:
-    """A cache that holds these keys and values."""
+    """A cache with these keys and values."""
     held = DynamicCache()
     for layer, (key, value) in enumerate(zip(tensors[::2], tensors[1::2], strict=True)):
         held.update(key, value, layer)
@@ -59,7 +59,7 @@ def causal(model: Any) -> list[Part]:
         held = present_of(model(input_ids=torch.full((1, 2), 5), use_cache=True))
     if type(held) is not DynamicCache or not all(hasattr(layer, "keys") for layer in held.layers):
         raise ExportError(
-            f"{type(model).__name__} keeps its past as {type(held).__name__}, not as keys and values",
+            f"{type(model).__name__} represents its past as {type(held).__name__}, not as keys and values",
             "--task text-generation exports it without a cache",
         )
     layers = len(held.layers)
@@ -83,8 +83,8 @@ def _example(
     source = torch.Generator().manual_seed(sizes.seed)
     before, total = sizes.past, sizes.past + sizes.sequence
     ids = words(module.model.config, sizes.batch, total, source)
-    # Prompts are padded on the left. What comes of a padded word, which sees nothing, is up to the runtime:
-    # it is fit for the past alone.
+    # Prompts are padded on the left. A padded word sees nothing, and its result depends on the runtime: it
+    # serves only as past.
     padded = attention_mask(sizes.batch, total).flip(1)
     mask = padded if before else torch.ones_like(padded)
     counted = (torch.cumsum(mask, dim=1) - 1).clamp(min=0)
@@ -94,7 +94,7 @@ def _example(
         return (*given, counted[:, start:stop]) if positions else given
 
     past = tuple(torch.zeros(sizes.batch, heads, 0, width) for heads, width in shapes)
-    if before:  # made by the model: a cache of noise drives a trained one far from where it works
+    if before:  # made by the model: a cache of noise drives a trained model far from its usual operation
         with torch.no_grad():
             _, *made = module(*run_at(0, before), *past)
         past = tuple(made)

@@ -1,4 +1,5 @@
-"""Which weights: a folder, a hub repository or a GGUF file becomes a PyTorch model; or they are drawn."""
+"""Which weights: a folder, a hub repository or a GGUF file becomes a PyTorch model; or weights are drawn at
+random."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def load(name: str, task: Task, *, random_init: bool, tiny: bool, attention: str
     """A model in eval mode, single precision.
 
     Random weights come from Transformers' own initialisation (normal, standard deviation 0.02) under `seed`.
-    Raises ExportError when the name leads nowhere or the architecture has no class for the task.
+    Raises ExportError when the name cannot be loaded or the architecture has no class for the task.
     """
     auto = getattr(transformers, task.auto_class)
     options = {"attn_implementation": attention, "dtype": torch.float32}
@@ -58,7 +59,7 @@ def load(name: str, task: Task, *, random_init: bool, tiny: bool, attention: str
             if not more:
                 auto = _image_part(transformers.AutoConfig.from_pretrained(source), task) or auto
             model = auto.from_pretrained(source, **more, **options)
-            if more:  # what is written is not quantised any more
+            if more:  # the written file is no longer quantised
                 del model.config.quantization_config
     except OSError as error:
         raise unreachable(name, error) from error
@@ -67,12 +68,12 @@ def load(name: str, task: Task, *, random_init: bool, tiny: bool, attention: str
         raise ExportError(str(error).splitlines()[0], hint) from error
     use_all_experts(model)
     use_single_alibi(model)
-    # Frozen, as dynamo writes the attention of weights that are still trained another way, and then stumbles.
+    # Frozen, since dynamo writes attention with trainable weights differently, and then fails.
     return model.eval().requires_grad_(False)
 
 
 def located(name: str) -> tuple[str, dict[str, str]]:
-    """What `from_pretrained` is to be given: for a GGUF file its folder, and the file by name."""
+    """The arguments for `from_pretrained`: for a GGUF file its folder, and the file by name."""
     if not name.endswith(".gguf"):
         return hub_name(name), {}
     path = Path(name)
@@ -95,18 +96,19 @@ def _image_part(config: Any, task: Task) -> Any:
 def save_companions(
     model: Any, name: str, task: Task, folder: Path, *, drawn: bool, tiny: bool
 ) -> tuple[list[str], list[str]]:
-    """Write the configurations, the tokenizer and what prepares pictures or sounds, as a client needs them.
+    """Write the configurations, the tokenizer and the processor for pictures or sounds, as a client needs
+    them.
 
     A model whose weights were `drawn` at random takes them from a local folder only, never from a hub. Where
     there is none, or the model is `tiny` and knows fewer words, it gets stand-ins. Returns the names of the
-    files, and what could not be written, with the reason.
+    files, and those that could not be written, with the reason.
     """
     before = _ages(folder)
-    model.config.architectures = [type(model).__name__]  # which tells a client what the model is made for
+    model.config.architectures = [type(model).__name__]  # which tells a client the model's purpose
     model.config.save_pretrained(folder)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
-    # Asked of a folder without such files, Transformers would make up an empty tokenizer.
+    # For a folder without such files, Transformers would invent an empty tokenizer.
     bare = is_folder(name) and not any((Path(name) / file).is_file() for file in COMPANIONS)
     if tiny or (drawn and (bare or not is_folder(name))):
         makers = _made_up(model.config)
@@ -118,7 +120,7 @@ def save_companions(
             made = make()
             if made is not None:
                 made.save_pretrained(folder)
-        except (OSError, ValueError, KeyError, ImportError) as error:  # whatever Transformers lacks for it
+        except (OSError, ValueError, KeyError, ImportError) as error:  # Transformers lacks something for it
             skipped.append(f"{what}: {_first_line(error)}")
     return sorted(name for name, age in _ages(folder).items() if before.get(name) != age), skipped
 
@@ -133,7 +135,7 @@ def _made_up(config: Any) -> dict[str, Callable[[], Any]]:
 
 
 def _of_source(name: str, task: Task) -> dict[str, Callable[[], Any]]:
-    """How to read them from a folder or repository, by what they are."""
+    """How to read them from a folder or repository, by kind."""
     source, more = located(name)
     wanted = dict([IMAGE_OR_SOUND[task.modality]] if task.modality != "text" else [])
     if task.modality == "text" or task.form != "whole":

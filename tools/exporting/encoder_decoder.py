@@ -1,10 +1,10 @@
 """Encoder-decoders as three files: the encoder, the decoder's first run, its later runs with a cache.
 
-    encoder_model.onnx            what was sent                        -> last_hidden_state
+    encoder_model.onnx            the client's input                   -> last_hidden_state
     decoder_model.onnx            ids, encoder's result                -> logits, present of both attentions
     decoder_with_past_model.onnx  ids, past of both attentions         -> logits, present of self-attention
 
-The keys and values that attend to the encoder do not change after the first run, and are not given again.
+The keys and values that attend to the encoder do not change after the first run, and are not returned again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ FIRST_INPUT = {"text": "input_ids", "image": "pixel_values", "audio": "input_fea
 
 
 class Encoder(torch.nn.Module):
-    """What was sent -> the hidden states that the decoder attends to, as wide as the decoder wants them."""
+    """The client's input -> the hidden states that the decoder attends to, as wide as the decoder
+    requires."""
 
     def __init__(self, model: Any, inputs: tuple[str, ...]) -> None:
         super().__init__()
@@ -67,8 +68,8 @@ class Decoder(torch.nn.Module):
             if mask is not None:
                 given["attention_mask"] = mask
         else:
-            # Where no mask is given, some look for packed sequences in the positions, which not every
-            # exporter can write down.
+            # Without a mask, some models look for packed sequences in the positions, which not every exporter
+            # can express.
             ones = torch.ones(ids.shape[0], length, dtype=torch.int64)
             given |= {"input_ids": ids, "attention_mask": ones, "encoder_hidden_states": states}
         return self.model(**given)
@@ -90,7 +91,7 @@ class LaterRun(Decoder):
 
     def __init__(self, model: Any, masked: bool, width: int) -> None:
         super().__init__(model, masked)
-        self.width = width  # of the encoder's states
+        self.width = width  # width of the encoder's states
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         ids, *rest = tensors
@@ -98,7 +99,8 @@ class LaterRun(Decoder):
         half = len(rest) // 2
         past = EncoderDecoderCache(filled(rest[:half]), filled(rest[half:]))
         past.is_updated = dict.fromkeys(range(half // 2), True)
-        # Only the shape of the states is looked at: what would be computed from them is in the cache.
+        # Only the shape of the states is used: the cache contains everything that would be computed from
+        # them.
         states = torch.zeros(ids.shape[0], rest[half].shape[2], self.width)
         result = self.decode(ids, states, mask, past, rest[0].shape[2] + ids.shape[1])
         return (result.logits, *flat(present_of(result).self_attention_cache))
@@ -118,7 +120,7 @@ def encoder_decoder(model: Any, task: Task) -> list[Part]:
     past = {side: names("past_key_values", layers, side) for side in ("decoder.", "encoder.")}
     kept = {side: tuple(names("present", layers, side)) for side in past}
 
-    # A picture or a recording has one length, so that the encoder's states do too.
+    # A picture or a recording has one length, and so do the encoder's states.
     mask_axes: dict[str, Axes] = {"encoder_attention_mask": ENCODED} if masked else {}
     first_axes = {"input_ids": BATCH_SEQUENCE, "encoder_hidden_states": ENCODED if masked else BATCH}
     cross_axes: Axes = {0: "batch", 2: "encoded"} if masked else BATCH
@@ -149,7 +151,7 @@ def encoder_decoder(model: Any, task: Task) -> list[Part]:
 class Examples:
     """Inputs of the three files, each made by the file before it.
 
-    Noise in place of states or of a cache would drive a trained model far from where it works.
+    Noise in place of states or of a cache would drive a trained model far from its usual operation.
     """
 
     def __init__(self, encoder: Encoder, first: FirstRun, sent: tuple[str, ...]) -> None:

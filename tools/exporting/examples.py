@@ -1,4 +1,4 @@
-"""Random inputs of a wanted shape: ids within the vocabulary, masks with padding, pixels, spectra."""
+"""Random inputs of a given shape: ids within the vocabulary, masks with padding, pixels, spectra."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from exporting.parts import Sizes
 from exporting.tracing import BATCH, BATCH_SEQUENCE, Axes
 
-FIRST_WORD = 5  # below it lie the padding and other special tokens
+FIRST_WORD = 5  # ids below it are the padding and other special tokens
 
 
 def input_axes(names: Sequence[str]) -> dict[str, Axes]:

@@ -15,7 +15,7 @@ NAME = "onnxpuma_all"
 
 
 def use_all_experts(model: Any) -> None:
-    """Have the experts of a model run that way, where it has any and Transformers lets them be replaced."""
+    """Make the experts of a model run that way, if it has any and Transformers lets them be replaced."""
     try:
         from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
     except ImportError:  # before version 5 each architecture has a loop of its own

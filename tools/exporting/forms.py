@@ -1,4 +1,4 @@
-"""How many files: what a task's form makes of a model."""
+"""How many files: a task's form determines the parts of a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exporting.whole import whole
 
 
 def parts_of(model: Any, task: Task) -> list[Part]:
-    """The files of an export, in the order in which they are run. Raises ExportError."""
+    """The files of an export, in the order in which they run. Raises ExportError."""
     if task.form == "causal":
         return causal(model)
     if task.form == "encoder-decoder":

@@ -1,4 +1,4 @@
-"""From a traced model to a file that may be given away: tidy, saved, and checked against PyTorch."""
+"""From a traced model to a file that may be given away: cleaned, saved, and checked against PyTorch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ TOLERANCE = 1e-4  # of the largest value of an output
 
 
 def tidy(model: ir.Model) -> ir.Model:
-    """Name the nodes by the module they came from, then drop what tells of the machine that traced them.
+    """Name the nodes by the module they came from, then drop everything that reveals the machine that traced
+    them.
 
     The exporters leave stack traces with absolute paths in the metadata of every node and value.
     """
@@ -43,7 +44,7 @@ def tidy(model: ir.Model) -> ir.Model:
         if value.const_value is not None:
             value.const_value.metadata_props.clear()
     for value in model.graph.initializers.values():
-        # Their tensors say it; said twice, onnxruntime's quantiser stumbles over those that it transposes.
+        # Their tensors declare it; declared twice, onnxruntime's quantiser fails on those that it transposes.
         value.shape = value.type = None
     return model
 
@@ -66,9 +67,9 @@ def check(
     names: Sequence[str],
     examples: Sequence[tuple[torch.Tensor, ...]],
 ) -> float:
-    """Hold the file against ONNX's own checker and, for every example, against PyTorch through onnxruntime.
+    """Check the file with ONNX's own checker and, for every example, compare onnxruntime with PyTorch.
 
-    names: of the module's inputs; TorchScript leaves out those that nothing reads.
+    names: of the module's inputs; TorchScript omits those that nothing reads.
 
     Returns the largest absolute difference. Raises TraceError where an output differs by more than TOLERANCE
     of its largest value, and where the file cannot be checked or run.
@@ -77,7 +78,7 @@ def check(
         return _largest_difference(path, module, names, examples)
     except ExportError:
         raise
-    except Exception as error:  # the checker and onnxruntime have many kinds, all their own
+    except Exception as error:  # the checker and onnxruntime raise many kinds of their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise TraceError(f"the ONNX file cannot be run: {reason}", _LEFT) from error
 
@@ -91,7 +92,7 @@ def _largest_difference(
     onnx.checker.check_model(str(path), full_check=True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Weights stay where they are, mapped from the file, and are not copied into another order.
+    # Weights stay mapped from the file, and are not copied into another order.
     options.add_session_config_entry("session.disable_prepacking", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     worst = 0.0
@@ -137,4 +138,4 @@ def _differs(output: str, shapes: list[tuple[int, ...]], how: str) -> TraceError
     )
 
 
-_LEFT = "try the other --exporter; the file is left in place to look at"
+_LEFT = "try the other --exporter; the file is left in place for inspection"

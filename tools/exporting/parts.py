@@ -1,4 +1,4 @@
-"""One file of an export: a module of positional tensors, what its inputs and outputs are called, examples."""
+"""One file of an export: a module of positional tensors, the names of its inputs and outputs, examples."""
 
 from __future__ import annotations
 
@@ -23,15 +23,11 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Part:
-    """`module` maps the tensors of `example`, in the order of `axes`, to a tuple in the order of `outputs`.
-
-    `axes` gives every input its dynamic axes; axes of one name have one extent. `also` are extents worth
-    checking besides the usual ones: those that are met when the file is used.
-    """
+    """One ONNX file to be made from a module."""
 
     file: str
-    module: torch.nn.Module
-    axes: Mapping[str, Axes]
+    module: torch.nn.Module  # maps the tensors of `example`, in the order of `axes`, to a tuple
+    axes: Mapping[str, Axes]  # input -> its dynamic axes; axes of one name have one extent
     outputs: tuple[str, ...]
     example: Callable[[Sizes], tuple[torch.Tensor, ...]]
-    also: tuple[Sizes, ...] = ()
+    also: tuple[Sizes, ...] = ()  # further extents worth checking: those that occur in use

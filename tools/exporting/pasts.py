@@ -1,4 +1,4 @@
-"""What Transformers calls the past of a decoder: `cache` since version 5.24, `past_key_values` before."""
+"""Transformers' name for the past of a decoder: `cache` since version 5.24, `past_key_values` before."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def past_name(model: Any) -> str | None:
 
 
 def given_past(model: Any, past: Any) -> dict[str, Any]:
-    """The arguments that hand `past` to a model and ask for the present."""
+    """The arguments that pass `past` to a model and ask for the present."""
     return {past_name(model) or _NAMES[-1]: past, "use_cache": True}
 
 
 def present_of(result: Any) -> Any:
-    """The past and what was new, of what a model returned."""
+    """The present in a model's result: the past and the new part."""
     return next(result[name] for name in _NAMES if result.get(name) is not None)

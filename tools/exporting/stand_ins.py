@@ -1,6 +1,6 @@
-"""What a model with random weights is tried with: a tokenizer of bytes, what prepares sounds and pictures.
+"""Stand-ins for a model with random weights: a tokenizer of bytes, processors for sounds and pictures.
 
-All of it is made here, of the configuration; nothing is downloaded.
+All of them are made here from the configuration; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 FIRST_BYTE = 5  # ids below it, and those that the configuration names, are special tokens
-MARKS = ("pad", "bos", "eos", "sep")  # as configurations name them: pad_token_id, ...
+MARKS = ("pad", "bos", "eos", "sep")  # named as in configurations: pad_token_id, ...
 WRITTEN = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "sep": "<sep>", "start": "<start>"}
 
 
 def tokenizer(config: Any) -> Any | None:
-    """A byte is a token: every text can be written and read back. None for a model without words.
+    """A tokenizer of bytes: every text can be encoded and decoded. None for a model without words.
 
-    The tokens that no text is made of are pairs of letters, so that whatever a model writes can be shown.
+    The tokens that no text produces are pairs of letters, so that anything a model writes can be shown.
     """
     words = _of_words(config)
     size = getattr(words, "vocab_size", None)
@@ -56,7 +56,8 @@ def tokenizer(config: Any) -> Any | None:
 
 
 def preparer(config: Any) -> Any | None:
-    """The feature extractor or image processor for what the model sees or hears; None where that is text."""
+    """The feature extractor or image processor for the model's pictures or sounds; None for a model of
+    text."""
     if config.model_type == "whisper":
         frames = 2 * config.max_source_positions
         seconds = max(1, frames // 100)
@@ -75,7 +76,7 @@ def preparer(config: Any) -> Any | None:
 
 
 def _of_pillow(name: str) -> Any:
-    """The image processor of that name that needs no torchvision: Transformers 5 writes Pil after it."""
+    """The image processor of that name that needs no torchvision: Transformers 5 appends Pil to its name."""
     return getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
 
 
@@ -85,7 +86,7 @@ def _of_words(config: Any) -> Any:
 
 
 def _special(config: Any, words: Any) -> dict[str, int]:
-    """Mark -> id: those that the configuration names, and for encoders those that every encoder reads."""
+    """Mark -> id: the marks that the configuration names, and for encoders those that every encoder reads."""
     found = {}
     for mark in MARKS:
         token = getattr(config, f"{mark}_token_id", None)
@@ -108,12 +109,13 @@ def _spelling(mark: str) -> str:
 
 
 def _is_encoder(config: Any) -> bool:
-    """BERT and its like, which read a whole text and write none."""
+    """BERT and similar models, which read a whole text and write none."""
     return config.model_type in ("bert", "roberta", "distilbert", "mpnet")
 
 
 def _frame(config: Any, words: Any, special: dict[str, int]) -> tuple[str, str]:
-    """How one text, and a pair of texts, is set between special tokens, as the architecture's own do it."""
+    """The templates that set one text, and a pair of texts, between special tokens, as the architecture's own
+    do."""
     by_id = {token: _spelling(mark) for mark, token in reversed(special.items())}
     before = after = ""
     if _is_encoder(config):
@@ -128,7 +130,7 @@ def _frame(config: Any, words: Any, special: dict[str, int]) -> tuple[str, str]:
 
 
 def _spellings() -> Iterator[str]:
-    """What the ids stand for: 256 bytes as byte-level tokenizers write them, then aa, ab, ..., aaa, ..."""
+    """The spelling of each id: 256 bytes as byte-level tokenizers write them, then aa, ab, ..., aaa, ..."""
     yield from sorted(pre_tokenizers.ByteLevel.alphabet())
     for length in itertools.count(2):
         for letters in itertools.product(string.ascii_lowercase, repeat=length):

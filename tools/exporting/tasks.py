@@ -1,4 +1,4 @@
-"""What each task needs of Transformers: the class that loads it, what the client sends, what comes out."""
+"""Each task's requirements of Transformers: the class that loads it, the client's inputs, the outputs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ Form = Literal["whole", "causal", "encoder-decoder"]
 
 @dataclass(frozen=True)
 class Task:
-    """One task: `outputs` are fields of the model's result, kept when the architecture gives them.
-
-    `form` says how many files: one that is run once, one that is run for every token with a cache
-    ("causal"), or an encoder and two decoders.
-    """
+    """One task."""
 
     auto_class: str
-    modality: Literal["text", "image", "audio"]  # of what goes in first
-    outputs: tuple[str, ...] = ("logits",)
-    form: Form = "whole"
+    modality: Literal["text", "image", "audio"]  # of the first input
+    outputs: tuple[str, ...] = ("logits",)  # fields of the model's result; those it lacks are dropped
+    form: Form = "whole"  # one file for one run, one for every token ("causal"), or encoder and two decoders
     mean_pooled: bool = False  # return the mean of last_hidden_state over the unmasked positions instead
 
 

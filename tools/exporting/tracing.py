@@ -35,7 +35,7 @@ def trace(
 ) -> ir.Model:
     """Trace `module(*example)` into an ONNX model; `axes` names its inputs, in order, and their dynamic axes.
 
-    Raises ExportError for an opset the exporter does not write, TraceError when PyTorch cannot trace the
+    Raises ExportError for an opset that the exporter does not write, TraceError when PyTorch cannot trace the
     module.
     """
     opset = opset or DEFAULT_OPSET[exporter]
@@ -43,21 +43,21 @@ def trace(
     if not lowest <= opset <= highest:
         raise ExportError(
             f"the {exporter} exporter writes opset {lowest} to {highest}, not {opset}",
-            f"leave --opset out for {DEFAULT_OPSET[exporter]}",
+            f"omit --opset for {DEFAULT_OPSET[exporter]}",
         )
     try:
         with _quiet():
             if exporter == "dynamo":
                 return _dynamo(module, example, axes, outputs, opset)
             return _torchscript(module, example, axes, outputs, opset)
-    except Exception as error:  # the exporters raise whatever their thousands of lines meet
+    except Exception as error:  # the exporters raise errors of every kind
         other = "torchscript" if exporter == "dynamo" else "dynamo"
         message = f"{exporter} cannot trace this model: {_reason(error)}"
         raise TraceError(message, f"try --exporter {other}") from error
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what went wrong at the bottom; above it stand the exporter's own steps."""
+    """The first line of the innermost error; above it come the exporter's own steps."""
     while error.__cause__ is not None:
         error = error.__cause__
     return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -70,7 +70,7 @@ def _dynamo(
     outputs: Sequence[str],
     opset: int,
 ) -> ir.Model:
-    # Strings tie the symbols: every axis of one name becomes one symbol, which Dim.DYNAMIC does not do.
+    # Strings tie the symbols: every axis of one name becomes one symbol, unlike with Dim.DYNAMIC.
     per_input = tuple(dict(names) for names in axes.values())
     parameters = inspect.signature(module.forward).parameters.values()
     variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
@@ -116,7 +116,7 @@ def _torchscript(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the progress lines and deprecation warnings of the exporters."""
+    """Suppress the progress lines and deprecation warnings of the exporters."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

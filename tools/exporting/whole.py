@@ -1,4 +1,4 @@
-"""Models that are run once for an answer: encoders, classifiers, and decoders without a cache."""
+"""Models that run once for an answer: encoders, classifiers, and decoders without a cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporting.parts import Part, Sizes
 from exporting.pasts import past_name
 from exporting.tasks import Task
 
-# Left alone, these count positions from `input_ids != pad`, which would make every position a secret.
+# By default these count positions from `input_ids != pad`, which would make every position secret.
 COUNTS_FROM_PAD = {
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "data2vec-text", "mpnet"
 }  # fmt: skip
@@ -54,7 +54,7 @@ class Wrapped(torch.nn.Module):
         if "position_ids" not in self.takes:
             return {}
         if config.model_type in COUNTS_FROM_PAD:
-            # The mask says the same as `input_ids != pad` and is public.
+            # The mask gives the same result as `input_ids != pad`, and is public.
             counted = {"position_ids": torch.cumsum(mask, dim=1) * mask + config.pad_token_id}
             if "token_type_ids" in self.takes and "token_type_ids" not in self.inputs:
                 counted["token_type_ids"] = torch.zeros_like(mask)
@@ -63,12 +63,13 @@ class Wrapped(torch.nn.Module):
             # Counted per row, so that prompts of different lengths may be padded on either side.
             return {"position_ids": (torch.cumsum(mask, dim=1) - 1).clamp(min=0)}
         if getattr(config, "rope_parameters", None):
-            # Left alone it counts for one row, which dynamo's node for rotary embedding does not take.
+            # By default it counts for one row, which dynamo's node for rotary embedding does not take.
             return {"position_ids": torch.arange(mask.shape[1]).expand(mask.shape)}
         return {}
 
     def score_of_last(self, given: dict[str, Any], mask: torch.Tensor) -> torch.Tensor:
-        """Classifiers on decoders read the last word, which they would look for in the secret ids."""
+        """The scores of a classifier on a decoder, which reads the last word and would look for it in the
+        secret ids."""
         hidden = self.model.base_model(**given).last_hidden_state  # (b, n, d)
         places = torch.arange(mask.shape[1]) * mask  # (b, n)
         last = places.argmax(dim=1)  # (b,)
@@ -82,7 +83,7 @@ def accepted(model: Any) -> frozenset[str]:
 
 
 def whole(model: Any, task: Task) -> list[Part]:
-    """The single file model.onnx. Raises ExportError where none of the task's outputs is there."""
+    """The single file model.onnx. Raises ExportError where the model has none of the task's outputs."""
     config = model.config
     if getattr(config, "is_encoder_decoder", False) and task.auto_class == "AutoModel":
         model = model.get_encoder()
@@ -104,7 +105,7 @@ def input_names(model: Any, task: Task) -> tuple[str, ...]:
 
 
 def kept_outputs(model: Any, task: Task, inputs: Sequence[str]) -> tuple[str, ...]:
-    """Those of the task's outputs that this architecture gives."""
+    """The task's outputs that this architecture returns."""
     with torch.no_grad():
         result = model(**dict(zip(inputs, drawn(model.config, inputs, Sizes(1, 8, 0, 0, 0)), strict=True)))
     kept = tuple(name for name in task.outputs if result.get(name) is not None)

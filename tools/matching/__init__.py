@@ -1,4 +1,5 @@
-"""The pieces of `tools/matrix.py`: what is exported by what, how it is run on shares, the page about it."""
+"""The parts of `tools/matrix.py`: the exports and their exporters, the runs on shares, the page about
+them."""
 
 from __future__ import annotations
 

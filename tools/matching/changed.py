@@ -1,10 +1,10 @@
-"""What others do to a file after its export: fused by onnxruntime's optimizer, or its weights made int8.
+"""Changes to an exported file: fused by onnxruntime's optimizer, or weights converted to int8.
 
     python tools/matching/changed.py --how fused --kind gpt2 --source FOLDER --out OUT
     python tools/matching/changed.py --how int8 --source FOLDER --out OUT
 
-An int8 file gets a float one beside it, in OUT/reference, with the weights that the integers stand for,
-as on shares activations stay real numbers, where onnxruntime rounds them to eight bits at every product.
+An int8 file gets a float one beside it, in OUT/reference, with the weights that the integers represent: on
+shares activations stay real numbers, while onnxruntime rounds them to eight bits at every product.
 """
 
 from __future__ import annotations

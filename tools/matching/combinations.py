@@ -1,4 +1,4 @@
-"""Which architecture is exported by which exporter, or changed by whom, for which task, into which folder."""
+"""The combinations: an architecture, its task, the exporter or the tool that changes it, the folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent.parent
 
-# Architecture as a reader knows it, the catalogue's name, the tasks it is exported for.
+# Architecture for the reader, its catalogue name, the tasks it is exported for.
 ARCHITECTURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("BERT", "bert-base-uncased", ("text-classification", "feature-extraction")),
     ("RoBERTa", "roberta-base", ("token-classification",)),
@@ -34,8 +34,8 @@ ARCHITECTURES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("BLIP", "blip-image-captioning-base", ("image-to-text-with-past",)),
 )
 EXPORTERS = ("dynamo20", "dynamo23", "torchscript17", "optimum", "fused", "int8")
-REFERENCE = "reference"  # folder of what onnxruntime is asked for instead, where that differs
-CHANGED = "torchscript17"  # whose files are fused and made int8, as it has most to fuse
+REFERENCE = "reference"  # folder of onnxruntime's model, where that differs
+CHANGED = "torchscript17"  # its files are fused and converted to int8, as it has most to fuse
 # Model types of onnxruntime's optimizer; it has none for the others.
 FUSED = {
     "bert-base-uncased": "bert", "roberta-base": "bert", "distilbert-base-uncased": "bert", "gpt2": "gpt2",
@@ -61,13 +61,14 @@ class Combination:
         return cache / self.exporter / self.model / self.task
 
     def source(self) -> Combination | None:
-        """The export that this one is made of; None where it is made of the model."""
+        """The export that this one is derived from; None where it is made from the model."""
         if self.exporter not in ("fused", "int8"):
             return None
         return Combination(self.title, self.model, self.task, CHANGED)
 
     def command(self, cache: Path, optimum: Path | None) -> list[str]:
-        """What exports it, tiny, with random weights; `optimum` is the Python of optimum's environment."""
+        """The command that exports it, tiny, with random weights; `optimum` is the Python of optimum's
+        environment."""
         source, out = self.source(), str(self.folder(cache))
         if source is not None:
             how = ["--how", self.exporter, "--kind", FUSED.get(self.model, "bert"), "--out", out]

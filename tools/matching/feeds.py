@@ -1,4 +1,4 @@
-"""Inputs for a graph from any exporter: its names and symbols tell what each input is for."""
+"""Inputs for a graph from any exporter: its names and symbols determine each input's meaning."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-FIRST_WORD = 5  # below it lie the padding and other special tokens
+FIRST_WORD = 5  # ids below it are the padding and other special tokens
 
 
 @dataclass(frozen=True)
 class Case:
-    """Rows, new words, words in the cache, words (or patches, or frames) that the encoder made states of."""
+    """Rows, new words, words in the cache, and the number of the encoder's states (words, patches or
+    frames)."""
 
     batch: int
     sequence: int
@@ -47,9 +48,9 @@ def feed(
 ) -> dict[str, np.ndarray]:
     """Values for every input: ids within the vocabulary, masks with padding, positions counted from the mask.
 
-    What comes out of a model (states, a cache) is drawn from the normal distribution, which is rougher than
-    what it would make itself. The last of several rows has two hidden words: at its end where a whole text is
-    read, at its start where words follow one another.
+    Inputs that come from a model (states, a cache) are drawn from the normal distribution, which is rougher
+    than the model's own values. The last of several rows has two hidden words: at its end where a whole text
+    is read, at its start where words follow one another.
     """
     source = np.random.default_rng(seed)
     causal = _cached(inputs) and "encoder_attention_mask" not in inputs
@@ -76,9 +77,10 @@ def feed(
 
 
 def meant(value: np.ndarray, name: str, given: Mapping[str, np.ndarray], case: Case) -> np.ndarray:
-    """Where a result means something, True, in the shape of `value`: not at the words that the mask hides.
+    """Where a result is meaningful, as booleans in the shape of `value`: not at the words that the mask
+    hides.
 
-    A hidden word sees nothing, or only hidden ones; what an exporter writes for that differs.
+    A hidden word sees nothing, or only hidden ones; exporters differ in the result for it.
     """
     mask = given.get("attention_mask")
     everywhere = np.ones(value.shape, bool)
@@ -94,7 +96,7 @@ def meant(value: np.ndarray, name: str, given: Mapping[str, np.ndarray], case: C
 
 
 def vocabulary(config: Mapping[str, Any]) -> int:
-    """Rows of the table of words, wherever in a configuration it is given."""
+    """Rows of the table of words, wherever the configuration gives them."""
     found = [int(value) for key, value in config.items() if key == "vocab_size" and value]
     inside = [vocabulary(value) for value in config.values() if isinstance(value, dict)]
     return min([*found, *(value for value in inside if value)], default=0)

@@ -1,8 +1,9 @@
-"""Run every graph of a folder on shares at several shapes, and hold it against onnxruntime: one JSON file.
+"""Run every graph of a folder on shares at several shapes, compare it with onnxruntime, and write a JSON
+file.
 
     python tools/matching/on_shares.py FOLDER RESULT.json
 
-A process of its own for every folder: what fails takes nothing else with it.
+Every folder gets its own process: a failure affects nothing else.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from onnxpuma.graph.bind import bind
 from onnxpuma.graph.load import load
 from onnxpuma.roles.local.memory import MemoryModel
 
-TOLERANCE = 2e-2  # of logits of order 1; of larger values, of the largest
+TOLERANCE = 2e-2  # of logits of order 1; relative to the largest value where that is above 1
 BRANCH = "use_cache_branch"  # of a merged decoder
 
 
 def variants(path: Path, inputs: dict[str, list[int | str]]) -> Iterator[tuple[str, ir.Model, Any]]:
-    """A file as the graphs it holds: a merged decoder is two, one without a past and one with it."""
+    """The graphs of a file: a merged decoder is two, one without a past and one with it."""
     if BRANCH not in inputs:
         yield path.name, load(path), None
         return
@@ -46,7 +47,7 @@ def variants(path: Path, inputs: dict[str, list[int | str]]) -> Iterator[tuple[s
 
 
 def graph_results(path: Path, config: dict[str, Any], encoded: int) -> Iterator[dict[str, Any]]:
-    """One record a graph: what it says at each shape, or why it was refused."""
+    """One record a graph: its results at each shape, or why it was refused."""
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 3
     standing_in = path.parent / REFERENCE / path.name
@@ -101,7 +102,7 @@ def _compared(
 
 
 def _difference(got: np.ndarray, expected: np.ndarray, where: np.ndarray) -> tuple[float, float]:
-    """Largest error and largest value, at the places that mean something."""
+    """Largest error and largest value, at the meaningful places."""
     if got.shape != expected.shape:
         raise RuntimeError(f"shape {got.shape}, not {expected.shape}")
     if not where.any():
@@ -117,7 +118,7 @@ def _said(error: BaseException) -> str:
 
 
 def compare(folder: Path) -> list[dict[str, Any]]:
-    """The records of all graphs of a folder, in the order in which they are run."""
+    """The records of all graphs of a folder, in the order in which they run."""
     config = json.loads((folder / "config.json").read_text())
     encoded = 7
     encoder = folder / "encoder_model.onnx"

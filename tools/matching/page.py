@@ -1,4 +1,4 @@
-"""The page docs/exports.md, from the records of what was run."""
+"""The page docs/exports.md, from the records of the runs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ TITLES = {
 }
 NAMED = ("torch", "transformers", "onnxscript", "onnxruntime")
 PRICED = "dynamo23"  # whose rounds and bytes are shown
-LARGE = 2.0  # above it, an error stands with the largest value beside it
+LARGE = 2.0  # above it, the largest value follows the error
 NOTHING = "–"
-# The two graphs of a merged decoder are shown with the two that it was merged of.
+# The two graphs of a merged decoder are shown with those that it merges.
 MERGED = {
     "decoder_model_merged.onnx, first run": "decoder_model.onnx",
     "decoder_model_merged.onnx, later run": "decoder_with_past_model.onnx",
@@ -30,23 +30,23 @@ MERGED = {
 HEAD = """# Which exports run
 
 Tiny versions of the architectures, two layers of width 64 with random weights, from several exporters, run on
-shares and held against onnxruntime on the same file and the same inputs. A cell is the largest error over
+shares and compared with onnxruntime on the same file and the same inputs. A cell is the largest error over
 all outputs, at two to four shapes: two rows, one of them padded; one row of another length; with a cache of
 some words and with an empty one; one word after a cache. The values are of order 1; where the largest exceeds
-2, it stands beside the error. What must hold is an error of at most 0.02 (of larger values, of the largest).
-Rounds and bytes are those of one row (9 words where a whole text is read, else one word), as dynamo writes it
-at opset 23, what all three parties send together; dealing the weights has no part in them.
+2, it follows the error. The requirement is an error of at most 0.02, relative to the largest value where that
+is above 1. Rounds and bytes are those of one row (9 words where a whole text is read, else one word), as
+dynamo writes it at opset 23, summed over all three parties; dealing the weights is not included.
 
-*onnxruntime fused* is what `onnxruntime.transformers.optimizer` makes of the TorchScript file: nodes of
-com.microsoft. *int8* is what `onnxruntime.quantization.quantize_dynamic` makes of it, held against the float
-model with the weights which the integers stand for, as activations are not rounded on shares.
+*onnxruntime fused* is the TorchScript file after `onnxruntime.transformers.optimizer`: nodes of
+com.microsoft. *int8* is that file after `onnxruntime.quantization.quantize_dynamic`, compared with the float
+model whose weights the integers represent, as activations are not rounded on shares.
 
 {count} exports, {graphs} graphs, {runs} runs on shares; {verdict} Made with {versions}.
 
     python tools/matrix.py --cache DIR --optimum OPTIMUM_VENV/bin/python --page docs/exports.md
 
-makes this page, and goes on where it was stopped. The environment of optimum is described in
-[export.md](export.md#other-exporters); its merged decoders are run as the two graphs they hold.
+makes this page, and resumes where it was stopped. [export.md](export.md#other-exporters) describes the
+environment of optimum; its merged decoders are run as their two graphs.
 """
 
 
@@ -58,7 +58,7 @@ def worst(records: Records) -> tuple[float, bool]:
 
 
 def page(every: Mapping[Combination, Records]) -> str:
-    """The whole page. A combination that is not in `every` was not asked for and has no entry in its row."""
+    """The whole page. A combination that is not in `every` was not requested and has no entry in its row."""
     shown = [name for name in EXPORTERS if any(one.exporter == name for one in every)]
     done = [records for records in every.values() if not _not_exported(records)]
     wrong = [one.name for one, records in every.items() if not worst(records)[1] and records in done]

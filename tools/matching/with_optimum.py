@@ -1,8 +1,8 @@
-"""Export with optimum, as its own users do: a tiny checkpoint with random weights, then `main_export`.
+"""Export with optimum, as its users do: a tiny checkpoint with random weights, then `main_export`.
 
     OPTIMUM_VENV/bin/python tools/matching/with_optimum.py --model gpt2 --task text-generation --out OUT
 
-Run by the Python of an environment with optimum-onnx, which asks for another Transformers than
+Runs under the Python of an environment with optimum-onnx, which requires another Transformers than
 tools/export.py does (docs/export.md). By hand, `optimum-cli export onnx --model CHECKPOINT --task TASK OUT`
 does the same.
 """
@@ -24,7 +24,7 @@ from optimum.exporters.onnx import main_export
 from exporting import checkpoints
 from exporting.tasks import task_named
 
-# What optimum calls a task that tools/export.py knows by another name.
+# optimum's names for tasks to which tools/export.py gives another name.
 NAMES = {"image-feature-extraction": "feature-extraction"}
 
 
@@ -39,7 +39,7 @@ def main() -> None:
         model.save_pretrained(folder)
         checkpoints.save_companions(model, options.model, task, Path(folder), drawn=True, tiny=True)
         name = NAMES.get(options.task, options.task)
-        # Left alone, optimum traces Whisper with thirty seconds, whatever its configuration says.
+        # By default optimum traces Whisper with thirty seconds, whatever its configuration says.
         frames = {"nb_max_frames": 2 * model.config.max_source_positions} if task.modality == "audio" else {}
         main_export(folder, options.out, task=name, device="cpu", **frames)
 

@@ -1,4 +1,5 @@
-"""What the `train_*.py` scripts share: the blocks, the loop, the corpus, the folder a model ships in."""
+"""The common parts of the `train_*.py` scripts: the blocks, the loop, the corpus, the folder a model ships
+in."""
 
 from __future__ import annotations
 

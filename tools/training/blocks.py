@@ -1,4 +1,4 @@
-"""The Transformer all shipped models are made of: pre-norm blocks of attention and a GELU network."""
+"""The Transformer that all shipped models consist of: pre-norm blocks of attention and a GELU network."""
 
 from __future__ import annotations
 

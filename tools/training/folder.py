@@ -25,8 +25,8 @@ def write(
 ) -> dict[str, Any]:
     """Export, check against PyTorch at two shapes, score the file on the held-out split, write the card.
 
-    inputs: held out, as the client types them; labels: classes, or next tokens with IGNORED for padding.
-    Returns the card with its `heldout` table filled in.
+    inputs: held out, in the client's types; labels: classes, or next tokens with IGNORED for padding. Returns
+    the card with its `heldout` table filled in.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = torch.from_numpy(inputs)
@@ -58,7 +58,7 @@ def score(path: Path, inputs: np.ndarray, labels: np.ndarray) -> dict[str, float
 
 
 def _toml(card: Mapping[str, Any]) -> str:
-    """Strings, numbers and lists are written alike in JSON and TOML; nested mappings become tables."""
+    """A card as TOML: strings, numbers and lists are written as in JSON; nested mappings become tables."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in card.items() if not isinstance(value, Mapping)]
     for key, value in card.items():
         if isinstance(value, Mapping):

@@ -14,7 +14,7 @@ IGNORED = -100  # a label that carries no loss: padding
 
 
 def fix_seed(seed: int) -> None:
-    """Make what follows depend on `seed` alone; one thread, as sums depend on how they are split."""
+    """Make the training depend on `seed` alone; one thread, as sums depend on how they are split."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

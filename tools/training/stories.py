@@ -1,7 +1,7 @@
 """A small grammar that tells animal stories, and the vocabulary that turns them into token ids and back.
 
-The stories were written for this model, so that they may be given away with it. They are small but not blind:
-names, things and places come back later in a story, so a model must look back to go on well.
+The stories were written for this model, so that they may be given away with it. They are small but not
+memoryless: names, things and places recur later in a story, so a model must look back to continue well.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ POSSESSIVE = {"she": "her", "he": "his"}
 TEMPERS = ["small", "old", "clever", "shy", "brave", "lazy", "kind", "curious"]
 HOMES = ["in a hollow tree", "by the river", "under a green hill", "near the old mill", "in a warm burrow"]
 TIMES = ["one morning", "one evening", "one cold day", "after the rain", "when the moon was full"]
-PLACES = {  # what can be found where
+PLACES = {  # things that can be found at each place
     "forest": ["acorn", "mushroom", "feather", "berry", "lantern"],
     "river": ["fish", "pebble", "boat", "bottle", "reed"],
     "meadow": ["flower", "kite", "clover", "drum", "ribbon"],
     "village": ["cake", "bell", "candle", "coin", "hat"],
 }
 COLOURS = ["red", "blue", "golden", "silver", "green", "white"]
-DEEDS = {  # what is done with a thing
+DEEDS = {  # actions with a thing
     "share": ["acorn", "mushroom", "berry", "fish", "clover", "cake"],
     "hide": ["feather", "pebble", "coin", "bottle", "ribbon", "candle"],
     "play with": ["kite", "drum", "boat", "bell", "hat"],
@@ -56,7 +56,7 @@ ENDINGS = ["and they were friends for ever", "and then it was time to sleep", "a
 
 
 def story(draw: random.Random) -> str:
-    """One story of 85 to 108 words and marks, all lower case, words and marks parted by single blanks."""
+    """One story of 85 to 108 words and marks, all lower case, words and marks separated by single blanks."""
     animal, other_animal = draw.sample(ANIMALS, 2)
     pronoun, other_pronoun = draw.choice(["she", "he"]), draw.choice(["she", "he"])
     name = draw.choice(NAMES[pronoun])
@@ -93,7 +93,7 @@ def story(draw: random.Random) -> str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokens by their ids; the same for any order in which the texts were met."""
+    """The tokens by their ids; the same for any order of the texts."""
 
     tokens: tuple[str, ...]
 
@@ -103,7 +103,7 @@ class Vocabulary:
         return cls((END, UNKNOWN, *sorted(words - {END, UNKNOWN})))
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; a word the vocabulary does not hold becomes UNKNOWN."""
+        """The ids of a text; a word that is not in the vocabulary becomes UNKNOWN."""
         ids = {token: number for number, token in enumerate(self.tokens)}
         return [ids.get(word, ids[UNKNOWN]) for word in WORDS.findall(text.lower())]
 

@@ -1,3 +1,3 @@
-"""Small random graphs, run on shares and held against double precision."""
+"""Small random graphs, run on shares and compared with double precision."""
 
 import onnxpuma  # noqa: F401  (first: it ends what other libraries report)

@@ -1,4 +1,4 @@
-"""What a graph of single precision comes to in double precision, node by node, exactly or with noise."""
+"""A single-precision graph evaluated in double precision, node by node, exactly or with noise."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def run_doubles(
     rng: np.random.Generator | None = None,
     factor: float = 1.0,
 ) -> dict[str, np.ndarray]:
-    """Every value of a graph by name. rng: every input and result is off by its operator's declared error
-    times `factor` at most, as it is on shares."""
+    """Every value of a graph by name. rng: perturb every input and result by at most `factor` times its
+    operator's declared error, as on shares."""
     opset = model.opset_import[0].version
     values: dict[str, Any] = {"": None}
     values.update({t.name: _wide(onnx.numpy_helper.to_array(t)) for t in model.graph.initializer})
@@ -139,7 +139,7 @@ def run_doubles(
 
 
 def _still_positive(given: Sequence[Any]) -> np.ndarray:
-    """A root or a logarithm of what noise makes negative is some number, and not none."""
+    """Keep the operand of a root or a logarithm positive: noise must not turn its result into NaN."""
     whole = len(given) > 1 and np.all(given[1] == np.rint(given[1]))
     return np.asarray(given[0]) if whole else np.maximum(given[0], UNIT / 4)
 

@@ -1,4 +1,4 @@
-"""Random graphs: one to eight steps over a few numbers of any size."""
+"""Random graphs: one to eight steps on a few numbers of any size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMES = sorted(STEPS)
 
 @dataclass(frozen=True)
 class Drawn:
-    """A model, what it is given, and what its steps are called."""
+    """A model, its feed, and the names of its steps."""
 
     model: onnx.ModelProto
     feed: dict[str, np.ndarray]
@@ -36,12 +36,14 @@ class Drawn:
 def graphs(most: int = MOST_STEPS) -> st.SearchStrategy[Drawn]:
     """Graphs with at least one step; inputs from 1e-6 to 1e7.
 
-    Each is drawn from eight bytes: one that is made of another by a few changes says little new."""
+    Each is drawn from eight bytes: a graph that differs from another by a few changes would reveal little
+    new.
+    """
     return st.binary(min_size=8, max_size=8).map(lambda start: drawn(start, most))
 
 
 def drawn(start: bytes, most: int = MOST_STEPS) -> Drawn:
-    """The graph that these bytes stand for."""
+    """The graph that these bytes determine."""
     s = Sketch(random.Random(start))
     rank = s.among((2, 2, 3, 1))
     shape = (*(s.whole(1, 5) for _ in range(rank - 1)), s.whole(2, 8))

@@ -1,4 +1,4 @@
-"""Steps of a random graph that leave positions out: fillers of every make, on the way to every reader."""
+"""Steps of a random graph that mask positions: every kind of filler, on the way to every kind of reader."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def keep(s: Sketch, x: str) -> str:
     shape = s.shape(x)
     part = s.among((shape, shape, shape[-1:], (1,) * (len(shape) - 1) + shape[-1:]))
     mask = s.numbers(part).random(part) < 0.6
-    mask[..., -1 if s.chance(95) else 0] = True  # all masks leave every row something, as a rule
+    mask[..., -1 if s.chance(95) else 0] = True  # normally every row keeps an element
     if s.chance(20):
         return s.public(mask)
     return s.given(mask, s.among(("keep", "keep", "secretly")))
 
 
 def additive(s: Sketch, x: str, low: float) -> str:
-    """Numbers to add: zero, or far down."""
+    """Numbers to add: zero, or far below."""
     how = s.whole(0, 4)
     k = keep(s, x)
     if how == 0:
@@ -42,7 +42,7 @@ def additive(s: Sketch, x: str, low: float) -> str:
 
 
 def moved(s: Sketch, x: str) -> tuple[str, int]:
-    """The same numbers elsewhere, and the axis that their last one has become."""
+    """The same numbers rearranged, and the new place of their last axis."""
     shape = s.shape(x)
     rank, kind = len(shape), s.whole(0, 6)
     if kind == 0:
@@ -90,7 +90,7 @@ def masked(s: Sketch, x: str) -> str:
 
 
 def reader(s: Sketch, x: str) -> str:
-    """What looks for the largest of a row."""
+    """A step that looks for the largest of a row."""
     x, axis = moved(s, x)
     kind = s.whole(0, 9)
     last = s.constant(np.array([axis], np.int64), "axes")
@@ -113,7 +113,7 @@ def reader(s: Sketch, x: str) -> str:
 
 @step("sentinel")
 def sentinel(s: Sketch, x: str) -> str:
-    """Far above, where the smallest is asked for."""
+    """A number far above the others, where the smallest is sought."""
     high = -s.among(LOWS)
     if np.abs(s.values[x]).max() > high / 8:
         raise Unfit("a sentinel that is none")
@@ -143,7 +143,7 @@ def pooled(s: Sketch, x: str) -> str:
 
 @step("dropped and filled again")
 def guarded(s: Sketch, x: str) -> str:
-    """Scores of rows that may be masked whole, guarded as PyTorch does."""
+    """Scores of rows that may be masked entirely, guarded as PyTorch does."""
     low = s.among((-np.inf, LOWEST, -1e9))
     k = keep(s, x)
     y = s.add("Where", k, x, s.public(np.float32(low)))
@@ -157,7 +157,7 @@ def guarded(s: Sketch, x: str) -> str:
 
 @step("other filler")
 def other(s: Sketch, x: str) -> str:
-    """A mask before something that reads single elements."""
+    """A mask before a step that reads single elements."""
     low = s.among((*LOWS, 0.0, -1.0)) * s.among((1, -1))
     y = s.add("Where", keep(s, x), x, s.public(np.float32(low)))
     op = s.among(("Relu", "Sigmoid", "Tanh", "Exp", "Clip", "Max", "Min", "Softplus", "Gelu"))

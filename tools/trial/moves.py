@@ -1,4 +1,4 @@
-"""Steps of a random graph that move elements about, or change their type."""
+"""Steps of a random graph that rearrange elements, or change their type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of a random graph that are what exporters write in several nodes: norms, softmaxes, attention."""
+"""Steps of a random graph that exporters write in several nodes: norms, softmaxes, attention."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def point_of(s: Sketch, kind: Any) -> int:
 
 
 def cut(s: Sketch, x: str) -> str:
-    """x quantised and back, by a range that cuts some of it off perhaps."""
+    """x quantised and dequantised, with a range that may clip some of it."""
     kind = s.among(KINDS)
     ends = np.iinfo(kind)
     size = float(np.abs(s.values[x]).max(initial=1e-3)) or 1.0

@@ -1,4 +1,4 @@
-"""A small graph while it is drawn: every node is computed in double precision as soon as it is added."""
+"""A small graph while it is drawn: every node is evaluated in double precision as soon as it is added."""
 
 from __future__ import annotations
 
@@ -22,22 +22,19 @@ T = TypeVar("T")
 
 
 class Unfit(Exception):
-    """A node that would not say anything here: its result is no number, or too large."""
+    """A node that would test nothing here: its result is NaN, or too large."""
 
 
 @dataclass
 class Sketch:
-    """Nodes, constants and inputs so far, and what each value is in doubles.
-
-    slack: value -> how far off it may be because rounding to few bits is left out on shares.
-    """
+    """Nodes, constants and inputs so far, and the double-precision value of each."""
 
     chosen: random.Random
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     feed: dict[str, np.ndarray] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
-    slack: dict[str, float] = field(default_factory=dict)
+    slack: dict[str, float] = field(default_factory=dict)  # value -> error allowed: shares do not round
     steps: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     count: int = 0
@@ -62,7 +59,7 @@ class Sketch:
         return np.random.default_rng(self.whole(0, 2**32 - 1))
 
     def reals(self, shape: Sequence[int], scale: float, kind: str = "") -> np.ndarray:
-        """Numbers as data have them: around zero, around another number, with one that sticks out, ..."""
+        """Numbers as in real data: around zero, around another number, with one outlier, ..."""
         rng = self.numbers(shape)
         kind = kind or self.among(("normal", "normal", "uniform", "offset", "outlier", "positive", "sparse"))
         x = rng.normal(size=tuple(shape))
@@ -86,7 +83,8 @@ class Sketch:
         return f"{stem}{self.count}"
 
     def constant(self, array: Any, stem: str = "c") -> str:
-        """Of whatever visibility the rules give it: a lone round number is public, an array is a weight."""
+        """A constant whose visibility the rules decide: a lone round number is public, an array is a
+        weight."""
         name = self.name(stem)
         array = np.asarray(array)
         self.constants[name] = array.astype(np.float32) if array.dtype == np.float64 else array
@@ -96,7 +94,7 @@ class Sketch:
         return name
 
     def public(self, array: Any) -> str:
-        """A constant that the owner says is public."""
+        """A constant that the owner declares public."""
         return self.constant(array, "pub")
 
     def given(self, array: np.ndarray, stem: str = "x") -> str:
@@ -110,8 +108,8 @@ class Sketch:
         return self.values[name].shape
 
     def add(self, op: str, *inputs: str, outputs: int = 1, known_as: str = "", **attributes: Any) -> Any:
-        """The name of the result of one node, or several. known_as: the operator that is made of it and the
-        nodes before it, whose error counts. Raises Unfit."""
+        """Add one node and return the name of its result, or several names. known_as: the operator that
+        replaces the node and those before it, whose error counts. Raises Unfit."""
         names = [self.name(op.lower()) for _ in range(outputs)]
         node = helper.make_node(
             op, list(inputs), names, name=f"{known_as or op}_{len(self.nodes)}", **attributes
@@ -132,7 +130,7 @@ class Sketch:
         return names[0] if outputs == 1 else names
 
     def fits(self, name: str) -> bool:
-        """Whether a value may be computed with: finite and within what values reach."""
+        """Whether a value may be computed with: finite and within the size of values in a graph."""
         value = self.values[name]
         return bool(value.dtype.kind == "f" and np.isfinite(value).all() and np.abs(value).max() <= LARGEST)
 

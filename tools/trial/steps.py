@@ -1,4 +1,4 @@
-"""Steps of a random graph that are one operator, or two: a function from the value so far to the next."""
+"""Steps of a random graph that are one operator, or two: a function from the current value to the next."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rank_at_least(s: Sketch, x: str, rank: int) -> None:
 
 
 def small(s: Sketch) -> float:
-    """A constant as models have them: 1e-12 to 1e9, mostly with a sign to spare."""
+    """A constant as in real models: 1e-12 to 1e9, mostly positive."""
     kind = s.whole(0, 3)
     if kind == 0:
         return s.among((0.5, 1.0, 2.0, 0.125, 3.0, 1e-3, 10.0, 255.0))
@@ -49,7 +49,7 @@ def scalar(s: Sketch, value: float, hidden: bool | None = None) -> str:
 
 
 def partner(s: Sketch, x: str) -> str:
-    """A second operand: a number, a weight, an input, or a value from before."""
+    """A second operand: a number, a weight, an input, or an earlier value."""
     shape = s.shape(x)
     kind = s.whole(0, 4)
     if kind == 0:
@@ -92,7 +92,7 @@ def prelu(s: Sketch, x: str) -> str:
 
 
 def positive(s: Sketch, x: str) -> str:
-    """Above zero, as graphs see to it."""
+    """Make the value positive, as graphs do."""
     if s.values[x].min() > 0:
         return x
     how = s.whole(0, 3)

@@ -1,15 +1,15 @@
-"""Whether an answer on shares is right, marked, refused or wrong, and whom a wrong one accuses.
+"""Whether an answer on shares is right, marked, refused or wrong, and which node a wrong one accuses.
 
-Marked is one of which the client is told that a value left its range; *alarmed* one that is right all the
-same.
+An answer is *marked* if the client is told that a value left its range; *alarmed* if it is right
+nevertheless.
 
-The answer in double precision is right. A graph says nothing (*unsure*) where single precision itself differs
-from it by more than 1e-3 of the largest value, or is no number somewhere. An answer is *wrong* where it
-differs by more than 2e-2 of the largest value and three times what the declared errors explain: those of
-all operators on the way, as random noise on every input and result, in single and fourfold size, eight runs,
-and 64 where these do not explain it.
-Where the difference is above 2e-2 and explained so, it is *coarse*: fixed point with 18 bits cannot tell.
-Rounding of activations to a few bits is left out on shares, so a step to either side counts as explained.
+The answer in double precision is the correct one. A graph proves nothing (*unsure*) where single precision
+itself differs from it by more than 1e-3 of the largest value, or is NaN somewhere. An answer is *wrong* where
+it differs by more than 2e-2 of the largest value and by more than three times the part that declared errors
+explain: those of all operators on the way, as random noise on every input and result, in single and fourfold
+size, eight runs, and 64 where these do not explain it. Where the difference is above 2e-2 and explained so,
+it is *coarse*: fixed point with 18 bits cannot decide. Shares omit rounding of activations to a few bits, so
+a step to either side counts as explained.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _FEW_BITS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """kind: one of KINDS. error, largest: of the output that is furthest off."""
+    """A verdict on one graph."""
 
-    kind: str
-    output: str = ""
+    kind: str  # one of KINDS
+    output: str = ""  # the one with the largest error
     error: float = 0.0
     largest: float = 0.0
     explained: float = 0.0
@@ -49,7 +49,8 @@ class Verdict:
 
 
 def judged(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> Verdict:
-    """Run a graph on shares, everything but inputs and constants whose names say that they are public."""
+    """Run a graph on shares; everything is secret but the inputs and constants whose names mark them as
+    public."""
     exact = run_doubles(model, feed)
     if not _sure(model, feed, exact):
         return Verdict("unsure")
@@ -73,7 +74,7 @@ def judged(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> Verdict:
 
 
 def shared(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> MemoryModel:
-    """The model with everything secret but inputs and constants whose names say that they are public."""
+    """The model with everything secret but the inputs and constants whose names mark them as public."""
     public = [t.name for t in model.graph.initializer if t.name.startswith("pub")]
     seen = [n for n in feed if n.startswith("keep")]
     hidden = [n for n in feed if not n.startswith("keep")]
@@ -93,7 +94,7 @@ def _sure(model: onnx.ModelProto, feed: Mapping[str, np.ndarray], exact: Mapping
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         singles = session.run(None, dict(feed))
-    except Exception:  # onnxruntime has no kernel for it, or another opinion of its shapes
+    except Exception:  # onnxruntime has no kernel for it, or infers other shapes
         return False
     for name, single in zip([o.name for o in session.get_outputs()], singles, strict=True):
         if single.shape != exact[name].shape:
@@ -156,8 +157,8 @@ def _explained(
 
 
 def accused(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> str:
-    """The node whose result on shares is furthest from what it would be on the very values that it had there,
-    as far as it shows when every value is an output: its operator, and what it read and made."""
+    """The node whose result on shares differs most from the correct result for its operands on shares, found
+    by making every value an output: its operator, its operands and its result."""
     exact = run_doubles(model, feed)
     made = [n for node in model.graph.node for n in node.output if node.op_type not in _FEW_BITS]
     for kinds in ("fib", "f"):
@@ -181,7 +182,7 @@ def accused(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> str:
 
 
 def _kept(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """As doubles; what is infinite stays so."""
+    """The values as doubles; infinite ones stay so."""
     if exact.dtype.kind != "f":
         return got.astype(exact.dtype)
     return np.where(np.isfinite(exact), got.astype(np.float64), exact)

@@ -1,10 +1,10 @@
-"""GELU and SiLU written out become Gelu and Swish, recognised by what they compute, not by how they are
-spelled.
+"""GELU and SiLU written out become Gelu and Swish, recognised by the function they compute, whatever the
+spelling.
 
-From a product backwards, the elementwise operators that depend on one tensor x (and on numbers) are
-evaluated on sample points; where the result is that of GELU, of its tanh form, or of x sigmoid(alpha x),
-the whole expression becomes that one operator. Every association of factors, and every way to write the
-cube, is caught alike.
+From a product backwards, the elementwise operators that depend on one tensor x (and on numbers) are evaluated
+at sample points. Where the result is that of GELU, of its tanh form, or of x sigmoid(alpha x), that one
+operator replaces the whole expression. Every order of factors, and every way to write the cube, is recognised
+alike.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Activation(Rule):
 
     @abstractmethod
     def is_it(self, values: np.ndarray) -> bool:
-        """Whether the function has these values at the samples."""
+        """Whether the function has these values at the sample points."""
 
 
 class Gelu(Activation):
@@ -146,9 +146,9 @@ class GeluTanh(Activation):
 
 
 def slope(values: np.ndarray) -> float:
-    """The alpha of sigmoid(alpha x), by what it is at one; NaN of what is none."""
+    """The alpha of sigmoid(alpha x), from its value at one; NaN if it is no sigmoid."""
     at_one = float(np.interp(1.0, SAMPLES, values))
-    # Rounded to what a float32 holds: the constant in the file, not the noise of the logarithm.
+    # Rounded to a float32: the constant in the file, without the noise of the logarithm.
     return float(f"{math.log(at_one / (1 - at_one)):.7g}") if 0 < at_one < 1 else math.nan
 
 

@@ -1,8 +1,8 @@
-"""Attention written out becomes Attention: softmax(scale q k^T + mask) v, whoever exported it.
+"""Attention written out becomes Attention: softmax(scale q k^T + mask) v, whatever the exporter.
 
-The scale may stand on q, on k, on the scores, or on several of them; the mask may be added, chosen with
-Where, or both; k may be transposed straight to (batch, heads, size, keys), by way of three axes, or not
-at all. A mask may hold learned values (the distances of T5). Where it is minus infinity for all keys of a
+The scale may be applied to q, to k, to the scores, or to several of them; the mask may be added, selected
+with Where, or both; k may be transposed directly to (batch, heads, size, keys), by way of three axes, or not
+at all. A mask may contain learned values (the distances of T5). Where it is minus infinity for all keys of a
 row, the standard's Attention gives a row of zeros.
 """
 
@@ -34,7 +34,8 @@ from onnxpuma.graph.rules.rule import (
 from onnxpuma.graph.rules.shape import sliced_entries
 from onnxpuma.standard.mask_values import LOWEST_FLOAT, MASKED
 
-# A mask comes from positions and padding. One of these behind it means it is computed from activations.
+# A mask comes from positions and padding. One of these operators behind it means that it is computed from
+# activations.
 _ON_ACTIVATIONS = (
     "MatMul",
     "Gemm",
@@ -48,22 +49,21 @@ _ON_ACTIVATIONS = (
 
 
 class NotAttentionError(Exception):
-    """Why a softmax is not the middle of an attention."""
+    """The reason why a softmax is not the middle of an attention."""
 
 
 @dataclass
 class Parts:
-    """What was found around a softmax: scale, the two factors of the scores, and the masks in the order
-    met. weights: factors of the scores that are weights, and stay apart from the scale."""
+    """The parts found around a softmax."""
 
     scale: float = 1.0
-    weights: list[ir.Value] = field(default_factory=list)
-    q: Any = None
+    weights: list[ir.Value] = field(default_factory=list)  # factors that are weights, apart from the scale
+    q: Any = None  # the two factors of the scores
     kt: Any = None
-    masks: list[tuple[str, ir.Value, ir.Value | None]] = field(default_factory=list)
+    masks: list[tuple[str, ir.Value, ir.Value | None]] = field(default_factory=list)  # in the order found
 
     def scale_by(self, factor: ir.Value) -> bool:
-        """Take in a constant factor; False if it is none."""
+        """Absorb a constant factor; False if it is none."""
         by = number(factor)
         if by is None:
             return False
@@ -82,7 +82,7 @@ def _producer(value: ir.Value) -> tuple[str, list[ir.Value]]:
 
 
 def _leads_to_scores(value: ir.Value) -> bool:
-    """True when `value` is a product of two activations, but for scales and masks on the way."""
+    """True when `value` is a product of two activations, apart from scales and masks on the way."""
     for _ in range(16):
         op, inputs = _producer(value)
         if op == "MatMul":
@@ -104,7 +104,7 @@ def _from_activations(mask: ir.Value) -> bool:
         op, inputs = _producer(todo.pop())
         if op in _ON_ACTIVATIONS:
             return True
-        # Only the size of what Shape reads matters.
+        # Shape reads only the size of its input.
         new = [v for v in inputs if v not in seen] if op != "Shape" else []
         seen.update(new)
         todo += new
@@ -116,7 +116,7 @@ def _read_scores(value: ir.Value, parts: Parts) -> None:
     while True:
         op, inputs = _producer(value)
         if not used_once(value):
-            raise NotAttentionError("the scores are used elsewhere too")
+            raise NotAttentionError("other nodes read the scores too")
         if op in ("Add", "Where") and (parts.scale != 1.0 or parts.weights):
             raise NotAttentionError("the mask is scaled together with the scores")
         if op == "MatMul":
@@ -125,7 +125,7 @@ def _read_scores(value: ir.Value, parts: Parts) -> None:
         if op == "Add":
             scores = [v for v in inputs if _leads_to_scores(v)]
             if len(scores) != 1 or inputs[0] is inputs[1]:
-                raise NotAttentionError("it cannot be told which term is the scores")
+                raise NotAttentionError("it is not clear which term is the scores")
             value, mask = scores[0], inputs[1] if scores[0] is inputs[0] else inputs[0]
             parts.masks.append(("add", mask, None))
         elif op == "Where":
@@ -133,7 +133,7 @@ def _read_scores(value: ir.Value, parts: Parts) -> None:
             filler = inputs[3 - kept[0]] if len(kept) == 1 else None
             number = scalar(filler)
             if filler is None or number is None or number > MASKED:
-                raise NotAttentionError("a Where on the scores does not put a large negative number")
+                raise NotAttentionError("a Where on the scores does not insert a large negative number")
             parts.masks.append(("keep" if kept[0] == 1 else "drop", inputs[0], filler))
             value = inputs[kept[0]]
         elif op == "Mul" and parts.scale_by(inputs[1]):
@@ -143,7 +143,7 @@ def _read_scores(value: ir.Value, parts: Parts) -> None:
 
 
 def _unscaled(value: ir.Value, parts: Parts) -> ir.Value:
-    """The tensor before constant factors, which go into the scale."""
+    """The tensor before constant factors, which are absorbed into the scale."""
     op, inputs = _producer(value)
     while op == "Mul" and parts.scale_by(inputs[1]):
         value = inputs[0]
@@ -152,7 +152,7 @@ def _unscaled(value: ir.Value, parts: Parts) -> ir.Value:
 
 
 def _dims(value: ir.Value, k: ir.Value) -> list[int | str | None]:
-    """The entries of a shape vector: numbers, "dim i" for dimension i of k, None where neither."""
+    """The entries of a shape vector: numbers, "dim i" for dimension i of k, None for anything else."""
     values = small_array(value)
     if values is not None:
         return [int(v) for v in values.reshape(-1)]
@@ -213,8 +213,8 @@ def _untransposed(op: Any, kt: ir.Value) -> ir.Value:
 
 
 def _one_mask(op: Any, parts: Parts) -> ir.Value | None:
-    """All masks as one tensor to add. What a Where puts in the place of scores is not added to them: the
-    lowest float is, beside which they do not count, or minus infinity."""
+    """All masks as one tensor to add. Where a Where replaces scores, the mask adds the lowest float instead,
+    beside which the scores do not count, or minus infinity."""
     mask: ir.Value | None = None
     for kind, value, filler in reversed(parts.masks):
         if kind == "add":
@@ -253,7 +253,7 @@ class WrittenOut(Rule):
         if attribute(weights, "axis") not in (-1, axes - 1):
             raise NotAttentionError("the softmax is not over the last axis")
         if not used_once(weights):
-            raise NotAttentionError("the attention weights are used elsewhere too")
+            raise NotAttentionError("other nodes read the attention weights too")
         _read_scores(scores, parts)
         parts.q = _unscaled(parts.q, parts)
         parts.kt = _unscaled(parts.kt, parts)
@@ -263,7 +263,7 @@ class WrittenOut(Rule):
                 parts.weights.remove(factor)
                 parts.scale *= by
             elif not keeps_shape(parts.q, factor):
-                raise NotAttentionError("a factor of the scores has more axes than they have")
+                raise NotAttentionError("a factor of the scores has more axes than the scores")
         if rank(parts.q) != axes or rank(parts.kt) != axes:
             raise NotAttentionError("q, k and v do not have the same number of axes")
         for axis in range(axes - 2):
@@ -274,9 +274,9 @@ class WrittenOut(Rule):
             if rank(mask) not in range(2, axes + 1):
                 raise NotAttentionError("the number of axes of the mask is not known, or does not fit")
             if static_dim(mask, -1) == 1 and static_dim(parts.kt, -1) != 1:
-                raise NotAttentionError("the mask does not tell keys apart")
+                raise NotAttentionError("the mask does not distinguish keys")
             if _from_activations(mask):
-                raise NotAttentionError("what is added to the scores is computed from activations")
+                raise NotAttentionError("the term added to the scores is computed from activations")
         return parts
 
     def rewrite(self, op: Any, v: ir.Value, **_: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Batch normalisations go into weights, which saves ten rounds and the digits of small variances.
+"""Batch normalisations are folded into weights, which saves ten rounds and keeps the digits of small
+variances.
 
 With r = scale / sqrt(variance + epsilon): ((W x + b) - mean) r + bias = (r W) x + ((b - mean) r + bias) after
-a convolution, elsewhere (x - mean) r + bias. The new weights are computed when they are read, at the owner.
+a convolution, elsewhere (x - mean) r + bias. The owner computes the new weights when they are read.
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ Read = Callable[[], np.ndarray]
 
 
 def fold(model: ir.Model) -> dict[str, int]:
-    """Fold all that can be, in place: what -> how often."""
+    """Fold every possible one, in place; return title -> how often."""
     found = [node for node in model.graph.all_nodes() if _for_use(node)]
     count = sum(_fold_one(model, node) or _written_out(model, node) for node in found)
     return {TITLE: count} if count else {}
 
 
 def _for_use(node: ir.Node) -> bool:
-    """A batch normalisation with the statistics of the training, of nothing but constants."""
+    """A batch normalisation with the statistics of training, reading constants alone."""
     if node.op_type != "BatchNormalization" or node.domain or len(node.outputs) > 1:
         return False
-    training = node.attributes.get("training_mode")
-    return not (training is not None and training.value) and all(is_constant(v) for v in node.inputs[1:])
+    return not attribute(node.outputs[0], "training_mode") and all(is_constant(v) for v in node.inputs[1:])
 
 
 def _channels(node: ir.Node) -> int | None:
@@ -102,7 +102,7 @@ def _scaled(read: Read, factor: Read, groups: int) -> Read:
 
 
 def _take_over(node: ir.Node, x: ir.Value) -> None:
-    """What read the node's result reads x, and the node goes."""
+    """Let the readers of the node's result read x instead, and remove the node."""
     y: Any = node.outputs[0]
     owner = node.graph
     assert owner is not None

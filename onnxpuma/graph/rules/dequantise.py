@@ -29,7 +29,8 @@ def lazy(read: Callable[[], np.ndarray], shape: tuple[int, ...]) -> ir.LazyTenso
 
 
 def along(factors: np.ndarray, shape: tuple[int, ...], axis: int, block: int = 0) -> np.ndarray:
-    """Scales or zero points so that they broadcast: one for all, one an index of `axis`, or one a block."""
+    """Scales or zero points in a shape that broadcasts: one for all, one for each index of `axis`, or one a
+    block."""
     if factors.size == 1:
         return factors.reshape(())
     if block:
@@ -46,7 +47,7 @@ def along(factors: np.ndarray, shape: tuple[int, ...], axis: int, block: int = 0
 def linear(
     quantised: ir.Value, scale: ir.Value, zero: ir.Value | None, axis: int, block: int = 0
 ) -> ir.LazyTensor:
-    """The weight that DequantizeLinear makes of constants."""
+    """The weight that DequantizeLinear computes from constants."""
     shape = tuple(int(d) for d in quantised.const_value.shape.numpy())
 
     def read() -> np.ndarray:
@@ -92,7 +93,8 @@ def in_blocks(
 def table_in_blocks(
     packed: ir.Value, scale: ir.Value, zero: ir.Value | None, axis: int, bits: int, block: int
 ) -> ir.LazyTensor:
-    """The table of GatherBlockQuantized: a scale for each block along `axis`; bytes hold several numbers."""
+    """The table of GatherBlockQuantized: a scale for each block along `axis`; a byte packs several
+    numbers."""
     shape = [int(d) for d in packed.const_value.shape.numpy()]
     in_bytes = packed.dtype == ir.DataType.UINT8
     if in_bytes:

@@ -1,7 +1,7 @@
 """Division becomes multiplication: by the reciprocal of a constant, or of a square root.
 
-Division by a secret is the dearest arithmetic there is; division by a constant need not be one. A reciprocal
-that no rule has taken in becomes a division again in the end, which keeps its digits.
+Division by a secret is the most expensive arithmetic; division by a constant need not be one. A reciprocal
+that no rule has absorbed becomes a division again at the end, which keeps its digits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from onnxpuma.graph.rules.rule import (
     yes,
 )
 
-_FRACTION, _LEAST, _MOST = 18, 6, 22  # bits of a weight, and beyond them of one of small numbers
+_FRACTION, _LEAST, _MOST = (
+    18,
+    6,
+    22,
+)  # fraction bits of a weight; further ones of small numbers
 _ALL_SMALL = 2.0**-12
 _LOST = 2.0**-9
 
@@ -48,7 +52,7 @@ class DivideByConstant(Rule):
         if not np.all(np.isfinite(divisor)) or np.any(divisor == 0):
             return no("the divisor is zero or infinite somewhere")
         if is_shown(c) and not _at_one_scale(divisor):
-            return no("the divisor is public, and its reciprocals have more digits than one scale holds")
+            return no("the divisor is public, and its reciprocals need more digits than one scale has")
         return yes()
 
     def rewrite(self, op: Any, x: ir.Value, c: ir.Value, **_: Any) -> Any:
@@ -56,7 +60,8 @@ class DivideByConstant(Rule):
 
 
 def _held(values: np.ndarray) -> np.ndarray:
-    """Numbers as fixed point holds them: an array of small ones has more bits (plan/weights/scaling.py)."""
+    """The numbers rounded to fixed point, which has more bits for an array of small ones
+    (plan/weights/scaling.py)."""
     largest = float(np.abs(values).max(initial=0.0))
     spare = max(0, -math.floor(math.log2(largest)) - 1) if largest else 0
     scale = 2.0 ** (_FRACTION + (min(spare, _MOST) if spare >= _LEAST else 0))
@@ -72,7 +77,7 @@ def _uneven(values: np.ndarray) -> bool:
 
 
 def _times(op: Any, x: ir.Value, values: np.ndarray, like: ir.Value) -> Any:
-    """x times constants; what is lost of small ones beside large ones is a product of its own."""
+    """x times constants; the digits that small ones lose beside large ones form a separate product."""
     if not _uneven(values):
         return op.Mul(x, constant(op, values, like=like))
     coarse = _held(values).astype(np.float32)
@@ -108,7 +113,7 @@ class Quotient(Rule):
 
     def check(self, context: Any, y: ir.Value, inverse: ir.Value, **_: Any) -> Any:
         if is_constant(y) or not used_once(inverse):
-            return no("the reciprocal is used elsewhere, or one of a constant")
+            return no("other nodes read the reciprocal, or it is that of a constant")
         return yes()
 
     def rewrite(self, op: Any, x: ir.Value, y: ir.Value, **_: Any) -> Any:
@@ -116,7 +121,7 @@ class Quotient(Rule):
 
 
 def _at_one_scale(divisor: np.ndarray) -> bool:
-    """Whether the reciprocals of public numbers keep their digits in a product with all of them."""
+    """Whether the reciprocals of public numbers keep their digits in a product with one scale for all."""
     sizes = np.abs(divisor.astype(np.float64))
     return bool(
         sizes.min() >= 2.0**-8 and sizes.max() <= 2.0**16 and sizes.max() <= 8 * max(sizes.min(), 1.0)

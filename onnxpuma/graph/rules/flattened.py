@@ -1,6 +1,6 @@
-"""A product with a weight on flattened rows, as some exporters write a linear layer, is one on the tensor.
+"""A product with a weight on flattened rows, as some exporters write a linear layer, is moved to the tensor.
 
-Reshape to (rows, n), Gemm, Reshape back: MatMul and Add say the same, and leave the axes where they are.
+Reshape to (rows, n), Gemm, Reshape back: MatMul and Add are equivalent, and leave the axes alone.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Flattened(Rule):
             return no("the product is transposed or scaled")
         bias = _bias(product)
         if bias is not None and (rank(bias) != 1 or attribute(product, "beta") != 1.0):
-            return no("what is added is no vector")
+            return no("the added term is not a vector")
         inner = static_dim(x, -1)
         columns = static_dim(product, -1)
         before = dims(x)
         if inner is None or columns is None or before is None or static_dim(flat, -1) != inner:
             return no("the width is not fixed, or the last axis is flattened too")
         if not is_constant(w) or not reshapes_to(y, [*before[:-1], number(columns)]):
-            return no("the shape afterwards is not that of before")
+            return no("the second Reshape does not restore the shape")
         return yes()
 
     def rewrite(self, op: Any, x: ir.Value, w: ir.Value, product: ir.Value, **_: Any) -> Any:

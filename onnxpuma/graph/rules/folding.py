@@ -1,11 +1,11 @@
-"""Factors that stand beside a product with a weight go into the weight, where they cost nothing.
+"""Factors beside a product with a weight are folded into the weight, where they cost nothing.
 
-The scale and shift of a normalisation whose every reader is such a product: with n the normalised tensor,
-(n g + b) W + c = n (diag(g) W) + (b W + c), which saves a product an element. And a constant number that
-multiplies what goes into a product with a weight, what comes out of one, or rows picked from a table.
+They are the scale and shift of a normalisation whose every reader is such a product: with n the normalised
+tensor, (n g + b) W + c = n (diag(g) W) + (b W + c), which saves a product an element. And a constant number
+that multiplies the input of a product with a weight, its result, or rows picked from a table.
 
-The new weights are computed when they are read, at the owner; they keep their names. A weight that is used
-elsewhere too is left alone: it would have to be stored twice.
+The owner computes the new weights when they are read; they keep their names. A weight that other nodes read
+too is left alone: it would have to be stored twice.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Linear:
 
 
 def values_of(value: ir.Value) -> Callable[[], np.ndarray]:
-    """How to read the constant as it is now, whatever it becomes; in single precision, for its size."""
+    """A function that reads the constant as it is now, whatever it becomes later; in single precision."""
     tensor = value.const_value
     assert tensor is not None
 
@@ -65,7 +65,7 @@ def values_of(value: ir.Value) -> Callable[[], np.ndarray]:
 
 
 def become(value: ir.Value, read: Callable[[], np.ndarray]) -> None:
-    """Make the constant what `read` computes, whenever it is read."""
+    """Make `read` compute the constant's values, whenever they are read."""
     shape = tuple(int(d) for d in value.const_value.shape.numpy())
     value.const_value = lazy(read, shape)
 
@@ -76,7 +76,7 @@ def own(value: ir.Value | None) -> bool:
 
 
 def linear_of(node: ir.Node) -> Linear | None:
-    """The node as a product with a weight of its own, which may come transposed."""
+    """The node as a product with a weight of its own, which may be transposed."""
     if node.domain or node.op_type not in ("MatMul", "Gemm") or len(node.inputs) < 2:
         return None
     weight, axis = node.inputs[1], 0
@@ -96,7 +96,8 @@ def linear_of(node: ir.Node) -> Linear | None:
 
 
 def _readers(y: ir.Value, width: int) -> list[Linear] | None:
-    """The products with a weight that read `y`, straight or with its rows moved; None if others do."""
+    """The products with a weight that read `y`, directly or with its rows moved; None if other nodes read
+    it."""
     found: list[Linear] = []
     if y.is_graph_output():
         return None
@@ -117,7 +118,7 @@ def _readers(y: ir.Value, width: int) -> list[Linear] | None:
 
 
 def _keeps_rows(node: ir.Node, width: int) -> bool:
-    """True for a node that moves rows of the last axis about, and changes none."""
+    """True for a node that moves rows of the last axis, and changes none."""
     x, y = node.inputs[0], node.outputs[0]
     if node.domain or x is None or static_dim(y, -1) != width:
         return False
@@ -133,7 +134,8 @@ def _keeps_rows(node: ir.Node, width: int) -> bool:
 
 
 def fold(model: ir.Model) -> dict[str, int]:
-    """Fold all that can be, in place: what -> how often. Reads no weight of more than one number."""
+    """Fold everything possible, in place; return title -> how often. Reads no weight of more than one
+    number."""
     made: dict[object, ir.Value] = {}
     counts = {NORMALISATION: 0, FACTOR: 0}
     for node in list(model.graph.all_nodes()):
@@ -183,7 +185,7 @@ def _scale_rows(linear: Linear, read_factors: Callable[[], np.ndarray]) -> None:
 
 
 def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndarray]) -> None:
-    """Add shift W to what the product yields: into its bias where it has one of its own."""
+    """Add shift W to the product's result: into its bias where it has one of its own."""
     node, axis = linear.node, linear.axis
     read_weight = values_of(linear.weight)
     alpha = attribute(node.outputs[0], "alpha") if node.op_type == "Gemm" else 1.0
@@ -218,7 +220,7 @@ def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndar
 
 
 def _bias_of(node: ir.Node, columns: int) -> ir.Value | None:
-    """The constant vector added to the product and to nothing else, if there is one."""
+    """The constant vector added to the product and read by nothing else, if there is one."""
     if node.op_type == "Gemm":
         bias = node.inputs[2] if len(node.inputs) > 2 else None
     else:
@@ -258,7 +260,8 @@ def _times(read: Callable[[], np.ndarray], factor: float) -> Callable[[], np.nda
 
 
 def _behind(x: ir.Value) -> list[ir.Value]:
-    """The constants to multiply so that `x`, which a product or a table yields, is multiplied; else none."""
+    """The constants to multiply so that `x`, which a product or a table yields, is multiplied; empty if there
+    are none."""
     while True:
         node = x.producer()
         if node is None or node.domain or not used_once(x):
@@ -290,7 +293,7 @@ def _behind(x: ir.Value) -> list[ir.Value]:
 
 
 def _before(y: ir.Value) -> list[ir.Value]:
-    """The weights to multiply where every reader of `y` is a product with one; else none."""
+    """The weights to multiply where every reader of `y` is a product with one; otherwise empty."""
     width = static_dim(y, -1)
     readers = None if width is None else _readers(y, width)
     return [] if readers is None else [r.weight for r in readers]

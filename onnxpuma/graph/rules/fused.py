@@ -1,7 +1,7 @@
 """onnxruntime's own operators (domain com.microsoft) become standard ones: the walk over the graph.
 
-What each operator becomes is a function in a family's file (`fused_norm`, `fused_attention`, ...). It gets a
-writer for the new nodes and the old node, and gives a value for each output, or says why it cannot.
+A function in a family's file (`fused_norm`, `fused_attention`, ...) converts each operator. It gets a writer
+for the new nodes and the old node, and returns a value for each output, or says why it cannot.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+import onnxpuma.graph.rules.fused_attributes  # noqa: F401  (declares the attributes)
 from onnxpuma.graph.dialect import DOMAIN
+from onnxpuma.standard.signature import default_of
 
 
 class NotConvertedError(Exception):
-    """Why an operator has no standard form here; without a reason, that it is none of these operators."""
+    """The reason why an operator has no standard form here; without a reason, it is none of these
+    operators."""
 
 
 class Writer:
@@ -70,7 +73,7 @@ class Writer:
         return value
 
     def shared(self, key: Any, make: Callable[[], ir.Value]) -> ir.Value:
-        """What `make` made for this key the first time, for whichever node."""
+        """The value that `make` made for this key the first time, for any node."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
@@ -91,9 +94,11 @@ class Old:
             raise NotConvertedError(f"its input {index} is missing")
         return value
 
-    def attribute(self, name: str, default: Any = None) -> Any:
-        found = self.node.attributes.get(name)
-        return default if found is None else found.value
+    def attribute(self, name: str) -> Any:
+        """An attribute as given, else its default (fused_attributes.py, or the standard's schema)."""
+        given = self.node.attributes.get(name)
+        default = default_of(self.node.op_type, name, domain=self.node.domain)
+        return default if given is None else given.value
 
     def wants(self, index: int) -> bool:
         if index >= len(self.node.outputs):
@@ -104,7 +109,7 @@ class Old:
     def refuse_outputs(self, *indices: int) -> None:
         for index in indices:
             if self.wants(index):
-                raise NotConvertedError(f"its output {index} is used")
+                raise NotConvertedError(f"its output {index} is read")
 
     def refuse_inputs(self, **indices: int) -> None:
         for name, index in indices.items():
@@ -120,10 +125,10 @@ def convert(
     conversions: Mapping[tuple[str, str], Conversion],
     infer: Callable[[ir.Model], None],
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Replace every node that has a conversion: (operator -> count, node -> why it stayed).
+    """Replace every node that has a conversion; return (operator -> count, node -> why it stayed).
 
-    `conversions` is by domain and operator. `infer` fills in shapes; it runs again as long as that lets one
-    more node be converted. Cost: one sweep where all the shapes are known.
+    `conversions` is by domain and operator. `infer` fills in shapes; it runs again as long as that lets
+    another node be converted. Cost: one sweep where all the shapes are known.
     """
     counts: dict[str, int] = {}
     made: dict[Any, ir.Value] = {}
@@ -155,7 +160,7 @@ def _unknown(w: Writer, old: Old) -> Sequence[ir.Value | None]:
 
 
 def put(graph: ir.Graph, node: ir.Node, writer: Writer, results: Sequence[ir.Value | None]) -> None:
-    """What was written in the place of a node."""
+    """Replace a node by the written ones."""
     for number, new in enumerate(writer.nodes):
         new.name = f"{node.name}/{new.op_type}_{number}"
     old_values, new_values = [], []

@@ -23,7 +23,7 @@ def _fast_gelu(w: Writer, old: Old) -> Sequence[ir.Value]:
 
 
 def _quick_gelu(w: Writer, old: Old) -> Sequence[ir.Value]:
-    return [w.Swish(old.given(0), alpha=float(old.attribute("alpha", 1.702)))]
+    return [w.Swish(old.given(0), alpha=float(old.attribute("alpha")))]
 
 
 def _bias_split_gelu(w: Writer, old: Old) -> Sequence[ir.Value]:

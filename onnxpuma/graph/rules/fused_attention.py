@@ -9,7 +9,6 @@ import onnx_ir as ir
 from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Writer
 from onnxpuma.graph.rules.fused_heads import Heads, both, by_head, causal_mask, key_mask, within
 from onnxpuma.graph.rules.rule import rank, static_dim
-from onnxpuma.standard.mask_values import MASKED
 
 
 def projected(
@@ -22,8 +21,8 @@ def projected(
     past: ir.Value | None,
     added: ir.Value | None,
 ) -> Sequence[ir.Value | None]:
-    """(y, present): attention on x W + b, which holds q, k and v one after the other."""
-    if old.attribute("do_rotary", 0) or old.attribute("past_present_share_buffer", 0):
+    """(y, present): attention on x W + b, which is q, k and v, one after the other."""
+    if old.attribute("do_rotary") or old.attribute("past_present_share_buffer"):
         raise NotConvertedError("rotation or a shared cache inside Attention is not supported")
     y = w.MatMul(x, weights)
     if bias is not None:
@@ -54,13 +53,13 @@ def _attend(
     added: ir.Value | None,
     past: bool,
 ) -> ir.Value:
-    causal = bool(old.attribute("unidirectional", 0))
+    causal = bool(old.attribute("unidirectional"))
     keep = None
     if mask is not None:
         alone = old.node.op_type != "MultiHeadAttention"
         keep = key_mask(w, mask, w.number(x, 0), three.queries(), three.keys(), column_is_none=alone)
-    joined = both(w, keep, added, old.attribute("mask_filter_value", MASKED))
-    if causal and past:  # the standard's own flag begins both axes at the same token
+    joined = both(w, keep, added, old.attribute("mask_filter_value"))
+    if causal and past:  # the standard's own flag aligns both axes at the first token
         joined, causal = within(w, causal_mask(w, three.queries(), three.keys()), joined), False
     return three.attend(joined, causal, old.attribute("scale"))
 
@@ -99,12 +98,12 @@ def _read_three(w: Writer, old: Old, heads: int) -> Heads:
 def _with_bias(
     w: Writer, q: ir.Value, k: ir.Value | None, v: ir.Value | None, bias: ir.Value
 ) -> tuple[ir.Value, ir.Value | None, ir.Value | None]:
-    """The bias of the projection, which holds those of q, k and v one after the other, added to each."""
+    """The bias of the projection, which is that of q, k and v one after the other, added to each."""
     width, total = static_dim(q, -1), static_dim(bias, 0)
     if rank(q) != 3 or width is None or total is None or (k is not None and rank(k) == 5):
-        raise NotConvertedError("its bias stands on packed tensors, or the width of its query is not known")
+        raise NotConvertedError("it adds a bias to packed tensors, or the width of its query is not known")
     parts = w.Split(bias, w.ints(width, width, total - 2 * width), axis=0, _outputs=3)
-    if k is None or v is None or rank(k) != 3:  # keys of an encoder, ready made: only q has a bias
+    if k is None or v is None or rank(k) != 3:  # keys of an encoder, already projected: only q has a bias
         return w.Add(q, parts[0]), k, v
     return w.Add(q, parts[0]), w.Add(k, parts[1]), w.Add(v, parts[2])
 

@@ -1,7 +1,7 @@
-"""What onnxruntime's attention operators share: heads, the cache joined on, and masks of every form.
+"""The common part of onnxruntime's attention operators: heads, the joined cache, and masks of every form.
 
-Each becomes the standard's Attention. A cache stands outside it, as a Concat along the keys; a mask is one
-tensor, boolean where that is enough, made from the public lengths or 0/1 masks they are given.
+Each operator becomes the standard's Attention. A cache stands outside it, as a Concat along the keys; a mask
+is one tensor, boolean where that suffices, made from the public lengths or 0/1 masks that the operator takes.
 """
 
 from __future__ import annotations
@@ -97,9 +97,10 @@ def key_mask(
     """Which keys take part, as a boolean (batch, 1, 1 or queries, keys).
 
     `mask` is 0/1 of shape (batch, keys), (batch, queries, keys) or (batch, 1, longest, longest), of which the
-    last queries of as many keys count; or counts: (batch,) the number of keys, (2 batch,) where they end and
-    then where they begin, (3 batch + 2,) the number of keys and running sums of no use here. column_is_none:
-    one of one column, whatever the number, is no mask, as onnxruntime's Attention has it.
+    first `keys` columns count, and of the first `keys` rows the last `queries`. Or it gives counts: (batch,)
+    the number of keys, (2 batch,) where they end and then where they begin, (3 batch + 2,) the number of keys
+    and running sums that are not used here. column_is_none: a mask of one column, whatever its number, is no
+    mask, as in onnxruntime's Attention.
     """
     axes = rank(mask)
     if axes is None:
@@ -119,7 +120,7 @@ def key_mask(
         part: ir.Value = w.Cast(w.Slice(mask, starts, ends, w.ints(2, 3)), to=_BOOL)
         return part
     if axes != 1:
-        raise NotConvertedError(f"a mask of {axes} axes is not known")
+        raise NotConvertedError(f"a mask of {axes} axes is not supported")
     counts = w.Cast(mask, to=_INT64)
     none = w.ConstantOfShape(batch, value=ir.tensor(np.zeros(1, np.int64)))
     counts = w.Concat(counts, none, axis=0)
@@ -134,7 +135,7 @@ def key_mask(
 
 
 def both(w: Writer, keep: ir.Value | None, added: ir.Value | None, low: float) -> ir.Value | None:
-    """One mask from a boolean one and one that is added to the scores; False adds `low`."""
+    """One mask from a boolean one and one that is added to the scores; False becomes `low`."""
     if keep is None or (added is None and np.isinf(low)):
         return added if keep is None else keep
     masked: ir.Value = w.Where(keep, w.constant(np.float32(0)), w.constant(np.float32(low)))
@@ -142,7 +143,7 @@ def both(w: Writer, keep: ir.Value | None, added: ir.Value | None, low: float) -
 
 
 def within(w: Writer, allowed: ir.Value, mask: ir.Value | None) -> ir.Value:
-    """A mask that is added, and nothing where `allowed` is False."""
+    """An additive mask, with minus infinity where `allowed` is False."""
     if mask is None:
         return allowed
     value: ir.Value = w.Where(allowed, mask, w.constant(np.float32(-np.inf)))

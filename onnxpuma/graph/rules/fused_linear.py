@@ -33,7 +33,7 @@ def _activated(w: Writer, y: ir.Value, name: str | None, parameters: Sequence[fl
         clipped: ir.Value = w.Clip(y, low, high)
         return clipped
     if name not in _WITH_PARAMETERS:
-        raise NotConvertedError(f"its activation {name} is not known")
+        raise NotConvertedError(f"its activation {name} is not supported")
     given = [p for p in parameters if p is not None]
     values = {a: given[k] if k < len(given) else d for k, (a, d) in enumerate(_WITH_PARAMETERS[name])}
     with_parameters: ir.Value = write(y, **values)
@@ -46,7 +46,7 @@ def _turned(w: Writer, x: ir.Value, batch: int, last: int) -> ir.Value:
         return x
     axes = rank(x)
     if axes is None:
-        raise NotConvertedError("the number of axes of what it transposes is not known")
+        raise NotConvertedError("the number of axes of its transposed input is not known")
     if axes < 2:
         return x
     perm = [*range(1, axes - 1), 0, axes - 1] if batch and axes > 2 else list(range(axes))
@@ -57,10 +57,10 @@ def _turned(w: Writer, x: ir.Value, batch: int, last: int) -> ir.Value:
 
 
 def _fused_matmul(w: Writer, old: Old) -> Sequence[ir.Value]:
-    a = _turned(w, old.given(0), old.attribute("transBatchA", 0), old.attribute("transA", 0))
-    b = _turned(w, old.given(1), old.attribute("transBatchB", 0), old.attribute("transB", 0))
+    a = _turned(w, old.given(0), old.attribute("transBatchA"), old.attribute("transA"))
+    b = _turned(w, old.given(1), old.attribute("transBatchB"), old.attribute("transB"))
     y = w.MatMul(a, b)
-    alpha = old.attribute("alpha", 1.0)
+    alpha = old.attribute("alpha")
     if alpha != 1.0:
         y = w.Mul(y, w.constant(np.float32(alpha)))
     given = [old.attribute(f"activation_{name}") for name in ("alpha", "beta", "gamma")]
@@ -81,7 +81,7 @@ def _fused_conv(w: Writer, old: Old) -> Sequence[ir.Value]:
     added = old[3]
     if added is not None:
         y = w.Add(y, added)
-    return [_activated(w, y, old.attribute("activation"), old.attribute("activation_params", ()))]
+    return [_activated(w, y, old.attribute("activation"), old.attribute("activation_params"))]
 
 
 def _bias_add(w: Writer, old: Old) -> Sequence[ir.Value]:

@@ -11,7 +11,7 @@ from onnxpuma.graph.rules.fused import Conversion, Old, Writer
 
 
 def _layer_norm(w: Writer, old: Old) -> Sequence[ir.Value]:
-    axis, epsilon = old.attribute("axis", -1), old.attribute("epsilon", 1e-5)
+    axis, epsilon = old.attribute("axis"), old.attribute("epsilon")
     inputs = [v for v in (old.given(0), old.given(1), old[2]) if v is not None]
     if old.wants(1) or old.wants(2):
         found: Sequence[ir.Value] = w.LayerNormalization(*inputs, axis=axis, epsilon=epsilon, _outputs=3)
@@ -21,7 +21,7 @@ def _layer_norm(w: Writer, old: Old) -> Sequence[ir.Value]:
 
 def _simplified(w: Writer, old: Old) -> Sequence[ir.Value]:
     old.refuse_outputs(1)
-    axis, epsilon = old.attribute("axis", -1), old.attribute("epsilon", 1e-5)
+    axis, epsilon = old.attribute("axis"), old.attribute("epsilon")
     return [w.RMSNormalization(old.given(0), old.given(1), axis=axis, epsilon=epsilon)]
 
 
@@ -35,14 +35,14 @@ def _skip_layer_norm(w: Writer, old: Old) -> Sequence[ir.Value | None]:
     old.refuse_outputs(1, 2)
     total = _sum(w, old, old[4])
     inputs = [v for v in (old.given(2), old[3]) if v is not None]
-    y = w.LayerNormalization(total, *inputs, axis=-1, epsilon=old.attribute("epsilon", 1e-12))
+    y = w.LayerNormalization(total, *inputs, axis=-1, epsilon=old.attribute("epsilon"))
     return [y, None, None, total]
 
 
 def _skip_simplified(w: Writer, old: Old) -> Sequence[ir.Value | None]:
     old.refuse_outputs(1, 2)
     total = _sum(w, old, old[3])
-    y = w.RMSNormalization(total, old.given(2), axis=-1, epsilon=old.attribute("epsilon", 1e-12))
+    y = w.RMSNormalization(total, old.given(2), axis=-1, epsilon=old.attribute("epsilon"))
     return [y, None, None, total]
 
 
@@ -67,7 +67,7 @@ def embedding(
         total = w.Add(total, w.Gather(places, positions, axis=0))
     if segments is not None and segment_ids is not None:
         total = w.Add(total, w.Gather(segments, segment_ids, axis=0))
-    y = w.LayerNormalization(total, scale, shift, axis=-1, epsilon=old.attribute("epsilon", 1e-12))
+    y = w.LayerNormalization(total, scale, shift, axis=-1, epsilon=old.attribute("epsilon"))
     lengths = None
     if old.wants(1):
         if mask is None:

@@ -16,7 +16,7 @@ _USUAL = {"smooth_softmax": (0, -1), "sliding_window_cache": (0,), "kv_cache_bit
 
 
 def _rotary(w: Writer, old: Old) -> Sequence[ir.Value]:
-    if old.attribute("is_packed_batching", 0) or old.attribute("scale", 1.0) != 1.0:
+    if old.attribute("is_packed_batching") or old.attribute("scale") != 1.0:
         raise NotConvertedError("a packed batch or a scale is not supported")
     x, positions, cos, sin = (old.given(i) for i in range(4))
     axes = rank(x)
@@ -26,7 +26,7 @@ def _rotary(w: Writer, old: Old) -> Sequence[ir.Value]:
         start = w.Cast(positions, to=_INT64)
         places = w.Add(w.count(w.number(x, 1 if axes == 3 else 2)), start)
         positions = w.Expand(w.Unsqueeze(places, w.ints(0)), w.Concat(w.number(x, 0), w.ints(1), axis=0))
-    heads, size = old.attribute("num_heads", 0), old.attribute("rotary_embedding_dim", 0)
+    heads, size = old.attribute("num_heads"), old.attribute("rotary_embedding_dim")
     if axes == 3 and not heads:
         width, half = static_dim(x, -1), static_dim(cos, -1)
         if width is None or half is None:
@@ -37,7 +37,7 @@ def _rotary(w: Writer, old: Old) -> Sequence[ir.Value]:
             x,
             w.Gather(cos, positions, axis=0),
             w.Gather(sin, positions, axis=0),
-            interleaved=old.attribute("interleaved", 0),
+            interleaved=old.attribute("interleaved"),
             num_heads=heads if axes == 3 else None,
             rotary_embedding_dim=size or None,
         )
@@ -57,7 +57,7 @@ def _three(w: Writer, old: Old, heads: int, key_heads: int) -> Heads:
 def _caches(
     w: Writer, three: Heads, new: ir.Value, past_length: ir.Value, total: ir.Value, past: tuple[ir.Value, ...]
 ) -> None:
-    """Put the caches before k and v: the new keys of a sequence behind as many of its old ones as count."""
+    """Put the caches before k and v: the new keys of a sequence follow its valid old ones."""
     room = w.number(past[0], 2)
     three.append_to(*past)
     after = w.Unsqueeze(past_length, w.ints(1))  # (batch, 1)
@@ -81,39 +81,39 @@ def _caches(
 def _group_query(w: Writer, old: Old) -> Sequence[ir.Value | None]:
     """(y, present key, present value).
 
-    seqlens_k (the last position of each sequence) and the total length are public. In a batch of sequences
-    of unequal length what stands after the end of one is never read, as in onnxruntime.
+    seqlens_k (the last position of each sequence) and the total length are public. In a batch of sequences of
+    unequal length, positions after the end of one are never read, as in onnxruntime.
     """
     old.refuse_outputs(3)
     old.refuse_inputs(head_sink=11, k_scale=12, v_scale=13)
     for name, usual in _USUAL.items():
-        if old.attribute(name, 0) not in usual:
+        if old.attribute(name) not in usual:
             raise NotConvertedError(f"{name} is not supported")
     heads, key_heads = int(old.attribute("num_heads")), int(old.attribute("kv_num_heads"))
     three = _three(w, old, heads, key_heads)
     past_key, past_value = old[3], old[4]
     if old[14] is not None and old[15] is not None:
-        epsilon = old.attribute("qk_norm_epsilon", 1e-6)
+        epsilon = old.attribute("qk_norm_epsilon")
         three.q = w.RMSNormalization(three.q, old[14], axis=-1, epsilon=epsilon)
         three.k = w.RMSNormalization(three.k, old[15], axis=-1, epsilon=epsilon)
     new = three.queries()
     last = w.Cast(w.Reshape(old.given(5), w.ints(-1)), to=_INT64)
     past_length = w.Max(w.Sub(w.Add(last, w.ints(1)), new), w.ints(0))
     of_queries = w.Add(w.Unsqueeze(w.count(new), w.ints(0)), w.Unsqueeze(past_length, w.ints(1)))
-    if old.attribute("do_rotary", 0):
+    if old.attribute("do_rotary"):
         positions = of_queries if old[9] is None else old[9]
         tables = [w.Gather(old.given(i), positions, axis=0) for i in (7, 8)]
-        half = static_dim(old.given(7), -1)  # of what is turned: a head may be wider
+        half = static_dim(old.given(7), -1)  # of the rotated part: a head may be wider
         how = {
-            "interleaved": old.attribute("rotary_interleaved", 0),
+            "interleaved": old.attribute("rotary_interleaved"),
             "rotary_embedding_dim": 2 * half if half is not None else None,
         }
         three.q = w.RotaryEmbedding(three.q, *tables, **how)
         three.k = w.RotaryEmbedding(three.k, *tables, **how)
     if past_key is not None and past_value is not None:
         _caches(w, three, new, past_length, old.given(6), (past_key, past_value))
-    window = old.attribute("local_window_size", -1)
-    causal = bool(old.attribute("causal", 1))
+    window = old.attribute("local_window_size")
+    causal = bool(old.attribute("causal"))
     keep = None
     if past_key is not None or window > 0:
         keys, queries = w.Unsqueeze(w.count(three.keys()), w.ints(0, 1)), w.Unsqueeze(of_queries, w.ints(2))
@@ -123,7 +123,7 @@ def _group_query(w: Writer, old: Old) -> Sequence[ir.Value | None]:
             keep = w.And(keep, w.Less(w.Sub(queries, w.ints(window)), keys))
         keep, causal = w.Unsqueeze(keep, w.ints(1)), False
     mask = both(w, keep, old[10], -np.inf)
-    y = three.attend(mask, causal, old.attribute("scale"), old.attribute("softcap", 0.0))
+    y = three.attend(mask, causal, old.attribute("scale"), old.attribute("softcap"))
     return [y, three.k, three.v]
 
 

@@ -1,6 +1,6 @@
-"""Keys and values repeated for groups of heads: Attention takes them once, as the standard lets it.
+"""Keys and values repeated for groups of heads: Attention takes them once, as the standard allows.
 
-Written out, each key head stands r times in a row: Unsqueeze(k, 2), Expand to (batch, heads / r, r, n, size),
+Written out, each key head occurs r times in a row: Unsqueeze(k, 2), Expand to (batch, heads / r, r, n, size),
 Reshape to (batch, heads, n, size).
 """
 

@@ -1,4 +1,4 @@
-"""What a branch or a body makes of weights alone is made outside of it, where the owner can compute it.
+"""Computations of weights alone move out of branches and bodies, where the owner can evaluate them.
 
 A decoder with and without a cache is often one graph of two branches, and each has the quantised weights as
 expressions of its own.
@@ -17,7 +17,7 @@ from onnxpuma.standard.operators import traits
 
 
 def hoist(model: ir.Model, secret: Callable[[Graph], Collection[str]]) -> None:
-    """Move such nodes to the beginning of the main graph, with what they need.
+    """Move such nodes to the beginning of the main graph, with their dependencies.
 
     secret: which of a graph's initializers are weights; it is asked about those that such nodes read.
     """
@@ -52,7 +52,7 @@ def _of_constants(node: ir.Node, makers: Collection[ir.Value]) -> bool:
 
 
 def _needed(nodes: Collection[ir.Node], makers: dict[ir.Value, ir.Node]) -> set[ir.Node]:
-    """These nodes, and those that make what they read."""
+    """These nodes, and those that they depend on."""
     found, todo = set(nodes), list(nodes)
     while todo:
         for value in todo.pop().inputs:

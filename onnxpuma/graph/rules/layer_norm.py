@@ -1,7 +1,7 @@
 """Layer normalisation written out becomes LayerNormalization: first its core, then its scale, then its bias.
 
-The core is (x - m) / sqrt(mean((x - m)^2) + eps) with m = mean(x) over the last axis, in the spelling the
-arithmetic rules leave behind; a scale of ones stands in until the real one is found.
+The core is (x - m) / sqrt(mean((x - m)^2) + eps) with m = mean(x) over the last axis, in the spelling that
+the arithmetic rules leave; a scale of ones stands in until the real one is found.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Scale(Rule):
 
     def check(self, context: Any, x: ir.Value, ones: ir.Value, w: ir.Value, y: ir.Value, **_: Any) -> Any:
         if not are_ones(ones) or not used_once(y):
-            return no("it has a scale already, or is used unscaled too")
+            return no("it already has a scale, or other nodes read the unscaled result")
         return yes() if is_vector_for(w, x) else no("the factor is not a vector along the last axis")
 
     def rewrite(self, op: Any, x: ir.Value, w: ir.Value, y: ir.Value, **_: Any) -> Any:
@@ -93,7 +93,7 @@ class Bias(Rule):
 
     def check(self, context: Any, x: ir.Value, b: ir.Value, y: ir.Value, **_: Any) -> Any:
         if not used_once(y) or b.const_value is None:
-            return no("what is added is not a constant, or the unshifted result is used too")
+            return no("the added term is not a constant, or other nodes read the unshifted result")
         return yes() if is_vector_for(b, x) else no("the term is not a vector along the last axis")
 
     def rewrite(self, op: Any, x: ir.Value, w: ir.Value, b: ir.Value, y: ir.Value, **_: Any) -> Any:

@@ -1,6 +1,6 @@
 """Roots of sums of squares, written out, become ReduceL2, which squares and sums without losing a digit.
 
-sqrt(a mean(d^2) + eps) = sqrt(a / n) |d|, where an epsilon that counts stands beside d as one more element.
+sqrt(a mean(d^2) + eps) = sqrt(a / n) |d|, where an epsilon that counts becomes one more element beside d.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from onnxpuma.graph.rules.log_sum import number_like
 from onnxpuma.graph.rules.norm_by_hand import LEAST, Root, floored, root_of
 from onnxpuma.graph.rules.rule import Rule, is_float, no, rank, scalar, static_dim, yes
 
-_UNSEEN = 1e-11  # a variance of less than a unit of its root
+_UNSEEN = 1e-11  # a variance whose root is less than a unit
 
 
 def _of_what(value: ir.Value | None) -> ir.Value | None:
-    """What is squared and summed in `value`, below numbers that are added to it or multiply it."""
+    """The tensor that is squared and summed in `value`, below numbers that are added to it or multiply it."""
     node = None if value is None else value.producer()
     if node is None or node.domain:
         return None
@@ -62,7 +62,7 @@ class Length(Rule):
         if d is None or found is None or not is_float(d):
             return no("not of a sum of squares")
         if found.moved and not _as_many(y, d, found):
-            return no("it is put into a shape that is not known, or repeated")
+            return no("it is repeated, or put into a shape that is not known")
         sizes = [static_dim(d, a) for a in found.along]
         self.count = None if any(n is None for n in sizes) else math.prod(n for n in sizes if n is not None)
         self.extra = found.epsilon > _UNSEEN

@@ -1,6 +1,6 @@
-"""Logarithms of probabilities become LogSoftmax and Softplus, with a floor beneath and without.
+"""Logarithms of probabilities become LogSoftmax and Softplus, with or without a floor beneath.
 
-log(Softmax(x) + 1e-8) is right then where the probability itself has no digits left.
+So log(Softmax(x) + 1e-8) is right where the probability itself has no digits left.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnxpuma.graph.rules.log_sum import number_like
 from onnxpuma.graph.rules.rule import Rule, attribute, is_float, no, rank, scalar, yes
 
-_SMALL = 2.0**-8  # a larger floor is held well enough as it stands
+_SMALL = 2.0**-8  # a larger floor keeps enough digits as it is
 
 
 class SumOfTwo(Rule):
@@ -57,11 +57,11 @@ class LogOfProbability(Rule):
         if node.op_type == "Add" and rank(node.inputs[1]) in (0, rank(p)) and node.inputs[0] is not None:
             self.added, inner = scalar(node.inputs[1]), node.inputs[0]
             if self.added is None or not 0 < self.added < _SMALL:
-                return no("what is added is not a small number")
+                return no("the added term is not a small number")
         elif node.op_type in ("Clip", "Max"):
             found = self._ends(node)
             if found is None:
-                return no("the ends are not numbers, one above the other")
+                return no("the ends are not two numbers, the second above the first")
             inner, self.low, self.high = found
         self.of = inner
         return yes() if _is_probability(inner) else no("not of a probability")
@@ -93,7 +93,7 @@ class LogOfProbability(Rule):
 
 
 def _complement(p: ir.Value) -> ir.Value | None:
-    """q of p = 1 - q, however it is spelled."""
+    """q of p = 1 - q, in any spelling."""
     node = p.producer()
     if node is None or node.domain or node.op_type not in ("Sub", "Add"):
         return None

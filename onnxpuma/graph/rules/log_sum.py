@@ -1,6 +1,6 @@
 """Softmax, and logarithms of sums of exponentials, written out, become Softmax and ReduceLogSumExp.
 
-These need no exponential of a large number, and the ones that are written out may.
+These need no exponential of a large number; the expressions written out may.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class SoftmaxWithFloor(_ByReciprocal):
 
     def check(self, context: Any, **found: Any) -> Any:
         if not 0 <= (scalar(found["floor"]) or -1.0) <= _NEGLIGIBLE or _less_maximum(found["z"]) is None:
-            return no("what is added counts, or the largest exponential is not 1")
+            return no("the added term is not negligible, or the largest exponential is not 1")
         return super().check(context, **found)
 
 
@@ -170,7 +170,7 @@ class LogOfSum(Rule):
             along = axes_along(self.axes, self.x)
             counts = [static_dim(self.x, a) for a in along or ()]
             if along is None or any(c is None for c in counts):
-                return no("of how many the mean is taken is not known")
+                return no("the number of elements in the mean is not known")
             self.count = math.prod(c for c in counts if c is not None)
         return yes()
 
@@ -210,7 +210,7 @@ class MaximumBeside(Rule):
             return no("not of scores less their maximum along the same axes")
         keeps = attribute(y, "keepdims")
         if (keeps and m is not found[1]) or (not keeps and not _dropped(m, found[1], found[0], found[2])):
-            return no("what is added is not that maximum")
+            return no("the added term is not that maximum")
         self.x = found[0]
         return yes()
 
@@ -219,7 +219,7 @@ class MaximumBeside(Rule):
 
 
 class MaximumBefore(MaximumBeside):
-    """m + ReduceLogSumExp(x - m) likewise"""
+    """m + ReduceLogSumExp(x - m) -> ReduceLogSumExp(x)"""
 
     title = "ReduceLogSumExp after its maximum"
 
@@ -228,7 +228,7 @@ class MaximumBefore(MaximumBeside):
 
 
 def _dropped(m: ir.Value, top: ir.Value, x: ir.Value, along: tuple[int, ...]) -> bool:
-    """Whether m is `top`, the maximum of x, without the axes that it keeps."""
+    """Whether m is `top`, the maximum of x, with the reduced axes dropped."""
     node = m.producer()
     if node is None or node.domain or len(node.inputs) < 2:
         return False

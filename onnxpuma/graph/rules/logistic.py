@@ -1,7 +1,7 @@
-"""Sigmoid, SiLU and tanh written out with exponentials, recognised by what they compute.
+"""Sigmoid, SiLU and tanh written out with exponentials, recognised by the function they compute.
 
-An exponential of its own ends where the format does, and what is divided by it would be watched for that;
-the function of the whole has no such end.
+A lone exponential is limited by the format, and the quotient would be checked against that limit; the whole
+function has no limit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A lone number that masks, and is not round, becomes the next power of ten further out.
 
--50000 or -99999 stands where others write -1e9: chosen in place of scores, or times what is zero or one, and
-read by nothing but what looks for the largest of a row. Such a number would be a weight, and in the words of
-the scores, where it is further out than they are read. Of a mask no more is seen so than that it is one.
+Some models have -50000 or -99999 where others write -1e9: a number selected in place of scores, or multiplied
+by zero or one, and read only by operators that look for the largest of a row. As a weight it would be in the
+words of the scores, where it may be further out than they are read. The replacement shows no more than that
+it masks.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ _MOVES = (
     *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Concat", "Identity", "Tile"),
     *("Flatten", "Add", "Sub", "Sum", "Neg", "Where", "Cast", "Split", "Pad"),
 )
-_CUTS = ("Max", "Min", "Clip")  # of masks that were added to one another
+_CUTS = ("Max", "Min", "Clip")  # of masks that were added together
 _PLACES = ("ArgMax", "ArgMin")
 _MOST_STEPS = 64
 
 
 def known(model: ir.Model, secret: Classify) -> dict[str, int]:
-    """Replace all that are `secret`, in place: what -> how often."""
+    """Replace every such `secret` number, in place; return title -> how often."""
     found = [v for v in model.graph.initializers.values() if _masks(v)]
     if not found:
         return {}
@@ -57,14 +58,15 @@ def _masks(value: ir.Value) -> bool:
 
 
 def _fills(node: ir.Node, slot: int) -> bool:
-    """Whether a number is chosen here, or scales zeros and ones, and then only tells what is left out."""
+    """Whether a number is selected here, or scales zeros and ones, and so only marks the excluded places."""
     chosen = (node.op_type == "Where" and slot > 0) or node.op_type in _CUTS
     scales = node.op_type == "Mul" and _of_truth(node.inputs[1 - slot])
     return not node.domain and (chosen or scales) and _is_left_out(node.outputs[0])
 
 
 def _of_truth(value: ir.Value | None, depth: int = 0) -> bool:
-    """Whether a value is made of booleans or integers: a cast, a choice of numbers, or one less it."""
+    """Whether a value is made of booleans or integers: a cast, a selection of numbers up to one, or one minus
+    such a value."""
     node = None if value is None else value.producer()
     if node is None or depth > 4:
         return False
@@ -80,7 +82,7 @@ def _of_truth(value: ir.Value | None, depth: int = 0) -> bool:
 
 
 def _is_left_out(value: ir.Value) -> bool:
-    """Whether all that reads a value, where it stands or moved about, looks for the largest of a row."""
+    """Whether all readers of a value, directly or after layout changes, look for the largest of a row."""
     todo, seen = [value], {value}
     while todo:
         each = todo.pop()

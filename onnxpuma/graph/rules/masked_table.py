@@ -1,9 +1,9 @@
-"""A table of biases in which some places are masked becomes the biases and which places those are.
+"""A table of biases with masked places is split into the biases and the masked places.
 
--inf, or a number that means as much, stands in tables that are added to scores. As a weight among others it
-would be no number, or one so large that nothing is left of the rest. b becomes b' + m f: b' with zeros there,
-m of zeros and ones, and the filler f, which is then known for what it is. Both tables are weights, also where
-m has an order: which places are masked stays as secret as their biases. A public table stays as it is.
+Tables that are added to scores contain -inf, or a number that means as much. Inside a weight it would be no
+number, or one so large that the other entries lose their digits. b becomes b' + m f: b' with zeros there, m
+of zeros and ones, and the filler f, which is then recognised. Both tables are weights, even where m is
+regular: the masked places stay as secret as their biases. A public table stays as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from onnxpuma.standard.mask_values import LOWEST_FLOAT, MASKED
 from onnxpuma.standard.operators import traits
 
 TITLE = "masked places of a table"
-# On the way from a table to the scores that it is added to.
+# Operators between a table and the scores that it is added to.
 _TOWARDS_SCORES = (
     *("Gather", "GatherElements", "GatherND", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand"),
     *("Slice", "Concat", "Identity", "Add", "Sub", "Where", "Tile", "Flatten"),
@@ -32,9 +32,9 @@ _MOST_STEPS = 64
 
 
 def split(model: ir.Model, secret: Classify) -> dict[str, int]:
-    """Split every such table of at most 65536 numbers that is `secret`, in place: what -> how often.
+    """Split every such table of at most 65536 numbers that is `secret`, in place; return title -> how often.
 
-    It comes after what is computed of weights alone, which would put the two together again.
+    This comes after weights are computed from others, which would join the two tables again.
     """
     made: dict[object, ir.Value] = {}
     values = [v for v in model.graph.initializers.values() if _reaches_scores(v)]  # others are not read
@@ -56,7 +56,7 @@ def split(model: ir.Model, secret: Classify) -> dict[str, int]:
     if not found:
         return {}
     weights = {*secret(to_graph(model))}
-    for number in numbers:  # one that is in the words itself is no further out than it has to be
+    for number in numbers:  # a secret filler is in the words: no further out than necessary
         if number.name in weights:
             number.const_value = ir.tensor(np.float32(MASKED))
     return {TITLE: len(found)}
@@ -67,7 +67,7 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
 
 
 def _filler(value: ir.Value) -> float | None:
-    """The one number far down that stands in the table beside others; None where that is not what it is."""
+    """The one number far down that occurs in the table beside others; None where there is no such number."""
     values = small_array(value)
     if values is None or values.dtype != np.float32 or values.size < 2:
         return None
@@ -106,7 +106,8 @@ def _reaches_scores(value: ir.Value) -> bool:
 def _join(
     model: ir.Model, node: ir.Node, slot: int, kept: ir.Value, places: ir.Value, filler: float
 ) -> ir.Value:
-    """Let `node` read the two tables: both looked up where it looks up, their sum elsewhere. The filler."""
+    """Make `node` read the two tables: both looked up where it looks up, their sum elsewhere. Returns the
+    filler."""
     writer = Writer(model, {})
     number = writer.weight(ir.tensor(np.float32(filler)), f"{kept.name}_filler")
     if node.op_type == "Gather" and slot == 0:

@@ -1,7 +1,7 @@
 """The guard of an attention's weights moves behind its product: Where(IsNaN(p), 0, p) v -> p v, guarded.
 
-Exporters write it for rows whose keys are all masked. A row of weights that is no number makes a row of the
-product that is none, so the guard may stand there, where it does not hide the attention.
+Exporters write it for rows whose keys are all masked. A row of NaN weights makes a row of NaN in the product,
+so the guard may follow the product, where it does not hide the attention.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class NanGuard(Rule):
 
     def check(self, context: Any, zero: ir.Value, guarded: ir.Value, **_: Any) -> Any:
         if not used_once(guarded):
-            return no("what is guarded is used elsewhere too")
-        return yes() if scalar(zero) == 0.0 else no("the guard puts something else than zero")
+            return no("other nodes read the guarded value too")
+        return yes() if scalar(zero) == 0.0 else no("the guard inserts something other than zero")
 
     def rewrite(self, op: Any, p: ir.Value, v: ir.Value, zero: ir.Value, **_: Any) -> Any:
         y = op.MatMul(p, v)

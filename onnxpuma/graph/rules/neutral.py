@@ -1,4 +1,5 @@
-"""Adding zero and multiplying by one do nothing; exactly zero and one, so that an epsilon of 1e-12 stays."""
+"""Additions of zero and multiplications by one are removed; exactly zero and one, so that an epsilon of 1e-12
+stays."""
 
 from __future__ import annotations
 

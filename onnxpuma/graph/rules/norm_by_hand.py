@@ -1,8 +1,8 @@
 """Values divided by their own root mean square, written out along any axes, become a normalisation.
 
-x / sqrt(a mean(x^2) + eps), with x less its mean or not, the mean a sum, a sum of squares or a length, the
-variance that of a sample, or E[x^2] - E[x]^2; x / |x| with a floor beneath |x|. As one operator it keeps the
-digits that a small variance loses on its way.
+x / sqrt(a mean(x^2) + eps), with x less its mean or not, the mean written as a sum, a sum of squares or a
+length, the variance as that of a sample, or as E[x^2] - E[x]^2; x / |x| with a floor beneath |x|. A single
+operator keeps the digits that a small variance would lose on its way.
 """
 
 from __future__ import annotations
@@ -17,31 +17,30 @@ import onnx_ir as ir
 from onnxpuma.graph.rules.log_sum import axes_along, number_like
 from onnxpuma.graph.rules.rule import Rule, attribute, is_float, no, rank, scalar, static_dim, yes
 
-_FLOOR = 2e-6  # of a root: a larger one is held by a sum, and counts there
+_FLOOR = 2e-6  # of a root: a larger floor fits into a sum, and counts there
 LEAST = 1e-9  # of a variance, likewise
-_UNSEEN = 1e-10  # an epsilon that is below what is left of a row's digits
+_UNSEEN = 1e-10  # an epsilon below the digits that a row has left
 
 
 @dataclass(frozen=True)
 class Root:
-    """sqrt(share mean(d^2) + epsilon) along axes; `summed`: of the sum, of how many is not known yet;
-    `dropped`: without these axes; `moved`: put into another shape on its way."""
+    """sqrt(share mean(d^2) + epsilon) along axes."""
 
     along: tuple[int, ...]
     share: float
     epsilon: float = 0.0
-    summed: bool = False
-    dropped: bool = False
-    moved: bool = False
+    summed: bool = False  # the root of a sum, over a number of elements that is not known yet
+    dropped: bool = False  # the reduction drops its axes
+    moved: bool = False  # it was reshaped on its way
 
     @property
     def fits(self) -> bool:
-        """Whether it goes with d element by element."""
+        """Whether it broadcasts with d element by element."""
         return not self.dropped or self.along == tuple(range(len(self.along)))
 
     def stands(self, value: ir.Value, d: ir.Value) -> bool:
-        """Whether `value`, which is this root, goes with d element by element, by its shape where it was
-        put into one."""
+        """Whether `value`, which is this root, broadcasts with d element by element; by its shape where it
+        was reshaped."""
         if not self.moved:
             return self.fits
         if value.shape is None or d.shape is None or not all(isinstance(n, int) for n in d.shape):
@@ -51,7 +50,7 @@ class Root:
 
 
 def _reduced(value: ir.Value, x: ir.Value, node: ir.Node, mean: bool = False) -> Root | None:
-    """Of a sum over d^2, or of its root: the root mean square that it comes to."""
+    """The root mean square that a sum over d^2, or its root, amounts to."""
     along = axes_along(node.inputs[1] if len(node.inputs) > 1 else None, x)
     if not along:
         return None
@@ -60,7 +59,7 @@ def _reduced(value: ir.Value, x: ir.Value, node: ir.Node, mean: bool = False) ->
 
 
 def _node(value: ir.Value | None, *operators: str) -> ir.Node | None:
-    """What makes a value, if it is one of these operators."""
+    """The node that makes a value, if it is one of these operators."""
     node = None if value is None else value.producer()
     return node if node is not None and not node.domain and node.op_type in operators else None
 
@@ -71,7 +70,7 @@ def _extent(x: ir.Value, along: tuple[int, ...]) -> int | None:
 
 
 def _same(a: ir.Value | None, b: ir.Value) -> bool:
-    """Whether two values are one, or one less its mean in two spellings."""
+    """Whether two values are the same, or the same less its mean in two spellings."""
     if a is None or a is b:
         return a is b
     one, other = less_mean(a), less_mean(b)
@@ -79,7 +78,7 @@ def _same(a: ir.Value | None, b: ir.Value) -> bool:
 
 
 def _before(value: ir.Value | None) -> ir.Value | None:
-    """What was put into another shape, None where nothing was."""
+    """The value before a change of shape; None where there was none."""
     node = _node(value, "Reshape", "Unsqueeze", "Expand")
     return None if node is None else node.inputs[0]
 
@@ -105,7 +104,7 @@ def _squares(value: ir.Value | None, d: ir.Value) -> Root | None:
 
 
 def _difference(value: ir.Value | None, d: ir.Value) -> Root | None:
-    """`value` as the mean of x^2 less the square of the mean of x, d being x less its mean."""
+    """`value` as the mean of x^2 less the square of the mean of x, where d is x less its mean."""
     less, found = _node(value, "Sub"), less_mean(d)
     if less is None or found is None:
         if (node := _node(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
@@ -120,7 +119,7 @@ def _difference(value: ir.Value | None, d: ir.Value) -> Root | None:
 
 
 def _variance(value: ir.Value | None, d: ir.Value) -> Root | None:
-    """`value` as share times the mean of d^2 and an epsilon, or with a floor that does not matter."""
+    """`value` as share times the mean of d^2 and an epsilon, or with a negligible floor."""
     if (node := _node(value, "Add")) is not None and (added := scalar(node.inputs[1])) is not None:
         inner = _variance(node.inputs[0], d)
         return None if inner is None or added < 0 else replace(inner, epsilon=inner.epsilon + added)
@@ -134,7 +133,7 @@ def _variance(value: ir.Value | None, d: ir.Value) -> Root | None:
 
 
 def floored(value: ir.Value | None) -> tuple[ir.Value | None, float]:
-    """(x, floor) of max(x, floor), however it is written."""
+    """(x, floor) of max(x, floor), in any spelling."""
     node = _node(value, "Max", "Clip", "Relu")
     if node is None:
         return None, 0.0
@@ -187,7 +186,7 @@ class _Norm(Rule):
         if found is None or not found.stands(root, d) or not is_float(d):
             return no("not divided by its own root mean square")
         if found.summed and found.epsilon > found.share * _UNSEEN:
-            return no("of how many the sum is taken is not known, and epsilon counts")
+            return no("the number of elements in the sum is not known, and epsilon counts")
         centred = less_mean(d)
         self.x = centred[0] if centred is not None and centred[2] == found.along else d
         self.centred, self.found = self.x is not d, found
@@ -205,7 +204,7 @@ class _Norm(Rule):
         return op.Transpose(y, perm=[int(p) for p in np.argsort(order)]) if moved else y
 
     def _scale(self, op: Any, d: ir.Value, x: Any, start: int) -> Any:
-        """What the normalised value is still to be multiplied by, in the shape of what is normalised."""
+        """The factor still missing from the normalised value, in the shape of the normalised axes."""
         sizes = [static_dim(d, a) for a in self.found.along]
         gain = 1 / math.sqrt(self.found.share)
         if all(n is not None for n in sizes):

@@ -1,4 +1,4 @@
-"""Constants stand second in sums and products, reciprocals second in products: one way to write each."""
+"""Constants come second in sums and products, reciprocals second in products: one spelling for each."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Quantised models become float ones: weights de-quantised, activations no longer rounded.
+"""Quantised models become float ones: weights are dequantised, activations no longer rounded.
 
 Rounding an activation to eight bits would cost a comparison an element on shares and only loses accuracy. So
 x -> DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul becomes MatMul(x, W) with the float weight that the
-integers stand for, and of a QuantizeLinear followed by a DequantizeLinear only what it cuts off stays
+integers represent, and of a QuantizeLinear followed by a DequantizeLinear only the clipping stays
 (`saturation`).
 """
 
@@ -19,7 +19,7 @@ from onnxpuma.graph.rules.fused_attention import projected
 from onnxpuma.graph.rules.fused_norm import embedding
 from onnxpuma.graph.rules.rule import is_constant, used_once
 
-# They move elements, or keep their order: the same on quantised values and on those they stand for.
+# They move elements, or keep their order: the same on quantised values and on those they represent.
 _PASSING = (
     *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Expand", "Gather", "Identity"),
     "MaxPool",
@@ -29,7 +29,7 @@ _PASSING = (
 def weight(
     w: Writer, q: ir.Value, scale: ir.Value, zero: ir.Value | None, axis: int, block: int = 0
 ) -> ir.Value:
-    """The float initializer that constants q, scale and zero stand for; one for all who ask."""
+    """The float initializer that constants q, scale and zero represent; shared by all readers."""
     if not is_constant(q) or not is_constant(scale) or (zero is not None and not is_constant(zero)):
         raise NotConvertedError("a quantised weight, its scale or its zero point is not a constant")
     return w.shared(
@@ -41,7 +41,7 @@ def weight(
 def real(
     w: Writer, q: ir.Value, scale: ir.Value, zero: ir.Value | None, axis: int = -1, block: int = 0
 ) -> ir.Value:
-    """What the quantised value `q` stands for, as a float."""
+    """The float that the quantised value `q` represents."""
     if is_constant(q):
         return weight(w, q, scale, zero, axis, block)
     node = q.producer()
@@ -67,18 +67,18 @@ def real(
 
 
 def _cut_off(w: Writer, old: Old, scale: ir.Value, zero: ir.Value | None) -> ir.Value:
-    """What a QuantizeLinear leaves of its input, read with this scale and zero point."""
+    """A QuantizeLinear's input clipped to its range, read with this scale and zero point."""
     own = (old[1], old[2])
     if not all(_same(mine, theirs) for mine, theirs in zip(own, (scale, zero), strict=True)):
         raise NotConvertedError("a value is quantised with one scale and read with another")
-    kind = old.attribute("output_dtype", 0)
+    kind = old.attribute("output_dtype")
     return saturation.saturated(
-        w, old.given(0), scale, zero, old.attribute("axis", 1), ir.DataType(kind) if kind else None
+        w, old.given(0), scale, zero, old.attribute("axis"), ir.DataType(kind) if kind else None
     )
 
 
 def _same(mine: ir.Value | None, theirs: ir.Value | None) -> bool:
-    """Whether two scales or zero points are one; none is a zero point of zero."""
+    """Whether two scales or zero points are equal; a missing zero point is zero."""
     if mine is theirs:
         return True
     first, second = (np.zeros(()) if v is None else v.const_value for v in (mine, theirs))
@@ -104,7 +104,7 @@ def _linear(w: Writer, old: Old) -> ir.Value:
         raise NotConvertedError("the bias of QLinearConv is not a constant")
     scales = (old.given(1), old.given(4))
 
-    def read() -> np.ndarray:  # it counts in units of both scales
+    def read() -> np.ndarray:  # its unit is the product of both scales
         found: np.ndarray = dequantise.array_of(bias).astype(np.float32)
         for s in scales:
             found = found * dequantise.array_of(s).astype(np.float32).reshape(-1)
@@ -116,7 +116,7 @@ def _linear(w: Writer, old: Old) -> ir.Value:
 
 
 def _dequantize(w: Writer, old: Old) -> Sequence[ir.Value]:
-    axis, block = old.attribute("axis", 1), old.attribute("block_size", 0)
+    axis, block = old.attribute("axis"), old.attribute("block_size")
     return [real(w, old.given(0), old.given(1), old[2], axis, block)]
 
 
@@ -130,7 +130,7 @@ def _scaled_product(w: Writer, old: Old) -> Sequence[ir.Value]:
         if integers is None or integers.op_type not in ("MatMulInteger", "ConvInteger"):
             continue
         if not used_once(product):
-            raise NotConvertedError("the integers of its product are used elsewhere too")
+            raise NotConvertedError("other nodes read the integers of its product too")
         return [_product(w, Old(integers), both)]
     raise NotConvertedError("")
 
@@ -139,7 +139,7 @@ def _product(w: Writer, integers: Old, scales: ir.Node) -> ir.Value:
     q, p = integers.given(0), integers.given(1)
     dynamic = q.producer()
     if dynamic is None or dynamic.op_type != "DynamicQuantizeLinear":
-        raise NotConvertedError("what an integer product multiplies is not quantised just before it")
+        raise NotConvertedError("a factor of an integer product is not quantised just before it")
     given = [v for v in scales.inputs if v is not None and v is not dynamic.outputs[1]]
     if len(given) != 1:
         raise NotConvertedError("an integer product is not scaled back by the two scales")
@@ -150,7 +150,7 @@ def _product(w: Writer, integers: Old, scales: ir.Node) -> ir.Value:
         y: ir.Value = w.Conv(x, weight(w, p, given[0], integers[3], axis=0), **attributes)
         return y
     if other is not None and other.op_type == "DynamicQuantizeLinear" and given[0] is other.outputs[1]:
-        second = other.inputs[0]  # two activations, as the scores of an attention
+        second = other.inputs[0]  # two activations, as in the scores of an attention
     else:
         second = weight(w, p, given[0], integers[3], axis=-1)
     product: ir.Value = w.MatMul(x, second)
@@ -191,7 +191,7 @@ def _n_bits(w: Writer, old: Old) -> Sequence[ir.Value]:
     if not all(v is None or is_constant(v) for v in (packed, scale, zero)):
         raise NotConvertedError("its weight is not a constant")
     rows, columns, block = (int(old.attribute(n)) for n in ("N", "K", "block_size"))
-    tensor = dequantise.in_blocks(packed, scale, zero, rows, columns, int(old.attribute("bits", 4)), block)
+    tensor = dequantise.in_blocks(packed, scale, zero, rows, columns, int(old.attribute("bits")), block)
     return _plus(w, w.MatMul(old.given(0), w.weight(tensor, f"{packed.name}_float")), old[5])
 
 
@@ -201,12 +201,12 @@ def _gather_blocks(w: Writer, old: Old) -> Sequence[ir.Value]:
         raise NotConvertedError("its table is not a constant")
     if data.dtype not in (ir.DataType.UINT8, ir.DataType.UINT4, ir.DataType.INT4):
         raise NotConvertedError(f"a table of {data.dtype} is not supported")
-    axis, block = old.attribute("quantize_axis", 1), old.attribute("block_size", 128)
-    tensor = dequantise.table_in_blocks(data, scale, zero, axis, old.attribute("bits", 4), block)
+    axis, block = old.attribute("quantize_axis"), old.attribute("block_size")
+    tensor = dequantise.table_in_blocks(data, scale, zero, axis, old.attribute("bits"), block)
     table = w.shared(
         ("blocks", data, scale, zero, axis, block), lambda: w.weight(tensor, f"{data.name}_float")
     )
-    return [w.Gather(table, ids, axis=old.attribute("gather_axis", 0))]
+    return [w.Gather(table, ids, axis=old.attribute("gather_axis"))]
 
 
 CONVERSIONS: dict[str, Conversion] = {
@@ -218,5 +218,5 @@ CONVERSIONS: dict[str, Conversion] = {
     "MatMulNBits": _n_bits,
     "GatherBlockQuantized": _gather_blocks,
 }
-# Of the standard's own domain: looked at in every model that has quantised values.
+# Operators of the standard's own domain: examined in every model that has quantised values.
 STANDARD: dict[str, Conversion] = {"DequantizeLinear": _dequantize, "Mul": _scaled_product}

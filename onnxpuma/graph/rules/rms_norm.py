@@ -1,7 +1,7 @@
 """Root-mean-square normalisation written out becomes RMSNormalization: first its core, then its scale.
 
-The core is x / sqrt(mean(x^2) + eps) over the last axis, in the spelling the arithmetic rules leave behind.
-It also fits the inside of a layer normalisation, so the rules for that one come first.
+The core is x / sqrt(mean(x^2) + eps) over the last axis, in the spelling that the arithmetic rules leave. It
+also fits the inside of a layer normalisation, so the rules for that one come first.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Scale(Rule):
 
     def check(self, context: Any, x: ir.Value, ones: ir.Value, w: ir.Value, y: ir.Value, **_: Any) -> Any:
         if not are_ones(ones) or not used_once(y):
-            return no("it has a scale already, or is used unscaled too")
+            return no("it already has a scale, or other nodes read the unscaled result")
         return yes() if is_vector_for(w, x) else no("the factor is not a vector along the last axis")
 
     def rewrite(self, op: Any, x: ir.Value, w: ir.Value, y: ir.Value, **_: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Rotary position embedding written out becomes RotaryEmbedding, and its tables get the batch they are used
-with.
+"""Rotary position embedding written out becomes RotaryEmbedding, and its tables get the batch of the tensor
+they rotate.
 
-Written out: x * cos + concat(-x2, x1) * sin, where x1 and x2 are the halves of x along its last axis, and
-cos and sin hold each angle twice, once per half.
+Written out: x * cos + concat(-x2, x1) * sin, where x1 and x2 are the halves of x along its last axis, and cos
+and sin contain each angle twice, once for each half.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.rule import (
     Rule,
+    attribute,
     constant,
     no,
     number,
@@ -24,7 +25,8 @@ from onnxpuma.graph.rules.rule import (
     yes,
 )
 
-# What may stand between a table and the concatenation that doubled it; none mixes entries of the last axis.
+# Operators allowed between a table and the concatenation that doubled it; none mixes entries of the last
+# axis.
 _PASSING = ("Unsqueeze", "Cast", "Cos", "Sin", "Identity", "Expand")
 
 
@@ -34,8 +36,7 @@ def _half(value: ir.Value, x: ir.Value, first: bool) -> bool:
     if node is None or not node.inputs or node.inputs[0] is not x or width is None or width % 2:
         return False
     if node.op_type == "Split":
-        axis = node.attributes.get("axis")
-        last = axis is not None and axis.value in (-1, (rank(x) or 0) - 1)
+        last = attribute(value, "axis") in (-1, (rank(x) or 0) - 1)
         halves = [static_dim(o, -1) for o in node.outputs] == [width // 2] * 2
         return last and halves and value is node.outputs[0 if first else 1]
     if node.op_type != "Slice" or len(node.inputs) < 4:
@@ -58,7 +59,7 @@ def _is_doubled(table: ir.Value) -> bool:
     if node is None:
         return False
     if node.op_type == "Concat":
-        axis = node.attributes["axis"].value
+        axis = attribute(table, "axis")
         return (
             len(node.inputs) == 2
             and node.inputs[0] is node.inputs[1]
@@ -68,13 +69,13 @@ def _is_doubled(table: ir.Value) -> bool:
         if node.op_type == "Unsqueeze" and scalar(node.inputs[1]) in (-1.0, (rank(table) or 0) - 1.0):
             return False
         return node.inputs[0] is not None and _is_doubled(node.inputs[0])
-    if node.op_type == "Mul":  # a constant attention factor on the table
+    if node.op_type == "Mul":  # a constant factor (YaRN's attention factor) on the table
         return number(node.inputs[1]) is not None and _is_doubled(node.inputs[0])
     return False
 
 
 def heads_axis(cos: ir.Value, sin: ir.Value) -> int | None:
-    """The axis of the heads, 1 or 2: that along which the tables have one entry for all."""
+    """The axis of the heads, 1 or 2: the one along which the tables have a single entry."""
     for axis in (1, 2):
         if static_dim(cos, axis) == 1 and static_dim(sin, axis) == 1:
             return axis
@@ -82,7 +83,7 @@ def heads_axis(cos: ir.Value, sin: ir.Value) -> int | None:
 
 
 def rotated(op: Any, x: ir.Value, tables: list[ir.Value], heads: int, interleaved: int) -> ir.Value:
-    """RotaryEmbedding of `x`, whose heads stand at axis 1 or 2; tables of half the angles, four axes."""
+    """RotaryEmbedding of `x`, whose heads are axis 1 or 2; tables of half the angles, four axes."""
     axis = constant(op, np.array([heads], np.int64))
     if heads == 2:
         x = op.Transpose(x, perm=[0, 2, 1, 3])
@@ -119,14 +120,14 @@ class WrittenOut(Rule):
     ) -> Any:
         if rank(x) != 4 or rank(cos) != 4 or rank(sin) != 4:
             return no("not tensors of four axes")
-        if turned.producer().attributes["axis"].value not in (-1, 3):
+        if attribute(turned, "axis") not in (-1, 3):
             return no("the halves are not joined along the last axis")
         if not (_half(x1, x, first=True) and _half(x2, x, first=False)):
-            return no("what is turned are not the halves of the tensor")
+            return no("the rotated parts are not the halves of the tensor")
         if heads_axis(cos, sin) is None:
             return no("the tables differ from head to head")
         return (
-            yes() if _is_doubled(cos) and _is_doubled(sin) else no("the tables do not hold each angle twice")
+            yes() if _is_doubled(cos) and _is_doubled(sin) else no("the tables do not have each angle twice")
         )
 
     def rewrite(self, op: Any, x: ir.Value, cos: ir.Value, sin: ir.Value, **_: Any) -> Any:
@@ -137,7 +138,7 @@ class WrittenOut(Rule):
 
 
 class TableBatch(Rule):
-    """RotaryEmbedding(x, cos, sin) with tables of batch 1: repeat them, as the standard asks for x's batch"""
+    """RotaryEmbedding(x, cos, sin) with tables of batch 1: repeat them, as the standard requires x's batch"""
 
     title = "RotaryEmbedding tables repeated"
 

@@ -1,7 +1,7 @@
 """Rotary position embedding of neighbours (GPT-J, Cohere) becomes RotaryEmbedding with interleaved=1.
 
-Written out: x * cos + pairs(-x[1::2], x[0::2]) * sin, where pairs() puts its two arguments side by side again
-and cos and sin hold each angle twice in a row.
+Written out: x * cos + pairs(-x[1::2], x[0::2]) * sin, where pairs() interleaves its two arguments again and
+cos and sin contain each angle twice in a row.
 """
 
 from __future__ import annotations
@@ -12,10 +12,22 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.rotary import heads_axis, rotated
-from onnxpuma.graph.rules.rule import Rule, constant, no, number, rank, scalar, small_array, static_dim, yes
+from onnxpuma.graph.rules.rule import (
+    Rule,
+    attribute,
+    constant,
+    no,
+    number,
+    rank,
+    scalar,
+    small_array,
+    static_dim,
+    yes,
+)
 from onnxpuma.graph.rules.shape_vector import dims, reshapes_to, times
 
-# Between a table and the place where its angles were doubled; none mixes entries of the last axis.
+# Operators allowed between a table and the place where its angles were doubled; none mixes entries of the
+# last axis.
 _PASSING = ("Unsqueeze", "Cast", "Cos", "Sin", "Identity")
 
 
@@ -43,7 +55,7 @@ def _merges_last_two(y: ir.Value) -> bool:
 
 
 def _in_pairs(table: ir.Value) -> bool:
-    """True when `table` holds every entry of its last axis twice in a row."""
+    """True when `table` repeats every entry of its last axis twice in a row."""
     values = small_array(table)
     if values is not None:
         return values.shape[-1] % 2 == 0 and bool(np.array_equal(values[..., ::2], values[..., 1::2]))
@@ -94,14 +106,14 @@ class Pairs(Rule):
         if any(rank(t) != 4 for t in (x, cos, sin)) or rank(pairs) != 5:
             return no("not tensors of four axes")
         if not (_every_second(odd, x, 1) and _every_second(even, x, 0)):
-            return no("what is turned are not the odd and the even entries of the tensor")
-        axes = (scalar(a), scalar(b), float(pairs.producer().attributes["axis"].value))
+            return no("the rotated parts are not the odd and the even entries of the tensor")
+        axes = (scalar(a), scalar(b), float(attribute(pairs, "axis")))
         if not all(_is_last(axis, 5) for axis in axes) or not _merges_last_two(turned):
-            return no("the neighbours are not put side by side again")
+            return no("the neighbours are not interleaved again")
         if heads_axis(cos, sin) is None:
             return no("the tables differ from head to head")
         if not (_in_pairs(cos) and _in_pairs(sin)):
-            return no("the tables do not hold each angle twice in a row")
+            return no("the tables do not have each angle twice in a row")
         return yes()
 
     def rewrite(self, op: Any, x: ir.Value, cos: ir.Value, sin: ir.Value, **_: Any) -> Any:

@@ -1,8 +1,7 @@
-"""What a rewriting rule is: a pattern, a check that says yes or why not, and what to put in its place.
+"""A rewriting rule: a pattern, a check that says yes or why not, and the replacement.
 
-The matching itself is onnxscript's. A rule never deletes the nodes it matched: it takes over their result,
-and what nobody reads any more is dropped afterwards. So an intermediate value that something else still
-needs stays correct.
+onnxscript does the matching. A rule never deletes the nodes it matched: it takes over their result, and
+unread nodes are dropped afterwards. So an intermediate value that another node still reads stays correct.
 """
 
 from __future__ import annotations
@@ -21,8 +20,10 @@ _LARGEST_SMALL = 65536
 
 
 class Rule(RewriteRuleClassBase):
-    """Base of all rules. `title` names the rule in the report, `applied` counts, `missed` says node -> why
-    not."""
+    """Base of all rules.
+
+    title: the rule's name in the report; applied: how often it applied; missed: node -> why not.
+    """
 
     title = ""
 
@@ -58,12 +59,12 @@ def is_float(value: ir.Value) -> bool:
 
 
 def scalar(value: ir.Value | None) -> float | None:
-    """The number a constant of one element holds, else None; None too where it is a weight."""
+    """The number in a constant of one element; None for anything else, and for a weight."""
     return None if is_marked(value) else number(value)
 
 
 def number(value: ir.Value | None) -> float | None:
-    """`scalar`, of a weight too: for rules that put it into another weight, and nowhere else."""
+    """`scalar`, also for a weight: only for rules that put it into another weight."""
     if value is None or value.const_value is None or value.const_value.size != 1:
         return None
     if value.dtype == ir.DataType.STRING:
@@ -79,7 +80,7 @@ def small_array(value: ir.Value | None) -> np.ndarray | None:
 
 
 def are_ones(value: ir.Value | None) -> bool:
-    """True for ones that a rule made; those that a model brings are a weight like others."""
+    """True for ones that a rule made; ones that a model brings are a weight like others."""
     if is_given(value):
         return False
     values = small_array(value)
@@ -125,7 +126,8 @@ def is_trailing_axis(axes: ir.Value | None, x: ir.Value) -> bool:
 
 
 def constant(op: Any, array: Any, like: ir.Value | None = None) -> ir.Value:
-    """A new constant; `like`, of which it is made, gives its element type, and whether it is a weight."""
+    """A new constant. `like`, from which it is computed, gives its element type and decides whether it is a
+    weight."""
     values = np.asarray(array)
     if like is not None:
         values = values.astype(like.dtype.numpy())

@@ -1,9 +1,9 @@
-"""What a quantised range cuts off: x -> QuantizeLinear -> DequantizeLinear keeps it as a Clip of the float.
+"""The clipping of a quantised range: x -> QuantizeLinear -> DequantizeLinear keeps it as a Clip of the float.
 
-Exporters rely on it: a quantiser drops the Relu or the Clip before a range that begins or ends where they do.
-A Clip costs two comparisons an element on shares, so an end that the values before it cannot pass is left
-out, as far as the operators just before show it. Constants on the way show it where they are round numbers;
-whether a Clip stands says nothing of weights.
+Exporters rely on it: a quantiser drops a Relu or a Clip before a range with the same ends. A Clip costs two
+comparisons an element on shares, so an end that the preceding values cannot pass is omitted, as far as the
+operators just before show it. Constants on the way show it where they are round numbers; the presence of a
+Clip reveals nothing about weights.
 """
 
 from __future__ import annotations
@@ -40,12 +40,11 @@ _DEEPEST = 12
 def saturated(
     w: Writer, x: ir.Value, scale: ir.Value, zero: ir.Value | None, axis: int, kind: ir.DataType | None = None
 ) -> ir.Value:
-    """`x` cut to what its quantised form can hold: (lowest - zero point) scale to (highest - zero point)
-    scale.
+    """`x` clipped to its quantised range: (lowest - zero point) scale to (highest - zero point) scale.
 
-    kind: the quantised type where there is no zero point. An end further out than `x` can be known to reach
-    is left out, and so is one that cuts off no more than one step. Raises NotConvertedError where scale or
-    zero point is not a constant, or the type is not known.
+    kind: the quantised type where there is no zero point. An end beyond the known reach of `x` is omitted,
+    and so is one that clips no more than one step. Raises NotConvertedError where scale or zero point is not
+    a constant, or the type is not known.
     """
     if not is_constant(scale) or (zero is not None and not is_constant(zero)):
         raise NotConvertedError("the scale or the zero point of an activation is not a constant")
@@ -81,7 +80,7 @@ def _cut(w: Writer, x: ir.Value, low: np.ndarray | None, high: np.ndarray | None
 
 
 def extent(value: ir.Value | None, depth: int = 0) -> Extent:
-    """Between which numbers a value lies, as far as the operators before it show."""
+    """The interval of a value, as far as the operators before it show."""
     known = _number(value)
     if known is not None:
         return (known, known) if is_round(known) else _EVERYTHING
@@ -117,7 +116,7 @@ def extent(value: ir.Value | None, depth: int = 0) -> Extent:
 
 
 def _number(value: ir.Value | None) -> float | None:
-    """The number that a constant holds; None where it is an array, or no constant."""
+    """The number in a constant; None where it is an array, or no constant."""
     node = None if value is None else value.producer()
     if node is not None and node.op_type == "Constant" and "value" in node.attributes:
         array = node.attributes["value"].value.numpy()
@@ -126,7 +125,7 @@ def _number(value: ir.Value | None) -> float | None:
 
 
 class _WithRelu(Rule):
-    """A Relu and a Clip, one after the other, are one Clip."""
+    """A Relu and a Clip, one after the other, become one Clip."""
 
     def check(self, context: Any, c: ir.Value, x: ir.Value, **_: Any) -> Any:
         inputs = [*c.producer().inputs, None, None]
@@ -135,8 +134,8 @@ class _WithRelu(Rule):
             return no("its bounds are not constants")
         self.low, self.high = ends
         if self.high is None:
-            return no("there is nothing above to cut off")
-        return no("all that it leaves is below zero") if self.high < 0 else yes()
+            return no("it has no upper end")
+        return no("its upper end is below zero") if self.high < 0 else yes()
 
     def rewrite(self, op: Any, x: ir.Value, c: ir.Value, **_: Any) -> Any:
         ends = (max(self.low or 0.0, 0.0), self.high)
@@ -161,7 +160,7 @@ class ClipOfRelu(_WithRelu):
         return op.Clip(op.Relu(x, _outputs=["r"]), _allow_other_inputs=True, _outputs=["c"])
 
     def check(self, context: Any, c: ir.Value, x: ir.Value, **found: Any) -> Any:
-        return super().check(context, c, x) if used_once(found["r"]) else no("others read the Relu as well")
+        return super().check(context, c, x) if used_once(found["r"]) else no("other nodes read the Relu too")
 
 
 RULES = (ReluOfClip, ClipOfRelu)

@@ -1,4 +1,5 @@
-"""Constant scale factors meet: two in a row become one, and one before a change of layout moves behind it.
+"""Constant scale factors are merged: two in a row become one, and one before a change of layout moves behind
+it.
 
 Each multiplication of a secret by a fraction costs a truncation; a factor that reaches the scores of an
 attention becomes part of its `scale` attribute and costs nothing.
@@ -30,7 +31,7 @@ def _is_scale(x: ir.Value, c: ir.Value, product: ir.Value) -> Any:
     if number(c) is None or is_constant(x) or not is_float(x) or not keeps_shape(x, c):
         return no("not a tensor times one number")
     if not used_once(product):
-        return no("the product is used elsewhere")
+        return no("other nodes read the product too")
     return yes()
 
 

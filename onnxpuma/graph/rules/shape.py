@@ -1,4 +1,4 @@
-"""Known dimensions become constants: Gather or Slice of Shape(x) where x has those dimensions fixed."""
+"""Known dimensions become constants: Gather or Slice of Shape(x) where those dimensions of x are fixed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnxpuma.graph.rules.rule import Rule, attribute, constant, no, scalar, sma
 
 
 def shape_entries(shape: ir.Value) -> list[int | None] | None:
-    """What Shape(x) yields, unknown dimensions as None; None when even the rank of x is unknown."""
+    """The result of Shape(x), unknown dimensions as None; None when even the rank of x is unknown."""
     producer = shape.producer()
     x = None if producer is None else producer.inputs[0]
     if x is None or x.shape is None:
@@ -59,7 +59,7 @@ class SlicedDimensions(Rule):
     ) -> Any:
         found = sliced_entries(shape, start, end, y)
         if found is None or None in found:
-            return no("a dimension, or where the slice begins and ends, is not fixed")
+            return no("a dimension, or an end of the slice, is not fixed")
         return yes()
 
     def rewrite(self, op: Any, shape: ir.Value, start: ir.Value, end: ir.Value, y: ir.Value, **_: Any) -> Any:
@@ -67,7 +67,7 @@ class SlicedDimensions(Rule):
 
 
 class GatheredTwice(Rule):
-    """Gather(Gather(shape, a), b) -> Gather(shape, a[b]), which onnxruntime leaves of transposed shapes"""
+    """Gather(Gather(shape, a), b) -> Gather(shape, a[b]), a remainder of onnxruntime's transposed shapes"""
 
     title = "dimension gathered twice"
 

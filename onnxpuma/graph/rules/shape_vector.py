@@ -1,4 +1,4 @@
-"""What a vector that describes a shape holds, as far as that can be told before shapes are known.
+"""The entries of a vector that describes a shape, as far as they are known before shapes are.
 
 An entry is a monomial: a number times the names of dimensions. Names come from shape inference, which gives
 one name to dimensions it knows to be equal; a dimension without a name is called after its tensor and axis.
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnxpuma.graph.rules.rule import attribute, rank, scalar, small_array
 
 Entry: TypeAlias = "tuple[int, tuple[str, ...]] | None"
-"""(factor, names multiplied, sorted); None where nothing is known."""
+"""(factor, sorted names of the factors); None where nothing is known."""
 
 
 def number(n: int) -> Entry:
@@ -40,7 +40,7 @@ def dims(x: ir.Value) -> list[Entry] | None:
 def reshapes_to(y: ir.Value, expected: list[Entry], before: list[Entry] | None = None) -> bool:
     """True when the Reshape that yields `y` gives it this shape; one dimension may be left to compute.
 
-    `before` is the shape of what it reshapes, where more is known of it than inference says.
+    `before` is the shape of its input, where more is known about it than inference says.
     """
     node = y.producer()
     source = None if node is None else node.inputs[0]
@@ -58,7 +58,7 @@ def reshapes_to(y: ir.Value, expected: list[Entry], before: list[Entry] | None =
 
 
 def known(value: ir.Value, vector: list[Entry] | None) -> list[Entry]:
-    """The shape of `value`: what its shape vector says, and what inference says where that is unclear."""
+    """The shape of `value`: from its shape vector, and from inference where that is unclear."""
     inferred = dims(value) or []
     if vector is None or len(vector) != len(inferred):
         return inferred
@@ -70,7 +70,7 @@ def known(value: ir.Value, vector: list[Entry] | None) -> list[Entry]:
 
 
 def entries(vector: ir.Value | None) -> list[Entry] | None:
-    """What `vector` (or a single number) holds, entry by entry; None when not even its length is known."""
+    """The entries of `vector` (or of a single number); None when not even its length is known."""
     if vector is None:
         return None
     values = small_array(vector)
@@ -111,7 +111,7 @@ def _picked(source: list[Entry] | None, index: ir.Value) -> list[Entry] | None:
 
 
 def _part(vector: ir.Value, node: ir.Node) -> list[Entry] | None:
-    """One of the outputs of Split, into which onnxruntime gathers what is picked from a shape."""
+    """One of the outputs of Split, in which onnxruntime combines entries picked from a shape."""
     source, sizes = entries(node.inputs[0]), small_array(node.inputs[1]) if len(node.inputs) > 1 else None
     if source is None or sizes is None:
         return None
@@ -144,7 +144,7 @@ def _filled(vector: ir.Value, shape: ir.Value) -> list[Entry] | None:
 
 
 def _chosen(inputs: list[ir.Value]) -> list[Entry] | None:
-    """Where(Equal(a, b), x, y), which exporters write to put 1 in the place of -1."""
+    """Where(Equal(a, b), x, y), which exporters write to replace -1 by 1."""
     node = inputs[0].producer()
     if node is None or node.op_type != "Equal":
         return None

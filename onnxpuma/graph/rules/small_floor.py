@@ -1,7 +1,7 @@
-"""Small numbers inside a logarithm go up with what they are added to: log(y + c) = log(k y + k c) - log k.
+"""Small numbers in a logarithm are scaled up with the value beside them: log(y + c) = log(k y + k c) - log k.
 
-A product with a power of ten costs nothing, and 1e-8 would be zero in fixed point. So do those inside a root,
-and those that hold a divisor above zero.
+A product with a power of ten costs nothing, and 1e-8 would be zero in fixed point. The same holds inside a
+root, and for a number that keeps a divisor above zero.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import onnx_ir as ir
 from onnxpuma.graph.rules.log_sum import number_like
 from onnxpuma.graph.rules.rule import Rule, constant, is_float, no, rank, scalar, used_once, yes
 
-_ENOUGH = 2.0**-12  # a number from here on keeps its digits
-_NEAR = 2.0**-4  # what a Relu is off by counts beside a smaller one
+_ENOUGH = 2.0**-12  # a number of at least this keeps its digits
+_NEAR = 2.0**-4  # the error of a Relu counts beside a smaller number
 _WITHIN = 2.0**-22  # a floor below it lies between zero and the first unit
-_UNITS = 16  # that a small number is to have
-_MOST = 1e9  # what is scaled up by more has no room
-_UNSEEN_ROOT = 2.0**-38  # the root of a smaller number is no unit
-_LEAST_DIVISOR = 2.0**-13  # whoever is divided by less is told so (ops/quotient.py)
-_HIGHEST = 2.0**16  # the other end of what is scaled up
+_UNITS = 16  # units of fixed point that a scaled number should have
+_MOST = 1e9  # a larger factor would leave the value no room
+_UNSEEN_ROOT = 2.0**-38  # the root of a smaller number is below one unit
+_LEAST_DIVISOR = 2.0**-13  # a smaller divisor counts as out of range (ops/quotient.py)
+_HIGHEST = 2.0**16  # the largest value that is scaled up
 _POWERS = tuple(2.0**k for k in range(1, 30))
 _PRODUCTS = ("Mul", "MatMul", "Gemm", "ReduceSumSquare", "Einsum")
 
@@ -41,13 +41,14 @@ def _is_square(value: ir.Value | None) -> bool:
 
 
 def _fraction(value: ir.Value) -> int:
-    """Fraction bits in which a logarithm finds a value."""
+    """The fraction bits of a value as a logarithm reads it."""
     node = _node(value, "ReduceSum")
     return 18 if _node(node.inputs[0] if node is not None else value, *_PRODUCTS) is None else 36
 
 
 def _power(small: float, fraction: int = 18) -> float:
-    """The power of ten, or of two where `small` is one, that makes so many fraction bits hold `small`."""
+    """The power of ten (of two, if `small` is one) that scales `small` to `_UNITS` units or more, up to
+    `_MOST`."""
     wanted = _UNITS / (small * 2.0**fraction)
     base = 2 if math.log2(small).is_integer() else 10
     exponent = max(0, math.ceil(math.log(wanted, base) - 1e-9))
@@ -66,7 +67,7 @@ def _scaled_log(
 
 
 def _positive(op: Any, x: Any, like: ir.Value) -> Any:
-    """max(x, 0), exactly: a Relu may be a little below zero."""
+    """max(x, 0), exactly: a Relu's result may be slightly below zero."""
     return op.Max(x, number_like(op, like, np.asarray(0.0)))
 
 
@@ -94,7 +95,7 @@ class LogOfSmallSum(Rule):
 
 
 class LogOfFloor(Rule):
-    """Log(max(x, c)) -> Log(max(k x, k c)) - log k, or with a sum where c is below all there is of x"""
+    """Log(max(x, c)) -> Log(max(k x, k c)) - log k, or a sum where c is below the least unit of x"""
 
     title = "small floor in a logarithm"
 
@@ -127,7 +128,7 @@ class LogOfFloor(Rule):
 
 
 class RootOfRelu(Rule):
-    """Sqrt(Relu(x) + c) -> Sqrt(max(x, 0) + c): a root has no use for what is below zero"""
+    """Sqrt(Relu(x) + c) -> Sqrt(max(x, 0) + c): a root must not see a number below zero"""
 
     title = "root of a Relu"
 

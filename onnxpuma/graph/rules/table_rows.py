@@ -1,9 +1,9 @@
-"""What is done to each row looked up in a table of integers is done to the table, by the model's owner.
+"""Operations on each row looked up in a table of integers move to the table, where the owner computes them.
 
 A quantised embedding is often exported as rows of small integers that are cast, shifted and scaled where they
 are used. Gather(q, ids) -> Cast -> Mul(s) is Gather(Cast(q) * s, ids): the table becomes one float weight
-(weight_only.py), and the look-up costs no product. Where the integers are secret
-themselves, and choose rows of another table, Gather(t, Gather(q, ids)) is Gather(t[q], ids).
+(weight_only.py), and the lookup costs no product. Where the integers are secret themselves, and select rows
+of another table, Gather(t, Gather(q, ids)) is Gather(t[q], ids).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.rules.rule import is_constant, used_once
+from onnxpuma.graph.rules.rule import attribute, is_constant, used_once
 
 _WITH_A_CONSTANT = ("Add", "Sub", "Mul", "Div", "Mod", "BitwiseAnd", "BitwiseOr", "BitShift")
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-_MOST_TIMES_LARGER = 8  # a table of rows that another chooses, than that other
+_MOST_TIMES_LARGER = 8  # a table of selected rows may be so many times larger than the original
 
 
 def lift(model: ir.Model, secret: Callable[[Graph], Collection[str]]) -> None:
-    """Rewrite in place the look-ups along the first axis of a table of integers that nothing else reads.
+    """Rewrite, in place, lookups along the first axis of a table of integers that nothing else reads.
 
-    secret: which of a graph's initializers are weights; it is asked about tables that choose rows of others.
+    secret: which of a graph's initializers are weights; it is asked about tables that select rows of others.
     """
     for node in list(model.graph):
         if _looks_up(node) and node.inputs[0].dtype not in _FLOATS and _chooses_rows(node):
@@ -46,9 +46,8 @@ def _looks_up(node: ir.Node) -> bool:
     if node.op_type != "Gather" or node.domain:
         return False
     table, ids = node.inputs
-    axis = node.attributes.get("axis")
     whole = table is not None and is_constant(table) and len(table.uses()) == 1 and table.shape is not None
-    return whole and not is_constant(ids) and (axis is None or axis.value == 0)
+    return whole and not is_constant(ids) and attribute(node.outputs[0], "axis") == 0
 
 
 def _chooses_rows(node: ir.Node) -> bool:
@@ -59,8 +58,8 @@ def _chooses_rows(node: ir.Node) -> bool:
 
 
 def _reads_rows(reader: ir.Node, place: int, table: ir.Value) -> bool:
-    axis, held = reader.attributes.get("axis"), reader.inputs[0]
-    if reader.op_type != "Gather" or reader.domain or place != 1 or (axis is not None and axis.value != 0):
+    held = reader.inputs[0]
+    if reader.op_type != "Gather" or reader.domain or place != 1 or attribute(reader.outputs[0], "axis") != 0:
         return False
     if held is None or not is_constant(held) or held.shape is None or not held.shape:
         return False
@@ -68,7 +67,7 @@ def _reads_rows(reader: ir.Node, place: int, table: ir.Value) -> bool:
 
 
 def _choose(graph: ir.Graph, node: ir.Node) -> None:
-    """Each reader of these rows looks the ids up in the rows that the table chooses."""
+    """Make each reader of these rows look the ids up in the rows that the table selects."""
     for reader, _ in list(node.outputs[0].uses()):
         _choose_for(graph, node, reader)
     graph.remove(node, safe=True)
@@ -92,7 +91,7 @@ def _choose_for(graph: ir.Graph, node: ir.Node, reader: ir.Node) -> None:
 
 
 def _lift_one(graph: ir.Graph, gather: ir.Node) -> ir.Node | None:
-    """The look-up in the table after one more step, None if the next reader of its rows does something
+    """The lookup in the table after one more step; None if the next reader of its rows does something
     else."""
     table, ids = gather.inputs
     rows = gather.outputs[0]
@@ -123,8 +122,8 @@ def _other_look_up(reader: ir.Node, place: int) -> list[ir.Node]:
 
 
 def _operands(reader: ir.Node, place: int, table: ir.Value, ids: ir.Value) -> list[ir.Value | None] | None:
-    """What the reader would read with the whole table in place of its rows; None where that is not the
-    same."""
+    """The reader's operands with the whole table in place of its rows; None where that would not be
+    equivalent."""
     if reader.op_type == "Cast":
         return [table]
     others = [v for slot, v in enumerate(reader.inputs) if slot != place]
@@ -140,7 +139,7 @@ def _operands(reader: ir.Node, place: int, table: ir.Value, ids: ir.Value) -> li
 
 
 def _beside(other: ir.Value, table: ir.Value, ids: ir.Value) -> ir.Value | None:
-    """A constant that meets each row alike, or the table of which the same rows are looked up."""
+    """A constant that applies to each row alike, or the table of which the same rows are looked up."""
     axes = len(table.shape or ())
     if is_constant(other):
         own = len(other.const_value.shape)

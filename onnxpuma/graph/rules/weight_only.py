@@ -1,11 +1,12 @@
 """Expressions of weights alone are computed by the model's owner, whatever the exporter left of them.
 
-Integers cast and scaled, four bits taken out of a byte, a look-up in a codebook, a sign or a mask chosen for
-each weight: what a node makes of constants alone, one of them a weight, becomes one weight, computed when it
-is read. The integers leave the graph with it: no server sees them, and no kernel has to compute on them.
+Integers cast and scaled, four bits taken out of a byte, a lookup in a codebook, a sign or a mask selected for
+each weight: the result of a node that reads constants alone, one of them a weight, becomes one weight,
+computed when it is read. The integers disappear from the graph: no server sees them, and no kernel computes
+on them.
 
-What only moves the elements of a float weight stays: it costs nothing on shares, and a weight that is read
-in two layouts is stored once.
+A node that only moves the elements of a float weight stays: it costs nothing on shares, and a weight that is
+read in two layouts is stored once.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ from onnxpuma.graph.run import run_node
 from onnxpuma.graph.visibility import classify, secrets_of
 
 TITLE = "computed from weights alone"
-LARGEST_GROWTH = 16  # elements that one element of the weights may become
+LARGEST_GROWTH = 16  # elements that one element of the weights may expand to
 _SMALL = 1 << 16  # elements that any expression may have
-_LEAST_MOVED = 8192  # elements: a smaller weight that is moved about is stored as it is read
-_COMPUTED = "onnxpuma.computed"  # marks what was an expression
+_LEAST_MOVED = 8192  # elements: a smaller weight that is moved is stored as it is read
+_COMPUTED = "onnxpuma.computed"  # marks a weight that was an expression
 _MOVES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Slice", "Split")
 Classify = Callable[[Graph], Collection[str]]  # names of the initializers that are secret
 
 
 def by_rule(graph: Graph) -> list[str]:
-    """The weights of a graph where its owner has nothing to add."""
+    """The weights of a graph whose owner gives no patterns."""
     return secrets_of(classify(graph))
 
 
 def fold(model: ir.Model, secret: Classify) -> dict[str, int]:
-    """Replace such expressions in place by the weights that they are: how many there are now.
+    """Replace such expressions in place by weights; return title -> how many there are now.
 
-    secret: which of a graph's initializers are; it is asked about those that such expressions read. An
-    expression stays where its shape depends on a weight's values, or where it is more than 16 times as large
-    as the weights that it is made of: it would have to be stored. Reads no weight.
+    secret: which of a graph's initializers are weights; it is asked about those that such expressions read.
+    An expression stays where its shape depends on a weight's values, or where it is more than 16 times as
+    large as the weights that it is computed from: it would have to be stored. Reads no weight.
     """
     hoist(model, secret)
     lift(model, secret)
@@ -75,13 +76,13 @@ def marked(model: ir.Model) -> list[str]:
 
 @dataclass
 class _Expressions:
-    """The nodes of a graph that read constants alone, and what is known of their values."""
+    """The nodes of a graph that read constants alone, and the known facts about their values."""
 
     graph: Graph
     types: dict[str, ValueType] = field(default_factory=dict)
-    makers: dict[str, Node] = field(default_factory=dict)  # value -> the node that makes it of constants
+    makers: dict[str, Node] = field(default_factory=dict)  # value -> the node that computes it from constants
     secrets: set[str] = field(default_factory=set)
-    weights: dict[str, int] = field(default_factory=dict)  # value -> elements of the weights it is made of
+    weights: dict[str, int] = field(default_factory=dict)  # value -> elements of the weights behind it
 
     def __post_init__(self) -> None:
         self.constants: dict[str, Initializer] = self.graph.initializers
@@ -103,7 +104,7 @@ class _Expressions:
         return [node for node in self.graph.nodes if any(self.makers.get(o) is node for o in node.outputs)]
 
     def taint(self, secret: Collection[str]) -> None:
-        """Find out which nodes compute on weights, and drop those that cannot be computed beforehand."""
+        """Find the nodes that compute on weights, and drop those that cannot be computed beforehand."""
         self.secrets = set(secret)
         self.weights = {name: self.constants[name].size for name in secret}
         for node in self._nodes():
@@ -118,7 +119,7 @@ class _Expressions:
                 self.makers.pop(output, None)
 
     def _typed(self, node: Node, hidden: Collection[str]) -> bool:
-        """Note the types of what the node makes; False where they depend on secrets, or are too large."""
+        """Note the types of the node's outputs; False where they depend on secrets, or are too large."""
         types = [None if n is None else self.types[n] for n in node.inputs]
         values = [None if n is None or n in hidden else self._small(n) for n in node.inputs]
         try:
@@ -151,7 +152,7 @@ class _Expressions:
             if not self._only_moves(node):
                 found[name] = None
                 continue
-            source = str(node.inputs[0])  # the node stays, and what it moves is computed
+            source = str(node.inputs[0])  # the node stays, and its input is computed
             if source in self.makers and source not in todo:
                 todo.append(source)
         return found
@@ -170,7 +171,7 @@ class _Expressions:
         )
 
     def reader(self, name: str) -> Callable[[], np.ndarray]:
-        """How to compute the value, from the files of the weights each time."""
+        """A function that computes the value, each time from the files of the weights."""
         return lambda: self._value(name, {})
 
     def _value(self, name: str, made: dict[str, np.ndarray]) -> np.ndarray:
@@ -189,7 +190,7 @@ class _Expressions:
 
 
 def _read(node: Node) -> list[str]:
-    """All that a node reads, its branches included."""
+    """Everything that a node reads, including in its branches."""
     inner = (name for graph in node.subgraphs for name in graph.captured())
     return [name for name in (*node.inputs, *inner) if name]
 
@@ -214,7 +215,7 @@ def _replace(model: ir.Model, value: ir.Value, read: Callable[[], np.ndarray], k
     value.name = f"{value.name}/before"
     for reader, slot in list(value.uses()):
         reader.replace_input_with(slot, new)
-    if value.is_graph_output():  # a graph may not hand on an initializer as it is
+    if value.is_graph_output():  # a graph may not return an initializer directly
         moved = ir.node("Identity", [new])
         graph.insert_after(node, moved)
         moved.outputs[0].name, new.name = new.name, f"{new.name}/weight"

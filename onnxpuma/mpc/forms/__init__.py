@@ -9,7 +9,29 @@ Bit          as Pair, for bits, with xor
 
 from __future__ import annotations
 
-from onnxpuma.mpc.forms.replicated import Form, Layout, Replicated, Sum3
+from typing import TypeAlias
+
+from onnxpuma.mpc.forms.form import Form, Layout
+from onnxpuma.mpc.forms.replicated import Replicated, Sum3, trivial, zeros
+from onnxpuma.mpc.forms.several import chosen, joined, picked, stacked
 from onnxpuma.mpc.forms.split import Bit, Pair, Split, see
 
-__all__ = ["Bit", "Form", "Layout", "Pair", "Replicated", "Split", "Sum3", "see"]
+Shares: TypeAlias = "Replicated | Sum3"  # what lies between two steps
+
+__all__ = [
+    "Bit",
+    "Form",
+    "Layout",
+    "Pair",
+    "Replicated",
+    "Shares",
+    "Split",
+    "Sum3",
+    "chosen",
+    "joined",
+    "picked",
+    "see",
+    "stacked",
+    "trivial",
+    "zeros",
+]

@@ -1,61 +1,19 @@
 """Values that the three parties hold alike: Replicated, two components each, and Sum3, one term each.
 
-Every form is an array: `map` applies a layout function (reshape, transpose, slice, sum ...) to whatever words
-this party holds. A form's repr prints its shape, never its words. `bits` is the ring width k and
-`fraction` the fixed-point scale f. What is written here is local: no message, no PRF word.
+Everything here is local: no message, no PRF word.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, TypeAlias
-
 import numpy as np
+import numpy.typing as npt
 
 from onnxpuma.errors import ProtocolError
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
+from onnxpuma.mpc.forms.form import Form, Layout
 from onnxpuma.mpc.party import Later, Maybe, lazily, taken
+from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
-
-Layout: TypeAlias = Callable[[Any], Any]
-
-
-class Form(ABC):
-    """What the forms have in common: a shape, and the format of their words."""
-
-    __slots__ = ("format",)
-    format: Format
-
-    @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def bits(self) -> int:
-        return self.format.bits
-
-    @property
-    def fraction(self) -> int:
-        return self.format.fraction
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def pending(self) -> bool:
-        """Some of its words are still on their way to a party; the same answer at all of them."""
-        return False
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(shape={self.shape}, bits={self.bits}, fraction={self.fraction})"
-
-    def beside(self, other: Form) -> None:
-        """Check that both are words of one ring at one scale, and led by one pivot where there is one."""
-        pivots = {getattr(self, "pivot", None), getattr(other, "pivot", None)}
-        if self.format != other.format or len(pivots) != 1:
-            raise ProtocolError(f"{self} and {other} do not go together", "bring both to one ring and scale")
 
 
 class Replicated(Form):
@@ -90,24 +48,31 @@ class Replicated(Form):
     def _with(self, first: Maybe, second: Maybe, format: Format | None = None) -> Replicated:
         return Replicated(self.party, first, second, format or self.format)
 
-    def map(self, layout: Layout) -> Replicated:
-        return self._with(lazily(layout, self._first), lazily(layout, self._second))
+    @property
+    def components(self) -> tuple[Maybe, Maybe]:
+        """x_i and x_{i+1}, of which either may still be on its way."""
+        return self._first, self._second
+
+    def map(
+        self, function: Layout, *others: Replicated, fraction: int = 0, shape: tuple[int, ...] | None = None
+    ) -> Replicated:
+        for other in others:
+            self.beside(other)
+        sides = zip(*(value.components for value in (self, *others)), strict=True)
+        first, second = (lazily(function, *words, shape=shape) for words in sides)
+        return self._with(first, second, self.format.at(self.fraction + fraction))
+
+    def as_sum(self) -> Sum3:
+        """The same value, of which P_i gives x_i."""
+        return Sum3(self.party, self.first, self.format)
+
+    def arrived(self) -> Replicated:
+        """The same value, whose words must have arrived: it outlives the party that received them."""
+        return self._with(self.first, self.second)
 
     def with_fraction(self, fraction: int) -> Replicated:
         """The same words read at another scale: x times 2^(old - new)."""
         return self._with(self._first, self._second, self.format.at(fraction))
-
-    def __add__(self, other: Replicated) -> Replicated:
-        self.beside(other)
-        return self._with(self.first + other.first, self.second + other.second)
-
-    def __sub__(self, other: Replicated) -> Replicated:
-        self.beside(other)
-        return self._with(self.first - other.first, self.second - other.second)
-
-    def __neg__(self) -> Replicated:
-        zero = word_type(self.bits).type(0)
-        return self._with(zero - self.first, zero - self.second)
 
     def plus(self, public: Words) -> Replicated:
         """x + public (words of this ring): component 0 takes it."""
@@ -165,8 +130,16 @@ class Sum3(Form):
     def _with(self, words: Words, format: Format | None = None) -> Sum3:
         return Sum3(self.party, words, format or self.format)
 
-    def map(self, layout: Layout) -> Sum3:
-        return self._with(layout(self.words))
+    def map(
+        self, function: Layout, *others: Sum3, fraction: int = 0, shape: tuple[int, ...] | None = None
+    ) -> Sum3:
+        for other in others:
+            self.beside(other)
+        words = function(self.words, *(other.words for other in others))
+        return self._with(words, self.format.at(self.fraction + fraction))
+
+    def as_sum(self) -> Sum3:
+        return self
 
     def with_fraction(self, fraction: int) -> Sum3:
         """The same words read at another scale: z times 2^(old - new)."""
@@ -185,17 +158,6 @@ class Sum3(Form):
         term = other.first << other.first.dtype.type(self.fraction - other.fraction)
         return self._with(self.words + term if sign > 0 else self.words - term)
 
-    def __add__(self, other: Sum3) -> Sum3:
-        self.beside(other)
-        return self._with(self.words + other.words)
-
-    def __sub__(self, other: Sum3) -> Sum3:
-        self.beside(other)
-        return self._with(self.words - other.words)
-
-    def __neg__(self) -> Sum3:
-        return self._with(self.words.dtype.type(0) - self.words)
-
     def times(self, public: Words, fraction: int = 0) -> Sum3:
         """z * public (words of this ring, with `fraction` bits of their own)."""
         return self._with(self.words * public, self.format.at(self.fraction + fraction))
@@ -209,6 +171,19 @@ class Sum3(Form):
 
     def modulo(self, bits: int) -> Sum3:
         return self._with(resized(self.words, bits), self.format.modulo(bits))
+
+
+def trivial(party: int, values: npt.ArrayLike, format: Format = RESTING) -> Replicated:
+    """Public numbers as the shares (values, 0, 0)."""
+    words = format.encode(values)
+    none = nothing(words.shape, format.bits)
+    return Replicated(party, words if party == 0 else none, words if party == 2 else none, format)
+
+
+def zeros(party: int, shape: tuple[int, ...], format: Format = RESTING) -> Replicated:
+    """Zeros that take no memory."""
+    none = nothing(shape, format.bits)
+    return Replicated(party, none, none, format)
 
 
 def _shifted(words: Words, component: int, shift: int, bits: int) -> Words:

@@ -13,18 +13,11 @@ import numpy as np
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms.replicated import Form, Layout, Replicated
+from onnxpuma.mpc.forms.form import Form, Layout
+from onnxpuma.mpc.forms.replicated import Replicated
 from onnxpuma.mpc.party import PIVOT, Maybe, Party, U, lazily, taken
 from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
-
-
-def _plus(first: Words, second: Words) -> Words:
-    return first + second
-
-
-def _minus(first: Words, second: Words) -> Words:
-    return first - second
 
 
 def _shape_beside(words: Words, public: Words) -> tuple[int, ...]:
@@ -78,8 +71,14 @@ class Split(Form):
         words = lazily(function, self._words, shape=shape)
         return Split(self.role, self.pivot, words, format or self.format, halves)
 
-    def map(self, layout: Layout) -> Split:
-        return self._with(layout, self._halves(layout))
+    def map(
+        self, function: Layout, *others: Split, fraction: int = 0, shape: tuple[int, ...] | None = None
+    ) -> Split:
+        for other in others:
+            self.beside(other)
+        words = lazily(function, self._words, *(other._words for other in others), shape=shape)
+        halves = self._halves(function, *(other.halves for other in others))
+        return Split(self.role, self.pivot, words, self.format.at(self.fraction + fraction), halves)
 
     def lowered(self, shift: int, bits: int | None = None) -> Split:
         """x / 2^shift mod 2^bits (default k - shift), local.
@@ -117,13 +116,9 @@ class Split(Form):
             return self
         return self._with(lambda w: w + public, self.halves, shape=self.shape)
 
-    def times(self, public: Words) -> Split:
-        """x * public, a word of this ring at fraction 0."""
-
-        def scale(words: Words) -> Words:
-            return words * public
-
-        return self._with(scale, self._halves(scale))
+    def times(self, public: Words, fraction: int = 0) -> Split:
+        """x * public (words of this ring, with `fraction` bits of their own)."""
+        return self.map(lambda words: words * public, fraction=fraction)
 
     def with_fraction(self, fraction: int) -> Split:
         """The same words read at another scale: x times 2^(old - new)."""
@@ -132,20 +127,6 @@ class Split(Form):
     def with_halves(self, halves: Maybe) -> Split:
         """The same value, of whose A the twins hold these halves (deal)."""
         return Split(self.role, self.pivot, self._words, self.format, halves)
-
-    def __add__(self, other: Split) -> Split:
-        """x + y of two values split by the same pivot in the same ring."""
-        self.beside(other)
-        halves = self._halves(_plus, other.halves)
-        words = lazily(_plus, self._words, other._words)
-        return Split(self.role, self.pivot, words, self.format, halves)
-
-    def minus(self, other: Split) -> Split:
-        """x - y of two values split by the same pivot in the same ring."""
-        self.beside(other)
-        words = lazily(_minus, self._words, other._words)
-        halves = self._halves(_minus, other.halves)
-        return Split(self.role, self.pivot, words, self.format, halves)
 
 
 class Pair(Form):
@@ -169,12 +150,21 @@ class Pair(Form):
             words = function(self.words, *others)
         return Pair(self.role, self.pivot, words, format)
 
-    def map(self, layout: Layout) -> Pair:
-        return Pair(self.role, self.pivot, layout(self.words), self.format)
+    def map(
+        self, function: Layout, *others: Pair, fraction: int = 0, shape: tuple[int, ...] | None = None
+    ) -> Pair:
+        for other in others:
+            self.beside(other)
+        words = function(self.words, *(other.words for other in others))
+        return Pair(self.role, self.pivot, words, self.format.at(self.fraction + fraction))
 
     def __add__(self, other: Pair) -> Pair:
         self.beside(other)
         return self._local(lambda mine, theirs: mine + theirs, other.words)
+
+    def with_fraction(self, fraction: int) -> Pair:
+        """The same words read at another scale: y times 2^(old - new)."""
+        return Pair(self.role, self.pivot, self.words, self.format.at(fraction))
 
     def plus(self, public: Words) -> Pair:
         """y + public: u adds it."""
@@ -189,7 +179,7 @@ class Pair(Form):
         if half is None:
             raise ProtocolError(f"the twins hold no halves of {other}", "deal them, or gate the value")
         if self.role == PIVOT:
-            return self._local(_minus, half)
+            return self._local(lambda words, a: words, half)
         return self._local(lambda words, a: words + a, half + other.words if self.role == U else half)
 
     def times(self, public: Words, fraction: int = 0) -> Pair:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Layout, Replicated
+from onnxpuma.mpc.party import Maybe
 from onnxpuma.mpc.ring.words import Words, resized
 
 
@@ -35,8 +36,17 @@ class Weights(Replicated):
     def total(self) -> Words:
         return self._total
 
-    def map(self, layout: Layout) -> Weights:
-        return Weights(self.party, layout(self.first), layout(self._total), self.format)
+    @property
+    def components(self) -> tuple[Maybe, Maybe]:
+        return self.first, self.second
+
+    def map(  # type: ignore[override]  # of weights and others a plain value is made
+        self, function: Layout, *others: Replicated, fraction: int = 0, shape: tuple[int, ...] | None = None
+    ) -> Replicated:
+        if others:
+            return super().map(function, *others, fraction=fraction, shape=shape)
+        made = self.format.at(self.fraction + fraction)
+        return Weights(self.party, function(self.first), function(self._total), made)
 
     def with_fraction(self, fraction: int) -> Weights:
         return Weights(self.party, self.first, self._total, self.format.at(fraction))

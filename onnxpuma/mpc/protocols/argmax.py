@@ -6,22 +6,22 @@ XOR-shared bit a level: these are chosen for 3 bits each, where a whole word wou
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Bit, Replicated, Split, see
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, lazily, parallel, thirds
+from onnxpuma.mpc.format import WHOLE
+from onnxpuma.mpc.forms import Bit, Replicated, joined, see, stacked, zeros
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, parallel, thirds
 from onnxpuma.mpc.protocols.boolean import Polynomial, xor
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, concatenated, gate, gate_cost
 from onnxpuma.mpc.protocols.wide import combined, combined_cost
-from onnxpuma.mpc.ring.arrays import as_plane, counting, filled, joined, nothing, stacked, unpacked, zeros
+from onnxpuma.mpc.ring import arrays
+from onnxpuma.mpc.ring.arrays import as_plane, counting, nothing, unpacked
 from onnxpuma.mpc.ring.words import Words
 
 PLACE_BITS = 64
@@ -36,12 +36,12 @@ def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replic
     `combined`, `replicate_pair`, fresh at each level.
     Rounds: 4 a level and 1; bits: `tournament_cost`.
     """
-    rows, paths = x.shape[0], zeros((0, *x.shape), 8)
+    rows, paths = x.shape[0], arrays.zeros((0, *x.shape), 8)
     while x.shape[1] > 1:
         half = x.shape[1] // 2
         seen = see(party, x, pivot)
-        left, right = seen.map(_every_other(0, half)), seen.map(_every_other(1, half))
-        lead: Split = left.minus(right)
+        left, right = seen[_every_other(0, half)], seen[_every_other(1, half)]
+        lead = left - right
         # 1. which of two neighbours is larger; 2. right + [left >= right] (left - right), and the path
         loses = yield from wide_negative(party, lead)
         steps: list[Protocol[Any]] = [gate(party, ~loses, lead), _chosen(party, loses, paths, half)]
@@ -55,38 +55,29 @@ def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replic
         plane = nothing((size,), 8) if role == PIVOT else as_plane(path[:, 0])
         return Bit(role, pivot, plane, (rows,))
 
-    return x.map(lambda w: w[:, 0]), [bit(path) for path in paths]
+    return x[:, 0], [bit(path) for path in paths]
 
 
-def _every_other(start: int, count: int) -> Callable[[Words], Words]:
-    return lambda w: w[..., start : 2 * count : 2]
+def _every_other(start: int, count: int) -> tuple[Any, ...]:
+    return ..., slice(start, 2 * count, 2)
 
 
 def _with_last(winners: Replicated, before: Replicated) -> Replicated:
     """The winners, and after them the one that had nobody to play."""
-    if before.shape[1] % 2 == 0:
-        return winners
-
-    def together(won: Words, all_before: Words) -> Words:
-        return joined([won, all_before[:, -1:]], axis=1)
-
-    shape = (winners.shape[0], winners.shape[1] + 1)
-    first = lazily(together, winners._first, before._first, shape=shape)
-    second = lazily(together, winners._second, before._second, shape=shape)
-    return Replicated(winners.party, first, second, winners.format)
+    return winners if before.shape[1] % 2 == 0 else joined([winners, before[:, -1:]], axis=1)
 
 
 def _chosen(party: Party, loses: Bit, paths: Words, half: int) -> Protocol[Words]:
     """The paths of the winners, as bytes: (bits, rows, n) -> (bits + 1, rows, (n + 1) / 2)."""
     count, rows, n = paths.shape
-    left, right = _every_other(0, half)(paths), _every_other(1, half)(paths)
+    left, right = paths[_every_other(0, half)], paths[_every_other(1, half)]
 
     def plane(path: Words) -> Words:
         return loses.plane if loses.role == PIVOT else as_plane(path)
 
     apart = [Bit(loses.role, loses.pivot, plane(path), loses.shape) for path in left ^ right]
     moved = (yield from combined(party, [loses, *apart], _choices(count))) if count else []
-    result = zeros((count + 1, rows, n - half), 8)
+    result = arrays.zeros((count + 1, rows, n - half), 8)
     if loses.role != PIVOT:
         for number, (bit, path) in enumerate(zip(moved, left, strict=True)):
             result[number, :, :half] = path ^ unpacked(bit.plane, bit.size).reshape(rows, half)
@@ -120,9 +111,8 @@ def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tupl
         whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=np.uint64))
         places = yield from settle(party, replicate_pair(party, whole))
     else:
-        none = zeros(values.shape, 64)
-        places = Replicated(party.index, none, none, Format(PLACE_BITS, 0))
-    return values, places.plus(filled(values.shape, start, 64))
+        places = zeros(party.index, values.shape, WHOLE)
+    return values, places.plus_numbers(start)
 
 
 def _block_cost(rows: int, length: int, bits: int) -> Cost:
@@ -140,8 +130,8 @@ def _final(party: Party, values: Replicated, places: Replicated, pivot: int) -> 
         sides = []
         for x in (values, places):
             seen = see(party, x, pivot)
-            sides.append((seen.map(_every_other(0, half)), seen.map(_every_other(1, half))))
-        leads = [left.minus(right) for left, right in sides]
+            sides.append((seen[_every_other(0, half)], seen[_every_other(1, half)]))
+        leads = [left - right for left, right in sides]
         loses = yield from wide_negative(party, leads[0])
         pairs = yield from parallel([gate(party, ~loses, lead) for lead in leads])
         won = [
@@ -150,7 +140,7 @@ def _final(party: Party, values: Replicated, places: Replicated, pivot: int) -> 
         ]
         values, places = _with_last(won[0], values), _with_last(won[1], places)
     found = yield from settle(party, places)
-    return found.map(lambda w: w[:, 0])
+    return found[:, 0]
 
 
 def _final_cost(rows: int, length: int, bits: int) -> Cost:
@@ -183,25 +173,15 @@ def champion_places(party: Party, x: Replicated) -> Protocol[Replicated]:
     pieces = _parts(rows, length)
     pivots = range(3) if len(pieces) > 1 else [party.next_pivot()]
     blocks = yield from parallel(
-        _block(party, x.map(lambda w, r=r, c=c: w[r, c]), pivot, c.start)  # type: ignore[misc]
-        for pivot, (r, c) in zip(pivots, pieces, strict=True)
+        _block(party, x[r, c], pivot, c.start) for pivot, (r, c) in zip(pivots, pieces, strict=True)
     )
     places = [block[1] for block in blocks]
     if len(pieces) == 1:
         return places[0]
     if rows >= 3:
-        return _beside(places, joined)
-    values = _beside([block[0] for block in blocks], _columns)
-    return (yield from _final(party, values, _beside(places, _columns), party.next_pivot()))
-
-
-def _columns(words: list[Words]) -> Words:
-    return stacked(words, axis=1)
-
-
-def _beside(parts: list[Replicated], join: Callable[[list[Words]], Words]) -> Replicated:
-    first, second = join([p.first for p in parts]), join([p.second for p in parts])
-    return Replicated(parts[0].party, first, second, parts[0].format)
+        return joined(places)
+    values = stacked([block[0] for block in blocks], axis=1)
+    return (yield from _final(party, values, stacked(places, axis=1), party.next_pivot()))
 
 
 def champion_cost(rows: int, length: int, bits: int) -> Cost:

@@ -1,4 +1,4 @@
-"""Distributed point functions: a client's secret index as two short keys (Boyle, Gilboa, Ishai, CCS 2016).
+"""Distributed point functions: a client's secret index as two short keys [BGI16].
 
 Two holders each expand a key to a vector over the table's rows; the two vectors add up to the index's
 one-hot row mod 2^32, and one key alone says nothing about the index. A component of a replicated table is
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -64,22 +64,20 @@ class Keys:
         return self.seed.nbytes + self.corrections.nbytes + self.leaves.nbytes
 
 
-class SecretIds(Form):
+class SecretIds:
     """One party's keys for ids that the client knows, of the given shape, over a table of `rows` rows.
 
     own: of the pair for component i, holder 0. following: of the pair for component i + 1, holder 1.
     """
 
-    __slots__ = ("_shape", "_vectors", "following", "own", "rows")
+    __slots__ = ("_vectors", "following", "own", "rows", "shape")
 
     def __init__(self, shape: tuple[int, ...], rows: int, own: Keys, following: Keys) -> None:
-        self._shape, self.rows, self.own, self.following = shape, rows, own, following
-        self.format = Format(BITS, 0)
+        self.shape, self.rows, self.own, self.following = shape, rows, own, following
         self._vectors: tuple[Words, Words] | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._shape
+    def __repr__(self) -> str:
+        return f"SecretIds(shape={self.shape}, rows={self.rows})"
 
     def expand(self) -> tuple[Words, Words]:
         """What the own and the following keys expand to, (n, rows) each, kept until a look-up takes it."""
@@ -91,6 +89,9 @@ class SecretIds(Form):
         """The same, and kept no longer: they are as large as the ids times the table's rows."""
         vectors, self._vectors = self.expand(), None
         return vectors
+
+
+Dealt: TypeAlias = "Form | SecretIds"  # what a client deals to one party
 
 
 def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretIds]:

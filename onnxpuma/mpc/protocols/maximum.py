@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from operator import itemgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -16,13 +15,13 @@ import numpy.typing as npt
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.forms import Replicated, Split, see
-from onnxpuma.mpc.party import Party, Protocol, lazily
+from onnxpuma.mpc.forms import Replicated, Split, joined, see
+from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost
 from onnxpuma.mpc.protocols.convert import deal_cost, deal_halves, replicate_pair, replicate_pair_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
-from onnxpuma.mpc.ring.arrays import indices, integers, joined, read
-from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.ring import arrays
+from onnxpuma.mpc.ring.arrays import indices, integers, read
 
 Level: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -55,7 +54,7 @@ def _bracket(packed: bytes) -> list[Level]:
         right = np.minimum(left + 1, last)
         left = np.where((left == right) & (lengths[row] > 1), left - 1, left)
         alone = starts[~play]
-        order = np.argsort(joined([row, np.flatnonzero(~play)]), kind="stable")
+        order = np.argsort(arrays.joined([row, np.flatnonzero(~play)]), kind="stable")
         levels.append((left, right, alone, order))
         lengths = np.where(play, pairs, lengths)
     return levels
@@ -86,25 +85,17 @@ def row_maximum(party: Party, x: Split, lengths: np.ndarray) -> Protocol[Replica
     result: Replicated | None = None
     for left, right, alone, order in bracket(lengths):
         # 2. of each pair: second + [first >= second] (first - second)
-        first, second = current.map(itemgetter(left)), current.map(itemgetter(right))
-        lead = first.minus(second)
+        first, second = current[left], current[right]
+        lead = first - second
         loses = yield from is_negative(party, lead)
         pair = yield from gate(party, ~loses, lead)
         winners = replicate_pair(party, pair.plus_split(second))
         # 3. rows that are down to one element pass
-        result = winners if result is None else _beside(winners, result.map(itemgetter(alone)))
-        result = result.map(itemgetter(order))
+        result = winners if result is None else joined([winners, result[alone]])
+        result = result[order]
         current = see(party, result, x.pivot)
     assert result is not None
     return result
-
-
-def _beside(x: Replicated, y: Replicated) -> Replicated:
-    def together(a: Words, b: Words) -> Words:
-        return joined([a, b])
-
-    first, second = lazily(together, x._first, y._first), lazily(together, x._second, y._second)
-    return Replicated(x.party, first, second, x.format)
 
 
 def row_maximum_cost(elements: int, lengths: np.ndarray, bits: int) -> Cost:

@@ -81,7 +81,7 @@ def samples(
     and of two elements that are t apart one sum in four puts t between itself and zero. At `shift` fraction
     bits less, off by three units at most.
     """
-    terms = x.first if isinstance(x, Replicated) else x.words
+    terms = x.as_sum().words
     table = from_integers([1, -1] if whole else [0, 0, 1, -1], x.bits)
     signs = table[stream.draw((terms.shape[1], count), 8) & np.uint8(len(table) - 1)]
     sums = ring.matmul(contiguous(terms), signs)

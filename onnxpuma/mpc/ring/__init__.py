@@ -3,6 +3,7 @@
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
 from onnxpuma.mpc.ring.products import (
     axpy,
+    einsum,
     gather_table,
     matmul,
     matmul_pair,
@@ -15,6 +16,7 @@ from onnxpuma.mpc.ring.products import (
 
 __all__ = [
     "axpy",
+    "einsum",
     "gather_table",
     "matmul",
     "matmul_pair",

@@ -275,3 +275,8 @@ def _check_beside(words: Words, other: Words, dtype: np.dtype[Any]) -> None:
             f"{other.dtype}{other.shape} beside words of shape {words.shape}: {dtype} is expected",
             "give arrays of one shape and of the table's type",
         )
+
+
+def einsum(equation: str, *words: Words) -> Words:
+    """numpy.einsum of words."""
+    return np.asarray(np.einsum(equation, *words, optimize=True))

@@ -148,7 +148,8 @@ QUANTITIES: dict[str, tuple[str, Callable[[Use], float], float]] = {
 def ranged(blueprint: Blueprint, use: _Use) -> _Use:
     """The use with how far its kernel reads: as the bounds prove, or as calibration found where that is less.
 
-    The operator's default stands where neither is known, and where the proved bound is unlikely large.
+    The operator's default stands where neither is known, and where the proved bound is too large to be
+    likely.
     """
     calibrated = blueprint.bounds(use.node.name)
     entry = QUANTITIES.get(use.node.op) if not use.node.domain else None

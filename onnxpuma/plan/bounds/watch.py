@@ -25,7 +25,7 @@ from onnxpuma.plan.weights.facts import KEPT_ROOM
 
 
 def watched(state: State, call: Call, operator: Operator) -> Call:
-    """Watch what the limits of a call need and nobody has proved; the call with bounds that assume it."""
+    """Watch the unproved needs of a call's limits. Returns the call with bounds that assume them."""
     if not state.blueprint.checked:
         return call
     for limit in limits_in(call, operator):

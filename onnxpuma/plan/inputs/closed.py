@@ -10,16 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.model import Graph, ValueType
 from onnxpuma.graph.patterns import matching, picked
 from onnxpuma.plan.inputs.roles import tables
-
-if TYPE_CHECKING:
-    from onnxpuma.plan.blueprint import Blueprint
 
 STATES = "encoder_hidden_states"
 """A decoder's name for the encoder's result, whatever the encoder calls it."""
@@ -110,14 +105,3 @@ def _fits(one: ValueType, other: ValueType) -> bool:
         return False
     pairs = zip(one.shape, other.shape, strict=True)
     return all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
-
-
-def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
-    """The graphs of a model, by name; each knows which of its inputs continue closed outputs of any graph."""
-    closed = [(name, graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
-    states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
-
-    def resumed(graph: Blueprint) -> dict[str, tuple[str, ...]]:
-        return resumed_inputs(shared_inputs(graph.graph, graph.public_inputs), closed, keep_only, states)
-
-    return {name: replace(graph, resumed=resumed(graph)) for name, graph in graphs.items()}

@@ -18,7 +18,7 @@ from onnxpuma.plan.weights.scaling import Scales
 
 @dataclass
 class State:
-    """What is given, what follows from it before the walk, and what the walk adds node by node."""
+    """First come fields that are given, or follow before the walk; then those that the walk fills."""
 
     blueprint: Blueprint
     selection: Selection

@@ -1,4 +1,4 @@
-"""What the planner knows of a value before anything runs: its type, and who will hold it."""
+"""A value as the planner knows it before anything runs: its type, and who will have it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def draft_operand(name: str, kind: ValueType) -> Operand:
 
 
 def expected(values: Mapping[str, Known], name: str | None) -> Operand | None:
-    """An input of a node that is planned later. A value that is not known yet is taken to be secret."""
+    """An input of a node that is planned later. A value not known yet counts as secret, and as no mask."""
     if name is None:
         return None
     known = values.get(name)

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Graph, Node
 from onnxpuma.graph.rename import renamed
-from onnxpuma.plan.budget import MOST_TURNS
+from onnxpuma.plan.budget import MOST_ITERATIONS
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.walk.parts import Parts, Refused, add_constant, part
 
@@ -42,8 +42,8 @@ def _loop(state: State, node: Node, body: Graph) -> Parts[None]:
     made: list[list[str]] = []
     turn = 0
     while going and (trips is None or turn < int(trips)):
-        if turn >= MOST_TURNS:
-            raise Refused(f"it runs more than {MOST_TURNS} iterations")
+        if turn >= MOST_ITERATIONS:
+            raise Refused(f"it runs more than {MOST_ITERATIONS} iterations")
         place = f"{node.name}/{turn}"
         number = add_constant(state, f"{place}/turn", np.array(turn, np.int64))
         before = add_constant(state, f"{place}/going", np.array(True))
@@ -63,8 +63,8 @@ def _scan(state: State, node: Node, body: Graph) -> Parts[None]:
     axes = node.attribute("scan_input_axes") or [0] * read
     backwards = node.attribute("scan_input_directions") or [0] * read
     turns = state.values[scanned[0]].shape[axes[0]]
-    if turns > MOST_TURNS:
-        raise Refused(f"it runs more than {MOST_TURNS} iterations")
+    if turns > MOST_ITERATIONS:
+        raise Refused(f"it runs more than {MOST_ITERATIONS} iterations")
     carried = [_named(name) for name in states]
     made: list[list[str]] = []
     for turn in range(turns):

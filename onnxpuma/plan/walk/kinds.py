@@ -1,4 +1,4 @@
-"""Who computes a node, and how it gets into the plan: told from the values that it reads."""
+"""Who computes a node, and how it gets into the plan: it depends on the values that the node reads."""
 
 from __future__ import annotations
 
@@ -30,11 +30,6 @@ class Kind(Enum):
     LOST = auto()
 
 
-def is_unrolled(node: Node) -> bool:
-    """Whether other nodes take its place while the plan is made."""
-    return node.traits.unrolled
-
-
 def kind_of(node: Node, values: Mapping[str, Known], unknown: Container[str]) -> Kind:
     """The kind of a node. unknown: the outputs of refused nodes; `values` hold all others that it reads."""
     names = read_by(node)
@@ -46,7 +41,7 @@ def kind_of(node: Node, values: Mapping[str, Known], unknown: Container[str]) ->
         return Kind.PUBLIC
     if all(k.value is not None or k.client for k in known):
         return Kind.CLIENT
-    if is_unrolled(node):
+    if node.traits.unrolled:
         return Kind.UNROLLED
     if looks_up_ids(node, values):
         return Kind.LOOKUP

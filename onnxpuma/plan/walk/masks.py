@@ -1,4 +1,4 @@
-"""Masks, as the planner sees them: public numbers beside a value, and how far out a secret mask has to reach.
+"""Masks in a plan: public numbers beside a value, and how far out a secret mask has to reach.
 
 A number that a secret condition chooses to mean "not this one", the lowest float for example, is in the words
 of the value. Its readers decide how far out it has to be: a Softmax, which reads differences, needs less than
@@ -56,7 +56,7 @@ def far_enough(readers: ReadersOf, name: str) -> float:
 
 
 def _farthest(readers: ReadersOf, name: str) -> float:
-    """The largest distance that a reader needs, of the value or of what is made of it; 0 without readers."""
+    """The largest distance that a reader needs, of the value or of a result made of it; 0 without readers."""
     known = readers.far if isinstance(readers, Readers) else {}
     if name not in known:
         most = 0.0
@@ -87,7 +87,7 @@ def _is_softmax(reader: tuple[Node, int]) -> bool:
 
 
 def _behind(readers: ReadersOf, name: str, seen: set[str]) -> Iterator[Reader]:
-    """The readers of a value, and of what sums, choices and layout make of it."""
+    """The readers of a value, and of the results that sums, choices and layout make of it."""
     for reader in readers.get(name, ()):
         operator = None if reader is None else find(reader[0])
         moved = reader is not None and operator is not None and (operator.layout or reader[0].op in _SUMS)
@@ -123,7 +123,7 @@ def given_reach(readers: ReadersOf, graph: Graph, name: str, dtype: np.dtype[Any
 
 
 def _no_scores(graph: Graph) -> set[str]:
-    """Values that are no scores: constants, and what is made of constants and of inputs that are no reals."""
+    """Values that are no scores: constants, and results of constants and of inputs that are no reals."""
     constants = set(graph.initializers)
     found = {name for name, kind in graph.inputs.items() if kind.dtype.kind != "f"}
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""The operands of a step, and the inputs that enter as shares."""
+"""The operands of a step, and the inputs that the client shares for it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.bounds.ranges import entered
 from onnxpuma.plan.known.state import State
-from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.plan.walk.masks import given
 
 
 def operands_of(state: State, node: Node) -> tuple[Operand | None, ...]:
-    """What a step knows of its inputs. A client's value becomes an input that the client shares."""
+    """The operands of a step. A value that only the client knows becomes an input that it shares."""
     return tuple(
         None if n is None else _operand(state, n, node, place) for place, n in enumerate(node.inputs)
     )
@@ -34,12 +33,3 @@ def _operand(state: State, name: str, node: Node, place: int) -> Operand:
     entry, operand = given(state.readers, state.graph, name, known.type)
     state.inputs.setdefault(name, entry)
     return entered(state.blueprint, entry, operand, made=known.bound)
-
-
-def share(state: State, name: str) -> None:
-    """An input that enters as shares whoever reads it: the client shares it, or the servers kept it."""
-    kind = state.values[name].type
-    held = name in state.selection.held
-    entry, operand = given({} if held else state.readers, state.graph, name, kind)
-    (state.held if held else state.inputs)[name] = entry
-    state.values[name] = Known(kind, operand=entered(state.blueprint, entry, operand, held), constant=False)

@@ -8,7 +8,6 @@ from onnxpuma.ops.registry import find
 from onnxpuma.plan.known.refusals import Refusal, no_kernel, way_out
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known, draft_operand
-from onnxpuma.plan.walk.kinds import is_unrolled
 from onnxpuma.plan.walk.parts import Parts, Refused
 from onnxpuma.plan.walk.types import inferred
 
@@ -39,7 +38,7 @@ def refuse(state: State, node: Node, refused: Refused) -> None:
 def pass_over(state: State, node: Node) -> Parts[None]:
     """A node that reads a result of a refused one. Its types are not known, so it is only asked whether its
     operator exists."""
-    if _lose(state, node) and find(node) is None and not is_unrolled(node):
+    if _lose(state, node) and find(node) is None and not node.traits.unrolled:
         state.refusals.append(Refusal(node.name, node.op, state.opset, no_kernel(node)))
     yield from ()
 

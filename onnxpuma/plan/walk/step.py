@@ -30,7 +30,7 @@ def planned(state: State, node: Node) -> Parts[None]:
     operator = find(node)
     assert operator is not None
     if any(state.values[n].type.dtype.kind == "O" for n in node.inputs if n):
-        raise Refused("it puts text beside a secret, and shares are numbers: ask for those")
+        raise Refused("it combines text with a secret value, and shares are numbers: request those instead")
     types = _types(state, node)
     operands = operands_of(state, node)
     if not operator.integers and any(_is_whole(o) for o in operands):
@@ -78,7 +78,7 @@ def _left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:
 
 
 def _record(state: State, call: Call, operator: Operator, constant: bool) -> None:
-    """Add the step, and say what its readers find."""
+    """Add the step, and note the form in which its readers find each result."""
     resolves = tuple(must_truncate(state, o, call) for o in call.outputs)
     # A server keeps constants for all its requests, and computes them anew when it starts again. So they are
     # steps without messages: else it would be out of step with the servers that have them.

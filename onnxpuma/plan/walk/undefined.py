@@ -1,4 +1,4 @@
-"""Rows of a softmax that a mask leaves nothing: in ONNX they are NaN, or even where the mask is finite.
+"""Rows that a mask empties before a softmax: in ONNX they become NaN, or 1/n throughout if it is finite.
 
 A guard, Where(IsNaN(p), 0, p), asks for such rows. Rows that a public mask empties are zeros already, and
 nothing else on shares is ever NaN. Where the mask is secret, so is the answer: whether the largest score of
@@ -92,7 +92,7 @@ def _attention(state: State, place: str, node: Node) -> Parts[str | None]:
         return rows
     shape = state.values[rows].shape
     if len(shape) > 2 and shape[-3] != 1:
-        raise Refused("it asks which rows a secret mask leaves nothing, and the mask differs by head")
+        raise Refused("it asks which rows a secret mask empties, and the mask differs by head")
     if len(shape) < 3:
         return rows
     axis = add_constant(state, f"{place}/head", np.array([-3], np.int64))

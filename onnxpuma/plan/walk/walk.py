@@ -1,4 +1,4 @@
-"""The walk over a graph: it tells of each node who computes it, and has the builder of that kind plan it."""
+"""The walk over a graph: it finds out who computes each node, and has the builder of that kind plan it."""
 
 from __future__ import annotations
 

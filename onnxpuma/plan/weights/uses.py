@@ -1,4 +1,4 @@
-"""How a graph uses its weights: which values are made of weights alone, and what is asked of each."""
+"""How a graph uses its weights: which values are made of weights alone, and which facts matter."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from onnxpuma.graph.model import Graph, Node
 from onnxpuma.graph.run import run_node
 
 _WIDEST = 1 << 14  # columns; a wider matrix belongs to a vocabulary, and nobody asks for its heads
+_COUNTS = ("q_num_heads", "kv_num_heads", "num_heads")  # attributes
 _CUTS = ("Reshape", "Transpose", "Attention", "RotaryEmbedding")
 _ON = ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Split", "Slice", "Cast", "Identity", "Concat")
 _HEADS = range(8, 513)  # elements of a head

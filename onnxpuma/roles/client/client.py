@@ -79,7 +79,7 @@ class Client:
 
     @property
     def model(self) -> SharedModel:
-        """The public part of the model. Raises PlanError when the servers do not all have the same one."""
+        """The public part of the model, fetched at first use. PlanError when the servers' copies differ."""
         if self._model is None:
             with self._lock:
                 answers = self._cluster.request(wire_pb2.Request(), [], [[], [], []])

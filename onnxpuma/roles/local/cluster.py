@@ -33,6 +33,7 @@ from onnxpuma.errors import (
     plain_text,
 )
 from onnxpuma.mpc.ring.native import warn_once
+from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local import isolated
 from onnxpuma.roles.local.client import LocalClient
@@ -150,7 +151,8 @@ class LocalCluster:
                 raise ConfigError(f"{model} is shared already", "calibrate where its owner shares it")
             return model.absolute()
         folder = Path(self._temporary.name) / "model"
-        share_model(model, folder, public_inputs=self._public_inputs, samples=samples, review=here_alone)
+        policy = Policy(public_inputs=self._public_inputs)
+        share_model(model, folder, policy, samples=samples, review=here_alone)
         return folder
 
     def _patience(self) -> float:

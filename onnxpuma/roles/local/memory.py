@@ -29,11 +29,12 @@ from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
 from onnxpuma.observe import Progress
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
-from onnxpuma.plan.blueprint import Blueprint, prepare_model
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.plan import Plan, Selection
+from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.transport.memory import memory_links
 
 Shares = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]

@@ -9,13 +9,13 @@ from itertools import combinations
 from onnxpuma.errors import ConfigError, ModelError, UnsupportedModelError
 from onnxpuma.graph.folder import Source
 from onnxpuma.graph.model import Graph, Initializer
-from onnxpuma.plan.blueprint import Blueprint, prepare
+from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.declared import check_declared, declare
 from onnxpuma.plan.examine.example import symbols
 from onnxpuma.plan.examine.kept_bounds import settled
 from onnxpuma.plan.examine.support import check_supported
-from onnxpuma.plan.inputs.closed import resuming
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
+from onnxpuma.plan.prepare import prepare, resuming
 from onnxpuma.roles.owner.dedupe import assign, fingerprint, rank_of
 from onnxpuma.roles.owner.samples import Samples, calibrated
 from onnxpuma.roles.shared.model import SharedModel
@@ -102,7 +102,7 @@ class Reading:
             if due:
                 yield from self._weights(source, due)
             written.update(due)
-            self._kept.pop(source.name, None)
+            self._kept.pop(source.name, None)  # nobody needs this graph any more
 
     def _weights(self, source: Source, due: Mapping[str, str]) -> Iterator[tuple[str, Initializer]]:
         graph = self._kept.get(source.name) or self._prepare(source)[1]

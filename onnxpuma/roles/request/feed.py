@@ -12,11 +12,11 @@ from onnxpuma.errors import InputError, PlanError
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.compile import check_shapes, weight_hint
 from onnxpuma.plan.inputs.closed import STATES, paired
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT, InputSpec
 from onnxpuma.plan.known.readers import Readers, readers_of
 from onnxpuma.plan.plan import Plan
+from onnxpuma.plan.shapes import check_shapes, weight_hint
 from onnxpuma.plan.walk.masks import given_reach
 from onnxpuma.roles.request.kept import Kept
 from onnxpuma.standard.mask_values import MASKED

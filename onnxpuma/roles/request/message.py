@@ -24,9 +24,9 @@ from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.prf import KEY_BYTES, fresh_key
-from onnxpuma.mpc.protocols.dpf import Keys, SecretIds, depth_of, share_ids
+from onnxpuma.mpc.protocols.dpf import Dealt, Keys, SecretIds, depth_of, share_ids
 from onnxpuma.mpc.ring.words import Words, encode
 from onnxpuma.mpc.sharing import KEYED, component_stream, components_of, deal, held
 from onnxpuma.plan.blueprint import Blueprint
@@ -164,10 +164,10 @@ def deal_inputs(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffe
     return private
 
 
-def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str, Form]:
+def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str, Dealt]:
     """Read the shares of the plan's secret inputs from the private buffers of `party`, once
     `check_private` has passed."""
-    inputs: dict[str, Form] = {}
+    inputs: dict[str, Dealt] = {}
     buffers = iter(private)
     for entry in plan.inputs:
         if entry.depth:

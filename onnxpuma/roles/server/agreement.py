@@ -99,7 +99,7 @@ class Agreement(ABC):
             self._complete = now
         else:
             self._alone_until = self.attended
-        for job in list(self.jobs.values()):
+        for job in list(self.jobs.values()):  # a copy: `drop` and `fail` take jobs out
             if job.request.gone:
                 self.drop(job, "the client left")
             elif now > job.since + self.timeouts.request:
@@ -182,6 +182,7 @@ class Leader(Agreement):
 
     def answer(self, able: frozenset[int]) -> None:
         for job in self.jobs.values():
+            # A peer that is away may restart and forget: it has to say Ready again.
             job.ready = {peer: coin for peer, coin in job.ready.items() if peer in able}
             job.session = job.session or os.urandom(16)
             if job.ready.keys() != able and time.monotonic() > job.announced + ANNOUNCE_AGAIN_SECONDS:
@@ -233,6 +234,7 @@ class Follower(Agreement):
                 self.link.abort(message.session, error.message)
             else:
                 job.coins = tuple(message.coins)
+                # Taken out of `jobs`, it no longer times out.
                 self._begin.append(self.jobs.pop(job.request.id))
         elif isinstance(message, wire_pb2.Abort):
             self._starts = {r: s for r, s in self._starts.items() if s[0].session != message.session}

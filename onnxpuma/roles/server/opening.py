@@ -16,9 +16,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnxpuma.errors import InputError, TransportError
-from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.prf import PART_BYTES, AesStream, PartyKeys, derived_key, fresh_part
-from onnxpuma.mpc.protocols.dpf import SecretIds
+from onnxpuma.mpc.protocols.dpf import Dealt, SecretIds
 from onnxpuma.mpc.protocols.sketch import COMBINATIONS, Sketch, sketch
 from onnxpuma.mpc.ring.words import Words
 from onnxpuma.roles.request.message import CODE_BYTES, MADE_HERE, component_code
@@ -28,7 +27,7 @@ from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag
 LABEL = "opening"
 
 
-def open_session(link: Link, job: Job, inputs: Mapping[str, Form], identities: Sequence[str]) -> PartyKeys:
+def open_session(link: Link, job: Job, inputs: Mapping[str, Dealt], identities: Sequence[str]) -> PartyKeys:
     """The PRF keys of this session, once both neighbours prove to hold the same components of the request.
 
     inputs: this party's shares of the plan's secret inputs. identities: the public keys of the three

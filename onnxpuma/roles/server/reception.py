@@ -17,9 +17,9 @@ from onnxpuma.graph.model import Node
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
-from onnxpuma.plan.compile import check_shapes
 from onnxpuma.plan.known.readers import needed
 from onnxpuma.plan.plan import SecretInput
+from onnxpuma.plan.shapes import check_shapes
 from onnxpuma.roles.request.feed import check_filling
 from onnxpuma.roles.request.message import MADE_HERE, Asked, buffer_lengths, check_private, read_public_part
 from onnxpuma.roles.request.plans import Plans

@@ -56,4 +56,4 @@ def compute(
 def _settled(x: Replicated | Sum3) -> Replicated:
     """x with words that have arrived: the session may end, and nothing of x is still on its way."""
     assert isinstance(x, Replicated)  # the plan resolves kept outputs
-    return Replicated(x.party, x.first, x.second, x.format)
+    return x.arrived()

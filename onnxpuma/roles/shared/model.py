@@ -22,7 +22,7 @@ from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.graph.model import Initializer
 from onnxpuma.plan.blueprint import SKELETON, Blueprint
 from onnxpuma.plan.draft import write_files
-from onnxpuma.plan.policy import written
+from onnxpuma.plan.policy_file import written
 
 INDEX = "model.json"
 

@@ -1,4 +1,4 @@
-"""The audit has teeth: protocols broken in the usual ways are found, by both checks, at the right party."""
+"""The audit has teeth: both checks find protocols broken in the usual ways, at the right party."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Y_U, Y_V = Input(K, frozenset({1})), Input(K, frozenset({2}))
 
 
 def masked(party: Party, a: Words) -> Protocol[Any]:
-    """A healthy one: the pivot's A to v, less a word that u and the pivot hold."""
+    """A sound protocol: the pivot sends v its A, less a word that u and the pivot hold."""
     if party.role(0) == PIVOT:
         party.send(2, a - party.draw(1, a.shape, K), K)
     elif party.role(0) == U:
@@ -39,7 +39,7 @@ def bare(party: Party, a: Words) -> Protocol[Any]:
 
 
 def derivable(party: Party, a: Words) -> Protocol[Any]:
-    """The mask is of a key that the receiver holds."""
+    """The mask comes from a key that the receiver holds."""
     if party.role(0) == PIVOT:
         party.send(2, a - party.draw(0, a.shape, K), K)
     elif party.role(0) == V:
@@ -62,7 +62,7 @@ def twice(party: Party, a: Words) -> Protocol[Any]:
 
 
 def later(party: Party, a: Words) -> Protocol[Any]:
-    """The mask is opened to the receiver one round later."""
+    """The receiver learns the mask one round later."""
     if party.role(0) != V:
         mask = party.draw(1, a.shape, K)
         if party.role(0) == PIVOT:
@@ -100,7 +100,7 @@ def scaled(party: Party, a: Words) -> Protocol[Any]:
 
 
 def one_sided(party: Party, y_u: Words, y_v: Words) -> Protocol[Any]:
-    """Twins exchange their halves, and only u's is masked."""
+    """The twins exchange their halves, but only u's is masked."""
     if party.role(0) == PIVOT:
         party.draw(1, y_u.shape, K)
     elif party.role(0) == U:

@@ -1,4 +1,4 @@
-"""Views too large to enumerate, sampled: two inputs that a party cannot tell apart give it alike views.
+"""Views too large to enumerate, sampled: two inputs that a party cannot tell apart give it similar views.
 
 Independent of the audit's reasoning: plain statistics of every word of a view, and of sums of two words.
 """

@@ -1,4 +1,4 @@
-"""What is local on each form: layouts, sums, public factors, shifts; and forms that do not go together."""
+"""The local operations of each form: layouts, sums, public factors, shifts; and mismatched forms."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_sums_and_factors_of_splits() -> None:
 
 def test_differences_of_splits_and_a_pair_and_a_split() -> None:
     run = locally(
-        lambda party, x, y: as_split(party, x).minus(as_split(party, y)), shared_reals(X), shared_reals(Y)
+        lambda party, x, y: as_split(party, x) - as_split(party, y), shared_reals(X), shared_reals(Y)
     )
     assert np.abs(run.value() - (X - Y)).max() < 2.0**-17
     run = locally(
@@ -153,7 +153,7 @@ def test_raising_is_exact(raised: Local) -> None:
     ("form", "bound"), [(as_split, 1.0), (as_pair, 1.0), (lambda p, x: x, 1.5), (as_sum, 1.5)]
 )
 def test_lowering_rounds_without_bias(form: Local, bound: float, shift: int) -> None:
-    """Error within the bound; its mean within four standard errors of zero, and 2^-shift for three terms."""
+    """Error within the bound; mean within four standard errors of zero, and 2^-shift for three terms."""
     values = np.random.default_rng(3).integers(-(2**40), 2**40, 60_000)
     run = locally(
         lambda party, x: form(party, x).lowered(shift), shared_words(from_integers(values, 64), 64, 18)
@@ -185,10 +185,10 @@ def test_halves_follow_what_is_linear_and_only_that() -> None:
     def program(party: Party, x: Replicated) -> Protocol[Any]:
         yield from ()
         seen = see(party, x, 1)
-        kept = [seen.map(np.transpose), seen.modulo(20), seen.minus(seen), seen.plus(np.uint64(1))]
+        kept = [seen.map(np.transpose), seen.modulo(20), seen - seen, seen.plus(np.uint64(1))]
         lost = [seen.lowered(3), seen.raised(1, 20)]
         bare = Split(seen.role, 1, seen.words, Format(64, 18))
-        lost += [bare.map(np.transpose), bare.minus(seen), seen.minus(bare)]
+        lost += [bare.map(np.transpose), bare - seen, seen - bare]
         return [k.half is not None for k in kept], [k.half is not None for k in lost], seen.map(np.transpose)
 
     results = simulate(program, shared_reals(X)).results
@@ -226,8 +226,8 @@ def test_forms_that_do_not_go_together() -> None:
             lambda: as_sum(party, x).plus_shared(x.with_fraction(19)),
             lambda: product.plus_shared(narrow),
             lambda: multiply(party, x, narrow),
-            lambda: see(party, x, 0).minus(see(party, x, 1)),
-            lambda: see(party, x, 0).minus(see(party, other, 0)),
+            lambda: see(party, x, 0) - see(party, x, 1),
+            lambda: see(party, x, 0) - see(party, other, 0),
             lambda: see(party, x, 0) + see(party, narrow, 0),
             lambda: as_pair(party, x) + as_pair(party, other),
             lambda: as_pair(party, x).plus_split(see(party, x, 0)),

@@ -1,4 +1,4 @@
-"""Where the largest element of a row stands: exact, the first of equal ones, at the declared price."""
+"""The index of a row's largest element: exact, the first of equal ones, at the declared cost."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_largest_differences() -> None:
 
 
 def test_the_price_of_a_vocabulary() -> None:
-    """Thirty bytes and a few bits an element, whatever the length: places cost half a byte of it."""
+    """Thirty bytes and a few bits per element at any length; the index accounts for half a byte."""
     cost = champion_cost(1, 49152, 27)
     assert cost.rounds == 67
     assert cost.bytes == 1_451_676

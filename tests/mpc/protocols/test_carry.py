@@ -1,4 +1,4 @@
-"""The sign from shared products of A's bits: every value, every share, at the declared price."""
+"""The sign from shared products of A's bits: every value, every share, at the declared cost."""
 
 from __future__ import annotations
 

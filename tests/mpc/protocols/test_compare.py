@@ -1,4 +1,4 @@
-"""Comparisons: exact on every value of the ring, for every share of it, at any width and digit."""
+"""Comparisons: exact for every value of the ring and every share of it, at any width and digit."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def table(truth: Callable[[Any, Any], Any], shift: int) -> Table:
 
 
 def test_any_polynomial_of_digit_bits_takes_two_rounds() -> None:
-    """Constants, single bits, products of up to four, and a term that cancels itself."""
+    """Constants, single bits, products of up to four bits, and a term that cancels out."""
     tables = tuple(table(lambda a, b, n=n: (a * 3 + b * n + n) % 5 < 2, 2 * n) for n in range(4))
     polynomials = (
         xor(()),

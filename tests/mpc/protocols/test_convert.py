@@ -63,7 +63,7 @@ def test_a_sum(bits: int) -> None:
 
 @PIVOTS
 def test_reading_at_another_scale(pivot: int) -> None:
-    """Whatever the form: within 1.5 units of the new scale; exact upwards."""
+    """From any form: within 1.5 units of the new scale; exact to a finer one."""
     readings: list[tuple[Any, Any]] = [
         (lambda party, x: x, X / 4),
         (lambda party, x: see(party, x, pivot), X / 4),
@@ -122,7 +122,7 @@ def test_halves_are_dealt_to_a_value_that_has_none() -> None:
 
 
 def test_one_product_may_be_read_twice() -> None:
-    """By different pivots and at different widths: each reading has masks of its own."""
+    """By different pivots and at different widths: each reading has its own masks."""
 
     def program(party: Party, x: Replicated) -> Protocol[Any]:
         product = multiply(party, x, x)
@@ -141,12 +141,12 @@ def test_one_product_may_be_read_twice() -> None:
 
 
 def test_splits_whose_first_exchange_is_still_open_can_be_used() -> None:
-    """Layouts, shifts and differences of words on their way."""
+    """Layouts, shifts and differences work on words in transit."""
 
     def program(party: Party, x: Replicated) -> Protocol[Any]:
         seen = convert.split(party, multiply(party, x, x), 0, Format(44, 20)).map(np.transpose)
         other = seen.lowered(4, 30)
-        result = other.minus(other.map(lambda w: w[:1])).plus(from_integers(1 << 16, 30))
+        result = (other - other.map(lambda w: w[:1])).plus(from_integers(1 << 16, 30))
         assert result.shape == X.T.shape
         yield
         return result

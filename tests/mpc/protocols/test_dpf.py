@@ -1,4 +1,4 @@
-"""Distributed point functions: two keys expand to a one-hot row, one key alone shows nothing of the index."""
+"""Distributed point functions: two keys expand to a one-hot row; one key reveals nothing about the index."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_large_batches_are_expanded_in_pieces(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("holder", [0, 1])
 def test_one_key_does_not_show_the_index(holder: int) -> None:
-    """Every bit of a key, and of what it expands to at any place, is a fair coin whatever the index."""
+    """Every bit of a key and of its expansion, at any position, is a fair coin for every index."""
     rows, n = 33, 4000
     for index in (0, 17, 32):
         key = generate(np.full(n, index), rows)[holder]

@@ -1,4 +1,4 @@
-"""exp: softmax's window and the wide one, and the logarithm, against float64 over their whole ranges."""
+"""exp on softmax's window and on the wide one, and the logarithm, against float64 over their whole ranges."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_tables_factor(bits: int) -> None:
 
 @pytest.mark.parametrize("pivot", [0, 1, 2])
 def test_the_wide_exponential(pivot: int) -> None:
-    """Relative error below 2^-16, and two units, over the whole range and beyond it."""
+    """The relative error is below 2^-16, plus two units, over the whole range and beyond it."""
     x = np.concatenate(
         [
             [LOWEST, HIGHEST, 0.0, 2.0**-18, -(2.0**-18)],
@@ -100,7 +100,7 @@ def test_the_wide_exponential_of_what_is_known_to_be_small(top: float, bits: int
 
 @pytest.mark.parametrize("fraction", [18, 12, 20])
 def test_the_logarithm(fraction: int) -> None:
-    """Every magnitude of the format, from one unit up; as exact as the argument."""
+    """Every magnitude of the format, from one unit up; as exact as its argument."""
     units = np.concatenate([np.arange(1, 40), 2.0 ** np.arange(0, 58), np.exp(RNG.uniform(0, 40, 3000))])
     x = np.maximum(1, np.rint(units)) * 2.0**-fraction
     run = simulate(lambda party, w: logarithm(party, w, 1), shared_reals(x, fraction))

@@ -1,4 +1,4 @@
-"""Fourier series on shares: the exact tables of the circle, and the evaluation from tables and without."""
+"""Fourier series on shares: the exact tables of the circle, and the evaluation with and without tables."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_points_of_a_fine_circle(bits: int, fraction: int) -> None:
 
 @pytest.mark.parametrize("name", ["gelu", "tanh", "sigmoid", "silu"])
 def test_a_series_from_tables(name: str) -> None:
-    """The rounding of cosines and factors alone; no bias."""
+    """The only error is the rounding of cosines and factors; there is no bias."""
     series, k, fraction = all_series()[name], 16, 13
     words = RNG.integers(0, 1 << k, 40_000)
     run = evaluated(series, words, k, fraction, 44)

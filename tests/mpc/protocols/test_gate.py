@@ -1,4 +1,4 @@
-"""Gates: a secret bit times a value, exact in the ring; and a bit as a number."""
+"""Gates: a secret bit times a value, exact in the ring; and a bit converted to a number."""
 
 from __future__ import annotations
 

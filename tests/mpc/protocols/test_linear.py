@@ -1,4 +1,4 @@
-"""Products of two replicated values: exact in the ring, without a message."""
+"""Products of two replicated values: exact in the ring, without messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The largest element of each row: exact on the words as read, for rows of any lengths."""
+"""The largest element of each row: exact for the words as read, for rows of any length."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_ties_and_the_largest_difference() -> None:
 
 
 def test_only_differences_within_a_row_matter() -> None:
-    """Rows far apart, near the ring's ends."""
+    """Rows that are far apart, near the ends of the ring."""
     values = np.array([2000, 2047, 2040, -2048, -2040, -2001])
     assert np.array_equal(maxima(values, [3, 3], 12, 2), [2047, -2001])
 

@@ -1,4 +1,4 @@
-"""The range check: what each quantity finds, what it costs, and that the client learns "none" or "some"."""
+"""The range check: the findings and cost of each quantity; and the client learns only "none" or "some"."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_one_number_tells_whether_any_bit_is_set(count: int, pivots: tuple[int, 
     for place in {0, count // 2, count - 1}:
         bits = np.zeros(count, np.uint8)
         bits[place] = 1
-        if len(set(pivots)) == len(pivots):  # the same bit twice may cancel in a subset, and in all of few
+        if len(set(pivots)) == len(pivots):  # equal bits may cancel in one subset, and in all of a few
             assert told(bits, pivots).words()[0] != 0
     assert told(np.ones(count, np.uint8)).words()[0] != 0
 
@@ -140,7 +140,7 @@ def test_squares_and_deviations_of_rows(shift: int) -> None:
 def test_an_element_far_out_shows_in_half_of_the_samples(far: float, whole: bool, product: bool) -> None:
     x = RNG.normal(0, 3, (2, 100))
     x[1, 17] = far
-    if whole:  # then half as far out is enough, where words do not wrap
+    if whole:  # then half the distance is enough, and words do not wrap
         x[1, 17] = far / 2 if abs(far) < 2.0**43 else far / 8
 
     def sampled(party: Party, form: Any) -> Sum3:
@@ -155,7 +155,7 @@ def test_an_element_far_out_shows_in_half_of_the_samples(far: float, whole: bool
 
 
 def told_of(party: Party, *w: Words) -> Protocol[Sum3]:
-    """Of two bits at pivot P, each in two parts."""
+    """For two bits at pivot P, each in two parts."""
     role = party.role(P)
     held = np.stack(w[max(role, 1) - 1 :: 2], axis=1) & np.uint8(1)
     plane = np.packbits(held, bitorder="little")

@@ -1,4 +1,4 @@
-"""Reciprocals and reciprocal roots over the whole range of the format, and the normalisation below them."""
+"""Reciprocals and reciprocal roots over the whole range of the format, and their normalisation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RNG = np.random.default_rng(14)
 
 
 def of_units(low: int, high: int, count: int) -> np.ndarray:
-    """Log-uniform integers in [2^low, 2^high), and one unit either side of each power of two."""
+    """Log-uniform integers in [2^low, 2^high), and one unit on either side of each power of two."""
     powers = [p for i in range(low, high) for p in (2**i - 1, 2**i, 2**i + 1) if 2**low <= p < 2**high]
     return np.concatenate([powers, np.floor(2.0 ** RNG.uniform(low, high, count))]).astype(np.int64)
 
@@ -38,7 +38,7 @@ def inverse(function: Any, units: np.ndarray, source: int, fraction: int, **sett
 
 @pytest.mark.parametrize("source", [0, 18, 36])
 def test_reciprocals_of_every_magnitude(source: int) -> None:
-    """From one unit to 2^32 of them: relative error below 2^-18, and two units of the result."""
+    """From one unit to 2^32 units: the relative error is below 2^-18, plus two units of the result."""
     units = of_units(0, 32, 1500)
     for fraction in (18, 24):
         exact = 2.0**source / units
@@ -49,7 +49,7 @@ def test_reciprocals_of_every_magnitude(source: int) -> None:
 
 @pytest.mark.parametrize("source", [0, 18, 36])
 def test_reciprocal_roots_of_every_magnitude(source: int) -> None:
-    """From one unit to 2^60 of them."""
+    """From one unit to 2^60 units."""
     units = of_units(0, 60, 1500)
     for fraction in (18, 28):
         exact = 2.0 ** (source / 2) / np.sqrt(units)
@@ -122,7 +122,7 @@ def test_conditions() -> None:
     ("k", "digits"), [(64, WHOLE_RANGE), (64, RECIPROCAL_RANGE), (64, (9, 12)), (16, (1, 7))]
 )
 def test_normalised_values(k: int, digits: tuple[int, int], squared: bool) -> None:
-    """v = x 4^(high - d) in [4^(high-1), 2 * 4^high), and the power is of the very same d."""
+    """v = x 4^(high - d) lies in [4^(high-1), 2 * 4^high), and the power uses the same d."""
     low, high = digits
     units = of_units(2 * low - 2, 2 * high, 500)
 

@@ -1,4 +1,4 @@
-"""Random combinations of a client's keys: they show a difference between pairs, and nothing of the ids."""
+"""Random combinations of a client's keys reveal a difference between pairs, and nothing about the ids."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_honest_keys_agree(rows: int, shape: tuple[int, ...], monkeypatch: pytes
 @pytest.mark.parametrize("pair", [0, 1, 2])
 @pytest.mark.parametrize("family", [0, 1])
 def test_one_pair_that_reads_otherwise_is_seen_by_two(family: int, pair: int) -> None:
-    """The last id of either family of keys, at one component alone."""
+    """The last id of either family of keys differs at only one component."""
     families = []
     for number in range(2):
         ids = np.arange(5)
@@ -65,7 +65,7 @@ def test_the_expanded_keys_are_kept_for_one_look_up() -> None:
 
 
 class Same:
-    """The coefficients of one combination, (rows,) bits, in all of them; then the identity over one id."""
+    """Uses one combination's coefficients, (rows,) bits, in all of them; then the identity over one id."""
 
     def __init__(self, coefficients: Sequence[int]) -> None:
         self.parts = [
@@ -81,7 +81,7 @@ class Same:
 
 @pytest.mark.parametrize("shift", [0, 1, 31])
 def test_each_combination_finds_any_difference_half_of_the_time(shift: int) -> None:
-    """All coefficients over three rows, all small differences: the worst is 1/2, also in the highest bit."""
+    """All coefficients over three rows, all small differences: at worst 1/2, even in the highest bit."""
     coefficients = list(product((0, 1), repeat=3))
     for difference in product(range(4), repeat=3):
         words = (np.array([difference], np.uint32) << np.uint32(shift)).astype(np.uint32)
@@ -92,7 +92,7 @@ def test_each_combination_finds_any_difference_half_of_the_time(shift: int) -> N
 
 
 def test_a_difference_in_the_highest_bit_is_not_missed() -> None:
-    """48 combinations of 48: 2000 trials never miss, where 8 of 8 would miss seven."""
+    """With 48 combinations, 2000 trials never miss; with 8, they would miss seven."""
     words = np.zeros((3, 5), np.uint32)
     words[1, 2] = 1 << 31
     assert all(combined([(words,)], AesStream(fresh_key()))[0].any() for _ in range(2000))
@@ -132,7 +132,7 @@ def test_what_a_party_is_told_does_not_depend_on_the_ids() -> None:
 
 
 def test_the_view_that_is_enumerated_is_the_one_that_is_sent() -> None:
-    """Sender and message of the test above, on real keys."""
+    """The senders and messages of the test above, with real keys."""
     ids = share_ids(np.array([2]), 6)
     coins = fresh_key()
     made = sketches([[held] for held in ids], coins)

@@ -53,7 +53,7 @@ def errors(name: str, x: np.ndarray, pivot: int = 2) -> np.ndarray:
 
 
 def edge(name: str) -> float:
-    """Where the window ends, on the right."""
+    """The right end of the window."""
     series = all_series()[name]
     return series.width * series.unit / 2
 
@@ -74,7 +74,7 @@ def test_where_most_values_are(name: str) -> None:
 @NAMES
 @pytest.mark.parametrize("side", [-1, 1])
 def test_at_the_edges_of_the_window(name: str, side: int) -> None:
-    """Dense around the edge, which the coarse reading blurs by a unit to either side."""
+    """Dense points around the edge, which the coarse reading blurs by a unit on either side."""
     unit = all_series()[name].unit
     x = side * (edge(name) + np.linspace(-2 * unit, 2 * unit, 40_000))
     assert np.abs(errors(name, x)).max() < FUNCTIONS[name][1]
@@ -83,7 +83,7 @@ def test_at_the_edges_of_the_window(name: str, side: int) -> None:
 @NAMES
 @pytest.mark.parametrize("argument", [60.0, 1000.0, 2.0**20, None])
 def test_far_outside_of_the_window(name: str, argument: float | None) -> None:
-    """The lines on both sides, up to the largest argument: of what the format holds, where none is named."""
+    """The lines on both sides, up to the largest argument: the format's own, if none is stated."""
     limit = argument or 2.0**43
     ends = np.array([s * limit * (1 - 2.0**-p) for p in (20, 30, 40) for s in (1, -1)])
     powers = np.array([s * 2.0**i for i in range(43) for s in (1, -1)])
@@ -99,7 +99,7 @@ def test_far_outside_of_the_window(name: str, argument: float | None) -> None:
 
 @NAMES
 def test_where_the_value_is_known_exactly(name: str) -> None:
-    """Zero, one unit of the format either side, and powers of two."""
+    """At zero, one unit of the format on either side, and powers of two."""
     x = np.array([0.0, 2.0**-18, -(2.0**-18), *(s * 2.0**i for i in range(-17, 10) for s in (1, -1))])
     assert np.abs(errors(name, np.tile(x, 100))).max() < FUNCTIONS[name][1]
 

@@ -70,7 +70,7 @@ def lengths(x: np.ndarray, shift: int, low: int = 1) -> Run:
 
 @pytest.mark.parametrize("shift", [4, 10, 14, 18])
 def test_lengths_of_every_magnitude(shift: int) -> None:
-    """Around the place where the readings change as well: lengths of 4096 to 5793."""
+    """Also around the point where the reading changes: lengths of 4096 to 5793."""
     top = 13 + shift / 2
     norms = np.concatenate([2.0 ** RNG.uniform(-12, top, 600), RNG.uniform(4000, 5900, 300), [4096.0, 0.0]])
     x = RNG.normal(size=(len(norms), WIDTH))

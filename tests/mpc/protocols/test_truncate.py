@@ -1,4 +1,4 @@
-"""Lift and truncation: exact over the whole stated range, rounding without bias, never a large error."""
+"""Lift and truncation: exact over the whole stated range, unbiased rounding, never a large error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RNG = np.random.default_rng(7)
 
 
 def edges(largest: int) -> np.ndarray:
-    """Values up to +-largest: zero, one unit either side of it and of each power of two, the extremes."""
+    """Values up to +-largest: zero, one unit on either side of it and of each power of two, the extremes."""
     powers = [1 << i for i in range(largest.bit_length())]
     around = {v + d for p in powers for v in (p, -p) for d in (-1, 0, 1)} | {largest, -largest, 0, 1, -1}
     return np.array(sorted(v for v in around if abs(v) <= largest), np.int64)
@@ -76,7 +76,7 @@ def resolved(values: np.ndarray, factor: int, pivot: int = 0, made: Format = RES
 
 @pytest.mark.parametrize("pivot", [0, 1, 2])
 def test_products_over_the_whole_range(pivot: int) -> None:
-    """|z| < 2^62: within 1.5 units, also at the extremes."""
+    """|z| < 2^62: the error is within 1.5 units, even at the extremes."""
     unit = 1 << 18
     largest = (1 << 62) - 2 * unit
     values = np.concatenate([edges(largest), RNG.integers(-largest, largest, 20_000)])
@@ -88,7 +88,7 @@ def test_products_over_the_whole_range(pivot: int) -> None:
 
 
 def test_products_are_unbiased() -> None:
-    """The error's mean is zero within four standard errors: nothing adds up over many layers."""
+    """The mean error is zero within four standard errors, so errors do not add up over many layers."""
     for values, factor in (
         (RNG.integers(-(1 << 40), 1 << 40, 200_000), 12345),
         (np.full(200_000, 100_001), 3),

@@ -1,4 +1,4 @@
-"""What both twins multiply by is the same on every machine: integers, pinned by their fingerprint."""
+"""The twins' factors are the same on every machine: integers, pinned by their fingerprint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnxpuma.mpc.protocols.fourier import all_series, fingerprint
 
 
 def test_the_fingerprint() -> None:
-    """A change of it means that servers of two versions must not compute together: say so in CHANGELOG."""
+    """If it changes, servers of the two versions must not compute together: say so in CHANGELOG."""
     assert fingerprint() == "860fbc7daa4833ec"
 
 
@@ -39,7 +39,7 @@ def test_another_coefficient_gives_another_fingerprint(monkeypatch: pytest.Monke
 
 
 def test_tables_do_not_come_from_floating_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With cosines and exponentials that are off in the last places, the tables stay what they are."""
+    """If cosines and exponentials err in their last digits, the tables stay the same."""
 
     def digest() -> str:
         tables = [*circle.whole(12, 24), *circle.arc(26, 10, 28), *exp_softmax.tables(16)]

@@ -1,4 +1,4 @@
-"""Reciprocal roots of sums of squares that outgrow one word: two readings, and which of them counts."""
+"""Reciprocal roots of sums of squares that outgrow one word: two readings, and the choice between them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def roots(x: np.ndarray, shift: int = 14, low: int = 1, gain: float = 8.0) -> Ru
 
 @pytest.mark.parametrize("shift", [4, 10, 14, 18])
 def test_norms_of_every_magnitude(shift: int) -> None:
-    """Around the place where the readings change as well: norms of 4096 to 5793."""
+    """Also around the point where the reading changes: norms of 4096 to 5793."""
     top = 13 + shift / 2
     norms = np.concatenate([2.0 ** RNG.uniform(-4, top, 600), RNG.uniform(4000, 5900, 300), [4096.0]])
     x = rows_of(norms)

@@ -1,4 +1,4 @@
-"""Ring products: every kernel level gives the words that plain arithmetic gives."""
+"""Ring products: every kernel level gives the same words as plain arithmetic."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_matmul(drawn: Draw, level: str, dtype: type, bits: int, shape: tuple[in
 @pytest.mark.parametrize(("dtype", "bits"), MATRICES)
 @pytest.mark.filterwarnings("ignore:the compiled kernel")
 def test_the_largest_words_wrap_and_nothing_else(level: str, dtype: type, bits: int) -> None:
-    """Kernels that cut words into bytes add up in 32 bits: the depth at which those would wrap is cut too."""
+    """Kernels that split words into bytes add up in 32 bits; they split the depth too, before those wrap."""
     depth = 20_000
     a, b = (np.full(shape, (1 << bits) - 1, dtype) for shape in ((33, depth), (depth, 34)))
     assert (ring.matmul(a, b) == depth).all()  # (-1)(-1) depth times
@@ -204,7 +204,7 @@ print(ring.native_level(), ring.threads(), same, sum(w.category is RuntimeWarnin
 
 
 def run(**environment: str) -> subprocess.CompletedProcess[str]:
-    """The program in a process of its own."""
+    """Run the program in a process of its own."""
     command = [sys.executable, "-c", PROGRAM]
     return subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False

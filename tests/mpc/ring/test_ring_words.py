@@ -1,4 +1,4 @@
-"""Packing and the fused loops: every kernel level gives the words that plain arithmetic gives."""
+"""Packing and the fused loops: every kernel level gives the same words as plain arithmetic."""
 
 from __future__ import annotations
 

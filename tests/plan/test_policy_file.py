@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from onnxpuma.errors import PlanError
-from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint, prepare
-from onnxpuma.plan.policy import digest_of, written
+from onnxpuma.plan.blueprint import POLICY, SKELETON, Blueprint
+from onnxpuma.plan.policy_file import digest_of, written
+from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
 
@@ -49,7 +50,7 @@ def several(graphs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 def taken(menu: Sequence[bytes]) -> SharedModel | None:
-    """The model that these files are, looked at from all sides; None if they were refused with a hint."""
+    """The model of these files, with all its properties read; None if they were refused with a hint."""
     with suppress(Hinted), hinted():
         read = SharedModel.from_menu(menu)
         sides = [(graph.inputs, graph.outputs, graph.weights) for graph in read.graphs.values()]
@@ -60,7 +61,7 @@ def taken(menu: Sequence[bytes]) -> SharedModel | None:
 
 
 class Hinted(Exception):
-    """An error of this package that says what to do."""
+    """An error of this package with a hint."""
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def refused(files: Mapping[str, bytes]) -> None:
 
 
 def changed(entries: Any) -> Iterator[Any]:
-    """The JSON value with one entry of a table less, or one value, at any depth, replaced by another."""
+    """The JSON value with one entry removed, or one value replaced, at any depth."""
     if isinstance(entries, dict):
         for key in list(entries)[:4] if len(entries) > 20 else list(entries):
             yield {k: v for k, v in entries.items() if k != key}
@@ -94,7 +95,7 @@ def changed(entries: Any) -> Iterator[Any]:
 
 
 def test_every_key_of_a_policy_is_there_and_of_its_type(files: dict[str, bytes]) -> None:
-    """With the digest as it was, and, as somebody makes it on purpose, with one that fits."""
+    """With the old digest, and with one that fits, as an attacker would write it."""
     policy = json.loads(files[POLICY])
     tried = 0
     for other in changed(policy):
@@ -138,12 +139,12 @@ def test_one_byte_of_a_file_that_is_another(files: dict[str, bytes]) -> None:
 
 
 def fitting(skeleton: bytes, policy: Mapping[str, Any]) -> bytes:
-    """The policy with a digest that is right for this skeleton: as somebody makes it on purpose."""
+    """The policy with a digest that fits this skeleton, as an attacker would write it."""
     return written({**policy, "digest": digest_of(skeleton, policy)})
 
 
 def flip(files: dict[str, bytes], step: int) -> int:
-    """Read every skeleton with one byte changed, in steps, under a digest that fits: how many were taken."""
+    """Read skeletons with one byte changed, every `step`, under a digest that fits; count those accepted."""
     rng = np.random.default_rng(1)
     content, policy, count = files[SKELETON], json.loads(files[POLICY]), 0
     for place in range(0, len(content), step):

@@ -1,0 +1,46 @@
+"""Several values become one: end to end, on a new axis, element by element by public choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxpuma.mpc.forms.form import F
+from onnxpuma.mpc.ring.words import Words
+
+
+def joined(values: Sequence[F], axis: int = 0) -> F:
+    """Values end to end along an axis."""
+    first, *others = values
+    shape = list(first.shape)
+    shape[axis] = sum(value.shape[axis] for value in values)
+    return first.map(lambda *words: np.concatenate(words, axis=axis), *others, shape=tuple(shape))
+
+
+def stacked(values: Sequence[F], axis: int = 0) -> F:
+    """Values of one shape beside each other on a new axis."""
+    first, *others = values
+    return first.map(lambda *words: np.stack(words, axis=axis), *others)
+
+
+def chosen(mask: npt.NDArray[np.bool_], one: F, other: F) -> F:
+    """`one` where the public mask is true, `other` elsewhere; all three broadcast."""
+    return one.map(lambda a, b: np.where(mask, a, b), other)
+
+
+def picked(values: Sequence[F], index: npt.NDArray[np.integer]) -> F:
+    """Elements of all these values, laid end to end, by their numbers; zero where the number is -1."""
+    holes = bool((index < 0).any())
+
+    def pick(*words: Words) -> Words:
+        flat = [np.ascontiguousarray(w).reshape(-1) for w in words]
+        if holes:  # number -1 becomes 0, and a zero stands there
+            flat = [np.zeros(1, words[0].dtype), *flat]
+        every = flat[0] if len(flat) == 1 else np.concatenate(flat)
+        found: Words = every[index + 1 if holes else index]
+        return found
+
+    first, *others = values
+    return first.map(pick, *others)

@@ -1,0 +1,97 @@
+"""Preparing a model: from its file to the blueprint, and the graph that still has the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from onnxpuma.errors import ConfigError
+from onnxpuma.graph.bind import free
+from onnxpuma.graph.canonicalise import canonicalise
+from onnxpuma.graph.constants import lift_constants
+from onnxpuma.graph.folder import Source
+from onnxpuma.graph.hidden import hide_outputs
+from onnxpuma.graph.load import load
+from onnxpuma.graph.model import Graph, to_graph
+from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED, add_next_token, remove_input
+from onnxpuma.graph.rules.weight_only import marked
+from onnxpuma.graph.save import load_skeleton, skeleton_bytes
+from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.inputs.closed import closed_outputs, resumed_inputs, shared_inputs
+from onnxpuma.plan.inputs.roles import open_inputs
+from onnxpuma.plan.owner_policy import DEFAULT, Policy
+from onnxpuma.plan.weights.constants import Constants
+from onnxpuma.plan.weights.fillers import with_fillers
+from onnxpuma.plan.weights.measure import facts_of
+from onnxpuma.plan.weights.scaling import fractions_of
+
+
+def prepare(
+    path: str | Path | Source, policy: Policy = DEFAULT, unmatched: set[str] | None = None
+) -> tuple[Blueprint, Graph]:
+    """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
+
+    A model that generates gets the output `next_token`. Raises ModelError for a file that is not a model,
+    ConfigError for a pattern that matches nothing; `unmatched`, where it is given, collects such patterns
+    instead, since they may match in another graph of the model.
+    """
+    model = path.load() if isinstance(path, Source) else load(path)
+    return prepare_model(model, policy, unmatched=unmatched)
+
+
+def prepare_model(
+    model: ir.Model, policy: Policy = DEFAULT, *, rewrite: bool = True, unmatched: set[str] | None = None
+) -> tuple[Blueprint, Graph]:
+    """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
+    `next_token`."""
+    free(model, {*policy.public_inputs, *policy.secret_inputs})
+    constants = Constants(model, policy.public, policy.secret)
+    rules = canonicalise(model, constants.weights).rules if rewrite else {}
+    if not rewrite:
+        lift_constants(model)
+    vocabulary = add_next_token(model) if rewrite else None
+    hidden = hide_outputs(model, policy.hide, unmatched)
+    if vocabulary and NEXT_TOKEN in hidden:
+        remove_input(model)
+        vocabulary = None
+    graph = to_graph(model)
+    seen = constants.classified(graph, marked(model), unmatched)
+    shown = open_inputs(graph, policy.public_inputs, policy.secret_inputs, unmatched)
+    closed = closed_outputs(graph, shown, policy.keep_only, unmatched)
+    if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
+        raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
+    if vocabulary and SUPPRESSED not in shown:
+        shown.append(SUPPRESSED)
+    visibility = {name: str(found.visibility) for name, found in seen.items()}
+    secrets = [name for name, found in seen.items() if found.secret]
+    graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
+    blueprint = Blueprint(
+        load_skeleton(skeleton),
+        skeleton,
+        visibility,
+        {name: found.reason for name, found in seen.items()},
+        tuple(shown),
+        rules,
+        vocabulary,
+        tuple(hidden),
+        tuple(closed),
+        checked=policy.range_check,
+        fractions=fractions_of(graph, secrets, shown),
+        facts=facts_of(graph, secrets, shown),
+        doubtful=constants.doubtful(graph, seen),
+    )
+    return resuming({"": blueprint}, policy.keep_only)[""], graph
+
+
+def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
+    """The graphs of a model, by name; each knows which of its inputs continue closed outputs of any graph."""
+    closed = [(name, graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
+    states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
+
+    def resumed(graph: Blueprint) -> dict[str, tuple[str, ...]]:
+        return resumed_inputs(shared_inputs(graph.graph, graph.public_inputs), closed, keep_only, states)
+
+    return {name: replace(graph, resumed=resumed(graph)) for name, graph in graphs.items()}

@@ -1,0 +1,132 @@
+"""Normalised rows: less their mean, over their deviation, times a scale, plus a bias.
+
+x times the scale is truncated while the reciprocal root is on its way; the product with the root follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
+from onnxpuma.ops.elementwise import public_scale
+from onnxpuma.ops.registry import FRACTION, Call, Resolved
+from onnxpuma.ops.rows import Rows, roots, roots_cost
+from onnxpuma.ops.shares import replicated
+from onnxpuma.ops.spread import shift_cost, truncated
+
+MEAN_BITS = 14  # significant bits of 1 / count: a second mean takes off what they miss of the first
+
+
+def mean_factor(count: int, least: int = 0) -> tuple[int, int]:
+    """1 / count as an integer of MEAN_BITS bits and its fraction bits, `least` or more."""
+    whole = count & (count - 1) == 0
+    fraction = max(least, count.bit_length() - 1 + (0 if whole else MEAN_BITS))
+    return fraction, (2 * (1 << fraction) + count) // (2 * count)
+
+
+def _row_sums(x: Replicated, rows: Rows) -> Replicated:
+    return x.sum(rows.axes).reshape(-1)
+
+
+def _means(party: Party, x: Replicated, rows: Rows, up: int) -> Protocol[Replicated]:
+    """The mean of each row at `up` more fraction bits than x has, (..., 1)."""
+    fraction, integer = mean_factor(rows.count, up)
+    scaled = _row_sums(x, rows).times_integers(integer, fraction)
+    means = yield from resolve(party, scaled, party.next_pivot(), x.format.finer(up))
+    return means.reshape(rows.narrow)
+
+
+def _means_cost(rows: Rows, up: int) -> Cost:
+    return resolve_cost(rows.number, mean_factor(rows.count, up)[0] - up, RESTING.bits, Replicated)
+
+
+@dataclass
+class Normalised:
+    """The result, and for each row its mean (None for RMS) and the reciprocal of its deviation."""
+
+    value: Replicated
+    mean: Replicated | None
+    root: Replicated
+
+
+def normalised(
+    party: Party, x: Replicated, rows: Rows, scale: Resolved | None, bias: Resolved | None
+) -> Protocol[Normalised]:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
+    mean: Replicated | None = None
+    if rows.centred:  # less its first element, so that a constant row is zero, and a large mean costs nothing
+        start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
+        first = x[start]
+        x = x - first
+        mean = yield from _means(party, x, rows, 0)
+        x, mean = x - mean, mean + first
+
+    def fine() -> Protocol[Replicated]:
+        """x less what the mean still misses of it."""
+        up = rows.centred_up
+        if not up:
+            return x
+        return x.aligned(x.fraction + up) - (yield from _means(party, x, rows, up))
+
+    def scaled() -> Protocol[Replicated]:
+        if isinstance(scale, Replicated):  # with no more fraction bits than there is room for
+            narrow = truncated(party, scale, min(scale.fraction, rows.scale_fraction))
+            value, by = yield from parallel([fine(), narrow])
+            return (yield from truncated(party, multiply(party, value, by), rows.product_fraction))
+        value = yield from fine()
+        if scale is None:
+            return value
+        fraction, integers = _public_factor(rows, np.asarray(scale))
+        product = value.times_integers(integers, fraction)
+        if product.fraction <= rows.product_fraction:
+            return product
+        return (yield from truncated(party, product, rows.product_fraction))
+
+    root, product = yield from parallel([roots(party, x, rows), fine() if rows.root_first else scaled()])
+    root = root.reshape(rows.narrow)
+    y = multiply(party, product, root)
+    if rows.root_first:
+        y = multiply(party, (yield from truncated(party, y, rows.product_fraction)), replicated(scale))
+    if isinstance(bias, np.ndarray):
+        y = y.plus_numbers(bias)
+    elif bias is not None:
+        y = y.plus_shared(bias)
+    return Normalised((yield from truncated(party, y)), mean, root)
+
+
+def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
+    """(fraction bits, integers) of a public scale, no more bits than there is room for."""
+    fraction, integers = public_scale(scale)
+    if fraction <= rows.scale_fraction:
+        return fraction, integers
+    return rows.scale_fraction, np.rint(scale.astype(np.float64) * 2.0**rows.scale_fraction).astype(np.int64)
+
+
+def normalised_cost(rows: Rows, call: Call) -> Cost:
+    size, fraction = rows.number * rows.count, FRACTION + rows.centred_up
+    scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
+    total, before = Cost(), Cost()
+    if rows.centred:
+        total = _means_cost(rows, 0)
+    if rows.centred_up:
+        before = _means_cost(rows, rows.centred_up)
+    if rows.root_first:
+        first = fraction + rows.root_fraction - rows.product_fraction
+        total = total + (roots_cost(rows) | before) + shift_cost(size, first, RESTING.bits)
+        return total + shift_cost(size, rows.product_fraction, RESTING.bits)
+    by = rows.scale_fraction if scale.secret else _public_factor(rows, scale.value)[0]  # type: ignore[arg-type]
+    if scale.secret and by < FRACTION:
+        before |= shift_cost(scale.size, FRACTION - by, RESTING.bits, Replicated)
+    made = min(fraction + by, rows.product_fraction)
+    product = Cost()
+    if fraction + by > made:
+        product = shift_cost(size, fraction + by - made, RESTING.bits, form)
+    total = total + (roots_cost(rows) | (before + product))
+    return total + shift_cost(size, made + rows.root_fraction - FRACTION, RESTING.bits)

@@ -1,0 +1,30 @@
+"""Operands as kernels want them: a secret one with two components, or a public one as trivial shares."""
+
+from __future__ import annotations
+
+from onnxpuma.errors import ProtocolError
+from onnxpuma.mpc.format import RESTING, Format
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, trivial
+from onnxpuma.mpc.party import Party
+from onnxpuma.ops.registry import Value
+
+
+def replicated(value: object) -> Replicated:
+    """A secret operand that the plan has truncated."""
+    if isinstance(value, Replicated):
+        return value
+    raise ProtocolError(f"a kernel takes no {type(value).__name__} here", "let the plan truncate the operand")
+
+
+def secret(value: object) -> Shares:
+    """A secret operand, truncated or not."""
+    if isinstance(value, (Replicated, Sum3)):
+        return value
+    raise ProtocolError(f"a kernel takes no {type(value).__name__} here", "one operand has to be secret")
+
+
+def as_shares(party: Party, value: Value, format: Format = RESTING) -> Replicated:
+    """A public array as the shares (value, 0, 0); a secret operand as it is."""
+    return (
+        replicated(value) if value is None or isinstance(value, Form) else trivial(party.index, value, format)
+    )
