@@ -27,7 +27,7 @@ _CARRIES = (
     *("ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool"),
     "GlobalMaxPool",
 )
-_ROOTS = ("Sqrt", "Pow", "Log")
+_ROOTS = ("Sqrt", "Pow", "Log", "ReduceLogSum")
 _CASTS = ("Cast", "CastLike")
 _STEPS = (*("Ceil", "Floor", "Sign", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", *_CASTS),)
 
