@@ -24,7 +24,7 @@ from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, see
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols import compare, convert, gate, wide
-from onnxpuma.mpc.protocols.argmax import champion_places
+from onnxpuma.mpc.protocols.argmax import argmax
 from onnxpuma.mpc.protocols.exp_softmax import SPAN, exp_window
 from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import all_series
@@ -203,7 +203,7 @@ def maximum_of_rows(count: int) -> Line:
 
 def place_in_rows(count: int) -> Line:
     def place(party: Party, x: Replicated) -> Protocol[Replicated]:
-        return (yield from champion_places(party, x.modulo(27)))
+        return (yield from argmax(party, x.modulo(27)))
 
     cost = simulate(place, shared_reals(np.zeros((count, ROW)))).cost
     name = f"place of the largest of rows of {ROW}, 27 bits"

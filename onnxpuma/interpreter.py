@@ -74,7 +74,7 @@ class Interpreter:
             for place, (result, resolve) in enumerate(zip(results, step.resolves, strict=False))
             if resolve and isinstance(result, (Replicated, Sum3))
         ]
-        resolved = yield from parallel(truncated(party, result, fraction) for _, result, fraction in due)
+        resolved = yield from parallel(truncated(party, result, format) for _, result, format in due)
         for (place, *_), result in zip(due, resolved, strict=True):
             results[place] = result
         if step.constant:

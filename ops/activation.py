@@ -16,6 +16,7 @@ from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost, wide_n
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split, split_cost
 from onnxpuma.mpc.protocols.fourier import Series, all_series
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.smooth import (
     USUAL,
     Reading,
@@ -30,7 +31,7 @@ from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, Use, operator
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import OUT
 
 _SERIES = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid", "Softplus": "softplus", "Mish": "mish"}
@@ -58,7 +59,7 @@ def _argument(call: Call, factor: float = 1.0) -> float | None:
 
 def held_by(format: Format) -> float:
     """The largest value that words of this format hold."""
-    return min(2.0**43, whole_argument(format))
+    return min(format.at(RESTING.fraction).largest / 2, whole_argument(format))
 
 
 def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
@@ -73,7 +74,7 @@ def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
     more = public_scale(factor)[0] if factor != 1.0 else 0
-    format = RESTING.at(call.given(0).fraction + more)
+    format = call.at(call.given(0).fraction + more)
     argument = read_for(_argument(call, factor), format)
     return (_below(format, Reading(series, argument, False).largest / factor, factor),)
 
@@ -85,7 +86,7 @@ def _smooth_cost(call: Call) -> Cost:
 
 def _activated_cost(x: Operand, series: Series, argument: float | None) -> Cost:
     def each(n: int) -> Cost:
-        return activation_cost(series, n, RESTING.at(x.fraction), RESTING, x.form, argument)
+        return activation_cost(series, n, x.format, x.resting, x.form, argument)
 
     return over_parts(x.size, each)
 
@@ -95,13 +96,13 @@ def _smooth_limits(call: Call) -> tuple[Limit, ...]:
 
 
 def _smooth_fits(call: Use, index: int) -> bool:
-    return fits(all_series()[_series_name(call)], RESTING.at(call.given(index).fraction))
+    return fits(all_series()[_series_name(call)], call.at(call.given(index).fraction))
 
 
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
     cost=_smooth_cost, defers=_smooth_fits, limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3,
-    beside=of_elements,
+    beside=of_elements, narrow=True,
 )  # fmt: skip
 @by_element
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
@@ -132,9 +133,9 @@ def _swish_cost(call: Call) -> Cost:
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
         return _activated_cost(x, series, _argument(call))
-    scaled = replace(x, fraction=x.fraction + public_scale(alpha)[0])
+    scaled = replace(x, format=x.format.finer(public_scale(alpha)[0]))
     fraction, _ = public_scale(1 / alpha)
-    back = shift_cost(x.size, fraction, RESTING.bits, Replicated)
+    back = shift_cost(x.size, fraction, call.ring, Replicated)
     return _activated_cost(scaled, series, _argument(call, alpha)) + back
 
 
@@ -144,7 +145,7 @@ def _alpha_positive(call: Call) -> str | None:
 
 def _takes_products(call: Use, index: int) -> bool:
     """Only without alpha: a product times alpha leaves too few bits above the point."""
-    return _alpha(call) == 1.0 and fits(all_series()["silu"], RESTING.at(call.given(index).fraction))
+    return _alpha(call) == 1.0 and fits(all_series()["silu"], call.at(call.given(index).fraction))
 
 
 @operator(
@@ -179,40 +180,40 @@ def relu_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int) -> Prot
     deep = bits - SIGN_SHIFT > SHORT_SIGN
     negative = yield from (wide_negative if deep else is_negative)(party, seen.lowered(SIGN_SHIFT))
     pair = yield from gate(party, ~negative, seen)
-    raised = 18 - RELU_FRACTION
-    return (yield from lift(party, pass_on(party, pair), 64 - raised)).raised(raised)
+    raised = RESTING.fraction - RELU_FRACTION
+    return (yield from lift(party, pass_on(party, pair), x.bits - raised)).raised(raised)
 
 
-def relu_part_cost(elements: int, form: type, bits: int) -> Cost:
+def relu_part_cost(elements: int, form: type, bits: int, ring: int) -> Cost:
     read, sign_bits = split_cost(elements, bits, form), bits - SIGN_SHIFT
     sign = (wide_negative_cost if sign_bits > SHORT_SIGN else is_negative_cost)(elements, sign_bits)
-    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, 60)
+    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, ring - (RESTING.fraction - RELU_FRACTION))
     return (sign | Cost(1, read.bits)) + gate_cost(elements, bits, form is Replicated) + back
 
 
 def _relu_bits(call: Call) -> int:
     """Bits of the reading: those of the largest argument; without a bound, those of its form."""
-    argument = read_for(_argument(call), RESTING.at(call.given(0).fraction))
+    argument = read_for(_argument(call), call.at(call.given(0).fraction))
     return max(LEAST_RELU, math.ceil(math.log2(argument)) + RELU_FRACTION + 2)
 
 
 def _relu_limits(call: Call) -> tuple[Limit, ...]:
     below = 2.0 ** (_relu_bits(call) - RELU_FRACTION - 2)
-    return (_below(RESTING.at(call.given(0).fraction), below),)
+    return (_below(call.at(call.given(0).fraction), below),)
 
 
 def _relu_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    return over_parts(x.size, lambda n: relu_part_cost(n, x.form, _relu_bits(call)))
+    return over_parts(x.size, lambda n: relu_part_cost(n, x.form, _relu_bits(call), call.ring))
 
 
 def _relu_fits(call: Use, index: int) -> bool:
-    return 64 - max(call.given(index).fraction - RELU_FRACTION, 0) >= USUAL
+    return call.ring - max(call.given(index).fraction - RELU_FRACTION, 0) >= USUAL
 
 
 @operator(
     "Relu", cost=_relu_cost, defers=_relu_fits, limits=_relu_limits, error="1e-3", tolerance=1e-3,
-    beside=of_elements,
+    beside=of_elements, narrow=True,
 )  # fmt: skip
 @by_element
 def relu(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:

@@ -17,6 +17,7 @@ from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import matmul, multiply
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.smooth import activation, activation_cost
 from onnxpuma.ops.attention_left import scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
@@ -37,16 +38,16 @@ from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.numerators import (
     NUMERATOR,
-    SUM_READ,
     all_numerators,
     all_numerators_cost,
     row_reciprocals,
     row_reciprocals_cost,
+    sum_read,
 )
-from onnxpuma.ops.registry import FRACTION, Call, Value, operator
+from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.softmax import left_out, spread_limit
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import FAR
 
 
@@ -78,14 +79,14 @@ def _shown_cost(call: Call, size: int) -> Cost:
         return Cost()
     form: type = Sum3
     extra = public_scale(cap)[0] if cap else 0
-    fraction = 2 * FRACTION + extra
+    fraction = 2 * call.reals.fraction + extra
     if not is_early(call):
         fraction += scale_bits(call)
     if mode == 3:
-        fraction = NUMERATOR + SUM_READ
+        fraction = NUMERATOR + sum_read(call.ring)
     elif mode and cap:
-        form, fraction = Replicated, FRACTION + extra
-    return shift_cost(size, fraction - FRACTION, RESTING.bits, form)
+        form, fraction = Replicated, call.reals.fraction + extra
+    return shift_cost(size, fraction - call.reals.fraction, call.ring, form)
 
 
 def _cost(call: Call) -> Cost:
@@ -97,17 +98,17 @@ def _cost(call: Call) -> Cost:
     total = secret_mask_cost(call)
     if is_early(call):
         by = public_scale(scale_of(call))[0]
-        total = total + shift_cost(call.given(0).size, by, RESTING.bits, Replicated)
+        total = total + shift_cost(call.given(0).size, by, call.ring, Replicated)
     form: type = Sum3
     if cap_of(call):
-        tanh, held = all_series()["tanh"], RESTING.at(score_fraction(call))
-        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, RESTING))
+        tanh, held = all_series()["tanh"], call.at(score_fraction(call))
+        total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, call.reals))
         form = Replicated
-    product = shift_cost(s.context, NUMERATOR, RESTING.bits)
-    inverse = row_reciprocals_cost(len(lengths), s.keys)
-    total = total + all_numerators_cost(lengths, form, spread_read(call)) + (product | inverse)
+    product = shift_cost(s.context, NUMERATOR, call.ring)
+    inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring)
+    total = total + all_numerators_cost(lengths, form, call.ring, spread_read(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
-    return total + (shift_cost(s.context, SUM_READ, RESTING.bits) | shown)
+    return total + (shift_cost(s.context, sum_read(call.ring), call.ring) | shown)
 
 
 def _by_heads(x: Replicated, count: int) -> Replicated:
@@ -119,7 +120,7 @@ def _by_heads(x: Replicated, count: int) -> Replicated:
 
 def _after(party: Party, past: Value, x: Replicated) -> Replicated:
     """The cache, followed by the new part."""
-    return x if past is None else joined([as_shares(party, past), x], axis=2)
+    return x if past is None else joined([as_shares(party, past, x.format), x], axis=2)
 
 
 def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[Sum3]:
@@ -132,14 +133,14 @@ def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
     """cap tanh(scores / cap), at 18 fraction bits and those of the cap."""
     series = all_series()["tanh"]
-    rest = flat.format.at(FRACTION)
+    rest = flat.format.at(RESTING.fraction)
     y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot, rest))
     return times_numbers(y, cap)
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
     scale, cap = scale_of(call), cap_of(call) or 1.0
-    below = 2.0 ** (62 - score_fraction(call))
+    below = call.at(score_fraction(call)).largest
 
     def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
         return np.abs(plain_scores(call, inputs, scale))
@@ -173,7 +174,7 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
     given += [None] * (7 - len(given))
     s = shapes_of(call)
     flat_heads = len(call.given(0).shape) == 3
-    shared = [as_shares(party, value) for value in given[:3]]
+    shared = [as_shares(party, value, call.reals) for value in given[:3]]
     q = _by_heads(shared[0], s.heads)
     k = _after(party, given[4], _by_heads(shared[1], s.key_heads))
     v = _after(party, given[5], _by_heads(shared[2], s.key_heads))
@@ -190,8 +191,8 @@ def _attend(
     lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():
-        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size))
-        return empty, zeros(party.index, s.scores)
+        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size), call.reals)
+        return empty, zeros(party.index, s.scores, call.reals)
     k, v = (x.repeat(s.heads // s.key_heads, axis=1) for x in (k, v))
     scores = yield from _scores(party, call, q.contiguous(), k)
     standing = left.places

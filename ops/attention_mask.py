@@ -6,7 +6,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.comparison import width
-from onnxpuma.ops.registry import FRACTION, Call
+from onnxpuma.ops.registry import Call
 from onnxpuma.ops.select import clipped, positive_cost
 from onnxpuma.standard.mask_values import MOST_REACH
 
@@ -42,10 +42,10 @@ def mask_reach(call: Call) -> float:
 
 
 def secret_mask(party: Party, call: Call, mask: Replicated) -> Protocol[Replicated]:
-    """The addend of the scores, at FRACTION bits: -DEPTH where a secret boolean is false, or a secret number,
+    """The addend of the scores: -DEPTH where a secret boolean is false, or a secret number,
     cut off if it may reach too far. Rounds: 6 for the cut, else none."""
     if call.given(PLACE).dtype.kind == "b":
-        return mask.times_integers(DEPTH << FRACTION, FRACTION).plus_numbers(-DEPTH)
+        return mask.times_integers(DEPTH << call.reals.fraction, call.reals.fraction).plus_numbers(-DEPTH)
     lowest = _lowest(call)
     return mask if lowest is None else (yield from clipped(party, mask, lowest, None, width(call)))
 

@@ -7,7 +7,7 @@ import numpy as np
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.ops.attention_left import apart
 from onnxpuma.ops.attention_positions import cap_of, given_scale
-from onnxpuma.ops.registry import FRACTION, Call
+from onnxpuma.ops.registry import Call
 from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD
 from onnxpuma.ops.softmax import largest_spread
 
@@ -31,7 +31,8 @@ def is_early(call: Call) -> bool:
         return False
     if scale < SMALLEST_LATE or bool(cap_of(call)):
         return True
-    return bool(call.secret(3)) or _least_apart(call) > largest_spread(2 * FRACTION + scale_bits(call))
+    late = call.product.finer(scale_bits(call))
+    return bool(call.secret(3)) or _least_apart(call) > largest_spread(late)
 
 
 def _least_apart(call: Call) -> float:
@@ -56,9 +57,9 @@ def scale_bits(call: Call) -> int:
 
 def score_fraction(call: Call) -> int:
     """Fraction bits of the scores before a softcap."""
-    return 2 * FRACTION + (0 if is_early(call) else scale_bits(call))
+    return 2 * call.reals.fraction + (0 if is_early(call) else scale_bits(call))
 
 
 def spread_read(call: Call) -> float:
     """The distance that is read: calibrated, or needed by masks, and no more than the scores can hold."""
-    return min(apart(call), largest_spread(score_fraction(call)))
+    return min(apart(call), largest_spread(call.at(score_fraction(call))))

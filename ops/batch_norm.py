@@ -8,24 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.pivots import over_parts
 from onnxpuma.mpc.protocols.reciprocal import inverse_cost
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.limits import Arrays, Limit, of_output, result_size
 from onnxpuma.ops.quotient import ROOT_RANGE, inverse_root
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, shift_cost, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 FACTOR_FRACTION = 24  # of scale / sqrt(variance + epsilon)
 
 
 def _result(call: Call) -> Result:
-    return Result(Sum3, FRACTION + FACTOR_FRACTION)
+    return Result(Sum3, call.at(call.reals.fraction + FACTOR_FRACTION))
 
 
 def _cost(call: Call) -> Cost:
@@ -33,10 +33,10 @@ def _cost(call: Call) -> Cost:
     root = over_parts(
         channels,
         lambda n: inverse_cost(
-            "rsqrt", n, ROOT_RANGE, FRACTION, RESTING.at(FACTOR_FRACTION), form=Replicated
+            "rsqrt", n, ROOT_RANGE, call.reals.fraction, call.at(FACTOR_FRACTION), form=Replicated
         ),
     )
-    return root + shift_cost(channels, FRACTION, RESTING.bits)
+    return root + shift_cost(channels, call.reals.fraction, call.ring)
 
 
 def _refuse(call: Call) -> str | None:
@@ -78,10 +78,10 @@ def batch_normalization(
     party: Party, call: Call, x: Value, scale: Value, bias: Value, mean: Value, variance: Value
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) * (scale / sqrt(variance + epsilon)) + bias."""
-    held = [as_shares(party, value) for value in (x, scale, bias, mean, variance)]
+    held = [as_shares(party, value, call.reals) for value in (x, scale, bias, mean, variance)]
     epsilon = float(call.attribute("epsilon"))
     root = yield from inverse_root(party, held[4].plus_numbers(epsilon), FACTOR_FRACTION)
-    factor = yield from truncated(party, multiply(party, held[1], root), FACTOR_FRACTION)
+    factor = yield from truncated(party, multiply(party, held[1], root), root.format)
     column = (-1, *([1] * (len(held[0].shape) - 2)))
 
     def by_channel(value: Replicated) -> Replicated:

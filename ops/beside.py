@@ -87,7 +87,7 @@ def fits(operand: Operand, aware: bool) -> bool:
         return True
     sizes = np.abs(held(operand.beside))
     largest = np.max(sizes, where=sizes < OUT, initial=0.0) if aware else sizes.max(initial=0.0)
-    return bool(largest < 2.0 ** (61 - operand.fraction))
+    return bool(largest < operand.format.largest / 2)
 
 
 def unheld(call: Call, operator: Operator) -> str | None:

@@ -7,11 +7,10 @@ bias needs as many.
 from __future__ import annotations
 
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Replicated, Shares, Sum3
+from onnxpuma.mpc.forms import Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.elementwise import add_forms
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value
+from onnxpuma.ops.registry import Call, Result, Value
 from onnxpuma.ops.spread import shift_cost, truncated
 
 ROOMY = 6  # fraction bits beyond 36 that leave room for a value up to 2^20
@@ -27,15 +26,15 @@ def _crowded(call: Call) -> bool:
 
 def product_result(call: Call, fraction: int) -> Result:
     """The result of a product with this many fraction bits and, if there is one, its bias, input 2."""
-    return Result(Replicated, FRACTION) if _crowded(call) else Result(Sum3, fraction)
+    return Result() if _crowded(call) else Result(Sum3, call.at(fraction))
 
 
 def product_cost(call: Call, more: int = 0) -> Cost:
     """The cost of a truncation that comes before the bias. more: fraction bits of the product's own."""
     if not _crowded(call):
         return FREE
-    shift = FRACTION + _finer(call) + more
-    return shift_cost(call.outputs[0].size, shift, RESTING.bits)
+    shift = call.reals.fraction + _finer(call) + more
+    return shift_cost(call.outputs[0].size, shift, call.ring)
 
 
 def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[Shares]:

@@ -13,7 +13,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import Beside, kept, too_far, whole
 from onnxpuma.ops.logic import bits_cost, bits_of
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.rounding import towards_zero, towards_zero_cost
 from onnxpuma.ops.shares import replicated
 from onnxpuma.standard.mask_values import FAR
@@ -61,8 +61,8 @@ def _result(call: Call) -> Result:
     before, after = _kinds(call)
     first = call.given(0)
     if before == "f" and after == "f":
-        return Result(first.form, first.fraction)
-    return Result(Replicated, FRACTION if after == "f" else 0)
+        return Result(first.form, first.format)
+    return Result(Replicated, call.at(call.reals.fraction if after == "f" else 0))
 
 
 def _beside(call: Call) -> Beside:
@@ -85,4 +85,4 @@ def cast(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Fo
         return [(yield from towards_zero(party, held))]
     if after == "b" and before != "b":
         return [(yield from bits_of(party, held, wide_zero, inverted=True))]
-    return [held.aligned(FRACTION) if after == "f" else held]
+    return [held.aligned(call.reals.fraction) if after == "f" else held]

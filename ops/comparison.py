@@ -7,13 +7,14 @@ from typing import TypeVar, overload
 
 import numpy as np
 
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form
 from onnxpuma.ops.limits import Limit, inputs_below
-from onnxpuma.ops.registry import FRACTION, Call
+from onnxpuma.ops.registry import Call
 
 F = TypeVar("F", bound=Form)
-WIDE = 64  # bits of an exact comparison of any two values
-FURTHEST = 2.0**43  # of all values; a public bound further out is moved here
+WIDE = RESTING.bits  # of an exact comparison of any two values
+FURTHEST = RESTING.largest / 2  # of all values; a public bound further out is moved here
 
 
 def width(call: Call) -> int:
@@ -25,7 +26,7 @@ def width(call: Call) -> int:
             largest = max(largest, math.inf if masked else operand.bound.size)
         elif operand is not None and operand.value is not None and operand.value.dtype.kind in "fiu":
             largest = max(largest, float(np.abs(bounded(operand.value)).max(initial=0.0)))
-    return bits_for(largest, max(o.resting for o in call.secrets))
+    return bits_for(largest, max(o.resting.fraction for o in call.secrets))
 
 
 def compared(call: Call) -> tuple[Limit, ...]:
@@ -33,10 +34,10 @@ def compared(call: Call) -> tuple[Limit, ...]:
     bits = width(call) if call.inputs else WIDE
     if bits >= WIDE:
         return inputs_below(FURTHEST)(call)
-    return inputs_below(2.0 ** (bits - 3 - max(o.resting for o in call.secrets)))(call)
+    return inputs_below(2.0 ** (bits - 3 - max(o.resting.fraction for o in call.secrets)))(call)
 
 
-def bits_for(largest: float, fraction: int = FRACTION) -> int:
+def bits_for(largest: float, fraction: int = RESTING.fraction) -> int:
     """Bits of the difference of two values of which none is larger, with room for the lift and for errors."""
     if largest >= FURTHEST:
         return WIDE

@@ -9,7 +9,7 @@ from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
-from onnxpuma.ops.limits import output_below
+from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.window import patches, window_of
@@ -33,13 +33,13 @@ def _conv_result(call: Call) -> Result:
     cost=product_cost,
     result=_conv_result,
     refuse=_refuse,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="2^-18 after truncation",
     fine=both_fine,
 )
 def conv(party: Party, call: Call, image: Value, weights: Value, b: Value = None) -> Protocol[Sequence[Form]]:
     """Convolution with groups, strides, dilations and padding, any number of spatial axes. No message."""
-    x, w = as_shares(party, image), as_shares(party, weights)
+    x, w = as_shares(party, image, call.reals), as_shares(party, weights, call.reals)
     groups = call.attribute("group")
     batch, maps, window = x.shape[0], w.shape[0] // groups, window_of(call, w.shape[2:])
     rank, out = len(window.kernel), call.outputs[0].shape[2:]

@@ -12,7 +12,7 @@ from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import by_channel, product_cost, product_result, with_bias
-from onnxpuma.ops.limits import output_below
+from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.registry import Call, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.window import steps_of
@@ -52,7 +52,7 @@ def _starts(call: Call) -> list[int]:
     cost=product_cost,
     result=_result,
     refuse=_refuse,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="one unit of 2^-18",
     fine=both_fine,
 )
@@ -60,7 +60,7 @@ def conv_transpose(
     party: Party, call: Call, image: Value, weights: Value, b: Value = None
 ) -> Protocol[Sequence[Form]]:
     """The transposed convolution, with groups, strides, dilations and padding. No message."""
-    x, w = as_shares(party, image), as_shares(party, weights)
+    x, w = as_shares(party, image, call.reals), as_shares(party, weights, call.reals)
     groups = int(call.attribute("group"))
     batch, channels = x.shape[:2]
     maps, *kernel = w.shape[1:]

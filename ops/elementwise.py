@@ -9,27 +9,29 @@ from typing import TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.beside import factor, held, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.limits import Limit, output_below
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Use, Value, both_fine, operator
+from onnxpuma.ops.registry import Call, Resolved, Result, Use, Value, both_fine, operator
 from onnxpuma.ops.shares import secret
 from onnxpuma.standard.mask_values import FAR
 
 F = TypeVar("F", bound=Form)
 
 _LARGEST_WHOLE = 2.0**12
-_LIMIT = 2.0**43  # |x| * 2^18 stays below 2^62
+SIGNIFICANT = 18  # bits of a public factor that no fewer hold exactly
+_LIMIT = RESTING.largest / 2
 
 
 def _sum_result(call: Call) -> Result:
     """A sum with an untruncated product stays untruncated, at the larger scale."""
     fraction = max(o.fraction for o in call.secrets)
     if any(o.form is Sum3 for o in call.secrets):
-        return Result(Sum3, fraction)
-    return Result(Replicated, fraction)
+        return Result(Sum3, call.at(fraction))
+    return Result(Replicated, call.at(fraction))
 
 
 def public_fits(call: Call) -> str | None:
@@ -76,7 +78,7 @@ def add_forms(a: Value, b: Value, sign: int) -> Shares:
 def _takes_as_it_is(call: Use, index: int) -> bool:
     """Whether a term may come untruncated: a secret mask must fit at its scale."""
     reach = sum(o.reach for o in call.inputs if o is not None)
-    return reach < 2.0 ** (61 - call.given(index).fraction)
+    return reach < call.given(index).format.largest / 2
 
 
 def _spread_out(call: Call, x: Shares) -> Shares:
@@ -85,14 +87,14 @@ def _spread_out(call: Call, x: Shares) -> Shares:
     return x if x.shape == shape else x.broadcast_to(shape)
 
 
-@operator("Add", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
+@operator("Add", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum, narrow=True)
 def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a + b: local, even on an untruncated product."""
     yield from ()
     return [_spread_out(call, add_forms(in_words(a), in_words(b), 1))]
 
 
-@operator("Sub", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
+@operator("Sub", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum, narrow=True)
 def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a - b: local, even on an untruncated product."""
     yield from ()
@@ -113,10 +115,10 @@ def total(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
 
 
 def _same_result(call: Call) -> Result:
-    return Result(call.secrets[0].form, call.secrets[0].fraction)
+    return Result(call.secrets[0].form, call.secrets[0].format)
 
 
-@operator("Neg", result=_same_result, defers=(0,), beside=of_sum)
+@operator("Neg", result=_same_result, defers=(0,), beside=of_sum, narrow=True)
 def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """-x: local."""
     yield from ()
@@ -129,12 +131,12 @@ def public_scale(values: npt.ArrayLike) -> tuple[int, np.ndarray]:
     A power of two or an integer costs no precision, and perhaps no truncation.
     """
     real = np.asarray(values, np.float64)
-    for fraction in range(FRACTION):
+    for fraction in range(SIGNIFICANT):
         scaled = real * 2.0**fraction
         if np.array_equal(scaled, np.rint(scaled)):
             return fraction, scaled.astype(np.int64)
     largest = float(np.abs(real).max())
-    fraction = FRACTION + min(16, max(0, -math.floor(math.log2(largest))))
+    fraction = SIGNIFICANT + min(16, max(0, -math.floor(math.log2(largest))))
     return fraction, np.rint(real * 2.0**fraction).astype(np.int64)
 
 
@@ -147,9 +149,9 @@ def times_numbers(x: F, values: npt.ArrayLike) -> F:
 def _product_result(call: Call) -> Result:
     a, b = call.given(0), call.given(1)
     if a.secret and b.secret:
-        return Result(Sum3, a.fraction + b.fraction)
+        return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(secret.form, secret.fraction + public_scale(factor(call, public.value))[0])  # type: ignore[arg-type]
+    return Result(secret.form, call.at(secret.fraction + public_scale(factor(call, public.value))[0]))  # type: ignore[arg-type]
 
 
 def _by_whole_number(call: Use, index: int) -> bool:
@@ -163,8 +165,9 @@ def _by_whole_number(call: Use, index: int) -> bool:
 def _product_limits(call: Call) -> tuple[Limit, ...]:
     """A product with a public factor of few fraction bits has more room above the point."""
     if call.secret(0) and call.secret(1):
-        return output_below(2.0**26)(call)
-    return output_below(max(2.0**26, 2.0 ** (61 - _product_result(call).fraction)))(call)
+        return output_below(call.product.largest)(call)
+    made = _product_result(call).format or call.reals
+    return output_below(max(call.product.largest, made.largest / 2))(call)
 
 
 @operator(
@@ -176,6 +179,7 @@ def _product_limits(call: Call) -> tuple[Limit, ...]:
     error="one unit of 2^-18",
     beside=of_scaled,
     fine=both_fine,
+    narrow=True,
 )
 def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a * b: local; its reader decides whether the product is truncated."""

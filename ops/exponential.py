@@ -12,14 +12,15 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.exponential import HIGHEST, exponential, exponential_cost
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
 from onnxpuma.mpc.protocols.logarithm import logarithm, logarithm_cost
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.ops.comparison import FURTHEST, WIDE, width
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
-from onnxpuma.ops.limits import WHOLE, Limit, asks, input_below, signed_input, size_of
-from onnxpuma.ops.registry import FRACTION, Call, Result, operator
+from onnxpuma.ops.limits import EVERYTHING, Limit, asks, input_below, signed_input, size_of
+from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 _LEAST_BITS = 27  # up to 64 on either side
 _BELOW_ZERO = 1.0  # above every argument that is at most zero, error included
@@ -80,14 +81,14 @@ def log_cost(size: int, form: type = Replicated) -> Cost:
 
 
 def _log_result(call: Call) -> Result:
-    return Result(Replicated, LOG_FRACTION)
+    return Result(Replicated, call.at(LOG_FRACTION))
 
 
 def _log_limits(call: Call) -> tuple[Limit, ...]:
-    falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", 2.0**-18)
-    least = Limit("x", signed_input(), least=2.0**-18, needs=needs, falls=falls)
-    below = 2.0 ** (61 - max([FRACTION, *(o.fraction for o in call.secrets)]))
-    if below >= WHOLE:
+    falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", call.reals.unit)
+    least = Limit("x", signed_input(), least=call.reals.unit, needs=needs, falls=falls)
+    below = min((o.format.largest / 2 for o in call.secrets), default=EVERYTHING)
+    if below >= EVERYTHING:
         return (least,)
     return least, Limit("x", signed_input(), below, stays=size_of(), needs=asks("element", below))
 
@@ -123,20 +124,20 @@ def _fractions(call: Call) -> tuple[int, int, int]:
 def _elu_cost(call: Call) -> Cost:
     size = call.given(0).size
     _, by, _ = _fractions(call)
-    below = shift_cost(size, by, RESTING.bits, Replicated) if by else Cost()
+    below = shift_cost(size, by, call.ring, Replicated) if by else Cost()
     return positive_cost(size) + below + exp_cost(size, _BELOW_ZERO)
 
 
 def _elu_result(call: Call) -> Result:
     a, _, c = _fractions(call)
-    return Result(Replicated, FRACTION + max(a, c))
+    return Result(Replicated, call.at(call.reals.fraction + max(a, c)))
 
 
 def _elu_limits(call: Call) -> tuple[Limit, ...]:
     """The part above zero has the scale of the part below, which is multiplied before exp."""
     _, slope, _ = _parameters(call)
-    most = 2.0 ** (62 - FRACTION - _fractions(call)[1]) / max(abs(slope), 1.0)
-    return input_below(min(FURTHEST, most, 2.0 ** (62 - call.outputs[0].fraction)))(call)
+    most = call.reals.finer(_fractions(call)[1]).largest / max(abs(slope), 1.0)
+    return input_below(min(FURTHEST, most, call.outputs[0].format.largest))(call)
 
 
 def _elu_refusal(call: Call) -> str | None:

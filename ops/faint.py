@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.ops.bounds import Need
-from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
+from onnxpuma.ops.registry import Call, Operand, Operator
 
 ENOUGH = 2.0**-13  # a number from here on has five bits
 _FEW = 2.0**5  # units; a number of more keeps its digits at its scale
@@ -38,11 +38,11 @@ def faint_in(call: Call, operator: Operator) -> float:
         return 0.0
     found = [o.faint for o in call.secrets]
     if call.node.op in _TAKES:
-        found += [_lost(o) for o in call.inputs if o is not None]
+        found += [_lost(o, call.reals.fraction) for o in call.inputs if o is not None]
     return max(found, default=0.0)
 
 
-def _lost(operand: Operand) -> float:
+def _lost(operand: Operand, fraction: int) -> float:
     """The largest of the numbers that lose more than a part in 64; of a weight no more is known than its
     size."""
     values = operand.value
@@ -52,7 +52,7 @@ def _lost(operand: Operand) -> float:
     if values.dtype.kind != "f":
         return 0.0
     small = np.abs(values[(np.abs(values) < ENOUGH) & (values != 0)]).astype(np.float64)
-    units = small * 2.0**FRACTION
+    units = small * 2.0**fraction
     return float(small[np.abs(np.rint(units) - units) * _PART > units].max(initial=0.0))
 
 
@@ -85,7 +85,7 @@ def _compares(call: Call, place: int) -> bool:
     if call.node.op in _CASTS and (not call.outputs or call.outputs[0].dtype.kind != "b"):
         return False
     other = None if call.node.op in _CASTS else call.operand(1 - place)
-    with_weight = other is not None and other.secret and _lost(other) > 0
+    with_weight = other is not None and other.secret and _lost(other, call.reals.fraction) > 0
     return with_weight or (_is_faint(call.given(place)) and not _far(other))
 
 

@@ -7,12 +7,13 @@ from functools import reduce
 
 import numpy as np
 
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.registry import Call
 from onnxpuma.ops.sight import seen
 
 LN2 = 0.6931471805599453
-HIGHEST = 2.0**43  # the largest result of Exp
+HIGHEST = RESTING.largest / 2  # the largest result of Exp
 
 
 def inverse_of(x: Bound) -> Bound:

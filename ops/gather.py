@@ -15,13 +15,13 @@ from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.dpf import BITS, SecretIds, look_up
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept, whole
 from onnxpuma.ops.layout import beyond
 from onnxpuma.ops.limits import Limit, input_below
-from onnxpuma.ops.registry import Call, Result, Use, as_first, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Result, Use, as_first, operator
 from onnxpuma.ops.shares import replicated
-from onnxpuma.ops.spread import over_parts, spread
 
 
 def _by_ids(call: Use) -> bool:
@@ -32,7 +32,7 @@ def _by_ids(call: Use) -> bool:
 def _result(call: Call) -> Result:
     if not _by_ids(call):
         return as_first(call)
-    return Result(Replicated, resting_fraction(call.outputs[0].dtype) + call.given(0).finer)
+    return Result(Replicated, call.outputs[0].resting.finer(call.given(0).finer))
 
 
 def _refuse(call: Call) -> str | None:
@@ -53,7 +53,7 @@ def _cost(call: Call) -> Cost:
         return Cost()
 
     def one(n: int) -> Cost:
-        back = lift_cost(n, BITS, 64)
+        back = lift_cost(n, BITS, call.ring)
         return Cost(back.rounds, back.bits + split_cost(n, BITS).bits)
 
     return over_parts(call.outputs[0].size, one)
@@ -93,7 +93,7 @@ def gather(
         matrix = rows if len(rows.shape) == 2 else rows.reshape(rows.shape[0], -1)
 
         def widened(part: Sum3, pivot: int) -> Protocol[Replicated]:
-            return (yield from lift(party, split(party, part, pivot, part.format), 64))
+            return (yield from lift(party, split(party, part, pivot, part.format), call.ring))
 
         found = yield from spread(party, look_up(party, index, matrix), widened)
         return [found.reshape(call.outputs[0].shape)]

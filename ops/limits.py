@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.ops.bounds import Bound, Need
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
 Needs: TypeAlias = "Callable[[Call], Sequence[Need]]"
 ROOM = 2.0**-10  # between a bound and the end of a range
 
-WHOLE = 2.0**42  # a range this large covers all values and needs no check of its own
+EVERYTHING = 2.0**42  # a range this large covers all values and needs no check of its own
 
 
 def _unbounded(call: Call) -> float:
@@ -104,7 +105,7 @@ def _magnitudes(values: np.ndarray | None) -> np.ndarray:
     """|x|; an integer is a whole word and has 18 bits more room, so it counts as 2^18 times smaller."""
     if values is None or values.dtype.kind not in "fiu":
         return np.zeros(0)
-    return np.abs(values.astype(np.float64)) * (1.0 if values.dtype.kind == "f" else 2.0**-18)
+    return np.abs(values.astype(np.float64)) * (1.0 if values.dtype.kind == "f" else RESTING.unit)
 
 
 def asks(kind: str, below: float, *places: int, axes: tuple[int, ...] = (-1,)) -> Needs:
@@ -166,14 +167,14 @@ def result_size(call: Call) -> float:
 
 def input_below(below: float, key: str = "", place: int = 0) -> Limits:
     """|x| below a bound."""
-    needs = _not_said if below >= WHOLE else asks("element", below, place)
+    needs = _not_said if below >= EVERYTHING else asks("element", below, place)
     found = (Limit("|x|", of_input(place), below, key=key, stays=size_of(place), needs=needs),)
     return lambda call: found
 
 
 def inputs_below(below: float) -> Limits:
     """Every input below a bound."""
-    needs = _not_said if below >= WHOLE else asks_each(below)
+    needs = _not_said if below >= EVERYTHING else asks_each(below)
     found = (Limit("each |x|", of_any_input(), below, stays=_all_inputs, needs=needs),)
     return lambda call: found
 
@@ -188,6 +189,11 @@ def output_below(below: float) -> Limits:
 
     found = (Limit("|result|", of_output(), below, stays=result_size, needs=needs),)
     return lambda call: found
+
+
+def output_in_product(call: Call) -> tuple[Limit, ...]:
+    """The result inside the words of a product of two real numbers."""
+    return output_below(call.product.largest)(call)
 
 
 def no_limit(call: Call) -> tuple[Limit, ...]:

@@ -13,7 +13,7 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import bilinear
 from onnxpuma.ops.elementwise import public_scale
-from onnxpuma.ops.limits import output_below
+from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.registry import Call, Resolved, Result, as_first, both_fine, operator
 from onnxpuma.ops.shares import replicated
 
@@ -49,11 +49,11 @@ def running_sum(party: Party, call: Call, x: F, axis: np.ndarray) -> Protocol[Se
 def _einsum_result(call: Call) -> Result:
     a, b = call.given(0), call.operand(1)
     if b is None:
-        return Result(Replicated, a.fraction)
+        return Result(Replicated, call.at(a.fraction))
     if a.secret and b.secret:
-        return Result(Sum3, a.fraction + b.fraction)
+        return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(Replicated, secret.fraction + public_scale(public.value)[0])  # type: ignore[arg-type]
+    return Result(Replicated, call.at(secret.fraction + public_scale(public.value)[0]))  # type: ignore[arg-type]
 
 
 def _einsum_refusal(call: Call) -> str | None:
@@ -64,7 +64,7 @@ def _einsum_refusal(call: Call) -> str | None:
     "Einsum",
     result=_einsum_result,
     refuse=_einsum_refusal,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="one unit of 2^-18",
     fine=both_fine,
 )

@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.logarithm import FRACTION as LOG_FRACTION
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
 from onnxpuma.ops.beside import Beside, kept
 from onnxpuma.ops.bounds import Need
@@ -25,7 +25,7 @@ from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.numerators import COARSE, all_numerators_cost, all_peaks, coarse_bits
 from onnxpuma.ops.reduce import axes_of, not_empty
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.running import running
 from onnxpuma.ops.scores import (
     SPREAD,
@@ -39,7 +39,7 @@ from onnxpuma.ops.scores import (
     within_reach,
 )
 from onnxpuma.ops.softmax import farthest_apart, left_out, spread_limit
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 ERROR = "1e-4; of n scores up to n 8e-7"
 
@@ -94,9 +94,9 @@ def _sum_cost(call: Call) -> Cost:
     lengths = scores.lengths[scores.lengths > 0]
     if not len(lengths):
         return Cost()
-    peaks = brought_up_cost(call, x) + all_numerators_cost(lengths, Replicated, scores.spread)
+    peaks = brought_up_cost(call, x) + all_numerators_cost(lengths, Replicated, call.ring, scores.spread)
     source = coarse_bits(scores.spread)
-    back = over_parts(len(lengths), lambda n: resolve_cost(n, 0, source, Replicated, RESTING.bits))
+    back = over_parts(len(lengths), lambda n: resolve_cost(n, 0, source, Replicated, call.ring))
     return peaks + (log_cost(len(lengths)) | back)
 
 
@@ -106,7 +106,7 @@ def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
     counts, lengths = scores.lengths, scores.lengths[scores.lengths > 0]
     up = yield from brought_up(party, call, x, call.given(0))
     if not len(lengths):
-        return zeros(party.index, counts.shape, RESTING.at(LOG_FRACTION))
+        return zeros(party.index, counts.shape, call.at(LOG_FRACTION))
     turned = up.transpose(_order(call)) if up.shape else up
     flat = entered(turned.contiguous(-1, _count(call)), scores)
     # 1. each row less its first score
@@ -118,7 +118,7 @@ def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
     logarithm, highest = yield from parallel(
         [
             log_of(party, sums),
-            spread(party, tops, lambda part, pivot: resolve(party, part, pivot, RESTING.at(COARSE))),
+            spread(party, tops, lambda part, pivot: resolve(party, part, pivot, call.at(COARSE))),
         ]
     )
     # 3. the sum of the three
@@ -159,7 +159,7 @@ def _finite_tops(call: Call) -> np.ndarray:
 @operator(
     "ReduceLogSumExp",
     cost=_sum_cost,
-    result=lambda call: Result(Replicated, LOG_FRACTION),
+    result=lambda call: Result(Replicated, call.at(LOG_FRACTION)),
     refuse=not_empty,
     limits=_limits,
     grows=lambda call: left_out(call.given(0).size // max(call.outputs[0].size, 1)),
@@ -176,20 +176,20 @@ def log_sum_exp(party: Party, call: Call, x: Replicated, axes: Value = None) -> 
 
 def _left_fraction(call: Call) -> int:
     """Fraction bits of the result: fewer if a secret mask puts scores too far out for the logarithm's."""
-    return FRACTION if call.given(0).reach > 2.0 ** (60 - LOG_FRACTION) else LOG_FRACTION
+    return call.reals.fraction if call.given(0).reach > call.at(LOG_FRACTION).largest / 4 else LOG_FRACTION
 
 
 def _log_cost(call: Call) -> Cost:
     total, down = _sum_cost(call), LOG_FRACTION - _left_fraction(call)
     if not down or not call.outputs[0].size:
         return total
-    return total + shift_cost(_scores(call).lengths.size, down, RESTING.bits, Replicated)
+    return total + shift_cost(_scores(call).lengths.size, down, call.ring, Replicated)
 
 
 @operator(
     "LogSoftmax",
     cost=_log_cost,
-    result=lambda call: Result(Replicated, _left_fraction(call)),
+    result=lambda call: Result(Replicated, call.at(_left_fraction(call))),
     limits=_limits,
     grows=lambda call: left_out(call.given(0).size // max(_scores(call).lengths.size, 1)),
     error=ERROR,

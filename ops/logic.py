@@ -11,21 +11,21 @@ from typing import TypeVar
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING, WHOLE
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Bit, Form, Replicated, Shares, Split, Sum3, chosen, stacked, zeros
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, split
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.wide import wide_zero, wide_zero_cost
 from onnxpuma.ops.beside import furthest, held, in_words, of_choice, whole
 from onnxpuma.ops.comparison import FURTHEST, WIDE, bounded, compared, holds_nan, width
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms
-from onnxpuma.ops.registry import Call, Resolved, Result, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Resolved, Result, operator
 from onnxpuma.ops.shares import as_shares, replicated
-from onnxpuma.ops.spread import over_parts, spread
 
 F = TypeVar("F", bound=Form)
 Test = Callable[[Party, Split], Protocol[Bit]]
@@ -38,7 +38,7 @@ def bits_of(
 
     def one(part: Shares, pivot: int) -> Protocol[Replicated]:
         bit = yield from test(party, split(party, part, pivot, part.format.modulo(bits)))
-        pair = yield from arithmetic(party, ~bit if inverted else bit, 64)
+        pair = yield from arithmetic(party, ~bit if inverted else bit, x.bits)
         replicated = replicate_pair(party, pair)
         yield
         return replicated
@@ -47,11 +47,11 @@ def bits_of(
 
 
 def bits_cost(size: int, test: Callable[[int, int], Cost], bits: int = WIDE) -> Cost:
-    return over_parts(size, lambda n: test(n, bits) + arithmetic_cost(n, 64) + replicate_pair_cost(n, 64))
+    return over_parts(size, lambda n: test(n, bits) + arithmetic_cost(n, WIDE) + replicate_pair_cost(n, WIDE))
 
 
 def _boolean(call: Call) -> Result:
-    return Result(Replicated, 0)
+    return Result(Replicated, call.at(0))
 
 
 def _order_cost(call: Call) -> Cost:
@@ -101,7 +101,7 @@ def _equal_cost(call: Call) -> Cost:
 
 
 def _equal_result(call: Call) -> Result:
-    return _pairwise_result(call) if call.given(0).dtype.kind == "b" else Result(Replicated, 0)
+    return _pairwise_result(call) if call.given(0).dtype.kind == "b" else Result(Replicated, call.at(0))
 
 
 @operator(
@@ -132,7 +132,7 @@ def negation(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]
 
 
 def _pairwise_result(call: Call) -> Result:
-    return Result(Sum3 if call.secret(0) and call.secret(1) else Replicated, 0)
+    return Result(Sum3 if call.secret(0) and call.secret(1) else Replicated, call.at(0))
 
 
 @operator("And", "Or", "Xor", result=_pairwise_result, integers=True)
@@ -153,12 +153,7 @@ def _joined(party: Party, name: str, a: Resolved, b: Resolved) -> Shares:
 
 
 def _choice_result(call: Call) -> Result:
-    rest = resting_fraction(call.outputs[0].dtype)
-    if not call.secret(0):
-        return Result(Replicated, rest)
-    if call.secret(1) or call.secret(2):
-        return Result(Sum3, rest)
-    return Result(Replicated, rest)
+    return Result(Sum3 if call.secret(0) and (call.secret(1) or call.secret(2)) else Replicated)
 
 
 def _fits(call: Call) -> str | None:
@@ -178,15 +173,14 @@ def where(
     Public operands may be as far out as minus infinity and the lowest float (beside.py).
     """
     yield from ()
-    rest = resting_fraction(call.outputs[0].dtype)
-    shape = call.outputs[0].shape
+    rest, shape = call.outputs[0].resting, call.outputs[0].shape
     if isinstance(condition, np.ndarray):
         if isinstance(b, Replicated) and b.shape == shape and b.fraction == rest and not condition.any():
             return [b]  # a guard against a case that never occurs
         return [chosen(condition, *(_shares(party, in_words(v), rest) for v in (a, b)))]
     a, b = (_far_enough(call, value, place) for place, value in ((1, a), (2, b)))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        step = condition.times_integers(np.rint((a.astype(np.float64) - b) * 2.0**rest), rest)
+        step = condition.times_integers(np.rint((a.astype(np.float64) - b) / rest.unit), rest.fraction)
         return [add_forms(step, np.broadcast_to(b, shape), 1)]
     return [add_forms(multiply(party, condition, add_forms(a, b, -1)), b, 1)]
 
@@ -198,14 +192,14 @@ def _far_enough(call: Call, value: Resolved, place: int) -> Resolved:
     return whole(value, call.operand(place), furthest(call))
 
 
-def _shares(party: Party, value: Resolved, fraction: int) -> Replicated:
+def _shares(party: Party, value: Resolved, format: Format) -> Replicated:
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         value = np.nan_to_num(value, nan=0.0)
-    return as_shares(party, value, RESTING.at(fraction))
+    return as_shares(party, value, format)
 
 
 def _zero(call: Call) -> Result:
-    return Result(Replicated, 0)
+    return Result(Replicated, call.at(0))
 
 
 def _not_secretly(call: Call) -> str | None:
@@ -217,21 +211,16 @@ def _not_secretly(call: Call) -> str | None:
 def never(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """False, as no fixed-point number is infinite; True where a public infinity stands beside it."""
     yield from ()
-    return [zeros(party.index, x.shape, WHOLE)]
+    return [zeros(party.index, x.shape, call.at(0))]
 
 
 def _sign_cost(call: Call) -> Cost:
     return bits_cost(2 * call.given(0).size, wide_negative_cost, width(call))
 
 
-def _sign_result(call: Call) -> Result:
-    return Result(Replicated, resting_fraction(call.outputs[0].dtype))
-
-
 @operator(
     "Sign",
     cost=_sign_cost,
-    result=_sign_result,
     limits=compared,
     integers=True,
     beside=of_elements,
@@ -240,4 +229,4 @@ def _sign_result(call: Call) -> Result:
 def sign(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """[x > 0] - [x < 0]."""
     bits = yield from bits_of(party, stacked([x, -x]), wide_negative, bits=width(call))
-    return [(bits[1] - bits[0]).aligned(_sign_result(call).fraction)]
+    return [(bits[1] - bits[0]).aligned(call.outputs[0].resting.fraction)]

@@ -13,18 +13,18 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
 from onnxpuma.ops.elementwise import public_scale, times_numbers
-from onnxpuma.ops.limits import output_below
+from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.products import gemm_of
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Value, both_fine, operator
+from onnxpuma.ops.registry import Call, Resolved, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares, replicated
 
 
 def _matmul_result(call: Call) -> Result:
     a, b = call.given(0), call.given(1)
     if a.secret and b.secret:
-        return Result(Sum3, a.fraction + b.fraction)
+        return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(Replicated, secret.fraction + public_scale(public.value)[0])  # type: ignore[arg-type]
+    return Result(Replicated, call.at(secret.fraction + public_scale(public.value)[0]))  # type: ignore[arg-type]
 
 
 def flat_rows(x: Replicated) -> Replicated:
@@ -44,9 +44,10 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
 @operator(
     "MatMul",
     result=_matmul_result,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="2^-18 after truncation",
     fine=both_fine,
+    narrow=True,
 )
 def matmul(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequence[Form]]:
     """A @ B. Secret times secret: no message."""
@@ -68,7 +69,7 @@ def _alpha_bits(call: Call) -> int:
 def _gemm_result(call: Call) -> Result:
     factors = (call.given(place) for place in (0, 1))
     return product_result(
-        call, sum(o.fraction if o.secret else FRACTION for o in factors) + _alpha_bits(call)
+        call, sum(o.fraction if o.secret else call.reals.fraction for o in factors) + _alpha_bits(call)
     )
 
 
@@ -84,13 +85,14 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
     "Gemm",
     cost=lambda call: product_cost(call, _alpha_bits(call)),
     result=_gemm_result,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="2^-18 after truncation",
     fine=_gemm_fine,
+    narrow=True,
 )
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
     """alpha A' B' + beta C, summed before the truncation; a public factor is shared trivially."""
-    a, b = as_shares(party, left), as_shares(party, right)
+    a, b = as_shares(party, left, call.reals), as_shares(party, right, call.reals)
     gemm = gemm_of(call)
     if gemm.left_turned:
         a = a.transpose()
@@ -100,5 +102,7 @@ def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -
     if gemm.alpha != 1.0:
         result = times_numbers(result, gemm.alpha)
     if c is not None and gemm.beta != 1.0:
-        c = as_shares(party, c).times_integers(round(gemm.beta * 2.0**FRACTION), FRACTION)
+        c = as_shares(party, c, call.reals).times_integers(
+            round(gemm.beta * 2.0**call.reals.fraction), call.reals.fraction
+        )
     return [(yield from with_bias(party, call, result, c))]

@@ -11,25 +11,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, joined, picked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.beside import in_words, of_concat, of_put
-from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.shares import as_shares
 
 
-def resting(call: Call) -> Result:
-    """A truncated result, in whatever form the inputs came."""
-    return Result(fraction=resting_fraction(call.outputs[0].dtype))
-
-
-@operator("Concat", result=resting, secret="any", integers=True, beside=of_concat)
+@operator("Concat", secret="any", integers=True, beside=of_concat)
 def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """Values end to end along an axis; public ones become trivial shares."""
-    axis, fraction = call.axis, resting(call).fraction
+    axis, format = call.axis, call.outputs[0].resting
     yield from ()
-    return [joined([as_shares(party, in_words(v), RESTING.at(fraction)) for v in values], axis)]
+    return [joined([as_shares(party, in_words(v), format) for v in values], axis)]
 
 
 def numbered(call: Call, places: Sequence[int]) -> np.ndarray:
@@ -48,12 +42,12 @@ def _pad_refusal(call: Call) -> str | None:
     return "its pads or axes are secret" if call.secret(1) or call.secret(3) else None
 
 
-@operator("Pad", result=resting, refuse=_pad_refusal, secret="data, value", integers=True, beside=of_put)
+@operator("Pad", refuse=_pad_refusal, secret="data, value", integers=True, beside=of_put)
 def pad(
     party: Party, call: Call, x: Value, pads: Value, value: Value = None, axes: Value = None
 ) -> Protocol[Sequence[Form]]:
     """A number, or copies of elements, around the edges: local."""
-    format = RESTING.at(resting(call).fraction)
+    format = call.outputs[0].resting
     values = [as_shares(party, in_words(x), format)]
     places = [0]
     if call.attribute("mode") == "constant" and value is not None:

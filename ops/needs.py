@@ -29,7 +29,7 @@ def of_result(call: Call, below: float) -> Sequence[Need]:
         return _of_factors(call, below)
     if op in _TIMES:
         return (Need(0, "element", below / _TIMES[op](call)),)
-    if op in ("Add", "Sub", "Sum"):
+    if call.node.traits.sums:
         return _of_terms(call, below)
     if op in ("ReduceSumSquare", "ReduceL2"):
         axes = tuple(axis - len(call.given(0).shape) for axis in axes_of(call))

@@ -16,7 +16,7 @@ from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
 from onnxpuma.ops.elementwise import public_scale
-from onnxpuma.ops.registry import FRACTION, Call, Resolved
+from onnxpuma.ops.registry import Call, Resolved
 from onnxpuma.ops.rows import Rows, roots, roots_cost
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.spread import shift_cost, truncated
@@ -61,6 +61,7 @@ def normalised(
 ) -> Protocol[Normalised]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
     mean: Replicated | None = None
+    between = x.format.at(rows.product_fraction)
     if rows.centred:  # less its first element, so that a constant row is zero, and a large mean costs nothing
         start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
         first = x[start]
@@ -77,9 +78,9 @@ def normalised(
 
     def scaled() -> Protocol[Replicated]:
         if isinstance(scale, Replicated):  # with no more fraction bits than there is room for
-            narrow = truncated(party, scale, min(scale.fraction, rows.scale_fraction))
+            narrow = truncated(party, scale, scale.format.at(min(scale.fraction, rows.scale_fraction)))
             value, by = yield from parallel([fine(), narrow])
-            return (yield from truncated(party, multiply(party, value, by), rows.product_fraction))
+            return (yield from truncated(party, multiply(party, value, by), between))
         value = yield from fine()
         if scale is None:
             return value
@@ -87,13 +88,13 @@ def normalised(
         product = value.times_integers(integers, fraction)
         if product.fraction <= rows.product_fraction:
             return product
-        return (yield from truncated(party, product, rows.product_fraction))
+        return (yield from truncated(party, product, between))
 
     root, product = yield from parallel([roots(party, x, rows), fine() if rows.root_first else scaled()])
     root = root.reshape(rows.narrow)
     y = multiply(party, product, root)
     if rows.root_first:
-        y = multiply(party, (yield from truncated(party, y, rows.product_fraction)), replicated(scale))
+        y = multiply(party, (yield from truncated(party, y, between)), replicated(scale))
     if isinstance(bias, np.ndarray):
         y = y.plus_numbers(bias)
     elif bias is not None:
@@ -110,7 +111,7 @@ def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def normalised_cost(rows: Rows, call: Call) -> Cost:
-    size, fraction = rows.number * rows.count, FRACTION + rows.centred_up
+    size, fraction = rows.number * rows.count, call.reals.fraction + rows.centred_up
     scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
     total, before = Cost(), Cost()
     if rows.centred:
@@ -119,14 +120,14 @@ def normalised_cost(rows: Rows, call: Call) -> Cost:
         before = _means_cost(rows, rows.centred_up)
     if rows.root_first:
         first = fraction + rows.root_fraction - rows.product_fraction
-        total = total + (roots_cost(rows) | before) + shift_cost(size, first, RESTING.bits)
-        return total + shift_cost(size, rows.product_fraction, RESTING.bits)
+        total = total + (roots_cost(rows) | before) + shift_cost(size, first, call.ring)
+        return total + shift_cost(size, rows.product_fraction, call.ring)
     by = rows.scale_fraction if scale.secret else _public_factor(rows, scale.value)[0]  # type: ignore[arg-type]
-    if scale.secret and by < FRACTION:
-        before |= shift_cost(scale.size, FRACTION - by, RESTING.bits, Replicated)
+    if scale.secret and by < call.reals.fraction:
+        before |= shift_cost(scale.size, call.reals.fraction - by, call.ring, Replicated)
     made = min(fraction + by, rows.product_fraction)
     product = Cost()
     if fraction + by > made:
-        product = shift_cost(size, fraction + by - made, RESTING.bits, form)
+        product = shift_cost(size, fraction + by - made, call.ring, form)
     total = total + (roots_cost(rows) | (before + product))
-    return total + shift_cost(size, made + rows.root_fraction - FRACTION, RESTING.bits)
+    return total + shift_cost(size, made + rows.root_fraction - call.reals.fraction, call.ring)

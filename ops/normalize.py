@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.lengths import groups_of, norm_of_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import short_rows
 from onnxpuma.ops.normalised_rows import normalised, normalised_cost
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Value, operator
+from onnxpuma.ops.registry import Call, Resolved, Value, operator
 from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
@@ -57,9 +56,9 @@ def _largest_bias(call: Call) -> float:
 
 
 def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
-    """x as words of FRACTION fraction bits: a value with more is as many times larger, and so is each row's
-    deviation, by which it is divided."""
-    return as_shares(party, x).with_fraction(FRACTION)
+    """x as words of a resting real's fraction bits: a value with more is as many times larger, and so is each
+    row's deviation, by which it is divided."""
+    return as_shares(party, x, call.reals).with_fraction(call.reals.fraction)
 
 
 def _channel_rows(call: Call) -> Rows:
@@ -97,7 +96,7 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
             scale = asks("element", largest / math.sqrt(kind.count), 1)
             return (norm, Limit("|result|", of_output(), largest, stays=result_size, needs=scale))
         result = Limit("|result|", of_output(), largest, stays=result_size)
-        product = 62 - FRACTION - kind.centred_up - kind.scale_fraction
+        product = call.ring - 2 - call.reals.fraction - kind.centred_up - kind.scale_fraction
         scaled = short_rows(kind, 2.0**product, scaled=True)
         return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row, needs=scaled), result)
 
@@ -112,8 +111,8 @@ def _layer_cost(call: Call) -> Cost:
     rows = _layer_rows(call)
     total = normalised_cost(rows, call)
     if _wanted(call, 2):
-        shift = rows.root_fraction - FRACTION
-        total = total + shift_cost(rows.number, shift, RESTING.bits, Replicated)
+        shift = rows.root_fraction - call.reals.fraction
+        total = total + shift_cost(rows.number, shift, call.ring, Replicated)
     return total
 
 
@@ -159,7 +158,7 @@ def channel_normalization(
     party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved
 ) -> Protocol[Sequence[Form]]:
     """Channels (or groups of them) normalised over space, with a scale and a bias for each channel."""
-    held = as_shares(party, x)
+    held = as_shares(party, x, call.reals)
     rows, shape = _channel_rows(call), held.shape
     channels, spatial = shape[1], int(np.prod(shape[2:], dtype=np.int64))
     groups = rows.shape[1]

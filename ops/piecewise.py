@@ -12,14 +12,15 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.clamp import between_and_above, between_and_above_cost
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import resolve
 from onnxpuma.ops.comparison import bits_for, compared, width
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, input_below
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, operator
+from onnxpuma.ops.registry import Call, Resolved, Result, operator
 from onnxpuma.ops.select import as_value, clipped, clipped_cost, positive, positive_cost
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 
 def _size_cost(call: Call) -> Cost:
@@ -34,7 +35,7 @@ def _below_zero(call: Call) -> tuple[int, np.ndarray]:
 
 def _truncated_cost(call: Call) -> Cost:
     size, (fraction, _) = call.outputs[0].size, _below_zero(call)
-    back = shift_cost(size, fraction, RESTING.bits, Replicated) if fraction else Cost()
+    back = shift_cost(size, fraction, call.ring, Replicated) if fraction else Cost()
     return _size_cost(call) + back
 
 
@@ -51,7 +52,7 @@ def _sloped_limits(call: Call) -> tuple[Limit, ...]:
     _, integers = _below_zero(call)
     largest = max(1.0, float(np.abs(integers).max(initial=1)))
     whole = compared(call)[0].below
-    return input_below(min(whole, 2.0 ** (62 - FRACTION) / 2.0 ** np.ceil(np.log2(largest))))(call)
+    return input_below(min(whole, call.reals.largest / 2.0 ** np.ceil(np.log2(largest))))(call)
 
 
 @operator(
@@ -73,14 +74,14 @@ def _parametric_cost(call: Call) -> Cost:
 
 def _parametric_result(call: Call) -> Result:
     slope = call.given(1)
-    return Result(Sum3, FRACTION + slope.fraction) if slope.secret else Result()
+    return Result(Sum3, call.at(call.reals.fraction + slope.fraction)) if slope.secret else Result()
 
 
 def _parametric_limits(call: Call) -> tuple[Limit, ...]:
     """Beside a secret slope what lies above zero stands at the product's scale."""
     if not call.inputs or not call.secret(1):
         return _sloped_limits(call)
-    return input_below(min(compared(call)[0].below, 2.0 ** (62 - call.outputs[0].fraction)))(call)
+    return input_below(min(compared(call)[0].below, call.outputs[0].format.largest))(call)
 
 
 @operator(
@@ -93,7 +94,7 @@ def _parametric_limits(call: Call) -> tuple[Limit, ...]:
 )
 def parametric_relu(party: Party, call: Call, given: Resolved, slope: Resolved) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""
-    x = as_value(party, given)
+    x = as_value(party, given, call.reals)
     if isinstance(slope, np.ndarray):
         return [(yield from _sloped(party, call, x))]
     part = yield from positive(party, x, width(call))
@@ -122,7 +123,7 @@ def _hard_width(call: Call) -> int:
 
 
 def _hard_result(call: Call) -> Result:
-    return Result(Replicated, FRACTION + public_scale(_line(call)[0])[0])
+    return Result(Replicated, call.at(call.reals.fraction + public_scale(_line(call)[0])[0]))
 
 
 def _hard_refusal(call: Call) -> str | None:
@@ -150,14 +151,14 @@ def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[F
     return [times_numbers(held, alpha).plus_numbers(start)]
 
 
-_BEND = 3 << FRACTION  # from minus to plus where a HardSwish is a parabola
+_BEND = 3 << RESTING.fraction  # from minus to plus where a HardSwish is a parabola
 _SIXTH, _SIX = public_scale(1 / 6)
 
 
 def _hard_swish_cost(call: Call) -> Cost:
-    size, bits = call.given(0).size, max(width(call), FRACTION + 6)
-    parabola = shift_cost(size, FRACTION + _SIXTH, RESTING.bits)
-    return over_parts(size, lambda n: between_and_above_cost(n, -_BEND, _BEND, bits, RESTING.bits)) + parabola
+    size, bits = call.given(0).size, max(width(call), call.reals.fraction + 6)
+    parabola = shift_cost(size, call.reals.fraction + _SIXTH, call.ring)
+    return over_parts(size, lambda n: between_and_above_cost(n, -_BEND, _BEND, bits, call.ring)) + parabola
 
 
 @operator(
@@ -171,7 +172,7 @@ def _hard_swish_cost(call: Call) -> Cost:
 def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """x times HardSigmoid(x) with alpha 1/6 and beta 1/2: c (c + 3) / 6 of x held between -3 and 3, and what
     it is above 3."""
-    bits = max(width(call), FRACTION + 6)
+    bits = max(width(call), call.reals.fraction + 6)
 
     def each(part: Replicated, pivot: int) -> Protocol[Replicated]:
         held, over = yield from between_and_above(party, part, pivot, -_BEND, _BEND, bits)

@@ -13,7 +13,7 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.argmax import champion_cost, champion_places
+from onnxpuma.mpc.protocols.argmax import argmax, argmax_cost
 from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.ops.comparison import bits_for, compared, width
 from onnxpuma.ops.limits import Arrays, Limit, asks
@@ -43,29 +43,29 @@ def _defers(call: Use, index: int) -> bool:
 def _product_bits(call: Call) -> int:
     """Of the reading of a product: as many as it has, or as its bound asks for."""
     x = call.given(0)
-    there = 64 - (x.fraction - PRODUCT_FRACTION)
+    there = x.format.bits - (x.fraction - PRODUCT_FRACTION)
     return there if x.beside is not None else min(there, bits_for(x.bound.size, PRODUCT_FRACTION))
 
 
 def _slack(call: Call) -> float:
     """Two elements of a row differ by less, and so do numbers beside them that count."""
     x = call.given(0)
-    return 2.0 ** (62 - x.fraction) if x.form is Sum3 else LARGEST_SLACK
+    return x.format.largest if x.form is Sum3 else LARGEST_SLACK
 
 
 def _cost(call: Call) -> Cost:
     x = call.given(0)
     length = x.shape[call.axis]
     if not _is_long(call):
-        return champion_cost(x.size // length, length, width(call))
+        return argmax_cost(x.size // length, length, width(call))
     if x.form is not Sum3:
-        return champion_cost(x.size // length, length, width(call))
+        return argmax_cost(x.size // length, length, width(call))
     bits = _product_bits(call)
-    return replicate_sum_cost(x.size, bits) + champion_cost(x.size // length, length, bits)
+    return replicate_sum_cost(x.size, bits) + argmax_cost(x.size // length, length, bits)
 
 
 def _whole(call: Call) -> Result:
-    return Result(Replicated, 0)
+    return Result(Replicated, call.at(0))
 
 
 def _empty(call: Call) -> str | None:
@@ -109,8 +109,8 @@ def place_of_extreme(party: Party, call: Call, x: Shares) -> Protocol[Sequence[F
     rows = as_rows(read if sign > 0 else -read, (axis,), length)
     rows = contenders(rows, rows_beside(call, (axis,), sign), _slack(call))
     if not call.attribute("select_last_index"):
-        places = yield from champion_places(party, rows)
+        places = yield from argmax(party, rows)
     else:  # the first from the other end
-        backwards = yield from champion_places(party, rows[:, ::-1].contiguous(-1, length))
+        backwards = yield from argmax(party, rows[:, ::-1].contiguous(-1, length))
         places = (-backwards).plus_numbers(length - 1)
     return [places.reshape(shape)]

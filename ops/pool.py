@@ -11,7 +11,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.limits import mean_limits, output_below
 from onnxpuma.ops.reduce import mean_scale
-from onnxpuma.ops.registry import FRACTION, Call, Result, operator
+from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.window import window_of, windows_of
 
 
@@ -20,7 +20,7 @@ def _area(call: Call) -> int:
 
 
 def _global_result(call: Call) -> Result:
-    return Result(Replicated, FRACTION + mean_scale(_area(call))[0])
+    return Result(Replicated, call.at(call.reals.fraction + mean_scale(_area(call))[0]))
 
 
 @operator("GlobalAveragePool", result=_global_result, limits=mean_limits, error="one unit of 2^-18")
@@ -50,7 +50,7 @@ def _weights(call: Call) -> np.ndarray:
 
 
 def _average_result(call: Call) -> Result:
-    return Result(Replicated, FRACTION + public_scale(_weights(call))[0])
+    return Result(Replicated, call.at(call.reals.fraction + public_scale(_weights(call))[0]))
 
 
 @operator("AveragePool", result=_average_result, limits=output_below(2.0**18), error="one unit of 2^-18")

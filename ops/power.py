@@ -13,7 +13,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, log_of
-from onnxpuma.ops.limits import Limit, asks, of_input, output_below, signed_input
+from onnxpuma.ops.limits import Limit, asks, of_input, output_in_product, signed_input
 from onnxpuma.ops.quotient import (
     LEAST,
     QUOTIENT_FRACTION,
@@ -25,7 +25,7 @@ from onnxpuma.ops.quotient import (
     root,
     root_cost,
 )
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Value, operator
+from onnxpuma.ops.registry import Call, Resolved, Value, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import shift_cost, truncated
@@ -76,10 +76,10 @@ def _power_refusal(call: Call) -> str | None:
 def _general_cost(call: Call) -> Cost:
     size, exponent = call.outputs[0].size, call.given(1)
     if exponent.secret:
-        product = shift_cost(size, LOG_FRACTION, RESTING.bits)
+        product = shift_cost(size, LOG_FRACTION, call.ring)
     else:
-        shift = LOG_FRACTION + public_scale(exponent.value)[0] - FRACTION  # type: ignore[arg-type]
-        product = shift_cost(size, shift, RESTING.bits, Replicated)
+        shift = LOG_FRACTION + public_scale(exponent.value)[0] - call.reals.fraction  # type: ignore[arg-type]
+        product = shift_cost(size, shift, call.ring, Replicated)
     return log_cost(call.given(0).size) + product + exp_cost(size)
 
 
@@ -94,7 +94,7 @@ def _by_logarithm(party: Party, x: Replicated, exponent: Resolved) -> Protocol[R
 
 
 def _truncation_cost(size: int) -> Cost:
-    return shift_cost(size, FRACTION, RESTING.bits)
+    return shift_cost(size, RESTING.fraction, RESTING.bits)
 
 
 def _power_cost(call: Call) -> Cost:
@@ -104,24 +104,24 @@ def _power_cost(call: Call) -> Cost:
     if exponents[0] == 0.5:
         return root_cost(size)
     if exponents[0] == -0.5:
-        return inverse_root_cost(size, FRACTION)
+        return inverse_root_cost(size, call.reals.fraction)
     total = Cost()
     for _ in _needed(exponents):
         total = total + _truncation_cost(size)
     if exponents[0] < 0:
         total = total + quotient_cost(size, size, False)
-        total = total + shift_cost(size, QUOTIENT_FRACTION - FRACTION, RESTING.bits)
+        total = total + shift_cost(size, QUOTIENT_FRACTION - call.reals.fraction, call.ring)
     return total
 
 
 def _power_limits(call: Call) -> tuple[Limit, ...]:
     """The result; of a base whose logarithm or reciprocal is taken, how near to zero it may be."""
-    found = output_below(2.0**26)(call)
+    found = output_in_product(call)
     if not call.inputs or not call.secret(0):
         return found
     exponent, general = call.public(1), _general(call)
     falling = exponent is None or float(np.min(exponent, initial=0.0)) < 0
-    least = LEAST if falling else 2.0**-FRACTION
+    least = LEAST if falling else 2.0**-call.reals.fraction
     if general or (falling and float(np.max(exponent)) == -0.5):  # type: ignore[arg-type]
         low, needs = (lambda call: seen(call.given(0)).low), asks("positive", least)
         return (*found, Limit("x", signed_input(), least=least, needs=needs, falls=low))
@@ -142,14 +142,14 @@ def _power_limits(call: Call) -> tuple[Limit, ...]:
 def power(party: Party, call: Call, base: Value, exponent: Resolved) -> Protocol[Sequence[Form]]:
     """x^n for public whole n by repeated products and for a half, every power below 2^26; any other power of
     a positive x by its logarithm."""
-    x = as_shares(party, base)
+    x = as_shares(party, base, call.reals)
     if _general(call):
         return [(yield from _by_logarithm(party, x, exponent))]
     exponents = _exponents(call)
     if exponents[0] == 0.5:
         return [(yield from root(party, x))]
     if exponents[0] == -0.5:
-        return [(yield from inverse_root(party, x, FRACTION))]
+        return [(yield from inverse_root(party, x, call.reals.fraction))]
     if exponents[0] < 0:
         x = yield from truncated(party, (yield from divided(party, np.ones(()), x)))
     one = trivial(party.index, np.ones(x.shape), x.format)

@@ -17,10 +17,10 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Replicated, joined, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve
 from onnxpuma.ops.elementwise import public_scale
-from onnxpuma.ops.registry import FRACTION
-from onnxpuma.ops.spread import over_parts, shift_cost, spread
+from onnxpuma.ops.spread import shift_cost
 
 Part: TypeAlias = "Callable[[Replicated, int], Protocol[Replicated]]"
 
@@ -39,7 +39,7 @@ class Scales:
     @property
     def largest(self) -> float:
         """No result is larger."""
-        return float(2.0 ** (62 - FRACTION - int(self.after.max(initial=0))))
+        return RESTING.finer(int(self.after.max(initial=0))).largest
 
 
 def is_plain(divisor: np.ndarray) -> bool:
@@ -60,7 +60,7 @@ def scales_of(divisor: np.ndarray, shape: tuple[int, ...]) -> Scales:
 
 
 def divided_publicly(party: Party, x: Replicated, scales: Scales) -> Protocol[Replicated]:
-    """x / c at FRACTION bits, for |x / c| below `scales.largest`. Error: 2^-18 of the result, a unit and a
+    """x / c, for |x / c| below `scales.largest`. Error: 2^-18 of the result, a unit and a
     half. Rounds: 2, or 4 where a divisor is large; bits: `divided_cost`."""
     near = yield from _by_group(party, x.flat(), scales.before, _shifted(party))
     made = near.times_integers(scales.factor)
@@ -72,7 +72,7 @@ def _shifted(party: Party) -> Callable[[int], Part]:
     def by(bits: int) -> Part:
         def part(x: Replicated, pivot: int) -> Protocol[Replicated]:
             seen = see(party, x.lowered(bits), pivot)
-            return (yield from lift(party, seen, 64)).with_fraction(FRACTION)
+            return (yield from lift(party, seen, x.bits)).with_fraction(RESTING.fraction)
 
         return part
 
@@ -82,7 +82,7 @@ def _shifted(party: Party) -> Callable[[int], Part]:
 def _truncated(party: Party) -> Callable[[int], Part]:
     def by(bits: int) -> Part:
         def part(x: Replicated, pivot: int) -> Protocol[Replicated]:
-            return (yield from resolve(party, x.with_fraction(FRACTION + bits), pivot, x.format.at(FRACTION)))
+            return (yield from resolve(party, x.with_fraction(x.fraction + bits), pivot, x.format))
 
         return part
 
@@ -104,7 +104,8 @@ def divided_cost(scales: Scales) -> Cost:
     before, after = Cost(), Cost()
     for bits, count in zip(*np.unique(scales.before, return_counts=True), strict=True):
         if bits:
-            before |= over_parts(int(count), lambda n, b=bits: lift_cost(n, 64 - int(b), 64))  # type: ignore[misc]
+            ring = RESTING.bits - int(bits)
+            before |= over_parts(int(count), lambda n, k=ring: lift_cost(n, k, RESTING.bits))  # type: ignore[misc]
     for bits, count in zip(*np.unique(scales.after, return_counts=True), strict=True):
         if bits:
             after |= shift_cost(int(count), int(bits), RESTING.bits, Replicated)

@@ -16,6 +16,7 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.pivots import over_parts, spread, spread_all
 from onnxpuma.mpc.protocols.reciprocal import (
     WINDOW_FRACTION,
     WINDOW_RANGE,
@@ -41,16 +42,16 @@ from onnxpuma.ops.limits import (
 )
 from onnxpuma.ops.logic import bits_cost, bits_of
 from onnxpuma.ops.public_quotient import divided_cost, divided_publicly, is_plain, scales_of
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, Use, operator
+from onnxpuma.ops.registry import Call, Resolved, Result, Use, operator
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.sight import seen
-from onnxpuma.ops.spread import over_parts, shift_cost, spread, spread_all, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import FAR
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
 SCALED_FRACTION = 20  # of a dividend times the power of its divisor
 QUOTIENT_FRACTION = SCALED_FRACTION + WINDOW_FRACTION
-LARGEST = 2.0 ** (2 * WINDOW_RANGE[1] - FRACTION)  # divisor
+LARGEST = RESTING.unit * 4.0 ** WINDOW_RANGE[1]  # divisor
 LEAST = 2.0**-13  # one that is nearer to zero has fewer than five bits, and so has what it divides
 
 
@@ -84,7 +85,7 @@ def divided(party: Party, a: Resolved, b: Replicated) -> Protocol[Sum3]:
     negative = yield from bits_of(party, b, wide_negative)
     sign = (-(negative + negative)).plus_numbers(1.0)
     if isinstance(a, np.ndarray):
-        signed = sign.times_integers(np.rint(a.astype(np.float64) * 2.0**FRACTION), FRACTION)
+        signed = sign.times_integers(np.rint(a.astype(np.float64) / RESTING.unit), RESTING.fraction)
     else:
         signed = yield from truncated(party, multiply(party, a, sign))
     # 2. b in its window, and the power of four that took it there
@@ -92,7 +93,7 @@ def divided(party: Party, a: Resolved, b: Replicated) -> Protocol[Sum3]:
     # 3. a times the power, times the reciprocal
     scale = 2 * WINDOW_RANGE[1]
     scaled = multiply(party, signed, power).with_fraction(scale)
-    return multiply(party, (yield from truncated(party, scaled, SCALED_FRACTION)), inverse)
+    return multiply(party, (yield from truncated(party, scaled, scaled.format.at(SCALED_FRACTION))), inverse)
 
 
 def divisor_limit(place: int) -> Limit:
@@ -120,7 +121,7 @@ def distance(place: int) -> Callable[[Call], float]:
 @operator(
     "Reciprocal",
     cost=lambda call: quotient_cost(call.given(0).size, call.given(0).size, False),
-    result=lambda call: Result(Sum3, QUOTIENT_FRACTION),
+    result=lambda call: Result(Sum3, call.at(QUOTIENT_FRACTION)),
     limits=lambda call: (divisor_limit(0),),
     error="2e-6 of the result and two units of 2^-18",
 )
@@ -131,7 +132,10 @@ def reciprocal_of(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[
 
 def inverse_root_cost(size: int, fraction: int) -> Cost:
     return over_parts(
-        size, lambda n: inverse_cost("rsqrt", n, ROOT_RANGE, FRACTION, RESTING.at(fraction), form=Replicated)
+        size,
+        lambda n: inverse_cost(
+            "rsqrt", n, ROOT_RANGE, RESTING.fraction, RESTING.at(fraction), form=Replicated
+        ),
     )
 
 
@@ -143,16 +147,16 @@ def inverse_root(party: Party, x: Replicated, fraction: int) -> Protocol[Replica
 
 def root(party: Party, x: Replicated | Sum3) -> Protocol[Replicated]:
     """sqrt(x) of x >= 0."""
-    made = x.format.at(FRACTION)
+    made = x.format.at(RESTING.fraction)
     return (yield from spread(party, x, lambda part, pivot: rooted(party, part, pivot, made)))
 
 
-def root_cost(size: int, source: int = FRACTION, form: type = Replicated) -> Cost:
+def root_cost(size: int, source: int = RESTING.fraction, form: type = Replicated) -> Cost:
     return over_parts(size, lambda n: square_root_cost(n, source, RESTING, form=form))
 
 
 def root_limits(call: Call) -> tuple[Limit, ...]:
-    below = 2.0 ** (61 - max([FRACTION, *(o.fraction for o in call.secrets)]))
+    below = min(o.format.largest for o in (*call.secrets, *call.outputs)) / 2
     return (Limit("x", signed_input(), below, stays=size_of(), needs=asks("element", below)),)
 
 
@@ -178,8 +182,10 @@ def _quotient_result(call: Call) -> Result:
     if divisor is not None and not is_plain(divisor):
         return Result()
     if divisor is not None:
-        return Result(Replicated, FRACTION + public_scale(1.0 / divisor.astype(np.float64))[0])
-    return Result(Sum3, QUOTIENT_FRACTION)
+        return Result(
+            Replicated, call.at(call.reals.fraction + public_scale(1.0 / divisor.astype(np.float64))[0])
+        )
+    return Result(Sum3, call.at(QUOTIENT_FRACTION))
 
 
 def _quotient_cost(call: Call) -> Cost:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import WHOLE
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined, stacked
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.range_check import (
@@ -112,7 +113,7 @@ def _verdict_cost(call: Call) -> Cost:
 
 def _quantity_result(call: Call) -> Result:
     one_by_one = call.attribute("reading").method in ("elements", "quotients")
-    return Result(call.given(0).form if one_by_one else Sum3, 0)
+    return Result(call.given(0).form if one_by_one else Sum3, call.at(0))
 
 
 def _operator(
@@ -133,4 +134,4 @@ def _operator(
 declare(DOMAIN, "RangeOf", reading=None)
 declare(DOMAIN, "RangeCheck", readings=())
 QUANTITY = _operator("RangeOf", quantity, lambda call: Cost(), _quantity_result)
-VERDICT = _operator("RangeCheck", verdict, _verdict_cost, lambda call: Result(Sum3, 0))
+VERDICT = _operator("RangeCheck", verdict, _verdict_cost, lambda call: Result(Sum3, WHOLE))

@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.protocols.range_check import ABOVE, INSIDE, OPPOSITE, OUTSIDE, SAMPLES, UNDER
 from onnxpuma.ops.bounds import Bound, Need
-from onnxpuma.ops.registry import FRACTION, Operand
+from onnxpuma.ops.registry import Operand
 
 BLOCK = 128  # elements whose squares are added up where each by itself is asked for
 NEAR, FAR = 256, 8192  # elements of which samples are taken: as precise as can be, and to find what is far
@@ -52,6 +53,8 @@ class Reading:
     around: int | None = None
 
     rows: int = 1
+    # Bits of the value's ring.
+    ring: int = RESTING.bits
 
     def count(self, operand: Operand) -> int:
         """Quantities of this operand."""
@@ -64,7 +67,7 @@ class Reading:
 
     @property
     def bits(self) -> int:
-        return 64 - self.shift
+        return self.ring - self.shift
 
     def reach(self, operand: Operand) -> float:
         """What is beyond it, of samples or elements, as a number."""
@@ -83,6 +86,11 @@ def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
     A value within the need is never beyond a reading by more than rounding and, of samples, chance: what
     they take in is a quarter of the range, of a block together.
     """
+    ring = operand.format.bits
+    return tuple(replace(reading, ring=ring) for reading in _readings(operand, need))
+
+
+def _readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
     if not operand.size or (operand.reach and need.kind == "spread"):  # scores are read as far as masks reach
         return ()
     if need.kind == "quotient":
@@ -129,7 +137,7 @@ def _apart(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
     if found:
         return found
     below = need.below if spread else need.below / math.sqrt(length)
-    most = 2.0 ** (58 - operand.fraction) / length  # n times an element, less a sum of as many, does not wrap
+    most = operand.format.largest / 16 / length  # n times an element, less a sum of as many, does not wrap
     first = () if operand.bound.size < 2 * most else _samples(operand, most)
     rows = max(1, 2 * NEAR // length)
     return first + tuple(
@@ -140,7 +148,7 @@ def _apart(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
 
 def _near(operand: Operand, below: float) -> tuple[Reading, ...]:
     """No element is as large as `below`."""
-    most = 2.0 ** (60 - operand.fraction)
+    most = operand.format.largest / 4
     first = () if operand.bound.size < 2 * most else _samples(operand, most)
     return first + _sums("near", operand, below, FAR if below >= WIDE else NEAR)
 
@@ -156,13 +164,13 @@ def _rows(
     """Squares of rows, of which gain is what makes a deviation of them."""
     if operand.form is not Replicated:
         return ()
-    fraction, root = operand.fraction, math.sqrt(length)
-    coarsest = min(48, math.floor(fraction + math.log2(below / (SHARE * ROUNDING * root))))
+    (ring, fraction), root = operand.format, math.sqrt(length)
+    coarsest = min(ring - 16, math.floor(fraction + math.log2(below / (SHARE * ROUNDING * root))))
     if coarsest < 0:
         return ()
-    log_gain = math.log2(gain) + 2 * fraction - 62
+    log_gain = math.log2(gain) + 2 * fraction - (ring - 2)
     known = max(_longest(operand, axes, length), below)
-    finest = 64 if known == math.inf else max(0, math.ceil(2 * math.log2(known * 1.01) + log_gain))
+    finest = ring if known == math.inf else max(0, math.ceil(2 * math.log2(known * 1.01) + log_gain))
     if finest <= coarsest:
         return (_squares(operand, axes, length, below, gain, finest),)
     # what is longer than fits is found by samples, which are to let pass a block full of rows in range
@@ -197,7 +205,7 @@ def _sums(method: str, operand: Operand, below: float, block: int) -> tuple[Read
     """Sums of random parts that are below a bound."""
     shift = max(0, math.floor(operand.fraction + math.log2(below)) - 6)
     least = math.floor(below * 2.0 ** (operand.fraction - shift)) - 3
-    if least < 1 or shift > 56 or least >= 1 << (62 - shift):
+    if least < 1 or shift > operand.format.bits - 8 or least >= 1 << (operand.format.bits - 2 - shift):
         return ()
     return (Reading(method, (), min(block, operand.size), shift, least, OUTSIDE),)
 
@@ -212,7 +220,7 @@ def _elements(operand: Operand, need: Need) -> tuple[Reading, ...]:
     fine = operand.fraction + math.log2(need.below)
     shift = 0 if least_of else max(0, math.floor(fine) - 14)
     least = math.ceil(2.0**fine) if least_of else math.floor(2.0 ** (fine - shift)) - 3
-    if least < 1 or shift > 56:
+    if least < 1 or shift > operand.format.bits - 8:
         return ()
     return (Reading("elements", (), 1, shift, least, _SIDES[need.kind]),)
 
@@ -228,7 +236,7 @@ def beyond_need(values: np.ndarray, need: Need) -> float | None:
         if need.below < 0:
             return None if least >= need.below else least
         return (
-            None if np.rint(least * 2.0**FRACTION) >= max(1.0, np.rint(need.below * 2.0**FRACTION)) else least
+            None if np.rint(least / RESTING.unit) >= max(1.0, np.rint(need.below / RESTING.unit)) else least
         )
     if need.kind == "below":
         found = float(x.max(initial=-np.inf))

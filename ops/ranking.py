@@ -14,7 +14,7 @@ from onnxpuma.ops.beside import Beside, kept, too_far
 from onnxpuma.ops.comparison import compared, width
 from onnxpuma.ops.reach import secretly_far
 from onnxpuma.ops.reduce import axes_of, count_of, not_empty
-from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.running import contenders, rows_beside
 from onnxpuma.ops.tournament import as_rows, places_cost, row_largest, row_largest_cost, row_places
 from onnxpuma.ops.window import public_windows_of, windows_of
@@ -23,10 +23,6 @@ from onnxpuma.standard.mask_values import OUT
 
 def _reduced_cost(call: Call) -> Cost:
     return row_largest_cost(call.outputs[0].size, count_of(call), width(call))
-
-
-def _resting(call: Call) -> Result:
-    return Result(Replicated, resting_fraction(call.outputs[0].dtype))
 
 
 def _sign(call: Call) -> float:
@@ -42,7 +38,7 @@ def _beside_extreme(call: Call) -> Beside:
 
 @operator(
     "ReduceMax", "ReduceMin",
-    cost=_reduced_cost, result=_resting, refuse=not_empty, limits=compared, secret="first",
+    cost=_reduced_cost, refuse=not_empty, limits=compared, secret="first",
     integers=True, beside=_beside_extreme, reaches=True,
 )  # fmt: skip
 def reduce_extreme(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
@@ -71,7 +67,6 @@ def _beside_whole(call: Call) -> Beside:
 @operator(
     "GlobalMaxPool",
     cost=_whole_cost,
-    result=_resting,
     limits=compared,
     integers=True,
     beside=_beside_whole,
@@ -126,7 +121,6 @@ def _pool_refusal(call: Call) -> str | None:
 @operator(
     "MaxPool",
     cost=_pool_cost,
-    result=_resting,
     refuse=_pool_refusal,
     limits=compared,
     integers=True,

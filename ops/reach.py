@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from onnxpuma.ops.beside import beside_of, factor, furthest, held
-from onnxpuma.ops.limits import WHOLE
+from onnxpuma.ops.limits import EVERYTHING
 from onnxpuma.ops.registry import Call, Operand, Operator
 from onnxpuma.standard.mask_values import BEYOND_SCALES, DROWNING, FAR, LARGEST, MASK, MASKING, UNREAD
 
@@ -191,7 +191,7 @@ def unread(call: Call, operator: Operator) -> str | None:
     if operator.reaches or carries or not any(o.reach for o in call.secrets):
         return None
     ranges = [limit.below for limit in operator.limits(call) if limit.what in ("|x|", "each |x|", "x")]
-    if ranges and min(ranges) >= WHOLE:
+    if ranges and min(ranges) >= EVERYTHING:
         return None
     return secretly_far(call, min([*ranges, UNREAD]))
 

@@ -8,18 +8,19 @@ from typing import TypeVar
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING, Format
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, joined
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
+from onnxpuma.mpc.protocols.pivots import over_parts, spread_all
 from onnxpuma.mpc.protocols.square_root import wide_square_root, wide_square_root_cost
 from onnxpuma.mpc.protocols.wide_root import Readings
 from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.exponential import log_cost, log_of
-from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Use, Value, as_first, operator
+from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below, output_in_product
+from onnxpuma.ops.registry import Call, Result, Use, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
-from onnxpuma.ops.spread import over_parts, shift_cost, spread_all, truncated
+from onnxpuma.ops.spread import shift_cost, truncated
 
 F = TypeVar("F", bound=Form)
 
@@ -69,7 +70,7 @@ def mean_scale(count: int) -> tuple[int, np.ndarray]:
 
 
 def _mean_result(call: Call) -> Result:
-    return Result(Replicated, call.secrets[0].fraction + mean_scale(count_of(call))[0])
+    return Result(Replicated, call.at(call.secrets[0].fraction + mean_scale(count_of(call))[0]))
 
 
 @operator(
@@ -91,14 +92,14 @@ def _squares(party: Party, call: Call, x: Replicated) -> Sum3:
 
 
 def _square_result(call: Call) -> Result:
-    return Result(Sum3, 2 * FRACTION)
+    return Result(Sum3, call.at(2 * call.reals.fraction))
 
 
 @operator(
     "ReduceSumSquare",
     result=_square_result,
     refuse=public_axes,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     secret="first",
     error="one unit of 2^-18",
 )
@@ -113,8 +114,8 @@ LONGEST = 2.0**20
 
 
 def _norm_cost(call: Call) -> Cost:
-    readings = Readings(2 * FRACTION, Format(RESTING.bits - SHIFT, 2 * (FRACTION - SHIFT)))
-    return over_parts(call.outputs[0].size, lambda n: wide_square_root_cost(n, readings, RESTING))
+    readings = Readings(2 * call.reals.fraction, Format(call.ring - SHIFT, 2 * (call.reals.fraction - SHIFT)))
+    return over_parts(call.outputs[0].size, lambda n: wide_square_root_cost(n, readings, call.reals))
 
 
 @operator(
@@ -137,7 +138,7 @@ def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> 
 
 
 def _absolute_limits(call: Call) -> tuple[Limit, ...]:
-    return (*input_below(2.0**42)(call), *output_below(2.0**43)(call))
+    return (*input_below(call.reals.largest / 4)(call), *output_below(call.reals.largest / 2)(call))
 
 
 def _absolute_cost(call: Call) -> Cost:
@@ -163,7 +164,7 @@ def _product_cost(call: Call) -> Cost:
     rows, length, total = call.outputs[0].size, count_of(call), Cost()
     while length > 1:
         half = length // 2
-        total = total + shift_cost(rows * half, FRACTION, RESTING.bits)
+        total = total + shift_cost(rows * half, call.reals.fraction, call.ring)
         length -= half
     return total
 
@@ -172,7 +173,7 @@ def _product_cost(call: Call) -> Cost:
     "ReduceProd",
     cost=_product_cost,
     refuse=public_axes,
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     secret="first",
     tolerance=1e-3,
     error="one unit of 2^-18 at each product, times what follows",
@@ -193,7 +194,7 @@ def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) 
 
 
 def _log_sum_result(call: Call) -> Result:
-    return Result(Replicated, 24)
+    return Result(Replicated, call.at(24))
 
 
 @operator(

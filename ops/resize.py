@@ -14,7 +14,6 @@ import numpy as np
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.registry import Call, Value, operator
@@ -89,7 +88,7 @@ def _cost(call: Call) -> Cost:
     total = Cost()
     for matrix, size in _shapes(call):
         if not _chooses(matrix):
-            total = total + shift_cost(size, BITS, RESTING.bits, Replicated)
+            total = total + shift_cost(size, BITS, call.ring, Replicated)
     return total
 
 

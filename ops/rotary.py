@@ -11,8 +11,8 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.elementwise import public_scale
-from onnxpuma.ops.limits import output_below
-from onnxpuma.ops.registry import FRACTION, Call, Result, Value, operator
+from onnxpuma.ops.limits import output_in_product
+from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.shares import as_shares
 
 F = TypeVar("F", bound=Form)
@@ -48,8 +48,8 @@ def _width(call: Call) -> int:
 
 def _result(call: Call) -> Result:
     if _angles_secret(call):
-        return Result(Sum3, 2 * FRACTION)
-    return Result(Replicated, call.given(0).fraction + public_scale(_public_tables(call))[0])
+        return Result(Sum3, call.at(2 * call.reals.fraction))
+    return Result(Replicated, call.at(call.given(0).fraction + public_scale(_public_tables(call))[0]))
 
 
 def _apart(call: Call) -> Layout:
@@ -91,7 +91,7 @@ def _refuse(call: Call) -> str | None:
     result=_result,
     refuse=_refuse,
     secret="input, tables",
-    limits=output_below(2.0**26),
+    limits=output_in_product,
     error="one unit of 2^-18",
 )
 def rotary(
@@ -100,7 +100,7 @@ def rotary(
     """Pairs of features turned by an angle that depends on the position: no message."""
     yield from ()
     apart, (first, second), width = _apart(call), _halves(call), _width(call)
-    heads = apart(as_shares(party, x))
+    heads = apart(as_shares(party, x, call.reals))
     left, right, rest = heads[first], heads[second], heads[..., width:]
     if not _angles_secret(call):
         fraction, (c, s) = public_scale(_public_tables(call))
@@ -110,8 +110,8 @@ def rotary(
         )
         return [_together(call, *turned, rest.aligned(rest.fraction + fraction))]
     by_place = _by_place(call)
-    cos, sin = (by_place(as_shares(party, table)) for table in (cosines, sines))
+    cos, sin = (by_place(as_shares(party, table, call.reals)) for table in (cosines, sines))
     new_left = multiply(party, left, cos) - multiply(party, right, sin)
     new_right = multiply(party, left, sin) + multiply(party, right, cos)
-    kept = multiply(party, rest, trivial(party.index, np.ones((1, 1, 1, 1))))
+    kept = multiply(party, rest, trivial(party.index, np.ones((1, 1, 1, 1)), call.reals))
     return [_together(call, new_left, new_right, kept)]

@@ -8,11 +8,11 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, stacked
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.rounding import floor, floor_cost
 from onnxpuma.ops.limits import input_below
-from onnxpuma.ops.registry import FRACTION, Call, operator
+from onnxpuma.ops.registry import Call, operator
 from onnxpuma.ops.select import positive, positive_cost
-from onnxpuma.ops.spread import over_parts, spread
 
 
 def floor_of(party: Party, x: Replicated) -> Protocol[Replicated]:
@@ -47,12 +47,12 @@ def whole(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """The next whole number below or above: of a number that is off by a unit perhaps the one beside it."""
     up = call.node.op == "Ceil"
     found = yield from floor_of(party, -x if up else x)
-    return [(-found if up else found).aligned(FRACTION)]
+    return [(-found if up else found).aligned(call.reals.fraction)]
 
 
 def _round_cost(call: Call) -> Cost:
     size = call.given(0).size
-    return over_parts(2 * size, lambda n: floor_cost(n, RESTING.finer(1))) + floor_of_cost(size)
+    return over_parts(2 * size, lambda n: floor_cost(n, call.reals.finer(1))) + floor_of_cost(size)
 
 
 @operator("Round", cost=_round_cost, limits=input_below(2.0**42), error="exact on the fixed-point number")
@@ -62,9 +62,10 @@ def nearest(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]
     floor(x + 1/2), less a unit of the fraction before the floor is taken where floor(x) is even: there a half
     goes down.
     """
-    halved = stacked([x + x, x]).with_fraction(FRACTION + 1)  # x, and x / 2, with a fraction bit more
+    f = x.fraction
+    halved = stacked([x + x, x]).with_fraction(f + 1)  # x, and x / 2, with a fraction bit more
     wholes = yield from floor_of(party, halved)
     odd = wholes[0] - (wholes[1] + wholes[1])
-    moved = (x + odd.with_fraction(FRACTION)).plus_numbers(0.5 - 2.0**-FRACTION)
+    moved = (x + odd.with_fraction(f)).plus_numbers(0.5 - 2.0**-f)
     found = yield from floor_of(party, moved)
-    return [found.aligned(FRACTION)]
+    return [found.aligned(f)]

@@ -17,15 +17,16 @@ from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import sum_of_squares
+from onnxpuma.mpc.protocols.pivots import FEW_ROWS, over_parts, spread_all
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, rsqrt
 from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
-from onnxpuma.ops.registry import FRACTION
-from onnxpuma.ops.spread import FEW_ROWS, over_parts, spread_all
 
 ROOT_FRACTION = 28
 MOST_UP = 6
 ROOTED_FRACTION = 22  # of x root, where the scale comes after it
-HELD = 61  # bits of a result before it is truncated
+FRACTION = RESTING.fraction
+PRODUCT = RESTING.finer(FRACTION)  # of squares
+HELD = RESTING.bits - 3  # bits of a result before it is truncated
 FINE_NORM = 2.0**12  # rows up to this norm are read at all their fraction bits
 LARGEST_NORM = 2.0**20  # where calibration has not found another bound
 SMALLEST_EPSILON = 2.0**-34  # two units of deviation: what rounding leaves of a constant row does not grow on
@@ -73,7 +74,7 @@ class Rows:
     def digits(self) -> tuple[int, int]:
         """Of a sum of squares that is read at all its fraction bits."""
         largest = min(self.norm, FINE_NORM) ** 2 + self.offset
-        low, high = digits_of(self.offset, largest, RESTING.at(2 * FRACTION))
+        low, high = digits_of(self.offset, largest, PRODUCT)
         return low, (high if self.norm <= FINE_NORM else HIGHEST)
 
     @property
@@ -97,7 +98,7 @@ class Rows:
 
     @property
     def centred_up(self) -> int:
-        """Fraction bits of x less its mean beyond FRACTION: the mean's rounding is multiplied by the root."""
+        """Fraction bits beyond FRACTION of x less its mean, as the root multiplies the mean's rounding."""
         if not self.centred:
             return 0
         return MOST_UP if self.root_first else min(MOST_UP, max(0, self._room))
@@ -110,7 +111,7 @@ class Rows:
     @property
     def _room(self) -> int:
         """Bits that x scale leaves in a word."""
-        return 62 - 2 * FRACTION - exponent(self.norm) - self._scale_bits
+        return PRODUCT.bits - 2 - PRODUCT.fraction - exponent(self.norm) - self._scale_bits
 
     @property
     def _scale_bits(self) -> int:
@@ -139,7 +140,7 @@ class Rows:
     def largest_result(self) -> float:
         """No result is larger, or it is wrong."""
         held = self.product_fraction + (self.scale_fraction if self.root_first else self.root_fraction)
-        return 2.0 ** (62 - held)
+        return RESTING.at(held).largest
 
 
 def exponent(x: float) -> int:
@@ -170,7 +171,7 @@ def _squares(party: Party, x: Replicated, rows: Rows) -> Sum3:
 
 
 def roots_cost(rows: Rows) -> Cost:
-    gain, fine, made = float(np.sqrt(rows.count)), 2 * FRACTION, RESTING.at(rows.root_fraction)
+    gain, fine, made = float(np.sqrt(rows.count)), PRODUCT.fraction, RESTING.at(rows.root_fraction)
 
     def root(size: int) -> Cost:
         if not rows.shift:

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, picked
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.beside import Beside, in_words, of_put, too_far, whole
 from onnxpuma.ops.layout import beyond
-from onnxpuma.ops.limits import Limit, inputs_below, output_below
-from onnxpuma.ops.merge import numbered, resting
+from onnxpuma.ops.limits import Limit, inputs_below, output_in_product
+from onnxpuma.ops.merge import numbered
 from onnxpuma.ops.registry import Call, Value, operator
-from onnxpuma.ops.select import larger, positive_cost, smaller
+from onnxpuma.ops.select import FURTHEST, larger, positive_cost, smaller
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import FAR
@@ -63,12 +62,12 @@ def _turns(targets: np.ndarray) -> list[np.ndarray]:
 
 
 def _cost(call: Call) -> Cost:
-    kind, total, fraction = _reduction(call), Cost(), resting(call).fraction
+    kind, total = _reduction(call), Cost()
     if kind in ("none", "add"):
         return total
     for turn in _turns(_targets(call)):
         if kind == "mul":
-            total = total + shift_cost(len(turn), fraction, RESTING.bits)
+            total = total + shift_cost(len(turn), call.outputs[0].resting.fraction, call.ring)
         else:
             total = total + positive_cost(len(turn))
     return total
@@ -78,7 +77,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     kind = _reduction(call)
     if kind in ("none", "add"):
         return ()
-    return output_below(2.0**26)(call) if kind == "mul" else inputs_below(2.0**43)(call)
+    return output_in_product(call) if kind == "mul" else inputs_below(FURTHEST)(call)
 
 
 def _beside(call: Call) -> Beside:
@@ -87,18 +86,18 @@ def _beside(call: Call) -> Beside:
 
 @operator(
     "ScatterND", "ScatterElements",
-    cost=_cost, result=resting, refuse=_refuse, secret="data, updates", integers=True,
+    cost=_cost, refuse=_refuse, secret="data, updates", integers=True,
     error="exact; reduction mul: one unit of 2^-18", limits=_limits, beside=_beside,
 )  # fmt: skip
 def scatter(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
     """Updates put into data, added to it (local), multiplied with it, or the larger or smaller of the two, at
     public indices."""
-    kind, fraction = _reduction(call), resting(call).fraction
+    kind, format = _reduction(call), call.outputs[0].resting
     if kind not in ("none", "add"):
         inputs = tuple(whole(value, call.operand(place)) for place, value in enumerate(inputs))
     else:
         inputs = tuple(in_words(value) if place != 1 else value for place, value in enumerate(inputs))
-    data, updates = (as_shares(party, inputs[place], RESTING.at(fraction)) for place in (0, 2))
+    data, updates = (as_shares(party, inputs[place], format) for place in (0, 2))
     if kind == "none":
         return [picked([data, updates], numbered(call, (0, 2)))]
     targets, shape = _targets(call), data.shape
@@ -108,7 +107,7 @@ def scatter(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]
     for turn in _turns(targets):
         here, more = data[targets[turn]], updates[turn]
         if kind == "mul":
-            new = yield from truncated(party, multiply(party, here, more), fraction)
+            new = yield from truncated(party, multiply(party, here, more), format)
         else:
             new = yield from (larger if kind == "max" else smaller)(party, here, more)
         data = data.placed(targets[turn], new)

@@ -81,7 +81,7 @@ def entered(x: F, scores: Scores) -> F:
 
 def brought_up_cost(call: Call, operand: Operand) -> Cost:
     """Of bringing up what a secret mask has put further down than is read."""
-    return clipped_cost(operand.size, *_held_to(operand), operand.resting, width(call))
+    return clipped_cost(operand.size, *_held_to(operand), operand.resting.fraction, width(call))
 
 
 def _held_to(operand: Operand) -> tuple[float | None, float | None]:

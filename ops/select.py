@@ -12,21 +12,21 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, joined
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.clamp import between, between_cost
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import too_far
 from onnxpuma.ops.comparison import FURTHEST, WIDE, bounded, compared, holds_nan, width
 from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme, settled_ends
 from onnxpuma.ops.elementwise import add_forms
-from onnxpuma.ops.registry import FRACTION, Call, Resolved, Result, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Resolved, operator
 from onnxpuma.ops.shares import as_shares, replicated
-from onnxpuma.ops.spread import over_parts, spread
 from onnxpuma.standard.mask_values import FAR
 
 End: TypeAlias = "np.ndarray | float | None"
@@ -37,11 +37,11 @@ def positive_part(party: Party, x: Shares, pivot: int, bits: int = WIDE) -> Prot
     seen = split(party, x, pivot, x.format.modulo(bits))
     negative = yield from wide_negative(party, seen)
     pair = yield from gate(party, ~negative, seen)
-    return (yield from lift(party, pass_on(party, pair), 64))
+    return (yield from lift(party, pass_on(party, pair), x.bits))
 
 
 def positive_part_cost(elements: int, bits: int = WIDE) -> Cost:
-    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, 64)
+    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, WIDE)
     return wide_negative_cost(elements, bits) + gate_cost(elements, bits) + back
 
 
@@ -77,10 +77,6 @@ def _extreme_cost(call: Call) -> Cost:
     return total
 
 
-def _resting(call: Call) -> Result:
-    return Result(Replicated, resting_fraction(call.outputs[0].dtype))
-
-
 def larger(party: Party, a: Resolved, b: Resolved, bits: int = WIDE) -> Protocol[Replicated]:
     """max(a, b) = b + max(a - b, 0), with broadcasting; at least one is secret."""
     won = yield from positive(party, add_forms(a, b, -1), bits)
@@ -95,7 +91,7 @@ def smaller(party: Party, a: Resolved, b: Resolved, bits: int = WIDE) -> Protoco
 
 @operator(
     "Max", "Min",
-    cost=_extreme_cost, result=_resting, refuse=holds_nan, limits=compared, integers=True,
+    cost=_extreme_cost, refuse=holds_nan, limits=compared, integers=True,
     beside=of_extreme, reaches=True,
 )  # fmt: skip
 def extreme(party: Party, call: Call, *values: Resolved) -> Protocol[Sequence[Form]]:
@@ -127,7 +123,7 @@ def _clip_cost(call: Call) -> Cost:
     size, (lower, upper), bits = call.given(0).size, _bounds(call), width(call)
     if not call.secret(1) and not call.secret(2):
         low, high = call.public(1) if lower else None, call.public(2) if upper else None
-        return clipped_cost(size, low, high, _resting(call).fraction, bits)
+        return clipped_cost(size, low, high, call.outputs[0].resting.fraction, bits)
     return (positive_cost(size, bits) if lower else Cost()) + (positive_cost(size, bits) if upper else Cost())
 
 
@@ -137,7 +133,7 @@ def _clip_refusal(call: Call) -> str | None:
 
 
 @operator(
-    "Clip", cost=_clip_cost, result=_resting, refuse=_clip_refusal, limits=compared,
+    "Clip", cost=_clip_cost, refuse=_clip_refusal, limits=compared,
     integers=True, beside=of_elements, reaches=True,
 )  # fmt: skip
 @by_element
@@ -145,7 +141,7 @@ def clip(
     party: Party, call: Call, x: Resolved, low: Resolved | None = None, high: Resolved | None = None
 ) -> Protocol[Sequence[Form]]:
     """min(max(x, low), high)."""
-    held = as_value(party, x)
+    held = as_value(party, x, call.outputs[0].resting)
     lower, upper = _bounds(call)
     low, high, bits = low if lower else None, high if upper else None, width(call)
     if not isinstance(low, Replicated) and not isinstance(high, Replicated):
@@ -157,9 +153,9 @@ def clip(
     return [held]
 
 
-def as_value(party: Party, x: Resolved) -> Replicated:
+def as_value(party: Party, x: Resolved, format: Format) -> Replicated:
     """A public operand as shares of what is compared of it."""
-    return as_shares(party, bounded(x))
+    return as_shares(party, bounded(x), format)
 
 
 def clipped(
@@ -190,10 +186,10 @@ def clipped(
     return x
 
 
-def clipped_cost(size: int, low: End, high: End, fraction: int = FRACTION, bits: int = WIDE) -> Cost:
+def clipped_cost(size: int, low: End, high: End, fraction: int = RESTING.fraction, bits: int = WIDE) -> Cost:
     ends = _ends(low, high, fraction)
     if ends is not None:
-        return over_parts(size, lambda n: between_cost(n, *ends, bits, RESTING.bits))
+        return over_parts(size, lambda n: between_cost(n, *ends, bits, WIDE))
     sides = (low is not None) + (high is not None)
     return positive_cost(sides * size, bits) if sides else Cost()
 
@@ -213,7 +209,6 @@ def _size_cost(call: Call) -> Cost:
 @operator(
     "Abs",
     cost=_size_cost,
-    result=_resting,
     limits=compared,
     integers=True,
     beside=of_elements,

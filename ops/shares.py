@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxpuma.errors import ProtocolError
-from onnxpuma.mpc.format import RESTING, Format
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3, trivial
 from onnxpuma.mpc.party import Party
 from onnxpuma.ops.registry import Value
@@ -23,7 +23,7 @@ def secret(value: object) -> Shares:
     raise ProtocolError(f"a kernel takes no {type(value).__name__} here", "one operand has to be secret")
 
 
-def as_shares(party: Party, value: Value, format: Format = RESTING) -> Replicated:
+def as_shares(party: Party, value: Value, format: Format) -> Replicated:
     """A public array as the shares (value, 0, 0); a secret operand as it is."""
     return (
         replicated(value) if value is None or isinstance(value, Form) else trivial(party.index, value, format)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.ops.beside import held, in_words
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.registry import Call, Operand
@@ -66,7 +67,7 @@ def last(operand: Operand) -> int:
 def counted(operand: Operand | None) -> Bound:
     """As limits count it: integers are whole words, which leaves them 18 bits more."""
     found = seen(operand)
-    return found if operand is None or operand.dtype.kind == "f" else found.times(2.0**-18)
+    return found if operand is None or operand.dtype.kind == "f" else found.times(RESTING.unit)
 
 
 def near_numbers(operand: Operand | None) -> bool:

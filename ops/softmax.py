@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, zeros
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
@@ -23,13 +23,14 @@ from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.numerators import (
     COARSE,
     FINE,
+    LEAST_READ,
     NUMERATOR,
-    SUM_READ,
     all_numerators,
     all_numerators_cost,
     coarse_bits,
     row_reciprocals,
     row_reciprocals_cost,
+    sum_read,
 )
 from onnxpuma.ops.registry import Call, Use, operator
 from onnxpuma.ops.scores import (
@@ -68,7 +69,7 @@ def _scores(call: Call) -> Scores:
     beside = None if x.beside is None or not shape else np.moveaxis(x.beside, axis, -1)
     rows = (*(n for a, n in enumerate(shape) if a != axis), _rows(call)[1])
     found = scores_of(beside, rows, spread_of(call) + read_as_far(x))
-    return replace(found, spread=min(found.spread, largest_spread(x.fraction)))
+    return replace(found, spread=min(found.spread, largest_spread(x.format)))
 
 
 def _softmax_cost(call: Call) -> Cost:
@@ -78,10 +79,10 @@ def _softmax_cost(call: Call) -> Cost:
     if rows * length == 0 or not len(lengths):
         return Cost()
     (x,) = call.secrets
-    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), scores.spread)
-    first = first + row_reciprocals_cost(len(lengths), length)
-    shift = NUMERATOR + SUM_READ - 18
-    return first + shift_cost(rows * length, shift, RESTING.bits)
+    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), call.ring, scores.spread)
+    first = first + row_reciprocals_cost(len(lengths), length, call.ring)
+    shift = NUMERATOR + sum_read(call.ring) - call.reals.fraction
+    return first + shift_cost(rows * length, shift, call.ring)
 
 
 def _form(call: Call) -> type:
@@ -92,7 +93,7 @@ def _form(call: Call) -> type:
 def spread_of(call: Call) -> float:
     """How far two scores of a row may be apart: by default no further than a product holds them."""
     x = call.given(0)
-    held = largest_spread(x.fraction) - read_as_far(x)
+    held = largest_spread(x.format) - read_as_far(x)
     held = held if x.beside is None else (held - LOWEST - 1) / 2
     return call.bound("spread", min(SPREAD, max(held, LEAST_SPREAD)))
 
@@ -105,9 +106,9 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
     return spreads(x, _scores(call).kept)
 
 
-def largest_spread(fraction: int) -> float:
-    """The largest spread for which scores of `fraction` fraction bits have as many bits as are read."""
-    return 2.0 ** (64 - max(fraction - FINE, 0) - FINE - 1)
+def largest_spread(format: Format) -> float:
+    """The largest spread for which scores in this format have as many bits as are read."""
+    return 2.0 ** (format.bits - max(format.fraction - FINE, 0) - FINE - 1)
 
 
 def farthest_apart(spread: float) -> float:
@@ -139,7 +140,16 @@ def _defers(call: Use, index: int) -> bool:
         return False
     least = call.bound("spread", LEAST_SPREAD)
     added = 0.0 if x.beside is None else least + LOWEST + 1
-    return least + read_as_far(x) + added <= largest_spread(x.fraction)
+    return least + read_as_far(x) + added <= largest_spread(x.format)
+
+
+def _too_narrow(call: Call) -> str | None:
+    digits = sum_read(call.ring)
+    if digits < LEAST_READ:
+        return (
+            f"words of {call.ring} bits leave {digits} fraction bits to a row's sum, {LEAST_READ} are needed"
+        )
+    return None
 
 
 @operator(
@@ -151,13 +161,15 @@ def _defers(call: Use, index: int) -> bool:
     error="1e-4; in rows of n up to n 8e-7",
     beside=lambda call: [None],
     reaches=True,
+    refuse=_too_narrow,
+    narrow=True,
 )
 def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """Softmax along an axis; a row of nothing but minus infinity, publicly so, gives zeros."""
     axis, scores = call.axis, _scores(call)
     lengths = scores.lengths[scores.lengths > 0]
     if x.size == 0 or not len(lengths):
-        return [zeros(party.index, call.outputs[0].shape)]
+        return [zeros(party.index, call.outputs[0].shape, call.reals)]
     up = yield from brought_up(party, call, x, call.given(0))
     moved = up.moveaxis(axis, -1) if up.shape else up.reshape(1)
     shape, (rows, length) = moved.shape, _rows(call)

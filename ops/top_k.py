@@ -16,14 +16,14 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import WHOLE
 from onnxpuma.mpc.forms import Form, Replicated, joined, see, zeros
 from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept
 from onnxpuma.ops.comparison import FURTHEST, WIDE, compared, width
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.reach import secretly_far
-from onnxpuma.ops.registry import Call, Result, Value, operator, resting_fraction
+from onnxpuma.ops.registry import Call, Value, operator
 from onnxpuma.ops.running import Running, rows_beside, running
-from onnxpuma.ops.spread import over_parts, spread
 from onnxpuma.ops.tournament import as_rows, duels, duels_cost
 
 LONGEST = 1 << 16
@@ -66,7 +66,9 @@ def _cost(call: Call) -> Cost:
     rows, total = call.given(0).size // length, Cost()
     for first, _ in network(length):
         total = total + duels_cost(rows * len(first), _bits(call))
-    return total + over_parts(call.outputs[0].size, lambda n: lift_cost(n, 64 - _room(length), 64))
+    return total + over_parts(
+        call.outputs[0].size, lambda n: lift_cost(n, call.ring - _room(length), call.ring)
+    )
 
 
 def _refuse(call: Call) -> str | None:
@@ -109,10 +111,6 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     return input_below(FURTHEST / 2.0**room)(call)
 
 
-def _resting(call: Call) -> Result:
-    return Result(fraction=resting_fraction(call.outputs[0].dtype))
-
-
 def _beside(call: Call) -> Beside:
     """The numbers beside what is shown: of those in the running the row's top, after them the mask's."""
     beside, shape, axis = _rows_beside(call), call.outputs[0].shape, call.axis
@@ -138,7 +136,7 @@ def _entered(call: Call, values: Replicated) -> Replicated:
 
 
 @operator(
-    "TopK", cost=_cost, result=_resting, refuse=_refuse, limits=_limits, secret="first",
+    "TopK", cost=_cost, refuse=_refuse, limits=_limits, secret="first",
     integers=True, beside=_beside, reaches=True,
 )  # fmt: skip
 def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequence[Form]]:
@@ -177,4 +175,4 @@ def _layout(call: Call) -> Callable[[Any], Any]:
 
 def _unscaled(party: Party, x: Replicated, pivot: int, room: int) -> Protocol[Replicated]:
     """x / 2^room of a multiple of it: exact, as a sum of two terms is where one of three is not."""
-    return (yield from lift(party, see(party, x, pivot).lowered(room), 64))
+    return (yield from lift(party, see(party, x, pivot).lowered(room), x.bits))

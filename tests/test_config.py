@@ -100,7 +100,7 @@ MISTAKES = [
     ('name = "p1"', 'name = ""', "party 1: name is ''", "text"),
     (KEYS[1], KEYS[0], "party 0 and party 1 have the same public key", "keygen"),
     (KEYS[1], "x", "party 1: public_key is not a public key", "40 characters"),
-    (KEYS[1], SECRET_PREFIX + "x" * 40, "party 1: public_key holds a secret key", "no longer secret"),
+    (KEYS[1], SECRET_PREFIX + "x" * 40, "party 1: public_key contains a secret key", "no longer secret"),
     ('[[party]]\nname = "p2"', '[[parties]]\nname = "p2"', "parties is not a known key", "party"),
 ]
 PORTS = [

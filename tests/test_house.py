@@ -54,6 +54,18 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 # The chambers of a room, from the ground up, by the same rule.
 CHAMBERS = {
     "roles": (("request", "shared"), ("client", "owner", "server"), ("local",)),
+    "plan": (
+        ("draft", "inputs", "owner_policy", "plan", "weights"),
+        ("policy_file",),
+        ("blueprint",),
+        ("declared", "memory", "prepare", "shapes"),
+        ("budget",),
+        ("known",),
+        ("bounds",),
+        ("schedule", "walk"),
+        ("compile",),
+        ("examine",),
+    ),
 }
 
 

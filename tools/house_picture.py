@@ -2,9 +2,9 @@
 
     python tools/house_picture.py                rooms of the package, lowest first, and what each imports
     python tools/house_picture.py roles          files of one room, and what they import of one another
-    python tools/house_picture.py --mermaid      the same as a Mermaid flow chart
+    python tools/house_picture.py --mermaid      a Mermaid flow chart, without arrows that others imply
 
-A room is a folder, or a file that lies directly in the package. The number is that of importing files.
+A room is a folder, or a file that lies directly in the package. The numbers count importing files.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "onnxpuma"
 NAME = PACKAGE.name
+Arrows = dict[str, Counter[str]]
 
 
 def modules() -> dict[tuple[str, ...], Path]:
@@ -42,10 +43,10 @@ def imported(path: Path) -> Iterator[tuple[str, ...]]:
                 yield tuple(parts)
 
 
-def arrows(room: tuple[str, ...]) -> dict[str, Counter[str]]:
-    """For the rooms, or files, directly inside `room`: which imports which, and in how many files."""
+def arrows(room: tuple[str, ...] = ()) -> Arrows:
+    """For each room or file directly inside `room`: which others it imports, and in how many files."""
     depth, known = len(room), modules()
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+    found: Arrows = defaultdict(Counter)
     for parts, path in known.items():
         if parts[:depth] != room or len(parts) == depth:
             continue
@@ -58,7 +59,7 @@ def arrows(room: tuple[str, ...]) -> dict[str, Counter[str]]:
     return found
 
 
-def lowest_first(found: dict[str, Counter[str]]) -> list[str]:
+def lowest_first(found: Arrows) -> list[str]:
     """The rooms, each after those it imports: always next the one with the fewest imports left."""
     left, done = set(found), list[str]()
     while left:
@@ -67,29 +68,47 @@ def lowest_first(found: dict[str, Counter[str]]) -> list[str]:
     return done
 
 
+def reduced(found: Arrows) -> dict[str, set[str]]:
+    """The arrows that no path over other rooms implies. Rooms that import each other keep all of theirs."""
+    below: dict[str, set[str]] = {}
+    for name in lowest_first(found):
+        direct = set(found[name])
+        below[name] = direct.union(*(below.get(other, set()) for other in direct))
+    return {
+        name: {o for o in others if not any(o in below.get(via, ()) for via in others if via != o)}
+        for name, others in found.items()
+    }
+
+
+def mermaid(found: Arrows) -> str:
+    """A flow chart, lowest rooms first. The package's own files for Python are left out."""
+    shown = reduced({name: others for name, others in found.items() if not name.startswith("__")})
+    lines = ["flowchart BT"]
+    for name in lowest_first(found):
+        lines += [f"    {name} --> {other}" for other in sorted(shown.get(name, ()))]
+    return "\n".join(lines)
+
+
+def table(found: Arrows) -> str:
+    """A line for each room, lowest first, and the sums."""
+    lines = []
+    for name in lowest_first(found):
+        below = ", ".join(f"{other} {files}" for other, files in sorted(found[name].items()))
+        lines.append(f"{name:20} {below}".rstrip())
+    both = sum(name in found[other] for name in found for other in found[name]) // 2
+    sums = f"{len(found)} rooms, {sum(map(len, found.values()))} arrows, {both} pairs that import each other"
+    return "\n".join((*lines, "", sums))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the package's rooms and the imports between them.")
     parser.add_argument("room", nargs="?", default="", help="a folder of the package; default: the package")
     parser.add_argument("--mermaid", action="store_true", help="as a Mermaid flow chart")
     given = parser.parse_args()
-    room = tuple(part for part in given.room.split("/") if part)
-    found = arrows(room)
+    found = arrows(tuple(part for part in given.room.split("/") if part))
     if not found:
         parser.error(f"{given.room} is not a folder of {NAME}")
-    order = lowest_first(found)
-    if given.mermaid:
-        print("flowchart BT")
-        for name in order:
-            for other, files in sorted(found[name].items()):
-                print(f"    {name} -->|{files}| {other}")
-        return
-    for name in order:
-        below = ", ".join(f"{other} {files}" for other, files in sorted(found[name].items()))
-        print(f"{name:20} {below}")
-    both = sum(name in found[other] for name in found for other in found[name]) // 2
-    print(
-        f"\n{len(found)} rooms, {sum(map(len, found.values()))} arrows, {both} pairs that import each other"
-    )
+    print(mermaid(found) if given.mermaid else table(found))
 
 
 if __name__ == "__main__":

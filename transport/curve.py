@@ -44,7 +44,7 @@ def check_public_key(text: str, where: str) -> str:
     """
     if text.startswith(SECRET_PREFIX):
         raise ConfigError(
-            f"{where} holds a secret key where a public key belongs",
+            f"{where} contains a secret key where a public key belongs",
             "that secret key is no longer secret: generate a new pair with `onnxpuma keygen` and put its"
             " public key here",
         )
@@ -92,7 +92,7 @@ def read_secret_key(path: Path) -> KeyPair:
     secret = line.removeprefix(SECRET_PREFIX)
     if secret == line or not _is_key(secret):
         raise ConfigError(
-            f"{path} holds no secret key",
+            f"{path} contains no secret key",
             "name the .secret file that `onnxpuma keygen` wrote, not the .public one",
         )
     return KeyPair(zmq.curve_public(secret.encode()).decode(), secret)
@@ -149,6 +149,6 @@ def _read(path: Path, *, secret: bool) -> str:
         )
     if len(keys) != 1:
         raise ConfigError(
-            f"{path} holds {len(keys)} keys instead of one", "name a file that `onnxpuma keygen` wrote"
+            f"{path} contains {len(keys)} keys instead of one", "name a file that `onnxpuma keygen` wrote"
         )
     return keys[0]

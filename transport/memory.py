@@ -42,7 +42,7 @@ class MemoryLink(Link):
         deadline = time.monotonic() + self.timeout
         with self._arrived:
             while True:
-                self._inbox.enter(tag.session)
+                self._inbox.enter(tag.session)  # raises, if a peer has ended the session meanwhile
                 arrival = self._inbox.take(peer, tag)
                 if arrival is not None:
                     break

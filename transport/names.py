@@ -25,7 +25,7 @@ class Route:
     def __init__(self, address: str) -> None:
         found = _ADDRESS.fullmatch(address)
         if found is None or not 0 < int(found[2]) < 1 << 16:
-            raise ConfigError(f"{address} is no address to connect to", 'write "tcp://host:port"')
+            raise ConfigError(f"{address} is not an address to connect to", 'write "tcp://host:port"')
         self.host, self._port = found[1].strip("[]"), int(found[2])
         # Numeric addresses in the order to try them, and why there are none. The thread replaces both.
         self.endpoints: tuple[str, ...] = ()

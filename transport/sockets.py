@@ -76,7 +76,7 @@ def connect(socket: zmq.Socket[bytes], address: str, keys: KeyPair, server_key: 
         socket.connect(address)
     except zmq.ZMQError as error:
         raise ConfigError(
-            f"{address} is no address to connect to: {error.strerror}", 'write "tcp://host:port"'
+            f"{address} is not an address to connect to: {error.strerror}", 'write "tcp://host:port"'
         ) from None
 
 

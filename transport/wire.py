@@ -80,7 +80,7 @@ def _filled(message: MessageT, body: Message) -> MessageT:
             part.SetInParent()
             part.MergeFrom(body)
             return message
-    raise TypeError(f"{type(body).__name__} is no body of {type(message).__name__}")
+    raise TypeError(f"{type(body).__name__} is not a body of {type(message).__name__}")
 
 
 def encode_header(tag: Tag, sizes: Sequence[int]) -> bytes:

@@ -112,7 +112,7 @@ class PeerLink(Link):
                         "one server computes for longer than the request timeout, or it is stuck",
                     )
                 self._wait(deadline - time.monotonic())
-            self._inbox.enter(tag.session)
+            self._inbox.enter(tag.session)  # raises, if a message or a break has ended the session meanwhile
         self.traffic.count_received(peer, sum(map(len, arrival.buffers)), arrival.header_bytes)
         return arrival.buffers
 

@@ -23,7 +23,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         arrays = np.load(path, allow_pickle=False)
         if isinstance(arrays, np.ndarray):
-            raise InputError(f"{path} holds one array without a name", hint)
+            raise InputError(f"{path} contains one array without a name", hint)
         with arrays:
             return dict(arrays)
     except FileNotFoundError:

@@ -80,7 +80,7 @@ def _taken(path: Path) -> list[Path]:
     found = [of_kind for of_kind in by_kind if of_kind]
     if len(found) > 1:
         raise ConfigError(
-            f"{path} holds {found[0][0].name} and {found[1][0].name}: samples of two kinds",
+            f"{path} contains {found[0][0].name} and {found[1][0].name}: samples of two kinds",
             "calibrate with texts, or pictures, or recordings",
         )
     arrays_too = path.is_dir() and any(path.rglob("*.npz"))

@@ -1,8 +1,7 @@
 """Rewrite any exporter's graph in a few standard operators: the passes, in order.
 
-Afterwards a Transformer consists of MatMul, Gemm, Conv, LayerNormalization, RMSNormalization, Gelu, Swish,
-Softmax, Attention, RotaryEmbedding, elementwise sums and products, layout operators, and public arithmetic on
-shapes and masks, all at opset 24 (or the model's own, where that is newer).
+Of a Transformer are left MatMul, Gemm, Conv, LayerNormalization, RMSNormalization, Gelu, Swish, Softmax,
+Attention, RotaryEmbedding, sums, products, layout operators, and public arithmetic, all at opset 24 or newer.
 """
 
 from __future__ import annotations

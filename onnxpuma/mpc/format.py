@@ -40,6 +40,11 @@ class Format(NamedTuple):
         """A truncation or a lift is right for numbers below this in magnitude."""
         return 2.0 ** (self.bits - 2 - self.fraction)
 
+    @property
+    def held(self) -> int:
+        """The memory of one value at one party, in bytes: two components."""
+        return 2 * self.word.itemsize
+
     def bytes(self, count: int) -> int:
         """The bytes of `count` packed words."""
         return -(-count * self.bits // 8)

@@ -236,8 +236,3 @@ def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:
         if running:
             yield
     return [results[index] for index in range(len(results))]
-
-
-def thirds(size: int) -> list[slice]:
-    """Three slices of about equal size, one for each pivot."""
-    return [slice(size * i // 3, size * (i + 1) // 3) for i in range(3)]

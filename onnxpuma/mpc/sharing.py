@@ -15,7 +15,7 @@ from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream, Stream, fresh_key
 from onnxpuma.mpc.protocols.linear import zero_share
-from onnxpuma.mpc.ring.words import Words, reduced
+from onnxpuma.mpc.ring.words import WIDEST, Words, reduced
 
 KEYED = (0, 1)
 """The components that are key streams."""
@@ -60,7 +60,7 @@ def held(
     return first, second
 
 
-def share(words: Words, bits: int = 64) -> tuple[Words, Words, Words]:
+def share(words: Words, bits: int = WIDEST) -> tuple[Words, Words, Words]:
     """Three components of `words` mod 2^bits, any two of them independent of it."""
     first, second = (component_stream(fresh_key()).draw(words.shape, bits) for _ in KEYED)
     return first, second, _less(words.astype(first.dtype), (first, second))
@@ -77,17 +77,17 @@ def held_by(party: int, components: Sequence[Words], format: Format) -> Replicat
     return Replicated(party, components[party], components[(party + 1) % 3], format)
 
 
-def outgoing(party: Party, x: Replicated | Sum3, fraction: int) -> Sum3:
-    """This party's term of x, masked afresh by a zero-share and shifted to `fraction` fraction bits: for the
-    one who may open x.
+def outgoing(party: Party, x: Replicated | Sum3, format: Format) -> Sum3:
+    """This party's term of x for whoever may open it: masked afresh by a zero-share, and shifted to the
+    fraction bits of `format`.
 
-    A product needs no truncation among the parties first: each shifts its own term, and whoever adds the
-    three up learns the truncated value with the rounding of `Sum3.lowered`, nothing of the bits below.
+    The parties need not truncate a product first: each shifts its own term. Whoever adds the three up learns
+    the truncated value, with the rounding of `Sum3.lowered`, and nothing about the bits below.
     """
     term = x.as_sum()
     words = zero_share(party, (x.size,), x.bits).reshape(x.shape)
     words += term.words
-    return Sum3(party.index, words, x.format).lowered(max(x.fraction - fraction, 0))
+    return Sum3(party.index, words, x.format).lowered(max(x.fraction - format.fraction, 0))
 
 
 def opened(components: Sequence[Words], bits: int) -> Words:

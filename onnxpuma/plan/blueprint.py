@@ -19,8 +19,9 @@ from onnxpuma.errors import OnnxpumaError, PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
 from onnxpuma.graph.save import load_skeleton
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.ops.bounds import Bound
-from onnxpuma.ops.registry import resting_fraction
+from onnxpuma.ops.registry import resting_of
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.inputs.roles import specs_of, tables
 from onnxpuma.plan.inputs.spec import InputSpec
@@ -64,6 +65,8 @@ class Blueprint:
     facts: Facts = field(default_factory=dict, repr=False)
     # Input -> the range that clients keep its numbers in, both ends included (plan/declared.py).
     declared: dict[str, list[float]] = field(default_factory=dict)
+    # The format of every secret real between two steps; integers rest in the same ring (plan/narrow.py).
+    resting: Format = RESTING
     # Public constants that may have been trained: the owner is asked about them before anybody else sees
     # them. Known where the model was prepared, and not shared.
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -81,9 +84,10 @@ class Blueprint:
     def known_bounds(self) -> dict[str, Bound]:
         return {name: bound_of(found) for name, found in self.facts.items()}
 
-    def fraction(self, weight: str) -> int:
-        """Fraction bits of a secret initializer; integers and booleans have none."""
-        return self.fractions.get(weight, resting_fraction(self.graph.initializers[weight].dtype))
+    def format(self, weight: str) -> Format:
+        """The format of a secret initializer's words."""
+        resting = resting_of(self.graph.initializers[weight].dtype, self.resting)
+        return resting.at(self.fractions.get(weight, resting.fraction))
 
     @property
     def weights(self) -> list[str]:
@@ -146,6 +150,7 @@ class Blueprint:
             "facts": self.facts,
             "declared": self.declared,
             "checked": self.checked,
+            "resting": list(self.resting),
         }
 
     def files(self) -> dict[str, bytes]:
@@ -199,7 +204,8 @@ class Blueprint:
             tuple(derived["closed"]),
             policy["ranges"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
-            *(policy[key] for key in ("fractions", "checked", "facts", "declared")),
+            resting=Format(*policy["resting"]),
+            **{key: policy[key] for key in ("fractions", "checked", "facts", "declared")},
         )
         if made.digest != policy["digest"]:  # it has entries that were not read from it
             raise damaged

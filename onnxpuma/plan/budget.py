@@ -10,11 +10,11 @@ import numpy as np
 
 from onnxpuma.errors import InputError, OnnxpumaError
 from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.plan.memory import ROW_BYTES, patched
 from onnxpuma.plan.plan import Plan, Step
 
-WORD_BYTES = 16  # two components of 64 bits at each server
 WORKSPACE = 4  # times the operands and results of a step, besides them
 SENT_BYTES = 64  # for each element that a step makes; most operators send less
 PUBLIC_SHARE = 8  # masks and positions may take one part in so many of the memory
@@ -93,7 +93,7 @@ class Budget:
         shapes = [_shape(kind) for kind in made]
         count = sum(map(_count, shapes))
         count += hidden_elements(node, [None if kind is None else _shape(kind) for kind in given], shapes)
-        self.take(node.name, WORD_BYTES * count)
+        self.take(node.name, RESTING.held * count)
 
     def check_time(self) -> None:
         if time.monotonic() > self.began + self.seconds:
@@ -138,17 +138,17 @@ class Budget:
 def needed_bytes(plan: Plan) -> int:
     """An upper estimate of the memory that one server needs to run a plan: live values, and the workspace of
     the steps of one wave. Cost: proportional to the number of steps, whatever their sizes."""
-    sizes = {entry.operand: WORD_BYTES * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
+    sizes = {entry.operand: entry.format.held * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
     live = sum(sizes.values()) + public_bytes(plan)
     most = live
     for wave in plan.waves:
         work = 0
         for step in wave:
             for operand in step.call.outputs:
-                sizes[operand.name] = WORD_BYTES * _count(operand.shape)
+                sizes[operand.name] = operand.format.held * _count(operand.shape)
                 live += sizes[operand.name]
             read = sum(_count(o.shape) for o in step.call.inputs if o and not o.weight)
-            work += WORKSPACE * WORD_BYTES * (_made(step) + read) + ROW_BYTES * _rows(step)
+            work += WORKSPACE * RESTING.held * (_made(step) + read) + ROW_BYTES * _rows(step)
         most = max(most, live + work)
         for name in wave[-1].frees:
             live -= sizes.pop(name, 0)

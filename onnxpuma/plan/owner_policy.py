@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from onnxpuma.mpc.format import RESTING, Format
+
 Patterns: TypeAlias = Sequence[str]  # names, or glob patterns on them (graph/patterns.py)
 Declared: TypeAlias = Mapping[str, Sequence[float]]  # input -> (low, high), the ends included
 
@@ -27,6 +29,7 @@ class Policy:
     # Every run tells its client whether a value left its range (plan/bounds/checks.py).
     range_check: bool = True
     ranges: Declared = field(default_factory=dict)  # clients refuse numbers outside (plan/declared.py)
+    resting: Format = RESTING  # of every secret real between two steps (plan/narrow.py)
 
     @property
     def patterns(self) -> tuple[str, ...]:

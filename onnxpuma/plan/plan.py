@@ -13,9 +13,10 @@ import numpy as np
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_check import DOMAIN
-from onnxpuma.ops.registry import Call, Operator, resting_fraction
+from onnxpuma.ops.registry import Call, Operator
 from onnxpuma.ops.spread import truncated_cost
 
 
@@ -61,6 +62,7 @@ class SecretInput:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    format: Format
     # The rows of the table that ids index; 0 for other values.
     depth: int = 0
     # How far below zero the numbers of a mask go; the client moves smaller ones there (`saturated`).
@@ -73,11 +75,6 @@ class SecretInput:
         if not self.reach:
             return values
         return np.where(np.isneginf(values), -self.reach, np.maximum(values, -self.reach / 2))
-
-    @property
-    def fraction(self) -> int:
-        """Fraction bits of its words; integers and booleans have none."""
-        return resting_fraction(self.dtype)
 
     @property
     def operand(self) -> str:
@@ -109,14 +106,13 @@ class PlannedOutput:
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    format: Format
     # False for a value that the client knows before the run.
-    secret: bool
+    secret: bool = False
     opened: bool = True
     kept: bool = False
     # Nobody may open it (plan/inputs/closed.py).
     closed: bool = False
-    # Fraction bits beyond those of other values (plan/weights/scaling.py).
-    finer: int = 0
     # It is no output of the model: zero if every value stayed in its range, else random
     # (plan/bounds/checks.py).
     verdict: bool = False
@@ -126,11 +122,6 @@ class PlannedOutput:
     def completed(self, values: np.ndarray) -> np.ndarray:
         """The output, in its type, from the values of its words."""
         return (values if self.beside is None else values + self.beside).astype(self.dtype)
-
-    @property
-    def fraction(self) -> int:
-        """Fraction bits of its words; integers and booleans have none."""
-        return resting_fraction(self.dtype) + self.finer
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +179,7 @@ class Plan:
                     if operand is None:
                         continue
                     hashed.update(
-                        repr((operand.name, operand.shape, operand.form.__name__, operand.fraction)).encode()
+                        repr((operand.name, operand.shape, operand.form.__name__, *operand.format)).encode()
                     )
                     if operand.value is not None:
                         hashed.update(np.ascontiguousarray(operand.value).tobytes())

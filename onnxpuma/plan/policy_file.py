@@ -15,9 +15,11 @@ from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.protocols.fourier import fingerprint
-from onnxpuma.ops.registry import FINEST, FRACTION
+from onnxpuma.ops.registry import FINEST
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
+from onnxpuma.plan.narrow import fits
 
 COPY_AGAIN = "copy the folder again from the model's owner"
 _WIDEST_RANGE = 1000  # exponents below it are powers of two that float64 holds
@@ -63,19 +65,20 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
     visibility, derived = policy["visibility"], policy["derived"]
     made = {output for node in graph.nodes for output in node.outputs}
     generates = SUPPRESSED in graph.inputs and NEXT_TOKEN in graph.outputs
-    fits = {
+    said = {
         "weights": set(visibility) == set(graph.initializers)
         and secret == {name for name, seen in visibility.items() if seen == "secret"}
         and set(policy["reasons"]) == set(visibility),
         "scales": set(policy["fractions"]) <= secret
-        and all(FRACTION < bits <= FINEST for bits in policy["fractions"].values()),
+        and all(RESTING.fraction < bits <= FINEST for bits in policy["fractions"].values()),
+        "formats": fits(Format(*policy["resting"])),
         "facts": all(name in {*secret, *made, *graph.inputs} for name in policy["facts"]),
         "ranges of inputs": set(policy["declared"]) <= set(graph.inputs),
         "inputs": {*policy["public_inputs"], *derived["resumed"]} <= set(graph.inputs),
         "outputs": set(derived["closed"]) <= set(graph.outputs),
         "ids": derived["vocabulary"] is None or generates,
     }
-    for what, holds in fits.items():
+    for what, holds in said.items():
         if not holds:
             raise PlanError(f"policy.json of {where} names other {what} than the skeleton", COPY_AGAIN)
 
@@ -133,6 +136,7 @@ _FORM = {
     "facts": _table_of(_table_of(_is_exponent)),
     "declared": _table_of(_is_interval),
     "checked": lambda value: isinstance(value, bool),
+    "resting": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)),
 }
 _DERIVED = {
     "inputs": _list_of(_is_text),

@@ -22,6 +22,7 @@ from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.closed import closed_outputs, resumed_inputs, shared_inputs
 from onnxpuma.plan.inputs.roles import open_inputs
+from onnxpuma.plan.narrow import check_resting, is_narrow
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.weights.constants import Constants
 from onnxpuma.plan.weights.fillers import with_fillers
@@ -47,6 +48,7 @@ def prepare_model(
 ) -> tuple[Blueprint, Graph]:
     """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
     `next_token`."""
+    check_resting(policy.resting)
     free(model, {*policy.public_inputs, *policy.secret_inputs})
     constants = Constants(model, policy.public, policy.secret)
     rules = canonicalise(model, constants.weights).rules if rewrite else {}
@@ -79,8 +81,9 @@ def prepare_model(
         tuple(hidden),
         tuple(closed),
         checked=policy.range_check,
-        fractions=fractions_of(graph, secrets, shown),
+        fractions={} if is_narrow(policy.resting) else fractions_of(graph, secrets, shown),
         facts=facts_of(graph, secrets, shown),
+        resting=policy.resting,
         doubtful=constants.doubtful(graph, seen),
     )
     return resuming({"": blueprint}, policy.keep_only)[""], graph

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from onnxpuma.ops.registry import resting_of
 from onnxpuma.plan.bounds.checks import check_steps
 from onnxpuma.plan.bounds.watch import watch_kept
 from onnxpuma.plan.known.state import State
@@ -20,9 +21,9 @@ def scheduled(state: State) -> Plan:
         known = state.values[name]
         shape = tuple(int(d) for d in known.type.shape or ())  # type: ignore[arg-type]
         secret = known.operand
-        output = PlannedOutput(name, shape, known.type.dtype, secret is not None)
+        output = PlannedOutput(name, shape, known.type.dtype, resting_of(known.type.dtype, blueprint.resting))
         if secret is not None:
-            output = replace(output, finer=secret.finer, beside=secret.beside)
+            output = replace(output, format=secret.resting, secret=True, beside=secret.beside)
         opened, kept, closed = (name in some for some in (selection.opened, selection.kept, blueprint.closed))
         outputs.append(replace(output, opened=opened, kept=kept, closed=closed))
     steps = _live(state.steps, {o.name for o in outputs} | state.wanted)

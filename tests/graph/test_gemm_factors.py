@@ -1,4 +1,4 @@
-"""alpha and beta of a Gemm: which constants take them in, and what is left of them."""
+"""alpha and beta of a Gemm: which constants absorb them, and which factors remain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ F = np.float32
 
 @pytest.fixture
 def seen(rewritten: Any, random: np.random.Generator) -> Any:
-    """Rewrite a graph of x (3, 6) and z (6, 4) with weights w (6, 4), c (4), and look at it."""
+    """Rewrite a graph of x (3, 6) and z (6, 4) with weights w (6, 4), c (4); return the result."""
 
     def rewrite(body: str) -> Any:
         weights = {"w": random.normal(size=(6, 4)).astype(F), "c": random.normal(size=4).astype(F)}

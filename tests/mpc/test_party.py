@@ -10,9 +10,10 @@ import pytest
 from onnxpuma.errors import LockstepError, ProtocolError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Sum3
-from onnxpuma.mpc.party import Later, Party, Protocol, lazily, parallel, taken, thirds
+from onnxpuma.mpc.party import Later, Party, Protocol, lazily, parallel, taken
 from onnxpuma.mpc.prf import local_keys
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_sum, settle
+from onnxpuma.mpc.protocols.pivots import thirds
 from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words
 from onnxpuma.mpc.simulate import simulate

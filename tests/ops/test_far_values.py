@@ -20,7 +20,7 @@ STEP = 2.0**17  # of single precision beyond 2^40
 @pytest.fixture(autouse=True)
 def nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for values deep in a model, about which nothing is proved."""
-    monkeypatch.setattr("onnxpuma.plan.bounds.ranges.LARGEST_INPUT", math.inf)
+    monkeypatch.setattr("onnxpuma.plan.bounds.ranges.largest_input", lambda format: math.inf)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Public numbers of which fixed point leaves few digits: who asks whether they count, and who need not."""
+"""Public numbers that keep few digits in fixed point: which readers check whether these matter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMALL = 9.5e-7
 
 
 def runner(body: str) -> MemoryModel:
-    """From x (2, 3); c is small, half is 0.5, zero is 0, k holds the axis 1."""
+    """A model of x (2, 3); c is small, half is 0.5, zero is 0, k contains the axis 1."""
     text = f'<ir_version: 10, opset_import: ["" : 23]> g (float[2, 3] x) => (float[2, 3] y) {{ {body} }}'
     model = onnx.parser.parse_model(text)
     numbers = {"c": SMALL, "half": 0.5, "zero": 0.0}

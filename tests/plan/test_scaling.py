@@ -12,7 +12,8 @@ import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
-from onnxpuma.ops.registry import FINEST, FRACTION
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.ops.registry import FINEST
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Selection
@@ -186,7 +187,7 @@ def made(nodes: Nodes, constants: Mapping[str, np.ndarray], outputs: str = "y") 
 )
 def test_the_scale_says_of_the_largest_number_no_more_than_a_factor_of_16(largest: float, spare: int) -> None:
     fractions = made([PRODUCT], {"w": below(largest, WIDTH, 8)}).fractions
-    assert fractions == ({"w": FRACTION + spare} if spare else {})
+    assert fractions == ({"w": RESTING.fraction + spare} if spare else {})
 
 
 def test_ordinary_weights_are_not_touched() -> None:
@@ -236,7 +237,7 @@ def test_what_is_kept_at_the_servers_has_the_scale_of_all_values() -> None:
     blueprint = made([PRODUCT], {"w": below(1e-4, WIDTH, 8)})
     for selection, fraction in ((Selection(("y",)), 28), (Selection((), ("y",)), 18)):
         plan = compile_plan(blueprint, {"x": (4, WIDTH)}, selection=selection)
-        assert plan.outputs[0].fraction == fraction
+        assert plan.outputs[0].format.fraction == fraction
 
 
 def test_a_table_whose_rows_lose_the_digits_at_once_does_not_get_them() -> None:
@@ -261,8 +262,8 @@ def test_two_small_weights_whose_product_is_too_large_to_store(on_shares: OnShar
     ran = on_shares(nodes, held, {"x": X * np.float32(1e4)})
     assert ran.operators == ["MatMul", "MatMul"]
     assert ran.error < 1e-2  # a wrong result is wrong by far
-    bits = [ran.blueprint.fraction(name) - FRACTION for name in ("w", "w2")]
-    assert 12 <= sum(bits) <= FINEST - FRACTION
+    bits = [ran.blueprint.format(name).fraction - RESTING.fraction for name in ("w", "w2")]
+    assert 12 <= sum(bits) <= FINEST - RESTING.fraction
 
 
 def test_ranges_are_those_of_ordinary_numbers(on_shares: OnShares) -> None:

@@ -135,7 +135,7 @@ def test_servers_without_the_kernel_are_said_to_be_slow(
     """Even if this process has the kernel."""
     monkeypatch.setenv("ONNXPUMA_NO_NATIVE", "1")
     monkeypatch.setattr(native, "_warned", False)
-    with pytest.warns(RuntimeWarning, match="numpy, many times slower"):
+    with pytest.warns(RuntimeWarning, match="numpy computes ring products, many times slower"):
         LocalCluster(model_dir).close()
 
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.config import KeptConfig
 from onnxpuma.errors import InputError
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
@@ -251,7 +251,7 @@ def test_only_what_the_selection_needs_is_planned(folder: Path) -> None:
 
 def shares(count: int, session: bytes = b"s") -> KeptShares:
     words = np.zeros((count,), np.uint64)
-    output = PlannedOutput("y", (count,), np.dtype(np.float32), True)
+    output = PlannedOutput("y", (count,), np.dtype(np.float32), RESTING, True)
     return KeptShares(Replicated(0, words, words, Format(64, 18)), output, session)
 
 

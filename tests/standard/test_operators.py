@@ -60,7 +60,7 @@ def test_results_lie_where_the_table_says(op: str) -> None:
 
 @pytest.mark.parametrize("op", [op for op, found in OPERATORS.items() if found.rows == "each"])
 def test_a_row_follows_from_that_row(op: str) -> None:
-    """Of operators on real numbers: one row alone gives what it gives among others."""
+    """For operators on real numbers: a row alone gives the same result as among others."""
     schema = onnx.defs.get_schema(op, 24)
     node = Node("n", op, "", schema.since_version, ("x",), ("y",), {"to": 1} if op == "Cast" else {})
     x = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4)).astype(np.float32)

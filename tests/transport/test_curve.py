@@ -68,9 +68,9 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> 
 def test_the_wrong_file_is_refused(tmp_path: Path) -> None:
     keygen(tmp_path / "alice")
     (tmp_path / "alice.public").chmod(0o600)
-    with pytest.raises(ConfigError, match="holds no secret key"):
+    with pytest.raises(ConfigError, match="contains no secret key"):
         read_secret_key(tmp_path / "alice.public")
-    with pytest.raises(ConfigError, match="holds a secret key where a public key belongs"):
+    with pytest.raises(ConfigError, match="contains a secret key where a public key belongs"):
         read_public_key(tmp_path / "alice.secret")
 
 

@@ -83,7 +83,7 @@ def together(links: list[PeerLink], seconds: float = 10.0) -> float:
     ["", "tcp://", "host:1", "tcp://host", "tcp://host:0", "tcp://host:70000", "tcp://a b:1", "tcp://a/b:1"],
 )
 def test_what_is_no_address(address: str) -> None:
-    with pytest.raises(ConfigError, match="is no address to connect to"):
+    with pytest.raises(ConfigError, match="is not an address to connect to"):
         Route(address)
 
 

@@ -55,7 +55,7 @@ def test_bodies_keep_their_kind(body: wire_pb2.Bye | wire_pb2.Ready | wire_pb2.H
 
 
 def test_what_is_no_body_is_a_mistake_of_the_caller() -> None:
-    with pytest.raises(TypeError, match="Status is no body of PeerMessage"):
+    with pytest.raises(TypeError, match="Status is not a body of PeerMessage"):
         wire.encode_peer(wire_pb2.Status())
 
 

@@ -22,10 +22,8 @@ from onnxpuma.standard.mask_values import MASKED
 from onnxpuma.standard.operators import traits
 
 TITLE = "lone numbers that mask"
-_MOVES = (
-    *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand", "Slice", "Concat", "Identity", "Tile"),
-    *("Flatten", "Add", "Sub", "Sum", "Neg", "Where", "Cast", "Split", "Pad"),
-)
+_MOVES = ("Concat", "Expand", "Slice", "Tile")
+_CARRIES = (*_MOVES, "Cast", "Div", "Mul", "Neg", "Pad", "Split", "Where")
 _CUTS = ("Max", "Min", "Clip")  # of masks that were added together
 _PLACES = ("ArgMax", "ArgMin")
 _MOST_STEPS = 64
@@ -76,7 +74,7 @@ def _of_truth(value: ir.Value | None, depth: int = 0) -> bool:
     if node.op_type == "Where":
         chosen = [small_array(each) for each in node.inputs[1:]]
         return all(array is not None and bool(np.all(np.abs(array) <= 1)) for array in chosen)
-    if node.op_type in ("Sub", "Neg", *_MOVES[:10]):
+    if traits(node.op_type).layout or node.op_type in ("Sub", "Neg", *_MOVES):
         return any(_of_truth(each, depth + 1) for each in node.inputs)
     return False
 
@@ -93,7 +91,8 @@ def _is_left_out(value: ir.Value) -> bool:
                 return False
             if traits(node.op_type).scores == slot or node.op_type in _PLACES:
                 continue
-            if node.op_type not in (*_MOVES, *_CUTS, "Mul", "Div"):
+            known = traits(node.op_type)
+            if not (known.layout or known.sums) and node.op_type not in (*_CARRIES, *_CUTS):
                 return False
             fresh = [o for o in node.outputs if o not in seen]
             seen.update(fresh)

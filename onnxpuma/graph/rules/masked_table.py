@@ -25,8 +25,7 @@ from onnxpuma.standard.operators import traits
 TITLE = "masked places of a table"
 # Operators between a table and the scores that it is added to.
 _TOWARDS_SCORES = (
-    *("Gather", "GatherElements", "GatherND", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Expand"),
-    *("Slice", "Concat", "Identity", "Add", "Sub", "Where", "Tile", "Flatten"),
+    *("Add", "Concat", "Expand", "Gather", "GatherElements", "GatherND", "Slice", "Sub", "Tile", "Where"),
 )
 _MOST_STEPS = 64
 
@@ -97,7 +96,7 @@ def _reaches_scores(value: ir.Value) -> bool:
                 continue
             if traits(node.op_type).scores == slot:
                 return True
-            if node.op_type in _TOWARDS_SCORES:
+            if traits(node.op_type).layout or node.op_type in _TOWARDS_SCORES:
                 todo += [o for o in node.outputs if o not in seen]
                 seen.update(node.outputs)
     return False

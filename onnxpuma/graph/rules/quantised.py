@@ -18,12 +18,10 @@ from onnxpuma.graph.rules.fused import Conversion, NotConvertedError, Old, Write
 from onnxpuma.graph.rules.fused_attention import projected
 from onnxpuma.graph.rules.fused_norm import embedding
 from onnxpuma.graph.rules.rule import is_constant, used_once
+from onnxpuma.standard.operators import traits
 
-# They move elements, or keep their order: the same on quantised values and on those they represent.
-_PASSING = (
-    *("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Expand", "Gather", "Identity"),
-    "MaxPool",
-)
+# Besides layout, they move elements or keep order: the same on quantised values and on those they represent.
+_PASSING = ("Expand", "Gather", "MaxPool", "Slice")
 
 
 def weight(
@@ -53,7 +51,7 @@ def real(
         return source
     if node.op_type == "QuantizeLinear":
         return _cut_off(w, Old(node), scale, zero)
-    if node.op_type in _PASSING:
+    if traits(node.op_type).layout or node.op_type in _PASSING:
         one = scale.const_value is None or scale.const_value.size == 1
         if not one and node.op_type != "Gather":
             raise NotConvertedError(f"{node.op_type} of a value with several scales")

@@ -32,7 +32,7 @@ LARGEST_GROWTH = 16  # elements that one element of the weights may expand to
 _SMALL = 1 << 16  # elements that any expression may have
 _LEAST_MOVED = 8192  # elements: a smaller weight that is moved is stored as it is read
 _COMPUTED = "onnxpuma.computed"  # marks a weight that was an expression
-_MOVES = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Slice", "Split")
+_MOVES = ("Expand", "Slice", "Split")  # besides layout
 Classify = Callable[[Graph], Collection[str]]  # names of the initializers that are secret
 
 
@@ -163,7 +163,7 @@ class _Expressions:
     def _only_moves(self, node: Node) -> bool:
         first, *others = (name for name in node.inputs if name)
         return (
-            node.op in _MOVES
+            (node.traits.layout or node.op in _MOVES)
             and not node.domain
             and self.types[first].dtype.kind == "f"
             and (_size(self.types[first]) > _LEAST_MOVED or node.op == "Identity")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxpuma.errors import ProtocolError
-from onnxpuma.mpc.format import RESTING, Format
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms.form import Form, Layout
 from onnxpuma.mpc.party import Later, Maybe, lazily, taken
 from onnxpuma.mpc.ring.arrays import nothing
@@ -173,14 +173,14 @@ class Sum3(Form):
         return self._with(resized(self.words, bits), self.format.modulo(bits))
 
 
-def trivial(party: int, values: npt.ArrayLike, format: Format = RESTING) -> Replicated:
+def trivial(party: int, values: npt.ArrayLike, format: Format) -> Replicated:
     """Public numbers as the shares (values, 0, 0)."""
     words = format.encode(values)
     none = nothing(words.shape, format.bits)
     return Replicated(party, words if party == 0 else none, words if party == 2 else none, format)
 
 
-def zeros(party: int, shape: tuple[int, ...], format: Format = RESTING) -> Replicated:
+def zeros(party: int, shape: tuple[int, ...], format: Format) -> Replicated:
     """Zeros that take no memory."""
     none = nothing(shape, format.bits)
     return Replicated(party, none, none, format)

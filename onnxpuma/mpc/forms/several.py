@@ -14,6 +14,8 @@ from onnxpuma.mpc.ring.words import Words
 def joined(values: Sequence[F], axis: int = 0) -> F:
     """Values end to end along an axis."""
     first, *others = values
+    if not others:
+        return first
     shape = list(first.shape)
     shape[axis] = sum(value.shape[axis] for value in values)
     return first.map(lambda *words: np.concatenate(words, axis=axis), *others, shape=tuple(shape))

@@ -1,7 +1,8 @@
 """The place of the largest element of each row, by a tournament of exact comparisons.
 
-Neighbours play, so that the left one always stands earlier. A winner's place is the path that it took, one
-XOR-shared bit a level: these are chosen for 3 bits each, where a whole word would be gated at every level.
+Neighbours play, so the left one always stands earlier. A winner's place is the path that it took, one
+XOR-shared bit a level. Choosing between two paths takes 3 bits for each of theirs, where gating a place would
+take a word.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ import numpy as np
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import WHOLE
 from onnxpuma.mpc.forms import Bit, Replicated, joined, see, stacked, zeros
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, parallel, thirds
+from onnxpuma.mpc.party import PIVOT, Party, Protocol, parallel
 from onnxpuma.mpc.protocols.boolean import Polynomial, xor
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, concatenated, gate, gate_cost
+from onnxpuma.mpc.protocols.pivots import blocks, each_led
 from onnxpuma.mpc.protocols.wide import combined, combined_cost
 from onnxpuma.mpc.ring import arrays
 from onnxpuma.mpc.ring.arrays import as_plane, counting, nothing, unpacked
 from onnxpuma.mpc.ring.words import Words
 
-PLACE_BITS = 64
-SMALLEST_SPREAD = 1536  # elements; fewer are led by one pivot
+PLACE_BITS = WHOLE.bits
 
 
 def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replicated, list[Bit]]]:
     """The largest of each row of x, (rows, n) mod 2^k, and the bits of its place, lowest first: (rows,).
 
-    Any two elements of a row differ by less than 2^(k-1), and none is on its way; of equal ones the first.
-    Exact. The values may still be on their way when this returns. Masks: those of `wide_negative`, `gate`,
-    `combined`, `replicate_pair`, fresh at each level.
+    Conditions: any two elements of a row differ by less than 2^(k-1), and none is on its way. Exact; of equal
+    elements the first. The values may still be on their way when this returns. Masks: those of
+    `wide_negative`, `gate`, `combined`, `replicate_pair`, fresh at each level.
     Rounds: 4 a level and 1; bits: `tournament_cost`.
     """
     rows, paths = x.shape[0], arrays.zeros((0, *x.shape), 8)
@@ -63,7 +64,7 @@ def _every_other(start: int, count: int) -> tuple[Any, ...]:
 
 
 def _with_last(winners: Replicated, before: Replicated) -> Replicated:
-    """The winners, and after them the one that had nobody to play."""
+    """The winners, followed by the one that had no opponent."""
     return winners if before.shape[1] % 2 == 0 else joined([winners, before[:, -1:]], axis=1)
 
 
@@ -124,7 +125,7 @@ def _block_cost(rows: int, length: int, bits: int) -> Cost:
 
 
 def _final(party: Party, values: Replicated, places: Replicated, pivot: int) -> Protocol[Replicated]:
-    """The place that goes with the largest, of a few: (rows, n) both."""
+    """The place that belongs to the largest of a few: (rows, n) both."""
     while values.shape[1] > 1:
         half = values.shape[1] // 2
         sides = []
@@ -155,39 +156,27 @@ def _final_cost(rows: int, length: int, bits: int) -> Cost:
     return total
 
 
-def _parts(rows: int, length: int) -> list[tuple[slice, slice]]:
-    """(rows, columns) of what each pivot leads: whole rows, or three pieces of a few long ones."""
-    if rows * length < SMALLEST_SPREAD:
-        return [(slice(0, rows), slice(0, length))]
-    if rows >= 3:
-        return [(piece, slice(0, length)) for piece in thirds(rows)]
-    return [(slice(0, rows), piece) for piece in thirds(length)]
+def argmax(party: Party, x: Replicated) -> Protocol[Replicated]:
+    """The place of the largest element of each row, (rows, n) to (rows,) in the format WHOLE.
 
-
-def champion_places(party: Party, x: Replicated) -> Protocol[Replicated]:
-    """Where the largest element of each row stands: (rows, n) mod 2^k to (rows,) whole words mod 2^64.
-
-    Conditions and masks as `tournament`, of equal ones the first. Rounds and bits: `champion_cost`.
+    Conditions and masks as in `tournament`; of equal elements the first. Rounds and bits: `argmax_cost`.
     """
     rows, length = x.shape
-    pieces = _parts(rows, length)
-    pivots = range(3) if len(pieces) > 1 else [party.next_pivot()]
-    blocks = yield from parallel(
-        _block(party, x[r, c], pivot, c.start) for pivot, (r, c) in zip(pivots, pieces, strict=True)
+    found = yield from each_led(
+        party, blocks(rows, length), lambda piece, pivot: _block(party, x[piece], pivot, piece[1].start)
     )
-    places = [block[1] for block in blocks]
-    if len(pieces) == 1:
-        return places[0]
-    if rows >= 3:
+    places = [block[1] for block in found]
+    if len(places) == 1 or rows >= 3:
         return joined(places)
-    values = stacked([block[0] for block in blocks], axis=1)
+    values = stacked([block[0] for block in found], axis=1)
     return (yield from _final(party, values, stacked(places, axis=1), party.next_pivot()))
 
 
-def champion_cost(rows: int, length: int, bits: int) -> Cost:
+def argmax_cost(rows: int, length: int, bits: int) -> Cost:
     total = FREE
-    for r, c in _parts(rows, length):
+    pieces = blocks(rows, length)
+    for r, c in pieces:
         total |= _block_cost(r.stop - r.start, c.stop - c.start, bits)
-    if len(_parts(rows, length)) > 1 and rows < 3:
+    if len(pieces) > 1 and rows < 3:
         total = total + _final_cost(rows, 3, bits)
     return total

@@ -38,7 +38,8 @@ from onnxpuma.mpc.ring.arrays import (
 )
 from onnxpuma.mpc.ring.words import Words, resized
 
-BITS = 32
+ONE_HOT = Format(32, 0)  # of the rows that keys expand to; a table's entries are below 2^30 units, and so fit
+BITS = ONE_HOT.bits
 _OUTPUTS = 128 // BITS  # of one leaf
 _SEED = constants([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], 64)  # two bits of a seed carry corrections
 _CHUNK = 1 << 17
@@ -119,7 +120,7 @@ def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
         first, second = resized(table.first, BITS), resized(table.second, BITS)
     own, following = ids.take()
     words = ring.matmul_pair(own, first, following, second)
-    return Sum3(party.index, words.reshape(*ids.shape, -1), Format(BITS, table.fraction))
+    return Sum3(party.index, words.reshape(*ids.shape, -1), ONE_HOT.at(table.fraction))
 
 
 def depth_of(rows: int) -> int:

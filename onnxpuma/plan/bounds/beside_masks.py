@@ -11,12 +11,13 @@ from onnxpuma.ops.scores import SPREAD
 from onnxpuma.ops.softmax import farthest_apart
 from onnxpuma.standard.mask_values import MASK, MOST_REACH
 
-_JOINS = ("Add", "Sub", "Sum", "Where", "Concat")
+_JOINS = ("Where", "Concat")  # besides sums
 
 
 def beside_masks(call: Call, operator: Operator) -> Sequence[Need]:
     """The needs of a call that joins scores and a secret mask: every score is small beside the mask."""
-    if call.node.op not in _JOINS or call.outputs[0].enough != MASK:
+    joins = call.node.traits.sums or call.node.op in _JOINS
+    if not joins or call.outputs[0].enough != MASK:
         return ()
     reach = reach_of(call, operator)
     if not reach.down and not reach.up:

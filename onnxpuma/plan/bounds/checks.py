@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 
 from onnxpuma.graph.model import Node
+from onnxpuma.mpc.format import WHOLE
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.ops.range_check import DOMAIN, QUANTITY, VERDICT
 from onnxpuma.ops.range_reading import Reading, readings
@@ -51,12 +52,12 @@ def check_steps(state: State, live: Sequence[Step]) -> tuple[list[Step], Planned
     asked = _least(asked)
     steps = [_quantity(number, values, reading) for number, (values, reading) in enumerate(asked)]
     quantities = [step.call.outputs[0] for step in steps]
-    told = Operand(VERDICT_NAME, (1,), np.dtype(np.int64), form=Sum3, fraction=0)
+    told = Operand(VERDICT_NAME, (1,), np.dtype(np.int64), form=Sum3, format=WHOLE)
     made_of = [reading for _, reading in asked]
     which = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
     name = f"of {len(asked)} quantities, {which}"
     steps.append(_step(VERDICT, name, quantities, told, {"readings": made_of}))
-    return steps, PlannedOutput(VERDICT_NAME, (1,), told.dtype, secret=True, verdict=True)
+    return steps, PlannedOutput(VERDICT_NAME, (1,), told.dtype, WHOLE, secret=True, verdict=True)
 
 
 def _least(asked: Sequence[Asked]) -> list[Asked]:
@@ -79,7 +80,9 @@ def _quantity(number: int, values: tuple[Operand, ...], reading: Reading) -> Ste
     count = reading.count(first)
     if len(values) > 1:
         count = 2 * math.prod(np.broadcast_shapes(*(value.shape for value in values)))
-    made = Operand(f"{VERDICT_NAME}, {name}", (count,), np.dtype(np.int64), form=form, fraction=0)
+    made = Operand(
+        f"{VERDICT_NAME}, {name}", (count,), np.dtype(np.int64), form=form, format=first.resting.at(0)
+    )
     return _step(QUANTITY, name, values, made, {"reading": reading})
 
 

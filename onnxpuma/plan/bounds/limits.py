@@ -23,7 +23,7 @@ def limits_in(call: Call, operator: Operator) -> list[Limit]:
     limits = list(operator.limits(call))
     tightest = min((limit.below for limit in limits if limit.what == "|result|"), default=np.inf)
     for place, operand in enumerate(call.outputs):
-        below = 2.0 ** (62 - operand.fraction)
+        below = operand.format.largest
         if operand.deferred and operand.dtype.kind == "f" and below < tightest:
             stays = _size_of_output(place)
             limits.append(Limit("|result|", of_output(place), below, stays=stays, needs=_needs(below)))

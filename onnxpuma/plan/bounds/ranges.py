@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.intervals import INTERVALS, TRUTH
 from onnxpuma.ops.lengths import LENGTHS, argument, norm_of_rows, spread_of_scores
@@ -20,12 +21,12 @@ from onnxpuma.ops.products import PRODUCTS
 from onnxpuma.ops.registry import Call, Operand, Operator, Use, altered
 from onnxpuma.ops.sight import near_numbers
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.plan.inputs.spec import LARGEST_INPUT, LARGEST_KEPT
+from onnxpuma.plan.inputs.spec import LARGEST_KEPT, largest_input
 from onnxpuma.plan.known.values import Known, draft_operand
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.plan.weights.facts import KEPT_ROOM
 
-UNIT = 2.0**-18
+UNIT = RESTING.unit
 WHOLE = 2.0**40  # an activation reads all that a form can hold, where no smaller bound is known
 WIDEST = 16.0  # times its default: a larger bound is more likely loose than reached, and is left to the check
 _AT_CLIENT = ("Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Abs", "Where", "ReduceMean", "Tanh")
@@ -48,8 +49,8 @@ def entered(
     if not operand.size:
         return altered(operand, bound=Bound(0.0, 0.0))
     if operand.dtype.kind != "f":
-        return altered(operand, bound=Bound(-LARGEST_INPUT / UNIT, LARGEST_INPUT / UNIT))
-    declared, largest = blueprint.declared.get(entry.name), LARGEST_INPUT
+        return altered(operand, bound=Bound(-largest_input(operand.format), largest_input(operand.format)))
+    declared, largest = blueprint.declared.get(entry.name), largest_input(entry.format)
     if held:
         declared, largest = None, LARGEST_KEPT
         if entry.name in blueprint.known_bounds:
@@ -66,7 +67,9 @@ def at_client(
     if not blueprint.declared or rule is None or node.domain or any(t.dtype.kind != "f" for t in types):
         return [UNKNOWN] * len(types)
     inputs = tuple(None if n is None else _at_client(blueprint, values, n) for n in node.inputs)
-    outputs = tuple(draft_operand(n, kind) for n, kind in zip(node.outputs, types, strict=True))
+    outputs = tuple(
+        draft_operand(n, kind, blueprint.resting) for n, kind in zip(node.outputs, types, strict=True)
+    )
     found = rule(Call(node, inputs, blueprint.graph.opset, outputs))
     if math.isnan(found.low) or math.isnan(found.high):
         found = UNKNOWN
@@ -75,7 +78,7 @@ def at_client(
 
 def _at_client(blueprint: Blueprint, values: Mapping[str, Known], name: str) -> Operand:
     known = values[name]
-    operand = altered(draft_operand(name, known.type), value=known.value)
+    operand = altered(draft_operand(name, known.type, blueprint.resting), value=known.value)
     declared = blueprint.declared.get(name)
     bound = (
         TRUTH if operand.dtype.kind == "b" else Bound(declared[0], declared[1]) if declared else known.bound

@@ -15,7 +15,7 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.faint import needs_beside_faint
 from onnxpuma.ops.range_reading import row_length
-from onnxpuma.ops.registry import FRACTION, Call, Operand, Operator
+from onnxpuma.ops.registry import Call, Operand, Operator
 from onnxpuma.plan.bounds.beside_masks import beside_masks
 from onnxpuma.plan.bounds.limits import limits_in
 from onnxpuma.plan.bounds.ranges import bounded
@@ -70,7 +70,7 @@ def _watched(state: State, call: Call, need: Need) -> Call:
     if need.kind == "quotient":
         both = operand, call.given(need.place + 1)
         open_one = not all(o.weight for o in both)
-        if open_one and all(o.secret and o.form is Replicated and o.fraction == FRACTION for o in both):
+        if open_one and all(o.secret and o.form is Replicated and o.format == o.resting for o in both):
             state.watched.add(operand, need, both[1])
         return call
     if operand.weight:

@@ -12,7 +12,7 @@ from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.mpc.protocols.dpf import SecretIds
-from onnxpuma.ops.registry import FRACTION, Operand
+from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey
 from onnxpuma.plan.examine.proofs import RangeReport, examined
@@ -238,7 +238,11 @@ def _form(operand: Operand, resolved: bool) -> str:
         return "one-hot"
     if resolved or not operand.deferred:
         return "replicated"
-    return "product" if operand.form is Sum3 else f"scaled, {operand.fraction - FRACTION:+d} bits"
+    return (
+        "product"
+        if operand.form is Sum3
+        else f"scaled, {operand.fraction - operand.resting.fraction:+d} bits"
+    )
 
 
 def _elsewhere(node: Node, plan: Plan, client: set[str], refused: Mapping[str, str]) -> str:

@@ -96,7 +96,7 @@ def role_of(name: str, dtype: np.dtype, rows: int | None) -> Role | None:
     return None
 
 
-_MOVES = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Concat", "Identity", "Expand")
+_MOVES = ("Concat", "Expand", "Slice")  # besides layout
 
 
 def open_inputs(
@@ -128,7 +128,7 @@ def looked_up(graph: Graph) -> set[str]:
     for node in graph.nodes:
         if 0 in node.traits.tables and node.inputs[1] not in graph.initializers:
             found |= origins.get(node.inputs[0] or "", set())
-        elif node.op in _MOVES:
+        elif node.traits.layout or node.op in _MOVES:
             moved = set().union(*(origins.get(name or "", set()) for name in node.inputs))
             origins.update((output, moved) for output in node.outputs)
     return found

@@ -7,8 +7,15 @@ from typing import Any
 
 import numpy as np
 
-LARGEST_INPUT = 2.0**42
-"""The largest secret real: words of 64 bits with 18 fraction bits hold it, with room for a sum."""
+from onnxpuma.mpc.format import RESTING, Format
+
+
+def largest_input(format: Format) -> float:
+    """The largest secret number that a client may share in this format: its words leave room for a sum."""
+    return format.largest / 4
+
+
+LARGEST_INPUT = largest_input(RESTING)
 LARGEST_KEPT = 2.0**20
 """The largest real that stays at the servers, where no smaller bound of it is proved."""
 

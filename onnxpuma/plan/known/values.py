@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.mpc.format import Format
 from onnxpuma.ops.bounds import UNKNOWN, Bound
-from onnxpuma.ops.registry import Operand, resting_fraction
+from onnxpuma.ops.registry import Operand, resting_of
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,19 @@ def given_types(values: Mapping[str, Known], node: Node) -> list[ValueType | Non
     return [None if name is None else values[name].type for name in node.inputs]
 
 
-def draft_operand(name: str, kind: ValueType) -> Operand:
-    """A secret operand of this type, of which nothing else is known yet."""
-    return Operand(name, shape_of(kind), kind.dtype, fraction=resting_fraction(kind.dtype))
+def draft_operand(name: str, kind: ValueType, reals: Format) -> Operand:
+    """A secret operand of this type, of which nothing else is known yet. reals: the format of real ones."""
+    resting = resting_of(kind.dtype, reals)
+    return Operand(name, shape_of(kind), kind.dtype, format=resting, resting=resting)
 
 
-def expected(values: Mapping[str, Known], name: str | None) -> Operand | None:
+def expected(values: Mapping[str, Known], name: str | None, reals: Format) -> Operand | None:
     """An input of a node that is planned later. A value not known yet counts as secret, and as no mask."""
     if name is None:
         return None
     known = values.get(name)
     if known is None:
-        return Operand(name, (), np.dtype(np.float32))
+        return Operand(name, (), np.dtype(np.float32), format=reals, resting=reals)
     if known.operand is not None:
         return known.operand
     return Operand(name, tuple(known.type.shape or ()), known.type.dtype, known.value)  # type: ignore[arg-type]

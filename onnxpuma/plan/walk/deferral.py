@@ -18,7 +18,7 @@ from onnxpuma.plan.bounds.ranges import ranged
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import expected
 from onnxpuma.plan.walk.undefined import guarded
-from onnxpuma.plan.weights.scaling import MOST_DEFERRED, WITH_ROOM
+from onnxpuma.plan.weights.scaling import DEFERRED_ROOM, INPUT_ROOM
 
 
 def must_truncate(state: State, operand: Operand, call: Call) -> bool:
@@ -32,9 +32,9 @@ def must_truncate(state: State, operand: Operand, call: Call) -> bool:
         return True
     if readers == [None] and operand.name in state.selection.opened:
         return False  # nobody else reads it: its terms are shifted as they leave
-    if len(readers) != 1 or readers[0] is None or operand.fraction > MOST_DEFERRED:
+    if len(readers) != 1 or readers[0] is None or operand.fraction > operand.format.bits - DEFERRED_ROOM:
         return True
-    if operand.fraction > WITH_ROOM and any(o.finer for o in call.secrets):
+    if operand.fraction > operand.format.bits - INPUT_ROOM and any(o.finer for o in call.secrets):
         return True
     reader, place = readers[0]
     return not _takes(state, operand, reader, place)
@@ -48,7 +48,10 @@ def _takes(state: State, operand: Operand, reader: Node, place: int) -> bool:
     if operand.form is Replicated and not operator.layout and not reader.traits.scaled:
         return False
     others = [None if p == place else name for p, name in enumerate(reader.inputs)]
-    inputs = tuple(operand if p == place else expected(state.values, n) for p, n in enumerate(others))
+    inputs = tuple(
+        operand if p == place else expected(state.values, n, state.blueprint.resting)
+        for p, n in enumerate(others)
+    )
     use = Use(reader, inputs, state.opset)
     if all(name is None or name in state.values for name in others):
         use = ranged(state.blueprint, use)
@@ -73,7 +76,7 @@ def taken(state: State, call: Call, operator: Operator) -> Call:
         step = state.steps[number]
         resolves = (r or name == operand.name for r, name in zip(step.resolves, step.outputs, strict=True))
         state.steps[number] = replace(step, resolves=tuple(resolves))
-        resting = altered(operand, form=Replicated, fraction=operand.resting)
+        resting = altered(operand, form=Replicated, format=operand.resting)
         state.values[operand.name] = replace(state.values[operand.name], operand=resting)
         inputs[place] = resting
     return altered(call, inputs=tuple(inputs))

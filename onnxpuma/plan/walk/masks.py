@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.graph.model import Graph, Node, ValueType
+from onnxpuma.mpc.format import Format
 from onnxpuma.ops.beside import unheld
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.faint import faint_in
@@ -24,7 +25,7 @@ from onnxpuma.plan.known.values import draft_operand
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.standard.mask_values import GIVEN, LARGEST, MASK
 
-_SUMS = ("Add", "Sub", "Sum", "Where", "Concat", "Cast")
+_HANDS_ON = ("Where", "Concat", "Cast")  # besides sums and layout
 
 ReadersOf = Mapping[str, Sequence[Reader]]
 
@@ -44,9 +45,9 @@ def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> t
     )
 
 
-def drafted(readers: ReadersOf, node: Node, types: Sequence[ValueType]) -> tuple[Operand, ...]:
+def drafted(readers: ReadersOf, node: Node, types: Sequence[ValueType], reals: Format) -> tuple[Operand, ...]:
     """The outputs of a node before its operator is asked: their types, and the distance that readers need."""
-    drafts = (draft_operand(name, kind) for name, kind in zip(node.outputs, types, strict=True))
+    drafts = (draft_operand(name, kind, reals) for name, kind in zip(node.outputs, types, strict=True))
     return tuple(altered(o, enough=far_enough(readers, o.name)) if o.name else o for o in drafts)
 
 
@@ -72,7 +73,12 @@ def _farthest(readers: ReadersOf, name: str) -> float:
 def _moves(node: Node) -> bool:
     """Whether a node hands numbers on to its own readers."""
     operator = find(node)
-    return operator is not None and (operator.layout or node.op in (*_SUMS, "Neg"))
+    return operator is not None and (_hands_on(node, operator) or node.op == "Neg")
+
+
+def _hands_on(node: Node, operator: Operator) -> bool:
+    """Whether a mask in an operand is one in the result."""
+    return operator.layout or node.traits.sums or node.op in _HANDS_ON
 
 
 def _wanted(reader: Reader) -> float:
@@ -90,7 +96,7 @@ def _behind(readers: ReadersOf, name: str, seen: set[str]) -> Iterator[Reader]:
     """The readers of a value, and of the results that sums, choices and layout make of it."""
     for reader in readers.get(name, ()):
         operator = None if reader is None else find(reader[0])
-        moved = reader is not None and operator is not None and (operator.layout or reader[0].op in _SUMS)
+        moved = reader is not None and operator is not None and _hands_on(reader[0], operator)
         if reader is None or not moved:
             yield reader
             continue
@@ -100,11 +106,13 @@ def _behind(readers: ReadersOf, name: str, seen: set[str]) -> Iterator[Reader]:
                 yield from _behind(readers, output, seen)
 
 
-def given(readers: ReadersOf, graph: Graph, name: str, kind: ValueType) -> tuple[SecretInput, Operand]:
+def given(
+    readers: ReadersOf, graph: Graph, name: str, kind: ValueType, reals: Format
+) -> tuple[SecretInput, Operand]:
     """A value that the client shares: the entry of the plan, and the operand of its first reader."""
-    reach, operand = given_reach(readers, graph, name, kind.dtype), draft_operand(name, kind)
+    reach, operand = given_reach(readers, graph, name, kind.dtype), draft_operand(name, kind, reals)
     needs = (Need(0, "below", scores_beside(reach, 0.0)),) if reach else ()
-    entry = SecretInput(name, operand.shape, kind.dtype, reach=reach, needs=needs)
+    entry = SecretInput(name, operand.shape, kind.dtype, operand.format, reach=reach, needs=needs)
     return entry, altered(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
 
 
@@ -147,7 +155,7 @@ def _joins_scores(readers: ReadersOf, no_scores: Container[str], name: str) -> b
         traits = node.traits
         if (traits.sums and others) or (traits.masks and traits.scores == place):
             return True
-        moved = operator is not None and (operator.layout or node.op in _SUMS)
+        moved = operator is not None and _hands_on(node, operator)
         if moved and any(_joins_scores(readers, no_scores, output) for output in node.outputs if output):
             return True
     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc.protocols.dpf import SecretIds
+from onnxpuma.mpc.protocols.dpf import ONE_HOT, SecretIds
 from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.bounds.ranges import entered
 from onnxpuma.plan.known.state import State
@@ -27,9 +27,10 @@ def _operand(state: State, name: str, node: Node, place: int) -> Operand:
     if node.op == "Gather" and place == 1:  # ids, which the client shares for each table anew
         table = state.values[node.inputs[0]]  # type: ignore[index]
         depth = int(table.type.shape[node.attribute("axis")])  # type: ignore[index]
-        ids = SecretInput(name, known.shape, known.type.dtype, depth)
+        ids = SecretInput(name, known.shape, known.type.dtype, ONE_HOT, depth)
         state.inputs.setdefault(ids.operand, ids)
-        return Operand(ids.operand, known.shape, known.type.dtype, form=SecretIds)
-    entry, operand = given(state.readers, state.graph, name, known.type)
+        resting = state.blueprint.resting.at(0)
+        return Operand(ids.operand, known.shape, known.type.dtype, None, SecretIds, ONE_HOT, resting)
+    entry, operand = given(state.readers, state.graph, name, known.type, state.blueprint.resting)
     state.inputs.setdefault(name, entry)
     return entered(state.blueprint, entry, operand, made=known.bound)

@@ -32,7 +32,9 @@ def refuse(state: State, node: Node, refused: Refused) -> None:
         return
     for name, kind in zip(node.outputs, types, strict=True):
         if name:
-            state.values[name] = Known(kind, operand=draft_operand(name, kind), constant=False)
+            state.values[name] = Known(
+                kind, operand=draft_operand(name, kind, state.blueprint.resting), constant=False
+            )
 
 
 def pass_over(state: State, node: Node) -> Parts[None]:

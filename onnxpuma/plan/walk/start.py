@@ -9,7 +9,7 @@ import numpy as np
 from onnxpuma.errors import InputError
 from onnxpuma.graph.model import ValueType
 from onnxpuma.ops.bounds import UNKNOWN
-from onnxpuma.ops.registry import Operand, altered, resting_fraction
+from onnxpuma.ops.registry import Operand, altered
 from onnxpuma.ops.sight import last
 from onnxpuma.plan.bounds.ranges import entered
 from onnxpuma.plan.known.state import State
@@ -47,7 +47,7 @@ def _share(state: State, name: str) -> None:
     held = name in state.selection.held
     # A kept value is no mask, whatever its readers do with it.
     readers: ReadersOf = {} if held else state.readers
-    entry, operand = given(readers, state.graph, name, kind)
+    entry, operand = given(readers, state.graph, name, kind, state.blueprint.resting)
     (state.held if held else state.inputs)[name] = entry
     state.values[name] = Known(kind, operand=entered(state.blueprint, entry, operand, held), constant=False)
 
@@ -60,11 +60,10 @@ def enter_constants(state: State) -> None:
         if name not in state.weights:
             state.values[name] = Known(kind, initializer.numpy())
             continue
-        fraction = blueprint.fraction(name)
-        finer = fraction - resting_fraction(initializer.dtype)
+        format = blueprint.format(name)
         operand = Operand(
-            name, initializer.shape, initializer.dtype, fraction=fraction, weight=True, finer=finer
+            name, initializer.shape, initializer.dtype, format=format, resting=format, weight=True
         )
         stated = blueprint.known_bounds.get(name, UNKNOWN)
-        bound = stated.around(2.0 ** -(fraction + 1), last(operand))  # encoding rounds each number
+        bound = stated.around(format.unit / 2, last(operand))  # encoding rounds each number
         state.values[name] = Known(kind, operand=altered(operand, bound=bound))

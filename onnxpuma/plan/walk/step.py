@@ -17,6 +17,7 @@ from onnxpuma.plan.known.values import Known, given_types
 from onnxpuma.plan.plan import Step
 from onnxpuma.plan.walk.deferral import must_truncate, taken
 from onnxpuma.plan.walk.masks import drafted, refusal, with_beside
+from onnxpuma.plan.walk.narrow import check_ring, check_room
 from onnxpuma.plan.walk.operands import operands_of
 from onnxpuma.plan.walk.parts import Parts, Refused
 from onnxpuma.plan.walk.types import found_types
@@ -31,16 +32,18 @@ def planned(state: State, node: Node) -> Parts[None]:
     assert operator is not None
     if any(state.values[n].type.dtype.kind == "O" for n in node.inputs if n):
         raise Refused("it combines text with a secret value, and shares are numbers: request those instead")
+    check_ring(operator, state.blueprint.resting)
     types = _types(state, node)
     operands = operands_of(state, node)
     if not operator.integers and any(_is_whole(o) for o in operands):
         raise Refused("it computes on secret integers or booleans: it is supported for reals only")
-    call = Call(node, operands, state.opset, drafted(state.readers, node, types))
+    call = Call(node, operands, state.opset, drafted(state.readers, node, types, state.blueprint.resting))
     call = taken(state, ranged(state.blueprint, call), operator)
     reason = refusal(call, operator) if call.secrets else "none of its inputs is secret"
     if reason is not None:
         raise Refused(reason, sizes=" is beyond " in reason)
     call = watched(state, _with_results(state, call, operator), operator)
+    check_room(call)
     _record(state, call, operator, constant)
 
 
@@ -62,9 +65,10 @@ def _is_whole(operand: Operand | None) -> bool:
 
 def _with_results(state: State, call: Call, operator: Operator) -> Call:
     """The call with outputs as the kernel leaves them: form, scale, the numbers beside them, bounds."""
-    left = _left_in(call.outputs, operator.result(call))
     weight = all(o.weight for o in call.secrets)
-    made = tuple(altered(o, weight=weight, finer=state.finer.get(o.name, 0)) for o in left)
+    finer = [(o, state.finer.get(o.name, 0)) for o in call.outputs]
+    outputs = [altered(o, resting=o.resting.finer(bits)) if bits else o for o, bits in finer]
+    made = [altered(o, weight=weight) for o in _left_in(outputs, operator.result(call))]
     return bounded(state.blueprint, altered(call, outputs=with_beside(call, operator, made)), operator)
 
 
@@ -72,7 +76,7 @@ def _left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:
     """The outputs in the form in which a kernel leaves them. Places beside reals are whole words."""
     reals = [o.dtype.kind == "f" for o in outputs]
     return [
-        altered(o, form=result.form, fraction=result.fraction) if real or not reals[0] else o
+        altered(o, form=result.form, format=result.format or o.resting) if real or not reals[0] else o
         for o, real in zip(outputs, reals, strict=True)
     ]
 
@@ -85,6 +89,6 @@ def _record(state: State, call: Call, operator: Operator, constant: bool) -> Non
     constant = constant and all(o.weight for o in call.secrets) and operator.layout
     state.steps.append(Step(len(state.steps), operator, call, call.node.outputs, resolves, constant))
     for operand, resolve in zip(call.outputs, resolves, strict=True):
-        kept = altered(operand, form=Replicated, fraction=operand.resting) if resolve else operand
+        kept = altered(operand, form=Replicated, format=operand.resting) if resolve else operand
         kind = ValueType(kept.dtype, kept.shape)
         state.values[operand.name] = Known(kind, operand=kept, constant=constant)

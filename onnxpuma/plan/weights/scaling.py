@@ -18,14 +18,14 @@ import numpy as np
 
 import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.graph.model import Graph, Initializer, Node
-from onnxpuma.ops.registry import FINEST, FRACTION, find
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.ops.registry import FINEST, find
 
 LEAST = 6  # extra bits of the first scale; larger numbers have digits enough
 STEP = 4  # bits from one scale to the next: they disclose the largest number up to a factor of 16
 _BLOCK = 1 << 20  # elements read at a time
-# The most fraction bits at which every reader of an untruncated value still has the integer bits it needs.
-MOST_DEFERRED = 48
-WITH_ROOM = 42  # the most at which a product can be added to values as large as inputs
+DEFERRED_ROOM = 16  # bits above the point that every reader of an untruncated value needs
+INPUT_ROOM = 22  # bits above the point of a product that is added to values as large as inputs
 
 
 def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collection[str]) -> dict[str, int]:
@@ -45,7 +45,7 @@ def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collectio
         made = scales.made(found)
         idle = [name for name in found if not scales.serves(name, made)]
         if not idle:
-            return {name: FRACTION + spare for name, spare in found.items()}
+            return {name: RESTING.fraction + spare for name, spare in found.items()}
         for name in idle:
             del found[name]
 
@@ -96,7 +96,7 @@ class Scales:
         """The most extra bits that all readers of a weight take, readers behind layout operators included."""
         if name in self._resting or name not in self._uses:
             return 0
-        most = FINEST - FRACTION
+        most = FINEST - RESTING.fraction
         for node, slot in self._uses[name]:
             operator = find(node)
             if node.traits.of_shape:
@@ -111,8 +111,8 @@ class Scales:
                 if self._public.intersection(factors):  # which may have many fraction bits of its own
                     return 0
                 if self._constant.intersection(factors):  # two weights share them
-                    most = min(most, (FINEST - FRACTION) // 2)
-                most = min(most, slots.get(slot, FRACTION) - FRACTION)
+                    most = min(most, (FINEST - RESTING.fraction) // 2)
+                most = min(most, slots.get(slot, RESTING.fraction) - RESTING.fraction)
         return most
 
     def serves(self, name: str, made: Mapping[str, int]) -> bool:
@@ -178,7 +178,7 @@ class Scales:
         if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
             return False
         both = sum(found.get(name, 0) for place, name in enumerate(node.inputs) if name and place in slots)
-        return both <= min(slots.values()) - FRACTION
+        return both <= min(slots.values()) - RESTING.fraction
 
 
 def _picks(node: Node) -> bool:

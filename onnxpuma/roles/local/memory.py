@@ -24,7 +24,7 @@ from onnxpuma.mpc.forms import Form, Sum3
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import local_keys
 from onnxpuma.mpc.protocols.dpf import share_ids
-from onnxpuma.mpc.ring.words import decode, encode
+from onnxpuma.mpc.ring.words import decode
 from onnxpuma.mpc.sharing import held_by, opened, outgoing, share
 from onnxpuma.observe import Progress
 from onnxpuma.ops.bounds import Need
@@ -120,7 +120,7 @@ def run_plan(
         try:
             party, told = parties[index], progress if index == 0 else None
             shares, _ = interpreters[index].run(plan, party, inputs[index], told, watched[index])
-            results[index] = {o.name: outgoing(party, shares[o.name], o.fraction) for o in plan.opened}
+            results[index] = {o.name: outgoing(party, shares[o.name], o.format) for o in plan.opened}
         except BaseException as error:
             errors.append(error)
             links[index].abort(parties[index].session, str(error))
@@ -164,7 +164,7 @@ def _weights(blueprint: Blueprint, graph: Graph) -> Shares:
     held: Shares = ({}, {}, {})
     for name in blueprint.weights:
         values = graph.initializers[name].numpy()
-        _deal(held, name, values, blueprint.fraction(name))
+        _deal(held, name, values, blueprint.format(name))
     return held
 
 
@@ -175,12 +175,12 @@ def _inputs(plan: Plan, known: Mapping[str, np.ndarray]) -> Shares:
             for party, part in enumerate(share_ids(known[wanted.name], wanted.depth)):
                 held[party][wanted.operand] = part
         else:
-            _deal(held, wanted.name, wanted.saturated(known[wanted.name]), wanted.fraction)
+            _deal(held, wanted.name, wanted.saturated(known[wanted.name]), wanted.format)
     return held
 
 
-def _deal(held: Shares, name: str, values: np.ndarray, fraction: int) -> None:
-    components = share(encode(values, fraction))
+def _deal(held: Shares, name: str, values: np.ndarray, format: Format) -> None:
+    components = share(format.encode(values), format.bits)
     for party in range(3):
-        form: Form = held_by(party, components, Format(64, fraction))
+        form: Form = held_by(party, components, format)
         held[party][name] = form

@@ -17,7 +17,6 @@ import numpy as np
 from onnxpuma.errors import ConfigError, ModelError
 from onnxpuma.graph.folder import find
 from onnxpuma.mpc.prf import fresh_key
-from onnxpuma.mpc.ring.words import encode
 from onnxpuma.mpc.sharing import component_stream, deal
 from onnxpuma.plan.draft import remove_left_over
 from onnxpuma.plan.inputs.roles import looked_up
@@ -29,7 +28,6 @@ from onnxpuma.roles.owner.samples import Samples
 from onnxpuma.roles.shared.file import ShareWriter
 from onnxpuma.roles.shared.model import SharedModel
 
-BITS = 64
 LARGEST_WEIGHT = 2.0**18
 LARGEST_LOOKED_UP = 2.0**12  # rows are looked up mod 2^32
 LARGEST_WHOLE = 2.0**24
@@ -93,22 +91,21 @@ def _write(folder: Path, model: SharedModel, reading: Reading, progress: SharePr
     keys = (fresh_key(), fresh_key())
     seals = [secrets.token_bytes(SEAL_BYTES) for _ in range(3)]
     dealing = secrets.token_hex(16)
-    shapes = {name: array.shape for name, array in model.arrays.items()}
     bounds = _bounds(model)
     writers: list[ShareWriter] = []
     try:
         for party in range(3):
-            writers.append(ShareWriter(folder, party, shapes, keys, seals, model.digest, dealing))
+            writers.append(ShareWriter(folder, party, model.tensors, keys, seals, model.digest, dealing))
         for index, (name, weight) in enumerate(reading.weights(model)):
             if progress is not None:
-                progress(index, len(shapes), name)
+                progress(index, len(model.arrays), name)
             streams = [component_stream(key, index) for key in keys]
-            values = weight.numpy().reshape(-1)
+            values, format = weight.numpy().reshape(-1), model.formats[name]
             for start in range(0, values.size, _BLOCK):
                 block = _checked(name, values[start : start + _BLOCK], bounds[name])
-                words = deal(encode(block, model.fractions[name]), streams, BITS)
+                words = deal(format.encode(block), streams, format.bits)
                 for writer in writers[1:]:
-                    writer.append(words)
+                    writer.append(words, format.bits)
             del values
             weight.release()
         settle(folder, writers, model.files())
@@ -116,7 +113,7 @@ def _write(folder: Path, model: SharedModel, reading: Reading, progress: SharePr
         for writer in writers:
             writer.discard()
     if progress is not None:
-        progress(len(shapes), len(shapes), "")
+        progress(len(model.arrays), len(model.arrays), "")
 
 
 def _bounds(model: SharedModel) -> dict[str, float]:

@@ -122,7 +122,7 @@ class Reading:
         if source.path.stat().st_size <= _KEPT:
             self._kept[source.name] = graph
         weights = (graph.initializers[name] for name in blueprint.weights)
-        scales = {name: bytes([blueprint.fraction(name)]) for name in blueprint.weights}
+        scales = {name: bytes(blueprint.format(name)) for name in blueprint.weights}
         return blueprint, {w.name: (fingerprint(w) + scales[w.name], rank_of(w)) for w in weights}
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:

@@ -13,7 +13,7 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.inputs.closed import STATES, paired
-from onnxpuma.plan.inputs.spec import LARGEST_INPUT, InputSpec
+from onnxpuma.plan.inputs.spec import LARGEST_INPUT, InputSpec, largest_input
 from onnxpuma.plan.known.readers import Readers, readers_of
 from onnxpuma.plan.plan import Plan
 from onnxpuma.plan.shapes import check_shapes, weight_hint
@@ -126,9 +126,8 @@ def check_values(plan: Plan, values: Mapping[str, np.ndarray]) -> None:
             _check_ids(entry.name, values[entry.name], entry.depth)
         else:
             real = values[entry.name]
-            _check_reals(
-                entry.name, np.where(real <= MASKED, 0, real) if entry.reach else real, LARGEST_INPUT
-            )
+            near = np.where(real <= MASKED, 0, real) if entry.reach else real
+            _check_reals(entry.name, near, largest_input(entry.format))
             for need in entry.needs:
                 _check_need(entry.name, real, need)
 

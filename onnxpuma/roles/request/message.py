@@ -23,11 +23,10 @@ import numpy as np
 from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.mpc import ring
-from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.prf import KEY_BYTES, fresh_key
 from onnxpuma.mpc.protocols.dpf import Dealt, Keys, SecretIds, depth_of, share_ids
-from onnxpuma.mpc.ring.words import Words, encode
+from onnxpuma.mpc.ring.words import Words
 from onnxpuma.mpc.sharing import KEYED, component_stream, components_of, deal, held
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
@@ -37,7 +36,6 @@ from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
 
-BITS = 64
 CODE_BYTES = 32
 
 
@@ -157,8 +155,9 @@ def deal_inputs(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffe
                     private[party] += [keys.seed, keys.corrections, keys.leaves]
             continue
         seeds = (fresh_key(), fresh_key())
-        words = encode(entry.saturated(value), entry.fraction, BITS)
-        components: list[Buffer] = [*seeds, deal(words, map(component_stream, seeds), BITS)]
+        words = entry.format.encode(entry.saturated(value))
+        rest = ring.pack(deal(words, map(component_stream, seeds), entry.format.bits), entry.format.bits)
+        components: list[Buffer] = [*seeds, rest]
         for party in range(PARTIES):
             private[party] += [components[component] for component in components_of(party)]
     return private
@@ -176,8 +175,8 @@ def received(plan: Plan, party: int, private: Sequence[memoryview]) -> dict[str,
         else:
             given = {component: next(buffers) for component in components_of(party)}
             keys = {component: bytes(given[component]) for component in given if component in KEYED}
-            first, second = held(party, keys, partial(_words, entry, given), entry.shape, BITS)
-            inputs[entry.operand] = Replicated(party, first, second, Format(BITS, entry.fraction))
+            first, second = held(party, keys, partial(_words, entry, given), entry.shape, entry.format.bits)
+            inputs[entry.operand] = Replicated(party, first, second, entry.format)
     return inputs
 
 
@@ -228,11 +227,11 @@ def buffer_lengths(entry: SecretInput, party: int) -> list[int]:
     count = int(np.prod(entry.shape, dtype=np.int64))
     if entry.depth:
         return 2 * [count * 16, count * depth_of(entry.depth) * 16, count * 16]
-    return [KEY_BYTES if c in KEYED else count * BITS // 8 for c in components_of(party)]
+    return [KEY_BYTES if c in KEYED else entry.format.bytes(count) for c in components_of(party)]
 
 
 def _words(entry: SecretInput, given: Mapping[int, memoryview]) -> Words:
-    return ring.unpack(given[2], BITS, entry.shape)
+    return ring.unpack(given[2], entry.format.bits, entry.shape)
 
 
 def _keys(holder: int, entry: SecretInput, buffers: Iterator[memoryview]) -> Keys:

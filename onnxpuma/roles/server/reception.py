@@ -15,6 +15,7 @@ from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.graph.model import Node
 from onnxpuma.interpreter import Interpreter
+from onnxpuma.mpc.protocols.dpf import ONE_HOT
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.known.readers import needed
@@ -156,9 +157,10 @@ def _shared(blueprint: Blueprint, node: Node, name: str, asked: Asked) -> Secret
         if node.inputs[1] != name or not weights:
             return None
         table = blueprint.graph.initializers[weights[0]].shape
-        return SecretInput(name, asked.shapes[name], spec.dtype, int(table[node.attribute("axis")]))
+        depth = int(table[node.attribute("axis")])
+        return SecretInput(name, asked.shapes[name], spec.dtype, ONE_HOT, depth)
     if node.op in ("MatMul", "Gemm", "Conv") and spec.dtype.kind == "f" and weights:
-        return SecretInput(name, asked.shapes[name], spec.dtype)
+        return SecretInput(name, asked.shapes[name], spec.dtype, blueprint.resting)
     return None
 
 

@@ -20,8 +20,6 @@ from onnxpuma.mpc.forms import Replicated
 from onnxpuma.plan.plan import Plan, PlannedOutput
 from onnxpuma.roles.request.message import MADE_HERE
 
-WORD_BYTES = 16  # two components of 64 bits at each server
-
 
 @dataclass(frozen=True)
 class KeptShares:
@@ -96,7 +94,7 @@ class Store:
 
     def check_room(self, plan: Plan) -> None:
         """InputError if this plan keeps more than a client may keep in all."""
-        size = sum(WORD_BYTES * int(np.prod(o.shape, dtype=np.int64)) for o in plan.kept)
+        size = sum(o.format.held * int(np.prod(o.shape, dtype=np.int64)) for o in plan.kept)
         if size > self._most_bytes:
             raise InputError(
                 f"the request wants {size / 1e6:.0f} MB kept at each server, a client may keep"
@@ -115,7 +113,9 @@ class Store:
 
 
 def _bytes(entries: Iterable[_Entry]) -> int:
-    return sum(WORD_BYTES * value.words.size for entry in entries for value in entry.values.values())
+    return sum(
+        value.words.format.held * value.words.size for entry in entries for value in entry.values.values()
+    )
 
 
 def _compact(value: KeptShares) -> KeptShares:

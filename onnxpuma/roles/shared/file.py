@@ -35,6 +35,8 @@ import numpy as np
 
 from onnxpuma import __version__
 from onnxpuma.errors import PlanError
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.ring.words import Words
 from onnxpuma.mpc.sharing import KEYED, components_of
 from onnxpuma.plan.draft import PRIVATE, Draft
@@ -46,7 +48,7 @@ _CHECKSUM = re.compile(rb'"checksum":"[0-9a-f]{64}"')
 _BLANK = b'"checksum":"' + b"0" * 64 + b'"'
 _BLOCK = 1 << 22  # bytes that are read and hashed at a time
 
-Shapes = Mapping[str, tuple[int, ...]]
+Tensors = Mapping[str, tuple[tuple[int, ...], Format]]  # weight -> its shape, and the format of its words
 
 _log = logging.getLogger("onnxpuma.roles")
 
@@ -61,14 +63,16 @@ def keys_of(party: int) -> tuple[int, ...]:
     return tuple(c for c in components_of(party) if c in KEYED)
 
 
-def tensor_entries(party: int, shapes: Shapes) -> dict[str, Any]:
+def tensor_entries(party: int, tensors: Tensors) -> dict[str, Any]:
     """The entries for tensors in the head of the party's file."""
     entries: dict[str, Any] = {}
     place = 0
-    for name, shape in shapes.items() if party in PARTIES_WITH_WORDS else ():
-        end = place + 8 * int(np.prod(shape, dtype=np.int64))
-        entries[name] = {"dtype": "U64", "shape": list(shape), "data_offsets": [place, end]}
-        place = end
+    for name, (shape, format) in tensors.items() if party in PARTIES_WITH_WORDS else ():
+        size = format.bytes(int(np.prod(shape, dtype=np.int64)))
+        plain = format.bits == 8 * format.word.itemsize  # else safetensors has no type for its words
+        dtype, stored = (f"U{format.bits}", list(shape)) if plain else ("U8", [size])
+        entries[name] = {"dtype": dtype, "shape": stored, "data_offsets": [place, place + size]}
+        place += size
     return entries
 
 
@@ -79,7 +83,7 @@ class ShareWriter:
         self,
         folder: Path,
         party: int,
-        shapes: Shapes,  # of all weights, in the order in which `append` receives their words
+        tensors: Tensors,  # all weights, in the order in which `append` receives their words
         keys: Sequence[bytes],  # of components 0 and 1
         seals: Sequence[bytes],  # of all three components
         digest: str,
@@ -95,7 +99,7 @@ class ShareWriter:
             **{f"key{c}": keys[c].hex() for c in keys_of(party)},
             **{f"seal{c}": seals[c].hex() for c in components_of(party)},
         }
-        self._tensors = tensor_entries(party, shapes)
+        self._tensors = tensor_entries(party, tensors)
         self._draft = Draft(share_path(folder, party), PRIVATE)
         try:
             self._draft.file.write(self._header())
@@ -103,9 +107,9 @@ class ShareWriter:
             self._draft.discard()
             raise
 
-    def append(self, words: Words) -> None:
-        """The next words of component 2."""
-        data = words.astype("<u8", copy=False).data.cast("B")
+    def append(self, words: Words, bits: int) -> None:
+        """The next words of component 2: as many as fill whole bytes, or the last ones of a weight."""
+        data = ring.pack(words, bits).data
         self._words.update(data)
         self._draft.file.write(data)
 
@@ -138,9 +142,9 @@ class ShareReader:
     Raises PlanError when the file is missing or damaged, or belongs to another party, model or version.
     """
 
-    def __init__(self, folder: Path, party: int, digest: str, shapes: Shapes) -> None:
+    def __init__(self, folder: Path, party: int, digest: str, tensors: Tensors) -> None:
         self.path = share_path(folder, party)
-        self._shapes = shapes
+        self._tensors = tensors
         self._words = hashlib.sha256()
         try:
             self._file: BufferedReader = self.path.open("rb")
@@ -162,20 +166,21 @@ class ShareReader:
         self._check_owner(metadata, party, digest)
         if tuple(held) != keys_of(party) or set(seals) != set(components_of(party)):
             raise self._damaged("it lacks keys that this party holds")
-        if head != tensor_entries(party, shapes):
+        if head != tensor_entries(party, tensors):
             raise self._damaged("its weights are not the model's")
         self.keys, self.seals = held, seals
 
     def words(self, name: str) -> Words:
         """Component 2 of one weight. Call it for the weights in their order: the file is read as a stream."""
-        words = np.empty(self._shapes[name], "<u8")
-        view = words.reshape(-1).view(np.uint8).data
+        shape, format = self._tensors[name]
+        stream = np.empty(format.bytes(int(np.prod(shape, dtype=np.int64))), np.uint8)
+        view = stream.data
         for start in range(0, len(view), _BLOCK):
             block = view[start : start + _BLOCK]
             if self._file.readinto(block) != len(block):
                 raise self._damaged("it is cut short")
             self._words.update(block)
-        return words
+        return ring.unpack(stream, format.bits, shape)
 
     def finish(self) -> None:
         """After the last word: PlanError when the words differ from those that were written."""

@@ -20,6 +20,7 @@ from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.graph.model import Initializer
+from onnxpuma.mpc.format import Format
 from onnxpuma.plan.blueprint import SKELETON, Blueprint
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.policy_file import written
@@ -98,16 +99,21 @@ class SharedModel:
         return found
 
     @cached_property
-    def fractions(self) -> dict[str, int]:
-        """The fraction bits of each array. Raises PlanError when graphs disagree about one."""
-        found: dict[str, int] = {}
+    def formats(self) -> dict[str, Format]:
+        """The format of each array's words. Raises PlanError when graphs disagree about one."""
+        found: dict[str, Format] = {}
         for graph, names in self.stored.items():
             blueprint = self.graphs[graph]
             for weight in blueprint.weights:
-                fraction = blueprint.fraction(weight)
-                if found.setdefault(names[weight], fraction) != fraction:
+                format = blueprint.format(weight)
+                if found.setdefault(names[weight], format) != format:
                     raise PlanError(f"'{names[weight]}' stands for weights of different scales", _COPY_AGAIN)
         return found
+
+    @property
+    def tensors(self) -> dict[str, tuple[tuple[int, ...], Format]]:
+        """The shape and the format of each array."""
+        return {name: (array.shape, self.formats[name]) for name, array in self.arrays.items()}
 
     # ---- on disk --------------------------------------------------------------------------------------
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.sharing import held
 from onnxpuma.roles.shared.file import ShareReader
 from onnxpuma.roles.shared.model import SharedModel
-
-BITS = 64
 
 
 def load_weights(
@@ -28,18 +25,17 @@ def load_weights(
 
 def open_shares(model_dir: str | Path, party: int, model: SharedModel) -> ShareReader:
     """The party's file, its head checked. Raises PlanError as `load_weights` does."""
-    shapes = {name: array.shape for name, array in model.arrays.items()}
-    return ShareReader(Path(model_dir), party, model.digest, shapes)
+    return ShareReader(Path(model_dir), party, model.digest, model.tensors)
 
 
 def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[str, dict[str, Weights]]:
     """Read all words, and draw the components that have keys. PlanError when the words do not match their
     checksum."""
     found = {}
-    for index, (name, array) in enumerate(model.arrays.items()):
-        first, second = held(party, shares.keys, partial(shares.words, name), array.shape, BITS, index)
+    for index, (name, (shape, format)) in enumerate(model.tensors.items()):
+        first, second = held(party, shares.keys, partial(shares.words, name), shape, format.bits, index)
         second += first  # in place: `Weights` stores the sum of its two components
-        found[name] = Weights(party, first, second, Format(BITS, model.fractions[name]))
+        found[name] = Weights(party, first, second, format)
     shares.finish()
     return {
         graph: {weight: found[name] for weight, name in names.items()}

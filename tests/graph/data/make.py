@@ -1,7 +1,7 @@
 """Make the small exported models of this folder: `python tests/graph/data/make.py`.
 
 Needs torch and transformers. One layer of width 8 with random weights per architecture and exporter; metadata
-is cleared, so that the files hold no paths of the machine that made them.
+is cleared, so that the files contain no paths of the machine that made them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SIZE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "int
 
 
 class FirstOutput(torch.nn.Module):
-    """The first output of a model, so that each file has one."""
+    """Returns only the first output of a model, so that each file has one."""
 
     def __init__(self, model: torch.nn.Module, **options: Any) -> None:
         super().__init__()

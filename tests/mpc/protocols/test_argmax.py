@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxpuma.mpc.protocols.argmax import champion_cost, champion_places, tournament_cost
+from onnxpuma.mpc.protocols.argmax import argmax, argmax_cost, tournament_cost
 from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.mpc.simulate import shared_words, simulate
 
@@ -13,8 +13,8 @@ RNG = np.random.default_rng(5)
 
 
 def places(values: np.ndarray, bits: int) -> np.ndarray:
-    run = simulate(champion_places, shared_words(from_integers(values, bits), bits, 3))
-    assert run.cost == champion_cost(*values.shape, bits)
+    run = simulate(argmax, shared_words(from_integers(values, bits), bits, 3))
+    assert run.cost == argmax_cost(*values.shape, bits)
     assert (run.results[0].bits, run.results[0].fraction) == (64, 0)
     return run.words()
 
@@ -50,7 +50,7 @@ def test_the_largest_differences() -> None:
 
 def test_the_price_of_a_vocabulary() -> None:
     """Thirty bytes and a few bits per element at any length; the index accounts for half a byte."""
-    cost = champion_cost(1, 49152, 27)
+    cost = argmax_cost(1, 49152, 27)
     assert cost.rounds == 67
     assert cost.bytes == 1_451_676
     with_places = tournament_cost(1, 16384, 27)

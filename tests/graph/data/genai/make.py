@@ -1,4 +1,4 @@
-"""Make llama.onnx, a decoder as onnxruntime-genai's model builder writes it: `python make.py`.
+"""Make llama.onnx, a decoder as written by onnxruntime-genai's model builder: `python make.py`.
 
 Needs torch, transformers and onnxruntime-genai. One layer of width 32 with random weights.
 """
