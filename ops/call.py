@@ -53,7 +53,7 @@ class Operand:
     blurred: bool = False
     # The distance from zero that its readers need of a masked element; 0 where it is not known.
     enough: float = 0.0
-    # The largest public number in it of which fixed point leaves few digits; 0 for none (ops/faint.py).
+    # The largest constant in it of which fixed point leaves few digits; 0 for none (ops/faint.py).
     faint: float = 0.0
     # The proved bound of a secret operand (ops/bounds.py).
     bound: Bound = field(default=UNKNOWN, repr=False, compare=False)

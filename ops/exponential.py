@@ -16,7 +16,7 @@ from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.ops.comparison import FURTHEST, WIDE, width
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
-from onnxpuma.ops.limits import Limit, asks, input_below, signed_input
+from onnxpuma.ops.limits import EVERYTHING, Limit, asks, input_below, signed_input, size_of
 from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.select import positive, positive_cost
 from onnxpuma.ops.sight import seen
@@ -86,7 +86,11 @@ def _log_result(call: Call) -> Result:
 
 def _log_limits(call: Call) -> tuple[Limit, ...]:
     falls, needs = (lambda call: seen(call.given(0)).low), asks("positive", call.reals.unit)
-    return (Limit("x", signed_input(), least=call.reals.unit, needs=needs, falls=falls),)
+    least = Limit("x", signed_input(), least=call.reals.unit, needs=needs, falls=falls)
+    below = min((o.format.largest / 2 for o in call.secrets), default=EVERYTHING)
+    if below >= EVERYTHING:
+        return (least,)
+    return least, Limit("x", signed_input(), below, stays=size_of(), needs=asks("element", below))
 
 
 @operator(

@@ -1,8 +1,8 @@
-"""Public numbers that lose their digits in fixed point, and the values that include them.
+"""Constants of which fixed point leaves few digits, in the values that took them in.
 
-A number of 1e-6 is a quarter of a unit. A sum or a choice puts it into words, where it becomes zero or a
-unit. Most operators cannot tell the difference. A root, a logarithm and a comparison with zero can: they are
-right if the value is so large that the number does not count, which the range check makes sure of.
+A number of 1e-6 is a quarter of a unit. Sums and choices put it into words, where it becomes zero or a unit.
+Most readers cannot tell. A root, a logarithm and a comparison with zero can: they are right where a value is
+so large that the number does not count, and the range check asks for that.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import numpy as np
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.registry import Call, Operand, Operator
 
-ENOUGH = 2.0**-13  # a number this large keeps five bits
-_PART = 64  # rounding may change one part in so many of a number
+ENOUGH = 2.0**-13  # a number from here on has five bits
+_FEW = 2.0**5  # units; a number of more keeps its digits at its scale
+_NOTHING = 2.0**-60  # what is said of the size of zeros
+_PART = 64  # the part of a number that its rounding may take
 _UNSEEN_ROOT = 2.0**-38  # its root is half a unit
 _TAKES = (
     *("Add", "Sub", "Sum", "Max", "Min", "Clip", "Where", "Concat", "Pad", "ScatterND", "ScatterElements"),
@@ -25,55 +27,75 @@ _CARRIES = (
     *("ReduceMax", "ReduceMin", "ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool"),
     "GlobalMaxPool",
 )
-_ROOTS = ("Sqrt", "Pow", "Log")
-_STEPS = ("Ceil", "Floor", "Sign", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
+_ROOTS = ("Sqrt", "Pow", "Log", "ReduceLogSum")
+_CASTS = ("Cast", "CastLike")
+_STEPS = (*("Ceil", "Floor", "Sign", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", *_CASTS),)
 
 
 def faint_in(call: Call, operator: Operator) -> float:
-    """The largest such number in the outputs of a call; 0 if there is none."""
+    """The largest such number in the outputs of a call; 0 where there is none."""
     if not (operator.layout or call.node.op in _TAKES or call.node.op in _CARRIES):
         return 0.0
     found = [o.faint for o in call.secrets]
     if call.node.op in _TAKES:
-        found += [
-            _lost(o.value, call.reals.fraction) for o in call.inputs if o is not None and o.value is not None
-        ]
+        found += [_lost(o, call.reals.fraction) for o in call.inputs if o is not None]
     return max(found, default=0.0)
 
 
-def _lost(values: np.ndarray, fraction: int) -> float:
-    """The largest number that rounding changes by more than one part in 64."""
+def _lost(operand: Operand, fraction: int) -> float:
+    """The largest of the numbers that lose more than a part in 64; of a weight no more is known than its
+    size."""
+    values = operand.value
+    if values is None:
+        size = operand.bound.size if operand.weight and not operand.finer else 0.0
+        return size if _NOTHING < size < ENOUGH else 0.0
     if values.dtype.kind != "f":
         return 0.0
-    sizes = np.abs(values.astype(np.float64))
-    units = np.where(sizes < ENOUGH, sizes, 0.0) * 2.0**fraction
-    lost = np.abs(np.rint(units) - units) * _PART > units
-    return float(np.max(sizes, where=lost, initial=0.0))
+    small = np.abs(values[(np.abs(values) < ENOUGH) & (values != 0)]).astype(np.float64)
+    units = small * 2.0**fraction
+    return float(small[np.abs(np.rint(units) - units) * _PART > units].max(initial=0.0))
 
 
 def needs_beside_faint(call: Call) -> Sequence[Need]:
-    """The conditions of an operator on values that include such a number."""
-    op, found = call.node.op, []
+    """What a reader asks of a value that took in such a number."""
+    op = call.node.op
     if call.node.domain or op not in (*_ROOTS, *_STEPS):
         return ()
-    for place, operand in enumerate(call.inputs):
-        if operand is None or not operand.secret or not _lost(np.float64(operand.faint), operand.fraction):
-            continue
-        if op in _STEPS and _far(call.operand(1 - place)):
-            continue
-        if (op == "Sqrt" and operand.faint < _UNSEEN_ROOT) or (op == "Pow" and (place or _whole(call))):
-            continue
-        found.append(Need(place, "positive" if op in _ROOTS else "nonzero", ENOUGH))
-    return found
+    kind = "positive" if op in _ROOTS else "nonzero"
+    asks = _roots if op in _ROOTS else _compares
+    places = [
+        place for place, o in enumerate(call.inputs) if o is not None and o.secret and asks(call, place)
+    ]
+    return [Need(place, kind, ENOUGH) for place in places]
+
+
+def _is_faint(operand: Operand) -> bool:
+    return 0 < operand.faint * 2.0**operand.fraction < _FEW
+
+
+def _roots(call: Call, place: int) -> bool:
+    operand = call.given(place)
+    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < _UNSEEN_ROOT):
+        return False
+    return call.node.op != "Pow" or not (place or _whole(call))
+
+
+def _compares(call: Call, place: int) -> bool:
+    """A value that took in such a number, or is compared with a weight that is one; truth is not zero."""
+    if call.node.op in _CASTS and (not call.outputs or call.outputs[0].dtype.kind != "b"):
+        return False
+    other = None if call.node.op in _CASTS else call.operand(1 - place)
+    with_weight = other is not None and other.secret and _lost(other, call.reals.fraction) > 0
+    return with_weight or (_is_faint(call.given(place)) and not _far(other))
 
 
 def _far(other: Operand | None) -> bool:
-    """Whether the other operand of a comparison is a public number away from zero."""
+    """Whether what a value is compared with is a public number away from zero."""
     values = None if other is None else other.value
     return values is not None and bool((np.abs(values.astype(np.float64)) >= 2 * ENOUGH).all())
 
 
 def _whole(call: Call) -> bool:
-    """Whether the exponent is whole: products need no digits below a unit."""
+    """Whether the exponent is whole: a product has no use for digits below a unit."""
     exponent = call.public(1)
     return exponent is not None and bool((exponent >= 0).all() and (exponent == np.rint(exponent)).all())

@@ -40,7 +40,7 @@ def towards_zero_cost(size: int) -> Cost:
     "Floor",
     "Ceil",
     cost=lambda call: floor_of_cost(call.given(0).size),
-    limits=input_below(2.0**42),
+    limits=input_below(RESTING.largest / 4),
     error="exact on the fixed-point number",
 )
 def whole(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
@@ -55,7 +55,12 @@ def _round_cost(call: Call) -> Cost:
     return over_parts(2 * size, lambda n: floor_cost(n, call.reals.finer(1))) + floor_of_cost(size)
 
 
-@operator("Round", cost=_round_cost, limits=input_below(2.0**42), error="exact on the fixed-point number")
+@operator(
+    "Round",
+    cost=_round_cost,
+    limits=input_below(RESTING.largest / 4),
+    error="exact on the fixed-point number",
+)
 def nearest(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """The nearest whole number; of two equally near, the even one.
 

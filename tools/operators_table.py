@@ -86,6 +86,10 @@ No element affects another, and nothing stops a run.
 - Secret integers are whole words, below 2^41 where they are compared: int8 to int32 do not wrap around.
 - Half, single, double and bfloat16 are one format, 18 fraction bits (weights of small numbers have more:
   [protocols.md](protocols.md#products)); a cast between them rounds nothing.
+- A constant below 2^-13 keeps fewer than five bits. Where a root, a logarithm or a quotient reads it next,
+  the planner scales both sides; a comparison with a public one stays exact for zero. Any other root,
+  logarithm, fractional power or comparison with zero asks the range check whether the value is large enough
+  for the constant not to count.
 
 ## Weights that are computed from others
 

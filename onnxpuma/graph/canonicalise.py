@@ -174,9 +174,8 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     report.rules.update(lift_rows(model))
     lift_constants(model)
     # Again, as rules made further expressions of weights; later steps split what this would join.
-    report.rules.update(weight_only.fold(model, secret))
-    report.rules.update(masked_table.split(model, secret))
-    report.rules.update(lone_filler.known(model, secret))
+    for step in (weight_only.fold, masked_table.split, lone_filler.known):
+        report.rules.update(step(model, secret))
     _finish(model, outputs)
     report.opset_after = model.opset_imports[""]
     report.after = _histogram(model)

@@ -178,6 +178,23 @@ def test_a_quotient_of_two_values() -> None:
         assert outcome.cost == outcome.plan.cost
 
 
+def test_the_logarithm_of_a_product_ends_sooner() -> None:
+    """It is read with 36 fraction bits, which leaves 2^25 before the point."""
+    nodes = [
+        helper.make_node("Mul", ["h", "h"], ["s"]),
+        helper.make_node("Log", ["s"], ["y"], name="checked"),
+    ]
+    runner = MemoryModel(model(nodes))
+    for size, reliable in ((5700.0, True), (6900.0, False)):
+        x = np.full(SHAPE, 3.0)
+        x[1, 2, 3] = size
+        outcome = runner.run({"x": x.astype(np.float32)})
+        assert outcome.reliable == reliable, size
+        if reliable:
+            assert np.abs(outcome.outputs["y"] - np.log(x * x)).max() < 1e-4
+        assert outcome.cost == outcome.plan.cost
+
+
 def test_a_quotient_of_a_weight() -> None:
     """What is divided is known to its owner, and the quotient to nobody."""
     held = helper.make_node("Div", ["w", "h"], ["y"], name="checked")

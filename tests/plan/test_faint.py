@@ -18,7 +18,7 @@ def runner(body: str) -> MemoryModel:
     model = onnx.parser.parse_model(text)
     numbers = {"c": SMALL, "half": 0.5, "zero": 0.0}
     held = [numpy_helper.from_array(np.float32(value), name) for name, value in numbers.items()]
-    held.append(numpy_helper.from_array(np.array(1), "k"))
+    held.append(numpy_helper.from_array(np.array([1]), "k"))
     model.graph.initializer.extend(held)
     return MemoryModel(model, public=[*numbers, "k"], at_client=False)
 
@@ -30,9 +30,11 @@ WATCHED = {
     "a root behind a sum": "g = Greater(x, zero) m = Where(g, x, c) s = CumSum(m, k) y = Sqrt(s)",
     "a broken power": FLOOR
     + "t = Transpose(m) u = Transpose(t) third = Constant<value_float=0.33>() y = Pow(u, third)",
+    "the logarithm of a sum": FLOOR + "a = Identity(k) y = ReduceLogSum<keepdims=1>(m, a)",
     "a sign": FLOOR + "y = Sign(m)",
     "a comparison with zero": FLOOR + "g = Greater(m, zero) y = Cast<to=1>(g)",
     "a comparison with a value": "m = Add(x, c) n = Neg(x) g = Greater(m, n) y = Cast<to=1>(g)",
+    "truth": FLOOR + "g = Cast<to=9>(m) y = Cast<to=1>(g)",
     "a ceiling": FLOOR + "y = Ceil(m)",
 }
 
