@@ -13,12 +13,11 @@ import numpy as np
 
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.registry import Call, Operand, Operator
+from onnxpuma.standard.fixed_point import LEAST_DIVISOR, LOSS, UNSEEN_ROOT
 
-ENOUGH = 2.0**-13  # a number from here on has five bits
+ENOUGH = LEAST_DIVISOR  # a number from here on has five bits
 _FEW = 2.0**5  # units; a number of more keeps its digits at its scale
 _NOTHING = 2.0**-60  # what is said of the size of zeros
-_PART = 64  # the part of a number that its rounding may take
-_UNSEEN_ROOT = 2.0**-38  # its root is half a unit
 _TAKES = (
     *("Add", "Sub", "Sum", "Max", "Min", "Clip", "Where", "Concat", "Pad", "ScatterND", "ScatterElements"),
 )
@@ -43,7 +42,7 @@ def faint_in(call: Call, operator: Operator) -> float:
 
 
 def _lost(operand: Operand, fraction: int) -> float:
-    """The largest of the numbers that lose more than a part in 64; of a weight no more is known than its
+    """The largest of the numbers that lose their digits; of a weight no more is known than its
     size."""
     values = operand.value
     if values is None:
@@ -53,7 +52,7 @@ def _lost(operand: Operand, fraction: int) -> float:
         return 0.0
     small = np.abs(values[(np.abs(values) < ENOUGH) & (values != 0)]).astype(np.float64)
     units = small * 2.0**fraction
-    return float(small[np.abs(np.rint(units) - units) * _PART > units].max(initial=0.0))
+    return float(small[np.abs(np.rint(units) - units) * LOSS > units].max(initial=0.0))
 
 
 def needs_beside_faint(call: Call) -> Sequence[Need]:
@@ -75,7 +74,7 @@ def _is_faint(operand: Operand) -> bool:
 
 def _roots(call: Call, place: int) -> bool:
     operand = call.given(place)
-    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < _UNSEEN_ROOT):
+    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < UNSEEN_ROOT):
         return False
     return call.node.op != "Pow" or not (place or _whole(call))
 
