@@ -13,8 +13,8 @@ from onnxpuma.ops.limits import Limit, inputs_below
 from onnxpuma.ops.registry import Call
 
 F = TypeVar("F", bound=Form)
-WIDE = RESTING.bits  # of an exact comparison of any two values
-FURTHEST = RESTING.largest / 2  # of all values; a public bound further out is moved here
+WIDE = RESTING.bits  # bits of an exact comparison of any two values
+FURTHEST = RESTING.largest / 2  # no value is larger; a public bound further out is moved here
 
 
 def width(call: Call) -> int:

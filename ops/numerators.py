@@ -39,7 +39,7 @@ COARSE = 1  # fraction bits of the reading for the maximum: halves
 NUMERATOR = 22  # fraction bits of the numerators
 
 
-LEAST_READ = 20  # of `sum_read`
+LEAST_READ = 20  # the least `sum_read`
 
 
 def sum_read(ring: int) -> int:

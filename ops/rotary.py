@@ -16,7 +16,7 @@ from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.shares import as_shares
 
 F = TypeVar("F", bound=Form)
-Layout: TypeAlias = Callable[[Any], Any]  # of an array, or of a form
+Layout: TypeAlias = Callable[[Any], Any]  # of an array or a form
 Index: TypeAlias = tuple[Any, ...]
 
 

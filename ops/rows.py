@@ -23,9 +23,9 @@ from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, wide_rsqrt, wide
 
 ROOT_FRACTION = 28
 MOST_UP = 6
-ROOTED_FRACTION = 22  # of x times the root, if the scale comes after it
+ROOTED_FRACTION = 22  # fraction bits of x times the root, if the scale comes after it
 FRACTION = RESTING.fraction
-PRODUCT = RESTING.finer(FRACTION)  # of squares
+PRODUCT = RESTING.finer(FRACTION)  # the format of squares
 HELD = RESTING.bits - 3  # bits of a result before it is truncated
 FINE_NORM = 2.0**12  # rows up to this norm are read at all their fraction bits
 LARGEST_NORM = 2.0**20  # without a calibrated bound
