@@ -91,7 +91,7 @@ class SecretIds:
         return vectors
 
 
-Dealt: TypeAlias = "Form | SecretIds"  # what a client deals to one party
+Dealt: TypeAlias = "Form | SecretIds"  # dealt by a client to one party
 
 
 def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretIds]:

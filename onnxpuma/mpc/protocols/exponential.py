@@ -62,7 +62,7 @@ _ALL = (Table(0.0, 2.0**40, 18, 24),)
 
 @dataclass(frozen=True)
 class Powers:
-    """What the pivot deals for arguments below `top`."""
+    """The powers that the pivot deals for arguments below `top`."""
 
     top: float
     blocks: int  # entries of a table
