@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar, overload
+from typing import overload
 
 import numpy as np
 
@@ -18,10 +18,7 @@ from onnxpuma.ops.registry import Call, Resolved, Result, Use, Value, both_fine,
 from onnxpuma.ops.shares import secret
 from onnxpuma.standard.mask_values import FAR
 
-F = TypeVar("F", bound=Form)
-
 _LARGEST_WHOLE = 2.0**12
-_LIMIT = RESTING.largest / 2
 
 
 def _sum_result(call: Call) -> Result:
@@ -85,21 +82,50 @@ def _spread_out(call: Call, x: Shares) -> Shares:
     return x if x.shape == shape else x.broadcast_to(shape)
 
 
-@operator("Add", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum, narrow=True)
+def _sum_limits(call: Call) -> tuple[Limit, ...]:
+    """Words of all bits hold any sum of values in range; in fewer, the sum itself is to stay in range."""
+    return output_below(call.reals.largest / 2)(call) if call.ring < RESTING.bits else ()
+
+
+@operator(
+    "Add",
+    result=_sum_result,
+    defers=_takes_as_it_is,
+    refuse=public_fits,
+    beside=of_sum,
+    limits=_sum_limits,
+    narrow=True,
+)
 def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a + b: local, even on an untruncated product."""
     yield from ()
     return [_spread_out(call, add_forms(in_words(a), in_words(b), 1))]
 
 
-@operator("Sub", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum, narrow=True)
+@operator(
+    "Sub",
+    result=_sum_result,
+    defers=_takes_as_it_is,
+    refuse=public_fits,
+    beside=of_sum,
+    limits=_sum_limits,
+    narrow=True,
+)
 def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a - b: local, even on an untruncated product."""
     yield from ()
     return [_spread_out(call, add_forms(in_words(a), in_words(b), -1))]
 
 
-@operator("Sum", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
+@operator(
+    "Sum",
+    result=_sum_result,
+    defers=_takes_as_it_is,
+    refuse=public_fits,
+    beside=of_sum,
+    limits=_sum_limits,
+    narrow=True,
+)
 def total(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """The sum of any number of values."""
     result: Value = in_words(values[0])

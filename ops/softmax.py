@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, zeros
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
@@ -144,6 +144,8 @@ def _defers(call: Use, index: int) -> bool:
 
 
 def _too_narrow(call: Call) -> str | None:
+    if call.ring < RESTING.bits and call.given(0).reach:
+        return f"a secret mask reaches further than words of {call.ring} bits"
     digits = sum_read(call.ring)
     if digits < LEAST_READ:
         return (
