@@ -47,7 +47,8 @@ def _lost(operand: Operand, fraction: int) -> float:
     size."""
     values = operand.value
     if values is None:
-        size = operand.bound.size if operand.weight and not operand.finer else 0.0
+        # Its owner rounds the size up by a factor of two at most.
+        size = operand.bound.size / 2 if operand.weight and not operand.finer else 0.0
         return size if _NOTHING < size < ENOUGH else 0.0
     if values.dtype.kind != "f":
         return 0.0
