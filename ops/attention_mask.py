@@ -11,7 +11,7 @@ from onnxpuma.ops.select import clipped, positive_cost
 from onnxpuma.standard.mask_values import MOST_REACH
 
 PLACE = 3
-DEPTH = 1 << 14  # of the number that stands for False: scores are never this far apart
+DEPTH = 1 << 14  # False subtracts this: scores are never so far apart
 
 
 def mask_refusal(call: Call) -> str | None:

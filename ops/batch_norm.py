@@ -21,7 +21,7 @@ from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import shift_cost, truncated
 
-FACTOR_FRACTION = 24  # of scale / sqrt(variance + epsilon)
+FACTOR_FRACTION = 24  # fraction bits of scale / sqrt(variance + epsilon)
 
 
 def _result(call: Call) -> Result:

@@ -1,4 +1,4 @@
-"""What is proved of a secret value: an interval for its elements, a length for its rows.
+"""Proved bounds of a secret value: an interval for its elements, a length for its rows.
 
 Both hold for every input. They follow from the weights, which their owner measures (plan/weights/facts.py),
 from the range of each operator, and from the declared ranges of inputs. The planner carries them from step to

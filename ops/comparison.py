@@ -1,4 +1,4 @@
-"""What a comparison reads of its operands: how many bits, and how far out."""
+"""How many bits a comparison reads of its operands, and how far out they may be."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from onnxpuma.ops.limits import Limit, inputs_below
 from onnxpuma.ops.registry import Call
 
 F = TypeVar("F", bound=Form)
-WIDE = RESTING.bits  # of an exact comparison of any two values
-FURTHEST = RESTING.largest / 2  # of all values; a public bound further out is moved here
+WIDE = RESTING.bits  # bits of an exact comparison of any two values
+FURTHEST = RESTING.largest / 2  # no value is larger; a public bound further out is moved here
 
 
 def width(call: Call) -> int:
-    """Bits of an exact comparison of its operands: all of them, unless all are proved to be small."""
+    """Bits of an exact comparison of a call's operands: all bits, unless they are proved to be small."""
     largest = 0.0
     for operand in call.inputs:
         if operand is not None and operand.secret:
@@ -30,7 +30,7 @@ def width(call: Call) -> int:
 
 
 def compared(call: Call) -> tuple[Limit, ...]:
-    """The limits of a comparison of its operands: what is read of them."""
+    """The limits of a comparison of a call's operands: the range that it reads."""
     bits = width(call) if call.inputs else WIDE
     if bits >= WIDE:
         return inputs_below(FURTHEST)(call)
@@ -38,7 +38,7 @@ def compared(call: Call) -> tuple[Limit, ...]:
 
 
 def bits_for(largest: float, fraction: int = RESTING.fraction) -> int:
-    """Bits of the difference of two values of which none is larger, with room for the lift and for errors."""
+    """Bits of the difference of two values up to this large, with room for the lift and for errors."""
     if largest >= FURTHEST:
         return WIDE
     return min(WIDE, fraction + 2 + math.ceil(math.log2(2.02 * largest + 2.0**-8)))
@@ -49,14 +49,14 @@ def bounded(value: np.ndarray) -> np.ndarray: ...
 @overload
 def bounded(value: F) -> F: ...
 def bounded(value: np.ndarray | F) -> np.ndarray | F:
-    """A public bound inside the range of comparisons: one further out decides nothing. A secret as it is."""
+    """A public bound, moved into the range of comparisons if it is further out; a secret as it is."""
     if not isinstance(value, np.ndarray):
         return value
     return np.asarray(np.clip(value.astype(np.float64), -FURTHEST, FURTHEST))
 
 
 def holds_nan(call: Call) -> str | None:
-    """Refuse a public input that is not a number somewhere."""
+    """Refuse a public input that holds NaN."""
     for operand in call.inputs:
         if operand is not None and operand.value is not None and np.isnan(operand.value).any():
             return f"its public input '{operand.name}' holds NaN"

@@ -23,7 +23,6 @@ F = TypeVar("F", bound=Form)
 
 _LARGEST_WHOLE = 2.0**12
 SIGNIFICANT = 18  # bits of a public factor that no fewer hold exactly
-_LIMIT = RESTING.largest / 2
 
 
 def _sum_result(call: Call) -> Result:
@@ -87,21 +86,50 @@ def _spread_out(call: Call, x: Shares) -> Shares:
     return x if x.shape == shape else x.broadcast_to(shape)
 
 
-@operator("Add", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum, narrow=True)
+def _sum_limits(call: Call) -> tuple[Limit, ...]:
+    """Words of all bits hold any sum of values in range; in fewer, the sum itself is to stay in range."""
+    return output_below(call.reals.largest / 2)(call) if call.ring < RESTING.bits else ()
+
+
+@operator(
+    "Add",
+    result=_sum_result,
+    defers=_takes_as_it_is,
+    refuse=public_fits,
+    beside=of_sum,
+    limits=_sum_limits,
+    narrow=True,
+)
 def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a + b: local, even on an untruncated product."""
     yield from ()
     return [_spread_out(call, add_forms(in_words(a), in_words(b), 1))]
 
 
-@operator("Sub", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum, narrow=True)
+@operator(
+    "Sub",
+    result=_sum_result,
+    defers=_takes_as_it_is,
+    refuse=public_fits,
+    beside=of_sum,
+    limits=_sum_limits,
+    narrow=True,
+)
 def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]]:
     """a - b: local, even on an untruncated product."""
     yield from ()
     return [_spread_out(call, add_forms(in_words(a), in_words(b), -1))]
 
 
-@operator("Sum", result=_sum_result, defers=_takes_as_it_is, refuse=public_fits, beside=of_sum)
+@operator(
+    "Sum",
+    result=_sum_result,
+    defers=_takes_as_it_is,
+    refuse=public_fits,
+    beside=of_sum,
+    limits=_sum_limits,
+    narrow=True,
+)
 def total(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]:
     """The sum of any number of values."""
     result: Value = in_words(values[0])
@@ -151,7 +179,8 @@ def _product_result(call: Call) -> Result:
     if a.secret and b.secret:
         return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(secret.form, call.at(secret.fraction + public_scale(factor(call, public.value))[0]))  # type: ignore[arg-type]
+    more, _ = public_scale(factor(call, np.asarray(public.value)))
+    return Result(secret.form, call.at(secret.fraction + more))
 
 
 def _by_whole_number(call: Use, index: int) -> bool:

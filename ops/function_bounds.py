@@ -36,7 +36,7 @@ def exp(call: Call) -> Bound:
 def log_of(x: Bound) -> Bound:
     if not x.low > 0:
         return UNKNOWN
-    least, most = math.frexp(x.low)[1] - 1, math.frexp(x.high)[1] if x.high < math.inf else 64
+    least, most = math.frexp(x.low)[1] - 1, math.frexp(x.high)[1] if x.high < math.inf else RESTING.bits
     return Bound(least * (0.6931 if least > 0 else 0.6932), most * (0.6932 if most > 0 else 0.6931))
 
 

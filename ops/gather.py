@@ -39,7 +39,7 @@ def _refuse(call: Call) -> str | None:
     if not _by_ids(call):
         size = call.given(0).shape[call.axis]
         return beyond(call.public(1), size)
-    if call.inputs[1].form is not SecretIds:  # type: ignore[union-attr]
+    if call.given(1).form is not SecretIds:
         return "its index is computed from secret values, and only ids from the client can be looked up"
     if call.axis:
         return "secret ids are looked up along the first axis only"

@@ -142,7 +142,7 @@ def index_map(call: Call) -> list[np.ndarray]:
 def _slices(call: Call) -> tuple[slice, ...]:
     """The index that takes the same part in numpy."""
     shape = call.given(0).shape
-    starts, ends = (np.atleast_1d(call.public(place)).tolist() for place in (1, 2))  # type: ignore[arg-type]
+    starts, ends = (np.asarray(call.public(place)).reshape(-1).tolist() for place in (1, 2))
     axes, steps = call.public(3), call.public(4)
     found = [slice(None)] * len(shape)
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):

@@ -53,7 +53,7 @@ def _einsum_result(call: Call) -> Result:
     if a.secret and b.secret:
         return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(Replicated, call.at(secret.fraction + public_scale(public.value)[0]))  # type: ignore[arg-type]
+    return Result(Replicated, call.at(secret.fraction + public_scale(np.asarray(public.value))[0]))
 
 
 def _einsum_refusal(call: Call) -> str | None:

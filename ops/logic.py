@@ -74,13 +74,13 @@ def ordered(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequ
 
 
 def _unseen(values: np.ndarray) -> np.ndarray:
-    """Where a public number lies between zero and half a unit."""
+    """Where public numbers are smaller than half a unit, but not zero."""
     return (values != 0) & (np.abs(values.astype(np.float64)) < RESTING.unit / 2)
 
 
 def _threshold(value: Resolved, up: bool) -> Resolved:
-    """A public number that values are compared with. One that would round to zero moves up, or down, to the
-    next unit instead, so that zero stays on its own side of it."""
+    """A public number in a comparison. One that would round to zero moves up, or down, to the next unit, so
+    that zero stays on its side."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         return bounded(value)
     moved = np.where((value > 0) == up, RESTING.unit if up else -RESTING.unit, 0.0)
@@ -88,7 +88,7 @@ def _threshold(value: Resolved, up: bool) -> Resolved:
 
 
 def _target(value: Resolved) -> Resolved:
-    """A public number that values may equal; none equals one that would round to zero."""
+    """A public number that is compared for equality; no value equals one that would round to zero."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         return bounded(value)
     return bounded(np.where(_unseen(value), FURTHEST, value))

@@ -24,7 +24,7 @@ def _matmul_result(call: Call) -> Result:
     if a.secret and b.secret:
         return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(Replicated, call.at(secret.fraction + public_scale(public.value)[0]))  # type: ignore[arg-type]
+    return Result(Replicated, call.at(secret.fraction + public_scale(np.asarray(public.value))[0]))
 
 
 def flat_rows(x: Replicated) -> Replicated:
@@ -74,7 +74,7 @@ def _gemm_result(call: Call) -> Result:
 
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
-    """Of a product that alpha, a power of two, shifts; another alpha, or beta, adds fraction bits."""
+    """Both factors, less the bits that alpha shifts by if it is a power of two; else none."""
     mantissa, exponent = math.frexp(node.attribute("alpha"))
     if mantissa != 0.5 or exponent > 1 or node.attribute("beta") != 1.0:
         return {}

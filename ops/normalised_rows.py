@@ -25,7 +25,7 @@ MEAN_BITS = 14  # significant bits of 1 / count: a second mean takes off what th
 
 
 def mean_factor(count: int, least: int = 0) -> tuple[int, int]:
-    """1 / count as an integer of MEAN_BITS bits and its fraction bits, `least` or more."""
+    """1 / count as its fraction bits, at least `least`, and an integer of MEAN_BITS significant bits."""
     whole = count & (count - 1) == 0
     fraction = max(least, count.bit_length() - 1 + (0 if whole else MEAN_BITS))
     return fraction, (2 * (1 << fraction) + count) // (2 * count)
@@ -36,7 +36,7 @@ def _row_sums(x: Replicated, rows: Rows) -> Replicated:
 
 
 def _means(party: Party, x: Replicated, rows: Rows, up: int) -> Protocol[Replicated]:
-    """The mean of each row at `up` more fraction bits than x has, (..., 1)."""
+    """The mean of each row, at `up` fraction bits more than x, (..., 1)."""
     fraction, integer = mean_factor(rows.count, up)
     scaled = _row_sums(x, rows).times_integers(integer, fraction)
     means = yield from resolve(party, scaled, party.next_pivot(), x.format.finer(up))
@@ -62,7 +62,7 @@ def normalised(
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
     mean: Replicated | None = None
     between = x.format.at(rows.product_fraction)
-    if rows.centred:  # less its first element, so that a constant row is zero, and a large mean costs nothing
+    if rows.centred:  # less its first element a constant row is zero, and a large mean costs no precision
         start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
         first = x[start]
         x = x - first
@@ -70,14 +70,14 @@ def normalised(
         x, mean = x - mean, mean + first
 
     def fine() -> Protocol[Replicated]:
-        """x less what the mean still misses of it."""
+        """x less the part of its mean that the first subtraction missed."""
         up = rows.centred_up
         if not up:
             return x
         return x.aligned(x.fraction + up) - (yield from _means(party, x, rows, up))
 
     def scaled() -> Protocol[Replicated]:
-        if isinstance(scale, Replicated):  # with no more fraction bits than there is room for
+        if isinstance(scale, Replicated):  # at no more fraction bits than there is room for
             narrow = truncated(party, scale, scale.format.at(min(scale.fraction, rows.scale_fraction)))
             value, by = yield from parallel([fine(), narrow])
             return (yield from truncated(party, multiply(party, value, by), between))
@@ -103,7 +103,7 @@ def normalised(
 
 
 def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public scale, no more bits than there is room for."""
+    """(fraction bits, integers) of a public scale, at no more bits than there is room for."""
     fraction, integers = public_scale(scale)
     if fraction <= rows.scale_fraction:
         return fraction, integers
@@ -122,7 +122,7 @@ def normalised_cost(rows: Rows, call: Call) -> Cost:
         first = fraction + rows.root_fraction - rows.product_fraction
         total = total + (roots_cost(rows) | before) + shift_cost(size, first, call.ring)
         return total + shift_cost(size, rows.product_fraction, call.ring)
-    by = rows.scale_fraction if scale.secret else _public_factor(rows, scale.value)[0]  # type: ignore[arg-type]
+    by = rows.scale_fraction if scale.secret else _public_factor(rows, np.asarray(scale.value))[0]
     if scale.secret and by < call.reals.fraction:
         before |= shift_cost(scale.size, call.reals.fraction - by, call.ring, Replicated)
     made = min(fraction + by, rows.product_fraction)

@@ -1,7 +1,6 @@
 """Layer, RMS, instance and group normalisation: one reciprocal root a row, two products an element.
 
-The sum of squares is a dot product, so one element a row leaves the party. x gamma is truncated while the
-root is on its way; then one more product with the root (protocols.md, section 8).
+The sum of squares is a dot product, so one element a row leaves the party (docs/protocols.md, section 8).
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ def _layer_rows(call: Call) -> Rows:
 
 
 def _largest_scale(call: Call) -> float:
-    """No factor of the result is larger; infinite where that is not known."""
+    """The largest factor of the result; infinite if it is not known."""
     scale = call.given(1)
     if scale.value is None:
         size = scale.bound.size
@@ -46,7 +45,7 @@ def _largest_scale(call: Call) -> float:
 
 
 def _largest_bias(call: Call) -> float:
-    """No addend is larger; one that is taken for small where that is not known."""
+    """The largest addend; a value without a proved bound counts as small."""
     bias = call.operand(2)
     if bias is None:
         return 0.0
@@ -56,8 +55,8 @@ def _largest_bias(call: Call) -> float:
 
 
 def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
-    """x as words of a resting real's fraction bits: a value with more is as many times larger, and so is each
-    row's deviation, by which it is divided."""
+    """x read at a resting real's fraction bits: if it has more, x and its deviation, by which it is divided,
+    are as many times larger."""
     return as_shares(party, x, call.reals).with_fraction(call.reals.fraction)
 
 
@@ -79,7 +78,7 @@ def _scaled_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 
 def _norms(rows: Callable[[Call], Rows]) -> Limits:
-    """The norm of each row, of what is left of it without its mean where that is taken off."""
+    """The limits of a normalisation: on the norm of each row, less a subtracted mean, and on the result."""
 
     def measure(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
         kind = rows(call)
@@ -92,7 +91,7 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
         below = max(kind.norm, FINE_NORM)
         norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=short_rows(kind, below))
         largest = kind.largest_result
-        if kind.root_first:  # a row has length sqrt(count) before it is multiplied by the scale
+        if kind.root_first:  # before the scale is applied, a row has length sqrt(count)
             scale = asks("element", largest / math.sqrt(kind.count), 1)
             return (norm, Limit("|result|", of_output(), largest, stays=result_size, needs=scale))
         result = Limit("|result|", of_output(), largest, stays=result_size)

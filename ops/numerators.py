@@ -33,13 +33,13 @@ from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciproca
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.scores import LOWEST, SPREAD
 
-FINE = 15  # fraction bits of the score that exp reads; 32 units <-> 2^20
+FINE = 15  # fraction bits of the score that exp reads; a score of 32 is 2^20
 EXP_BITS = 20
 COARSE = 1  # fraction bits of the reading for the maximum: halves
 NUMERATOR = 22  # fraction bits of the numerators
 
 
-LEAST_READ = 20  # of `sum_read`
+LEAST_READ = 20  # the least `sum_read`
 
 
 def sum_read(ring: int) -> int:
@@ -48,7 +48,7 @@ def sum_read(ring: int) -> int:
 
 
 def coarse_bits(spread: float) -> int:
-    """Bits of the reading for the maximum and the clipping of scores less than `spread` apart."""
+    """Bits of the coarse reading, for the maximum and the clipping of scores less than `spread` apart."""
     return max(8, math.ceil(math.log2(spread)) + COARSE + 1)
 
 
@@ -59,17 +59,18 @@ def _read_bits(spread: float) -> int:
 def numerators(
     party: Party, x: Shares, lengths: np.ndarray, pivot: int, spread: float = SPREAD
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """e^(x - m - 1) of rows laid end to end, (n,), m within 1/2 of the row's maximum; NUMERATOR bits.
+    """e^(x - m - 1) of rows laid end to end, (n,), at NUMERATOR fraction bits, and m of each row, (rows,).
 
-    And m, (rows,), COARSE fraction bits mod 2^coarse_bits. Two scores of one row differ by less than
-    `spread`. Error: below 2^-16. Rounds: 3 a level of the tournament and 9; bits: `numerators_cost`.
+    m is within 1/2 of the row's maximum and has COARSE fraction bits mod 2^coarse_bits. Two scores of one row
+    differ by less than `spread`. Error: below 2^-16. Rounds: 3 a level of the tournament and 9; bits:
+    `numerators_cost`.
     """
     fine = split(party, x, pivot, Format(_read_bits(spread), FINE))
     coarse = fine.lowered(FINE - COARSE)
     tops = yield from row_maximum(party, coarse, lengths)
     row = np.repeat(np.arange(len(lengths)), lengths)
     top = see(party, tops[row], pivot)
-    # one unit of the coarse reading may be lost on each side, hence two units of margin at the lower end
+    # the coarse reading may lose a unit on each side, hence a margin of two units at the lower end
     margin = (LOWEST << COARSE) - 2
     below = yield from is_negative(party, (coarse - top).plus_numbers(margin * 2.0**-COARSE))
     shifted = fine.modulo(EXP_BITS) - top.raised(FINE - COARSE, EXP_BITS)
@@ -99,7 +100,7 @@ def numerators_cost(
 def all_numerators(
     party: Party, flat: Shares, lengths: np.ndarray, spread: float = SPREAD
 ) -> Protocol[Replicated]:
-    """The first of `all_peaks`."""
+    """The first result of `all_peaks`."""
     return (yield from all_peaks(party, flat, lengths, spread))[0]
 
 

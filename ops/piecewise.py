@@ -40,7 +40,7 @@ def _truncated_cost(call: Call) -> Cost:
 
 
 def _sloped(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
-    """x above zero, and below it x times a public slope, truncated: so that above it nothing is lost."""
+    """x above zero, x times a public slope below it; only the part below is truncated."""
     part = yield from positive(party, x, width(call))
     fraction, integers = _below_zero(call)
     below = yield from truncated(party, (x - part).times_integers(integers, fraction))
@@ -48,7 +48,7 @@ def _sloped(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
 
 
 def _sloped_limits(call: Call) -> tuple[Limit, ...]:
-    """What lies below zero is a product."""
+    """The part below zero is a product, which limits x."""
     _, integers = _below_zero(call)
     largest = max(1.0, float(np.abs(integers).max(initial=1)))
     whole = compared(call)[0].below
@@ -78,7 +78,7 @@ def _parametric_result(call: Call) -> Result:
 
 
 def _parametric_limits(call: Call) -> tuple[Limit, ...]:
-    """Beside a secret slope what lies above zero stands at the product's scale."""
+    """With a secret slope the part above zero has the scale of the product, which limits x."""
     if not call.inputs or not call.secret(1):
         return _sloped_limits(call)
     return input_below(min(compared(call)[0].below, call.outputs[0].format.largest))(call)
@@ -90,7 +90,7 @@ def _parametric_limits(call: Call) -> tuple[Limit, ...]:
     result=_parametric_result,
     limits=_parametric_limits,
     error="one unit of 2^-18",
-    fine=lambda node: {1: 24},  # what lies above zero stands at the product's scale
+    fine=lambda node: {1: 24},  # the part above zero has the scale of the product
 )
 def parametric_relu(party: Party, call: Call, given: Resolved, slope: Resolved) -> Protocol[Sequence[Form]]:
     """x above zero, slope x below it."""
@@ -102,7 +102,7 @@ def parametric_relu(party: Party, call: Call, given: Resolved, slope: Resolved) 
 
 
 def _ends(alpha: float, beta: float) -> tuple[float, float]:
-    """Between which alpha x + beta lies between 0 and 1."""
+    """The interval of x in which alpha x + beta lies between 0 and 1."""
     if alpha == 0:
         return 0.0, 0.0
     first, second = -beta / alpha, (1 - beta) / alpha
@@ -118,7 +118,7 @@ def _hard_cost(call: Call) -> Cost:
 
 
 def _hard_width(call: Call) -> int:
-    """Of x, and of how far it may be from the ends of the line."""
+    """Bits of x, and of its distance from the ends of the line."""
     return max(width(call), bits_for(max(map(abs, _ends(*_line(call))))))
 
 
@@ -144,14 +144,14 @@ def _hard_refusal(call: Call) -> str | None:
 )
 @by_element
 def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """alpha x + beta between 0 and 1: x is held between the ends of the line first."""
+    """alpha x + beta held between 0 and 1: x is held between the ends of the line first."""
     alpha, beta = _line(call)
     held = yield from clipped(party, x, *_ends(alpha, beta), _hard_width(call))
     start = min(max(beta, 0.0), 1.0) if alpha == 0 else beta
     return [times_numbers(held, alpha).plus_numbers(start)]
 
 
-_BEND = 3 << RESTING.fraction  # from minus to plus where a HardSwish is a parabola
+_BEND = 3 << RESTING.fraction  # a HardSwish is a parabola from minus to plus this
 _SIXTH, _SIX = public_scale(1 / 6)
 
 
@@ -170,8 +170,8 @@ def _hard_swish_cost(call: Call) -> Cost:
 )
 @by_element
 def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """x times HardSigmoid(x) with alpha 1/6 and beta 1/2: c (c + 3) / 6 of x held between -3 and 3, and what
-    it is above 3."""
+    """x times HardSigmoid(x) with alpha 1/6 and beta 1/2: c (c + 3) / 6 + max(x - 3, 0), where c is x held
+    between -3 and 3."""
     bits = max(width(call), call.reals.fraction + 6)
 
     def each(part: Replicated, pivot: int) -> Protocol[Replicated]:

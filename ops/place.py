@@ -1,7 +1,7 @@
 """ArgMax and ArgMin: where the largest or smallest of a row stands, a secret integer.
 
-A long row that is a product still to be truncated, the logits of a vocabulary say, is read straight from
-there, with fewer bits at both ends.
+A long row of an untruncated product, such as the logits of a vocabulary, is read directly from the product,
+at fewer bits on both ends.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from onnxpuma.ops.sight import seen
 from onnxpuma.ops.tournament import as_rows
 
 LONG = 1024
-"""Rows of so many elements are read from a product, which lies below 2^26."""
+"""Rows of at least so many elements are read from an untruncated product, which lies below 2^26."""
 PRODUCT_FRACTION = 12
-"""Fraction bits with which a product is read."""
+"""Fraction bits at which a product is read."""
 
 
 def _is_long(call: Use) -> bool:
     x = call.given(0)
-    if x.reach:  # a secret mask wants all bits
+    if x.reach:  # a secret mask needs all bits
         return False
     return x.dtype.kind == "f" and len(x.shape) > 0 and x.shape[call.axis] >= LONG
 
@@ -41,14 +41,14 @@ def _defers(call: Use, index: int) -> bool:
 
 
 def _product_bits(call: Call) -> int:
-    """Of the reading of a product: as many as it has, or as its bound asks for."""
+    """Bits at which a product is read: all that it has, or all that its bound needs."""
     x = call.given(0)
     there = x.format.bits - (x.fraction - PRODUCT_FRACTION)
     return there if x.beside is not None else min(there, bits_for(x.bound.size, PRODUCT_FRACTION))
 
 
 def _slack(call: Call) -> float:
-    """Two elements of a row differ by less, and so do numbers beside them that count."""
+    """Two elements of a row differ by less than this; so do the numbers beside elements that can win."""
     x = call.given(0)
     return x.format.largest if x.form is Sum3 else LARGEST_SLACK
 
@@ -97,7 +97,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     error="exact; in a product's rows of 1024 and more, either of two within 2^-10",
 )  # fmt: skip
 def place_of_extreme(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
-    """The index of the largest or smallest along an axis; of equal ones the first, or the last."""
+    """The index of the largest or smallest along an axis; among equal ones the first, or the last."""
     axis, shape = call.axis, call.outputs[0].shape
     length = x.shape[axis]
     if isinstance(x, Sum3):
@@ -110,7 +110,7 @@ def place_of_extreme(party: Party, call: Call, x: Shares) -> Protocol[Sequence[F
     rows = contenders(rows, rows_beside(call, (axis,), sign), _slack(call))
     if not call.attribute("select_last_index"):
         places = yield from argmax(party, rows)
-    else:  # the first from the other end
+    else:  # the first, from the other end
         backwards = yield from argmax(party, rows[:, ::-1].contiguous(-1, length))
         places = (-backwards).plus_numbers(length - 1)
     return [places.reshape(shape)]

@@ -1,4 +1,4 @@
-"""Average pooling: sums of windows, local, times a public number."""
+"""Average pooling: local sums of windows, times a public number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Powers: repeated products for whole exponents, roots, and an exponential of a logarithm for the rest."""
+"""Powers: products for whole exponents, roots for halves, e^(y log x) for all others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _exponents(call: Call) -> np.ndarray:
 
 
 def _steps(highest: int) -> list[int]:
-    """The powers to be made, in order, for x^highest by halving: 5 -> [2, 3, 5]."""
+    """The powers computed on the way to x^highest, in order, by halving: 5 -> [2, 3, 5]."""
     made: set[int] = set()
     wanted = [highest]
     while wanted:
@@ -54,7 +54,7 @@ def _needed(exponents: np.ndarray) -> list[int]:
 
 
 def _general(call: Call) -> bool:
-    """Whether it takes a logarithm: the exponent is secret, or neither whole nor a half."""
+    """Whether the power needs a logarithm: its exponent is secret, or neither whole nor a half."""
     if not call.secret(0) or call.public(1) is None:
         return True
     exponents = _exponents(call)
@@ -78,7 +78,7 @@ def _general_cost(call: Call) -> Cost:
     if exponent.secret:
         product = shift_cost(size, LOG_FRACTION, call.ring)
     else:
-        shift = LOG_FRACTION + public_scale(exponent.value)[0] - call.reals.fraction  # type: ignore[arg-type]
+        shift = LOG_FRACTION + public_scale(np.asarray(exponent.value))[0] - call.reals.fraction
         product = shift_cost(size, shift, call.ring, Replicated)
     return log_cost(call.given(0).size) + product + exp_cost(size)
 
@@ -115,14 +115,14 @@ def _power_cost(call: Call) -> Cost:
 
 
 def _power_limits(call: Call) -> tuple[Limit, ...]:
-    """The result; of a base whose logarithm or reciprocal is taken, how near to zero it may be."""
+    """The size of the result, and the distance from zero of a base whose logarithm or reciprocal is taken."""
     found = output_in_product(call)
     if not call.inputs or not call.secret(0):
         return found
     exponent, general = call.public(1), _general(call)
     falling = exponent is None or float(np.min(exponent, initial=0.0)) < 0
     least = LEAST if falling else 2.0**-call.reals.fraction
-    if general or (falling and float(np.max(exponent)) == -0.5):  # type: ignore[arg-type]
+    if general or (falling and float(np.max(np.asarray(exponent))) == -0.5):
         low, needs = (lambda call: seen(call.given(0)).low), asks("positive", least)
         return (*found, Limit("x", signed_input(), least=least, needs=needs, falls=low))
     if falling:
@@ -140,8 +140,8 @@ def _power_limits(call: Call) -> tuple[Limit, ...]:
     error="one unit of 2^-18 at each product; roots and reciprocals as there; by logarithms 1e-5 of it",
 )
 def power(party: Party, call: Call, base: Value, exponent: Resolved) -> Protocol[Sequence[Form]]:
-    """x^n for public whole n by repeated products and for a half, every power below 2^26; any other power of
-    a positive x by its logarithm."""
+    """x^n for a public whole n by repeated products, each below 2^26, for a half by a root; any other power
+    of a positive x by its logarithm."""
     x = as_shares(party, base, call.reals)
     if _general(call):
         return [(yield from _by_logarithm(party, x, exponent))]

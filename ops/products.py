@@ -1,9 +1,13 @@
-"""Bounds of products: of rows with matrices, by Cauchy and Schwarz, and of what is laid over an image.
+"""Bounds of products: of rows with matrices, by Cauchy and Schwarz, and of convolutions.
 
-What a matrix (k, n) says of x @ W, by name: `column` its longest column, `sum` the largest sum of magnitudes
-of one, `spectral` how much longer x @ W may be than x, `spectral B` the same of aligned blocks of B columns;
-`row sum` as `sum` of rows, whose length is the norm. With `row ` before them, of x @ W'. `filter` and
-`filter sum` are those of the rows of a convolution's weights.
+Bounds of a matrix W (k, n) for x @ W, by name:
+column       the length of the longest column
+sum          the largest sum of magnitudes of a column
+spectral     how much longer x @ W may be than x
+spectral B   the same for aligned blocks of B columns
+row sum      the largest sum of magnitudes of a row; the longest row is the norm
+row NAME     the same bound for x @ W'
+filter, filter sum   `column` and `sum` of the filters of a convolution
 """
 
 from __future__ import annotations
@@ -19,11 +23,11 @@ from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.sight import Bounding, last, measured, seen
 
 _SIDES = (("column", "row"), ("sum", "row sum"), ("spectral", "row spectral"))
-_MOST = 1 << 20  # elements of a public matrix that are looked at
+_MOST = 1 << 20  # a public matrix with more elements is not measured
 
 
 def turned(x: Bound) -> Bound:
-    """Of the value with its last two axes exchanged."""
+    """The bound of the value with its last two axes exchanged."""
     matrix = {}
     for key, value in x.matrix.items():
         if key.startswith("filter"):
@@ -36,7 +40,7 @@ def turned(x: Bound) -> Bound:
 
 
 def matrix_of(operand: Operand) -> Bound:
-    """Of a factor of a product, a public one included."""
+    """The bound of a factor of a product; a public one is measured."""
     if operand.value is None or operand.value.ndim < 2 or operand.value.size > _MOST:
         return seen(operand)
     values = any_factor(operand.value).astype(np.float64)
@@ -47,7 +51,7 @@ def matrix_of(operand: Operand) -> Bound:
 
 
 def product(a: Bound, b: Bound, inner: int, columns: int) -> Bound:
-    """Of a @ b, of which each number is a sum of `inner` products."""
+    """The bound of a @ b, whose elements are sums of `inner` products."""
     root = math.sqrt(inner)
     longest = a.length(inner)
     column = min(b.matrix.get("column", math.inf), b.size * root)

@@ -1,8 +1,7 @@
-"""Quotients by public numbers of any size: each keeps eighteen digits, whatever stands beside it in a row.
+"""Quotients by public numbers of any size, each with eighteen significant bits of its own reciprocal.
 
-A product with 1 / c, all of one scale, has few digits of 1 / c where another divisor is far smaller or c is
-large. So x / 2^t comes first where c is large, and each product is truncated by as many bits as its own
-divisor asks for.
+At one scale for all divisors, 1 / c has few significant bits if c is large or another divisor is far smaller.
+So x is divided by 2^t first if c is large, and each product is truncated by the bits of its own divisor.
 """
 
 from __future__ import annotations
@@ -25,25 +24,28 @@ from onnxpuma.ops.spread import shift_cost
 Part: TypeAlias = "Callable[[Replicated, int], Protocol[Replicated]]"
 
 DIGITS = 18  # significant bits of a reciprocal
-_NEAR = 8  # a divisor of so many bits needs no shift before
+_NEAR = 8  # a divisor of so many bits needs no shift first
 
 
 @dataclass(frozen=True)
 class Scales:
-    """Of each element: bits by which x is shifted first, the factor, and bits of the product that go."""
+    """How each element is divided."""
 
+    # Bits by which x is shifted first.
     before: np.ndarray
+    # The integer that multiplies it.
     factor: np.ndarray
+    # Bits by which the product is truncated.
     after: np.ndarray
 
     @property
     def largest(self) -> float:
-        """No result is larger."""
+        """The results stay below this."""
         return RESTING.finer(int(self.after.max(initial=0))).largest
 
 
 def is_plain(divisor: np.ndarray) -> bool:
-    """Whether all reciprocals have their digits at one scale, and leave room for the result."""
+    """Whether one scale gives every reciprocal its significant bits, with room for the result."""
     real = 1.0 / divisor.astype(np.float64)
     if np.abs(real).max(initial=0) > 2.0**_NEAR:
         return False
@@ -60,8 +62,11 @@ def scales_of(divisor: np.ndarray, shape: tuple[int, ...]) -> Scales:
 
 
 def divided_publicly(party: Party, x: Replicated, scales: Scales) -> Protocol[Replicated]:
-    """x / c, for |x / c| below `scales.largest`. Error: 2^-18 of the result, a unit and a
-    half. Rounds: 2, or 4 where a divisor is large; bits: `divided_cost`."""
+    """x / c, for |x / c| below `scales.largest`.
+
+    Error: 2^-18 of the result, and a unit and a half. Rounds: 2, or 4 if a divisor is large; bits:
+    `divided_cost`.
+    """
     near = yield from _by_group(party, x.flat(), scales.before, _shifted(party))
     made = near.times_integers(scales.factor)
     done = yield from _by_group(party, made, scales.after, _truncated(party))
@@ -92,7 +97,7 @@ def _truncated(party: Party) -> Callable[[int], Part]:
 def _by_group(
     party: Party, x: Replicated, bits: np.ndarray, part: Callable[[int], Part]
 ) -> Protocol[Replicated]:
-    """x (n,), of which those elements with `bits` other than zero go through the part for them."""
+    """x (n,), after the elements with nonzero `bits` went through the part for these bits."""
     groups = [(int(b), np.flatnonzero(bits == b)) for b in np.unique(bits) if b]
     if not groups:
         return x

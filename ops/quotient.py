@@ -1,7 +1,7 @@
 """Reciprocals, roots, and quotients by a secret.
 
-Each element is brought to a fixed window by a power of four (power_of_four.py), at 1.5 to 2.3 KB an element:
-made for one value a row, affordable where a model divides element by element.
+A power of four brings each element into a fixed window (power_of_four.py), at 1.5 to 2.3 KB an element: cheap
+for one value a row, affordable if a model divides element by element.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import FAR
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
-SCALED_FRACTION = 20  # of a dividend times the power of its divisor
+SCALED_FRACTION = 20  # fraction bits of a dividend times the power of its divisor
 QUOTIENT_FRACTION = SCALED_FRACTION + WINDOW_FRACTION
-LARGEST = RESTING.unit * 4.0 ** WINDOW_RANGE[1]  # divisor
-LEAST = 2.0**-13  # one that is nearer to zero has fewer than five bits, and so has what it divides
+LARGEST = RESTING.unit * 4.0 ** WINDOW_RANGE[1]  # a divisor stays below this
+LEAST = 2.0**-13  # a divisor nearer to zero has fewer than five bits, and so has the quotient
 
 
 def _flipped(party: Party, x: Replicated, negative: Replicated) -> Sum3:
@@ -61,7 +61,7 @@ def _flipped(party: Party, x: Replicated, negative: Replicated) -> Sum3:
 
 
 def quotient_cost(size: int, divisors: int, secret: bool) -> Cost:
-    """Of `divided`: `size` quotients by so many divisors, of dividends that are secret or public."""
+    """The cost of `divided`: `size` quotients by so many divisors, of secret or public dividends."""
     total = bits_cost(divisors, wide_negative_cost)
     if secret:
         total = total + shift_cost(size, 0, RESTING.bits)
@@ -70,7 +70,7 @@ def quotient_cost(size: int, divisors: int, secret: bool) -> Cost:
 
 
 def _windows(party: Party, x: Sum3) -> Protocol[tuple[Replicated, Replicated]]:
-    """Both parts of `window_reciprocal`, the work spread over the pivots."""
+    """Both results of `window_reciprocal`, spread over the pivots."""
 
     def each(parts: Sequence[Sum3], pivot: int) -> Protocol[Sequence[Replicated]]:
         return window_reciprocal(party, parts[0], pivot)
@@ -80,7 +80,7 @@ def _windows(party: Party, x: Sum3) -> Protocol[tuple[Replicated, Replicated]]:
 
 
 def divided(party: Party, a: Resolved, b: Replicated) -> Protocol[Sum3]:
-    """a / b, broadcasting, of |b| < LARGEST; a public or secret. b's sign goes to a."""
+    """a / b, broadcasting, for |b| < LARGEST and a public or secret a; a takes the sign of b."""
     # 1. |b|, and a with the sign of b
     negative = yield from bits_of(party, b, wide_negative)
     sign = (-(negative + negative)).plus_numbers(1.0)
@@ -88,7 +88,7 @@ def divided(party: Party, a: Resolved, b: Replicated) -> Protocol[Sum3]:
         signed = sign.times_integers(np.rint(a.astype(np.float64) / RESTING.unit), RESTING.fraction)
     else:
         signed = yield from truncated(party, multiply(party, a, sign))
-    # 2. b in its window, and the power of four that took it there
+    # 2. b in its window, and the power of four that brought it there
     inverse, power = yield from _windows(party, _flipped(party, b, negative))
     # 3. a times the power, times the reciprocal
     scale = 2 * WINDOW_RANGE[1]
@@ -109,7 +109,7 @@ def divisor_limit(place: int) -> Limit:
 
 
 def distance(place: int) -> Callable[[Call], float]:
-    """From zero."""
+    """The least distance of an input from zero, by its bound."""
 
     def falls(call: Call) -> float:
         x = seen(call.operand(place))
@@ -126,7 +126,7 @@ def distance(place: int) -> Callable[[Call], float]:
     error="2e-6 of the result and two units of 2^-18",
 )
 def reciprocal_of(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """1 / x; 1 / 0 is some number."""
+    """1 / x; 1 / 0 gives an arbitrary number."""
     return [(yield from divided(party, np.ones(()), x))]
 
 
@@ -161,7 +161,7 @@ def root_limits(call: Call) -> tuple[Limit, ...]:
 
 
 def even_scale(call: Use, index: int) -> bool:
-    """Whether an operand may arrive untruncated where a root is taken of it."""
+    """Whether the operand of a root may arrive untruncated."""
     return index == 0 and call.given(0).fraction % 2 == 0
 
 
@@ -173,7 +173,7 @@ def even_scale(call: Use, index: int) -> bool:
     error="2e-6 of the result, one unit of 2^-18, and of x as far as it is truncated",
 )
 def square_root(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
-    """sqrt(x); of a negative number it is some number."""
+    """sqrt(x); a negative number gives an arbitrary one."""
     return [(yield from root(party, x))]
 
 
@@ -229,8 +229,8 @@ def _div_limits(call: Call) -> tuple[Limit, ...]:
     beside=_div_beside,
 )
 def div(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequence[Form]]:
-    """a / b: a product with 1 / b, which is local for a public b, or truncated by element where a public b is
-    of many sizes; a secret b as in Reciprocal."""
+    """a / b: for a public b a local product with 1 / b, truncated element by element if the sizes of b differ
+    much; for a secret b as in Reciprocal."""
     if isinstance(b, np.ndarray):
         if not is_plain(b):
             shape = call.outputs[0].shape

@@ -1,6 +1,6 @@
-"""The two operators of the range check: what is asked of a value, and what is said of all values together.
+"""The two operators of the range check: the quantities of one value, and the verdict on all values.
 
-Not of ONNX: the planner puts them beside the steps of a model (plan/bounds/checks.py).
+They are not ONNX operators: the planner puts them beside the steps of a model (plan/bounds/checks.py).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def filled(flat: F, block: int) -> F:
 
 
 def arranged(x: F, reading: Reading) -> F:
-    """The rows (rows, block) of a value, the last one filled up with zeros."""
+    """The rows (rows, block) of a value; zeros fill up the last one."""
     around, rank = reading.around, len(x.shape)
     if around is not None:
         x = x.map(lambda w: less_mean(w, around))
@@ -52,7 +52,7 @@ def arranged(x: F, reading: Reading) -> F:
 
 
 def _quotients(x: Replicated, y: Replicated, reading: Reading) -> Replicated:
-    """below y - x and below y + x of each element, side by side: of one sign where |x| < below |y|."""
+    """below y - x and below y + x of each element, side by side: they have one sign where |x| < below |y|."""
     most = y.times_integers(reading.below)
     both = stacked([most - x, most + x], axis=-1)
     return both.reshape(-1).lowered(reading.shift)
@@ -79,7 +79,7 @@ def quantity(party: Party, call: Call, x: Shares, y: Replicated | None = None) -
 
 
 def _parts(call: Call) -> list[tuple[Reading, type, list[int]]]:
-    """What is compared together: the reading, the form, and the places of the inputs."""
+    """The inputs that are compared together: their reading, their form and their places."""
     found: dict[tuple[int, int, str, type], list[int]] = {}
     asked: Sequence[Reading] = call.attribute("readings")
     for place, reading in enumerate(asked):

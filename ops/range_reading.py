@@ -1,12 +1,11 @@
-"""How a range is checked on shares: which quantities of a value are compared, at which precision, with what.
+"""How a range is checked on shares: the quantities of a value, their precision and their bounds.
 
-Not one of ONNX's operators: the planner puts them beside the steps whose operands it cannot bound
-(plan/bounds/checks.py). Three ways, by what is known of a value and in which form it is:
+The planner adds a check for every operand that it cannot bound (plan/bounds/checks.py). There are three ways:
 
-- squares: the sum of squares of each row, where rows are known not to be so long that it wraps;
-- samples: sums of random parts of many elements, in whatever form and however large they are. With a wide
-  margin they find what is so far out that squares would wrap, and the two go together;
-- elements: each by itself, for few, and where only one side counts.
+- squares: the sum of squares of each row, if rows are known to be too short for it to wrap;
+- samples: sums of random parts of many elements, of any form and size. With a wide margin they find rows so
+  long that squares would wrap, so the two go together;
+- elements: each by itself, for few elements, or if only one side counts.
 """
 
 from __future__ import annotations
@@ -22,36 +21,36 @@ from onnxpuma.mpc.protocols.range_check import ABOVE, INSIDE, OPPOSITE, OUTSIDE,
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.registry import Operand
 
-BLOCK = 128  # elements whose squares are added up where each by itself is asked for
-NEAR, FAR = 256, 8192  # elements of which samples are taken: as precise as can be, and to find what is far
-FEW = 512  # elements that are compared one by one
-WIDE = 2.0**13  # from here on values are so far within a range that a long block is
-MARGIN = 6.0  # deviations of a sum of random parts that are not exceeded
-OFFSET = 16.0  # times as long as what is left of it may a row be before its mean is taken off
-ROUNDING = 1.5  # units by which a lowered element is off, at most; a sum of three terms by twice as much
-SHARE = 4.0  # rounding takes this part of a range at most
+BLOCK = 128  # elements in a sum of squares that stands for each of them
+NEAR, FAR = 256, 8192  # elements in a sample: a precise one, and one that finds what is far out
+FEW = 512  # so many elements are compared one by one
+WIDE = 2.0**13  # for a range from here on, a long block of values is inside too
+MARGIN = 6.0  # a sum of random parts stays within so many deviations
+OFFSET = 16.0  # a row may be so many times as long as the row less its mean
+ROUNDING = 1.5  # units of error of a lowered element; of a sum of three terms, twice as many
+SHARE = 4.0  # rounding takes at most one part in so many of a range
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One quantity of a value, and from where on it is out of range.
+    """One quantity of a value, and where it is out of range."""
 
-    method: "squares", "deviations", "samples", "near" (samples as precise as can be), "apart" (those of rows
-    without their means), "elements", or "quotients" by another value.
-    axes: of a row, from the end, () for all elements in their order; block: the elements of a row, which is
-    cut where axes have more. around: less the mean over this axis, as many times larger as it is long. shift:
-    fraction bits given up. below: in units of the quantity; side: on which it is beyond that (mpc).
-    rows: whose samples are taken together.
-    """
-
+    # "squares", "deviations", "samples", "near" (precise samples), "apart" (samples of rows less their mean),
+    # "elements", or "quotients" by another value.
     method: str
+    # The axes of a row, counted from the end; () for all elements in their order.
     axes: tuple[int, ...]
+    # The elements of a row; longer axes are cut.
     block: int
+    # Fraction bits that are given up.
     shift: int
+    # The bound, in units of the quantity.
     below: int
+    # The side of the bound that is out of range (mpc/protocols/range_check.py).
     side: str
+    # Rows are taken less their mean over this axis, times the length of the axis.
     around: int | None = None
-
+    # The rows whose samples are taken together.
     rows: int = 1
     # Bits of the value's ring.
     ring: int = RESTING.bits
@@ -62,7 +61,7 @@ class Reading:
 
     @property
     def samples(self) -> int:
-        """Of each block, or of several rows together."""
+        """The quantities of each block, or of several rows together."""
         return {"samples": SAMPLES, "near": SAMPLES, "apart": 2 * SAMPLES}.get(self.method, 1)
 
     @property
@@ -70,7 +69,7 @@ class Reading:
         return self.ring - self.shift
 
     def reach(self, operand: Operand) -> float:
-        """What is beyond it, of samples or elements, as a number."""
+        """The size from which samples or elements are out of range, as a number."""
         return (self.below + 3) * 2.0 ** (self.shift - operand.fraction)
 
 
@@ -81,17 +80,17 @@ def row_length(operand: Operand, need: Need) -> int:
 
 
 def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
-    """What tells that `need` does not hold of an operand; () where nothing can.
+    """The quantities that tell that an operand violates `need`; () if none can.
 
-    A value within the need is never beyond a reading by more than rounding and, of samples, chance: what
-    they take in is a quarter of the range, of a block together.
+    A value within the need exceeds a reading by rounding or, in samples, by chance only: a block within a
+    quarter of the range passes.
     """
     ring = operand.format.bits
     return tuple(replace(reading, ring=ring) for reading in _readings(operand, need))
 
 
 def _readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
-    if not operand.size or (operand.reach and need.kind == "spread"):  # scores are read as far as masks reach
+    if not operand.size or (operand.reach and need.kind == "spread"):  # scores are read as far as masks
         return ()
     if need.kind == "quotient":
         return (Reading("quotients", (), 1, 12, int(need.below), OPPOSITE),)
@@ -112,8 +111,10 @@ def _readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
 
 
 def _around(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
-    """Rows less their mean over another axis of n elements, n times as long: less than 2n times the length of
-    a row. Samples that are to find what wraps are of the value itself."""
+    """The readings of rows less their mean over another axis of n elements, times n.
+
+    These are shorter than 2n times a row. Samples that find what would wrap are taken of the value itself.
+    """
     assert need.around is not None
     count = operand.shape[need.around]
     bound, more = operand.bound, 2.0 * count
@@ -129,7 +130,7 @@ def _around(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
 
 
 def _apart(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
-    """deviation: the length of rows without their means; spread: how far apart two elements of a row are."""
+    """The readings of the length of rows less their means, or of the distance of two elements of a row."""
     spread = need.kind == "spread"
     if length == 1:
         return ()
@@ -137,7 +138,7 @@ def _apart(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
     if found:
         return found
     below = need.below if spread else need.below / math.sqrt(length)
-    most = operand.format.largest / 16 / length  # n times an element, less a sum of as many, does not wrap
+    most = operand.format.largest / 16 / length  # n elements less their sum do not wrap
     first = () if operand.bound.size < 2 * most else _samples(operand, most)
     rows = max(1, 2 * NEAR // length)
     return first + tuple(
@@ -147,7 +148,7 @@ def _apart(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
 
 
 def _near(operand: Operand, below: float) -> tuple[Reading, ...]:
-    """No element is as large as `below`."""
+    """The readings that no element is as large as `below`."""
     most = operand.format.largest / 4
     first = () if operand.bound.size < 2 * most else _samples(operand, most)
     return first + _sums("near", operand, below, FAR if below >= WIDE else NEAR)
@@ -161,7 +162,7 @@ def _rows(
     gain: float = 1.0,
     margin: float = MARGIN,
 ) -> tuple[Reading, ...]:
-    """Squares of rows, of which gain is what makes a deviation of them."""
+    """The readings of squares of rows. gain: the factor of a row less its mean, else 1."""
     if operand.form is not Replicated:
         return ()
     (ring, fraction), root = operand.format, math.sqrt(length)
@@ -173,7 +174,7 @@ def _rows(
     finest = ring if known == math.inf else max(0, math.ceil(2 * math.log2(known * 1.01) + log_gain))
     if finest <= coarsest:
         return (_squares(operand, axes, length, below, gain, finest),)
-    # what is longer than fits is found by samples, which are to let pass a block full of rows in range
+    # samples find rows too long to fit; they must pass a block full of rows in range
     wanted = margin * below * math.sqrt(max(1.0, FAR / length))
     shift = max(0, min(coarsest, math.ceil(2 * math.log2(2 * root * wanted * 1.01) + log_gain)))
     half = 2.0 ** ((shift - log_gain) / 2) / (1.01 * 2 * root)
@@ -190,19 +191,19 @@ def _squares(
 
 
 def _longest(operand: Operand, axes: tuple[int, ...], length: int) -> float:
-    """What is known of the length of a row."""
+    """The known bound of the length of a row."""
     row = operand.shape[-1] if operand.shape else 1
     known = operand.bound.length(length) if axes == (-1,) or (not axes and row % length == 0) else math.inf
     return min(known, operand.bound.size * math.sqrt(length))
 
 
 def _samples(operand: Operand, half: float) -> tuple[Reading, ...]:
-    """No element is twice as large as `half`."""
+    """The readings that no element is twice as large as `half`."""
     return _sums("samples", operand, half, FAR)
 
 
 def _sums(method: str, operand: Operand, below: float, block: int) -> tuple[Reading, ...]:
-    """Sums of random parts that are below a bound."""
+    """The readings that sums of random parts are below a bound."""
     shift = max(0, math.floor(operand.fraction + math.log2(below)) - 6)
     least = math.floor(below * 2.0 ** (operand.fraction - shift)) - 3
     if least < 1 or shift > operand.format.bits - 8 or least >= 1 << (operand.format.bits - 2 - shift):
@@ -211,7 +212,7 @@ def _sums(method: str, operand: Operand, below: float, block: int) -> tuple[Read
 
 
 def _elements(operand: Operand, need: Need) -> tuple[Reading, ...]:
-    """Each by itself; on one side where the need is of that kind."""
+    """The readings of each element by itself, on one side or both."""
     least_of = need.kind in ("positive", "nonzero")
     if need.below < 0:
         fine = operand.fraction + math.log2(-need.below)
@@ -229,7 +230,7 @@ _SIDES = {"element": OUTSIDE, "below": ABOVE, "positive": UNDER, "nonzero": INSI
 
 
 def beyond_need(values: np.ndarray, need: Need) -> float | None:
-    """The quantity of plain values that is furthest from what the need asks, None if it holds."""
+    """The quantity of plain values that violates the need most; None if the need holds."""
     x = values.astype(np.float64)
     if need.kind in ("positive", "nonzero"):
         least = float((x if need.kind == "positive" else np.abs(x)).min(initial=np.inf))

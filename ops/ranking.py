@@ -91,7 +91,7 @@ def _shows_places(call: Call) -> bool:
 
 
 def _window_places(call: Call) -> np.ndarray:
-    """(outputs, kernel): where each element of a window stands, counted by rows or by columns."""
+    """(outputs, kernel): the place of each element of a window, counted by rows or by columns."""
     shape = call.given(0).shape
     numbers = np.arange(call.given(0).size)
     if call.attribute("storage_order"):
@@ -101,7 +101,7 @@ def _window_places(call: Call) -> np.ndarray:
 
 
 def _windows_beside(call: Call) -> np.ndarray | None:
-    """(outputs, kernel): what stands beside the elements of each window, none in the padding."""
+    """(outputs, kernel): the numbers beside the elements of each window, minus infinity in the padding."""
     beside = call.given(0).beside
     return None if beside is None else public_windows_of(call, beside, -np.inf)
 

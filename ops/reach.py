@@ -1,8 +1,8 @@
-"""How far out a secret mask may put a value, which is for all who read it to know.
+"""How far out a secret mask may put the elements of a value.
 
-What a secret condition chooses to mean "not this one" is in the words of a value (`Operand.down`, `up`).
-Sums, products with public numbers, choices and layout carry it on; the largest of several forgets what is far
-down. Whoever reads it reads as far, or is refused.
+A number that a secret condition chooses to exclude an element is in the words of the value (`Operand.down`,
+`up`). Sums, products with public numbers, choices and layouts carry it on; the largest of several drops
+elements far down. An operator that reads the value must read as far, or the plan refuses it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from onnxpuma.standard.mask_values import BEYOND_SCALES, DROWNING, FAR, LARGEST,
 
 @dataclass(frozen=True)
 class Reach:
-    """How far below and above the range of values, and whether infinity may be meant.
-
-    unit: made of booleans or integers, so that a large factor makes a mask of it. negative: and below zero,
-    perhaps. drowns: a number is in it beside which single precision does not tell scores apart. blurred: and
-    was added to some.
-    """
+    """How far elements may lie beyond the ordinary range, and what kind of mask put them there."""
 
     down: float = 0.0
     up: float = 0.0
+    # The mask may stand for an infinity.
     hollow: bool = False
+    # Computed from booleans or integers, so that a large factor makes a mask of it.
     unit: bool = False
+    # An element may be below zero.
     negative: bool = False
+    # It includes a number beside which single precision cannot tell scores apart.
     drowns: bool = False
+    # Such a number was added to scores.
     blurred: bool = False
 
 
@@ -41,7 +41,7 @@ def _of(operand: Operand) -> Reach:
 
 
 def _any(found: Sequence[Reach]) -> Reach:
-    """What some of them are, as far as none is far out."""
+    """The kinds of several values together, of elements that are not far out."""
     some = {n: any(getattr(r, n) for r in found) for n in ("hollow", "negative", "drowns", "blurred")}
     return Reach(unit=all(r.unit for r in found), **some)
 
@@ -51,7 +51,7 @@ def _flipped(reach: Reach) -> Reach:
 
 
 def _widest(call: Call) -> Reach:
-    """Of operators that move elements of any of their inputs."""
+    """The reach of operators that move elements of any of their inputs."""
     found = [_of(o) for o in call.secrets]
     return replace(_any(found), down=max(r.down for r in found), up=max(r.up for r in found))
 
@@ -68,7 +68,7 @@ def _sum(call: Call) -> Reach:
     found = _any(terms)
     negative = any(r.negative for r in terms) or any(value.min(initial=0) < 0 for value in known)
     if call.node.op == "Sub" and known and call.secret(1) and known[0].min(initial=1) >= 1:
-        negative = call.given(1).negative  # one less what is zero or one
+        negative = call.given(1).negative  # one less a zero or a one
     return Reach(
         sum(r.down for r in terms),
         sum(r.up for r in terms),
@@ -122,7 +122,7 @@ def _drowning(values: np.ndarray) -> bool:
 
 
 def _largest(call: Call) -> Reach:
-    """Of several, or of a row, the largest: one that is far down is chosen only where all are."""
+    """The largest of several or of a row: an element far down is chosen only if all are far down."""
     return Reach(0.0, _widest(call).up)
 
 
@@ -131,8 +131,8 @@ def _smallest(call: Call) -> Reach:
 
 
 def _extreme(call: Call) -> Reach:
-    """Max and Min: as far out as all operands are, at the end that loses; a public one that is too far out to
-    be compared is left out of play."""
+    """Max and Min: at the losing end, as far out as all operands are; a public operand too far out to be
+    compared does not count."""
     secret, found = _widest(call), [_of(o) for o in call.secrets]
     found += [_public(o.value) for o in call.inputs if o is not None and o.value is not None]
     if call.node.op == "Max":
@@ -141,18 +141,18 @@ def _extreme(call: Call) -> Reach:
 
 
 def _public(values: np.ndarray) -> Reach:
-    """How far out public numbers are, all of them."""
+    """How far out all of a set of public numbers are."""
     real = held(values)
     return Reach(_end(-float(real.max(initial=-LARGEST))), _end(float(real.min(initial=LARGEST))))
 
 
 def _end(far: float) -> float:
-    """How far out a public number, this far out, lets others be."""
+    """How far out the other operands may be beside a public number this far out."""
     return far if MASKING <= far < FAR else 0.0 if far < MASKING else np.inf
 
 
 def _clipped(call: Call) -> Reach:
-    """Clip: no further out than its ends, where they are known."""
+    """Clip: no further out than its public ends."""
     found, low, high = _of(call.given(0)), call.public(1), call.public(2)
     down = found.down if low is None else min(found.down, _end(-float(held(low))))
     up = found.up if high is None else min(found.up, _end(float(held(high))))
@@ -180,13 +180,13 @@ _CARRIES: dict[str, Callable[[Call], Reach]] = {
 
 
 def reach_of(call: Call, operator: Operator) -> Reach:
-    """How far out an output of this use may be."""
+    """How far out the outputs of this call may be."""
     carried = _widest if operator.layout else _CARRIES.get(call.node.op)
     return Reach() if carried is None else carried(call)
 
 
 def unread(call: Call, operator: Operator) -> str | None:
-    """Refuse what a secret mask puts further out than an operator reads that knows nothing of it."""
+    """Refuse an input that a secret mask puts further out than an operator unaware of masks can read."""
     carries = operator.layout or call.node.op in _CARRIES
     if operator.reaches or carries or not any(o.reach for o in call.secrets):
         return None

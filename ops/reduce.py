@@ -1,4 +1,4 @@
-"""Reductions that are sums: local on shares, but for the product, root or logarithm that some take."""
+"""Reductions by sums: local on shares, except for the product, root or logarithm that some need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Form)
 
 
 def axes_of(call: Use) -> tuple[int, ...]:
-    """The reduced axes, from the input, the attribute, or all of them."""
+    """The reduced axes: from the input, else from the attribute, else all of them."""
     rank = len(call.given(0).shape)
     given = call.public(1) if call.present(1) else call.attribute("axes")
     if given is None or len(np.atleast_1d(given)) == 0:
@@ -35,7 +35,7 @@ def axes_of(call: Use) -> tuple[int, ...]:
 
 
 def count_of(call: Call) -> int:
-    """How many elements go into one."""
+    """The elements that are reduced to one."""
     return int(np.prod([call.given(0).shape[a] for a in axes_of(call)], dtype=np.int64))
 
 
@@ -45,7 +45,7 @@ def public_axes(call: Call) -> str | None:
 
 
 def not_empty(call: Call) -> str | None:
-    """Refuse secret axes, and a reduction of nothing that has no result."""
+    """Refuse secret axes, and a reduction of no elements that has no result."""
     return public_axes(call) or (None if count_of(call) else "it reduces nothing")
 
 
@@ -65,7 +65,7 @@ def reduce_sum(party: Party, call: Call, x: Shares, axes: Value = None) -> Proto
 
 
 def mean_scale(count: int) -> tuple[int, np.ndarray]:
-    """1 / count with as many fraction bits as give it eighteen significant ones."""
+    """1 / count at the fraction bits that give it eighteen significant bits."""
     return public_scale(1.0 / count)
 
 
@@ -104,12 +104,12 @@ def _square_result(call: Call) -> Result:
     error="one unit of 2^-18",
 )
 def reduce_square(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The sum of squares: one element of a row leaves the party."""
+    """The sum of squares: one element a row leaves the party."""
     yield from ()
     return [_squares(party, call, x)]
 
 
-SHIFT = 14  # fraction bits that a row gives up to be read as far as LONGEST
+SHIFT = 14  # fraction bits that a row gives up so that a norm up to LONGEST fits
 LONGEST = 2.0**20
 
 
@@ -155,7 +155,7 @@ def reduce_absolute(party: Party, call: Call, x: Replicated, axes: Value = None)
 
 
 def _halved(rows: Replicated) -> tuple[Replicated, Replicated, Replicated]:
-    """Two halves of each row, and what is left over of an odd one."""
+    """Two halves of each row, and the last element of an odd one."""
     half = rows.shape[1] // 2
     return rows[:, :half], rows[:, half : 2 * half], rows[:, 2 * half :]
 
@@ -176,10 +176,10 @@ def _product_cost(call: Call) -> Cost:
     limits=output_in_product,
     secret="first",
     tolerance=1e-3,
-    error="one unit of 2^-18 at each product, times what follows",
+    error="one unit of 2^-18 at each product, times the factors that follow",
 )
 def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The product over axes, every partial one below 2^26: halves of a row are multiplied."""
+    """The product over axes, by halves of a row; every partial product stays below 2^26."""
     reduced, shape = axes_of(call), call.outputs[0].shape
     kept = [a for a in range(len(x.shape)) if a not in reduced]
     count = count_of(call)
@@ -206,5 +206,5 @@ def _log_sum_result(call: Call) -> Result:
     error="as Log",
 )
 def reduce_log_sum(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The logarithm of the sum, which is positive."""
+    """The logarithm of a positive sum."""
     return [(yield from log_of(party, _summed(call, x)))]

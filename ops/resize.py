@@ -1,7 +1,7 @@
-"""Resize: a linear map along each axis, whose public coefficients the operator itself gives away.
+"""Resize: a linear map along each axis, with public coefficients that the operator itself reveals.
 
-Run in the clear on a line of ones and zeros, it says how much of each element goes into each place. Nearest
-is a choice of elements, exact and free; linear and cubic are products with public numbers.
+Resize runs in the clear on lines with a single one, and the results are the coefficients. Nearest is a choice
+of elements, exact and free; linear and cubic are products with public numbers.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def _axes(call: Call) -> list[int]:
 
 
 def _matrix(call: Call, axis: int) -> np.ndarray:
-    """(out, in): what the operator makes of each element of a line along this axis."""
+    """(out, in): the coefficients along this axis."""
     lines = _lines(call, axis)
     return (lines[:-1] - lines[-1]).T
 
 
 def _outside(call: Call, axis: int) -> np.ndarray:
-    """(out,): the number that stands where the line ends, zero elsewhere."""
+    """(out,): the number at places beyond the end of the line, zero elsewhere."""
     return _lines(call, axis)[-1]
 
 
 def _lines(call: Call, axis: int) -> np.ndarray:
-    """What becomes of each line with a single one, and of a line of zeros."""
+    """The results of each line with a single one, and of a line of zeros."""
     place = _axes(call).index(axis)
     size, out = call.given(0).shape[axis], call.outputs[0].shape[axis]
     roi, scales = call.public(1), call.public(2)
@@ -60,7 +60,7 @@ def _lines(call: Call, axis: int) -> np.ndarray:
 
 
 def _changed(call: Call) -> list[int]:
-    """Axes along which anything happens."""
+    """The axes along which anything changes."""
     return [a for a in _axes(call) if not np.array_equal(_matrix(call, a), np.eye(call.given(0).shape[a]))]
 
 
@@ -71,7 +71,7 @@ def _refuse(call: Call) -> str | None:
 
 
 def _shapes(call: Call) -> list[tuple[np.ndarray, int]]:
-    """For each changed axis its matrix and the size of the result after it."""
+    """For each changed axis, its matrix and the size of the value after it."""
     shape, found = list(call.given(0).shape), []
     for axis in _changed(call):
         shape[axis] = call.outputs[0].shape[axis]
@@ -80,7 +80,7 @@ def _shapes(call: Call) -> list[tuple[np.ndarray, int]]:
 
 
 def _chooses(matrix: np.ndarray) -> bool:
-    """Whether every place takes one element as it is."""
+    """Whether every place takes one element unchanged."""
     return bool(np.all((matrix == 0) | (matrix == 1)) and np.all(matrix.sum(axis=1) <= 1))
 
 
@@ -94,7 +94,7 @@ def _cost(call: Call) -> Cost:
 
 @operator("Resize", cost=_cost, refuse=_refuse, secret="first", error="one unit of 2^-18 an axis")
 def resize(party: Party, call: Call, x: Replicated, *_: Value) -> Protocol[Sequence[Form]]:
-    """Nearest, linear or cubic, along any axes: local sums, and a truncation for each axis that mixes."""
+    """Nearest, linear or cubic, along any axes: local sums, and a truncation for each mixed axis."""
     for axis in _changed(call):
         matrix = _matrix(call, axis)
         exact = _chooses(matrix)

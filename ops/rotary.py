@@ -16,7 +16,7 @@ from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.shares import as_shares
 
 F = TypeVar("F", bound=Form)
-Layout: TypeAlias = Callable[[Any], Any]  # of an array, or of a form
+Layout: TypeAlias = Callable[[Any], Any]  # of an array or a form
 Index: TypeAlias = tuple[Any, ...]
 
 
@@ -42,7 +42,7 @@ def _size(call: Call) -> int:
 
 
 def _width(call: Call) -> int:
-    """How many features of a head are turned."""
+    """The features of a head that are turned."""
     return int(call.attribute("rotary_embedding_dim")) or _size(call)
 
 
@@ -53,7 +53,7 @@ def _result(call: Call) -> Result:
 
 
 def _apart(call: Call) -> Layout:
-    """(batch, sequence, heads, size), from either of the two layouts that there are."""
+    """(batch, sequence, heads, size), from either of the standard's two layouts."""
     shape, size = call.given(0).shape, _size(call)
     if len(shape) == 4:
         return lambda x: x.transpose(0, 2, 1, 3)
@@ -61,7 +61,7 @@ def _apart(call: Call) -> Layout:
 
 
 def _halves(call: Call) -> tuple[Index, Index]:
-    """The first and the second of each pair, (batch, sequence, heads, half)."""
+    """The index of the first and of the second feature of each pair, (batch, sequence, heads, half)."""
     width = _width(call)
     if call.attribute("interleaved"):
         return (..., slice(0, width, 2)), (..., slice(1, width, 2))
@@ -69,7 +69,7 @@ def _halves(call: Call) -> tuple[Index, Index]:
 
 
 def _together(call: Call, left: F, right: F, rest: F) -> F:
-    """What `_apart` and `_halves` took apart."""
+    """The inverse of `_apart` and `_halves`."""
     shape = call.given(0).shape
     if call.attribute("interleaved"):
         new = stacked([left, right], axis=-1).reshape(*left.shape[:-1], -1)
@@ -97,7 +97,7 @@ def _refuse(call: Call) -> str | None:
 def rotary(
     party: Party, call: Call, x: Value, cosines: Value, sines: Value, positions: Value = None
 ) -> Protocol[Sequence[Form]]:
-    """Pairs of features turned by an angle that depends on the position: no message."""
+    """Pairs of features turned by an angle that depends on the position. No message."""
     yield from ()
     apart, (first, second), width = _apart(call), _halves(call), _width(call)
     heads = apart(as_shares(party, x, call.reals))

@@ -1,4 +1,4 @@
-"""Whole numbers from secret reals: Floor, Ceil and Round, and the part before the point that a cast keeps."""
+"""Whole numbers from secret reals: Floor, Ceil, Round, and the truncation of a cast."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def floor_of_cost(size: int) -> Cost:
 
 
 def towards_zero(party: Party, x: Replicated) -> Protocol[Replicated]:
-    """x without what stands behind its point, in whole words: floor(max(x, 0)) - floor(max(-x, 0))."""
+    """x without its fraction, in whole words: floor(max(x, 0)) - floor(max(-x, 0))."""
     above = yield from positive(party, x)
     below = above - x
     parts = yield from floor_of(party, stacked([above, below]))
@@ -40,11 +40,11 @@ def towards_zero_cost(size: int) -> Cost:
     "Floor",
     "Ceil",
     cost=lambda call: floor_of_cost(call.given(0).size),
-    limits=input_below(2.0**42),
+    limits=input_below(RESTING.largest / 4),
     error="exact on the fixed-point number",
 )
 def whole(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """The next whole number below or above: of a number that is off by a unit perhaps the one beside it."""
+    """The next whole number below or above; an error of one unit in x may give its neighbour."""
     up = call.node.op == "Ceil"
     found = yield from floor_of(party, -x if up else x)
     return [(-found if up else found).aligned(call.reals.fraction)]
@@ -55,12 +55,16 @@ def _round_cost(call: Call) -> Cost:
     return over_parts(2 * size, lambda n: floor_cost(n, call.reals.finer(1))) + floor_of_cost(size)
 
 
-@operator("Round", cost=_round_cost, limits=input_below(2.0**42), error="exact on the fixed-point number")
+@operator(
+    "Round",
+    cost=_round_cost,
+    limits=input_below(RESTING.largest / 4),
+    error="exact on the fixed-point number",
+)
 def nearest(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """The nearest whole number, of two as near the even one.
+    """The nearest whole number; of two equally near, the even one.
 
-    floor(x + 1/2), less a unit of the fraction before the floor is taken where floor(x) is even: there a half
-    goes down.
+    floor(x + 1/2), where one unit is subtracted before the floor if floor(x) is even: a half then goes down.
     """
     f = x.fraction
     halved = stacked([x + x, x]).with_fraction(f + 1)  # x, and x / 2, with a fraction bit more

@@ -1,4 +1,4 @@
-"""Bounds of sums over axes, and of what is made of them."""
+"""Bounds of sums over axes, and of results computed from them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The rows of a normalisation: how they are read, and their reciprocal roots.
+"""The rows of a normalisation: the formats of their products, and their reciprocal roots.
 
-A row's sum of squares is a dot product, so one element a row leaves the party. Rows of norm above FINE_NORM
-do not fit at all their fraction bits: they are read twice (protocols/wide_root.py).
+A row's sum of squares is a dot product, so one element a row leaves the party. A row of norm above FINE_NORM
+does not fit at all its fraction bits: it is read twice (protocols/wide_root.py).
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, wide_rsqrt, wide
 
 ROOT_FRACTION = 28
 MOST_UP = 6
-ROOTED_FRACTION = 22  # of x root, where the scale comes after it
+ROOTED_FRACTION = 22  # fraction bits of x times the root, if the scale comes after it
 FRACTION = RESTING.fraction
-PRODUCT = RESTING.finer(FRACTION)  # of squares
+PRODUCT = RESTING.finer(FRACTION)  # the format of squares
 HELD = RESTING.bits - 3  # bits of a result before it is truncated
 FINE_NORM = 2.0**12  # rows up to this norm are read at all their fraction bits
-LARGEST_NORM = 2.0**20  # where calibration has not found another bound
-SMALLEST_EPSILON = 2.0**-34  # two units of deviation: what rounding leaves of a constant row does not grow on
+LARGEST_NORM = 2.0**20  # without a calibrated bound
+SMALLEST_EPSILON = 2.0**-34  # two units of deviation: the rounding of a constant row does not grow
 
 
 @dataclass(frozen=True)
 class Rows:
-    """How a value of `shape` is normalised: over its last axes from `axis` on, `count` elements a row.
-
-    scale: no factor it is multiplied by is larger. It decides which digits of x scale and of the root there
-    is room for; where it is not known, x is multiplied by the root first, which takes two rounds more.
-    """
+    """How a value is normalised: over its last axes, in rows of `count` elements."""
 
     shape: tuple[int, ...]
+    # The first normalised axis.
     axis: int
+    # The mean of each row is subtracted.
     centred: bool
     epsilon: float
-    norm: float = LARGEST_NORM  # every row's is below it
+    # A bound of the norm of every row.
+    norm: float = LARGEST_NORM
+    # The largest factor of the result, which decides how many bits x scale and the root may have. Without a
+    # known one, x is multiplied by the root first, in two more rounds.
     scale: float = math.inf
+    # The largest addend of the result.
     bias: float = 0.0
 
     @property
@@ -67,21 +69,21 @@ class Rows:
 
     @property
     def offset(self) -> float:
-        """What is added to a sum of squares, and so the least that there is to take a root of."""
+        """The addend of a sum of squares, and so the least number under the root."""
         return max(self.epsilon, SMALLEST_EPSILON) * self.count
 
     @property
     def digits(self) -> tuple[int, int]:
-        """Of a sum of squares that is read at all its fraction bits."""
+        """The digits of a sum of squares that is read at all its fraction bits."""
         largest = min(self.norm, FINE_NORM) ** 2 + self.offset
         low, high = digits_of(self.offset, largest, PRODUCT)
         return low, (high if self.norm <= FINE_NORM else HIGHEST)
 
     @property
     def shift(self) -> int:
-        """Fraction bits that a row gives up for the coarse reading, 0 where there is none.
+        """Fraction bits that a row gives up for the coarse reading; 0: there is none.
 
-        The ring shrinks by as many, so each of them doubles the sum of squares that fits.
+        The ring shrinks by as many bits, and each bit doubles the sum of squares that fits.
         """
         if self.norm <= FINE_NORM:
             return 0
@@ -89,7 +91,7 @@ class Rows:
 
     @property
     def beyond(self) -> int:
-        """Fraction bits that a root needs more for rows larger than usual."""
+        """The additional fraction bits of a root, for rows larger than usual."""
         return min(max(0, exponent(self.norm / LARGEST_NORM)), 4)
 
     @property
@@ -105,7 +107,7 @@ class Rows:
 
     @property
     def scale_fraction(self) -> int:
-        """The most fraction bits of the scale for which x scale fits."""
+        """The most fraction bits that the scale may have for x scale to fit."""
         return FRACTION if self.root_first else min(FRACTION, max(4, FRACTION + self._room - self.centred_up))
 
     @property
@@ -119,13 +121,13 @@ class Rows:
 
     @property
     def _result_bits(self) -> int:
-        """Of a row of length sqrt(count), times the scale where that comes before the root; of the bias."""
+        """Integer bits of the result before the truncation, and of the bias."""
         row = self._scale_bits + exponent(math.sqrt(self.count))
         return max(row, exponent(self.bias) + 1) if self.bias and not self.root_first else row
 
     @property
     def product_fraction(self) -> int:
-        """Of x scale: its rounding is multiplied by the root, which is large for a small row. Of x root."""
+        """Fraction bits of x scale, whose rounding the root multiplies; or of x root, if that comes first."""
         if self.root_first:
             return ROOTED_FRACTION
         held = HELD - self._result_bits - ROOT_FRACTION - self.beyond
@@ -138,7 +140,7 @@ class Rows:
 
     @property
     def largest_result(self) -> float:
-        """No result is larger, or it is wrong."""
+        """The result must stay below this."""
         held = self.product_fraction + (self.scale_fraction if self.root_first else self.root_fraction)
         return RESTING.at(held).largest
 

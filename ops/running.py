@@ -1,7 +1,7 @@
-"""Which elements of a row can be its largest, by the public numbers beside them; what stands for the others.
+"""The elements of a row that can be its largest, by the public numbers beside them.
 
-An element that stands far below another for public reasons, masked say, is not compared: a copy of one that
-can win, less one, takes its place, which lies in the range of the others and never wins.
+An element that lies far below another for public reasons, such as a mask, is not compared. A copy of one that
+can win, less one, takes its place: it lies in the range of the others and never wins.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ from onnxpuma.ops.registry import Call
 from onnxpuma.standard.mask_values import INFINITE, OUT
 
 F = TypeVar("F", bound=Form)
-SLACK = 2 * OUT  # two values that are compared differ by less
+SLACK = 2 * OUT  # two compared values differ by less
 
 
 @dataclass(frozen=True)
 class Running:
-    """Of rows, the last axis: which elements are in the running, what stands beside them less `top`, the
-    largest of the row, and those whose words count for nothing beside it."""
+    """The elements in the running, in rows of the last axis."""
 
+    # Which elements can be the largest of their row.
     kept: np.ndarray
+    # The numbers beside these elements, less `top`.
     relative: np.ndarray
+    # The largest number beside the elements of each row.
     top: np.ndarray
+    # The elements whose own words do not count beside their numbers.
     drowned: np.ndarray
 
 
 def running(beside: np.ndarray, slack: float = SLACK, drowning: float = INFINITE) -> Running:
-    """What the numbers beside the elements of rows (..., n) leave to be decided: all that lie less than
-    `slack` below the row's largest. drowning: a number so large that the secret beside it does not count."""
+    """The elements of rows (..., n) whose numbers lie less than `slack` below the largest of the row.
+
+    drowning: beside a number this large, the secret itself does not count.
+    """
     top = beside.max(axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):
         relative = np.where(beside == top, 0.0, beside - top)
@@ -42,7 +47,7 @@ def running(beside: np.ndarray, slack: float = SLACK, drowning: float = INFINITE
 
 
 def rows_beside(call: Call, axes: Sequence[int], sign: float = 1.0) -> np.ndarray | None:
-    """What stands beside the first input, its reduced axes last and flat: (rows, n)."""
+    """The numbers beside the first input, with its reduced axes last and flat: (rows, n)."""
     operand = call.given(0)
     if operand.beside is None:
         return None
@@ -52,7 +57,7 @@ def rows_beside(call: Call, axes: Sequence[int], sign: float = 1.0) -> np.ndarra
 
 
 def contenders(rows: F, beside: np.ndarray | None, slack: float = SLACK) -> F:
-    """(rows, n) of which the largest element is the one with what is beside it, less the row's `top`."""
+    """(rows, n), whose largest is that of the rows plus the numbers beside them, less the row's `top`."""
     if beside is None:
         return rows
     found = running(beside, slack)

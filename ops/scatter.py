@@ -1,7 +1,7 @@
 """ScatterND and ScatterElements: updates put into data, or combined with it, at public indices.
 
-Where several updates go to one place they are taken one after the other, as the standard has it: first the
-first of every place, side by side, then the second of those that have one.
+Several updates of one place are applied one after the other, as the standard demands: the first updates of
+all places side by side, then the second ones, and so on.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _refuse(call: Call) -> str | None:
 
 
 def _targets(call: Call) -> np.ndarray:
-    """For each update, flat, the flat place in the data that it goes to."""
+    """For each update, flat, its flat place in the data."""
     shape, index = call.given(0).shape, np.asarray(call.public(1))
     places = np.arange(call.given(0).size).reshape(shape)
     if call.node.op == "ScatterND":
@@ -52,7 +52,7 @@ def _targets(call: Call) -> np.ndarray:
 
 
 def _turns(targets: np.ndarray) -> list[np.ndarray]:
-    """The updates of each turn: in none of them do two go to one place."""
+    """The updates of each turn: no two updates of a turn go to one place."""
     order = np.argsort(targets, kind="stable")
     ranked = targets[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, np.int64)
@@ -90,8 +90,8 @@ def _beside(call: Call) -> Beside:
     error="exact; reduction mul: one unit of 2^-18", limits=_limits, beside=_beside,
 )  # fmt: skip
 def scatter(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """Updates put into data, added to it (local), multiplied with it, or the larger or smaller of the two, at
-    public indices."""
+    """Updates replace the data at public indices, are added to it (both local) or multiplied with it; or the
+    larger or smaller of the two stays."""
     kind, format = _reduction(call), call.outputs[0].resting
     if kind not in ("none", "add"):
         inputs = tuple(whole(value, call.operand(place)) for place, value in enumerate(inputs))

@@ -1,7 +1,7 @@
-"""Which scores of a softmax are computed on: what masks leave of them, whether public or secret.
+"""The scores of a softmax that are computed: those left by public and by secret masks.
 
-A public mask stands beside the scores (beside.py): what it excludes is not computed at all. A secret one is
-in the words: scores are read as far down as it may reach, or brought up first.
+A public mask stands beside the scores (beside.py), and the scores that it excludes are not computed. A secret
+mask is in the words: scores are read as far down as it may reach, or are brought up first.
 """
 
 from __future__ import annotations
@@ -24,32 +24,36 @@ from onnxpuma.standard.mask_values import DROWNING, MOST_REACH
 
 F = TypeVar("F", bound=Form)
 LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^-21
-SPREAD = 8192.0  # how far two scores of a row may be apart, where no other bound is known; masks lie further
-LEAST_SPREAD = 1024.0  # that they are read for before their product is truncated, where no bound is known
+SPREAD = 8192.0  # the distance of two scores of a row without a known bound; masks lie further
+LEAST_SPREAD = 1024.0  # the least distance that an untruncated product is read for without a known bound
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Which elements of rows (..., n) are computed on (None: all), what is added to them, and those whose
-    words do not count; how many each row has; how far apart two of a row may be."""
+    """The scores that are computed, in rows (..., n)."""
 
+    # Which scores these are; None: all.
     kept: np.ndarray | None
+    # The public numbers added to them; None: none.
     added: np.ndarray | None
+    # The scores whose own words do not count beside their numbers.
     drowned: np.ndarray | None
+    # The number of computed scores of each row.
     lengths: np.ndarray
+    # The largest distance of two scores of a row.
     spread: float
 
     @property
     def places(self) -> np.ndarray | None:
-        """Where they stand, flat: made when asked for, as it is far larger than a mask that is stretched."""
+        """The flat places of the computed scores, made on demand: they are larger than a broadcast mask."""
         return None if self.kept is None else np.flatnonzero(self.kept)
 
 
 def scores_of(beside: np.ndarray | None, shape: tuple[int, ...], spread: float) -> Scores:
-    """What is left of rows of scores by the public numbers beside them.
+    """The scores that the public numbers beside them leave to be computed.
 
-    An element that lies further below its row's largest than scores are apart has no weight, and a row of
-    nothing but minus infinity has none at all. Beside -2^29 single precision does not tell scores apart.
+    A score further below the largest of its row than scores are apart has no weight, and a row of minus
+    infinity alone has none at all. Beside -2^29 single precision cannot tell scores apart.
     """
     length = shape[-1] if shape else 1
     rows = int(np.prod(shape[:-1], dtype=np.int64))
@@ -70,7 +74,7 @@ def scores_of(beside: np.ndarray | None, shape: tuple[int, ...], spread: float) 
 
 
 def entered(x: F, scores: Scores) -> F:
-    """The elements (..., n) that are computed on, end to end."""
+    """The elements (..., n) that are computed, end to end."""
     if scores.drowned is not None:
         x = x.zeroed(scores.drowned)
     if scores.added is not None:
@@ -80,7 +84,7 @@ def entered(x: F, scores: Scores) -> F:
 
 
 def brought_up_cost(call: Call, operand: Operand) -> Cost:
-    """Of bringing up what a secret mask has put further down than is read."""
+    """The cost of bringing up elements that a secret mask has put further down than is read."""
     return clipped_cost(operand.size, *_held_to(operand), operand.resting.fraction, width(call))
 
 
@@ -90,13 +94,12 @@ def _held_to(operand: Operand) -> tuple[float | None, float | None]:
 
 
 def read_as_far(operand: Operand) -> float:
-    """How much further apart a secret mask puts scores, as they are read."""
+    """How much further apart a secret mask puts two scores, within the range that is read."""
     return min(operand.down, MOST_REACH) + min(operand.up, MOST_REACH)
 
 
 def spreads(scores: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
-    """How far apart the scores of each row of the last axis are that are kept; None: all. Of rows that have
-    any."""
+    """The largest distance of two kept scores (None: of any two), for each row of the last axis with any."""
     kept = np.ones(scores.shape, bool) if kept is None else kept
     top = np.max(scores, axis=-1, where=kept, initial=-np.inf)
     found = np.asarray(top - np.min(scores, axis=-1, where=kept, initial=np.inf))
@@ -104,8 +107,8 @@ def spreads(scores: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
 
 
 def within_reach(x: Operand, spread: float, apart: float) -> list[Need]:
-    """What is asked of scores that a secret mask is in: none further out than is read, on a side on which
-    they are not brought up. spread: how far they lie apart without it; apart: all that is read."""
+    """The conditions on scores that include a secret mask: on a side where they are not brought up, none is
+    further out than is read. spread: their distance without the mask; apart: the distance that is read."""
     half, high = MOST_REACH / 2, spread / 2
     if x.down > MOST_REACH and x.up > MOST_REACH:
         return []
@@ -117,7 +120,7 @@ def within_reach(x: Operand, spread: float, apart: float) -> list[Need]:
 
 
 def brought_up(party: Party, call: Call, x: F, operand: Operand) -> Protocol[F | Replicated]:
-    """x, which a secret mask may put anywhere, no further out than is read. Rounds: 6 where it may."""
+    """x, held to the range that is read if a secret mask may put elements beyond it. Rounds: 6, or none."""
     if operand.reach <= MOST_REACH:
         return x
     return (yield from clipped(party, replicated(x), *_held_to(operand), width(call)))

@@ -1,7 +1,7 @@
-"""Choices by an exact sign: max(x, 0), and Max, Min, Clip, Abs and piecewise-linear activations by it.
+"""Choices by an exact sign: max(x, 0), and Max, Min, Clip and Abs by it.
 
-The sign is read on all bits (compare.py) that values may have, so nothing is wrong near zero and nothing
-overflows; Relu itself, far more frequent, reads fewer behind the point (activation.py).
+The sign is read on all bits that the operands may have (comparison.py), so the result is exact near zero and
+nothing overflows. Relu, which is far more frequent, reads fewer bits behind the point (activation.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def positive_cost(elements: int, bits: int = WIDE) -> Cost:
 
 
 def _playing(call: Call) -> list[int]:
-    """The operands that may be the largest, or the smallest: not a public one beyond all that is compared."""
+    """The operands that may win: all but a public one that lies beyond the compared range."""
     sign = 1.0 if call.node.op == "Max" else -1.0
     found = []
     for place, operand in enumerate(call.inputs):
@@ -112,7 +112,7 @@ def extreme(party: Party, call: Call, *values: Resolved) -> Protocol[Sequence[Fo
 
 
 def _bounds(call: Call) -> tuple[bool, bool]:
-    """Whether there is anything to do at the lower and at the upper end."""
+    """Whether the lower and the upper end change anything."""
     low, high = call.operand(1), call.operand(2)
     lower = low is not None and (low.value is None or float(low.value) > -FURTHEST)
     upper = high is not None and (high.value is None or float(high.value) < FURTHEST)
@@ -154,7 +154,7 @@ def clip(
 
 
 def as_value(party: Party, x: Resolved, format: Format) -> Replicated:
-    """A public operand as shares of what is compared of it."""
+    """A public operand as shares, moved into the range of comparisons."""
     return as_shares(party, bounded(x), format)
 
 
@@ -195,7 +195,7 @@ def clipped_cost(size: int, low: End, high: End, fraction: int = RESTING.fractio
 
 
 def _ends(low: End, high: End, fraction: int) -> tuple[int, int] | None:
-    """Both ends as words, where both are one number."""
+    """Both ends in units of x, if each is one number."""
     if low is None or high is None or np.size(low) != 1 or np.size(high) != 1:
         return None
     bottom, top = (round(float(bounded(np.asarray(end)).reshape(())) * 2.0**fraction) for end in (low, high))

@@ -1,4 +1,4 @@
-"""What the reader of an operand knows of its values: by its bound, what stands beside it, or its numbers."""
+"""The bound of an operand as its reader sees it: proved of a secret one, measured of a public one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from onnxpuma.standard.mask_values import FAR
 
 Bounding = Callable[[Call], Bound]
 
-_FINE = 20  # bits to which numbers of a public array count for its lengths
+_FINE = 20  # bits of the numbers of a public array that count for its lengths
 
 
 def of_values(values: np.ndarray) -> Bound:
-    """Of a public array; lengths are counted in whole numbers, which every machine adds up alike."""
+    """The bound of a public array; lengths are sums of integers, which every machine adds up alike."""
     if values.dtype.kind not in "fiub" or not values.size:
         return Bound(0.0, 0.0) if values.dtype.kind in "fiub" else UNKNOWN
     real = held(values) if values.dtype.kind == "f" else values.astype(np.float64)
@@ -28,7 +28,7 @@ def of_values(values: np.ndarray) -> Bound:
 
 
 def measured(values: np.ndarray, axes: tuple[int, ...], power: int = 2) -> float:
-    """The longest of the rows over `axes`; power=1: the largest sum of their magnitudes."""
+    """The length of the longest row over `axes`; power=1: the largest sum of magnitudes of a row."""
     size = float(np.abs(values).max(initial=0.0))
     if size == 0.0:
         return 0.0
@@ -39,14 +39,14 @@ def measured(values: np.ndarray, axes: tuple[int, ...], power: int = 2) -> float
 
 
 def words(operand: Operand | None) -> Bound:
-    """Of what the words of a value hold, without the public numbers beside them."""
+    """The bound of the words of a value, without the public numbers beside them."""
     if operand is None:
         return Bound(0.0, 0.0)
     return operand.bound if operand.secret else of_values(np.asarray(in_words(operand.value)))
 
 
 def seen(operand: Operand | None) -> Bound:
-    """Of a value as most readers have it, with what stands beside it and is not out of reach."""
+    """The bound of a value as most operators read it, with the numbers beside it that are in reach."""
     if operand is None:
         return Bound(0.0, 0.0)
     if operand.value is not None:
@@ -60,18 +60,18 @@ def seen(operand: Operand | None) -> Bound:
 
 
 def last(operand: Operand) -> int:
-    """How many elements a row of a value has."""
+    """The number of elements of a row."""
     return operand.shape[-1] if operand.shape else 1
 
 
 def counted(operand: Operand | None) -> Bound:
-    """As limits count it: integers are whole words, which leaves them 18 bits more."""
+    """The bound as limits count it: an integer is a whole word and has 18 bits more room."""
     found = seen(operand)
     return found if operand is None or operand.dtype.kind == "f" else found.times(RESTING.unit)
 
 
 def near_numbers(operand: Operand | None) -> bool:
-    """Whether public numbers are added to a value, or stand in it, that are neither zero nor out of reach."""
+    """Whether public numbers that are neither zero nor out of reach are in a value or beside it."""
     values = None if operand is None else operand.beside if operand.secret else operand.value
     if values is None or values.dtype.kind != "f":
         return False

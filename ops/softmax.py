@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, zeros
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
@@ -51,8 +51,8 @@ from onnxpuma.standard.mask_values import MOST_REACH
 
 
 def left_out(length: int) -> float:
-    """What a row's sum may lack: scores count as zero from 14 to 15 below the largest on, where the coarse
-    reading cuts, and what would be left of them is taken off all others as well."""
+    """The error of a row's sum: scores from 14 to 15 below the largest count as zero, and the value of the
+    exponential at that point is subtracted from all others too."""
     return length * math.exp(1 - LOWEST)
 
 
@@ -91,7 +91,7 @@ def _form(call: Call) -> type:
 
 
 def spread_of(call: Call) -> float:
-    """How far two scores of a row may be apart: by default no further than a product holds them."""
+    """The distance of two scores of a row that is read; by default no more than a product can hold."""
     x = call.given(0)
     held = largest_spread(x.format) - read_as_far(x)
     held = held if x.beside is None else (held - LOWEST - 1) / 2
@@ -112,7 +112,7 @@ def largest_spread(format: Format) -> float:
 
 
 def farthest_apart(spread: float) -> float:
-    """How far apart scores may be that are read for this spread: both readings are off by a unit or so."""
+    """The largest distance of scores that are read for this one: both readings are off by about a unit."""
     return 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2
 
 
@@ -127,7 +127,7 @@ def _apart(call: Call) -> float:
 
 
 def _needs(call: Call) -> Sequence[Need]:
-    """Of the words alone: what is beside them is in the spread that is read, of which this is the rest."""
+    """The conditions on the words alone: the distance that is read, less that of the numbers beside them."""
     x, axis = call.given(0), call.axis - len(call.outputs[0].shape)
     if x.reach:
         return within_reach(x, spread_of(call), farthest_apart(_scores(call).spread))
@@ -144,6 +144,8 @@ def _defers(call: Use, index: int) -> bool:
 
 
 def _too_narrow(call: Call) -> str | None:
+    if call.ring < RESTING.bits and call.given(0).reach:
+        return f"a secret mask reaches further than words of {call.ring} bits"
     digits = sum_read(call.ring)
     if digits < LEAST_READ:
         return (
@@ -165,7 +167,7 @@ def _too_narrow(call: Call) -> str | None:
     narrow=True,
 )
 def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
-    """Softmax along an axis; a row of nothing but minus infinity, publicly so, gives zeros."""
+    """Softmax along an axis; a row that a public mask excludes as a whole gives zeros."""
     axis, scores = call.axis, _scores(call)
     lengths = scores.lengths[scores.lengths > 0]
     if x.size == 0 or not len(lengths):

@@ -1,7 +1,7 @@
 """The k largest or smallest of a row, in order, by a sorting network of exact comparisons.
 
-Each value is scaled up and its place subtracted, so that no two are equal and the earlier of two equal ones
-comes first, as the standard wants it. Batcher's odd-even merge sort (Knuth, volume 3, 5.3.4).
+Each value is scaled up and its place subtracted, so that no two are equal and the earlier of two equal values
+comes first, as the standard demands. Batcher's odd-even merge sort (Knuth, volume 3, 5.3.4).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LONGEST = 1 << 16
 
 @lru_cache(maxsize=64)
 def network(length: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Levels of the sort: places i < j that play, the larger goes to i."""
+    """The levels of the sort: places i < j are compared, and the larger value goes to i."""
     levels = []
     merged = 1
     while merged < length:
@@ -81,22 +81,22 @@ def _refuse(call: Call) -> str | None:
         found = _in_play(call, beside)
         shown = np.sort(np.where(found.kept, np.inf, beside), axis=-1)[:, : call.outputs[0].shape[call.axis]]
         if any(len(set(row[np.isfinite(row) | (row < 0)])) > 1 for row in shown):
-            return "it would show places that are masked by different numbers: mask them by one"
+            return "it would show places that different numbers mask: mask all of them by one number"
     return secretly_far(call, furthest_in(call.given(0).shape[call.axis]) * 1.5)
 
 
 def furthest_in(length: int) -> float:
-    """How far out a secret mask may put an element of a row that is sorted."""
+    """How far out a secret mask may put an element of a sorted row."""
     return 2.0 ** (40 - _room(length))
 
 
 def _bits(call: Call) -> int:
-    """Bits of a comparison: with a place below each value."""
+    """Bits of a comparison of values with a place below each."""
     return min(WIDE, width(call) + _room(call.given(0).shape[call.axis]))
 
 
 def _rows_beside(call: Call) -> np.ndarray | None:
-    """(rows, n), for the largest."""
+    """The numbers beside the rows, (rows, n), negated for the smallest."""
     return rows_beside(call, (call.axis,), _sign(call))
 
 
@@ -112,7 +112,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
 
 
 def _beside(call: Call) -> Beside:
-    """The numbers beside what is shown: of those in the running the row's top, after them the mask's."""
+    """The numbers beside the shown elements: the row's top for those in the running, then the mask's."""
     beside, shape, axis = _rows_beside(call), call.outputs[0].shape, call.axis
     if beside is None:
         return [None, None]
@@ -125,7 +125,7 @@ def _beside(call: Call) -> Beside:
 
 
 def _entered(call: Call, values: Replicated) -> Replicated:
-    """The rows that are sorted: what is masked for public reasons below all else."""
+    """The rows to be sorted: a publicly masked element lies below all others."""
     beside = _rows_beside(call)
     if beside is None:
         return values
@@ -158,7 +158,7 @@ def top_k(party: Party, call: Call, x: Replicated, k: Value) -> Protocol[Sequenc
     found = back((keys + places).with_fraction(x.fraction + room))
     result = yield from spread(party, found, lambda part, pivot: _unscaled(party, part, pivot, room))
     beside = _rows_beside(call)
-    if beside is not None:  # what is masked is shown as what stands beside it
+    if beside is not None:  # a masked element is shown as the number beside it
         number = _in_play(call, beside).kept.sum(axis=-1, keepdims=True)
         result = result.zeroed(back(np.arange(length) >= number))
     return [result if largest else -result, back(places)]
@@ -174,5 +174,5 @@ def _layout(call: Call) -> Callable[[Any], Any]:
 
 
 def _unscaled(party: Party, x: Replicated, pivot: int, room: int) -> Protocol[Replicated]:
-    """x / 2^room of a multiple of it: exact, as a sum of two terms is where one of three is not."""
+    """x / 2^room for a multiple x of 2^room: exact on two terms, where on three it would not be."""
     return (yield from lift(party, see(party, x, pivot).lowered(room), x.bits))

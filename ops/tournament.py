@@ -49,7 +49,7 @@ def as_rows(x: Replicated, axes: tuple[int, ...], count: int) -> Replicated:
 def _duel(
     party: Party, lead: Replicated, places: Replicated, pivot: int, first_wins: bool, bits: int
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """(max(lead, 0), places where the left one wins, else 0); equal ones: the left one if `first_wins`."""
+    """max(lead, 0), and the places if the left one wins, else 0; the left one wins a tie if `first_wins`."""
     seen, where = see(party, lead.modulo(bits), pivot), see(party, places.modulo(bits), pivot)
     if first_wins:
         bit = ~(yield from wide_negative(party, seen))
@@ -95,7 +95,7 @@ def row_places(
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """The largest of each row of (rows, n), and the number that stands at its place."""
     places = zeros(party.index, values.shape, WHOLE).plus_numbers(numbers)
-    while values.shape[1] > 1:  # neighbours play, so that the left one is always the earlier one
+    while values.shape[1] > 1:  # neighbours play, so the left one is always the earlier one
         half = values.shape[1] // 2
         (a, b), (i, j) = _neighbours(values, half), _neighbours(places, half)
         won, shift = yield from duels(party, a - b, i - j, first_wins)
@@ -105,10 +105,10 @@ def row_places(
 
 
 def _neighbours(x: Replicated, count: int) -> tuple[Replicated, Replicated]:
-    """So many pairs of each row: those that stand first, and those that stand second."""
+    """The first and the second elements of so many pairs of each row."""
     return x[:, 0 : 2 * count : 2], x[:, 1 : 2 * count : 2]
 
 
 def _with_last(winners: Replicated, before: Replicated) -> Replicated:
-    """The winners, and after them the one that had nobody to play."""
+    """The winners, followed by the element that had no opponent."""
     return winners if before.shape[1] % 2 == 0 else joined([winners, before[:, -1:]], axis=1)

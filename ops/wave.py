@@ -21,6 +21,6 @@ def _cost(call: Call) -> Cost:
 
 @operator("Sin", "Cos", cost=_cost, limits=input_below(2.0**24), error="1e-5", tolerance=1e-5)
 def wave(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """The sine or the cosine of an angle in radians, of however many turns."""
+    """The sine or the cosine of an angle in radians of any size."""
     series = _SERIES[call.node.op]
     return [(yield from spread(party, x, lambda part, pivot: harmonic(party, part, pivot, series)))]

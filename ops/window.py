@@ -1,4 +1,4 @@
-"""How a window slides over the spatial axes of an image: of convolutions and pools."""
+"""The windows of an image that convolutions and pools look at, and the padding around it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnxpuma.ops.registry import Call
 
 @dataclass(frozen=True)
 class Window:
-    """One number for each spatial axis, a pair for each in `padding`."""
+    """How a window slides: one number for each spatial axis, a pair in `padding`."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -29,7 +29,7 @@ def steps_of(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def window_of(call: Call, kernel: tuple[int, ...] = ()) -> Window:
-    """The window of a use; without a kernel, that of a pool."""
+    """The window of a call; without a kernel, that of a pool."""
     kernel = kernel or tuple(call.attribute("kernel_shape"))
     strides, dilations = steps_of(call, len(kernel))
     return Window(kernel, strides, dilations, _padding(call, kernel, strides, dilations))

@@ -55,7 +55,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 CHAMBERS = {
     "roles": (("request", "shared"), ("client", "owner", "server"), ("local",)),
     "plan": (
-        ("draft", "inputs", "owner_policy", "plan", "weights"),
+        ("draft", "inputs", "narrow", "owner_policy", "plan", "weights"),
         ("policy_file",),
         ("blueprint",),
         ("declared", "memory", "prepare", "shapes"),

@@ -1,7 +1,7 @@
-"""Sharing and opening: what a data owner does with a value before and after the three servers.
+"""Sharing and opening: a data owner shares a value before the three servers compute, and opens it afterwards.
 
-x = x_0 + x_1 + x_2 mod 2^k; components 0 and 1 are key streams, so only x_2 needs bytes. P_i is given
-components i and i + 1. Opening adds the three components up; one comes from each server.
+x = x_0 + x_1 + x_2 mod 2^k. Components 0 and 1 are key streams, so only x_2 needs bytes. P_i holds components
+i and i + 1. Opening adds up the three components, one from each server.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def held(
 
 
 def share(words: Words, bits: int = WIDEST) -> tuple[Words, Words, Words]:
-    """Three components of `words` mod 2^bits, any two of them independent of it."""
+    """Three components of `words` mod 2^bits, of which any two are independent of the words."""
     first, second = (component_stream(fresh_key()).draw(words.shape, bits) for _ in KEYED)
     return first, second, _less(words.astype(first.dtype), (first, second))
 
@@ -73,7 +73,7 @@ def _less(words: Words, components: Iterable[Words]) -> Words:
 
 
 def held_by(party: int, components: Sequence[Words], format: Format) -> Replicated:
-    """The part of a shared value that one party is given."""
+    """The part of a shared value that one party holds."""
     return Replicated(party, components[party], components[(party + 1) % 3], format)
 
 
@@ -91,6 +91,6 @@ def outgoing(party: Party, x: Replicated | Sum3, format: Format) -> Sum3:
 
 
 def opened(components: Sequence[Words], bits: int) -> Words:
-    """The value whose components these are, all of them, reduced mod 2^bits."""
+    """The value that has these three components, reduced mod 2^bits."""
     with np.errstate(over="ignore"):
         return reduced(sum(components[1:], components[0]), bits)

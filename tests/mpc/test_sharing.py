@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.prf import fresh_key
@@ -51,7 +51,7 @@ def test_a_product_leaves_truncated_and_without_a_message() -> None:
 
     def program(party: Party, a: Replicated, b: Replicated) -> Protocol[Sum3]:
         yield from ()
-        return outgoing(party, multiply(party, a, b), 18)
+        return outgoing(party, multiply(party, a, b), RESTING)
 
     run = simulate(program, shared_reals(x), shared_reals(y))
     assert run.cost.bits == 0
@@ -66,7 +66,7 @@ def test_a_product_leaves_truncated_and_without_a_message() -> None:
 def test_terms_are_fresh_each_time() -> None:
     def program(party: Party, a: Replicated) -> Protocol[tuple[Sum3, Sum3]]:
         yield from ()
-        return outgoing(party, a, 18), outgoing(party, a, 18)
+        return outgoing(party, a, RESTING), outgoing(party, a, RESTING)
 
     run = simulate(program, shared_reals(np.ones(100)))
     for party in range(3):

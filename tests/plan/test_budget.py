@@ -136,10 +136,10 @@ def test_what_an_operator_makes_within_counts() -> None:
 
 def test_planning_a_large_request_takes_no_time_and_no_memory(blueprint: Blueprint) -> None:
     """Not even if it is allowed: the cost of a run follows from shapes."""
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(InputError, match="it needs"):
         plan(blueprint, 4000, budget(bytes=800 * MEGABYTE))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_the_longest_input_is_bounded(blueprint: Blueprint) -> None:

@@ -128,3 +128,18 @@ def test_a_softmax_needs_digits_of_a_rows_sum() -> None:
 def test_other_formats_are_refused(resting: Format) -> None:
     with pytest.raises(ConfigError, match="values cannot rest"):
         MemoryModel(MODEL, Policy(resting=resting), rewrite=False)
+
+
+def test_a_sum_that_leaves_a_narrow_ring_is_noticed() -> None:
+    """2^26 is the largest input in 48 bits, and 2^27 the largest sum."""
+    nodes = [helper.make_node("Add", ["x", "x"], ["a"]), helper.make_node("Add", ["a", "x"], ["y"])]
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 8])
+    graph = helper.make_graph(nodes, "sums", [value], [helper.make_tensor_value_info("y", 1, [2, 8])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    narrow = MemoryModel(model, Policy(resting=NARROW), at_client=False, rewrite=False)
+    small, large = (np.full((2, 8), size, np.float32) for size in (2.0**20, 2.0**25.9))
+    near = narrow.run({"x": small})
+    assert near.reliable
+    assert (near.outputs["y"] == 3 * small).all()
+    assert not narrow.run({"x": large}).reliable
+    assert MemoryModel(model, at_client=False, rewrite=False).run({"x": large}).reliable

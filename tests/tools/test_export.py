@@ -222,6 +222,14 @@ def test_refusals_carry_a_hint(
     assert hint in printed.partition("hint:")[2]
 
 
+def test_random_weights_need_no_hub_by_either_name() -> None:
+    names = architectures.CATALOGUE["hub_names"]
+    assert set(names) == set(architectures.CATALOGUE["named"])
+    for known, repository in names.items():
+        config = architectures.random_config(known, tiny=False)
+        assert architectures.random_config(repository, tiny=False).to_dict() == config.to_dict()
+
+
 def test_unreachable_hub_names_the_way_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "nothing here"
     assert export.main(["--model", str(missing), "--task", "fill-mask", "--out", str(tmp_path / "out")]) == 1

@@ -26,10 +26,19 @@ def hub_name(name: str) -> str:
     return str(CATALOGUE["hub_names"].get(name, name))
 
 
+def _catalogued(name: str) -> str | None:
+    """The catalogue name of a model that is given by this name or by its repository."""
+    if name in CATALOGUE["named"]:
+        return name
+    return next((known for known, repository in CATALOGUE["hub_names"].items() if repository == name), None)
+
+
 def random_config(name: str, tiny: bool) -> Any:
-    """The configuration of a catalogue name, or that of a folder or repository; `tiny` shrinks it."""
-    if name in CATALOGUE["named"] and not is_folder(name):
-        fields = dict(CATALOGUE["named"][name])
+    """The configuration of a catalogue name or of its repository, without a look at the hub; else that of a
+    folder or repository. `tiny` shrinks it."""
+    known = _catalogued(name)
+    if known is not None and not is_folder(name):
+        fields = dict(CATALOGUE["named"][known])
         config = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
     else:
         try:

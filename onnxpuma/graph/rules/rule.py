@@ -115,7 +115,7 @@ def attribute(value: ir.Value, name: str) -> Any:
     """An attribute of the node that produces `value`, or the default of its schema."""
     node = value.producer()
     assert node is not None
-    given, default = node.attributes.get(name), default_of(node.op_type, name, domain=node.domain)
+    given, default = node.attributes.get(name), default_of(node.op_type, name)
     return default if given is None else given.value
 
 

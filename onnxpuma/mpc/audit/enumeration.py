@@ -29,7 +29,7 @@ from onnxpuma.mpc.audit.views import (
     unbroken,
 )
 from onnxpuma.mpc.ring.arrays import indices, zeros
-from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.ring.words import WIDEST, Words
 
 
 def leaks(recording: Recording, inputs: Sequence[Input]) -> list[int]:
@@ -53,20 +53,20 @@ def leaks(recording: Recording, inputs: Sequence[Input]) -> list[int]:
 
 def _packed_view(recording: Recording, party: int) -> np.ndarray:
     """(lanes,): a party's PRF words and received words, packed into one number."""
-    view, width = zeros(recording.tape.lanes, 64), 0
+    view, width = zeros(recording.tape.lanes, WIDEST), 0
     parts: list[Draw | Message] = [*recording.derived(party), *recording.received(party)]
     for part in parts:
         for column in part.words.T:
             width += part.bits
             view = (view << np.uint64(part.bits)) | column
-    if width > 64:
+    if width > WIDEST:
         raise ProtocolError(f"a view of {width} bits", "use fewer bits")
     return view
 
 
 def uniform(words: Sequence[Words], bits: int, given: Words) -> bool:
     """Whether, at each value of `given`, all combinations of the words (lanes,) are equally frequent."""
-    code = zeros(len(given), 64)
+    code = zeros(len(given), WIDEST)
     for column in words:
         code = (code << np.uint64(bits)) | (column.astype(np.uint64) & np.uint64((1 << bits) - 1))
     for value in np.unique(given):

@@ -17,7 +17,7 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.prf import PartyKeys
 from onnxpuma.mpc.ring.arrays import as_plane, counting, stacked, unpacked, zeros
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 from onnxpuma.transport.memory import MemoryLink, memory_links
 
 Columns: TypeAlias = npt.NDArray[np.uint64]  # (lanes, words of a lane)
@@ -214,7 +214,7 @@ def everything(
             f"{bits} bits of inputs and PRF words are too many to enumerate", "use fewer bits"
         )
     lanes = 1 << bits
-    index = counting(lanes, 64)
+    index = counting(lanes, WIDEST)
     used = 0
 
     def digit(width: int) -> npt.NDArray[np.uint64]:

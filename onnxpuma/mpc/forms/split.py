@@ -51,15 +51,17 @@ class Split(Form):
     def shape(self) -> tuple[int, ...]:
         return self._words.shape
 
-    def _halves(self, function: Callable[..., Words], *others: Maybe | None) -> Maybe | None:
-        """A local linear function of the twins' halves of A; a stand-in at the pivot."""
+    def _halves(
+        self, function: Callable[..., Words], shape: tuple[int, ...], *others: Maybe | None
+    ) -> Maybe | None:
+        """A linear function, with a result of this shape, of the halves of A; a stand-in at the pivot."""
         held = [self.halves, *others]
         known = [w for w in held if w is not None]
         if len(known) < len(held):
             return None
         if self.role == PIVOT:
-            return nothing(function(*(nothing(w.shape, 8) for w in known)).shape, self.bits)
-        return lazily(function, *known)
+            return nothing(shape, self.bits)
+        return lazily(function, *known, shape=shape)
 
     def _with(
         self,
@@ -77,7 +79,7 @@ class Split(Form):
         for other in others:
             self.beside(other)
         words = lazily(function, self._words, *(other._words for other in others), shape=shape)
-        halves = self._halves(function, *(other.halves for other in others))
+        halves = self._halves(function, words.shape, *(other.halves for other in others))
         return Split(self.role, self.pivot, words, self.format.at(self.fraction + fraction), halves)
 
     def lowered(self, shift: int, bits: int | None = None) -> Split:
@@ -106,7 +108,7 @@ class Split(Form):
         def narrow(words: Words) -> Words:
             return resized(words, bits)
 
-        return self._with(narrow, self._halves(narrow), self.format.modulo(bits), self.shape)
+        return self._with(narrow, self._halves(narrow, self.shape), self.format.modulo(bits), self.shape)
 
     def plus(self, public: Words) -> Split:
         """x + public, of x's shape or one that broadcasts to it: the twins add it to B."""

@@ -108,7 +108,7 @@ def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tupl
     values, bits = yield from tournament(party, x, pivot)
     if bits:
         pair = yield from arithmetic(party, concatenated(bits), PLACE_BITS)
-        weights = np.uint64(1) << counting(len(bits), 64)
+        weights = np.uint64(1) << counting(len(bits), WHOLE.bits)
         whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=np.uint64))
         places = yield from settle(party, replicate_pair(party, whole))
     else:

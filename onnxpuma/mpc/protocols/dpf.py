@@ -1,12 +1,12 @@
 """Distributed point functions: a client's secret index as two short keys [BGI16].
 
-Two holders each expand a key to a vector over the table's rows; the two vectors add up to the index's
-one-hot row mod 2^32, and one key alone says nothing about the index. A component of a replicated table is
-held by exactly two parties, so three independent key pairs look one id up in all three components: a few
-hundred bytes where the row itself would take four for each row of the table.
+Each of two holders expands a key to a vector over the table's rows. The two vectors add up to the index's
+one-hot row mod 2^32, and one key alone is independent of the index. Exactly two parties hold each component
+of a replicated table, so three independent key pairs look one id up in all three components: a few hundred
+bytes, where a one-hot row would take four bytes for each row of the table.
 
-The tree stops early: a leaf seed is 128 bits, four outputs. The PRG is AES-128 with a fixed key in
-Matyas-Meyer-Oseas form, as is usual for this construction.
+The tree stops early: a leaf seed has 128 bits, which are four outputs. The PRG is AES-128 with a fixed key in
+Matyas-Meyer-Oseas form, as usual for this construction.
 """
 
 from __future__ import annotations
@@ -41,24 +41,23 @@ from onnxpuma.mpc.ring.words import Words, resized
 ONE_HOT = Format(32, 0)  # of the rows that keys expand to; a table's entries are below 2^30 units, and so fit
 BITS = ONE_HOT.bits
 _OUTPUTS = 128 // BITS  # of one leaf
-_SEED = constants([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], 64)  # two bits of a seed carry corrections
-_CHUNK = 1 << 17
+_HALF = 64  # bits of half a seed, which is a block of AES
+_SEED = constants([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], _HALF)  # two bits of a seed carry corrections
+_CHUNK = 1 << 17  # outputs that are expanded at a time
 # Public constants: any three different AES keys do.
 _LEFT, _RIGHT, _LEAF = (Cipher(AES(bytes([tag]) * 16), ECB()) for tag in (1, 2, 3))
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Keys of one holder for n ids over the same table.
+    """Keys of one holder for n ids over the same table."""
 
-    seed: (n, 2) root seeds, two 64-bit words each. corrections: (n, depth, 2): a seed for each level, whose
-    lowest two bits are the corrections of the control bits. leaves: (n, 4) mod 2^32. holder: 0 or 1.
-    """
-
-    holder: int
-    seed: np.ndarray
-    corrections: np.ndarray
-    leaves: Words
+    holder: int  # 0 or 1
+    seed: np.ndarray  # (n, 2): root seeds, in two halves
+    corrections: (
+        np.ndarray
+    )  # (n, depth, 2): a seed for each level, whose lowest two bits correct control bits
+    leaves: Words  # (n, 4) mod 2^32
 
     @property
     def nbytes(self) -> int:
@@ -68,7 +67,7 @@ class Keys:
 class SecretIds:
     """One party's keys for ids that the client knows, of the given shape, over a table of `rows` rows.
 
-    own: of the pair for component i, holder 0. following: of the pair for component i + 1, holder 1.
+    own: holder 0's keys of the pair for component i. following: holder 1's of the pair for component i + 1.
     """
 
     __slots__ = ("_vectors", "following", "own", "rows", "shape")
@@ -81,13 +80,13 @@ class SecretIds:
         return f"SecretIds(shape={self.shape}, rows={self.rows})"
 
     def expand(self) -> tuple[Words, Words]:
-        """What the own and the following keys expand to, (n, rows) each, kept until a look-up takes it."""
+        """The vectors of the own and the following keys, (n, rows) each, kept until a look-up takes them."""
         if self._vectors is None:
             self._vectors = evaluate(self.own, self.rows), evaluate(self.following, self.rows)
         return self._vectors
 
     def take(self) -> tuple[Words, Words]:
-        """The same, and kept no longer: they are as large as the ids times the table's rows."""
+        """The same vectors, which are no longer kept: they take the ids times the table's rows."""
         vectors, self._vectors = self.expand(), None
         return vectors
 
@@ -96,8 +95,8 @@ Dealt: TypeAlias = "Form | SecretIds"  # what a client deals to one party
 
 
 def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretIds]:
-    """The three parties' keys for ids in [-rows, rows), negative ones counted from the end: three independent
-    key pairs, one for each component.
+    """The three parties' keys for ids in [-rows, rows), of which negative ones count from the end: three
+    independent key pairs, one for each component.
 
     Cost: about 2 * 3 * (48 + 16 log2(rows / 4)) bytes an id, from the client to the servers.
     """
@@ -111,8 +110,8 @@ def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretI
 def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
     """Rows of a replicated table, (rows, width), at secret ids: (*ids, width) mod 2^32, exact, no message.
 
-    z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; masked when it is sent. The table's entries are
-    below 2^30 units in magnitude.
+    z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; whoever sends z_i masks it. Condition: the table's
+    entries are below 2^30 units in magnitude.
     """
     if isinstance(table, Weights):
         first, second = table.narrowed(BITS)
@@ -129,9 +128,9 @@ def depth_of(rows: int) -> int:
 
 
 def _expand(cipher: Cipher[ECB], seeds: np.ndarray) -> np.ndarray:
-    """AES(s) xor s for (..., 2) seeds of two 64-bit words."""
+    """AES(s) xor s for (..., 2) halves of seeds."""
     seeds = contiguous(seeds)
-    out = empty(seeds.size + 2, 64)
+    out = empty(seeds.size + 2, _HALF)
     plain, expanding = (memoryview(cast(Any, words.reshape(-1).view(np.uint8))) for words in (seeds, out))
     cipher.encryptor().update_into(plain, expanding)
     expanded = out[: seeds.size].reshape(seeds.shape)
@@ -140,7 +139,7 @@ def _expand(cipher: Cipher[ECB], seeds: np.ndarray) -> np.ndarray:
 
 
 def _child(cipher: Cipher[ECB], seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(seed, control bit); the bit is taken out of the seed."""
+    """(seed, control bit); the seed loses that bit."""
     child = _expand(cipher, seeds)
     bit = child[..., 0] & np.uint64(1)
     child[..., 0] ^= bit
@@ -153,18 +152,18 @@ def _leaf_words(seeds: np.ndarray) -> Words:
 
 
 def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
-    """Keys of the two holders for each of ids, (n,), in [0, rows). For the client, who knows the ids."""
+    """The two holders' keys for ids, (n,), in [0, rows). The client calls it, who knows the ids."""
     ids = integers(ids).reshape(-1)
     n, depth = len(ids), depth_of(rows)
-    roots = [read(secrets.token_bytes(16 * n), 64).reshape(n, 2) & _SEED for _ in range(2)]
-    seeds, bits = list(roots), [zeros(n, 64), ones(n, 64)]
-    corrections = zeros((n, depth, 2), 64)
+    roots = [read(secrets.token_bytes(16 * n), _HALF).reshape(n, 2) & _SEED for _ in range(2)]
+    seeds, bits = list(roots), [zeros(n, _HALF), ones(n, _HALF)]
+    corrections = zeros((n, depth, 2), _HALF)
     leaf, place = ids // _OUTPUTS, ids % _OUTPUTS
     for level in range(depth):
         right = ((leaf >> (depth - 1 - level)) & 1).astype(np.uint64)
         on_right = right.astype(bool)
         grown = [(*_child(_LEFT, s), *_child(_RIGHT, s)) for s in seeds]
-        # the child off the path must become equal at both holders, the one on it must stay different
+        # both holders must get equal children off the path, and different ones on it
         lost = [np.where(on_right[:, None], left, other) & _SEED for left, _, other, _ in grown]
         left_fix = grown[0][1] ^ grown[1][1] ^ right ^ np.uint64(1)
         right_fix = grown[0][3] ^ grown[1][3] ^ right
@@ -184,7 +183,7 @@ def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
 def evaluate(keys: Keys, rows: int) -> Words:
     """This holder's additive share of the one-hot rows: (n, rows) mod 2^32."""
     out = empty((len(keys.seed), rows), BITS)
-    together = max(1, _CHUNK // rows)  # ids expanded at a time, so that a level stays in the cache
+    together = max(1, _CHUNK // rows)  # ids at a time, so that a level stays in the cache
     for start in range(0, len(out), together):
         chunk = slice(start, start + together)
         out[chunk] = _evaluate(
@@ -196,10 +195,10 @@ def evaluate(keys: Keys, rows: int) -> Words:
 def _evaluate(holder: int, seeds: np.ndarray, corrections: np.ndarray, leaves: Words, rows: int) -> Words:
     n, depth = corrections.shape[:2]
     blocks = -(-rows // _OUTPUTS)
-    seeds, bits = seeds.reshape(n, 1, 2), filled((n, 1), holder, 64)
+    seeds, bits = seeds.reshape(n, 1, 2), filled((n, 1), holder, _HALF)
     for level in range(depth):
-        grown = empty((n, seeds.shape[1], 2, 2), 64)
-        grown_bits = empty((n, seeds.shape[1], 2), 64)
+        grown = empty((n, seeds.shape[1], 2, 2), _HALF)
+        grown_bits = empty((n, seeds.shape[1], 2), _HALF)
         on = -bits
         for side, cipher in enumerate((_LEFT, _RIGHT)):
             child, bit = _child(cipher, seeds)

@@ -54,6 +54,7 @@ class Table:
         return self.made.lowered(self.made.fraction - _POINT).bits
 
 
+# As many digits as a word holds: of small powers those behind the point, of large ones those in front of it.
 SMALL = Table(0.0, 2.0**20, 18, 24)
 LARGE = Table(2.0**20, math.inf, -3, 22)
 _ALL = (Table(0.0, 2.0**40, 18, 24),)

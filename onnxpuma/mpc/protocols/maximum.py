@@ -1,7 +1,7 @@
 """The largest element of each row, by a tournament of comparisons on few bits (docs/protocols.md, "Maximum").
 
-Softmax is shift-invariant: its maximum only has to be right within a unit or so, so it is read coarsely.
-Rows may have different lengths (positions that a public mask excludes never take part).
+Softmax is shift-invariant: its maximum needs to be right within a unit or so, and the protocol reads it
+coarsely. Rows may have different lengths: positions that a public mask excludes never take part.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Level: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def bracket(lengths: npt.ArrayLike) -> list[Level]:
-    """The tournament's schedule for rows of these lengths, laid end to end.
+    """The tournament's schedule for rows of these lengths that lie end to end.
 
-    One entry a level: (left, right, alone, order): indices of the pairs, of the elements that pass (rows
-    already down to one), and the order that puts winners and passers row by row. A row of odd length plays
-    one element twice. The first level plays rows of one element against themselves.
+    One entry a level, (left, right, alone, order): the indices of the pairs, those of elements that pass
+    because their row has no other, and the order that puts winners and passers row by row. In a row of odd
+    length one element plays twice. At the first level the element of a row of one plays against itself.
     """
     return _bracket(integers(lengths).tobytes())
 
 
 @lru_cache(maxsize=8)
 def _bracket(packed: bytes) -> list[Level]:
-    """Kept, because every layer of a model plays the same rows, and its cost asks for them once more."""
+    """Cached: every layer of a model plays the same rows, and its cost needs the schedule again."""
     levels: list[Level] = []
     lengths = read(packed, 64).view(np.int64)
     if (lengths < 1).any():
@@ -61,8 +61,8 @@ def _bracket(packed: bytes) -> list[Level]:
 
 
 def _pairs_by_level(lengths: np.ndarray) -> Iterator[int]:
-    """How many pairs play at each level of `bracket`, which has an index for each. Rows of one length are
-    counted together."""
+    """The number of pairs at each level of `bracket`. Rows of one length are counted together, and no index
+    is made."""
     lengths, rows = np.unique(integers(lengths), return_counts=True)
     played = False
     while (lengths > 1).any() or not played:
@@ -75,10 +75,10 @@ def _pairs_by_level(lengths: np.ndarray) -> Iterator[int]:
 def row_maximum(party: Party, x: Split, lengths: np.ndarray) -> Protocol[Replicated]:
     """Split(p) of all rows end to end, (n,), to their maxima, (rows,), Replicated in the same ring.
 
-    Any two elements of a row differ by less than 2^(k-1); no row is empty. Exact on the words as read. The
-    result is still on its way when this returns. Masks: those of `is_negative`, `gate`, `replicate_pair`,
-    fresh at each level.
-    Rounds: 3 a level (log2 of the longest row) and 1; bits: `row_maximum_cost`.
+    Conditions: any two elements of a row differ by less than 2^(k-1), and no row is empty. Exact on the words
+    as read. The result is still on its way when this returns. Masks: those of `is_negative`, `gate`,
+    `replicate_pair`, fresh at each level. Rounds: 3 a level (log2 of the longest row) and 1; bits:
+    `row_maximum_cost`.
     """
     # 1. the twins get halves of A, which the gates of the first level need
     current = deal_halves(party, x)
@@ -90,7 +90,7 @@ def row_maximum(party: Party, x: Split, lengths: np.ndarray) -> Protocol[Replica
         loses = yield from is_negative(party, lead)
         pair = yield from gate(party, ~loses, lead)
         winners = replicate_pair(party, pair.plus_split(second))
-        # 3. rows that are down to one element pass
+        # 3. rows that have one element left pass
         result = winners if result is None else joined([winners, result[alone]])
         result = result[order]
         current = see(party, result, x.pivot)

@@ -1,9 +1,10 @@
-"""Does any of many secret numbers leave its range? One secret number tells: zero if none does, else random.
+"""Whether any of many secret numbers leaves its range, as one secret number: zero if none does, else random.
 
-What is compared is local to make: sums of squares of rows, or sums of random parts of many numbers, of which
-few suffice. Each comparison leaves a shared bit, the bits of a run are joined by xor over random subsets, and
-those gate random words that nobody knows. Whoever opens the sum of these learns "none" or "some", and nothing
-else, even together with one party (docs/protocols.md, "Range check").
+Each party computes the compared quantities from its own words: sums of squares of rows, or sums of random
+parts of many numbers, of which few suffice. A comparison yields a shared bit. Random subsets of a run's bits
+are joined by xor, and the joined bits gate random words that nobody knows. Whoever opens the sum of these
+words learns "none" or "some" and nothing else, even together with one party (docs/protocols.md, "Range
+check").
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import WHOLE, Format
 from onnxpuma.mpc.forms import Bit, Replicated, Sum3, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, parallel
 from onnxpuma.mpc.prf import KEY_BYTES, AesStream
@@ -27,31 +28,32 @@ from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
 from onnxpuma.mpc.ring.arrays import as_plane, contiguous, joined, nothing, stacked, unpacked, zeros
 from onnxpuma.mpc.ring.words import Words, from_integers, resized, word_type
 
-SAMPLES = 40  # sums of random parts; each misses a number that is out of range with probability 1/2
-COMBINED = 40  # random subsets of the bits; each misses the bits that are set with probability 1/2
-WIDTH = 64  # bits of the number that is opened
+SAMPLES = 40  # sums of random parts; each misses a number out of range with probability 1/2
+WIDTH = WHOLE.bits  # of the number that is opened
+COMBINED = 40  # random subsets of the bits; each misses a set bit with probability 1/2
 
 
 def coins(party: Party, what: str) -> AesStream:
-    """Random numbers for `what`, alike at all three parties, which anybody may know: made of the session's
-    name, which is drawn after the inputs are."""
+    """Public random numbers for `what`, the same at all three parties: they follow from the session's name,
+    which is drawn after the inputs are shared."""
     seed = hashlib.sha256(b"onnxpuma range check" + party.session + what.encode()).digest()
     return AesStream(seed[:KEY_BYTES])
 
 
-# -- what is compared: local --------------------------------------------------------------------------
+# -- the compared quantities: local --------------------------------------------------------------------------
 
 
 def row_squares(party: Party, x: Replicated, shift: int) -> Sum3:
-    """The sum of squares of each row of (rows, n), at `shift` fraction bits less in a ring as much smaller.
+    """The sum of squares of each row of (rows, n), with `shift` fraction bits less, in a ring of as many
+    less.
 
-    Condition: below 2^(62 - shift) in its units. An element is off by 1.5 units of 2^(shift - fraction).
+    Condition: below 2^(k - 2 - shift) in its units. An element is off by 1.5 units of 2^(shift - fraction).
     """
     return sum_of_squares(party, x.lowered(shift), (1,)).map(lambda w: w.reshape(-1))
 
 
 def row_deviations(party: Party, x: Replicated, shift: int) -> Sum3:
-    """n times the sum of squares of each row of (rows, n) without its mean; else as `row_squares`."""
+    """n times the sum of squares of each row of (rows, n) less its mean; otherwise as `row_squares`."""
     low = x.lowered(shift)
     count = word_type(low.bits).type(low.shape[1])
     total = low.map(lambda w: w.sum(axis=1, dtype=w.dtype))
@@ -60,7 +62,7 @@ def row_deviations(party: Party, x: Replicated, shift: int) -> Sum3:
 
 
 def less_mean(words: Words, axis: int) -> Words:
-    """Words less their mean over an axis, as many times larger as it is long. On each component: local."""
+    """Words less their mean over an axis, times the length of the axis. Local, on each component."""
     count = words.dtype.type(words.shape[axis])
     return words * count - words.sum(axis=axis, dtype=words.dtype, keepdims=True)
 
@@ -73,13 +75,13 @@ def samples(
     whole: bool = False,
     count: int = SAMPLES,
 ) -> Sum3:
-    """`count` sums of each row of (rows, n): of every element, or its negative, or neither, at random.
+    """`count` sums of each row of (rows, n). A sum takes each element, its negative, or neither, at random.
 
-    An element that is 2t or more from zero puts each sum t or more from zero with probability 1/2, whatever
-    the others are and however often words wrap: of two sums that differ by the element one at least is
-    there. `whole`: of every element or its negative, so that t or more from zero is enough, below 2^(k-2);
-    and of two elements that are t apart one sum in four puts t between itself and zero. At `shift` fraction
-    bits less, off by three units at most.
+    An element 2t or more from zero puts a sum t or more from zero with probability 1/2, whatever the others
+    are and however often words wrap: of two sums that differ by the element at least one lies there. `whole`:
+    a sum takes each element or its negative, so t or more from zero is enough, below 2^(k-2); and if two
+    elements are t apart, one sum in four is t or more from zero. With `shift` fraction bits less, off by
+    three units at most.
     """
     terms = x.as_sum().words
     table = from_integers([1, -1] if whole else [0, 0, 1, -1], x.bits)
@@ -88,20 +90,20 @@ def samples(
     return Sum3(party.index, sums.reshape(-1), x.format).lowered(shift)
 
 
-# -- who is beyond: bits ------------------------------------------------------------------------------
+# -- comparisons: bits ------------------------------------------------------------------------------
 
 
 ABOVE, UNDER, OUTSIDE, INSIDE = "above", "under", "outside", "inside"
-"""What is beyond a bound b: x >= b; x < b; |x| >= b, in two bits, one for each side; |x| < b."""
+"""Where x lies beyond a bound b: x >= b; x < b; |x| >= b, in two bits, one for each side; |x| < b."""
 OPPOSITE = "opposite"
 """Two neighbours of different signs."""
 
 
 def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int) -> Protocol[list[Bit]]:
-    """Bits that tell which of (n,) are beyond a bound; exact.
+    """Bits of which elements of (n,) lie beyond a bound; exact.
 
-    below: positive, or of UNDER any, less than 2^(k-1), in the units of x. Rounds: 3, fewer in a small ring;
-    bits: `beyond_cost`. Masks as `split` and `signs`.
+    below: the bound, in units of x, less than 2^(k-1); positive, except for UNDER. Rounds: 3, fewer in a
+    small ring; bits: `beyond_cost`. Masks: those of `split` and `signs`.
     """
     seen = split(party, x, pivot, x.format)
     if side == OPPOSITE:
@@ -115,7 +117,7 @@ def beyond(party: Party, x: Replicated | Sum3, below: int, side: str, pivot: int
 
 
 def _differing(bit: Bit) -> Bit:
-    """[first xor second] of each two neighbours."""
+    """[first xor second] of each pair of neighbours."""
     count = bit.size // 2
     if bit.role == PIVOT:
         return Bit(PIVOT, bit.pivot, nothing((-(-count // 8),), 8), (count,))
@@ -131,16 +133,16 @@ def beyond_cost(count: int, side: str, bits: int, form: type) -> Cost:
     return Cost(0, split_cost(count, bits, form).bits) + signs_cost(count, bits, _ends(side), deep=True)
 
 
-# -- one number of all bits ---------------------------------------------------------------------------
+# -- one number from all bits ---------------------------------------------------------------------------
 
 
 def any_of(party: Party, bits: Sequence[Bit], stream: AesStream | None = None) -> Protocol[Sum3]:
-    """Zero where no bit is set, else uniform in Z_2^64: of bits (m, n), over the last axis and all of them.
+    """Zero if no bit is set, else uniform in the ring of WHOLE: over the last axis of all bits, (m, n) each.
 
-    1. More than COMBINED bits of one pivot are joined: xor over random subsets (`stream`), which is local.
-    2. Each gates a fresh word rho = F_0 + F_1 + F_2, of which every party lacks one part.
-    The sum of them is the result. Which of the bits are set is in none of it: rho is used once and opened
-    never. A set bit is missed with probability 2^-40, the same whatever they are. Rounds: 1; bits:
+    1. If one pivot has more than COMBINED bits, they are joined by xor over random subsets (`stream`); local.
+    2. Each joined bit gates a fresh word rho = F_0 + F_1 + F_2, of which every party lacks one part.
+    The result is the sum of the gated words. It does not depend on which bits are set: each rho is used once
+    and never opened. Set bits are missed with probability 2^-40, whichever they are. Rounds: 1; bits:
     `any_of_cost`.
     """
     by_pivot = {p: [b for b in bits if b.pivot == p] for p in range(3)}
@@ -149,7 +151,7 @@ def any_of(party: Party, bits: Sequence[Bit], stream: AesStream | None = None) -
 
 
 def any_of_cost(counts: Sequence[int], lanes: int = 1) -> Cost:
-    """counts: of bits, for each pivot that has any."""
+    """counts: bits of each pivot that has any."""
     total = Cost()
     for count in counts:
         if count:
@@ -176,7 +178,7 @@ def _subsets(stream: AesStream | None, count: int) -> np.ndarray:
 
 
 def _gated(party: Party, bit: Bit) -> Protocol[tuple[int, Words]]:
-    """This party's term of the sum of rho over the bits that are set."""
+    """This party's term of the sum of rho over the set bits."""
     first, second = (party.draw(party.index + i, bit.shape, WIDTH) for i in range(2))
     rho = Replicated(party.index, first, second, Format(WIDTH, 0))
     pair = yield from gate(party, bit, see(party, rho, bit.pivot))

@@ -18,7 +18,7 @@ from onnxpuma.mpc.ring.native import (
     native,
     warn_once,
 )
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
 _TABLE_BITS, _PICK_BITS, _GATHER_TABLE, _AXPY, _SHIFT_MASK = range(5)  # the order of Kind in _ring.cpp
 
@@ -164,7 +164,7 @@ def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
     """
     stream = np.frombuffer(buffer, np.uint8)
     count = int(np.prod(shape, dtype=np.int64))
-    if not 1 <= bits <= 64 or stream.size != (count * bits + 7) // 8:
+    if not 1 <= bits <= WIDEST or stream.size != (count * bits + 7) // 8:
         raise ProtocolError(
             f"{stream.size} bytes are not {count} words of {bits} bits",
             "unpack with the bits and the shape of the packed words",
@@ -257,7 +257,7 @@ def _contiguous(words: Words) -> Words:
 
 
 def _check_digit(words: Words, shift: int, bits: int) -> None:
-    if words.dtype.kind != "u" or not 0 <= shift < 8 * words.dtype.itemsize or not 1 <= bits <= 64:
+    if words.dtype.kind != "u" or not 0 <= shift < 8 * words.dtype.itemsize or not 1 <= bits <= WIDEST:
         raise ProtocolError(f"bits {shift} to {shift + bits} of {words.dtype}", "stay inside unsigned words")
 
 

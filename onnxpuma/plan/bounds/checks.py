@@ -52,7 +52,7 @@ def check_steps(state: State, live: Sequence[Step]) -> tuple[list[Step], Planned
     asked = _least(asked)
     steps = [_quantity(number, values, reading) for number, (values, reading) in enumerate(asked)]
     quantities = [step.call.outputs[0] for step in steps]
-    told = Operand(VERDICT_NAME, (1,), np.dtype(np.int64), form=Sum3, format=WHOLE)
+    told = Operand(VERDICT_NAME, (1,), np.dtype(np.int64), form=Sum3, format=WHOLE, resting=WHOLE)
     made_of = [reading for _, reading in asked]
     which = hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]
     name = f"of {len(asked)} quantities, {which}"
@@ -80,10 +80,10 @@ def _quantity(number: int, values: tuple[Operand, ...], reading: Reading) -> Ste
     count = reading.count(first)
     if len(values) > 1:
         count = 2 * math.prod(np.broadcast_shapes(*(value.shape for value in values)))
-    made = Operand(
-        f"{VERDICT_NAME}, {name}", (count,), np.dtype(np.int64), form=form, format=first.resting.at(0)
-    )
-    return _step(QUANTITY, name, values, made, {"reading": reading})
+    whole = first.resting.at(0)
+    made = f"{VERDICT_NAME}, {name}"
+    quantity = Operand(made, (count,), np.dtype(np.int64), form=form, format=whole, resting=whole)
+    return _step(QUANTITY, name, values, quantity, {"reading": reading})
 
 
 def _step(

@@ -1,7 +1,8 @@
 """The model's owner: weights become three files of shares, one for each server.
 
-After `share_model` nobody needs the ONNX file any more. Weights are encoded with 18 fraction bits mod 2^64
-(small ones with more, integers with none) and dealt in blocks, so the model may be larger than memory.
+After `share_model` nobody needs the ONNX file any more. Weights are encoded in the format that the policy
+declares (small ones with more, integers with none) and dealt in blocks, so the model may be larger than
+memory.
 """
 
 from __future__ import annotations

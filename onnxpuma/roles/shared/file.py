@@ -2,8 +2,8 @@
 
 Components 0 and 1 are AES key streams (mpc/prf.py) and need no bytes: party 0 receives their two keys and
 nothing else, parties 1 and 2 receive one key each and component 2 in full. The tensors of a file are the
-words of component 2, 64 bits each, under the names of the weights and in the order of the blueprint. The
-metadata, numbers in hexadecimal:
+words of component 2, packed to the bits of their format, under the weights' names in the blueprint's order.
+The metadata, numbers in hexadecimal:
 
     format              "onnxpuma-shares"
     party               whose file it is

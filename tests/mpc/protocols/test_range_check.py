@@ -9,7 +9,7 @@ import pytest
 
 from onnxpuma.mpc.audit.enumeration import unmasked
 from onnxpuma.mpc.audit.views import Input, everything
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import WHOLE, Format
 from onnxpuma.mpc.forms import Bit, Replicated, Sum3
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
 from onnxpuma.mpc.prf import AesStream
@@ -195,7 +195,7 @@ def test_the_client_and_a_server_together_learn_one_bit(monkeypatch: pytest.Monk
 def test_the_number_is_masked_when_it_leaves() -> None:
     def program(party: Party) -> Protocol[Sum3]:
         total = yield from any_of(party, [bits_at(party, [np.ones(3, np.uint8), np.zeros(3, np.uint8)], P)])
-        return outgoing(party, total, 0)
+        return outgoing(party, total, WHOLE)
 
     pivots = {int(simulate(program).results[P].words[0]) for _ in range(4)}
     assert len(pivots) == 4, "the pivot's own term is zero before"
