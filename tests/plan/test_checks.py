@@ -237,7 +237,7 @@ def test_it_is_part_of_what_is_agreed() -> None:
 
 
 def test_scores_beside_a_public_mask_are_no_mask() -> None:
-    """A client that gives scores as low as a mask is told, and its numbers are not taken for minus infinity."""
+    """Scores as low as a mask are told, and not taken for minus infinity."""
     text = """<ir_version: 10, opset_import: ["" : 23]> g (float[2, 3] x, float[3] m) => (float[2, 3] y)
     { s = Add(x, m) y = Softmax(s) }"""
     runner = MemoryModel(onnx.parser.parse_model(text), public_inputs=["m"], at_client=False)
