@@ -18,7 +18,7 @@ ENOUGH = 2.0**-13  # a number from here on has five bits
 _FEW = 2.0**5  # units; a number of more keeps its digits at its scale
 _NOTHING = 2.0**-60  # what is said of the size of zeros
 _PART = 64  # the part of a number that its rounding may take
-_UNSEEN_ROOT = 2.0**-38  # its root is half a unit
+_SEEN_ROOT = 2.0**-30  # the root of a smaller number is eight units at most
 _TAKES = (
     *("Add", "Sub", "Sum", "Max", "Min", "Clip", "Where", "Concat", "Pad", "ScatterND", "ScatterElements"),
 )
@@ -47,7 +47,8 @@ def _lost(operand: Operand, fraction: int) -> float:
     size."""
     values = operand.value
     if values is None:
-        size = operand.bound.size if operand.weight and not operand.finer else 0.0
+        # Its owner rounds the size up by a factor of two at most.
+        size = operand.bound.size / 2 if operand.weight and not operand.finer else 0.0
         return size if _NOTHING < size < ENOUGH else 0.0
     if values.dtype.kind != "f":
         return 0.0
@@ -75,7 +76,7 @@ def _is_faint(operand: Operand) -> bool:
 
 def _roots(call: Call, place: int) -> bool:
     operand = call.given(place)
-    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < _UNSEEN_ROOT):
+    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < _SEEN_ROOT):
         return False
     return call.node.op != "Pow" or not (place or _whole(call))
 
