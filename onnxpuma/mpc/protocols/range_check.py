@@ -26,7 +26,7 @@ from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
 from onnxpuma.mpc.ring.arrays import as_plane, contiguous, joined, nothing, stacked, unpacked, zeros
-from onnxpuma.mpc.ring.words import Words, from_integers, resized, word_type
+from onnxpuma.mpc.ring.words import Words, from_integers, resized, word, word_type
 
 SAMPLES = 40  # sums of random parts; each misses a number out of range with probability 1/2
 WIDTH = WHOLE.bits  # of the number that is opened
@@ -85,7 +85,7 @@ def samples(
     """
     terms = x.as_sum().words
     table = from_integers([1, -1] if whole else [0, 0, 1, -1], x.bits)
-    signs = table[stream.draw((terms.shape[1], count), 8) & np.uint8(len(table) - 1)]
+    signs = table[stream.draw((terms.shape[1], count), 8) & word(len(table) - 1, 8)]
     sums = ring.matmul(contiguous(terms), signs)
     return Sum3(party.index, sums.reshape(-1), x.format).lowered(shift)
 
