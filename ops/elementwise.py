@@ -22,7 +22,7 @@ from onnxpuma.standard.mask_values import FAR
 F = TypeVar("F", bound=Form)
 
 _LARGEST_WHOLE = 2.0**12
-SIGNIFICANT = 18  # bits of a public factor that no fewer hold exactly
+SIGNIFICANT = 18  # bits of a public factor that fewer bits would not hold exactly
 
 
 def _sum_result(call: Call) -> Result:
@@ -75,7 +75,7 @@ def add_forms(a: Value, b: Value, sign: int) -> Shares:
 
 
 def _takes_as_it_is(call: Use, index: int) -> bool:
-    """Whether a term may come untruncated: a secret mask must fit at its scale."""
+    """Whether a term may arrive untruncated: a secret mask must fit at its scale."""
     reach = sum(o.reach for o in call.inputs if o is not None)
     return reach < call.given(index).format.largest / 2
 
@@ -87,7 +87,7 @@ def _spread_out(call: Call, x: Shares) -> Shares:
 
 
 def _sum_limits(call: Call) -> tuple[Limit, ...]:
-    """Words of all bits hold any sum of values in range; in fewer, the sum itself is to stay in range."""
+    """Words of all bits hold any sum of values in range; in a narrower ring, the sum must stay in range."""
     return output_below(call.reals.largest / 2)(call) if call.ring < RESTING.bits else ()
 
 
@@ -154,7 +154,7 @@ def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[For
 
 
 def public_scale(values: npt.ArrayLike) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public factor: the fewest that hold it exactly, else 18 significant.
+    """(fraction bits, integers) of a public factor: the fewest bits that hold it exactly, or 18.
 
     A power of two or an integer costs no precision, and perhaps no truncation.
     """
@@ -184,7 +184,7 @@ def _product_result(call: Call) -> Result:
 
 
 def _by_whole_number(call: Use, index: int) -> bool:
-    """Whether an untruncated product may come: a whole factor adds no fraction bits."""
+    """Whether a product may arrive untruncated: a whole factor adds no fraction bits."""
     by = call.public(1 - index)
     if by is None or by.size != 1:
         return False
