@@ -1,7 +1,7 @@
 """Choices by an exact sign: max(x, 0), and Max, Min, Clip and Abs built on it.
 
 The sign is read on all bits that the operands may have (comparison.py), so the result is exact near zero and
-nothing overflows. Relu, which is far more frequent, reads fewer bits behind the point (activation.py).
+nothing overflows. Relu, which is far more frequent, reads fewer bits below the point (activation.py).
 """
 
 from __future__ import annotations

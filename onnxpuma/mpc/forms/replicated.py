@@ -88,7 +88,7 @@ class Replicated(Form):
         return self._with(self.first * public, self.second * public, self.format.at(self.fraction + fraction))
 
     def lowered(self, shift: int) -> Replicated:
-        """x / 2^shift mod 2^(k - shift), local: the ring shrinks as well, so no large error.
+        """x / 2^shift mod 2^(k - shift), local: the ring shrinks as well, so no error is large.
 
         The error is below 1.5 units in the last place and its mean below 2^-shift of one.
         """
@@ -113,9 +113,9 @@ class Replicated(Form):
 class Sum3(Form):
     """z = z_0 + z_1 + z_2 mod 2^k; P_i holds z_i. A product before its truncation.
 
-    The terms are what each party computed from its shares, so they are not uniform: whatever sends them
-    (convert.py) first adds a zero-share to them, a fresh one each time. That is why a Sum3 may be used
-    any number of times, repeated by a layout, and added to others.
+    Each party computed its term from its shares, so the terms are not uniform: every conversion that sends
+    them (convert.py) first adds a fresh zero-share. That is why a Sum3 may be used any number of times,
+    repeated by a layout, and added to others.
     """
 
     __slots__ = ("party", "words")
