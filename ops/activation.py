@@ -28,7 +28,7 @@ from onnxpuma.mpc.protocols.smooth import (
 )
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import public_scale, times_numbers
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, Use, operator
 from onnxpuma.ops.spread import shift_cost, truncated
@@ -74,7 +74,7 @@ def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
-    more = public_scale(factor)[0] if factor != 1.0 else 0
+    more = factor_bits(factor) if factor != 1.0 else 0
     format = call.at(call.given(0).fraction + more)
     argument = read_for(_argument(call, factor), format)
     return (_below(format, Reading(series, argument, False).largest / factor, factor),)
@@ -134,8 +134,8 @@ def _swish_cost(call: Call) -> Cost:
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
         return _activated_cost(x, series, _argument(call))
-    scaled = replace(x, format=x.format.finer(public_scale(alpha)[0]))
-    fraction, _ = public_scale(1 / alpha)
+    scaled = replace(x, format=x.format.finer(factor_bits(alpha)))
+    fraction = factor_bits(1 / alpha)
     back = shift_cost(x.size, fraction, call.ring, Replicated)
     return _activated_cost(scaled, series, _argument(call, alpha)) + back
 

@@ -33,7 +33,8 @@ from onnxpuma.ops.attention_scale import (
 )
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
 from onnxpuma.ops.beside import too_far, whole
-from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
+from onnxpuma.ops.elementwise import add_forms
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.numerators import (
@@ -78,7 +79,7 @@ def _shown_cost(call: Call, size: int) -> Cost:
     if mode is None:
         return Cost()
     form: type = Sum3
-    extra = public_scale(cap)[0] if cap else 0
+    extra = factor_bits(cap) if cap else 0
     fraction = 2 * call.reals.fraction + extra
     if not is_early(call):
         fraction += scale_bits(call)
@@ -97,7 +98,7 @@ def _cost(call: Call) -> Cost:
         return Cost()
     total = secret_mask_cost(call)
     if is_early(call):
-        by = public_scale(scale_of(call))[0]
+        by = factor_bits(scale_of(call))
         total = total + shift_cost(call.given(0).size, by, call.ring, Replicated)
     form: type = Sum3
     if cap_of(call):

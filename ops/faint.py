@@ -18,7 +18,7 @@ ENOUGH = 2.0**-13  # a number of at least this has five bits
 _FEW = 2.0**5  # units; a larger number keeps its digits at its scale
 _NOTHING = 2.0**-60  # stands for the size of zeros
 _PART = 64  # rounding may change a number by one part in this many
-_UNSEEN_ROOT = 2.0**-38  # the root of this is half a unit
+_SEEN_ROOT = 2.0**-30  # the root of a smaller number is eight units at most
 _TAKES = (
     *("Add", "Sub", "Sum", "Max", "Min", "Clip", "Where", "Concat", "Pad", "ScatterND", "ScatterElements"),
 )
@@ -46,7 +46,8 @@ def _lost(operand: Operand, fraction: int) -> float:
     """The largest of the numbers that lose more than one part in 64; of a weight only the size is known."""
     values = operand.value
     if values is None:
-        size = operand.bound.size if operand.weight and not operand.finer else 0.0
+        # Its owner rounds the size up by a factor of two at most.
+        size = operand.bound.size / 2 if operand.weight and not operand.finer else 0.0
         return size if _NOTHING < size < ENOUGH else 0.0
     if values.dtype.kind != "f":
         return 0.0
@@ -74,7 +75,7 @@ def _is_faint(operand: Operand) -> bool:
 
 def _roots(call: Call, place: int) -> bool:
     operand = call.given(place)
-    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < _UNSEEN_ROOT):
+    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < _SEEN_ROOT):
         return False
     return call.node.op != "Pow" or not (place or _whole(call))
 

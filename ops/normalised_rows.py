@@ -15,7 +15,7 @@ from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
-from onnxpuma.ops.elementwise import public_scale
+from onnxpuma.ops.factors import public_scale
 from onnxpuma.ops.registry import Call, Resolved
 from onnxpuma.ops.rows import Rows, roots, roots_cost
 from onnxpuma.ops.shares import replicated

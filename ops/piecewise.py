@@ -16,7 +16,7 @@ from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import resolve
 from onnxpuma.ops.comparison import bits_for, compared, width
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import public_scale, times_numbers
+from onnxpuma.ops.factors import factor_bits, public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import Call, Resolved, Result, operator
 from onnxpuma.ops.select import as_value, clipped, clipped_cost, positive, positive_cost
@@ -123,7 +123,7 @@ def _hard_width(call: Call) -> int:
 
 
 def _hard_result(call: Call) -> Result:
-    return Result(Replicated, call.at(call.reals.fraction + public_scale(_line(call)[0])[0]))
+    return Result(Replicated, call.at(call.reals.fraction + factor_bits(_line(call)[0])))
 
 
 def _hard_refusal(call: Call) -> str | None:

@@ -18,7 +18,7 @@ from onnxpuma.mpc.forms import Replicated, joined, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve
-from onnxpuma.ops.elementwise import public_scale
+from onnxpuma.ops.factors import public_scale
 from onnxpuma.ops.spread import shift_cost
 
 Part: TypeAlias = "Callable[[Replicated, int], Protocol[Replicated]]"

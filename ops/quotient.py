@@ -28,7 +28,8 @@ from onnxpuma.mpc.protocols.reciprocal import (
 from onnxpuma.mpc.protocols.square_root import square_root as rooted
 from onnxpuma.mpc.protocols.square_root import square_root_cost
 from onnxpuma.ops.beside import Beside, of_scaled, too_far, whole
-from onnxpuma.ops.elementwise import public_fits, public_scale, times_numbers
+from onnxpuma.ops.elementwise import public_fits
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import (
     Limit,
     asks,
@@ -183,7 +184,7 @@ def _quotient_result(call: Call) -> Result:
         return Result()
     if divisor is not None:
         return Result(
-            Replicated, call.at(call.reals.fraction + public_scale(1.0 / divisor.astype(np.float64))[0])
+            Replicated, call.at(call.reals.fraction + factor_bits(1.0 / divisor.astype(np.float64)))
         )
     return Result(Sum3, call.at(QUOTIENT_FRACTION))
 

@@ -10,7 +10,7 @@ import numpy as np
 from onnxpuma.mpc.forms import Form, Replicated, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.ops.elementwise import public_scale
+from onnxpuma.ops.factors import factor_bits, public_scale
 from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.shares import as_shares
@@ -49,7 +49,7 @@ def _width(call: Call) -> int:
 def _result(call: Call) -> Result:
     if _angles_secret(call):
         return Result(Sum3, call.at(2 * call.reals.fraction))
-    return Result(Replicated, call.at(call.given(0).fraction + public_scale(_public_tables(call))[0]))
+    return Result(Replicated, call.at(call.given(0).fraction + factor_bits(_public_tables(call))))
 
 
 def _apart(call: Call) -> Layout:

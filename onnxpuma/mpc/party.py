@@ -117,7 +117,7 @@ class _Slot:
 
 
 class Party:
-    """What a protocol may use: the party's index, its PRF keys, and its messages to and from the others."""
+    """One party, as a protocol uses it: its index, its PRF keys, and its messages to and from the others."""
 
     def __init__(
         self,

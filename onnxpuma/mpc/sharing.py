@@ -75,7 +75,8 @@ def _less(words: Words, components: Iterable[Words]) -> Words:
 
 def held_by(party: int, components: Sequence[Words], format: Format) -> Replicated:
     """The part of a shared value that one party holds."""
-    return Replicated(party, components[party], components[(party + 1) % 3], format)
+    first, second = (components[component] for component in components_of(party))
+    return Replicated(party, first, second, format)
 
 
 def outgoing(party: Party, x: Replicated | Sum3, format: Format) -> Sum3:

@@ -136,6 +136,10 @@ class Form(ABC):
         """All elements in their order, in memory as well, in another shape if one is given."""
         return self.map(lambda w: np.ascontiguousarray(w).reshape(shape or w.shape))
 
+    def owned(self: F) -> F:
+        """The same value in arrays of its own: a view would keep alive the array that it was cut from."""
+        return self.map(lambda w: w if w.base is None and w.flags.c_contiguous else w.copy(order="C"))
+
     def flat(self: F) -> F:
         """All elements in their order, (size,)."""
         return self.contiguous(-1)

@@ -1,8 +1,8 @@
 """Values seen from a pivot p and its twins u = p + 1 and v = p + 2: Split, Pair and Bit.
 
-In replicated sharing the pivot knows two of three components and both twins know the third, so any value
-is A + B with A the pivot's and B the twins' (docs/protocols.md, "Forms"). Words that a party does not hold
-are a zero without memory. Everything here is local: no message, no PRF word.
+In replicated sharing the pivot knows two of three components and both twins know the third. So any value is A
++ B, where the pivot knows A and the twins know B (docs/protocols.md, "Forms"). A zero without memory stands
+for words that a party does not hold. Everything here is local: no message, no PRF word.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def _shape_beside(words: Words, public: Words) -> tuple[int, ...]:
 class Split(Form):
     """x = A + B mod 2^k; the pivot holds A, both twins hold B.
 
-    `halves`: the twin's additive half of A, where the twins have one (a Replicated value seen from the
-    pivot: u holds x_{p+1} and v holds x_p), a stand-in at the pivot; None where A is the pivot's alone.
+    `halves`: the twin's additive half of A, and a stand-in at the pivot. Of a Replicated value seen from the
+    pivot u holds x_{p+1} and v holds x_p. None where the pivot alone knows A.
     """
 
     __slots__ = ("_words", "halves", "pivot", "role")

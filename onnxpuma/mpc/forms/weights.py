@@ -1,6 +1,6 @@
 """Weights at one party: replicated like everything else, kept in the form that products read.
 
-A product uses x_i + x_{i+1} and x_i (linear.py), so these two are stored and x_{i+1} is computed on demand.
+A product uses x_i + x_{i+1} and x_i (linear.py): these two are stored, and x_{i+1} is computed on demand.
 """
 
 from __future__ import annotations

@@ -10,8 +10,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import WHOLE
 from onnxpuma.mpc.forms import Bit, Replicated, joined, see, stacked, zeros
@@ -24,7 +22,7 @@ from onnxpuma.mpc.protocols.pivots import blocks, each_led
 from onnxpuma.mpc.protocols.wide import combined, combined_cost
 from onnxpuma.mpc.ring import arrays
 from onnxpuma.mpc.ring.arrays import as_plane, counting, nothing, unpacked
-from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.ring.words import Words, word
 
 PLACE_BITS = WHOLE.bits
 
@@ -108,8 +106,8 @@ def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tupl
     values, bits = yield from tournament(party, x, pivot)
     if bits:
         pair = yield from arithmetic(party, concatenated(bits), PLACE_BITS)
-        weights = np.uint64(1) << counting(len(bits), WHOLE.bits)
-        whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=np.uint64))
+        weights = word(1, WHOLE.bits) << counting(len(bits), WHOLE.bits)
+        whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=WHOLE.word))
         places = yield from settle(party, replicate_pair(party, whole))
     else:
         places = zeros(party.index, values.shape, WHOLE)

@@ -23,7 +23,7 @@ from onnxpuma.mpc.protocols.convert import deal, deal_cost, pass_on, pass_on_cos
 from onnxpuma.mpc.protocols.exp_softmax import PERIOD_BITS, SPAN, TWIN_FRACTION, exp_below
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.mpc.ring.arrays import indices, nothing
-from onnxpuma.mpc.ring.words import WIDEST, Words, from_integers, reduced
+from onnxpuma.mpc.ring.words import WIDEST, Words, encode, from_integers, reduced, resized, word
 
 MOST = RESTING.largest / 2  # the largest power
 LOWEST, HIGHEST = -20, math.log(MOST) - 0.005  # the clamp holds the argument between them
@@ -62,7 +62,7 @@ _ALL = (Table(0.0, 2.0**40, 18, 24),)
 
 @dataclass(frozen=True)
 class Powers:
-    """The tables that the pivot deals for arguments below `top`."""
+    """The powers that the pivot deals for arguments below `top`."""
 
     top: float
     blocks: int  # entries of a table
@@ -133,7 +133,7 @@ def _picked(party: Party, x: Split, powers: Powers) -> Protocol[list[Pair]]:
         reals = np.exp(_BLOCK * turn + LOWEST + (rest * 2.0**-_POINT)[..., None])
         for table in powers.tables:
             own = np.where((reals >= table.least) & (reals < table.most), reals, 0.0)
-            deal(party, p, np.rint(own * 2.0**table.dealt).astype(np.uint64), shape, _CARRIER)
+            deal(party, p, encode(own, table.dealt), shape, _CARRIER)
         yield
         return [Pair(role, p, nothing(x.shape, _CARRIER), table.made) for table in powers.tables]
     late = [deal(party, p, None, shape, _CARRIER) for _ in powers.tables]
@@ -155,5 +155,5 @@ def _cut(x: Split) -> tuple[Words, np.ndarray]:
 
 def _factor(rest: Words, fraction: int) -> Words:
     """e^(B' - 4) with `fraction` bits, by exact integers: the same at both twins."""
-    place = rest.astype(np.uint64) + np.uint64((SPAN - _BLOCK) << _POINT)
-    return exp_below(place, _PLACES) >> np.uint64(TWIN_FRACTION - fraction)
+    place = resized(rest, WIDEST) + word((SPAN - _BLOCK) << _POINT, WIDEST)
+    return exp_below(place, _PLACES) >> word(TWIN_FRACTION - fraction, WIDEST)

@@ -25,9 +25,14 @@ def word_type(bits: int) -> np.dtype[Any]:
     )
 
 
+def word(value: int, bits: int) -> Any:
+    """One element of Z_2^bits, from 0 to 2^bits - 1, as a scalar of the word type."""
+    return word_type(bits).type(value)
+
+
 def word_mask(bits: int) -> Any:
     """2^bits - 1 as a scalar of the word type."""
-    return word_type(bits).type((1 << bits) - 1)
+    return word((1 << bits) - 1, bits)
 
 
 def reduced(words: Words, bits: int) -> Words:
