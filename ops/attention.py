@@ -54,7 +54,7 @@ from onnxpuma.standard.mask_values import FAR
 
 def _refuse(call: Call) -> str | None:
     if call.secret(6):
-        return "its input nonpad_kv_seqlen is secret, but the lengths decide what is computed"
+        return "its input nonpad_kv_seqlen is secret, but the lengths decide which scores are computed"
     if mask_refusal(call):
         return mask_refusal(call)
     if scale_of(call) <= 0:
@@ -62,7 +62,7 @@ def _refuse(call: Call) -> str | None:
     if any(o.beside is not None for place, o in enumerate(call.inputs) if o is not None and place != 3):
         return too_far(replace(call, inputs=tuple(o for p, o in enumerate(call.inputs) if p != 3)), FAR)
     if _shown(call) in (1, 2) and scores_left(call).kept is not None:
-        return "it shows its scores, which are minus infinity at the positions that its mask excludes"
+        return "it outputs its scores, which are minus infinity at the positions that its mask excludes"
     return None
 
 
@@ -132,7 +132,7 @@ def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[
 
 
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
-    """cap tanh(scores / cap), at 18 fraction bits and those of the cap."""
+    """cap tanh(scores / cap), at 18 fraction bits plus the cap's own."""
     series = all_series()["tanh"]
     rest = flat.format.at(RESTING.fraction)
     y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot, rest))
@@ -163,11 +163,11 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     beside=lambda call: [None] * len(call.outputs),
     reaches=True,
     grows=lambda call: left_out(shapes_of(call).keys),
-    error="1e-4 of the largest value, of n keys n 8e-7 of it; with softcap 1e-3 softcap more in each score",
+    error="1e-4 of the largest value, with n keys n 8e-7 of it; with softcap 1e-3 softcap more in each score",
     integers=True,
 )
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """softmax(scale Q K' + mask) V; a row whose positions a public mask all excludes gives zeros.
+    """softmax(scale Q K' + mask) V; a row that a public mask excludes entirely gives zeros.
 
     A secret mask is boolean, or consists of numbers down to -2^23.
     """

@@ -71,7 +71,7 @@ def add_forms(a: Value, b: Value, sign: int) -> Shares:
 
 
 def _takes_as_it_is(call: Use, index: int) -> bool:
-    """Whether a term may come untruncated: a secret mask must fit at its scale."""
+    """Whether a term may arrive untruncated: a secret mask must fit at its scale."""
     reach = sum(o.reach for o in call.inputs if o is not None)
     return reach < call.given(index).format.largest / 2
 
@@ -83,7 +83,7 @@ def _spread_out(call: Call, x: Shares) -> Shares:
 
 
 def _sum_limits(call: Call) -> tuple[Limit, ...]:
-    """Words of all bits hold any sum of values in range; in fewer, the sum itself is to stay in range."""
+    """Words of all bits hold any sum of values in range; in a narrower ring, the sum must stay in range."""
     return output_below(call.reals.largest / 2)(call) if call.ring < RESTING.bits else ()
 
 
@@ -159,7 +159,7 @@ def _product_result(call: Call) -> Result:
 
 
 def _by_whole_number(call: Use, index: int) -> bool:
-    """Whether an untruncated product may come: a whole factor adds no fraction bits."""
+    """Whether a product may arrive untruncated: a whole factor adds no fraction bits."""
     by = call.public(1 - index)
     if by is None or by.size != 1:
         return False

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from onnxpuma.mpc.forms import Form
 
 F = TypeVar("F", bound=Form)
-SIGNIFICANT = 18  # bits of a public factor that no fewer hold exactly
+SIGNIFICANT = 18  # bits of a public factor that fewer bits would not hold exactly
 
 
 def public_scale(values: npt.ArrayLike) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public factor: the fewest that hold it exactly, else 18 significant.
+    """(fraction bits, integers) of a public factor: the fewest bits that hold it exactly, or 18.
 
     A power of two or an integer costs no precision, and perhaps no truncation.
     """

@@ -1,4 +1,4 @@
-"""Gather: local for public indices, a product with hidden one-hot rows for ids that only the client knows.
+"""Gather: local for public indices, a product with shared one-hot rows for ids that only the client knows.
 
 The client deals each id as keys of distributed point functions (dpf.py), which the parties expand to shares
 of one-hot rows. Their product with the table is exact: it needs no equality test and no truncation.

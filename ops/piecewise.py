@@ -48,7 +48,7 @@ def _sloped(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
 
 
 def _sloped_limits(call: Call) -> tuple[Limit, ...]:
-    """The part below zero is a product, which limits x."""
+    """The limit of x: the part below zero is a product."""
     _, integers = _below_zero(call)
     largest = max(1.0, float(np.abs(integers).max(initial=1)))
     whole = compared(call)[0].below
@@ -78,7 +78,7 @@ def _parametric_result(call: Call) -> Result:
 
 
 def _parametric_limits(call: Call) -> tuple[Limit, ...]:
-    """With a secret slope the part above zero has the scale of the product, which limits x."""
+    """The limit of x: with a secret slope the part above zero has the scale of the product."""
     if not call.inputs or not call.secret(1):
         return _sloped_limits(call)
     return input_below(min(compared(call)[0].below, call.outputs[0].format.largest))(call)

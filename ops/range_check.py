@@ -1,6 +1,6 @@
 """The two operators of the range check: the quantities of one value, and the verdict on all values.
 
-They are not ONNX operators: the planner puts them beside the steps of a model (plan/bounds/checks.py).
+They are not ONNX operators: the planner adds them to the steps of a model (plan/bounds/checks.py).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def arranged(x: F, reading: Reading) -> F:
 
 
 def _quotients(x: Replicated, y: Replicated, reading: Reading) -> Replicated:
-    """below y - x and below y + x of each element, side by side: they have one sign where |x| < below |y|."""
+    """below y - x and below y + x of each element, side by side: their signs agree where |x| < below |y|."""
     most = y.times_integers(reading.below)
     both = stacked([most - x, most + x], axis=-1)
     return both.reshape(-1).lowered(reading.shift)

@@ -104,7 +104,7 @@ def reduce_square(party: Party, call: Call, x: Replicated, axes: Value = None) -
     return [_squares(party, call, x)]
 
 
-SHIFT = 14  # fraction bits that a row gives up so that a norm up to LONGEST fits
+SHIFT = 14  # fraction bits that a row drops so that a norm up to LONGEST fits
 LONGEST = 2.0**20
 
 
@@ -174,7 +174,7 @@ def _product_cost(call: Call) -> Cost:
     error="one unit of 2^-18 at each product, times the factors that follow",
 )
 def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The product over axes, by halves of a row; every partial product stays below 2^26."""
+    """The product over axes, by halves of a row; every partial product must stay below 2^26."""
     reduced, shape = axes_of(call), call.outputs[0].shape
     kept = [a for a in range(len(x.shape)) if a not in reduced]
     count = count_of(call)

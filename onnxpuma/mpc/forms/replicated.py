@@ -89,7 +89,7 @@ class Replicated(Form):
         return self._with(self.first * public, self.second * public, self.format.at(self.fraction + fraction))
 
     def lowered(self, shift: int) -> Replicated:
-        """x / 2^shift mod 2^(k - shift), local: the ring shrinks as well, so no large error.
+        """x / 2^shift mod 2^(k - shift), local: the ring shrinks as well, so no error is large.
 
         The error is below 1.5 units in the last place and its mean below 2^-shift of one.
         """

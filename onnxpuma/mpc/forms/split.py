@@ -127,12 +127,12 @@ class Split(Form):
         return Split(self.role, self.pivot, self._words, self.format.at(fraction), self.halves)
 
     def with_halves(self, halves: Maybe) -> Split:
-        """The same value, of whose A the twins hold these halves (deal)."""
+        """The same value, where the twins hold these halves of A (`deal`)."""
         return Split(self.role, self.pivot, self._words, self.format, halves)
 
 
 class Pair(Form):
-    """y = y_u + y_v mod 2^k at the twins of `pivot`, which holds nothing: a separable evaluation."""
+    """y = y_u + y_v mod 2^k at the twins of `pivot`, which holds nothing: as a gate or a series yields it."""
 
     __slots__ = ("pivot", "role", "words")
 
