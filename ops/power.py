@@ -11,8 +11,8 @@ from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Shares, chosen, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, log_of
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, output_in_product, signed_input
 from onnxpuma.ops.quotient import (
     QUOTIENT_FRACTION,
@@ -28,7 +28,7 @@ from onnxpuma.ops.registry import Call, Resolved, Value, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import shift_cost, truncated
-from onnxpuma.standard.fixed_point import LEAST_DIVISOR
+from onnxpuma.standard.fixed_point import FIVE_BITS
 
 LARGEST_POWER = 16
 
@@ -78,7 +78,7 @@ def _general_cost(call: Call) -> Cost:
     if exponent.secret:
         product = shift_cost(size, LOG_FRACTION, call.ring)
     else:
-        shift = LOG_FRACTION + public_scale(np.asarray(exponent.value))[0] - call.reals.fraction
+        shift = LOG_FRACTION + factor_bits(np.asarray(exponent.value)) - call.reals.fraction
         product = shift_cost(size, shift, call.ring, Replicated)
     return log_cost(call.given(0).size) + product + exp_cost(size)
 
@@ -121,7 +121,7 @@ def _power_limits(call: Call) -> tuple[Limit, ...]:
         return found
     exponent, general = call.public(1), _general(call)
     falling = exponent is None or float(np.min(exponent, initial=0.0)) < 0
-    least = LEAST_DIVISOR if falling else 2.0**-call.reals.fraction
+    least = FIVE_BITS if falling else 2.0**-call.reals.fraction
     if general or (falling and float(np.max(np.asarray(exponent))) == -0.5):
         low, needs = (lambda call: seen(call.given(0)).low), asks("positive", least)
         return (*found, Limit("x", signed_input(), least=least, needs=needs, falls=low))

@@ -9,8 +9,8 @@ UNIT: Final = 2.0**-FRACTION  # one in the last place
 
 # A weight of small numbers keeps further bits below the point (plan/weights/scaling.py).
 LEAST_SPARE: Final = 6  # of the first finer scale; larger numbers have digits enough
-MOST_SPARE: Final = 22  # of the finest: its product with a value leaves 6 bits of 64 above it
+MOST_SPARE: Final = 22  # of the finest; 6 bits remain above the point of its products
 
 LOSS: Final = 64  # a number that rounding changes by more than one part in this many has lost its digits
-UNSEEN_ROOT: Final = (UNIT / 2) ** 2  # the root of a smaller number is below half a unit
-LEAST_DIVISOR: Final = 2.0**-13  # a divisor nearer to zero has fewer than five bits, and so has the quotient
+SEEN_ROOT: Final = 2.0**-30  # the root of a smaller number is eight units at most
+FIVE_BITS: Final = 2.0**-13  # a number of at least this has five bits; no divisor is smaller

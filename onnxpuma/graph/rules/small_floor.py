@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import number_like
 from onnxpuma.graph.rules.rule import Rule, constant, is_float, no, rank, scalar, used_once, yes
-from onnxpuma.standard.fixed_point import FRACTION, LEAST_DIVISOR, LOSS, UNIT, UNSEEN_ROOT
+from onnxpuma.standard.fixed_point import FIVE_BITS, FRACTION, LOSS, SEEN_ROOT, UNIT
 
 _ENOUGH = 2.0**-12  # a number of at least this keeps its digits
 _NEAR = 2.0**-4  # the error of a Relu counts beside a smaller number
@@ -208,12 +208,12 @@ class RootOfSmall(Rule):
 
     def check(self, context: Any, z: ir.Value, **_: Any) -> Any:
         small = _least(z, "Add", "Max", "Clip")
-        if small is None or not UNSEEN_ROOT < small < _ENOUGH or not _lost(small):
+        if small is None or not SEEN_ROOT <= small < _ENOUGH or not _lost(small):
             return no("not of a small number that fixed point loses")
         node = z.producer()
         if node.op_type == "Add" and any(_untruncated(x) for x in node.inputs):
             return no("the number is added to a product, which has digits enough")
-        self.halves = math.ceil(math.log(1 / (4 * math.sqrt(small)), 4))
+        self.halves = math.ceil(math.log(max(FIVE_BITS / small, 4.0), 4))
         return yes()
 
     def rewrite(self, op: Any, z: ir.Value, y: ir.Value, **_: Any) -> Any:
@@ -226,7 +226,7 @@ class _OverFloor(Rule):
 
     def fits(self, z: ir.Value) -> Any:
         small = _least(z, "Max", "Clip")
-        if small is None or not LEAST_DIVISOR <= small < _NEAR or small / UNIT % 1 == 0:
+        if small is None or not FIVE_BITS <= small < _NEAR or small / UNIT % 1 == 0:
             return no("not by a small number that fixed point loses")
         self.by = 2.0 ** max(1, math.ceil(-4 - math.log2(small)))  # which gives it fourteen bits
         return yes()

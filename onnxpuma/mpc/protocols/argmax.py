@@ -1,8 +1,8 @@
 """The place of the largest element of each row, by a tournament of exact comparisons.
 
 Neighbours play, so the left one always stands earlier. A winner's place is the path that it took, one
-XOR-shared bit a level. Choosing between two paths takes 3 bits for each of theirs, where gating a place would
-take a word.
+XOR-shared bit a level. Choosing between two paths takes 3 bits for each bit of a path, where gating a place
+would take a word.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PLACE_BITS = WHOLE.bits
 def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replicated, list[Bit]]]:
     """The largest of each row of x, (rows, n) mod 2^k, and the bits of its place, lowest first: (rows,).
 
-    Conditions: any two elements of a row differ by less than 2^(k-1), and none is on its way. Exact; of equal
+    Conditions: any two elements of a row differ by less than 2^(k-1), and all have arrived. Exact; of equal
     elements the first. The values may still be on their way when this returns. Masks: those of
     `wide_negative`, `gate`, `combined`, `replicate_pair`, fresh at each level.
     Rounds: 4 a level and 1; bits: `tournament_cost`.

@@ -92,12 +92,12 @@ class SecretIds:
         return self._vectors
 
     def take(self) -> tuple[Words, Words]:
-        """The same vectors, which are no longer kept: they take the ids times the table's rows."""
+        """The same vectors, and keep them no longer: they need a word for each id and row of the table."""
         vectors, self._vectors = self.expand(), None
         return vectors
 
 
-Dealt: TypeAlias = "Form | SecretIds"  # what a client deals to one party
+Dealt: TypeAlias = "Form | SecretIds"  # dealt by a client to one party
 
 
 def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretIds]:
@@ -116,8 +116,8 @@ def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretI
 def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
     """Rows of a replicated table, (rows, width), at secret ids: (*ids, width) mod 2^32, exact, no message.
 
-    z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; whoever sends z_i masks it. Condition: the table's
-    entries are below 2^30 units in magnitude.
+    z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; a protocol that sends z_i masks it first. Condition:
+    the table's entries are below 2^30 units in magnitude.
     """
     if isinstance(table, Weights):
         first, second = table.narrowed(BITS)
@@ -158,7 +158,7 @@ def _leaf_words(seeds: np.ndarray) -> Words:
 
 
 def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
-    """The two holders' keys for ids, (n,), in [0, rows). The client calls it, who knows the ids."""
+    """The two holders' keys for ids, (n,), in [0, rows). The client, who knows the ids, calls it."""
     ids = integers(ids).reshape(-1)
     n, depth = len(ids), depth_of(rows)
     roots = [read(secrets.token_bytes(16 * n), _HALF).reshape(n, 2) & _SEED for _ in range(2)]

@@ -22,10 +22,10 @@ from onnxpuma.mpc.ring.words import WIDEST, Words, encode, reduced, resized, wor
 
 SPAN = 16  # the window: x' in [0, SPAN)
 PERIOD_BITS = 5  # L = 32 <-> the whole ring
-DEALT_FRACTION = 18  # the pivot deals e^x with as many fraction bits,
-TWIN_FRACTION = 42  # the twins multiply by as many more,
-FRACTION = DEALT_FRACTION + TWIN_FRACTION  # and the product has all of them:
-POWER = Format(WIDEST, FRACTION)  # e^x of at most one fills the largest ring but for its sign and the lift
+DEALT_FRACTION = 18  # fraction bits of the e^x that the pivot deals
+TWIN_FRACTION = 42  # fraction bits of the twins' factor
+FRACTION = DEALT_FRACTION + TWIN_FRACTION  # fraction bits of the product
+POWER = Format(WIDEST, FRACTION)  # an e^x of at most one leaves the sign bit and room for the lift
 _LOW_BITS = 10
 _LOW_FRACTION = 20
 

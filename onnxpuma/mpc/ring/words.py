@@ -60,7 +60,7 @@ def from_integers(values: npt.ArrayLike, bits: int) -> Words:
 
 
 def encode(values: npt.ArrayLike, fraction_bits: int, bits: int = WIDEST) -> Words:
-    """round(values * 2^fraction_bits) mod 2^bits, in whose range the caller keeps the values."""
+    """round(values * 2^fraction_bits) mod 2^bits; the caller keeps the values in that range."""
     scaled = np.asarray(values, np.float64) * 2.0**fraction_bits
     return (
         np.atleast_1d(np.rint(scaled))
