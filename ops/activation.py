@@ -28,7 +28,7 @@ from onnxpuma.mpc.protocols.smooth import (
 )
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import public_scale, times_numbers
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
 from onnxpuma.ops.registry import Call, Operand, Use, operator
 from onnxpuma.ops.spread import shift_cost, truncated
@@ -46,8 +46,9 @@ def _series_name(call: Use) -> str:
 
 
 def _argument(call: Call, factor: float = 1.0) -> float | None:
-    """The bound of the arguments, times `factor`: calibrated or proved, and larger if a public number beside
-    them needs it. None: any argument that their form can hold."""
+    """The bound of the arguments times `factor`: calibrated or proved, and larger if a public number beside
+    them requires it. None: any argument that their form can hold.
+    """
     bound, operand = call.bound("argument", 0.0), call.operand(0)
     if not bound:
         return None
@@ -63,7 +64,7 @@ def held_by(format: Format) -> float:
 
 
 def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
-    """|x| below the range that is read; a range that covers the whole form needs no check."""
+    """The limit |x| < the range that is read; a range that covers the whole form needs no check."""
     whole = held_by(format) / factor
     if below >= whole and factor == 1.0:
         return Limit("|x|", of_input(), whole, key="argument", stays=size_of())
@@ -73,7 +74,7 @@ def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
 
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
-    more = public_scale(factor)[0] if factor != 1.0 else 0
+    more = factor_bits(factor) if factor != 1.0 else 0
     format = call.at(call.given(0).fraction + more)
     argument = read_for(_argument(call, factor), format)
     return (_below(format, Reading(series, argument, False).largest / factor, factor),)
@@ -133,8 +134,8 @@ def _swish_cost(call: Call) -> Cost:
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
         return _activated_cost(x, series, _argument(call))
-    scaled = replace(x, format=x.format.finer(public_scale(alpha)[0]))
-    fraction, _ = public_scale(1 / alpha)
+    scaled = replace(x, format=x.format.finer(factor_bits(alpha)))
+    fraction = factor_bits(1 / alpha)
     back = shift_cost(x.size, fraction, call.ring, Replicated)
     return _activated_cost(scaled, series, _argument(call, alpha)) + back
 
@@ -144,7 +145,7 @@ def _alpha_positive(call: Call) -> str | None:
 
 
 def _takes_products(call: Use, index: int) -> bool:
-    """Only without alpha: a product times alpha leaves too few bits above the point."""
+    """Only without alpha: a product times alpha has too few bits above the point."""
     return _alpha(call) == 1.0 and fits(all_series()["silu"], call.at(call.given(index).fraction))
 
 
@@ -170,7 +171,7 @@ def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[F
 
 RELU_FRACTION = 14
 SIGN_SHIFT = 4  # the sign is read in steps of 2^-10, so it can be wrong for a smaller |x| only
-SHORT_SIGN = 20  # so many bits are compared in two rounds, more in three
+SHORT_SIGN = 20  # up to this many bits are compared in two rounds, more in three
 LEAST_RELU = 16
 
 
@@ -192,7 +193,7 @@ def relu_part_cost(elements: int, form: type, bits: int, ring: int) -> Cost:
 
 
 def _relu_bits(call: Call) -> int:
-    """Bits of the reading: those of the largest argument; without a bound, those of its form."""
+    """Bits that are read: enough for the largest argument; without a bound, all that its form has."""
     argument = read_for(_argument(call), call.at(call.given(0).fraction))
     return max(LEAST_RELU, math.ceil(math.log2(argument)) + RELU_FRACTION + 2)
 

@@ -33,7 +33,8 @@ from onnxpuma.ops.attention_scale import (
 )
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
 from onnxpuma.ops.beside import too_far, whole
-from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
+from onnxpuma.ops.elementwise import add_forms
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.numerators import (
@@ -53,7 +54,7 @@ from onnxpuma.standard.mask_values import FAR
 
 def _refuse(call: Call) -> str | None:
     if call.secret(6):
-        return "its input nonpad_kv_seqlen is secret, but the lengths decide what is computed"
+        return "its input nonpad_kv_seqlen is secret, but the lengths decide which scores are computed"
     if mask_refusal(call):
         return mask_refusal(call)
     if scale_of(call) <= 0:
@@ -61,7 +62,7 @@ def _refuse(call: Call) -> str | None:
     if any(o.beside is not None for place, o in enumerate(call.inputs) if o is not None and place != 3):
         return too_far(replace(call, inputs=tuple(o for p, o in enumerate(call.inputs) if p != 3)), FAR)
     if _shown(call) in (1, 2) and scores_left(call).kept is not None:
-        return "it shows its scores, which are minus infinity at the positions that its mask excludes"
+        return "it outputs its scores, which are minus infinity at the positions that its mask excludes"
     return None
 
 
@@ -78,7 +79,7 @@ def _shown_cost(call: Call, size: int) -> Cost:
     if mode is None:
         return Cost()
     form: type = Sum3
-    extra = public_scale(cap)[0] if cap else 0
+    extra = factor_bits(cap) if cap else 0
     fraction = 2 * call.reals.fraction + extra
     if not is_early(call):
         fraction += scale_bits(call)
@@ -97,7 +98,7 @@ def _cost(call: Call) -> Cost:
         return Cost()
     total = secret_mask_cost(call)
     if is_early(call):
-        by = public_scale(scale_of(call))[0]
+        by = factor_bits(scale_of(call))
         total = total + shift_cost(call.given(0).size, by, call.ring, Replicated)
     form: type = Sum3
     if cap_of(call):
@@ -131,7 +132,7 @@ def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[
 
 
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
-    """cap tanh(scores / cap), at 18 fraction bits and those of the cap."""
+    """cap tanh(scores / cap), at 18 fraction bits plus the cap's own."""
     series = all_series()["tanh"]
     rest = flat.format.at(RESTING.fraction)
     y = yield from spread(party, flat, lambda part, pivot: activation(party, part, series, pivot, rest))
@@ -162,11 +163,11 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     beside=lambda call: [None] * len(call.outputs),
     reaches=True,
     grows=lambda call: left_out(shapes_of(call).keys),
-    error="1e-4 of the largest value, of n keys n 8e-7 of it; with softcap 1e-3 softcap more in each score",
+    error="1e-4 of the largest value, with n keys n 8e-7 of it; with softcap 1e-3 softcap more in each score",
     integers=True,
 )
 def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[Form]]:
-    """softmax(scale Q K' + mask) V; a row whose positions a public mask all excludes gives zeros.
+    """softmax(scale Q K' + mask) V; a row that a public mask excludes entirely gives zeros.
 
     A secret mask is boolean, or consists of numbers down to -2^23.
     """

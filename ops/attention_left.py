@@ -1,4 +1,4 @@
-"""The scores that masks and order leave to an attention; without a public mask, no array of them is made."""
+"""The scores that masks and order leave to an attention; without a public mask, by formulas, not arrays."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def apart(call: Call) -> float:
 
 
 def scores_apart(call: Call) -> float:
-    """The distance that bounds prove, masks included."""
+    """The proved bound of that distance, masks included."""
     added = scores_left(call).added if near_numbers(call.operand(3)) else None
     least = 0.0 if added is None else float(-added.min(initial=0.0))
     return spread_of_scores(call) + least + mask_reach(call)

@@ -1,4 +1,4 @@
-"""How long queries and keys may be for the scores of an attention to stay in their range."""
+"""The lengths of queries and keys up to which the scores of an attention stay in their range."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxpuma.ops.softmax import farthest_apart
 
 
 def lengths(call: Call, scale: float, below: float) -> tuple[Need, ...]:
-    """The lengths of queries and keys, by head, that keep all scores below a bound and those of a row close.
+    """The lengths of queries and keys, by head, that keep all scores below a bound, and near in a row.
 
     |q (k - k')| is at most |q| times the distances of k and k' from any third vector, such as their mean.
     If one factor is known to be short, the other gets the rest of the range; if both may be long, the one

@@ -1,4 +1,4 @@
-"""A secret mask of an attention: an addend, nowhere lower than the scores that a softmax can tell apart."""
+"""A secret mask of an attention: an addend, cut off where a softmax can no longer tell scores apart."""
 
 from __future__ import annotations
 

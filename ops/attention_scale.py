@@ -1,4 +1,4 @@
-"""The scale of an attention: applied to the queries or to the scores, and the room that this leaves."""
+"""The scale of an attention: whether it multiplies the queries or the scores, and the bits that remain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries: the scores
 
 
 def scale_of(call: Call) -> float:
-    """The factor of the scores, before the softcap is multiplied on."""
+    """The factor of the scores, which a softcap multiplies again after the tanh."""
     return given_scale(call) / (cap_of(call) or 1.0)
 
 
@@ -41,7 +41,7 @@ def _least_apart(call: Call) -> float:
 
 
 def scaled(scores: Sum3, scale: float) -> Sum3:
-    """scores * scale: a power of two moves the point; of any other scale SCALE_BITS bits are multiplied."""
+    """scores * scale: a power of two moves the point; any other scale is a factor of SCALE_BITS bits."""
     exponent = int(np.floor(np.log2(scale)))
     if _is_power(scale):
         return scores.with_fraction(scores.fraction - exponent)
@@ -61,5 +61,5 @@ def score_fraction(call: Call) -> int:
 
 
 def spread_read(call: Call) -> float:
-    """The distance that is read: calibrated, or needed by masks, and no more than the scores can hold."""
+    """The distance that is read: as calibrated or as masks require, and no more than the scores can hold."""
     return min(apart(call), largest_spread(call.at(score_fraction(call))))

@@ -1,10 +1,11 @@
 """Public numbers beside a secret value: addends, masks above all, that its words do not include yet.
 
 A public number that is added to a secret, or replaces it by a public choice, need not go into the words. The
-plan carries it (`Operand.beside`) through sums, choices and layouts to the operator that reads the value. One
-that looks for the largest of a row (Softmax, ArgMax) leaves out the elements that cannot win, exactly and
-whatever the numbers are (running.py). One on single elements has a public result wherever the number is out
-of reach (elements.py). All others read the sum (`whole`).
+plan carries it (`Operand.beside`) through sums, choices and layouts to the operator that reads the value. An
+operator that looks for the largest of a row (Softmax, ArgMax) leaves out the elements that cannot win,
+exactly and whatever the numbers are (running.py). The result of an operator on single elements is public
+wherever the number is out of reach (elements.py): beyond all that the operator can read. All others read the
+sum (`whole`).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def kept(beside: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None
 
 
 def furthest(call: Call) -> float:
-    """The distance from zero at which a kernel puts a number that only has to be far."""
+    """The distance from zero at which a kernel puts a number that need only be far out."""
     return call.outputs[0].enough or LARGEST
 
 
@@ -70,7 +71,7 @@ def held(values: np.ndarray, largest: float = LARGEST) -> np.ndarray:
 
 
 def whole(x: V, operand: Operand | None, largest: float = LARGEST) -> V:
-    """A secret plus the numbers beside it; any other operand as it is."""
+    """A secret plus the numbers beside it; any other operand unchanged."""
     if operand is None or not isinstance(x, Form):
         return x
     return with_numbers(x, operand.beside, largest)
@@ -91,7 +92,7 @@ def fits(operand: Operand, aware: bool) -> bool:
 
 
 def unheld(call: Call, operator: Operator) -> str | None:
-    """Refuse a public number that an operator has to read as part of a secret, but cannot."""
+    """Refuse a public number that an operator must read as part of a secret, but cannot."""
     if operator.beside is not None or not any_beside(call):
         return None
     return too_far(call, LARGEST if operator.cost(call).rounds == 0 else FAR)
@@ -111,12 +112,12 @@ def too_far(call: Call, limit: float) -> str | None:
 
 
 def factor(call: Call, values: np.ndarray) -> np.ndarray:
-    """A public factor as words hold it; a factor that only makes a mask is as large as the mask must be."""
+    """A public factor as words hold it; a factor that only creates a mask is as large as the mask must be."""
     return any_factor(values, furthest(call))
 
 
 def any_factor(values: np.ndarray, far: float = LARGEST) -> np.ndarray:
-    """`factor` for a mask that has to be `far` from zero."""
+    """`factor` for a mask that must be `far` from zero."""
     if values.dtype.kind != "f":
         return values
     return np.where(np.abs(values) > BEYOND_SCALES, held(values, far), held(values))

@@ -30,7 +30,7 @@ def product_result(call: Call, fraction: int) -> Result:
 
 
 def product_cost(call: Call, more: int = 0) -> Cost:
-    """The cost of a truncation that comes before the bias. more: fraction bits of the product's own."""
+    """The cost of a truncation that comes before the bias. more: extra fraction bits of the product."""
     if not _crowded(call):
         return FREE
     shift = call.reals.fraction + _finer(call) + more
@@ -46,6 +46,6 @@ def with_bias(party: Party, call: Call, product: Sum3, bias: Value) -> Protocol[
 
 
 def by_channel(bias: Value, spatial: int) -> Value:
-    """A bias (channels,) that broadcasts to an image (N, channels, ...) of so many spatial axes."""
+    """A bias (channels,) that broadcasts to an image (N, channels, ...) with this many spatial axes."""
     column = (1, -1, *([1] * spatial))
     return None if bias is None else bias.reshape(column)

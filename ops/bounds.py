@@ -20,7 +20,7 @@ class Bound:
     high: float = math.inf
     # The largest Euclidean length of a row of the last axis.
     norm: float = math.inf
-    # Size -> the largest length of an aligned block of so many elements of a row: a head of a projection.
+    # Size -> the largest length of an aligned block of that many elements of a row: a head of a projection.
     blocks: Mapping[int, float] = field(default_factory=dict)
     # Bounds for products with the value, by the names of ops/products.py.
     matrix: Mapping[str, float] = field(default_factory=dict)
@@ -70,13 +70,13 @@ class Bound:
         )
 
     def hull(self, other: Bound) -> Bound:
-        """The bound of a value whose rows come from either of two."""
+        """The bound of a value whose rows come from either of two values."""
         blocks = {b: max(self.length(b), other.length(b)) for b in {*self.blocks, *other.blocks}}
         low, high = min(self.low, other.low), max(self.high, other.high)
         return Bound(low, high, max(self.norm, other.norm), blocks)
 
     def within(self, low: float, high: float) -> Bound:
-        """The bound after a function into an interval that takes no element further from zero."""
+        """The bound after a function into an interval that moves no element further from zero."""
         return Bound(max(low, min(self.low, 0.0)), min(high, max(self.high, 0.0)), self.norm, self.blocks)
 
     def only(self) -> Bound:
@@ -100,7 +100,7 @@ def _product(a: float, b: float) -> float:
     return 0.0 if a == 0 or b == 0 else a * b
 
 
-RELATIVE = 2.0**-12  # the rounding of bounds and of large values adds no more at each step
+RELATIVE = 2.0**-12  # the rounding of bounds and of large values adds at most this at each step
 
 
 UNKNOWN = Bound()
@@ -108,7 +108,7 @@ UNKNOWN = Bound()
 
 @dataclass(frozen=True)
 class Need:
-    """A condition on one input of a step, which the planner proves or has checked at run time.
+    """A condition on one input of a step; the planner proves it or adds a check at run time.
 
     Kinds:
     element    every |x| < below

@@ -34,10 +34,10 @@ class Operand:
     value: np.ndarray | None = None
     # Replicated, Sum3 (a product still to be truncated) or SecretIds (ids that only the client knows).
     form: type = Replicated
-    # Of its words.
+    # The format of its words.
     format: Format = RESTING
-    # To which it is truncated. A weight of small numbers, and a value computed from one, keeps more fraction
-    # bits than other values (plan/weights/scaling.py).
+    # The format to which it is truncated. A weight of small numbers, and a value computed from one, keeps
+    # more fraction bits than other values (plan/weights/scaling.py).
     resting: Format = RESTING
     # Computed from the owner's weights and public constants alone.
     weight: bool = False
@@ -51,9 +51,9 @@ class Operand:
     negative: bool = False
     drowns: bool = False
     blurred: bool = False
-    # The distance from zero that its readers need of a masked element; 0 where it is not known.
+    # The distance from zero at which its readers need a masked element; 0 where it is not known.
     enough: float = 0.0
-    # The largest constant in it of which fixed point leaves few digits; 0 for none (ops/faint.py).
+    # The largest constant in it that keeps few digits in fixed point; 0 for none (ops/faint.py).
     faint: float = 0.0
     # The proved bound of a secret operand (ops/bounds.py).
     bound: Bound = field(default=UNKNOWN, repr=False, compare=False)
@@ -64,7 +64,7 @@ class Operand:
 
     @property
     def reach(self) -> float:
-        """How far out a secret mask may put it, in either direction."""
+        """How far out a secret mask may put its elements, in either direction."""
         return max(self.down, self.up)
 
     @property
@@ -83,7 +83,7 @@ class Operand:
 
     @property
     def finer(self) -> int:
-        """Fraction bits that it keeps beyond those of other values of its type."""
+        """Extra fraction bits, beyond those that values of its type usually keep."""
         return self.resting.fraction - (RESTING.fraction if self.dtype.kind == "f" else 0)
 
 
@@ -102,7 +102,7 @@ class Use:
     bounds: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
     def bound(self, key: str, default: float) -> float:
-        """What a quantity of this use stays below (`Limit.key`): as calibrated, else `default`."""
+        """The bound of a quantity of this use (`Limit.key`): as calibrated, else `default`."""
         return self.bounds.get(key, default)
 
     def attribute(self, name: str) -> Any:
@@ -154,7 +154,7 @@ class Use:
         return self.reals.finer(RESTING.fraction)
 
     def at(self, fraction: int) -> Format:
-        """Words of this ring with so many fraction bits."""
+        """Words of this ring with this many fraction bits."""
         return Format(self.ring, fraction)
 
 

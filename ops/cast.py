@@ -1,4 +1,4 @@
-"""Casts: reals stay as they are, booleans are comparisons with zero, integers are whole words."""
+"""Casts: reals stay unchanged, booleans are comparisons with zero, integers are whole words."""
 
 from __future__ import annotations
 

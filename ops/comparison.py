@@ -1,4 +1,4 @@
-"""How many bits a comparison reads of its operands, and how far out they may be."""
+"""The bits that a comparison reads of its operands, and how far out they may lie."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxpuma.ops.registry import Call
 
 F = TypeVar("F", bound=Form)
 WIDE = RESTING.bits  # bits of an exact comparison of any two values
-FURTHEST = RESTING.largest / 2  # no value is larger; a public bound further out is moved here
+FURTHEST = RESTING.largest / 2  # no value is larger; a public bound further out moves here
 
 
 def width(call: Call) -> int:
@@ -38,7 +38,7 @@ def compared(call: Call) -> tuple[Limit, ...]:
 
 
 def bits_for(largest: float, fraction: int = RESTING.fraction) -> int:
-    """Bits of the difference of two values up to this large, with room for the lift and for errors."""
+    """Bits of the difference of two values of at most this size, with room for the lift and for errors."""
     if largest >= FURTHEST:
         return WIDE
     return min(WIDE, fraction + 2 + math.ceil(math.log2(2.02 * largest + 2.0**-8)))
@@ -49,7 +49,7 @@ def bounded(value: np.ndarray) -> np.ndarray: ...
 @overload
 def bounded(value: F) -> F: ...
 def bounded(value: np.ndarray | F) -> np.ndarray | F:
-    """A public bound, moved into the range of comparisons if it is further out; a secret as it is."""
+    """A public bound, moved into the range of comparisons if it is further out; a secret unchanged."""
     if not isinstance(value, np.ndarray):
         return value
     return np.asarray(np.clip(value.astype(np.float64), -FURTHEST, FURTHEST))

@@ -71,7 +71,7 @@ def conv_transpose(
     wide = [n + r for n, r in zip(out, reach, strict=True)]
     places, sources = _mesh(x.shape[2:], reach, strides, _starts(call), wide)
     spaced = x[sources].within(places, (batch, channels, *wide))
-    # 2. its windows as rows, the kernels turned round as columns, for each group
+    # 2. its windows as rows, the reversed kernels as columns, for each group
     windows = spaced.windows(tuple(r + 1 for r in reach), tuple(range(2, 2 + rank)))
     steps: tuple[Any, ...] = (..., *(slice(None, None, d) for d in dilations))
     found = windows[steps].reshape(batch, groups, inner, *out, *kernel)

@@ -24,7 +24,7 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Protocol[Sequence[Form]]])
 
 
 def settled(call: Call) -> np.ndarray:
-    """Where an output is public, because a number beside one of its operands is out of reach."""
+    """The places where an output is public, because a number beside one of its operands is out of reach."""
     places = [out_of_reach(o) for o in call.secrets]
     return np.broadcast_to(np.logical_or.reduce(np.broadcast_arrays(*places)), call.outputs[0].shape)
 
@@ -56,7 +56,7 @@ def near(x: V, operand: Operand | None) -> V:
 
 
 def by_element(kernel: Kernel) -> Kernel:
-    """A kernel on single elements, which computes the elements that are near and zeros the settled ones."""
+    """A kernel on single elements that computes those within reach and sets the settled ones to zero."""
 
     @wraps(kernel)
     def computed(party: object, call: Call, *values: Value) -> Protocol[Sequence[Form]]:

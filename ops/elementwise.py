@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TypeVar, overload
+from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.beside import factor, held, in_words, of_scaled, of_sum, too_far, whole
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, output_below
 from onnxpuma.ops.registry import Call, Resolved, Result, Use, Value, both_fine, operator
 from onnxpuma.ops.shares import secret
 from onnxpuma.standard.mask_values import FAR
 
-F = TypeVar("F", bound=Form)
-
 _LARGEST_WHOLE = 2.0**12
-SIGNIFICANT = 18  # bits of a public factor that no fewer hold exactly
 
 
 def _sum_result(call: Call) -> Result:
@@ -75,7 +71,7 @@ def add_forms(a: Value, b: Value, sign: int) -> Shares:
 
 
 def _takes_as_it_is(call: Use, index: int) -> bool:
-    """Whether a term may come untruncated: a secret mask must fit at its scale."""
+    """Whether a term may arrive untruncated: a secret mask must fit at its scale."""
     reach = sum(o.reach for o in call.inputs if o is not None)
     return reach < call.given(index).format.largest / 2
 
@@ -87,7 +83,7 @@ def _spread_out(call: Call, x: Shares) -> Shares:
 
 
 def _sum_limits(call: Call) -> tuple[Limit, ...]:
-    """Words of all bits hold any sum of values in range; in fewer, the sum itself is to stay in range."""
+    """Words of all bits hold any sum of values in range; in a narrower ring, the sum must stay in range."""
     return output_below(call.reals.largest / 2)(call) if call.ring < RESTING.bits else ()
 
 
@@ -153,42 +149,21 @@ def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[For
     return [-x]
 
 
-def public_scale(values: npt.ArrayLike) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public factor: the fewest that hold it exactly, else 18 significant.
-
-    A power of two or an integer costs no precision, and perhaps no truncation.
-    """
-    real = np.asarray(values, np.float64)
-    for fraction in range(SIGNIFICANT):
-        scaled = real * 2.0**fraction
-        if np.array_equal(scaled, np.rint(scaled)):
-            return fraction, scaled.astype(np.int64)
-    largest = float(np.abs(real).max())
-    fraction = SIGNIFICANT + min(16, max(0, -math.floor(math.log2(largest))))
-    return fraction, np.rint(real * 2.0**fraction).astype(np.int64)
-
-
-def times_numbers(x: F, values: npt.ArrayLike) -> F:
-    """x times public numbers, which bring the fraction bits that they need (`public_scale`)."""
-    fraction, integers = public_scale(values)
-    return x.times_integers(integers, fraction)
-
-
 def _product_result(call: Call) -> Result:
     a, b = call.given(0), call.given(1)
     if a.secret and b.secret:
         return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    more, _ = public_scale(factor(call, np.asarray(public.value)))
+    more = factor_bits(factor(call, np.asarray(public.value)))
     return Result(secret.form, call.at(secret.fraction + more))
 
 
 def _by_whole_number(call: Use, index: int) -> bool:
-    """Whether an untruncated product may come: a whole factor adds no fraction bits."""
+    """Whether a product may arrive untruncated: a whole factor adds no fraction bits."""
     by = call.public(1 - index)
     if by is None or by.size != 1:
         return False
-    return abs(float(by.reshape(()))) <= _LARGEST_WHOLE and public_scale(held(by))[0] == 0
+    return abs(float(by.reshape(()))) <= _LARGEST_WHOLE and factor_bits(held(by)) == 0
 
 
 def _product_limits(call: Call) -> tuple[Limit, ...]:

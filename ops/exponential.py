@@ -15,7 +15,8 @@ from onnxpuma.mpc.protocols.logarithm import logarithm, logarithm_cost
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.ops.comparison import FURTHEST, WIDE, width
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import add_forms, public_scale, times_numbers
+from onnxpuma.ops.elementwise import add_forms
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import EVERYTHING, Limit, asks, input_below, signed_input, size_of
 from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.select import positive, positive_cost
@@ -61,7 +62,7 @@ def _exp_limits(call: Call) -> tuple[Limit, ...]:
     "Exp",
     cost=_exp_cost,
     limits=_exp_limits,
-    error="1.5e-5 of the result and two units of 2^-18",
+    error="2e-5 of the result and two units of 2^-18",
     beside=of_elements,
     reaches=True,
 )
@@ -117,7 +118,7 @@ def _parameters(call: Call) -> tuple[float, float, float]:
 
 
 def _fractions(call: Call) -> tuple[int, int, int]:
-    a, b, c = (public_scale(v)[0] for v in _parameters(call))
+    a, b, c = (factor_bits(v) for v in _parameters(call))
     return a, b, c
 
 

@@ -1,8 +1,8 @@
-"""Constants of which fixed point leaves few digits, in the values that took them in.
+"""Faint constants: small numbers that keep few digits in fixed point, and the values that contain them.
 
 A number of 1e-6 is a quarter of a unit. Sums and choices put it into words, where it becomes zero or a unit.
-Most readers cannot tell. A root, a logarithm and a comparison with zero can: they are right where a value is
-so large that the number does not count, and the range check asks for that.
+Most readers cannot tell the difference. A root, a logarithm and a comparison with zero can: they are right
+only where the value is so large that the number is negligible, and the range check requires that.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.registry import Call, Operand, Operator
 
-ENOUGH = 2.0**-13  # a number from here on has five bits
-_FEW = 2.0**5  # units; a number of more keeps its digits at its scale
-_NOTHING = 2.0**-60  # what is said of the size of zeros
-_PART = 64  # the part of a number that its rounding may take
-_UNSEEN_ROOT = 2.0**-38  # its root is half a unit
+ENOUGH = 2.0**-13  # a number of at least this has five bits
+_FEW = 2.0**5  # units; a larger number keeps its digits at its scale
+_NOTHING = 2.0**-60  # stands for the size of zeros
+_PART = 64  # rounding may change a number by one part in this many
+_SEEN_ROOT = 2.0**-30  # the root of a smaller number is eight units at most
 _TAKES = (
     *("Add", "Sub", "Sum", "Max", "Min", "Clip", "Where", "Concat", "Pad", "ScatterND", "ScatterElements"),
 )
@@ -33,7 +33,7 @@ _STEPS = (*("Ceil", "Floor", "Sign", "Equal", "Less", "LessOrEqual", "Greater", 
 
 
 def faint_in(call: Call, operator: Operator) -> float:
-    """The largest such number in the outputs of a call; 0 where there is none."""
+    """The largest faint number in the outputs of a call; 0 where there is none."""
     if not (operator.layout or call.node.op in _TAKES or call.node.op in _CARRIES):
         return 0.0
     found = [o.faint for o in call.secrets]
@@ -43,11 +43,11 @@ def faint_in(call: Call, operator: Operator) -> float:
 
 
 def _lost(operand: Operand, fraction: int) -> float:
-    """The largest of the numbers that lose more than a part in 64; of a weight no more is known than its
-    size."""
+    """The largest of the numbers that lose more than one part in 64; of a weight only the size is known."""
     values = operand.value
     if values is None:
-        size = operand.bound.size if operand.weight and not operand.finer else 0.0
+        # Its owner rounds the size up by a factor of two at most.
+        size = operand.bound.size / 2 if operand.weight and not operand.finer else 0.0
         return size if _NOTHING < size < ENOUGH else 0.0
     if values.dtype.kind != "f":
         return 0.0
@@ -57,7 +57,7 @@ def _lost(operand: Operand, fraction: int) -> float:
 
 
 def needs_beside_faint(call: Call) -> Sequence[Need]:
-    """What a reader asks of a value that took in such a number."""
+    """The conditions of a reader on a value that contains a faint number."""
     op = call.node.op
     if call.node.domain or op not in (*_ROOTS, *_STEPS):
         return ()
@@ -75,13 +75,13 @@ def _is_faint(operand: Operand) -> bool:
 
 def _roots(call: Call, place: int) -> bool:
     operand = call.given(place)
-    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < _UNSEEN_ROOT):
+    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < _SEEN_ROOT):
         return False
     return call.node.op != "Pow" or not (place or _whole(call))
 
 
 def _compares(call: Call, place: int) -> bool:
-    """A value that took in such a number, or is compared with a weight that is one; truth is not zero."""
+    """A value that contains a faint number, or is compared with one; a cast to a boolean is a comparison."""
     if call.node.op in _CASTS and (not call.outputs or call.outputs[0].dtype.kind != "b"):
         return False
     other = None if call.node.op in _CASTS else call.operand(1 - place)
@@ -90,7 +90,7 @@ def _compares(call: Call, place: int) -> bool:
 
 
 def _far(other: Operand | None) -> bool:
-    """Whether what a value is compared with is a public number away from zero."""
+    """Whether the other side of a comparison is a public number away from zero."""
     values = None if other is None else other.value
     return values is not None and bool((np.abs(values.astype(np.float64)) >= 2 * ENOUGH).all())
 

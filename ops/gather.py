@@ -1,4 +1,4 @@
-"""Gather: local for public indices, a product with hidden one-hot rows for ids that only the client knows.
+"""Gather: local for public indices, a product with shared one-hot rows for ids that only the client knows.
 
 The client deals each id as keys of distributed point functions (dpf.py), which the parties expand to shares
 of one-hot rows. Their product with the table is exact: it needs no equality test and no truncation.
@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import split, split_cost
-from onnxpuma.mpc.protocols.dpf import BITS, SecretIds, look_up
+from onnxpuma.mpc.protocols.dpf import BITS, ONE_HOT, SecretIds, look_up
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.ops.beside import Beside, kept, whole
@@ -64,7 +65,7 @@ def _takes_products(call: Use, index: int) -> bool:
 
 
 def _limits(call: Call) -> tuple[Limit, ...]:
-    return input_below(2.0**12)(call) if _by_ids(call) else ()
+    return input_below(ONE_HOT.at(RESTING.fraction).largest)(call) if _by_ids(call) else ()
 
 
 def _beside(call: Call) -> Beside:

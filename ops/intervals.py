@@ -90,7 +90,7 @@ def _extreme(call: Call) -> Bound:
 
 
 def _choice(call: Call) -> Bound:
-    """Where: a number that a secret condition chooses is as far out as its readers need."""
+    """Where: a number that a secret condition chooses lies as far out as its readers need."""
     found = []
     for place in (1, 2):
         operand = call.given(place)

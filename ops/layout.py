@@ -140,7 +140,7 @@ def index_map(call: Call) -> list[np.ndarray]:
 
 
 def _slices(call: Call) -> tuple[slice, ...]:
-    """The index that takes the same part in numpy."""
+    """The numpy index that selects the same part."""
     shape = call.given(0).shape
     starts, ends = (np.asarray(call.public(place)).reshape(-1).tolist() for place in (1, 2))
     axes, steps = call.public(3), call.public(4)

@@ -25,7 +25,7 @@ def normalised_rows(call: Use) -> tuple[int, bool]:
 
 
 def groups_of(call: Use) -> int:
-    """Groups of channels that are normalised together; an instance normalisation takes each channel alone."""
+    """Groups of channels that are normalised together; for an instance normalisation, single channels."""
     alone = call.node.op == "InstanceNormalization"
     return int(call.given(0).shape[1] if alone else call.attribute("num_groups"))
 
@@ -85,7 +85,7 @@ def _values(call: Call, place: int) -> Bound:
 
 
 def _attention(call: Call) -> list[Bound]:
-    """The result lies between the values, or is zero in a row that is masked as a whole."""
+    """The result lies between the values, or is zero in a fully masked row."""
     s, v = shapes_of(call), _values(call, 2)
     low, high = min(v.low, 0.0), max(v.high, 0.0)
     length = v.length(s.value_size)
@@ -109,7 +109,7 @@ def _rotary(call: Call) -> list[Bound]:
 
 
 def _radius(call: Call) -> float:
-    """How much longer the tables make a pair; at least 1, the factor of features that are not turned."""
+    """How much longer the tables make a pair; at least 1, the factor of features that are not rotated."""
     cosines, sines = call.public(1), call.public(2)
     if cosines is not None and sines is not None and cosines.shape == sines.shape:
         squares = cosines.astype(np.float64) ** 2 + sines.astype(np.float64) ** 2
@@ -118,7 +118,7 @@ def _radius(call: Call) -> float:
 
 
 def spread_of_scores(call: Use) -> float:
-    """The largest distance of two scores of a row of Attention, Softmax and kin, without a mask's addends."""
+    """The largest distance of two scores of a row of Attention or a softmax, without a mask's addends."""
     if call.node.op == "Attention":
         cap = cap_of(call)
         apart = 2.0 * largest_score(call)

@@ -1,4 +1,4 @@
-"""The ranges in which operators are right, as data: a quantity of one call, and its bounds.
+"""The ranges in which operators compute correctly, as data: a quantity of one call, and its bounds.
 
 Beyond them the result is silently wrong. If the bounds of the operands do not prove that a quantity stays
 inside, it is checked while the model runs on shares (plan/bounds/checks.py, by `needs`). The command
@@ -25,7 +25,7 @@ Arrays: TypeAlias = "Sequence[np.ndarray | None]"
 Measure: TypeAlias = "Callable[[Call, Arrays, Arrays], np.ndarray]"  # (call, inputs, outputs) -> quantities
 Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
 Needs: TypeAlias = "Callable[[Call], Sequence[Need]]"
-ROOM = 2.0**-10  # between a bound and the end of a range
+ROOM = 2.0**-10  # the margin between a bound and the end of a range
 
 EVERYTHING = RESTING.largest / 4  # a range this large covers all values and needs no check of its own
 
@@ -197,7 +197,7 @@ def output_in_product(call: Call) -> tuple[Limit, ...]:
 
 
 def no_limit(call: Call) -> tuple[Limit, ...]:
-    """For operators that are right on every value of the format."""
+    """For operators that compute correctly on every value of the format."""
     return ()
 
 

@@ -12,7 +12,7 @@ from onnxpuma.mpc import ring
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import bilinear
-from onnxpuma.ops.elementwise import public_scale
+from onnxpuma.ops.factors import factor_bits, public_scale
 from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.registry import Call, Resolved, Result, as_first, both_fine, operator
 from onnxpuma.ops.shares import replicated
@@ -53,7 +53,7 @@ def _einsum_result(call: Call) -> Result:
     if a.secret and b.secret:
         return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(Replicated, call.at(secret.fraction + public_scale(np.asarray(public.value))[0]))
+    return Result(Replicated, call.at(secret.fraction + factor_bits(np.asarray(public.value))))
 
 
 def _einsum_refusal(call: Call) -> str | None:

@@ -74,13 +74,13 @@ def _beside(call: Call) -> np.ndarray | None:
 
 
 def _tops(call: Call) -> np.ndarray:
-    """The number beside the result of each row: minus infinity for a row that is masked as a whole."""
+    """The number beside the result of each row: minus infinity for a fully masked row."""
     beside = _beside(call)
     return np.zeros(1) if beside is None else running(beside).top[:, 0]
 
 
 def _scores(call: Call) -> Scores:
-    """The scores less the first of their row, which may be a masked one: so they are read twice as far."""
+    """The scores less the first of their row, which may be masked: so the range that is read doubles."""
     x = call.given(0)
     shape = _rows(call, np.broadcast_to(np.int8(0), x.shape)).shape
     apart = call.bound("spread", SPREAD) + read_as_far(x)
@@ -101,7 +101,7 @@ def _sum_cost(call: Call) -> Cost:
 
 
 def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
-    """log sum e^x of each row less `_tops`, (rows,), LOG_FRACTION bits; 0 for a row masked as a whole."""
+    """log sum e^x of each row less `_tops`, (rows,), LOG_FRACTION bits; 0 for a fully masked row."""
     scores = _scores(call)
     counts, lengths = scores.lengths, scores.lengths[scores.lengths > 0]
     up = yield from brought_up(party, call, x, call.given(0))
@@ -175,7 +175,7 @@ def log_sum_exp(party: Party, call: Call, x: Replicated, axes: Value = None) -> 
 
 
 def _left_fraction(call: Call) -> int:
-    """Fraction bits of the result: fewer if a secret mask puts scores too far out for the logarithm's."""
+    """Fraction bits of the result: the logarithm's, or fewer if a secret mask puts scores far out."""
     return call.reals.fraction if call.given(0).reach > call.at(LOG_FRACTION).largest / 4 else LOG_FRACTION
 
 

@@ -65,7 +65,7 @@ def _order_cost(call: Call) -> Cost:
 )  # fmt: skip
 @by_element
 def ordered(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequence[Form]]:
-    """[a < b] and its kin, a secret boolean."""
+    """A comparison such as [a < b]: a secret boolean."""
     swapped = call.node.op in ("Greater", "LessOrEqual")
     a, b = _threshold(a, swapped), _threshold(b, not swapped)
     lead = add_forms(b, a, -1) if swapped else add_forms(a, b, -1)
@@ -79,8 +79,9 @@ def _unseen(values: np.ndarray) -> np.ndarray:
 
 
 def _threshold(value: Resolved, up: bool) -> Resolved:
-    """A public number in a comparison. One that would round to zero moves up, or down, to the next unit, so
-    that zero stays on its side."""
+    """A public number in a comparison. A number that would round to zero moves up, or down, to the next unit,
+    so that zero stays on the right side of it.
+    """
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
         return bounded(value)
     moved = np.where((value > 0) == up, RESTING.unit if up else -RESTING.unit, 0.0)
@@ -159,8 +160,16 @@ def _choice_result(call: Call) -> Result:
 def _fits(call: Call) -> str | None:
     for place in (1, 2):
         value = call.public(place)
-        if value is not None and call.secret(0) and value.dtype.kind == "f" and np.isnan(value).any():
+        if value is None or not call.secret(0) or value.dtype.kind != "f":
+            continue
+        if np.isnan(value).any():
             return f"a secret condition may choose a NaN from input {place}"
+        above = np.unique(value[value > 0])
+        if np.unique(held(above, furthest(call))).size < above.size:
+            return (
+                f"a secret condition may choose numbers from input {place} that lie too far out to be told "
+                f"apart, as {above[-2]:g} and {above[-1]:g}: make the condition public, or choose nearer ones"
+            )
     return None
 
 
@@ -176,7 +185,7 @@ def where(
     rest, shape = call.outputs[0].resting, call.outputs[0].shape
     if isinstance(condition, np.ndarray):
         if isinstance(b, Replicated) and b.shape == shape and b.fraction == rest and not condition.any():
-            return [b]  # a guard against a case that never occurs
+            return [b]  # the model guards against a case that never occurs
         return [chosen(condition, *(_shares(party, in_words(v), rest) for v in (a, b)))]
     a, b = (_far_enough(call, value, place) for place, value in ((1, a), (2, b)))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):

@@ -12,7 +12,7 @@ from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
-from onnxpuma.ops.elementwise import public_scale, times_numbers
+from onnxpuma.ops.factors import factor_bits, public_scale, times_numbers
 from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.products import gemm_of
 from onnxpuma.ops.registry import Call, Resolved, Result, Value, both_fine, operator
@@ -24,7 +24,7 @@ def _matmul_result(call: Call) -> Result:
     if a.secret and b.secret:
         return Result(Sum3, call.at(a.fraction + b.fraction))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(Replicated, call.at(secret.fraction + public_scale(np.asarray(public.value))[0]))
+    return Result(Replicated, call.at(secret.fraction + factor_bits(np.asarray(public.value))))
 
 
 def flat_rows(x: Replicated) -> Replicated:
@@ -63,7 +63,7 @@ def matmul(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Seque
 
 def _alpha_bits(call: Call) -> int:
     alpha = gemm_of(call).alpha
-    return 0 if alpha == 1.0 else public_scale(alpha)[0]
+    return 0 if alpha == 1.0 else factor_bits(alpha)
 
 
 def _gemm_result(call: Call) -> Result:

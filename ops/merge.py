@@ -27,8 +27,9 @@ def concat(party: Party, call: Call, *values: Value) -> Protocol[Sequence[Form]]
 
 
 def numbered(call: Call, places: Sequence[int]) -> np.ndarray:
-    """For each place of the output, the number of the element that goes there, counted through these inputs;
-    -1 for none."""
+    """For each place of the output, the number of the element that goes there, counted across these inputs;
+    -1 for none.
+    """
     inputs = [None if o is None else o.value for o in call.inputs]
     start = 1
     for place in places:

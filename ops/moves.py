@@ -49,7 +49,7 @@ def _transposed(call: Call) -> Bound:
 
 
 def _part(call: Call) -> Bound:
-    """Split, Slice, Gather and their kin: a part of a row is no longer than the row."""
+    """Split, Slice, Gather and the like: a part of a row is no longer than the row."""
     x, rank = words(call.given(0)), len(call.given(0).shape)
     if call.node.op == "Slice":
         return _sliced(call, x)

@@ -113,7 +113,7 @@ def _of_rows(call: Call, below: float) -> Sequence[Need]:
 
 
 def _asked(operand: Operand) -> bool:
-    """Whether a condition on a value makes sense: it is secret, and no weight that its owner has measured."""
+    """Whether a value may carry a condition: it is secret, and not a weight that its owner has measured."""
     return operand.secret and not operand.weight
 
 
@@ -121,7 +121,7 @@ def _parted(below: float, one: float, other: float, first: bool, second: bool) -
     """The bounds that two factors need for their product to stay below; infinite for one without a condition.
 
     A public factor or a weight gets none. Of two values, a small one gets none if the other may be larger.
-    first, second: whether a condition on the factor makes sense.
+    first, second: whether the factor may carry a condition.
     """
     root = math.sqrt(below)
     if not second or (first and other <= root):

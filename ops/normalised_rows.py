@@ -1,6 +1,6 @@
 """Normalised rows: less their mean, over their deviation, times a scale, plus a bias.
 
-x times the scale is truncated while the reciprocal root is on its way; the product with the root follows.
+x times the scale is truncated while the reciprocal root is being computed; the product with the root follows.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
-from onnxpuma.ops.elementwise import public_scale
+from onnxpuma.ops.factors import public_scale
 from onnxpuma.ops.registry import Call, Resolved
 from onnxpuma.ops.rows import Rows, roots, roots_cost
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.spread import shift_cost, truncated
 
-MEAN_BITS = 14  # significant bits of 1 / count: a second mean takes off what they miss of the first
+MEAN_BITS = 14  # significant bits of 1 / count: a second mean corrects the error of the first
 
 
 def mean_factor(count: int, least: int = 0) -> tuple[int, int]:
@@ -62,7 +62,7 @@ def normalised(
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
     mean: Replicated | None = None
     between = x.format.at(rows.product_fraction)
-    if rows.centred:  # less its first element a constant row is zero, and a large mean costs no precision
+    if rows.centred:  # less its first element, a constant row is zero and a large mean costs no precision
         start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
         first = x[start]
         x = x - first

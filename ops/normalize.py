@@ -22,7 +22,7 @@ from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
 
-_NEAR = 16.0  # a larger bound of a value that is no weight says little of its size
+_NEAR = 16.0  # a larger bound says little about the size of a value that is no weight
 ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
 
 
@@ -55,8 +55,9 @@ def _largest_bias(call: Call) -> float:
 
 
 def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
-    """x read at a resting real's fraction bits: if it has more, x and its deviation, by which it is divided,
-    are as many times larger."""
+    """x read at a resting real's fraction bits: if x has more, both x and its deviation grow by the same
+    factor, which the division cancels.
+    """
     return as_shares(party, x, call.reals).with_fraction(call.reals.fraction)
 
 

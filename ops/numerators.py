@@ -1,4 +1,4 @@
-"""The numerators of a softmax, and the reciprocals of their sums: rows of any length, laid end to end.
+"""The numerators of a softmax, and the reciprocals of their sums, for rows of any length laid end to end.
 
 A numerator is e^(t - 1), with t the score less the row's coarse maximum, so a row's sum lies between e^-2 and
 its length (docs/protocols.md, section 8).
@@ -43,7 +43,7 @@ LEAST_READ = 20  # the least `sum_read`
 
 
 def sum_read(ring: int) -> int:
-    """Fraction bits of the reciprocal of a row's sum, times which a numerator leaves 4 bits above it."""
+    """Fraction bits of the reciprocal of a row's sum: times a numerator, it leaves 4 bits above the point."""
     return min(24, ring - 4 - NUMERATOR)
 
 

@@ -16,7 +16,7 @@ from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import resolve
 from onnxpuma.ops.comparison import bits_for, compared, width
 from onnxpuma.ops.elements import by_element, of_elements
-from onnxpuma.ops.elementwise import public_scale, times_numbers
+from onnxpuma.ops.factors import factor_bits, public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import Call, Resolved, Result, operator
 from onnxpuma.ops.select import as_value, clipped, clipped_cost, positive, positive_cost
@@ -48,7 +48,7 @@ def _sloped(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
 
 
 def _sloped_limits(call: Call) -> tuple[Limit, ...]:
-    """The part below zero is a product, which limits x."""
+    """The limit of x: the part below zero is a product."""
     _, integers = _below_zero(call)
     largest = max(1.0, float(np.abs(integers).max(initial=1)))
     whole = compared(call)[0].below
@@ -78,7 +78,7 @@ def _parametric_result(call: Call) -> Result:
 
 
 def _parametric_limits(call: Call) -> tuple[Limit, ...]:
-    """With a secret slope the part above zero has the scale of the product, which limits x."""
+    """The limit of x: with a secret slope the part above zero has the scale of the product."""
     if not call.inputs or not call.secret(1):
         return _sloped_limits(call)
     return input_below(min(compared(call)[0].below, call.outputs[0].format.largest))(call)
@@ -123,7 +123,7 @@ def _hard_width(call: Call) -> int:
 
 
 def _hard_result(call: Call) -> Result:
-    return Result(Replicated, call.at(call.reals.fraction + public_scale(_line(call)[0])[0]))
+    return Result(Replicated, call.at(call.reals.fraction + factor_bits(_line(call)[0])))
 
 
 def _hard_refusal(call: Call) -> str | None:

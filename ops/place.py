@@ -24,7 +24,7 @@ from onnxpuma.ops.sight import seen
 from onnxpuma.ops.tournament import as_rows
 
 LONG = 1024
-"""Rows of at least so many elements are read from an untruncated product, which lies below 2^26."""
+"""Rows of at least this many elements are read from an untruncated product, which lies below 2^26."""
 PRODUCT_FRACTION = 12
 """Fraction bits at which a product is read."""
 
@@ -41,7 +41,7 @@ def _defers(call: Use, index: int) -> bool:
 
 
 def _product_bits(call: Call) -> int:
-    """Bits at which a product is read: all that it has, or all that its bound needs."""
+    """Bits at which a product is read: all that it has, or as many as its bound needs."""
     x = call.given(0)
     there = x.format.bits - (x.fraction - PRODUCT_FRACTION)
     return there if x.beside is not None else min(there, bits_for(x.bound.size, PRODUCT_FRACTION))
@@ -94,7 +94,7 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     "ArgMax", "ArgMin",
     cost=_cost, result=_whole, defers=_defers, refuse=_empty, limits=_limits, integers=True,
     beside=lambda call: [None], reaches=True,
-    error="exact; in a product's rows of 1024 and more, either of two within 2^-10",
+    error="exact; in a product's rows of 1024 and more, either of two elements within 2^-10",
 )  # fmt: skip
 def place_of_extreme(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """The index of the largest or smallest along an axis; among equal ones the first, or the last."""

@@ -8,9 +8,8 @@ import numpy as np
 
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.ops.elementwise import public_scale, times_numbers
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import mean_limits, output_below
-from onnxpuma.ops.reduce import mean_scale
 from onnxpuma.ops.registry import Call, Result, operator
 from onnxpuma.ops.window import window_of, windows_of
 
@@ -20,7 +19,7 @@ def _area(call: Call) -> int:
 
 
 def _global_result(call: Call) -> Result:
-    return Result(Replicated, call.at(call.reals.fraction + mean_scale(_area(call))[0]))
+    return Result(Replicated, call.at(call.reals.fraction + factor_bits(1.0 / _area(call))))
 
 
 @operator("GlobalAveragePool", result=_global_result, limits=mean_limits, error="one unit of 2^-18")
@@ -50,7 +49,7 @@ def _weights(call: Call) -> np.ndarray:
 
 
 def _average_result(call: Call) -> Result:
-    return Result(Replicated, call.at(call.reals.fraction + public_scale(_weights(call))[0]))
+    return Result(Replicated, call.at(call.reals.fraction + factor_bits(_weights(call))))
 
 
 @operator("AveragePool", result=_average_result, limits=output_below(2.0**18), error="one unit of 2^-18")

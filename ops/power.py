@@ -11,8 +11,8 @@ from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form, Replicated, Shares, chosen, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, log_of
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, output_in_product, signed_input
 from onnxpuma.ops.quotient import (
     LEAST,
@@ -78,7 +78,7 @@ def _general_cost(call: Call) -> Cost:
     if exponent.secret:
         product = shift_cost(size, LOG_FRACTION, call.ring)
     else:
-        shift = LOG_FRACTION + public_scale(np.asarray(exponent.value))[0] - call.reals.fraction
+        shift = LOG_FRACTION + factor_bits(np.asarray(exponent.value)) - call.reals.fraction
         product = shift_cost(size, shift, call.ring, Replicated)
     return log_cost(call.given(0).size) + product + exp_cost(size)
 

@@ -40,7 +40,7 @@ def turned(x: Bound) -> Bound:
 
 
 def matrix_of(operand: Operand) -> Bound:
-    """The bound of a factor of a product; a public one is measured."""
+    """The bound of a factor of a product; the planner measures a public one."""
     if operand.value is None or operand.value.ndim < 2 or operand.value.size > _MOST:
         return seen(operand)
     values = any_factor(operand.value).astype(np.float64)

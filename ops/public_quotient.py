@@ -1,4 +1,4 @@
-"""Quotients by public numbers of any size, each with eighteen significant bits of its own reciprocal.
+"""Quotients by public numbers of any size, each by a reciprocal of eighteen significant bits.
 
 At one scale for all divisors, 1 / c has few significant bits if c is large or another divisor is far smaller.
 So x is divided by 2^t first if c is large, and each product is truncated by the bits of its own divisor.
@@ -18,13 +18,13 @@ from onnxpuma.mpc.forms import Replicated, joined, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve
-from onnxpuma.ops.elementwise import public_scale
+from onnxpuma.ops.factors import public_scale
 from onnxpuma.ops.spread import shift_cost
 
 Part: TypeAlias = "Callable[[Replicated, int], Protocol[Replicated]]"
 
 DIGITS = 18  # significant bits of a reciprocal
-_NEAR = 8  # a divisor of so many bits needs no shift first
+_NEAR = 8  # a divisor of at most this many bits needs no shift first
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Reciprocals, roots, and quotients by a secret.
 
 A power of four brings each element into a fixed window (power_of_four.py), at 1.5 to 2.3 KB an element: cheap
-for one value a row, affordable if a model divides element by element.
+for one value a row, affordable where a model divides element by element.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from onnxpuma.mpc.protocols.reciprocal import (
 from onnxpuma.mpc.protocols.square_root import square_root as rooted
 from onnxpuma.mpc.protocols.square_root import square_root_cost
 from onnxpuma.ops.beside import Beside, of_scaled, too_far, whole
-from onnxpuma.ops.elementwise import public_fits, public_scale, times_numbers
+from onnxpuma.ops.elementwise import public_fits
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import (
     Limit,
     asks,
@@ -61,7 +62,7 @@ def _flipped(party: Party, x: Replicated, negative: Replicated) -> Sum3:
 
 
 def quotient_cost(size: int, divisors: int, secret: bool) -> Cost:
-    """The cost of `divided`: `size` quotients by so many divisors, of secret or public dividends."""
+    """The cost of `divided`: `size` quotients by that many divisors, of secret or public dividends."""
     total = bits_cost(divisors, wide_negative_cost)
     if secret:
         total = total + shift_cost(size, 0, RESTING.bits)
@@ -170,7 +171,7 @@ def even_scale(call: Use, index: int) -> bool:
     cost=lambda call: root_cost(call.given(0).size, call.given(0).fraction, call.given(0).form),
     defers=even_scale,
     limits=root_limits,
-    error="2e-6 of the result, one unit of 2^-18, and of x as far as it is truncated",
+    error="2e-6 of the result, one unit of 2^-18, and one of x where x is truncated",
 )
 def square_root(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """sqrt(x); a negative number gives an arbitrary one."""
@@ -183,7 +184,7 @@ def _quotient_result(call: Call) -> Result:
         return Result()
     if divisor is not None:
         return Result(
-            Replicated, call.at(call.reals.fraction + public_scale(1.0 / divisor.astype(np.float64))[0])
+            Replicated, call.at(call.reals.fraction + factor_bits(1.0 / divisor.astype(np.float64)))
         )
     return Result(Sum3, call.at(QUOTIENT_FRACTION))
 

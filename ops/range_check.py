@@ -1,6 +1,6 @@
 """The two operators of the range check: the quantities of one value, and the verdict on all values.
 
-They are not ONNX operators: the planner puts them beside the steps of a model (plan/bounds/checks.py).
+They are not ONNX operators: the planner adds them to the steps of a model (plan/bounds/checks.py).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def arranged(x: F, reading: Reading) -> F:
 
 
 def _quotients(x: Replicated, y: Replicated, reading: Reading) -> Replicated:
-    """below y - x and below y + x of each element, side by side: they have one sign where |x| < below |y|."""
+    """below y - x and below y + x of each element, side by side: their signs agree where |x| < below |y|."""
     most = y.times_integers(reading.below)
     both = stacked([most - x, most + x], axis=-1)
     return both.reshape(-1).lowered(reading.shift)
@@ -78,22 +78,23 @@ def quantity(party: Party, call: Call, x: Shares, y: Replicated | None = None) -
     return [samples(party, rows, reading.shift, stream, whole, reading.samples)]
 
 
-def _parts(call: Call) -> list[tuple[Reading, type, list[int]]]:
-    """The inputs that are compared together: their reading, their form and their places."""
+def _parts(call: Call) -> list[tuple[int, Reading, type, list[int]]]:
+    """The inputs that are compared together: their pivot, their reading, their form and their places."""
     found: dict[tuple[int, int, str, type], list[int]] = {}
     asked: Sequence[Reading] = call.attribute("readings")
     for place, reading in enumerate(asked):
         alike = reading.bits, reading.below, reading.side, call.given(place).form
         found.setdefault(alike, []).append(place)
-    return [(asked[places[0]], form, places) for (*_, form), places in found.items()]
+    groups = [(asked[places[0]], form, places) for (*_, form), places in found.items()]
+    return [(number % 3, *group) for number, group in enumerate(groups)]
 
 
 def verdict(party: Party, call: Call, *quantities: Shares) -> Protocol[Sequence[Form]]:
     """Zero if every quantity is within its reading, else random, (1,) mod 2^64."""
     compared = []
-    for number, (reading, _, places) in enumerate(_parts(call)):
+    for pivot, reading, _, places in _parts(call):
         together = joined([quantities[place].with_fraction(0) for place in places])
-        compared.append(beyond(party, together, reading.below, reading.side, number % 3))
+        compared.append(beyond(party, together, reading.below, reading.side, pivot))
     bits = [bit for found in (yield from parallel(compared)) for bit in found]
     for bit in bits:
         bit.shape = (1, bit.size)
@@ -102,12 +103,10 @@ def verdict(party: Party, call: Call, *quantities: Shares) -> Protocol[Sequence[
 
 def _verdict_cost(call: Call) -> Cost:
     total, counts = Cost(), [0, 0, 0]
-    for number, (reading, form, places) in enumerate(_parts(call)):
+    for pivot, reading, form, places in _parts(call):
         size = sum(call.given(place).size for place in places)
         total |= beyond_cost(size, reading.side, reading.bits, form)
-        counts[number % 3] += (
-            size * 2 if reading.side == OUTSIDE else size // (1 + (reading.side == OPPOSITE))
-        )
+        counts[pivot] += size * 2 if reading.side == OUTSIDE else size // (1 + (reading.side == OPPOSITE))
     return total + any_of_cost(counts)
 
 

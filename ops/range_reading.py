@@ -4,8 +4,8 @@ The planner adds a check for every operand that it cannot bound (plan/bounds/che
 
 - squares: the sum of squares of each row, if rows are known to be too short for it to wrap;
 - samples: sums of random parts of many elements, of any form and size. With a wide margin they find rows so
-  long that squares would wrap, so the two go together;
-- elements: each by itself, for few elements, or if only one side counts.
+  long that squares would wrap, so the two are used together;
+- elements: each by itself, if there are few elements or only one side counts.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from onnxpuma.mpc.protocols.range_check import ABOVE, INSIDE, OPPOSITE, OUTSIDE,
 from onnxpuma.ops.bounds import Bound, Need
 from onnxpuma.ops.registry import Operand
 
-BLOCK = 128  # elements in a sum of squares that stands for each of them
-NEAR, FAR = 256, 8192  # elements in a sample: a precise one, and one that finds what is far out
-FEW = 512  # so many elements are compared one by one
-WIDE = 2.0**13  # for a range from here on, a long block of values is inside too
-MARGIN = 6.0  # a sum of random parts stays within so many deviations
-OFFSET = 16.0  # a row may be so many times as long as the row less its mean
+BLOCK = 128  # elements in a sum of squares, which bounds each of them
+NEAR, FAR = 256, 8192  # elements in a sample: a precise one, and one that finds elements far out
+FEW = 512  # up to this many elements are compared one by one
+WIDE = 2.0**13  # a range of at least this also contains long blocks of values
+MARGIN = 6.0  # a sum of random parts stays within this many deviations
+OFFSET = 16.0  # a row may be this many times as long as the row less its mean
 ROUNDING = 1.5  # units of error of a lowered element; of a sum of three terms, twice as many
-SHARE = 4.0  # rounding takes at most one part in so many of a range
+SHARE = 4.0  # rounding uses up at most one part in this many of a range
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Reading:
     axes: tuple[int, ...]
     # The elements of a row; longer axes are cut.
     block: int
-    # Fraction bits that are given up.
+    # Fraction bits that are dropped.
     shift: int
     # The bound, in units of the quantity.
     below: int
-    # The side of the bound that is out of range (mpc/protocols/range_check.py).
+    # Which side of the bound is out of range (mpc/protocols/range_check.py).
     side: str
     # Rows are taken less their mean over this axis, times the length of the axis.
     around: int | None = None
@@ -80,7 +80,7 @@ def row_length(operand: Operand, need: Need) -> int:
 
 
 def readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
-    """The quantities that tell that an operand violates `need`; () if none can.
+    """The quantities that show whether an operand violates `need`; () if none can.
 
     A value within the need exceeds a reading by rounding or, in samples, by chance only: a block within a
     quarter of the range passes.
@@ -113,7 +113,7 @@ def _readings(operand: Operand, need: Need) -> tuple[Reading, ...]:
 def _around(operand: Operand, need: Need, length: int) -> tuple[Reading, ...]:
     """The readings of rows less their mean over another axis of n elements, times n.
 
-    These are shorter than 2n times a row. Samples that find what would wrap are taken of the value itself.
+    These are shorter than 2n times a row. The samples that detect a wrap are taken of the value itself.
     """
     assert need.around is not None
     count = operand.shape[need.around]

@@ -91,7 +91,7 @@ def _shows_places(call: Call) -> bool:
 
 
 def _window_places(call: Call) -> np.ndarray:
-    """(outputs, kernel): the place of each element of a window, counted by rows or by columns."""
+    """(outputs, kernel): the place of each element of a window, counted along rows or columns."""
     shape = call.given(0).shape
     numbers = np.arange(call.given(0).size)
     if call.attribute("storage_order"):

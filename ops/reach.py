@@ -1,8 +1,9 @@
 """How far out a secret mask may put the elements of a value.
 
-A number that a secret condition chooses to exclude an element is in the words of the value (`Operand.down`,
-`up`). Sums, products with public numbers, choices and layouts carry it on; the largest of several drops
-elements far down. An operator that reads the value must read as far, or the plan refuses it.
+A number that a secret condition chooses to exclude an element is in the words of the value. The plan records
+how far below or above ordinary values it may put an element: the reach (`Operand.down`, `up`). Sums, products
+with public numbers, choices and layouts carry the reach on; the largest of several drops elements far down.
+An operator that reads the value must read that far, or the plan refuses it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Reach:
     unit: bool = False
     # An element may be below zero.
     negative: bool = False
-    # It includes a number beside which single precision cannot tell scores apart.
+    # The mask includes a number beside which single precision cannot tell scores apart: they drown.
     drowns: bool = False
     # Such a number was added to scores.
     blurred: bool = False
@@ -41,7 +42,7 @@ def _of(operand: Operand) -> Reach:
 
 
 def _any(found: Sequence[Reach]) -> Reach:
-    """The kinds of several values together, of elements that are not far out."""
+    """The reach of several values together, where no element lies far out."""
     some = {n: any(getattr(r, n) for r in found) for n in ("hollow", "negative", "drowns", "blurred")}
     return Reach(unit=all(r.unit for r in found), **some)
 
@@ -68,7 +69,7 @@ def _sum(call: Call) -> Reach:
     found = _any(terms)
     negative = any(r.negative for r in terms) or any(value.min(initial=0) < 0 for value in known)
     if call.node.op == "Sub" and known and call.secret(1) and known[0].min(initial=1) >= 1:
-        negative = call.given(1).negative  # one less a zero or a one
+        negative = call.given(1).negative  # one minus a zero or a one
     return Reach(
         sum(r.down for r in terms),
         sum(r.up for r in terms),
@@ -131,8 +132,9 @@ def _smallest(call: Call) -> Reach:
 
 
 def _extreme(call: Call) -> Reach:
-    """Max and Min: at the losing end, as far out as all operands are; a public operand too far out to be
-    compared does not count."""
+    """Max and Min: at the losing end, as far out as all operands are; a public operand that is too far out to
+    be compared does not count.
+    """
     secret, found = _widest(call), [_of(o) for o in call.secrets]
     found += [_public(o.value) for o in call.inputs if o is not None and o.value is not None]
     if call.node.op == "Max":
@@ -141,7 +143,7 @@ def _extreme(call: Call) -> Reach:
 
 
 def _public(values: np.ndarray) -> Reach:
-    """How far out all of a set of public numbers are."""
+    """How far out all of these public numbers lie, in each direction."""
     real = held(values)
     return Reach(_end(-float(real.max(initial=-LARGEST))), _end(float(real.min(initial=LARGEST))))
 
@@ -186,7 +188,7 @@ def reach_of(call: Call, operator: Operator) -> Reach:
 
 
 def unread(call: Call, operator: Operator) -> str | None:
-    """Refuse an input that a secret mask puts further out than an operator unaware of masks can read."""
+    """Refuse an input that a secret mask puts further out than an operator that knows no masks can read."""
     carries = operator.layout or call.node.op in _CARRIES
     if operator.reaches or carries or not any(o.reach for o in call.secrets):
         return None

@@ -15,8 +15,8 @@ from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
 from onnxpuma.mpc.protocols.pivots import over_parts, spread_all
 from onnxpuma.mpc.protocols.square_root import wide_square_root, wide_square_root_cost
 from onnxpuma.mpc.protocols.wide_root import Readings
-from onnxpuma.ops.elementwise import public_scale, times_numbers
 from onnxpuma.ops.exponential import log_cost, log_of
+from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, input_below, mean_limits, output_below, output_in_product
 from onnxpuma.ops.registry import Call, Result, Use, Value, as_first, operator
 from onnxpuma.ops.select import positive, positive_cost
@@ -64,13 +64,8 @@ def reduce_sum(party: Party, call: Call, x: Shares, axes: Value = None) -> Proto
     return [_summed(call, x)]
 
 
-def mean_scale(count: int) -> tuple[int, np.ndarray]:
-    """1 / count at the fraction bits that give it eighteen significant bits."""
-    return public_scale(1.0 / count)
-
-
 def _mean_result(call: Call) -> Result:
-    return Result(Replicated, call.at(call.secrets[0].fraction + mean_scale(count_of(call))[0]))
+    return Result(Replicated, call.at(call.secrets[0].fraction + factor_bits(1.0 / count_of(call))))
 
 
 @operator(
@@ -109,7 +104,7 @@ def reduce_square(party: Party, call: Call, x: Replicated, axes: Value = None) -
     return [_squares(party, call, x)]
 
 
-SHIFT = 14  # fraction bits that a row gives up so that a norm up to LONGEST fits
+SHIFT = 14  # fraction bits that a row drops so that a norm up to LONGEST fits
 LONGEST = 2.0**20
 
 
@@ -179,7 +174,7 @@ def _product_cost(call: Call) -> Cost:
     error="one unit of 2^-18 at each product, times the factors that follow",
 )
 def reduce_product(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
-    """The product over axes, by halves of a row; every partial product stays below 2^26."""
+    """The product over axes, by halves of a row; every partial product must stay below 2^26."""
     reduced, shape = axes_of(call), call.outputs[0].shape
     kept = [a for a in range(len(x.shape)) if a not in reduced]
     count = count_of(call)

@@ -1,7 +1,8 @@
 """The registry: which operators have a kernel on shares, and what each kernel declares.
 
-An operator is one function with its declared cost beside it. The planner asks the registry what exists, and
-the documentation is generated from it. Facts that hold whoever computes an operator are in standard/.
+An operator is one function with its declared cost beside it. The planner asks the registry which kernels
+exist, and the documentation is generated from it. Facts about an operator that do not depend on its kernel
+are in standard/.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ __all__ = [
     "resting_of",
 ]
 
-FINEST = RESTING.bits - 6 - RESTING.fraction  # of a weight: its product with a value leaves 6 bits above it
+FINEST = RESTING.bits - 6 - RESTING.fraction  # of a weight: 6 bits remain above the point of its products
 
 
 Kernel: TypeAlias = Callable[..., Protocol[Sequence[Form]]]
@@ -84,7 +85,7 @@ class Operator:
     cost: Callable[[Call], Cost] = _free  # rounds and bits, without the truncation that the plan may add
     result: Callable[[Call], Result] = _resolved  # form and format of the outputs
     defers: Callable[[Use, int], bool]  # whether this input may arrive untruncated
-    refuse: Callable[[Call], str | None] = _nothing_refused  # why this use is not supported; None: it is
+    refuse: Callable[[Call], str | None] = _nothing_refused  # why this use is not supported; None if it is
     # Which inputs may be secret, and the error, in the words of the documentation.
     secret: str = "all"
     error: str = "exact"
@@ -97,12 +98,13 @@ class Operator:
     # Inputs that may be weights of more fraction bits than others, each with the most it may have; two
     # factors share that number.
     fine: Fine = _none_finer
-    # The public numbers beside its outputs, where it leaves those beside its inputs to the plan or handles
-    # them itself; None for a kernel that takes words with nothing beside them.
+    # Computes the public numbers beside its outputs, where the kernel leaves those beside its inputs to the
+    # plan or handles them itself; None for a kernel that reads words with nothing beside them.
     beside: Beside | None = None
     # It reads operands as far out as their `reach`, whatever its limits are.
     reaches: bool = False
-    # It computes in any ring in which values may rest (plan/narrow.py); else in that of `RESTING` alone.
+    # It computes in any ring in which values may rest (plan/narrow.py); otherwise only in the ring of
+    # `RESTING`.
     narrow: bool = False
 
     def error_of(self, call: Call) -> float:

@@ -39,7 +39,7 @@ def _outside(call: Call, axis: int) -> np.ndarray:
 
 
 def _lines(call: Call, axis: int) -> np.ndarray:
-    """The results of each line with a single one, and of a line of zeros."""
+    """The results for each line with a single one, and for a line of zeros."""
     place = _axes(call).index(axis)
     size, out = call.given(0).shape[axis], call.outputs[0].shape[axis]
     roi, scales = call.public(1), call.public(2)
@@ -80,7 +80,7 @@ def _shapes(call: Call) -> list[tuple[np.ndarray, int]]:
 
 
 def _chooses(matrix: np.ndarray) -> bool:
-    """Whether every place takes one element unchanged."""
+    """Whether every place is one element, unchanged."""
     return bool(np.all((matrix == 0) | (matrix == 1)) and np.all(matrix.sum(axis=1) <= 1))
 
 

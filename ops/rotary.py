@@ -1,4 +1,4 @@
-"""Rotary embeddings: pairs of features turned by an angle that depends on the position."""
+"""Rotary embeddings: pairs of features rotated by an angle that depends on the position."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from onnxpuma.mpc.forms import Form, Replicated, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.ops.elementwise import public_scale
+from onnxpuma.ops.factors import factor_bits, public_scale
 from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.shares import as_shares
@@ -42,14 +42,14 @@ def _size(call: Call) -> int:
 
 
 def _width(call: Call) -> int:
-    """The features of a head that are turned."""
+    """The number of features of a head that are rotated."""
     return int(call.attribute("rotary_embedding_dim")) or _size(call)
 
 
 def _result(call: Call) -> Result:
     if _angles_secret(call):
         return Result(Sum3, call.at(2 * call.reals.fraction))
-    return Result(Replicated, call.at(call.given(0).fraction + public_scale(_public_tables(call))[0]))
+    return Result(Replicated, call.at(call.given(0).fraction + factor_bits(_public_tables(call))))
 
 
 def _apart(call: Call) -> Layout:
@@ -83,7 +83,7 @@ def _refuse(call: Call) -> str | None:
     half, found = _width(call) // 2, call.given(1).shape[-1]
     if found >= half:
         return None
-    return f"its tables turn {2 * found} features of a head, and it asks for {2 * half}"
+    return f"its tables rotate {2 * found} features of a head, and it asks for {2 * half}"
 
 
 @operator(
@@ -97,7 +97,7 @@ def _refuse(call: Call) -> str | None:
 def rotary(
     party: Party, call: Call, x: Value, cosines: Value, sines: Value, positions: Value = None
 ) -> Protocol[Sequence[Form]]:
-    """Pairs of features turned by an angle that depends on the position. No message."""
+    """Pairs of features rotated by an angle that depends on the position. No message."""
     yield from ()
     apart, (first, second), width = _apart(call), _halves(call), _width(call)
     heads = apart(as_shares(party, x, call.reals))

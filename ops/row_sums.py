@@ -11,7 +11,7 @@ from onnxpuma.ops.sight import seen
 
 
 def added(call: Call) -> Bound:
-    """The sum over axes."""
+    """The bound of the sum over axes."""
     x, count = seen(call.given(0)), count_of(call)
     rank = len(call.given(0).shape)
     size = math.inf

@@ -1,7 +1,7 @@
 """The rows of a normalisation: the formats of their products, and their reciprocal roots.
 
 A row's sum of squares is a dot product, so one element a row leaves the party. A row of norm above FINE_NORM
-does not fit at all its fraction bits: it is read twice (protocols/wide_root.py).
+does not fit with all its fraction bits: it is read twice (protocols/wide_root.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOTED_FRACTION = 22  # fraction bits of x times the root, if the scale comes af
 FRACTION = RESTING.fraction
 PRODUCT = RESTING.finer(FRACTION)  # the format of squares
 HELD = RESTING.bits - 3  # bits of a result before it is truncated
-FINE_NORM = 2.0**12  # rows up to this norm are read at all their fraction bits
+FINE_NORM = 2.0**12  # rows up to this norm are read with all their fraction bits
 LARGEST_NORM = 2.0**20  # without a calibrated bound
 SMALLEST_EPSILON = 2.0**-34  # two units of deviation: the rounding of a constant row does not grow
 
@@ -44,8 +44,8 @@ class Rows:
     epsilon: float
     # A bound of the norm of every row.
     norm: float = LARGEST_NORM
-    # The largest factor of the result, which decides how many bits x scale and the root may have. Without a
-    # known one, x is multiplied by the root first, in two more rounds.
+    # The largest factor of the result, which decides how many bits x scale and the root may have. If it is
+    # not known, x is multiplied by the root first, in two more rounds.
     scale: float = math.inf
     # The largest addend of the result.
     bias: float = 0.0
@@ -74,14 +74,14 @@ class Rows:
 
     @property
     def digits(self) -> tuple[int, int]:
-        """The digits of a sum of squares that is read at all its fraction bits."""
+        """The digits of a sum of squares that is read with all its fraction bits."""
         largest = min(self.norm, FINE_NORM) ** 2 + self.offset
         low, high = digits_of(self.offset, largest, PRODUCT)
         return low, (high if self.norm <= FINE_NORM else HIGHEST)
 
     @property
     def shift(self) -> int:
-        """Fraction bits that a row gives up for the coarse reading; 0: there is none.
+        """Fraction bits that a row drops for the coarse reading; 0: there is none.
 
         The ring shrinks by as many bits, and each bit doubles the sum of squares that fits.
         """
@@ -112,7 +112,7 @@ class Rows:
 
     @property
     def _room(self) -> int:
-        """Bits that x scale leaves in a word."""
+        """Bits that x scale leaves free in a word."""
         return PRODUCT.bits - 2 - PRODUCT.fraction - exponent(self.norm) - self._scale_bits
 
     @property
@@ -127,7 +127,7 @@ class Rows:
 
     @property
     def product_fraction(self) -> int:
-        """Fraction bits of x scale, whose rounding the root multiplies; or of x root, if that comes first."""
+        """Fraction bits of x scale, whose rounding the root multiplies; or of x root, if that is first."""
         if self.root_first:
             return ROOTED_FRACTION
         held = HELD - self._result_bits - ROOT_FRACTION - self.beyond

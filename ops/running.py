@@ -30,7 +30,7 @@ class Running:
     relative: np.ndarray
     # The largest number beside the elements of each row.
     top: np.ndarray
-    # The elements whose own words do not count beside their numbers.
+    # The elements that drown: beside numbers this large their own words do not count.
     drowned: np.ndarray
 
 

@@ -52,7 +52,7 @@ def _targets(call: Call) -> np.ndarray:
 
 
 def _turns(targets: np.ndarray) -> list[np.ndarray]:
-    """The updates of each turn: no two updates of a turn go to one place."""
+    """The updates of each turn: no two updates of a turn go to the same place."""
     order = np.argsort(targets, kind="stable")
     ranked = targets[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, np.int64)

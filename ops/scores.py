@@ -1,7 +1,7 @@
 """The scores of a softmax that are computed: those left by public and by secret masks.
 
 A public mask stands beside the scores (beside.py), and the scores that it excludes are not computed. A secret
-mask is in the words: scores are read as far down as it may reach, or are brought up first.
+mask is in the words: the kernel reads scores as far down as the mask may reach, or brings them up first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from onnxpuma.standard.mask_values import DROWNING, MOST_REACH
 F = TypeVar("F", bound=Form)
 LOWEST = 15  # scores further below the maximum count as zero: e^-15 is below 2^-21
 SPREAD = 8192.0  # the distance of two scores of a row without a known bound; masks lie further
-LEAST_SPREAD = 1024.0  # the least distance that an untruncated product is read for without a known bound
+LEAST_SPREAD = 1024.0  # without a known bound, an untruncated product is read for at least this distance
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Scores:
     kept: np.ndarray | None
     # The public numbers added to them; None: none.
     added: np.ndarray | None
-    # The scores whose own words do not count beside their numbers.
+    # The scores that drown: beside numbers this large their own words do not count.
     drowned: np.ndarray | None
     # The number of computed scores of each row.
     lengths: np.ndarray
@@ -45,7 +45,7 @@ class Scores:
 
     @property
     def places(self) -> np.ndarray | None:
-        """The flat places of the computed scores, made on demand: they are larger than a broadcast mask."""
+        """The flat places of the computed scores, created on demand: a broadcast mask is far smaller."""
         return None if self.kept is None else np.flatnonzero(self.kept)
 
 
@@ -107,8 +107,8 @@ def spreads(scores: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
 
 
 def within_reach(x: Operand, spread: float, apart: float) -> list[Need]:
-    """The conditions on scores that include a secret mask: on a side where they are not brought up, none is
-    further out than is read. spread: their distance without the mask; apart: the distance that is read."""
+    """The conditions on scores that include a secret mask: on a side where they are not brought up, none lies
+    beyond the range that is read. spread: their distance without the mask; apart: as it is read."""
     half, high = MOST_REACH / 2, spread / 2
     if x.down > MOST_REACH and x.up > MOST_REACH:
         return []

@@ -1,7 +1,7 @@
-"""Choices by an exact sign: max(x, 0), and Max, Min, Clip and Abs by it.
+"""Choices by an exact sign: max(x, 0), and Max, Min, Clip and Abs built on it.
 
 The sign is read on all bits that the operands may have (comparison.py), so the result is exact near zero and
-nothing overflows. Relu, which is far more frequent, reads fewer bits behind the point (activation.py).
+nothing overflows. Relu, which is far more frequent, reads fewer bits below the point (activation.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def positive_cost(elements: int, bits: int = WIDE) -> Cost:
 
 
 def _playing(call: Call) -> list[int]:
-    """The operands that may win: all but a public one that lies beyond the compared range."""
+    """The operands that may win: all except a public one that lies beyond the compared range."""
     sign = 1.0 if call.node.op == "Max" else -1.0
     found = []
     for place, operand in enumerate(call.inputs):
@@ -112,7 +112,7 @@ def extreme(party: Party, call: Call, *values: Resolved) -> Protocol[Sequence[Fo
 
 
 def _bounds(call: Call) -> tuple[bool, bool]:
-    """Whether the lower and the upper end change anything."""
+    """Whether the lower and the upper end can change an element."""
     low, high = call.operand(1), call.operand(2)
     lower = low is not None and (low.value is None or float(low.value) > -FURTHEST)
     upper = high is not None and (high.value is None or float(high.value) < FURTHEST)

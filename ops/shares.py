@@ -1,4 +1,4 @@
-"""Operands as kernels want them: a secret one with two components, or a public one as trivial shares."""
+"""Operands as kernels need them: a secret one with two components, or a public one as trivial shares."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def secret(value: object) -> Shares:
     """A secret operand, truncated or not."""
     if isinstance(value, (Replicated, Sum3)):
         return value
-    raise ProtocolError(f"a kernel takes no {type(value).__name__} here", "one operand has to be secret")
+    raise ProtocolError(f"a kernel takes no {type(value).__name__} here", "one operand must be secret")
 
 
 def as_shares(party: Party, value: Value, format: Format) -> Replicated:
-    """A public array as the shares (value, 0, 0); a secret operand as it is."""
+    """A public array as the shares (value, 0, 0); a secret operand unchanged."""
     return (
         replicated(value) if value is None or isinstance(value, Form) else trivial(party.index, value, format)
     )

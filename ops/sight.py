@@ -1,4 +1,4 @@
-"""The bound of an operand as its reader sees it: proved of a secret one, measured of a public one."""
+"""The bound of an operand as its reader sees it: proved for a secret one, measured for a public one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnxpuma.standard.mask_values import FAR
 
 Bounding = Callable[[Call], Bound]
 
-_FINE = 20  # bits of the numbers of a public array that count for its lengths
+_FINE = 20  # significant bits of the numbers of a public array when its lengths are measured
 
 
 def of_values(values: np.ndarray) -> Bound:
@@ -71,7 +71,7 @@ def counted(operand: Operand | None) -> Bound:
 
 
 def near_numbers(operand: Operand | None) -> bool:
-    """Whether public numbers that are neither zero nor out of reach are in a value or beside it."""
+    """Whether a value includes, or has beside it, public numbers that are neither zero nor out of reach."""
     values = None if operand is None else operand.beside if operand.secret else operand.value
     if values is None or values.dtype.kind != "f":
         return False

@@ -52,7 +52,8 @@ from onnxpuma.standard.mask_values import MOST_REACH
 
 def left_out(length: int) -> float:
     """The error of a row's sum: scores from 14 to 15 below the largest count as zero, and the value of the
-    exponential at that point is subtracted from all others too."""
+    exponential at that point is also subtracted from all others.
+    """
     return length * math.exp(1 - LOWEST)
 
 
@@ -91,7 +92,7 @@ def _form(call: Call) -> type:
 
 
 def spread_of(call: Call) -> float:
-    """The distance of two scores of a row that is read; by default no more than a product can hold."""
+    """The spread of a row that the kernel can read; by default no more than a product can hold."""
     x = call.given(0)
     held = largest_spread(x.format) - read_as_far(x)
     held = held if x.beside is None else (held - LOWEST - 1) / 2
@@ -107,12 +108,12 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 
 
 def largest_spread(format: Format) -> float:
-    """The largest spread for which scores in this format have as many bits as are read."""
+    """The largest spread for which scores in this format have all the bits that are read."""
     return 2.0 ** (format.bits - max(format.fraction - FINE, 0) - FINE - 1)
 
 
 def farthest_apart(spread: float) -> float:
-    """The largest distance of scores that are read for this one: both readings are off by about a unit."""
+    """The largest distance that a reading for this spread covers: each score is off by about a unit."""
     return 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2
 
 
@@ -149,7 +150,7 @@ def _too_narrow(call: Call) -> str | None:
     digits = sum_read(call.ring)
     if digits < LEAST_READ:
         return (
-            f"words of {call.ring} bits leave {digits} fraction bits to a row's sum, {LEAST_READ} are needed"
+            f"words of {call.ring} bits leave {digits} fraction bits to a row's sum, which needs {LEAST_READ}"
         )
     return None
 
@@ -167,7 +168,7 @@ def _too_narrow(call: Call) -> str | None:
     narrow=True,
 )
 def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
-    """Softmax along an axis; a row that a public mask excludes as a whole gives zeros."""
+    """Softmax along an axis; a row that a public mask excludes entirely gives zeros."""
     axis, scores = call.axis, _scores(call)
     lengths = scores.lengths[scores.lengths > 0]
     if x.size == 0 or not len(lengths):

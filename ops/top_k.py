@@ -81,12 +81,12 @@ def _refuse(call: Call) -> str | None:
         found = _in_play(call, beside)
         shown = np.sort(np.where(found.kept, np.inf, beside), axis=-1)[:, : call.outputs[0].shape[call.axis]]
         if any(len(set(row[np.isfinite(row) | (row < 0)])) > 1 for row in shown):
-            return "it would show places that different numbers mask: mask all of them by one number"
+            return "its result may include places masked by different numbers: mask all of them by one number"
     return secretly_far(call, furthest_in(call.given(0).shape[call.axis]) * 1.5)
 
 
 def furthest_in(length: int) -> float:
-    """How far out a secret mask may put an element of a sorted row."""
+    """How far out a secret mask may put an element of a row to be sorted."""
     return 2.0 ** (40 - _room(length))
 
 
@@ -174,5 +174,5 @@ def _layout(call: Call) -> Callable[[Any], Any]:
 
 
 def _unscaled(party: Party, x: Replicated, pivot: int, room: int) -> Protocol[Replicated]:
-    """x / 2^room for a multiple x of 2^room: exact on two terms, where on three it would not be."""
+    """x / 2^room for a multiple x of 2^room: exact on two terms, as it would not be on three."""
     return (yield from lift(party, see(party, x, pivot).lowered(room), x.bits))

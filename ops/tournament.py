@@ -105,7 +105,7 @@ def row_places(
 
 
 def _neighbours(x: Replicated, count: int) -> tuple[Replicated, Replicated]:
-    """The first and the second elements of so many pairs of each row."""
+    """The first and the second element of each of `count` pairs of a row."""
     return x[:, 0 : 2 * count : 2], x[:, 1 : 2 * count : 2]
 
 

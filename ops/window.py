@@ -1,4 +1,4 @@
-"""The windows of an image that convolutions and pools look at, and the padding around it."""
+"""The windows of an image that convolutions and pools read, and the padding around it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def steps_of(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def window_of(call: Call, kernel: tuple[int, ...] = ()) -> Window:
-    """The window of a call; without a kernel, that of a pool."""
+    """The window of a call; if no weights give its kernel, a pool's `kernel_shape` does."""
     kernel = kernel or tuple(call.attribute("kernel_shape"))
     strides, dilations = steps_of(call, len(kernel))
     return Window(kernel, strides, dilations, _padding(call, kernel, strides, dilations))
@@ -55,7 +55,8 @@ def _padding(
 def _look(window: Window) -> tuple[tuple[int, ...], tuple[int, ...], tuple[slice, ...]]:
     """The spatial axes, the elements that a window spans of each, and the index of the windows that count.
 
-    Of all windows (N, C, *, *spans) the index keeps those at the strides, and the dilations' part of each.
+    Of all windows (N, C, *, *spans) the index keeps those at the strides, and in each the elements at the
+    dilations.
     """
     axes = tuple(range(2, 2 + len(window.kernel)))
     spans = tuple((k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True))
@@ -88,7 +89,7 @@ def public_windows_of(call: Call, image: np.ndarray, filler: float = 0.0) -> np.
 
 
 def _margins(call: Call, window: Window) -> list[tuple[int, int]]:
-    """The padding of a pool, (before, after) for each axis, as far as the last window looks."""
+    """The padding of a pool, (before, after) for each axis, up to the end of the last window."""
     widths = [(0, 0), (0, 0)]
     for size, (before, after), n, stride, k, dilation in zip(
         call.given(0).shape[2:],
@@ -99,11 +100,11 @@ def _margins(call: Call, window: Window) -> list[tuple[int, int]]:
         window.dilations,
         strict=True,
     ):
-        reach = (n - 1) * stride + (k - 1) * dilation + 1  # ceil_mode may look further than the padding
+        reach = (n - 1) * stride + (k - 1) * dilation + 1  # ceil_mode may extend it beyond the padding
         widths.append((before, max(after, reach - size - before)))
     return widths
 
 
 def _outputs(call: Call) -> tuple[slice, ...]:
-    """The windows that a pool has an output for."""
+    """The index of the windows for which a pool has an output."""
     return slice(None), slice(None), *(slice(0, n) for n in call.outputs[0].shape[2:])

@@ -162,6 +162,26 @@ def test_words_are_created_in_ring_and_forms_alone(module: str) -> None:
             assert node.attr not in CREATORS, f"{module}:{node.lineno} calls np.{node.attr}: see ring/arrays"
 
 
+# The audit enumerates views in numpy, whatever library computes the words.
+NAMING = ("onnxpuma.mpc.", "onnxpuma.plan.", "onnxpuma.roles.", "onnxpuma.check.", "onnxpuma.interpreter")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        m
+        for m in sorted(MODULES)
+        if m.startswith(NAMING) and not m.startswith((*CREATING, "onnxpuma.mpc.audit"))
+    ],
+)
+def test_the_type_of_a_word_is_named_in_ring_and_forms_alone(module: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Attribute):
+            assert not node.attr.startswith("uint"), (
+                f"{module}:{node.lineno} names np.{node.attr}: see ring/words"
+            )
+
+
 @pytest.mark.parametrize("path", PYTHON, ids=named)
 def test_first_line_says_what_the_file_holds(path: Path) -> None:
     text = path.read_text()

@@ -36,7 +36,7 @@ class Cost:
         return self.bits / 8
 
     def merged(self, rounds: int = 1) -> Cost:
-        """The same, whose first messages travel with earlier exchanges: `rounds` fewer."""
+        """The same protocol when its first messages travel with earlier exchanges: `rounds` fewer."""
         return Cost(self.rounds - rounds, self.bits)
 
 

@@ -37,7 +37,7 @@ class Format(NamedTuple):
 
     @property
     def largest(self) -> float:
-        """A truncation or a lift is right for numbers below this in magnitude."""
+        """Truncations and lifts are correct for numbers below this in magnitude."""
         return 2.0 ** (self.bits - 2 - self.fraction)
 
     @property
@@ -54,7 +54,7 @@ class Format(NamedTuple):
         return Format(self.bits, fraction)
 
     def finer(self, bits: int) -> Format:
-        """The same ring with `bits` more below the point, and so as many fewer above it: of a product."""
+        """The format of a product: the same ring, `bits` more below the point and as many fewer above it."""
         return Format(self.bits, self.fraction + bits)
 
     def modulo(self, bits: int) -> Format:
@@ -70,7 +70,7 @@ class Format(NamedTuple):
         return Format(self.bits + shift, self.fraction + shift)
 
     def encode(self, values: npt.ArrayLike) -> Words:
-        """round(values * 2^fraction) mod 2^bits, in whose range the caller keeps the values."""
+        """round(values * 2^fraction) mod 2^bits; the caller keeps the values in that range."""
         return encode(values, self.fraction, self.bits)
 
     def decode(self, words: Words) -> npt.NDArray[np.float64]:

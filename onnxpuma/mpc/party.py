@@ -30,8 +30,8 @@ PIVOT, U, V = 0, 1, 2  # the pivot p and its twins, u = p + 1 and v = p + 2
 class Later:
     """Words that arrive with the exchange that ends the current round.
 
-    A party that already holds them makes an `early` one. It counts as pending there as well, so that all
-    three parties agree on the round of a value.
+    A party that already holds the words creates an `early` one. It counts as pending there as well, so that
+    all three parties agree on the round of a value.
     """
 
     __slots__ = ("_make", "_round", "_value", "party", "shape")
@@ -62,7 +62,7 @@ class Later:
 
     @property
     def readable(self) -> bool:
-        """This party may take the words now."""
+        """Whether this party may take the words now."""
         return self._value is not None or not self.pending
 
     @property
@@ -117,7 +117,7 @@ class _Slot:
 
 
 class Party:
-    """What a protocol may use: the party's index, its PRF keys, and its messages to and from the others."""
+    """One party, as a protocol uses it: its index, its PRF keys, and its messages to and from the others."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ class Party:
             self._on_round()
 
     def _expecting(self) -> bool:
-        """The open round brings a message."""
+        """Whether the open round brings a message."""
         return any(slots and slots[-1].round == self.round for slots in self._announced.values())
 
     def _fetch(self, peer: int, wanted: _Slot) -> None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from onnxpuma.mpc.ring.arrays import empty
-from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.ring.words import Words, word_type
 
 KEY_BYTES = 16
 PART_BYTES = 32  # of randomness that one party contributes to a key
@@ -62,7 +62,7 @@ class AesStream:
 
     def fill(self, out: np.ndarray) -> None:
         """Overwrite a contiguous array with the next bytes of the stream."""
-        view = out.reshape(-1).view(np.uint8).data
+        view = out.reshape(-1).view(word_type(8)).data
         for start in range(0, len(view), _BLOCK):
             piece = view[start : start + _BLOCK]
             self._encryptor.update_into(memoryview(_ZEROS)[: len(piece)], piece)

@@ -27,8 +27,9 @@ def components_of(party: int) -> tuple[int, int]:
 
 
 def component_stream(key: bytes, index: int = 0) -> AesStream:
-    """The stream that one key gives the value number `index` of those dealt under it; it never reaches the
-    next value's: the upper half of the counter is the index, the lower half starts at 0."""
+    """The stream of one key for value number `index` of those dealt under it. The streams of two values never
+    overlap: the upper half of the counter is the index, the lower half starts at 0.
+    """
     return AesStream(key, index.to_bytes(KEY_BYTES // 2, "big") + bytes(KEY_BYTES // 2))
 
 
@@ -74,15 +75,16 @@ def _less(words: Words, components: Iterable[Words]) -> Words:
 
 def held_by(party: int, components: Sequence[Words], format: Format) -> Replicated:
     """The part of a shared value that one party holds."""
-    return Replicated(party, components[party], components[(party + 1) % 3], format)
+    first, second = (components[component] for component in components_of(party))
+    return Replicated(party, first, second, format)
 
 
 def outgoing(party: Party, x: Replicated | Sum3, format: Format) -> Sum3:
-    """This party's term of x for whoever may open it: masked afresh by a zero-share, and shifted to the
+    """This party's term of x for the client that opens it: freshly masked by a zero-share, and shifted to the
     fraction bits of `format`.
 
-    The parties need not truncate a product first: each shifts its own term. Whoever adds the three up learns
-    the truncated value, with the rounding of `Sum3.lowered`, and nothing about the bits below.
+    The parties need not truncate a product first: each shifts its own term. A client that adds up all three
+    learns the truncated value, with the rounding of `Sum3.lowered`, and nothing about the bits below.
     """
     term = x.as_sum()
     words = zero_share(party, (x.size,), x.bits).reshape(x.shape)

@@ -1,1 +1,1 @@
-"""What the ONNX standard says of its operators, and what follows from it for graphs, plans and kernels."""
+"""Facts about operators from the ONNX standard, and their consequences for graphs, plans and kernels."""

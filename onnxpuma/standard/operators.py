@@ -1,6 +1,6 @@
-"""The operators of the standard, one entry each: the one place for what graph, plan and kernels know of them.
+"""The operators of the standard, one entry each: the facts that graph, plan and kernels share.
 
-An operator that is not here has none of these traits. Its kernel, and what that declares, is in ops/.
+An operator that is not listed has none of these traits. Kernels and their declarations are in ops/.
 """
 
 from __future__ import annotations
@@ -169,5 +169,5 @@ OPERATORS: dict[str, Traits] = {
 
 
 def traits(op: str, domain: str = "") -> Traits:
-    """The traits of an operator; of another domain's, none."""
+    """The traits of an operator; none for one of another domain."""
     return UNKNOWN if domain else OPERATORS.get(op, UNKNOWN)

@@ -17,7 +17,7 @@ _DECLARED: dict[tuple[str, str], Mapping[str, Any]] = {}
 
 
 def declare(domain: str, op: str, **defaults: Any) -> None:
-    """Give an operator that no standard knows its attributes."""
+    """Declare the attributes of an operator that no standard defines."""
     _DECLARED[domain, op] = defaults
 
 
@@ -26,7 +26,7 @@ def signature(op: str, version: int, domain: str = "") -> Mapping[str, Any]:
     """Attribute -> its default; None where it has none.
 
     An attribute that only another version of the operator has keeps that version's default: one kernel serves
-    them all. Empty for an operator that nobody declared.
+    them all. Empty for an operator that is not declared anywhere.
     """
     if (domain, op) in _DECLARED:
         return _DECLARED[domain, op]

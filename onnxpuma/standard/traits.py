@@ -1,4 +1,4 @@
-"""What can be said of an operator of the standard, whoever computes it."""
+"""The traits of an operator: facts that hold in every implementation of the standard."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIGNED: Final = (-1.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """Facts about one operator. One that is not set is not claimed. `Slots` are places among its inputs."""
+    """Facts about one operator; an unset trait claims nothing. `Slots` are places among its inputs."""
 
     # Inputs that decide a shape, an axis, a size or which branch is taken.
     shapes: Slots = ()
@@ -42,11 +42,11 @@ class Traits:
     trained: Slots = ()
     # Its attributes are trained as well.
     trained_attributes: bool = False
-    # Inputs whose numbers nobody reads: their shape or element type decides.
+    # Inputs of which only the shape or the element type is read.
     unread: Slots = ()
     # Inputs that it computes on as on shapes and indices; a value goes from them into every output.
     carries: Slots = ()
-    # Inputs that a mask is added to scores by, or chosen.
+    # Inputs through which a mask is added to scores, or chosen in their place.
     masks: Slots = ()
     # The input of which only differences count: scores, or the mask that is added to them.
     scores: int | None = None
@@ -54,17 +54,17 @@ class Traits:
     rows: Rows | None = None
     # The same elements, in another shape or order.
     layout: bool = False
-    # On shares each word of the result is one of an input's, as it is.
+    # On shares each word of the result is a word of an input, unchanged.
     chooses: bool = False
     # Each element of the result is one of the first input's, or lies between two of them.
     among: bool = False
     # The result lies between these, whatever the inputs are.
     between: tuple[float, float] | None = None
-    # It adds its operands, or takes one from another.
+    # It adds its operands, or subtracts one from another.
     sums: bool = False
     # It compares numbers for their value.
     compares: bool = False
-    # A product with weights, behind which an Add is a bias.
+    # A product with weights: an Add that reads it adds a bias.
     linear: bool = False
     # A window slides over its first input.
     window: bool = False
@@ -72,7 +72,7 @@ class Traits:
     random: bool = False
     # It runs graphs of its own.
     control: bool = False
-    # While a plan is made, other nodes take its place.
+    # The planner replaces it with other nodes.
     unrolled: bool = False
     # The values of its inputs, not their sizes, decide the size of the result.
     free: bool = False

@@ -247,6 +247,20 @@ def test_another_scale_on_the_way_back_is_refused(nodes_model: Any) -> None:
     assert reason == "a value is quantised with one scale and read with another"
 
 
+def test_what_is_compared_for_equality_is_not_converted(nodes_model: Any) -> None:
+    """Whether rounding changes a value cannot be told without rounding."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="node"),
+        helper.make_node("Equal", ["x", "d"], ["e"]),
+        helper.make_node("Where", ["e", "d", "x"], ["y"]),
+    ]
+    weights = {"s": np.array(0.05, F), "z": np.array(100, np.uint8)}
+    proto = nodes_model(nodes, {"x": (None, 8)}, weights)
+    (reason,) = canonicalise(ir.from_proto(proto)).missed.values()
+    assert reason == "its result is compared for equality, and shares leave its rounding out"
+
+
 def test_static_product_and_convolution(
     random: Any, run_model: Any, nodes_model: Any, canonical: Any
 ) -> None:

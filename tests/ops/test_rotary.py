@@ -60,5 +60,5 @@ def test_tables_that_are_too_narrow_are_refused() -> None:
     feed = {"q": Q, "cos": COS[..., :2].copy(), "sin": SIN[..., :2].copy()}
     model = model_of("RotaryEmbedding", feed)
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y0", TensorProto.FLOAT, Q.shape))
-    with pytest.raises(UnsupportedModelError, match="turn 4 features of a head, and it asks for 8"):
+    with pytest.raises(UnsupportedModelError, match="rotate 4 features of a head, and it asks for 8"):
         MemoryModel(model, public_inputs=PUBLIC, at_client=False, rewrite=False).plan(feed)

@@ -234,3 +234,19 @@ def test_it_is_part_of_what_is_agreed() -> None:
     assert plans[0].verdict is not None
     assert plans[0].verdict not in plans[0].results
     assert plans[0].cost.rounds <= plans[1].cost.rounds + 6
+
+
+def test_scores_beside_a_public_mask_are_no_mask() -> None:
+    """Scores as low as a mask are told, and not taken for minus infinity."""
+    text = """<ir_version: 10, opset_import: ["" : 23]> g (float[2, 3] x, float[3] m) => (float[2, 3] y)
+    { s = Add(x, m) y = Softmax(s) }"""
+    runner = MemoryModel(onnx.parser.parse_model(text), public_inputs=["m"], at_client=False)
+    x = np.array([[1, 2, 3], [-1.4e6, 2, 3]], np.float32)
+    masked = {"m": np.array([0, -np.inf, 0], np.float32)}
+    assert not runner.run({"x": x, **masked}).reliable
+    x[1, 0] = -100
+    done = runner.run({"x": x, **masked})
+    assert done.reliable
+    assert (
+        np.abs(done.outputs["y"][0] - [np.exp(-2) / (1 + np.exp(-2)), 0, 1 / (1 + np.exp(-2))]).max() < 1e-3
+    )

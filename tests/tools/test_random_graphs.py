@@ -23,11 +23,11 @@ def test_some_random_graphs() -> None:
 
 @pytest.mark.slow
 def test_many_random_graphs() -> None:
-    """The aim is no finding. The remaining ones: public constants below 2^-18 that Max or Clip put before a
-    root or a power, and rows that several secret masks of different depth leave empty."""
+    """The aim is no finding. The remaining one: rows that several secret masks of different depth leave
+    empty."""
     kinds, found = random_graphs.tried(MANY, start=1)
     assert not kinds["crashed"], [f for f in found if f.kind == "crashed"]
-    assert kinds["wrong"] <= MANY / 500, [f for f in found if f.kind == "wrong"]
+    assert kinds["wrong"] <= MANY / 2000, [f for f in found if f.kind == "wrong"]
 
 
 def test_the_same_bytes_draw_the_same_graph() -> None:

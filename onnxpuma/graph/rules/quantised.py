@@ -115,6 +115,8 @@ def _linear(w: Writer, old: Old) -> ir.Value:
 
 def _dequantize(w: Writer, old: Old) -> Sequence[ir.Value]:
     axis, block = old.attribute("axis"), old.attribute("block_size")
+    if not is_constant(old.given(0)) and any(n.op_type == "Equal" for n, _ in old.node.outputs[0].uses()):
+        raise NotConvertedError("its result is compared for equality, and shares leave its rounding out")
     return [real(w, old.given(0), old.given(1), old[2], axis, block)]
 
 

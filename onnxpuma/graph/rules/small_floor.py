@@ -20,7 +20,8 @@ _NEAR = 2.0**-4  # the error of a Relu counts beside a smaller number
 _WITHIN = 2.0**-22  # a floor below it lies between zero and the first unit
 _UNITS = 16  # units of fixed point that a scaled number should have
 _MOST = 1e9  # a larger factor would leave the value no room
-_UNSEEN_ROOT = 2.0**-38  # the root of a smaller number is below one unit
+_SEEN_ROOT = 2.0**-30  # the root of a smaller number is eight units at most
+_DIGITS = 2.0**-13  # a number from here on has five bits
 _LEAST_DIVISOR = 2.0**-13  # a smaller divisor counts as out of range (ops/quotient.py)
 _HIGHEST = 2.0**16  # the largest value that is scaled up
 _POWERS = tuple(2.0**k for k in range(1, 30))
@@ -208,12 +209,12 @@ class RootOfSmall(Rule):
 
     def check(self, context: Any, z: ir.Value, **_: Any) -> Any:
         small = _least(z, "Add", "Max", "Clip")
-        if small is None or not _UNSEEN_ROOT < small < _ENOUGH or not _lost(small):
+        if small is None or not _SEEN_ROOT <= small < _ENOUGH or not _lost(small):
             return no("not of a small number that fixed point loses")
         node = z.producer()
         if node.op_type == "Add" and any(_untruncated(x) for x in node.inputs):
             return no("the number is added to a product, which has digits enough")
-        self.halves = math.ceil(math.log(1 / (4 * math.sqrt(small)), 4))
+        self.halves = math.ceil(math.log(max(_DIGITS / small, 4.0), 4))
         return yes()
 
     def rewrite(self, op: Any, z: ir.Value, y: ir.Value, **_: Any) -> Any:

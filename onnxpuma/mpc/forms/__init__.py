@@ -16,7 +16,7 @@ from onnxpuma.mpc.forms.replicated import Replicated, Sum3, trivial, zeros
 from onnxpuma.mpc.forms.several import chosen, joined, picked, stacked
 from onnxpuma.mpc.forms.split import Bit, Pair, Split, see
 
-Shares: TypeAlias = "Replicated | Sum3"  # what lies between two steps
+Shares: TypeAlias = "Replicated | Sum3"  # a value between two steps
 
 __all__ = [
     "Bit",

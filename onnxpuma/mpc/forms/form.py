@@ -47,14 +47,14 @@ class Form(ABC):
 
     @property
     def pending(self) -> bool:
-        """Some of its words are still on their way to a party; the same answer at all of them."""
+        """Some of its words are still on their way to a party. All three parties get the same answer."""
         return False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, bits={self.bits}, fraction={self.fraction})"
 
     def beside(self, other: Form) -> None:
-        """Check that both are words of one ring at one scale, and led by one pivot where there is one."""
+        """Check that both values are in one ring at one scale, and have the same pivot if they have one."""
         pivots = {getattr(self, "pivot", None), getattr(other, "pivot", None)}
         if self.format != other.format or len(pivots) != 1:
             raise ProtocolError(f"{self} and {other} do not go together", "bring both to one ring and scale")
@@ -136,6 +136,10 @@ class Form(ABC):
         """All elements in their order, in memory as well, in another shape if one is given."""
         return self.map(lambda w: np.ascontiguousarray(w).reshape(shape or w.shape))
 
+    def owned(self: F) -> F:
+        """The same value in arrays of its own: a view would keep alive the array that it was cut from."""
+        return self.map(lambda w: w if w.base is None and w.flags.c_contiguous else w.copy(order="C"))
+
     def flat(self: F) -> F:
         """All elements in their order, (size,)."""
         return self.contiguous(-1)
@@ -150,7 +154,7 @@ class Form(ABC):
         return self.map(lambda w: np.broadcast_to(w, shape))
 
     def repeat(self: F, times: int, axis: int) -> F:
-        """Each part along an axis so many times, contiguous."""
+        """Each part along an axis `times` times, contiguous."""
         return self.map(lambda w: np.ascontiguousarray(np.repeat(w, times, axis=axis) if times > 1 else w))
 
     def pad(self: F, widths: Sequence[tuple[int, int]]) -> F:
@@ -168,11 +172,11 @@ class Form(ABC):
         return self.map(lambda w: np.add.reduceat(w, starts, dtype=w.dtype))
 
     def windows(self: F, spans: tuple[int, ...], axes: tuple[int, ...]) -> F:
-        """Every window that spans so many elements along these axes; the windows' own axes come last."""
+        """Every window of `spans` elements along these axes; the windows' own axes come last."""
         return self.map(lambda w: np.lib.stride_tricks.sliding_window_view(w, spans, axis=axes))
 
     def take(self: F, index: npt.NDArray[np.intp], axis: int) -> F:
-        """The parts along an axis that have these numbers."""
+        """The parts along an axis at these indices."""
         return self.map(lambda w: np.take(w, index, axis=axis))
 
     def take_along(self: F, index: npt.NDArray[np.intp], axis: int) -> F:
@@ -184,7 +188,7 @@ class Form(ABC):
         return self.map(lambda w: np.where(places, w.dtype.type(0), w))
 
     def placed(self: F, index: Any, new: F) -> F:
-        """A copy, in which `new` stands at this index."""
+        """A copy with `new` at this index."""
 
         def put(words: Words, others: Words) -> Words:
             made = words.copy()
@@ -194,7 +198,7 @@ class Form(ABC):
         return self.map(put, new)
 
     def added_at(self: F, places: npt.NDArray[np.intp], more: F) -> F:
-        """A copy of a flat value, to which `more` is added at these places, of which some may be equal."""
+        """A copy of a flat value with `more` added at these places; a place may occur several times."""
 
         def put(words: Words, others: Words) -> Words:
             made = words.copy()
@@ -204,7 +208,7 @@ class Form(ABC):
         return self.map(put, more)
 
     def within(self: F, index: Any, shape: tuple[int, ...]) -> F:
-        """Zeros of this shape, in which the value stands at this index."""
+        """Zeros of this shape, with the value at this index."""
 
         def put(words: Words) -> Words:
             made = np.zeros(shape, words.dtype)

@@ -1,4 +1,5 @@
-"""Values that the three parties hold alike: Replicated, two components each, and Sum3, one term each.
+"""Values of which all three parties hold parts of one kind: Replicated, two components each; Sum3, one term
+each.
 
 Everything here is local: no message, no PRF word.
 """
@@ -34,7 +35,7 @@ class Replicated(Form):
 
     @property
     def total(self) -> Words:
-        """x_i + x_{i+1}: what this party knows of x when it is the pivot."""
+        """x_i + x_{i+1}: the pivot's part A of x, where this party is the pivot."""
         return self.first + self.second
 
     @property
@@ -88,7 +89,7 @@ class Replicated(Form):
         return self._with(self.first * public, self.second * public, self.format.at(self.fraction + fraction))
 
     def lowered(self, shift: int) -> Replicated:
-        """x / 2^shift mod 2^(k - shift), local: the ring shrinks as well, so no large error.
+        """x / 2^shift mod 2^(k - shift), local: the ring shrinks as well, so no error is large.
 
         The error is below 1.5 units in the last place and its mean below 2^-shift of one.
         """
@@ -106,16 +107,16 @@ class Replicated(Form):
         return self._with(first, second, made)
 
     def modulo(self, bits: int) -> Replicated:
-        """x mod 2^bits, local: the high bits of each component are dropped."""
+        """x mod 2^bits; local: each component loses its high bits."""
         return self._with(resized(self.first, bits), resized(self.second, bits), self.format.modulo(bits))
 
 
 class Sum3(Form):
     """z = z_0 + z_1 + z_2 mod 2^k; P_i holds z_i. A product before its truncation.
 
-    The terms are what each party computed from its shares, so they are not uniform: whatever sends them
-    (convert.py) first adds a zero-share to them, a fresh one each time. That is why a Sum3 may be used
-    any number of times, repeated by a layout, and added to others.
+    Each party computes its term from its shares, so the terms are not uniform. A protocol that sends them
+    (convert.py) first adds a fresh zero-share. A Sum3 may therefore be used any number of times, repeated by
+    a layout, and added to others.
     """
 
     __slots__ = ("party", "words")

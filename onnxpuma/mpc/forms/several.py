@@ -1,4 +1,4 @@
-"""Several values become one: end to end, on a new axis, element by element by public choice."""
+"""Several values joined into one: end to end, on a new axis, or element by element by a public choice."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def chosen(mask: npt.NDArray[np.bool_], one: F, other: F) -> F:
 
 
 def picked(values: Sequence[F], index: npt.NDArray[np.integer]) -> F:
-    """Elements of all these values, laid end to end, by their numbers; zero where the number is -1."""
+    """Elements of these values, counted as if they lay end to end, by index; zero where the index is -1."""
     holes = bool((index < 0).any())
 
     def pick(*words: Words) -> Words:
         flat = [np.ascontiguousarray(w).reshape(-1) for w in words]
-        if holes:  # number -1 becomes 0, and a zero stands there
+        if holes:  # index -1 becomes 0, and zeroed() clears the element
             flat = [np.zeros(1, words[0].dtype), *flat]
         every = flat[0] if len(flat) == 1 else np.concatenate(flat)
         found: Words = every[index + 1 if holes else index]

@@ -1,8 +1,8 @@
 """Values seen from a pivot p and its twins u = p + 1 and v = p + 2: Split, Pair and Bit.
 
-In replicated sharing the pivot knows two of three components and both twins know the third, so any value
-is A + B with A the pivot's and B the twins' (docs/protocols.md, "Forms"). Words a party does not hold are
-a zero without memory. What is written here is local: no message, no PRF word.
+In replicated sharing the pivot knows two of three components and both twins know the third. So any value is A
++ B, where the pivot knows A and the twins know B (docs/protocols.md, "Forms"). A zero without memory stands
+for words that a party does not hold. Everything here is local: no message, no PRF word.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def _shape_beside(words: Words, public: Words) -> tuple[int, ...]:
 class Split(Form):
     """x = A + B mod 2^k; the pivot holds A, both twins hold B.
 
-    `halves`: the twin's additive half of A, where the twins have one (a Replicated value seen from the
-    pivot: u holds x_{p+1} and v holds x_p), a stand-in at the pivot; None where A is the pivot's alone.
+    `halves`: the twin's additive half of A, and a stand-in at the pivot. Of a Replicated value seen from the
+    pivot u holds x_{p+1} and v holds x_p. None where the pivot alone knows A.
     """
 
     __slots__ = ("_words", "halves", "pivot", "role")
@@ -127,12 +127,12 @@ class Split(Form):
         return Split(self.role, self.pivot, self._words, self.format.at(fraction), self.halves)
 
     def with_halves(self, halves: Maybe) -> Split:
-        """The same value, of whose A the twins hold these halves (deal)."""
+        """The same value, where the twins hold these halves of A (`deal`)."""
         return Split(self.role, self.pivot, self._words, self.format, halves)
 
 
 class Pair(Form):
-    """y = y_u + y_v mod 2^k at the twins of `pivot`, which holds nothing: a separable evaluation."""
+    """y = y_u + y_v mod 2^k at the twins of `pivot`, which holds nothing: as a gate or a series yields it."""
 
     __slots__ = ("pivot", "role", "words")
 

@@ -1,6 +1,6 @@
 """Weights at one party: replicated like everything else, kept in the form that products read.
 
-A product uses x_i + x_{i+1} and x_i (linear.py), so these two are stored and x_{i+1} is made when asked for.
+A product uses x_i + x_{i+1} and x_i (linear.py): these two are stored, and x_{i+1} is computed on demand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Weights(Replicated):
         self._narrow: tuple[Words, Words] | None = None
 
     def narrowed(self, bits: int) -> tuple[Words, Words]:
-        """x_i and x_{i+1} mod 2^bits, kept: a table is looked up in at every request."""
+        """x_i and x_{i+1} mod 2^bits, cached: every request looks ids up in the same table."""
         if self._narrow is None:
             first = resized(self.first, bits)
             self._narrow = first, resized(self._total, bits) - first
@@ -40,7 +40,7 @@ class Weights(Replicated):
     def components(self) -> tuple[Maybe, Maybe]:
         return self.first, self.second
 
-    def map(  # type: ignore[override]  # of weights and others a plain value is made
+    def map(  # type: ignore[override]  # weights and other values give a plain value
         self, function: Layout, *others: Replicated, fraction: int = 0, shape: tuple[int, ...] | None = None
     ) -> Replicated:
         if others:

@@ -1,16 +1,14 @@
 """The place of the largest element of each row, by a tournament of exact comparisons.
 
 Neighbours play, so the left one always stands earlier. A winner's place is the path that it took, one
-XOR-shared bit a level. Choosing between two paths takes 3 bits for each of theirs, where gating a place would
-take a word.
+XOR-shared bit a level. Choosing between two paths takes 3 bits for each bit of a path, where gating a place
+would take a word.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
-
-import numpy as np
 
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import WHOLE
@@ -24,7 +22,7 @@ from onnxpuma.mpc.protocols.pivots import blocks, each_led
 from onnxpuma.mpc.protocols.wide import combined, combined_cost
 from onnxpuma.mpc.ring import arrays
 from onnxpuma.mpc.ring.arrays import as_plane, counting, nothing, unpacked
-from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.ring.words import Words, word
 
 PLACE_BITS = WHOLE.bits
 
@@ -32,7 +30,7 @@ PLACE_BITS = WHOLE.bits
 def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replicated, list[Bit]]]:
     """The largest of each row of x, (rows, n) mod 2^k, and the bits of its place, lowest first: (rows,).
 
-    Conditions: any two elements of a row differ by less than 2^(k-1), and none is on its way. Exact; of equal
+    Conditions: any two elements of a row differ by less than 2^(k-1), and all have arrived. Exact; of equal
     elements the first. The values may still be on their way when this returns. Masks: those of
     `wide_negative`, `gate`, `combined`, `replicate_pair`, fresh at each level.
     Rounds: 4 a level and 1; bits: `tournament_cost`.
@@ -108,8 +106,8 @@ def _block(party: Party, x: Replicated, pivot: int, start: int) -> Protocol[tupl
     values, bits = yield from tournament(party, x, pivot)
     if bits:
         pair = yield from arithmetic(party, concatenated(bits), PLACE_BITS)
-        weights = np.uint64(1) << counting(len(bits), WHOLE.bits)
-        whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=np.uint64))
+        weights = word(1, WHOLE.bits) << counting(len(bits), WHOLE.bits)
+        whole = pair.map(lambda w: (w * weights[:, None]).sum(axis=0, dtype=WHOLE.word))
         places = yield from settle(party, replicate_pair(party, whole))
     else:
         places = zeros(party.index, values.shape, WHOLE)

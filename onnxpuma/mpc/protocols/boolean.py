@@ -23,7 +23,7 @@ from onnxpuma.mpc.forms import Bit, Split
 from onnxpuma.mpc.party import PIVOT, Maybe, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import deal_cost
 from onnxpuma.mpc.ring.arrays import as_plane, flat, indices, integers, nothing, stacked, zeros
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.words import Words, from_integers, word
 
 Path: TypeAlias = tuple[int, ...]  # an AND of tables, by their numbers
 Polynomial: TypeAlias = frozenset[frozenset[int]]  # XOR of ANDs; the empty AND is the constant one
@@ -43,10 +43,8 @@ class Table:
     def entries(self) -> Words:
         """For each digit a of A the word whose bit b is truth(a, b)."""
         digits = indices(1 << self.width)
-        bits = integers(self.truth(digits[:, None], digits[None, :])).astype(np.uint64)
-        return (
-            (bits << digits.astype(np.uint64)).sum(axis=1, dtype=np.uint64).astype(word_type(1 << self.width))
-        )
+        bits = integers(self.truth(digits[:, None], digits[None, :]))
+        return from_integers((bits << digits).sum(axis=1), 1 << self.width)
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,7 @@ def _output(
                     elif role == U:
                         out ^= np.bitwise_and.reduce(rest)
         elif role == U:
-            out ^= np.uint8(255)
+            out ^= word(255, 8)
     return out
 
 

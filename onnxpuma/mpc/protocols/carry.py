@@ -2,7 +2,7 @@
 
 Whether a group of w bits carries, or passes a carry on, is a polynomial of A's bits. Both twins know its
 coefficients, because they know B. So the pivot shares the 2^w - 1 products of the group's bits between them,
-once, and each question about the group is local: 7 bits for three of A's, where two tables take 16.
+once, and each question about the group is local: 7 bits for three bits of A, where two tables would take 16.
 """
 
 from __future__ import annotations

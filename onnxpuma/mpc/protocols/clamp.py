@@ -22,9 +22,9 @@ SHORT_BITS = 18  # values up to here are compared in two rounds, longer ones in 
 def clamped(party: Party, x: Split, low: int, high: int | None, bits: int) -> Protocol[Pair]:
     """min(max(x, low), high) less low, of a Split(p) mod 2^k, as Pair(p) mod 2^bits; exact.
 
-    All of these are words. Conditions: low <= high, x - low and x - high within 2^(k-1), high - low < 2^bits;
-    with high None, x - low below 2^bits. Masks: those of `signs`, `gate`, `arithmetic`. Rounds: 4, 3 for a
-    few bits; bits: `clamped_cost`.
+    x, low and high are words. Conditions: low <= high, x - low and x - high within 2^(k-1), high - low <
+    2^bits; with high None, x - low below 2^bits. Masks: those of `signs`, `gate`, `arithmetic`. Rounds: 4, 3
+    for a few bits; bits: `clamped_cost`.
     """
     if high is not None and not 0 <= high - low < 1 << bits:
         raise ProtocolError(f"{x} held between {low} and {high} in {bits} bits", "the ends fit the ring")
@@ -38,7 +38,7 @@ def clamped(party: Party, x: Split, low: int, high: int | None, bits: int) -> Pr
 
 
 def clamped_cost(elements: int, source: int, bits: int, both: bool = True) -> Cost:
-    """Of a value of whose A the twins hold halves. both: it has an upper end as well."""
+    """The cost for a value where the twins hold halves of A. both: there is an upper end as well."""
     compared = signs_cost(elements, source, 1 + both, source > SHORT_BITS)
     gates = gate_cost(elements, bits)
     return compared + (gates | arithmetic_cost(elements, bits) if both else gates)

@@ -1,8 +1,8 @@
 """Signs of a value split by a pivot, less public thresholds (docs/protocols.md, "Comparison").
 
-One deal of products of A's bits tells of each group of bits whether it carries and whether it passes a carry
-on, whatever public number is subtracted from x. One round joins the carries of all groups. A wide value would
-take too many products, so it joins blocks of groups in one round more.
+From one deal of products of A's bits the twins compute, for each group of bits, whether it carries and
+whether it passes a carry on, whatever public number is subtracted from x. One round joins the carries of all
+groups. A wide value would need too many products, so one more round joins blocks of groups.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from onnxpuma.mpc.protocols.boolean import Polynomial, xor
 from onnxpuma.mpc.protocols.carry import group_carries, group_carries_cost
 from onnxpuma.mpc.protocols.wide import combined, combined_cost
 
-GROUP = 5  # bits of a group at most: 31 products
-MOST_GROUPS = 8  # that join in one round
+GROUP = 5  # the most bits in a group: 31 products
+MOST_GROUPS = 8  # the most groups that one round joins
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _last(blocks: int, number: int) -> Polynomial:
 
 @cache
 def signs_of(bits: int, count: int = 1, deep: bool = False) -> Signs:
-    """The cheapest way to `count` signs of `bits` bits: in two rounds, or `deep` in three."""
+    """The cheapest way to find `count` signs of `bits` bits: in two rounds, or `deep` in three."""
     low = bits - 1
     ways = []
     for groups in range(-(-low // GROUP), low + 1):

@@ -36,13 +36,14 @@ from onnxpuma.mpc.ring.arrays import (
     read,
     zeros,
 )
-from onnxpuma.mpc.ring.words import Words, resized
+from onnxpuma.mpc.ring.words import Words, from_integers, resized, word, word_type
 
 ONE_HOT = Format(32, 0)  # of the rows that keys expand to; a table's entries are below 2^30 units, and so fit
 BITS = ONE_HOT.bits
 _OUTPUTS = 128 // BITS  # of one leaf
 _HALF = 64  # bits of half a seed, which is a block of AES
 _SEED = constants([0xFFFFFFFFFFFFFFFC, 0xFFFFFFFFFFFFFFFF], _HALF)  # two bits of a seed carry corrections
+_ONE = word(1, _HALF)
 _CHUNK = 1 << 17  # outputs that are expanded at a time
 # Public constants: any three different AES keys do.
 _LEFT, _RIGHT, _LEAF = (Cipher(AES(bytes([tag]) * 16), ECB()) for tag in (1, 2, 3))
@@ -53,11 +54,16 @@ class Keys:
     """Keys of one holder for n ids over the same table."""
 
     holder: int  # 0 or 1
-    seed: np.ndarray  # (n, 2): root seeds, in two halves
-    corrections: (
-        np.ndarray
-    )  # (n, depth, 2): a seed for each level, whose lowest two bits correct control bits
+    seed: Words  # (n, 2): root seeds, in two halves
+    corrections: Words  # (n, depth, 2): a seed for each level; its lowest two bits correct control bits
     leaves: Words  # (n, 4) mod 2^32
+
+    @classmethod
+    def read(cls, holder: int, seed: Any, corrections: Any, leaves: Any, rows: int) -> Keys:
+        """The keys for a table of `rows` rows that lie in these buffers, without a copy."""
+        roots = read(seed, _HALF).reshape(-1, 2)
+        levels = read(corrections, _HALF).reshape(len(roots), depth_of(rows), 2)
+        return cls(holder, roots, levels, read(leaves, BITS).reshape(len(roots), -1))
 
     @property
     def nbytes(self) -> int:
@@ -86,12 +92,12 @@ class SecretIds:
         return self._vectors
 
     def take(self) -> tuple[Words, Words]:
-        """The same vectors, which are no longer kept: they take the ids times the table's rows."""
+        """The same vectors, and keep them no longer: they need a word for each id and row of the table."""
         vectors, self._vectors = self.expand(), None
         return vectors
 
 
-Dealt: TypeAlias = "Form | SecretIds"  # what a client deals to one party
+Dealt: TypeAlias = "Form | SecretIds"  # dealt by a client to one party
 
 
 def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretIds]:
@@ -110,8 +116,8 @@ def share_ids(ids: np.ndarray, rows: int) -> tuple[SecretIds, SecretIds, SecretI
 def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
     """Rows of a replicated table, (rows, width), at secret ids: (*ids, width) mod 2^32, exact, no message.
 
-    z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; whoever sends z_i masks it. Condition: the table's
-    entries are below 2^30 units in magnitude.
+    z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; a protocol that sends z_i masks it first. Condition:
+    the table's entries are below 2^30 units in magnitude.
     """
     if isinstance(table, Weights):
         first, second = table.narrowed(BITS)
@@ -131,7 +137,7 @@ def _expand(cipher: Cipher[ECB], seeds: np.ndarray) -> np.ndarray:
     """AES(s) xor s for (..., 2) halves of seeds."""
     seeds = contiguous(seeds)
     out = empty(seeds.size + 2, _HALF)
-    plain, expanding = (memoryview(cast(Any, words.reshape(-1).view(np.uint8))) for words in (seeds, out))
+    plain, expanding = (memoryview(cast(Any, words.reshape(-1).view(word_type(8)))) for words in (seeds, out))
     cipher.encryptor().update_into(plain, expanding)
     expanded = out[: seeds.size].reshape(seeds.shape)
     expanded ^= seeds
@@ -141,18 +147,18 @@ def _expand(cipher: Cipher[ECB], seeds: np.ndarray) -> np.ndarray:
 def _child(cipher: Cipher[ECB], seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(seed, control bit); the seed loses that bit."""
     child = _expand(cipher, seeds)
-    bit = child[..., 0] & np.uint64(1)
+    bit = child[..., 0] & _ONE
     child[..., 0] ^= bit
     return child, bit
 
 
 def _leaf_words(seeds: np.ndarray) -> Words:
     """Four words mod 2^32 of each seed: (..., 4)."""
-    return _expand(_LEAF, seeds).view(np.uint32)
+    return _expand(_LEAF, seeds).view(ONE_HOT.word)
 
 
 def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
-    """The two holders' keys for ids, (n,), in [0, rows). The client calls it, who knows the ids."""
+    """The two holders' keys for ids, (n,), in [0, rows). The client, who knows the ids, calls it."""
     ids = integers(ids).reshape(-1)
     n, depth = len(ids), depth_of(rows)
     roots = [read(secrets.token_bytes(16 * n), _HALF).reshape(n, 2) & _SEED for _ in range(2)]
@@ -160,21 +166,21 @@ def generate(ids: np.ndarray, rows: int) -> tuple[Keys, Keys]:
     corrections = zeros((n, depth, 2), _HALF)
     leaf, place = ids // _OUTPUTS, ids % _OUTPUTS
     for level in range(depth):
-        right = ((leaf >> (depth - 1 - level)) & 1).astype(np.uint64)
+        right = from_integers((leaf >> (depth - 1 - level)) & 1, _HALF)
         on_right = right.astype(bool)
         grown = [(*_child(_LEFT, s), *_child(_RIGHT, s)) for s in seeds]
         # both holders must get equal children off the path, and different ones on it
         lost = [np.where(on_right[:, None], left, other) & _SEED for left, _, other, _ in grown]
-        left_fix = grown[0][1] ^ grown[1][1] ^ right ^ np.uint64(1)
+        left_fix = grown[0][1] ^ grown[1][1] ^ right ^ _ONE
         right_fix = grown[0][3] ^ grown[1][3] ^ right
         corrections[:, level] = lost[0] ^ lost[1]
-        corrections[:, level, 0] |= left_fix | (right_fix << np.uint64(1))
+        corrections[:, level, 0] |= left_fix | (right_fix << _ONE)
         for holder, (left, left_bit, other, right_bit) in enumerate(grown):
             fix = np.where(on_right[:, None], other, left) ^ (corrections[:, level] & -bits[holder][:, None])
             fix_bit = np.where(on_right, right_fix, left_fix) & bits[holder]
             seeds[holder] = fix & _SEED
             bits[holder] = np.where(on_right, right_bit, left_bit) ^ fix_bit
-    one_hot = (indices(_OUTPUTS)[None, :] == place[:, None]).astype(np.uint32)
+    one_hot = resized(indices(_OUTPUTS)[None, :] == place[:, None], BITS)
     leaves = one_hot - _leaf_words(seeds[0]) + _leaf_words(seeds[1])
     leaves = np.where(bits[1][:, None] == 1, -leaves, leaves)
     return Keys(0, roots[0], corrections, leaves), Keys(1, roots[1], corrections, leaves)
@@ -202,16 +208,16 @@ def _evaluate(holder: int, seeds: np.ndarray, corrections: np.ndarray, leaves: W
         on = -bits
         for side, cipher in enumerate((_LEFT, _RIGHT)):
             child, bit = _child(cipher, seeds)
-            for word in range(2):
-                fix = corrections[:, level, word][:, None] & on
-                np.bitwise_and(child[..., word] ^ fix, _SEED[word], out=grown[:, :, side, word])
-            fix_bit = (corrections[:, level, 0] >> np.uint64(side))[:, None] & np.uint64(1) & bits
+            for half in range(2):
+                fix = corrections[:, level, half][:, None] & on
+                np.bitwise_and(child[..., half] ^ fix, _SEED[half], out=grown[:, :, side, half])
+            fix_bit = (corrections[:, level, 0] >> word(side, _HALF))[:, None] & _ONE & bits
             np.bitwise_xor(bit, fix_bit, out=grown_bits[:, :, side])
         needed = -(-blocks // (1 << (depth - 1 - level)))
         seeds = grown.reshape(n, -1, 2)[:, :needed]
         bits = grown_bits.reshape(n, -1)[:, :needed]
     out = _leaf_words(seeds)
-    out += leaves[:, None, :] * bits[..., None].astype(np.uint32)
+    out += leaves[:, None, :] * resized(bits[..., None], BITS)
     if holder == 1:
         np.negative(out, out=out)
     return out.reshape(n, -1)[:, :rows]

@@ -18,14 +18,14 @@ from onnxpuma.mpc.forms import Pair, Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
 from onnxpuma.mpc.ring.arrays import constants, nothing
-from onnxpuma.mpc.ring.words import WIDEST, Words, reduced, resized, word_type
+from onnxpuma.mpc.ring.words import WIDEST, Words, encode, reduced, resized, word, word_type
 
 SPAN = 16  # the window: x' in [0, SPAN)
 PERIOD_BITS = 5  # L = 32 <-> the whole ring
-DEALT_FRACTION = 18  # the pivot deals e^x with as many fraction bits,
-TWIN_FRACTION = 42  # the twins multiply by as many more,
-FRACTION = DEALT_FRACTION + TWIN_FRACTION  # and the product has all of them:
-POWER = Format(WIDEST, FRACTION)  # e^x of at most one fills the largest ring but for its sign and the lift
+DEALT_FRACTION = 18  # fraction bits of the e^x that the pivot deals
+TWIN_FRACTION = 42  # fraction bits of the twins' factor
+FRACTION = DEALT_FRACTION + TWIN_FRACTION  # fraction bits of the product
+POWER = Format(WIDEST, FRACTION)  # an e^x of at most one leaves the sign bit and room for the lift
 _LOW_BITS = 10
 _LOW_FRACTION = 20
 
@@ -56,7 +56,7 @@ def exp_below(words: Words, bits: int) -> Words:
     (high, low), low_bits = tables(bits), _low_bits(bits)
     fine = low[(words & words.dtype.type((1 << low_bits) - 1)).astype(np.intp)]
     coarse = high[(words >> words.dtype.type(low_bits)).astype(np.intp)]
-    return (coarse * fine) >> np.uint64(_LOW_FRACTION)
+    return (coarse * fine) >> word(_LOW_FRACTION, POWER.bits)
 
 
 def exp_window(party: Party, x: Split, width: int = POWER.bits) -> Protocol[Pair]:
@@ -76,7 +76,7 @@ def exp_window(party: Party, x: Split, width: int = POWER.bits) -> Protocol[Pair
         within, small = np.exp(low_half), np.exp(low_half - SPAN)
         # 1. both cases of b: for b = 1 (one wrap) e^(A - 16); for b = 0 e^(A - 32) if a, else e^A
         for cases in ((within, small), (small, within)):
-            dealt = np.rint(np.where(a, *cases) * 2.0**DEALT_FRACTION).astype(np.uint64)
+            dealt = encode(np.where(a, *cases), DEALT_FRACTION, POWER.bits)
             deal(party, p, dealt, shape, width)
         yield
         return Pair(role, p, nothing(shape, width), POWER.modulo(width))
@@ -97,4 +97,4 @@ def exp_window_cost(elements: int) -> Cost:
 def floor_constant() -> Words:
     """e^-16 in the format POWER: the result for a value that was clipped to the window's lower end."""
     high, _ = tables()
-    return constants(high[0] << np.uint64(DEALT_FRACTION), POWER.bits)
+    return constants(high[0] << word(DEALT_FRACTION, POWER.bits), POWER.bits)

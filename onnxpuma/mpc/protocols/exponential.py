@@ -4,7 +4,7 @@ A clamp holds x between -20 and 29.8, where e^x reaches 2^43. A and B are cut ab
 the point: the parts below the cut add up to less than eight, and e^(A' + B') factors. The pivot deals e^A'
 e^(4n) for every n that the twins may hold, and they pick by theirs (docs/protocols.md, "exp"). Large powers
 have a table of their own with fewer fraction bits, because no word holds both with all digits. exp_softmax.py
-costs a fraction of this and is right on a window only.
+costs a fraction of this and is correct only on a window.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from onnxpuma.mpc.protocols.convert import deal, deal_cost, pass_on, pass_on_cos
 from onnxpuma.mpc.protocols.exp_softmax import PERIOD_BITS, SPAN, TWIN_FRACTION, exp_below
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.mpc.ring.arrays import indices, nothing
-from onnxpuma.mpc.ring.words import WIDEST, Words, from_integers, reduced
+from onnxpuma.mpc.ring.words import WIDEST, Words, encode, from_integers, reduced, resized, word
 
-MOST = RESTING.largest / 2  # that a power reaches
+MOST = RESTING.largest / 2  # the largest power
 LOWEST, HIGHEST = -20, math.log(MOST) - 0.005  # the clamp holds the argument between them
 _POINT = RESTING.fraction  # of the argument and of the result; the tables below are made for it
 _CARRIER = WIDEST  # bits of the ring in which the pivot deals powers
@@ -54,7 +54,7 @@ class Table:
         return self.made.lowered(self.made.fraction - _POINT).bits
 
 
-# As many digits as a word holds: of small powers those behind the point, of large ones those in front of it.
+# A word holds only so many digits: small powers keep those after the point, large ones those before it.
 SMALL = Table(0.0, 2.0**20, 18, 24)
 LARGE = Table(2.0**20, math.inf, -3, 22)
 _ALL = (Table(0.0, 2.0**40, 18, 24),)
@@ -62,7 +62,7 @@ _ALL = (Table(0.0, 2.0**40, 18, 24),)
 
 @dataclass(frozen=True)
 class Powers:
-    """What the pivot deals for arguments below `top`."""
+    """The powers that the pivot deals for arguments below `top`."""
 
     top: float
     blocks: int  # entries of a table
@@ -92,7 +92,7 @@ def exponential(
 ) -> Protocol[Replicated]:
     """e^x of any x in the format RESTING, Replicated in it.
 
-    Relative error below 2^-16 (about 2^-19 on average), and two units; from HIGHEST on the result stays just
+    Relative error below 2e-5 (about 2^-19 on average), and two units; from HIGHEST on the result stays just
     below MOST. Conditions: x < top; |x| at least 64 units below half of 2^bits, mod which the protocol reads
     x. Masks: those of `clamped` and `pass_on`, F_{p+2} on the tables.
     Rounds: 7, 6 for a few bits; bits: `exponential_cost`.
@@ -133,7 +133,7 @@ def _picked(party: Party, x: Split, powers: Powers) -> Protocol[list[Pair]]:
         reals = np.exp(_BLOCK * turn + LOWEST + (rest * 2.0**-_POINT)[..., None])
         for table in powers.tables:
             own = np.where((reals >= table.least) & (reals < table.most), reals, 0.0)
-            deal(party, p, np.rint(own * 2.0**table.dealt).astype(np.uint64), shape, _CARRIER)
+            deal(party, p, encode(own, table.dealt), shape, _CARRIER)
         yield
         return [Pair(role, p, nothing(x.shape, _CARRIER), table.made) for table in powers.tables]
     late = [deal(party, p, None, shape, _CARRIER) for _ in powers.tables]
@@ -155,5 +155,5 @@ def _cut(x: Split) -> tuple[Words, np.ndarray]:
 
 def _factor(rest: Words, fraction: int) -> Words:
     """e^(B' - 4) with `fraction` bits, by exact integers: the same at both twins."""
-    place = rest.astype(np.uint64) + np.uint64((SPAN - _BLOCK) << _POINT)
-    return exp_below(place, _PLACES) >> np.uint64(TWIN_FRACTION - fraction)
+    place = resized(rest, WIDEST) + word((SPAN - _BLOCK) << _POINT, WIDEST)
+    return exp_below(place, _PLACES) >> word(TWIN_FRACTION - fraction, WIDEST)

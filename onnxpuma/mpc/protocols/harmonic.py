@@ -29,7 +29,7 @@ def harmonic(party: Party, x: Replicated, pivot: int, series: Series) -> Protoco
     Error, at (64, 18): 6e-6 for |x| below 2^24; above it the rounding of 1 / 2 pi counts, which grows with x.
     Rounds: 3; bits: `harmonic_cost`.
     """
-    # 1. the angle in turns, without the whole ones: 1 / 2 pi fills the ring but for two of them
+    # 1. the angle in turns, without whole turns: 1 / 2 pi fills all but two bits of the ring
     fraction = x.bits - 2 - x.fraction
     per_radian = x.format.word.type(round(2**fraction / (2 * math.pi)))
     angle = split(party, x.times(per_radian, fraction), pivot, _ANGLE)

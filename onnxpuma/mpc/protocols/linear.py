@@ -1,8 +1,8 @@
 """Products of two replicated values: local, no message and no PRF word (docs/protocols.md, "Products").
 
 z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i [AFLNO16]. For a matrix product this is one ring product with twice
-the inner dimension. The result is a Sum3 with the fraction bits of both operands. Whoever sends its terms
-masks them first.
+the inner dimension. The result is a Sum3 with the fraction bits of both operands. A protocol that sends its
+terms masks them first.
 """
 
 from __future__ import annotations

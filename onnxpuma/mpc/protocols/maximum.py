@@ -29,9 +29,10 @@ Level: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 def bracket(lengths: npt.ArrayLike) -> list[Level]:
     """The tournament's schedule for rows of these lengths that lie end to end.
 
-    One entry a level, (left, right, alone, order): the indices of the pairs, those of elements that pass
-    because their row has no other, and the order that puts winners and passers row by row. In a row of odd
-    length one element plays twice. At the first level the element of a row of one plays against itself.
+    One entry a level, (left, right, alone, order): the indices of the pairs, the indices of elements that
+    pass because their row has no other, and the order that brings winners and passers of each row together.
+    In a row of odd length one element plays twice. At the first level the element of a row of one plays
+    against itself.
     """
     return _bracket(integers(lengths).tobytes())
 

@@ -1,4 +1,4 @@
-"""Work spread over the three pivots, so that the three parties send equally much.
+"""Work spread over the three pivots, so that the three parties send equal amounts.
 
 A large value is cut in three, and each pivot leads one part, side by side. A small one has one pivot, whose
 turn rotates. Costs and protocols ask the same functions for the parts.

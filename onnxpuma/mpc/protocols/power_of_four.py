@@ -27,7 +27,7 @@ from onnxpuma.mpc.protocols.convert import (
     replicate_pair_cost,
 )
 from onnxpuma.mpc.ring.arrays import contiguous, counting, flat, indices, nothing, ones, stacked
-from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
+from onnxpuma.mpc.ring.words import WIDEST, Words, from_integers, reduced, resized, word, word_type
 
 COUNT_LOG = 5  # counts of unequal digits, at most 31, are opened mod 2^COUNT_LOG: tables of 32 bits
 
@@ -69,13 +69,13 @@ class _Digits:
 
     def steps(self, base: int, bits: int) -> Words:
         """Weights: 1 plus the weighted sum of [x < 4^d] is base^(high - d) of the lowest such d."""
-        powers = base ** (self.high - indices(self.low, self.high + 1)).astype(np.uint64)
-        return (powers[:-1] - powers[1:]).astype(word_type(bits))
+        powers = from_integers(base ** (self.high - indices(self.low, self.high + 1)), WIDEST)
+        return resized(powers[:-1] - powers[1:], bits)
 
     def rising(self, bits: int) -> Words:
         """Weights: 2^(high - low) plus the weighted sum is 2^(d - low)."""
-        below = np.uint64(1) << (self.thresholds - self.low).astype(np.uint64)
-        return (np.uint64(0) - below).astype(word_type(bits))
+        below = word(1, WIDEST) << from_integers(self.thresholds - self.low, WIDEST)
+        return resized(word(0, WIDEST) - below, bits)
 
 
 def to_window(
@@ -129,7 +129,7 @@ def to_window(
     place = digits.of(b).astype(np.intp)[:, :, None]
     mine = stacked(
         [
-            np.add.reduceat(np.take_along_axis(taken(t), place, 2)[:, :, 0], digits.starts, 1, np.uint8) - m
+            np.add.reduceat(np.take_along_axis(taken(t), place, 2)[:, :, 0], digits.starts, 1, m.dtype) - m
             for t, m in zip(tables, masks, strict=True)
         ]
     )
@@ -139,12 +139,12 @@ def to_window(
     # 3. the twins read [count = 0] at the opened place, and open each threshold's bit under rho
     opened = reduced(mine + late.take(), count_log)
     found = (taken(zeros) >> opened.astype(word_type(width))) & word_type(width).type(1)
-    share = (found[0] ^ found[1]).astype(np.uint8) ^ rho  # the two equalities exclude each other
+    share = resized(found[0] ^ found[1], 1) ^ rho  # the two equalities exclude each other
     party.send(other, share, 1)
     late = party.expect(other, share.shape, 1)
     yield
     # 4. x < 4^d and (x < 4^d) A as additive halves; the rest is linear in them
-    d = resized((share ^ late.take()) & np.uint8(1), wide)
+    d = resized((share ^ late.take()) & word(1, 1), wide)
     flip = one - (d + d)
     below = flip * taken(late_rho) + (d if role == U else word_type(wide).type(0))
     below_a = resized(flip, k) * taken(late_rho_a) + resized(d, k) * taken(late_a)[:, None]
@@ -183,13 +183,13 @@ def _lead(party: Party, x: Split, digits: _Digits, count_log: int, wide: int) ->
     for below in range(2):
         wanted = digits.of(digits.wanted(a, below))
         table = counting(4, 8) != wanted[:, :, None]
-        deal(party, p, table.astype(np.uint8), table.shape, count_log)
+        deal(party, p, resized(table, count_log), table.shape, count_log)
     masks = [
         party.draw(p + 1, per_threshold, count_log) + party.draw(p, per_threshold, count_log)
         for _ in range(2)
     ]
     # the twins will hold count - mask: bit j of the word says whether j + mask is zero
-    zero_at = reduced(np.uint8(0) - stacked(masks), count_log)
+    zero_at = reduced(word(0, count_log) - stacked(masks), count_log)
     zeros = word_type(width).type(1) << zero_at.astype(word_type(width))
     party.send(p + 2, zeros ^ party.draw(p + 1, zeros.shape, width), width)
     rho = reduced(party.draw(p + 1, per_threshold, 1) ^ party.draw(p, per_threshold, 1), 1)

@@ -2,9 +2,9 @@
 
 Each party computes the compared quantities from its own words: sums of squares of rows, or sums of random
 parts of many numbers, of which few suffice. A comparison yields a shared bit. Random subsets of a run's bits
-are joined by xor, and the joined bits gate random words that nobody knows. Whoever opens the sum of these
-words learns "none" or "some" and nothing else, even together with one party (docs/protocols.md, "Range
-check").
+are joined by xor, and the joined bits gate random words that nobody knows. A client that opens the sum of
+these words learns "none" or "some" and nothing else, even if it colludes with one party (docs/protocols.md,
+"Range check").
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
 from onnxpuma.mpc.ring.arrays import as_plane, contiguous, joined, nothing, stacked, unpacked, zeros
-from onnxpuma.mpc.ring.words import Words, from_integers, resized, word_type
+from onnxpuma.mpc.ring.words import Words, from_integers, resized, word, word_type
 
 SAMPLES = 40  # sums of random parts; each misses a number out of range with probability 1/2
 WIDTH = WHOLE.bits  # of the number that is opened
@@ -49,15 +49,15 @@ def row_squares(party: Party, x: Replicated, shift: int) -> Sum3:
 
     Condition: below 2^(k - 2 - shift) in its units. An element is off by 1.5 units of 2^(shift - fraction).
     """
-    return sum_of_squares(party, x.lowered(shift), (1,)).map(lambda w: w.reshape(-1))
+    return sum_of_squares(party, x.lowered(shift), (1,)).reshape(-1)
 
 
 def row_deviations(party: Party, x: Replicated, shift: int) -> Sum3:
     """n times the sum of squares of each row of (rows, n) less its mean; otherwise as `row_squares`."""
     low = x.lowered(shift)
     count = word_type(low.bits).type(low.shape[1])
-    total = low.map(lambda w: w.sum(axis=1, dtype=w.dtype))
-    squares = sum_of_squares(party, low, (1,)).map(lambda w: w.reshape(-1))
+    total = low.sum(1)
+    squares = sum_of_squares(party, low, (1,)).reshape(-1)
     return squares.times(count) - multiply(party, total, total)
 
 
@@ -85,7 +85,7 @@ def samples(
     """
     terms = x.as_sum().words
     table = from_integers([1, -1] if whole else [0, 0, 1, -1], x.bits)
-    signs = table[stream.draw((terms.shape[1], count), 8) & np.uint8(len(table) - 1)]
+    signs = table[stream.draw((terms.shape[1], count), 8) & word(len(table) - 1, 8)]
     sums = ring.matmul(contiguous(terms), signs)
     return Sum3(party.index, sums.reshape(-1), x.format).lowered(shift)
 

@@ -141,8 +141,8 @@ def _read(value: Split, period: int) -> Split:
 def window_reciprocal(
     party: Party, x: Replicated | Sum3, pivot: int, digits: tuple[int, int] = WINDOW_RANGE
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """4^high / v and 4^(high - d) of a positive x, (n,), where v = x 4^(high - d) lies in the window. Whoever
-    multiplies a dividend by the second and then by the first keeps all digits, however large x is.
+    """4^high / v and 4^(high - d) of a positive x, (n,), where v = x 4^(high - d) lies in the window. A
+    dividend that is multiplied by the second and then by the first keeps all its digits, however large x is.
 
     The first has WINDOW_FRACTION fraction bits and lies in (1/2, 4], the second has none; both are mod
     2^CARRIER. Their product is 4^high times the reciprocal of x in units. Rounds: 6; bits:

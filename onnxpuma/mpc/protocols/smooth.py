@@ -106,13 +106,13 @@ def whole_argument(source: Format) -> float:
 
 
 def read_for(argument: float | None, source: Format) -> float:
-    """The argument to read for: no larger than the words hold, and all of it where nothing is known."""
+    """The argument to read for: no larger than the words hold; where nothing is known, the largest."""
     whole = whole_argument(source)
     return whole if argument is None else min(argument, whole)
 
 
 def _readable(source: Format) -> int:
-    """Bits that are left of a word at READ_FRACTION."""
+    """Bits of a word that remain at READ_FRACTION."""
     return source.bits - max(source.fraction - READ_FRACTION, 0)
 
 
@@ -142,9 +142,9 @@ def activation(
     """The activation of `series` at every element, Replicated in `format`.
 
     Condition: |x| < `argument`; None: whatever x's format holds (`read_for`). Error: the fit's, about 2^-12
-    from rounding the argument and the cosines, and the tail's at the window's edge; docs/protocols.md has
+    from rounding the argument and the cosines, and the tail's at the window's edge; docs/protocols.md gives
     figures. Rounds: 5, or 6 far out; bits: `activation_cost`. A product (Sum3) never becomes Replicated: the
-    protocol reads as few of its bits.
+    protocol reads only the bits that it needs.
     """
     argument = read_for(argument, x.format)
     form: type = type(x)

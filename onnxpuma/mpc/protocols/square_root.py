@@ -1,7 +1,7 @@
-"""sqrt(x) of a value that is not negative, over the whole range, also of sums of squares that outgrow a word.
+"""sqrt(x) of a non-negative value over the whole range, including sums of squares that outgrow a word.
 
 The argument is scaled like that of a reciprocal root, by a power that grows with x. A value below the window
-is as good as zero, and so is its root (docs/protocols.md, "Reciprocals").
+counts as zero, and so does its root (docs/protocols.md, "Reciprocals").
 """
 
 from __future__ import annotations

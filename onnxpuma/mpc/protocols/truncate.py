@@ -65,7 +65,7 @@ def lift(party: Party, x: Split, bits: int) -> Protocol[Replicated]:
     party.send(other, mine, carry)
     theirs = party.expect(other, shape, carry)
     yield
-    # 3. y_{p+2} = B - 2^k (b + opened); the other two components take the masks off
+    # 3. y_{p+2} = B - 2^k (b + opened); the other two components cancel the masks
     y_twins = resized(b_word, bits) - resized(b, bits) * power - times_power(mine + theirs.take())
     y_mine = rest + times_power(m)
     if role == U:
@@ -112,7 +112,7 @@ def resolve(party: Party, z: Sum3 | Replicated, pivot: int, format: Format) -> P
 
 
 def resolve_cost(elements: int, shift: int, ring: int, form: type = Sum3, bits: int | None = None) -> Cost:
-    """Of z mod 2^ring, `shift` bits of which are dropped; bits: of the result's ring, where it is another."""
+    """For z mod 2^ring, of which `shift` bits are dropped; bits: of the result's ring, where it differs."""
     bits = ring if bits is None else bits
     if form is Replicated and shift == 0 and ring >= bits:
         return Cost()

@@ -80,7 +80,7 @@ def contiguous(words: Words) -> Words:
 
 
 def joined(parts: Iterable[Any], axis: int = 0) -> Any:
-    """Arrays end to end along an axis that they have."""
+    """Arrays end to end along an existing axis."""
     return np.concatenate(list(parts), axis=axis)
 
 

@@ -25,9 +25,14 @@ def word_type(bits: int) -> np.dtype[Any]:
     )
 
 
+def word(value: int, bits: int) -> Any:
+    """One element of Z_2^bits, from 0 to 2^bits - 1, as a scalar of the word type."""
+    return word_type(bits).type(value)
+
+
 def word_mask(bits: int) -> Any:
     """2^bits - 1 as a scalar of the word type."""
-    return word_type(bits).type((1 << bits) - 1)
+    return word((1 << bits) - 1, bits)
 
 
 def reduced(words: Words, bits: int) -> Words:
@@ -55,7 +60,7 @@ def from_integers(values: npt.ArrayLike, bits: int) -> Words:
 
 
 def encode(values: npt.ArrayLike, fraction_bits: int, bits: int = WIDEST) -> Words:
-    """round(values * 2^fraction_bits) mod 2^bits, in whose range the caller keeps the values."""
+    """round(values * 2^fraction_bits) mod 2^bits; the caller keeps the values in that range."""
     scaled = np.asarray(values, np.float64) * 2.0**fraction_bits
     return (
         np.atleast_1d(np.rint(scaled))

@@ -7,7 +7,7 @@ others do.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,33 +107,36 @@ def _behind(readers: ReadersOf, name: str, seen: set[str]) -> Iterator[Reader]:
 
 
 def given(
-    readers: ReadersOf, graph: Graph, name: str, kind: ValueType, reals: Format
+    readers: ReadersOf, graph: Graph, public: Collection[str], name: str, kind: ValueType, reals: Format
 ) -> tuple[SecretInput, Operand]:
     """A value that the client shares: the entry of the plan, and the operand of its first reader."""
-    reach, operand = given_reach(readers, graph, name, kind.dtype), draft_operand(name, kind, reals)
+    reach, operand = given_reach(readers, graph, public, name, kind.dtype), draft_operand(name, kind, reals)
     needs = (Need(0, "below", scores_beside(reach, 0.0)),) if reach else ()
     entry = SecretInput(name, operand.shape, kind.dtype, operand.format, reach=reach, needs=needs)
     return entry, altered(operand, down=reach, hollow=reach > 0, unit=kind.dtype.kind == "f")
 
 
-def given_reach(readers: ReadersOf, graph: Graph, name: str, dtype: np.dtype[Any]) -> float:
+def given_reach(
+    readers: ReadersOf, graph: Graph, public: Collection[str], name: str, dtype: np.dtype[Any]
+) -> float:
     """How far out a value that the client shares may be; 0 where it is no mask.
 
-    It is a mask where it is added to the scores of a softmax, or is the mask of an attention. Constants are
-    no scores, nor are values made of booleans and integers alone.
+    It is a mask where it is added to the scores of a softmax, or is the mask of an attention. Constants and
+    public inputs are no scores, nor are values made of booleans and integers alone.
     """
     if dtype.kind != "f":
         return 0.0
     softmaxes = [reader is not None and _is_softmax(reader) for reader in _behind(readers, name, set())]
-    if not any(softmaxes) or not _joins_scores(readers, _no_scores(graph), name):
+    if not any(softmaxes) or not _joins_scores(readers, _no_scores(graph, public), name):
         return 0.0
     return MASK if all(softmaxes) else GIVEN
 
 
-def _no_scores(graph: Graph) -> set[str]:
-    """Values that are no scores: constants, and results of constants and of inputs that are no reals."""
+def _no_scores(graph: Graph, public: Collection[str]) -> set[str]:
+    """Values that are no scores: constants, and results of constants, public inputs and those of no reals."""
     constants = set(graph.initializers)
     found = {name for name, kind in graph.inputs.items() if kind.dtype.kind != "f"}
+    found.update(public)
     for node in graph.nodes:
         reads = {name for name in node.inputs if name}
         if (

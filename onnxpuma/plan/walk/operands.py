@@ -31,6 +31,7 @@ def _operand(state: State, name: str, node: Node, place: int) -> Operand:
         state.inputs.setdefault(ids.operand, ids)
         resting = state.blueprint.resting.at(0)
         return Operand(ids.operand, known.shape, known.type.dtype, None, SecretIds, ONE_HOT, resting)
-    entry, operand = given(state.readers, state.graph, name, known.type, state.blueprint.resting)
+    public = state.blueprint.public_inputs
+    entry, operand = given(state.readers, state.graph, public, name, known.type, state.blueprint.resting)
     state.inputs.setdefault(name, entry)
     return entered(state.blueprint, entry, operand, made=known.bound)

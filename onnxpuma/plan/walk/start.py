@@ -47,7 +47,8 @@ def _share(state: State, name: str) -> None:
     held = name in state.selection.held
     # A kept value is no mask, whatever its readers do with it.
     readers: ReadersOf = {} if held else state.readers
-    entry, operand = given(readers, state.graph, name, kind, state.blueprint.resting)
+    public = state.blueprint.public_inputs
+    entry, operand = given(readers, state.graph, public, name, kind, state.blueprint.resting)
     (state.held if held else state.inputs)[name] = entry
     state.values[name] = Known(kind, operand=entered(state.blueprint, entry, operand, held), constant=False)
 

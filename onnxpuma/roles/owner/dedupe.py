@@ -24,7 +24,7 @@ def fingerprint(weight: Initializer) -> bytes:
     total = hashlib.sha256(repr((weight.dtype.str, weight.shape)).encode())
     values = weight.numpy().reshape(-1)
     for start in range(0, values.size, _BLOCK):
-        total.update(np.ascontiguousarray(values[start : start + _BLOCK]).view(np.uint8).data)
+        total.update(np.ascontiguousarray(values[start : start + _BLOCK]).view(np.byte).data)
     del values
     weight.release()
     return total.digest()

@@ -17,7 +17,9 @@ import numpy as np
 
 from onnxpuma.errors import ConfigError, ModelError
 from onnxpuma.graph.folder import find
+from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.prf import fresh_key
+from onnxpuma.mpc.protocols.dpf import ONE_HOT
 from onnxpuma.mpc.sharing import component_stream, deal
 from onnxpuma.plan.draft import remove_left_over
 from onnxpuma.plan.inputs.roles import looked_up
@@ -30,7 +32,7 @@ from onnxpuma.roles.shared.file import ShareWriter
 from onnxpuma.roles.shared.model import SharedModel
 
 LARGEST_WEIGHT = 2.0**18
-LARGEST_LOOKED_UP = 2.0**12  # rows are looked up mod 2^32
+LARGEST_LOOKED_UP = ONE_HOT.at(RESTING.fraction).largest
 LARGEST_WHOLE = 2.0**24
 SEAL_BYTES = 32
 _BLOCK = 1 << 20  # elements encoded at a time

@@ -186,7 +186,8 @@ def _kept(spec: InputSpec, value: Kept) -> Kept:
 
 
 def _is_mask(blueprint: Blueprint, readers: Readers, name: str) -> bool:
-    return given_reach(readers, blueprint.graph, name, blueprint.inputs[name].dtype) > 0
+    graph, public = blueprint.graph, blueprint.public_inputs
+    return given_reach(readers, graph, public, name, blueprint.inputs[name].dtype) > 0
 
 
 def _typed(spec: InputSpec, array: np.ndarray, mask: bool) -> np.ndarray:

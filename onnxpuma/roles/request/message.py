@@ -235,10 +235,8 @@ def _words(entry: SecretInput, given: Mapping[int, memoryview]) -> Words:
 
 
 def _keys(holder: int, entry: SecretInput, buffers: Iterator[memoryview]) -> Keys:
-    seed = np.frombuffer(next(buffers), np.uint64).reshape(-1, 2)
-    corrections = np.frombuffer(next(buffers), np.uint64).reshape(len(seed), depth_of(entry.depth), 2)
-    leaves = np.frombuffer(next(buffers), np.uint32).reshape(len(seed), -1)
-    return Keys(holder, seed, corrections, leaves)
+    seed, corrections, leaves = (next(buffers) for _ in range(3))
+    return Keys.read(holder, seed, corrections, leaves, entry.depth)
 
 
 MADE_HERE = "make requests with the Client of this package, in the same version"

@@ -13,12 +13,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from onnxpuma.errors import InputError, TransportError
 from onnxpuma.mpc.prf import PART_BYTES, AesStream, PartyKeys, derived_key, fresh_part
-from onnxpuma.mpc.protocols.dpf import Dealt, SecretIds
+from onnxpuma.mpc.protocols.dpf import BITS, Dealt, SecretIds
 from onnxpuma.mpc.protocols.sketch import COMBINATIONS, Sketch, sketch
+from onnxpuma.mpc.ring.arrays import read, zeros
 from onnxpuma.mpc.ring.words import Words
 from onnxpuma.roles.request.message import CODE_BYTES, MADE_HERE, component_code
 from onnxpuma.roles.server.job import Job
@@ -77,7 +76,7 @@ def _read(link: Link, peer: int, tag: Tag, ids: bool) -> tuple[bytes, bytes, Wor
             f"party {peer} opened the session with a malformed message",
             "install the same version on all servers",
         )
-    words = np.frombuffer(buffers[2], "<u4").astype(np.uint32) if ids else np.zeros(0, np.uint32)
+    words = read(buffers[2], BITS) if ids else zeros(0, BITS)
     return bytes(buffers[0]), bytes(buffers[1]), words
 
 

@@ -120,5 +120,5 @@ def _bytes(entries: Iterable[_Entry]) -> int:
 
 def _compact(value: KeptShares) -> KeptShares:
     """The value in arrays of its own: a view would keep alive the array that it was cut from."""
-    words = value.words.map(lambda w: w if w.base is None and w.flags.c_contiguous else w.copy(order="C"))
+    words = value.words.owned()
     return KeptShares(words, value.output, value.session)

@@ -37,6 +37,7 @@ from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.ring.arrays import empty
 from onnxpuma.mpc.ring.words import Words
 from onnxpuma.mpc.sharing import KEYED, components_of
 from onnxpuma.plan.draft import PRIVATE, Draft
@@ -173,7 +174,7 @@ class ShareReader:
     def words(self, name: str) -> Words:
         """Component 2 of one weight. Call it for the weights in their order: the file is read as a stream."""
         shape, format = self._tensors[name]
-        stream = np.empty(format.bytes(int(np.prod(shape, dtype=np.int64))), np.uint8)
+        stream = empty(format.bytes(int(np.prod(shape, dtype=np.int64))), 8)
         view = stream.data
         for start in range(0, len(view), _BLOCK):
             block = view[start : start + _BLOCK]

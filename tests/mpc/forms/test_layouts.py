@@ -70,6 +70,7 @@ ONE: dict[str, tuple[Made, np.ndarray]] = {
     "contiguous": (lambda x: x.transpose().contiguous(), X.T),
     "rows": (lambda x: x.transpose().contiguous(-1, 6), X.T.reshape(-1, 6)),
     "flat": (lambda x: x.transpose().flat(), X.T.reshape(-1)),
+    "owned": (lambda x: x[:, 1].owned(), X[:, 1]),
     "moveaxis": (lambda x: x.reshape(3, 2, 2).moveaxis(0, -1), np.moveaxis(X.reshape(3, 2, 2), 0, -1)),
     "broadcast": (lambda x: x.broadcast_to((2, 3, 4)), np.broadcast_to(X, (2, 3, 4))),
     "repeat": (lambda x: x.repeat(2, 1), np.repeat(X, 2, 1)),
