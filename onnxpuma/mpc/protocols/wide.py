@@ -20,8 +20,8 @@ DIGIT = 4
 BLOCK = 4  # digits
 
 
-def _blocks(digits: int, size: int = BLOCK) -> list[range]:
-    return [range(start, min(start + size, digits)) for start in range(0, digits, size)]
+def _blocks(digits: int) -> list[range]:
+    return [range(start, min(start + BLOCK, digits)) for start in range(0, digits, BLOCK)]
 
 
 @cache
