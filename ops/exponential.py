@@ -62,7 +62,7 @@ def _exp_limits(call: Call) -> tuple[Limit, ...]:
     "Exp",
     cost=_exp_cost,
     limits=_exp_limits,
-    error="1.5e-5 of the result and two units of 2^-18",
+    error="2e-5 of the result and two units of 2^-18",
     beside=of_elements,
     reaches=True,
 )

@@ -160,8 +160,16 @@ def _choice_result(call: Call) -> Result:
 def _fits(call: Call) -> str | None:
     for place in (1, 2):
         value = call.public(place)
-        if value is not None and call.secret(0) and value.dtype.kind == "f" and np.isnan(value).any():
+        if value is None or not call.secret(0) or value.dtype.kind != "f":
+            continue
+        if np.isnan(value).any():
             return f"a secret condition may choose a NaN from input {place}"
+        above = np.unique(value[value > 0])
+        if np.unique(held(above, furthest(call))).size < above.size:
+            return (
+                f"a secret condition may choose numbers from input {place} that lie too far out to be told "
+                f"apart, as {above[-2]:g} and {above[-1]:g}: make the condition public, or choose nearer ones"
+            )
     return None
 
 

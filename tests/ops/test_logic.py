@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxpuma.check.single import Comparison, compare, model_of, typed
@@ -117,3 +118,20 @@ def test_cast_like(check: Check) -> None:
 def test_casts_that_would_wrap_are_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="would wrap"):
         compare("Cast", {"secret_x": np.array([300])}, to=2)
+
+
+def test_numbers_that_a_softmax_could_not_tell_apart_are_refused() -> None:
+    """Chosen in secret, all of them would be as far out as its masks; one of them may be."""
+    far = np.array([1.2e5, 1.1e5, 9e4, 1.2e5], np.float32)
+    for numbers, refused in ((far, True), (far[:1], False), (-far, False), (far / 100, False)):
+        text = """<ir_version: 10, opset_import: ["" : 23]> g (float[2, 4] x, bool[2, 4] c) => (float[2, 4] y)
+        { s = Where(c, x, far) y = Softmax(s) }"""
+        model = onnx.parser.parse_model(text)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(numbers, "far"))
+        runner = MemoryModel(model, public=["far"], secret_inputs=["c"], at_client=False)
+        feed = {"x": np.zeros((2, 4), np.float32), "c": np.ones((2, 4), bool)}
+        if refused:
+            with pytest.raises(UnsupportedModelError, match=r"120000.*make the condition public"):
+                runner.plan(feed)
+        else:
+            runner.plan(feed)

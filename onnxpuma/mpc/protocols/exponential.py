@@ -92,7 +92,7 @@ def exponential(
 ) -> Protocol[Replicated]:
     """e^x of any x in the format RESTING, Replicated in it.
 
-    Relative error below 2^-16 (about 2^-19 on average), and two units; from HIGHEST on the result stays just
+    Relative error below 2e-5 (about 2^-19 on average), and two units; from HIGHEST on the result stays just
     below MOST. Conditions: x < top; |x| at least 64 units below half of 2^bits, mod which the protocol reads
     x. Masks: those of `clamped` and `pass_on`, F_{p+2} on the tables.
     Rounds: 7, 6 for a few bits; bits: `exponential_cost`.
