@@ -139,7 +139,7 @@ def _is_small(value: ir.Value) -> bool:
 class MergeStructurePass(ir.passes.InPlacePass):
     """Merge equal constants that decide shapes, axes or indices, and equal round numbers.
 
-    All others stay as they are, however small: merging two of them would reveal that they are equal.
+    All others stay separate, however small: merging two of them would reveal that they are equal.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

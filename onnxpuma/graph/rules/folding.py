@@ -1,8 +1,8 @@
 """Factors beside a product with a weight are folded into the weight, where they cost nothing.
 
 They are the scale and shift of a normalisation whose every reader is such a product: with n the normalised
-tensor, (n g + b) W + c = n (diag(g) W) + (b W + c), which saves a product an element. And a constant number
-that multiplies the input of a product with a weight, its result, or rows picked from a table.
+tensor, (n g + b) W + c = n (diag(g) W) + (b W + c), which saves a product an element. A constant number is
+folded too, if it multiplies the input of a product with a weight, its result, or rows picked from a table.
 
 The owner computes the new weights when they are read; they keep their names. A weight that other nodes read
 too is left alone: it would have to be stored twice.

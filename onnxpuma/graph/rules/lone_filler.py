@@ -2,8 +2,8 @@
 
 Some models have -50000 or -99999 where others write -1e9: a number selected in place of scores, or multiplied
 by zero or one, and read only by operators that look for the largest of a row. As a weight it would be in the
-words of the scores, where it may be further out than they are read. The replacement shows no more than that
-it masks.
+words of the scores, where it may be further out than they are read. The replacement discloses only that it
+masks.
 """
 
 from __future__ import annotations

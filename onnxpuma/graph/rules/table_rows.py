@@ -21,7 +21,7 @@ _WITH_A_CONSTANT = ("Add", "Sub", "Mul", "Div", "Mod", "BitwiseAnd", "BitwiseOr"
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-_MOST_TIMES_LARGER = 8  # a table of selected rows may be so many times larger than the original
+_MOST_TIMES_LARGER = 8  # a table of selected rows may be this many times larger than the original
 
 
 def lift(model: ir.Model, secret: Callable[[Graph], Collection[str]]) -> None:
