@@ -67,7 +67,7 @@ def _forget(live: dict[str, int], names: tuple[str, ...]) -> None:
 
 
 def _working(step: Step) -> int:
-    """Bytes besides operands and results."""
+    """Bytes in addition to operands and results."""
     call = step.call
     ids = next((o for o in call.inputs if o is not None and o.form is SecretIds), None)
     if ids is not None:

@@ -149,7 +149,7 @@ class Plan:
 
     @property
     def results(self) -> list[PlannedOutput]:
-        """The outputs that were asked for."""
+        """The outputs that the request names."""
         return [output for output in self.outputs if not output.verdict]
 
     @property

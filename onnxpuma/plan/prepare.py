@@ -46,7 +46,7 @@ def prepare(
 def prepare_model(
     model: ir.Model, policy: Policy = DEFAULT, *, rewrite: bool = True, unmatched: set[str] | None = None
 ) -> tuple[Blueprint, Graph]:
-    """`prepare` for a model in memory, which is modified. rewrite=False leaves its graph as it is, without
+    """`prepare` for a model in memory, which is modified. rewrite=False leaves its graph unchanged, without
     `next_token`.
     """
     check_resting(policy.resting)

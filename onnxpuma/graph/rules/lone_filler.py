@@ -63,8 +63,9 @@ def _fills(node: ir.Node, slot: int) -> bool:
 
 
 def _of_truth(value: ir.Value | None, depth: int = 0) -> bool:
-    """Whether a value is made of booleans or integers: a cast, a selection of numbers up to one, or one minus
-    such a value."""
+    """Whether a value is computed from booleans or integers: a cast, a selection of numbers up to one, or one
+    minus such a value.
+    """
     node = None if value is None else value.producer()
     if node is None or depth > 4:
         return False

@@ -42,7 +42,7 @@ class NodeEntry:
     name: str
     operator: str
     shape: tuple[int, ...] | None
-    # "secret"; "weights" (made of secret weights alone, computed once and kept); "client" (it follows from
+    # "secret"; "weights" (computed from secret weights alone, once, and kept); "client" (it follows from
     # the client's input and public values, and the client computes it); "public"; "unknown", after a node
     # that cannot run; or "unused".
     seen: str
@@ -97,7 +97,7 @@ class ModelReport:
     rounds: int
     bytes: int
     seconds: float
-    # Outputs that a client gets on request, besides the model's own.
+    # Outputs that a client gets on request, in addition to the model's own.
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
     # Outputs that can be kept at the servers, and not opened.
     closed: list[str] = field(default_factory=list)

@@ -41,7 +41,7 @@ def must_truncate(state: State, operand: Operand, call: Call) -> bool:
 
 
 def _takes(state: State, operand: Operand, reader: Node, place: int) -> bool:
-    """Whether a node that is not planned yet will take an operand untruncated, as far as can be told now."""
+    """Whether a node that is not planned yet will take an operand untruncated, as far as is known now."""
     operator = find(reader)
     if operator is None:
         return False
@@ -61,7 +61,8 @@ def _takes(state: State, operand: Operand, reader: Node, place: int) -> bool:
 def taken(state: State, call: Call, operator: Operator) -> Call:
     """The call with operands as its operator takes them.
 
-    Where it does not take one untruncated, the step that makes it is altered, though planned long before.
+    Where it does not take one untruncated, the step that computes the operand is altered, although it was
+    planned earlier.
     """
     inputs = list(call.inputs)
     for place, operand in enumerate(call.inputs):

@@ -46,7 +46,7 @@ def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> t
 
 
 def drafted(readers: ReadersOf, node: Node, types: Sequence[ValueType], reals: Format) -> tuple[Operand, ...]:
-    """The outputs of a node before its operator is asked: their types, and the distance that readers need."""
+    """The outputs of a node before its kernel declares them: types, and the distance that readers need."""
     drafts = (draft_operand(name, kind, reals) for name, kind in zip(node.outputs, types, strict=True))
     return tuple(altered(o, enough=far_enough(readers, o.name)) if o.name else o for o in drafts)
 
