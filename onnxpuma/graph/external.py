@@ -1,4 +1,4 @@
-"""Data outside an ONNX file: an owner's model may have it in its own folder, a skeleton nowhere.
+"""Data outside an ONNX file: an owner's model may keep it in its folder; a skeleton may refer to none.
 
 A tensor anywhere may declare that its bytes are in some file: an initializer, an attribute of a node, in a
 branch, a function, a sparse tensor, the training section. By default every reader of ONNX (onnx, onnx_ir,

@@ -1,7 +1,7 @@
 """Division becomes multiplication: by the reciprocal of a constant, or of a square root.
 
-Division by a secret is the most expensive arithmetic; division by a constant need not be one. A reciprocal
-that no rule has absorbed becomes a division again at the end, which keeps its digits.
+Division by a secret is the most expensive arithmetic; division by a constant need not be a division. A
+reciprocal that no rule has absorbed becomes a division again at the end, which keeps its digits.
 """
 
 from __future__ import annotations

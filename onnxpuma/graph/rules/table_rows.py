@@ -20,7 +20,7 @@ from onnxpuma.graph.rules.rule import FLOATS, attribute, is_constant, used_once
 _WITH_A_CONSTANT = ("Add", "Sub", "Mul", "Div", "Mod", "BitwiseAnd", "BitwiseOr", "BitShift")
 
 
-_MOST_TIMES_LARGER = 8  # a table of selected rows may be so many times larger than the original
+_MOST_TIMES_LARGER = 8  # a table of selected rows may be this many times larger than the original
 
 
 def lift(model: ir.Model, secret: Callable[[Graph], Collection[str]]) -> None:

@@ -1,8 +1,8 @@
 """Look-ups at the client's ids, rewritten as a Gather along the first axis.
 
-Only that Gather looks up ids that the client alone knows (ops/gather.py). GatherND and GatherElements count
-places in the flattened table, which the client does for itself. RotaryEmbedding takes the rows of its tables
-at the client's positions.
+Only that Gather looks up ids that the client alone knows (ops/gather.py). GatherND and GatherElements become
+look-ups in the flattened table, whose indices the client computes. RotaryEmbedding takes the rows of its
+tables at the client's positions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onnxpuma.plan.walk.parts import Parts, add_constant, part
 
 
 def looks_up_ids(node: Node, values: Mapping[str, Known]) -> bool:
-    """Whether a node looks something up at the client's ids, other than rows."""
+    """Whether a node looks up anything other than rows at the client's ids."""
     traits = node.traits
     place = traits.indices[0] if traits.tables else len(node.inputs)
     if len(node.inputs) <= place or not node.inputs[place]:
