@@ -31,7 +31,7 @@ OPERATORS: dict[str, Traits] = {
     "CenterCropPad": Traits(shapes=(1,), free=True),
     "Clip": Traits(carries=EVERY, rows="each", chooses=True),
     "Col2Im": Traits(shapes=(1, 2), free=True),
-    "Concat": Traits(carries=EVERY, rows="concat", chooses=True),
+    "Concat": Traits(carries=EVERY, rows="concat", chooses=True, joins=True),
     "ConstantOfShape": Traits(shapes=(0,), free=True),
     "Conv": Traits(trained=(1, 2), linear=True, window=True, rounded=True),
     "ConvInteger": Traits(trained=(1, 3)),
@@ -163,7 +163,7 @@ OPERATORS: dict[str, Traits] = {
     "Trilu": Traits(shapes=(1,), carries=(0,)),
     "Unsqueeze": Traits(shapes=(1,), carries=(0,), rows="axes", layout=True, among=True),
     "Upsample": Traits(shapes=(1,), free=True),
-    "Where": Traits(carries=EVERY, masks=(1, 2), rows="broadcast", chooses=True),
+    "Where": Traits(carries=EVERY, masks=(1, 2), rows="broadcast", chooses=True, joins=True),
     "Xor": Traits(carries=EVERY, rows="broadcast"),
 }
 

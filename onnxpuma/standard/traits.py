@@ -62,6 +62,8 @@ class Traits:
     between: tuple[float, float] | None = None
     # It adds its operands, or subtracts one from another.
     sums: bool = False
+    # It brings elements of several inputs together, each unchanged, whatever their values are.
+    joins: bool = False
     # It compares numbers for their value.
     compares: bool = False
     # A product with weights: an Add that reads it adds a bias.

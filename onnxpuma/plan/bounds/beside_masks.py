@@ -11,12 +11,10 @@ from onnxpuma.ops.scores import SPREAD
 from onnxpuma.ops.softmax import farthest_apart
 from onnxpuma.standard.mask_values import MASK, MOST_REACH
 
-_JOINS = ("Where", "Concat")  # besides sums
-
 
 def beside_masks(call: Call, operator: Operator) -> Sequence[Need]:
     """The needs of a call that joins scores and a secret mask: every score is small beside the mask."""
-    joins = call.node.traits.sums or call.node.op in _JOINS
+    joins = call.node.traits.sums or call.node.traits.joins
     if not joins or call.outputs[0].enough != MASK:
         return ()
     reach = reach_of(call, operator)

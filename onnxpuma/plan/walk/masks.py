@@ -25,8 +25,6 @@ from onnxpuma.plan.known.values import draft_operand
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.standard.mask_values import GIVEN, LARGEST, MASK
 
-_HANDS_ON = ("Where", "Concat", "Cast")  # besides sums and layout operators
-
 ReadersOf = Mapping[str, Sequence[Reader]]
 
 
@@ -78,7 +76,7 @@ def _moves(node: Node) -> bool:
 
 def _hands_on(node: Node, operator: Operator) -> bool:
     """Whether a mask in an operand is also a mask in the result."""
-    return operator.layout or node.traits.sums or node.op in _HANDS_ON
+    return operator.layout or node.traits.sums or node.traits.joins or node.op == "Cast"
 
 
 def _wanted(reader: Reader) -> float:
