@@ -18,6 +18,7 @@ from tomlkit.exceptions import TOMLKitError
 from onnxpuma.errors import ConfigError
 from onnxpuma.transport.curve import check_public_key
 from onnxpuma.transport.link import PARTIES
+from onnxpuma.transport.names import endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +35,22 @@ class PartyConfig:
     @property
     def peer_address(self) -> str:
         """The address to which the other parties connect."""
-        return _address(self.host, self.peer_port)
+        return endpoint(self.host, self.peer_port)
 
     @property
     def client_address(self) -> str:
         """The address to which clients connect."""
-        return _address(self.host, self.client_port)
+        return endpoint(self.host, self.client_port)
 
     @property
     def peer_listen(self) -> str:
         """The address at which this party listens for the other parties."""
-        return _address(self.listen, self.peer_port)
+        return endpoint(self.listen, self.peer_port)
 
     @property
     def client_listen(self) -> str:
         """The address at which this party listens for clients."""
-        return _address(self.listen, self.client_port)
+        return endpoint(self.listen, self.client_port)
 
 
 SettingsT = TypeVar("SettingsT")
@@ -284,7 +285,3 @@ _EXAMPLES = {
     "client_port": "7100",
     "public_key": '"..." with the 40 characters of the .public file',
 }
-
-
-def _address(host: str, port: int) -> str:
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"

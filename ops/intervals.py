@@ -25,6 +25,7 @@ from onnxpuma.ops.function_bounds import (
     softplus,
     swish,
 )
+from onnxpuma.ops.moves import with_zeros
 from onnxpuma.ops.reduce import count_of
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.row_sums import added, mean, multiplied, running, squared
@@ -129,12 +130,6 @@ def _sloped(call: Call, slope: Bound) -> Bound:
     return Bound(low, max(below.high, x.high, 0.0))
 
 
-def _kept(call: Call) -> Bound:
-    """Elements of the first input, or zeros."""
-    x = words(call.given(0))
-    return Bound(min(x.low, 0.0), max(x.high, 0.0))
-
-
 def _chosen(call: Call) -> Bound:
     """Elements of the first input."""
     return seen(call.given(0)).only()
@@ -157,7 +152,7 @@ def _put(call: Call) -> Bound:
 
 
 def _resized(call: Call) -> Bound:
-    x = _kept(call)
+    x = with_zeros(call)
     return x.times(2.0) if call.attribute("mode") == "cubic" else x
 
 
@@ -195,7 +190,7 @@ INTERVALS: dict[str, Bounding] = {
     **dict.fromkeys(("Floor", "Ceil", "Round"), _near),
     **dict.fromkeys(("Elu", "Selu", "Celu"), exponential_unit),
     **dict.fromkeys(("ReduceMax", "ReduceMin", "GlobalMaxPool", "MaxPool", "TopK"), _chosen),
-    **dict.fromkeys(("GlobalAveragePool", "AveragePool"), _kept),
+    **dict.fromkeys(("GlobalAveragePool", "AveragePool"), with_zeros),
     **dict.fromkeys(("ScatterND", "ScatterElements"), _put),
     **dict.fromkeys(("ArgMax", "ArgMin"), _place),
     "Neg": _turned_sign,

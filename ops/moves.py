@@ -110,7 +110,7 @@ def _same(call: Call) -> Bound:
     return words(call.given(0))
 
 
-def _anywhere(call: Call) -> Bound:
+def with_zeros(call: Call) -> Bound:
     """Elements of the first input, and zeros."""
     x = words(call.given(0))
     return Bound(min(x.low, 0.0), max(x.high, 0.0))
@@ -131,7 +131,7 @@ MOVES: dict[str, Bounding] = {
             "Compress",
             "ReverseSequence",
         ),
-        _anywhere,
+        with_zeros,
     ),
     "Transpose": _transposed,
     "Concat": _joined,

@@ -19,12 +19,8 @@ from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.factors import factor_bits, public_scale, times_numbers
 from onnxpuma.ops.limits import Limit, input_below
 from onnxpuma.ops.registry import Call, Resolved, Result, operator
-from onnxpuma.ops.select import as_value, clipped, clipped_cost, positive, positive_cost
+from onnxpuma.ops.select import as_value, clipped, clipped_cost, positive, size_cost
 from onnxpuma.ops.spread import shift_cost, truncated
-
-
-def _size_cost(call: Call) -> Cost:
-    return positive_cost(call.given(0).size, width(call))
 
 
 def _below_zero(call: Call) -> tuple[int, np.ndarray]:
@@ -36,7 +32,7 @@ def _below_zero(call: Call) -> tuple[int, np.ndarray]:
 def _truncated_cost(call: Call) -> Cost:
     size, (fraction, _) = call.outputs[0].size, _below_zero(call)
     back = shift_cost(size, fraction, call.ring, Replicated) if fraction else Cost()
-    return _size_cost(call) + back
+    return size_cost(call) + back
 
 
 def _sloped(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
@@ -69,7 +65,7 @@ def leaky_relu(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[For
 
 
 def _parametric_cost(call: Call) -> Cost:
-    return _size_cost(call) if call.secret(1) else _truncated_cost(call)
+    return size_cost(call) if call.secret(1) else _truncated_cost(call)
 
 
 def _parametric_result(call: Call) -> Result:

@@ -202,13 +202,14 @@ def _ends(low: End, high: End, fraction: int) -> tuple[int, int] | None:
     return min(bottom, top), top
 
 
-def _size_cost(call: Call) -> Cost:
+def size_cost(call: Call) -> Cost:
+    """Of the signs of all elements of the first input."""
     return positive_cost(call.given(0).size, width(call))
 
 
 @operator(
     "Abs",
-    cost=_size_cost,
+    cost=size_cost,
     limits=compared,
     integers=True,
     beside=of_elements,

@@ -11,8 +11,9 @@ import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import WHOLE
-from onnxpuma.mpc.forms import Pair, Replicated, joined, see, zeros
+from onnxpuma.mpc.forms import Pair, Replicated, see, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
+from onnxpuma.mpc.protocols.argmax import with_last
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
@@ -28,7 +29,7 @@ def row_largest(party: Party, rows: Replicated, bits: int = WIDE) -> Protocol[Re
         half = rows.shape[1] // 2
         left, right = _neighbours(rows, half)
         won = yield from positive(party, left - right, bits)
-        rows = _with_last(won + right, rows)
+        rows = with_last(won + right, rows)
     return rows[:, 0]
 
 
@@ -99,16 +100,11 @@ def row_places(
         half = values.shape[1] // 2
         (a, b), (i, j) = _neighbours(values, half), _neighbours(places, half)
         won, shift = yield from duels(party, a - b, i - j, first_wins)
-        values = _with_last(won + b, values)
-        places = _with_last(shift + j, places)
+        values = with_last(won + b, values)
+        places = with_last(shift + j, places)
     return values[:, 0], places[:, 0]
 
 
 def _neighbours(x: Replicated, count: int) -> tuple[Replicated, Replicated]:
     """The first and the second element of each of `count` pairs of a row."""
     return x[:, 0 : 2 * count : 2], x[:, 1 : 2 * count : 2]
-
-
-def _with_last(winners: Replicated, before: Replicated) -> Replicated:
-    """The winners, followed by the element that had no opponent."""
-    return winners if before.shape[1] % 2 == 0 else joined([winners, before[:, -1:]], axis=1)

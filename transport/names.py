@@ -33,7 +33,7 @@ class Route:
         self._closed, self._wanted = Event(), Event()
         try:
             ipaddress.ip_address(self.host.split("%")[0])
-            self.endpoints = (_endpoint(self.host, self._port),)
+            self.endpoints = (endpoint(self.host, self._port),)
         except ValueError:
             Thread(target=self._follow, name=f"onnxpuma-name-{self.host}", daemon=True).start()
 
@@ -54,7 +54,7 @@ class Route:
                 self.error = f"the name {self.host} is not known: {getattr(error, 'strerror', None) or error}"
             else:
                 rows.sort(key=lambda row: row[0] != socket.AF_INET)
-                self.endpoints = tuple(dict.fromkeys(_endpoint(str(r[4][0]), self._port) for r in rows))
+                self.endpoints = tuple(dict.fromkeys(endpoint(str(r[4][0]), self._port) for r in rows))
                 self.error = ""
             self._wanted.clear()
             if not self._closed.wait(RETRY_SECONDS) and self.endpoints:
@@ -67,5 +67,6 @@ class Route:
         return self.error or f"no name server has answered for {self.host}"
 
 
-def _endpoint(host: str, port: int) -> str:
+def endpoint(host: str, port: int) -> str:
+    """The address of a host, or of an IP address, as ZeroMQ writes it."""
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import axes_along, number_like
-from onnxpuma.graph.rules.rule import Rule, attribute, is_float, no, rank, scalar, static_dim, yes
+from onnxpuma.graph.rules.rule import Rule, attribute, is_float, made_by, no, rank, scalar, static_dim, yes
 
 _FLOOR = 2e-6  # of a root: a larger floor fits into a sum, and counts there
 LEAST = 1e-9  # of a variance, likewise
@@ -58,12 +58,6 @@ def _reduced(value: ir.Value, x: ir.Value, node: ir.Node, mean: bool = False) ->
     return Root(along, float(count or 1), summed=count is None, dropped=dropped)
 
 
-def _node(value: ir.Value | None, *operators: str) -> ir.Node | None:
-    """The node that computes a value, if it is one of these operators."""
-    node = None if value is None else value.producer()
-    return node if node is not None and not node.domain and node.op_type in operators else None
-
-
 def _extent(x: ir.Value, along: tuple[int, ...]) -> int | None:
     dims = [static_dim(x, a) for a in along]
     return None if any(d is None for d in dims) else math.prod(d for d in dims if d is not None)
@@ -79,25 +73,25 @@ def _same(a: ir.Value | None, b: ir.Value) -> bool:
 
 def _before(value: ir.Value | None) -> ir.Value | None:
     """The value before a change of shape; None where there was none."""
-    node = _node(value, "Reshape", "Unsqueeze", "Expand")
+    node = made_by(value, "Reshape", "Unsqueeze", "Expand")
     return None if node is None else node.inputs[0]
 
 
 def _squares(value: ir.Value | None, d: ir.Value) -> Root | None:
     """`value` as share times the mean of d^2."""
-    if (node := _node(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
+    if (node := made_by(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
         inner = _squares(node.inputs[0], d)
         return None if inner is None or factor <= 0 else replace(inner, share=inner.share * factor)
-    node = _node(value, "ReduceMean", "ReduceSum", "ReduceSumSquare")
+    node = made_by(value, "ReduceMean", "ReduceSum", "ReduceSumSquare")
     if node is None or value is None:
         return None
     square = node.inputs[0]
     if node.op_type != "ReduceSumSquare":
-        product = _node(square, "Mul")
+        product = made_by(square, "Mul")
         if product is None or product.inputs[0] is not product.inputs[1]:
             return None
         square = product.inputs[0]
-    size = _node(square, "Abs")
+    size = made_by(square, "Abs")
     if not _same(square if size is None else size.inputs[0], d):
         return None
     return _reduced(value, d, node, node.op_type == "ReduceMean")
@@ -105,14 +99,14 @@ def _squares(value: ir.Value | None, d: ir.Value) -> Root | None:
 
 def _difference(value: ir.Value | None, d: ir.Value) -> Root | None:
     """`value` as the mean of x^2 less the square of the mean of x, where d is x less its mean."""
-    less, found = _node(value, "Sub"), less_mean(d)
+    less, found = made_by(value, "Sub"), less_mean(d)
     if less is None or found is None:
-        if (node := _node(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
+        if (node := made_by(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
             inner = _difference(node.inputs[0], d)
             return None if inner is None or factor <= 0 else replace(inner, share=inner.share * factor)
         return None
     x, mean, along = found
-    squares, square = _squares(less.inputs[0], x), _node(less.inputs[1], "Mul")
+    squares, square = _squares(less.inputs[0], x), made_by(less.inputs[1], "Mul")
     if squares is None or square is None or squares.share != 1 or squares.along != along:
         return None
     return squares if square.inputs[0] is mean and square.inputs[1] is mean else None
@@ -120,7 +114,7 @@ def _difference(value: ir.Value | None, d: ir.Value) -> Root | None:
 
 def _variance(value: ir.Value | None, d: ir.Value) -> Root | None:
     """`value` as share times the mean of d^2 and an epsilon, or with a negligible floor."""
-    if (node := _node(value, "Add")) is not None and (added := scalar(node.inputs[1])) is not None:
+    if (node := made_by(value, "Add")) is not None and (added := scalar(node.inputs[1])) is not None:
         inner = _variance(node.inputs[0], d)
         return None if inner is None or added < 0 else replace(inner, epsilon=inner.epsilon + added)
     if (before := _before(value)) is not None:
@@ -134,7 +128,7 @@ def _variance(value: ir.Value | None, d: ir.Value) -> Root | None:
 
 def floored(value: ir.Value | None) -> tuple[ir.Value | None, float]:
     """(x, floor) of max(x, floor), in any spelling."""
-    node = _node(value, "Max", "Clip", "Relu")
+    node = made_by(value, "Max", "Clip", "Relu")
     if node is None:
         return None, 0.0
     if node.op_type == "Relu":
@@ -149,16 +143,16 @@ def floored(value: ir.Value | None) -> tuple[ir.Value | None, float]:
 
 def root_of(value: ir.Value | None, d: ir.Value) -> Root | None:
     """`value` as a root mean square of d, None if it is none."""
-    if (node := _node(value, "Sqrt")) is not None:
+    if (node := made_by(value, "Sqrt")) is not None:
         return _variance(node.inputs[0], d)
-    if (node := _node(value, "ReduceL2")) is not None and node.inputs[0] is d and value is not None:
+    if (node := made_by(value, "ReduceL2")) is not None and node.inputs[0] is d and value is not None:
         return _reduced(value, d, node)
-    if (node := _node(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
+    if (node := made_by(value, "Mul")) is not None and (factor := scalar(node.inputs[1])) is not None:
         inner = root_of(node.inputs[0], d)
         if inner is None or factor <= 0:
             return None
         return replace(inner, share=inner.share * factor**2, epsilon=inner.epsilon * factor**2)
-    if (node := _node(value, "Add")) is not None:
+    if (node := made_by(value, "Add")) is not None:
         added = scalar(node.inputs[1])
         return root_of(node.inputs[0], d) if added is not None and 0 <= added <= _FLOOR else None
     if (before := _before(value)) is not None:
@@ -170,9 +164,9 @@ def root_of(value: ir.Value | None, d: ir.Value) -> Root | None:
 
 def less_mean(d: ir.Value) -> tuple[ir.Value, ir.Value, tuple[int, ...]] | None:
     """(x, mean, axes) of d = x - mean(x)."""
-    less = _node(d, "Sub")
+    less = made_by(d, "Sub")
     mean = None if less is None else less.inputs[1]
-    node = _node(mean, "ReduceMean")
+    node = made_by(mean, "ReduceMean")
     if less is None or mean is None or node is None or node.inputs[0] is not less.inputs[0]:
         return None
     x = less.inputs[0]

@@ -111,6 +111,12 @@ def used_once(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
+def made_by(value: ir.Value | None, *operators: str) -> ir.Node | None:
+    """The node that computes a value, if it is one of these operators of the standard."""
+    node = None if value is None else value.producer()
+    return node if node is not None and not node.domain and node.op_type in operators else None
+
+
 def attribute(value: ir.Value, name: str) -> Any:
     """An attribute of the node that produces `value`, or the default of its schema."""
     node = value.producer()

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import number_like
-from onnxpuma.graph.rules.rule import Rule, constant, is_float, no, rank, scalar, used_once, yes
+from onnxpuma.graph.rules.rule import Rule, constant, is_float, made_by, no, rank, scalar, used_once, yes
 from onnxpuma.standard.fixed_point import FIVE_BITS, FRACTION, LOSS, SEEN_ROOT, UNIT
 
 _ENOUGH = 2.0**-12  # a number of at least this keeps its digits
@@ -26,24 +26,19 @@ _POWERS = tuple(2.0**k for k in range(1, 30))
 _PRODUCTS = ("Mul", "MatMul", "Gemm", "ReduceSumSquare", "Einsum")
 
 
-def _node(value: ir.Value | None, *operators: str) -> ir.Node | None:
-    node = None if value is None else value.producer()
-    return node if node is not None and not node.domain and node.op_type in operators else None
-
-
 def _is_square(value: ir.Value | None) -> bool:
     """Whether a value is a square, or a sum of squares."""
-    if (node := _node(value, "Mul")) is not None:
+    if (node := made_by(value, "Mul")) is not None:
         return node.inputs[0] is node.inputs[1]
-    node = _node(value, "ReduceSum", "ReduceSumSquare")
+    node = made_by(value, "ReduceSum", "ReduceSumSquare")
     return node is not None and (node.op_type == "ReduceSumSquare" or _is_square(node.inputs[0]))
 
 
 def _fraction(value: ir.Value) -> int:
     """The fraction bits of a value as a logarithm reads it."""
-    node = _node(value, "ReduceSum")
+    node = made_by(value, "ReduceSum")
     added = node.inputs[0] if node is not None else value
-    return FRACTION if _node(added, *_PRODUCTS) is None else 2 * FRACTION
+    return FRACTION if made_by(added, *_PRODUCTS) is None else 2 * FRACTION
 
 
 def _power(small: float, fraction: int = FRACTION) -> float:
@@ -84,11 +79,11 @@ class LogOfSmallSum(Rule):
         if small is None or not 0 < small < _NEAR or not is_float(x) or (rank(c) or 0) > (rank(x) or 0):
             return no("not a small number beside a tensor")
         lost = small < _ENOUGH and _power(small, _fraction(x)) > 1
-        return yes() if lost or _node(x, "Relu") is not None else no("it keeps its digits")
+        return yes() if lost or made_by(x, "Relu") is not None else no("it keeps its digits")
 
     def rewrite(self, op: Any, x: ir.Value, c: ir.Value, y: ir.Value, **_: Any) -> Any:
         small = scalar(c) or 0.0
-        by, relu = _power(small, _fraction(x)), _node(x, "Relu")
+        by, relu = _power(small, _fraction(x)), made_by(x, "Relu")
         if relu is None:
             return _scaled_log(op, y, x, small, by, "Add")
         return _scaled_log(op, y, relu.inputs[0], small, by, "Add", True)
@@ -103,7 +98,7 @@ class LogOfFloor(Rule):
         return op.Log(z, _outputs=["y"])
 
     def check(self, context: Any, z: ir.Value, **_: Any) -> Any:
-        node = _node(z, "Max", "Clip")
+        node = made_by(z, "Max", "Clip")
         if node is None or not is_float(z):
             return no("not of a floor")
         x, *ends = node.inputs
@@ -114,7 +109,7 @@ class LogOfFloor(Rule):
         small = scalar(ends[0])
         if small is None or not 0 < small < _ENOUGH or (rank(ends[0]) or 0) > (rank(x) or 0):
             return no("the floor is not a small number")
-        relu = _node(x, "Relu")
+        relu = made_by(x, "Relu")
         self.x, self.small = (x if relu is None else relu.inputs[0]), small
         return yes()
 
@@ -136,9 +131,9 @@ class RootOfRelu(Rule):
         return op.Sqrt(z, _outputs=["y"])
 
     def check(self, context: Any, z: ir.Value, **_: Any) -> Any:
-        added = _node(z, "Add")
+        added = made_by(z, "Add")
         self.added = None if added is None or scalar(added.inputs[1]) is None else added.inputs[1]
-        relu = _node(z if added is None else added.inputs[0], "Relu")
+        relu = made_by(z if added is None else added.inputs[0], "Relu")
         if relu is None or (added is not None and self.added is None):
             return no("not of a Relu, nor of one and a number")
         self.x = relu.inputs[0]
@@ -158,7 +153,7 @@ def _lost(small: float) -> bool:
 def _least(z: ir.Value, *operators: str) -> float | None:
     """The number that a value is added to, or held above, and that nothing else is; None where there is
     none."""
-    node = _node(z, *operators)
+    node = made_by(z, *operators)
     if node is None or not is_float(z) or not used_once(z) or len(node.inputs) < 2:
         return None
     if node.op_type == "Clip":
@@ -171,7 +166,7 @@ def _least(z: ir.Value, *operators: str) -> float | None:
         if len(numbers) != 2 or (numbers[0] is None) == (numbers[1] is None):
             return None
         x, least = node.inputs[numbers.index(None)], numbers[0] if numbers[1] is None else numbers[1]
-    scaled = _node(x, "Mul")
+    scaled = made_by(x, "Mul")
     if scaled is not None and (scalar(scaled.inputs[1]) or 0.0) in _POWERS:
         return None  # raised already
     return least
@@ -195,7 +190,7 @@ def _untruncated(x: ir.Value | None) -> bool:
     """Whether a sum reads a value as the product it is, which has digits enough."""
     if x is None or not used_once(x):
         return False
-    return _node(x, *_PRODUCTS, "Conv", "ReduceMean") is not None or _fraction(x) > FRACTION
+    return made_by(x, *_PRODUCTS, "Conv", "ReduceMean") is not None or _fraction(x) > FRACTION
 
 
 class RootOfSmall(Rule):

@@ -46,7 +46,7 @@ def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replic
         steps: list[Protocol[Any]] = [gate(party, ~loses, lead), _chosen(party, loses, paths, half)]
         pair, paths = yield from parallel(steps)
         winners = replicate_pair(party, pair.plus_split(right))
-        x = _with_last(winners, x)
+        x = with_last(winners, x)
     role = party.role(pivot)
 
     def bit(path: Words) -> Bit:
@@ -61,8 +61,8 @@ def _every_other(start: int, count: int) -> tuple[Any, ...]:
     return ..., slice(start, 2 * count, 2)
 
 
-def _with_last(winners: Replicated, before: Replicated) -> Replicated:
-    """The winners, followed by the one that had no opponent."""
+def with_last(winners: Replicated, before: Replicated) -> Replicated:
+    """The winners, followed by the element that had no opponent."""
     return winners if before.shape[1] % 2 == 0 else joined([winners, before[:, -1:]], axis=1)
 
 
@@ -137,7 +137,7 @@ def _final(party: Party, values: Replicated, places: Replicated, pivot: int) -> 
             replicate_pair(party, pair.plus_split(right))
             for pair, (_, right) in zip(pairs, sides, strict=True)
         ]
-        values, places = _with_last(won[0], values), _with_last(won[1], places)
+        values, places = with_last(won[0], values), with_last(won[1], places)
     found = yield from settle(party, places)
     return found[:, 0]
 

@@ -11,7 +11,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle, split, split_cost
+from onnxpuma.mpc.protocols.convert import replicate_sum_cost, split, split_cost
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
 from onnxpuma.mpc.protocols.reciprocal import (
@@ -23,7 +23,7 @@ from onnxpuma.mpc.protocols.reciprocal import (
     ring_of,
 )
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
-from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings
+from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, gated_power
 
 _HELD = CARRIER - 5  # bits of a root times its power
 _KEPT = 30  # fraction bits of a root in the window, at most
@@ -109,7 +109,7 @@ def wide_square_root(
     # 2. both roots, while a gate clears the power of the unused one
     small, root, other = yield from parallel(
         [
-            _gated(party, near.power, far.small),
+            gated_power(party, near.power, far.small),
             in_window(party, near.value, "sqrt", HIGHEST, near_kept, 1.0),
             in_window(party, far.value, "sqrt", last, far_kept, 1.0),
         ]
@@ -120,11 +120,6 @@ def wide_square_root(
     outer = multiply(party, other.with_fraction(held - missing), far.power - far.small)
     product = product + outer.times(outer.format.word.type(1 << missing), missing)
     return (yield from resolve(party, product, pivot, format))
-
-
-def _gated(party: Party, power: Replicated, bit: Replicated) -> Protocol[Replicated]:
-    yield from settle(party, power)
-    return (yield from settle(party, replicate_sum(party, multiply(party, power, bit))))
 
 
 def wide_square_root_cost(elements: int, readings: Readings, format: Format, low: int = 1) -> Cost:

@@ -68,7 +68,7 @@ def wide_rsqrt(
     rest = gain / 2.0**scales.exponent
     small, inverse, other = yield from parallel(
         [
-            _gated(party, near.power, far.small),
+            gated_power(party, near.power, far.small),
             in_window(party, near.value, "rsqrt", HIGHEST, scales.kept, rest),
             in_window(party, far.value, "rsqrt", last, kept, rest),
         ]
@@ -84,7 +84,8 @@ def wide_rsqrt(
     return (yield from resolve(party, product, pivot, format))
 
 
-def _gated(party: Party, power: Replicated, bit: Replicated) -> Protocol[Replicated]:
+def gated_power(party: Party, power: Replicated, bit: Replicated) -> Protocol[Replicated]:
+    """The power where the bit is set, else zero, once both have arrived."""
     yield from settle(party, power)
     return (yield from settle(party, replicate_sum(party, multiply(party, power, bit))))
 
