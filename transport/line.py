@@ -62,6 +62,7 @@ class Line:
     def _dial(self) -> Outgoing:
         context, keys, heartbeat, linger = self._settings
         socket = context.socket(zmq.PUSH)
+        sockets.widen(socket)
         try:
             out = Outgoing(socket, self.place.address, keys, self.place.public_key, heartbeat)
         except BaseException:

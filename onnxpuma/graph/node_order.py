@@ -7,10 +7,8 @@ from heapq import heapify, heappop, heappush
 
 import onnx
 
-from onnxpuma.errors import ModelError
+from onnxpuma.errors import EXPORT_AGAIN, ModelError
 from onnxpuma.graph.dialect import inner_graphs
-
-_EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
 
 
 def sort_nodes(graph: onnx.GraphProto, model: str, outer: Set[str] = frozenset()) -> None:
@@ -27,7 +25,7 @@ def sort_nodes(graph: onnx.GraphProto, model: str, outer: Set[str] = frozenset()
         _check_made(node, names - made_by.keys(), model)
     for value in graph.output:
         if value.name not in known and value.name not in made_by:
-            raise ModelError(f"{model}: nothing produces the output '{value.name}'", _EXPORT_AGAIN)
+            raise ModelError(f"{model}: nothing produces the output '{value.name}'", EXPORT_AGAIN)
     waits = [{made_by[name] for name in names} for names in reads]
     order = _order(waits)
     if len(order) < len(waits):

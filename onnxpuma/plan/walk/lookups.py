@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
 
 from onnxpuma.graph.model import Node
+from onnxpuma.graph.protobuf import element_type
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.walk.parts import Parts, add_constant, part
@@ -68,7 +68,7 @@ class _Written:
 
 def _from_the_start(write: _Written, index: str, sizes: np.ndarray) -> str:
     """Indices without negative ones."""
-    index = write("Cast", index, to=int(TensorProto.INT64))
+    index = write("Cast", index, to=element_type(np.dtype(np.int64)))
     negative = write("Less", index, np.array(0))
     return write("Where", negative, write("Add", index, sizes), index)
 

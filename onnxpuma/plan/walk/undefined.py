@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from onnx import TensorProto
 
 from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.graph.protobuf import element_type
 from onnxpuma.ops.registry import Operand, find
 from onnxpuma.plan.known.readers import Readers
 from onnxpuma.plan.known.state import State
@@ -83,7 +83,7 @@ def _attention(state: State, place: str, node: Node) -> Parts[str | None]:
     if mask is None or operand is None or not (operand.hollow or operand.dtype.kind == "b"):
         return None
     if operand.dtype.kind == "b":
-        mask = yield from made(state, f"{place}/mask", "Cast", (mask,), to=int(TensorProto.FLOAT))
+        mask = yield from made(state, f"{place}/mask", "Cast", (mask,), to=element_type(np.dtype(np.float32)))
         least = np.array(0.5, np.float32)
     else:
         least = _bottom(state, mask, operand, -1)

@@ -13,11 +13,12 @@ import numpy as np
 from onnxpuma.graph.model import Graph
 from onnxpuma.plan.weights.facts import Facts, stated
 from onnxpuma.plan.weights.uses import Uses
+from onnxpuma.standard.fixed_point import UNIT
 
 _CHUNK = 1 << 20  # elements converted to double precision at a time
 _SMALL = 128  # a matrix with at most this many rows, or columns, is measured as a whole
 _TOGETHER = 64  # columns in a block whose joint effect on a row is measured
-_ROUNDING = 2.0**-19 * (1 + 2.0**-10)  # error of each number of a factor when it is encoded, and of its sums
+_ROUNDING = UNIT / 2 * (1 + 2.0**-10)  # error of each number of a factor when it is encoded, and of its sums
 _FEW = 16  # elements; the facts of a smaller array are coarser, as they say more about each number
 
 

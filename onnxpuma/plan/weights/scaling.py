@@ -18,10 +18,9 @@ import numpy as np
 
 import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.graph.model import Graph, Initializer, Node
-from onnxpuma.mpc.format import RESTING
-from onnxpuma.ops.registry import FINEST, find
+from onnxpuma.ops.registry import find
+from onnxpuma.standard.fixed_point import FRACTION, LEAST_SPARE, MOST_SPARE
 
-LEAST = 6  # extra bits of the first scale; larger numbers have digits enough
 STEP = 4  # bits from one scale to the next: the scale discloses the largest number up to a factor of 16
 _BLOCK = 1 << 20  # elements read at a time
 DEFERRED_ROOM = 16  # bits above the point that every reader of an untruncated value needs
@@ -38,14 +37,14 @@ def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collectio
     for name in secret:
         initializer = graph.initializers[name]
         most = scales.most(name) if initializer.dtype.kind == "f" and initializer.available else 0
-        spare = min(most, _spare(initializer)) if most >= LEAST else 0
-        if spare >= LEAST:
-            found[name] = spare - (spare - LEAST) % STEP
+        spare = min(most, _spare(initializer)) if most >= LEAST_SPARE else 0
+        if spare >= LEAST_SPARE:
+            found[name] = spare - (spare - LEAST_SPARE) % STEP
     while True:  # a table gains nothing if the rows looked up in it are truncated at once
         made = scales.made(found)
         idle = [name for name in found if not scales.serves(name, made)]
         if not idle:
-            return {name: RESTING.fraction + spare for name, spare in found.items()}
+            return {name: FRACTION + spare for name, spare in found.items()}
         for name in idle:
             del found[name]
 
@@ -56,11 +55,11 @@ def _spare(initializer: Initializer) -> int:
     largest = 0.0
     for start in range(0, flat.size, _BLOCK):
         largest = max(largest, float(np.abs(flat[start : start + _BLOCK]).max()))
-        if not largest < 2.0**-LEAST:
+        if not largest < 2.0**-LEAST_SPARE:
             break
     del flat
     initializer.release()
-    if not 0 < largest < 2.0**-LEAST:
+    if not 0 < largest < 2.0**-LEAST_SPARE:
         return 0
     return -math.floor(math.log2(largest)) - 1
 
@@ -97,7 +96,7 @@ class Scales:
         """The most extra bits that all readers of a weight take, including those behind layout operators."""
         if name in self._resting or name not in self._uses:
             return 0
-        most = FINEST - RESTING.fraction
+        most = MOST_SPARE
         for node, slot in self._uses[name]:
             operator = find(node)
             if node.traits.of_shape:
@@ -112,8 +111,8 @@ class Scales:
                 if self._public.intersection(factors):  # which may itself have many fraction bits
                     return 0
                 if self._constant.intersection(factors):  # two weights share them
-                    most = min(most, (FINEST - RESTING.fraction) // 2)
-                most = min(most, slots.get(slot, RESTING.fraction) - RESTING.fraction)
+                    most = min(most, MOST_SPARE // 2)
+                most = min(most, slots.get(slot, FRACTION) - FRACTION)
         return most
 
     def serves(self, name: str, made: Mapping[str, int]) -> bool:
@@ -179,7 +178,7 @@ class Scales:
         if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
             return False
         both = sum(found.get(name, 0) for place, name in enumerate(node.inputs) if name and place in slots)
-        return both <= min(slots.values()) - RESTING.fraction
+        return both <= min(slots.values()) - FRACTION
 
 
 def _picks(node: Node) -> bool:

@@ -14,7 +14,6 @@ _COUNTS = ("q_num_heads", "kv_num_heads", "num_heads")  # attributes
 _CUTS = ("Reshape", "Transpose", "Attention", "RotaryEmbedding")
 _ON = ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Split", "Slice", "Cast", "Identity", "Concat")
 _HEADS = range(8, 513)  # elements of a head
-_COUNTS = ("q_num_heads", "kv_num_heads", "num_heads")  # attributes
 _MOST_HEADS = 3  # sizes of heads that are tried
 _MADE = 1 << 28  # elements; a larger array computed from weights is not measured
 

@@ -1,0 +1,206 @@
+"""How long does a model take between machines that are far apart? Predicted and measured, on emulated links.
+
+    python benchmarks/network.py --quick                     the small models that ship
+    python benchmarks/network.py [--only bert] [--model FOLDER] [--networks WAN] [--cache DIR] [--json]
+
+Three servers and a client run as processes of this machine, over encrypted connections through the relay
+of benchmarks/links.py. Cases: BERT-base at 128 tokens, GPT-2 at 32, a token of SmolLM2 with 64 tokens of
+context (exact shapes, random weights; tools/export.py makes the models, which needs the extra `export`).
+--model takes an exported folder for the one case that --only names.
+
+A network's milliseconds are those of one direction, half of a ping, and its rate is that at which one machine
+sends to all others together: --latency and --bandwidth of `onnxpuma inspect`. Each case first runs without
+delay and limit, which tells how long this machine computes; then each network gets one request, at the same
+servers. `links` are the seconds that the plan predicts for the links alone, as `inspect` does; `predicted`
+adds the seconds of the run without delay. Seconds last from the first byte that the client sends to the last
+that it receives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import links
+import numpy as np
+import tokens
+from rich.console import Console
+from rich.table import Table
+from servers import Servers
+
+import models
+from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.plan.examine import report
+from onnxpuma.plan.examine.example import choose_shapes, draw_inputs
+from onnxpuma.plan.plan import Plan
+from onnxpuma.roles.client.client import Client, Outcome
+from onnxpuma.shipped import shipped_models
+from onnxpuma.tasks.decoder import causal_decoder
+from onnxpuma.tasks.secure import SecureRunner
+
+WITHOUT = links.Network("no delay", 0.0, 1e12)
+NETWORKS = (
+    links.Network("LAN", 0.25e-3, 5e9),
+    links.Network("region", 1e-3, 5e9),
+    links.Network("WAN", 20e-3, 400e6),
+    links.Network("lossy WAN", 20e-3, 400e6, 1e-3),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, and what a client asks of it."""
+
+    title: str
+    exported: Callable[[Path], Path]  # the model's file or folder, by the cache folder
+    sequence: int | None = None  # None: the model's default size
+    decodes: bool = False  # the request is one more token after `sequence` tokens
+
+
+CASES = (
+    *(Case(case.title, partial(models.exported, case), case.sequence) for case in models.CASES),
+    Case("SmolLM2-135M, a token after 64", tokens.exported, 64, decodes=True),
+)
+
+
+def shipped() -> tuple[Case, ...]:
+    """The models that ship, at their default sizes."""
+    return tuple(Case(name, lambda _, path=each.path: path) for name, each in shipped_models().items())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One request over one network."""
+
+    network: links.Network
+    links: float  # seconds that the plan predicts for the links alone
+    predicted: float  # those, and the seconds of computing
+    seconds: float
+    bytes_sent: int  # by all three servers
+    rounds: int
+
+
+class PricedClient(Client):
+    """A client that remembers its last request: what its plan declared, and what came of it."""
+
+    declared: Cost = FREE
+    outcome: Outcome
+
+    def run(self, *arguments: Any, **options: Any) -> Outcome:
+        self.outcome = super().run(*arguments, dealt=self._note, **options)
+        return self.outcome
+
+    def _note(self, plan: Plan, _: object) -> None:
+        self.declared = plan.cost
+
+
+def measure(
+    case: Case, model: Path, networks: Sequence[links.Network], relay: links.Relay, threads: int
+) -> list[Run]:
+    """One request over each network, after one without delay."""
+    relay.set(WITHOUT)
+    print(f"sharing {case.title} among three servers ...", file=sys.stderr)
+    with Servers(model, threads) as servers:
+        client = servers.client(PricedClient)
+        with client:
+            request = _token(client, case.sequence or 0) if case.decodes else _whole(client, case.sequence)
+            request()  # a fresh server's first
+            found: list[Run] = []
+            for network in (WITHOUT, *networks):
+                relay.set(network)
+                request()
+                found.append(_run(network, client, found[0].seconds if found else 0.0))
+                print(f"{network.name}: {found[-1].seconds:.2f} s", file=sys.stderr)
+            relay.set(WITHOUT)
+    return found
+
+
+def _whole(client: Client, sequence: int | None) -> Callable[[], object]:
+    """The request that asks for all outputs of a model, for inputs of this size."""
+    sizes = {} if sequence is None else {"batch": 1, "sequence": sequence}
+    feed = draw_inputs(client.blueprint, choose_shapes(client.blueprint, sizes))
+    return lambda: client.run(feed)
+
+
+def _token(client: Client, context: int) -> Callable[[], object]:
+    """The request that asks for one more token, after a prompt that the model has read by now."""
+    ids = np.random.default_rng(0).integers(0, tokens.VOCABULARY, context - 1).tolist()
+    decoder = causal_decoder(SecureRunner(client))
+    said = [decoder.read(ids)]
+    return lambda: said.append(decoder.read([said[-1].token]))
+
+
+def _run(network: links.Network, client: PricedClient, computing: float) -> Run:
+    alone = report.Network(network.bandwidth, network.latency).seconds(client.declared)
+    outcome = client.outcome
+    return Run(
+        network,
+        alone,
+        alone + (computing or outcome.seconds),
+        outcome.seconds,
+        sum(each.bytes_sent for each in outcome.reports),
+        max(each.rounds for each in outcome.reports),
+    )
+
+
+def shown(title: str, runs: Sequence[Run]) -> Table:
+    """As a table for a person."""
+    table = Table(title=title)
+    for column in ("network", "links", "predicted", "measured", "MB", "rounds"):
+        table.add_column(column, justify="left" if column == "network" else "right")
+    for run in runs:
+        predictions = ("", "") if run.network == WITHOUT else (f"{run.links:.2f}", f"{run.predicted:.2f}")
+        size = f"{run.bytes_sent / 1e6:,.1f}"
+        table.add_row(_described(run.network), *predictions, f"{run.seconds:.2f}", size, str(run.rounds))
+    return table
+
+
+def _described(network: links.Network) -> str:
+    if network == WITHOUT:
+        return network.name
+    lost = f", {network.loss:.1%} lost" if network.loss else ""
+    rate = f"{network.bandwidth / 1e6:g} Mbit/s"
+    return f"{network.name}: {network.latency * 1e3:g} ms, {rate}{lost}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the small models that ship")
+    parser.add_argument("--only", default="", help="cases whose title contains this text")
+    parser.add_argument("--networks", default="", help="networks whose name contains this text")
+    parser.add_argument("--model", type=Path, help="an exported folder, for the case that --only names")
+    parser.add_argument("--congestion", default="cubic", help="TCP's congestion control: cubic, bbr, reno")
+    parser.add_argument("--threads", type=int, default=1, help="for matrix products, at each server")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxpuma-benchmarks")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    cases = [c for c in (shipped() if options.quick else CASES) if options.only.lower() in c.title.lower()]
+    networks = [n for n in NETWORKS if options.networks.lower() in n.name.lower()]
+    if options.model is not None and len(cases) != 1:
+        parser.error("--model is one model: name its case with --only")
+    # A hub may be needed for these, and the namespace reaches none.
+    made = [options.model or case.exported(options.cache) for case in cases]
+    links.enter_namespace()
+    figures = {}
+    with links.Relay(WITHOUT, options.congestion) as relay:
+        for case, model in zip(cases, made, strict=True):
+            figures[case.title] = measure(case, model, networks, relay, options.threads)
+    if options.json:
+        print(json.dumps({title: [asdict(run) for run in runs] for title, runs in figures.items()}, indent=1))
+    else:
+        load = os.getloadavg()[0]
+        Console().print(f"{os.cpu_count()} cores, of which others used some: load {load:.1f}")
+        for title, runs in figures.items():
+            Console().print(shown(title, runs))
+
+
+if __name__ == "__main__":
+    main()

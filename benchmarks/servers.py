@@ -1,0 +1,115 @@
+"""Three servers of one model and its client on the machines of benchmarks/links.py: each has its own view of
+where the others are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+
+import links
+import tomlkit
+
+from onnxpuma.cluster_template import write_cluster_template
+from onnxpuma.config import PartyConfig, read_cluster
+from onnxpuma.roles.client.client import Client
+from onnxpuma.roles.local import isolated
+from onnxpuma.roles.owner.disclosure import here_alone
+from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.transport.curve import keygen
+from onnxpuma.transport.link import PARTIES
+
+NAMES = ("alice", "bob", "carol", "client")
+CLIENT = PARTIES  # the fourth machine
+PEER_PORT, CLIENT_PORT = 7000, 7100  # of party 0; the namespace is ours alone
+STOP_SECONDS = 10.0
+
+ClientT = TypeVar("ClientT", bound=Client)
+
+
+class Servers:
+    """Shares `model` among three processes, which run from the constructor to `close`."""
+
+    def __init__(self, model: Path, threads: int = 1) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
+        self._folder = Path(self._temporary.name)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        try:
+            self._model = self._folder / "model"
+            share_model(model, self._model, review=here_alone)
+            self._views(threads)
+            for party in range(PARTIES):
+                self._processes.append(self._start(party))
+            for party in range(PARTIES):
+                self._wait(party)
+        except BaseException:
+            self.close()
+            raise
+
+    def client(self, kind: type[ClientT]) -> ClientT:
+        """A new client of this kind. Close it before the servers."""
+        model = SharedModel.read(self._model)
+        return kind(read_cluster(self._folder / NAMES[CLIENT] / "cluster.toml"), self._keys[CLIENT], model)
+
+    def close(self) -> None:
+        """Stop the servers and remove their files."""
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self._processes:
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._temporary.cleanup()
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- within ---------------------------------------------------------------------------------------
+
+    def _views(self, threads: int) -> None:
+        """Write every machine's folder: its secret key, and cluster.toml with the addresses that it uses."""
+        for name in NAMES:
+            (self._folder / name).mkdir(mode=0o700)
+        self._keys = [keygen(self._folder / name / name) for name in NAMES]
+        for machine, name in enumerate(NAMES):
+            parties = [
+                PartyConfig(
+                    NAMES[party],
+                    links.HOME if party == machine else links.address(machine, party),
+                    PEER_PORT + party,
+                    CLIENT_PORT + party,
+                    self._keys[party].public,
+                    links.HOME,
+                )
+                for party in range(PARTIES)
+            ]
+            path = self._folder / name / "cluster.toml"
+            write_cluster_template(path, parties, {"client": self._keys[CLIENT].public})
+            tables = tomlkit.parse(path.read_text())
+            tables["threads"]["compute"] = threads
+            path.write_text(tomlkit.dumps(tables))
+
+    def _start(self, party: int) -> subprocess.Popen[bytes]:
+        folder = self._folder / NAMES[party]
+        empty = folder / "empty"
+        empty.mkdir()
+        arguments = [str(folder), str(party), NAMES[party], str(self._model)]
+        with (self._folder / f"{NAMES[party]}.log").open("ab") as log:
+            return isolated.start("onnxpuma.roles.local.party", arguments, empty, log)
+
+    def _wait(self, party: int) -> None:
+        """Wait until a server is ready."""
+        output = self._processes[party].stdout
+        assert output is not None
+        said = output.readline().decode()
+        if not said.startswith("ready"):
+            message = json.loads(said)["message"] if said.startswith("{") else "it ended"
+            raise RuntimeError(f"party {party} does not start: {message}")
