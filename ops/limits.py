@@ -165,10 +165,10 @@ def result_size(call: Call) -> float:
     return call.outputs[0].bound.size
 
 
-def input_below(below: float, key: str = "", place: int = 0) -> Limits:
+def input_below(below: float) -> Limits:
     """|x| below a bound."""
-    needs = _not_said if below >= EVERYTHING else asks("element", below, place)
-    found = (Limit("|x|", of_input(place), below, key=key, stays=size_of(place), needs=needs),)
+    needs = _not_said if below >= EVERYTHING else asks("element", below)
+    found = (Limit("|x|", of_input(), below, stays=size_of(), needs=needs),)
     return lambda call: found
 
 
@@ -201,9 +201,9 @@ def no_limit(call: Call) -> tuple[Limit, ...]:
     return ()
 
 
-def signed_input(place: int = 0) -> Measure:
-    """x of one input, with its sign."""
-    return lambda call, inputs, outputs: np.asarray(inputs[place], np.float64)
+def signed_input() -> Measure:
+    """x, with its sign."""
+    return lambda call, inputs, outputs: np.asarray(inputs[0], np.float64)
 
 
 def _summed(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:

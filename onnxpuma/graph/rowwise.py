@@ -38,11 +38,10 @@ def _one(node: ir.Node, axis: int, axes: int) -> Asked | None:
     return {0: axis}
 
 
-def _stretched(node: ir.Node, axis: int, axes: int, slots: range | None = None) -> Asked | None:
+def _stretched(node: ir.Node, axis: int, axes: int) -> Asked | None:
     """The row of every operand that has the axis, counted from the right."""
     found: Asked = {}
-    for slot in slots or range(len(node.inputs)):
-        x = node.inputs[slot]
+    for slot, x in enumerate(node.inputs):
         if x is None:
             continue
         own = rank(x)

@@ -9,7 +9,7 @@ single random generator decides it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -93,7 +93,7 @@ class PartyKeys:
         return self._streams[key].draw(shape, bits)
 
 
-def local_keys(make: Callable[[bytes], Stream] = AesStream) -> list[PartyKeys]:
+def local_keys() -> list[PartyKeys]:
     """Keys of three parties in one process, for tests and for the in-memory session."""
     keys = [fresh_key() for _ in range(3)]
-    return [PartyKeys({i: make(keys[i]), (i + 1) % 3: make(keys[(i + 1) % 3])}) for i in range(3)]
+    return [PartyKeys.from_keys(party, keys[party], keys[(party + 1) % 3]) for party in range(3)]

@@ -126,6 +126,11 @@ class Split(Form):
         """The same words read at another scale: x times 2^(old - new)."""
         return Split(self.role, self.pivot, self._words, self.format.at(fraction), self.halves)
 
+    def opposed(self) -> Split:
+        """-A at the pivot, B at the twins: equal words where x = 0."""
+        words = -self.words if self.role == PIVOT else self._words
+        return Split(self.role, self.pivot, words, self.format)
+
     def with_halves(self, halves: Maybe) -> Split:
         """The same value, where the twins hold these halves of A (`deal`)."""
         return Split(self.role, self.pivot, self._words, self.format, halves)

@@ -150,12 +150,12 @@ def any_of(party: Party, bits: Sequence[Bit], stream: AesStream | None = None) -
     return _summed(party, (yield from parallel(_gated(party, bit) for bit in joined)))
 
 
-def any_of_cost(counts: Sequence[int], lanes: int = 1) -> Cost:
+def any_of_cost(counts: Sequence[int]) -> Cost:
     """counts: bits of each pivot that has any."""
     total = Cost()
     for count in counts:
         if count:
-            total |= gate_cost(min(count, COMBINED) * lanes, WIDTH)
+            total |= gate_cost(min(count, COMBINED), WIDTH)
     return total
 
 

@@ -20,8 +20,8 @@ DIGIT = 4
 BLOCK = 4  # digits
 
 
-def _blocks(digits: int, size: int = BLOCK) -> list[range]:
-    return [range(start, min(start + size, digits)) for start in range(0, digits, size)]
+def _blocks(digits: int) -> list[range]:
+    return [range(start, min(start + BLOCK, digits)) for start in range(0, digits, BLOCK)]
 
 
 @cache
@@ -79,9 +79,7 @@ def combined_cost(elements: int, outputs: tuple[Polynomial, ...]) -> Cost:
 def wide_zero(party: Party, x: Split) -> Protocol[Bit]:
     """[x = 0] of Split(p) mod 2^k, as [-A = B]; exact. Rounds: 3; bits: `wide_zero_cost`."""
     blocks, last = zero_circuits(x.bits)
-    words = x.words.dtype.type(0) - x.words if x.role == PIVOT else x._words
-    compared = Split(x.role, x.pivot, words, x.format)
-    (bit,) = yield from combined(party, (yield from evaluate(party, compared, blocks)), last)
+    (bit,) = yield from combined(party, (yield from evaluate(party, x.opposed(), blocks)), last)
     return bit
 
 
