@@ -76,6 +76,9 @@ class ModelError(OnnxpumaError):
     exit_status = 3
 
 
+EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"  # the hint of many ModelErrors
+
+
 class UnsupportedModelError(ModelError):
     """The model is valid ONNX, but some nodes have no secure kernel; the message names every one of them."""
 

@@ -67,7 +67,7 @@ def _refuse(call: Call) -> str | None:
 
 
 def _shown(call: Call) -> int | None:
-    """The kind of scores in the fourth output, None if nobody reads it; without softcap, kind 1 is kind 0."""
+    """The kind of scores in the fourth output, None if it is unread; without softcap, kind 1 is kind 0."""
     if len(call.outputs) < 4 or not call.outputs[3].name:
         return None
     mode = int(call.attribute("qk_matmul_output_mode"))
@@ -188,7 +188,7 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
 def _attend(
     party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Replicated, mask: Value
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """The context, and the scores of the fourth output (the context again if nobody reads them)."""
+    """The context, and the scores of the fourth output (the context again if no node reads them)."""
     lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():

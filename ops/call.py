@@ -25,7 +25,7 @@ def resting_of(dtype: np.dtype[Any], reals: Format) -> Format:
 
 @dataclass(frozen=True)
 class Operand:
-    """What the plan knows of one input or output of a step."""
+    """One input or output of a step, as the plan knows it."""
 
     name: str
     shape: tuple[int, ...]

@@ -28,7 +28,7 @@ _BELOW_ZERO = 1.0  # above every argument that is at most zero, error included
 
 
 def exp_of(party: Party, x: Replicated, top: float = math.inf, bits: int = WIDE) -> Protocol[Replicated]:
-    """e^x for x held between -20 and 29.8. top: a known upper bound of x."""
+    """e^x for x clamped between -20 and 29.8. top: a known upper bound of x."""
 
     return (yield from spread(party, x, lambda part, pivot: exponential(party, part, pivot, top, bits)))
 

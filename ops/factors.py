@@ -15,7 +15,7 @@ SIGNIFICANT = 18  # bits of a public factor that fewer bits would not hold exact
 
 
 def public_scale(values: npt.ArrayLike) -> tuple[int, np.ndarray]:
-    """(fraction bits, integers) of a public factor: the fewest bits that hold it exactly, or 18.
+    """(fraction bits, integers) of a public factor: the fewest that hold it exactly, else 18 significant.
 
     A power of two or an integer costs no precision, and perhaps no truncation.
     """

@@ -13,12 +13,10 @@ import numpy as np
 
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.registry import Call, Operand, Operator
+from onnxpuma.standard.fixed_point import FIVE_BITS, LOSS, SEEN_ROOT
 
-ENOUGH = 2.0**-13  # a number of at least this has five bits
 _FEW = 2.0**5  # units; a larger number keeps its digits at its scale
 _NOTHING = 2.0**-60  # stands for the size of zeros
-_PART = 64  # rounding may change a number by one part in this many
-_SEEN_ROOT = 2.0**-30  # the root of a smaller number is eight units at most
 _TAKES = (
     *("Add", "Sub", "Sum", "Max", "Min", "Clip", "Where", "Concat", "Pad", "ScatterND", "ScatterElements"),
 )
@@ -43,17 +41,17 @@ def faint_in(call: Call, operator: Operator) -> float:
 
 
 def _lost(operand: Operand, fraction: int) -> float:
-    """The largest of the numbers that lose more than one part in 64; of a weight only the size is known."""
+    """The largest of the numbers that lose their digits; of a weight only the size is known."""
     values = operand.value
     if values is None:
         # Its owner rounds the size up by a factor of two at most.
         size = operand.bound.size / 2 if operand.weight and not operand.finer else 0.0
-        return size if _NOTHING < size < ENOUGH else 0.0
+        return size if _NOTHING < size < FIVE_BITS else 0.0
     if values.dtype.kind != "f":
         return 0.0
-    small = np.abs(values[(np.abs(values) < ENOUGH) & (values != 0)]).astype(np.float64)
+    small = np.abs(values[(np.abs(values) < FIVE_BITS) & (values != 0)]).astype(np.float64)
     units = small * 2.0**fraction
-    return float(small[np.abs(np.rint(units) - units) * _PART > units].max(initial=0.0))
+    return float(small[np.abs(np.rint(units) - units) * LOSS > units].max(initial=0.0))
 
 
 def needs_beside_faint(call: Call) -> Sequence[Need]:
@@ -66,7 +64,7 @@ def needs_beside_faint(call: Call) -> Sequence[Need]:
     places = [
         place for place, o in enumerate(call.inputs) if o is not None and o.secret and asks(call, place)
     ]
-    return [Need(place, kind, ENOUGH) for place in places]
+    return [Need(place, kind, FIVE_BITS) for place in places]
 
 
 def _is_faint(operand: Operand) -> bool:
@@ -75,7 +73,7 @@ def _is_faint(operand: Operand) -> bool:
 
 def _roots(call: Call, place: int) -> bool:
     operand = call.given(place)
-    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < _SEEN_ROOT):
+    if not _is_faint(operand) or (call.node.op == "Sqrt" and operand.faint < SEEN_ROOT):
         return False
     return call.node.op != "Pow" or not (place or _whole(call))
 
@@ -92,7 +90,7 @@ def _compares(call: Call, place: int) -> bool:
 def _far(other: Operand | None) -> bool:
     """Whether the other side of a comparison is a public number away from zero."""
     values = None if other is None else other.value
-    return values is not None and bool((np.abs(values.astype(np.float64)) >= 2 * ENOUGH).all())
+    return values is not None and bool((np.abs(values.astype(np.float64)) >= 2 * FIVE_BITS).all())
 
 
 def _whole(call: Call) -> bool:

@@ -8,12 +8,12 @@ from functools import reduce
 import numpy as np
 
 from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.protocols.exponential import MOST
 from onnxpuma.ops.bounds import UNKNOWN, Bound
 from onnxpuma.ops.registry import Call
 from onnxpuma.ops.sight import seen
 
 LN2 = 0.6931471805599453
-HIGHEST = RESTING.largest / 2  # the largest result of Exp
 
 
 def inverse_of(x: Bound) -> Bound:
@@ -29,8 +29,8 @@ def root_of(x: Bound) -> Bound:
 
 def exp(call: Call) -> Bound:
     x = seen(call.given(0))
-    top = HIGHEST if x.high >= 29 else 2.0 ** math.ceil(x.high / LN2) if x.high > -60 else 2.0**-86
-    return Bound(2.0 ** math.floor(x.low / LN2) if x.low > -20 else 0.0, min(top, HIGHEST))
+    top = MOST if x.high >= 29 else 2.0 ** math.ceil(x.high / LN2) if x.high > -60 else 2.0**-86
+    return Bound(2.0 ** math.floor(x.low / LN2) if x.low > -20 else 0.0, min(top, MOST))
 
 
 def log_of(x: Bound) -> Bound:
@@ -55,7 +55,7 @@ def _to_the(x: Bound, exponent: float) -> Bound:
         inverse = inverse_of(x)
         return _to_the(inverse, -exponent) if inverse.size < math.inf else UNKNOWN
     if exponent != int(exponent) or exponent > 16:
-        return Bound(0.0, HIGHEST)
+        return Bound(0.0, MOST)
     size = 1.0
     for _ in range(int(exponent)):
         size *= x.size

@@ -165,6 +165,12 @@ def _always(low: float, high: float) -> Bounding:
     return lambda call: Bound(low, high)
 
 
+def _between(call: Call) -> Bound:
+    """Where the standard's definition puts the result, whatever the inputs are."""
+    known = call.node.traits.between
+    return UNKNOWN if known is None else Bound(*known)
+
+
 def _inside(low: float, high: float) -> Bounding:
     """A function between two numbers, with f(0) = 0 and |f(x)| <= |x|."""
     return lambda call: seen(call.given(0)).within(low, high)
@@ -182,8 +188,9 @@ INTERVALS: dict[str, Bounding] = {
     **dict.fromkeys(("Add", "Sub", "Sum"), _sum),
     **dict.fromkeys(("Max", "Min"), _extreme),
     **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"), _always(0.0, 1.0)),
-    **dict.fromkeys(("And", "Or", "Xor", "Not", "IsInf", "Sigmoid", "HardSigmoid"), _always(0.0, 1.0)),
-    **dict.fromkeys(("Sin", "Cos", "Sign"), _always(-1.0, 1.0)),
+    **dict.fromkeys(("And", "Or", "Xor", "Not", "IsInf"), _always(0.0, 1.0)),
+    **dict.fromkeys(("Sigmoid", "HardSigmoid", "Sin", "Cos", "Erf"), _between),
+    "Sign": _always(-1.0, 1.0),
     **dict.fromkeys(("Cast", "CastLike"), _cast),
     **dict.fromkeys(("Floor", "Ceil", "Round"), _near),
     **dict.fromkeys(("Elu", "Selu", "Celu"), exponential_unit),
@@ -210,7 +217,6 @@ INTERVALS: dict[str, Bounding] = {
     "HardSwish": _inside(-0.3751, math.inf),
     "Swish": swish,
     "Tanh": _inside(-1.0, 1.0),
-    "Erf": _always(-1.0, 1.0),
     "Softplus": softplus,
     "LeakyRelu": _leaky,
     "PRelu": lambda call: _sloped(call, seen(call.given(1))),

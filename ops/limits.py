@@ -27,7 +27,7 @@ Limits: TypeAlias = "Callable[[Call], tuple[Limit, ...]]"
 Needs: TypeAlias = "Callable[[Call], Sequence[Need]]"
 ROOM = 2.0**-10  # the margin between a bound and the end of a range
 
-EVERYTHING = RESTING.largest / 4  # a range this large covers all values and needs no check of its own
+EVERYTHING = RESTING.largest / 4  # a range this large covers all values and needs no separate check
 
 
 def _unbounded(call: Call) -> float:

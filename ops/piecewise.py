@@ -144,7 +144,7 @@ def _hard_refusal(call: Call) -> str | None:
 )
 @by_element
 def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """alpha x + beta held between 0 and 1: x is held between the ends of the line first."""
+    """alpha x + beta clamped between 0 and 1: x is clamped between the ends of the line first."""
     alpha, beta = _line(call)
     held = yield from clipped(party, x, *_ends(alpha, beta), _hard_width(call))
     start = min(max(beta, 0.0), 1.0) if alpha == 0 else beta

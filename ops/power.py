@@ -15,7 +15,6 @@ from onnxpuma.ops.exponential import LOG_FRACTION, exp_cost, exp_of, log_cost, l
 from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, output_in_product, signed_input
 from onnxpuma.ops.quotient import (
-    LEAST,
     QUOTIENT_FRACTION,
     distance,
     divided,
@@ -29,6 +28,7 @@ from onnxpuma.ops.registry import Call, Resolved, Value, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import shift_cost, truncated
+from onnxpuma.standard.fixed_point import FIVE_BITS
 
 LARGEST_POWER = 16
 
@@ -121,7 +121,7 @@ def _power_limits(call: Call) -> tuple[Limit, ...]:
         return found
     exponent, general = call.public(1), _general(call)
     falling = exponent is None or float(np.min(exponent, initial=0.0)) < 0
-    least = LEAST if falling else 2.0**-call.reals.fraction
+    least = FIVE_BITS if falling else 2.0**-call.reals.fraction
     if general or (falling and float(np.max(np.asarray(exponent))) == -0.5):
         low, needs = (lambda call: seen(call.given(0)).low), asks("positive", least)
         return (*found, Limit("x", signed_input(), least=least, needs=needs, falls=low))

@@ -1,7 +1,8 @@
 """Quotients by public numbers of any size, each by a reciprocal of eighteen significant bits.
 
 At one scale for all divisors, 1 / c has few significant bits if c is large or another divisor is far smaller.
-So x is divided by 2^t first if c is large, and each product is truncated by the bits of its own divisor.
+So x is divided by 2^t first if c is large, and the bits of its divisor decide by how much each product is
+truncated.
 """
 
 from __future__ import annotations

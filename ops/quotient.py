@@ -47,13 +47,13 @@ from onnxpuma.ops.registry import Call, Resolved, Result, Use, operator
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.sight import seen
 from onnxpuma.ops.spread import shift_cost, truncated
+from onnxpuma.standard.fixed_point import FIVE_BITS
 from onnxpuma.standard.mask_values import FAR
 
 ROOT_RANGE = (1, 23)  # digits of base four: x from one unit to 2^46 units, which is 2^28
 SCALED_FRACTION = 20  # fraction bits of a dividend times the power of its divisor
 QUOTIENT_FRACTION = SCALED_FRACTION + WINDOW_FRACTION
 LARGEST = RESTING.unit * 4.0 ** WINDOW_RANGE[1]  # a divisor stays below this
-LEAST = 2.0**-13  # a divisor nearer to zero has fewer than five bits, and so has the quotient
 
 
 def _flipped(party: Party, x: Replicated, negative: Replicated) -> Sum3:
@@ -102,9 +102,9 @@ def divisor_limit(place: int) -> Limit:
         "|x|" if place == 0 else "|divisor|",
         of_input(place),
         LARGEST,
-        LEAST,
+        FIVE_BITS,
         stays=size_of(place),
-        needs=both(asks("element", LARGEST, place), asks("nonzero", LEAST, place)),
+        needs=both(asks("element", LARGEST, place), asks("nonzero", FIVE_BITS, place)),
         falls=distance(place),
     )
 

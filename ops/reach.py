@@ -27,7 +27,7 @@ class Reach:
     up: float = 0.0
     # The mask may stand for an infinity.
     hollow: bool = False
-    # Computed from booleans or integers, so that a large factor makes a mask of it.
+    # Computed from booleans or integers, so that a large factor turns it into a mask.
     unit: bool = False
     # An element may be below zero.
     negative: bool = False

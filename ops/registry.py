@@ -15,11 +15,11 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Protocol
 from onnxpuma.ops.call import Call, Operand, Resolved, Result, Use, Value, altered, resting_of
 from onnxpuma.ops.limits import Limits, no_limit
+from onnxpuma.standard.fixed_point import FRACTION, MOST_SPARE
 
 __all__ = [
     "FINEST",
@@ -39,7 +39,7 @@ __all__ = [
     "resting_of",
 ]
 
-FINEST = RESTING.bits - 6 - RESTING.fraction  # of a weight: 6 bits remain above the point of its products
+FINEST = FRACTION + MOST_SPARE  # fraction bits of a weight
 
 
 Kernel: TypeAlias = Callable[..., Protocol[Sequence[Form]]]

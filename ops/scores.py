@@ -120,7 +120,7 @@ def within_reach(x: Operand, spread: float, apart: float) -> list[Need]:
 
 
 def brought_up(party: Party, call: Call, x: F, operand: Operand) -> Protocol[F | Replicated]:
-    """x, held to the range that is read if a secret mask may put elements beyond it. Rounds: 6, or none."""
+    """x, clamped to the range that is read if a secret mask may reach beyond it. Rounds: 6, or none."""
     if operand.reach <= MOST_REACH:
         return x
     return (yield from clipped(party, replicated(x), *_held_to(operand), width(call)))

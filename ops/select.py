@@ -165,7 +165,7 @@ def clipped(
     high: End,
     bits: int = WIDE,
 ) -> Protocol[Replicated]:
-    """x held between public bounds: `between` two numbers, else x + max(low - x, 0) - max(x - high, 0)."""
+    """x clamped between public bounds: `between` two numbers, else x + max(low - x, 0) - max(x - high, 0)."""
     ends = _ends(low, high, x.fraction)
     if ends is not None:
         return (yield from spread(party, x, lambda part, pivot: between(party, part, pivot, *ends, bits)))

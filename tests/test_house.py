@@ -182,6 +182,21 @@ def test_the_type_of_a_word_is_named_in_ring_and_forms_alone(module: str) -> Non
             )
 
 
+READERS = (  # standard/signature.py reads schemas alone
+    "onnxpuma.graph.", "onnxpuma.standard.signature", "onnxpuma.backend",
+    "onnxpuma.check.single", "onnxpuma.roles.local.memory",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [m for m in sorted(MODULES) if not m.startswith(READERS)])
+def test_protobufs_of_onnx_are_read_in_graph_alone(module: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            for name in names:
+                assert name.split(".")[0] != "onnx", f"{module}:{node.lineno} imports {name}"
+
+
 @pytest.mark.parametrize("path", PYTHON, ids=named)
 def test_first_line_says_what_the_file_holds(path: Path) -> None:
     text = path.read_text()

@@ -88,8 +88,8 @@ No element affects another, and nothing stops a run.
   [protocols.md](protocols.md#products)); a cast between them rounds nothing.
 - A constant below 2^-13 keeps fewer than five bits. Where a root, a logarithm or a quotient reads it next,
   the planner scales both sides; a comparison with a public one stays exact for zero. Any other root,
-  logarithm, fractional power or comparison with zero asks the range check whether the value is large enough
-  for the constant not to count.
+  logarithm, fractional power or comparison with zero has the range check verify that the value is
+  large enough to make the constant negligible.
 
 ## Weights that are computed from others
 
@@ -108,8 +108,8 @@ condition inserts, stand beside it in the plan at their full size, through sums,
 selections and layout changes (`ops/beside.py`). So a mask of any number, including minus infinity and the
 lowest float, is exact, and so is a sentinel of 1e9 or infinity. Softmax and attention skip elements that lie
 further below the row's largest than scores may be apart; a row of nothing but minus infinity gives zeros, and
-a row of another filler the result of single precision. ReduceMax, ArgMax, TopK, pooling and their kin never
-choose a masked element. An operator on single elements has a public result there: the sigmoid of minus
+a row of another filler the result of single precision. ReduceMax, ArgMax, TopK, pooling and similar operators
+never choose a masked element. An operator on single elements has a public result there: the sigmoid of minus
 infinity is zero. Every other operator gets the sum, and is refused, with its name, where that is beyond its
 range.
 
@@ -133,8 +133,7 @@ to eight bits. The result is that of the float model with the dequantised weight
 quantised one; where activations span many orders of magnitude, the two differ widely. `onnxpuma validate`
 compares with the graph that runs, and shows the difference from the file beside it. The clipping of a static
 QuantizeLinear remains, because exporters rely on it in place of a Relu or a Clip: a Clip of 125
-bytes an element, less where one end is out of reach, as behind a Softmax or another range with the same
-ends.
+bytes an element, less where one end is out of reach, as after a Softmax or another range with the same ends.
 """
 
 

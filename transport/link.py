@@ -101,10 +101,6 @@ class Traffic:
         row.bytes_received += payload + header
         row.messages_received += 1
 
-    def reset(self) -> None:
-        """Start counting from zero again."""
-        self.peers = _zeros()
-
     def copy(self) -> Traffic:
         """A snapshot of the counts."""
         return self - Traffic()

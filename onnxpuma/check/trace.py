@@ -27,11 +27,12 @@ from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.examine.clear import ClearRun
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.roles.local.memory import interpreters_of, run_plan
+from onnxpuma.standard.fixed_point import UNIT
 from onnxpuma.standard.mask_values import LARGEST, SURELY_MASKED
 
 SLACK = 4.0  # times an operator's declared error at the size of the result
 SINGLE = 2.0**-20  # of the operands: the precision of onnxruntime's own numbers
-WEIGHT = 2.0**-19  # the rounding of a weight
+WEIGHT = UNIT / 2  # the rounding of a weight
 WAIT = 3600.0  # seconds that a party waits while a node is computed in the clear
 
 

@@ -1,6 +1,6 @@
 """Rewrite any exporter's graph in a few standard operators: the passes, in order.
 
-Of a Transformer are left MatMul, Gemm, Conv, LayerNormalization, RMSNormalization, Gelu, Swish, Softmax,
+A Transformer is reduced to MatMul, Gemm, Conv, LayerNormalization, RMSNormalization, Gelu, Swish, Softmax,
 Attention, RotaryEmbedding, sums, products, layout operators, and public arithmetic, all at opset 24 or newer.
 """
 
@@ -115,7 +115,7 @@ FUSED = {(DOMAIN, op): how for family in _FAMILIES for op, how in family.CONVERS
 QUANTISED = {("", op): how for op, how in quantised.STANDARD.items()}
 _QUANTISED_TITLES = {"Mul": "product of integers", "DequantizeLinear": "de-quantised value"}
 _SINGLE = "single precision"
-# Rules that change the precision: the nodes of the file compute something else than the remaining graph.
+# Rules that change the precision: the nodes of the file compute something other than the remaining graph.
 ROUNDED = {_SINGLE, *_QUANTISED_TITLES.values(), *(quantised.CONVERSIONS.keys() - _QUANTISED_TITLES)}
 
 

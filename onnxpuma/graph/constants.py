@@ -37,8 +37,9 @@ def lift_constants(model: ir.Model) -> None:
 
 
 def write_fills(model: ir.Model) -> None:
-    """Move the number that fills a shape into a constant of its own, unless an architecture would contain it:
-    an attribute cannot be secret."""
+    """Move the number that fills a shape into a separate constant, unless an architecture would contain it:
+    an attribute cannot be secret.
+    """
     for graph in model.graphs():
         for node in [n for n in graph if n.op_type == "ConstantOfShape" and not n.domain]:
             filling = node.attributes.get("value")
@@ -87,8 +88,8 @@ def set_apart(model: ir.Model, weights: Collection[str]) -> None:
     of one number its own copy. Exporters merge equal ones, and a graph in which two biases are one array
     reveals that they are equal.
 
-    weights: the initializers that are weights. Besides, every initializer that repeats one number is a weight
-    if it stays as it is.
+    weights: the initializers that are weights. Every other initializer that repeats one number is a weight
+    too, if it remains unchanged.
     """
     mark_numbers(model, weights)
     named = dict.fromkeys(weights, True)
@@ -117,7 +118,7 @@ def _part(model: ir.Model, name: str, judged: bool) -> None:
 
 
 def _again(tensor: Any) -> ir.LazyTensor:
-    """A tensor with the same numbers and a name of its own."""
+    """A tensor with the same numbers and another name."""
     return ir.LazyTensor(lambda: ir.tensor(np.array(tensor.numpy())), dtype=tensor.dtype, shape=tensor.shape)
 
 
@@ -139,7 +140,7 @@ def _is_small(value: ir.Value) -> bool:
 class MergeStructurePass(ir.passes.InPlacePass):
     """Merge equal constants that decide shapes, axes or indices, and equal round numbers.
 
-    All others stay as they are, however small: merging two of them would reveal that they are equal.
+    All others stay separate, however small: merging two of them would reveal that they are equal.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

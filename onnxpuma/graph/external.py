@@ -1,4 +1,4 @@
-"""Data outside an ONNX file: an owner's model may have it in its own folder, a skeleton nowhere.
+"""Data outside an ONNX file: an owner's model may keep it in its folder; a skeleton may refer to none.
 
 A tensor anywhere may declare that its bytes are in some file: an initializer, an attribute of a node, in a
 branch, a function, a sparse tensor, the training section. By default every reader of ONNX (onnx, onnx_ir,
@@ -15,9 +15,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import Message
 
-from onnxpuma.errors import ModelError, UnsupportedModelError
-
-_EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
+from onnxpuma.errors import EXPORT_AGAIN, ModelError, UnsupportedModelError
 
 
 def external(message: Message) -> Iterator[onnx.TensorProto]:
@@ -101,11 +99,11 @@ def _check(tensor: ir.ExternalTensor, file: Path, folder: Path) -> None:
         raise ModelError(
             f"{file.name}: weight '{tensor.name}' has {tensor.nbytes} bytes by its shape, "
             f"{tensor.length} by its declared length",
-            _EXPORT_AGAIN,
+            EXPORT_AGAIN,
         )
     if offset < 0 or offset + tensor.nbytes > status.st_size:
         raise ModelError(
             f"{file.name}: the data file '{location}' is too short: weight '{tensor.name}' ends at byte "
             f"{offset + tensor.nbytes}, the file at {status.st_size}",
-            _EXPORT_AGAIN,
+            EXPORT_AGAIN,
         )

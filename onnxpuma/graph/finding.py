@@ -12,8 +12,8 @@ class Finding(NamedTuple):
 
     visibility: Visibility
     reason: str
-    # It has to be public, because its operator takes no secret there, but may have been trained: it leaves
-    # the owner only with the owner's consent.
+    # It must be public, because its operator takes no secret there, but may have been trained: it leaves the
+    # owner's machine only with the owner's consent.
     doubtful: bool = False
 
     @property

@@ -3,8 +3,8 @@
     models--NAME/blobs/HASH
     models--NAME/snapshots/REVISION/onnx/model.onnx -> ../../../blobs/HASH
 
-Elsewhere a link out of the model's folder is refused: an ONNX file from somebody else could make any file of
-this machine be read as a weight. Here a link may lead to the folder of the model itself, and no further.
+Elsewhere a link out of the model's folder is refused: an ONNX file from somebody else could cause any file on
+this machine to be read as a weight. Here a link may lead to the folder of the model itself, and no further.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ def misfit(node: Node, given: Sequence[ValueType | None], made: Sequence[ValueTy
 
 
 def _wider(node: Node, x: ValueType, kernel: ValueType | None) -> bool:
-    """Whether a window is wider than its input: onnx takes a part of a step for a whole one."""
+    """Whether a window is wider than its input: onnx counts a partial step as a whole one."""
     sizes, spans = _sizes(x)[2:], [] if kernel is None else _sizes(kernel)[2:]
     rank = len(x.shape or ()) - 2
     if not rank == len(sizes) == len(spans) or "SAME" in node.attribute("auto_pad"):

@@ -15,14 +15,13 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError, Message
 
-from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.errors import EXPORT_AGAIN, ModelError, UnsupportedModelError
 from onnxpuma.graph.dialect import claim_proto, proto_graphs
 from onnxpuma.graph.external import external, keep_inside
 from onnxpuma.graph.hub_cache import follow_links
 from onnxpuma.graph.node_order import sort_nodes
 
 _LARGEST_CHECKED = 1 << 16
-_EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
 
 
 def load(path: str | os.PathLike[str]) -> ir.Model:
@@ -42,7 +41,7 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     try:
         model = ir.serde.deserialize_model(proto)
     except Exception as e:  # the deserialiser raises many kinds; each means that the file is unusable
-        raise ModelError(f"{file.name} cannot be read as a model: {e}", _EXPORT_AGAIN) from e
+        raise ModelError(f"{file.name} cannot be read as a model: {e}", EXPORT_AGAIN) from e
     keep_inside(proto, model, file, linked)
     return model
 
@@ -55,18 +54,18 @@ def parse(source: Path | bytes, name: str) -> onnx.ModelProto:
         if isinstance(source, bytes):
             proto = onnx.ModelProto.FromString(source)
         elif source.stat().st_size == 0:
-            raise ModelError(f"{name} is empty", _EXPORT_AGAIN)
+            raise ModelError(f"{name} is empty", EXPORT_AGAIN)
         else:  # mapped, so that weights inside the protobuf are in memory once and not twice
             with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 proto = onnx.ModelProto.FromString(memoryview(data))  # type: ignore[arg-type]
     except DecodeError as e:
-        raise ModelError(f"{name} is not ONNX, or is cut short", _EXPORT_AGAIN) from e
+        raise ModelError(f"{name} is not ONNX, or is cut short", EXPORT_AGAIN) from e
     except OSError as e:
         raise ModelError(f"cannot read {source!s}: {e.strerror or e}", "check its permissions") from e
     if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
-        raise ModelError(f"{name} is not ONNX: it contains no graph", _EXPORT_AGAIN)
+        raise ModelError(f"{name} is not ONNX: it contains no graph", EXPORT_AGAIN)
     if _has_broken_text(proto):
-        raise ModelError(f"{name} contains a name that is not text", _EXPORT_AGAIN)
+        raise ModelError(f"{name} contains a name that is not text", EXPORT_AGAIN)
     return proto
 
 
@@ -97,7 +96,7 @@ def check(proto: onnx.ModelProto, name: str) -> None:
     try:
         onnx.checker.check_model(_without_weights(proto).SerializeToString())
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as e:
-        raise ModelError(f"{name} is not valid ONNX: {_first_line(e)}", _EXPORT_AGAIN) from e
+        raise ModelError(f"{name} is not valid ONNX: {_first_line(e)}", EXPORT_AGAIN) from e
 
 
 def _without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -162,7 +161,7 @@ def _check_versions(proto: onnx.ModelProto, name: str) -> None:
                 "install a newer onnx, or export with opset 23",
             )
     if not any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import):
-        raise ModelError(f"{name} does not say which opset it uses", _EXPORT_AGAIN)
+        raise ModelError(f"{name} does not say which opset it uses", EXPORT_AGAIN)
 
 
 def _check_inside(tensor: onnx.TensorProto, model: str) -> None:
@@ -172,12 +171,12 @@ def _check_inside(tensor: onnx.TensorProto, model: str) -> None:
     try:
         bits = ir.DataType(tensor.data_type).bitwidth
     except (ValueError, TypeError) as e:
-        raise ModelError(f"{model}: weight '{tensor.name}' has no known element type", _EXPORT_AGAIN) from e
+        raise ModelError(f"{model}: weight '{tensor.name}' has no known element type", EXPORT_AGAIN) from e
     expected, found = (math.prod(tensor.dims) * bits + 7) // 8, len(tensor.raw_data)
     if min(tensor.dims, default=0) < 0 or expected != found:
         raise ModelError(
             f"{model}: weight '{tensor.name}' has {expected} bytes by its shape, but {found} are there",
-            _EXPORT_AGAIN,
+            EXPORT_AGAIN,
         )
 
 

@@ -1,4 +1,4 @@
-"""Tells masks that follow from the order of positions from those that training or pruning left."""
+"""Distinguishes masks that follow from the order of positions from masks that training or pruning left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def has_order(kept: np.ndarray) -> bool:
 
 
 def _is_band(table: np.ndarray) -> bool:
-    """Every diagonal is constant, and those of one value are neighbours."""
+    """Whether every diagonal is constant, and diagonals of one value are adjacent."""
     if not np.array_equal(table[1:4, 1:4], table[0:3, 0:3]) or not np.array_equal(
         table[1:, 1:], table[:-1, :-1]
     ):
@@ -35,7 +35,7 @@ def _is_band(table: np.ndarray) -> bool:
 
 
 def _is_blocks(table: np.ndarray) -> bool:
-    """Positions see their own block, all of one size, or the part of it that came before."""
+    """Whether positions see their own block, all of one size, or the part of it that came before."""
     rows, columns = table.shape
     if rows != columns:
         return False
@@ -51,7 +51,7 @@ def _is_blocks(table: np.ndarray) -> bool:
 
 
 def _is_filler_mask(values: np.ndarray) -> bool:
-    """Zeros and the large negative numbers that fill masks, over at least two axes."""
+    """Whether these are zeros and the large negative numbers that fill masks, over at least two axes."""
     if values.ndim < 2 or values.shape[-1] < 2:
         return False
 

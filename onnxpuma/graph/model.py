@@ -1,4 +1,4 @@
-"""The view of an ONNX model that the rest of the house has: plain dataclasses, no protobuf.
+"""An ONNX model as the rest of the house sees it: plain dataclasses, no protobuf.
 
 `to_graph` turns an `onnx_ir.Model` into a `Graph`. Values are named by strings, as in ONNX; weights stay in
 their place (in the file, memory-mapped, when they are stored outside the protobuf) until `Initializer.numpy`
@@ -55,7 +55,7 @@ class Node:
 
     @property
     def traits(self) -> Traits:
-        """What is known of its operator."""
+        """The traits of its operator."""
         return traits(self.op, self.domain)
 
     @cached_property

@@ -1,8 +1,8 @@
 """The derived output `next_token`: the id of the largest logit of the last position, and nothing else.
 
 A client asks a generating model for one id after the other. With this output the servers need not give
-anybody the logits, a few thousand rows of which suffice to copy a model's head [Carlini24]. The ids in the
-derived input `suppressed_ids` do not come out: the end of a text too early, an unwanted language.
+anybody the logits, a few thousand rows of which suffice to copy a model's head [Carlini24]. The model never
+generates the ids in the derived input `suppressed_ids`: an early end of the text, an unwanted language.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import is_constant, rank, static_dim
 
 NEXT_TOKEN = "next_token"  # derived output: the id of the largest logit at the last position
-SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not come out
+SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not be generated
 LOGITS = "logits"
 SUPPRESSION = 2.0**13
-"""Subtracted from a suppressed logit. Logits of magnitude up to 2^12 come out right."""
+"""Subtracted from a suppressed logit. It suffices for logits of magnitude up to 2^12."""
 _PREFIX = f"{NEXT_TOKEN}/"
 _SHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")
 _STATE = ("past_key_values", "encoder_hidden_states")

@@ -1,4 +1,4 @@
-"""The order of nodes: every value is made before it is read, also by a branch."""
+"""The order of nodes: every value is computed before it is read, including by a branch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from heapq import heapify, heappop, heappush
 
 import onnx
 
-from onnxpuma.errors import ModelError
+from onnxpuma.errors import EXPORT_AGAIN, ModelError
 from onnxpuma.graph.dialect import inner_graphs
-
-_EXPORT_AGAIN = "the file is damaged or incomplete: copy or export it again"
 
 
 def sort_nodes(graph: onnx.GraphProto, model: str, outer: Set[str] = frozenset()) -> None:
     """Put the nodes of `graph`, and of the branches in it, in order, in place.
 
     outer: values of the graphs around it; model: its name, for errors. TorchScript writes branches that read
-    values defined after them; a correct order stays as it is. Raises ModelError for a value that nothing
-    makes and for one that depends on itself.
+    values defined after them; a correct order is left unchanged. Raises ModelError for a value that nothing
+    computes and for one that depends on itself.
     """
     known = outer | {v.name for v in graph.input} | {t.name for t in graph.initializer} | {""}
     made_by = {out: place for place, node in enumerate(graph.node) for out in node.output if out}
@@ -27,7 +25,7 @@ def sort_nodes(graph: onnx.GraphProto, model: str, outer: Set[str] = frozenset()
         _check_made(node, names - made_by.keys(), model)
     for value in graph.output:
         if value.name not in known and value.name not in made_by:
-            raise ModelError(f"{model}: nothing produces the output '{value.name}'", _EXPORT_AGAIN)
+            raise ModelError(f"{model}: nothing produces the output '{value.name}'", EXPORT_AGAIN)
     waits = [{made_by[name] for name in names} for names in reads]
     order = _order(waits)
     if len(order) < len(waits):
@@ -70,7 +68,7 @@ def _read_by(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _captured(graph: onnx.GraphProto) -> set[str]:
-    """The values that a branch reads and does not make."""
+    """The values that a branch reads and does not compute."""
     own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
     own |= {out for node in graph.node for out in node.output}
     return {name for node in graph.node for name in _read_by(node)} - own

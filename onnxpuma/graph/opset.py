@@ -17,7 +17,7 @@ _ALONG_ONE_AXIS = 13  # the first whose Hardmax works on one axis rather than on
 
 
 def raise_opset(model: ir.Model) -> None:
-    """Convert `model` in place to opset 24; a newer one stays as it is.
+    """Convert `model` in place to opset 24; a newer one is left unchanged.
 
     Raises UnsupportedModelError when onnx cannot convert one of its operators.
     """

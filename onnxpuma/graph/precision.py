@@ -2,8 +2,7 @@
 
 A secure run has a single number format anyway, fixed point. Conversions between kinds of floats, which
 exporters put around normalisations and softmaxes, then do nothing and disappear; conversions to the type of
-another value name that type. Weights are converted one at a time when they are read; those in the file stay
-as they are.
+another value name that type. Weights are converted one at a time when they are read; the file is not changed.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _BFLOAT16 = "tensor(bfloat16)"  # numpy has no such type, and onnxruntime return
 
 
 def run_file(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output by name, from the nodes in the file as they are: nothing is fused or rounded differently.
+    """Every output by name, from the unchanged nodes of the file: nothing is fused or rounded differently.
 
     Reals are accepted in any type and passed in the type that the file declares; entries of `feed` that the
     file does not take are ignored. bfloat16 comes back as float32. Raises onnxruntime's own many kinds of

@@ -1,4 +1,4 @@
-"""Which operands' rows a row of a result follows from, for the kinds of operators that work on rows.
+"""The rows of the operands from which a row of a result follows, for operators that work on rows.
 
 Only the first or the last row is ever selected, so broadcasting does not depend on sizes: an axis of one
 element has the same first and last row as the axis that it is stretched along.
@@ -17,11 +17,11 @@ from onnxpuma.standard.operators import traits
 from onnxpuma.standard.traits import Rows
 
 Asked: TypeAlias = dict[int, int]
-"""Input -> the axis along which its row is selected; other inputs stay as they are."""
+"""Input -> the axis along which its row is selected; other inputs stay unchanged."""
 
 
 def asks(node: ir.Node, axis: int) -> Asked | None:
-    """The rows of the inputs that a row of the first output along `axis` (not negative) follows from.
+    """The rows of the inputs from which a row of the first output along `axis` (not negative) follows.
 
     The node, applied to those rows, yields that row; a Reshape also needs `row_shape`. None where the row
     depends on other rows, or may.
@@ -100,7 +100,7 @@ def _concat(node: ir.Node, axis: int, axes: int) -> Asked | None:
 
 
 def _attention(node: ir.Node, axis: int, axes: int) -> Asked | None:
-    """The rows are those of the queries; `is_causal` would move the mask along with them."""
+    """The rows are rows of the queries; with `is_causal` the mask would move along with them."""
     y, query = node.outputs[0], node.inputs[0]
     if attribute(y, "is_causal") or rank(query) != axes or axis != axes - 2:
         return None

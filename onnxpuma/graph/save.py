@@ -42,11 +42,6 @@ def skeleton_bytes(graph: Graph, secret: Collection[str]) -> bytes:
     return model.SerializeToString(deterministic=True)
 
 
-def save_skeleton(graph: Graph, secret: Collection[str], path: str | os.PathLike[str]) -> None:
-    """Write `skeleton_bytes` to `path`."""
-    Path(path).write_bytes(skeleton_bytes(graph, secret))
-
-
 def load_skeleton(source: str | os.PathLike[str] | bytes) -> Graph:
     """The graph of a skeleton (a path, or its bytes): secret weights have a dtype and a shape, but no values.
 

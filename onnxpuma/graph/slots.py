@@ -74,7 +74,7 @@ class Slots:
         return name in self._open or name in self._chosen
 
     def decides(self, name: str) -> Decides | None:
-        """What a value decides, if it does nothing else; "index" where it decides both."""
+        """Whether a value decides shapes or indices and nothing else; "index" where it decides both."""
         todo, seen, found = [name], {name}, set()
         while todo:
             value = todo.pop()
@@ -107,7 +107,7 @@ class Slots:
         return carried and self._data.isdisjoint(node.outputs)
 
     def is_trained(self, name: str, shaped: bool) -> bool:
-        """Whether a node reads it as a parameter. shaped: it has axes, like a bias behind a product."""
+        """Whether a node reads it as a parameter. shaped: it has axes, like a bias after a product."""
         return any(self._is_trained_slot(node, slot, shaped) for node, slot in self.uses.get(name, ()))
 
     def _is_trained_slot(self, node: Node, slot: int, shaped: bool) -> bool:
@@ -170,7 +170,7 @@ class Slots:
 
 
 def decided(op: str, slot: int) -> Decides | None:
-    """What this input of a standard operator decides, if anything."""
+    """Whether this input of a standard operator decides a shape or an index."""
     found = traits(op)
     return "shape" if slot in found.shapes else "index" if slot in found.indices else None
 

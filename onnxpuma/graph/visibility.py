@@ -3,7 +3,7 @@
 A constant is secret unless it is structure: it decides shapes, axes, indices or branches and nothing else; or
 it is exactly a known table, mask or range of positions; or it is one round number. Training leaves none of
 these, in whatever type and place it is stored. A name alone never makes a weight public; the owner's two
-lists of patterns do, either way.
+lists of patterns override the rules, either way.
 
 Constants are judged as they will be shown, after those that depend on constants alone are computed.
 """
@@ -32,7 +32,8 @@ ONES, THEIR_REASON = "onnxpuma.ones.", "ones"
 _SCALE_SLOTS = (("LayerNormalization", 1), ("RMSNormalization", 1))
 # Zeros alone are a mask only where a mask is expected.
 _MASK_SLOTS = (("Attention", 3),)
-# Up to so many numbers that decide indices need no known form: the first and the last row, an order of axes.
+# Up to this many numbers that decide indices need no known form: the first and the last row, an order of
+# axes.
 FEW = 16
 # A table of positions or a mask is smaller than this; a larger array is not examined.
 _LARGEST_READ = 1 << 24

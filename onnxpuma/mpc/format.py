@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxpuma.mpc.ring.words import WIDEST, Words, decode, encode, word_mask, word_type
+from onnxpuma.standard.fixed_point import FRACTION
 
 
 class Format(NamedTuple):
@@ -78,5 +79,5 @@ class Format(NamedTuple):
         return decode(words, self.fraction, self.bits)
 
 
-RESTING = Format(WIDEST, 18)  # of a real number between two steps, unless a model declares another [PUMA 5]
+RESTING = Format(WIDEST, FRACTION)  # of a real number between two steps, unless a model declares another
 WHOLE = Format(WIDEST, 0)  # of an integer or a boolean

@@ -1,7 +1,7 @@
 """The public part of a shared model, which three servers and every client have.
 
 A blueprint is the canonical graph without its weights (the skeleton), the visibility of every constant and
-input, and a digest over both. The weights go to the servers as shares; the blueprint tells their shapes, and
+input, and a digest over both. The weights go to the servers as shares; the blueprint states their shapes, and
 rounded facts about their size.
 """
 
@@ -49,35 +49,37 @@ class Blueprint:
     # The number of ids that the model generates. It then has the derived output `next_token` and the derived
     # input `suppressed_ids` (graph/next_token.py).
     vocabulary: int | None = None
-    # Outputs that the owner kept back.
+    # Outputs that the owner withholds.
     hidden: tuple[str, ...] = ()
-    # Outputs that clients may have kept at the servers and continue from, and that nobody opens.
+    # Closed outputs: a client may have the servers keep them and continue from them, and no client opens
+    # them.
     closed: tuple[str, ...] = ()
-    # Node -> quantity -> the power of two it stays below, as calibration found (plan/examine/calibrate.py).
+    # Node -> quantity -> the power of two that it stays below, by calibration (plan/examine/calibrate.py).
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     # Input -> the closed outputs that it continues (plan/inputs/closed.py).
     resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # Weight -> its fraction bits, where it has more than others (plan/weights/scaling.py).
     fractions: dict[str, int] = field(default_factory=dict, repr=False)
-    # Every run tells its client whether a value left its range (plan/bounds/checks.py).
+    # Whether every run tells its client if a value left its range (plan/bounds/checks.py).
     checked: bool = True
-    # What the owner states about the weights, for the bounds of values made of them (plan/weights/facts.py).
+    # The owner's facts about the weights, for the bounds of values computed from them
+    # (plan/weights/facts.py).
     facts: Facts = field(default_factory=dict, repr=False)
     # Input -> the range that clients keep its numbers in, both ends included (plan/declared.py).
     declared: dict[str, list[float]] = field(default_factory=dict)
     # The format of every secret real between two steps; integers rest in the same ring (plan/narrow.py).
     resting: Format = RESTING
-    # Public constants that may have been trained: the owner is asked about them before anybody else sees
+    # Public constants that may have been trained: `share` asks the owner about them before anybody else sees
     # them. Known where the model was prepared, and not shared.
     doubtful: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @cached_property
     def digest(self) -> str:
-        """Servers and clients compare it before a run: over graph, policy, version and twin tables."""
+        """A hash over graph, policy, version and twin tables: servers and clients compare it before a run."""
         return digest_of(self.skeleton, self._policy)
 
     def bounds(self, node: str) -> dict[str, float]:
-        """Quantity (`Limit.key`) of a node -> what it stays below, as calibration found."""
+        """Quantity (`Limit.key`) of a node -> the bound that calibration found."""
         return {key: 2.0**exponent for key, exponent in self.ranges.get(node, {}).items()}
 
     @cached_property
@@ -159,7 +161,7 @@ class Blueprint:
         return {SKELETON: self.skeleton, POLICY: content}
 
     def save(self, folder: Path) -> None:
-        """Replace the public files in a folder, each as a whole."""
+        """Replace the public files in a folder, each atomically."""
         write_files(folder, self.files())
 
     @classmethod

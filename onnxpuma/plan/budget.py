@@ -1,4 +1,4 @@
-"""What a request may cost: one beyond it is refused by shapes alone, before a value of that size is made."""
+"""What a request may cost: shapes alone decide its refusal, before any value of that size exists."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.plan.memory import ROW_BYTES, patched
 from onnxpuma.plan.plan import Plan, Step
 
-WORKSPACE = 4  # times the operands and results of a step, besides them
-SENT_BYTES = 64  # for each element that a step makes; most operators send less
-PUBLIC_SHARE = 8  # masks and positions may take one part in so many of the memory
-SMALL = 1 << 16  # elements; a public node that cannot make more is not priced
+WORKSPACE = 4  # memory of a running step, in multiples of its operands and results
+SENT_BYTES = 64  # for each element that a step computes; most operators send less
+PUBLIC_SHARE = 8  # public values may take one part in this many of the memory
+SMALL = 1 << 16  # elements; a public node whose result cannot be larger is not priced
 MOST_ITERATIONS = 10_000  # iterations of a loop
 
 
@@ -26,7 +26,7 @@ MOST_ITERATIONS = 10_000  # iterations of a loop
 class Budget:
     """The limits of one request. Every refusal is an InputError that names the limit."""
 
-    # Bytes that it may take at one server.
+    # Bytes that the request may take at one server.
     bytes: int
     # Elements of one input.
     elements: int
@@ -34,7 +34,7 @@ class Budget:
     traffic: int
     # Time for planning.
     seconds: float
-    # Bytes of the public values made so far.
+    # Bytes of the public values computed so far.
     spent: int = 0
     began: float = field(default_factory=lambda: time.monotonic())
 
@@ -51,13 +51,13 @@ class Budget:
 
     @classmethod
     def unlimited(cls) -> Budget:
-        """For a party that plans for itself."""
+        """No limits, for a party that plans for itself."""
         return cls(1 << 62, 1 << 62, 1 << 62, float("inf"))
 
     def before_public(
         self, node: Node, inputs: Sequence[np.ndarray | None], infer: Callable[[], list[ValueType]]
     ) -> None:
-        """Refuse a node that would make too much when it runs in the clear. infer: its output types."""
+        """Refuse a node that runs in the clear, if its result is too large. infer: its output types."""
         self.check_time()
         known = [value for value in inputs if value is not None]
         if node.op in ("Loop", "Scan") and not node.domain:
@@ -70,7 +70,7 @@ class Budget:
         try:
             types = infer()
         except OnnxpumaError:
-            return  # its values decide the shape, so it is no larger than they are
+            return  # its input's values decide the shape, so the result is no larger than the input
         self.take_public(node.name, sum(_bytes(kind) for kind in types), keep=False)
 
     def take(self, what: str, size: int) -> None:
@@ -79,8 +79,9 @@ class Budget:
             raise self._too_large(f"at '{what}' it", self.spent + size, self.bytes)
 
     def take_public(self, what: str, size: int, *, keep: bool = True) -> None:
-        """Refuse `what` if `size` bytes of public values, made while it is planned, are too many; else count
-        them where they stay (`keep`)."""
+        """Refuse `what` if planning it computes too many bytes of public values (`size`); else count them
+        where they stay (`keep`).
+        """
         allowed = self.bytes // PUBLIC_SHARE
         if self.spent + size > allowed:
             raise self._too_large(f"of public values at '{what}' it", self.spent + size, allowed)
@@ -88,7 +89,7 @@ class Budget:
             self.spent += size
 
     def before_secret(self, node: Node, given: Sequence[ValueType | None], made: Iterable[ValueType]) -> None:
-        """Refuse a step that is about to be planned, by the types that it reads and makes."""
+        """Refuse a step that is about to be planned, by the types of its inputs and outputs."""
         self.check_time()
         shapes = [_shape(kind) for kind in made]
         count = sum(map(_count, shapes))
@@ -156,7 +157,7 @@ def needed_bytes(plan: Plan) -> int:
 
 
 def _made(step: Step) -> int:
-    """Elements that a step makes, those inside it included."""
+    """Elements that a step computes, including those inside it."""
     call = step.call
     made = [o.shape for o in call.outputs]
     hidden = hidden_elements(call.node, [None if o is None else o.shape for o in call.inputs], made)
@@ -164,7 +165,7 @@ def _made(step: Step) -> int:
 
 
 def _rows(step: Step) -> int:
-    """Rows of tables that a step reads for secret ids: for each id the whole table."""
+    """Rows of tables that a step reads for secret ids: the whole table for each id."""
     call = step.call
     return sum(_count(o.shape) * call.given(0).shape[0] for o in call.inputs if o and o.form is SecretIds)
 

@@ -30,11 +30,11 @@ def compile_plan(
 ) -> Plan:
     """The plan at these input shapes and public input values.
 
-    selection: the outputs that it is for; by default the model's own, opened to the client. at_client: leave
-    nodes that depend on the client's input and public values alone to the client; False plans them on shares
-    too, which is slower, and useful only to try operators. budget: what the run may cost.
-    Raises InputError for a name or a shape that does not fit, for a plan beyond the budget, and for an output
-    to keep that is not secret-shared; UnsupportedModelError naming every node without a secure kernel.
+    selection: the outputs to compute; by default the model's own, opened to the client. at_client: leave
+    nodes that depend only on the client's input and public values to the client; False plans them on shares
+    too, which is slower, and useful only to try operators. budget: what the run may cost. Raises InputError
+    for a name or a shape that does not fit, for a plan beyond the budget, and for an output to keep that is
+    not secret-shared; UnsupportedModelError naming every node without a secure kernel.
     """
     plan, refusals = survey(blueprint, shapes, public_values, selection, at_client=at_client, budget=budget)
     if refusals:

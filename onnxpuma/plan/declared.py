@@ -1,4 +1,4 @@
-"""Declared ranges of inputs: an owner states between which ends the numbers of a request lie.
+"""Declared ranges of inputs: an owner states the lowest and the highest number that a request may contain.
 
 Clients refuse other numbers before a byte moves, so bounds can rest on the ranges (plan/bounds/ranges.py).
 """
@@ -18,7 +18,7 @@ def declare(blueprint: Blueprint, ranges: Declared) -> Blueprint:
     """The blueprint with the ranges of those inputs that it has.
 
     Raises ConfigError for an input that is public, of integers, or filled by kept values alone, and for ends
-    that make no range.
+    that are no range.
     """
     found = {}
     for name, (low, high) in ranges.items():

@@ -1,6 +1,6 @@
 """A file that appears whole: written beside its place under an unguessable name, then moved there.
 
-Nothing is written through a link or into an existing file: whatever has the name is replaced, be it a link
+Nothing is written through a link or into an existing file. Any file of that name is replaced, be it a link
 that somebody planted or a file that others may read.
 """
 
@@ -23,7 +23,7 @@ _LEFT_OVER = re.compile(r"\.[0-9a-f]{32}\.partial")
 
 
 class Draft:
-    """The file to be at `path`. Write to `file`; then `finish` and `commit`; `discard` in any case.
+    """The future file at `path`. Write to `file`; then `finish` and `commit`; `discard` in any case.
 
     mode: its permissions, before the umask of the process. Raises OSError where it cannot be written.
     """
@@ -35,24 +35,24 @@ class Draft:
         self.file: BinaryIO = os.fdopen(os.open(self._partial, flags, mode), "w+b")
 
     def finish(self) -> None:
-        """Force everything written to the disk. A full disk shows here at the latest."""
+        """Flush everything to the disk. A full disk raises its error here at the latest."""
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
 
     def commit(self) -> None:
-        """Replace whatever is at the path."""
+        """Move the file to its path, in place of any file there."""
         os.replace(self._partial, self._path)
 
     def discard(self) -> None:
-        """Leave nothing behind; does nothing after `commit`."""
+        """Remove the draft; does nothing after `commit`."""
         with suppress(OSError):  # on a full disk the buffer cannot be written, and need not be
             self.file.close()
         self._partial.unlink(missing_ok=True)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write these files, readable to everybody, all or none. Raises as `drafts_of`."""
+    """Write these files, readable by everybody, all or none. Raises as `drafts_of`."""
     drafts = drafts_of(folder, files)
     try:
         for draft in drafts:
@@ -63,7 +63,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def drafts_of(folder: Path, files: Mapping[str, bytes]) -> list[Draft]:
-    """A finished draft of each file. files: path in the folder -> content. Inner folders are made.
+    """A finished draft of each file. files: path in the folder -> content. Inner folders are created.
 
     Raises OSError where they cannot be written, ConfigError where an inner folder is a link.
     """

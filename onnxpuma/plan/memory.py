@@ -1,7 +1,7 @@
 """How much memory a server needs: its shares of the weights, and the peak of a run.
 
 The factors below were measured (`validate` prints the peak): a kernel needs its operands, and some words for
-each number that it works on.
+each number that it computes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PROCESS = 180 << 20  # Python and its libraries
 _REPLICATED, _SUM = 16, 8  # bytes per element: two words, or one
 _LOADING = 8  # more per element of the largest weight, while it is read
 _WORKING = 150  # per result element of a step that exchanges messages
-_MOVING = 24  # of a step that does not
+_MOVING = 24  # per result element of a step that does not
 _SCORE = 170  # per score inside an attention
 _HIDDEN = {"Conv": 16, "MaxPool": 35, "ConvTranspose": 50}  # per element of a patch inside the operator
 ROW_BYTES = 12  # per row of a table, for each id that is looked up in it
@@ -40,7 +40,7 @@ class Memory:
 
 
 def memory(plan: Plan, blueprint: Blueprint) -> Memory:
-    """The memory of one run, to within about a quarter. Waiting requests take theirs on top."""
+    """The memory of one run, to within about a quarter. Waiting requests need more."""
     sizes = [blueprint.graph.initializers[name].size for name in blueprint.weights]
     held = _REPLICATED * sum(sizes)
     widest = max(_LOADING * max(sizes, default=0), _widest(plan))
@@ -67,7 +67,7 @@ def _forget(live: dict[str, int], names: tuple[str, ...]) -> None:
 
 
 def _working(step: Step) -> int:
-    """Bytes besides operands and results."""
+    """Bytes in addition to operands and results."""
     call = step.call
     ids = next((o for o in call.inputs if o is not None and o.form is SecretIds), None)
     if ids is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from onnxpuma.errors import ConfigError
 from onnxpuma.mpc.format import RESTING, Format
 
-LEAST_BITS = 40  # a product of two values keeps two bits above the point, less sign and room for the lift
+LEAST_BITS = 40  # a product of two values keeps two bits above the point, besides sign and room for the lift
 
 
 def is_narrow(resting: Format) -> bool:

@@ -1,4 +1,4 @@
-"""What a model's owner decides before it is shared: who may see what, and what every run checks."""
+"""The decisions of a model's owner before sharing: who may see which values, and what every run checks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Policy:
     outcome (policy_file.py)."""
 
     public: Patterns = ()  # constants that everybody may see
-    secret: Patterns = ()  # constants that nobody may see; wins over `public`
+    secret: Patterns = ()  # constants that no server or client may see; wins over `public`
     # Inputs that the servers may see, and inputs that they may not, which wins. A pattern that is the name of
     # a weight which the file lists among its inputs turns it into an input.
     public_inputs: Patterns = ()
     secret_inputs: Patterns = ()
-    hide: Patterns = ()  # outputs that nobody may have
-    # Outputs that stay at the servers and are never opened, and inputs that go on from them alone.
+    hide: Patterns = ()  # outputs that no client may request
+    # Outputs that stay at the servers and are never opened, and inputs that only such outputs may fill.
     keep_only: Patterns = ()
-    # Every run tells its client whether a value left its range (plan/bounds/checks.py).
+    # Whether every run tells its client if a value left its range (plan/bounds/checks.py).
     range_check: bool = True
     ranges: Declared = field(default_factory=dict)  # clients refuse numbers outside (plan/declared.py)
     resting: Format = RESTING  # of every secret real between two steps (plan/narrow.py)

@@ -28,11 +28,11 @@ class Step:
     operator: Operator
     call: Call
     outputs: tuple[str, ...]
-    # For each output, whether it is truncated before anybody reads it.
+    # For each output, whether it is truncated before a step reads it.
     resolves: tuple[bool, ...]
-    # It is made of weights and public constants alone, and computed once for all requests.
+    # It depends on weights and public constants alone, and is computed once for all requests.
     constant: bool
-    # Values that nobody reads after this step.
+    # Values that no step reads after this one.
     frees: tuple[str, ...] = ()
 
     @property
@@ -71,20 +71,20 @@ class SecretInput:
     needs: tuple[Need, ...] = ()
 
     def saturated(self, values: np.ndarray) -> np.ndarray:
-        """The values that are shared in place of these."""
+        """The values that the client shares in place of these."""
         if not self.reach:
             return values
         return np.where(np.isneginf(values), -self.reach, np.maximum(values, -self.reach / 2))
 
     @property
     def operand(self) -> str:
-        """Its name in steps. Ids that index two tables of different sizes are shared once for each."""
+        """Its name in steps. A client shares ids that index two tables of different sizes once for each."""
         return f"{self.name} as rows of {self.depth}" if self.depth else self.name
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run is for. It computes only the values that these outputs need."""
+    """The outputs of a run. It computes only the values that they need."""
 
     # Outputs that the client learns.
     opened: tuple[str, ...]
@@ -111,9 +111,9 @@ class PlannedOutput:
     secret: bool = False
     opened: bool = True
     kept: bool = False
-    # Nobody may open it (plan/inputs/closed.py).
+    # No client may open it (plan/inputs/closed.py).
     closed: bool = False
-    # It is no output of the model: zero if every value stayed in its range, else random
+    # It is the verdict, not an output of the model: zero if every value stayed in its range, else random
     # (plan/bounds/checks.py).
     verdict: bool = False
     # Public numbers that the client adds to the opened words (ops/beside.py).
@@ -149,12 +149,12 @@ class Plan:
 
     @property
     def results(self) -> list[PlannedOutput]:
-        """The outputs that were asked for."""
+        """The outputs that the request names."""
         return [output for output in self.outputs if not output.verdict]
 
     @property
     def verdict(self) -> PlannedOutput | None:
-        """The output that tells whether every value stayed in its range; None where nothing is checked."""
+        """The output that shows whether every value stayed in its range; None where nothing is checked."""
         return next((output for output in self.outputs if output.verdict), None)
 
     @property
@@ -168,7 +168,7 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """A digest over all steps, shapes and public values: everything that decides which bytes are sent."""
+        """A digest over all steps, shapes and public values: everything that determines the bytes sent."""
         hashed = hashlib.sha256(self.model_digest.encode())
         for wave in self.waves:
             hashed.update(b"wave")

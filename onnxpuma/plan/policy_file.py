@@ -1,7 +1,7 @@
-"""policy.json, read from a file or received: of the form that this package writes, or refused.
+"""policy.json, read from a file or received: a policy not of the form that this package writes is refused.
 
-A reader of a policy trusts neither the disk nor the sender. Everything that is taken from it later is checked
-here: types, and that graph and policy name the same weights, inputs and outputs.
+A reader of a policy trusts neither the disk nor the sender. This file checks every entry that is used later:
+its type, and that graph and policy name the same weights, inputs and outputs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.narrow import fits
 
 COPY_AGAIN = "copy the folder again from the model's owner"
-_WIDEST_RANGE = 1000  # exponents below it are powers of two that float64 holds
+_WIDEST_RANGE = 1000  # float64 holds powers of two with exponents below this
 
 
 def read_policy(content: bytes, where: str) -> dict[str, Any]:

@@ -46,8 +46,9 @@ def prepare(
 def prepare_model(
     model: ir.Model, policy: Policy = DEFAULT, *, rewrite: bool = True, unmatched: set[str] | None = None
 ) -> tuple[Blueprint, Graph]:
-    """`prepare` of a model in memory, which is changed. rewrite=False takes the graph as it stands, without
-    `next_token`."""
+    """`prepare` for a model in memory, which is modified. rewrite=False leaves its graph unchanged, without
+    `next_token`.
+    """
     check_resting(policy.resting)
     free(model, {*policy.public_inputs, *policy.secret_inputs})
     constants = Constants(model, policy.public, policy.secret)
@@ -63,7 +64,7 @@ def prepare_model(
     seen = constants.classified(graph, marked(model), unmatched)
     shown = open_inputs(graph, policy.public_inputs, policy.secret_inputs, unmatched)
     closed = closed_outputs(graph, shown, policy.keep_only, unmatched)
-    if len(closed) == len(graph.outputs) and unmatched is None:  # of several graphs one may hand on all
+    if len(closed) == len(graph.outputs) and unmatched is None:  # one of several graphs may keep all of them
         raise ConfigError("no output could be opened", "leave the clients one: next_token, say")
     if vocabulary and SUPPRESSED not in shown:
         shown.append(SUPPRESSED)
@@ -90,7 +91,7 @@ def prepare_model(
 
 
 def resuming(graphs: Mapping[str, Blueprint], keep_only: Sequence[str]) -> dict[str, Blueprint]:
-    """The graphs of a model, by name; each knows which of its inputs continue closed outputs of any graph."""
+    """The graphs of a model, by name, each with the closed outputs of any graph that its inputs continue."""
     closed = [(name, graph.outputs[name]) for graph in graphs.values() for name in graph.closed]
     states = {o for name, graph in graphs.items() if name.startswith("encoder") for o in graph.closed}
 

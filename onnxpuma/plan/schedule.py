@@ -12,7 +12,7 @@ from onnxpuma.plan.plan import Plan, PlannedOutput, Step
 
 
 def scheduled(state: State) -> Plan:
-    """The plan that the walk has found. The range check is added here, where it is known which steps stay."""
+    """The plan that the walk has found. The range check is added here, once it is known which steps stay."""
     outputs = []
     blueprint, selection = state.blueprint, state.selection
     for name in selection.outputs:
@@ -61,7 +61,7 @@ def _live(steps: list[Step], wanted: set[str]) -> list[Step]:
 
 
 def _waves(steps: list[Step], outputs: set[str]) -> tuple[tuple[Step, ...], ...]:
-    """Each step in the first wave that has its inputs. A wave frees the values that nobody reads after it."""
+    """Each step in the first wave that has its inputs. A wave frees the values that no later wave reads."""
     level: dict[str, int] = {}
     waves: list[list[Step]] = []
     for step in steps:
@@ -76,7 +76,7 @@ def _waves(steps: list[Step], outputs: set[str]) -> tuple[tuple[Step, ...], ...]
         for step in wave:
             last.update((name, number) for name in step.outputs)
     for number, wave in enumerate(waves):
-        for step in wave:  # the model's own weights stay: no step makes them, so they never get into `last`
+        for step in wave:  # the model's own weights stay: no step computes them, so `last` lacks them
             last.update(
                 (o.name, number)
                 for o in step.call.inputs

@@ -17,7 +17,7 @@ def _too_small(spec: InputSpec, place: int, extent: int) -> bool:
 
 
 def weight_hint(blueprint: Blueprint, names: Sequence[str]) -> str:
-    """The part of a hint about names in a feed that are weights, and no inputs."""
+    """The part of a hint about names in a feed that are weights, not inputs."""
     name = next((name for name in names if name in blueprint.graph.initializers), None)
     if name is None:
         return ""

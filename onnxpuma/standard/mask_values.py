@@ -28,7 +28,7 @@ LARGEST_FLOATS: Final = (
 
 # -- as a secret weight stores them --------------------------------------------------------------------------
 
-# Far below scores, yet three of them and the scores stay inside what Softmax can tell apart.
+# Far below scores, yet the sum of three of them and a score stays in the range that Softmax reads.
 STORED: Final = -2500.0
 # Where no softmax reads it: far below values, so that a reader need not distinguish lower numbers from it.
 STORED_AS_NUMBER: Final = -(2.0**21)
@@ -40,7 +40,7 @@ FAR: Final = 2.0**23  # operands of products lie nearer to zero
 OUT: Final = 2.0**41  # operands of comparisons and activations lie nearer to zero
 LARGEST: Final = 2.0**40  # stands for infinity in words, where a finite number is at most half of it
 INFINITE: Final = 2.0**43  # an addend does not count beside a number beyond it
-BEYOND_SCALES: Final = 2.0**20  # a factor beyond it makes a mask
+BEYOND_SCALES: Final = 2.0**20  # a factor beyond it creates a mask
 
 # -- numbers that a secret condition chooses (ops/reach.py) --------------------------------------------------
 

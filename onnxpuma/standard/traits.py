@@ -70,7 +70,7 @@ class Traits:
     window: bool = False
     # It draws at random.
     random: bool = False
-    # It runs graphs of its own.
+    # Its attributes contain graphs, which it runs.
     control: bool = False
     # The planner replaces it with other nodes.
     unrolled: bool = False

@@ -18,17 +18,17 @@ import numpy as np
 
 from onnxpuma.errors import InputError, ModelError
 from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, SUPPRESSED
+from onnxpuma.plan.inputs.closed import STATES
 from onnxpuma.tasks.port import KeptValue, Run, Runner, signature
 
 MODEL, ENCODER, FIRST, LATER = "model", "encoder_model", "decoder_model", "decoder_with_past_model"
-STATES = "encoder_hidden_states"
 
 # How exporters derive a present's name from that of its past: the part that is replaced, and its replacement.
 _RENAMED = (("past_key_values", "present"), ("past", "present"), ("input.", "output."))
 
 
 @dataclass(frozen=True)
-class Said:
+class Prediction:
     """The next token, and the logits if they were requested."""
 
     token: int
@@ -63,7 +63,7 @@ class Decoder:
         self._past: dict[str, KeptValue] = {}
         self._ids: list[int] = []  # all that were read so far
 
-    def read(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> Said:
+    def read(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> Prediction:
         """Read these tokens after the earlier ones; the predicted token is none of `suppressed`."""
         graph = self._first if self._later is None or not self._ids else self._later
         new = [*self._ids, *ids] if self._later is None else list(ids)
@@ -81,7 +81,7 @@ class Decoder:
         self._past |= {name: result.kept[present] for name, present in keep.items()}
         self._ids += ids
         row = result.outputs[LOGITS][0, -1] if LOGITS in self._outputs else None
-        return Said(int(result.outputs[NEXT_TOKEN].reshape(-1)[0]), row)
+        return Prediction(int(result.outputs[NEXT_TOKEN].reshape(-1)[0]), row)
 
     def peek(self, ids: Sequence[int], suppressed: np.ndarray) -> int:
         """The token predicted after these alone; nothing is kept. Call it before the first `read`."""

@@ -31,7 +31,7 @@ class SpeechRecognition(Writer):
     def alone(self, result: Any) -> Any:
         return result
 
-    def told(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"text": text}
 
     def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:

@@ -34,7 +34,7 @@ class TextGeneration(Writer):
         logits = bool(options.get("logits"))
         yield Draft(len(ids), lambda: (causal_decoder(self.runner, logits), ids), ids)
 
-    def told(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if not options.get("return_full_text", True):
             return {"generated_text": text}
         if isinstance(item, str):

@@ -78,10 +78,10 @@ class Writer(Pipeline):
                 steering = rules(self.folder, chosen, draft.length)
                 decoder, prompt = draft.begin()
                 spelling = Spelling(self.folder.tokenizer, draft.after, self.strips)
-                with closing(write(decoder, prompt, steering)) as said:
-                    for word in said:
-                        text = spelling.add(word.token)
-                        yield Piece(_spaced(text, gap), word.token, word.logits)
+                with closing(write(decoder, prompt, steering)) as predictions:
+                    for found in predictions:
+                        text = spelling.add(found.token)
+                        yield Piece(_spaced(text, gap), found.token, found.logits)
                         gap = gap and not text
                 text = spelling.end()
                 yield Piece(_spaced(text, gap))
@@ -102,13 +102,13 @@ class Writer(Pipeline):
                 f"{self.key}_token_ids": [p.token for p in pieces if p.token is not None]
             }
         else:
-            result = self.told(item, "".join(piece.text for piece in pieces), options)
+            result = self.answer(item, "".join(piece.text for piece in pieces), options)
         if chosen.logits:
             rows = [piece.logits for piece in pieces if piece.logits is not None]
             result["logits"] = np.stack(rows) if rows else np.zeros((0, 0), np.float32)
         return result
 
-    def told(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """The result with this text."""
         return {f"{self.key}_text": text}
 

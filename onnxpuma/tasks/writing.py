@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from onnxpuma.tasks.decoder import Decoder, Said
+from onnxpuma.tasks.decoder import Decoder, Prediction
 from onnxpuma.tasks.rules import Rules
 
 
-def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Said]:
+def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Prediction]:
     """The tokens that follow `prompt`, the one that ends the text included; closes the decoder afterwards.
 
     Each token is one run of the model. The client, who sees the tokens, decides here when to stop: the
@@ -20,17 +20,17 @@ def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Sa
         for place in range(rules.most):
             forced = rules.forced_end if place == rules.most - 1 else None
             if forced is not None and not rules.fixed_length:
-                yield Said(forced)  # known without a run
+                yield Prediction(forced)  # known without a run
                 return
-            said = decoder.read(new, rules.suppressed_at(place))
+            found = decoder.read(new, rules.suppressed_at(place))
             if forced is not None:
-                said = Said(forced, said.logits)
+                found = Prediction(forced, found.logits)
             if not ended:
-                yield said
-            ended = ended or said.token in rules.ends
+                yield found
+            ended = ended or found.token in rules.ends
             if ended and not rules.fixed_length:
                 return
-            new = [said.token]
+            new = [found.token]
     finally:
         decoder.close()
 

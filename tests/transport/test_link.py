@@ -251,8 +251,6 @@ def test_traffic_is_counted_the_same_by_every_link(links: Links) -> None:
     links[0].send(1, TAG, [b"12345678"])
     assert (sent - before).payload_sent == 8
     assert (sent - before).messages_sent == 1
-    sent.reset()
-    assert sent.bytes_sent == 0
     assert before.messages_sent == 3
 
 

@@ -34,8 +34,8 @@ from onnxpuma.graph.rules.rule import (
 from onnxpuma.graph.rules.shape import sliced_entries
 from onnxpuma.standard.mask_values import LOWEST_FLOAT, MASKED
 
-# A mask comes from positions and padding. One of these operators behind it means that it is computed from
-# activations.
+# A mask comes from positions and padding. One of these operators among its sources means that it is computed
+# from activations.
 _ON_ACTIVATIONS = (
     "MatMul",
     "Gemm",

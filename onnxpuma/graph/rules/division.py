@@ -1,7 +1,7 @@
 """Division becomes multiplication: by the reciprocal of a constant, or of a square root.
 
-Division by a secret is the most expensive arithmetic; division by a constant need not be one. A reciprocal
-that no rule has absorbed becomes a division again at the end, which keeps its digits.
+Division by a secret is the most expensive arithmetic; division by a constant need not be a division. A
+reciprocal that no rule has absorbed becomes a division again at the end, which keeps its digits.
 """
 
 from __future__ import annotations
@@ -25,12 +25,8 @@ from onnxpuma.graph.rules.rule import (
     used_once,
     yes,
 )
+from onnxpuma.standard.fixed_point import FRACTION, LEAST_SPARE, MOST_SPARE
 
-_FRACTION, _LEAST, _MOST = (
-    18,
-    6,
-    22,
-)  # fraction bits of a weight; further ones of small numbers
 _ALL_SMALL = 2.0**-12
 _LOST = 2.0**-9
 
@@ -64,7 +60,7 @@ def _held(values: np.ndarray) -> np.ndarray:
     (plan/weights/scaling.py)."""
     largest = float(np.abs(values).max(initial=0.0))
     spare = max(0, -math.floor(math.log2(largest)) - 1) if largest else 0
-    scale = 2.0 ** (_FRACTION + (min(spare, _MOST) if spare >= _LEAST else 0))
+    scale = 2.0 ** (FRACTION + (min(spare, MOST_SPARE) if spare >= LEAST_SPARE else 0))
     return np.asarray(np.rint(values * scale) / scale)
 
 

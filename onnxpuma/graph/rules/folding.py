@@ -1,8 +1,8 @@
 """Factors beside a product with a weight are folded into the weight, where they cost nothing.
 
 They are the scale and shift of a normalisation whose every reader is such a product: with n the normalised
-tensor, (n g + b) W + c = n (diag(g) W) + (b W + c), which saves a product an element. And a constant number
-that multiplies the input of a product with a weight, its result, or rows picked from a table.
+tensor, (n g + b) W + c = n (diag(g) W) + (b W + c), which saves a product an element. A constant number is
+folded too, if it multiplies the input of a product with a weight, its result, or rows picked from a table.
 
 The owner computes the new weights when they are read; they keep their names. A weight that other nodes read
 too is left alone: it would have to be stored twice.
@@ -51,7 +51,7 @@ class Linear:
 
 
 def values_of(value: ir.Value) -> Callable[[], np.ndarray]:
-    """A function that reads the constant as it is now, whatever it becomes later; in single precision."""
+    """A function that reads the constant's current values, even if it changes later; in single precision."""
     tensor = value.const_value
     assert tensor is not None
 
@@ -76,7 +76,7 @@ def own(value: ir.Value | None) -> bool:
 
 
 def linear_of(node: ir.Node) -> Linear | None:
-    """The node as a product with a weight of its own, which may be transposed."""
+    """The node as a product with a weight that it alone reads, which may be transposed."""
     if node.domain or node.op_type not in ("MatMul", "Gemm") or len(node.inputs) < 2:
         return None
     weight, axis = node.inputs[1], 0
@@ -185,7 +185,7 @@ def _scale_rows(linear: Linear, read_factors: Callable[[], np.ndarray]) -> None:
 
 
 def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndarray]) -> None:
-    """Add shift W to the product's result: into its bias where it has one of its own."""
+    """Add shift W to the product's result: into its bias if only the product reads one."""
     node, axis = linear.node, linear.axis
     read_weight = values_of(linear.weight)
     alpha = attribute(node.outputs[0], "alpha") if node.op_type == "Gemm" else 1.0

@@ -1,7 +1,7 @@
 """The factors of a Gemm go into its constants: alpha A B + beta C -> A (alpha B) + (beta C).
 
-A weight of small numbers keeps its digits only in a product that brings no fraction bits of its own. An alpha
-of 2^-k stays: it moves the point and costs no digit.
+A weight of small numbers keeps its digits only in a product to which no other factor adds fraction bits. An
+alpha of 2^-k stays: it moves the point and costs no digit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TITLE = "factors of a Gemm folded into constants"
 
 
 def fold(model: ir.Model) -> dict[str, int]:
-    """Fold all that can be, in place: what -> how often. Reads no weight."""
+    """Fold every possible factor, in place; return title -> how often. Reads no weight."""
     found = [n for n in model.graph.all_nodes() if n.op_type == "Gemm" and not n.domain and _factors(n)]
     for node in found:
         _written(model, node, **_into_constants(node, _factors(node)))
@@ -33,7 +33,7 @@ def halves(alpha: float) -> int | None:
 
 
 def _factors(node: ir.Node) -> dict[str, float]:
-    """alpha and beta, as far as they are to go."""
+    """alpha and beta, where they are to leave the Gemm."""
     found = {name: float(attribute(node.outputs[0], name)) for name in ("alpha", "beta")}
     return {
         name: value for name, value in found.items() if value != 1.0 and (name == "beta" or not halves(value))
@@ -56,7 +56,7 @@ def _into_constants(node: ir.Node, factors: dict[str, float]) -> dict[str, float
 
 
 def _written(model: ir.Model, node: ir.Node, alpha: float = 1.0, beta: float = 1.0) -> None:
-    """The factors that no constant took in, as products of their own."""
+    """The factors that no constant absorbed, as separate products."""
     y, bias, owner = node.outputs[0], node.inputs[2] if len(node.inputs) > 2 else None, node.graph
     if (alpha == 1.0 and (beta == 1.0 or bias is None)) or y.dtype != ir.DataType.FLOAT or owner is None:
         return

@@ -1,7 +1,7 @@
 """Computations of weights alone move out of branches and bodies, where the owner can evaluate them.
 
-A decoder with and without a cache is often one graph of two branches, and each has the quantised weights as
-expressions of its own.
+A decoder with and without a cache is often one graph of two branches, each with its own copy of the
+expressions that dequantise the weights.
 """
 
 from __future__ import annotations

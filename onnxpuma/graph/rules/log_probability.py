@@ -1,4 +1,4 @@
-"""Logarithms of probabilities become LogSoftmax and Softplus, with or without a floor beneath.
+"""Logarithms of probabilities become LogSoftmax and Softplus, with or without a floor.
 
 So log(Softmax(x) + 1e-8) is right where the probability itself has no digits left.
 """
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnxpuma.graph.rules.log_sum import number_like
 from onnxpuma.graph.rules.rule import Rule, attribute, is_float, no, rank, scalar, yes
 
-_SMALL = 2.0**-8  # a larger floor keeps enough digits as it is
+_SMALL = 2.0**-8  # a larger floor keeps enough digits anyway
 
 
 class SumOfTwo(Rule):

@@ -2,8 +2,8 @@
 
 Some models have -50000 or -99999 where others write -1e9: a number selected in place of scores, or multiplied
 by zero or one, and read only by operators that look for the largest of a row. As a weight it would be in the
-words of the scores, where it may be further out than they are read. The replacement shows no more than that
-it masks.
+words of the scores, where it may be further out than they are read. The replacement discloses only that it
+masks.
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ def _fills(node: ir.Node, slot: int) -> bool:
 
 
 def _of_truth(value: ir.Value | None, depth: int = 0) -> bool:
-    """Whether a value is made of booleans or integers: a cast, a selection of numbers up to one, or one minus
-    such a value."""
+    """Whether a value is computed from booleans or integers: a cast, a selection of numbers up to one, or one
+    minus such a value.
+    """
     node = None if value is None else value.producer()
     if node is None or depth > 4:
         return False

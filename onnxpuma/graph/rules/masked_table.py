@@ -3,7 +3,7 @@
 Tables that are added to scores contain -inf, or a number that means as much. Inside a weight it would be no
 number, or one so large that the other entries lose their digits. b becomes b' + m f: b' with zeros there, m
 of zeros and ones, and the filler f, which is then recognised. Both tables are weights, even where m is
-regular: the masked places stay as secret as their biases. A public table stays as it is.
+regular: the masked places stay as secret as their biases. A public table is left unchanged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The guard of an attention's weights moves behind its product: Where(IsNaN(p), 0, p) v -> p v, guarded.
 
-Exporters write it for rows whose keys are all masked. A row of NaN weights makes a row of NaN in the product,
-so the guard may follow the product, where it does not hide the attention.
+Exporters write it for rows whose keys are all masked. A row of NaN weights yields a row of NaN in the
+product, so the guard may follow the product, where it does not hide the attention.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def _reduced(value: ir.Value, x: ir.Value, node: ir.Node, mean: bool = False) ->
 
 
 def _node(value: ir.Value | None, *operators: str) -> ir.Node | None:
-    """The node that makes a value, if it is one of these operators."""
+    """The node that computes a value, if it is one of these operators."""
     node = None if value is None else value.producer()
     return node if node is not None and not node.domain and node.op_type in operators else None
 

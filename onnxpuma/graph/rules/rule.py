@@ -15,7 +15,7 @@ from onnxscript.rewriter.pattern import MatchResult, RewriteRule, RewriteRuleCla
 from onnxpuma.graph.marks import is_given, is_marked, mark
 from onnxpuma.standard.signature import default_of
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LARGEST_SMALL = 65536
 
 
@@ -55,7 +55,7 @@ def is_constant(value: ir.Value | None) -> bool:
 
 
 def is_float(value: ir.Value) -> bool:
-    return value.dtype in _FLOATS
+    return value.dtype in FLOATS
 
 
 def scalar(value: ir.Value | None) -> float | None:

@@ -14,15 +14,13 @@ import onnx_ir as ir
 
 from onnxpuma.graph.rules.log_sum import number_like
 from onnxpuma.graph.rules.rule import Rule, constant, is_float, no, rank, scalar, used_once, yes
+from onnxpuma.standard.fixed_point import FIVE_BITS, FRACTION, LOSS, SEEN_ROOT, UNIT
 
 _ENOUGH = 2.0**-12  # a number of at least this keeps its digits
 _NEAR = 2.0**-4  # the error of a Relu counts beside a smaller number
 _WITHIN = 2.0**-22  # a floor below it lies between zero and the first unit
 _UNITS = 16  # units of fixed point that a scaled number should have
 _MOST = 1e9  # a larger factor would leave the value no room
-_SEEN_ROOT = 2.0**-30  # the root of a smaller number is eight units at most
-_DIGITS = 2.0**-13  # a number from here on has five bits
-_LEAST_DIVISOR = 2.0**-13  # a smaller divisor counts as out of range (ops/quotient.py)
 _HIGHEST = 2.0**16  # the largest value that is scaled up
 _POWERS = tuple(2.0**k for k in range(1, 30))
 _PRODUCTS = ("Mul", "MatMul", "Gemm", "ReduceSumSquare", "Einsum")
@@ -44,10 +42,11 @@ def _is_square(value: ir.Value | None) -> bool:
 def _fraction(value: ir.Value) -> int:
     """The fraction bits of a value as a logarithm reads it."""
     node = _node(value, "ReduceSum")
-    return 18 if _node(node.inputs[0] if node is not None else value, *_PRODUCTS) is None else 36
+    added = node.inputs[0] if node is not None else value
+    return FRACTION if _node(added, *_PRODUCTS) is None else 2 * FRACTION
 
 
-def _power(small: float, fraction: int = 18) -> float:
+def _power(small: float, fraction: int = FRACTION) -> float:
     """The power of ten (of two, if `small` is one) that scales `small` to `_UNITS` units or more, up to
     `_MOST`."""
     wanted = _UNITS / (small * 2.0**fraction)
@@ -151,9 +150,9 @@ class RootOfRelu(Rule):
 
 
 def _lost(small: float) -> bool:
-    """Whether a number loses more than one part in 64 in fixed point."""
-    units = small * 2.0**18
-    return abs(round(units) - units) * 64 > units
+    """Whether a number loses its digits in fixed point."""
+    units = small / UNIT
+    return abs(round(units) - units) * LOSS > units
 
 
 def _least(z: ir.Value, *operators: str) -> float | None:
@@ -196,7 +195,7 @@ def _untruncated(x: ir.Value | None) -> bool:
     """Whether a sum reads a value as the product it is, which has digits enough."""
     if x is None or not used_once(x):
         return False
-    return _node(x, *_PRODUCTS, "Conv", "ReduceMean") is not None or _fraction(x) > 18
+    return _node(x, *_PRODUCTS, "Conv", "ReduceMean") is not None or _fraction(x) > FRACTION
 
 
 class RootOfSmall(Rule):
@@ -209,12 +208,12 @@ class RootOfSmall(Rule):
 
     def check(self, context: Any, z: ir.Value, **_: Any) -> Any:
         small = _least(z, "Add", "Max", "Clip")
-        if small is None or not _SEEN_ROOT <= small < _ENOUGH or not _lost(small):
+        if small is None or not SEEN_ROOT <= small < _ENOUGH or not _lost(small):
             return no("not of a small number that fixed point loses")
         node = z.producer()
         if node.op_type == "Add" and any(_untruncated(x) for x in node.inputs):
             return no("the number is added to a product, which has digits enough")
-        self.halves = math.ceil(math.log(max(_DIGITS / small, 4.0), 4))
+        self.halves = math.ceil(math.log(max(FIVE_BITS / small, 4.0), 4))
         return yes()
 
     def rewrite(self, op: Any, z: ir.Value, y: ir.Value, **_: Any) -> Any:
@@ -227,7 +226,7 @@ class _OverFloor(Rule):
 
     def fits(self, z: ir.Value) -> Any:
         small = _least(z, "Max", "Clip")
-        if small is None or not _LEAST_DIVISOR <= small < _NEAR or small * 2.0**18 % 1 == 0:
+        if small is None or not FIVE_BITS <= small < _NEAR or small / UNIT % 1 == 0:
             return no("not by a small number that fixed point loses")
         self.by = 2.0 ** max(1, math.ceil(-4 - math.log2(small)))  # which gives it fourteen bits
         return yes()

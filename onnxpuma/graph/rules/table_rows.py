@@ -15,13 +15,12 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.rules.rule import attribute, is_constant, used_once
+from onnxpuma.graph.rules.rule import FLOATS, attribute, is_constant, used_once
 
 _WITH_A_CONSTANT = ("Add", "Sub", "Mul", "Div", "Mod", "BitwiseAnd", "BitwiseOr", "BitShift")
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-_MOST_TIMES_LARGER = 8  # a table of selected rows may be so many times larger than the original
+_MOST_TIMES_LARGER = 8  # a table of selected rows may be this many times larger than the original
 
 
 def lift(model: ir.Model, secret: Callable[[Graph], Collection[str]]) -> None:
@@ -30,13 +29,13 @@ def lift(model: ir.Model, secret: Callable[[Graph], Collection[str]]) -> None:
     secret: which of a graph's initializers are weights; it is asked about tables that select rows of others.
     """
     for node in list(model.graph):
-        if _looks_up(node) and node.inputs[0].dtype not in _FLOATS and _chooses_rows(node):
+        if _looks_up(node) and node.inputs[0].dtype not in FLOATS and _chooses_rows(node):
             table = str(node.inputs[0].name)
             graph = to_graph(model)
             if table in secret(replace(graph, initializers={table: graph.initializers[table]})):
                 _choose(model.graph, node)
     for node in list(model.graph):
-        if _looks_up(node) and node.inputs[0].dtype not in _FLOATS:
+        if _looks_up(node) and node.inputs[0].dtype not in FLOATS:
             gather: ir.Node | None = node
             while gather is not None:
                 gather = _lift_one(model.graph, gather)

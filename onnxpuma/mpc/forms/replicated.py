@@ -188,7 +188,7 @@ def zeros(party: int, shape: tuple[int, ...], format: Format) -> Replicated:
 
 
 def _shifted(words: Words, component: int, shift: int, bits: int) -> Words:
-    """One of three terms, shifted; term 0 makes good the 1.5 units that three floors lose on average."""
+    """One of three terms, shifted; term 0 adds back the 1.5 units that three floors lose on average."""
     if component == 0:
         words = words + words.dtype.type(3 * ((1 << shift) - 1) // 2)
     return resized(reduced(words, bits) >> word_type(bits).type(shift), bits - shift)

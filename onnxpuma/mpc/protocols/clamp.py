@@ -1,4 +1,4 @@
-"""A value held between two public ends, in a ring as small as they are (docs/protocols.md, "Gates").
+"""A value clamped between two public ends, in a ring as small as they are (docs/protocols.md, "Gates").
 
 One deal yields both signs, and only a value between the ends passes a gate: the result is small however far
 out x lies.
@@ -27,7 +27,7 @@ def clamped(party: Party, x: Split, low: int, high: int | None, bits: int) -> Pr
     for a few bits; bits: `clamped_cost`.
     """
     if high is not None and not 0 <= high - low < 1 << bits:
-        raise ProtocolError(f"{x} held between {low} and {high} in {bits} bits", "the ends fit the ring")
+        raise ProtocolError(f"{x} clamped between {low} and {high} in {bits} bits", "the ends fit the ring")
     rest, deep = x.plus(from_integers(-low, x.bits)).modulo(bits), x.bits > SHORT_BITS
     if high is None:
         (below,) = yield from signs(party, x, (low,), deep)

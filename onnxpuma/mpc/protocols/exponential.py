@@ -3,7 +3,7 @@
 A clamp holds x between -20 and 29.8, where e^x reaches 2^43. A and B are cut above the lowest two bits before
 the point: the parts below the cut add up to less than eight, and e^(A' + B') factors. The pivot deals e^A'
 e^(4n) for every n that the twins may hold, and they pick by theirs (docs/protocols.md, "exp"). Large powers
-have a table of their own with fewer fraction bits, because no word holds both with all digits. exp_softmax.py
+have a separate table with fewer fraction bits, because no word holds both with all digits. exp_softmax.py
 costs a fraction of this and is correct only on a window.
 """
 

@@ -195,7 +195,7 @@ def series_cost(series: Series, elements: int, fraction: int, bits: int, gain: f
 def fingerprint() -> str:
     """A digest of all tables that both twins must have in common: sixteen hexadecimal digits.
 
-    Integer arithmetic makes the tables, so one version of the package yields one digest on every machine.
+    Integer arithmetic computes the tables, so one version of the package yields one digest on every machine.
     Parties with different digests must not compute together: their results would be random words.
     """
     digest = hashlib.sha256(bytes([_EXTRA]))

@@ -2,7 +2,7 @@
 
 Each party computes the compared quantities from its own words: sums of squares of rows, or sums of random
 parts of many numbers, of which few suffice. A comparison yields a shared bit. Random subsets of a run's bits
-are joined by xor, and the joined bits gate random words that nobody knows. A client that opens the sum of
+are joined by xor, and the joined bits gate random words that no party knows. A client that opens the sum of
 these words learns "none" or "some" and nothing else, even if it colludes with one party (docs/protocols.md,
 "Range check").
 """

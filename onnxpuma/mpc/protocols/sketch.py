@@ -2,7 +2,7 @@
 
 A client sends three pairs of keys for its ids (dpf.py). Pair j expands to v_j = e_j + e'_j, e_j at P_j and
 e'_j at P_{j-1}, and a look-up yields the sum of v_j T_j over the components of the table. This is a row of
-the table, or a mixture of rows, only if v_0 = v_1 = v_2. Let C be a random linear map that nobody knew when
+the table, or a mixture of rows, only if v_0 = v_1 = v_2. Let C be a random linear map that no party knew when
 the client generated the keys. P_{i-1} sends C(e_{i-1} - e'_i) to P_i, P_{i+1} sends C(e'_{i-1}), and P_i
 compares their sum with its own C(e_i): they are equal if v_{i-1} = v_i (docs/protocols.md, "Consistent
 inputs").

@@ -4,7 +4,7 @@ y = left + [inside] (x/2 + W(x) - left) + [above] (slope x + right - left), with
 differ (docs/protocols.md, "Activations"). One circuit on a coarse reading yields both bits, and each gates a
 value that the same pivot and twins hold. The gates follow the series: they cost 2k bits a value there, while
 gating each dealt cosine would double all of them. The value inside the window is small whatever x is, so it
-keeps a small ring where x is read far out, and x gets a ring of its own.
+keeps a small ring where x is read far out, and x gets a separate ring.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Reading:
 
     series: Series
     argument: float
-    apart: bool  # x above the window has a ring of its own
+    apart: bool  # x above the window has a separate ring
 
     @property
     def fraction(self) -> int:

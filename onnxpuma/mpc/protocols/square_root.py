@@ -106,7 +106,7 @@ def wide_square_root(
         ]
     )
     assert far.small is not None
-    # 2. both roots, while a gate clears the power of the one that does not count
+    # 2. both roots, while a gate clears the power of the unused one
     small, root, other = yield from parallel(
         [
             _gated(party, near.power, far.small),

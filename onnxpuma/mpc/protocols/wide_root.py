@@ -64,7 +64,7 @@ def wide_rsqrt(
         ]
     )
     assert far.small is not None
-    # 2. both roots, while a gate clears the power of the one that does not count
+    # 2. both roots, while a gate clears the power of the unused one
     rest = gain / 2.0**scales.exponent
     small, inverse, other = yield from parallel(
         [

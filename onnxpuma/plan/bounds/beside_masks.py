@@ -1,4 +1,4 @@
-"""How large scores may be beside a secret mask: beyond, a score could not be told from a masked place."""
+"""How large scores may be beside a secret mask: a larger one could not be told from a masked place."""
 
 from __future__ import annotations
 

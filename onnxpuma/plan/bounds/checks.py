@@ -1,7 +1,7 @@
-"""The range check of a run: the steps that compare everything watched with its bound, and their verdict.
+"""The range check of a run: the steps that compare every watched value with its bound, and their verdict.
 
-A local step computes a quantity of each watched value as soon as the value is there. The last step compares
-all quantities of the run at once, and the client opens the result (ops/range_check.py).
+A local step computes a quantity of each watched value as soon as the value is computed. The last step
+compares all quantities of the run at once, and the client opens the result (ops/range_check.py).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def check_steps(state: State, live: Sequence[Step]) -> tuple[list[Step], Planned
 
 
 def _least(asked: Sequence[Asked]) -> list[Asked]:
-    """Without those samples of a value for which others of the same value have the sharper bound."""
+    """The readings, without samples of a value for which other samples have the sharper bound."""
     least: dict[tuple[object, ...], Asked] = {}
     for number, (values, reading) in enumerate(asked):
         key: tuple[object, ...] = (number,)

@@ -27,8 +27,8 @@ from onnxpuma.plan.plan import SecretInput
 from onnxpuma.plan.weights.facts import KEPT_ROOM
 
 UNIT = RESTING.unit
-WHOLE = 2.0**40  # an activation reads all that a form can hold, where no smaller bound is known
-WIDEST = 16.0  # times its default: a larger bound is more likely loose than reached, and is left to the check
+WHOLE = 2.0**40  # without a smaller known bound, an activation reads all that a form can hold
+WIDEST = 16.0  # times its default: a larger bound is probably loose, so the range check covers it
 _AT_CLIENT = ("Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Abs", "Where", "ReduceMean", "Tanh")
 
 _Use = TypeVar("_Use", bound=Use)
@@ -40,7 +40,7 @@ _Use = TypeVar("_Use", bound=Use)
 def entered(
     blueprint: Blueprint, entry: SecretInput, operand: Operand, held: bool = False, made: Bound = UNKNOWN
 ) -> Operand:
-    """An input with the bound that the client checks before it shares it, or the run that kept it (`held`).
+    """An input with its bound: the client checks it, or the run that kept the value did (`held`).
 
     Integers take the whole word. made: the bound of a value that the client computes (`at_client`).
     """
@@ -90,7 +90,7 @@ def _at_client(blueprint: Blueprint, values: Mapping[str, Known], name: str) -> 
 
 
 def bounded(blueprint: Blueprint, call: Call, operator: Operator) -> Call:
-    """The call with bounds of its outputs. A value made of weights alone has the bound its owner measured."""
+    """The call with bounds of its outputs. If they depend on weights alone, the owner measured them."""
     facts = blueprint.known_bounds if all(o.weight for o in call.secrets) else {}
     found = zip(call.outputs, _bounds(call, operator), strict=False)
     return altered(call, outputs=tuple(altered(o, bound=facts.get(o.name, b)) for o, b in found))
@@ -149,7 +149,7 @@ QUANTITIES: dict[str, tuple[str, Callable[[Use], float], float]] = {
 
 
 def ranged(blueprint: Blueprint, use: _Use) -> _Use:
-    """The use with how far its kernel reads: as the bounds prove, or as calibration found where that is less.
+    """The use with its kernel's range: as the bounds prove, or as calibration found where that is less.
 
     The operator's default stands where neither is known, and where the proved bound is too large to be
     likely.

@@ -1,4 +1,4 @@
-"""Which values of a run are watched: those whose bounds do not prove that their readers are right.
+"""Which values of a run are watched: those whose bounds do not prove that their readers compute correctly.
 
 For each limit of a step that is not proved, the needs that would prove it are watched. The client checks its
 own inputs before it shares them; for all other values bounds/checks.py adds steps. Once watched, a need
@@ -41,7 +41,7 @@ def watched(state: State, call: Call, operator: Operator) -> Call:
 
 
 def _as_far(call: Call, need: Need) -> Need:
-    """The need widened by the reach of a secret mask in the operand, as the operator reads that far."""
+    """The need, widened by the reach of a secret mask in the operand, since the operator reads that far."""
     operand = call.operand(need.place)
     more = 0.0 if operand is None else operand.up if need.kind == "below" else operand.reach
     return replace(need, below=need.below + 1.01 * more) if need.kind in ("element", "below") else need
@@ -78,7 +78,7 @@ def _watched(state: State, call: Call, need: Need) -> Call:
     if operand.dtype.kind != "f" or proved(operand, need):
         return call
     state.watched.add(operand, need)
-    # From here on every reader of the value sees the narrower bound, not this call alone.
+    # From here on every reader of the value sees the narrower bound, not only this call.
     assumed = replace(operand, bound=_assumed(operand, need))
     known = state.values.get(operand.name)
     if known is not None and known.operand is not None:

@@ -1,4 +1,4 @@
-"""Calibration: how large the quantities of a model become on its owner's samples, for the planner to use.
+"""Calibration: how large the quantities of a model become on its owner's samples, as bounds for the planner.
 
 The samples run in the clear, at the owner. Only a power of two is kept for each quantity that an operator's
 kernel can use (`Limit.key`): the norm of the rows that a normalisation reads, the distance between the scores
@@ -34,7 +34,7 @@ class RangeWarning(UserWarning):
 
 
 def calibrate(blueprint: Blueprint, graph: Graph, feeds: Iterable[Mapping[str, np.ndarray]]) -> Ranges:
-    """Node -> quantity -> the power of two it stays below: 4 to 8 times the largest of all samples.
+    """Node -> quantity -> the power of two that bounds it: 4 to 8 times the largest of all samples.
 
     feeds: complete ones, as `check_feed` returns them. Cost: one run of each sample in the clear, node by
     node, and memory for the values that are still read. Warns (RangeWarning) of a quantity outside a range

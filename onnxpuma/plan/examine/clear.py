@@ -15,7 +15,7 @@ class ClearRun:
     """The values of a run, for as long as steps still read them."""
 
     def __init__(self, graph: Graph, known: Mapping[str, np.ndarray]) -> None:
-        """graph: it reads each weight from its file anew for each step. known: `Plan.client_values`."""
+        """graph: its weights are read from their file anew for each step. known: `Plan.client_values`."""
         self._graph, self._known = graph, known
         self._values: dict[str, np.ndarray] = {}
 
@@ -39,6 +39,6 @@ class ClearRun:
         self._values.update((n, v) for n, v in zip(step.outputs, outputs, strict=True) if n)
 
     def free(self, step: Step) -> None:
-        """Drop the values that nobody reads after this step, the last of its wave."""
+        """Drop the values that no step reads after this one, the last of its wave."""
         for name in step.frees:
             self._values.pop(name, None)

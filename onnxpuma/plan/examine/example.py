@@ -12,7 +12,7 @@ from onnxpuma.plan.inputs.spec import InputSpec
 
 DEFAULT_SIZE = 32  # of a symbol other than a batch
 
-# tools/export.py calls the length of a cache and the new words after it by this name; others write the sum.
+# tools/export.py gives this name to the length of a cache with the new words; other exporters write the sum.
 _TOTAL = {"total": ("past", "sequence")}
 
 
@@ -85,7 +85,7 @@ def _draw(rng: np.random.Generator, spec: InputSpec, shape: tuple[int, ...]) -> 
 
 
 def open_symbols(blueprint: Blueprint, alone: bool) -> list[str]:
-    """Symbols of axes of reals after the first: a cache, a waveform, the sides of a picture.
+    """Symbols of axes of reals after the first: lengths of caches and waveforms, sides of pictures.
 
     alone: those of such axes alone."""
     uses: dict[str, bool] = {}

@@ -1,6 +1,6 @@
-"""Bounds of values that one request leaves at the servers and the next continues: caches, states.
+"""Bounds of values that one request leaves at the servers and the next one continues from: caches, states.
 
-A cache holds entries of earlier requests, so its bound is one that new entries leave as it is. The owner
+A cache holds entries of earlier requests, so its bound must be one that new entries do not change. The owner
 finds it, starting from an empty cache, and states it as facts of the input and of the output. A client that
 keeps an output at other sizes has the bound checked where the plan does not prove it (plan/bounds/checks.py).
 """
@@ -21,15 +21,14 @@ from onnxpuma.plan.inputs.spec import LARGEST_KEPT
 from onnxpuma.plan.plan import Selection
 from onnxpuma.plan.weights.facts import KEPT_ROOM, NOTHING, ArrayFacts, rounded
 
-TURNS = 4  # successive requests after which a bound has to be settled
+TURNS = 4  # successive requests after which a bound must be settled
 Key = tuple[str, str]  # graph, value
 
 
 def settled(graphs: Mapping[str, Blueprint]) -> dict[str, Blueprint]:
-    """The graphs of a model, by name, with facts of the values that one of them leaves and one continues.
+    """The graphs of a model, by name, with facts of the values that one of them keeps and one continues from.
 
-    Cost: several plans of each graph with such an input. Where a graph cannot be planned, all stay as they
-    are.
+    Cost: several plans of each graph with such an input. Where a graph cannot be planned, all stay unchanged.
     """
     sources = _sources(graphs)
     while sources:

@@ -1,4 +1,4 @@
-"""What is proved of a plan: each range that a step relies on, against the bounds of the quantity read."""
+"""The proofs for a plan: each range that a step relies on, compared with the bounds of the quantity read."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class RangeReport:
     unproved: list[RangeEntry] = field(repr=False)
     # Inputs without a declared range, if declaring them proves more readings.
     undeclared: list[str] = field(default_factory=list)
-    # The number of proved readings if those inputs lay between -1 and 1.
+    # The number of readings that would be proved if those inputs lay between -1 and 1.
     with_ranges: int = 0
 
     @property
@@ -77,9 +77,9 @@ class RangeReport:
 def examined(
     blueprint: Blueprint, shapes: Mapping[str, tuple[int, ...]], public_values: Mapping[str, np.ndarray]
 ) -> RangeReport:
-    """What is proved at these shapes, of the nodes that can run. Cost: one to three plans.
+    """The ranges at these shapes, for the nodes that can run, and which are proved. Cost: one to three plans.
 
-    Inputs whose kept values are known to be in range are assumed to take these. Raises as `survey`.
+    Inputs whose kept values are known to be in range are assumed to be filled with these. Raises as `survey`.
     """
     bare = replace(blueprint, checked=False)
     held = tuple(name for name in blueprint.inputs if name in blueprint.facts)

@@ -1,4 +1,4 @@
-"""What a model will cost, node by node, before anything runs; which constants are secret, and why."""
+"""The predicted cost of a model, node by node; which of its constants are secret, and why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Network:
 
     # Bits per second that one party can send.
     bandwidth: float = 1e9
-    # Seconds that a message takes, one way.
+    # Seconds that a message travels, one way.
     latency: float = 1e-4
 
     def seconds(self, cost: Cost) -> float:
@@ -42,7 +42,7 @@ class NodeEntry:
     name: str
     operator: str
     shape: tuple[int, ...] | None
-    # "secret"; "weights" (made of secret weights alone, computed once and kept); "client" (it follows from
+    # "secret"; "weights" (computed from secret weights alone, once, and kept); "client" (it follows from
     # the client's input and public values, and the client computes it); "public"; "unknown", after a node
     # that cannot run; or "unused".
     seen: str
@@ -97,17 +97,17 @@ class ModelReport:
     rounds: int
     bytes: int
     seconds: float
-    # Outputs that a client gets on request, besides the model's own.
+    # Outputs that a client gets on request, in addition to the model's own.
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
     # Outputs that can be kept at the servers, and not opened.
     closed: list[str] = field(default_factory=list)
-    # Outputs that nobody can have.
+    # Outputs that no client can request.
     hidden: list[str] = field(default_factory=list)
-    # Of one server.
+    # Memory of one server.
     memory: Memory = field(default=Memory(0, 0))
     # None where the owner turned the check off.
     check: CheckEntry | None = None
-    # What is proved of the ranges (plan/examine/proofs.py).
+    # The ranges, and which are proved (plan/examine/proofs.py).
     ranges: RangeReport | None = None
 
     @property
@@ -233,7 +233,7 @@ def _priced(node: Node, operator: str, steps: list[Step], network: Network) -> N
 
 
 def _form(operand: Operand, resolved: bool) -> str:
-    """The form in which readers find a result, in a word or two."""
+    """The form of a result as its readers find it, in a word or two."""
     if operand.form is SecretIds:
         return "one-hot"
     if resolved or not operand.deferred:

@@ -1,8 +1,8 @@
-"""Inputs that continue closed outputs, which nobody may open: only values kept by the servers may fill them.
+"""Inputs that continue closed outputs, which no client may open: only kept values may fill these inputs.
 
-A closed output would be worth little if a client could put numbers of its own in its place, or hand it to
-another input and open what the model makes of it there. So inputs and closed outputs are paired: by the words
-of their names, those that tell the past from the present aside; by the name of the encoder's states; and by
+A closed output would be worth little if a client could put its own numbers in its place, or pass it to
+another input and open a result computed from it there. So inputs and closed outputs are paired: by the words
+of their names, except those that distinguish past from present; by the name of the encoder's states; and by
 the owner, whose patterns may name inputs too.
 """
 
@@ -48,7 +48,7 @@ def closed_outputs(
     if inputs and not closed and unmatched is None:
         raise ConfigError(
             f"the input '{inputs[0]}' has no output to continue: no output is kept and not opened",
-            "name the output that is handed to it with --keep-only as well",
+            "name the output that is passed to it with --keep-only as well",
         )
     return closed
 
@@ -78,7 +78,7 @@ def resumed_inputs(
 
 
 def paired(name: str, output: str) -> bool:
-    """Whether two names differ only in the words for past and present, or for input and output."""
+    """Whether two names differ only in words for past and present, or for input and output."""
     if name == output:
         return True
     ours, theirs = _words(name), _words(output)

@@ -1,8 +1,8 @@
-"""Who may see a model's inputs, and which of them are ids: told by exact names, types and readers.
+"""Who may see a model's inputs, and which of them are ids: decided by exact names, types and readers.
 
-Exporters give masks, positions, token types and lengths conventional names. Such an input tells which
-positions exist, and nothing of their content. The whole name counts, and its case: `composition` is no
-position.
+Exporters give masks, positions, token types and lengths conventional names. Such an input discloses which
+positions exist, and nothing about their content. The whole name counts, including its case: `composition` is
+no position.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def role_of(name: str, dtype: np.dtype, rows: int | None) -> Role | None:
     """The role of an integer or boolean input of this name by convention; None without one.
 
     rows: of the table that the input indexes, if it does. Positions index a table, and token types a small
-    one; a "mask" or "length" that indexes a table is ids under a misleading name.
+    one; a "mask" or "length" that indexes a table consists of ids under a misleading name.
     """
     role = ROLES.get(name)
     if role is None or dtype.kind not in "iub":
@@ -96,7 +96,7 @@ def role_of(name: str, dtype: np.dtype, rows: int | None) -> Role | None:
     return None
 
 
-_MOVES = ("Concat", "Expand", "Slice")  # besides layout
+_MOVES = ("Concat", "Expand", "Slice")  # besides layout operators
 
 
 def open_inputs(
@@ -151,7 +151,7 @@ def specs_of(
     declared: Mapping[str, Sequence[float]],
     settled: Container[str],
 ) -> dict[str, InputSpec]:
-    """The inputs of a graph, as a client has to feed them."""
+    """The inputs of a graph, as a client must feed them."""
     rows, found = tables(graph), {}
     for name, kind in graph.inputs.items():
         shape, sources = kind.shape or (), tuple(resumed.get(name, ()))

@@ -1,4 +1,4 @@
-"""One input of a model, as a client has to feed it."""
+"""One input of a model, as a client must feed it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class InputSpec:
     secret: bool
     # Of ids: the rows of the table that they index.
     vocabulary: int | None = None
-    # The value where a feed leaves the input out; None where it may not.
+    # The value if a feed leaves the input out; None if it must not.
     default: np.ndarray | None = field(default=None, compare=False)
-    # Closed outputs. Where there are any, the input takes only values that servers kept of them, or an empty
-    # array.
+    # The closed outputs that it continues, if any: then it takes only values that the servers kept of them,
+    # or an empty array.
     sources: tuple[str, ...] = ()
     # The ends of the range that the owner declared, both included.
     declared: tuple[float, ...] | None = None
-    # The bound of kept values of its own kind is known, so it takes no others.
+    # The bound of kept values of its own kind is known, so it takes no other kept values.
     settled: bool = False

@@ -38,7 +38,7 @@ def readers_of(nodes: Iterable[Node], outputs: Iterable[str]) -> Readers:
 
 
 def read_by(node: Node) -> list[str]:
-    """The names that a node reads, those that its subgraphs capture included."""
+    """The names that a node reads, including those that its subgraphs capture."""
     return [n for n in (*node.inputs, *(c for g in node.subgraphs for c in g.captured())) if n]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from onnxpuma.graph.model import Initializer, Node
 from onnxpuma.ops.registry import find, operators
 
-_FEW = 16  # numbers: a larger secret array is a trained weight, and nobody is advised to publish it
+_FEW = 16  # numbers: a larger secret array is a trained weight, so no hint advises publishing it
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def no_kernel(node: Node) -> str:
 def way_out(
     node: Node, weights: Mapping[str, Initializer], nodes: Iterable[Node] = (), sizes: bool = False
 ) -> str:
-    """The part of a refusal that names secret constants which could be made public; "" where that is no help.
+    """The part of a refusal that names secret constants to make public; "" where that is no help.
 
-    An operator computes on its first input, so a weight there is not in its way. Where no other input is a
+    An operator computes on its first input, so a weight there is no obstacle. Where no other input is a
     secret constant, `nodes` tell which ones the inputs follow from. sizes: the node would run at other sizes,
-    so the weights it computes with are not in its way either.
+    so the weights that it computes with are no obstacle either.
     """
     if find(node) is None and not node.traits.control:
         return "" if sizes else _way_behind(node, weights, nodes)
@@ -61,7 +61,7 @@ def way_out(
 
 
 def _way_behind(node: Node, weights: Mapping[str, Initializer], nodes: Iterable[Node]) -> str:
-    """`way_out` by way of the nodes that make the inputs; "" where a trained weight is among the origins."""
+    """`way_out` for the origins of the inputs; "" where a trained weight is among them."""
     makers = {output: maker for maker in nodes for output in maker.outputs}
     computes_on = node.inputs[0] if find(node) is not None else None
     todo = [name for name in node.inputs if name and not (name == computes_on and name in weights)]

@@ -1,4 +1,4 @@
-"""The state of a plan in the making: everything that the walk over the graph has found so far."""
+"""The state of an unfinished plan: everything that the walk over the graph has found so far."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class State:
     readers: Readers
     # The secret initializers.
     weights: dict[str, Initializer]
-    # Value -> fraction bits that it keeps beyond those of other values (plan/weights/scaling.py).
+    # Value -> extra fraction bits that it keeps (plan/weights/scaling.py).
     finer: dict[str, int]
 
     values: dict[str, Known] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class State:
     refusals: list[Refusal] = field(default_factory=list)
     # The outputs of refused nodes -> whether they would have been secret.
     unknown: dict[str, bool] = field(default_factory=dict)
-    # The inputs of refused nodes: the steps that make them stay in the plan.
+    # The inputs of refused nodes: the steps that compute them stay in the plan.
     wanted: set[str] = field(default_factory=set)
     watched: Watched = field(default_factory=Watched)
 

@@ -1,4 +1,4 @@
-"""A value as the planner knows it before anything runs: its type, and who will have it."""
+"""A value as the planner knows it before anything runs: its type, and which parties will know it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Known:
     operand: Operand | None = None
     # The same for every request.
     constant: bool = True
-    # What a client's value lies within; a secret one carries its bound in `operand`.
+    # The bound of a client's value; a secret one carries its bound in `operand`.
     bound: Bound = UNKNOWN
 
     @property

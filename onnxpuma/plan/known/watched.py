@@ -1,4 +1,4 @@
-"""The conditions on values that nobody has proved, collected while a run is planned."""
+"""The unproved conditions on values, collected while a run is planned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodes that take no step: public ones, which run while the plan is made, and the client's."""
+"""Nodes that need no step: public ones, which run while the plan is made, and the client's."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _inputs(state: State, node: Node) -> tuple[Sequence[np.ndarray | None], bool
     """The arrays that the node runs on, and whether the result is the same for every request."""
     known = [state.values[name] for name in read_by(node)]
     constant = all(k.constant for k in known)
-    if node.traits.of_shape:  # the input may be secret: any array of its shape will do
+    if node.traits.of_shape:  # the input may be secret: any array of its shape serves
         return [np.broadcast_to(np.float32(0), known[0].shape)], constant
     if node.op == "CastLike" and known[0].value is not None:  # the second input gives its type alone
         return [known[0].value, np.zeros(0, known[1].type.dtype)], known[0].constant

@@ -1,7 +1,7 @@
 """If, Loop and Scan around secret values: their conditions are public, so the planner unrolls them.
 
 The planner chooses the branch and repeats the body. Names inside a body are prefixed with the node's name and
-the iteration, so that every iteration has values of its own.
+the iteration, so that each iteration gets separate values.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _public(state: State, name: str | None, what: str) -> np.ndarray:
     value = state.values[_named(name)].value
     if value is None:
         raise Refused(
-            f"its {what} is secret, and would decide what is computed (--public-input shows the servers an"
+            f"its {what} is secret, and would decide which nodes run (--public-input shows the servers an"
             " input that it follows from)"
         )
     return value

@@ -1,4 +1,4 @@
-"""When a product is truncated: at once, or not before its only reader, which may take it as it is.
+"""When a product is truncated: at once, or by its only reader, which may take it untruncated.
 
 The decision is made twice. When a product is planned, the walk looks ahead to its reader (`must_truncate`).
 When the reader is planned, all its operands are known, and it may turn out not to take the product after all
@@ -22,7 +22,7 @@ from onnxpuma.plan.weights.scaling import DEFERRED_ROOM, INPUT_ROOM
 
 
 def must_truncate(state: State, operand: Operand, call: Call) -> bool:
-    """Whether an output is truncated at once: unless its only reader takes it as it is."""
+    """Whether an output is truncated at once: unless its only reader takes it untruncated."""
     if not operand.deferred:
         return False
     readers = state.readers.get(operand.name, [])
@@ -31,7 +31,7 @@ def must_truncate(state: State, operand: Operand, call: Call) -> bool:
     if operand.hollow and guarded(state.producers, state.readers, operand.name):
         return True
     if readers == [None] and operand.name in state.selection.opened:
-        return False  # nobody else reads it: its terms are shifted as they leave
+        return False  # only the client reads it: its terms are shifted as they leave
     if len(readers) != 1 or readers[0] is None or operand.fraction > operand.format.bits - DEFERRED_ROOM:
         return True
     if operand.fraction > operand.format.bits - INPUT_ROOM and any(o.finer for o in call.secrets):
@@ -41,7 +41,7 @@ def must_truncate(state: State, operand: Operand, call: Call) -> bool:
 
 
 def _takes(state: State, operand: Operand, reader: Node, place: int) -> bool:
-    """Whether a node that is not planned yet will take an operand untruncated, as far as can be told now."""
+    """Whether a node that is not planned yet will take an operand untruncated, as far as is known now."""
     operator = find(reader)
     if operator is None:
         return False
@@ -61,7 +61,8 @@ def _takes(state: State, operand: Operand, reader: Node, place: int) -> bool:
 def taken(state: State, call: Call, operator: Operator) -> Call:
     """The call with operands as its operator takes them.
 
-    Where it does not take one untruncated, the step that makes it is altered, though planned long before.
+    Where it does not take one untruncated, the step that computes the operand is altered, although it was
+    planned earlier.
     """
     inputs = list(call.inputs)
     for place, operand in enumerate(call.inputs):

@@ -12,7 +12,7 @@ from onnxpuma.plan.walk.parts import Parts, Refused
 
 
 def expanded(state: State, node: Node) -> Parts[None]:
-    """The body of the operator's function. Where a part of it is refused, the node is, with that reason."""
+    """The body of the operator's function. If a part of it is refused, so is the node, with that reason."""
     try:
         body = function_body(node, given_types(state.values, node), state.opset)
     except OnnxpumaError as error:  # it works on lists, for example

@@ -1,4 +1,4 @@
-"""Who computes a node, and how it gets into the plan: it depends on the values that the node reads."""
+"""The kind of a node, by the values that it reads: who computes it, and how it gets into the plan."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Kind(Enum):
     # It follows from the client's input and public values alone (a position counted from ids, say): the
     # client computes it, which costs nothing and leaks nothing.
     CLIENT = auto()
-    # If, Loop, Scan or IsNaN on secrets: other nodes take its place.
+    # If, Loop, Scan or IsNaN on secrets: other nodes replace it.
     UNROLLED = auto()
-    # A look-up at the client's ids: a Gather along the first axis takes its place.
+    # A look-up at the client's ids: a Gather along the first axis replaces it.
     LOOKUP = auto()
     # A kernel computes it on shares.
     STEP = auto()
-    # It has no kernel: the standard's definition of the operator as a function takes its place.
+    # It has no kernel: the standard's definition of the operator as a function replaces it.
     FUNCTION = auto()
     # It reads a result of a refused node.
     LOST = auto()

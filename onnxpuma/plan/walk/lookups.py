@@ -1,8 +1,8 @@
 """Look-ups at the client's ids, rewritten as a Gather along the first axis.
 
-Only that Gather looks up ids that the client alone knows (ops/gather.py). GatherND and GatherElements count
-places in the flattened table, which the client does for itself. RotaryEmbedding takes the rows of its tables
-at the client's positions.
+Only that Gather looks up ids that the client alone knows (ops/gather.py). GatherND and GatherElements become
+look-ups in the flattened table, whose indices the client computes. RotaryEmbedding takes the rows of its
+tables at the client's positions.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
 
 from onnxpuma.graph.model import Node
+from onnxpuma.graph.protobuf import element_type
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.known.values import Known
 from onnxpuma.plan.walk.parts import Parts, add_constant, part
 
 
 def looks_up_ids(node: Node, values: Mapping[str, Known]) -> bool:
-    """Whether a node looks something up at the client's ids, other than rows."""
+    """Whether a node looks up anything other than rows at the client's ids."""
     traits = node.traits
     place = traits.indices[0] if traits.tables else len(node.inputs)
     if len(node.inputs) <= place or not node.inputs[place]:
@@ -68,7 +68,7 @@ class _Written:
 
 def _from_the_start(write: _Written, index: str, sizes: np.ndarray) -> str:
     """Indices without negative ones."""
-    index = write("Cast", index, to=int(TensorProto.INT64))
+    index = write("Cast", index, to=element_type(np.dtype(np.int64)))
     negative = write("Less", index, np.array(0))
     return write("Where", negative, write("Add", index, sizes), index)
 

@@ -1,7 +1,7 @@
-"""Masks in a plan: public numbers beside a value, and how far out a secret mask has to reach.
+"""Masks in a plan: public numbers beside a value, and how far out a secret mask must reach.
 
 A number that a secret condition chooses to mean "not this one", the lowest float for example, is in the words
-of the value. Its readers decide how far out it has to be: a Softmax, which reads differences, needs less than
+of the value. Its readers decide how far out it must lie: a Softmax, which reads differences, needs less than
 others do.
 """
 
@@ -25,13 +25,13 @@ from onnxpuma.plan.known.values import draft_operand
 from onnxpuma.plan.plan import SecretInput
 from onnxpuma.standard.mask_values import GIVEN, LARGEST, MASK
 
-_HANDS_ON = ("Where", "Concat", "Cast")  # besides sums and layout
+_HANDS_ON = ("Where", "Concat", "Cast")  # besides sums and layout operators
 
 ReadersOf = Mapping[str, Sequence[Reader]]
 
 
 def refusal(call: Call, operator: Operator) -> str | None:
-    """Why an operator cannot run on these operands: by its own account, or because of masks in them."""
+    """Why an operator cannot run on these operands: by its own declaration, or because of masks in them."""
     return operator.refuse(call) or unheld(call, operator) or unread(call, operator)
 
 
@@ -46,7 +46,7 @@ def with_beside(call: Call, operator: Operator, outputs: Sequence[Operand]) -> t
 
 
 def drafted(readers: ReadersOf, node: Node, types: Sequence[ValueType], reals: Format) -> tuple[Operand, ...]:
-    """The outputs of a node before its operator is asked: their types, and the distance that readers need."""
+    """The outputs of a node before its kernel declares them: types, and the distance that readers need."""
     drafts = (draft_operand(name, kind, reals) for name, kind in zip(node.outputs, types, strict=True))
     return tuple(altered(o, enough=far_enough(readers, o.name)) if o.name else o for o in drafts)
 
@@ -57,7 +57,7 @@ def far_enough(readers: ReadersOf, name: str) -> float:
 
 
 def _farthest(readers: ReadersOf, name: str) -> float:
-    """The largest distance that a reader needs, of the value or of a result made of it; 0 without readers."""
+    """The largest distance that a reader needs, of the value or a result of it; 0 without readers."""
     known = readers.far if isinstance(readers, Readers) else {}
     if name not in known:
         most = 0.0
@@ -71,13 +71,13 @@ def _farthest(readers: ReadersOf, name: str) -> float:
 
 
 def _moves(node: Node) -> bool:
-    """Whether a node hands numbers on to its own readers."""
+    """Whether a node passes numbers on to its own readers."""
     operator = find(node)
     return operator is not None and (_hands_on(node, operator) or node.op == "Neg")
 
 
 def _hands_on(node: Node, operator: Operator) -> bool:
-    """Whether a mask in an operand is one in the result."""
+    """Whether a mask in an operand is also a mask in the result."""
     return operator.layout or node.traits.sums or node.op in _HANDS_ON
 
 
@@ -93,7 +93,7 @@ def _is_softmax(reader: tuple[Node, int]) -> bool:
 
 
 def _behind(readers: ReadersOf, name: str, seen: set[str]) -> Iterator[Reader]:
-    """The readers of a value, and of the results that sums, choices and layout make of it."""
+    """The readers of a value, and of sums, choices and rearrangements of it."""
     for reader in readers.get(name, ()):
         operator = None if reader is None else find(reader[0])
         moved = reader is not None and operator is not None and _hands_on(reader[0], operator)
@@ -119,10 +119,10 @@ def given(
 def given_reach(
     readers: ReadersOf, graph: Graph, public: Collection[str], name: str, dtype: np.dtype[Any]
 ) -> float:
-    """How far out a value that the client shares may be; 0 where it is no mask.
+    """How far out a value that the client shares may lie; 0 where it is no mask.
 
     It is a mask where it is added to the scores of a softmax, or is the mask of an attention. Constants and
-    public inputs are no scores, nor are values made of booleans and integers alone.
+    public inputs are no scores, nor are values computed from booleans and integers alone.
     """
     if dtype.kind != "f":
         return 0.0
@@ -133,14 +133,14 @@ def given_reach(
 
 
 def _no_scores(graph: Graph, public: Collection[str]) -> set[str]:
-    """Values that are no scores: constants, and results of constants, public inputs and those of no reals."""
+    """Values that are no scores: results of constants, of public inputs, and of inputs other than reals."""
     constants = set(graph.initializers)
     found = {name for name, kind in graph.inputs.items() if kind.dtype.kind != "f"}
     found.update(public)
     for node in graph.nodes:
         reads = {name for name in node.inputs if name}
         if (
-            0 not in node.traits.tables  # from ids they make numbers of any kind
+            0 not in node.traits.tables  # looked up at ids, their numbers may be of any kind
             and not node.subgraphs
             and all(n in constants or n in found for n in reads)
         ):

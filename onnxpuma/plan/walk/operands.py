@@ -24,7 +24,7 @@ def _operand(state: State, name: str, node: Node, place: int) -> Operand:
         return Operand(name, known.shape, known.type.dtype, known.value)
     if known.operand is not None:
         return known.operand
-    if node.op == "Gather" and place == 1:  # ids, which the client shares for each table anew
+    if node.op == "Gather" and place == 1:  # ids, which the client shares for each table separately
         table = state.values[node.inputs[0]]  # type: ignore[index]
         depth = int(table.type.shape[node.attribute("axis")])  # type: ignore[index]
         ids = SecretInput(name, known.shape, known.type.dtype, ONE_HOT, depth)

@@ -1,8 +1,8 @@
-"""Nodes that take another node's place, one by one.
+"""Nodes that replace another node, one by one.
 
 Each builder of the walk is a generator. The walk plans a node that it yields before it asks for the next, so
-a builder finds the results of what it has yielded in `state.values`. A builder that plans its node itself
-yields nothing.
+a builder finds the results of the nodes that it yielded in `state.values`. A builder that plans its node
+itself yields nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Parts: TypeAlias = Generator[Node, None, _Result]
 
 
 class Refused(Exception):
-    """The node being built cannot run. sizes: it would at other sizes."""
+    """The node being built cannot run. sizes: it could at other sizes."""
 
     def __init__(self, reason: str, *, sizes: bool = False) -> None:
         super().__init__(reason)
@@ -38,7 +38,7 @@ def part(
 
 
 def made(state: State, name: str, op: str, inputs: tuple[str, ...], **attributes: Any) -> Parts[str]:
-    """A part and its only result, both of this name."""
+    """A part and its only result, both with this name."""
     yield part(state, op, name, inputs, (name,), attributes)
     return name
 

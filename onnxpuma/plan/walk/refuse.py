@@ -1,4 +1,4 @@
-"""Nodes that cannot run: they are noted, and the walk goes on, so that one error names them all."""
+"""Nodes that cannot run: the walk notes them and goes on, so that one error names them all."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def refuse(state: State, node: Node, refused: Refused) -> None:
 
 
 def pass_over(state: State, node: Node) -> Parts[None]:
-    """A node that reads a result of a refused one. Its types are not known, so it is only asked whether its
-    operator exists."""
+    """Examine a node that reads a result of a refused one. Its types are not known, so only its operator's
+    existence is checked."""
     if _lose(state, node) and find(node) is None and not node.traits.unrolled:
         state.refusals.append(Refusal(node.name, node.op, state.opset, no_kernel(node)))
     yield from ()
 
 
 def _lose(state: State, node: Node) -> bool:
-    """Note of a node's outputs only whether they would be secret, which a shape never is."""
+    """Note only whether a node's outputs would be secret; a shape never is."""
     names = [n for n in node.inputs if n]
     state.wanted.update(names)
     secret = not node.traits.of_shape and any(

@@ -35,14 +35,14 @@ def enter_inputs(
                 _share(state, name)
         elif name not in public_values:
             raise InputError(
-                f"the public input '{name}' has no value", "give it one: its values decide what is computed"
+                f"the public input '{name}' has no value", "give it one: the plan depends on its values"
             )
         else:
             state.values[name] = Known(kind, np.asarray(public_values[name]), constant=False)
 
 
 def _share(state: State, name: str) -> None:
-    """An input that enters as shares whoever reads it: the client shares it, or the servers kept it."""
+    """An input that is shared whatever reads it: by the client, or by the servers that kept it."""
     kind = state.values[name].type
     held = name in state.selection.held
     # A kept value is no mask, whatever its readers do with it.

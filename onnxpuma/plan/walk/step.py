@@ -25,7 +25,7 @@ from onnxpuma.plan.walk.undefined import evened
 
 
 def planned(state: State, node: Node) -> Parts[None]:
-    """Plan a node as a step, after the parts that even out its rows, if it is a softmax that needs them."""
+    """Plan a node as a step; if a softmax needs parts that make its emptied rows even, plan these first."""
     constant = all(state.values[name].constant for name in read_by(node))
     node = yield from evened(state, node)
     operator = find(node)
@@ -57,7 +57,7 @@ def _types(state: State, node: Node) -> list[ValueType]:
 
 
 def _is_whole(operand: Operand | None) -> bool:
-    """Whether a secret operand is one of integers or booleans, ids that the client knows aside."""
+    """Whether a secret operand consists of integers or booleans, other than ids that the client knows."""
     if operand is None or not operand.secret or operand.form is SecretIds:
         return False
     return operand.dtype.kind != "f"
@@ -84,8 +84,8 @@ def _left_in(outputs: Sequence[Operand], result: Result) -> list[Operand]:
 def _record(state: State, call: Call, operator: Operator, constant: bool) -> None:
     """Add the step, and note the form in which its readers find each result."""
     resolves = tuple(must_truncate(state, o, call) for o in call.outputs)
-    # A server keeps constants for all its requests, and computes them anew when it starts again. So they are
-    # steps without messages: else it would be out of step with the servers that have them.
+    # A server keeps constants for all its requests, and computes them again after a restart. So only steps
+    # without messages are constant: otherwise it would be out of step with the servers that still have them.
     constant = constant and all(o.weight for o in call.secrets) and operator.layout
     state.steps.append(Step(len(state.steps), operator, call, call.node.outputs, resolves, constant))
     for operand, resolve in zip(call.outputs, resolves, strict=True):

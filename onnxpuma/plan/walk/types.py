@@ -19,7 +19,7 @@ def inferred(state: State, node: Node) -> list[ValueType]:
 def found_types(state: State, node: Node) -> list[ValueType]:
     """The types of a step's outputs: inferred, or found by running the node on zeros.
 
-    A run on zeros tells the shapes, as no shape that a kernel makes depends on secret values. Raises
+    A run on zeros shows the shapes, because no shape that a kernel returns depends on secret values. Raises
     OnnxpumaError where it fails as well.
     """
     try:

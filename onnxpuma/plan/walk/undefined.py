@@ -1,8 +1,8 @@
 """Rows that a mask empties before a softmax: in ONNX they become NaN, or 1/n throughout if it is finite.
 
-A guard, Where(IsNaN(p), 0, p), asks for such rows. Rows that a public mask empties are zeros already, and
-nothing else on shares is ever NaN. Where the mask is secret, so is the answer: whether the largest score of
-the row lies as far down as a mask puts it.
+A guard, Where(IsNaN(p), 0, p), tests for such rows. Rows that a public mask empties are zeros already, and
+nothing else on shares is ever NaN. Where the mask is secret, so is the answer, which is whether the largest
+score of the row lies as far down as a mask puts it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from onnx import TensorProto
 
 from onnxpuma.graph.model import Node, ValueType
+from onnxpuma.graph.protobuf import element_type
 from onnxpuma.ops.registry import Operand, find
 from onnxpuma.plan.known.readers import Readers
 from onnxpuma.plan.known.state import State
@@ -24,7 +24,7 @@ from onnxpuma.standard.mask_values import BOTTOM, DROWNED, LOWEST_FLOAT
 
 
 def is_nan(state: State, node: Node) -> Parts[None]:
-    """IsNaN of a secret value: one answer for each row of the softmax behind it; zeros if there is none."""
+    """IsNaN of a secret value: one answer for each row of its softmax; zeros if it comes from none."""
     name, output = str(node.inputs[0]), str(node.outputs[0])
     known = state.values[name]
     rows = yield from _rows(state, node.name, name)
@@ -83,7 +83,7 @@ def _attention(state: State, place: str, node: Node) -> Parts[str | None]:
     if mask is None or operand is None or not (operand.hollow or operand.dtype.kind == "b"):
         return None
     if operand.dtype.kind == "b":
-        mask = yield from made(state, f"{place}/mask", "Cast", (mask,), to=int(TensorProto.FLOAT))
+        mask = yield from made(state, f"{place}/mask", "Cast", (mask,), to=element_type(np.dtype(np.float32)))
         least = np.array(0.5, np.float32)
     else:
         least = _bottom(state, mask, operand, -1)
@@ -102,8 +102,8 @@ def _attention(state: State, place: str, node: Node) -> Parts[str | None]:
 def evened(state: State, node: Node) -> Parts[Node]:
     """The node; a softmax or an attention with a secret finite mask gets inputs that make emptied rows even.
 
-    In single precision nothing is left of scores beside a number so large, and the row is 1/n throughout. On
-    shares the scores are still there, so those of such a row become zeros, or its query does.
+    In single precision scores drown beside a number so large, and the row is 1/n throughout. On shares the
+    scores are still there, so the scores of such a row become zeros, or its query does.
     """
     place = node.traits.scores if node.op in ("Softmax", "Attention") else None
     name = None if place is None or len(node.inputs) <= place else node.inputs[place]
@@ -132,7 +132,7 @@ def evened(state: State, node: Node) -> Parts[Node]:
 
 
 def _bottom(state: State, name: str, operand: Operand, axis: int, share: float = BOTTOM) -> np.ndarray:
-    """The number that the largest score of an emptied row is below, public numbers beside it included."""
+    """The bound below which the largest score of an emptied row lies, including public numbers beside it."""
     least = -share * far_enough(state.readers, name)
     if operand.beside is not None:
         least = least + operand.beside.max(axis=axis, keepdims=True)

@@ -1,4 +1,4 @@
-"""The walk over a graph: it finds out who computes each node, and has the builder of that kind plan it."""
+"""The walk over a graph: it decides who computes each node, and the builder of that kind plans the node."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def walk(state: State) -> None:
 
 
 def visit(state: State, node: Node) -> None:
-    """Plan one node, or the parts that take its place; a node that cannot run is noted as refused."""
+    """Plan one node, or the parts that replace it; note a node that cannot run as refused."""
     try:
         for part in _BUILDERS[kind_of(node, state.values, state.unknown)](state, node):
             visit(state, part)  # the builder reads the result when it goes on

@@ -20,7 +20,7 @@ from onnxpuma.graph.visibility import WEIGHT, classify, secrets_of
 
 
 class Constants:
-    """The owner's patterns on names of constants, matched against a model as it is in its file."""
+    """The owner's patterns on names of constants, matched against the unchanged model."""
 
     def __init__(self, model: ir.Model, public: Sequence[str], secret: Sequence[str]) -> None:
         self._public, self._secret, self._coarse = public, secret, is_coarse(model)
@@ -56,7 +56,7 @@ class Constants:
         shown = set().union(*(picked(seen, pattern) for pattern in self._public))
         for name in computed:
             if name in seen and name not in shown:
-                seen[name] = seen[name] if seen[name].secret else WEIGHT  # keep the reason of a secret one
+                seen[name] = seen[name] if seen[name].secret else WEIGHT  # keep a secret one's reason
         return seen
 
     def doubtful(self, graph: Graph, seen: Mapping[str, Finding]) -> tuple[str, ...]:

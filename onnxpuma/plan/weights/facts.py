@@ -1,8 +1,8 @@
-"""Facts: numbers that a model's owner states about its secret weights, so that all find the same bounds.
+"""Facts: numbers that an owner states about secret weights, so that all parties derive the same bounds.
 
-Of each array that is used, the largest magnitude and the length of the longest row; of a factor of a product
-also how much longer it can make a row, as a whole and head by head. Every fact is rounded up to a quarter of
-a power of two, or to a whole one where the array is small. Facts are public, as the plan is
+For each array that is used: the largest magnitude and the length of the longest row. For a factor of a
+product also: how much longer it can make a whole row, and each head. Every fact is rounded up to a quarter of
+a power of two, or to a whole power where the array is small. Facts are public, like the plan
 (docs/security.md).
 """
 
@@ -17,8 +17,8 @@ ArrayFacts = dict[str, int]  # quantity -> quarters of a power of two
 Facts = dict[str, ArrayFacts]
 
 STEPS = (1.0, 1.1892071150027212, 1.4142135623730954, 1.681792830507430)  # 2^(k/4), rounded up
-SMALLEST = -400  # quarters; a smaller number is as good as zero
-KEPT_ROOM = 1 + 2.0**-8  # between the stated bound of a kept value and the bound it is checked against
+SMALLEST = -400  # quarters; a smaller number counts as zero
+KEPT_ROOM = 1 + 2.0**-8  # between the stated bound of a kept value and the bound in its check
 NOTHING = {"size": SMALLEST, "row": SMALLEST}
 
 
@@ -32,7 +32,7 @@ def rounded(value: float) -> int:
 
 
 def stated(key: str, value: float, coarse: int) -> int:
-    """The fact in quarters, a multiple of `coarse`: rounded up, but the least number of an array down."""
+    """The fact in quarters, a multiple of `coarse`: rounded up, but down for an array's least number."""
     quarters = rounded(value)
     if key == "least":
         return (quarters - 1) // coarse * coarse + 1

@@ -1,8 +1,8 @@
-"""Masks among the weights: the owner replaces their minus infinity by a number that fixed point can hold.
+"""Masks among the weights: the owner replaces minus infinity in them with a number that fixed point can hold.
 
-A mask that is added to scores only has to lie far below each of them. A public mask stands beside the scores
-as it is (ops/beside.py); in a secret one only the owner can see which elements to replace. A table of biases
-with masked places has been split into two weights before (graph/rules/masked_table.py).
+A mask that is added to scores need only lie far below each of them. A public mask stands beside the scores
+unchanged (ops/beside.py); in a secret one only the owner can see which elements to replace. A table of biases
+with masked places was split into two weights earlier (graph/rules/masked_table.py).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from onnxpuma.ops.registry import find
 from onnxpuma.standard.mask_values import MASKED, STORED, STORED_AS_NUMBER, SURELY_MASKED
 
 _PASSES = ("Neg", "Mul", "Div", "Where", "Cast", "Max", "Min", "Clip", "Concat")  # besides sums and layout
-_LEAST = 2  # elements; a single number below -10000 may be a number
+_LEAST = 2  # elements; a single number below -10000 may be an ordinary number
 
 
 def with_fillers(graph: Graph, secret: Collection[str]) -> Graph:
     """The same graph with -2500 in place of minus infinity, in secret arrays that are added or chosen.
 
     Numbers below -1e8 mean minus infinity, and so does -10000 or less in an array that is zero elsewhere. An
-    array that reaches no softmax keeps its numbers down to -2^21, as others may read them. The arrays are
-    read lazily.
+    array that reaches no softmax keeps its numbers down to -2^21, as other operators may read them. The
+    arrays are read lazily.
     """
     uses: dict[str, list[tuple[Node, int]]] = {}
     for node in graph.nodes:
@@ -41,7 +41,7 @@ def with_fillers(graph: Graph, secret: Collection[str]) -> Graph:
 
 
 def _added(name: str, uses: dict[str, list[tuple[Node, int]]]) -> bool:
-    """Whether all readers of a value, those behind layout operators included, add or choose it."""
+    """Whether all readers of a value, including those behind layout operators, add or choose it."""
     for node, slot in uses.get(name, []):
         operator = find(node)
         if operator is not None and operator.layout and slot == 0:

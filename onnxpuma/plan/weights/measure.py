@@ -1,4 +1,4 @@
-"""Measuring: the facts of a graph's secret weights, from the arrays themselves.
+"""Measuring the facts of a graph's secret weights on the arrays themselves.
 
 Products are measured in double precision, a block of columns at a time.
 """
@@ -13,16 +13,17 @@ import numpy as np
 from onnxpuma.graph.model import Graph
 from onnxpuma.plan.weights.facts import Facts, stated
 from onnxpuma.plan.weights.uses import Uses
+from onnxpuma.standard.fixed_point import UNIT
 
-_CHUNK = 1 << 20  # elements in double precision at a time
+_CHUNK = 1 << 20  # elements converted to double precision at a time
 _SMALL = 128  # a matrix with at most this many rows, or columns, is measured as a whole
 _TOGETHER = 64  # columns in a block whose joint effect on a row is measured
-_ROUNDING = 2.0**-19 * (1 + 2.0**-10)  # error of each number of a factor when it is encoded, and of its sums
+_ROUNDING = UNIT / 2 * (1 + 2.0**-10)  # error of each number of a factor when it is encoded, and of its sums
 _FEW = 16  # elements; the facts of a smaller array are coarser, as they say more about each number
 
 
 def facts_of(graph: Graph, secret: Collection[str], public_inputs: Collection[str]) -> Facts:
-    """Facts of every secret real weight, and of every value that is made of weights alone.
+    """Facts of every secret real weight, and of every value computed from weights alone.
 
     Reads one array at a time. Cost: 100 operations for each element of a factor.
     """
@@ -48,7 +49,7 @@ def _measured(
 ) -> Iterator[tuple[str, float]]:
     """The quantities that the readers of an array ask for, unrounded."""
     size = float(np.abs(values).max())
-    if not math.isfinite(size):  # sharing refuses it
+    if not math.isfinite(size):  # `share` refuses the model
         return
     yield "size", size
     if float(values.min()) > 0:
@@ -102,7 +103,7 @@ def _factor(values: np.ndarray, widths: Collection[int]) -> Iterator[tuple[str, 
 
 
 def _columns(matrix: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    """Groups of columns in double precision, each of whole blocks of `width`, the last group aside."""
+    """Groups of columns in double precision, each of whole blocks of `width`, except perhaps the last."""
     step = max(1, _CHUNK // max(matrix.shape[0] * width, 1)) * width
     for start in range(0, matrix.shape[1], step):
         yield matrix[:, start : start + step].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Extra fraction bits for weights of small numbers, and values made of them, so that neither loses digits.
+"""Extra fraction bits for weights of small numbers and values computed from them: both keep their digits.
 
 A product takes a factor at any scale and is truncated by that much more. So a weight whose largest number
 lies below 2^-6, 2^-10 and so on gets that many fraction bits more: the words of both factors and of the
@@ -18,11 +18,10 @@ import numpy as np
 
 import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.graph.model import Graph, Initializer, Node
-from onnxpuma.mpc.format import RESTING
-from onnxpuma.ops.registry import FINEST, find
+from onnxpuma.ops.registry import find
+from onnxpuma.standard.fixed_point import FRACTION, LEAST_SPARE, MOST_SPARE
 
-LEAST = 6  # extra bits of the first scale; larger numbers have digits enough
-STEP = 4  # bits from one scale to the next: they disclose the largest number up to a factor of 16
+STEP = 4  # bits from one scale to the next: the scale discloses the largest number up to a factor of 16
 _BLOCK = 1 << 20  # elements read at a time
 DEFERRED_ROOM = 16  # bits above the point that every reader of an untruncated value needs
 INPUT_ROOM = 22  # bits above the point of a product that is added to values as large as inputs
@@ -38,29 +37,29 @@ def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collectio
     for name in secret:
         initializer = graph.initializers[name]
         most = scales.most(name) if initializer.dtype.kind == "f" and initializer.available else 0
-        spare = min(most, _spare(initializer)) if most >= LEAST else 0
-        if spare >= LEAST:
-            found[name] = spare - (spare - LEAST) % STEP
-    while True:  # a table gains nothing where the rows looked up in it are truncated at once
+        spare = min(most, _spare(initializer)) if most >= LEAST_SPARE else 0
+        if spare >= LEAST_SPARE:
+            found[name] = spare - (spare - LEAST_SPARE) % STEP
+    while True:  # a table gains nothing if the rows looked up in it are truncated at once
         made = scales.made(found)
         idle = [name for name in found if not scales.serves(name, made)]
         if not idle:
-            return {name: RESTING.fraction + spare for name, spare in found.items()}
+            return {name: FRACTION + spare for name, spare in found.items()}
         for name in idle:
             del found[name]
 
 
 def _spare(initializer: Initializer) -> int:
-    """The largest k for which all numbers are below 2^-k in magnitude; 0 for those of ordinary size."""
+    """The largest k for which all numbers are below 2^-k in magnitude; 0 for numbers of ordinary size."""
     flat = initializer.numpy().reshape(-1)
     largest = 0.0
     for start in range(0, flat.size, _BLOCK):
         largest = max(largest, float(np.abs(flat[start : start + _BLOCK]).max()))
-        if not largest < 2.0**-LEAST:
+        if not largest < 2.0**-LEAST_SPARE:
             break
     del flat
     initializer.release()
-    if not 0 < largest < 2.0**-LEAST:
+    if not 0 < largest < 2.0**-LEAST_SPARE:
         return 0
     return -math.floor(math.log2(largest)) - 1
 
@@ -77,7 +76,8 @@ class Scales:
         resting: Collection[str] = (),
     ) -> None:
         """nodes: those that run. secret: the weights. resting: values that keep 18 bits whatever they are
-        made of; values that a branch or a loop captures do so anyway."""
+        computed from; values that a branch or a loop captures always do.
+        """
         self._nodes = nodes
         self._resting = {*resting, *(n for node in nodes for g in node.subgraphs for n in g.captured())}
         self._uses: dict[str, list[tuple[Node, int]]] = {}
@@ -93,10 +93,10 @@ class Scales:
                     self._uses.setdefault(name, []).append((node, slot))
 
     def most(self, name: str) -> int:
-        """The most extra bits that all readers of a weight take, readers behind layout operators included."""
+        """The most extra bits that all readers of a weight take, including those behind layout operators."""
         if name in self._resting or name not in self._uses:
             return 0
-        most = FINEST - RESTING.fraction
+        most = MOST_SPARE
         for node, slot in self._uses[name]:
             operator = find(node)
             if node.traits.of_shape:
@@ -108,11 +108,11 @@ class Scales:
             elif not _looks_up(node, slot):
                 slots = operator.fine(node)
                 factors = [name for place, name in enumerate(node.inputs) if place in slots and place != slot]
-                if self._public.intersection(factors):  # which may have many fraction bits of its own
+                if self._public.intersection(factors):  # which may itself have many fraction bits
                     return 0
                 if self._constant.intersection(factors):  # two weights share them
-                    most = min(most, (FINEST - RESTING.fraction) // 2)
-                most = min(most, slots.get(slot, RESTING.fraction) - RESTING.fraction)
+                    most = min(most, MOST_SPARE // 2)
+                most = min(most, slots.get(slot, FRACTION) - FRACTION)
         return most
 
     def serves(self, name: str, made: Mapping[str, int]) -> bool:
@@ -130,7 +130,7 @@ class Scales:
         return False
 
     def made(self, weights: Mapping[str, int]) -> dict[str, int]:
-        """Value -> the extra bits that it keeps. weights: those of the weights, which are included."""
+        """Value -> the extra bits that it keeps, weights included. weights: the extra bits of the weights."""
         resting = set(self._resting)
         while True:
             found = dict(weights)
@@ -172,17 +172,17 @@ class Scales:
             return slot == 0 and not _picks(node)
         if node.traits.sums:
             return all(found.get(name) for name in given)
-        if node.traits.rows == "normalisation":  # scaling a row changes its epsilon alone
+        if node.traits.rows == "normalisation":  # scaling a row changes only its epsilon
             return slot == 0 and not any(node.outputs[1:])
         slots = operator.fine(node)
         if len(slots) < 2 or slot not in slots or any(name in self._public for name in given):
             return False
         both = sum(found.get(name, 0) for place, name in enumerate(node.inputs) if name and place in slots)
-        return both <= min(slots.values()) - RESTING.fraction
+        return both <= min(slots.values()) - FRACTION
 
 
 def _picks(node: Node) -> bool:
-    """GatherND and GatherElements: they are layout where their indices are public, else become a Gather."""
+    """GatherND and GatherElements: layout operators where their indices are public, else a Gather."""
     return node.op != "Gather" and 0 in node.traits.tables
 
 

@@ -1,4 +1,4 @@
-"""How a graph uses its weights: which values are made of weights alone, and which facts matter."""
+"""How a graph uses its weights: which values are computed from weights alone, and which facts matter."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import numpy as np
 from onnxpuma.graph.model import Graph, Node
 from onnxpuma.graph.run import run_node
 
-_WIDEST = 1 << 14  # columns; a wider matrix belongs to a vocabulary, and nobody asks for its heads
+_WIDEST = 1 << 14  # columns; a wider matrix belongs to a vocabulary, and has no heads
 _COUNTS = ("q_num_heads", "kv_num_heads", "num_heads")  # attributes
 _CUTS = ("Reshape", "Transpose", "Attention", "RotaryEmbedding")
 _ON = ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div", "Split", "Slice", "Cast", "Identity", "Concat")
 _HEADS = range(8, 513)  # elements of a head
-_COUNTS = ("q_num_heads", "kv_num_heads", "num_heads")  # attributes
 _MOST_HEADS = 3  # sizes of heads that are tried
-_MADE = 1 << 28  # elements; a larger array made of weights is not measured
+_MADE = 1 << 28  # elements; a larger array computed from weights is not measured
 
 
 class Uses:
-    """The roles of every weight, and of every value that is made of weights and public constants alone."""
+    """The roles of every weight, and of every value computed from weights and public constants alone."""
 
     def __init__(self, graph: Graph, secret: Collection[str], public_inputs: Collection[str]) -> None:
         self._graph = graph
@@ -49,11 +48,11 @@ class Uses:
         }
 
     def widths(self, name: str) -> Callable[[int], list[int]]:
-        """width -> the sizes that heads may have in rows of so many elements which this value makes."""
+        """Number of elements in a row computed from this value -> the sizes that heads in it may have."""
         return lambda width: head_sizes(width, self.heads) if name in self.split else []
 
     def value(self, name: str) -> np.ndarray | None:
-        """The array, computed again where it is made of others; None if it is too large or not at hand."""
+        """The array, computed again if it depends on others; None if it is too large or not available."""
         initializer = self._graph.initializers.get(name)
         if initializer is not None:
             return initializer.numpy() if initializer.available else None
@@ -67,7 +66,7 @@ class Uses:
 
 
 def _reads(nodes: Iterable[Node]) -> Iterator[tuple[Node, int, str]]:
-    """(node, place, name) of every input, those inside branches and loops included."""
+    """(node, place, name) of every input, including those inside branches and loops."""
     for node in nodes:
         for slot, name in enumerate(node.inputs):
             if name:
@@ -77,7 +76,7 @@ def _reads(nodes: Iterable[Node]) -> Iterator[tuple[Node, int, str]]:
 
 
 def _role(node: Node, slot: int) -> str:
-    """Which facts a reader asks for: x @ W for those of the columns, x @ W' for those of the rows."""
+    """Which facts a reader needs: x @ W needs those of the columns, x @ W' those of the rows."""
     if node.domain:
         return "numbers"
     if node.op == "MatMul" and slot == 1:
@@ -118,8 +117,9 @@ def _heads(graph: Graph) -> tuple[set[int], set[int]]:
 
 
 def head_sizes(width: int, heads: tuple[set[int], set[int]]) -> list[int]:
-    """The sizes that heads may have in a row of so many elements: a row of queries alone, of keys and values
-    side by side, or of all three."""
+    """The sizes that heads may have in a row of this many elements: a row of queries alone, of keys and
+    values side by side, or of all three.
+    """
     if width > _WIDEST:
         return []
     sizes, counts = heads

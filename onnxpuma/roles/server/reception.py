@@ -24,6 +24,7 @@ from onnxpuma.plan.shapes import check_shapes
 from onnxpuma.roles.request.feed import check_filling
 from onnxpuma.roles.request.message import MADE_HERE, Asked, buffer_lengths, check_private, read_public_part
 from onnxpuma.roles.request.plans import Plans
+from onnxpuma.roles.server.identity import DIGEST_BYTES
 from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.store import KeptShares, Store
 from onnxpuma.roles.server.turns import check_share
@@ -32,7 +33,6 @@ from onnxpuma.transport.client_port import Request
 
 MOST_RELEASED = 4096
 MEMORY_SHARE = 0.75  # of the machine's, if no limit is set
-DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)

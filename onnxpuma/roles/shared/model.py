@@ -23,12 +23,11 @@ from onnxpuma.graph.model import Initializer
 from onnxpuma.mpc.format import Format
 from onnxpuma.plan.blueprint import SKELETON, Blueprint
 from onnxpuma.plan.draft import write_files
-from onnxpuma.plan.policy_file import written
+from onnxpuma.plan.policy_file import COPY_AGAIN, written
 
 INDEX = "model.json"
 
 GRAPH_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
-_COPY_AGAIN = "copy the folder again from the model's owner"
 _SENT = "what the servers sent"
 
 
@@ -94,7 +93,7 @@ class SharedModel:
                 held = found.setdefault(names[weight], seen)
                 if (held.dtype, held.shape) != (seen.dtype, seen.shape):
                     raise PlanError(
-                        f"'{names[weight]}' stands for weights of different types or shapes", _COPY_AGAIN
+                        f"'{names[weight]}' stands for weights of different types or shapes", COPY_AGAIN
                     )
         return found
 
@@ -107,7 +106,7 @@ class SharedModel:
             for weight in blueprint.weights:
                 format = blueprint.format(weight)
                 if found.setdefault(names[weight], format) != format:
-                    raise PlanError(f"'{names[weight]}' stands for weights of different scales", _COPY_AGAIN)
+                    raise PlanError(f"'{names[weight]}' stands for weights of different scales", COPY_AGAIN)
         return found
 
     @property
@@ -149,9 +148,7 @@ class SharedModel:
         try:
             content = (folder / INDEX).read_bytes()
         except OSError as error:
-            raise PlanError(
-                f"cannot read {folder / INDEX}: {error.strerror or error}", _COPY_AGAIN
-            ) from error
+            raise PlanError(f"cannot read {folder / INDEX}: {error.strerror or error}", COPY_AGAIN) from error
         index = _read_index(content, str(folder))
         read = {name: Blueprint.read(folder / name) for name in index["graphs"]}
         return cls._joined(index, read, str(folder))
@@ -164,10 +161,10 @@ class SharedModel:
             if blueprint.digest != graphs[name]["digest"] or set(blueprint.weights) != set(
                 graphs[name]["weights"]
             ):
-                raise PlanError(f"the graph '{name}' in {where} belongs to another model", _COPY_AGAIN)
+                raise PlanError(f"the graph '{name}' in {where} belongs to another model", COPY_AGAIN)
         made = cls(read, {name: dict(entry["weights"]) for name, entry in graphs.items()})
         if index["content"] != made._index():
-            raise PlanError(f"{INDEX} of {where} does not match its digest", _COPY_AGAIN)
+            raise PlanError(f"{INDEX} of {where} does not match its digest", COPY_AGAIN)
         return made
 
     # ---- on the wire ----------------------------------------------------------------------------------
@@ -208,7 +205,7 @@ def _read_index(content: bytes, where: str) -> dict[str, Any]:
         graphs = _listed(index)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         damaged = "the servers sent no model" if where == _SENT else f"{INDEX} of {where} is damaged"
-        raise PlanError(f"{damaged}: {error}", _COPY_AGAIN) from error
+        raise PlanError(f"{damaged}: {error}", COPY_AGAIN) from error
     if version != __version__:
         raise PlanError(
             f"{where} was shared with onnxpuma {version}, this is {__version__}",
