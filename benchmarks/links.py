@@ -25,6 +25,7 @@ from pathlib import Path
 HOME = "10.7.0.1"  # where every machine listens
 INSIDE = "ONNXPUMA_NETWORK_NAMESPACE"  # this environment variable is set within the namespace
 RELAY = Path(__file__).resolve().with_name("relay.py")
+SETTLE_SECONDS = 11.0  # after which BBR no longer believes in the shortest ping that it saw
 LEAST_QUEUE = 1 << 20  # bytes; a slow link queues what it carries in one round trip
 
 
@@ -55,10 +56,15 @@ class Relay:
         command = [sys.executable, str(RELAY), congestion]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._expect("ready")
-        self.set(network)
+        self._tell(network)
+        self._settle = SETTLE_SECONDS if congestion == "bbr" else 0.0
 
     def set(self, network: Network) -> None:
-        """Emulate this network from now on."""
+        """Emulate this network from now on, for connections that have got used to another one, too."""
+        self._tell(network)
+        time.sleep(self._settle)
+
+    def _tell(self, network: Network) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asdict(network)) + "\n")
         self._process.stdin.flush()

@@ -161,7 +161,7 @@ def _always(low: float, high: float) -> Bounding:
 
 
 def _between(call: Call) -> Bound:
-    """Where the standard's definition puts the result, whatever the inputs are."""
+    """The interval of the result by the standard's definition, whatever the inputs are."""
     known = call.node.traits.between
     return UNKNOWN if known is None else Bound(*known)
 

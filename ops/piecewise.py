@@ -166,8 +166,9 @@ def _hard_swish_cost(call: Call) -> Cost:
 )
 @by_element
 def hard_swish(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
-    """x times HardSigmoid(x) with alpha 1/6 and beta 1/2: c (c + 3) / 6 + max(x - 3, 0), where c is x held
-    between -3 and 3."""
+    """x times HardSigmoid(x) with alpha 1/6 and beta 1/2: c (c + 3) / 6 + max(x - 3, 0), where c is x clamped
+    between -3 and 3.
+    """
     bits = max(width(call), call.reals.fraction + 6)
 
     def each(part: Replicated, pivot: int) -> Protocol[Replicated]:

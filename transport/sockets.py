@@ -45,7 +45,7 @@ def widen(socket: zmq.Socket[bytes]) -> None:
     """Ask for a send buffer that fills a long link, if the kernel grants more than it would choose itself.
 
     Its own choice grows with the link up to the last number of tcp_wmem, and ends where a size is asked for.
-    Linux 6.17 and later grant 4 MB, older ones 208 kB unless configured.
+    Unless configured, recent kernels grant 4 MB (6.18 does) and older ones 208 kB.
     """
     try:
         allowed = int((KERNEL / "core" / "wmem_max").read_text())

@@ -1,4 +1,4 @@
-"""The scale of fixed point: rewriting rules, the planner and kernels count on the same digits."""
+"""The scale of fixed point: rewriting rules, the planner and kernels rely on the same digits."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def buffer_of(kernel: Path) -> int:
 @pytest.mark.parametrize(
     ("allowed", "chosen", "asked"),
     [
-        ("212992", "4096 16384 4194304", UNSET),  # Linux before 6.17: half a megabyte instead of four
+        ("212992", "4096 16384 4194304", UNSET),  # older kernels: it would shrink to 416 kB
         ("4194304", "4096 16384 4194304", sockets.SEND_BUFFER),
         ("33554432", "4096 65536 4194304", sockets.SEND_BUFFER),
         ("33554432", "4096 65536 33554432", UNSET),  # the kernel's own choice goes further

@@ -70,7 +70,7 @@ class Scale(Rule):
 class Centred(Rule):
     """RMSNormalization(x - mean(x), w) -> LayerNormalization(x, w)"""
 
-    title = "RMSNormalization of a centred tensor"
+    title = "RMSNormalization of what is centred"
 
     def pattern(self, op: Any, x: Any, axes: Any, w: Any) -> Any:
         centred = op.Sub(x, op.ReduceMean(x, axes, _outputs=["mean"]))

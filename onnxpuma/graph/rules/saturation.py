@@ -145,7 +145,7 @@ class _WithRelu(Rule):
 class ReluOfClip(_WithRelu):
     """max(min(max(x, low), high), 0) -> min(max(x, max(low, 0)), high), for high >= 0"""
 
-    title = "Relu after a Clip"
+    title = "Relu of what was cut already"
 
     def pattern(self, op: Any, x: Any) -> Any:
         return op.Relu(op.Clip(x, _allow_other_inputs=True, _outputs=["c"]))
@@ -154,7 +154,7 @@ class ReluOfClip(_WithRelu):
 class ClipOfRelu(_WithRelu):
     """min(max(max(x, 0), low), high) -> min(max(x, max(low, 0)), high), for high >= 0"""
 
-    title = "Relu before a Clip"
+    title = "Relu before more is cut off"
 
     def pattern(self, op: Any, x: Any) -> Any:
         return op.Clip(op.Relu(x, _outputs=["r"]), _allow_other_inputs=True, _outputs=["c"])

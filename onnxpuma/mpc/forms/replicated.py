@@ -1,5 +1,4 @@
-"""Values of which all three parties hold parts of one kind: Replicated, two components each; Sum3, one term
-each.
+"""Values that no pivot leads: Replicated, two components at each party, and Sum3, one term at each.
 
 Everything here is local: no message, no PRF word.
 """

@@ -1,8 +1,8 @@
 """Values seen from a pivot p and its twins u = p + 1 and v = p + 2: Split, Pair and Bit.
 
-In replicated sharing the pivot knows two of three components and both twins know the third. So any value is A
-+ B, where the pivot knows A and the twins know B (docs/protocols.md, "Forms"). A zero without memory stands
-for words that a party does not hold. Everything here is local: no message, no PRF word.
+In replicated sharing the pivot knows two of three components and both twins know the third. So any value
+is A + B, where the pivot knows A and the twins know B (docs/protocols.md, "Forms"). A zero without memory
+stands for words that a party does not hold. Everything here is local: no message, no PRF word.
 """
 
 from __future__ import annotations
