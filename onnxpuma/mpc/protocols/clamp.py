@@ -10,13 +10,11 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Pair, Replicated, Split, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.compare import signs, signs_cost
+from onnxpuma.mpc.protocols.compare import SHORT_BITS, signs, signs_cost
 from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, gate, gate_cost
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.mpc.ring.words import from_integers
-
-SHORT_BITS = 18  # values up to here are compared in two rounds, longer ones in three
 
 
 def clamped(party: Party, x: Split, low: int, high: int | None, bits: int) -> Protocol[Pair]:

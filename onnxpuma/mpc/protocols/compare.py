@@ -19,6 +19,7 @@ from onnxpuma.mpc.protocols.wide import combined, combined_cost
 
 GROUP = 5  # the most bits in a group: 31 products
 MOST_GROUPS = 8  # the most groups that one round joins
+SHORT_BITS = 18  # values up to here are compared with thresholds in two rounds, longer ones in three
 
 
 @dataclass(frozen=True)

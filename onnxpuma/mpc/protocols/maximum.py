@@ -22,6 +22,7 @@ from onnxpuma.mpc.protocols.convert import deal_cost, deal_halves, replicate_pai
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.ring import arrays
 from onnxpuma.mpc.ring.arrays import indices, integers, read
+from onnxpuma.mpc.ring.words import WIDEST
 
 Level: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -41,7 +42,7 @@ def bracket(lengths: npt.ArrayLike) -> list[Level]:
 def _bracket(packed: bytes) -> list[Level]:
     """Cached: every layer of a model plays the same rows, and its cost needs the schedule again."""
     levels: list[Level] = []
-    lengths = read(packed, 64).view(np.int64)
+    lengths = read(packed, WIDEST).view(np.int64)
     if (lengths < 1).any():
         raise ProtocolError("a row without elements has no maximum", "leave such rows out")
     while (lengths > 1).any() or not levels:

@@ -20,7 +20,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Pair, Replicated, Split, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.compare import locate, locate_cost
+from onnxpuma.mpc.protocols.compare import SHORT_BITS, locate, locate_cost
 from onnxpuma.mpc.protocols.convert import (
     deal_cost,
     deal_halves,
@@ -38,7 +38,6 @@ from onnxpuma.mpc.ring.words import WIDEST, Words, from_integers
 
 READ_FRACTION = 14
 LEAST_BITS = 6  # of the coarse reading
-SHORT_BITS = 18  # a coarse reading up to here is compared in two rounds, a longer one in three
 _WIDEST_INNER = WIDEST - 4  # bits of the window's ring at most: its series takes a few more
 USUAL = 28  # a form with fewer bits at READ_FRACTION is truncated before it is read
 
