@@ -32,7 +32,7 @@ _STEPS = (*("Ceil", "Floor", "Sign", "Equal", "Less", "LessOrEqual", "Greater", 
 
 def faint_in(call: Call, operator: Operator) -> float:
     """The largest faint number in the outputs of a call; 0 where there is none."""
-    if not (operator.layout or call.node.op in _TAKES or call.node.op in _CARRIES):
+    if not (operator.moves or call.node.op in _TAKES or call.node.op in _CARRIES):
         return 0.0
     found = [o.faint for o in call.secrets]
     if call.node.op in _TAKES:

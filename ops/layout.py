@@ -38,7 +38,7 @@ def _always(call: Use, index: int) -> bool:
     defers=_always,
     refuse=_only_first,
     secret="first",
-    layout=True,
+    moves=True,
     beside=of_moved,
 )
 def reshape(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
@@ -64,7 +64,7 @@ def _no_dropout(call: Call) -> str | None:
     defers=_always,
     refuse=_no_dropout,
     secret="first",
-    layout=True,
+    moves=True,
     beside=of_moved,
 )
 def identity(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
@@ -73,7 +73,7 @@ def identity(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequenc
     return [x]
 
 
-@operator("Transpose", result=as_first, defers=_always, secret="first", layout=True, beside=of_moved)
+@operator("Transpose", result=as_first, defers=_always, secret="first", moves=True, beside=of_moved)
 def transpose(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     """Axes permuted."""
     yield from ()
@@ -86,7 +86,7 @@ def transpose(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     defers=_always,
     refuse=_only_first,
     secret="first",
-    layout=True,
+    moves=True,
     beside=of_moved,
 )
 def expand(party: Party, call: Call, x: Shares, shape: np.ndarray) -> Protocol[Sequence[Form]]:
@@ -97,7 +97,7 @@ def expand(party: Party, call: Call, x: Shares, shape: np.ndarray) -> Protocol[S
 
 
 @operator(
-    "Split", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True, beside=of_moved
+    "Split", result=as_first, defers=_always, refuse=_only_first, secret="first", moves=True, beside=of_moved
 )
 def split(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
     """Parts along an axis."""
@@ -155,7 +155,7 @@ def _slices(call: Call) -> tuple[slice, ...]:
 
 
 @operator(
-    "Slice", result=as_first, defers=_always, refuse=_only_first, secret="first", layout=True, beside=of_moved
+    "Slice", result=as_first, defers=_always, refuse=_only_first, secret="first", moves=True, beside=of_moved
 )
 def part(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:
     """A part, with a step along each axis."""
@@ -182,7 +182,7 @@ def _stays(call: Call) -> bool:
     defers=_always,
     refuse=_index_refusal,
     secret="data, ids of the client",
-    layout=True,
+    moves=True,
     beside=of_moved,
 )
 def gathered(party: Party, call: Call, x: Shares, index: np.ndarray) -> Protocol[Sequence[Form]]:
@@ -202,7 +202,7 @@ def gathered(party: Party, call: Call, x: Shares, index: np.ndarray) -> Protocol
     defers=_always,
     refuse=_only_first,
     secret="first",
-    layout=True,
+    moves=True,
     beside=of_moved,
 )
 def moved(party: Party, call: Call, x: Shares, *_: Value) -> Protocol[Sequence[Form]]:

@@ -183,13 +183,13 @@ _CARRIES: dict[str, Callable[[Call], Reach]] = {
 
 def reach_of(call: Call, operator: Operator) -> Reach:
     """How far out the outputs of this call may be."""
-    carried = _widest if operator.layout else _CARRIES.get(call.node.op)
+    carried = _widest if operator.moves else _CARRIES.get(call.node.op)
     return Reach() if carried is None else carried(call)
 
 
 def unread(call: Call, operator: Operator) -> str | None:
     """Refuse an input that a secret mask puts further out than an operator that knows no masks can read."""
-    carries = operator.layout or call.node.op in _CARRIES
+    carries = operator.moves or call.node.op in _CARRIES
     if operator.reaches or carries or not any(o.reach for o in call.secrets):
         return None
     ranges = [limit.below for limit in operator.limits(call) if limit.what in ("|x|", "each |x|", "x")]

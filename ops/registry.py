@@ -89,7 +89,7 @@ class Operator:
     # Which inputs may be secret, and the error, in the words of the documentation.
     secret: str = "all"
     error: str = "exact"
-    layout: bool = False  # it only moves elements
+    moves: bool = False  # it only moves elements: the layout operators, and Slice, Expand, Tile ...
     integers: bool = False  # it takes secret integers and booleans too
     tolerance: float = 1e-4  # the largest absolute error on operands of order one
     # The ranges in which that error holds; beyond them the result is silently wrong.
@@ -126,7 +126,7 @@ def operator(
     tolerance: float = Operator.tolerance,
     limits: Limits = no_limit,
     grows: Callable[[Call], float] = _nothing_more,
-    layout: bool = False,
+    moves: bool = False,
     integers: bool = False,
     fine: Fine = _none_finer,
     beside: Beside | None = None,
@@ -148,15 +148,15 @@ def operator(
                 refuse=refuse,
                 secret=secret,
                 error=error,
-                layout=layout,
-                integers=layout or integers,
+                moves=moves,
+                integers=moves or integers,
                 tolerance=tolerance,
                 limits=limits,
                 grows=grows,
                 fine=fine,
                 beside=beside,
                 reaches=reaches,
-                narrow=layout or narrow,
+                narrow=moves or narrow,
             )
         return kernel
 

@@ -99,7 +99,7 @@ def _errors() -> dict[str, tuple[float, float]]:
     """Operator -> (absolute, of the result) error, as declared."""
     found = {}
     for name, operator in operators().items():
-        if operator.layout or operator.error == "exact":
+        if operator.moves or operator.error == "exact":
             found[name] = (0.0, 0.0)
         else:
             found[name] = (max(operator.tolerance, 0.0) if operator.tolerance > 1e-4 else 2 * UNIT, 1e-5)

@@ -104,7 +104,7 @@ def _bounds(call: Call, operator: Operator) -> list[Bound]:
         found = [(MOVES.get(name) or PRODUCTS.get(name) or INTERVALS[name])(call)]
     else:
         found = []
-    several = operator.layout or not found
+    several = operator.moves or not found
     rest = found[0] if several and found else UNKNOWN
     found += [rest] * (len(call.outputs) - len(found))
     return [_rounded(call, operator, o, b) for o, b in zip(call.outputs, found, strict=False)]
@@ -116,9 +116,9 @@ def _rounded(call: Call, operator: Operator, output: Operand, bound: Bound) -> B
         return TRUTH
     if math.isnan(bound.low) or math.isnan(bound.high):
         return UNKNOWN
-    if output.beside is not None and not operator.layout:
+    if output.beside is not None and not operator.moves:
         bound = Bound(min(bound.low, 0.0), max(bound.high, 0.0), bound.norm, bound.blocks)
-    op, moved = call.node.op, operator.layout or output.dtype.kind != "f"
+    op, moved = call.node.op, operator.moves or output.dtype.kind != "f"
     encoded = any(o is not None and o.value is not None and o.dtype.kind == "f" for o in call.inputs)
     count = max(1, output.shape[-1] if output.shape else 1)
     known = call.node.traits

@@ -45,7 +45,7 @@ def _takes(state: State, operand: Operand, reader: Node, place: int) -> bool:
     operator = find(reader)
     if operator is None:
         return False
-    if operand.form is Replicated and not operator.layout and not reader.traits.scaled:
+    if operand.form is Replicated and not operator.moves and not reader.traits.scaled:
         return False
     others = [None if p == place else name for p, name in enumerate(reader.inputs)]
     inputs = tuple(

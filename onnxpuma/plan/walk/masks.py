@@ -76,7 +76,7 @@ def _moves(node: Node) -> bool:
 
 def _hands_on(node: Node, operator: Operator) -> bool:
     """Whether a mask in an operand is also a mask in the result."""
-    return operator.layout or node.traits.sums or node.traits.joins or node.op == "Cast"
+    return operator.moves or node.traits.sums or node.traits.joins or node.op == "Cast"
 
 
 def _wanted(reader: Reader) -> float:

@@ -86,7 +86,7 @@ def _record(state: State, call: Call, operator: Operator, constant: bool) -> Non
     resolves = tuple(must_truncate(state, o, call) for o in call.outputs)
     # A server keeps constants for all its requests, and computes them again after a restart. So only steps
     # without messages are constant: otherwise it would be out of step with the servers that still have them.
-    constant = constant and all(o.weight for o in call.secrets) and operator.layout
+    constant = constant and all(o.weight for o in call.secrets) and operator.moves
     state.steps.append(Step(len(state.steps), operator, call, call.node.outputs, resolves, constant))
     for operand, resolve in zip(call.outputs, resolves, strict=True):
         kept = altered(operand, form=Replicated, format=operand.resting) if resolve else operand

@@ -56,7 +56,7 @@ def _rows(state: State, place: str, name: str) -> Parts[str | None]:
     if node.op == "Attention":
         return (yield from _attention(state, place, node))
     operator = find(node)
-    if operator is None or not operator.layout:
+    if operator is None or not operator.moves:
         return None
     moved = str(node.inputs[0])
     inner = yield from _rows(state, place, moved)

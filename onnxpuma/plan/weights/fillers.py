@@ -41,10 +41,10 @@ def with_fillers(graph: Graph, secret: Collection[str]) -> Graph:
 
 
 def _added(name: str, uses: dict[str, list[tuple[Node, int]]]) -> bool:
-    """Whether all readers of a value, including those behind layout operators, add or choose it."""
+    """Whether all readers of a value, including those behind moves of elements, add or choose it."""
     for node, slot in uses.get(name, []):
         operator = find(node)
-        if operator is not None and operator.layout and slot == 0:
+        if operator is not None and operator.moves and slot == 0:
             if not all(_added(output, uses) for output in node.outputs if output):
                 return False
         elif slot not in node.traits.masks:

@@ -103,7 +103,7 @@ class Scales:
                 continue
             if operator is None:
                 return 0
-            if operator.layout and slot == 0 and not _picks(node):
+            if operator.moves and slot == 0 and not _picks(node):
                 most = min([most, *(self.most(output) for output in node.outputs if output)])
             elif not _looks_up(node, slot):
                 slots = operator.fine(node)
@@ -123,7 +123,7 @@ class Scales:
                 if _looks_up(node, slot):
                     if made.get(node.outputs[0]):
                         return True
-                elif (operator := find(node)) is not None and operator.layout:
+                elif (operator := find(node)) is not None and operator.moves:
                     todo += node.outputs
                 elif not node.traits.of_shape:
                     return True
@@ -154,7 +154,7 @@ class Scales:
             return 0
         if node.traits.sums:
             return min(given)
-        if (operator.layout and not _picks(node)) or _looks_up(node, 0):
+        if (operator.moves and not _picks(node)) or _looks_up(node, 0):
             return given[0]
         slots = operator.fine(node)
         if len(slots) < 2 or len(given) > 2:  # not a plain product, or one with a bias
@@ -168,7 +168,7 @@ class Scales:
             return False
         if node.traits.of_shape or _looks_up(node, slot):
             return True
-        if operator.layout:
+        if operator.moves:
             return slot == 0 and not _picks(node)
         if node.traits.sums:
             return all(found.get(name) for name in given)
