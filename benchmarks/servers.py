@@ -112,4 +112,5 @@ class Servers:
         said = output.readline().decode()
         if not said.startswith("ready"):
             message = json.loads(said)["message"] if said.startswith("{") else "it ended"
-            raise RuntimeError(f"party {party} does not start: {message}")
+            log = (self._folder / f"{NAMES[party]}.log").read_text()
+            raise RuntimeError(f"party {party} does not start: {message}\n{log}")
