@@ -124,7 +124,7 @@ def distance(place: int) -> Callable[[Call], float]:
     cost=lambda call: quotient_cost(call.given(0).size, call.given(0).size, False),
     result=lambda call: Result(Sum3, call.at(QUOTIENT_FRACTION)),
     limits=lambda call: (divisor_limit(0),),
-    error="2e-6 of the result and two units of 2^-18",
+    error="4e-6 of the result and three units of 2^-18",
 )
 def reciprocal_of(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """1 / x; 1 / 0 gives an arbitrary number."""
