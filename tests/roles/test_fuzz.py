@@ -15,7 +15,6 @@ from hypothesis import given
 
 from onnxpuma.config import KeptConfig, LimitConfig
 from onnxpuma.errors import OnnxpumaError
-from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.observe import RunReport
 from onnxpuma.plan.blueprint import Blueprint
