@@ -105,7 +105,9 @@ def test_damaged_answers_are_refused(plan: Plan, examples: int) -> None:
     def answer(party: int) -> list[bytes]:
         terms = {
             output.name: Sum3(
-                party, np.full(output.shape, not output.verdict, np.uint64), Format(64, output.format.fraction)
+                party,
+                np.full(output.shape, not output.verdict, np.uint64),
+                output.format.modulo(64),
             )
             for output in plan.opened
         }
