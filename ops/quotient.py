@@ -225,8 +225,8 @@ def _div_limits(call: Call) -> tuple[Limit, ...]:
     result=_quotient_result,
     refuse=_divisible,
     limits=_div_limits,
-    error="one unit of 2^-18; by public numbers of many sizes 8e-6 of the result more; by a secret three units "
-    "and 4e-6 of the result",
+    error="one unit of 2^-18; by public numbers of many sizes 8e-6 of the result more; by a secret three "
+    "units and 4e-6 of the result",
     beside=_div_beside,
 )
 def div(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Sequence[Form]]:
