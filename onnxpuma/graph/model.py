@@ -53,7 +53,7 @@ class Node:
         """An attribute as given, else its default. A KeyError where the operator has none of this name."""
         return self.attributes.get(name, default_of(self.op, name, self.version, self.domain))
 
-    @property
+    @cached_property
     def traits(self) -> Traits:
         """The traits of its operator."""
         return traits(self.op, self.domain)
@@ -63,7 +63,7 @@ class Node:
         """The attributes as one hashable value: equal for two nodes that have equal attributes."""
         return tuple((k, _hashable(v)) for k, v in sorted(self.attributes.items()))
 
-    @property
+    @cached_property
     def subgraphs(self) -> tuple[Graph, ...]:
         """The graphs among the attributes (the branches of If, the body of Loop and Scan)."""
         found: list[Graph] = []

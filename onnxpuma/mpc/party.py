@@ -94,7 +94,10 @@ def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...]
 
     shape: of the result, where the caller knows it; otherwise a trial on zeros finds it.
     """
-    late = [w for w in words if isinstance(w, Later) and w.pending]
+    late = [w for w in words if isinstance(w, Later)]
+    if not late:
+        return function(*words)
+    late = [w for w in late if w.pending]
     if not late:
         return function(*(taken(w) for w in words))
     arrival = max(w.arrival for w in late)
