@@ -48,14 +48,19 @@ class Replicated(Form):
     def _with(self, first: Maybe, second: Maybe, format: Format | None = None) -> Replicated:
         return Replicated(self.party, first, second, format or self.format)
 
+    @property
+    def components(self) -> tuple[Maybe, Maybe]:
+        """x_i and x_{i+1}, of which either may still be on its way."""
+        return self._first, self._second
+
     def map(
         self, function: Layout, *others: Replicated, fraction: int = 0, shape: tuple[int, ...] | None = None
     ) -> Replicated:
         for other in others:
             self.beside(other)
-        first = lazily(function, self._first, *[other._first for other in others], shape=shape)
-        second = lazily(function, self._second, *[other._second for other in others], shape=shape)
-        return Replicated(self.party, first, second, self.format.finer(fraction) if fraction else self.format)
+        sides = zip(*(value.components for value in (self, *others)), strict=True)
+        first, second = (lazily(function, *words, shape=shape) for words in sides)
+        return self._with(first, second, self.format.at(self.fraction + fraction))
 
     def as_sum(self) -> Sum3:
         """The same value, of which P_i gives x_i."""
