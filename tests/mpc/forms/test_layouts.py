@@ -27,6 +27,7 @@ from onnxpuma.mpc.forms import (
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Party, Protocol, nothing
 from onnxpuma.mpc.protocols.convert import replicate_sum
+from onnxpuma.mpc.ring.words import reduced
 from onnxpuma.mpc.simulate import Run, shared_reals, simulate
 
 X = np.random.default_rng(3).integers(-40, 40, (3, 4)).astype(float)
@@ -61,6 +62,9 @@ def locally(function: Made, *values: Any) -> Run:
 
     run = simulate(program, *values)
     assert (run.cost.rounds, run.cost.bits) == (0, 0)
+    for result, following in zip(run.results, (*run.results[1:], run.results[0]), strict=True):
+        if isinstance(result, Replicated) and result.size < 1 << 20:  # two parties have each word
+            assert np.array_equal(reduced(result.second, result.bits), reduced(following.first, result.bits))
     return run
 
 
