@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from onnxpuma.graph.model import Node
+from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Shares, Sum3
 from onnxpuma.ops.bounds import UNKNOWN, Bound
@@ -100,6 +101,8 @@ class Use:
     opset: int
     # Quantity (`Limit.key`) -> the bound that the owner's calibration found, margin included.
     bounds: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    # The network for which it is planned: a kernel that knows several ways takes the fastest there.
+    network: Network = field(default=USUAL, kw_only=True)
 
     def bound(self, key: str, default: float) -> float:
         """The bound of a quantity of this use (`Limit.key`): as calibrated, else `default`."""

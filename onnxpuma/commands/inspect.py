@@ -12,8 +12,9 @@ from onnxpuma.commands import disclosed, options, proved, screen
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
+    from onnxpuma.mpc.cost import Network
     from onnxpuma.plan.blueprint import Blueprint
-    from onnxpuma.plan.examine.report import ModelReport, Network, NodeEntry
+    from onnxpuma.plan.examine.report import ModelReport, NodeEntry
     from onnxpuma.plan.owner_policy import Policy
 
 _SHOWN = {"weights": "secret, once"}
@@ -34,7 +35,7 @@ def inspect(
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, and its predicted rounds, bytes and time."""
-    from onnxpuma.plan.examine.report import Network
+    from onnxpuma.mpc.cost import Network
     from onnxpuma.plan.owner_policy import Policy
 
     network = Network(options.read_bandwidth(bandwidth), options.read_latency(latency))

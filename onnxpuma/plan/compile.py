@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnxpuma.errors import InputError, UnsupportedModelError
+from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
@@ -27,16 +28,20 @@ def compile_plan(
     *,
     at_client: bool = True,
     budget: Budget | None = None,
+    network: Network = USUAL,
 ) -> Plan:
     """The plan at these input shapes and public input values.
 
     selection: the outputs to compute; by default the model's own, opened to the client. at_client: leave
     nodes that depend only on the client's input and public values to the client; False plans them on shares
-    too, which is slower, and useful only to try operators. budget: what the run may cost. Raises InputError
-    for a name or a shape that does not fit, for a plan beyond the budget, and for an output to keep that is
-    not secret-shared; UnsupportedModelError naming every node without a secure kernel.
+    too, which is slower, and useful only to try operators. budget: what the run may cost. network: the one
+    between the servers, for which kernels choose their ways. Raises InputError for a name or a shape that
+    does not fit, for a plan beyond the budget, and for an output to keep that is not secret-shared;
+    UnsupportedModelError naming every node without a secure kernel.
     """
-    plan, refusals = survey(blueprint, shapes, public_values, selection, at_client=at_client, budget=budget)
+    plan, refusals = survey(
+        blueprint, shapes, public_values, selection, at_client=at_client, budget=budget, network=network
+    )
     if refusals:
         raise unsupported(refusals)
     for output in plan.kept:
@@ -76,6 +81,7 @@ def survey(
     *,
     at_client: bool = True,
     budget: Budget | None = None,
+    network: Network = USUAL,
 ) -> tuple[Plan, list[Refusal]]:
     """The plan as far as it goes, and the refused nodes that it leaves out.
 
@@ -88,7 +94,7 @@ def survey(
     check_shapes(blueprint, shapes)
     budget = budget or Budget.unlimited()
     budget.check_inputs(shapes.items())
-    state = State.at_start(blueprint, selection, budget)
+    state = State.at_start(blueprint, selection, budget, network)
     enter_inputs(state, shapes, public_values, at_client)
     enter_constants(state)
     walk(state)

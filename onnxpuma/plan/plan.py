@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import Format
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_check import DOMAIN
@@ -141,6 +141,7 @@ class Plan:
     # The public values by name.
     known: Mapping[str, np.ndarray] = field(repr=False)
     opset: int
+    network: Network
 
     @property
     def opened(self) -> list[PlannedOutput]:
@@ -183,7 +184,7 @@ class Plan:
                     )
                     if operand.value is not None:
                         hashed.update(np.ascontiguousarray(operand.value).tobytes())
-        hashed.update(repr((self.inputs, self.held, self.outputs)).encode())
+        hashed.update(repr((self.inputs, self.held, self.outputs, self.network)).encode())
         return hashed.hexdigest()
 
     @cached_property

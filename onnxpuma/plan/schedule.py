@@ -46,6 +46,7 @@ def scheduled(state: State) -> Plan:
         tuple(state.client_nodes),
         known_values,
         blueprint.graph.opset,
+        state.network,
     )
 
 

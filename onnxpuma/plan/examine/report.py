@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.cost import FREE, Network
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Operand
@@ -19,20 +19,6 @@ from onnxpuma.plan.examine.proofs import RangeReport, examined
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.memory import Memory, memory
 from onnxpuma.plan.plan import Plan, Step
-
-
-@dataclass(frozen=True)
-class Network:
-    """The network between the parties."""
-
-    # Bits per second that one party can send.
-    bandwidth: float = 1e9
-    # Seconds that a message travels, one way.
-    latency: float = 1e-4
-
-    def seconds(self, cost: Cost) -> float:
-        """Time on the wire alone: each round waits once, and the three parties send side by side."""
-        return cost.rounds * self.latency + cost.bits / 3 / self.bandwidth
 
 
 @dataclass(frozen=True)
@@ -130,7 +116,7 @@ def report(
 
     Raises InputError for a name or a shape that does not fit.
     """
-    plan, refusals = survey(blueprint, shapes, public_values)
+    plan, refusals = survey(blueprint, shapes, public_values, network=network)
     return ModelReport(
         blueprint.digest,
         network,

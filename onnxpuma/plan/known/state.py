@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from onnxpuma.graph.model import Graph, Initializer, Node
+from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
@@ -23,6 +24,7 @@ class State:
     blueprint: Blueprint
     selection: Selection
     budget: Budget
+    network: Network
     # The nodes that the outputs need, in the graph's order.
     nodes: list[Node]
     producers: dict[str, Node]
@@ -49,7 +51,7 @@ class State:
     watched: Watched = field(default_factory=Watched)
 
     @classmethod
-    def at_start(cls, blueprint: Blueprint, selection: Selection, budget: Budget) -> State:
+    def at_start(cls, blueprint: Blueprint, selection: Selection, budget: Budget, network: Network) -> State:
         """Before any value is known."""
         graph = blueprint.graph
         nodes = needed(graph.nodes, selection.outputs)
@@ -58,6 +60,7 @@ class State:
             blueprint,
             selection,
             budget,
+            network,
             nodes,
             producers={name: node for node in nodes for name in node.outputs if name},
             readers=readers_of(needed(nodes, selection.outputs, shapes=False), selection.outputs),

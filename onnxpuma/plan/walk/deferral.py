@@ -52,7 +52,7 @@ def _takes(state: State, operand: Operand, reader: Node, place: int) -> bool:
         operand if p == place else expected(state.values, n, state.blueprint.resting)
         for p, n in enumerate(others)
     )
-    use = Use(reader, inputs, state.opset)
+    use = Use(reader, inputs, state.opset, network=state.network)
     if all(name is None or name in state.values for name in others):
         use = ranged(state.blueprint, use)
     return operator.defers(use, place) and fits(operand, aware=operator.beside is not None)

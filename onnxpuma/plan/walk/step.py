@@ -37,7 +37,8 @@ def planned(state: State, node: Node) -> Parts[None]:
     operands = operands_of(state, node)
     if not operator.integers and any(_is_whole(o) for o in operands):
         raise Refused("it computes on secret integers or booleans: it is supported for reals only")
-    call = Call(node, operands, state.opset, drafted(state.readers, node, types, state.blueprint.resting))
+    outputs = drafted(state.readers, node, types, state.blueprint.resting)
+    call = Call(node, operands, state.opset, outputs, network=state.network)
     call = taken(state, ranged(state.blueprint, call), operator)
     reason = refusal(call, operator) if call.secrets else "none of its inputs is secret"
     if reason is not None:
