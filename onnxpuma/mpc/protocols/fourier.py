@@ -45,12 +45,15 @@ class Series:
     speed: tuple[int, int] = (1, 1)  # an odd number over a power of two, so that x may have any period
     angle_bits: int = 16  # of the argument
     precision: int = 13  # fraction bits of a twin's factors, and of a dealt cosine of amplitude one
+    read: int = 14  # fraction bits of x as the activation reads it
     linear: float = 0.0
     unit: float = 1.0  # of the window's width, a power of two
     width: int = 0  # of the window, in units
     left: float = 0.0
     slope: float = 0.0
     right: float = 0.0
+    least: float = 0.0  # of the series in the window
+    most: float = 0.0
 
     @property
     def harmonics(self) -> int:

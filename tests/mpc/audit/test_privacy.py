@@ -38,6 +38,7 @@ from onnxpuma.mpc.protocols import (
     convert,
     exp_softmax,
     gate,
+    lifting_gate,
     linear,
     maximum,
     power_of_four,
@@ -162,6 +163,12 @@ def gated(k: int, seen: bool, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from gate.gate(party, as_bit(party, w), x))
 
 
+def gate_lifted(k: int, bits: int, seen: bool, beside: bool, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w[2:5], k) if seen else as_split(party, w[2:4], k)
+    other = see(party, as_replicated(party, w[-3:], bits), P) if beside else None
+    return (yield from lifting_gate.lifting_gate(party, as_bit(party, w), x, bits, beside=other))
+
+
 def bit_as_number(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from gate.arithmetic(party, as_bit(party, w), k))
 
@@ -221,12 +228,14 @@ def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
 
 
 def activated(
-    name: str, product: bool, party: Party, *w: Words, argument: float | None = None
+    name: str, product: bool, party: Party, *w: Words, argument: float | None = None, fast: bool = False
 ) -> Protocol[Any]:
     x: Replicated | Sum3 = as_replicated(party, w, 64, 18)
     if product:
         x = linear.multiply(party, as_replicated(party, w, 64, 18), as_replicated(party, w, 64, 18))
-    return (yield from smooth.activation(party, x, all_series()[name], P, RESTING, argument))
+    series = all_series()[name]
+    ways = smooth.readings(series, argument, type(x), x.format, RESTING)
+    return (yield from smooth.activation(party, x, series, P, RESTING, argument, ways[-1] if fast else None))
 
 
 def of_one(function: Any, *settings: Any) -> Program:
@@ -268,6 +277,13 @@ ENUMERATED = [
     Case("wide sign of one group", partial(compared, 2, wide_negative), split_words(2)),
     Case("gate with halves", partial(gated, 2, True), pair_words(1) + replicated(2)),
     Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
+    Case(
+        "gate that lifts",
+        partial(gate_lifted, 2, 3, True, False),
+        pair_words(1) + replicated(2),
+        range(-1, 1),
+    ),
+    Case("gate that lifts a split", partial(gate_lifted, 2, 3, False, False), pair_words(1) + split_words(2)),
     Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
     Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
@@ -290,6 +306,15 @@ FULL_WIDTH = [
     Case("sign", partial(compared, 16, is_negative), split_words(16)),
     Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
     Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
+    Case("gate that lifts", partial(gate_lifted, 17, 25, True, False), pair_words(1) + replicated(17)),
+    Case(
+        "gate that lifts a split", partial(gate_lifted, 17, 25, False, False), pair_words(1) + split_words(17)
+    ),
+    Case(
+        "gate that lifts, and a value beside it",
+        partial(gate_lifted, 17, 25, True, True),
+        pair_words(1) + replicated(17) + replicated(25),
+    ),
     Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
     Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
@@ -308,6 +333,16 @@ COMPOSED = [
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
     Case("activation of a narrow range", partial(activated, "gelu", False, argument=8.0), replicated(64)),
+    Case(
+        "activation in three rounds",
+        partial(activated, "gelu", True, argument=8.0, fast=True),
+        replicated(64),
+    ),
+    Case(
+        "activation with two constants in three rounds",
+        partial(activated, "tanh", False, argument=8.0, fast=True),
+        replicated(64),
+    ),
     Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
     Case("held between two ends", of_one(clamp.between, -5 << 18, 3 << 18, 64), replicated(64)),
     Case("held, and what is above", of_one(clamp.between_and_above, -5 << 18, 3 << 18, 64), replicated(64)),
