@@ -12,8 +12,6 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import WHOLE
 from onnxpuma.mpc.forms import Bit, Replicated, joined, see, stacked, zeros
