@@ -30,6 +30,7 @@ from onnxpuma.mpc.protocols import (
 )
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost, widen, widen_cost
 from onnxpuma.mpc.simulate import shared_reals, simulate
 
 SIZES = (1, 3, 8, 77, 1003)
@@ -97,6 +98,12 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
     "pass_on": (
         lambda p, x: arrived(convert.pass_on(p, pair(p, x, 13))),
         lambda n: convert.pass_on_cost(n, 13),
+    ),
+    "widen": (lambda p, x: widen(p, pair(p, x, 19), 64), lambda n: widen_cost(n, 19, 64)),
+    "lift of a pair": (lambda p, x: lift_pair(p, pair(p, x, 19), 60), lambda n: lift_pair_cost(n, 19, 60)),
+    "pair in fewer bits": (
+        lambda p, x: lift_pair(p, pair(p, x, 19), 11),
+        lambda n: lift_pair_cost(n, 19, 11),
     ),
     "deal": (
         lambda p, x: arrived(convert.deal(p, 2, x.first if p.role(2) == PIVOT else None, x.shape, 31)),
