@@ -141,10 +141,10 @@ class _Formats:
             return False
         truncate = [n for n, new in changed.items() if n != number and _made(new) != _made(self.steps[n])]
         ways = {
-            False: _cost(self.steps[number], [self.steps[n] for n in truncate]),
-            True: _cost(changed[number], [changed[n] for n in truncate]),
+            "the model's format": _cost(self.steps[number], [self.steps[n] for n in truncate]),
+            "the least format": _cost(changed[number], [changed[n] for n in truncate]),
         }
-        if not self.network.fastest(ways):
+        if self.network.fastest(ways) == "the model's format":
             return False
         for n, new in changed.items():
             self.steps[n] = new
