@@ -27,7 +27,7 @@ from onnxpuma.mpc.audit.views import (
     record,
 )
 from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
+from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see, stacked
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
 from onnxpuma.mpc.protocols import (
     argmax,
@@ -37,6 +37,7 @@ from onnxpuma.mpc.protocols import (
     compare,
     convert,
     exp_softmax,
+    fours,
     gate,
     lifting_gate,
     linear,
@@ -56,7 +57,7 @@ from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
 from onnxpuma.mpc.protocols.widen import lift_pair, widen
 from onnxpuma.mpc.ring.arrays import nothing
-from onnxpuma.mpc.ring.words import Words, reduced, signed
+from onnxpuma.mpc.ring.words import Words, from_integers, reduced, signed
 
 P = 1  # the pivot of every case
 
@@ -110,6 +111,12 @@ def product_split(k: int, party: Party, *w: Words) -> Protocol[Any]:
 def square_resolved(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any]:
     x = as_replicated(party, w, k, shift)
     return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k, shift)))
+
+
+def square_lowered(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any]:
+    """To the ring that the shift leaves: one exchange."""
+    x = as_replicated(party, w, k, shift)
+    return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k - shift, shift)))
 
 
 def replicated_resolved(k: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -187,6 +194,14 @@ def best_of(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
     return [(yield from settle(party, values)), *places]
 
 
+def best_of_group(k: int, size: int, secret: bool, party: Party, *w: Words) -> Protocol[Any]:
+    shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(2 * size if secret else size)]
+    values = stacked(shared[:size], axis=1)
+    places = stacked(shared[size:], axis=1) if secret else from_integers(np.arange(size), k)
+    found = yield from fours.largest_of_four(party, values, places, P, k)
+    return (yield from done(found))
+
+
 def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from evaluate_series(party, series, as_split(party, w, k), fraction, bits))
 
@@ -260,6 +275,7 @@ SMALL_EQUAL = Circuit(
 ENUMERATED = [
     Case("product to split", partial(product_split, 2), replicated(2, 2)),
     Case("product resolved", partial(square_resolved, 3, 1), replicated(3), range(-1, 1)),
+    Case("product lowered", partial(square_lowered, 3, 1), replicated(3)),
     Case("replicated resolved", partial(replicated_resolved, 4), replicated(4), range(-2, 2)),
     Case("sum replicated", partial(summed, 2), [Input(2, frozenset({j, (j + 2) % 3})) for j in range(3)]),
     Case("pair replicated", partial(pair_replicated, 3), pair_words(3)),
@@ -286,6 +302,8 @@ ENUMERATED = [
     Case("gate that lifts a split", partial(gate_lifted, 2, 3, False, False), pair_words(1) + split_words(2)),
     Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
     Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
+    Case("largest of two, a public place", partial(best_of_group, 1, 2, False), replicated(1, 2)),
+    Case("largest of two, a secret place", partial(best_of_group, 1, 2, True), replicated(1, 4)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
     Case("exponential", partial(window_exp, 3, 4), split_words(3)),
 ]
@@ -293,6 +311,7 @@ ENUMERATED = [
 FULL_WIDTH = [
     Case("product to split", partial(product_split, 64), replicated(64, 2)),
     Case("product resolved", partial(square_resolved, 64, 18), replicated(64)),
+    Case("product lowered", partial(square_lowered, 64, 18), replicated(64)),
     Case("replicated resolved", partial(replicated_resolved, 64), replicated(64)),
     Case("sum replicated", partial(summed, 64), replicated(64)),
     Case("pair replicated", partial(pair_replicated, 64), pair_words(64)),
@@ -317,6 +336,7 @@ FULL_WIDTH = [
     ),
     Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
+    Case("largest of three, a public place", partial(best_of_group, 8, 3, False), replicated(8, 3)),
     Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
     Case("exponential", partial(window_exp, 20, 64), split_words(20)),
     Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
@@ -329,6 +349,7 @@ COMPOSED = [
     Case("wide sign", partial(compared, 64, wide_negative), split_words(64)),
     Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
     Case("place of the largest of five", partial(best_of, 12, 5), replicated(12, 5)),
+    Case("largest of four, and its place", partial(best_of_group, 12, 4, True), replicated(12, 8)),
     Case("wide exponential", of_one(exponential), replicated(64)),
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
