@@ -15,13 +15,13 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Replicated, Shares, joined, see
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split, split_cost
+from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
 from onnxpuma.mpc.protocols.exp_softmax import NARROW, POWER, exp_window, exp_window_cost
 from onnxpuma.mpc.protocols.maximum import row_maximum, row_maximum_cost
 from onnxpuma.mpc.protocols.pivots import FEW_ROWS, each_led, over_parts, runs, spread_all
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.ops.scores import LOWEST, SPREAD
 
 FINE = 15  # fraction bits of the score that exp reads
@@ -54,9 +54,10 @@ def farthest_apart(spread: float) -> float:
 
 
 def numerators(
-    party: Party, x: Shares, lengths: np.ndarray, pivot: int, spread: float = SPREAD
+    party: Party, x: Shares, lengths: np.ndarray, pivot: int, bits: int, spread: float = SPREAD
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """e^(x - m - 1) of rows laid end to end, (n,), at NUMERATOR fraction bits, and m of each row, (rows,).
+    """e^(x - m - 1) of rows laid end to end, (n,), at NUMERATOR fraction bits mod 2^bits, and m of each row,
+    (rows,).
 
     m is within a unit of the row's maximum and has COARSE fraction bits mod 2^coarse_bits. A score more than
     LOWEST below m may count as zero. Two scores of one row differ by less than `spread`. Error: below 2^-17.
@@ -64,15 +65,15 @@ def numerators(
     """
     fine = split(party, x, pivot, Format(coarse_bits(spread) + FINE - COARSE, FINE))
     tops = yield from row_maximum(party, fine.lowered(FINE - COARSE), lengths)
-    bits = FINE + NARROW.unit + _digit_bits(spread)
+    read = FINE + NARROW.unit + _digit_bits(spread)
     top = see(party, tops[np.repeat(np.arange(len(lengths)), lengths)], pivot)
-    below = fine.modulo(bits) - top.raised(FINE - COARSE, bits)
+    below = fine.modulo(read) - top.raised(FINE - COARSE, read)
     y = yield from exp_window(party, below.plus_numbers(LOWEST))
-    return (yield from _from_pair(party, y, x.bits)), tops
+    return (yield from _from_pair(party, y, bits)), tops
 
 
 def _from_pair(party: Party, y: Pair, bits: int) -> Protocol[Replicated]:
-    return (yield from lift(party, pass_on(party, y.lowered(EXP_FRACTION - NUMERATOR)), bits))
+    return (yield from lift_pair(party, y.lowered(EXP_FRACTION - NUMERATOR), bits))
 
 
 def numerators_cost(
@@ -82,25 +83,24 @@ def numerators_cost(
     read = split_cost(elements, coarse + FINE - COARSE, form)
     highest = row_maximum_cost(elements, lengths, coarse)
     exp = exp_window_cost(elements, _digit_bits(spread)).merged()
-    back = pass_on_cost(elements, width) | lift_cost(elements, width, ring)
-    return Cost(0, read.bits) + highest + exp + back
+    return Cost(0, read.bits) + highest + exp + lift_pair_cost(elements, width, ring)
 
 
 def all_numerators(
-    party: Party, flat: Shares, lengths: np.ndarray, spread: float = SPREAD
+    party: Party, flat: Shares, lengths: np.ndarray, bits: int, spread: float = SPREAD
 ) -> Protocol[Replicated]:
     """The first result of `all_peaks`."""
-    return (yield from all_peaks(party, flat, lengths, spread))[0]
+    return (yield from all_peaks(party, flat, lengths, bits, spread))[0]
 
 
 def all_peaks(
-    party: Party, flat: Shares, lengths: np.ndarray, spread: float = SPREAD
+    party: Party, flat: Shares, lengths: np.ndarray, bits: int, spread: float = SPREAD
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """`numerators` with the rows spread over the three pivots."""
 
     def each(piece: tuple[slice, slice], pivot: int) -> Protocol[tuple[Replicated, Replicated]]:
         rows, elements = piece
-        return numerators(party, flat[elements], lengths[rows], pivot, spread)
+        return numerators(party, flat[elements], lengths[rows], pivot, bits, spread)
 
     done = yield from each_led(party, runs(lengths), each)
     return joined([e for e, _ in done]), joined([m for _, m in done])
