@@ -135,6 +135,7 @@ def _show(found: ModelReport, blueprint: Blueprint) -> None:
         listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
         screen.say(f"\n[bold]Recognised[/bold]  {listing}")
     _show_totals(found)
+    _show_choices(found)
     if found.ranges is not None:
         proved.show(found.ranges)
 
@@ -247,6 +248,32 @@ def _show_totals(found: ModelReport) -> None:
     )
     if found.refused:
         screen.say("       (without the refused nodes and the nodes that depend on them)")
+
+
+def _show_choices(found: ModelReport) -> None:
+    """Print the ways of each operator that has several, and the whole model's cost with each."""
+    if not found.choices:
+        return
+    rows = []
+    for choice in found.choices:
+        for way in choice.ways:
+            whole = (
+                f"{way.model_rounds:,}",
+                screen.size(way.model_bytes),
+                screen.duration(way.model_seconds),
+            )
+            own = (f"{way.rounds:,}", screen.size(way.bytes)) if way.steps else ("", "")
+            rows.append(
+                (screen.plain(choice.operator), screen.plain(way.name), way.steps or "", *own, *whole)
+            )
+    screen.say(
+        "\n[bold]Ways[/bold]  chosen for this network; the last columns are the model with that way alone"
+    )
+    screen.table(
+        ("operator", "way", "steps", "rounds", "bytes", "rounds", "bytes", "network"),
+        rows,
+        numbers=(2, 3, 4, 5, 6, 7),
+    )
 
 
 def _unsupported(found: Mapping[str, ModelReport]) -> Exception:

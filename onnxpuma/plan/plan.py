@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.cost import Cost, Network
+from onnxpuma.mpc.cost import FREE, Cost, Network
 from onnxpuma.mpc.format import Format
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_check import DOMAIN
@@ -190,24 +190,13 @@ class Plan:
     @cached_property
     def cost(self) -> Cost:
         """Predicted rounds and bits of the whole run."""
-        return self._cost(self.waves)
+        return total(self.waves)
 
     @cached_property
     def checks_cost(self) -> Cost:
         """The part of the range check in `cost`."""
-        rest = self._cost(tuple(step for step in wave if not step.checks) for wave in self.waves)
+        rest = total(tuple(step for step in wave if not step.checks) for wave in self.waves)
         return Cost(self.cost.rounds - rest.rounds, self.cost.bits - rest.bits)
-
-    @staticmethod
-    def _cost(waves: Iterable[tuple[Step, ...]]) -> Cost:
-        total = Cost()
-        for wave in waves:
-            side = Cost()
-            for step in wave:
-                if not step.constant:
-                    side |= step.cost
-            total = total + side
-        return total
 
     def client_values(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every value the client knows: public ones, its inputs, and the results of these alone."""
@@ -217,3 +206,19 @@ class Plan:
             for name, value in zip(node.outputs, run_node(node, inputs, self.opset, values), strict=True):
                 values[name] = value
         return values
+
+
+def _cost_of(step: Step) -> Cost:
+    return step.cost
+
+
+def total(waves: Iterable[tuple[Step, ...]], cost_of: Callable[[Step], Cost] = _cost_of) -> Cost:
+    """The cost of these waves, one after the other; the steps of a wave run side by side."""
+    whole = FREE
+    for wave in waves:
+        side = FREE
+        for step in wave:
+            if not step.constant:
+                side |= cost_of(step)
+        whole += side
+    return whole

@@ -27,7 +27,7 @@ from onnxpuma.mpc.audit.views import (
     record,
 )
 from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
+from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see, stacked
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
 from onnxpuma.mpc.protocols import (
     argmax,
@@ -37,6 +37,7 @@ from onnxpuma.mpc.protocols import (
     compare,
     convert,
     exp_softmax,
+    fours,
     gate,
     linear,
     maximum,
@@ -53,8 +54,9 @@ from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
+from onnxpuma.mpc.protocols.widen import lift_pair, widen
 from onnxpuma.mpc.ring.arrays import nothing
-from onnxpuma.mpc.ring.words import Words, reduced, signed
+from onnxpuma.mpc.ring.words import Words, from_integers, reduced, signed
 
 P = 1  # the pivot of every case
 
@@ -110,6 +112,12 @@ def square_resolved(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any
     return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k, shift)))
 
 
+def square_lowered(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any]:
+    """To the ring that the shift leaves: one exchange."""
+    x = as_replicated(party, w, k, shift)
+    return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k - shift, shift)))
+
+
 def replicated_resolved(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from resolve(party, as_replicated(party, w, k, 1), P, Format(k, 0)))
 
@@ -125,6 +133,10 @@ def pair_replicated(k: int, party: Party, *w: Words) -> Protocol[Any]:
 
 def pair_passed(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from done(convert.pass_on(party, as_pair(party, w, k))))
+
+
+def pair_widened(k: int, bits: int, function: Any, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from function(party, as_pair(party, w, k), bits))
 
 
 def dealt(k: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -173,6 +185,14 @@ def best_of(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
     rows = Replicated(party.index, first, second, Format(k, 0))
     values, places = yield from argmax.tournament(party, rows, P)
     return [(yield from settle(party, values)), *places]
+
+
+def best_of_group(k: int, size: int, secret: bool, party: Party, *w: Words) -> Protocol[Any]:
+    shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(2 * size if secret else size)]
+    values = stacked(shared[:size], axis=1)
+    places = stacked(shared[size:], axis=1) if secret else from_integers(np.arange(size), k)
+    found = yield from fours.largest_of_four(party, values, places, P, k)
+    return (yield from done(found))
 
 
 def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -246,10 +266,13 @@ SMALL_EQUAL = Circuit(
 ENUMERATED = [
     Case("product to split", partial(product_split, 2), replicated(2, 2)),
     Case("product resolved", partial(square_resolved, 3, 1), replicated(3), range(-1, 1)),
+    Case("product lowered", partial(square_lowered, 3, 1), replicated(3)),
     Case("replicated resolved", partial(replicated_resolved, 4), replicated(4), range(-2, 2)),
     Case("sum replicated", partial(summed, 2), [Input(2, frozenset({j, (j + 2) % 3})) for j in range(3)]),
     Case("pair replicated", partial(pair_replicated, 3), pair_words(3)),
     Case("pair passed on", partial(pair_passed, 3), pair_words(3)),
+    Case("pair widened", partial(pair_widened, 3, 5, widen), pair_words(3)),
+    Case("pair lifted", partial(pair_widened, 2, 3, lift_pair), pair_words(2), range(-1, 1)),
     Case("dealt", partial(dealt, 3), [Input(3, frozenset({P}))]),
     Case("lift of a replicated value", partial(lifted, 2, 3, True), replicated(2), range(-1, 1)),
     Case("lift by two bits", partial(lifted, 3, 5, False), split_words(3), range(-2, 2)),
@@ -263,6 +286,8 @@ ENUMERATED = [
     Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
     Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
     Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
+    Case("largest of two, a public place", partial(best_of_group, 1, 2, False), replicated(1, 2)),
+    Case("largest of two, a secret place", partial(best_of_group, 1, 2, True), replicated(1, 4)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
     Case("exponential", partial(window_exp, 3, 4), split_words(3)),
 ]
@@ -270,10 +295,13 @@ ENUMERATED = [
 FULL_WIDTH = [
     Case("product to split", partial(product_split, 64), replicated(64, 2)),
     Case("product resolved", partial(square_resolved, 64, 18), replicated(64)),
+    Case("product lowered", partial(square_lowered, 64, 18), replicated(64)),
     Case("replicated resolved", partial(replicated_resolved, 64), replicated(64)),
     Case("sum replicated", partial(summed, 64), replicated(64)),
     Case("pair replicated", partial(pair_replicated, 64), pair_words(64)),
     Case("pair passed on", partial(pair_passed, 44), pair_words(44)),
+    Case("pair widened", partial(pair_widened, 26, 60, widen), pair_words(26)),
+    Case("pair lifted", partial(pair_widened, 20, 64, lift_pair), pair_words(20)),
     Case("dealt", partial(dealt, 64), [Input(64, frozenset({P}))]),
     Case("lift", partial(lifted, 46, 64, False), split_words(46)),
     Case("window", partial(compared, 12, partial(locate, width=16)), split_words(12)),
@@ -283,6 +311,7 @@ FULL_WIDTH = [
     Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
     Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
+    Case("largest of three, a public place", partial(best_of_group, 8, 3, False), replicated(8, 3)),
     Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
     Case("exponential", partial(window_exp, 20, 64), split_words(20)),
     Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
@@ -295,6 +324,7 @@ COMPOSED = [
     Case("wide sign", partial(compared, 64, wide_negative), split_words(64)),
     Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
     Case("place of the largest of five", partial(best_of, 12, 5), replicated(12, 5)),
+    Case("largest of four, and its place", partial(best_of_group, 12, 4, True), replicated(12, 8)),
     Case("wide exponential", of_one(exponential), replicated(64)),
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
