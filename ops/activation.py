@@ -13,7 +13,7 @@ from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost, wide_negative, wide_negative_cost
-from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split, split_cost
+from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.fourier import Series, all_series
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
@@ -26,7 +26,7 @@ from onnxpuma.mpc.protocols.smooth import (
     read_for,
     whole_argument,
 )
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
@@ -75,7 +75,7 @@ def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
     more = factor_bits(factor) if factor != 1.0 else 0
-    format = call.at(call.given(0).fraction + more)
+    format = call.given(0).format.finer(more)
     argument = read_for(_argument(call, factor), format)
     return (_below(format, Reading(series, argument, False).largest / factor, factor),)
 
@@ -97,7 +97,7 @@ def _smooth_limits(call: Call) -> tuple[Limit, ...]:
 
 
 def _smooth_fits(call: Use, index: int) -> bool:
-    return fits(all_series()[_series_name(call)], call.at(call.given(index).fraction))
+    return fits(all_series()[_series_name(call)], call.given(index).format)
 
 
 @operator(
@@ -182,13 +182,13 @@ def relu_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int) -> Prot
     negative = yield from (wide_negative if deep else is_negative)(party, seen.lowered(SIGN_SHIFT))
     pair = yield from gate(party, ~negative, seen)
     raised = RESTING.fraction - RELU_FRACTION
-    return (yield from lift(party, pass_on(party, pair), x.bits - raised)).raised(raised)
+    return (yield from lift_pair(party, pair, x.bits - raised, 0)).raised(raised)
 
 
 def relu_part_cost(elements: int, form: type, bits: int, ring: int) -> Cost:
     read, sign_bits = split_cost(elements, bits, form), bits - SIGN_SHIFT
     sign = (wide_negative_cost if sign_bits > SHORT_SIGN else is_negative_cost)(elements, sign_bits)
-    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, ring - (RESTING.fraction - RELU_FRACTION))
+    back = lift_pair_cost(elements, bits, ring - (RESTING.fraction - RELU_FRACTION))
     return (sign | Cost(1, read.bits)) + gate_cost(elements, bits, form is Replicated) + back
 
 

@@ -68,7 +68,8 @@ def _bits(call: Call) -> int:
 def _way(call: Call) -> Way:
     x = call.given(0)
     length, bits = x.shape[call.axis], _bits(call)
-    return call.network.fastest({way: argmax_cost(x.size // length, length, bits, way) for way in Way})
+    ways = {way.value: argmax_cost(x.size // length, length, bits, way) for way in Way}
+    return Way(call.network.fastest(ways))
 
 
 def _whole(call: Call) -> Result:

@@ -30,6 +30,7 @@ from onnxpuma.mpc.protocols import (
 )
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost, widen, widen_cost
 from onnxpuma.mpc.simulate import shared_reals, simulate
 
 SIZES = (1, 3, 8, 77, 1003)
@@ -98,6 +99,12 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: arrived(convert.pass_on(p, pair(p, x, 13))),
         lambda n: convert.pass_on_cost(n, 13),
     ),
+    "widen": (lambda p, x: widen(p, pair(p, x, 19), 64), lambda n: widen_cost(n, 19, 64)),
+    "lift of a pair": (lambda p, x: lift_pair(p, pair(p, x, 19), 60), lambda n: lift_pair_cost(n, 19, 60)),
+    "pair in fewer bits": (
+        lambda p, x: lift_pair(p, pair(p, x, 19), 11),
+        lambda n: lift_pair_cost(n, 19, 11),
+    ),
     "deal": (
         lambda p, x: arrived(convert.deal(p, 2, x.first if p.role(2) == PIVOT else None, x.shape, 31)),
         lambda n: convert.deal_cost(n, 31),
@@ -117,6 +124,18 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
     "resolve a replicated value": (
         lambda p, x: resolve(p, x, 2, Format(64, 12)),
         lambda n: resolve_cost(n, 6, 64, Replicated),
+    ),
+    "resolve a product in one round": (
+        lambda p, x: resolve(p, squared(p, x), 2, Format(42, 14)),
+        lambda n: Cost(1, 3 * packed(n, 42)),
+    ),
+    "resolve a product to the ring that is left": (
+        lambda p, x: resolve(p, squared(p, x), 2, Format(42, 14)),
+        lambda n: resolve_cost(n, 22, 64, bits=42),
+    ),
+    "resolve a replicated value to the ring that is left": (
+        lambda p, x: resolve(p, x, 2, Format(58, 12)),
+        lambda n: resolve_cost(n, 6, 64, Replicated, 58),
     ),
     "resolve what is resolved": (
         lambda p, x: resolve(p, x, 2, RESTING),

@@ -7,6 +7,7 @@ stands for words that a party does not hold. Everything here is local: no messag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -222,7 +223,7 @@ class Bit:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def __xor__(self, other: Bit) -> Bit:
         if (self.pivot, self.shape) != (other.pivot, other.shape):

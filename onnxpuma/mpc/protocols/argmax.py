@@ -12,8 +12,6 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from onnxpuma.mpc.cost import FREE, Cost
 from onnxpuma.mpc.format import WHOLE
 from onnxpuma.mpc.forms import Bit, Replicated, joined, see, stacked, zeros
@@ -204,8 +202,9 @@ def _argmax_by_fours(party: Party, x: Replicated) -> Protocol[Replicated]:
     bits = _place_bits(length)
 
     def block(piece: tuple[slice, slice], pivot: int) -> Protocol[tuple[Replicated, Replicated]]:
-        numbers = from_integers(np.broadcast_to(indices(length)[piece[1]], x[piece].shape), bits)
-        return _by_fours(party, x[piece], numbers, pivot, bits)
+        part = x[piece]
+        numbers = from_integers(indices(length)[piece[1]], bits) + arrays.zeros(part.shape, bits)
+        return _by_fours(party, part, numbers, pivot, bits)
 
     pieces = blocks(rows, length)
     found = yield from each_led(party, pieces, block)

@@ -12,9 +12,9 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split
+from onnxpuma.mpc.protocols.convert import split
 from onnxpuma.mpc.protocols.fourier import Series, evaluate_series, result_fraction, series_cost
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 
 COSINE = Series("cosine", 1, (0.0, 1.0, 0.0))
 SINE = Series("sine", 1, (0.0, 0.0, 1.0))
@@ -36,12 +36,12 @@ def harmonic(party: Party, x: Replicated, pivot: int, series: Series) -> Protoco
     # 2. the series
     pair = yield from evaluate_series(party, series, angle, _PRECISION, _series_bits(series))
     # 3. back to the full ring
-    return (yield from lift(party, pass_on(party, pair.lowered(pair.fraction - x.fraction)), x.bits))
+    return (yield from lift_pair(party, pair.lowered(pair.fraction - x.fraction), x.bits))
 
 
 def harmonic_cost(elements: int, series: Series, format: Format) -> Cost:
     width = format.fraction + _ABOVE
-    back = pass_on_cost(elements, width) | lift_cost(elements, width, format.bits)
+    back = lift_pair_cost(elements, width, format.bits)
     return series_cost(series, elements, _PRECISION, _series_bits(series)) + back
 
 

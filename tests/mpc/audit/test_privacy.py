@@ -54,6 +54,7 @@ from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
+from onnxpuma.mpc.protocols.widen import lift_pair, widen
 from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, from_integers, reduced, signed
 
@@ -111,6 +112,12 @@ def square_resolved(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any
     return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k, shift)))
 
 
+def square_lowered(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any]:
+    """To the ring that the shift leaves: one exchange."""
+    x = as_replicated(party, w, k, shift)
+    return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k - shift, shift)))
+
+
 def replicated_resolved(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from resolve(party, as_replicated(party, w, k, 1), P, Format(k, 0)))
 
@@ -126,6 +133,10 @@ def pair_replicated(k: int, party: Party, *w: Words) -> Protocol[Any]:
 
 def pair_passed(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from done(convert.pass_on(party, as_pair(party, w, k))))
+
+
+def pair_widened(k: int, bits: int, function: Any, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from function(party, as_pair(party, w, k), bits))
 
 
 def dealt(k: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -255,10 +266,13 @@ SMALL_EQUAL = Circuit(
 ENUMERATED = [
     Case("product to split", partial(product_split, 2), replicated(2, 2)),
     Case("product resolved", partial(square_resolved, 3, 1), replicated(3), range(-1, 1)),
+    Case("product lowered", partial(square_lowered, 3, 1), replicated(3)),
     Case("replicated resolved", partial(replicated_resolved, 4), replicated(4), range(-2, 2)),
     Case("sum replicated", partial(summed, 2), [Input(2, frozenset({j, (j + 2) % 3})) for j in range(3)]),
     Case("pair replicated", partial(pair_replicated, 3), pair_words(3)),
     Case("pair passed on", partial(pair_passed, 3), pair_words(3)),
+    Case("pair widened", partial(pair_widened, 3, 5, widen), pair_words(3)),
+    Case("pair lifted", partial(pair_widened, 2, 3, lift_pair), pair_words(2), range(-1, 1)),
     Case("dealt", partial(dealt, 3), [Input(3, frozenset({P}))]),
     Case("lift of a replicated value", partial(lifted, 2, 3, True), replicated(2), range(-1, 1)),
     Case("lift by two bits", partial(lifted, 3, 5, False), split_words(3), range(-2, 2)),
@@ -281,10 +295,13 @@ ENUMERATED = [
 FULL_WIDTH = [
     Case("product to split", partial(product_split, 64), replicated(64, 2)),
     Case("product resolved", partial(square_resolved, 64, 18), replicated(64)),
+    Case("product lowered", partial(square_lowered, 64, 18), replicated(64)),
     Case("replicated resolved", partial(replicated_resolved, 64), replicated(64)),
     Case("sum replicated", partial(summed, 64), replicated(64)),
     Case("pair replicated", partial(pair_replicated, 64), pair_words(64)),
     Case("pair passed on", partial(pair_passed, 44), pair_words(44)),
+    Case("pair widened", partial(pair_widened, 26, 60, widen), pair_words(26)),
+    Case("pair lifted", partial(pair_widened, 20, 64, lift_pair), pair_words(20)),
     Case("dealt", partial(dealt, 64), [Input(64, frozenset({P}))]),
     Case("lift", partial(lifted, 46, 64, False), split_words(46)),
     Case("window", partial(compared, 12, partial(locate, width=16)), split_words(12)),
