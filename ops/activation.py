@@ -24,6 +24,8 @@ from onnxpuma.mpc.protocols.smooth import (
     activation_cost,
     fits,
     read_for,
+    readable,
+    reading_of,
     whole_argument,
 )
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
@@ -82,12 +84,12 @@ def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, 
 
 def _smooth_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    return _activated_cost(x, all_series()[_series_name(call)], _argument(call))
+    return _activated_cost(x, all_series()[_series_name(call)], _argument(call), call.outputs[0].resting)
 
 
-def _activated_cost(x: Operand, series: Series, argument: float | None) -> Cost:
+def _activated_cost(x: Operand, series: Series, argument: float | None, made: Format) -> Cost:
     def each(n: int) -> Cost:
-        return activation_cost(series, n, x.format, x.resting, x.form, argument)
+        return activation_cost(series, n, x.format, made, x.form, argument)
 
     return over_parts(x.size, each)
 
@@ -100,23 +102,36 @@ def _smooth_fits(call: Use, index: int) -> bool:
     return fits(all_series()[_series_name(call)], call.given(index).format)
 
 
+def _accepts(call: Call, index: int) -> Format | None:
+    """A product with the bits that are read of it, for a known argument."""
+    series, argument, x = all_series()[_series_name(call)], _argument(call), call.given(index)
+    if argument is None or not x.deferred or x.beside is not None:
+        return None
+    if call.node.op == "Swish" and _alpha(call) != 1.0:
+        return None
+    least = reading_of(series, read_for(argument, x.format), x.form, x.format).bits
+    bits = range(x.fraction + 2, x.format.bits)
+    formats = (Format(b, x.fraction) for b in bits)
+    return next((f for f in formats if whole_argument(f) > argument and readable(f) >= least), None)
+
+
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
-    cost=_smooth_cost, defers=_smooth_fits, limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3,
-    beside=of_elements, narrow=True,
+    cost=_smooth_cost, defers=_smooth_fits, accepts=_accepts, follows=True, limits=_smooth_limits,
+    error="2.5e-3", tolerance=2.5e-3, beside=of_elements, narrow=True,
 )  # fmt: skip
 @by_element
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """A smooth activation. Error: 2.5e-3 at most, a tenth of that on average."""
     series = all_series()[_series_name(call)]
-    return [(yield from _activated(party, x, series, _argument(call)))]
+    return [(yield from _activated(party, x, series, _argument(call), call.outputs[0].resting))]
 
 
 def _activated(
-    party: Party, x: Replicated | Sum3, series: Series, argument: float | None
+    party: Party, x: Replicated | Sum3, series: Series, argument: float | None, made: Format
 ) -> Protocol[Replicated]:
     def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        return activation(party, part, series, pivot, part.format.at(RESTING.fraction), argument)
+        return activation(party, part, series, pivot, made, argument)
 
     return (yield from spread(party, x, each))
 
@@ -131,13 +146,13 @@ def _swish_limits(call: Call) -> tuple[Limit, ...]:
 
 def _swish_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    alpha, series = _alpha(call), all_series()["silu"]
+    alpha, series, made = _alpha(call), all_series()["silu"], call.outputs[0].resting
     if alpha == 1.0:
-        return _activated_cost(x, series, _argument(call))
+        return _activated_cost(x, series, _argument(call), made)
     scaled = replace(x, format=x.format.finer(factor_bits(alpha)))
     fraction = factor_bits(1 / alpha)
-    back = shift_cost(x.size, fraction, call.ring, Replicated)
-    return _activated_cost(scaled, series, _argument(call, alpha)) + back
+    back = shift_cost(x.size, fraction, call.ring, Replicated, made.bits)
+    return _activated_cost(scaled, series, _argument(call, alpha), call.reals) + back
 
 
 def _alpha_positive(call: Call) -> str | None:
@@ -153,6 +168,8 @@ def _takes_products(call: Use, index: int) -> bool:
     "Swish",
     cost=_swish_cost,
     defers=_takes_products,
+    accepts=_accepts,
+    follows=True,
     refuse=_alpha_positive,
     limits=_swish_limits,
     error="3e-3",
@@ -162,11 +179,11 @@ def _takes_products(call: Use, index: int) -> bool:
 @by_element
 def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""
-    alpha, series = _alpha(call), all_series()["silu"]
+    alpha, series, made = _alpha(call), all_series()["silu"], call.outputs[0].resting
     if alpha == 1.0:
-        return [(yield from _activated(party, x, series, _argument(call)))]
-    y = yield from _activated(party, times_numbers(x, alpha), series, _argument(call, alpha))
-    return [(yield from truncated(party, times_numbers(y, 1 / alpha)))]
+        return [(yield from _activated(party, x, series, _argument(call), made))]
+    y = yield from _activated(party, times_numbers(x, alpha), series, _argument(call, alpha), call.reals)
+    return [(yield from truncated(party, times_numbers(y, 1 / alpha), made))]
 
 
 RELU_FRACTION = 14

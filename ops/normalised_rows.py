@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
@@ -57,9 +57,9 @@ class Normalised:
 
 
 def normalised(
-    party: Party, x: Replicated, rows: Rows, scale: Resolved | None, bias: Resolved | None
+    party: Party, x: Replicated, rows: Rows, scale: Resolved | None, bias: Resolved | None, made: Format | None = None
 ) -> Protocol[Normalised]:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting, in the format `made`."""
     mean: Replicated | None = None
     between = x.format.at(rows.product_fraction)
     if rows.centred:  # less its first element, a constant row is zero and a large mean costs no precision
@@ -99,7 +99,7 @@ def normalised(
         y = y.plus_numbers(bias)
     elif bias is not None:
         y = y.plus_shared(bias)
-    return Normalised((yield from truncated(party, y)), mean, root)
+    return Normalised((yield from truncated(party, y, made)), mean, root)
 
 
 def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
@@ -111,6 +111,7 @@ def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 def normalised_cost(rows: Rows, call: Call) -> Cost:
+    bits = call.outputs[0].resting.bits
     size, fraction = rows.number * rows.count, call.reals.fraction + rows.centred_up
     scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
     total, before = Cost(), Cost()
@@ -121,7 +122,7 @@ def normalised_cost(rows: Rows, call: Call) -> Cost:
     if rows.root_first:
         first = fraction + rows.root_fraction - rows.product_fraction
         total = total + (roots_cost(rows) | before) + shift_cost(size, first, call.ring)
-        return total + shift_cost(size, rows.product_fraction, call.ring)
+        return total + shift_cost(size, rows.product_fraction, call.ring, bits=bits)
     by = rows.scale_fraction if scale.secret else _public_factor(rows, np.asarray(scale.value))[0]
     if scale.secret and by < call.reals.fraction:
         before |= shift_cost(scale.size, call.reals.fraction - by, call.ring, Replicated)
@@ -130,4 +131,4 @@ def normalised_cost(rows: Rows, call: Call) -> Cost:
     if fraction + by > made:
         product = shift_cost(size, fraction + by - made, call.ring, form)
     total = total + (roots_cost(rows) | (before + product))
-    return total + shift_cost(size, made + rows.root_fraction - call.reals.fraction, call.ring)
+    return total + shift_cost(size, made + rows.root_fraction - call.reals.fraction, call.ring, bits=bits)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.lengths import groups_of, norm_of_rows, scaled_row
@@ -103,6 +104,10 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
     return limits
 
 
+def _made(call: Call) -> Format:
+    return call.outputs[0].resting
+
+
 def _wanted(call: Call, index: int) -> bool:
     return index < len(call.outputs) and bool(call.outputs[index].name)
 
@@ -119,6 +124,7 @@ def _layer_cost(call: Call) -> Cost:
 @operator(
     "LayerNormalization",
     cost=_layer_cost,
+    follows=True,
     limits=_norms(_layer_rows),
     error=ERROR,
 )
@@ -126,7 +132,9 @@ def layer_normalization(
     party: Party, call: Call, x: Resolved, scale: Resolved, bias: Resolved | None = None
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias."""
-    done = yield from normalised(party, _ordinary(party, call, x), _layer_rows(call), scale, bias)
+    done = yield from normalised(
+        party, _ordinary(party, call, x), _layer_rows(call), scale, bias, _made(call)
+    )
     assert done.mean is not None
     results = [done.value, done.mean, done.mean]
     if _wanted(call, 2):
@@ -137,13 +145,14 @@ def layer_normalization(
 @operator(
     "RMSNormalization",
     cost=_layer_cost,
+    follows=True,
     limits=_norms(_layer_rows),
     error=ERROR,
 )
 def rms_normalization(party: Party, call: Call, x: Resolved, scale: Resolved) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale."""
     x = _ordinary(party, call, x)
-    return [(yield from normalised(party, x, _layer_rows(call), scale, None)).value]
+    return [(yield from normalised(party, x, _layer_rows(call), scale, None, _made(call))).value]
 
 
 def _channel_cost(call: Call) -> Cost:
@@ -152,7 +161,7 @@ def _channel_cost(call: Call) -> Cost:
 
 @operator(
     "InstanceNormalization", "GroupNormalization",
-    cost=_channel_cost, limits=_norms(_channel_rows), error=ERROR,
+    cost=_channel_cost, follows=True, limits=_norms(_channel_rows), error=ERROR,
 )  # fmt: skip
 def channel_normalization(
     party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved
@@ -170,5 +179,5 @@ def channel_normalization(
         return spaced.broadcast_to(wide).reshape(1, groups, -1)
 
     flat = held.reshape(rows.shape)
-    done = yield from normalised(party, flat, rows, by_channel(scale), by_channel(bias))
+    done = yield from normalised(party, flat, rows, by_channel(scale), by_channel(bias), _made(call))
     return [done.value.reshape(shape)]

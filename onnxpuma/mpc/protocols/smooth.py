@@ -110,7 +110,7 @@ def read_for(argument: float | None, source: Format) -> float:
     return whole if argument is None else min(argument, whole)
 
 
-def _readable(source: Format) -> int:
+def readable(source: Format) -> int:
     """Bits of a word that remain at READ_FRACTION."""
     return source.bits - max(source.fraction - READ_FRACTION, 0)
 
@@ -119,7 +119,7 @@ def _readable(source: Format) -> int:
 def reading_of(series: Series, argument: float, form: type, source: Format) -> Reading:
     """The cheapest reading for |x| < `argument` of words in this form and format."""
     ways = [Reading(series, argument, apart) for apart in ((False, True) if series.slope else (False,))]
-    ways = [way for way in ways if way.bits <= _readable(source) and way.inner <= _WIDEST_INNER]
+    ways = [way for way in ways if way.bits <= readable(source) and way.inner <= _WIDEST_INNER]
     if not ways:
         raise ProtocolError(f"{series.name} of {argument:g} in words of {source}", "truncate it first")
     return min(ways, key=lambda way: _cost(way, 8, RESTING, form).bits)
@@ -127,7 +127,7 @@ def reading_of(series: Series, argument: float, form: type, source: Format) -> R
 
 def fits(series: Series, source: Format) -> bool:
     """Whether words of this format have enough bits to be read untruncated."""
-    return max(USUAL, Reading(series, 1.0, False).bits) <= _readable(source)
+    return max(USUAL, Reading(series, 1.0, False).bits) <= readable(source)
 
 
 def activation(
