@@ -145,12 +145,12 @@ class _Formats:
             values.update(_left(new))
         if not all(_holds(self.steps[n], new) for n, new in changed.items()):
             return False
-        truncate = [n for n, new in changed.items() if n != number and _made(new) != _made(self.steps[n])]
+        truncate = [n for n in changed if n != number and _costs_change(self.steps[n], changed[n])]
         ways = {
-            "as now": _cost(self.steps[number], [self.steps[n] for n in truncate]),
-            "in fewer bits": _cost(changed[number], [changed[n] for n in truncate]),
+            "the model's format": _cost(self.steps[number], [self.steps[n] for n in truncate]),
+            "the least format": _cost(changed[number], [changed[n] for n in truncate]),
         }
-        if self.network.fastest(ways) == "as now":
+        if self.network.fastest(ways) == "the model's format":
             return False
         for n, new in changed.items():
             self.steps[n] = new
@@ -210,8 +210,10 @@ def _holds(old: Step, new: Step) -> bool:
     return True
 
 
-def _made(step: Step) -> list[Format]:
-    return [o.format for o in step.call.outputs]
+def _costs_change(old: Step, new: Step) -> bool:
+    """Whether a step truncates something from another ring: a result, or a product that it takes."""
+    before, after = ([*s.call.secrets, *s.call.outputs] for s in (old, new))
+    return any(a.deferred and a.format != b.format for a, b in zip(after, before, strict=True))
 
 
 def _cost(maker: Step, readers: Sequence[Step]) -> Cost:
