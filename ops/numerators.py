@@ -42,6 +42,11 @@ def coarse_bits(spread: float) -> int:
     return max(7, math.ceil(math.log2(spread)) + COARSE + 1)
 
 
+def read_above(spread: float) -> int:
+    """Bits before the point that are read of scores less than `spread` apart."""
+    return coarse_bits(spread) - COARSE
+
+
 def _digit_bits(spread: float) -> int:
     """Bits of the digits of a score less its maximum, which may be two units further below."""
     return NARROW.digit_bits(spread + 2)
@@ -63,7 +68,7 @@ def numerators(
     LOWEST below m may count as zero. Two scores of one row differ by less than `spread`. Error: below 2^-17.
     Rounds: 3 a level of the tournament and 5, or 6 for a wide spread; bits: `numerators_cost`.
     """
-    fine = split(party, x, pivot, Format(coarse_bits(spread) + FINE - COARSE, FINE))
+    fine = split(party, x, pivot, Format(read_above(spread) + FINE, FINE))
     tops = yield from row_maximum(party, fine.lowered(FINE - COARSE), lengths)
     read = FINE + NARROW.unit + _digit_bits(spread)
     top = see(party, tops[np.repeat(np.arange(len(lengths)), lengths)], pivot)
@@ -80,7 +85,7 @@ def numerators_cost(
     elements: int, lengths: np.ndarray, form: type, ring: int, spread: float = SPREAD
 ) -> Cost:
     coarse, width = coarse_bits(spread), POWER.bits - EXP_FRACTION + NUMERATOR
-    read = split_cost(elements, coarse + FINE - COARSE, form)
+    read = split_cost(elements, read_above(spread) + FINE, form)
     highest = row_maximum_cost(elements, lengths, coarse)
     exp = exp_window_cost(elements, _digit_bits(spread)).merged()
     return Cost(0, read.bits) + highest + exp + lift_pair_cost(elements, width, ring)
