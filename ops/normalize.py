@@ -166,8 +166,9 @@ def layer_normalization(
     party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved | None = None
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias."""
-    read, rows = _ordinary(party, call, x), _layer_rows(call)
-    done = yield from normalised(party, read, rows, scale, bias, *_formats(call))
+    done = yield from normalised(
+        party, _ordinary(party, call, x), _layer_rows(call), scale, bias, *_formats(call)
+    )
     if done.mean is None:
         return [done.value]
     results = [done.value, done.mean, done.mean]
@@ -185,8 +186,9 @@ def layer_normalization(
 )
 def rms_normalization(party: Party, call: Call, x: Resolved, scale: Resolved) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale."""
-    read, rows = _ordinary(party, call, x), _layer_rows(call)
-    done = yield from normalised(party, read, rows, scale, None, *_formats(call))
+    done = yield from normalised(
+        party, _ordinary(party, call, x), _layer_rows(call), scale, None, *_formats(call)
+    )
     return [done.value]
 
 
