@@ -174,7 +174,14 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: fourier.evaluate_series(p, GELU, split(p, x, 16), 12, 38),
         lambda n: fourier.series_cost(GELU, n, 12, 38),
     ),
-    "exp_window": (lambda p, x: exp_softmax.exp_window(p, split(p, x, 20)), exp_softmax.exp_window_cost),
+    "exp_window": (
+        lambda p, x: exp_softmax.exp_window(p, split(p, x, 27)),
+        lambda n: exp_softmax.exp_window_cost(n, 5),
+    ),
+    "exp_window of many digits": (
+        lambda p, x: exp_softmax.exp_window(p, split(p, x, 31), exp_softmax.WIDE),
+        lambda n: exp_softmax.exp_window_cost(n, 10, exp_softmax.WIDE),
+    ),
     "exponential": (lambda p, x: exponential.exponential(p, x, 2), exponential.exponential_cost),
     "logarithm": (
         lambda p, x: logarithm.logarithm(p, x, 2),

@@ -6,6 +6,8 @@ q x = d A + (1-2d) rho A + B (d + (1-2d) rho) is local in the words that the piv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
@@ -73,6 +75,34 @@ def opened(party: Party, q: Bit) -> Later:
 
 def gate_cost(elements: int, bits: int, halves: bool = True) -> Cost:
     return Cost(1, (2 if halves else 3) * deal_cost(elements, bits).bits + 2 * packed(elements, 1))
+
+
+def gate_dealt(
+    party: Party, q: Bit, words: Sequence[Words] | None, count: int, bits: int
+) -> Protocol[list[Words]]:
+    """q * E for `count` arrays E of q's shape that the pivot alone knows: this twin's halves mod 2^bits.
+
+    `words`: the arrays, None at the twins. Masks as `gate`. Rounds: 1; bits: `gate_dealt_cost`.
+    """
+    p, role, shape = q.pivot, party.role(q.pivot), q.shape
+    if role == PIVOT:
+        assert words is not None
+        rho = resized(chosen(party, q), bits)
+        for each in words:
+            deal(party, p, each, shape, bits)
+            deal(party, p, rho * resized(each, bits), shape, bits)
+        yield
+        return [nothing(shape, bits)] * count
+    arriving = opened(party, q)
+    late = [[deal(party, p, None, shape, bits) for _ in range(2)] for _ in range(count)]
+    yield
+    d = resized(arriving.take(), bits)
+    flip = word_type(bits).type(1) - (d + d)
+    return [d * taken(whole) + flip * taken(gated) for whole, gated in late]
+
+
+def gate_dealt_cost(elements: int, count: int, bits: int) -> Cost:
+    return Cost(1, 2 * count * deal_cost(elements, bits).bits + 2 * packed(elements, 1))
 
 
 def arithmetic(party: Party, q: Bit, bits: int) -> Protocol[Pair]:

@@ -53,6 +53,7 @@ from onnxpuma.mpc.protocols.compare import is_negative, locate, wide_negative
 from onnxpuma.mpc.protocols.convert import deal, settle
 from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
+from onnxpuma.mpc.protocols.inside import inside
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
 from onnxpuma.mpc.protocols.widen import lift_pair, widen
@@ -206,8 +207,13 @@ def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w
     return (yield from evaluate_series(party, series, as_split(party, w, k), fraction, bits))
 
 
-def window_exp(k: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
-    return (yield from exp_softmax.exp_window(party, as_split(party, w, k), width))
+def window_exp(k: int, unit: int, cases: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
+    window = exp_softmax.Window(unit, cases, 10)
+    return (yield from exp_softmax.exp_window(party, as_split(party, w, k), window, width))
+
+
+def inside_of(k: int, shift: int, cases: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from inside(party, as_split(party, w, k), shift, cases))
 
 
 def scaled(k: int, low: int, high: int, count_log: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -305,7 +311,8 @@ ENUMERATED = [
     Case("largest of two, a public place", partial(best_of_group, 1, 2, False), replicated(1, 2)),
     Case("largest of two, a secret place", partial(best_of_group, 1, 2, True), replicated(1, 4)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
-    Case("exponential", partial(window_exp, 3, 4), split_words(3)),
+    Case("inside", partial(inside_of, 3, 1, 2), split_words(3)),
+    Case("exponential", partial(window_exp, 3, 1, 2, 2), split_words(3)),
 ]
 
 FULL_WIDTH = [
@@ -338,7 +345,10 @@ FULL_WIDTH = [
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
     Case("largest of three, a public place", partial(best_of_group, 8, 3, False), replicated(8, 3)),
     Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
-    Case("exponential", partial(window_exp, 20, 64), split_words(20)),
+    Case("inside, by one digit", partial(inside_of, 8, 4, 4), split_words(8)),
+    Case("inside, by three digits", partial(inside_of, 14, 4, 4), split_words(14)),
+    Case("exponential", partial(window_exp, 6, 3, 2, 64), split_words(6)),
+    Case("exponential of four cases", partial(window_exp, 5, 2, 4, 64), split_words(5)),
     Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
     Case("small normalisation", partial(scaled, 8, 1, 3, 2), split_words(8)),
     Case("normalisation with a bit", partial(scaled_and_flagged, 6, 1, 2, 8), split_words(6)),
