@@ -18,7 +18,15 @@ from onnxpuma.mpc.protocols.fourier import Series, all_series
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.smooth import activation, activation_cost
-from onnxpuma.mpc.protocols.smooth_reading import USUAL, Reading, fits, read_for, readings, whole_argument
+from onnxpuma.mpc.protocols.smooth_reading import (
+    USUAL,
+    Reading,
+    fits,
+    read_for,
+    readable,
+    readings,
+    whole_argument,
+)
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.factors import factor_bits, times_numbers
@@ -75,17 +83,20 @@ def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, 
 
 def _smooth_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    return _activated_cost(call, x, all_series()[_series_name(call)], _argument(call))
+    made = call.outputs[0].resting
+    return _activated_cost(call.network, x, all_series()[_series_name(call)], _argument(call), made)
 
 
-def _activated_cost(call: Call, x: Operand, series: Series, argument: float | None) -> Cost:
-    reading = _reading(call.network, series, argument, x.format, x.form, x.size)
-    return _read_cost(series, x.format, x.form, x.size, reading)
+def _activated_cost(
+    network: Network, x: Operand, series: Series, argument: float | None, made: Format
+) -> Cost:
+    reading = _reading(network, series, argument, x.format, made, x.form, x.size)
+    return _read_cost(series, x.format, made, x.form, x.size, reading)
 
 
-def _read_cost(series: Series, source: Format, form: type, size: int, reading: Reading) -> Cost:
-    made = source.at(RESTING.fraction)
-
+def _read_cost(
+    series: Series, source: Format, made: Format, form: type, size: int, reading: Reading
+) -> Cost:
     def each(n: int) -> Cost:
         return activation_cost(series, n, source, made, form, reading=reading)
 
@@ -93,11 +104,17 @@ def _read_cost(series: Series, source: Format, form: type, size: int, reading: R
 
 
 def _reading(
-    network: Network, series: Series, argument: float | None, source: Format, form: type, size: int
+    network: Network,
+    series: Series,
+    argument: float | None,
+    source: Format,
+    made: Format,
+    form: type,
+    size: int,
 ) -> Reading:
     """The fastest way to read the arguments on this network."""
-    ways = {way.name: way for way in readings(series, argument, form, source, source.at(RESTING.fraction))}
-    costs = {name: _read_cost(series, source, form, size, way) for name, way in ways.items()}
+    ways = {way.name: way for way in readings(series, argument, form, source, made)}
+    costs = {name: _read_cost(series, source, made, form, size, way) for name, way in ways.items()}
     return ways[network.fastest(costs)]
 
 
@@ -109,23 +126,34 @@ def _smooth_fits(call: Use, index: int) -> bool:
     return fits(all_series()[_series_name(call)], call.given(index).format)
 
 
+def _accepts(call: Call, index: int) -> Format | None:
+    """A product with the bits that are read of it, for a known argument."""
+    series, argument, x = all_series()[_series_name(call)], _argument(call), call.given(index)
+    if argument is None or not x.deferred or (call.node.op == "Swish" and _alpha(call) != 1.0):
+        return None
+    made, source = call.outputs[0].resting, x.format
+    least = _reading(call.network, series, argument, source, made, x.form, x.size).bits
+    formats = (source.modulo(bits) for bits in range(x.fraction + 2, source.bits))
+    fitting = (f for f in formats if whole_argument(f) > argument and readable(series, f) >= least)
+    return next(fitting, None)
+
+
 @operator(
     "Gelu", "Erf", "Tanh", "Sigmoid", "Softplus", "Mish",
-    cost=_smooth_cost, defers=_smooth_fits, limits=_smooth_limits, error="2.5e-3", tolerance=2.5e-3,
-    beside=of_elements, narrow=True,
+    cost=_smooth_cost, defers=_smooth_fits, accepts=_accepts, follows=True, limits=_smooth_limits,
+    error="2.5e-3", tolerance=2.5e-3, beside=of_elements, narrow=True,
 )  # fmt: skip
 @by_element
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """A smooth activation. Error: 2.5e-3 at most, a tenth of that on average."""
     series = all_series()[_series_name(call)]
-    return [(yield from _activated(party, call, x, series, _argument(call)))]
+    return [(yield from _activated(party, call, x, series, _argument(call), call.outputs[0].resting))]
 
 
 def _activated(
-    party: Party, call: Call, x: Replicated | Sum3, series: Series, argument: float | None
+    party: Party, call: Call, x: Replicated | Sum3, series: Series, argument: float | None, made: Format
 ) -> Protocol[Replicated]:
-    made = x.format.at(RESTING.fraction)
-    reading = _reading(call.network, series, argument, x.format, type(x), x.size)
+    reading = _reading(call.network, series, argument, x.format, made, type(x), x.size)
 
     def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
         return activation(party, part, series, pivot, made, argument, reading)
@@ -143,13 +171,12 @@ def _swish_limits(call: Call) -> tuple[Limit, ...]:
 
 def _swish_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    alpha, series = _alpha(call), all_series()["silu"]
+    alpha, series, made = _alpha(call), all_series()["silu"], call.outputs[0].resting
     if alpha == 1.0:
-        return _activated_cost(call, x, series, _argument(call))
+        return _activated_cost(call.network, x, series, _argument(call), made)
     scaled = replace(x, format=x.format.finer(factor_bits(alpha)))
-    fraction = factor_bits(1 / alpha)
-    back = shift_cost(x.size, fraction, call.ring, Replicated)
-    return _activated_cost(call, scaled, series, _argument(call, alpha)) + back
+    back = shift_cost(x.size, factor_bits(1 / alpha), call.ring, Replicated, made.bits)
+    return _activated_cost(call.network, scaled, series, _argument(call, alpha), call.reals) + back
 
 
 def _alpha_positive(call: Call) -> str | None:
@@ -165,6 +192,8 @@ def _takes_products(call: Use, index: int) -> bool:
     "Swish",
     cost=_swish_cost,
     defers=_takes_products,
+    accepts=_accepts,
+    follows=True,
     refuse=_alpha_positive,
     limits=_swish_limits,
     error="3e-3",
@@ -174,11 +203,12 @@ def _takes_products(call: Use, index: int) -> bool:
 @by_element
 def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""
-    alpha, series = _alpha(call), all_series()["silu"]
+    alpha, series, made = _alpha(call), all_series()["silu"], call.outputs[0].resting
     if alpha == 1.0:
-        return [(yield from _activated(party, call, x, series, _argument(call)))]
-    y = yield from _activated(party, call, times_numbers(x, alpha), series, _argument(call, alpha))
-    return [(yield from truncated(party, times_numbers(y, 1 / alpha)))]
+        return [(yield from _activated(party, call, x, series, _argument(call), made))]
+    scaled, argument = times_numbers(x, alpha), _argument(call, alpha)
+    y = yield from _activated(party, call, scaled, series, argument, call.reals)
+    return [(yield from truncated(party, times_numbers(y, 1 / alpha), made))]
 
 
 RELU_FRACTION = 14

@@ -114,7 +114,8 @@ def _cost(call: Call) -> Cost:
     numerators = all_numerators_cost(lengths, form, call.ring, spread_read(call))
     total = total + (numerators | _values_cost(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
-    return total + (shift_cost(s.context, sum_read(call.ring), call.ring) | shown)
+    made = call.outputs[0].resting.bits
+    return total + (shift_cost(s.context, sum_read(call.ring), call.ring, bits=made) | shown)
 
 
 def _values_cost(call: Call) -> Cost:
@@ -178,6 +179,7 @@ def _defers(call: Use, index: int) -> bool:
     cost=_cost,
     defers=_defers,
     accepts=accepted,
+    follows=True,
     refuse=_refuse,
     limits=_limits,
     tolerance=4e-4,
@@ -217,7 +219,7 @@ def _attend(
     lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():
-        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size), call.reals)
+        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size), call.outputs[0].resting)
         return empty, zeros(party.index, s.scores, call.reals)
     repeated = s.heads // s.key_heads
     scores = yield from _scores(party, call, q.contiguous(), k.repeat(repeated, axis=1))
@@ -250,7 +252,7 @@ def _attend(
     both = [truncated(party, matmul(party, weights, v)), row_reciprocals(party, sums, s.keys)]
     context, inverse = yield from parallel(both)
     factor = inverse.spaced(np.flatnonzero(kept), (*s.scores[:3], 1))
-    wanted = [truncated(party, multiply(party, context, factor))]
+    wanted = [truncated(party, multiply(party, context, factor), call.outputs[0].resting)]
     if _shown(call) is not None:
         wanted.append(truncated(party, multiply(party, weights, factor) if _shown(call) == 3 else shown))
     done = yield from parallel(wanted)
