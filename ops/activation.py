@@ -94,9 +94,7 @@ def _activated_cost(
     return _read_cost(series, x.format, made, x.form, x.size, reading)
 
 
-def _read_cost(
-    series: Series, source: Format, made: Format, form: type, size: int, reading: Reading
-) -> Cost:
+def _read_cost(series: Series, source: Format, made: Format, form: type, size: int, reading: Reading) -> Cost:
     def each(n: int) -> Cost:
         return activation_cost(series, n, source, made, form, reading=reading)
 
