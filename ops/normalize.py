@@ -28,7 +28,7 @@ _NEAR = 16.0  # a larger bound says little about the size of a value that is no 
 ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
 
 
-def _rows(call: Use, shape: tuple[int, ...], axis: int) -> Rows:
+def _rows(call: Call, shape: tuple[int, ...], axis: int) -> Rows:
     """How x is normalised over these axes: centred in the fastest way for which its rows leave room."""
     up = call.given(0).finer  # x is read at a resting real's fraction bits
     epsilon, norm = float(call.attribute("epsilon")) * 4.0**up, call.bound("norm", LARGEST_NORM)
@@ -40,14 +40,15 @@ def _rows(call: Use, shape: tuple[int, ...], axis: int) -> Rows:
     mean, exact = replace(rows, centring=Centring.MEAN), replace(rows, centring=Centring.EXACT)
     if _wanted(call, 1) or _wanted(call, 2) or not exact.exact:
         return mean
-    return call.network.fastest({way: normalised_cost(way, call) for way in (exact, mean)})
+    ways = {"centred exactly": exact, "less a truncated mean": mean}
+    return ways[call.network.fastest({name: normalised_cost(way, call) for name, way in ways.items()})]
 
 
-def _layer_rows(call: Use) -> Rows:
+def _layer_rows(call: Call) -> Rows:
     return _rows(call, call.given(0).shape, call.axis)
 
 
-def _channel_rows(call: Use) -> Rows:
+def _channel_rows(call: Call) -> Rows:
     """(N, groups, elements of a group): instance normalisation has as many groups as channels."""
     batch, channels, *spatial = call.given(0).shape
     groups = groups_of(call)

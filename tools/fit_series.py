@@ -82,17 +82,36 @@ ACTIVATIONS = {
     "softplus": Activation(softplus, 12.1, 7, 32, (13, 16), "even", 2.0, 11, RAMP, 0.5),
 }
 
-# name: function on [low, high) inside one period of 4, number of harmonics
-NORMALISED: dict[str, tuple[Function, float, float, int]] = {
-    "reciprocal": (lambda x: 1 / x, 0.249, 2.0, 24),
-    "rsqrt": (lambda x: 1 / np.sqrt(x), 0.249, 2.0, 22),
-    "log": (np.log, 0.249, 2.0, 22),
-    "sqrt": (np.sqrt, 0.249, 2.0, 18),
+
+@dataclass(frozen=True)
+class Normalised:
+    """A fit on a window inside one period of 4, with the smallest relative error (of log: absolute)."""
+
+    function: Function
+    harmonics: int
+    ridge: float = 1e-5
+    low: float = 0.249
+    high: float = 2.0
+
+
+# More harmonics or a smaller ridge fit better, but are dealt with more bits.
+NORMALISED = {
+    "reciprocal": Normalised(lambda x: 1 / x, 16),
+    "rsqrt": Normalised(lambda x: 1 / np.sqrt(x), 14),
+    "log": Normalised(np.log, 14),
+    "sqrt": Normalised(np.sqrt, 14),
 }
 
 
 def fit(
-    function: Function, low: float, high: float, period: float, orders: list[int], parity: str, ridge: float
+    function: Function,
+    low: float,
+    high: float,
+    period: float,
+    orders: list[int],
+    parity: str,
+    ridge: float,
+    relative: bool = False,
 ) -> tuple[np.ndarray, float]:
     """Coefficients [c_0, then c_m, s_m for each order] of a near-minimax fit, and its largest error.
 
@@ -113,6 +132,8 @@ def fit(
     elif parity == "odd":  # about the constant
         used[1::2] = False
     matrix, target = np.stack(columns, axis=1)[:, used], function(x)
+    if relative:
+        matrix, target = matrix / target[:, None], np.ones_like(x)
     weight = np.ones_like(x)
     best: tuple[np.ndarray, float] = (np.zeros(matrix.shape[1]), math.inf)
     for _ in range(60):
@@ -157,9 +178,9 @@ def main() -> None:
             "coefficients": [round(float(c), 9) for c in coefficients],
         }
         report(name, coefficients, error)
-    for name, (function, low, high, harmonics) in NORMALISED.items():
-        orders, parity = list(range(1, harmonics + 1)), "from zero" if name == "sqrt" else "both"
-        coefficients, error = fit(function, low, high, 4, orders, parity, 1e-6)
+    for name, n in NORMALISED.items():
+        orders, parity = list(range(1, n.harmonics + 1)), "from zero" if name == "sqrt" else "both"
+        coefficients, error = fit(n.function, n.low, n.high, 4, orders, parity, n.ridge, name != "log")
         result[name] = {
             "period": 4,
             "error": float(f"{error:.2e}"),

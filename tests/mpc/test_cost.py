@@ -30,6 +30,7 @@ from onnxpuma.mpc.protocols import (
     wide,
 )
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost, widen, widen_cost
 from onnxpuma.mpc.simulate import shared_reals, simulate
@@ -255,9 +256,10 @@ def test_wide_comparisons(k: int) -> None:
 
 @pytest.mark.parametrize("digits", [(1, 16), (9, 10)])
 def test_normalise(digits: tuple[int, int]) -> None:
+    scaling = Thresholds(*digits, 62, Power.INVERSE, 96)
     check(
-        lambda p, x: drained(power_of_four.to_window(p, split(p, x, 64), *digits, True)),
-        lambda n: power_of_four.window_cost(n, *digits, 64),
+        lambda p, x: power_of_four.to_window(p, split(p, x, 62), scaling),
+        lambda n: power_of_four.window_cost(n, [scaling]),
     )
 
 
