@@ -75,7 +75,7 @@ def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
     more = factor_bits(factor) if factor != 1.0 else 0
-    format = call.at(call.given(0).fraction + more)
+    format = call.given(0).format.finer(more)
     argument = read_for(_argument(call, factor), format)
     return (_below(format, Reading(series, argument, False).largest / factor, factor),)
 
@@ -97,7 +97,7 @@ def _smooth_limits(call: Call) -> tuple[Limit, ...]:
 
 
 def _smooth_fits(call: Use, index: int) -> bool:
-    return fits(all_series()[_series_name(call)], call.at(call.given(index).fraction))
+    return fits(all_series()[_series_name(call)], call.given(index).format)
 
 
 @operator(

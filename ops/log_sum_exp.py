@@ -112,7 +112,7 @@ def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
     # 1. each row less its first score
     starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
     first = flat[starts]
-    e, tops = yield from all_peaks(party, flat - first[row], lengths, scores.spread)
+    e, tops = yield from all_peaks(party, flat - first[row], lengths, call.ring, scores.spread)
     # 2. the logarithm of the sum, while the maximum returns to the full ring
     sums = e.run_sums(starts)
     logarithm, highest = yield from parallel(

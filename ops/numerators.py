@@ -57,9 +57,10 @@ def _read_bits(spread: float) -> int:
 
 
 def numerators(
-    party: Party, x: Shares, lengths: np.ndarray, pivot: int, spread: float = SPREAD
+    party: Party, x: Shares, lengths: np.ndarray, pivot: int, bits: int, spread: float = SPREAD
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """e^(x - m - 1) of rows laid end to end, (n,), at NUMERATOR fraction bits, and m of each row, (rows,).
+    """e^(x - m - 1) of rows laid end to end, (n,), at NUMERATOR fraction bits mod 2^bits, and m of each row,
+    (rows,).
 
     m is within 1/2 of the row's maximum and has COARSE fraction bits mod 2^coarse_bits. Two scores of one row
     differ by less than `spread`. Error: below 2^-16. Rounds: 3 a level of the tournament and 9; bits:
@@ -78,7 +79,7 @@ def numerators(
     inside = replicate_pair(party, pair)
     y = yield from exp_window(party, see(party, inside, pivot))
     y = y.plus(-floor_constant())
-    return (yield from _from_pair(party, y, x.bits)), tops
+    return (yield from _from_pair(party, y, bits)), tops
 
 
 def _from_pair(party: Party, y: Pair, bits: int) -> Protocol[Replicated]:
@@ -98,20 +99,20 @@ def numerators_cost(
 
 
 def all_numerators(
-    party: Party, flat: Shares, lengths: np.ndarray, spread: float = SPREAD
+    party: Party, flat: Shares, lengths: np.ndarray, bits: int, spread: float = SPREAD
 ) -> Protocol[Replicated]:
     """The first result of `all_peaks`."""
-    return (yield from all_peaks(party, flat, lengths, spread))[0]
+    return (yield from all_peaks(party, flat, lengths, bits, spread))[0]
 
 
 def all_peaks(
-    party: Party, flat: Shares, lengths: np.ndarray, spread: float = SPREAD
+    party: Party, flat: Shares, lengths: np.ndarray, bits: int, spread: float = SPREAD
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """`numerators` with the rows spread over the three pivots."""
 
     def each(piece: tuple[slice, slice], pivot: int) -> Protocol[tuple[Replicated, Replicated]]:
         rows, elements = piece
-        return numerators(party, flat[elements], lengths[rows], pivot, spread)
+        return numerators(party, flat[elements], lengths[rows], pivot, bits, spread)
 
     done = yield from each_led(party, runs(lengths), each)
     return joined([e for e, _ in done]), joined([m for _, m in done])

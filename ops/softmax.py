@@ -176,7 +176,7 @@ def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     up = yield from brought_up(party, call, x, call.given(0))
     moved = up.moveaxis(axis, -1) if up.shape else up.reshape(1)
     shape, (rows, length) = moved.shape, _rows(call)
-    e = yield from all_numerators(party, entered(moved, scores), lengths, scores.spread)
+    e = yield from all_numerators(party, entered(moved, scores), lengths, call.ring, scores.spread)
     table = e.spaced(scores.places, (rows, length))
     kept = scores.lengths > 0
     inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length)

@@ -62,7 +62,7 @@ CHAMBERS = {
         ("budget",),
         ("known",),
         ("bounds",),
-        ("schedule", "walk"),
+        ("formats", "schedule", "walk"),
         ("compile",),
         ("examine",),
     ),

@@ -125,6 +125,18 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: resolve(p, x, 2, Format(64, 12)),
         lambda n: resolve_cost(n, 6, 64, Replicated),
     ),
+    "resolve a product in one round": (
+        lambda p, x: resolve(p, squared(p, x), 2, Format(42, 14)),
+        lambda n: Cost(1, 3 * packed(n, 42)),
+    ),
+    "resolve a product to the ring that is left": (
+        lambda p, x: resolve(p, squared(p, x), 2, Format(42, 14)),
+        lambda n: resolve_cost(n, 22, 64, bits=42),
+    ),
+    "resolve a replicated value to the ring that is left": (
+        lambda p, x: resolve(p, x, 2, Format(58, 12)),
+        lambda n: resolve_cost(n, 6, 64, Replicated, 58),
+    ),
     "resolve what is resolved": (
         lambda p, x: resolve(p, x, 2, RESTING),
         lambda n: resolve_cost(n, 0, 64, Replicated),

@@ -112,6 +112,12 @@ def square_resolved(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any
     return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k, shift)))
 
 
+def square_lowered(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any]:
+    """To the ring that the shift leaves: one exchange."""
+    x = as_replicated(party, w, k, shift)
+    return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k - shift, shift)))
+
+
 def replicated_resolved(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from resolve(party, as_replicated(party, w, k, 1), P, Format(k, 0)))
 
@@ -260,6 +266,7 @@ SMALL_EQUAL = Circuit(
 ENUMERATED = [
     Case("product to split", partial(product_split, 2), replicated(2, 2)),
     Case("product resolved", partial(square_resolved, 3, 1), replicated(3), range(-1, 1)),
+    Case("product lowered", partial(square_lowered, 3, 1), replicated(3)),
     Case("replicated resolved", partial(replicated_resolved, 4), replicated(4), range(-2, 2)),
     Case("sum replicated", partial(summed, 2), [Input(2, frozenset({j, (j + 2) % 3})) for j in range(3)]),
     Case("pair replicated", partial(pair_replicated, 3), pair_words(3)),
@@ -288,6 +295,7 @@ ENUMERATED = [
 FULL_WIDTH = [
     Case("product to split", partial(product_split, 64), replicated(64, 2)),
     Case("product resolved", partial(square_resolved, 64, 18), replicated(64)),
+    Case("product lowered", partial(square_lowered, 64, 18), replicated(64)),
     Case("replicated resolved", partial(replicated_resolved, 64), replicated(64)),
     Case("sum replicated", partial(summed, 64), replicated(64)),
     Case("pair replicated", partial(pair_replicated, 64), pair_words(64)),
