@@ -39,6 +39,7 @@ from onnxpuma.mpc.protocols import (
     exp_softmax,
     fours,
     gate,
+    lifting_gate,
     linear,
     maximum,
     power_of_four,
@@ -52,6 +53,7 @@ from onnxpuma.mpc.protocols.compare import is_negative, locate, wide_negative
 from onnxpuma.mpc.protocols.convert import deal, settle
 from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
+from onnxpuma.mpc.protocols.inside import inside
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
 from onnxpuma.mpc.protocols.widen import lift_pair, widen
@@ -169,6 +171,12 @@ def gated(k: int, seen: bool, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from gate.gate(party, as_bit(party, w), x))
 
 
+def gate_lifted(k: int, bits: int, seen: bool, beside: bool, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w[2:5], k) if seen else as_split(party, w[2:4], k)
+    other = see(party, as_replicated(party, w[-3:], bits), P) if beside else None
+    return (yield from lifting_gate.lifting_gate(party, as_bit(party, w), x, bits, beside=other))
+
+
 def bit_as_number(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from gate.arithmetic(party, as_bit(party, w), k))
 
@@ -199,8 +207,13 @@ def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w
     return (yield from evaluate_series(party, series, as_split(party, w, k), fraction, bits))
 
 
-def window_exp(k: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
-    return (yield from exp_softmax.exp_window(party, as_split(party, w, k), width))
+def window_exp(k: int, unit: int, cases: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
+    window = exp_softmax.Window(unit, cases, 10)
+    return (yield from exp_softmax.exp_window(party, as_split(party, w, k), window, width))
+
+
+def inside_of(k: int, shift: int, cases: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from inside(party, as_split(party, w, k), shift, cases))
 
 
 def scaled(k: int, low: int, high: int, count_log: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -236,12 +249,14 @@ def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
 
 
 def activated(
-    name: str, product: bool, party: Party, *w: Words, argument: float | None = None
+    name: str, product: bool, party: Party, *w: Words, argument: float | None = None, fast: bool = False
 ) -> Protocol[Any]:
     x: Replicated | Sum3 = as_replicated(party, w, 64, 18)
     if product:
         x = linear.multiply(party, as_replicated(party, w, 64, 18), as_replicated(party, w, 64, 18))
-    return (yield from smooth.activation(party, x, all_series()[name], P, RESTING, argument))
+    series = all_series()[name]
+    ways = smooth.readings(series, argument, type(x), x.format, RESTING)
+    return (yield from smooth.activation(party, x, series, P, RESTING, argument, ways[-1] if fast else None))
 
 
 def of_one(function: Any, *settings: Any) -> Program:
@@ -284,12 +299,20 @@ ENUMERATED = [
     Case("wide sign of one group", partial(compared, 2, wide_negative), split_words(2)),
     Case("gate with halves", partial(gated, 2, True), pair_words(1) + replicated(2)),
     Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
+    Case(
+        "gate that lifts",
+        partial(gate_lifted, 2, 3, True, False),
+        pair_words(1) + replicated(2),
+        range(-1, 1),
+    ),
+    Case("gate that lifts a split", partial(gate_lifted, 2, 3, False, False), pair_words(1) + split_words(2)),
     Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
     Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
     Case("largest of two, a public place", partial(best_of_group, 1, 2, False), replicated(1, 2)),
     Case("largest of two, a secret place", partial(best_of_group, 1, 2, True), replicated(1, 4)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
-    Case("exponential", partial(window_exp, 3, 4), split_words(3)),
+    Case("inside", partial(inside_of, 3, 1, 2), split_words(3)),
+    Case("exponential", partial(window_exp, 3, 1, 2, 2), split_words(3)),
 ]
 
 FULL_WIDTH = [
@@ -309,11 +332,23 @@ FULL_WIDTH = [
     Case("sign", partial(compared, 16, is_negative), split_words(16)),
     Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
     Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
+    Case("gate that lifts", partial(gate_lifted, 17, 25, True, False), pair_words(1) + replicated(17)),
+    Case(
+        "gate that lifts a split", partial(gate_lifted, 17, 25, False, False), pair_words(1) + split_words(17)
+    ),
+    Case(
+        "gate that lifts, and a value beside it",
+        partial(gate_lifted, 17, 25, True, True),
+        pair_words(1) + replicated(17) + replicated(25),
+    ),
     Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
     Case("largest of three, a public place", partial(best_of_group, 8, 3, False), replicated(8, 3)),
     Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
-    Case("exponential", partial(window_exp, 20, 64), split_words(20)),
+    Case("inside, by one digit", partial(inside_of, 8, 4, 4), split_words(8)),
+    Case("inside, by three digits", partial(inside_of, 14, 4, 4), split_words(14)),
+    Case("exponential", partial(window_exp, 6, 3, 2, 64), split_words(6)),
+    Case("exponential of four cases", partial(window_exp, 5, 2, 4, 64), split_words(5)),
     Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
     Case("small normalisation", partial(scaled, 8, 1, 3, 2), split_words(8)),
     Case("normalisation with a bit", partial(scaled_and_flagged, 6, 1, 2, 8), split_words(6)),
@@ -329,6 +364,16 @@ COMPOSED = [
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
     Case("activation of a narrow range", partial(activated, "gelu", False, argument=8.0), replicated(64)),
+    Case(
+        "activation in three rounds",
+        partial(activated, "gelu", True, argument=8.0, fast=True),
+        replicated(64),
+    ),
+    Case(
+        "activation with two constants in three rounds",
+        partial(activated, "tanh", False, argument=8.0, fast=True),
+        replicated(64),
+    ),
     Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
     Case("held between two ends", of_one(clamp.between, -5 << 18, 3 << 18, 64), replicated(64)),
     Case("held, and what is above", of_one(clamp.between_and_above, -5 << 18, 3 << 18, 64), replicated(64)),
