@@ -161,7 +161,7 @@ def _is_plain(operand: Operand) -> bool:
 def _with(step: Step, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Step:
     old = step.call
     call = Call(old.node, tuple(inputs), old.opset, tuple(outputs), bounds=old.bounds, network=old.network)
-    return Step(step.index, step.operator, call, step.outputs, step.resolves, step.constant, step.frees)
+    return Step(step.index, step.operator, call, step.outputs, step.resolves, step.constant)
 
 
 def _left(step: Step) -> dict[str, Operand]:

@@ -87,18 +87,16 @@ def gate_dealt(
     p, role, shape = q.pivot, party.role(q.pivot), q.shape
     if role == PIVOT:
         assert words is not None
-        rho = _choose(party, q, bits)
+        rho = resized(chosen(party, q), bits)
         for each in words:
             deal(party, p, each, shape, bits)
             deal(party, p, rho * resized(each, bits), shape, bits)
         yield
         return [nothing(shape, bits)] * count
-    mask = party.draw_planes(p + 1 if role == U else p, 1, q.size)[0]
+    arriving = opened(party, q)
     late = [[deal(party, p, None, shape, bits) for _ in range(2)] for _ in range(count)]
-    mine = q.plane ^ mask
-    arriving = _swap(party, q, mine)
     yield
-    d = resized(unpacked(mine ^ arriving.take(), q.size), bits).reshape(shape)
+    d = resized(arriving.take(), bits)
     flip = word_type(bits).type(1) - (d + d)
     return [d * taken(whole) + flip * taken(gated) for whole, gated in late]
 
