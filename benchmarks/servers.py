@@ -4,6 +4,7 @@ where the others are."""
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -41,9 +42,8 @@ class Servers:
         try:
             self._model = self._folder / "model"
             share_model(model, self._model, review=here_alone)
-            for name in NAMES:
-                (self._folder / name / "empty").mkdir(mode=0o700, parents=True)
-            self._keys = [keygen(self._folder / name / name) for name in NAMES]
+            (self._folder / "keys").mkdir(mode=0o700)
+            self._keys = [keygen(self._folder / "keys" / name) for name in NAMES]
         except BaseException:
             self.close()
             raise
@@ -87,7 +87,10 @@ class Servers:
         self._processes = []
 
     def _views(self, network: links.Network) -> None:
-        """Write every machine's cluster.toml, with the addresses that it uses."""
+        """Write every machine's folder: its secret key, and cluster.toml with the addresses that it uses.
+
+        A server removes its folder when it stops.
+        """
         for machine, name in enumerate(NAMES):
             parties = [
                 PartyConfig(
@@ -100,8 +103,11 @@ class Servers:
                 )
                 for party in range(PARTIES)
             ]
-            path = self._folder / name / "cluster.toml"
-            path.unlink(missing_ok=True)
+            folder = self._folder / name
+            shutil.rmtree(folder, ignore_errors=True)
+            (folder / "empty").mkdir(mode=0o700, parents=True)
+            shutil.copy2(self._folder / "keys" / f"{name}.secret", folder)
+            path = folder / "cluster.toml"
             write_cluster_template(path, parties, {"client": self._keys[CLIENT].public})
             tables = tomlkit.parse(path.read_text())
             tables["threads"]["compute"] = self._threads
