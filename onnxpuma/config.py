@@ -84,7 +84,7 @@ class ThreadConfig:
 class NetworkConfig:
     """The network between the servers, for which requests are planned: its slowest connection."""
 
-    latency_ms: float = _setting(0.1, 0.001, 1e5, "milliseconds")  # one way: half of a ping
+    latency_ms: float = _setting(0.1, 0.0, 1e5, "milliseconds")  # one way: half of a ping
     bandwidth_mbps: float = _setting(1000.0, 0.001, 1e7, "megabits a second")  # that one server can send
 
 

@@ -145,7 +145,7 @@ def test_ports_that_are_none(path: Path, written: str, shown: str) -> None:
         ("[timeouts]\nheartbeats = 5\n", "timeouts.heartbeats is not a known key"),
         ("[threads]\nio = 0\n", "threads.io is 0"),
         ("[threads]\ncompute = 1.5\n", "threads.compute is 1.5"),
-        ("[network]\nlatency_ms = 0\n", "network.latency_ms is 0"),
+        ("[network]\nlatency_ms = -1\n", "network.latency_ms is -1"),
         ("[network]\nlatency_ms = '40 ms'\n", "network.latency_ms is '40 ms'"),
         ("[network]\nbandwidth_mbps = -1\n", "network.bandwidth_mbps is -1"),
         ("[network]\nbandwidth_mbps = inf\n", "network.bandwidth_mbps is inf"),

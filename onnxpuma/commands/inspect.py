@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from onnxpuma.commands import disclosed, options, proved, screen
 from onnxpuma.errors import ConfigError
@@ -23,8 +21,8 @@ _SHOWN = {"weights": "secret, once"}
 def inspect(
     model: options.Models,
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
-    bandwidth: Annotated[str, typer.Option(help="Upload rate of one party: 1Gbit, 100Mbit.")] = "1Gbit",
-    latency: Annotated[str, typer.Option(help="One-way latency, half of a ping: 0.1ms.")] = "0.1ms",
+    bandwidth: options.Bandwidth = options.USUAL_BANDWIDTH,
+    latency: options.Latency = options.USUAL_LATENCY,
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
@@ -35,10 +33,10 @@ def inspect(
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, and its predicted rounds, bytes and time."""
-    from onnxpuma.mpc.cost import Network
     from onnxpuma.plan.owner_policy import Policy
+    from onnxpuma.roles.request.network import network_of
 
-    network = Network(options.read_bandwidth(bandwidth), options.read_latency(latency))
+    network = network_of(options.read_network(bandwidth, latency))
     sizes = options.read_sizes(dim)
     policy = Policy(
         public=public,

@@ -7,8 +7,11 @@ fastest on its network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+W = TypeVar("W", bound=Hashable)
 
 
 def packed(elements: int, bits: int) -> int:
@@ -58,10 +61,11 @@ class Network:
         """Time on the wire alone: each round waits once, and the three parties send side by side."""
         return cost.rounds * self.latency + cost.bits / 3 / self.bandwidth
 
-    def fastest(self, ways: Mapping[str, Cost]) -> str:
+    def fastest(self, ways: Mapping[W, Cost]) -> W:
         """The way to a result that takes the least time; of equal ones the first.
 
-        ways: by a name of a few words. A report lists them, and finds a choice again by its names.
+        ways: by a name of a few words, or a member of an enumeration that has such a name for its value.
+        Reports list them.
         """
         return min(ways, key=lambda way: self.seconds(ways[way]))
 

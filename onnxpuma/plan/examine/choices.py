@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TypeAlias
 
-from onnxpuma.mpc.cost import FREE, Cost, Network
+from onnxpuma.mpc.cost import FREE, Cost, Network, W
 from onnxpuma.ops.registry import altered
 from onnxpuma.plan.plan import Plan, Step, total
 
@@ -50,9 +51,14 @@ def choices(plan: Plan) -> list[ChoiceEntry]:
     ]
 
 
-def ways_of(step: Step) -> list[str]:
-    """The ways that this step takes, one for each of its choices."""
-    return [way for way, _ in _made(step).values()]
+def ways_taken(plan: Plan) -> dict[str, dict[str, int]]:
+    """Operator -> way -> how many steps take it, for the operators that have several."""
+    found: dict[str, dict[str, int]] = {}
+    for step in plan.steps:
+        for way, _ in () if step.constant else _made(step).values():
+            taken = found.setdefault(step.operator.name, {})
+            taken[way] = taken.get(way, 0) + 1
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,16 @@ class _Watched(Network):
     told: Mapping[Ways, str] = field(default_factory=dict)
     made: dict[Ways, tuple[str, Cost]] = field(default_factory=dict)
 
-    def fastest(self, ways: Mapping[str, Cost]) -> str:
-        way = self.told.get(tuple(ways)) or Network.fastest(self, ways)
-        self.made[tuple(ways)] = way, ways[way]
+    def fastest(self, ways: Mapping[W, Cost]) -> W:
+        names = tuple(_named(way) for way in ways)
+        told = dict(zip(names, ways, strict=True)).get(self.told.get(names, ""))
+        way = Network.fastest(self, ways) if told is None else told
+        self.made[names] = _named(way), ways[way]
         return way
+
+
+def _named(way: object) -> str:
+    return str(way.value if isinstance(way, Enum) else way)
 
 
 def _made(step: Step) -> dict[Ways, tuple[str, Cost]]:
