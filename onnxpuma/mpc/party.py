@@ -103,7 +103,7 @@ def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...]
     if not late:
         return function(*[taken(w) for w in words])
     arrival = max([w.arrival for w in late])
-    if all([w.readable for w in late]):
+    if all(w.readable for w in late):
         value = function(*[taken(w) for w in words])
         return Later(late[0].party, value.shape, None, arrival, value)
     if shape is None:
