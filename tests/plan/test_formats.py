@@ -228,7 +228,7 @@ def test_a_rotation_of_a_value_at_rest_is_lowered_without_a_message() -> None:
     model, tables = turned({"q": "n", "k": "n"})
     plan = run(model, 4e-4, public=tables)
     costs = [step.cost for step in plan.steps if step.operator.name == "RotaryEmbedding"]
-    assert costs == [Cost(), Cost()]
+    assert set(costs) == {Cost()}
     assert [reading(plan, "Attention", place).fraction for place in (0, 1)] == [14, 14]
 
 
