@@ -1,7 +1,6 @@
 """Softmax of rows of any length: coarse maximum, exp on a window, row sum, one reciprocal a row.
 
-The numerators are e^(t - 1), t the score less the row's coarse maximum: a row sums to between e^-2 and its
-length. Attention takes the reciprocal after the product with V, on fewer elements (protocols.md, section 8).
+Attention takes the reciprocal after the product with V, on fewer elements (protocols.md, section 8).
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,18 +21,14 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.numerators import (
-    COARSE,
-    FINE,
-    LEAST_READ,
-    NUMERATOR,
     all_numerators,
     all_numerators_cost,
-    coarse_bits,
+    fastest_reading,
     row_reciprocals,
     row_reciprocals_cost,
-    sum_read,
 )
 from onnxpuma.ops.registry import Call, Use, operator
+from onnxpuma.ops.score_reading import FINE, LEAST_READ, Reading, farthest_apart, histograms
 from onnxpuma.ops.scores import (
     LEAST_SPREAD,
     LOWEST,
@@ -51,9 +47,7 @@ from onnxpuma.standard.mask_values import MOST_REACH
 
 
 def left_out(length: int) -> float:
-    """The error of a row's sum: scores from 14 to 15 below the largest count as zero, and the value of the
-    exponential at that point is also subtracted from all others.
-    """
+    """The error of a row's sum: scores more than 14 below the largest may count as zero."""
     return length * math.exp(1 - LOWEST)
 
 
@@ -79,11 +73,21 @@ def _softmax_cost(call: Call) -> Cost:
     lengths = scores.lengths[scores.lengths > 0]
     if rows * length == 0 or not len(lengths):
         return Cost()
-    (x,) = call.secrets
-    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), call.ring, scores.spread)
-    first = first + row_reciprocals_cost(len(lengths), length, call.ring)
-    shift = NUMERATOR + sum_read(call.ring) - call.reals.fraction
+    (x,), how = call.secrets, _reading(call)
+    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), call.ring, how)
+    first = first + row_reciprocals_cost(len(lengths), length, call.ring, how)
+    shift = how.numerator + how.sum_read(call.ring) - call.reals.fraction
     return first + shift_cost(rows * length, shift, call.ring)
+
+
+@lru_cache(maxsize=4)
+def _reading(call: Call) -> Reading:
+    """The fastest way to read the scores."""
+    (x,), scores = call.secrets, _scores(call)
+    held = call.reals if x.reach > MOST_REACH else x.format
+    others = histograms(scores.spread, held, call.ring, fine=True)
+    lengths = scores.lengths[scores.lengths > 0]
+    return fastest_reading(call.network, Reading(scores.spread), others, lengths, _form(call), call.ring)
 
 
 def _form(call: Call) -> type:
@@ -110,11 +114,6 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 def largest_spread(format: Format) -> float:
     """The largest spread for which scores in this format have all the bits that are read."""
     return 2.0 ** (format.bits - max(format.fraction - FINE, 0) - FINE - 1)
-
-
-def farthest_apart(spread: float) -> float:
-    """The largest distance that a reading for this spread covers: each score is off by about a unit."""
-    return 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2
 
 
 def spread_limit(spread: float, measure: Measure, stays: Callable[[Call], float], needs: Needs) -> Limit:
@@ -147,7 +146,7 @@ def _defers(call: Use, index: int) -> bool:
 def _too_narrow(call: Call) -> str | None:
     if call.ring < RESTING.bits and call.given(0).reach:
         return f"a secret mask reaches further than words of {call.ring} bits"
-    digits = sum_read(call.ring)
+    digits = Reading(SPREAD).sum_read(call.ring)
     if digits < LEAST_READ:
         return (
             f"words of {call.ring} bits leave {digits} fraction bits to a row's sum, which needs {LEAST_READ}"
@@ -176,10 +175,11 @@ def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     up = yield from brought_up(party, call, x, call.given(0))
     moved = up.moveaxis(axis, -1) if up.shape else up.reshape(1)
     shape, (rows, length) = moved.shape, _rows(call)
-    e = yield from all_numerators(party, entered(moved, scores), lengths, call.ring, scores.spread)
+    how = _reading(call)
+    e = yield from all_numerators(party, entered(moved, scores), lengths, call.ring, how)
     table = e.spaced(scores.places, (rows, length))
     kept = scores.lengths > 0
-    inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length)
+    inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length, how)
     factor = inverse.spaced(np.flatnonzero(kept), (rows, 1))
     result = yield from truncated(party, multiply(party, table, factor))
     return [result.reshape(shape).moveaxis(-1, axis)]

@@ -61,6 +61,7 @@ class Activation:
     linear: float = 0.0
     angle_bits: int = 16
     precision: int = 13
+    read: int = 14  # fraction bits of x
 
     @property
     def orders(self) -> list[int]:
@@ -70,28 +71,49 @@ class Activation:
 RAMP, STEP, ODD_STEP = (0, 1, 0), (0, 0, 1), (-1, 0, 1)
 
 ACTIVATIONS = {
-    "gelu": Activation(gelu, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5),
-    "gelu_tanh": Activation(gelu_tanh, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5),
+    "gelu": Activation(gelu, 4.26, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5, 17, 13, 13),
+    "gelu_tanh": Activation(gelu_tanh, 4.26, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5, 17, 13, 13),
     "erf": Activation(erf, 3.6, 5, 16, (5, 4), "odd", 0.5, 13, ODD_STEP),
     "tanh": Activation(np.tanh, 5.1, 9, 16, (13, 16), "odd", 1.0, 9, ODD_STEP),
     "sigmoid": Activation(sigmoid, 8.6, 7, 32, (15, 16), "odd", 1.0, 16, STEP),
     # The error of silu is multiplied by the other half of a gated layer, so its fit is more precise.
-    "silu": Activation(lambda x: x * sigmoid(x), 12.1, 12, 32, (11, 16), "even", 2.0, 11, RAMP, 0.5, 17, 15),
+    "silu": Activation(
+        lambda x: x * sigmoid(x), 10.27, 10, 32, (13, 16), "even", 0.25, 81, RAMP, 0.5, 17, 15
+    ),
     "mish": Activation(lambda x: x * np.tanh(softplus(x)), 12.1, 12, 32, (3, 4), "both", 2.0, 11, RAMP, 0.5),
     "softplus": Activation(softplus, 12.1, 7, 32, (13, 16), "even", 2.0, 11, RAMP, 0.5),
 }
 
-# name: function on [low, high) inside one period of 4, number of harmonics
-NORMALISED: dict[str, tuple[Function, float, float, int]] = {
-    "reciprocal": (lambda x: 1 / x, 0.249, 2.0, 24),
-    "rsqrt": (lambda x: 1 / np.sqrt(x), 0.249, 2.0, 22),
-    "log": (np.log, 0.249, 2.0, 22),
-    "sqrt": (np.sqrt, 0.249, 2.0, 18),
+
+@dataclass(frozen=True)
+class Normalised:
+    """A fit on a window inside one period of 4, with the smallest relative error (of log: absolute)."""
+
+    function: Function
+    harmonics: int
+    ridge: float = 1e-5
+    low: float = 0.249
+    high: float = 2.0
+
+
+# More harmonics or a smaller ridge fit better, but are dealt with more bits.
+NORMALISED = {
+    "reciprocal": Normalised(lambda x: 1 / x, 16),
+    "rsqrt": Normalised(lambda x: 1 / np.sqrt(x), 14),
+    "log": Normalised(np.log, 14),
+    "sqrt": Normalised(np.sqrt, 14),
 }
 
 
 def fit(
-    function: Function, low: float, high: float, period: float, orders: list[int], parity: str, ridge: float
+    function: Function,
+    low: float,
+    high: float,
+    period: float,
+    orders: list[int],
+    parity: str,
+    ridge: float,
+    relative: bool = False,
 ) -> tuple[np.ndarray, float]:
     """Coefficients [c_0, then c_m, s_m for each order] of a near-minimax fit, and its largest error.
 
@@ -112,6 +134,8 @@ def fit(
     elif parity == "odd":  # about the constant
         used[1::2] = False
     matrix, target = np.stack(columns, axis=1)[:, used], function(x)
+    if relative:
+        matrix, target = matrix / target[:, None], np.ones_like(x)
     weight = np.ones_like(x)
     best: tuple[np.ndarray, float] = (np.zeros(matrix.shape[1]), math.inf)
     for _ in range(60):
@@ -136,25 +160,29 @@ def main() -> None:
         period = a.period * a.speed[1] / a.speed[0]
         rest = partial(without_line, a.function, a.linear)
         coefficients, error = fit(rest, -a.window, a.window, period, a.orders, a.parity, 1e-2)
+        least, most = ends(rest, a.window)
         result[name] = {
             "period": a.period,
             "speed": a.speed,
             "angle_bits": a.angle_bits,
             "precision": a.precision,
             "orders": a.orders,
+            "read": a.read,
             "linear": a.linear,
             "unit": a.unit,
             "width": a.width,
             "left": a.lines[0],
             "slope": a.lines[1],
             "right": a.lines[2],
+            "least": least,
+            "most": most,
             "error": float(f"{error:.2e}"),
             "coefficients": [round(float(c), 9) for c in coefficients],
         }
         report(name, coefficients, error)
-    for name, (function, low, high, harmonics) in NORMALISED.items():
-        orders, parity = list(range(1, harmonics + 1)), "from zero" if name == "sqrt" else "both"
-        coefficients, error = fit(function, low, high, 4, orders, parity, 1e-6)
+    for name, n in NORMALISED.items():
+        orders, parity = list(range(1, n.harmonics + 1)), "from zero" if name == "sqrt" else "both"
+        coefficients, error = fit(n.function, n.low, n.high, 4, orders, parity, n.ridge, name != "log")
         result[name] = {
             "period": 4,
             "error": float(f"{error:.2e}"),
@@ -162,6 +190,12 @@ def main() -> None:
         }
         report(name, coefficients, error)
     TARGET.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def ends(function: Function, window: float) -> tuple[float, float]:
+    """Multiples of 2^-10 between which the function lies on the window."""
+    values = function(np.linspace(-window, window, 20001)) * 1024
+    return math.floor(values.min()) / 1024, math.ceil(values.max()) / 1024
 
 
 def without_line(function: Function, slope: float, x: np.ndarray) -> np.ndarray:

@@ -121,7 +121,7 @@ class _Comparison:
 
     def __init__(self, plan: Plan, graph: Graph, known: Mapping[str, np.ndarray]) -> None:
         self.found: list[NodeError] = []
-        self._clear, self._secure = ClearRun(graph, known), ClearRun(graph, known)
+        self._clear, self._secure = ClearRun(plan, graph, known), ClearRun(plan, graph, known)
         self._parts: dict[int, list[Sequence[Form]]] = {}
         self._lock = threading.Lock()
 

@@ -136,6 +136,7 @@ class Party:
         self.round = 0
         self.step = 0
         self.label = ""
+        self.queued = 0  # bytes of the words of all rounds, the open one included
         self._outgoing: dict[int, list[Any]] = {}
         self._announced: dict[int, deque[_Slot]] = {p: deque() for p in range(3) if p != self.index}
         self._tags: dict[int, Tag] = {}  # of the rounds with messages that are not read yet
@@ -161,7 +162,9 @@ class Party:
 
     def send(self, peer: int, words: Words, bits: int) -> None:
         """Queue words of Z_2^bits for the exchange that ends this round. The caller must not change them."""
-        self._outgoing.setdefault(peer % 3, []).append(ring.pack(words, bits))
+        packed = ring.pack(words, bits)
+        self.queued += packed.nbytes
+        self._outgoing.setdefault(peer % 3, []).append(packed)
 
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
         """Announce words of Z_2^bits that `peer` sends in this round."""

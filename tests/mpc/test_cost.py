@@ -21,6 +21,7 @@ from onnxpuma.mpc.protocols import (
     exponential,
     fourier,
     gate,
+    lifting_gate,
     logarithm,
     maximum,
     power_of_four,
@@ -29,6 +30,7 @@ from onnxpuma.mpc.protocols import (
     wide,
 )
 from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost, widen, widen_cost
 from onnxpuma.mpc.simulate import shared_reals, simulate
@@ -153,6 +155,22 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: gate.gate(p, bit(p, x), split(p, x, 28)),
         lambda n: gate.gate_cost(n, 28, False),
     ),
+    "gate that lifts": (
+        lambda p, x: lifting_gate.lifting_gate(p, bit(p, x), x.modulo(17), 25),
+        lambda n: lifting_gate.lifting_gate_cost(n, 17, 25),
+    ),
+    "gate that lifts a split": (
+        lambda p, x: lifting_gate.lifting_gate(p, bit(p, x), split(p, x, 17), 60),
+        lambda n: lifting_gate.lifting_gate_cost(n, 17, 60, Split),
+    ),
+    "gate, and a lift": (
+        lambda p, x: lifting_gate.gated_up(p, bit(p, x), split(p, x, 17, True), 60),
+        lambda n: lifting_gate.gated_up_cost(n, 17, 60),
+    ),
+    "gate that lifts straight": (
+        lambda p, x: lifting_gate.gated_up(p, bit(p, x), split(p, x, 17, True), 60, True),
+        lambda n: lifting_gate.gated_up_cost(n, 17, 60, True),
+    ),
     "arithmetic": (
         lambda p, x: gate.arithmetic(p, bit(p, x), 28),
         lambda n: gate.arithmetic_cost(n, 28),
@@ -165,7 +183,14 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: fourier.evaluate_series(p, GELU, split(p, x, 16), 12, 38),
         lambda n: fourier.series_cost(GELU, n, 12, 38),
     ),
-    "exp_window": (lambda p, x: exp_softmax.exp_window(p, split(p, x, 20)), exp_softmax.exp_window_cost),
+    "exp_window": (
+        lambda p, x: exp_softmax.exp_window(p, split(p, x, 27)),
+        lambda n: exp_softmax.exp_window_cost(n, 5),
+    ),
+    "exp_window of many digits": (
+        lambda p, x: exp_softmax.exp_window(p, split(p, x, 31), exp_softmax.WIDE),
+        lambda n: exp_softmax.exp_window_cost(n, 10, exp_softmax.WIDE),
+    ),
     "exponential": (lambda p, x: exponential.exponential(p, x, 2), exponential.exponential_cost),
     "logarithm": (
         lambda p, x: logarithm.logarithm(p, x, 2),
@@ -220,6 +245,10 @@ def test_sign(k: int) -> None:
 
 @pytest.mark.parametrize(("k", "width"), [(12, 16), (12, 9), (8, 1), (6, 16)])
 def test_window(k: int, width: int) -> None:
+    check(
+        lambda p, x: compare.locate(p, split(p, x, k), width, way=compare.one_round(k)),
+        lambda n: compare.one_round(k).cost(n),
+    )
     check(lambda p, x: compare.locate(p, split(p, x, k), width), lambda n: compare.locate_cost(n, k))
     check(
         lambda p, x: compare.locate(p, split(p, x, k), width, True),
@@ -235,9 +264,10 @@ def test_wide_comparisons(k: int) -> None:
 
 @pytest.mark.parametrize("digits", [(1, 16), (9, 10)])
 def test_normalise(digits: tuple[int, int]) -> None:
+    scaling = Thresholds(*digits, 62, Power.INVERSE, 96)
     check(
-        lambda p, x: drained(power_of_four.to_window(p, split(p, x, 64), *digits, True)),
-        lambda n: power_of_four.window_cost(n, *digits, 64),
+        lambda p, x: power_of_four.to_window(p, split(p, x, 62), scaling),
+        lambda n: power_of_four.window_cost(n, [scaling]),
     )
 
 

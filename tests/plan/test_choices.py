@@ -64,7 +64,8 @@ def test_the_whole_model_is_priced_with_the_way_not_taken(blueprint):
     other = {w.name: w for choice in choices(plan) for w in choice.ways}["few rounds"]
     apart = WAYS["few rounds"], WAYS["few bytes"]
     steps = sum(step.operator.name == "LayerNormalization" for step in plan.steps)
-    assert other.model_rounds - plan.cost.rounds == steps * (apart[0].rounds - apart[1].rounds)
+    saved = plan.cost.rounds - other.model_rounds  # less where another path becomes the longest
+    assert steps < saved <= steps * (apart[1].rounds - apart[0].rounds)
     assert other.model_bytes == round(plan.cost.bytes + steps * (apart[0].bytes - apart[1].bytes))
     assert other.model_seconds > USUAL.seconds(plan.cost)
 

@@ -209,6 +209,11 @@ class Pair(Form):
 
         return self._local(lower, format=made)
 
+    def raised(self, shift: int) -> Pair:
+        """y at `shift` more fraction bits, in a ring of as many more bits; local and exact."""
+        made = self.format.raised(shift)
+        return self._local(lambda words: resized(words, made.bits) << made.word.type(shift), format=made)
+
     def modulo(self, bits: int) -> Pair:
         return self._local(lambda words: resized(words, bits), format=self.format.modulo(bits))
 

@@ -25,9 +25,9 @@ from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
 from onnxpuma.mpc.protocols import circle
 from onnxpuma.mpc.protocols.circle import Integers
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
-from onnxpuma.mpc.protocols.exp_softmax import tables as exp_tables
+from onnxpuma.mpc.protocols.powers import tables as powers_of_e
 from onnxpuma.mpc.ring.arrays import filled, flat, nothing
-from onnxpuma.mpc.ring.words import Words, from_integers, reduced, resized
+from onnxpuma.mpc.ring.words import Words, from_integers, resized
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,15 @@ class Series:
     speed: tuple[int, int] = (1, 1)  # an odd number over a power of two, so that x may have any period
     angle_bits: int = 16  # of the argument
     precision: int = 13  # fraction bits of a twin's factors, and of a dealt cosine of amplitude one
+    read: int = 14  # fraction bits of x as the activation reads it
     linear: float = 0.0
     unit: float = 1.0  # of the window's width, a power of two
     width: int = 0  # of the window, in units
     left: float = 0.0
     slope: float = 0.0
     right: float = 0.0
+    least: float = 0.0  # of the series in the window
+    most: float = 0.0
 
     @property
     def harmonics(self) -> int:
@@ -82,31 +85,31 @@ def _dealt_tables(index_bits: int, fraction: int, bits: int) -> tuple[Words, Wor
     return from_integers(cosine, bits), from_integers(sine, bits)
 
 
-_EXTRA = 28  # fraction bits of coefficients: integers multiply them, and the result is rounded once
+EXTRA = 28  # fraction bits of coefficients: integers multiply them, and the result is rounded once
 
 
 @lru_cache(maxsize=256)
-def _integer_coefficients(series: Series, gain: float) -> list[tuple[int, int]]:
-    scaled = np.rint(np.multiply(series.coefficients, gain) * (1 << _EXTRA)).astype(np.int64).tolist()
+def integer_coefficients(series: Series, gain: float) -> list[tuple[int, int]]:
+    scaled = np.rint(np.multiply(series.coefficients, gain) * (1 << EXTRA)).astype(np.int64).tolist()
     return list(zip(scaled[1::2], scaled[2::2], strict=True))
 
 
 def _combined(c: int, s: int, cosine: Integers, sine: Integers) -> tuple[Integers, Integers]:
     """The factors of the dealt cosine and sine, from the twin's own cosine and sine; exact."""
-    half, by = np.int64(1 << (_EXTRA - 1)), np.int64(_EXTRA)
+    half, by = np.int64(1 << (EXTRA - 1)), np.int64(EXTRA)
     return (c * cosine + s * sine + half) >> by, (s * cosine - c * sine + half) >> by
 
 
 @lru_cache(maxsize=256)
-def _dealt_fractions(series: Series, fraction: int, gain: float) -> list[int]:
+def dealt_fractions(series: Series, fraction: int, gain: float) -> list[int]:
     """Fraction bits of each harmonic's dealt cosine and sine: the smaller its amplitude, the fewer.
 
     The amplitude multiplies the rounding error of a dealt value, so fewer bits give each harmonic the same
     share of the error: `fraction` bits at amplitude one. The same at all parties.
     """
     found = []
-    for c, s in _integer_coefficients(series, gain):
-        logarithm = ((c * c + s * s).bit_length() + 1) // 2 - _EXTRA
+    for c, s in integer_coefficients(series, gain):
+        logarithm = ((c * c + s * s).bit_length() + 1) // 2 - EXTRA
         found.append(max(fraction + logarithm, 2))
     return found
 
@@ -116,27 +119,18 @@ def _twin_tables(
     series: Series, gain: float, index_bits: int, fraction: int, bits: int
 ) -> list[tuple[Words, Words]]:
     """For each harmonic m the two factors at the scale of the sum, indexed by m B mod 2^k."""
-    dealt = _dealt_fractions(series, fraction, gain)
+    dealt = dealt_fractions(series, fraction, gain)
     tables = []
-    for (c, s), own in zip(_integer_coefficients(series, gain), dealt, strict=True):
+    for (c, s), own in zip(integer_coefficients(series, gain), dealt, strict=True):
         pair = _combined(c, s, *circle.whole(index_bits, fraction))
         scale = np.int64(1 << (max(dealt) - own))
         tables.append((from_integers(pair[0] * scale, bits), from_integers(pair[1] * scale, bits)))
     return tables
 
 
-def _fine(words: Words, harmonic: int, bits: int, fraction: int) -> tuple[Integers, Integers]:
-    """Cosine and sine of 2 pi m w / 2^bits, for more bits than the tables have."""
-    angle = reduced(words * words.dtype.type(harmonic), bits)
-    return circle.points(angle.astype(np.int64), bits, fraction)
-
-
-TABLE_BITS = 17  # up to here a table has an entry for each angle; above, two smaller tables are multiplied
-
-
 def result_fraction(series: Series, fraction: int, gain: float = 1.0) -> int:
     """Fraction bits of the result of `evaluate_series`."""
-    return fraction + max(_dealt_fractions(series, fraction, gain))
+    return fraction + max(dealt_fractions(series, fraction, gain))
 
 
 def evaluate_series(
@@ -146,24 +140,18 @@ def evaluate_series(
 
     The pivot deals a harmonic of small amplitude with fewer fraction bits, in a ring of as many fewer bits;
     the twins shift their products up again. Error: the fit's, and rounding of about 2^-fraction for each
-    harmonic. Up to k = TABLE_BITS, for many elements, tables have 2^k entries; above, for one element a row,
-    two smaller tables are multiplied (k at most 31, fraction at most 28). Masks: F_{p+1}. Rounds: 1, one way
-    from the pivot, which knows its part at once; bits: `series_cost`.
+    harmonic. Tables have 2^k entries, for many elements; exact_series.py takes finer arguments. Masks:
+    F_{p+1}. Rounds: 1, one way from the pivot, which knows its part at once; bits: `series_cost`.
     """
     p, role, k, n = x.pivot, party.role(x.pivot), x.bits, x.size
-    fine = k > TABLE_BITS
-    dealt = _dealt_fractions(series, fraction, gain)
+    dealt = dealt_fractions(series, fraction, gain)
     largest = max(dealt)
     widths = [bits - (largest - own) for own in dealt]
     if role == PIVOT:
         words = flat(x.words)
         for m, own, width in zip(series.multiples, dealt, widths, strict=True):
-            if fine:
-                values = [from_integers(value, width) for value in _fine(words, m, k, own)]
-            else:
-                values = [ring.gather_table(table, words, m, 0, k) for table in _dealt_tables(k, own, width)]
-            for value in values:
-                deal(party, p, value, (n,), width)
+            for table in _dealt_tables(k, own, width):
+                deal(party, p, ring.gather_table(table, words, m, 0, k), (n,), width)
         yield
         return Pair(role, p, nothing(x.shape, bits), Format(bits, fraction + largest))
     halves = [deal(party, p, None, (n,), width) for width in widths for _ in range(2)]
@@ -172,22 +160,15 @@ def evaluate_series(
     constant = round(series.coefficients[0] * gain * (1 << (fraction + largest))) if role == U else 0
     y = filled(n, constant, bits)
     arrived = (resized(taken(half), bits) for half in halves)
-    if fine:
-        parts = zip(series.multiples, _integer_coefficients(series, gain), dealt, strict=True)
-        for m, (c, s), own in parts:
-            scale = np.int64(1 << (largest - own))
-            for factor in _combined(c, s, *_fine(words, m, k, fraction)):
-                y += next(arrived) * from_integers(factor * scale, bits)
-    else:
-        factors = _twin_tables(series, gain, k, fraction, bits)
-        for m, pair in zip(series.multiples, factors, strict=True):
-            for table in pair:
-                ring.axpy(y, table, words, m, 0, k, next(arrived))
+    factors = _twin_tables(series, gain, k, fraction, bits)
+    for m, pair in zip(series.multiples, factors, strict=True):
+        for table in pair:
+            ring.axpy(y, table, words, m, 0, k, next(arrived))
     return Pair(role, p, y.reshape(x.shape), Format(bits, fraction + largest))
 
 
 def series_cost(series: Series, elements: int, fraction: int, bits: int, gain: float = 1.0) -> Cost:
-    dealt = _dealt_fractions(series, fraction, gain)
+    dealt = dealt_fractions(series, fraction, gain)
     return Cost(1, sum(2 * deal_cost(elements, bits - (max(dealt) - own)).bits for own in dealt))
 
 
@@ -198,13 +179,17 @@ def fingerprint() -> str:
     Integer arithmetic computes the tables, so one version of the package yields one digest on every machine.
     Parties with different digests must not compute together: their results would be random words.
     """
-    digest = hashlib.sha256(bytes([_EXTRA]))
+    digest = hashlib.sha256(bytes([EXTRA]))
     for name, series in sorted(all_series().items()):
         digest.update(name.encode())
         shape = (series.period, *series.speed, series.angle_bits, series.precision, *series.multiples)
         numbers = (*shape, *series.coefficients)
         digest.update(struct.pack(f"<{len(numbers)}d", *numbers))
-    arcs = (circle.whole(17, 12), circle.whole(13, 24), circle.arc(26, 13, 24))
-    for table in (*(t for pair in arcs for t in pair), *exp_tables()):
+    arcs = (circle.whole(17, 12), circle.whole(13, 30), circle.arc(26, 13, 30))
+    for table in (
+        *(t for pair in arcs for t in pair),
+        *powers_of_e(19, 15, -16)[:2],
+        *powers_of_e(18, 15, -8)[:2],
+    ):
         digest.update(table.astype("<u8").tobytes())
     return digest.hexdigest()[:16]

@@ -13,14 +13,15 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import split
-from onnxpuma.mpc.protocols.fourier import Series, evaluate_series, result_fraction, series_cost
+from onnxpuma.mpc.protocols.exact_series import ARGUMENT_BITS, series_long, series_long_cost
+from onnxpuma.mpc.protocols.fourier import Series, result_fraction
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 
 COSINE = Series("cosine", 1, (0.0, 1.0, 0.0))
 SINE = Series("sine", 1, (0.0, 0.0, 1.0))
 _ANGLE = Format(22, 22)  # the part of a turn that is read: one whole turn is the whole ring
 _PRECISION = 20
-_ABOVE = 3  # bits above the point of a result from -1 to 1, with room for the lift
+_ABOVE = 3  # bits above the point
 
 
 def harmonic(party: Party, x: Replicated, pivot: int, series: Series) -> Protocol[Replicated]:
@@ -34,15 +35,21 @@ def harmonic(party: Party, x: Replicated, pivot: int, series: Series) -> Protoco
     per_radian = x.format.word.type(round(2**fraction / (2 * math.pi)))
     angle = split(party, x.times(per_radian, fraction), pivot, _ANGLE)
     # 2. the series
-    pair = yield from evaluate_series(party, series, angle, _PRECISION, _series_bits(series))
+    turn = angle.raised(ARGUMENT_BITS - angle.bits, ARGUMENT_BITS)
+    y = yield from series_long(party, series, turn, _series_bits(series), _PRECISION)
     # 3. back to the full ring
-    return (yield from lift_pair(party, pair.lowered(pair.fraction - x.fraction), x.bits))
+    pair = y.lowered(result_fraction(series, _PRECISION) - x.fraction, _narrow(x.format))
+    return (yield from lift_pair(party, pair, x.bits))
 
 
 def harmonic_cost(elements: int, series: Series, format: Format) -> Cost:
-    width = format.fraction + _ABOVE
-    back = lift_pair_cost(elements, width, format.bits)
-    return series_cost(series, elements, _PRECISION, _series_bits(series)) + back
+    back = lift_pair_cost(elements, _narrow(format).bits, format.bits)
+    return series_long_cost(series, elements, _series_bits(series), _PRECISION) + back
+
+
+def _narrow(format: Format) -> Format:
+    """Of a result from -1 to 1, with room for the lift."""
+    return format.modulo(format.fraction + _ABOVE)
 
 
 def _series_bits(series: Series) -> int:

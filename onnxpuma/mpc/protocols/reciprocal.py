@@ -1,8 +1,8 @@
 """1 / x and 1 / sqrt(x) of a positive value, one a row, over the whole range of the format.
 
-A power of four (power_of_four.py) brings the value to [1/4, 2), a Fourier series evaluates the function
-there, and the power undoes the scaling (docs/protocols.md, "Reciprocals"). There is no Newton step: for one
-element a row, more harmonics and finer cosines cost no round.
+A power of four (power_of_four.py) brings the value to [1/4, 2); a Fourier series evaluates the function there
+and multiplies it by the power that undoes the scaling, in one message (exact_series.py; docs/protocols.md,
+"Reciprocals"). There is no Newton step: for one element a row, more harmonics cost no round.
 """
 
 from __future__ import annotations
@@ -14,20 +14,35 @@ from dataclasses import dataclass
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Replicated, Split, Sum3
+from onnxpuma.mpc.forms import Pair, Replicated, Split, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split, split_cost
-from onnxpuma.mpc.protocols.fourier import all_series, evaluate_series, result_fraction, series_cost
-from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
+from onnxpuma.mpc.protocols.convert import (
+    pass_on,
+    pass_on_cost,
+    replicate_pair,
+    replicate_pair_cost,
+    settle,
+    split,
+    split_cost,
+)
+from onnxpuma.mpc.protocols.exact_series import (
+    ARGUMENT_BITS,
+    series_long,
+    series_long_cost,
+    series_times,
+    series_times_cost,
+)
+from onnxpuma.mpc.protocols.fourier import all_series, result_fraction
+from onnxpuma.mpc.protocols.long_words import pass_on_long, pass_on_long_cost
+from onnxpuma.mpc.protocols.power_of_four import Scaled, to_window, window_cost
+from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.ring.long import LONGEST
 from onnxpuma.mpc.ring.words import WIDEST
 
-ARGUMENT_BITS = 26  # 2^26 <-> a period of 4
-SERIES_FRACTION = 24
-CARRIER = WIDEST  # bits of the ring where function and power meet, whatever ring x and the result belong to
-_HEADROOM = 4  # bits of the carrier above their product, for its truncation
-_FINEST = 30  # fraction bits of a function in the window, at most
+SERIES_FRACTION = 24  # of cosines of amplitude one, where the result has that many bits
+CARRIER = WIDEST  # bits of the ring of a reciprocal in the window and its power
+_SPARE = 5  # bits of a series beyond those of the largest result
 WINDOW_FRACTION = 20  # of a reciprocal that multiplies a scaled dividend
 
 
@@ -46,11 +61,6 @@ def ring_of(digits: tuple[int, int]) -> int:
     return 2 * digits[1] + 2
 
 
-def count_bits(digits: tuple[int, int]) -> int:
-    """Bits that count the digits from the lowest threshold to the end of that ring."""
-    return (ring_of(digits) // 2 - digits[0]).bit_length()
-
-
 def digits_of(low: float, high: float, format: Format) -> tuple[int, int]:
     """The digit range (`to_window`) of a value in this format that lies in [low, high)."""
     first = max(1, (_exponent(low / format.unit, math.floor) // 2) + 1)
@@ -66,27 +76,68 @@ def _exponent(x: float, rounded: Callable[[float], int]) -> int:
 
 @dataclass(frozen=True)
 class Scales:
-    """Fraction bits along the way. All of them follow from public numbers."""
+    """A function in the window times a power, in a ring that holds every bit of it. All of it is public."""
 
-    exponent: int  # the series evaluates gain / 2^exponent times the function, which is at most 4
-    kept: int  # fraction bits of the series' result
-    product: int  # fraction bits of that result times the power
+    name: str  # of the series
+    gain: float  # the series evaluates this times the function, 1/2 < gain <= 1
+    fraction: int  # fraction bits of its cosines
+    shift: int  # fraction bits of the product beyond those of the result
+    bits: int  # of the product's ring: the result's, and those of the shift
 
     @classmethod
-    def of(cls, name: str, source: int, digits: tuple[int, int], fraction: int, gain: float) -> Scales:
-        low, high = digits
-        if gain <= 0 or (name == "rsqrt" and source % 2):
-            raise ProtocolError(
-                f"{name} with gain {gain} of {source} fraction bits",
-                "a positive gain; an even scale for rsqrt",
-            )
-        squared = name == "reciprocal"
+    def of(cls, name: str, undone: int, most: int, format: Format, gain: float = 1.0) -> Scales:
+        """undone: the result is 2^-undone of the function times the power, which is 2^most at most."""
+        if gain <= 0:
+            raise ProtocolError(f"{name} with gain {gain}", "a positive gain")
         exponent = _exponent(gain, math.ceil)
-        undone = 2 * high - source if squared else high - source // 2
-        held = CARRIER - _HEADROOM  # bits of the product
-        kept = min(_FINEST, held - 2 - (high - low) * (2 if squared else 1))
-        kept = max(0, min(kept, held + fraction + exponent - undone))  # its truncation stays in the ring
-        return cls(exponent, kept, kept + undone - exponent)
+        undone, gain = undone - exponent, gain / 2.0**exponent
+        # the result of a huge argument has few bits, and its series needs no more
+        fraction = min(SERIES_FRACTION, max(2, format.fraction - undone + most + _SPARE))
+        shift = result_fraction(all_series()[name], fraction, gain) + undone - format.fraction
+        if not 0 < format.bits + shift <= LONGEST:
+            raise ProtocolError(f"{name} divided by 2^{undone} in {format}", "a result that has bits left")
+        return cls(name, gain, fraction, shift, format.bits + shift)
+
+
+def times_power(party: Party, scaled: Scaled, high: int, s: Scales, format: Format) -> Protocol[Pair]:
+    """The function of the scaled value times its power, in `format`, led by the next pivot.
+
+    Rounds: 1, of which the last message is the value's; bits: `times_power_cost`.
+    """
+    x = window_of(party, scaled.value, high)
+    power = pass_on_long(party, scaled.power)
+    y = yield from series_times(party, all_series()[s.name], x, [power], s.fraction, s.gain)
+    return y.lowered(s.shift, format)
+
+
+def times_power_cost(elements: int, high: int, s: Scales) -> Cost:
+    passed = window_of_cost(elements, high) | pass_on_long_cost(elements, s.bits)
+    return passed | series_times_cost(all_series()[s.name], elements, s.bits, s.fraction, s.gain)
+
+
+def window_of(party: Party, value: Pair, high: int) -> Split:
+    """A scaled value at ARGUMENT_BITS bits, seen by the next pivot, to which it is on its way."""
+    shift = 2 * high + 2 - ARGUMENT_BITS
+    if shift < 0:
+        return pass_on(party, value).raised(-shift, ARGUMENT_BITS)
+    return pass_on(party, value.lowered(shift))
+
+
+def window_of_cost(elements: int, high: int) -> Cost:
+    return pass_on_cost(elements, min(2 * high + 2, ARGUMENT_BITS))
+
+
+def _inverse_scales(
+    name: str, source: int, digits: tuple[int, int], format: Format, gain: float
+) -> tuple[Scales, Thresholds]:
+    low, high = digits
+    if name == "rsqrt" and source % 2:
+        raise ProtocolError(f"{name} of {source} fraction bits", "an even scale for rsqrt")
+    squared = name == "reciprocal"
+    undone = 2 * high - source if squared else high - source // 2
+    scales = Scales.of(name, undone, (high - low) * (2 if squared else 1), format, gain)
+    power = Power.INVERSE if squared else Power.INVERSE_ROOT
+    return scales, Thresholds(low, high, ring_of(digits), power, scales.bits)
 
 
 def _inverse(
@@ -98,44 +149,14 @@ def _inverse(
     digits: tuple[int, int],
     gain: float,
 ) -> Protocol[Replicated]:
-    low, high = digits
-    scales = Scales.of(name, x.fraction, digits, format.fraction, gain)
+    scales, thresholds = _inverse_scales(name, x.fraction, digits, format, gain)
     # 1. v = x 4^(high - d) in [1/4, 2) of the window, and the power that undoes it
-    seen = split(party, x, pivot, x.format.modulo(ring_of(digits)))
-    squared, counts = name == "reciprocal", count_bits(digits)
-    scaled = yield from to_window(party, seen, low, high, squared, counts, power_bits=CARRIER)
-    # 2. the function of v, led by the next party, back to the full ring
-    inverse = yield from in_window(party, scaled.value, name, high, scales.kept, gain / 2.0**scales.exponent)
-    # 3. times the power
-    product = multiply(party, inverse.with_fraction(scales.product), scaled.power)
-    missing = format.fraction - scales.product
-    if missing > 0:  # the result of a huge argument has no bits to truncate
-        product = product.times(product.format.word.type(1 << missing), missing)
-    return (yield from resolve(party, product, pivot, format))
-
-
-def in_window(
-    party: Party, value: Split, name: str, high: int, kept: int, gain: float
-) -> Protocol[Replicated]:
-    """gain times the function `name` of a value that `to_window` scaled: `kept` fraction bits in CARRIER."""
-    window = _read(value, 2 * high + 2)
-    pair = yield from evaluate_series(party, all_series()[name], window, SERIES_FRACTION, CARRIER, gain)
-    return (yield from lift(party, pass_on(party, pair.lowered(pair.fraction - kept)), CARRIER))
-
-
-def in_window_cost(name: str, elements: int, kept: int, gain: float) -> Cost:
-    series = all_series()[name]
-    width = CARRIER - result_fraction(series, SERIES_FRACTION, gain) + kept
-    dealt = series_cost(series, elements, SERIES_FRACTION, CARRIER, gain)
-    return Cost(0, dealt.bits) + (pass_on_cost(elements, width) | lift_cost(elements, width, CARRIER))
-
-
-def _read(value: Split, period: int) -> Split:
-    """The value mod 2^period, at ARGUMENT_BITS bits."""
-    shift = period - ARGUMENT_BITS
-    if shift < 0:
-        return value.raised(-shift, ARGUMENT_BITS)
-    return value.lowered(shift, ARGUMENT_BITS)
+    seen = split(party, x, pivot, x.format.modulo(thresholds.bits))
+    scaled = yield from to_window(party, seen, thresholds)
+    # 2. the function of v times the power
+    made = yield from times_power(party, scaled, digits[1], scales, format)
+    # 3. back to replicated words
+    return (yield from settle(party, replicate_pair(party, made)))
 
 
 def window_reciprocal(
@@ -148,16 +169,36 @@ def window_reciprocal(
     2^CARRIER. Their product is 4^high times the reciprocal of x in units. Rounds: 6; bits:
     `window_reciprocal_cost`.
     """
-    low, high = digits
+    high, series = digits[1], all_series()["reciprocal"]
     seen = split(party, x, pivot, x.format.modulo(ring_of(digits)))
-    scaled = yield from to_window(party, seen, low, high, True, count_bits(digits), power_bits=CARRIER)
-    return (yield from in_window(party, scaled.value, "reciprocal", high, WINDOW_FRACTION, 1.0)), scaled.power
+    scaled = yield from to_window(party, seen, _window_thresholds(digits))
+    # 1. the power is replicated while v goes to the next pivot
+    power = replicate_pair(party, scaled.power.lowered(0, Format(CARRIER, 0)))
+    value = window_of(party, scaled.value, high)
+    bits = _window_width() + result_fraction(series, SERIES_FRACTION) - WINDOW_FRACTION
+    y = yield from series_long(party, series, value, bits, SERIES_FRACTION)
+    # 2. back to the full ring
+    pair = y.lowered(bits - _window_width(), Format(_window_width(), WINDOW_FRACTION))
+    return (yield from lift(party, pass_on(party, pair), CARRIER)), power
+
+
+def _window_width() -> int:
+    """Bits of a reciprocal in the window, with room for the lift."""
+    return WINDOW_FRACTION + 5
+
+
+def _window_thresholds(digits: tuple[int, int]) -> Thresholds:
+    return Thresholds(*digits, ring_of(digits), Power.INVERSE, CARRIER)
 
 
 def window_reciprocal_cost(elements: int, digits: tuple[int, int] = WINDOW_RANGE, form: type = Sum3) -> Cost:
-    total = window_cost(elements, *digits, ring_of(digits), count_bits(digits), power_bits=CARRIER)
-    total = total + in_window_cost("reciprocal", elements, WINDOW_FRACTION, 1.0)
-    return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)
+    series, width = all_series()["reciprocal"], _window_width()
+    bits = width + result_fraction(series, SERIES_FRACTION) - WINDOW_FRACTION
+    passed = replicate_pair_cost(elements, CARRIER) | window_of_cost(elements, digits[1])
+    passed = passed | series_long_cost(series, elements, bits, SERIES_FRACTION)
+    back = pass_on_cost(elements, width) | lift_cost(elements, width, CARRIER)
+    read = Cost(0, split_cost(elements, ring_of(digits), form).bits)
+    return read + window_cost(elements, [_window_thresholds(digits)]) + passed + back
 
 
 def reciprocal(
@@ -172,7 +213,7 @@ def reciprocal(
 
     `digits`: `digits_of` the range in which x lies. Relative error about 2^-20, and one unit of the result.
     Conditions: x > 0; the result below `format.largest`.
-    Rounds: 8; bits: `inverse_cost`, one element a row.
+    Rounds: 5; bits: `inverse_cost`, one element a row.
     """
     return (yield from _inverse(party, x, pivot, "reciprocal", format, digits, gain))
 
@@ -199,9 +240,7 @@ def inverse_cost(
     form: type = Sum3,
 ) -> Cost:
     """source: fraction bits of x."""
-    scales = Scales.of(name, source, digits, format.fraction, gain)
-    series = in_window_cost(name, elements, scales.kept, gain / 2.0**scales.exponent)
-    total = window_cost(elements, *digits, ring_of(digits), count_bits(digits), power_bits=CARRIER) + series
-    shift = max(0, scales.product - format.fraction)
-    total = total + resolve_cost(elements, shift, CARRIER, bits=format.bits)
+    scales, thresholds = _inverse_scales(name, source, digits, format, gain)
+    total = window_cost(elements, [thresholds]) + times_power_cost(elements, digits[1], scales)
+    total = total + replicate_pair_cost(elements, format.bits)
     return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)

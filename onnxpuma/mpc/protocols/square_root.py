@@ -10,23 +10,18 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
-from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.convert import replicate_sum_cost, split, split_cost
-from onnxpuma.mpc.protocols.linear import multiply
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle, split, split_cost
 from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
-from onnxpuma.mpc.protocols.reciprocal import (
-    CARRIER,
-    WHOLE_RANGE,
-    count_bits,
-    in_window,
-    in_window_cost,
-    ring_of,
-)
-from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
-from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, gated_power
+from onnxpuma.mpc.protocols.reciprocal import WHOLE_RANGE, Scales, ring_of, times_power, times_power_cost
+from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
+from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, sum_of_roots, sum_of_roots_cost
 
-_HELD = CARRIER - 5  # bits of a root times its power
-_KEPT = 30  # fraction bits of a root in the window, at most
+
+def _scales(low: int, high: int, source: int, format: Format) -> Scales:
+    if source % 2:
+        raise ProtocolError(f"a root of {source} fraction bits", "an even scale")
+    return Scales.of("sqrt", source // 2 - low, high - low, format)
 
 
 def square_root(
@@ -40,49 +35,36 @@ def square_root(
 
     `digits`: `digits_of` the range in which x lies; for an x below it the root is less than twice that of its
     end. Relative error below 2^-18, and one unit of the result. Condition: 0 <= x.
-    Rounds: 8; bits: `square_root_cost`, one element a row.
+    Rounds: 5; bits: `square_root_cost`, one element a row.
     """
-    low, high = digits
-    _even(x.fraction)
-    kept = min(_KEPT, _HELD - 1 - (high - low))
+    scales = _scales(*digits, x.fraction, format)
     # 1. v = x 4^(high - d) in [1/4, 2) of the window, and 2^(d - low)
     seen = split(party, x, pivot, x.format.modulo(ring_of(digits)))
-    counts = count_bits(digits)
-    scaled = yield from to_window(party, seen, low, high, False, counts, power_bits=CARRIER, rising=True)
-    # 2. its root, led by the next party, back to the full ring
-    root = yield from in_window(party, scaled.value, "sqrt", high, kept, 1.0)
-    # 3. times the power
-    product = multiply(party, root.with_fraction(kept + x.fraction // 2 - low), scaled.power)
-    return (yield from resolve(party, product, pivot, format))
+    scaled = yield from to_window(party, seen, _thresholds(digits, scales))
+    # 2. its root times the power
+    made = yield from times_power(party, scaled, digits[1], scales, format)
+    # 3. back to replicated words
+    return (yield from settle(party, replicate_pair(party, made)))
+
+
+def _thresholds(digits: tuple[int, int], scales: Scales) -> Thresholds:
+    return Thresholds(*digits, ring_of(digits), Power.ROOT, scales.bits)
 
 
 def square_root_cost(
     elements: int, source: int, format: Format, digits: tuple[int, int] = WHOLE_RANGE, form: type = Sum3
 ) -> Cost:
     """source: fraction bits of x."""
-    low, high = digits
-    kept = min(_KEPT, _HELD - 1 - (high - low))
-    total = window_cost(elements, low, high, ring_of(digits), count_bits(digits), power_bits=CARRIER)
-    total = total + in_window_cost("sqrt", elements, kept, 1.0)
-    total = total + resolve_cost(
-        elements, kept + source // 2 - low - format.fraction, CARRIER, bits=format.bits
-    )
+    scales = _scales(*digits, source, format)
+    total = window_cost(elements, [_thresholds(digits, scales)])
+    total = total + times_power_cost(elements, digits[1], scales) + replicate_pair_cost(elements, format.bits)
     return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)
 
 
-def _even(fraction: int) -> None:
-    if fraction % 2:
-        raise ProtocolError(f"a root of {fraction} fraction bits", "an even scale")
-
-
-def _kept(readings: Readings, low: int) -> tuple[int, int, int]:
-    """Fraction bits of both roots in their windows, and of the sum of roots times powers."""
-    first, last = readings.digits
-    held = min(
-        _HELD - (last - readings.coarse.fraction // 2),
-        min(_KEPT, _HELD - 1 - (HIGHEST - low)) + readings.fine // 2 - low,
-    )
-    return held - readings.fine // 2 + low, min(_KEPT, held - readings.coarse.fraction // 2 + first), held
+def _both(readings: Readings, low: int, format: Format) -> tuple[list[Scales], list[Thresholds]]:
+    near = _scales(low, HIGHEST, readings.fine, format)
+    far = _scales(*readings.digits, readings.coarse.fraction, format)
+    return [near, far], readings.thresholds(low, Power.ROOT, near, far)
 
 
 def wide_square_root(
@@ -91,46 +73,11 @@ def wide_square_root(
     """sqrt(x), (n,), in `format`, of x in two readings (`Readings`).
 
     low: of the fine reading's digits. Error: that of `square_root`, and the coarse reading's. Condition:
-    0 <= x < 2^(ring - 2) units of the coarse reading. Rounds: 8; bits: `wide_square_root_cost`.
+    0 <= x < 2^(ring - 2) units of the coarse reading. Rounds: 5; bits: `wide_square_root_cost`.
     """
-    readings = Readings(fine.fraction, coarse.format)
-    first, last = readings.digits
-    near_kept, far_kept, held = _kept(readings, low)
-    _even(fine.fraction)
-    # 1. both are scaled to the window, which also yields [x is small enough for the fine one]
-    seen = [split(party, x, pivot, x.format) for x in (fine, coarse)]
-    near, far = yield from parallel(
-        [
-            to_window(party, seen[0], low, HIGHEST, rising=True),
-            to_window(party, seen[1], first, last, power_bits=CARRIER, flagged=True, rising=True),
-        ]
-    )
-    assert far.small is not None
-    # 2. both roots, while a gate clears the power of the unused one
-    small, root, other = yield from parallel(
-        [
-            gated_power(party, near.power, far.small),
-            in_window(party, near.value, "sqrt", HIGHEST, near_kept, 1.0),
-            in_window(party, far.value, "sqrt", last, far_kept, 1.0),
-        ]
-    )
-    # 3. the sum of root times power
-    product = multiply(party, root.with_fraction(held), small)
-    missing = held - (far_kept + readings.coarse.fraction // 2 - first)
-    outer = multiply(party, other.with_fraction(held - missing), far.power - far.small)
-    product = product + outer.times(outer.format.word.type(1 << missing), missing)
-    return (yield from resolve(party, product, pivot, format))
+    scales, every = _both(Readings(fine.fraction, coarse.format), low, format)
+    return (yield from sum_of_roots(party, [fine, coarse], pivot, format, scales, every))
 
 
 def wide_square_root_cost(elements: int, readings: Readings, format: Format, low: int = 1) -> Cost:
-    first, last = readings.digits
-    near_kept, far_kept, held = _kept(readings, low)
-    ring = readings.coarse.bits
-    read = split_cost(elements, CARRIER).bits + split_cost(elements, ring).bits
-    both = window_cost(elements, low, HIGHEST, CARRIER) | window_cost(
-        elements, first, last, ring, power_bits=CARRIER, flagged=True
-    )
-    roots = in_window_cost("sqrt", elements, near_kept, 1.0) | in_window_cost("sqrt", elements, far_kept, 1.0)
-    gated = replicate_sum_cost(elements, CARRIER).bits
-    product = resolve_cost(elements, held - format.fraction, CARRIER, bits=format.bits)
-    return Cost(0, read + gated) + both + roots + product
+    return sum_of_roots_cost(elements, format, *_both(readings, low, format))

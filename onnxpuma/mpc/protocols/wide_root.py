@@ -14,13 +14,12 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle, split, split_cost
-from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
-from onnxpuma.mpc.protocols.reciprocal import CARRIER, WHOLE_RANGE, Scales, in_window, in_window_cost
-from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
+from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle, split, split_cost
+from onnxpuma.mpc.protocols.power_of_four import to_windows, window_cost
+from onnxpuma.mpc.protocols.reciprocal import WHOLE_RANGE, Scales, ring_of, times_power, times_power_cost
+from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 
-HIGHEST = WHOLE_RANGE[1]  # the fine reading, mod 2^CARRIER, holds up to 2 * 4^HIGHEST units
+HIGHEST = WHOLE_RANGE[1]  # the fine reading holds up to 2 * 4^HIGHEST units
 
 
 @dataclass(frozen=True)
@@ -30,18 +29,32 @@ class Readings:
     fine: int  # fraction bits of the fine one
     coarse: Format  # fewer fraction bits, in a ring of an even number of bits
 
+    def __post_init__(self) -> None:
+        first, last = self.digits
+        if self.fine % 2 or self.coarse.fraction % 2 or self.coarse.bits % 2 or not 0 < first < last:
+            raise ProtocolError(f"{self}", "even scales and an even ring, the coarse reading well below")
+
     @property
     def digits(self) -> tuple[int, int]:
         """Digits of the coarse reading, from the end of the fine one to the end of its own ring."""
         return HIGHEST - (self.fine - self.coarse.fraction) // 2, self.coarse.bits // 2 - 1
 
-    def scales(self, low: int, fraction: int, gain: float) -> tuple[Scales, int]:
-        """Scales of the fine root, and the fraction bits of the coarse one that lead to the same scale."""
-        first, last = self.digits
-        if self.fine % 2 or self.coarse.fraction % 2 or self.coarse.bits % 2 or not 0 < first < last:
-            raise ProtocolError(f"{self}", "even scales and an even ring, the coarse reading well below")
-        fine = Scales.of("rsqrt", self.fine, (low, HIGHEST), fraction, gain)
-        return fine, fine.product + fine.exponent - (last - self.coarse.fraction // 2)
+    def thresholds(self, low: int, power: Power, near: Scales, far: Scales) -> list[Thresholds]:
+        """Of both readings; the lowest bit of the coarse one decides which of them counts."""
+        most = max(near.bits, far.bits)
+        return [
+            Thresholds(low, HIGHEST, ring_of((low, HIGHEST)), power, near.bits),
+            Thresholds(*self.digits, self.coarse.bits, power, far.bits, most),
+        ]
+
+
+def _scales(
+    readings: Readings, low: int, format: Format, gain: float
+) -> tuple[Scales, Scales, list[Thresholds]]:
+    first, last = readings.digits
+    near = Scales.of("rsqrt", HIGHEST - readings.fine // 2, HIGHEST - low, format, gain)
+    far = Scales.of("rsqrt", last - readings.coarse.fraction // 2, last - first, format, gain)
+    return near, far, readings.thresholds(low, Power.INVERSE_ROOT, near, far)
 
 
 def wide_rsqrt(
@@ -50,60 +63,45 @@ def wide_rsqrt(
     """gain / sqrt(x), (n,), in `format`, of x in two readings (`Readings`).
 
     low: of the fine reading's digits, as in `rsqrt`. Error: that of `rsqrt`, and the coarse reading's.
-    Condition: 0 < x < 2^(ring - 2) units of the coarse reading. Rounds: 8; bits: `wide_rsqrt_cost`.
+    Condition: 0 < x < 2^(ring - 2) units of the coarse reading. Rounds: 5; bits: `wide_rsqrt_cost`.
     """
-    readings = Readings(fine.fraction, coarse.format)
-    scales, kept = readings.scales(low, format.fraction, gain)
-    first, last = readings.digits
+    near, far, every = _scales(Readings(fine.fraction, coarse.format), low, format, gain)
+    return (yield from sum_of_roots(party, [fine, coarse], pivot, format, [near, far], every))
+
+
+def sum_of_roots(
+    party: Party,
+    values: list[Sum3],
+    pivot: int,
+    format: Format,
+    scales: list[Scales],
+    every: list[Thresholds],
+) -> Protocol[Replicated]:
+    """The sum of both readings' functions times their powers, of which one is zero."""
     # 1. both are scaled to the window, which also yields [x is small enough for the fine one]
-    seen = [split(party, x, pivot, x.format) for x in (fine, coarse)]
+    seen = [split(party, x, pivot, x.format.modulo(t.bits)) for x, t in zip(values, every, strict=True)]
+    scaled = yield from to_windows(party, seen, every)
+    # 2. each function times its power
     near, far = yield from parallel(
-        [
-            to_window(party, seen[0], low, HIGHEST),
-            to_window(party, seen[1], first, last, power_bits=CARRIER, flagged=True),
-        ]
+        times_power(party, each, t.high, s, format) for each, t, s in zip(scaled, every, scales, strict=True)
     )
-    assert far.small is not None
-    # 2. both roots, while a gate clears the power of the unused one
-    rest = gain / 2.0**scales.exponent
-    small, inverse, other = yield from parallel(
-        [
-            gated_power(party, near.power, far.small),
-            in_window(party, near.value, "rsqrt", HIGHEST, scales.kept, rest),
-            in_window(party, far.value, "rsqrt", last, kept, rest),
-        ]
-    )
-    by = far.small.format.word.type(1 << (last - first))  # the power where x is small
-    large = far.power - far.small.times(by)
-    # 3. the sum of root times power
-    product = multiply(party, inverse.with_fraction(scales.product), small)
-    product = product + multiply(party, other.with_fraction(scales.product), large)
-    missing = format.fraction - scales.product
-    if missing > 0:
-        product = product.times(product.format.word.type(1 << missing), missing)
-    return (yield from resolve(party, product, pivot, format))
-
-
-def gated_power(party: Party, power: Replicated, bit: Replicated) -> Protocol[Replicated]:
-    """The power where the bit is set, else zero, once both have arrived."""
-    yield from settle(party, power)
-    return (yield from settle(party, replicate_sum(party, multiply(party, power, bit))))
+    # 3. the sum, back to replicated words
+    return (yield from settle(party, replicate_pair(party, near + far)))
 
 
 def wide_rsqrt_cost(
     elements: int, readings: Readings, format: Format, low: int = 1, gain: float = 1.0
 ) -> Cost:
-    scales, kept = readings.scales(low, format.fraction, gain)
-    first, last = readings.digits
-    rest = gain / 2.0**scales.exponent
-    ring = readings.coarse.bits
-    read = split_cost(elements, CARRIER).bits + split_cost(elements, ring).bits
-    both = window_cost(elements, low, HIGHEST, CARRIER) | window_cost(
-        elements, first, last, ring, power_bits=CARRIER, flagged=True
+    near, far, every = _scales(readings, low, format, gain)
+    return sum_of_roots_cost(elements, format, [near, far], every)
+
+
+def sum_of_roots_cost(elements: int, format: Format, scales: list[Scales], every: list[Thresholds]) -> Cost:
+    read = sum(split_cost(elements, t.bits).bits for t in every)
+    near, far = (times_power_cost(elements, t.high, s) for t, s in zip(every, scales, strict=True))
+    return (
+        Cost(0, read)
+        + window_cost(elements, every)
+        + (near | far)
+        + replicate_pair_cost(elements, format.bits)
     )
-    roots = in_window_cost("rsqrt", elements, scales.kept, rest) | in_window_cost(
-        "rsqrt", elements, kept, rest
-    )
-    gated = replicate_sum_cost(elements, CARRIER).bits
-    product = resolve_cost(elements, max(0, scales.product - format.fraction), CARRIER, bits=format.bits)
-    return Cost(0, read + gated) + both + roots + product

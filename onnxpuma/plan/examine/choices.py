@@ -97,7 +97,7 @@ def _entry(plan: Plan, operator: str, ways: Ways, way: str, taken: list[Cost]) -
             return step.cost
         return replace(step, call=altered(step.call, network=told)).cost
 
-    whole = total(plan.waves, cost)
+    whole = total(plan.steps, cost)
     part = sum(taken, FREE)
     return WayEntry(
         way,

@@ -39,6 +39,7 @@ from onnxpuma.mpc.protocols import (
     exp_softmax,
     fours,
     gate,
+    lifting_gate,
     linear,
     maximum,
     power_of_four,
@@ -50,12 +51,17 @@ from onnxpuma.mpc.protocols import (
 from onnxpuma.mpc.protocols.boolean import Circuit, Table, xor
 from onnxpuma.mpc.protocols.compare import is_negative, locate, wide_negative
 from onnxpuma.mpc.protocols.convert import deal, settle
+from onnxpuma.mpc.protocols.exact_series import series_long, series_plus, series_times
 from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
+from onnxpuma.mpc.protocols.inside import inside
+from onnxpuma.mpc.protocols.long_words import Coming, LongPair, LongSplit, pass_on_long
+from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
 from onnxpuma.mpc.protocols.widen import lift_pair, widen
 from onnxpuma.mpc.ring.arrays import nothing
+from onnxpuma.mpc.ring.long import Long
 from onnxpuma.mpc.ring.words import Words, from_integers, reduced, signed
 
 P = 1  # the pivot of every case
@@ -169,6 +175,12 @@ def gated(k: int, seen: bool, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from gate.gate(party, as_bit(party, w), x))
 
 
+def gate_lifted(k: int, bits: int, seen: bool, beside: bool, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w[2:5], k) if seen else as_split(party, w[2:4], k)
+    other = see(party, as_replicated(party, w[-3:], bits), P) if beside else None
+    return (yield from lifting_gate.lifting_gate(party, as_bit(party, w), x, bits, beside=other))
+
+
 def bit_as_number(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from gate.arithmetic(party, as_bit(party, w), k))
 
@@ -199,28 +211,48 @@ def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w
     return (yield from evaluate_series(party, series, as_split(party, w, k), fraction, bits))
 
 
-def window_exp(k: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
-    return (yield from exp_softmax.exp_window(party, as_split(party, w, k), width))
+def window_exp(k: int, unit: int, cases: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
+    window = exp_softmax.Window(unit, cases, 10)
+    return (yield from exp_softmax.exp_window(party, as_split(party, w, k), window, width))
 
 
-def scaled(k: int, low: int, high: int, count_log: int, party: Party, *w: Words) -> Protocol[Any]:
-    found = yield from power_of_four.to_window(party, as_split(party, w, k), low, high, False, count_log)
-    return (yield from done(found))
+def inside_of(k: int, shift: int, cases: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from inside(party, as_split(party, w, k), shift, cases))
 
 
-def scaled_and_flagged(k: int, low: int, high: int, wide: int, party: Party, *w: Words) -> Protocol[Any]:
-    x = as_split(party, w, k)
-    found = yield from power_of_four.to_window(
-        party, x, low, high, count_log=2, power_bits=wide, flagged=True
-    )
-    return (yield from done(found))
+def scaled(t: Thresholds, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from power_of_four.to_window(party, as_split(party, w, t.bits), t))
 
 
-def scaled_by_a_rising_power(k: int, low: int, high: int, party: Party, *w: Words) -> Protocol[Any]:
-    x = as_split(party, w, k)
-    return (
-        yield from done((yield from power_of_four.to_window(party, x, low, high, count_log=2, rising=True)))
-    )
+def scaled_side_by_side(first: Thresholds, second: Thresholds, party: Party, *w: Words) -> Protocol[Any]:
+    values = [as_split(party, w[2 * i :], t.bits) for i, t in enumerate((first, second))]
+    return (yield from power_of_four.to_windows(party, values, [first, second]))
+
+
+def long_passed(bits: int, party: Party, *w: Words) -> Protocol[Any]:
+    role = party.role(P)
+    words = None if role == PIVOT else Long.of_words(w[role - 1]) * Long.constants([3 << 60])
+    return (yield from done(pass_on_long(party, LongPair(role, P, words, w[0].shape, bits))))
+
+
+def long_split(party: Party, w: Sequence[Words], bits: int) -> LongSplit:
+    words = Long.of_words(w[0] if party.role(P) == PIVOT else w[1]) * Long.constants([3 << 60])
+    return LongSplit(party.role(P), P, Coming([[words.low, words.high]]), bits)
+
+
+def fine_series(party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from series_long(party, TINY, as_split(party, w, 26), 70, 24))
+
+
+def series_by(count: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_split(party, w, 26)
+    powers = [long_split(party, w[2 * i + 2 :], bits) for i in range(count)]
+    return (yield from series_times(party, TINY, x, powers, 20))
+
+
+def series_and(bits: int, party: Party, *w: Words) -> Protocol[Any]:
+    more = long_split(party, w[2:], bits)
+    return (yield from series_plus(party, TINY, as_split(party, w, 26), more, 5, 20))
 
 
 def length_of_two(party: Party, *w: Words) -> Protocol[Any]:
@@ -236,12 +268,14 @@ def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
 
 
 def activated(
-    name: str, product: bool, party: Party, *w: Words, argument: float | None = None
+    name: str, product: bool, party: Party, *w: Words, argument: float | None = None, fast: bool = False
 ) -> Protocol[Any]:
     x: Replicated | Sum3 = as_replicated(party, w, 64, 18)
     if product:
         x = linear.multiply(party, as_replicated(party, w, 64, 18), as_replicated(party, w, 64, 18))
-    return (yield from smooth.activation(party, x, all_series()[name], P, RESTING, argument))
+    series = all_series()[name]
+    ways = smooth.readings(series, argument, type(x), x.format, RESTING)
+    return (yield from smooth.activation(party, x, series, P, RESTING, argument, ways[-1] if fast else None))
 
 
 def of_one(function: Any, *settings: Any) -> Program:
@@ -284,12 +318,20 @@ ENUMERATED = [
     Case("wide sign of one group", partial(compared, 2, wide_negative), split_words(2)),
     Case("gate with halves", partial(gated, 2, True), pair_words(1) + replicated(2)),
     Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
+    Case(
+        "gate that lifts",
+        partial(gate_lifted, 2, 3, True, False),
+        pair_words(1) + replicated(2),
+        range(-1, 1),
+    ),
+    Case("gate that lifts a split", partial(gate_lifted, 2, 3, False, False), pair_words(1) + split_words(2)),
     Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
     Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
     Case("largest of two, a public place", partial(best_of_group, 1, 2, False), replicated(1, 2)),
     Case("largest of two, a secret place", partial(best_of_group, 1, 2, True), replicated(1, 4)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
-    Case("exponential", partial(window_exp, 3, 4), split_words(3)),
+    Case("inside", partial(inside_of, 3, 1, 2), split_words(3)),
+    Case("exponential", partial(window_exp, 3, 1, 2, 2), split_words(3)),
 ]
 
 FULL_WIDTH = [
@@ -309,16 +351,40 @@ FULL_WIDTH = [
     Case("sign", partial(compared, 16, is_negative), split_words(16)),
     Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
     Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
+    Case("gate that lifts", partial(gate_lifted, 17, 25, True, False), pair_words(1) + replicated(17)),
+    Case(
+        "gate that lifts a split", partial(gate_lifted, 17, 25, False, False), pair_words(1) + split_words(17)
+    ),
+    Case(
+        "gate that lifts, and a value beside it",
+        partial(gate_lifted, 17, 25, True, True),
+        pair_words(1) + replicated(17) + replicated(25),
+    ),
     Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
     Case("largest of three, a public place", partial(best_of_group, 8, 3, False), replicated(8, 3)),
-    Case("fine series", partial(series_of, 26, TINY, 24, 64), split_words(26)),
-    Case("exponential", partial(window_exp, 20, 64), split_words(20)),
-    Case("normalisation", partial(scaled, 64, 29, 31, 5), split_words(64)),
-    Case("small normalisation", partial(scaled, 8, 1, 3, 2), split_words(8)),
-    Case("normalisation with a bit", partial(scaled_and_flagged, 6, 1, 2, 8), split_words(6)),
-    Case("normalisation with a rising power", partial(scaled_by_a_rising_power, 6, 1, 2), split_words(6)),
+    Case("inside, by one digit", partial(inside_of, 8, 4, 4), split_words(8)),
+    Case("inside, by three digits", partial(inside_of, 14, 4, 4), split_words(14)),
+    Case("exponential", partial(window_exp, 6, 3, 2, 64), split_words(6)),
+    Case("exponential of four cases", partial(window_exp, 5, 2, 4, 64), split_words(5)),
+    Case("fine series", fine_series, split_words(26)),
+    Case("long words passed on", partial(long_passed, 90), pair_words(64)),
+    Case("series times a long word", partial(series_by, 1, 90), split_words(26) + split_words(64)),
+    Case("series times two long words", partial(series_by, 2, 90), split_words(26) + split_words(64, 2)),
+    Case("series plus a long word", partial(series_and, 90), split_words(26) + split_words(64)),
+    Case("normalisation", partial(scaled, Thresholds(28, 30, 62, Power.INVERSE_ROOT, 90)), split_words(62)),
+    Case("small normalisation", partial(scaled, Thresholds(1, 3, 8, Power.ROOT, 12)), split_words(8)),
 ]
+
+TWO_SCALED = Case(
+    "two normalisations",
+    partial(
+        scaled_side_by_side,
+        Thresholds(1, 2, 6, Power.INVERSE, 10),
+        Thresholds(1, 2, 6, Power.INVERSE, 10, 10),
+    ),
+    split_words(6, 2),
+)
 
 COMPOSED = [
     Case("wide sign", partial(compared, 64, wide_negative), split_words(64)),
@@ -329,9 +395,20 @@ COMPOSED = [
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
     Case("activation of a narrow range", partial(activated, "gelu", False, argument=8.0), replicated(64)),
+    Case(
+        "activation in three rounds",
+        partial(activated, "gelu", True, argument=8.0, fast=True),
+        replicated(64),
+    ),
+    Case(
+        "activation with two constants in three rounds",
+        partial(activated, "tanh", False, argument=8.0, fast=True),
+        replicated(64),
+    ),
     Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
     Case("held between two ends", of_one(clamp.between, -5 << 18, 3 << 18, 64), replicated(64)),
     Case("held, and what is above", of_one(clamp.between_and_above, -5 << 18, 3 << 18, 64), replicated(64)),
+    TWO_SCALED,
     Case("reciprocal", of_one(reciprocal.reciprocal, RESTING.at(24), (8, 10)), replicated(64)),
     Case("reciprocal root", of_one(reciprocal.rsqrt, RESTING.at(24), (8, 10)), replicated(64)),
     Case("reciprocal root of two readings", root_of_two, replicated(64)),
@@ -369,6 +446,15 @@ def test_every_mask_is_needed_and_needed_fresh(case: Case) -> None:
             if (first.bits, first.words.shape) == (second.bits, second.words.shape):
                 found = unmasked(case.program, case.inputs, broken=repeated(key, first.place, second.place))
                 assert found, f"F_{key}[{first.place}] again as F_{key}[{second.place}]"
+
+
+def test_every_mask_of_two_normalisations_is_needed() -> None:
+    case = TWO_SCALED
+    trial = record(case.program, random_inputs(case.inputs, 1024, 0), 1024, random_source(1024, 0))
+    for key, draws in trial.tape.draws.items():
+        for draw in draws:
+            found = unmasked(case.program, case.inputs, broken=without(key, draw.place))
+            assert found, f"without F_{key}[{draw.place}]"
 
 
 def without(key: int, place: int) -> Callable[[Source], Source]:

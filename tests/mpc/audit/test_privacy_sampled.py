@@ -19,6 +19,7 @@ from onnxpuma.mpc.protocols.compare import locate
 from onnxpuma.mpc.protocols.convert import settle
 from onnxpuma.mpc.protocols.maximum import row_maximum
 from onnxpuma.mpc.protocols.power_of_four import to_window
+from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.ring.words import Words
 
 LANES = 1 << 14
@@ -32,8 +33,7 @@ def split_of(party: Party, a: Words, b: Words) -> Split:
 
 
 def normalised(party: Party, a: Words, b: Words) -> Protocol[Any]:
-    yield from to_window(party, split_of(party, a, b), 1, 3, True, 2)
-    yield
+    yield from to_window(party, split_of(party, a, b), Thresholds(1, 3, BITS, Power.INVERSE, 12))
 
 
 def highest(party: Party, a: Words, b: Words) -> Protocol[Any]:

@@ -11,7 +11,7 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols import circle
-from onnxpuma.mpc.protocols.fourier import TABLE_BITS, Series, all_series, evaluate_series, result_fraction
+from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series, result_fraction
 from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.mpc.simulate import shared_words, simulate
 
@@ -75,26 +75,6 @@ def test_a_series_from_tables(name: str) -> None:
     assert error.std() < 1.2 * 2.0**-fraction * series.harmonics**0.5
     assert np.abs(error).max() < 6 * 2.0**-fraction * series.harmonics**0.5
     assert abs(error.mean()) < 5 * error.std() / len(words) ** 0.5 + 2.0 ** -(fraction + 4)
-
-
-@pytest.mark.parametrize("name", ["reciprocal", "rsqrt", "log"])
-@pytest.mark.parametrize("gain", [1.0, 0.3])
-def test_a_series_without_tables(name: str, gain: float) -> None:
-    series, k, fraction = all_series()[name], 26, 24
-    assert k > TABLE_BITS
-    words = RNG.integers(0, 1 << k, 4000)
-    run = evaluated(series, words, k, fraction, 64, gain)
-    error = run.value() - gain * exact(series, words * 2 * np.pi / 2**k)
-    assert np.abs(error).max() < 8 * 2.0**-fraction * series.harmonics**0.5
-
-
-def test_both_kinds_agree() -> None:
-    series, coarse, fine = all_series()["gelu"], 16, 18
-    words = RNG.integers(0, 1 << coarse, 3000)
-    values = [
-        evaluated(series, words << shift, coarse + shift, 20, 56).value() for shift in (0, fine - coarse)
-    ]
-    assert np.abs(values[0] - values[1]).max() < 2.0**-14
 
 
 def test_every_share_of_a_value_gives_the_same() -> None:

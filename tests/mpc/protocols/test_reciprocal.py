@@ -1,4 +1,4 @@
-"""Reciprocals and reciprocal roots over the whole range of the format, and their normalisation."""
+"""Reciprocals and reciprocal roots over the whole range of the format."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import pytest
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import RESTING, WHOLE
-from onnxpuma.mpc.forms import Replicated, see
-from onnxpuma.mpc.party import PIVOT, Party, Protocol
-from onnxpuma.mpc.protocols.convert import settle
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import sum_of_squares
-from onnxpuma.mpc.protocols.power_of_four import to_window
-from onnxpuma.mpc.protocols.reciprocal import RECIPROCAL_RANGE, WHOLE_RANGE, digits_of, reciprocal, rsqrt
-from onnxpuma.mpc.ring.words import from_integers, signed
+from onnxpuma.mpc.protocols.reciprocal import WHOLE_RANGE, digits_of, reciprocal, rsqrt
+from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.mpc.simulate import shared_reals, shared_words, simulate
 
 RNG = np.random.default_rng(14)
@@ -115,37 +113,3 @@ def test_conditions() -> None:
             inverse(reciprocal, units, 18, 18, **settings)
     with pytest.raises(ProtocolError, match="even scale"):
         inverse(rsqrt, units, 17, 18)
-
-
-@pytest.mark.parametrize("squared", [True, False])
-@pytest.mark.parametrize(
-    ("k", "digits"), [(64, WHOLE_RANGE), (64, RECIPROCAL_RANGE), (64, (9, 12)), (16, (1, 7))]
-)
-def test_normalised_values(k: int, digits: tuple[int, int], squared: bool) -> None:
-    """v = x 4^(high - d) lies in [4^(high-1), 2 * 4^high), and the power uses the same d."""
-    low, high = digits
-    units = of_units(2 * low - 2, 2 * high, 500)
-
-    def program(party: Party, x: Replicated) -> Protocol[Any]:
-        made = yield from to_window(party, see(party, x, 2), low, high, squared)
-        power = yield from settle(party, made.power)
-        return made.value, power.first
-
-    results = simulate(program, shared_words(from_integers(units, k), k)).results
-    kind = results[0][1].dtype
-    power = sum(r[1] for r in results).astype(kind).astype(np.float64)
-    parts = {r[0].role: r[0].words for r in results}
-    value = signed((parts[PIVOT] + parts[1]).astype(kind), k).astype(np.float64)
-    assert np.array_equal(value / units, power if squared else power**2)
-    assert set(np.log2(power)) <= set((2.0 if squared else 1.0) * np.arange(high - low + 1))
-    assert (value >= 4.0 ** (high - 1)).all()
-    assert (value < 2 * 4.0**high).all()
-
-
-def test_a_value_beyond_the_range_is_not_scaled() -> None:
-    def program(party: Party, x: Replicated) -> Protocol[Any]:
-        made = yield from to_window(party, see(party, x, 0), 3, 5, True)
-        return (yield from settle(party, made.power))
-
-    units = np.array([4**5, 4**6 + 1, 4**20, 2 * 4**4])
-    assert list(simulate(program, shared_words(from_integers(units, 64), 64)).words()) == [1, 1, 1, 1]

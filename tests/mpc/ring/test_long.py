@@ -1,0 +1,68 @@
+"""Long words against Python's integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxpuma.mpc.ring.long import LONGEST, Long, limb_widths
+
+RNG = np.random.default_rng(8)
+EDGES = [0, 1, 2**32 - 1, 2**32, 2**63, 2**64 - 1, 2**64, 2**96 - 1, 2**127, 2**128 - 1]
+VALUES = [*EDGES, *(int(v) << 64 | int(w) for v, w in RNG.integers(0, 1 << 64, (40, 2), np.uint64))]
+M = 1 << LONGEST
+
+
+def integers(x: Long) -> list[int]:
+    low, high = (side.reshape(-1).tolist() for side in (x.low, x.high))
+    return [a + (b << 64) for a, b in zip(low, high, strict=True)]
+
+
+def table(function) -> list[int]:  # type: ignore[no-untyped-def]
+    return [function(a, b) % M for a in VALUES for b in VALUES]
+
+
+def test_sums_and_products() -> None:
+    a, b = Long.constants(VALUES)[:, None], Long.constants(VALUES)[None, :]
+    assert integers(a + b) == table(lambda x, y: x + y)
+    assert integers(a - b) == table(lambda x, y: x - y)
+    assert integers(a * b) == table(lambda x, y: x * y)
+    assert integers((a + b).total()) == [sum(x + y for y in VALUES) % M for x in VALUES]
+
+
+def test_opposites() -> None:
+    places = (np.arange(len(VALUES)) % 2).astype(np.uint8)
+    for which in (places, 1 - places):
+        expected = [-v % M if p else v for v, p in zip(VALUES, which, strict=True)]
+        assert integers(Long.constants(VALUES).opposed(which.astype(np.uint8))) == expected
+
+
+def test_signed_integers_and_words() -> None:
+    signed = [0, 1, -1, 2**62, -(2**62), 2**63 - 1, -(2**63)]
+    assert integers(Long.of_integers(np.array(signed))) == [v % M for v in signed]
+    assert integers(Long.of_words(np.array([0, 255], np.uint8))) == [0, 255]
+
+
+@pytest.mark.parametrize("bits", [40, 64, 65, 96, 127, 128])
+@pytest.mark.parametrize("shift", [0, 1, 17, 63, 64, 90])
+def test_shifts_to_the_right(bits: int, shift: int) -> None:
+    for up in (False, True):
+        expected = [((v + up * ((1 << shift) - 1)) % (1 << bits) >> shift) % (1 << 64) for v in VALUES]
+        assert Long.constants(VALUES).lowered(bits, shift, up).tolist() == expected
+
+
+def test_a_shift_to_the_left() -> None:
+    assert Long.constants(VALUES).raised(9).tolist() == [(v << 9) % (1 << 64) for v in VALUES]
+
+
+@pytest.mark.parametrize("bits", [5, 64, 72, 96, 128])
+def test_limbs(bits: int) -> None:
+    x = Long.constants(VALUES)
+    buffers = x.limbs(bits)
+    assert tuple(width for _, width in buffers) == limb_widths(bits)
+    back = Long.of_limbs([words & words.dtype.type((1 << width) - 1) for words, width in buffers])
+    assert integers(back) == [v % (1 << bits) for v in VALUES]
+
+
+def test_a_repr_shows_no_words() -> None:
+    assert repr(Long.joined([Long.constants([5, 6]), Long.constants([7])])) == "Long(shape=(3,))"
