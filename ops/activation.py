@@ -15,7 +15,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost, wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.fourier import Series, all_series
-from onnxpuma.mpc.protocols.gate import gate, gate_cost
+from onnxpuma.mpc.protocols.lifting_gate import gated_up, gated_up_cost
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
 from onnxpuma.mpc.protocols.smooth import activation, activation_cost
 from onnxpuma.mpc.protocols.smooth_reading import (
@@ -27,7 +27,6 @@ from onnxpuma.mpc.protocols.smooth_reading import (
     readings,
     whole_argument,
 )
-from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
@@ -215,21 +214,26 @@ SHORT_SIGN = 20  # up to this many bits are compared in two rounds, more in thre
 LEAST_RELU = 16
 
 
-def relu_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int) -> Protocol[Replicated]:
-    """max(x, 0) for |x| < 2^(bits - 16): the sign, then a gate. Error: 2^-10, else 2^-14."""
+def relu_part(
+    party: Party, x: Replicated | Sum3, pivot: int, bits: int, straight: bool = False
+) -> Protocol[Replicated]:
+    """max(x, 0) for |x| < 2^(bits - 16): the sign, then a gate. Error: 2^-10, else 2^-14.
+
+    Rounds: 5 or 6, `straight` one less; bits: `relu_part_cost`.
+    """
     seen = split(party, x, pivot, Format(bits, RELU_FRACTION))
     deep = bits - SIGN_SHIFT > SHORT_SIGN
     negative = yield from (wide_negative if deep else is_negative)(party, seen.lowered(SIGN_SHIFT))
-    pair = yield from gate(party, ~negative, seen)
     raised = RESTING.fraction - RELU_FRACTION
-    return (yield from lift_pair(party, pair, x.bits - raised, 0)).raised(raised)
+    found = yield from gated_up(party, ~negative, seen, x.bits - raised, straight)
+    return found.raised(raised)
 
 
-def relu_part_cost(elements: int, form: type, bits: int, ring: int) -> Cost:
+def relu_part_cost(elements: int, form: type, bits: int, ring: int, straight: bool = False) -> Cost:
     read, sign_bits = split_cost(elements, bits, form), bits - SIGN_SHIFT
     sign = (wide_negative_cost if sign_bits > SHORT_SIGN else is_negative_cost)(elements, sign_bits)
-    back = lift_pair_cost(elements, bits, ring - (RESTING.fraction - RELU_FRACTION))
-    return (sign | Cost(1, read.bits)) + gate_cost(elements, bits, form is Replicated) + back
+    made = ring - (RESTING.fraction - RELU_FRACTION)
+    return (sign | Cost(1, read.bits)) + gated_up_cost(elements, bits, made, straight, form is Replicated)
 
 
 def _relu_bits(call: Call) -> int:
@@ -243,9 +247,24 @@ def _relu_limits(call: Call) -> tuple[Limit, ...]:
     return (_below(call.at(call.given(0).fraction), below),)
 
 
+def _relu_costs(call: Call, form: type, size: int) -> dict[bool, Cost]:
+    bits = _relu_bits(call)
+
+    def cost(straight: bool) -> Cost:
+        return over_parts(size, lambda n: relu_part_cost(n, form, bits, call.ring, straight))
+
+    return {straight: cost(straight) for straight in (False, True)}
+
+
+def _relu_straight(call: Call, form: type, size: int) -> bool:
+    """Whether the gate lifts its value, the faster way on a network of long latency."""
+    costs = _relu_costs(call, form, size)
+    return call.network.fastest({"widened": costs[False], "lifted by the gate": costs[True]}) != "widened"
+
+
 def _relu_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    return over_parts(x.size, lambda n: relu_part_cost(n, x.form, _relu_bits(call), call.ring))
+    return _relu_costs(call, x.form, x.size)[_relu_straight(call, x.form, x.size)]
 
 
 def _relu_fits(call: Use, index: int) -> bool:
@@ -259,5 +278,5 @@ def _relu_fits(call: Use, index: int) -> bool:
 @by_element
 def relu(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """max(x, 0)."""
-    bits = _relu_bits(call)
-    return [(yield from spread(party, x, lambda part, pivot: relu_part(party, part, pivot, bits)))]
+    bits, straight = _relu_bits(call), _relu_straight(call, type(x), x.size)
+    return [(yield from spread(party, x, lambda part, pivot: relu_part(party, part, pivot, bits, straight)))]

@@ -134,17 +134,22 @@ def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
     return rows.scale_fraction, np.rint(scale.astype(np.float64) * 2.0**rows.scale_fraction).astype(np.int64)
 
 
+def read_cost(rows: Rows, call: Use) -> Cost:
+    """Of the truncation of a product that arrives untruncated."""
+    x, divided = call.given(0), rows.divided if rows.centring is Centring.TERMS else 0
+    shift = x.fraction - x.finer + divided - call.reals.fraction
+    return shift_cost(x.size, shift, x.format.bits, bits=call.ring)
+
+
 def normalised_cost(rows: Rows, call: Use, made: int | None = None) -> Cost:
     """made: bits of the result's ring, where it is another than that of its operands."""
     size, fraction = rows.number * rows.count, call.reals.fraction + rows.centred_up
     scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
     total, before = Cost(), Cost()
-    if call.given(0).form is Sum3:
-        x, divided = call.given(0), rows.divided if rows.centring is Centring.TERMS else 0
-        shift = x.fraction - x.finer + divided - call.reals.fraction
-        total = shift_cost(size, shift, x.format.bits, bits=call.ring)
+    if rows.centring is Centring.TERMS:
+        total = read_cost(rows, call)
     if rows.centring is Centring.MEAN:
-        total = total + _means_cost(rows, 0)
+        total = _means_cost(rows, 0)
         before = _means_cost(rows, rows.centred_up) if rows.centred_up else before
     if rows.root_first:
         first = fraction + rows.root_fraction - rows.product_fraction

@@ -18,7 +18,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.lengths import groups_of, norm_of_rows, normalised_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import ROOM, short_rows
-from onnxpuma.ops.normalised_rows import normalised, normalised_cost
+from onnxpuma.ops.normalised_rows import normalised, normalised_cost, read_cost
 from onnxpuma.ops.registry import Call, Resolved, Use, Value, operator
 from onnxpuma.ops.rows import LARGEST_NORM, Centring, Rows
 from onnxpuma.ops.shares import as_shares
@@ -147,6 +147,8 @@ def _wanted(call: Use, index: int) -> bool:
 def _layer_cost(call: Call) -> Cost:
     rows = _layer_rows(call)
     total = normalised_cost(rows, call, call.outputs[0].resting.bits)
+    if call.given(0).form is Sum3 and rows.centring is not Centring.TERMS:
+        total = read_cost(rows, call) + total
     if _wanted(call, 2):
         shift = rows.root_fraction - call.reals.fraction
         total = total + shift_cost(rows.number, shift, call.ring, Replicated)
