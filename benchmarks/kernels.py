@@ -1,6 +1,6 @@
 """What does one operator cost? Bytes, rounds, processor time and error of each kernel on some 10^6 elements.
 
-    python benchmarks/kernels.py [--elements 1000000] [--only Gelu] [--json]
+    python benchmarks/kernels.py [--elements 1000000] [--only Gelu] [--latency 40ms] [--json]
 
 Three parties run as threads of this process over links in memory, with all inputs secret; the reference is
 onnxruntime. Seconds are processor time of all three together, so they do not depend on how busy the machine
@@ -20,7 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+import models
 from onnxpuma.check.single import compare
+from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.forms import Bit, Replicated, Sum3, see
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import is_negative
@@ -28,6 +30,7 @@ from onnxpuma.mpc.protocols.linear import matmul, multiply
 from onnxpuma.mpc.ring.arrays import unpacked
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.ops.spread import truncated
+from onnxpuma.roles.request.network import network_of
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,11 @@ def cases(elements: int) -> list[Case]:
     ]
 
 
-def measure(title: str, op: str, inputs: Inputs, attributes: dict[str, object]) -> Figure:
+def measure(title: str, op: str, inputs: Inputs, attributes: dict[str, object], network: Network) -> Figure:
     """One run; the first input decides the shape."""
     first = next(iter(inputs.values()))
     start = time.process_time()
-    result = compare(op, dict(inputs), **attributes)  # type: ignore[arg-type]
+    result = compare(op, dict(inputs), network=network, **attributes)  # type: ignore[arg-type]
     seconds = time.process_time() - start
     error = np.abs(result.got.astype(np.float64) - result.want.astype(np.float64))
     cost = result.outcome.cost
@@ -167,10 +170,12 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1_000_000)
     parser.add_argument("--only", default="", help="kernels whose title contains this text")
     parser.add_argument("--json", action="store_true")
+    models.add_network(parser)
     options = parser.parse_args()
+    network = network_of(models.network_from(options))
     figures = []
     jobs: list[tuple[str, Callable[[], Figure]]] = [
-        (title, lambda t=title, o=op, i=inputs, a=attributes: measure(t, o, i, a))  # type: ignore[misc]
+        (title, lambda t=title, o=op, i=inputs, a=attributes: measure(t, o, i, a, network))  # type: ignore[misc]
         for title, op, inputs, attributes in cases(options.elements)
     ]
     alone = {

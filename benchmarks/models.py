@@ -1,11 +1,12 @@
 """What does a whole model cost? BERT-base at 128 tokens and GPT-2 at 32, exact shapes, random weights.
 
-    python benchmarks/models.py [--only bert] [--runs 3] [--cache DIR] [--json]
+    python benchmarks/models.py [--only bert] [--runs 3] [--latency 40ms] [--cache DIR] [--json]
 
 Three servers run as processes on this machine over encrypted loopback connections; token ids and weights are
 secret, masks public. tools/export.py makes the models with --random-init (that needs the extra `export`), and
 they stay in the cache folder. Seconds are those of the fastest run, from the first byte that the client sends
-to the last it receives; the first run's are given too. The reference is onnxruntime.
+to the last it receives; the first run's are given too. The reference is onnxruntime. --latency and
+--bandwidth name the network for which requests are planned; the connections remain those of this machine.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from onnxpuma.check.validation import run_in_the_clear, validation
+from onnxpuma.commands.options import USUAL_BANDWIDTH, USUAL_LATENCY, read_network
+from onnxpuma.config import NetworkConfig
 from onnxpuma.plan.examine.example import choose_shapes, draw_inputs
 from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.local.cluster import LocalCluster
@@ -61,7 +64,7 @@ def exported(case: Case, cache: Path) -> Path:
     return file
 
 
-def measure(case: Case, cache: Path, runs: int, threads: int) -> dict[str, Any]:
+def measure(case: Case, cache: Path, runs: int, threads: int, network: NetworkConfig) -> dict[str, Any]:
     """Run a case `runs` times; the figures of the fastest run."""
     file = exported(case, cache)
     blueprint, _ = prepare(file)
@@ -69,7 +72,7 @@ def measure(case: Case, cache: Path, runs: int, threads: int) -> dict[str, Any]:
     reference = run_in_the_clear(file, feed)
     print(f"sharing {case.title} among three servers ...", file=sys.stderr)
     found = []
-    with LocalCluster(file, threads=threads) as cluster, cluster.client() as client:
+    with LocalCluster(file, threads=threads, network=network) as cluster, cluster.client() as client:
         for number in range(runs):
             outcome = client.run(feed)
             found.append(
@@ -112,16 +115,29 @@ def shown(figures: dict[str, Any]) -> list[Table]:
     return [totals, table]
 
 
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """The options that name the network for which requests are planned."""
+    parser.add_argument("--bandwidth", default=USUAL_BANDWIDTH, help="upload rate of one party: 1Gbit")
+    parser.add_argument("--latency", default=USUAL_LATENCY, help="one way, half of a ping: 0.1ms")
+
+
+def network_from(options: argparse.Namespace) -> NetworkConfig:
+    return read_network(options.bandwidth, options.latency)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="", help="cases whose title contains this text")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="for matrix products, at each server")
+    add_network(parser)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxpuma-benchmarks")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     cases = [c for c in CASES if options.only.lower() in c.title.lower()]
-    figures = [measure(case, options.cache, options.runs, options.threads) for case in cases]
+    figures = [
+        measure(case, options.cache, options.runs, options.threads, network_from(options)) for case in cases
+    ]
     if options.json:
         print(json.dumps(figures, indent=1))
     else:

@@ -25,7 +25,7 @@ from onnxpuma.mpc.forms import Bit, Pair, Replicated, see
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols import compare, convert, gate, wide
 from onnxpuma.mpc.protocols.argmax import argmax
-from onnxpuma.mpc.protocols.exp_softmax import SPAN, exp_window
+from onnxpuma.mpc.protocols.exp_softmax import NARROW, WIDE, Window, exp_window
 from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import multiply
@@ -80,8 +80,9 @@ def squared(party: Party, x: Replicated) -> Protocol[Replicated]:
     return (yield from resolve(party, multiply(party, x, x), 0, RESTING))
 
 
-def window(party: Party, x: Replicated) -> Protocol[Pair]:
-    return (yield from exp_window(party, see(party, x, 0).lowered(3, 20)))
+def window(how: Window, party: Party, x: Replicated) -> Protocol[Pair]:
+    """Digits for 240 units below the end of the window."""
+    return (yield from exp_window(party, see(party, x, 0).lowered(3, 15 + 8), how))
 
 
 def activated(name: str, deferred: bool, party: Party, x: Replicated) -> Protocol[Replicated]:
@@ -94,6 +95,11 @@ def one(party: Party, x: Replicated) -> Replicated:
     return Replicated(party.index, x.first * np.uint64(0), x.second * np.uint64(0), Format(64, 18)).plus(
         np.uint64(1 << 18)
     )
+
+
+def below(top: int, x: Reals) -> Reals:
+    made: Reals = np.exp(x - top)
+    return made
 
 
 def sigmoid(x: Reals) -> Reals:
@@ -156,7 +162,10 @@ def lines(n: int) -> list[Line]:
     for name, function in FUNCTIONS.items():
         found.append(measured(name, partial(activated, name, False), x, function))
         found.append(measured(f"{name} of a product", partial(activated, name, True), x, function))
-    found.append(measured("exp on 16 units", window, rng.uniform(0, 15.9, n), lambda x: np.exp(x - SPAN)))
+    for name, how in (("16", NARROW), ("24", WIDE)):
+        x = how.top - rng.uniform(0.1, how.reach, n)
+        function = partial(below, how.top)
+        found.append(measured(f"exp of the highest {name} units", partial(window, how), x, function))
     wide_x = rng.uniform(-3, 10.9, n // 8)
     found.append(measured("exp, whole range", led(exponential), wide_x, np.exp, True))
     found += [maximum_of_rows(n // ROW), place_in_rows(n // ROW)]

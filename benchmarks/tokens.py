@@ -1,6 +1,6 @@
 """What does the next token cost? SmolLM2-135M with its cache at the servers, exact shapes, random weights.
 
-    python benchmarks/tokens.py [--model FOLDER] [--context 64] [--tokens 5] [--cache DIR] [--json]
+    python benchmarks/tokens.py [--model FOLDER] [--context 64] [--tokens 5] [--latency 40ms] [--json]
 
 Three servers run as processes on this machine over encrypted loopback connections. The model reads a prompt
 of one token less than `context`, and then writes token after token; each request opens only the next token.
@@ -26,6 +26,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+import models
+from onnxpuma.config import NetworkConfig
 from onnxpuma.tasks.decoder import causal_decoder
 from onnxpuma.tasks.secure import on_this_machine
 
@@ -44,11 +46,11 @@ def exported(cache: Path) -> Path:
     return folder
 
 
-def measure(folder: Path, context: int, tokens: int, threads: int) -> dict[str, Any]:
+def measure(folder: Path, context: int, tokens: int, threads: int, network: NetworkConfig) -> dict[str, Any]:
     """Figures of the first token and of each one after it."""
     ids = np.random.default_rng(0).integers(0, VOCABULARY, context - 1).tolist()
     print("sharing the model among three servers ...", file=sys.stderr)
-    runner = on_this_machine(folder, threads)
+    runner = on_this_machine(folder, threads, network=network)
     found = []
     try:
         decoder = causal_decoder(runner)
@@ -94,11 +96,13 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="for matrix products, at each server")
+    models.add_network(parser)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxpuma-benchmarks")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     folder = options.model or exported(options.cache)
-    figures = measure(folder, options.context, options.tokens, options.threads)
+    network = models.network_from(options)
+    figures = measure(folder, options.context, options.tokens, options.threads, network)
     if options.json:
         print(json.dumps(figures, indent=1))
     else:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import tomlkit
 
-from onnxpuma.config import PLACEHOLDER, KeptConfig, LimitConfig, PartyConfig, ThreadConfig, TimeoutConfig
+from onnxpuma.config import (
+    PLACEHOLDER,
+    KeptConfig,
+    LimitConfig,
+    NetworkConfig,
+    PartyConfig,
+    ThreadConfig,
+    TimeoutConfig,
+)
 from onnxpuma.errors import ConfigError
 
 _HEAD = """\
@@ -32,6 +40,10 @@ renew = {t.renew:g}     # age at which a new connection, with fresh keys, replac
 [threads]
 compute = {n.compute}      # for matrix products; 0 uses every core
 io = {n.io}           # that encrypt and send; as many receive and decrypt
+
+[network]  # between the servers; requests are planned for it. The same at all three
+latency_ms = {w.latency_ms:g}        # one way: half of the longest ping
+bandwidth_mbps = {w.bandwidth_mbps:g}   # megabits a second that one server can send; of the slowest
 
 [kept]  # shares that stay at the servers between two requests of one client: decoder caches
 seconds = {k.seconds:g}    # without use, after which they are dropped
@@ -65,7 +77,9 @@ def write_cluster_template(
     known = clients if clients is not None else {"client": PLACEHOLDER}
     text = _HEAD + "".join(_party_text(i, row) for i, row in enumerate(rows)) + _CLIENTS
     text += "".join(f"{tomlkit.key(name).as_string()} = {_quoted(key)}\n" for name, key in known.items())
-    text += _TAIL.format(t=TimeoutConfig(), n=ThreadConfig(), k=KeptConfig(), m=LimitConfig())
+    text += _TAIL.format(
+        t=TimeoutConfig(), n=ThreadConfig(), w=NetworkConfig(), k=KeptConfig(), m=LimitConfig()
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)

@@ -81,6 +81,14 @@ class ThreadConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """The network between the servers, for which requests are planned: its slowest connection."""
+
+    latency_ms: float = _setting(0.1, 0.0, 1e5, "milliseconds")  # one way: half of a ping
+    bandwidth_mbps: float = _setting(1000.0, 0.001, 1e7, "megabits a second")  # that one server can send
+
+
+@dataclass(frozen=True, slots=True)
 class KeptConfig:
     """Values that stay at the servers between requests."""
 
@@ -111,6 +119,7 @@ class ClusterConfig:
     clients: Mapping[str, str] = field(default_factory=dict)  # name: public key
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     threads: ThreadConfig = field(default_factory=ThreadConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     kept: KeptConfig = field(default_factory=KeptConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
 
@@ -149,7 +158,7 @@ class _Reader:
         self.path = path
 
     def cluster(self, tables: dict[str, Any]) -> ClusterConfig:
-        self.known(tables, ["party", "clients", "timeouts", "threads", "kept", "limits"], "")
+        self.known(tables, ["party", "clients", "timeouts", "threads", "network", "kept", "limits"], "")
         rows = tables.get("party", [])
         if not isinstance(rows, list) or len(rows) != PARTIES:
             count = len(rows) if isinstance(rows, list) else "something other than"
@@ -163,6 +172,7 @@ class _Reader:
             clients,
             self.settings(TimeoutConfig, tables, "timeouts"),
             self.settings(ThreadConfig, tables, "threads"),
+            self.settings(NetworkConfig, tables, "network"),
             self.settings(KeptConfig, tables, "kept"),
             self.settings(LimitConfig, tables, "limits"),
         )

@@ -1,17 +1,19 @@
-"""The loop: for each wave of the plan, run its steps side by side. It names no operator."""
+"""The loop: every step of a plan starts when its inputs are there. It names no operator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.dpf import Dealt
-from onnxpuma.observe import Progress, RunReport, Stopwatch
+from onnxpuma.observe import OperatorUse, Progress, RunReport, Stopwatch
 from onnxpuma.ops.beside import whole
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.timeline import Uses
 
 Watched = Callable[[Step, Sequence[Form]], None]  # gets a step, and this party's shares of its outputs
 
@@ -38,33 +40,102 @@ class Interpreter:
         """Run `plan` in lockstep with the two other parties.
 
         `inputs`: this party's shares of the plan's secret inputs. `watched` is called with every step when
-        its wave is done. Returns this party's shares of the secret outputs (a product that nothing else reads
+        it has ended. Returns this party's shares of the secret outputs (a product that nothing else reads
         stays untruncated), and a report.
         Raises TransportError when a peer leaves, stops or is out of step.
         """
         values: dict[str, Any] = {**self._weights, **inputs}
-        report = RunReport(party=party.index)
-        watch = Stopwatch(report, lambda: party.link.traffic.bytes_sent, lambda: party.round)
-        for number, wave in enumerate(plan.waves):
-            party.step, party.label = wave[0].index, wave[0].label
-            if progress is not None:
-                progress(number, len(plan.waves), wave[0].label)
-            results = party.run(parallel(self._step(party, step, values) for step in wave))
-            for step, outputs in zip(wave, results, strict=True):
-                values.update(zip(step.outputs, outputs, strict=True))
-                if watched is not None:
-                    watched(step, outputs)
-                for name in step.frees:
-                    values.pop(name, None)
-            watch.lap(_shares(wave))
+        watch = Stopwatch(party.index, lambda: party.link.traffic.bytes_sent, lambda: party.round)
+        party.run(_Run(self._constants, plan, party, values, watch.report, watched).rounds(progress))
         watch.stop()
-        return {o.name: values[o.name] for o in plan.outputs if o.secret}, report
+        return {o.name: values[o.name] for o in plan.outputs if o.secret}, watch.report
 
-    def _step(self, party: Party, step: Step, values: Mapping[str, Any]) -> Protocol[list[Form]]:
+
+class _Run:
+    """One run of a plan: the steps that run, and those that wait for them.
+
+    The three parties start, resume and end the same steps in the same order: a step takes as many rounds at
+    each of them. So they draw from a common key in one order, and a round's words travel in that order.
+    """
+
+    def __init__(
+        self,
+        constants: dict[tuple[str, tuple[str, ...]], list[Form]],
+        plan: Plan,
+        party: Party,
+        values: dict[str, Any],
+        report: RunReport,
+        watched: Watched | None,
+    ) -> None:
+        self._constants, self._plan, self._party, self._values = constants, plan, party, values
+        self._report, self._watched, self._uses = report, watched, Uses(plan)
+        self._done = 0
+        maker = {name: step.index for step in plan.steps for name in step.outputs}
+        self._readers: list[list[Step]] = [[] for _ in plan.steps]
+        self._missing = []  # by step: how many steps still compute its inputs
+        self._ready: list[Step] = []
+        for step in plan.steps:
+            sources = {maker[o.name] for o in step.call.inputs if o is not None and o.name in maker}
+            self._missing.append(len(sources))
+            for source in sorted(sources):
+                self._readers[source].append(step)
+            if not sources:
+                self._ready.append(step)
+
+    def rounds(self, progress: Progress | None) -> Protocol[None]:
+        """The whole run: a yield is an exchange, with the words of all steps that run."""
+        running: list[tuple[Step, Protocol[list[Form]], OperatorUse]] = []
+        told = -1
+        while True:
+            running = [one for one in running if self._goes_on(*one)]
+            while self._ready:  # a step that ends at once may make others ready
+                due, self._ready = self._ready, []
+                for step in due:
+                    one = (step, self._step(step), self._report.of(step.operator.name))
+                    one[2].steps += 1
+                    if self._goes_on(*one):
+                        running.append(one)
+            if not running:
+                return
+            oldest, _, use = running[0]
+            self._party.step, self._party.label = oldest.index, oldest.label
+            use.rounds += 1
+            if progress is not None and told < self._done:
+                told = self._done
+                progress(self._done, len(self._plan.steps), oldest.label)
+            yield
+
+    def _goes_on(self, step: Step, protocol: Protocol[list[Form]], use: OperatorUse) -> bool:
+        """Whether the step has not ended by the end of this round's computation."""
+        began, sent = perf_counter(), self._party.queued
+        try:
+            next(protocol)
+        except StopIteration as stop:
+            self._end(step, stop.value)
+            return False
+        finally:
+            use.seconds += perf_counter() - began
+            use.bytes_sent += self._party.queued - sent
+        return True
+
+    def _end(self, step: Step, outputs: list[Form]) -> None:
+        self._values.update(zip(step.outputs, outputs, strict=True))
+        self._done += 1
+        if self._watched is not None:
+            self._watched(step, outputs)
+        for name in self._uses.over(step):
+            self._values.pop(name, None)
+        for reader in self._readers[step.index]:
+            self._missing[reader.index] -= 1
+            if not self._missing[reader.index]:
+                self._ready.append(reader)
+
+    def _step(self, step: Step) -> Protocol[list[Form]]:
         key = (step.call.node.name, step.outputs)
         if step.constant and key in self._constants:
             yield from ()
             return self._constants[key]
+        values, party = self._values, self._party
         operands = [None if o is None else values[o.name] if o.secret else o.value for o in step.call.inputs]
         if step.operator.beside is None:
             operands = [whole(value, o) for value, o in zip(operands, step.call.inputs, strict=True)]
@@ -74,19 +145,10 @@ class Interpreter:
             for place, (result, resolve) in enumerate(zip(results, step.resolves, strict=False))
             if resolve and isinstance(result, (Replicated, Sum3))
         ]
-        resolved = yield from parallel(truncated(party, result, format) for _, result, format in due)
-        for (place, *_), result in zip(due, resolved, strict=True):
-            results[place] = result
+        if due:
+            resolved = yield from parallel(truncated(party, result, format) for _, result, format in due)
+            for (place, *_), result in zip(due, resolved, strict=True):
+                results[place] = result
         if step.constant:
             self._constants[key] = results
         return results
-
-
-def _shares(wave: tuple[Step, ...]) -> dict[str, tuple[int, float]]:
-    """Operator -> (steps, its part of the wave's declared bits)."""
-    bits: dict[str, tuple[int, float]] = {}
-    for step in wave:
-        steps, so_far = bits.get(step.operator.name, (0, 0.0))
-        bits[step.operator.name] = (steps + 1, so_far + step.cost.bits + 1)
-    whole = sum(part for _, part in bits.values())
-    return {name: (steps, part / whole) for name, (steps, part) in bits.items()}

@@ -10,16 +10,19 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-Progress = Callable[[int, int, str], None]  # waves done, waves in all, label of the wave that starts
+Progress = Callable[[int, int, str], None]  # steps done, steps in all, label of the oldest that runs
 
 
 @dataclass
 class OperatorUse:
-    """Totals of one operator type at one party. Steps that run side by side divide their wave's figures."""
+    """Totals of one operator type at one party."""
 
     steps: int = 0
+    # Spent in its protocol, or there in wait for words.
     seconds: float = 0.0
+    # Words alone, without headers.
     bytes_sent: int = 0
+    # A round counts for one of the steps that run side by side: the one that started first.
     rounds: int = 0
 
 
@@ -33,6 +36,10 @@ class RunReport:
     rounds: int = 0
     peak_rss_bytes: int = 0
     operators: dict[str, OperatorUse] = field(default_factory=dict)
+
+    def of(self, operator: str) -> OperatorUse:
+        """The row of an operator, made if missing."""
+        return self.operators.setdefault(operator, OperatorUse())
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,29 +61,15 @@ def peak_rss_bytes() -> int:
 
 
 class Stopwatch:
-    """Attributes a wave's time, bytes and rounds to its operators, in proportion to their declared bits."""
+    """Fills in a run's totals; the interpreter adds what each step takes to its operator's row."""
 
-    def __init__(self, report: RunReport, bytes_sent: Callable[[], int], rounds: Callable[[], int]) -> None:
-        self._report, self._bytes, self._rounds = report, bytes_sent, rounds
-        self._start = (perf_counter(), bytes_sent(), rounds())
-        self._begin = self._start
-
-    def lap(self, shares: dict[str, tuple[int, float]]) -> None:
-        """End a wave. `shares`: operator -> (steps, its part of the wave); the parts add up to one."""
-        now = (perf_counter(), self._bytes(), self._rounds())
-        seconds, sent, rounds = (b - a for a, b in zip(self._start, now, strict=True))
-        largest = max(shares, key=lambda name: shares[name][1], default=None)
-        for name, (steps, part) in shares.items():
-            use = self._report.operators.setdefault(name, OperatorUse())
-            use.steps += steps
-            use.seconds += seconds * part
-            use.bytes_sent += round(sent * part)
-            # The operators of a wave share its rounds, so they are counted once.
-            use.rounds += int(rounds) if name == largest else 0
-        self._start = now
+    def __init__(self, party: int, bytes_sent: Callable[[], int], rounds: Callable[[], int]) -> None:
+        self.report = RunReport(party)
+        self._bytes, self._rounds = bytes_sent, rounds
+        self._begin = (perf_counter(), bytes_sent(), rounds())
 
     def stop(self) -> None:
         now = (perf_counter(), self._bytes(), self._rounds())
-        self._report.seconds, sent, rounds = (b - a for a, b in zip(self._begin, now, strict=True))
-        self._report.bytes_sent, self._report.rounds = int(sent), int(rounds)
-        self._report.peak_rss_bytes = peak_rss_bytes()
+        self.report.seconds, sent, rounds = (b - a for a, b in zip(self._begin, now, strict=True))
+        self.report.bytes_sent, self.report.rounds = int(sent), int(rounds)
+        self.report.peak_rss_bytes = peak_rss_bytes()

@@ -8,25 +8,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import is_negative, is_negative_cost, wide_negative, wide_negative_cost
-from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split, split_cost
+from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.fourier import Series, all_series
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
-from onnxpuma.mpc.protocols.smooth import (
-    USUAL,
-    Reading,
-    activation,
-    activation_cost,
-    fits,
-    read_for,
-    whole_argument,
-)
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.smooth import activation, activation_cost
+from onnxpuma.mpc.protocols.smooth_reading import USUAL, Reading, fits, read_for, readings, whole_argument
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.ops.elements import by_element, of_elements
 from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, asks, of_input, size_of
@@ -75,21 +68,37 @@ def _below(format: Format, below: float, factor: float = 1.0) -> Limit:
 
 def _arguments(call: Call, series: Series, factor: float = 1.0) -> tuple[Limit, ...]:
     more = factor_bits(factor) if factor != 1.0 else 0
-    format = call.at(call.given(0).fraction + more)
+    format = call.given(0).format.finer(more)
     argument = read_for(_argument(call, factor), format)
-    return (_below(format, Reading(series, argument, False).largest / factor, factor),)
+    return (_below(format, Reading(series, argument).largest / factor, factor),)
 
 
 def _smooth_cost(call: Call) -> Cost:
     (x,) = call.secrets
-    return _activated_cost(x, all_series()[_series_name(call)], _argument(call))
+    return _activated_cost(call, x, all_series()[_series_name(call)], _argument(call))
 
 
-def _activated_cost(x: Operand, series: Series, argument: float | None) -> Cost:
+def _activated_cost(call: Call, x: Operand, series: Series, argument: float | None) -> Cost:
+    reading = _reading(call.network, series, argument, x.format, x.form, x.size)
+    return _read_cost(series, x.format, x.form, x.size, reading)
+
+
+def _read_cost(series: Series, source: Format, form: type, size: int, reading: Reading) -> Cost:
+    made = source.at(RESTING.fraction)
+
     def each(n: int) -> Cost:
-        return activation_cost(series, n, x.format, x.resting, x.form, argument)
+        return activation_cost(series, n, source, made, form, reading=reading)
 
-    return over_parts(x.size, each)
+    return over_parts(size, each)
+
+
+def _reading(
+    network: Network, series: Series, argument: float | None, source: Format, form: type, size: int
+) -> Reading:
+    """The fastest way to read the arguments on this network."""
+    ways = {way.name: way for way in readings(series, argument, form, source, source.at(RESTING.fraction))}
+    costs = {name: _read_cost(series, source, form, size, way) for name, way in ways.items()}
+    return ways[network.fastest(costs)]
 
 
 def _smooth_limits(call: Call) -> tuple[Limit, ...]:
@@ -97,7 +106,7 @@ def _smooth_limits(call: Call) -> tuple[Limit, ...]:
 
 
 def _smooth_fits(call: Use, index: int) -> bool:
-    return fits(all_series()[_series_name(call)], call.at(call.given(index).fraction))
+    return fits(all_series()[_series_name(call)], call.given(index).format)
 
 
 @operator(
@@ -109,14 +118,17 @@ def _smooth_fits(call: Use, index: int) -> bool:
 def smooth(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """A smooth activation. Error: 2.5e-3 at most, a tenth of that on average."""
     series = all_series()[_series_name(call)]
-    return [(yield from _activated(party, x, series, _argument(call)))]
+    return [(yield from _activated(party, call, x, series, _argument(call)))]
 
 
 def _activated(
-    party: Party, x: Replicated | Sum3, series: Series, argument: float | None
+    party: Party, call: Call, x: Replicated | Sum3, series: Series, argument: float | None
 ) -> Protocol[Replicated]:
+    made = x.format.at(RESTING.fraction)
+    reading = _reading(call.network, series, argument, x.format, type(x), x.size)
+
     def each(part: Replicated | Sum3, pivot: int) -> Protocol[Replicated]:
-        return activation(party, part, series, pivot, part.format.at(RESTING.fraction), argument)
+        return activation(party, part, series, pivot, made, argument, reading)
 
     return (yield from spread(party, x, each))
 
@@ -133,11 +145,11 @@ def _swish_cost(call: Call) -> Cost:
     (x,) = call.secrets
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
-        return _activated_cost(x, series, _argument(call))
+        return _activated_cost(call, x, series, _argument(call))
     scaled = replace(x, format=x.format.finer(factor_bits(alpha)))
     fraction = factor_bits(1 / alpha)
     back = shift_cost(x.size, fraction, call.ring, Replicated)
-    return _activated_cost(scaled, series, _argument(call, alpha)) + back
+    return _activated_cost(call, scaled, series, _argument(call, alpha)) + back
 
 
 def _alpha_positive(call: Call) -> str | None:
@@ -164,8 +176,8 @@ def swish(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[F
     """x sigmoid(alpha x) = silu(alpha x) / alpha."""
     alpha, series = _alpha(call), all_series()["silu"]
     if alpha == 1.0:
-        return [(yield from _activated(party, x, series, _argument(call)))]
-    y = yield from _activated(party, times_numbers(x, alpha), series, _argument(call, alpha))
+        return [(yield from _activated(party, call, x, series, _argument(call)))]
+    y = yield from _activated(party, call, times_numbers(x, alpha), series, _argument(call, alpha))
     return [(yield from truncated(party, times_numbers(y, 1 / alpha)))]
 
 
@@ -182,13 +194,13 @@ def relu_part(party: Party, x: Replicated | Sum3, pivot: int, bits: int) -> Prot
     negative = yield from (wide_negative if deep else is_negative)(party, seen.lowered(SIGN_SHIFT))
     pair = yield from gate(party, ~negative, seen)
     raised = RESTING.fraction - RELU_FRACTION
-    return (yield from lift(party, pass_on(party, pair), x.bits - raised)).raised(raised)
+    return (yield from lift_pair(party, pair, x.bits - raised, 0)).raised(raised)
 
 
 def relu_part_cost(elements: int, form: type, bits: int, ring: int) -> Cost:
     read, sign_bits = split_cost(elements, bits, form), bits - SIGN_SHIFT
     sign = (wide_negative_cost if sign_bits > SHORT_SIGN else is_negative_cost)(elements, sign_bits)
-    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, ring - (RESTING.fraction - RELU_FRACTION))
+    back = lift_pair_cost(elements, bits, ring - (RESTING.fraction - RELU_FRACTION))
     return (sign | Cost(1, read.bits)) + gate_cost(elements, bits, form is Replicated) + back
 
 

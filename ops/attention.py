@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,11 +25,12 @@ from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, cap_of, shapes_of
 from onnxpuma.ops.attention_scale import (
+    accepted,
     is_early,
     scale_bits,
     scale_of,
     scaled,
-    score_fraction,
+    score_format,
     spread_read,
 )
 from onnxpuma.ops.attention_scores import plain_scores, score_spreads
@@ -45,11 +47,13 @@ from onnxpuma.ops.numerators import (
     row_reciprocals_cost,
     sum_read,
 )
-from onnxpuma.ops.registry import Call, Value, operator
-from onnxpuma.ops.shares import as_shares
+from onnxpuma.ops.registry import Call, Use, Value, operator
+from onnxpuma.ops.shares import as_shares, in_one_ring
 from onnxpuma.ops.softmax import left_out, spread_limit
 from onnxpuma.ops.spread import shift_cost, truncated
 from onnxpuma.standard.mask_values import FAR
+
+F = TypeVar("F", bound=Form)
 
 
 def _refuse(call: Call) -> str | None:
@@ -102,17 +106,26 @@ def _cost(call: Call) -> Cost:
         total = total + shift_cost(call.given(0).size, by, call.ring, Replicated)
     form: type = Sum3
     if cap_of(call):
-        tanh, held = all_series()["tanh"], call.at(score_fraction(call))
+        tanh, held = all_series()["tanh"], score_format(call)
         total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, call.reals))
         form = Replicated
     product = shift_cost(s.context, NUMERATOR, call.ring)
     inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring)
-    total = total + all_numerators_cost(lengths, form, call.ring, spread_read(call)) + (product | inverse)
+    numerators = all_numerators_cost(lengths, form, call.ring, spread_read(call))
+    total = total + (numerators | _values_cost(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
     return total + (shift_cost(s.context, sum_read(call.ring), call.ring) | shown)
 
 
-def _by_heads(x: Replicated, count: int) -> Replicated:
+def _values_cost(call: Call) -> Cost:
+    """Of the truncation of values that arrive as a product."""
+    v = call.given(2)
+    if not v.secret or v.form is Replicated:
+        return Cost()
+    return shift_cost(v.size, v.fraction - call.reals.fraction, v.format.bits, v.form, call.ring)
+
+
+def _by_heads(x: F, count: int) -> F:
     """(batch, n, count * size) -> (batch, count, n, size); four axes stay."""
     if len(x.shape) == 4:
         return x
@@ -128,7 +141,7 @@ def _scores(party: Party, call: Call, q: Replicated, k: Replicated) -> Protocol[
     scale = scale_of(call)
     if is_early(call):
         q, scale = (yield from truncated(party, times_numbers(q, scale))), 1.0
-    return scaled(matmul(party, q, k.transpose(0, 1, 3, 2)), scale)
+    return scaled(matmul(party, *in_one_ring(q, k.transpose(0, 1, 3, 2))), scale)
 
 
 def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
@@ -141,7 +154,7 @@ def _capped(party: Party, flat: Sum3, cap: float) -> Protocol[Replicated]:
 
 def _limits(call: Call) -> tuple[Limit, ...]:
     scale, cap = scale_of(call), cap_of(call) or 1.0
-    below = call.at(score_fraction(call)).largest
+    below = score_format(call).largest
 
     def size(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
         return np.abs(plain_scores(call, inputs, scale))
@@ -154,9 +167,17 @@ def _limits(call: Call) -> tuple[Limit, ...]:
     return largest, spread_limit(spread_read(call), apart_in_rows, scores_apart, needs)
 
 
+def _defers(call: Use, index: int) -> bool:
+    """Values are truncated beside the numerators, unless they join a cache."""
+    kept = len(call.node.outputs) > 2 and call.node.outputs[2]
+    return index == 2 and not kept and not call.present(5)
+
+
 @operator(
     "Attention",
     cost=_cost,
+    defers=_defers,
+    accepts=accepted,
     refuse=_refuse,
     limits=_limits,
     tolerance=4e-4,
@@ -175,10 +196,14 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
     given += [None] * (7 - len(given))
     s = shapes_of(call)
     flat_heads = len(call.given(0).shape) == 3
-    shared = [as_shares(party, value, call.reals) for value in given[:3]]
-    q = _by_heads(shared[0], s.heads)
-    k = _after(party, given[4], _by_heads(shared[1], s.key_heads))
-    v = _after(party, given[5], _by_heads(shared[2], s.key_heads))
+    q, k = (as_shares(party, value, call.reals) for value in given[:2])
+    q = _by_heads(q, s.heads)
+    k = _after(party, given[4], _by_heads(k, s.key_heads))
+    v: Shares
+    if isinstance(given[2], Sum3):
+        v = _by_heads(given[2], s.key_heads)
+    else:
+        v = _after(party, given[5], _by_heads(as_shares(party, given[2], call.reals), s.key_heads))
     result, shown = yield from _attend(party, call, s, q, k, v, given[3])
     if flat_heads:
         result = result.transpose(0, 2, 1, 3).reshape(s.batch, s.queries, -1)
@@ -186,7 +211,7 @@ def attention(party: Party, call: Call, *inputs: Value) -> Protocol[Sequence[For
 
 
 def _attend(
-    party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Replicated, mask: Value
+    party: Party, call: Call, s: Heads, q: Replicated, k: Replicated, v: Shares, mask: Value
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """The context, and the scores of the fourth output (the context again if no node reads them)."""
     lengths = (left := scores_left(call)).lengths
@@ -194,8 +219,8 @@ def _attend(
     if not kept.any():
         empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size), call.reals)
         return empty, zeros(party.index, s.scores, call.reals)
-    k, v = (x.repeat(s.heads // s.key_heads, axis=1) for x in (k, v))
-    scores = yield from _scores(party, call, q.contiguous(), k)
+    repeated = s.heads // s.key_heads
+    scores = yield from _scores(party, call, q.contiguous(), k.repeat(repeated, axis=1))
     standing = left.places
     places = slice(None) if standing is None else standing
     cap = cap_of(call)
@@ -215,7 +240,10 @@ def _attend(
         flat = flat.plus_numbers(left.added.reshape(-1)[places])
     if _shown(call) == 2:
         shown = flat.reshape(s.scores)
-    e = yield from all_numerators(party, flat, lengths[kept], spread_read(call))
+    beside_it = truncated(party, v, call.reals)
+    peaks = all_numerators(party, flat, lengths[kept], call.ring, spread_read(call))
+    e, values = yield from parallel([peaks, beside_it])
+    v = values.repeat(repeated, axis=1)
 
     weights = e.spaced(standing, s.scores)  # (batch, heads, queries, keys)
     sums = weights.sum(-1).reshape(-1)[kept]

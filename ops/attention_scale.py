@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Sum3
 from onnxpuma.ops.attention_left import apart
-from onnxpuma.ops.attention_positions import cap_of, given_scale
+from onnxpuma.ops.attention_positions import cap_of, given_scale, shapes_of
+from onnxpuma.ops.lengths import head_length
+from onnxpuma.ops.limits import ROOM
 from onnxpuma.ops.registry import Call
+from onnxpuma.ops.rows import exponent
 from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD
 from onnxpuma.ops.softmax import largest_spread
 
 SCALE_BITS = 14  # significant bits of a scale that is not a power of two
+READ = 14  # fraction bits of queries and keys that nothing else reads
 SMALLEST_LATE = 2.0**-4  # a smaller scale is applied to the queries: the scores have no room for it
 
 
@@ -57,9 +64,47 @@ def scale_bits(call: Call) -> int:
 
 def score_fraction(call: Call) -> int:
     """Fraction bits of the scores before a softcap."""
-    return 2 * call.reals.fraction + (0 if is_early(call) else scale_bits(call))
+    return score_format(call).fraction
+
+
+def score_format(call: Call) -> Format:
+    """The format of the scores before a softcap: of a product of queries and keys, times a late scale."""
+    return call.product if is_early(call) else call.product_of(0, 1).finer(scale_bits(call))
 
 
 def spread_read(call: Call) -> float:
     """The distance that is read: as calibrated or as masks require, and no more than the scores can hold."""
-    return min(apart(call), largest_spread(call.at(score_fraction(call))))
+    return min(apart(call), largest_spread(score_format(call)))
+
+
+def accepted(call: Call, index: int) -> Format | None:
+    """Queries and keys of proved length, at READ fraction bits or as many more as long ones need, in a ring
+    in which the product and the distances of scores fit. Not where a cache holds the keys.
+    """
+    if index > 1 or not call.secret(index) or _as_usual(call) or (index == 1 and _in_cache(call)):
+        return None
+    q, k = (head_length(call, place) for place in (0, 1))
+    fraction, usual = _read_fraction(call, max(q, k)), call.reals.fraction
+    if fraction >= usual or math.isinf(q * k):
+        return None
+    error = math.sqrt(shapes_of(call).size) * 2.0 ** (1 - fraction)  # of the length of a row
+    other = call.given(1 - index)
+    made = fraction + (other.fraction if other.secret else usual)
+    largest = scale_of(call) * (q + error) * (k + error)
+    above = max(2 + exponent(largest * (1 + ROOM) + ROOM), 1 + exponent(spread_read(call)))
+    return Format(made + scale_bits(call) + above, fraction)
+
+
+def _read_fraction(call: Call, longest: float) -> int:
+    """Fraction bits of queries and keys. Rounding moves a score by less than 2^-11, in standard deviation."""
+    return READ + max(0, exponent(scale_of(call) * min(longest, 2.0**20) / 8))
+
+
+def _as_usual(call: Call) -> bool:
+    """Whether scores are computed from values at rest: they are shown, capped, scaled early or masked."""
+    shown = len(call.outputs) > 3 and bool(call.outputs[3].name)
+    return shown or bool(cap_of(call)) or is_early(call) or call.secret(3)
+
+
+def _in_cache(call: Call) -> bool:
+    return call.present(4) or (len(call.outputs) > 1 and bool(call.outputs[1].name))

@@ -7,6 +7,7 @@ bias needs as many.
 from __future__ import annotations
 
 from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.elementwise import add_forms
@@ -24,9 +25,9 @@ def _crowded(call: Call) -> bool:
     return call.present(2) and _finer(call) > ROOMY
 
 
-def product_result(call: Call, fraction: int) -> Result:
-    """The result of a product with this many fraction bits and, if there is one, its bias, input 2."""
-    return Result() if _crowded(call) else Result(Sum3, call.at(fraction))
+def product_result(call: Call, format: Format) -> Result:
+    """The result of a product in this format and, if there is one, its bias, input 2."""
+    return Result() if _crowded(call) else Result(Sum3, format)
 
 
 def product_cost(call: Call, more: int = 0) -> Cost:

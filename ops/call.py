@@ -5,6 +5,7 @@ Costs, limits, refusals and kernels read formats from here: no operator assumes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,7 +71,7 @@ class Operand:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def deferred(self) -> bool:
@@ -143,8 +144,8 @@ class Use:
 
     @cached_property
     def ring(self) -> int:
-        """Bits of the words in which its values rest."""
-        return next(o.resting.bits for o in self.inputs if o is not None and o.secret)
+        """Bits of the words in which its values rest: most, where some rest in fewer (plan/formats.py)."""
+        return max(o.resting.bits for o in self.inputs if o is not None and o.secret)
 
     @property
     def reals(self) -> Format:
@@ -159,6 +160,13 @@ class Use:
     def at(self, fraction: int) -> Format:
         """Words of this ring with this many fraction bits."""
         return Format(self.ring, fraction)
+
+    def product_of(self, *places: int) -> Format:
+        """The format of a product of these inputs: in the smallest of their rings. A public one counts as a
+        real number at rest."""
+        factors = [self.given(place) for place in places]
+        bits = min((o.format.bits for o in factors if o.secret), default=self.ring)
+        return Format(bits, sum(o.fraction if o.secret else self.reals.fraction for o in factors))
 
 
 @dataclass(frozen=True, eq=False)

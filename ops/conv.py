@@ -24,8 +24,7 @@ def _refuse(call: Call) -> str | None:
 
 
 def _conv_result(call: Call) -> Result:
-    x, w = call.given(0), call.given(1)
-    return product_result(call, x.fraction + w.fraction)
+    return product_result(call, call.at(call.given(0).fraction + call.given(1).fraction))
 
 
 @operator(

@@ -26,7 +26,7 @@ def _refuse(call: Call) -> str | None:
 
 
 def _result(call: Call) -> Result:
-    return product_result(call, call.given(0).fraction + call.given(1).fraction)
+    return product_result(call, call.at(call.given(0).fraction + call.given(1).fraction))
 
 
 def _starts(call: Call) -> list[int]:

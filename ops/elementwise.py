@@ -7,14 +7,14 @@ from typing import overload
 
 import numpy as np
 
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.beside import factor, held, in_words, of_scaled, of_sum, too_far, whole
 from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, output_below
-from onnxpuma.ops.registry import Call, Resolved, Result, Use, Value, both_fine, operator
+from onnxpuma.ops.registry import Call, Operand, Resolved, Result, Use, Value, both_fine, operator
 from onnxpuma.ops.shares import secret
 from onnxpuma.standard.mask_values import FAR
 
@@ -24,9 +24,23 @@ _LARGEST_WHOLE = 2.0**12
 def _sum_result(call: Call) -> Result:
     """A sum with an untruncated product stays untruncated, at the larger scale."""
     fraction = max(o.fraction for o in call.secrets)
-    if any(o.form is Sum3 for o in call.secrets):
-        return Result(Sum3, call.at(fraction))
-    return Result(Replicated, call.at(fraction))
+    form: type = Sum3 if any(o.form is Sum3 for o in call.secrets) else Replicated
+    return Result(form, Format(min(_raised(o, fraction) for o in call.secrets), fraction))
+
+
+def _raised(x: Operand | Shares, fraction: int) -> int:
+    """The bits of a term's ring at more fraction bits: the ring of a Replicated value grows with them."""
+    form = x.form if isinstance(x, Operand) else type(x)
+    return x.format.bits if form is Sum3 else min(RESTING.bits, x.format.bits + fraction - x.fraction)
+
+
+def _accepts(call: Call, index: int) -> Format | None:
+    """A term is read in the ring of the sum, less the bits by which it is raised."""
+    x, made = call.given(index), call.outputs[0].format
+    if not x.secret:
+        return None
+    raised = 0 if x.form is Sum3 else made.fraction - x.fraction
+    return Format(made.bits - raised, x.fraction)
 
 
 def public_fits(call: Call) -> str | None:
@@ -60,14 +74,22 @@ def add_forms(a: Value, b: Value, sign: int) -> Shares:
         term = secret(b) if sign > 0 else -secret(b)
         return term.plus_numbers(a)
     one, other = secret(a), secret(b)
-    fraction = max(one.fraction, other.fraction)
-    left, right = one.aligned(fraction), other.aligned(fraction)
+    made = max(one.fraction, other.fraction)
+    made_in = Format(min(_raised(one, made), _raised(other, made)), made)
+    left, right = _term(one, made_in), _term(other, made_in)
     if isinstance(left, Replicated) and isinstance(right, Replicated):
         return left + right if sign > 0 else left - right
     if isinstance(right, Replicated):
         return left.as_sum().plus_shared(right, sign)
     right = right if sign > 0 else -right
     return right.plus_shared(left) if isinstance(left, Replicated) else left + right
+
+
+def _term(x: Shares, format: Format) -> Shares:
+    """x at more fraction bits, in the ring of a sum."""
+    if isinstance(x, Replicated) and x.bits < format.bits:
+        x = x.raised(format.bits - x.bits)
+    return (x if x.bits == format.bits else x.modulo(format.bits)).aligned(format.fraction)
 
 
 def _takes_as_it_is(call: Use, index: int) -> bool:
@@ -91,6 +113,7 @@ def _sum_limits(call: Call) -> tuple[Limit, ...]:
     "Add",
     result=_sum_result,
     defers=_takes_as_it_is,
+    accepts=_accepts,
     refuse=public_fits,
     beside=of_sum,
     limits=_sum_limits,
@@ -106,6 +129,7 @@ def add(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
     "Sub",
     result=_sum_result,
     defers=_takes_as_it_is,
+    accepts=_accepts,
     refuse=public_fits,
     beside=of_sum,
     limits=_sum_limits,
@@ -121,6 +145,7 @@ def sub(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
     "Sum",
     result=_sum_result,
     defers=_takes_as_it_is,
+    accepts=_accepts,
     refuse=public_fits,
     beside=of_sum,
     limits=_sum_limits,

@@ -23,7 +23,7 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit
-from onnxpuma.ops.numerators import COARSE, all_numerators_cost, all_peaks, coarse_bits
+from onnxpuma.ops.numerators import COARSE, all_numerators_cost, all_peaks, coarse_bits, farthest_apart
 from onnxpuma.ops.reduce import axes_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.running import running
@@ -38,7 +38,7 @@ from onnxpuma.ops.scores import (
     spreads,
     within_reach,
 )
-from onnxpuma.ops.softmax import farthest_apart, left_out, spread_limit
+from onnxpuma.ops.softmax import left_out, spread_limit
 from onnxpuma.ops.spread import shift_cost, truncated
 
 ERROR = "1e-4; of n scores up to n 8e-7"
@@ -112,7 +112,7 @@ def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
     # 1. each row less its first score
     starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
     first = flat[starts]
-    e, tops = yield from all_peaks(party, flat - first[row], lengths, scores.spread)
+    e, tops = yield from all_peaks(party, flat - first[row], lengths, call.ring, scores.spread)
     # 2. the logarithm of the sum, while the maximum returns to the full ring
     sums = e.run_sums(starts)
     logarithm, highest = yield from parallel(

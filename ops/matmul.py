@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from onnxpuma.graph.model import Node
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
@@ -16,15 +17,22 @@ from onnxpuma.ops.factors import factor_bits, public_scale, times_numbers
 from onnxpuma.ops.limits import output_in_product
 from onnxpuma.ops.products import gemm_of
 from onnxpuma.ops.registry import Call, Resolved, Result, Value, both_fine, operator
-from onnxpuma.ops.shares import as_shares, replicated
+from onnxpuma.ops.shares import as_shares, in_one_ring, replicated
 
 
 def _matmul_result(call: Call) -> Result:
     a, b = call.given(0), call.given(1)
     if a.secret and b.secret:
-        return Result(Sum3, call.at(a.fraction + b.fraction))
+        return Result(Sum3, call.product_of(0, 1))
     secret, public = (a, b) if a.secret else (b, a)
-    return Result(Replicated, call.at(secret.fraction + factor_bits(np.asarray(public.value))))
+    return Result(Replicated, secret.format.finer(factor_bits(np.asarray(public.value))))
+
+
+def as_product(call: Call, index: int) -> Format | None:
+    """A factor is read in the ring of the product."""
+    if index > 1 or not call.secret(index):
+        return None
+    return call.outputs[0].format.at(call.given(index).fraction)
 
 
 def flat_rows(x: Replicated) -> Replicated:
@@ -34,6 +42,7 @@ def flat_rows(x: Replicated) -> Replicated:
 
 def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     """x @ y with numpy.matmul's rules; a plain matrix on the right takes all rows at once."""
+    x, y = in_one_ring(x, y)
     if len(y.shape) == 2 and len(x.shape) > 2:
         rows = product(party, flat_rows(x), y)
         shape = (*x.shape[:-1], y.shape[-1])
@@ -44,6 +53,7 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
 @operator(
     "MatMul",
     result=_matmul_result,
+    accepts=as_product,
     limits=output_in_product,
     error="2^-18 after truncation",
     fine=both_fine,
@@ -67,10 +77,13 @@ def _alpha_bits(call: Call) -> int:
 
 
 def _gemm_result(call: Call) -> Result:
-    factors = (call.given(place) for place in (0, 1))
-    return product_result(
-        call, sum(o.fraction if o.secret else call.reals.fraction for o in factors) + _alpha_bits(call)
-    )
+    return product_result(call, call.product_of(0, 1).finer(_alpha_bits(call)))
+
+
+def _gemm_accepts(call: Call, index: int) -> Format | None:
+    """As a product where nothing but the bias follows, and before the truncation."""
+    plain = gemm_of(call).alpha == gemm_of(call).beta == 1.0 and call.outputs[0].deferred
+    return as_product(call, index) if plain else None
 
 
 def _gemm_fine(node: Node) -> Mapping[int, int]:
@@ -85,6 +98,7 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
     "Gemm",
     cost=lambda call: product_cost(call, _alpha_bits(call)),
     result=_gemm_result,
+    accepts=_gemm_accepts,
     limits=output_in_product,
     error="2^-18 after truncation",
     fine=_gemm_fine,
@@ -98,7 +112,7 @@ def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -
         a = a.transpose()
     if gemm.right_turned:
         b = b.transpose()
-    result = product(party, a, b)
+    result = product(party, *in_one_ring(a, b))
     if gemm.alpha != 1.0:
         result = times_numbers(result, gemm.alpha)
     if c is not None and gemm.beta != 1.0:

@@ -6,18 +6,19 @@ x times the scale is truncated while the reciprocal root is being computed; the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.truncate import resolve, resolve_cost
 from onnxpuma.ops.factors import public_scale
-from onnxpuma.ops.registry import Call, Resolved
-from onnxpuma.ops.rows import Rows, roots, roots_cost
+from onnxpuma.ops.registry import Resolved, Use
+from onnxpuma.ops.rows import Centring, Rows, roots, roots_cost
 from onnxpuma.ops.shares import replicated
 from onnxpuma.ops.spread import shift_cost, truncated
 
@@ -31,14 +32,10 @@ def mean_factor(count: int, least: int = 0) -> tuple[int, int]:
     return fraction, (2 * (1 << fraction) + count) // (2 * count)
 
 
-def _row_sums(x: Replicated, rows: Rows) -> Replicated:
-    return x.sum(rows.axes).reshape(-1)
-
-
 def _means(party: Party, x: Replicated, rows: Rows, up: int) -> Protocol[Replicated]:
     """The mean of each row, at `up` fraction bits more than x, (..., 1)."""
     fraction, integer = mean_factor(rows.count, up)
-    scaled = _row_sums(x, rows).times_integers(integer, fraction)
+    scaled = x.sum(rows.axes).reshape(-1).times_integers(integer, fraction)
     means = yield from resolve(party, scaled, party.next_pivot(), x.format.finer(up))
     return means.reshape(rows.narrow)
 
@@ -47,9 +44,19 @@ def _means_cost(rows: Rows, up: int) -> Cost:
     return resolve_cost(rows.number, mean_factor(rows.count, up)[0] - up, RESTING.bits, Replicated)
 
 
+F = TypeVar("F", bound=Form)
+
+
+def _times_count(x: F, rows: Rows) -> F:
+    """n x - sum(x), exact, read as u."""
+    less = x.times_integers(rows.count) - x.sum(rows.axes, keepdims=True)
+    return less.with_fraction(x.fraction + rows.divided)
+
+
 @dataclass
 class Normalised:
-    """The result, and for each row its mean (None for RMS) and the reciprocal of its deviation."""
+    """The result, and for each row its mean and the reciprocal of its deviation. The mean is None where none
+    was computed; the deviation is that of u."""
 
     value: Replicated
     mean: Replicated | None
@@ -57,24 +64,33 @@ class Normalised:
 
 
 def normalised(
-    party: Party, x: Replicated, rows: Rows, scale: Resolved | None, bias: Resolved | None
+    party: Party, x: Shares, rows: Rows, scale: Resolved | None, bias: Resolved | None
 ) -> Protocol[Normalised]:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting."""
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting.
+
+    x is untruncated where its own truncation centres it (`Centring.TERMS`).
+    """
     mean: Replicated | None = None
-    between = x.format.at(rows.product_fraction)
-    if rows.centred:  # less its first element, a constant row is zero and a large mean costs no precision
+    if rows.centring is Centring.TERMS:
+        x = yield from truncated(party, _times_count(x, rows))
+    read = replicated(x)
+    between = read.format.at(rows.product_fraction)
+    if rows.centring is Centring.MEAN:
+        # less its first element, a constant row is zero and a large mean costs no precision
         start = (slice(None),) * rows.axis + (slice(0, 1),) * len(rows.axes)
-        first = x[start]
-        x = x - first
-        mean = yield from _means(party, x, rows, 0)
-        x, mean = x - mean, mean + first
+        first = read[start]
+        read = read - first
+        mean = yield from _means(party, read, rows, 0)
+        read, mean = read - mean, mean + first
 
     def fine() -> Protocol[Replicated]:
-        """x less the part of its mean that the first subtraction missed."""
+        """The centred rows, without the part of their mean that the first subtraction missed."""
+        if rows.centring is Centring.EXACT:
+            return _times_count(read, rows)
         up = rows.centred_up
         if not up:
-            return x
-        return x.aligned(x.fraction + up) - (yield from _means(party, x, rows, up))
+            return read
+        return read.aligned(read.fraction + up) - (yield from _means(party, read, rows, up))
 
     def scaled() -> Protocol[Replicated]:
         if isinstance(scale, Replicated):  # at no more fraction bits than there is room for
@@ -90,7 +106,7 @@ def normalised(
             return product
         return (yield from truncated(party, product, between))
 
-    root, product = yield from parallel([roots(party, x, rows), fine() if rows.root_first else scaled()])
+    root, product = yield from parallel([roots(party, read, rows), fine() if rows.root_first else scaled()])
     root = root.reshape(rows.narrow)
     y = multiply(party, product, root)
     if rows.root_first:
@@ -110,14 +126,16 @@ def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
     return rows.scale_fraction, np.rint(scale.astype(np.float64) * 2.0**rows.scale_fraction).astype(np.int64)
 
 
-def normalised_cost(rows: Rows, call: Call) -> Cost:
+def normalised_cost(rows: Rows, call: Use) -> Cost:
     size, fraction = rows.number * rows.count, call.reals.fraction + rows.centred_up
     scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
     total, before = Cost(), Cost()
-    if rows.centred:
+    if rows.centring is Centring.TERMS:
+        x = call.given(0)
+        total = shift_cost(size, x.fraction - x.finer + rows.divided - call.reals.fraction, call.ring)
+    if rows.centring is Centring.MEAN:
         total = _means_cost(rows, 0)
-    if rows.centred_up:
-        before = _means_cost(rows, rows.centred_up)
+        before = _means_cost(rows, rows.centred_up) if rows.centred_up else before
     if rows.root_first:
         first = fraction + rows.root_fraction - rows.product_fraction
         total = total + (roots_cost(rows) | before) + shift_cost(size, first, call.ring)

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.forms import Form, Replicated
+from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.ops.lengths import groups_of, norm_of_rows, scaled_row
+from onnxpuma.ops.lengths import groups_of, norm_of_rows, normalised_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
-from onnxpuma.ops.needs import short_rows
+from onnxpuma.ops.needs import ROOM, short_rows
 from onnxpuma.ops.normalised_rows import normalised, normalised_cost
-from onnxpuma.ops.registry import Call, Resolved, Value, operator
-from onnxpuma.ops.rows import FINE_NORM, LARGEST_NORM, Rows
+from onnxpuma.ops.registry import Call, Resolved, Use, Value, operator
+from onnxpuma.ops.rows import LARGEST_NORM, Centring, Rows
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
 
@@ -26,16 +27,45 @@ _NEAR = 16.0  # a larger bound says little about the size of a value that is no 
 ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
 
 
-def _layer_rows(call: Call) -> Rows:
-    shape = call.outputs[0].shape
-    axis = call.axis
-    centred, up = call.node.op == "LayerNormalization", 2.0 ** call.given(0).finer
-    epsilon = float(call.attribute("epsilon")) * up**2
-    norm = call.bounds["norm"] * up if "norm" in call.bounds else LARGEST_NORM
-    return Rows(shape, axis, centred, epsilon, norm, _largest_scale(call), _largest_bias(call))
+def _rows(call: Use, shape: tuple[int, ...], axis: int) -> Rows:
+    """How x is normalised over these axes: centred in the fastest way for which its rows leave room."""
+    up = call.given(0).finer  # x is read at a resting real's fraction bits
+    epsilon, norm = float(call.attribute("epsilon")) * 4.0**up, call.bound("norm", LARGEST_NORM)
+    rows = Rows(shape, axis, Centring.NONE, epsilon, norm, _largest_scale(call), _largest_bias(call))
+    if not normalised_rows(call)[1]:
+        return rows
+    if call.given(0).form is Sum3:
+        return replace(rows, centring=Centring.TERMS)
+    mean, exact = replace(rows, centring=Centring.MEAN), replace(rows, centring=Centring.EXACT)
+    if _wanted(call, 1) or _wanted(call, 2) or not exact.exact:
+        return mean
+    return call.network.fastest({way: normalised_cost(way, call) for way in (exact, mean)})
 
 
-def _largest_scale(call: Call) -> float:
+def _layer_rows(call: Use) -> Rows:
+    return _rows(call, call.given(0).shape, call.axis)
+
+
+def _channel_rows(call: Use) -> Rows:
+    """(N, groups, elements of a group): instance normalisation has as many groups as channels."""
+    batch, channels, *spatial = call.given(0).shape
+    groups = groups_of(call)
+    return _rows(call, (batch, groups, channels // groups * math.prod(spatial)), 2)
+
+
+def _centres_terms(call: Use, place: int) -> bool:
+    """Whether the rows of a product may arrive untruncated: it is proved that n times a row, less its mean,
+    fits, since a check reads whole rows of a truncated value only.
+    """
+    if place or call.given(0).form is not Sum3 or _wanted(call, 1) or _wanted(call, 2):
+        return False
+    count, centred = normalised_rows(call)
+    x, longest = call.given(0), norm_of_rows(call)
+    fits = count * longest < 2.0**x.finer * x.format.largest * ROOM
+    return centred and fits and longest < call.bound("norm", LARGEST_NORM)
+
+
+def _largest_scale(call: Use) -> float:
     """The largest factor of the result; infinite if it is not known."""
     scale = call.given(1)
     if scale.value is None:
@@ -44,7 +74,7 @@ def _largest_scale(call: Call) -> float:
     return float(np.abs(scale.value.astype(np.float64)).max(initial=0.0))
 
 
-def _largest_bias(call: Call) -> float:
+def _largest_bias(call: Use) -> float:
     """The largest addend; a value without a proved bound counts as small."""
     bias = call.operand(2)
     if bias is None:
@@ -54,21 +84,12 @@ def _largest_bias(call: Call) -> float:
     return float(np.abs(bias.value.astype(np.float64)).max(initial=0.0))
 
 
-def _ordinary(party: Party, call: Call, x: Value) -> Replicated:
+def _ordinary(party: Party, call: Call, x: Value) -> Shares:
     """x read at a resting real's fraction bits: if x has more, both x and its deviation grow by the same
     factor, which the division cancels.
     """
-    return as_shares(party, x, call.reals).with_fraction(call.reals.fraction)
-
-
-def _channel_rows(call: Call) -> Rows:
-    """(N, groups, elements of a group): instance normalisation has as many groups as channels."""
-    batch, channels = call.outputs[0].shape[:2]
-    groups = groups_of(call)
-    spatial = int(np.prod(call.outputs[0].shape[2:], dtype=np.int64))
-    shape, epsilon = (batch, groups, channels // groups * spatial), call.attribute("epsilon")
-    norm = call.bound("norm", LARGEST_NORM)
-    return Rows(shape, 2, True, float(epsilon), norm, _largest_scale(call), _largest_bias(call))
+    held = x if isinstance(x, Sum3) else as_shares(party, x, call.reals)
+    return held.with_fraction(held.fraction - call.given(0).finer)
 
 
 def _scaled_rows(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
@@ -89,22 +110,22 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
     def limits(call: Call) -> tuple[Limit, ...]:
         kind = rows(call)
         what = "the norm of a row without its mean" if kind.centred else "the norm of a row"
-        below = max(kind.norm, FINE_NORM)
+        below = kind.longest
         norm = Limit(what, measure, below, key="norm", stays=norm_of_rows, needs=short_rows(kind, below))
         largest = kind.largest_result
         if kind.root_first:  # before the scale is applied, a row has length sqrt(count)
             scale = asks("element", largest / math.sqrt(kind.count), 1)
             return (norm, Limit("|result|", of_output(), largest, stays=result_size, needs=scale))
         result = Limit("|result|", of_output(), largest, stays=result_size)
-        product = call.ring - 2 - call.reals.fraction - kind.centred_up - kind.scale_fraction
-        scaled = short_rows(kind, 2.0**product, scaled=True)
-        return (norm, Limit("|x scale|", _scaled_rows, 2.0**product, stays=scaled_row, needs=scaled), result)
+        product = call.at(call.reals.fraction + kind.centred_up + kind.scale_fraction).largest / kind.stretch
+        scaled = short_rows(kind, product, scaled=True)
+        return (norm, Limit("|x scale|", _scaled_rows, product, stays=scaled_row, needs=scaled), result)
 
     return limits
 
 
-def _wanted(call: Call, index: int) -> bool:
-    return index < len(call.outputs) and bool(call.outputs[index].name)
+def _wanted(call: Use, index: int) -> bool:
+    return index < len(call.node.outputs) and bool(call.node.outputs[index])
 
 
 def _layer_cost(call: Call) -> Cost:
@@ -121,13 +142,15 @@ def _layer_cost(call: Call) -> Cost:
     cost=_layer_cost,
     limits=_norms(_layer_rows),
     error=ERROR,
+    defers=_centres_terms,
 )
 def layer_normalization(
-    party: Party, call: Call, x: Resolved, scale: Resolved, bias: Resolved | None = None
+    party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved | None = None
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias."""
     done = yield from normalised(party, _ordinary(party, call, x), _layer_rows(call), scale, bias)
-    assert done.mean is not None
+    if done.mean is None:
+        return [done.value]
     results = [done.value, done.mean, done.mean]
     if _wanted(call, 2):
         results[2] = yield from truncated(party, done.root)
@@ -142,8 +165,8 @@ def layer_normalization(
 )
 def rms_normalization(party: Party, call: Call, x: Resolved, scale: Resolved) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale."""
-    x = _ordinary(party, call, x)
-    return [(yield from normalised(party, x, _layer_rows(call), scale, None)).value]
+    done = yield from normalised(party, _ordinary(party, call, x), _layer_rows(call), scale, None)
+    return [done.value]
 
 
 def _channel_cost(call: Call) -> Cost:
@@ -152,13 +175,13 @@ def _channel_cost(call: Call) -> Cost:
 
 @operator(
     "InstanceNormalization", "GroupNormalization",
-    cost=_channel_cost, limits=_norms(_channel_rows), error=ERROR,
+    cost=_channel_cost, limits=_norms(_channel_rows), error=ERROR, defers=_centres_terms,
 )  # fmt: skip
 def channel_normalization(
     party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved
 ) -> Protocol[Sequence[Form]]:
     """Channels (or groups of them) normalised over space, with a scale and a bias for each channel."""
-    held = as_shares(party, x, call.reals)
+    held = _ordinary(party, call, x)
     rows, shape = _channel_rows(call), held.shape
     channels, spatial = shape[1], int(np.prod(shape[2:], dtype=np.int64))
     groups = rows.shape[1]

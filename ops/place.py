@@ -13,7 +13,7 @@ import numpy as np
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.argmax import argmax, argmax_cost
+from onnxpuma.mpc.protocols.argmax import Way, argmax, argmax_cost
 from onnxpuma.mpc.protocols.convert import replicate_sum, replicate_sum_cost, settle
 from onnxpuma.ops.comparison import bits_for, compared, width
 from onnxpuma.ops.limits import Arrays, Limit, asks
@@ -56,12 +56,20 @@ def _slack(call: Call) -> float:
 def _cost(call: Call) -> Cost:
     x = call.given(0)
     length = x.shape[call.axis]
-    if not _is_long(call):
-        return argmax_cost(x.size // length, length, width(call))
-    if x.form is not Sum3:
-        return argmax_cost(x.size // length, length, width(call))
-    bits = _product_bits(call)
-    return replicate_sum_cost(x.size, bits) + argmax_cost(x.size // length, length, bits)
+    found = argmax_cost(x.size // length, length, _bits(call), _way(call))
+    return replicate_sum_cost(x.size, _bits(call)) + found if x.form is Sum3 else found
+
+
+def _bits(call: Call) -> int:
+    """Bits at which the elements are compared."""
+    return _product_bits(call) if call.given(0).form is Sum3 else width(call)
+
+
+def _way(call: Call) -> Way:
+    x = call.given(0)
+    length, bits = x.shape[call.axis], _bits(call)
+    ways = {way.value: argmax_cost(x.size // length, length, bits, way) for way in Way}
+    return Way(call.network.fastest(ways))
 
 
 def _whole(call: Call) -> Result:
@@ -109,8 +117,8 @@ def place_of_extreme(party: Party, call: Call, x: Shares) -> Protocol[Sequence[F
     rows = as_rows(read if sign > 0 else -read, (axis,), length)
     rows = contenders(rows, rows_beside(call, (axis,), sign), _slack(call))
     if not call.attribute("select_last_index"):
-        places = yield from argmax(party, rows)
+        places = yield from argmax(party, rows, _way(call))
     else:  # the first, from the other end
-        backwards = yield from argmax(party, rows[:, ::-1].contiguous(-1, length))
+        backwards = yield from argmax(party, rows[:, ::-1].contiguous(-1, length), _way(call))
         places = (-backwards).plus_numbers(length - 1)
     return [places.reshape(shape)]

@@ -15,6 +15,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.mpc.cost import FREE, Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form
 from onnxpuma.mpc.party import Protocol
 from onnxpuma.ops.call import Call, Operand, Resolved, Result, Use, Value, altered, resting_of
@@ -37,6 +38,7 @@ __all__ = [
     "operator",
     "operators",
     "resting_of",
+    "widest",
 ]
 
 FINEST = FRACTION + MOST_SPARE  # fraction bits of a weight
@@ -62,6 +64,22 @@ def both_fine(node: Node) -> Mapping[int, int]:
     return {0: FINEST, 1: FINEST}
 
 
+def _as_it_rests(call: Call, index: int) -> Format | None:
+    return None
+
+
+def _of_its_outputs(call: Call, index: int) -> Format | None:
+    return widest([o.format for o in call.outputs]) if call.secret(index) else None
+
+
+def widest(formats: Sequence[Format | None]) -> Format | None:
+    """The least format that holds values of all of these, which have one scale; None if there is none."""
+    known = [format for format in formats if format is not None]
+    if len(known) != len(formats) or len({format.fraction for format in known}) != 1:
+        return None
+    return max(known)
+
+
 def _free(call: Call) -> Cost:
     return FREE
 
@@ -85,6 +103,11 @@ class Operator:
     cost: Callable[[Call], Cost] = _free  # rounds and bits, without the truncation that the plan may add
     result: Callable[[Call], Result] = _resolved  # form and format of the outputs
     defers: Callable[[Use, int], bool]  # whether this input may arrive untruncated
+    # The least format in which it reads this input, where its readers take the formats of `call.outputs`;
+    # None: the format in which all values of a model rest.
+    accepts: Callable[[Call, int], Format | None] = _as_it_rests
+    # It leaves its results in the formats in which its outputs rest (`Operand.resting`), whatever these are.
+    follows: bool = False
     refuse: Callable[[Call], str | None] = _nothing_refused  # why this use is not supported; None if it is
     # Which inputs may be secret, and the error, in the words of the documentation.
     secret: str = "all"
@@ -120,6 +143,8 @@ def operator(
     cost: Callable[[Call], Cost] = _free,
     result: Callable[[Call], Result] = _resolved,
     defers: Sequence[int] | Callable[[Use, int], bool] = (),
+    accepts: Callable[[Call, int], Format | None] | None = None,
+    follows: bool = False,
     refuse: Callable[[Call], str | None] = _nothing_refused,
     secret: str = Operator.secret,
     error: str = Operator.error,
@@ -145,6 +170,8 @@ def operator(
                 cost=cost,
                 result=result,
                 defers=defers if callable(defers) else (lambda call, index: index in defers),
+                accepts=accepts or (_of_its_outputs if moves else _as_it_rests),
+                follows=follows,
                 refuse=refuse,
                 secret=secret,
                 error=error,

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
@@ -49,7 +50,14 @@ def _width(call: Call) -> int:
 def _result(call: Call) -> Result:
     if _angles_secret(call):
         return Result(Sum3, call.at(2 * call.reals.fraction))
-    return Result(Replicated, call.at(call.given(0).fraction + factor_bits(_public_tables(call))))
+    return Result(Replicated, call.given(0).format.finer(factor_bits(_public_tables(call))))
+
+
+def _accepts(call: Call, index: int) -> Format | None:
+    """Public tables leave x in its ring."""
+    if index or _angles_secret(call) or not call.secret(0):
+        return None
+    return call.outputs[0].format.at(call.given(0).fraction)
 
 
 def _apart(call: Call) -> Layout:
@@ -89,6 +97,7 @@ def _refuse(call: Call) -> str | None:
 @operator(
     "RotaryEmbedding",
     result=_result,
+    accepts=_accepts,
     refuse=_refuse,
     secret="input, tables",
     limits=output_in_product,

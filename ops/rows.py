@@ -2,6 +2,9 @@
 
 A row's sum of squares is a dot product, so one element a row leaves the party. A row of norm above FINE_NORM
 does not fit with all its fraction bits: it is read twice (protocols/wide_root.py).
+
+A normalised row does not depend on the scale of x. So a row of n elements is centred without a division:
+n x - sum(x) is exact and local, and 1/n goes into the root.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,7 +21,7 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.linear import sum_of_squares
+from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
 from onnxpuma.mpc.protocols.pivots import FEW_ROWS, over_parts, spread_all
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, rsqrt
 from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
@@ -32,17 +37,32 @@ LARGEST_NORM = 2.0**20  # without a calibrated bound
 SMALLEST_EPSILON = 2.0**-34  # two units of deviation: the rounding of a constant row does not grow
 
 
+class Centring(Enum):
+    """How rows become free of their mean."""
+
+    # They keep it.
+    NONE = "none"
+    # n z - sum(z) of an untruncated product z is truncated: the product's own truncation centres it.
+    TERMS = "terms"
+    # n x - sum(x), local: x times the scale gains the bits of n, and n times the sum of squares is read.
+    EXACT = "exact"
+    # A truncated mean is subtracted, in two rounds: for rows so large that n times them does not fit.
+    MEAN = "mean"
+
+
 @dataclass(frozen=True)
 class Rows:
-    """How a value is normalised: over its last axes, in rows of `count` elements."""
+    """How a value is normalised: over its last axes, in rows of `count` elements.
+
+    It is read as u, which is x times `stretch`: a factor of every row, which the root cancels.
+    """
 
     shape: tuple[int, ...]
     # The first normalised axis.
     axis: int
-    # The mean of each row is subtracted.
-    centred: bool
+    centring: Centring
     epsilon: float
-    # A bound of the norm of every row.
+    # A bound of the norm of every row of x, less its mean if that is subtracted.
     norm: float = LARGEST_NORM
     # The largest factor of the result, which decides how many bits x scale and the root may have. If it is
     # not known, x is multiplied by the root first, in two more rounds.
@@ -68,16 +88,60 @@ class Rows:
         return (*self.shape[: self.axis], *([1] * len(self.axes)))
 
     @property
+    def centred(self) -> bool:
+        return self.centring is not Centring.NONE
+
+    @property
+    def divided(self) -> int:
+        """n x - sum(x) is read as if divided by 2 to this power."""
+        if self.centring not in (Centring.TERMS, Centring.EXACT):
+            return 0
+        least = self.count.bit_length() - 1
+        if self.centring is Centring.EXACT:
+            return least
+        stretched = self.norm * self.count / 2.0**least
+        return least + (FINE_NORM < stretched <= 2 * FINE_NORM)
+
+    @property
+    def stretch(self) -> float:
+        return self.count / 2.0**self.divided if self.divided else 1.0
+
+    @property
+    def size(self) -> float:
+        """A bound of the norm of every row of u."""
+        return self.norm * self.stretch
+
+    @property
+    def weight(self) -> float:
+        """What is read is this many times the sum of squares of u."""
+        return self.count / self.stretch**2 if self.centring is Centring.EXACT else 1.0
+
+    @property
+    def reach(self) -> float:
+        """A bound of the root of what is read."""
+        return self.size * math.sqrt(self.weight)
+
+    @property
+    def longest(self) -> float:
+        """Rows of x must be shorter than this."""
+        return max(self.norm, FINE_NORM / (self.stretch * math.sqrt(self.weight)))
+
+    @property
     def offset(self) -> float:
-        """The addend of a sum of squares, and so the least number under the root."""
-        return max(self.epsilon, SMALLEST_EPSILON) * self.count
+        """The addend of what is read, and so the least number under the root."""
+        return max(self.epsilon * self.stretch**2, SMALLEST_EPSILON) * self.count * self.weight
+
+    @property
+    def gain(self) -> float:
+        """The root's factor: u times the root has deviation one."""
+        return math.sqrt(self.count * self.weight)
 
     @property
     def digits(self) -> tuple[int, int]:
         """The digits of a sum of squares that is read with all its fraction bits."""
-        largest = min(self.norm, FINE_NORM) ** 2 + self.offset
+        largest = min(self.reach, FINE_NORM) ** 2 + self.offset
         low, high = digits_of(self.offset, largest, PRODUCT)
-        return low, (high if self.norm <= FINE_NORM else HIGHEST)
+        return low, (high if self.reach <= FINE_NORM else HIGHEST)
 
     @property
     def shift(self) -> int:
@@ -85,14 +149,14 @@ class Rows:
 
         The ring shrinks by as many bits, and each bit doubles the sum of squares that fits.
         """
-        if self.norm <= FINE_NORM:
+        if self.reach <= FINE_NORM:
             return 0
-        return max(4, 2 * math.ceil(math.log2(self.norm)) - 26)
+        return max(4, 2 * exponent(self.reach) - 26)
 
     @property
     def beyond(self) -> int:
         """The additional fraction bits of a root, for rows larger than usual."""
-        return min(max(0, exponent(self.norm / LARGEST_NORM)), 4)
+        return min(max(0, exponent(self.size / LARGEST_NORM)), 4)
 
     @property
     def root_first(self) -> bool:
@@ -100,8 +164,12 @@ class Rows:
 
     @property
     def centred_up(self) -> int:
-        """Fraction bits beyond FRACTION of x less its mean, as the root multiplies the mean's rounding."""
-        if not self.centred:
+        """Fraction bits beyond FRACTION of centred rows: all those that they have, or as many as a mean is
+        worth, whose rounding the root multiplies.
+        """
+        if self.centring is Centring.EXACT:
+            return self.divided
+        if self.centring is not Centring.MEAN:
             return 0
         return MOST_UP if self.root_first else min(MOST_UP, max(0, self._room))
 
@@ -113,7 +181,7 @@ class Rows:
     @property
     def _room(self) -> int:
         """Bits that x scale leaves free in a word."""
-        return PRODUCT.bits - 2 - PRODUCT.fraction - exponent(self.norm) - self._scale_bits
+        return PRODUCT.bits - 2 - PRODUCT.fraction - exponent(self.size) - self._scale_bits
 
     @property
     def _scale_bits(self) -> int:
@@ -139,6 +207,11 @@ class Rows:
         return min(ROOT_FRACTION + self.beyond, HELD - self._result_bits - before)
 
     @property
+    def exact(self) -> bool:
+        """Whether n x - sum(x) and n times a sum of squares fit: in two readings, if not in one."""
+        return not self.root_first and self.reach <= LARGEST_NORM and self._room >= self.divided
+
+    @property
     def largest_result(self) -> float:
         """The result must stay below this."""
         held = self.product_fraction + (self.scale_fraction if self.root_first else self.root_fraction)
@@ -152,9 +225,9 @@ def exponent(x: float) -> int:
 
 
 def roots(party: Party, x: Replicated, rows: Rows) -> Protocol[Replicated]:
-    """sqrt(count) / sqrt(sum of squares + offset) of each row, (rows,), `root_fraction` fraction bits."""
+    """gain / sqrt(what is read + offset) of each row, (rows,), `root_fraction` fraction bits."""
     readings = [x, x.lowered(rows.shift)] if rows.shift else [x]
-    gain, made = float(np.sqrt(rows.count)), x.format.at(rows.root_fraction)
+    gain, made = rows.gain, x.format.at(rows.root_fraction)
 
     def root(squares: Sequence[Sum3], pivot: int) -> Protocol[list[Replicated]]:
         if len(squares) == 1:
@@ -169,11 +242,16 @@ def roots(party: Party, x: Replicated, rows: Rows) -> Protocol[Replicated]:
 
 def _squares(party: Party, x: Replicated, rows: Rows) -> Sum3:
     """The sum of squares of each row, and the offset, (rows,)."""
-    return sum_of_squares(party, x, rows.axes).reshape(-1).plus_numbers(rows.offset)
+    squares = sum_of_squares(party, x, rows.axes).reshape(-1)
+    if rows.centring is Centring.EXACT:  # n sum(x^2) - sum(x)^2; the result fits, though the terms may wrap
+        total = x.sum(rows.axes).reshape(-1)
+        squares = squares.times_integers(rows.count) - multiply(party, total, total)
+    return squares.plus_numbers(rows.offset)
 
 
+@lru_cache(1024)
 def roots_cost(rows: Rows) -> Cost:
-    gain, fine, made = float(np.sqrt(rows.count)), PRODUCT.fraction, RESTING.at(rows.root_fraction)
+    gain, fine, made = rows.gain, PRODUCT.fraction, RESTING.at(rows.root_fraction)
 
     def root(size: int) -> Cost:
         if not rows.shift:

@@ -17,10 +17,10 @@ from onnxpuma.mpc.forms import Form, Replicated, Shares, joined
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.clamp import between, between_cost
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
-from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split
+from onnxpuma.mpc.protocols.convert import split
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.pivots import over_parts, spread
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.ops.beside import too_far
 from onnxpuma.ops.comparison import FURTHEST, WIDE, bounded, compared, holds_nan, width
 from onnxpuma.ops.elements import by_element, near_end, of_elements, of_extreme, settled_ends
@@ -37,11 +37,11 @@ def positive_part(party: Party, x: Shares, pivot: int, bits: int = WIDE) -> Prot
     seen = split(party, x, pivot, x.format.modulo(bits))
     negative = yield from wide_negative(party, seen)
     pair = yield from gate(party, ~negative, seen)
-    return (yield from lift(party, pass_on(party, pair), x.bits))
+    return (yield from lift_pair(party, pair, x.bits, 0))
 
 
 def positive_part_cost(elements: int, bits: int = WIDE) -> Cost:
-    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, WIDE)
+    back = lift_pair_cost(elements, bits, WIDE)
     return wide_negative_cost(elements, bits) + gate_cost(elements, bits) + back
 
 

@@ -23,6 +23,12 @@ def secret(value: object) -> Shares:
     raise ProtocolError(f"a kernel takes no {type(value).__name__} here", "one operand must be secret")
 
 
+def in_one_ring(a: Replicated, b: Replicated) -> tuple[Replicated, Replicated]:
+    """Two factors mod the smaller of their rings."""
+    bits = min(a.bits, b.bits)
+    return tuple(x if x.bits == bits else x.modulo(bits) for x in (a, b))  # type: ignore[return-value]
+
+
 def as_shares(party: Party, value: Value, format: Format) -> Replicated:
     """A public array as the shares (value, 0, 0); a secret operand unchanged."""
     return (

@@ -21,13 +21,12 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.numerators import (
-    COARSE,
     FINE,
     LEAST_READ,
     NUMERATOR,
     all_numerators,
     all_numerators_cost,
-    coarse_bits,
+    farthest_apart,
     row_reciprocals,
     row_reciprocals_cost,
     sum_read,
@@ -51,9 +50,7 @@ from onnxpuma.standard.mask_values import MOST_REACH
 
 
 def left_out(length: int) -> float:
-    """The error of a row's sum: scores from 14 to 15 below the largest count as zero, and the value of the
-    exponential at that point is also subtracted from all others.
-    """
+    """The error of a row's sum: scores more than 14 below the largest may count as zero."""
     return length * math.exp(1 - LOWEST)
 
 
@@ -110,11 +107,6 @@ def _spreads(call: Call, inputs: Arrays, outputs: Arrays) -> np.ndarray:
 def largest_spread(format: Format) -> float:
     """The largest spread for which scores in this format have all the bits that are read."""
     return 2.0 ** (format.bits - max(format.fraction - FINE, 0) - FINE - 1)
-
-
-def farthest_apart(spread: float) -> float:
-    """The largest distance that a reading for this spread covers: each score is off by about a unit."""
-    return 2.0 ** (coarse_bits(spread) - COARSE - 1) - 2
 
 
 def spread_limit(spread: float, measure: Measure, stays: Callable[[Call], float], needs: Needs) -> Limit:
@@ -176,7 +168,7 @@ def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     up = yield from brought_up(party, call, x, call.given(0))
     moved = up.moveaxis(axis, -1) if up.shape else up.reshape(1)
     shape, (rows, length) = moved.shape, _rows(call)
-    e = yield from all_numerators(party, entered(moved, scores), lengths, scores.spread)
+    e = yield from all_numerators(party, entered(moved, scores), lengths, call.ring, scores.spread)
     table = e.spaced(scores.places, (rows, length))
     kept = scores.lengths > 0
     inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length)

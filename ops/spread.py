@@ -23,10 +23,11 @@ def truncated(party: Party, x: Shares, format: Format | None = None) -> Protocol
 def truncated_cost(operand: Operand) -> Cost:
     if operand.form is Replicated and operand.format == operand.resting:
         return FREE
-    shift = operand.fraction - operand.resting.fraction
-    return shift_cost(operand.size, shift, operand.format.bits, operand.form)
+    shift, made = operand.fraction - operand.resting.fraction, operand.resting.bits
+    return shift_cost(operand.size, shift, operand.format.bits, operand.form, made)
 
 
-def shift_cost(size: int, shift: int, ring: int, form: type = Sum3) -> Cost:
-    """The truncation by `shift` bits of `size` elements mod 2^ring, spread over the pivots."""
-    return over_parts(size, lambda n: resolve_cost(n, shift, ring, form))
+def shift_cost(size: int, shift: int, ring: int, form: type = Sum3, bits: int | None = None) -> Cost:
+    """The truncation by `shift` bits of `size` elements mod 2^ring, spread over the pivots; bits: of the
+    result's ring, where it differs."""
+    return over_parts(size, lambda n: resolve_cost(n, shift, ring, form, bits))

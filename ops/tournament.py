@@ -15,10 +15,9 @@ from onnxpuma.mpc.forms import Pair, Replicated, see, zeros
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.argmax import with_last
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
-from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.protocols.gate import gate, gate_cost
 from onnxpuma.mpc.protocols.pivots import over_parts, spread_all
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.ops.comparison import WIDE
 from onnxpuma.ops.select import positive, positive_cost
 
@@ -57,12 +56,12 @@ def _duel(
     else:
         bit = yield from wide_negative(party, see(party, (-lead).modulo(bits), pivot))
     pairs: list[Pair] = yield from parallel([gate(party, bit, seen), gate(party, bit, where)])
-    both = yield from parallel(lift(party, pass_on(party, pair), lead.bits) for pair in pairs)
+    both = yield from parallel(lift_pair(party, pair, lead.bits) for pair in pairs)
     return both[0], both[1]
 
 
 def _duel_cost(elements: int, bits: int) -> Cost:
-    back = pass_on_cost(elements, bits) | lift_cost(elements, bits, WIDE)
+    back = lift_pair_cost(elements, bits, WIDE)
     prize = gate_cost(elements, bits) + back
     return wide_negative_cost(elements, bits) + (prize | prize)
 

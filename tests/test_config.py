@@ -49,12 +49,14 @@ def test_all_that_can_be_said(path: Path) -> None:
         TEXT
         + f"listen = '127.0.0.1'\n[clients]\n'a ward' = '{KEYS[3]}'\n"
         + "[timeouts]\nconnect = 1\nrequest = 2.5\nheartbeat = 3\n[threads]\ncompute = 4\nio = 5\n"
+        + "[network]\nlatency_ms = 40\nbandwidth_mbps = 250.5\n"
     )
     cluster = read_cluster(path)
     assert cluster.parties[2].peer_listen == "tcp://127.0.0.1:7000"
     assert cluster.clients == {"a ward": KEYS[3]}
     assert (cluster.timeouts.connect, cluster.timeouts.request, cluster.timeouts.heartbeat) == (1, 2.5, 3)
     assert (cluster.threads.compute, cluster.threads.io) == (4, 5)
+    assert (cluster.network.latency_ms, cluster.network.bandwidth_mbps) == (40, 250.5)
 
 
 def test_an_ipv6_host_is_put_in_brackets(path: Path) -> None:
@@ -143,6 +145,11 @@ def test_ports_that_are_none(path: Path, written: str, shown: str) -> None:
         ("[timeouts]\nheartbeats = 5\n", "timeouts.heartbeats is not a known key"),
         ("[threads]\nio = 0\n", "threads.io is 0"),
         ("[threads]\ncompute = 1.5\n", "threads.compute is 1.5"),
+        ("[network]\nlatency_ms = -1\n", "network.latency_ms is -1"),
+        ("[network]\nlatency_ms = '40 ms'\n", "network.latency_ms is '40 ms'"),
+        ("[network]\nbandwidth_mbps = -1\n", "network.bandwidth_mbps is -1"),
+        ("[network]\nbandwidth_mbps = inf\n", "network.bandwidth_mbps is inf"),
+        ("[network]\nbandwidth = 100\n", "network.bandwidth is not a known key"),
         ("clients\n", "is not TOML"),
         ("[other]\n", "other is not a known key"),
     ],

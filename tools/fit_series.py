@@ -61,6 +61,7 @@ class Activation:
     linear: float = 0.0
     angle_bits: int = 16
     precision: int = 13
+    read: int = 14  # fraction bits of x
 
     @property
     def orders(self) -> list[int]:
@@ -70,8 +71,8 @@ class Activation:
 RAMP, STEP, ODD_STEP = (0, 1, 0), (0, 0, 1), (-1, 0, 1)
 
 ACTIVATIONS = {
-    "gelu": Activation(gelu, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5),
-    "gelu_tanh": Activation(gelu_tanh, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5),
+    "gelu": Activation(gelu, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5, 17, 13, 13),
+    "gelu_tanh": Activation(gelu_tanh, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5, 17, 13, 13),
     "erf": Activation(erf, 3.6, 5, 16, (5, 4), "odd", 0.5, 13, ODD_STEP),
     "tanh": Activation(np.tanh, 5.1, 9, 16, (13, 16), "odd", 1.0, 9, ODD_STEP),
     "sigmoid": Activation(sigmoid, 8.6, 7, 32, (15, 16), "odd", 1.0, 16, STEP),
@@ -157,18 +158,22 @@ def main() -> None:
         period = a.period * a.speed[1] / a.speed[0]
         rest = partial(without_line, a.function, a.linear)
         coefficients, error = fit(rest, -a.window, a.window, period, a.orders, a.parity, 1e-2)
+        least, most = ends(rest, a.window)
         result[name] = {
             "period": a.period,
             "speed": a.speed,
             "angle_bits": a.angle_bits,
             "precision": a.precision,
             "orders": a.orders,
+            "read": a.read,
             "linear": a.linear,
             "unit": a.unit,
             "width": a.width,
             "left": a.lines[0],
             "slope": a.lines[1],
             "right": a.lines[2],
+            "least": least,
+            "most": most,
             "error": float(f"{error:.2e}"),
             "coefficients": [round(float(c), 9) for c in coefficients],
         }
@@ -183,6 +188,12 @@ def main() -> None:
         }
         report(name, coefficients, error)
     TARGET.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def ends(function: Function, window: float) -> tuple[float, float]:
+    """Multiples of 2^-10 between which the function lies on the window."""
+    values = function(np.linspace(-window, window, 20001)) * 1024
+    return math.floor(values.min()) / 1024, math.ceil(values.max()) / 1024
 
 
 def without_line(function: Function, slope: float, x: np.ndarray) -> np.ndarray:

@@ -46,14 +46,23 @@ def encode_peer(body: Message) -> bytes:
 
 
 def encode_hellos(
-    party: int, version: str, model_digest: bytes, components: Mapping[int, bytes]
+    party: int,
+    version: str,
+    model_digest: bytes,
+    components: Mapping[int, bytes],
+    network: wire_pb2.Network | None = None,
 ) -> dict[int, bytes]:
     """The frames in which `party`, a process that has just started, introduces itself, by peer.
 
     components: for each peer the code that it alone is told.
     """
     hello = wire_pb2.Hello(
-        wire=WIRE_VERSION, version=version, model_digest=model_digest, party=party, instance=os.urandom(16)
+        wire=WIRE_VERSION,
+        version=version,
+        model_digest=model_digest,
+        party=party,
+        instance=os.urandom(16),
+        network=network,
     )
     frames = {}
     for peer, component in components.items():

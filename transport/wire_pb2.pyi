@@ -38,20 +38,30 @@ class Header(_message.Message):
     def __init__(self, session: _Optional[bytes] = ..., step: _Optional[int] = ..., round: _Optional[int] = ..., label: _Optional[str] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("wire", "version", "model_digest", "party", "instance", "components")
+    __slots__ = ("wire", "version", "model_digest", "party", "instance", "components", "network")
     WIRE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PARTY_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     wire: int
     version: str
     model_digest: bytes
     party: int
     instance: bytes
     components: bytes
-    def __init__(self, wire: _Optional[int] = ..., version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., instance: _Optional[bytes] = ..., components: _Optional[bytes] = ...) -> None: ...
+    network: Network
+    def __init__(self, wire: _Optional[int] = ..., version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., instance: _Optional[bytes] = ..., components: _Optional[bytes] = ..., network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
+
+class Network(_message.Message):
+    __slots__ = ("latency", "bandwidth")
+    LATENCY_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_FIELD_NUMBER: _ClassVar[int]
+    latency: float
+    bandwidth: float
+    def __init__(self, latency: _Optional[float] = ..., bandwidth: _Optional[float] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("session", "request", "digest")
@@ -104,7 +114,7 @@ class ClientMessage(_message.Message):
     def __init__(self, request: _Optional[_Union[Request, _Mapping]] = ..., status: _Optional[_Union[StatusQuery, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "model_digest", "version", "inputs", "outputs", "public_buffers", "handle", "keep", "release")
+    __slots__ = ("id", "model_digest", "version", "inputs", "outputs", "public_buffers", "handle", "keep", "release", "network")
     ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +124,7 @@ class Request(_message.Message):
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     model_digest: bytes
     version: str
@@ -123,7 +134,8 @@ class Request(_message.Message):
     handle: bytes
     keep: _containers.RepeatedScalarFieldContainer[str]
     release: _containers.RepeatedCompositeFieldContainer[Held]
-    def __init__(self, id: _Optional[bytes] = ..., model_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ..., public_buffers: _Optional[int] = ..., handle: _Optional[bytes] = ..., keep: _Optional[_Iterable[str]] = ..., release: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+    network: Network
+    def __init__(self, id: _Optional[bytes] = ..., model_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ..., public_buffers: _Optional[int] = ..., handle: _Optional[bytes] = ..., keep: _Optional[_Iterable[str]] = ..., release: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("handle", "name")
@@ -238,7 +250,7 @@ class Failure(_message.Message):
     def __init__(self, error: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("version", "model_digest", "party", "state", "waiting", "uptime_seconds", "detail")
+    __slots__ = ("version", "model_digest", "party", "state", "waiting", "uptime_seconds", "detail", "network")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PARTY_FIELD_NUMBER: _ClassVar[int]
@@ -246,6 +258,7 @@ class Status(_message.Message):
     WAITING_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     version: str
     model_digest: bytes
     party: int
@@ -253,4 +266,5 @@ class Status(_message.Message):
     waiting: int
     uptime_seconds: float
     detail: str
-    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., state: _Optional[str] = ..., waiting: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., detail: _Optional[str] = ...) -> None: ...
+    network: Network
+    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., state: _Optional[str] = ..., waiting: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., detail: _Optional[str] = ..., network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...

@@ -58,12 +58,13 @@ class PeerLink(Link):
         version: str = "",  # the others find this and the digest in their `hello`
         model_digest: bytes = b"",
         components: Mapping[int, bytes] | None = None,  # by party: told to that one alone
+        network: wire_pb2.Network | None = None,
     ) -> None:
         self.party = party
         self.traffic = Traffic()
         self.timeout = timeout
         told = {peer: (components or {}).get(peer, b"") for peer in peers}
-        self._introductions = wire.encode_hellos(party, version, model_digest, told)
+        self._introductions = wire.encode_hellos(party, version, model_digest, told, network)
         self._inbox = Inbox(party)
         self._controls: deque[tuple[int, Control]] = deque()
         self._closed = False

@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxpuma.graph.protobuf import element_type
 from onnxpuma.graph.run import open_session
+from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.roles.local.memory import MemoryModel, MemoryRun
 
 OPSET = 24
@@ -83,6 +84,7 @@ def compare(
     public: Sequence[str] = (),
     outputs: int = 1,
     opset: int = OPSET,
+    network: Network = USUAL,
     **attributes: Any,
 ) -> Comparison:
     """Run one node. All inputs are secret except those in `public` and integers whose names do not start with
@@ -92,16 +94,21 @@ def compare(
     hidden = [
         n for n, v in feed.items() if n not in public and (v.dtype.kind == "f" or n.startswith("secret"))
     ]
-    return compare_model(model, feed, [n for n in feed if n not in hidden])
+    return compare_model(model, feed, [n for n in feed if n not in hidden], network)
 
 
 def compare_model(
-    model: onnx.ModelProto, feed: Mapping[str, np.ndarray], public: Sequence[str] = ()
+    model: onnx.ModelProto,
+    feed: Mapping[str, np.ndarray],
+    public: Sequence[str] = (),
+    network: Network = USUAL,
 ) -> Comparison:
     """The same for a small model, with every input secret except those in `public`."""
     want = plain(model, feed)
     _declare(model, want)
     secret = [n for n in feed if n not in public]
-    runner = MemoryModel(model, public_inputs=public, secret_inputs=secret, at_client=False, rewrite=False)
+    runner = MemoryModel(
+        model, public_inputs=public, secret_inputs=secret, at_client=False, rewrite=False, network=network
+    )
     outcome = runner.run(feed)
     return Comparison(list(outcome.outputs.values()), want, outcome)

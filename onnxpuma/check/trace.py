@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.graph.model import Graph
+from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.ring.words import decode
 from onnxpuma.mpc.sharing import opened
@@ -94,7 +95,11 @@ class NodeTrace:
 
 
 def trace(
-    blueprint: Blueprint, graph: Graph, feed: Mapping[str, np.ndarray], progress: Progress | None = None
+    blueprint: Blueprint,
+    graph: Graph,
+    feed: Mapping[str, np.ndarray],
+    progress: Progress | None = None,
+    network: Network = USUAL,
 ) -> NodeTrace:
     """Run `graph`, which has its weights, on shares in this process, and compare node by node.
 
@@ -103,7 +108,7 @@ def trace(
     """
     shapes = {name: value.shape for name, value in feed.items()}
     public = {name: feed[name] for name in blueprint.public_inputs}
-    plan = compile_plan(blueprint, shapes, public)
+    plan = compile_plan(blueprint, shapes, public, network=network)
     seen = _Comparison(plan, graph, plan.client_values(feed))
     watched = [seen.of_party(index) for index in range(3)]
     run_plan(plan, feed, interpreters_of(blueprint, graph), WAIT, watched, progress)
@@ -116,7 +121,7 @@ class _Comparison:
 
     def __init__(self, plan: Plan, graph: Graph, known: Mapping[str, np.ndarray]) -> None:
         self.found: list[NodeError] = []
-        self._clear, self._secure = ClearRun(graph, known), ClearRun(graph, known)
+        self._clear, self._secure = ClearRun(plan, graph, known), ClearRun(plan, graph, known)
         self._parts: dict[int, list[Sequence[Form]]] = {}
         self._lock = threading.Lock()
 

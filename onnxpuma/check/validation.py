@@ -12,7 +12,10 @@ import numpy as np
 from onnxpuma.errors import AccuracyError, InputError, UnreliableError
 from onnxpuma.graph.canonicalise import ROUNDED
 from onnxpuma.graph.reference import run_file
+from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.observe import OperatorUse, RunReport
+from onnxpuma.plan.examine.choices import ways_taken
+from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.client.client import Outcome
 
 
@@ -40,6 +43,10 @@ class Validation:
     outputs: dict[str, Difference]
     operators: dict[str, OperatorUse] = field(repr=False)
     file: dict[str, Difference] = field(default_factory=dict)
+    # The network for which it was planned, and operator -> way -> how many steps took it, where an operator
+    # has several (plan/examine/choices.py).
+    network: Network = USUAL
+    ways: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -130,9 +137,10 @@ def validation(
     seconds: float,
     setup_seconds: float,
     rounded: Mapping[str, np.ndarray] | None = None,
+    plan: Plan | None = None,
 ) -> Validation:
     """Compare a secure run with its reference. reports: of the three parties. rounded: the outputs of the
-    file's nodes, if the reference is not that."""
+    file's nodes, if the reference is not that. plan: that of the run."""
     slowest = max(reports, key=lambda report: report.seconds)
     return Validation(
         seconds,
@@ -143,6 +151,8 @@ def validation(
         _differences(outputs, reference),
         slowest.operators,
         {} if rounded is None else _differences(outputs, rounded),
+        USUAL if plan is None else plan.network,
+        {} if plan is None else ways_taken(plan),
     )
 
 

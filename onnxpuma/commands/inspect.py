@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from onnxpuma.commands import disclosed, options, proved, screen
 from onnxpuma.errors import ConfigError
@@ -23,8 +21,8 @@ _SHOWN = {"weights": "secret, once"}
 def inspect(
     model: options.Models,
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
-    bandwidth: Annotated[str, typer.Option(help="Upload rate of one party: 1Gbit, 100Mbit.")] = "1Gbit",
-    latency: Annotated[str, typer.Option(help="One-way latency, half of a ping: 0.1ms.")] = "0.1ms",
+    bandwidth: options.Bandwidth = options.USUAL_BANDWIDTH,
+    latency: options.Latency = options.USUAL_LATENCY,
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
@@ -35,10 +33,10 @@ def inspect(
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, and its predicted rounds, bytes and time."""
-    from onnxpuma.mpc.cost import Network
     from onnxpuma.plan.owner_policy import Policy
+    from onnxpuma.roles.request.network import network_of
 
-    network = Network(options.read_bandwidth(bandwidth), options.read_latency(latency))
+    network = network_of(options.read_network(bandwidth, latency))
     sizes = options.read_sizes(dim)
     policy = Policy(
         public=public,
@@ -135,6 +133,7 @@ def _show(found: ModelReport, blueprint: Blueprint) -> None:
         listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
         screen.say(f"\n[bold]Recognised[/bold]  {listing}")
     _show_totals(found)
+    _show_choices(found)
     if found.ranges is not None:
         proved.show(found.ranges)
 
@@ -247,6 +246,32 @@ def _show_totals(found: ModelReport) -> None:
     )
     if found.refused:
         screen.say("       (without the refused nodes and the nodes that depend on them)")
+
+
+def _show_choices(found: ModelReport) -> None:
+    """Print the ways of each operator that has several, and the whole model's cost with each."""
+    if not found.choices:
+        return
+    rows = []
+    for choice in found.choices:
+        for way in choice.ways:
+            whole = (
+                f"{way.model_rounds:,}",
+                screen.size(way.model_bytes),
+                screen.duration(way.model_seconds),
+            )
+            own = (f"{way.rounds:,}", screen.size(way.bytes)) if way.steps else ("", "")
+            rows.append(
+                (screen.plain(choice.operator), screen.plain(way.name), way.steps or "", *own, *whole)
+            )
+    screen.say(
+        "\n[bold]Ways[/bold]  chosen for this network; the last columns are the model with that way alone"
+    )
+    screen.table(
+        ("operator", "way", "steps", "rounds", "bytes", "rounds", "bytes", "network"),
+        rows,
+        numbers=(2, 3, 4, 5, 6, 7),
+    )
 
 
 def _unsupported(found: Mapping[str, ModelReport]) -> Exception:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from onnxpuma.errors import ConfigError
+
+if TYPE_CHECKING:
+    from onnxpuma.config import NetworkConfig
 
 
 def _patterns(flag: str, text: str) -> Any:
@@ -55,6 +58,13 @@ Ranges: TypeAlias = Annotated[
 ]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For drawing random inputs.")]
 Threads: TypeAlias = Annotated[int, typer.Option("--threads", min=1, help="Threads of each party.")]
+Bandwidth: TypeAlias = Annotated[
+    str, typer.Option("--bandwidth", help="Upload rate of one party: 1Gbit, 100Mbit.")
+]
+Latency: TypeAlias = Annotated[
+    str, typer.Option("--latency", help="One-way latency, half of a ping: 0.1ms, 40ms.")
+]
+USUAL_BANDWIDTH, USUAL_LATENCY = "1Gbit", "0.1ms"
 Public: TypeAlias = Annotated[
     list[str], _patterns("--public", "Weights to make public, by name (* and ? match).")
 ]
@@ -125,6 +135,13 @@ def read_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
             raise ConfigError(f"--range {text} is not NAME=LOW:HIGH", "write --range pixel_values=-3:3")
         ranges[name] = low, high
     return ranges
+
+
+def read_network(bandwidth: str, latency: str) -> NetworkConfig:
+    """The network of these texts; ConfigError for any other form."""
+    from onnxpuma.config import NetworkConfig
+
+    return NetworkConfig(1e3 * read_latency(latency), 1e-6 * read_bandwidth(bandwidth))
 
 
 def read_bandwidth(text: str) -> float:

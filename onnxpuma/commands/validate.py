@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from onnxpuma.commands import arrays, options, screen
+from onnxpuma.commands import arrays, differences, options, screen
 from onnxpuma.commands.local import start_servers
 from onnxpuma.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from onnxpuma.check.validation import Validation
+    from onnxpuma.config import NetworkConfig
     from onnxpuma.graph.model import Graph
     from onnxpuma.plan.blueprint import Blueprint
     from onnxpuma.plan.owner_policy import Policy
-    from onnxpuma.roles.client.client import Outcome
+    from onnxpuma.plan.plan import Plan
+    from onnxpuma.roles.client.client import Dealt, Outcome
 
     Feed = dict[str, np.ndarray]
 
@@ -49,6 +50,8 @@ def validate(
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
     declared: options.Ranges = [],  # noqa: B006
     seed: options.Seed = 0,
+    bandwidth: options.Bandwidth = options.USUAL_BANDWIDTH,
+    latency: options.Latency = options.USUAL_LATENCY,
     threads: options.Threads = 1,
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
@@ -78,6 +81,7 @@ def validate(
     """Run a model on shares and compare it with onnxruntime: errors, time, bytes, rounds, memory."""
     from onnxpuma.check.validation import check_tolerance, reliable, validation
     from onnxpuma.commands.samples import read_samples
+    from onnxpuma.config import NetworkConfig
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.plan.owner_policy import Policy
     from onnxpuma.roles.owner.disclosure import here_alone
@@ -86,6 +90,12 @@ def validate(
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "pass both or neither")
     sizes = options.read_sizes(dim)
+    network = options.read_network(bandwidth, latency)
+    if cluster is not None and network != NetworkConfig():
+        raise ConfigError(
+            "--bandwidth and --latency are for servers on this machine",
+            "omit them with --cluster: those servers plan for the [network] of their cluster.toml",
+        )
     model = _file(model)
     policy = Policy(
         public=public,
@@ -105,7 +115,7 @@ def validate(
                 "--tolerance is for results, but --per-node judges each node by what its operator declares",
                 "omit one of the two",
             )
-        _node_by_node(_prepared(model, policy, calibrate), _feed_of(inputs, sizes, seed), json)
+        _node_by_node(_prepared(model, policy, calibrate), _feed_of(inputs, sizes, seed), network, json)
         return
     began = perf_counter()
     with TemporaryDirectory(prefix="onnxpuma-") as folder:
@@ -127,18 +137,25 @@ def validate(
             feed = _feed_of(inputs, sizes, seed)(blueprint)
         pause = perf_counter()  # the time of the references is not set-up
         reference, rounded = _references(model, blueprint, policy, feed)
+        plans: list[Plan] = []
+
+        def note(plan: Plan, _: object) -> None:
+            plans.append(plan)
+
         began += perf_counter() - pause
         if cluster is None or key is None:
-            asked = reliable(lambda: _run_here(folder, feed, threads, public_input))
+            asked = reliable(lambda: _run_here(folder, feed, threads, public_input, network, note))
         else:
-            asked = reliable(lambda: _ask(cluster, key, blueprint, feed, public_input))
+            asked = reliable(lambda: _ask(cluster, key, blueprint, feed, public_input, note))
         outcome, unreliable = asked
         setup = perf_counter() - began - outcome.seconds
-    found = validation(outcome.outputs, reference, outcome.reports, outcome.seconds, setup, rounded)
+    found = validation(
+        outcome.outputs, reference, outcome.reports, outcome.seconds, setup, rounded, plans[-1]
+    )
     if json:
         screen.say_json({**found.as_dict(), "reliable": unreliable is None})
     else:
-        _show(found, {name: array.shape for name, array in feed.items()})
+        differences.show(found, {name: array.shape for name, array in feed.items()})
     if unreliable is not None:
         raise unreliable
     check_tolerance(found, TOLERANCE if tolerance is None else tolerance)
@@ -173,13 +190,19 @@ def _prepared(model: Path, policy: Policy, calibrate: Path | None = None) -> tup
     return declare_all(blueprint, policy.ranges), graph
 
 
-def _node_by_node(prepared: tuple[Blueprint, Graph], feed: Callable[[Blueprint], Feed], json: bool) -> None:
+def _node_by_node(
+    prepared: tuple[Blueprint, Graph],
+    feed: Callable[[Blueprint], Feed],
+    network: NetworkConfig,
+    json: bool,
+) -> None:
     from onnxpuma.check.trace import trace
     from onnxpuma.commands import per_node
+    from onnxpuma.roles.request.network import network_of
 
     blueprint, graph = prepared
     with screen.progress("computing on shares and in the clear") as advance:
-        found = trace(blueprint, graph, feed(blueprint), advance)
+        found = trace(blueprint, graph, feed(blueprint), advance, network_of(network))
     if json:
         screen.say_json(found.as_dict())
     else:
@@ -217,7 +240,9 @@ def _file(model: Path) -> Path:
     return paths[0]
 
 
-def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: Feed, public_inputs: list[str]) -> Outcome:
+def _ask(
+    cluster: Path, key: Path, blueprint: Blueprint, feed: Feed, public_inputs: list[str], note: Dealt
+) -> Outcome:
     from onnxpuma.config import read_cluster
     from onnxpuma.roles.client.client import Client
     from onnxpuma.transport.curve import read_secret_key
@@ -225,71 +250,20 @@ def _ask(cluster: Path, key: Path, blueprint: Blueprint, feed: Feed, public_inpu
     config, pair = read_cluster(cluster), read_secret_key(key)
     asked = Client(config, pair, blueprint, public_inputs=public_inputs)
     with screen.progress("computing on shares") as advance, asked as client:
-        return client.run(feed, progress=advance)
+        return client.run(feed, progress=advance, dealt=note)
 
 
-def _run_here(folder: str, feed: Feed, threads: int, public_inputs: list[str]) -> Outcome:
+def _run_here(
+    folder: str,
+    feed: Feed,
+    threads: int,
+    public_inputs: list[str],
+    network: NetworkConfig,
+    note: Dealt,
+) -> Outcome:
     with (
-        start_servers(folder, threads, public_inputs=public_inputs) as servers,
+        start_servers(folder, threads, public_inputs=public_inputs, network=network) as servers,
         servers.client() as client,
         screen.progress("computing on shares") as advance,
     ):
-        return client.run(feed, progress=advance)
-
-
-_ROUNDED = (
-    "\nThe nodes of this file compute in another precision: halves, doubles, or integers of a few bits. The"
-    "\nerrors are measured against the graph that runs, in single precision; the last column is the largest"
-    "\ndifference from onnxruntime on the file itself."
-)
-
-
-def _show(found: Validation, shapes: dict[str, tuple[int, ...]]) -> None:
-    listing = ", ".join(f"{screen.plain(name)} {screen.shape(shape)}" for name, shape in shapes.items())
-    screen.say(f"[bold]Inputs[/bold]  {listing}\n")
-    rows = [
-        (
-            screen.plain(name),
-            f"{each.max_abs_error:.2g}",
-            f"{each.mean_abs_error:.2g}",
-            f"{each.reference_max_abs:.3g}",
-            f"{100 * each.argmax_agreement:.4g} %",
-            *([f"{found.file[name].max_abs_error:.2g}"] if found.file else []),
-        )
-        for name, each in found.outputs.items()
-    ]
-    titles: tuple[str, ...] = ("output", "max error", "mean error", "largest value", "same argmax")
-    if found.file:
-        titles = (*titles, "from the file")
-    screen.table(titles, rows, numbers=tuple(range(1, len(titles))))
-    if found.file:
-        screen.say(_ROUNDED)
-    screen.say()
-    uses = sorted(found.operators.items(), key=lambda item: -item[1].seconds)
-    screen.table(
-        ("operator", "steps", "time", "bytes of one party", "rounds"),
-        [
-            (
-                screen.plain(name),
-                use.steps,
-                screen.duration(use.seconds),
-                screen.size(use.bytes_sent),
-                use.rounds,
-            )
-            for name, use in uses
-        ],
-        numbers=(1, 2, 3, 4),
-    )
-    screen.say()
-    each = " + ".join(screen.size(sent) for sent in found.bytes_sent)
-    peaks = ", ".join(screen.size(peak) for peak in found.peak_rss_bytes)
-    screen.table(
-        ("", ""),
-        [
-            ("seconds online", screen.duration(found.seconds)),
-            ("set-up", screen.duration(found.setup_seconds)),
-            ("sent", f"{screen.size(sum(found.bytes_sent))} ({each})"),
-            ("rounds", f"{found.rounds:,}"),
-            ("peak memory of each party", peaks),
-        ],
-    )
+        return client.run(feed, progress=advance, dealt=note)

@@ -7,11 +7,11 @@ fastest on its network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-W = TypeVar("W")
+W = TypeVar("W", bound=Hashable)
 
 
 def packed(elements: int, bits: int) -> int:
@@ -62,7 +62,11 @@ class Network:
         return cost.rounds * self.latency + cost.bits / 3 / self.bandwidth
 
     def fastest(self, ways: Mapping[W, Cost]) -> W:
-        """The way to a result that takes the least time; of equal ones the first."""
+        """The way to a result that takes the least time; of equal ones the first.
+
+        ways: by a name of a few words, or a member of an enumeration that has such a name for its value.
+        Reports list them.
+        """
         return min(ways, key=lambda way: self.seconds(ways[way]))
 
 

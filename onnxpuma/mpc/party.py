@@ -99,7 +99,7 @@ def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...]
         return function(*words)
     late = [w for w in late if w.pending]
     if not late:
-        return function(*(taken(w) for w in words))
+        return function(*[taken(w) for w in words])
     arrival = max(w.arrival for w in late)
     if all(w.readable for w in late):
         value = function(*(taken(w) for w in words))
@@ -136,6 +136,7 @@ class Party:
         self.round = 0
         self.step = 0
         self.label = ""
+        self.queued = 0  # bytes of the words of all rounds, the open one included
         self._outgoing: dict[int, list[Any]] = {}
         self._announced: dict[int, deque[_Slot]] = {p: deque() for p in range(3) if p != self.index}
         self._tags: dict[int, Tag] = {}  # of the rounds with messages that are not read yet
@@ -161,7 +162,9 @@ class Party:
 
     def send(self, peer: int, words: Words, bits: int) -> None:
         """Queue words of Z_2^bits for the exchange that ends this round. The caller must not change them."""
-        self._outgoing.setdefault(peer % 3, []).append(ring.pack(words, bits))
+        packed = ring.pack(words, bits)
+        self.queued += packed.nbytes
+        self._outgoing.setdefault(peer % 3, []).append(packed)
 
     def expect(self, peer: int, shape: tuple[int, ...], bits: int) -> Later:
         """Announce words of Z_2^bits that `peer` sends in this round."""
@@ -179,10 +182,10 @@ class Party:
     def run(self, protocol: Protocol[T]) -> T:
         """Run one protocol to its end, with an exchange at every yield."""
         try:
-            while True:
-                with np.errstate(over="ignore"):  # words wrap; numpy warns if one stands alone
+            with np.errstate(over="ignore"):  # words wrap; numpy warns if one stands alone
+                while True:
                     next(protocol)
-                self.exchange()
+                    self.exchange()
         except StopIteration as stop:
             if self._outgoing or self._expecting():
                 raise ProtocolError(
@@ -227,15 +230,20 @@ class Party:
 
 def parallel(protocols: Iterable[Protocol[T]]) -> Protocol[list[T]]:
     """Run protocols side by side: their rounds coincide, their messages travel together."""
-    running = dict(enumerate(protocols))
-    results: dict[int, T] = {}
+    running = list(enumerate(protocols))
+    if len(running) == 1:
+        return [(yield from running[0][1])]
+    results: list[T] = [None] * len(running)  # type: ignore[list-item]
     while running:
-        for index, protocol in list(running.items()):
+        going = []
+        for one in running:
             try:
-                next(protocol)
+                next(one[1])
             except StopIteration as stop:
-                results[index] = stop.value
-                del running[index]
+                results[one[0]] = stop.value
+            else:
+                going.append(one)
+        running = going
         if running:
             yield
-    return [results[index] for index in range(len(results))]
+    return results

@@ -8,6 +8,7 @@ single random generator decides it.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -19,13 +20,15 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from onnxpuma.mpc.ring.arrays import empty
+from onnxpuma.mpc.ring.arrays import empty, within
 from onnxpuma.mpc.ring.words import Words, word_type
 
 KEY_BYTES = 16
 PART_BYTES = 32  # of randomness that one party contributes to a key
 _BLOCK = 1 << 18  # bytes of the key stream at a time: they stay in the cache
 _ZEROS = bytes(_BLOCK)
+_AHEAD = 1 << 16  # bytes drawn at once for short draws
+_SHORT = 1 << 12  # bytes of the longest of them
 
 
 class Stream(Protocol):
@@ -55,10 +58,16 @@ def derived_key(parts: Sequence[bytes], *context: bytes) -> bytes:
 
 
 class AesStream:
-    """Words from AES-CTR under one key, each key-stream byte used once."""
+    """Words from AES-CTR under one key, each key-stream byte used once.
+
+    Short draws are cut from a piece of the stream that is computed at once; the rest of a piece that is too
+    short for the next of them is passed over.
+    """
 
     def __init__(self, key: bytes, nonce: bytes = bytes(16)) -> None:
         self._encryptor = Cipher(AES(key), CTR(nonce)).encryptor()
+        self._ahead = empty(0, 8)
+        self._left = 0  # bytes of it that are not drawn yet, a multiple of 8
 
     def fill(self, out: np.ndarray) -> None:
         """Overwrite a contiguous array with the next bytes of the stream."""
@@ -72,9 +81,18 @@ class AesStream:
 
         Both holders of the key get the same words, high bits included, so neither needs to clear them.
         """
-        out = empty(shape, bits)
-        self.fill(out)
-        return out
+        size = math.prod(shape) * word_type(bits).itemsize
+        if size > _SHORT:
+            out = empty(shape, bits)
+            self.fill(out)
+            return out
+        if size > self._left or not self._left:
+            self._ahead = empty(_AHEAD, 8)
+            self.fill(self._ahead)
+            self._left = _AHEAD
+        offset = _AHEAD - self._left
+        self._left -= -(-size // 8) * 8
+        return within(self._ahead, offset, shape, bits)
 
 
 class PartyKeys:

@@ -14,6 +14,7 @@ from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.plan.memory import ROW_BYTES, patched
 from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.timeline import Uses, events
 
 WORKSPACE = 4  # memory of a running step, in multiples of its operands and results
 SENT_BYTES = 64  # for each element that a step computes; most operators send less
@@ -138,22 +139,27 @@ class Budget:
 
 def needed_bytes(plan: Plan) -> int:
     """An upper estimate of the memory that one server needs to run a plan: live values, and the workspace of
-    the steps of one wave. Cost: proportional to the number of steps, whatever their sizes."""
+    the steps that run side by side, as if each took equally long. Cost: proportional to the number of steps,
+    whatever their sizes."""
     sizes = {entry.operand: entry.format.held * _count(entry.shape) for entry in (*plan.inputs, *plan.held)}
-    live = sum(sizes.values()) + public_bytes(plan)
-    most = live
-    for wave in plan.waves:
-        work = 0
-        for step in wave:
-            for operand in step.call.outputs:
-                sizes[operand.name] = operand.format.held * _count(operand.shape)
-                live += sizes[operand.name]
-            read = sum(_count(o.shape) for o in step.call.inputs if o and not o.weight)
-            work += WORKSPACE * RESTING.held * (_made(step) + read) + ROW_BYTES * _rows(step)
-        most = max(most, live + work)
-        for name in wave[-1].frees:
-            live -= sizes.pop(name, 0)
+    most = live = sum(sizes.values()) + public_bytes(plan)
+    uses = Uses(plan)
+    work: dict[int, int] = {}
+    for step, starts in events(plan, lambda _: 1):
+        if starts:
+            made = {o.name: o.format.held * _count(o.shape) for o in step.call.outputs}
+            sizes.update(made)
+            work[step.index] = _workspace(step)
+            live += sum(made.values()) + work[step.index]
+            most = max(most, live)
+        else:
+            live -= work[step.index] + sum(sizes.pop(name, 0) for name in uses.over(step))
     return most
+
+
+def _workspace(step: Step) -> int:
+    read = sum(_count(o.shape) for o in step.call.inputs if o and not o.weight)
+    return WORKSPACE * RESTING.held * (_made(step) + read) + ROW_BYTES * _rows(step)
 
 
 def _made(step: Step) -> int:

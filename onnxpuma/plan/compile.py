@@ -11,6 +11,7 @@ from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
+from onnxpuma.plan.formats import with_formats
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Plan, Selection
@@ -98,4 +99,5 @@ def survey(
     enter_inputs(state, shapes, public_values, at_client)
     enter_constants(state)
     walk(state)
+    with_formats(state)
     return scheduled(state), state.refusals

@@ -16,6 +16,7 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.timeline import Uses, events
 
 Shape: TypeAlias = "tuple[int, ...]"
 
@@ -49,21 +50,17 @@ def memory(plan: Plan, blueprint: Blueprint) -> Memory:
 
 def _widest(plan: Plan) -> int:
     live = {entry.operand: _REPLICATED * _size(entry.shape) for entry in (*plan.inputs, *plan.held)}
-    widest = 0
-    for wave in plan.waves:
-        working = 0
-        for step in wave:
-            working += _working(step)
-            live.update((o.name, _bytes(o)) for o in step.call.outputs if not step.constant)
-        widest = max(widest, sum(live.values()) + working)
-        for step in wave:
-            _forget(live, step.frees)
+    uses = Uses(plan)
+    held = widest = sum(live.values())
+    for step, starts in events(plan):
+        if starts:
+            made = {} if step.constant else {o.name: _bytes(o) for o in step.call.outputs}
+            live.update(made)
+            held += sum(made.values()) + _working(step)
+            widest = max(widest, held)
+        else:
+            held -= _working(step) + sum(live.pop(name, 0) for name in uses.over(step))
     return widest
-
-
-def _forget(live: dict[str, int], names: tuple[str, ...]) -> None:
-    for name in names:
-        live.pop(name, None)
 
 
 def _working(step: Step) -> int:

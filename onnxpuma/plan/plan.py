@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxpuma.graph.model import Node
 from onnxpuma.graph.run import run_node
-from onnxpuma.mpc.cost import Cost, Network
+from onnxpuma.mpc.cost import FREE, Cost, Network
 from onnxpuma.mpc.format import Format
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_check import DOMAIN
@@ -32,8 +32,6 @@ class Step:
     resolves: tuple[bool, ...]
     # It depends on weights and public constants alone, and is computed once for all requests.
     constant: bool
-    # Values that no step reads after this one.
-    frees: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -129,8 +127,8 @@ class Plan:
     """Everything public about a run."""
 
     model_digest: str
-    # The steps of a wave do not depend on one another, and run side by side.
-    waves: tuple[tuple[Step, ...], ...]
+    # In the graph's order. Each starts as soon as its inputs are there, so many run side by side.
+    steps: tuple[Step, ...]
     # The values that the client shares.
     inputs: tuple[SecretInput, ...]
     # The values that the servers kept from an earlier run.
@@ -163,51 +161,34 @@ class Plan:
         """The outputs that stay at the servers."""
         return [output for output in self.outputs if output.kept]
 
-    @property
-    def steps(self) -> list[Step]:
-        return [step for wave in self.waves for step in wave]
-
     @cached_property
     def digest(self) -> str:
         """A digest over all steps, shapes and public values: everything that determines the bytes sent."""
         hashed = hashlib.sha256(self.model_digest.encode())
-        for wave in self.waves:
-            hashed.update(b"wave")
-            for step in wave:
-                bounds = sorted(step.call.bounds.items())
-                hashed.update(repr((step.label, step.outputs, step.resolves, step.constant, bounds)).encode())
-                for operand in step.call.inputs:
-                    if operand is None:
-                        continue
-                    hashed.update(
-                        repr((operand.name, operand.shape, operand.form.__name__, *operand.format)).encode()
-                    )
-                    if operand.value is not None:
-                        hashed.update(np.ascontiguousarray(operand.value).tobytes())
+        for step in self.steps:
+            bounds = sorted(step.call.bounds.items())
+            hashed.update(repr((step.label, step.outputs, step.resolves, step.constant, bounds)).encode())
+            for operand in step.call.inputs:
+                if operand is None:
+                    continue
+                hashed.update(
+                    repr((operand.name, operand.shape, operand.form.__name__, *operand.format)).encode()
+                )
+                if operand.value is not None:
+                    hashed.update(np.ascontiguousarray(operand.value).tobytes())
         hashed.update(repr((self.inputs, self.held, self.outputs, self.network)).encode())
         return hashed.hexdigest()
 
     @cached_property
     def cost(self) -> Cost:
         """Predicted rounds and bits of the whole run."""
-        return self._cost(self.waves)
+        return total(self.steps)
 
     @cached_property
     def checks_cost(self) -> Cost:
         """The part of the range check in `cost`."""
-        rest = self._cost(tuple(step for step in wave if not step.checks) for wave in self.waves)
+        rest = total([step for step in self.steps if not step.checks])
         return Cost(self.cost.rounds - rest.rounds, self.cost.bits - rest.bits)
-
-    @staticmethod
-    def _cost(waves: Iterable[tuple[Step, ...]]) -> Cost:
-        total = Cost()
-        for wave in waves:
-            side = Cost()
-            for step in wave:
-                if not step.constant:
-                    side |= step.cost
-            total = total + side
-        return total
 
     def client_values(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every value the client knows: public ones, its inputs, and the results of these alone."""
@@ -217,3 +198,32 @@ class Plan:
             for name, value in zip(node.outputs, run_node(node, inputs, self.opset, values), strict=True):
                 values[name] = value
         return values
+
+
+def _cost_of(step: Step) -> Cost:
+    return step.cost
+
+
+def rounds_of(step: Step) -> int:
+    """The rounds of a step; a constant one is computed once for all requests, and exchanges nothing."""
+    return 0 if step.constant else step.cost.rounds
+
+
+def spans(steps: Sequence[Step], rounds: Callable[[Step], int] = rounds_of) -> list[tuple[int, int]]:
+    """For each step the numbers of rounds after which it starts and ends: it starts with its last input."""
+    ready: dict[str, int] = {}
+    found = []
+    for step in steps:
+        secret = (o.name for o in step.call.inputs if o is not None and o.secret)
+        start = max((ready.get(name, 0) for name in secret), default=0)
+        end = start + rounds(step)
+        ready.update(dict.fromkeys(step.outputs, end))
+        found.append((start, end))
+    return found
+
+
+def total(steps: Sequence[Step], cost_of: Callable[[Step], Cost] = _cost_of) -> Cost:
+    """The cost of these steps, in the graph's order: the rounds of the longest path, and all bits."""
+    costs = {id(step): FREE if step.constant else cost_of(step) for step in steps}
+    ends = [end for _, end in spans(steps, lambda step: costs[id(step)].rounds)]
+    return Cost(max(ends, default=0), sum(cost.bits for cost in costs.values()))

@@ -1,4 +1,4 @@
-"""From steps in the graph's order to waves: which steps run side by side, and when each value is freed."""
+"""From what the walk has found to a plan: the steps that its outputs need, and the range check."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def scheduled(state: State) -> Plan:
     checks, verdict = check_steps(state, steps)
     steps += checks
     outputs += [] if verdict is None else [verdict]
-    waves = _waves(steps, {o.name for o in outputs})
+    numbered = tuple(replace(step, index=index) for index, step in enumerate(steps))
     wanted.update(o.name for o in outputs)
     inputs = tuple(v for k, v in state.inputs.items() if k in wanted)
     held = tuple(v for k, v in state.held.items() if k in wanted)
     known_values = {n: k.value for n, k in state.values.items() if k.value is not None}
     return Plan(
         blueprint.digest,
-        waves,
+        numbered,
         inputs,
         held,
         tuple(outputs),
@@ -59,41 +59,3 @@ def _live(steps: list[Step], wanted: set[str]) -> list[Step]:
             kept.append(step)
             wanted.update(o.name for o in step.call.inputs if o is not None and o.secret)
     return kept[::-1]
-
-
-def _waves(steps: list[Step], outputs: set[str]) -> tuple[tuple[Step, ...], ...]:
-    """Each step in the first wave that has its inputs. A wave frees the values that no later wave reads."""
-    level: dict[str, int] = {}
-    waves: list[list[Step]] = []
-    for step in steps:
-        here = max((level.get(o.name, 0) for o in step.call.inputs if o is not None and o.secret), default=0)
-        for name in step.outputs:
-            level[name] = here + 1
-        while len(waves) <= here:
-            waves.append([])
-        waves[here].append(step)
-    last: dict[str, int] = {}
-    for number, wave in enumerate(waves):
-        for step in wave:
-            last.update((name, number) for name in step.outputs)
-    for number, wave in enumerate(waves):
-        for step in wave:  # the model's own weights stay: no step computes them, so `last` lacks them
-            last.update(
-                (o.name, number)
-                for o in step.call.inputs
-                if o is not None and (o.name in last or not o.weight)
-            )
-    ending: list[list[str]] = [[] for _ in waves]
-    for name, number in last.items():
-        if name not in outputs:
-            ending[number].append(name)
-    done = []
-    index = 0
-    for number, wave in enumerate(waves):
-        frees = tuple(sorted(ending[number]))
-        numbered = []
-        for place, step in enumerate(wave):
-            numbered.append(replace(step, index=index, frees=frees if place == len(wave) - 1 else ()))
-            index += 1
-        done.append(tuple(numbered))
-    return tuple(done)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from onnxpuma.config import ClusterConfig, read_cluster
+from onnxpuma.config import ClusterConfig, NetworkConfig, read_cluster
 from onnxpuma.errors import OnnxpumaError, UnreliableError
 from onnxpuma.observe import Progress
 from onnxpuma.plan.blueprint import Blueprint
@@ -75,12 +75,13 @@ def on_this_machine(
     threads: int = 1,
     public_inputs: Sequence[str] = (),
     samples: Mapping[str, Samples] | None = None,
+    network: NetworkConfig | None = None,
 ) -> SecureRunner:
     """Share `model` (a folder of ONNX files or of a shared model, or one file) among three processes here.
 
-    public_inputs, samples: as for `LocalCluster`, whose errors it raises.
+    public_inputs, samples, network: as for `LocalCluster`, whose errors it raises.
     """
-    servers = LocalCluster(model, threads, public_inputs=public_inputs, samples=samples)
+    servers = LocalCluster(model, threads, public_inputs=public_inputs, samples=samples, network=network)
     try:
         return SecureRunner(servers.client(), servers)
     except BaseException:

@@ -29,6 +29,8 @@ FIELDS = {
     "outputs",
     "operators",
     "file",
+    "network",
+    "ways",
     "reliable",
 }
 
@@ -43,6 +45,7 @@ def test_json_has_these_fields_and_small_errors(cli, model: Path, patient: np.nd
     assert min(found["bytes_sent"]) > 100_000
     assert min(found["peak_rss_bytes"]) > 10_000_000
     assert found["file"] == {}
+    assert found["network"] == {"bandwidth": 1e9, "latency": 1e-4}
     logits = found["outputs"]["logits"]
     assert set(logits) == {"max_abs_error", "mean_abs_error", "reference_max_abs", "argmax_agreement"}
     assert logits["mean_abs_error"] <= logits["max_abs_error"] < 5e-3
@@ -51,6 +54,24 @@ def test_json_has_these_fields_and_small_errors(cli, model: Path, patient: np.nd
     assert found["rounds"] >= priced["rounds"]
     assert sum(found["bytes_sent"]) >= priced["bytes"]
     assert 0.5 < priced["memory"]["whole"] / max(found["peak_rss_bytes"]) < 2
+
+
+def test_a_run_is_planned_for_the_network_given(cli, model: Path):
+    far = "--latency", "40ms", "--bandwidth", "10Gbit"
+    found = json.loads(cli("validate", model, *far, "--json").out)
+    priced = json.loads(cli("inspect", model, *far, "--json").out)
+    assert found["network"] == priced["network"] == {"bandwidth": 1e10, "latency": 0.04}
+    chosen = {
+        choice["operator"]: {way["name"]: way["steps"] for way in choice["ways"] if way["steps"]}
+        for choice in priced["choices"]
+    }
+    assert found["ways"] == chosen
+    assert sum(found["bytes_sent"]) >= priced["bytes"]
+
+
+def test_servers_elsewhere_have_a_network_of_their_own(cli, model: Path):
+    ended = cli("validate", model, "--cluster", "c", "--key", "k", "--latency", "40ms")
+    assert "for servers on this machine" in ended.message
 
 
 def _quantised(path: Path) -> Path:

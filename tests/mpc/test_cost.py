@@ -21,6 +21,7 @@ from onnxpuma.mpc.protocols import (
     exponential,
     fourier,
     gate,
+    lifting_gate,
     logarithm,
     maximum,
     power_of_four,
@@ -31,6 +32,7 @@ from onnxpuma.mpc.protocols import (
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost, widen, widen_cost
 from onnxpuma.mpc.simulate import shared_reals, simulate
 
 SIZES = (1, 3, 8, 77, 1003)
@@ -99,6 +101,12 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: arrived(convert.pass_on(p, pair(p, x, 13))),
         lambda n: convert.pass_on_cost(n, 13),
     ),
+    "widen": (lambda p, x: widen(p, pair(p, x, 19), 64), lambda n: widen_cost(n, 19, 64)),
+    "lift of a pair": (lambda p, x: lift_pair(p, pair(p, x, 19), 60), lambda n: lift_pair_cost(n, 19, 60)),
+    "pair in fewer bits": (
+        lambda p, x: lift_pair(p, pair(p, x, 19), 11),
+        lambda n: lift_pair_cost(n, 19, 11),
+    ),
     "deal": (
         lambda p, x: arrived(convert.deal(p, 2, x.first if p.role(2) == PIVOT else None, x.shape, 31)),
         lambda n: convert.deal_cost(n, 31),
@@ -119,6 +127,18 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: resolve(p, x, 2, Format(64, 12)),
         lambda n: resolve_cost(n, 6, 64, Replicated),
     ),
+    "resolve a product in one round": (
+        lambda p, x: resolve(p, squared(p, x), 2, Format(42, 14)),
+        lambda n: Cost(1, 3 * packed(n, 42)),
+    ),
+    "resolve a product to the ring that is left": (
+        lambda p, x: resolve(p, squared(p, x), 2, Format(42, 14)),
+        lambda n: resolve_cost(n, 22, 64, bits=42),
+    ),
+    "resolve a replicated value to the ring that is left": (
+        lambda p, x: resolve(p, x, 2, Format(58, 12)),
+        lambda n: resolve_cost(n, 6, 64, Replicated, 58),
+    ),
     "resolve what is resolved": (
         lambda p, x: resolve(p, x, 2, RESTING),
         lambda n: resolve_cost(n, 0, 64, Replicated),
@@ -135,6 +155,14 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: gate.gate(p, bit(p, x), split(p, x, 28)),
         lambda n: gate.gate_cost(n, 28, False),
     ),
+    "gate that lifts": (
+        lambda p, x: lifting_gate.lifting_gate(p, bit(p, x), x.modulo(17), 25),
+        lambda n: lifting_gate.lifting_gate_cost(n, 17, 25),
+    ),
+    "gate that lifts a split": (
+        lambda p, x: lifting_gate.lifting_gate(p, bit(p, x), split(p, x, 17), 60),
+        lambda n: lifting_gate.lifting_gate_cost(n, 17, 60, Split),
+    ),
     "arithmetic": (
         lambda p, x: gate.arithmetic(p, bit(p, x), 28),
         lambda n: gate.arithmetic_cost(n, 28),
@@ -147,7 +175,14 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: fourier.evaluate_series(p, GELU, split(p, x, 16), 12, 38),
         lambda n: fourier.series_cost(GELU, n, 12, 38),
     ),
-    "exp_window": (lambda p, x: exp_softmax.exp_window(p, split(p, x, 20)), exp_softmax.exp_window_cost),
+    "exp_window": (
+        lambda p, x: exp_softmax.exp_window(p, split(p, x, 27)),
+        lambda n: exp_softmax.exp_window_cost(n, 5),
+    ),
+    "exp_window of many digits": (
+        lambda p, x: exp_softmax.exp_window(p, split(p, x, 31), exp_softmax.WIDE),
+        lambda n: exp_softmax.exp_window_cost(n, 10, exp_softmax.WIDE),
+    ),
     "exponential": (lambda p, x: exponential.exponential(p, x, 2), exponential.exponential_cost),
     "logarithm": (
         lambda p, x: logarithm.logarithm(p, x, 2),
@@ -202,6 +237,10 @@ def test_sign(k: int) -> None:
 
 @pytest.mark.parametrize(("k", "width"), [(12, 16), (12, 9), (8, 1), (6, 16)])
 def test_window(k: int, width: int) -> None:
+    check(
+        lambda p, x: compare.locate(p, split(p, x, k), width, way=compare.one_round(k)),
+        lambda n: compare.one_round(k).cost(n),
+    )
     check(lambda p, x: compare.locate(p, split(p, x, k), width), lambda n: compare.locate_cost(n, k))
     check(
         lambda p, x: compare.locate(p, split(p, x, k), width, True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -46,15 +47,28 @@ def test_keys_differ() -> None:
     assert len(fresh_key()) == KEY_BYTES == 16
 
 
-def test_each_byte_of_the_stream_is_used_once_and_in_order() -> None:
+def test_no_byte_of_the_stream_is_used_twice() -> None:
     key = fresh_key()
-    whole = AesStream(key).draw((2_000_000,), 8)
-    stream, used = AesStream(key), 0
+    whole = AesStream(key).draw((4_000_000,), 8).tobytes()
+    stream, places = AesStream(key), []
     for shape, bits in DRAWS * 3:
         drawn = stream.draw(shape, bits).tobytes()
-        assert drawn == whole[used : used + len(drawn)].tobytes()
-        used += len(drawn)
-    assert used > 1 << 20  # more than one of the chunks in which the stream is generated
+        if len(drawn) >= 8:  # long enough to be found in one place alone
+            places.append((whole.index(drawn), len(drawn)))
+    places.sort()
+    assert all(start + size <= after for (start, size), (after, _) in pairwise(places))
+    assert sum(places[-1]) > 1 << 20  # more than one of the chunks in which the stream is generated
+
+
+def test_short_draws_share_no_byte_and_stay_as_they_were_drawn() -> None:
+    stream = AesStream(fresh_key())
+    drawn = [stream.draw((1 + place % 700,), (5, 16, 33, 64)[place % 4]) for place in range(400)]
+    before = [words.copy() for words in drawn]
+    assert all(words.ctypes.data % 8 == 0 for words in drawn)
+    assert not any(np.may_share_memory(a, b) for a, b in pairwise(drawn))
+    for words in drawn[::2]:
+        words[...] = 0  # a holder may change its words
+    assert all(np.array_equal(words, kept) for words, kept in zip(drawn[1::2], before[1::2], strict=True))
 
 
 def test_the_stream_is_aes_in_counter_mode() -> None:

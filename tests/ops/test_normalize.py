@@ -12,13 +12,14 @@ from onnx import numpy_helper
 from onnxpuma.check.single import Comparison, compare, plain
 from onnxpuma.errors import UnsupportedModelError
 from onnxpuma.graph.model import Node
-from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.forms import Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.simulate import shared_reals, simulate
 from onnxpuma.ops.bounds import Bound
 from onnxpuma.ops.normalised_rows import normalised, normalised_cost
 from onnxpuma.ops.registry import Call, Operand
-from onnxpuma.ops.rows import Rows
+from onnxpuma.ops.rows import Centring, Rows
 from onnxpuma.roles.local.memory import MemoryModel
 
 Check = Callable[[Comparison, float], None]
@@ -134,13 +135,13 @@ def test_a_large_scale(check: Check, op: str, largest: float, public: list[str])
     check(compare(op, {"x": x, "scale": scale}, public), 1e-4 * largest)
 
 
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("centring", [Centring.MEAN, Centring.NONE])
 @pytest.mark.parametrize("largest", [0.01, 1.0, 9.0, 700.0, 1e5])
-def test_a_secret_scale_whose_size_is_known(centred: bool, largest: float) -> None:
+def test_a_secret_scale_whose_size_is_known(centring: Centring, largest: float) -> None:
     """It is multiplied before the root, with as many digits as fit."""
     x = reals(6, 40, scale=2) * np.array([1e-3, 1, 1, 30, 1000, 0], np.float32)[:, None]
     scale = np.random.default_rng(3).uniform(-largest, largest, 40)
-    rows = Rows(x.shape, 1, centred, 1e-6, scale=largest)
+    rows = Rows(x.shape, 1, centring, 1e-6, scale=largest)
     operand = Operand("scale", (40,), np.dtype(np.float32), weight=True, bound=Bound(-largest, largest))
     call = Call(Node("n", "RMSNormalization", "", 23, (), ()), (None, operand), 24, ())
 
@@ -149,11 +150,72 @@ def test_a_secret_scale_whose_size_is_known(centred: bool, largest: float) -> No
 
     run = simulate(program, shared_reals(x), shared_reals(scale))
     assert run.cost == normalised_cost(rows, call)
-    less = x - x.mean(axis=1, keepdims=True) if centred else x
+    less = x - x.mean(axis=1, keepdims=True) if rows.centred else x
     want = less / np.sqrt((less.astype(np.float64) ** 2).mean(axis=1, keepdims=True) + 1e-6) * scale
     error = np.abs(run.value() - want).max(axis=1)  # looser for the smallest row and the zero row
     assert error.max() <= 5e-3 * max(largest, 1.0)
     assert error[1:-1].max() <= 4e-5 * max(largest, 1.0)
+
+
+WAYS = [Centring.TERMS, Centring.EXACT, Centring.MEAN]
+
+
+def centred_by(
+    centring: Centring, x: np.ndarray, scale: np.ndarray, norm: float, public: bool, epsilon: float = 1e-6
+) -> np.ndarray:
+    """The normalised rows of x; their declared cost equals the counted one."""
+    count, largest = x.shape[-1], float(np.abs(scale).max())
+    rows = Rows(x.shape, x.ndim - 1, centring, epsilon, norm, largest, 0.5)
+    kind = np.dtype(np.float32)
+    product = Operand("x", x.shape, kind, form=Sum3, format=RESTING.finer(18))
+    known = scale if public else None
+    factor = Operand("scale", (count,), kind, known, weight=True, bound=Bound(-largest, largest))
+    call = Call(Node("n", "LayerNormalization", "", 23, (), ()), (product, factor), 24, ())
+
+    def program(party: Party, value: Replicated, by: Replicated) -> Protocol[Replicated]:
+        given: Shares = value
+        if centring is Centring.TERMS:
+            given = value.as_sum().times_integers(1 << 18, 18)
+        bias = np.full(count, 0.5)
+        return (yield from normalised(party, given, rows, scale if public else by, bias)).value
+
+    run = simulate(program, shared_reals(x), shared_reals(scale))
+    assert run.cost == normalised_cost(rows, call)
+    return run.value()
+
+
+@pytest.mark.parametrize("centring", WAYS)
+@pytest.mark.parametrize("public", [True, False])
+@pytest.mark.parametrize(("count", "mean"), [(1, 3.0), (2, -40.0), (64, 3000.0), (100, 0.0), (768, -40.0)])
+def test_each_way_to_centre(centring: Centring, public: bool, count: int, mean: float) -> None:
+    """With large means, small deviations, a constant row, and a row at the end of the range."""
+    rng = np.random.default_rng(count)
+    deviations = np.array([1e-2, 0.3, 1.0, 1.0, 3.0, 0.0])
+    x = np.round((rng.normal(size=(6, count)) * deviations[:, None] + mean) * 2.0**18) / 2.0**18
+    norm = float(np.linalg.norm(x - x.mean(axis=1, keepdims=True), axis=1).max()) * (1 + 2.0**-8) + 2.0**-8
+    scale = np.full(count, 1.0) if public else rng.uniform(0.5, 1.5, count)
+    less = x - x.mean(axis=1, keepdims=True)
+    want = less / np.sqrt((less**2).mean(axis=1, keepdims=True) + 1e-6) * scale + 0.5
+    error = np.abs(centred_by(centring, x, scale, norm, public) - want).max(axis=1)
+    usual = less.std(axis=1) > 0.1
+    assert error.max(where=usual, initial=0.0) <= 6e-5
+    assert error.max() <= 7e-3  # 1.5 units, where epsilon alone is under the root
+
+
+@pytest.mark.parametrize(("centring", "norm"), [(Centring.TERMS, 8e4), (Centring.EXACT, 3e4)])
+@pytest.mark.parametrize("over", [0.9, 0.1, 0.001])
+def test_rows_of_the_largest_norm_that_centring_leaves_room_for(
+    centring: Centring, norm: float, over: float
+) -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(5, 768))
+    x *= norm * over * np.array([1, 1, 0.1, 1e-3, 1])[:, None] / np.linalg.norm(x, axis=1, keepdims=True)
+    x[0, 1:] *= 1e-3
+    x += 100.0
+    less = x - x.mean(axis=1, keepdims=True)
+    want = less / np.sqrt((less**2).mean(axis=1, keepdims=True) + 1e-6) + 0.5
+    error = np.abs(centred_by(centring, x, np.ones(768), norm, True) - want)
+    assert error.max() <= 2e-4 * np.abs(want).max()
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.005, 0.0005])

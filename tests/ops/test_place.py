@@ -78,7 +78,8 @@ def test_other_reals_are_exact(check: Check) -> None:
     for op, values in (("ArgMax", x), ("ArgMin", -x)):
         done = compare(op, {"x": values}, axis=1)
         check(done, 0)
-        assert done.outcome.cost.bytes / x.size < 84
+        assert done.outcome.cost.rounds == 28  # by fours, on the usual network
+        assert done.outcome.cost.bytes / x.size < 214
 
 
 def test_of_equal_elements_of_a_long_row_the_first_or_the_last(check: Check) -> None:

@@ -222,7 +222,7 @@ GROWS: tuple[Grow, ...] = (
 
 def held(plan: Plan, graph: Graph, x: np.ndarray) -> int:
     """Compare every value of the plan with its bound; return the number of values."""
-    run, count = ClearRun(graph, plan.client_values({"x": x})), 0
+    run, count = ClearRun(plan, graph, plan.client_values({"x": x})), 0
     for step in plan.steps:
         outputs = run.results(step, run.inputs(step))
         for operand, value in zip(step.call.outputs, outputs, strict=True):

@@ -49,7 +49,7 @@ def test_the_largest_weight_is_held_once_more_while_it_is_read() -> None:
 
 
 @pytest.mark.parametrize("rows", [2_000, 8_000])
-def test_a_run_counts_what_its_widest_wave_works_on(rows: int) -> None:
+def test_a_run_counts_what_its_widest_moment_works_on(rows: int) -> None:
     gelu = helper.make_node("Gelu", ["h"], ["y"])
     found = needed(product(gelu), rows, 1000)
     working = found.whole - found.weights - 180 * MEGABYTE

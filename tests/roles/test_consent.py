@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxpuma.config import ClusterConfig, PartyConfig
 from onnxpuma.errors import InputError, OnnxpumaError, PlanError
+from onnxpuma.mpc.cost import USUAL
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.owner_policy import Policy
@@ -71,6 +72,7 @@ class Watched(Client):
         config = ClusterConfig((rows[0], rows[1], rows[2]), {})
         super().__init__(config, generate(), blueprint, **options)
         self.sent = 0
+        self._network = USUAL
         self._cluster.request = self._refused  # type: ignore[method-assign]
 
     def _refused(self, *_: Any, **__: Any) -> Any:

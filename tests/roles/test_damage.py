@@ -19,6 +19,7 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.policy_file import digest_of, written
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.owner.owner import share_model
+from onnxpuma.roles.request.network import told
 from onnxpuma.roles.server.identity import Identity, shared_component
 from onnxpuma.roles.shared.model import INDEX, SharedModel
 from onnxpuma.roles.shared.weights import load_weights, open_shares, read_weights
@@ -203,6 +204,7 @@ def greeting(sender: Identity, receiver: int) -> wire_pb2.Hello:
         model_digest=sender.model_digest,
         party=sender.party,
         components=sender.code(sender.party, receiver),
+        network=told(sender.network),
     )
 
 
@@ -217,9 +219,9 @@ def test_a_code_is_for_one_receiver_under_a_key_that_the_third_server_lacks(mode
         assert shared_component(a, b) not in ours[third].seals
         assert code not in ours[a].contents.values()
         assert ours[b].difference(a, greeting(ours[a], b)) is None
-        assert ours[third].difference(
-            a, wire_pb2.Hello(version="1", model_digest=ours[a].model_digest, components=code)
-        )
+        stolen = greeting(ours[a], b)
+        assert stolen.components == code
+        assert ours[third].difference(a, stolen)
     assert not any(word in repr(ours[0]) for word in ("seals", "contents"))
 
 

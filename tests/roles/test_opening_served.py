@@ -104,7 +104,7 @@ def test_parts_of_two_clients_make_no_request(
         Client(hall.config, second, blueprint) as two,
     ):
         for client in (one, two):
-            client._cluster.connect()
+            _ = client.network  # before messages are held back
         monkeypatch.setattr("onnxpuma.transport.cluster.os.urandom", lambda count: b"r" * count)
         ended: list[OnnxpumaError] = []
         asking = [

@@ -7,6 +7,7 @@ its words.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -43,7 +44,7 @@ class Form(ABC):
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def pending(self) -> bool:
@@ -219,7 +220,7 @@ class Form(ABC):
 
     def spaced(self: F, places: npt.NDArray[np.intp] | None, shape: tuple[int, ...]) -> F:
         """A flat value's elements at these flat places of `shape`, zeros elsewhere; None: they fill it."""
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         if places is None or len(places) == count:
             return self.reshape(shape)
         return self.within(places, (count,)).reshape(shape)

@@ -7,6 +7,7 @@ stands for words that a party does not hold. Everything here is local: no messag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -208,6 +209,11 @@ class Pair(Form):
 
         return self._local(lower, format=made)
 
+    def raised(self, shift: int) -> Pair:
+        """y at `shift` more fraction bits, in a ring of as many more bits; local and exact."""
+        made = self.format.raised(shift)
+        return self._local(lambda words: resized(words, made.bits) << made.word.type(shift), format=made)
+
     def modulo(self, bits: int) -> Pair:
         return self._local(lambda words: resized(words, bits), format=self.format.modulo(bits))
 
@@ -222,7 +228,7 @@ class Bit:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def __xor__(self, other: Bit) -> Bit:
         if (self.pivot, self.shape) != (other.pivot, other.shape):

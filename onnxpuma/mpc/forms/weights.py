@@ -48,5 +48,9 @@ class Weights(Replicated):
         made = self.format.at(self.fraction + fraction)
         return Weights(self.party, function(self.first), function(self._total), made)
 
+    def modulo(self, bits: int) -> Weights:
+        first, total = resized(self.first, bits), resized(self._total, bits)
+        return Weights(self.party, first, total, self.format.modulo(bits))
+
     def with_fraction(self, fraction: int) -> Weights:
         return Weights(self.party, self.first, self._total, self.format.at(fraction))

@@ -1,12 +1,14 @@
 """The place of the largest element of each row, by a tournament of exact comparisons.
 
-Neighbours play, so the left one always stands earlier. A winner's place is the path that it took, one
-XOR-shared bit a level. Choosing between two paths takes 3 bits for each bit of a path, where gating a place
-would take a word.
+By twos: neighbours play, so the left one always stands earlier. A winner's place is the path that it took,
+one XOR-shared bit a level. Choosing between two paths takes 3 bits for each bit of a path, where gating a
+place would take a word. By fours (fours.py): fewer rounds, more bits, and the place is a word beside the
+value.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -17,14 +19,29 @@ from onnxpuma.mpc.party import PIVOT, Party, Protocol, parallel
 from onnxpuma.mpc.protocols.boolean import Polynomial, xor
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
 from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle
+from onnxpuma.mpc.protocols.fours import (
+    GROUP,
+    grouped,
+    grouped_words,
+    largest_of_four,
+    largest_of_four_cost,
+)
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, concatenated, gate, gate_cost
 from onnxpuma.mpc.protocols.pivots import blocks, each_led
+from onnxpuma.mpc.protocols.truncate import lift, lift_cost
 from onnxpuma.mpc.protocols.wide import combined, combined_cost
 from onnxpuma.mpc.ring import arrays
-from onnxpuma.mpc.ring.arrays import as_plane, counting, nothing, unpacked
-from onnxpuma.mpc.ring.words import Words, word
+from onnxpuma.mpc.ring.arrays import as_plane, counting, indices, nothing, unpacked
+from onnxpuma.mpc.ring.words import Words, from_integers, word
 
 PLACE_BITS = WHOLE.bits
+
+
+class Way(Enum):
+    """How many elements play at once."""
+
+    TWOS = "by twos"
+    FOURS = "by fours"
 
 
 def tournament(party: Party, x: Replicated, pivot: int) -> Protocol[tuple[Replicated, list[Bit]]]:
@@ -154,12 +171,71 @@ def _final_cost(rows: int, length: int, bits: int) -> Cost:
     return total
 
 
-def argmax(party: Party, x: Replicated) -> Protocol[Replicated]:
+def _place_bits(length: int) -> int:
+    """Bits of a place in a row of this length, with room for the lift."""
+    return (length - 1).bit_length() + 2
+
+
+def _by_fours(
+    party: Party, x: Replicated, places: Replicated | Words, pivot: int, bits: int
+) -> Protocol[tuple[Replicated, Replicated]]:
+    """The largest of each row of x, (rows, n), and the number of `places` mod 2^bits that stands there; a row
+    has at least two elements."""
+    while x.shape[1] > 1:
+        numbers = grouped(places) if isinstance(places, Replicated) else grouped_words(places)
+        x, places = yield from largest_of_four(party, grouped(x), numbers, pivot, bits)
+    assert isinstance(places, Replicated)
+    return (yield from settle(party, x))[:, 0], places[:, 0]
+
+
+def _by_fours_cost(rows: int, length: int, bits: int, place_bits: int, public: bool) -> Cost:
+    total = FREE
+    while length > 1:
+        length = -(-length // GROUP)
+        played = largest_of_four_cost(rows * length, bits, place_bits, public)
+        total, public = total + (played.merged() if total.rounds else played), False
+    return total
+
+
+def _argmax_by_fours(party: Party, x: Replicated) -> Protocol[Replicated]:
+    rows, length = x.shape
+    bits = _place_bits(length)
+
+    def block(piece: tuple[slice, slice], pivot: int) -> Protocol[tuple[Replicated, Replicated]]:
+        part = x[piece]
+        numbers = from_integers(indices(length)[piece[1]], bits) + arrays.zeros(part.shape, bits)
+        return _by_fours(party, part, numbers, pivot, bits)
+
+    pieces = blocks(rows, length)
+    found = yield from each_led(party, pieces, block)
+    values, places = [value for value, _ in found], [place for _, place in found]
+    if len(pieces) == 1 or rows >= 3:
+        place = joined(places)
+    else:
+        last = stacked(values, axis=1), stacked(places, axis=1)
+        _, place = yield from _by_fours(party, *last, party.next_pivot(), bits)
+    return (yield from lift(party, see(party, place, party.next_pivot()), WHOLE.bits))
+
+
+def _argmax_by_fours_cost(rows: int, length: int, bits: int) -> Cost:
+    place_bits, total = _place_bits(length), FREE
+    pieces = blocks(rows, length)
+    for r, c in pieces:
+        total |= _by_fours_cost(r.stop - r.start, c.stop - c.start, bits, place_bits, True)
+    if len(pieces) > 1 and rows < 3:
+        total = total + _by_fours_cost(rows, 3, bits, place_bits, False)
+    return total + lift_cost(rows, place_bits, WHOLE.bits)
+
+
+def argmax(party: Party, x: Replicated, way: Way = Way.TWOS) -> Protocol[Replicated]:
     """The place of the largest element of each row, (rows, n) to (rows,) in the format WHOLE.
 
-    Conditions and masks as in `tournament`; of equal elements the first. Rounds and bits: `argmax_cost`.
+    Conditions and masks as in `tournament` or `largest_of_four`; of equal elements the first. Rounds and
+    bits: `argmax_cost`.
     """
     rows, length = x.shape
+    if way is Way.FOURS and length > 1:
+        return (yield from _argmax_by_fours(party, x))
     found = yield from each_led(
         party, blocks(rows, length), lambda piece, pivot: _block(party, x[piece], pivot, piece[1].start)
     )
@@ -170,7 +246,9 @@ def argmax(party: Party, x: Replicated) -> Protocol[Replicated]:
     return (yield from _final(party, values, stacked(places, axis=1), party.next_pivot()))
 
 
-def argmax_cost(rows: int, length: int, bits: int) -> Cost:
+def argmax_cost(rows: int, length: int, bits: int, way: Way = Way.TWOS) -> Cost:
+    if way is Way.FOURS and length > 1:
+        return _argmax_by_fours_cost(rows, length, bits)
     total = FREE
     pieces = blocks(rows, length)
     for r, c in pieces:

@@ -11,9 +11,8 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Pair, Replicated, Split, see
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.compare import SHORT_BITS, signs, signs_cost
-from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost
 from onnxpuma.mpc.protocols.gate import arithmetic, arithmetic_cost, gate, gate_cost
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.mpc.ring.words import from_integers
 
 
@@ -48,7 +47,7 @@ def between(party: Party, x: Replicated, pivot: int, low: int, high: int, bits: 
     Exact. Rounds: 6, 5 for a few bits; bits: `between_cost`.
     """
     pair = yield from clamped(party, see(party, x.modulo(bits), pivot), low, high, ring_of(low, high))
-    held = yield from lift(party, pass_on(party, pair), x.bits)
+    held = yield from lift_pair(party, pair, x.bits, 0)
     return held.plus(from_integers(low, x.bits))
 
 
@@ -68,28 +67,24 @@ def between_and_above(
         ]
     )
     pair = inside + above.times(from_integers(high - low, ring), x.fraction)
-    held, over = yield from parallel(
-        [lift(party, pass_on(party, pair), x.bits), lift(party, pass_on(party, far), x.bits)]
-    )
+    held, over = yield from parallel([lift_pair(party, pair, x.bits, 0), lift_pair(party, far, x.bits, 0)])
     return held.plus(from_integers(low, x.bits)), over
 
 
 def between_and_above_cost(elements: int, low: int, high: int, bits: int, full: int) -> Cost:
-    more = pass_on_cost(elements, bits) | lift_cost(elements, bits, full)
     ring = ring_of(low, high)
-    back = pass_on_cost(elements, ring) | lift_cost(elements, ring, full)
+    back = lift_pair_cost(elements, ring, full) | lift_pair_cost(elements, bits, full)
     compared = signs_cost(elements, bits, 2, bits > SHORT_BITS)
     gates = gate_cost(elements, ring) | gate_cost(elements, bits) | arithmetic_cost(elements, ring)
-    return compared + gates + (back | more)
+    return compared + gates + back
 
 
 def ring_of(low: int, high: int) -> int:
     """Bits of the ring of a value between the ends, with room for the lift."""
-    return max(4, (high - low).bit_length() + 2)
+    return max(4, (high - low).bit_length() + 1)
 
 
 def between_cost(elements: int, low: int, high: int, bits: int, full: int) -> Cost:
     """full: bits of x's ring."""
     k = ring_of(low, high)
-    back = pass_on_cost(elements, k) | lift_cost(elements, k, full)
-    return clamped_cost(elements, bits, k) + back
+    return clamped_cost(elements, bits, k) + lift_pair_cost(elements, k, full)

@@ -88,13 +88,15 @@ def signs_of(bits: int, count: int = 1, deep: bool = False) -> Signs:
     return min(ways, key=lambda way: way.cost(8).bits)
 
 
-def signs(party: Party, x: Split, thresholds: tuple[int, ...], deep: bool = False) -> Protocol[list[Bit]]:
+def signs(
+    party: Party, x: Split, thresholds: tuple[int, ...], deep: bool = False, way: Signs | None = None
+) -> Protocol[list[Bit]]:
     """[x < t] of Split(p) for each public threshold t, by the sign of x - t mod 2^k; exact.
 
     Masks: those of `group_carries` and `combined`. Rounds: 2, `deep` 3; fewer for a few bits. Bits:
     `signs_cost`.
     """
-    way = signs_of(x.bits, len(thresholds), deep)
+    way = way or signs_of(x.bits, len(thresholds), deep)
     bits = yield from group_carries(party, x, way.widths, thresholds)
     bits = yield from combined(party, bits, way.first)
     return (yield from combined(party, bits, way.last)) if way.last else bits
@@ -130,12 +132,19 @@ def wide_negative_cost(elements: int, bits: int) -> Cost:
     return signs_cost(elements, bits, deep=True)
 
 
-def locate(party: Party, x: Split, width: int, deep: bool = False) -> Protocol[tuple[Bit, Bit]]:
+def one_round(bits: int) -> Signs:
+    """Two signs from one group: one round, and 2^(bits - 1) bits."""
+    return Signs((bits - 1,), 1, 2)
+
+
+def locate(
+    party: Party, x: Split, width: int, deep: bool = False, way: Signs | None = None
+) -> Protocol[tuple[Bit, Bit]]:
     """([0 <= x < width], [x >= width]) of Split(p), x >= width - 2^(k-1); exact.
 
-    Rounds: 2, `deep` 3; bits: `locate_cost`.
+    Rounds: 2, `deep` 3; bits: `locate_cost`; or as `way` has them.
     """
-    negative, below = yield from signs(party, x, (0, width), deep)
+    negative, below = yield from signs(party, x, (0, width), deep, way)
     return negative ^ below, ~below
 
 

@@ -1,100 +1,96 @@
-"""exp on a window of 16 units, as softmax uses it (docs/protocols.md, "exp").
+"""exp near the top of a range, and zero far below it, as softmax uses it (docs/protocols.md, "exp").
 
-Let the ring 2^k stand for L = 32 units, and x' lie in [0, 16). A + B wraps past 2^k if a OR b, and the twins
-know b, so the pivot deals one value for each b. The twins multiply by integer tables that exact decimals
-yield: both must use the same factor, whatever their machines' floating point.
+x' is a digit and a part below it, in windows of W units. For each part below, the sum of A's and B's is less
+than two windows, so the digits alone say whether x' is in range, and which power of e^W is missing: the twins
+know it from b up to the few cases that the pivot deals.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Pair, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
-from onnxpuma.mpc.protocols.convert import deal, deal_cost
-from onnxpuma.mpc.ring.arrays import constants, nothing
-from onnxpuma.mpc.ring.words import WIDEST, Words, encode, reduced, resized, word, word_type
+from onnxpuma.mpc.party import PIVOT, Party, Protocol
+from onnxpuma.mpc.protocols.gate import gate_dealt, gate_dealt_cost
+from onnxpuma.mpc.protocols.inside import inside, inside_cost
+from onnxpuma.mpc.protocols.powers import power
+from onnxpuma.mpc.ring.words import WIDEST, Words, reduced, resized, word_type
 
-SPAN = 16  # the window: x' in [0, SPAN)
-PERIOD_BITS = 5  # L = 32 <-> the whole ring
-DEALT_FRACTION = 18  # fraction bits of the e^x that the pivot deals
-TWIN_FRACTION = 42  # fraction bits of the twins' factor
-FRACTION = DEALT_FRACTION + TWIN_FRACTION  # fraction bits of the product
-POWER = Format(WIDEST, FRACTION)  # an e^x of at most one leaves the sign bit and room for the lift
-_LOW_BITS = 10
-_LOW_FRACTION = 20
+FRACTION = 60  # fraction bits of the result
+POWER = Format(WIDEST, FRACTION)  # a power of at most one leaves the sign bit and room for the lift
 
 
-@lru_cache(maxsize=4)
-def tables(bits: int = 20) -> tuple[Words, Words]:
-    """(high, low) with e^(x' - 16) = high[x' >> low bits] * low[x' mod 2^(low bits)], for x' in [0, 16).
+@dataclass(frozen=True)
+class Window:
+    """How an exponential is dealt."""
 
-    One unit of x' is 2^(bits - 5). high has TWIN_FRACTION fraction bits, low _LOW_FRACTION; both are exact
-    decimals, rounded.
+    unit: int  # log2 of the units of a digit
+    cases: int  # digits whose powers the pivot deals; a power of two
+    dealt: int  # fraction bits of the pivot's power; the twins' has the rest of FRACTION
+
+    @property
+    def top(self) -> int:
+        """The argument lies below this, and has a power below one."""
+        return 1 << self.unit
+
+    @property
+    def reach(self) -> int:
+        """Units below `top` in which no power is missing."""
+        return (self.cases - 1) << self.unit
+
+    def digit_bits(self, spread: float) -> int:
+        """Bits of the digits of an argument that lies at most `spread` below `top`."""
+        bits = self.cases.bit_length()
+        while ((1 << bits) - 1) << self.unit < spread:
+            bits += 1
+        return bits
+
+
+NARROW = Window(4, 2, 18)
+WIDE = Window(3, 4, 25)
+
+
+def exp_window(party: Party, x: Split, window: Window = NARROW, width: int = WIDEST) -> Protocol[Pair]:
+    """Split(p) of x' < top to Pair(p) of e^(x' - top) in the format POWER.
+
+    A power is not missing where x' >= top - reach, is zero where x' < -reach, and either between the two.
+    Condition: x' >= -(D - 2) top, with digits mod D. The point of x' is that of its format.
+    Error: below 2^-17, with WIDE 2^-23. Masks: those of `inside`, F_{p+1} on the powers, rho on the bit as in
+    `gate`. width: bits of the ring in which the pivot deals; below 62 the result loses its high bits (for
+    tests of privacy).
+    Rounds: those of `inside`, whose first message the pivot knows at once, and 1; bits: `exp_window_cost`.
     """
-    unit, low_bits = Decimal(2) ** (PERIOD_BITS - bits), _low_bits(bits)
-    with localcontext() as context:
-        context.prec = 40
-        high = [(unit * (i << low_bits) - SPAN).exp() for i in range(1 << (bits - 1 - low_bits))]
-        low = [(unit * i).exp() for i in range(1 << low_bits)]
-        parts = ((high, TWIN_FRACTION), (low, _LOW_FRACTION))
-        words = [[int((x * (1 << f)).to_integral_value()) for x in values] for values, f in parts]
-    return constants(words[0], POWER.bits), constants(words[1], POWER.bits)
+    p, unit, point = x.pivot, window.unit, x.fraction
+    shift, last = point + unit, window.cases - 1
+    bit = yield from inside(party, x, shift, window.cases)
+    words, kind = reduced(x.words, x.bits), word_type(x.bits).type
+    low, digit = words & kind((1 << shift) - 1), (words >> kind(shift)) & kind(last)
+    dealt: list[Words] | None = None
+    if party.role(p) == PIVOT:
+        # 1. for each b mod `cases` the power for a + b
+        every = [power(low, shift, point, -(t << unit), window.dealt) for t in range(window.cases)]
+        dealt = [_picked(every, kind(last) & (kind(0) - digit - kind(b))) for b in range(window.cases)]
+    halves = yield from gate_dealt(party, bit, dealt, window.cases, width)
+    if party.role(p) == PIVOT:
+        return Pair(PIVOT, p, halves[0], POWER.modulo(width))
+    # 2. each twin picks the case of its b, and multiplies by its power
+    factor = power(low, shift, point, -window.top, FRACTION - window.dealt)
+    return Pair(x.role, p, _picked(halves, digit) * resized(factor, width), POWER.modulo(width))
 
 
-def _low_bits(bits: int) -> int:
-    return min(_LOW_BITS, bits - 1)
+def _picked(choices: list[Words], which: Words) -> Words:
+    """Of each element the choice with this number."""
+    found = choices[0]
+    for number, choice in enumerate(choices[1:], 1):
+        found = np.where(which == which.dtype.type(number), choice, found)
+    return found
 
 
-def exp_below(words: Words, bits: int) -> Words:
-    """e^(x' - 16) with TWIN_FRACTION bits for x' in [0, 16), in exact integers; relative error 2^-18."""
-    (high, low), low_bits = tables(bits), _low_bits(bits)
-    fine = low[(words & words.dtype.type((1 << low_bits) - 1)).astype(np.intp)]
-    coarse = high[(words >> words.dtype.type(low_bits)).astype(np.intp)]
-    return (coarse * fine) >> word(_LOW_FRACTION, POWER.bits)
-
-
-def exp_window(party: Party, x: Split, width: int = POWER.bits) -> Protocol[Pair]:
-    """Split(p) of x' in [0, 16), 2^k <-> 32, to Pair(p) of e^(x' - 16) in the format POWER.
-
-    Condition: x' lies in the window as the ring reads it, rounding included; outside, the result is wrong by
-    a factor of e^16 or e^32. Error: below 2^-17. Masks: F_{p+1}. width: bits of the ring in which the pivot
-    deals; below 62 the result loses its high bits (for tests of privacy).
-    Rounds: 1, one way from the pivot, which knows its part at once; bits: 128.
-    """
-    p, role, k, shape = x.pivot, party.role(x.pivot), x.bits, x.shape
-    words_of = word_type(k).type
-    if role == PIVOT:
-        words = reduced(x.words, k)
-        a = words >> words_of(k - 1)
-        low_half = (words & words_of((1 << (k - 1)) - 1)) * 2.0 ** (PERIOD_BITS - k)
-        within, small = np.exp(low_half), np.exp(low_half - SPAN)
-        # 1. both cases of b: for b = 1 (one wrap) e^(A - 16); for b = 0 e^(A - 32) if a, else e^A
-        for cases in ((within, small), (small, within)):
-            dealt = encode(np.where(a, *cases), DEALT_FRACTION, POWER.bits)
-            deal(party, p, dealt, shape, width)
-        yield
-        return Pair(role, p, nothing(shape, width), POWER.modulo(width))
-    late = [deal(party, p, None, shape, width) for _ in range(2)]
-    yield
-    # 2. the twins know b and pick; their factor is e^(B - 32) for b = 1, e^(B - 16) for b = 0
-    words = reduced(x.words, k)
-    b = (words >> words_of(k - 1)).astype(bool)
-    factor = exp_below(words & words_of((1 << (k - 1)) - 1), k)
-    y = np.where(b, taken(late[0]), taken(late[1])) * resized(factor, width)
-    return Pair(role, p, y, POWER.modulo(width))
-
-
-def exp_window_cost(elements: int) -> Cost:
-    return Cost(1, 2 * deal_cost(elements, POWER.bits).bits)
-
-
-def floor_constant() -> Words:
-    """e^-16 in the format POWER: the result for a value that was clipped to the window's lower end."""
-    high, _ = tables()
-    return constants(high[0] << word(DEALT_FRACTION, POWER.bits), POWER.bits)
+def exp_window_cost(elements: int, bits: int, window: Window = NARROW) -> Cost:
+    """bits: of the digits above the window (`Window.digit_bits`)."""
+    gated = gate_dealt_cost(elements, window.cases, WIDEST)
+    return inside_cost(elements, bits, window.cases) + gated

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal, localcontext
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,10 +22,10 @@ from onnxpuma.mpc.forms import Pair, Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, parallel, taken
 from onnxpuma.mpc.protocols.clamp import clamped, clamped_cost
 from onnxpuma.mpc.protocols.convert import deal, deal_cost, pass_on, pass_on_cost
-from onnxpuma.mpc.protocols.exp_softmax import PERIOD_BITS, SPAN, TWIN_FRACTION, exp_below
+from onnxpuma.mpc.protocols.powers import power
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.mpc.ring.arrays import indices, nothing
-from onnxpuma.mpc.ring.words import WIDEST, Words, encode, from_integers, reduced, resized, word
+from onnxpuma.mpc.ring.arrays import constants, indices, nothing
+from onnxpuma.mpc.ring.words import WIDEST, Words, from_integers, reduced, word
 
 MOST = RESTING.largest / 2  # the largest power
 LOWEST, HIGHEST = -20, math.log(MOST) - 0.005  # the clamp holds the argument between them
@@ -31,7 +33,8 @@ _POINT = RESTING.fraction  # of the argument and of the result; the tables below
 _CARRIER = WIDEST  # bits of the ring in which the pivot deals powers
 _BLOCK = 4  # units: the parts of A and B below the cut add up to less than two of them, so x' starts at one
 _CUT = _POINT + 2
-_PLACES = PERIOD_BITS + _POINT  # bits of exp_below's argument
+_MOST_BLOCKS = 16  # entries of a table
+_MANTISSA = 34  # fraction bits of e^A'
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def powers_below(top: float = math.inf) -> Powers:
     """The cheapest for arguments below `top`."""
     if top < 7.9:
         return Powers(top, 8, _ALL)
-    return Powers(top, 16, _ALL if top < 13.8 else (SMALL, LARGE))
+    return Powers(top, _MOST_BLOCKS, _ALL if top < 13.8 else (SMALL, LARGE))
 
 
 def exponential(
@@ -130,10 +133,8 @@ def _picked(party: Party, x: Split, powers: Powers) -> Protocol[list[Pair]]:
     if role == PIVOT:
         rest, block = _cut(x)
         turn = (block[..., None] + indices(blocks)) % blocks
-        reals = np.exp(_BLOCK * turn + LOWEST + (rest * 2.0**-_POINT)[..., None])
         for table in powers.tables:
-            own = np.where((reals >= table.least) & (reals < table.most), reals, 0.0)
-            deal(party, p, encode(own, table.dealt), shape, _CARRIER)
+            deal(party, p, _dealt(rest[..., None], turn, table), shape, _CARRIER)
         yield
         return [Pair(role, p, nothing(x.shape, _CARRIER), table.made) for table in powers.tables]
     late = [deal(party, p, None, shape, _CARRIER) for _ in powers.tables]
@@ -153,7 +154,40 @@ def _cut(x: Split) -> tuple[Words, np.ndarray]:
     return words & words.dtype.type((1 << _CUT) - 1), (words >> by).astype(np.int64)
 
 
+def _dealt(rest: Words, turn: np.ndarray, table: Table) -> Words:
+    """e^(A' + 4 turn + LOWEST) with the fraction bits of the table; zero of what it does not hold."""
+    mantissas, shifts = _blocks(table.dealt)
+    product = power(rest, _CUT, _POINT, 0, _MANTISSA) * mantissas[turn]
+    found = ((product >> (shifts[turn] - word(1, WIDEST))) + word(1, WIDEST)) >> word(1, WIDEST)
+    place = (turn << _CUT) + rest.astype(np.int64)
+    return np.where((place >= _place(table.least)) & (place < _place(table.most)), found, word(0, WIDEST))
+
+
+def _place(least: float) -> int:
+    """The first argument, counted from LOWEST, whose power is at least `least`."""
+    if least == 0.0:
+        return 0
+    exact = Decimal(least).ln() - LOWEST if least < math.inf else Decimal(1 << 20)
+    return int((exact * (1 << _POINT)).to_integral_value(ROUND_CEILING))
+
+
+@lru_cache(maxsize=8)
+def _blocks(dealt: int) -> tuple[Words, Words]:
+    """e^(4 turn + LOWEST) for each turn, as m 2^(s - _MANTISSA - dealt) with a word m of 24 bits, and s.
+
+    s is at least 1: a power too large for that exceeds every table.
+    """
+    mantissas, shifts = [], []
+    with localcontext() as context:
+        context.prec = 40
+        for turn in range(_MOST_BLOCKS):
+            exact = Decimal(_BLOCK * turn + LOWEST).exp()
+            s = 24 - int((exact.ln() / Decimal(2).ln()).to_integral_value(ROUND_CEILING))
+            mantissas.append(int((exact * Decimal(2) ** s).to_integral_value()))
+            shifts.append(max(1, _MANTISSA + s - dealt))
+    return constants(mantissas, WIDEST), constants(shifts, WIDEST)
+
+
 def _factor(rest: Words, fraction: int) -> Words:
     """e^(B' - 4) with `fraction` bits, by exact integers: the same at both twins."""
-    place = resized(rest, WIDEST) + word((SPAN - _BLOCK) << _POINT, WIDEST)
-    return exp_below(place, _PLACES) >> word(TWIN_FRACTION - fraction, WIDEST)
+    return power(rest, _CUT, _POINT, -_BLOCK, fraction)

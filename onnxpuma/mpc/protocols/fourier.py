@@ -25,7 +25,7 @@ from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
 from onnxpuma.mpc.protocols import circle
 from onnxpuma.mpc.protocols.circle import Integers
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
-from onnxpuma.mpc.protocols.exp_softmax import tables as exp_tables
+from onnxpuma.mpc.protocols.powers import tables as powers_of_e
 from onnxpuma.mpc.ring.arrays import filled, flat, nothing
 from onnxpuma.mpc.ring.words import Words, from_integers, resized
 
@@ -45,12 +45,15 @@ class Series:
     speed: tuple[int, int] = (1, 1)  # an odd number over a power of two, so that x may have any period
     angle_bits: int = 16  # of the argument
     precision: int = 13  # fraction bits of a twin's factors, and of a dealt cosine of amplitude one
+    read: int = 14  # fraction bits of x as the activation reads it
     linear: float = 0.0
     unit: float = 1.0  # of the window's width, a power of two
     width: int = 0  # of the window, in units
     left: float = 0.0
     slope: float = 0.0
     right: float = 0.0
+    least: float = 0.0  # of the series in the window
+    most: float = 0.0
 
     @property
     def harmonics(self) -> int:
@@ -183,6 +186,10 @@ def fingerprint() -> str:
         numbers = (*shape, *series.coefficients)
         digest.update(struct.pack(f"<{len(numbers)}d", *numbers))
     arcs = (circle.whole(17, 12), circle.whole(13, 30), circle.arc(26, 13, 30))
-    for table in (*(t for pair in arcs for t in pair), *exp_tables()):
+    for table in (
+        *(t for pair in arcs for t in pair),
+        *powers_of_e(19, 15, -16)[:2],
+        *powers_of_e(18, 15, -8)[:2],
+    ):
         digest.update(table.astype("<u8").tobytes())
     return digest.hexdigest()[:16]

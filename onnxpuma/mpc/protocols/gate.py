@@ -6,11 +6,13 @@ q x = d A + (1-2d) rho A + B (d + (1-2d) rho) is local in the words that the piv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Split
-from onnxpuma.mpc.party import PIVOT, Later, Party, Protocol, U, V, taken
+from onnxpuma.mpc.party import PIVOT, Later, Party, Protocol, U, V, lazily, taken
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
 from onnxpuma.mpc.ring.arrays import as_plane, joined, nothing, unpacked
 from onnxpuma.mpc.ring.words import Words, resized, word_type
@@ -27,22 +29,20 @@ def gate(party: Party, q: Bit, x: Split) -> Protocol[Pair]:
     p, role, bits, shape = x.pivot, party.role(x.pivot), x.bits, x.shape
     if role == PIVOT:
         # 1. rho, rho A and, where the twins hold no halves of it, A
-        rho, a = _choose(party, q, bits), x.words
+        rho, a = resized(chosen(party, q), bits), x.words
         deal(party, p, rho, shape, bits)
         deal(party, p, rho * a, shape, bits)
         if x.halves is None:
             deal(party, p, a, shape, bits)
         yield
         return Pair(role, p, nothing(shape, bits), x.format)
-    mask = party.draw_planes(p + 1 if role == U else p, 1, q.size)[0]
+    # 2. in the same round the twins open d
+    late = opened(party, q)
     late_rho = deal(party, p, None, shape, bits)
     late_rho_a = deal(party, p, None, shape, bits)
     late_a = deal(party, p, None, shape, bits) if x.halves is None else x.halves
-    # 2. in the same round the twins open d
-    mine = q.plane ^ mask
-    late = _swap(party, q, mine)
     yield
-    d = resized(unpacked(mine ^ late.take(), q.size), bits).reshape(shape)
+    d = resized(late.take(), bits)
     flip = word_type(bits).type(1) - (d + d)
     # 3. q B = B (d + (1-2d) rho), and u adds the d; then the two dealt products
     words = flip * taken(late_rho)
@@ -54,37 +54,68 @@ def gate(party: Party, q: Bit, x: Split) -> Protocol[Pair]:
     return Pair(role, p, words, x.format)
 
 
-def _choose(party: Party, q: Bit, bits: int) -> Words:
-    """The pivot's rho: u holds the bits of F_{p+1} as its share, v those of F_p."""
+def chosen(party: Party, q: Bit) -> Words:
+    """The pivot's rho, as bytes: u holds the bits of F_{p+1} as its share, v those of F_p."""
     p, n = q.pivot, q.size
     plane = party.draw_planes(p + 1, 1, n) ^ party.draw_planes(p, 1, n)
-    return resized(unpacked(plane[0], n), bits).reshape(q.shape)
+    return unpacked(plane[0], n).reshape(q.shape)
 
 
-def _swap(party: Party, q: Bit, mine: Words) -> Later:
-    """The twins send each other a plane of bits."""
-    other = q.pivot + (V if q.role == U else U)
+def opened(party: Party, q: Bit) -> Later:
+    """d = q xor rho at a twin, as bytes, when this round ends: the twins send each other their planes."""
+    p, n = q.pivot, q.size
+    mine = q.plane ^ party.draw_planes(p + 1 if q.role == U else p, 1, n)[0]
+    other = p + (V if q.role == U else U)
     party.send(other, mine, 8)
-    return party.expect(other, mine.shape, 8)
+    arriving = party.expect(other, mine.shape, 8)
+    late = lazily(lambda theirs: unpacked(mine ^ theirs, n).reshape(q.shape), arriving, shape=q.shape)
+    assert isinstance(late, Later)
+    return late
 
 
 def gate_cost(elements: int, bits: int, halves: bool = True) -> Cost:
     return Cost(1, (2 if halves else 3) * deal_cost(elements, bits).bits + 2 * packed(elements, 1))
 
 
+def gate_dealt(
+    party: Party, q: Bit, words: Sequence[Words] | None, count: int, bits: int
+) -> Protocol[list[Words]]:
+    """q * E for `count` arrays E of q's shape that the pivot alone knows: this twin's halves mod 2^bits.
+
+    `words`: the arrays, None at the twins. Masks as `gate`. Rounds: 1; bits: `gate_dealt_cost`.
+    """
+    p, role, shape = q.pivot, party.role(q.pivot), q.shape
+    if role == PIVOT:
+        assert words is not None
+        rho = resized(chosen(party, q), bits)
+        for each in words:
+            deal(party, p, each, shape, bits)
+            deal(party, p, rho * resized(each, bits), shape, bits)
+        yield
+        return [nothing(shape, bits)] * count
+    arriving = opened(party, q)
+    late = [[deal(party, p, None, shape, bits) for _ in range(2)] for _ in range(count)]
+    yield
+    d = resized(arriving.take(), bits)
+    flip = word_type(bits).type(1) - (d + d)
+    return [d * taken(whole) + flip * taken(gated) for whole, gated in late]
+
+
+def gate_dealt_cost(elements: int, count: int, bits: int) -> Cost:
+    return Cost(1, 2 * count * deal_cost(elements, bits).bits + 2 * packed(elements, 1))
+
+
 def arithmetic(party: Party, q: Bit, bits: int) -> Protocol[Pair]:
     """The bit itself as Pair(p) mod 2^bits (fraction 0). Masks as `gate`. Rounds: 1; bits: k + 2."""
     p, role = q.pivot, party.role(q.pivot)
     if role == PIVOT:
-        deal(party, p, _choose(party, q, bits), q.shape, bits)
+        deal(party, p, resized(chosen(party, q), bits), q.shape, bits)
         yield
         return Pair(role, p, nothing(q.shape, bits), Format(bits, 0))
-    mask = party.draw_planes(p + 1 if role == U else p, 1, q.size)[0]
+    late = opened(party, q)
     late_rho = deal(party, p, None, q.shape, bits)
-    mine = q.plane ^ mask
-    late = _swap(party, q, mine)
     yield
-    d = resized(unpacked(mine ^ late.take(), q.size), bits).reshape(q.shape)
+    d = resized(late.take(), bits)
     words = (word_type(bits).type(1) - (d + d)) * taken(late_rho)
     return Pair(role, p, words + d if role == U else words, Format(bits, 0))
 

@@ -12,10 +12,10 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.convert import pass_on, pass_on_cost, split
+from onnxpuma.mpc.protocols.convert import split
 from onnxpuma.mpc.protocols.exact_series import ARGUMENT_BITS, series_long, series_long_cost
 from onnxpuma.mpc.protocols.fourier import Series, result_fraction
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 
 COSINE = Series("cosine", 1, (0.0, 1.0, 0.0))
 SINE = Series("sine", 1, (0.0, 0.0, 1.0))
@@ -39,12 +39,12 @@ def harmonic(party: Party, x: Replicated, pivot: int, series: Series) -> Protoco
     y = yield from series_long(party, series, turn, _series_bits(series), _PRECISION)
     # 3. back to the full ring
     pair = y.lowered(result_fraction(series, _PRECISION) - x.fraction, _narrow(x.format))
-    return (yield from lift(party, pass_on(party, pair), x.bits))
+    return (yield from lift_pair(party, pair, x.bits))
 
 
 def harmonic_cost(elements: int, series: Series, format: Format) -> Cost:
     width = _narrow(format).bits
-    back = pass_on_cost(elements, width) | lift_cost(elements, width, format.bits)
+    back = lift_pair_cost(elements, width, format.bits)
     return series_long_cost(series, elements, _series_bits(series), _PRECISION) + back
 
 

@@ -1,8 +1,9 @@
 """Products of two replicated values: local, no message and no PRF word (docs/protocols.md, "Products").
 
-z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i [AFLNO16]. For a matrix product this is one ring product with twice
-the inner dimension. The result is a Sum3 with the fraction bits of both operands. A protocol that sends its
-terms masks them first.
+z_i = x_i (y_i + y_{i+1}) + x_{i+1} y_i, or the same with x and y exchanged [AFLNO16]. The smaller operand's
+components are added: those of an activation, if the other one is a matrix of weights. For a matrix product
+this is one ring product with twice the inner dimension. The result is a Sum3 with the fraction bits of both
+operands. A protocol that sends its terms masks them first.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def multiply(party: Party, x: Replicated, y: Replicated) -> Sum3:
     if x is y:
         words = x.first * (x.first + (x.second + x.second))
     else:
+        x, y = (x, y) if y.size <= x.size else (y, x)
         words = x.first * y.total
         words += x.second * y.first
     return _product(party, words, x, y)
@@ -35,7 +37,9 @@ def multiply(party: Party, x: Replicated, y: Replicated) -> Sum3:
 
 def matmul(party: Party, x: Replicated, y: Replicated) -> Sum3:
     """x @ y as numpy.matmul. Condition: the words of the result stay below 2^(k-2) in magnitude."""
-    return _product(party, ring.matmul_pair(x.first, y.total, x.second, y.first), x, y)
+    if y.size <= x.size:
+        return _product(party, ring.matmul_pair(x.first, y.total, x.second, y.first), x, y)
+    return _product(party, ring.matmul_pair(x.total, y.first, x.first, y.second), x, y)
 
 
 def sum_of_squares(party: Party, x: Replicated, axes: tuple[int, ...]) -> Sum3:
@@ -46,7 +50,9 @@ def sum_of_squares(party: Party, x: Replicated, axes: tuple[int, ...]) -> Sum3:
 
 def bilinear(party: Party, x: Replicated, y: Replicated, product: Callable[[Words, Words], Words]) -> Sum3:
     """Any bilinear map of two replicated values (a convolution, an einsum)."""
-    return _product(party, product(x.first, y.total) + product(x.second, y.first), x, y)
+    if y.size <= x.size:
+        return _product(party, product(x.first, y.total) + product(x.second, y.first), x, y)
+    return _product(party, product(x.total, y.first) + product(x.first, y.second), x, y)
 
 
 def _product(party: Party, words: Words, x: Replicated, y: Replicated) -> Sum3:

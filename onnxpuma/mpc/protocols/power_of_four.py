@@ -56,8 +56,8 @@ def to_windows(party: Party, values: Sequence[Split], every: Sequence[Thresholds
         # 1. the pivot deals everything
         chosen = [_lead(party, x, t) for x, t in zip(values, every, strict=True)]
         if gated:
-            both = resized(chosen[0] & chosen[1][:, :1], every[0].power_bits)
-            deal_long(party, p, Long.of_words(both), n, every[0].power_widths)
+            both = Long.of_words(chosen[0] & chosen[1][:, :1])
+            deal_long(party, p, both, n, every[0].power_widths)
         yield
         yield
         yield

@@ -103,10 +103,12 @@ def resolve(party: Party, z: Sum3 | Replicated, pivot: int, format: Format) -> P
     |z| < 2^(k-2), less two units of the result. Error: below 1.5 units of the result, mean zero.
     Rounds: 2 (the pivot's part of the lift travels with the exchange). Bits: from (64, 36) to (64, 18)
     2 * 46 + 64 + 3 * 18 = 210 an element.
+    Where the bits that the shift leaves are as many as the result has, there is no lift and no condition: a
+    product takes 1 round, three times the result's bits; a Replicated value is lowered locally.
     """
     shift = z.fraction - format.fraction
-    if isinstance(z, Replicated) and shift == 0 and z.bits >= format.bits:
-        return z.modulo(format.bits)
+    if isinstance(z, Replicated) and _is_local(shift, z.bits, format.bits):
+        return z.lowered(shift).modulo(format.bits)
     read = format.modulo(_width(z.bits, shift, format.bits))
     return (yield from lift(party, split(party, z, pivot, read), format.bits))
 
@@ -114,11 +116,16 @@ def resolve(party: Party, z: Sum3 | Replicated, pivot: int, format: Format) -> P
 def resolve_cost(elements: int, shift: int, ring: int, form: type = Sum3, bits: int | None = None) -> Cost:
     """For z mod 2^ring, of which `shift` bits are dropped; bits: of the result's ring, where it differs."""
     bits = ring if bits is None else bits
-    if form is Replicated and shift == 0 and ring >= bits:
+    if form is Replicated and _is_local(shift, ring, bits):
         return Cost()
     width = _width(ring, shift, bits)
     back = lift_cost(elements, width, bits)
     return Cost(back.rounds, back.bits + split_cost(elements, width, form).bits)
+
+
+def _is_local(shift: int, ring: int, bits: int) -> bool:
+    """Whether a Replicated value still has all the bits of the result after the shift."""
+    return shift >= 0 and ring - shift >= bits
 
 
 def _width(ring: int, shift: int, bits: int) -> int:

@@ -24,6 +24,11 @@ def empty(shape: Shape, bits: int) -> Words:
     return np.empty(shape, word_type(bits))
 
 
+def within(buffer: Any, offset: int, shape: Shape, bits: int) -> Words:
+    """Words of Z_2^bits that lie in a buffer from this byte on, a multiple of 8; no copy."""
+    return np.ndarray(shape, word_type(bits), buffer, offset)
+
+
 def zeros(shape: Shape, bits: int) -> Words:
     return np.zeros(shape, word_type(bits))
 

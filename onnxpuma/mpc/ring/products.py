@@ -8,6 +8,7 @@ do not fit together raise ProtocolError.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -163,7 +164,7 @@ def unpack(buffer: Any, bits: int, shape: tuple[int, ...]) -> Words:
     `bits` is 8, 16, 32 or 64 and the buffer is aligned, the result is a view of it, read-only if it is.
     """
     stream = np.frombuffer(buffer, np.uint8)
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
     if not 1 <= bits <= WIDEST or stream.size != (count * bits + 7) // 8:
         raise ProtocolError(
             f"{stream.size} bytes are not {count} words of {bits} bits",

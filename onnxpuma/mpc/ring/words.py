@@ -6,7 +6,6 @@ right, a comparison or a look-up. Fixed point is round(x * 2^f) in two's complem
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,12 +16,14 @@ WIDEST = 64  # bits of the largest ring: words of it wrap by themselves
 Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 
-@cache
+_WIDTHS = (8, 16, 32, 64)
+_TYPES = tuple(np.dtype(f"u{min(w for w in _WIDTHS if bits <= w) // 8}") for bits in range(WIDEST + 1))
+_INTEGERS, _LARGEST = np.dtype(np.int64), np.dtype(np.uint64)
+
+
 def word_type(bits: int) -> np.dtype[Any]:
     """The narrowest unsigned type that holds `bits` bits (1 to 64)."""
-    return np.dtype(
-        np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32 if bits <= 32 else np.uint64
-    )
+    return _TYPES[bits]
 
 
 def word(value: int, bits: int) -> Any:
@@ -45,7 +46,8 @@ def reduced(words: Words, bits: int) -> Words:
 
 def resized(words: Words, bits: int) -> Words:
     """The same elements in the type of Z_2^bits, not reduced; bits: of their ring or a smaller one."""
-    return words.astype(word_type(bits), copy=False)
+    kind = _TYPES[bits]
+    return words if words.dtype is kind else words.astype(kind, copy=False)
 
 
 def signed(words: Words, bits: int) -> npt.NDArray[np.int64]:
@@ -56,7 +58,8 @@ def signed(words: Words, bits: int) -> npt.NDArray[np.int64]:
 
 def from_integers(values: npt.ArrayLike, bits: int) -> Words:
     """Integers mod 2^bits."""
-    return np.asarray(values).astype(np.int64).view(np.uint64).astype(word_type(bits), copy=False)
+    words: Words = np.asarray(values).astype(_INTEGERS).view(_LARGEST)
+    return words if bits > 32 else words.astype(_TYPES[bits])
 
 
 def encode(values: npt.ArrayLike, fraction_bits: int, bits: int = WIDEST) -> Words:

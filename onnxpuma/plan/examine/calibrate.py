@@ -74,7 +74,7 @@ def _observe(
     largest: dict[str, dict[str, float]],
     outside: Outside,
 ) -> None:
-    run = ClearRun(graph, plan.client_values(feed))
+    run = ClearRun(plan, graph, plan.client_values(feed))
     for step in plan.steps:
         if step.checks:
             run.free(step)

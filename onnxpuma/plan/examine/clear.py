@@ -8,15 +8,16 @@ import numpy as np
 
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.run import run_node
-from onnxpuma.plan.plan import Step
+from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.timeline import Uses
 
 
 class ClearRun:
     """The values of a run, for as long as steps still read them."""
 
-    def __init__(self, graph: Graph, known: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, plan: Plan, graph: Graph, known: Mapping[str, np.ndarray]) -> None:
         """graph: its weights are read from their file anew for each step. known: `Plan.client_values`."""
-        self._graph, self._known = graph, known
+        self._graph, self._known, self._uses = graph, known, Uses(plan)
         self._values: dict[str, np.ndarray] = {}
 
     def inputs(self, step: Step) -> list[np.ndarray | None]:
@@ -39,6 +40,6 @@ class ClearRun:
         self._values.update((n, v) for n, v in zip(step.outputs, outputs, strict=True) if n)
 
     def free(self, step: Step) -> None:
-        """Drop the values that no step reads after this one, the last of its wave."""
-        for name in step.frees:
+        """Drop the values that nothing reads any more after this step; call it once for each step."""
+        for name in self._uses.over(step):
             self._values.pop(name, None)

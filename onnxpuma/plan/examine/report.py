@@ -15,6 +15,7 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey
+from onnxpuma.plan.examine.choices import ChoiceEntry, choices
 from onnxpuma.plan.examine.proofs import RangeReport, examined
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.memory import Memory, memory
@@ -83,6 +84,8 @@ class ModelReport:
     rounds: int
     bytes: int
     seconds: float
+    # Where operators have several ways to their results: the ways taken, and what the others would cost.
+    choices: list[ChoiceEntry]
     # Outputs that a client gets on request, in addition to the model's own.
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
     # Outputs that can be kept at the servers, and not opened.
@@ -148,6 +151,7 @@ def report(
         plan.cost.rounds,
         round(plan.cost.bytes),
         network.seconds(plan.cost),
+        choices(plan),
         {
             name: {"shape": blueprint.outputs[name].shape, "dtype": blueprint.outputs[name].dtype.name}
             for name in blueprint.derived_outputs

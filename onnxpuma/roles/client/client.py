@@ -13,6 +13,7 @@ import numpy as np
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import OnnxpumaError, PlanError, UnreliableError
+from onnxpuma.mpc.cost import Network
 from onnxpuma.observe import Progress, RunReport
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
@@ -21,6 +22,7 @@ from onnxpuma.roles.request.answer import open_result
 from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
 from onnxpuma.roles.request.message import deal_inputs, held_entries, public_part
+from onnxpuma.roles.request.network import SAME_EVERYWHERE, described, heard
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport import wire_pb2
@@ -74,6 +76,7 @@ class Client:
         )
         self._lock = Lock()
         self._model = SharedModel.of(model) if isinstance(model, Blueprint) else model
+        self._network: Network | None = None
         self._plans: dict[str, Plans] = {}
         self._public_inputs = tuple(public_inputs)
 
@@ -96,10 +99,17 @@ class Client:
         """The only graph of the model. Raises as `model`, and InputError where there are several."""
         return self.model.blueprint
 
+    @property
+    def network(self) -> Network:
+        """The network for which the servers plan, fetched at first use. PlanError when they disagree."""
+        if self._network is None:
+            self._network = self._asked_network()
+        return self._network
+
     def plan(
         self, feed: Mapping[str, Any], *, graph: str | None = None, public_inputs: Sequence[str] = ()
     ) -> Plan:
-        """The plan that a request with this feed would run. Sends nothing. Raises InputError as `run`."""
+        """The plan that a request with this feed would run. Raises InputError and TransportError as `run`."""
         plans = self._known(graph)
         opened, _ = check_outputs(plans.blueprint, None)
         return _plan(plans, self._fed(plans.blueprint, feed, public_inputs), opened)
@@ -126,6 +136,26 @@ class Client:
         when a value left its range during the run; TransportError when the servers cannot be reached, fail or
         take too long.
         """
+        asked = feed, output_names, progress, timeout, dealt, graph, keep, tuple(release), public_inputs
+        try:
+            return self._run(*asked)
+        except PlanError:
+            if not self._replaced_network():
+                raise
+        return self._run(*asked)
+
+    def _run(
+        self,
+        feed: Mapping[str, Any],
+        output_names: Sequence[str] | None,
+        progress: Progress | None,
+        timeout: float | None,
+        dealt: Dealt | None,
+        graph: str | None,
+        keep: Sequence[str],
+        release: Iterable[Kept],
+        public_inputs: Sequence[str],
+    ) -> Outcome:
         begin = time.perf_counter()
         plans = self._known(graph)
         blueprint = plans.blueprint
@@ -195,7 +225,38 @@ class Client:
     def _known(self, graph: str | None) -> Plans:
         """The plans of a graph; None means the only one. Raises InputError."""
         blueprint = self.model.graph(graph)
-        return self._plans.setdefault(blueprint.digest, Plans(blueprint))
+        return self._plans.setdefault(blueprint.digest, Plans(blueprint, self.network))
+
+    def _replaced_network(self) -> bool:
+        """Whether the servers plan for another network now; a later request then does too."""
+        if self._network is None:
+            return False
+        try:
+            now = self._asked_network()
+        except OnnxpumaError:
+            return False
+        if now == self._network:
+            return False
+        self._network = now
+        self._plans.clear()
+        return True
+
+    def _asked_network(self) -> Network:
+        with self._lock:
+            self._cluster.connect()
+            answers = self._cluster.status()
+        found = []
+        for server, answer in enumerate(answers):
+            if isinstance(answer, OnnxpumaError):
+                raise answer
+            found.append(heard(answer.network, f"server {server}"))
+            if found[server] != found[0]:
+                raise PlanError(
+                    f"server 0 plans for a network of {described(found[0])}, server {server} for one of"
+                    f" {described(found[server])}",
+                    SAME_EVERYWHERE,
+                )
+        return found[0]
 
 
 def _plan(

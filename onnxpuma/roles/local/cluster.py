@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +23,14 @@ import tomlkit
 
 from onnxpuma import errors
 from onnxpuma.cluster_template import write_cluster_template
-from onnxpuma.config import ClusterConfig, LimitConfig, PartyConfig, TimeoutConfig, read_cluster
+from onnxpuma.config import (
+    ClusterConfig,
+    LimitConfig,
+    NetworkConfig,
+    PartyConfig,
+    TimeoutConfig,
+    read_cluster,
+)
 from onnxpuma.errors import (
     ConfigError,
     OnnxpumaError,
@@ -78,6 +85,7 @@ class LocalCluster:
         public_inputs: Sequence[str] = (),  # patterns, for sharing the model here and for `client`
         limits: LimitConfig | None = None,
         samples: Mapping[str, Samples] | None = None,  # to calibrate a model that is shared here
+        network: NetworkConfig | None = None,  # for which they plan; None: the usual one
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -86,6 +94,7 @@ class LocalCluster:
         self._public_inputs = tuple(public_inputs)
         self._timeouts = timeouts or TimeoutConfig()
         self._limits = limits or LimitConfig()
+        self._network = network or NetworkConfig()
         try:
             self.model_dir = self._model_dir(Path(model), samples)
             self.folder = Path(self._temporary.name)
@@ -183,10 +192,10 @@ class LocalCluster:
         self.config_path.unlink(missing_ok=True)
         write_cluster_template(self.config_path, parties, {"client": self.client_keys.public})
         tables = tomlkit.parse(self.config_path.read_text())
-        for item in fields(TimeoutConfig):
-            tables["timeouts"][item.name] = getattr(self._timeouts, item.name)
-        for item in fields(LimitConfig):
-            tables["limits"][item.name] = getattr(self._limits, item.name)
+        settings = ("timeouts", self._timeouts), ("limits", self._limits), ("network", self._network)
+        for name, values in settings:
+            for key, value in asdict(values).items():
+                tables[name][key] = value
         tables["threads"]["compute"] = self._threads
         self.config_path.write_text(tomlkit.dumps(tables))
         self.config: ClusterConfig = read_cluster(self.config_path)

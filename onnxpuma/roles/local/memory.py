@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.model import Graph
 from onnxpuma.interpreter import Interpreter, Watched
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.cost import USUAL, Cost, Network
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Sum3
 from onnxpuma.mpc.party import Party
@@ -63,13 +63,14 @@ class MemoryModel:
         *,
         at_client: bool = True,  # False: compute on shares even where the client could compute alone
         rewrite: bool = True,  # False: keep the graph's nodes as they are
+        network: Network = USUAL,  # for which it plans
         **wishes: Any,  # fields of `policy`, which they replace
     ) -> None:
         if isinstance(model, onnx.ModelProto):
             model = ir.serde.deserialize_model(model)
         made = prepare_model(model, replace(policy, **wishes), rewrite=rewrite)
         self.blueprint: Blueprint = made[0]
-        self._at_client = at_client
+        self._at_client, self._network = at_client, network
         self._interpreters = interpreters_of(*made)
 
     def plan(self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> Plan:
@@ -81,7 +82,9 @@ class MemoryModel:
         public = {name: np.asarray(feed[name]) for name in self.blueprint.public_inputs if name in feed}
         selection = None if outputs is None else Selection(tuple(outputs))
         blueprint = replace(self.blueprint, declared={**self.blueprint.declared, **_beyond(feed)})
-        return compile_plan(blueprint, shapes, public, selection, at_client=self._at_client)
+        return compile_plan(
+            blueprint, shapes, public, selection, at_client=self._at_client, network=self._network
+        )
 
     def run(
         self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None, timeout: float = 120.0

@@ -23,6 +23,7 @@ import numpy as np
 from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.prf import KEY_BYTES, fresh_key
 from onnxpuma.mpc.protocols.dpf import Dealt, Keys, SecretIds, depth_of, share_ids
@@ -32,6 +33,7 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, SecretInput, Selection
 from onnxpuma.roles.request.feed import check_opened
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
+from onnxpuma.roles.request.network import heard, told
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
@@ -47,6 +49,7 @@ class Asked:
     public: dict[str, np.ndarray]  # the public inputs
     selection: Selection
     plan_digest: str  # of the plan that the client made; hex
+    network: Network  # for which it made it
     held: dict[str, tuple[bytes, str]] = field(default_factory=dict)  # input -> handle, kept output
     handle: bytes = b""  # the servers keep the selected outputs under it
     release: tuple[tuple[bytes, str], ...] = ()  # (handle, kept output) to forget afterwards
@@ -68,6 +71,7 @@ def public_part(
         keep=selection.kept,
         handle=handle,
         release=held_entries(release),
+        network=told(plan.network),
     )
     buffers: list[Buffer] = [bytes.fromhex(plan.digest)]
     for name, spec in blueprint.inputs.items():
@@ -137,7 +141,8 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
         raise InputError("the request asks for no output, or keeps one without a handle", MADE_HERE)
     selection = Selection(tuple(body.outputs), tuple(body.keep), tuple(held))
     release = tuple((entry.handle, entry.name) for entry in body.release)
-    return Asked(shapes, public, selection, plan_digest, held, body.handle, release)
+    planned = heard(body.network, "the client")
+    return Asked(shapes, public, selection, plan_digest, planned, held, body.handle, release)
 
 
 def deal_inputs(plan: Plan, values: Mapping[str, np.ndarray]) -> list[list[Buffer]]:

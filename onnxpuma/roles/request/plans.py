@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget, public_bytes
 from onnxpuma.plan.compile import compile_plan
@@ -18,10 +19,10 @@ KEPT_BYTES = 1 << 29  # of public arrays; every plan counts those of the model a
 
 
 class Plans:
-    """Compiles plans of `blueprint` and keeps those used last."""
+    """Compiles plans of `blueprint` for `network`, and keeps those used last."""
 
-    def __init__(self, blueprint: Blueprint) -> None:
-        self.blueprint = blueprint
+    def __init__(self, blueprint: Blueprint, network: Network = USUAL) -> None:
+        self.blueprint, self.network = blueprint, network
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
 
     def get(
@@ -36,7 +37,9 @@ class Plans:
         key = _key(shapes, public, selection)
         plan = self._plans.get(key)
         if plan is None:
-            plan = compile_plan(self.blueprint, shapes, public, selection, budget=budget)
+            plan = compile_plan(
+                self.blueprint, shapes, public, selection, budget=budget, network=self.network
+            )
             self._plans[key] = plan
             while len(self._plans) > KEPT or (len(self._plans) > 1 and self._bytes() > KEPT_BYTES):
                 self._plans.popitem(last=False)

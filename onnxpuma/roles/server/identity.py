@@ -1,4 +1,4 @@
-"""What the three servers must have in common before they compute together: version, model, and its shares.
+"""What three servers must have in common to compute together: version, model, its shares, the network.
 
 The digest of the model covers its graph, who may see what, and the tables by which two parties multiply alike
 (fourier.py); Blueprint.read compares it with the digest that this machine computes. `dealing` names the call
@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from onnxpuma.errors import PlanError
+from onnxpuma.mpc.cost import USUAL, Network
+from onnxpuma.roles.request.network import SAME_EVERYWHERE, described, told
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.link import PARTIES
 
@@ -32,6 +34,7 @@ class Identity:
     dealing: str  # hex
     contents: Mapping[int, bytes] = field(repr=False)  # SHA-256 of each component that this party holds
     seals: Mapping[int, bytes] = field(repr=False)  # the keys under which two holders compare a component
+    network: Network = USUAL  # for which it plans requests
 
     @property
     def model_digest(self) -> bytes:
@@ -53,7 +56,9 @@ class Identity:
                 "install the same version on all servers",
             )
         if hello.model_digest == self.model_digest:
-            return self._component_difference(peer) if self.disputes(peer, hello) else None
+            if self.disputes(peer, hello):
+                return self._component_difference(peer)
+            return self._network_difference(peer, hello)
         same = hello.model_digest[:DIGEST_BYTES] == self.model_digest[:DIGEST_BYTES]
         what = "shares of the same model from another call of `share`" if same else "another model"
         theirs, ours = hello.model_digest.hex(), self.digest + self.dealing
@@ -68,6 +73,16 @@ class Identity:
         One of the two must copy its file again, and neither knows which."""
         same = hello.version == self.version and hello.model_digest == self.model_digest
         return same and not hmac.compare_digest(hello.components, self.code(peer, self.party))
+
+    def _network_difference(self, peer: int, hello: wire_pb2.Hello) -> PlanError | None:
+        if hello.network == told(self.network):
+            return None
+        theirs = Network(hello.network.bandwidth, hello.network.latency)
+        return PlanError(
+            f"party {peer} plans for a network of {described(theirs)}, party {self.party} for one of"
+            f" {described(self.network)}",
+            SAME_EVERYWHERE,
+        )
 
     def _component_difference(self, peer: int) -> PlanError:
         component = shared_component(peer, self.party)

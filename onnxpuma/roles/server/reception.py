@@ -23,6 +23,7 @@ from onnxpuma.plan.plan import SecretInput
 from onnxpuma.plan.shapes import check_shapes
 from onnxpuma.roles.request.feed import check_filling
 from onnxpuma.roles.request.message import MADE_HERE, Asked, buffer_lengths, check_private, read_public_part
+from onnxpuma.roles.request.network import described
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.identity import DIGEST_BYTES
 from onnxpuma.roles.server.job import Job
@@ -64,11 +65,18 @@ class Reception:
         form does not fit the model. Cost: in proportion to the bytes sent, not to the work requested.
         """
         check_share(request, waiting, self.limits)
-        blueprint = self.graph_of(request).plans.blueprint
+        plans = self.graph_of(request).plans
+        blueprint = plans.blueprint
         _check_counts(request.body, blueprint)
         if [len(buffer) for buffer in request.public[:1]] != [DIGEST_BYTES]:
             raise InputError("the request carries no digest of a plan", MADE_HERE)
         asked = read_public_part(request, blueprint)
+        if asked.network != plans.network:
+            raise PlanError(
+                f"the client plans for {described(asked.network)}, server {self.party} for"
+                f" {described(plans.network)}",
+                MADE_HERE,
+            )
         check_shapes(blueprint, asked.shapes)
         self._budget().check_inputs(asked.shapes.items())
         check_sent(blueprint, asked, self.party, request)

@@ -13,6 +13,7 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring.native import native, warn_once
+from onnxpuma.roles.request.network import network_of, told
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.reception import Served
@@ -98,8 +99,9 @@ class Server:
         model = SharedModel.read(self._folder)
         shares = open_shares(self._folder, self.party, model)
         weights = read_weights(shares, self.party, model)
+        network = network_of(self.config.network)
         graphs = {
-            bytes.fromhex(blueprint.digest): Served(Plans(blueprint), Interpreter(weights[name]))
+            bytes.fromhex(blueprint.digest): Served(Plans(blueprint, network), Interpreter(weights[name]))
             for name, blueprint in model.graphs.items()
         }
         place, timeouts, limits = self.config.parties[self.party], self.config.timeouts, self.config.limits
@@ -108,9 +110,10 @@ class Server:
             model_digest=bytes.fromhex(model.digest),
             party=self.party,
             state="starting",
+            network=told(network),
         )
         identity = Identity(
-            self.party, __version__, model.digest, shares.dealing, shares.contents, shares.seals
+            self.party, __version__, model.digest, shares.dealing, shares.contents, shares.seals, network
         )
         bounds = Bounds(
             limits.connections,
@@ -131,6 +134,7 @@ class Server:
                 version=identity.version,
                 model_digest=identity.model_digest,
                 components={peer: identity.code(self.party, peer) for peer in self._peers},
+                network=told(network),
             ) as link,
             ClientPort(
                 self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat, bounds=bounds

@@ -27,7 +27,7 @@ from onnxpuma.mpc.audit.views import (
     record,
 )
 from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see
+from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, Sum3, see, stacked
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, taken
 from onnxpuma.mpc.protocols import (
     argmax,
@@ -37,7 +37,9 @@ from onnxpuma.mpc.protocols import (
     compare,
     convert,
     exp_softmax,
+    fours,
     gate,
+    lifting_gate,
     linear,
     maximum,
     power_of_four,
@@ -52,13 +54,15 @@ from onnxpuma.mpc.protocols.convert import deal, settle
 from onnxpuma.mpc.protocols.exact_series import series_long, series_plus, series_times
 from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
+from onnxpuma.mpc.protocols.inside import inside
 from onnxpuma.mpc.protocols.long_words import Coming, LongPair, LongSplit, pass_on_long
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
+from onnxpuma.mpc.protocols.widen import lift_pair, widen
 from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.long import Long
-from onnxpuma.mpc.ring.words import Words, reduced, signed
+from onnxpuma.mpc.ring.words import Words, from_integers, reduced, signed
 
 P = 1  # the pivot of every case
 
@@ -114,6 +118,12 @@ def square_resolved(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any
     return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k, shift)))
 
 
+def square_lowered(k: int, shift: int, party: Party, *w: Words) -> Protocol[Any]:
+    """To the ring that the shift leaves: one exchange."""
+    x = as_replicated(party, w, k, shift)
+    return (yield from resolve(party, linear.multiply(party, x, x), P, Format(k - shift, shift)))
+
+
 def replicated_resolved(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from resolve(party, as_replicated(party, w, k, 1), P, Format(k, 0)))
 
@@ -129,6 +139,10 @@ def pair_replicated(k: int, party: Party, *w: Words) -> Protocol[Any]:
 
 def pair_passed(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from done(convert.pass_on(party, as_pair(party, w, k))))
+
+
+def pair_widened(k: int, bits: int, function: Any, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from function(party, as_pair(party, w, k), bits))
 
 
 def dealt(k: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -161,6 +175,12 @@ def gated(k: int, seen: bool, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from gate.gate(party, as_bit(party, w), x))
 
 
+def gate_lifted(k: int, bits: int, seen: bool, beside: bool, party: Party, *w: Words) -> Protocol[Any]:
+    x = as_replicated(party, w[2:5], k) if seen else as_split(party, w[2:4], k)
+    other = see(party, as_replicated(party, w[-3:], bits), P) if beside else None
+    return (yield from lifting_gate.lifting_gate(party, as_bit(party, w), x, bits, beside=other))
+
+
 def bit_as_number(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from gate.arithmetic(party, as_bit(party, w), k))
 
@@ -179,12 +199,25 @@ def best_of(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
     return [(yield from settle(party, values)), *places]
 
 
+def best_of_group(k: int, size: int, secret: bool, party: Party, *w: Words) -> Protocol[Any]:
+    shared = [as_replicated(party, w[3 * i : 3 * i + 3], k) for i in range(2 * size if secret else size)]
+    values = stacked(shared[:size], axis=1)
+    places = stacked(shared[size:], axis=1) if secret else from_integers(np.arange(size), k)
+    found = yield from fours.largest_of_four(party, values, places, P, k)
+    return (yield from done(found))
+
+
 def series_of(k: int, series: Series, fraction: int, bits: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from evaluate_series(party, series, as_split(party, w, k), fraction, bits))
 
 
-def window_exp(k: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
-    return (yield from exp_softmax.exp_window(party, as_split(party, w, k), width))
+def window_exp(k: int, unit: int, cases: int, width: int, party: Party, *w: Words) -> Protocol[Any]:
+    window = exp_softmax.Window(unit, cases, 10)
+    return (yield from exp_softmax.exp_window(party, as_split(party, w, k), window, width))
+
+
+def inside_of(k: int, shift: int, cases: int, party: Party, *w: Words) -> Protocol[Any]:
+    return (yield from inside(party, as_split(party, w, k), shift, cases))
 
 
 def scaled(t: Thresholds, party: Party, *w: Words) -> Protocol[Any]:
@@ -235,12 +268,14 @@ def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
 
 
 def activated(
-    name: str, product: bool, party: Party, *w: Words, argument: float | None = None
+    name: str, product: bool, party: Party, *w: Words, argument: float | None = None, fast: bool = False
 ) -> Protocol[Any]:
     x: Replicated | Sum3 = as_replicated(party, w, 64, 18)
     if product:
         x = linear.multiply(party, as_replicated(party, w, 64, 18), as_replicated(party, w, 64, 18))
-    return (yield from smooth.activation(party, x, all_series()[name], P, RESTING, argument))
+    series = all_series()[name]
+    ways = smooth.readings(series, argument, type(x), x.format, RESTING)
+    return (yield from smooth.activation(party, x, series, P, RESTING, argument, ways[-1] if fast else None))
 
 
 def of_one(function: Any, *settings: Any) -> Program:
@@ -265,10 +300,13 @@ SMALL_EQUAL = Circuit(
 ENUMERATED = [
     Case("product to split", partial(product_split, 2), replicated(2, 2)),
     Case("product resolved", partial(square_resolved, 3, 1), replicated(3), range(-1, 1)),
+    Case("product lowered", partial(square_lowered, 3, 1), replicated(3)),
     Case("replicated resolved", partial(replicated_resolved, 4), replicated(4), range(-2, 2)),
     Case("sum replicated", partial(summed, 2), [Input(2, frozenset({j, (j + 2) % 3})) for j in range(3)]),
     Case("pair replicated", partial(pair_replicated, 3), pair_words(3)),
     Case("pair passed on", partial(pair_passed, 3), pair_words(3)),
+    Case("pair widened", partial(pair_widened, 3, 5, widen), pair_words(3)),
+    Case("pair lifted", partial(pair_widened, 2, 3, lift_pair), pair_words(2), range(-1, 1)),
     Case("dealt", partial(dealt, 3), [Input(3, frozenset({P}))]),
     Case("lift of a replicated value", partial(lifted, 2, 3, True), replicated(2), range(-1, 1)),
     Case("lift by two bits", partial(lifted, 3, 5, False), split_words(3), range(-2, 2)),
@@ -280,19 +318,32 @@ ENUMERATED = [
     Case("wide sign of one group", partial(compared, 2, wide_negative), split_words(2)),
     Case("gate with halves", partial(gated, 2, True), pair_words(1) + replicated(2)),
     Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
+    Case(
+        "gate that lifts",
+        partial(gate_lifted, 2, 3, True, False),
+        pair_words(1) + replicated(2),
+        range(-1, 1),
+    ),
+    Case("gate that lifts a split", partial(gate_lifted, 2, 3, False, False), pair_words(1) + split_words(2)),
     Case("bit as number", partial(bit_as_number, 3), pair_words(1)),
     Case("row of two", partial(rows, 1, 2), split_words(1, 2)),
+    Case("largest of two, a public place", partial(best_of_group, 1, 2, False), replicated(1, 2)),
+    Case("largest of two, a secret place", partial(best_of_group, 1, 2, True), replicated(1, 4)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
-    Case("exponential", partial(window_exp, 3, 4), split_words(3)),
+    Case("inside", partial(inside_of, 3, 1, 2), split_words(3)),
+    Case("exponential", partial(window_exp, 3, 1, 2, 2), split_words(3)),
 ]
 
 FULL_WIDTH = [
     Case("product to split", partial(product_split, 64), replicated(64, 2)),
     Case("product resolved", partial(square_resolved, 64, 18), replicated(64)),
+    Case("product lowered", partial(square_lowered, 64, 18), replicated(64)),
     Case("replicated resolved", partial(replicated_resolved, 64), replicated(64)),
     Case("sum replicated", partial(summed, 64), replicated(64)),
     Case("pair replicated", partial(pair_replicated, 64), pair_words(64)),
     Case("pair passed on", partial(pair_passed, 44), pair_words(44)),
+    Case("pair widened", partial(pair_widened, 26, 60, widen), pair_words(26)),
+    Case("pair lifted", partial(pair_widened, 20, 64, lift_pair), pair_words(20)),
     Case("dealt", partial(dealt, 64), [Input(64, frozenset({P}))]),
     Case("lift", partial(lifted, 46, 64, False), split_words(46)),
     Case("window", partial(compared, 12, partial(locate, width=16)), split_words(12)),
@@ -300,10 +351,23 @@ FULL_WIDTH = [
     Case("sign", partial(compared, 16, is_negative), split_words(16)),
     Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
     Case("gate without halves", partial(gated, 28, False), pair_words(1) + split_words(28)),
+    Case("gate that lifts", partial(gate_lifted, 17, 25, True, False), pair_words(1) + replicated(17)),
+    Case(
+        "gate that lifts a split", partial(gate_lifted, 17, 25, False, False), pair_words(1) + split_words(17)
+    ),
+    Case(
+        "gate that lifts, and a value beside it",
+        partial(gate_lifted, 17, 25, True, True),
+        pair_words(1) + replicated(17) + replicated(25),
+    ),
     Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
+    Case("largest of three, a public place", partial(best_of_group, 8, 3, False), replicated(8, 3)),
+    Case("inside, by one digit", partial(inside_of, 8, 4, 4), split_words(8)),
+    Case("inside, by three digits", partial(inside_of, 14, 4, 4), split_words(14)),
+    Case("exponential", partial(window_exp, 6, 3, 2, 64), split_words(6)),
+    Case("exponential of four cases", partial(window_exp, 5, 2, 4, 64), split_words(5)),
     Case("fine series", fine_series, split_words(26)),
-    Case("exponential", partial(window_exp, 20, 64), split_words(20)),
     Case("long words passed on", partial(long_passed, 90), pair_words(64)),
     Case("series times a long word", partial(series_by, 1, 90), split_words(26) + split_words(64)),
     Case("series times two long words", partial(series_by, 2, 90), split_words(26) + split_words(64, 2)),
@@ -326,10 +390,21 @@ COMPOSED = [
     Case("wide sign", partial(compared, 64, wide_negative), split_words(64)),
     Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
     Case("place of the largest of five", partial(best_of, 12, 5), replicated(12, 5)),
+    Case("largest of four, and its place", partial(best_of_group, 12, 4, True), replicated(12, 8)),
     Case("wide exponential", of_one(exponential), replicated(64)),
     Case("activation", partial(activated, "gelu", False), replicated(64)),
     Case("activation of a product", partial(activated, "gelu", True), replicated(64)),
     Case("activation of a narrow range", partial(activated, "gelu", False, argument=8.0), replicated(64)),
+    Case(
+        "activation in three rounds",
+        partial(activated, "gelu", True, argument=8.0, fast=True),
+        replicated(64),
+    ),
+    Case(
+        "activation with two constants in three rounds",
+        partial(activated, "tanh", False, argument=8.0, fast=True),
+        replicated(64),
+    ),
     Case("activation with two constants", partial(activated, "tanh", False), replicated(64)),
     Case("held between two ends", of_one(clamp.between, -5 << 18, 3 << 18, 64), replicated(64)),
     Case("held, and what is above", of_one(clamp.between_and_above, -5 << 18, 3 << 18, 64), replicated(64)),

@@ -5,47 +5,54 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxpuma.mpc.protocols.argmax import argmax, argmax_cost, tournament_cost
+from onnxpuma.mpc.protocols.argmax import Way, argmax, argmax_cost, tournament_cost
 from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.mpc.simulate import shared_words, simulate
 
 RNG = np.random.default_rng(5)
 
 
-def places(values: np.ndarray, bits: int) -> np.ndarray:
-    run = simulate(argmax, shared_words(from_integers(values, bits), bits, 3))
-    assert run.cost == argmax_cost(*values.shape, bits)
+def places(values: np.ndarray, bits: int, way: Way) -> np.ndarray:
+    run = simulate(lambda party, x: argmax(party, x, way), shared_words(from_integers(values, bits), bits, 3))
+    assert run.cost == argmax_cost(*values.shape, bits, way)
     assert (run.results[0].bits, run.results[0].fraction) == (64, 0)
     return run.words()
 
 
+BOTH = pytest.mark.parametrize("way", Way)
+
+
+@BOTH
 @pytest.mark.parametrize("bits", [4, 12, 27, 44])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 1), (1, 2), (1, 3), (4, 5), (2, 8), (3, 33), (7, 12)])
-def test_rows_of_any_length_with_and_without_ties(shape: tuple[int, int], bits: int) -> None:
+def test_rows_of_any_length_with_and_without_ties(shape: tuple[int, int], bits: int, way: Way) -> None:
     for reach in (1, 2, 1 << (bits - 2)):
         values = RNG.integers(-reach, reach, shape)
-        assert np.array_equal(places(values, bits), values.argmax(axis=1))
+        assert np.array_equal(places(values, bits, way), values.argmax(axis=1))
 
 
+@BOTH
 @pytest.mark.parametrize("shape", [(1, 2000), (2, 1001), (5, 700), (600, 3), (1, 1536)])
-def test_large_operands_are_led_by_all_three(shape: tuple[int, int]) -> None:
+def test_large_operands_are_led_by_all_three(shape: tuple[int, int], way: Way) -> None:
     for reach in (3, 1 << 20):
         values = RNG.integers(-reach, reach, shape)
-        assert np.array_equal(places(values, 24), values.argmax(axis=1))
+        assert np.array_equal(places(values, 24, way), values.argmax(axis=1))
 
 
-def test_every_place_of_a_long_row_can_win() -> None:
+@BOTH
+def test_every_place_of_a_long_row_can_win(way: Way) -> None:
     length = 1537
     for place in (0, 1, 511, 512, 513, 1023, 1024, 1025, 1535, 1536):
         values = np.zeros((1, length), np.int64)
         values[0, place] = 1
-        assert places(values, 8)[0] == place
-        assert places(-1 + 2 * values, 8)[0] == place
+        assert places(values, 8, way)[0] == place
+        assert places(-1 + 2 * values, 8, way)[0] == place
 
 
-def test_the_largest_differences() -> None:
+@BOTH
+def test_the_largest_differences(way: Way) -> None:
     values = np.array([[-1024, 1023, 1023], [1023, -1024, 0], [0, 1, -1]])
-    assert np.array_equal(places(values, 12), [1, 0, 1])
+    assert np.array_equal(places(values, 12, way), [1, 0, 1])
 
 
 def test_the_price_of_a_vocabulary() -> None:
@@ -55,3 +62,6 @@ def test_the_price_of_a_vocabulary() -> None:
     assert cost.bytes == 1_451_676
     with_places = tournament_cost(1, 16384, 27)
     assert with_places.bytes / 16384 == pytest.approx(29.5, abs=0.1)
+    fours = argmax_cost(1, 49152, 27, Way.FOURS)
+    assert fours.rounds == 28
+    assert fours.bytes == 5_336_338

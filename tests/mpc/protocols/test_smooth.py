@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
 
 from onnxpuma.mpc.format import RESTING, Format
-from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.fourier import all_series
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.smooth import activation
+from onnxpuma.mpc.protocols.smooth_reading import Reading, every_reading, readings
 from onnxpuma.mpc.simulate import shared_reals, simulate
 
 RNG = np.random.default_rng(12)
@@ -95,6 +96,44 @@ def test_far_outside_of_the_window(name: str, argument: float | None) -> None:
     with np.errstate(over="ignore"):
         error = simulate(far, shared_reals(x)).value() - FUNCTIONS[name][0](np.round(x * 2**18) / 2**18)
     assert np.abs(error).max() < FUNCTIONS[name][1]
+
+
+@NAMES
+@pytest.mark.parametrize("argument", [8.0, 30.0, 1000.0, None])
+@pytest.mark.parametrize("form", [Replicated, Sum3])
+def test_every_way_to_read(name: str, argument: float | None, form: type) -> None:
+    """All of them, near the window and far out, of a value and of a product."""
+    function, largest, _ = FUNCTIONS[name]
+    limit = argument or 2.0**25
+    x = np.concatenate(
+        [RNG.uniform(-limit, limit, 2000), RNG.uniform(-6, 6, 2000), [limit * 0.999999, -limit]]
+    )
+    x = np.round(x * 2**18) / 2**18
+    source = RESTING if form is Replicated else RESTING.at(36)
+    ways = every_reading(all_series()[name], argument, source, RESTING)
+    assert len(ways) >= (2 if argument else 1)
+
+    def program(
+        party: Party, x: Replicated, one: Replicated, way: Reading | None = None
+    ) -> Protocol[Replicated]:
+        given = x if form is Replicated else multiply(party, x, one)
+        return (yield from activation(party, given, all_series()[name], 0, RESTING, argument, way))
+
+    for way in ways:
+        run = simulate(partial(program, way=way), shared_reals(x), shared_reals(np.ones_like(x)))
+        assert np.abs(run.value() - function(x)).max() < largest, way.name
+        assert run.cost == way.cost(x.size, RESTING, form)
+
+
+def test_readings_are_worth_their_bits() -> None:
+    """From the fewest bits to the fewest rounds: 5 to 3 for a small argument, one fewer far out."""
+    for argument, rounds in ((8.0, [5, 4, 3]), (1000.0, [5, 4]), (None, [6, 5])):
+        costs = [
+            w.cost(8, RESTING, Sum3)
+            for w in readings(all_series()["gelu"], argument, Sum3, RESTING.at(36), RESTING)
+        ]
+        assert [c.rounds for c in costs] == rounds
+        assert sorted(c.bits for c in costs) == [c.bits for c in costs]
 
 
 @NAMES

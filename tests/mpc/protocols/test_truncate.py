@@ -130,6 +130,30 @@ def test_a_replicated_value_at_another_scale(pivot: int) -> None:
     assert np.array_equal(signed(up, 64), 8 * values)
 
 
+@pytest.mark.parametrize("pivot", [0, 1, 2])
+def test_a_replicated_value_in_the_ring_that_a_shift_leaves(pivot: int) -> None:
+    """No message, and right mod 2^k for every value."""
+
+    def program(party: Party, x: Replicated) -> Protocol[Replicated]:
+        return (yield from resolve(party, x, pivot, Format(44, 14)))
+
+    values = np.concatenate([edges((1 << 63) - 1), RNG.integers(-(1 << 63), (1 << 63) - 1, 20_000)])
+    run = simulate(program, shared_words(from_integers(values, 64), 64, 32))
+    assert (run.cost.rounds, run.cost.bits) == (0, 0)
+    error = signed(run.words() - from_integers(values >> 18, 44), 44) - (values & 0x3FFFF) / 2.0**18
+    assert np.abs(error).max() <= 1.5
+    assert abs(error.mean()) < 6 * error.std() / len(error) ** 0.5 + 2.0**-18
+
+
+def test_a_product_in_the_ring_that_a_shift_leaves_wraps_as_it_does() -> None:
+    """Beyond the range of a lift too: nothing but the value mod 2^42 is asked for."""
+    values = RNG.integers(-(1 << 63), (1 << 63) - 1, 20_000)
+    run = resolved(values, 1, made=Format(42, 14))
+    assert run.cost.rounds == 1
+    error = signed(run.words() - from_integers(values >> 22, 42), 42) - (values & 0x3FFFFF) / 2.0**22
+    assert np.abs(error).max() <= 1.5
+
+
 def test_a_matrix_product_in_fixed_point() -> None:
     def program(party: Party, x: Replicated, y: Replicated) -> Protocol[Replicated]:
         return (yield from resolve(party, matmul(party, x, y), 1, RESTING))

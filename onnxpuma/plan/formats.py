@@ -1,0 +1,216 @@
+"""In which format each value rests: the least that all its readers accept, where that saves time.
+
+The walk lets every value rest in the format of the model. Here all readers and all proved bounds are known. A
+reader says how many bits and fraction bits it needs (`Operator.accepts`); a product that its readers take
+untruncated passes their answers on to its factors, with the bits that its own bound needs. A value is then
+truncated to that format if the network is faster with it, counting what it changes up to the next
+truncations. Outputs, kept values and watched ones keep the format of the model, and so does everything whose
+range bounds do not prove.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from onnxpuma.mpc.cost import Cost, Network
+from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.ops.limits import ROOM
+from onnxpuma.ops.registry import Call, Operand, altered, widest
+from onnxpuma.ops.rows import exponent
+from onnxpuma.plan.bounds.limits import limits_of
+from onnxpuma.plan.known.state import State
+from onnxpuma.plan.plan import Step
+
+_PASSES = 2  # queries and keys need fewer bits once both have fewer fraction bits
+
+
+def with_formats(state: State) -> None:
+    """Let the values of the planned steps rest in the formats that their readers need."""
+    kept = {*state.selection.outputs, *state.wanted}
+    kept.update(name for name, readers in state.readers.items() if None in readers)
+    for _, operand, divisor in state.watched.found.values():
+        kept.update(o.name for o in (operand, divisor) if o is not None)
+    for _ in range(_PASSES):
+        if not _Formats(state.steps, kept, state.network).settle():
+            break
+
+
+@dataclass
+class _Formats:
+    """The steps of a plan, which `settle` replaces, and who computes and reads each value."""
+
+    steps: list[Step]
+    kept: set[str]
+    network: Network
+    # Value -> the numbers of the steps that read it.
+    readers: dict[str, list[int]] = field(default_factory=dict)
+    # Value at rest -> the least format that its readers accept, None if one accepts no other.
+    least: dict[str, Format | None] = field(default_factory=dict)
+
+    def settle(self) -> bool:
+        """Choose a format for each value, the last first. Returns whether one has changed."""
+        for number, step in enumerate(self.steps):
+            for name in {o.name for o in step.call.inputs if o is not None and o.secret}:
+                self.readers.setdefault(name, []).append(number)
+        self._ask()
+        changed = False
+        for number in reversed(range(len(self.steps))):
+            for place, operand in enumerate(self.steps[number].call.outputs):
+                format = self.least.get(operand.name)
+                if format is not None and self._chooses(self.steps[number], place):
+                    changed |= self._try(number, place, format)
+        return changed
+
+    # -- what readers accept ----------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Fill `least`: from the last step to the first, as each answer depends on those of later readers."""
+        answers: dict[str, list[Format | None]] = {}
+        for step in reversed(self.steps):
+            outputs = []
+            for operand, resolves in zip(step.call.outputs, step.resolves, strict=True):
+                asked = widest(answers.get(operand.name, [None]))
+                if resolves or not operand.deferred:
+                    self.least[operand.name] = None if self._stays(step, operand) else asked
+                outputs.append(self._needed(step, operand, resolves, asked))
+            call = altered(step.call, outputs=tuple(outputs))
+            for place, given in enumerate(step.call.inputs):
+                if given is not None and given.secret:
+                    answer = (
+                        None if step.constant or not _is_plain(given) else step.operator.accepts(call, place)
+                    )
+                    answers.setdefault(given.name, []).append(answer)
+
+    def _stays(self, step: Step, operand: Operand) -> bool:
+        return step.constant or operand.name in self.kept or not _is_plain(operand)
+
+    def _needed(self, step: Step, operand: Operand, resolves: bool, asked: Format | None) -> Operand:
+        """An output in the least format from which its readers, and its truncation, get what they need."""
+        if self._stays(step, operand):
+            return operand
+        most, fraction = operand.format.bits, operand.fraction
+        if not resolves and not operand.deferred:
+            return operand if asked is None else altered(operand, format=asked)
+        if operand.bound.size == float("inf"):
+            return operand
+        bits = fraction + 2 + exponent(operand.bound.size * (1 + ROOM) + ROOM)
+        if not resolves:
+            if asked is None:
+                return operand
+            bits = max(bits, asked.bits)
+        elif operand.form is Replicated:  # without a message, as long as the shift leaves enough bits
+            bits = max(bits, operand.resting.bits + fraction - operand.resting.fraction)
+        return altered(operand, format=Format(min(bits, most), fraction))
+
+    # -- trying a format --------------------------------------------------------------------------------
+
+    def _chooses(self, step: Step, place: int) -> bool:
+        """Whether a step can leave an output in any format: it is truncated after the kernel, or follows."""
+        if step.resolves[place]:
+            return True
+        return step.operator.follows and step.operator.result(step.call).format is None
+
+    def _try(self, number: int, place: int, format: Format) -> bool:
+        """Let an output rest in this format, if nothing leaves its range and the network is faster so."""
+        step, operand = self.steps[number], self.steps[number].call.outputs[place]
+        if format == operand.resting or format.bits > operand.resting.bits:
+            return False
+        made = altered(operand, resting=format)
+        made = made if step.resolves[place] else altered(made, format=format)
+        outputs = tuple(made if p == place else o for p, o in enumerate(step.call.outputs))
+        changed = {number: _with(step, step.call.inputs, outputs)}
+        values = _left(changed[number])
+        waiting = list(self.readers.get(operand.name, []))
+        heapq.heapify(waiting)
+        while waiting:
+            reader = heapq.heappop(waiting)
+            if reader in changed:
+                continue
+            new = _refitted(self.steps[reader], values)
+            changed[reader] = new
+            old = self.steps[reader].call.outputs
+            for before, after, resolves in zip(old, new.call.outputs, new.resolves, strict=True):
+                if after.format != before.format and not resolves:
+                    for later in self.readers.get(after.name, []):
+                        heapq.heappush(waiting, later)
+            values.update(_left(new))
+        if not all(_holds(self.steps[n], new) for n, new in changed.items()):
+            return False
+        truncate = [n for n, new in changed.items() if n != number and _made(new) != _made(self.steps[n])]
+        ways = {
+            "the model's format": _cost(self.steps[number], [self.steps[n] for n in truncate]),
+            "the least format": _cost(changed[number], [changed[n] for n in truncate]),
+        }
+        if self.network.fastest(ways) == "the model's format":
+            return False
+        for n, new in changed.items():
+            self.steps[n] = new
+        return True
+
+
+def _is_plain(operand: Operand) -> bool:
+    """A real number with nothing beside it, out of no mask, and computed from more than weights."""
+    return operand.dtype.kind == "f" and not (
+        operand.weight or operand.reach or operand.hollow or operand.beside is not None
+    )
+
+
+def _with(step: Step, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Step:
+    old = step.call
+    call = Call(old.node, tuple(inputs), old.opset, tuple(outputs), bounds=old.bounds, network=old.network)
+    return Step(step.index, step.operator, call, step.outputs, step.resolves, step.constant)
+
+
+def _left(step: Step) -> dict[str, Operand]:
+    """The outputs of a step as their readers find them."""
+    return {
+        o.name: altered(o, form=Replicated, format=o.resting) if resolves else o
+        for o, resolves in zip(step.call.outputs, step.resolves, strict=True)
+    }
+
+
+def _refitted(step: Step, values: Mapping[str, Operand]) -> Step:
+    """A step with inputs in other formats: what it does not truncate follows them."""
+    inputs = [o if o is None else _in_format(o, values.get(o.name)) for o in step.call.inputs]
+    new = _with(step, inputs, step.call.outputs)
+    format = step.operator.result(new.call).format
+    if format is None:
+        return new
+    outputs = []
+    for operand, resolves in zip(step.call.outputs, step.resolves, strict=True):
+        if operand.dtype.kind == "f":
+            rests = not resolves and not operand.deferred
+            operand = altered(operand, format=format, resting=format if rests else operand.resting)
+        outputs.append(operand)
+    return _with(step, inputs, outputs)
+
+
+def _in_format(operand: Operand, now: Operand | None) -> Operand:
+    return operand if now is None else altered(operand, format=now.format, resting=now.resting)
+
+
+def _holds(old: Step, new: Step) -> bool:
+    """Whether all that was proved of a step still is, and what was not has as much room as before."""
+    before = {limit.what: limit for limit in limits_of(old)}
+    for limit in limits_of(new):
+        same = before.get(limit.what)
+        if limit.proved(new.call):
+            continue
+        if same is None or same.proved(old.call) or limit.below < same.below or limit.least > same.least:
+            return False
+    return True
+
+
+def _made(step: Step) -> list[Format]:
+    return [o.format for o in step.call.outputs]
+
+
+def _cost(maker: Step, readers: Sequence[Step]) -> Cost:
+    """Of the step that makes a value, and then of those whose results it changes, side by side."""
+    total = Cost()
+    for step in readers:
+        total |= step.cost
+    return maker.cost + total
