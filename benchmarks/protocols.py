@@ -28,6 +28,7 @@ from onnxpuma.mpc.protocols.argmax import argmax
 from onnxpuma.mpc.protocols.exp_softmax import NARROW, WIDE, Window, exp_window
 from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import all_series
+from onnxpuma.mpc.protocols.lifting_gate import lifting_gate
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.logarithm import logarithm
 from onnxpuma.mpc.protocols.maximum import row_maximum
@@ -36,6 +37,7 @@ from onnxpuma.mpc.protocols.smooth import activation
 from onnxpuma.mpc.protocols.square_root import square_root
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide_root import wide_rsqrt
+from onnxpuma.mpc.protocols.widen import widen
 from onnxpuma.mpc.simulate import shared_reals, simulate
 
 Reals = np.ndarray
@@ -121,6 +123,8 @@ EXACT: dict[str, Run] = {
     "window of 16 units, 12 bits": lambda p, x: compare.locate(p, see(p, x, 0).modulo(12), 16),
     "gate, 28 bits, with halves": lambda p, x: gate.gate(p, bit(p, x), see(p, x, 0).modulo(28)),
     "gate, 28 bits, without": lambda p, x: gate.gate(p, bit(p, x), see(p, x, 0).lowered(1).modulo(28)),
+    "gate that lifts, 17 to 28 bits": lambda p, x: lifting_gate(p, bit(p, x), x.modulo(17), 28),
+    "Pair in a larger ring, 28 to 60 bits": lambda p, x: widen(p, pair(p, x, 28), 60),
     "bit to Pair, 28 bits": lambda p, x: gate.arithmetic(p, bit(p, x), 28),
 }
 

@@ -24,6 +24,7 @@ from onnxpuma.ops.attention_left import scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, cap_of, shapes_of
+from onnxpuma.ops.attention_reading import reading_of
 from onnxpuma.ops.attention_scale import (
     accepted,
     is_early,
@@ -40,12 +41,10 @@ from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.lengths import largest_score
 from onnxpuma.ops.limits import Arrays, Limit
 from onnxpuma.ops.numerators import (
-    NUMERATOR,
     all_numerators,
     all_numerators_cost,
     row_reciprocals,
     row_reciprocals_cost,
-    sum_read,
 )
 from onnxpuma.ops.registry import Call, Use, Value, operator
 from onnxpuma.ops.shares import as_shares, in_one_ring
@@ -88,7 +87,8 @@ def _shown_cost(call: Call, size: int) -> Cost:
     if not is_early(call):
         fraction += scale_bits(call)
     if mode == 3:
-        fraction = NUMERATOR + sum_read(call.ring)
+        how = reading_of(call)
+        fraction = how.numerator + how.sum_read(call.ring)
     elif mode and cap:
         form, fraction = Replicated, call.reals.fraction + extra
     return shift_cost(size, fraction - call.reals.fraction, call.ring, form)
@@ -109,12 +109,14 @@ def _cost(call: Call) -> Cost:
         tanh, held = all_series()["tanh"], score_format(call)
         total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, call.reals))
         form = Replicated
-    product = shift_cost(s.context, NUMERATOR, call.ring)
-    inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring)
-    numerators = all_numerators_cost(lengths, form, call.ring, spread_read(call))
+    how = reading_of(call)
+    product = shift_cost(s.context, how.numerator - how.more, call.ring)
+    inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring, how)
+    numerators = all_numerators_cost(lengths, form, call.ring, how)
     total = total + (numerators | _values_cost(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
-    return total + (shift_cost(s.context, sum_read(call.ring), call.ring) | shown)
+    made = call.outputs[0].resting.bits
+    return total + (shift_cost(s.context, how.more + how.sum_read(call.ring), call.ring, bits=made) | shown)
 
 
 def _values_cost(call: Call) -> Cost:
@@ -178,6 +180,7 @@ def _defers(call: Use, index: int) -> bool:
     cost=_cost,
     defers=_defers,
     accepts=accepted,
+    follows=True,
     refuse=_refuse,
     limits=_limits,
     tolerance=4e-4,
@@ -217,7 +220,7 @@ def _attend(
     lengths = (left := scores_left(call)).lengths
     kept = lengths > 0
     if not kept.any():
-        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size), call.reals)
+        empty = zeros(party.index, (s.batch, s.heads, s.queries, s.value_size), call.outputs[0].resting)
         return empty, zeros(party.index, s.scores, call.reals)
     repeated = s.heads // s.key_heads
     scores = yield from _scores(party, call, q.contiguous(), k.repeat(repeated, axis=1))
@@ -241,16 +244,21 @@ def _attend(
     if _shown(call) == 2:
         shown = flat.reshape(s.scores)
     beside_it = truncated(party, v, call.reals)
-    peaks = all_numerators(party, flat, lengths[kept], call.ring, spread_read(call))
+    how = reading_of(call)
+    peaks = all_numerators(party, flat, lengths[kept], call.ring, how)
     e, values = yield from parallel([peaks, beside_it])
     v = values.repeat(repeated, axis=1)
 
     weights = e.spaced(standing, s.scores)  # (batch, heads, queries, keys)
     sums = weights.sum(-1).reshape(-1)[kept]
-    both = [truncated(party, matmul(party, weights, v)), row_reciprocals(party, sums, s.keys)]
+    finer = call.reals.finer(how.more)
+    both = [
+        truncated(party, matmul(party, weights, v), finer),
+        row_reciprocals(party, sums, s.keys, how),
+    ]
     context, inverse = yield from parallel(both)
     factor = inverse.spaced(np.flatnonzero(kept), (*s.scores[:3], 1))
-    wanted = [truncated(party, multiply(party, context, factor))]
+    wanted = [truncated(party, multiply(party, context, factor), call.outputs[0].resting)]
     if _shown(call) is not None:
         wanted.append(truncated(party, multiply(party, weights, factor) if _shown(call) == 3 else shown))
     done = yield from parallel(wanted)

@@ -7,8 +7,8 @@ import math
 from onnxpuma.ops.attention_positions import cap_of, shapes_of
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import head_length
-from onnxpuma.ops.numerators import farthest_apart
 from onnxpuma.ops.registry import Call
+from onnxpuma.ops.score_reading import farthest_apart
 from onnxpuma.ops.scores import SPREAD
 from onnxpuma.ops.sight import seen
 

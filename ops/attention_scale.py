@@ -14,6 +14,7 @@ from onnxpuma.ops.lengths import head_length
 from onnxpuma.ops.limits import ROOM
 from onnxpuma.ops.registry import Call
 from onnxpuma.ops.rows import exponent
+from onnxpuma.ops.score_reading import FINE, Reading
 from onnxpuma.ops.scores import LEAST_SPREAD, SPREAD
 from onnxpuma.ops.softmax import largest_spread
 
@@ -91,7 +92,7 @@ def accepted(call: Call, index: int) -> Format | None:
     other = call.given(1 - index)
     made = fraction + (other.fraction if other.secret else usual)
     largest = scale_of(call) * (q + error) * (k + error)
-    above = max(2 + exponent(largest * (1 + ROOM) + ROOM), 1 + exponent(spread_read(call)))
+    above = max(2 + exponent(largest * (1 + ROOM) + ROOM), Reading(spread_read(call)).bits - FINE)
     return Format(made + scale_bits(call) + above, fraction)
 
 

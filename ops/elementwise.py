@@ -15,7 +15,7 @@ from onnxpuma.ops.beside import factor, held, in_words, of_scaled, of_sum, too_f
 from onnxpuma.ops.factors import factor_bits, times_numbers
 from onnxpuma.ops.limits import Limit, output_below
 from onnxpuma.ops.registry import Call, Operand, Resolved, Result, Use, Value, both_fine, operator
-from onnxpuma.ops.shares import secret
+from onnxpuma.ops.shares import in_one_ring, secret
 from onnxpuma.standard.mask_values import FAR
 
 _LARGEST_WHOLE = 2.0**12
@@ -177,10 +177,14 @@ def neg(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[For
 def _product_result(call: Call) -> Result:
     a, b = call.given(0), call.given(1)
     if a.secret and b.secret:
-        return Result(Sum3, call.at(a.fraction + b.fraction))
+        return Result(Sum3, call.product_of(0, 1))
     secret, public = (a, b) if a.secret else (b, a)
-    more = factor_bits(factor(call, np.asarray(public.value)))
-    return Result(secret.form, call.at(secret.fraction + more))
+    return Result(secret.form, secret.format.finer(factor_bits(factor(call, np.asarray(public.value)))))
+
+
+def _factor_accepts(call: Call, index: int) -> Format | None:
+    """A factor is read in the ring of the product."""
+    return call.outputs[0].format.at(call.given(index).fraction) if call.secret(index) else None
 
 
 def _by_whole_number(call: Use, index: int) -> bool:
@@ -202,6 +206,7 @@ def _product_limits(call: Call) -> tuple[Limit, ...]:
 @operator(
     "Mul",
     result=_product_result,
+    accepts=_factor_accepts,
     defers=_by_whole_number,
     refuse=_product_fits,
     limits=_product_limits,
@@ -214,6 +219,7 @@ def mul(party: Party, call: Call, a: Value, b: Value) -> Protocol[Sequence[Form]
     """a * b: local; its reader decides whether the product is truncated."""
     yield from ()
     if isinstance(a, Replicated) and isinstance(b, Replicated):
-        return [multiply(party, whole(a, call.given(0)), whole(b, call.given(1)))]
+        factors = in_one_ring(whole(a, call.given(0)), whole(b, call.given(1)))
+        return [multiply(party, *factors)]
     x, public = (b, a) if isinstance(a, np.ndarray) else (a, b)
     return [times_numbers(secret(x), factor(call, np.asarray(public)))]

@@ -23,10 +23,11 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit
-from onnxpuma.ops.numerators import COARSE, all_numerators_cost, all_peaks, coarse_bits, farthest_apart
+from onnxpuma.ops.numerators import all_numerators_cost, all_peaks
 from onnxpuma.ops.reduce import axes_of, not_empty
 from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.running import running
+from onnxpuma.ops.score_reading import COARSE, Reading, farthest_apart
 from onnxpuma.ops.scores import (
     SPREAD,
     Scores,
@@ -94,8 +95,9 @@ def _sum_cost(call: Call) -> Cost:
     lengths = scores.lengths[scores.lengths > 0]
     if not len(lengths):
         return Cost()
-    peaks = brought_up_cost(call, x) + all_numerators_cost(lengths, Replicated, call.ring, scores.spread)
-    source = coarse_bits(scores.spread)
+    how = Reading(scores.spread)
+    peaks = brought_up_cost(call, x) + all_numerators_cost(lengths, Replicated, call.ring, how)
+    source = how.coarse_bits
     back = over_parts(len(lengths), lambda n: resolve_cost(n, 0, source, Replicated, call.ring))
     return peaks + (log_cost(len(lengths)) | back)
 
@@ -112,7 +114,7 @@ def _log_sums(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
     # 1. each row less its first score
     starts, row = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
     first = flat[starts]
-    e, tops = yield from all_peaks(party, flat - first[row], lengths, call.ring, scores.spread)
+    e, tops = yield from all_peaks(party, flat - first[row], lengths, call.ring, Reading(scores.spread))
     # 2. the logarithm of the sum, while the maximum returns to the full ring
     sums = e.run_sums(starts)
     logarithm, highest = yield from parallel(

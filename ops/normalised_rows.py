@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.linear import multiply
@@ -64,15 +64,23 @@ class Normalised:
 
 
 def normalised(
-    party: Party, x: Shares, rows: Rows, scale: Resolved | None, bias: Resolved | None
+    party: Party,
+    x: Shares,
+    rows: Rows,
+    scale: Resolved | None,
+    bias: Resolved | None,
+    reals: Format = RESTING,
+    made: Format = RESTING,
 ) -> Protocol[Normalised]:
-    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting.
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, both broadcasting, in the format `made`.
 
-    x is untruncated where its own truncation centres it (`Centring.TERMS`).
+    The truncation of an untruncated x centres it (`Centring.TERMS`), or leads to `reals`.
     """
     mean: Replicated | None = None
     if rows.centring is Centring.TERMS:
-        x = yield from truncated(party, _times_count(x, rows))
+        x = _times_count(x, rows)
+    if isinstance(x, Sum3):
+        x = yield from truncated(party, x, reals)
     read = replicated(x)
     between = read.format.at(rows.product_fraction)
     if rows.centring is Centring.MEAN:
@@ -115,7 +123,7 @@ def normalised(
         y = y.plus_numbers(bias)
     elif bias is not None:
         y = y.plus_shared(bias)
-    return Normalised((yield from truncated(party, y)), mean, root)
+    return Normalised((yield from truncated(party, y, made)), mean, root)
 
 
 def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
@@ -126,26 +134,33 @@ def _public_factor(rows: Rows, scale: np.ndarray) -> tuple[int, np.ndarray]:
     return rows.scale_fraction, np.rint(scale.astype(np.float64) * 2.0**rows.scale_fraction).astype(np.int64)
 
 
-def normalised_cost(rows: Rows, call: Use) -> Cost:
+def read_cost(rows: Rows, call: Use) -> Cost:
+    """Of the truncation of a product that arrives untruncated."""
+    x, divided = call.given(0), rows.divided if rows.centring is Centring.TERMS else 0
+    shift = x.fraction - x.finer + divided - call.reals.fraction
+    return shift_cost(x.size, shift, x.format.bits, bits=call.ring)
+
+
+def normalised_cost(rows: Rows, call: Use, made: int | None = None) -> Cost:
+    """made: bits of the result's ring, where it is another than that of its operands."""
     size, fraction = rows.number * rows.count, call.reals.fraction + rows.centred_up
     scale, form = call.given(1), (Sum3 if call.secret(1) else Replicated)
     total, before = Cost(), Cost()
     if rows.centring is Centring.TERMS:
-        x = call.given(0)
-        total = shift_cost(size, x.fraction - x.finer + rows.divided - call.reals.fraction, call.ring)
+        total = read_cost(rows, call)
     if rows.centring is Centring.MEAN:
         total = _means_cost(rows, 0)
         before = _means_cost(rows, rows.centred_up) if rows.centred_up else before
     if rows.root_first:
         first = fraction + rows.root_fraction - rows.product_fraction
         total = total + (roots_cost(rows) | before) + shift_cost(size, first, call.ring)
-        return total + shift_cost(size, rows.product_fraction, call.ring)
+        return total + shift_cost(size, rows.product_fraction, call.ring, bits=made)
     by = rows.scale_fraction if scale.secret else _public_factor(rows, np.asarray(scale.value))[0]
     if scale.secret and by < call.reals.fraction:
         before |= shift_cost(scale.size, call.reals.fraction - by, call.ring, Replicated)
-    made = min(fraction + by, rows.product_fraction)
+    held = min(fraction + by, rows.product_fraction)
     product = Cost()
-    if fraction + by > made:
-        product = shift_cost(size, fraction + by - made, call.ring, form)
+    if fraction + by > held:
+        product = shift_cost(size, fraction + by - held, call.ring, form)
     total = total + (roots_cost(rows) | (before + product))
-    return total + shift_cost(size, made + rows.root_fraction - call.reals.fraction, call.ring)
+    return total + shift_cost(size, held + rows.root_fraction - call.reals.fraction, call.ring, bits=made)

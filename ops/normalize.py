@@ -12,12 +12,13 @@ from dataclasses import replace
 import numpy as np
 
 from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.lengths import groups_of, norm_of_rows, normalised_rows, scaled_row
 from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_size
 from onnxpuma.ops.needs import ROOM, short_rows
-from onnxpuma.ops.normalised_rows import normalised, normalised_cost
+from onnxpuma.ops.normalised_rows import normalised, normalised_cost, read_cost
 from onnxpuma.ops.registry import Call, Resolved, Use, Value, operator
 from onnxpuma.ops.rows import LARGEST_NORM, Centring, Rows
 from onnxpuma.ops.shares import as_shares
@@ -27,26 +28,27 @@ _NEAR = 16.0  # a larger bound says little about the size of a value that is no 
 ERROR = "1e-4, in rows of norm above 4096 2e-4 of the result"
 
 
-def _rows(call: Use, shape: tuple[int, ...], axis: int) -> Rows:
+def _rows(call: Call, shape: tuple[int, ...], axis: int) -> Rows:
     """How x is normalised over these axes: centred in the fastest way for which its rows leave room."""
     up = call.given(0).finer  # x is read at a resting real's fraction bits
     epsilon, norm = float(call.attribute("epsilon")) * 4.0**up, call.bound("norm", LARGEST_NORM)
     rows = Rows(shape, axis, Centring.NONE, epsilon, norm, _largest_scale(call), _largest_bias(call))
     if not normalised_rows(call)[1]:
         return rows
-    if call.given(0).form is Sum3:
+    if _centres_terms(call, 0):
         return replace(rows, centring=Centring.TERMS)
     mean, exact = replace(rows, centring=Centring.MEAN), replace(rows, centring=Centring.EXACT)
     if _wanted(call, 1) or _wanted(call, 2) or not exact.exact:
         return mean
-    return call.network.fastest({way: normalised_cost(way, call) for way in (exact, mean)})
+    ways = {"centred exactly": exact, "less a truncated mean": mean}
+    return ways[call.network.fastest({name: normalised_cost(way, call) for name, way in ways.items()})]
 
 
-def _layer_rows(call: Use) -> Rows:
+def _layer_rows(call: Call) -> Rows:
     return _rows(call, call.given(0).shape, call.axis)
 
 
-def _channel_rows(call: Use) -> Rows:
+def _channel_rows(call: Call) -> Rows:
     """(N, groups, elements of a group): instance normalisation has as many groups as channels."""
     batch, channels, *spatial = call.given(0).shape
     groups = groups_of(call)
@@ -63,6 +65,15 @@ def _centres_terms(call: Use, place: int) -> bool:
     x, longest = call.given(0), norm_of_rows(call)
     fits = count * longest < 2.0**x.finer * x.format.largest * ROOM
     return centred and fits and longest < call.bound("norm", LARGEST_NORM)
+
+
+def _accepts(call: Call, place: int) -> Format | None:
+    """Rows of a product in any ring that holds it, if they are centred exactly once it is truncated."""
+    x = call.given(0)
+    if place or x.form is not Sum3 or not _layer_rows(call).centred:
+        return None
+    exact = replace(_layer_rows(call), centring=Centring.EXACT).exact
+    return x.format.modulo(x.fraction + 2) if exact else None
 
 
 def _largest_scale(call: Use) -> float:
@@ -124,13 +135,20 @@ def _norms(rows: Callable[[Call], Rows]) -> Limits:
     return limits
 
 
+def _formats(call: Call) -> tuple[Format, Format]:
+    """In which rows are read, and in which the result rests."""
+    return call.reals, call.outputs[0].resting
+
+
 def _wanted(call: Use, index: int) -> bool:
     return index < len(call.node.outputs) and bool(call.node.outputs[index])
 
 
 def _layer_cost(call: Call) -> Cost:
     rows = _layer_rows(call)
-    total = normalised_cost(rows, call)
+    total = normalised_cost(rows, call, call.outputs[0].resting.bits)
+    if call.given(0).form is Sum3 and rows.centring is not Centring.TERMS:
+        total = read_cost(rows, call) + total
     if _wanted(call, 2):
         shift = rows.root_fraction - call.reals.fraction
         total = total + shift_cost(rows.number, shift, call.ring, Replicated)
@@ -140,6 +158,8 @@ def _layer_cost(call: Call) -> Cost:
 @operator(
     "LayerNormalization",
     cost=_layer_cost,
+    accepts=_accepts,
+    follows=True,
     limits=_norms(_layer_rows),
     error=ERROR,
     defers=_centres_terms,
@@ -148,7 +168,9 @@ def layer_normalization(
     party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved | None = None
 ) -> Protocol[Sequence[Form]]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias."""
-    done = yield from normalised(party, _ordinary(party, call, x), _layer_rows(call), scale, bias)
+    done = yield from normalised(
+        party, _ordinary(party, call, x), _layer_rows(call), scale, bias, *_formats(call)
+    )
     if done.mean is None:
         return [done.value]
     results = [done.value, done.mean, done.mean]
@@ -160,22 +182,25 @@ def layer_normalization(
 @operator(
     "RMSNormalization",
     cost=_layer_cost,
+    follows=True,
     limits=_norms(_layer_rows),
     error=ERROR,
 )
 def rms_normalization(party: Party, call: Call, x: Resolved, scale: Resolved) -> Protocol[Sequence[Form]]:
     """x / sqrt(mean of squares + epsilon) * scale."""
-    done = yield from normalised(party, _ordinary(party, call, x), _layer_rows(call), scale, None)
+    done = yield from normalised(
+        party, _ordinary(party, call, x), _layer_rows(call), scale, None, *_formats(call)
+    )
     return [done.value]
 
 
 def _channel_cost(call: Call) -> Cost:
-    return normalised_cost(_channel_rows(call), call)
+    return normalised_cost(_channel_rows(call), call, call.outputs[0].resting.bits)
 
 
 @operator(
     "InstanceNormalization", "GroupNormalization",
-    cost=_channel_cost, limits=_norms(_channel_rows), error=ERROR, defers=_centres_terms,
+    cost=_channel_cost, follows=True, limits=_norms(_channel_rows), error=ERROR, defers=_centres_terms,
 )  # fmt: skip
 def channel_normalization(
     party: Party, call: Call, x: Value, scale: Resolved, bias: Resolved
@@ -193,5 +218,5 @@ def channel_normalization(
         return spaced.broadcast_to(wide).reshape(1, groups, -1)
 
     flat = held.reshape(rows.shape)
-    done = yield from normalised(party, flat, rows, by_channel(scale), by_channel(bias))
+    done = yield from normalised(party, flat, rows, by_channel(scale), by_channel(bias), *_formats(call))
     return [done.value.reshape(shape)]

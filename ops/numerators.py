@@ -1,121 +1,111 @@
 """The numerators of a softmax, and the reciprocals of their sums, for rows of any length laid end to end.
 
-A numerator is e^(t - 1), with t the score less the row's coarse maximum, so a row's sum lies between e^-2 and
-its length (docs/protocols.md, section 8).
+A numerator is the exponential of the score less a number near the row's maximum (score_reading.py), at most
+one: so the sums of rows have a known range.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Pair, Replicated, Shares, joined, see
+from onnxpuma.mpc.forms import Replicated, Shares, joined, see
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
-from onnxpuma.mpc.protocols.exp_softmax import NARROW, POWER, exp_window, exp_window_cost
+from onnxpuma.mpc.protocols.exp_softmax import POWER, exp_window, exp_window_cost
+from onnxpuma.mpc.protocols.histogram import row_peak, row_peak_cost
 from onnxpuma.mpc.protocols.maximum import row_maximum, row_maximum_cost
 from onnxpuma.mpc.protocols.pivots import FEW_ROWS, each_led, over_parts, runs, spread_all
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
-from onnxpuma.ops.scores import LOWEST, SPREAD
-
-FINE = 15  # fraction bits of the score that exp reads
-COARSE = 0  # fraction bits of the reading for the maximum: units
-NUMERATOR = 22  # fraction bits of the numerators
-
-
-LEAST_READ = 20  # the least `sum_read`
-
-
-def sum_read(ring: int) -> int:
-    """Fraction bits of the reciprocal of a row's sum: times a numerator, it leaves 4 bits above the point."""
-    return min(24, ring - 4 - NUMERATOR)
-
-
-def coarse_bits(spread: float) -> int:
-    """Bits of the coarse reading, for the maximum of scores less than `spread` apart."""
-    return max(7, math.ceil(math.log2(spread)) + COARSE + 1)
-
-
-def _digit_bits(spread: float) -> int:
-    """Bits of the digits of a score less its maximum, which may be two units further below."""
-    return NARROW.digit_bits(spread + 2)
-
-
-def farthest_apart(spread: float) -> float:
-    """The largest distance that a reading for this spread covers: each score is off by about a unit."""
-    least = NARROW.top * ((1 << _digit_bits(spread)) - 1)
-    return min(2.0 ** (coarse_bits(spread) - COARSE - 1) - 2, least - 3)
+from onnxpuma.ops.score_reading import COARSE, FINE, Reading
 
 
 def numerators(
-    party: Party, x: Shares, lengths: np.ndarray, pivot: int, bits: int, spread: float = SPREAD
+    party: Party, x: Shares, lengths: np.ndarray, pivot: int, bits: int, how: Reading
 ) -> Protocol[tuple[Replicated, Replicated]]:
-    """e^(x - m - 1) of rows laid end to end, (n,), at NUMERATOR fraction bits mod 2^bits, and m of each row,
-    (rows,).
+    """e^(x - m - above) of rows laid end to end, (n,), at `how.numerator` fraction bits mod 2^bits, and m of
+    each row, (rows,), of a histogram less the row's first score.
 
-    m is within a unit of the row's maximum and has COARSE fraction bits mod 2^coarse_bits. A score more than
-    LOWEST below m may count as zero. Two scores of one row differ by less than `spread`. Error: below 2^-17.
-    Rounds: 3 a level of the tournament and 5, or 6 for a wide spread; bits: `numerators_cost`.
+    Each row's maximum lies less than `how.above` above m and less than `how.below` below it. A score that is
+    further below m than the window reaches may count as zero. Error: below 2^-17, in a fine window 2^-20 of
+    the result and 2^-24. Rounds: those of the maximum and 4, or 5 for a wide spread; bits: `numerators_cost`.
     """
-    fine = split(party, x, pivot, Format(coarse_bits(spread) + FINE - COARSE, FINE))
-    tops = yield from row_maximum(party, fine.lowered(FINE - COARSE), lengths)
-    read = FINE + NARROW.unit + _digit_bits(spread)
-    top = see(party, tops[np.repeat(np.arange(len(lengths)), lengths)], pivot)
-    below = fine.modulo(read) - top.raised(FINE - COARSE, read)
-    y = yield from exp_window(party, below.plus_numbers(LOWEST))
-    return (yield from _from_pair(party, y, bits)), tops
+    fine, read = split(party, x, pivot, Format(how.bits, FINE)), how.shifted_bits
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    if how.peak is None:
+        tops = yield from row_maximum(party, fine.lowered(FINE - COARSE, how.coarse_bits), lengths)
+        top = see(party, tops[row], pivot).raised(FINE - COARSE, read)
+    else:
+        fine = fine - fine[(np.cumsum(lengths) - lengths)[row]]
+        tops = yield from row_peak(party, fine, lengths, how.peak, read)
+        top = see(party, tops[row], pivot)
+    below = fine.modulo(read) - top
+    y = yield from exp_window(party, below.plus_numbers(how.offset), how.window)
+    return (yield from lift_pair(party, y.lowered(EXP_FRACTION - how.numerator), bits)), tops
 
 
-def _from_pair(party: Party, y: Pair, bits: int) -> Protocol[Replicated]:
-    return (yield from lift_pair(party, y.lowered(EXP_FRACTION - NUMERATOR), bits))
-
-
-def numerators_cost(
-    elements: int, lengths: np.ndarray, form: type, ring: int, spread: float = SPREAD
-) -> Cost:
-    coarse, width = coarse_bits(spread), POWER.bits - EXP_FRACTION + NUMERATOR
-    read = split_cost(elements, coarse + FINE - COARSE, form)
-    highest = row_maximum_cost(elements, lengths, coarse)
-    exp = exp_window_cost(elements, _digit_bits(spread)).merged()
+def numerators_cost(elements: int, lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
+    read, width = split_cost(elements, how.bits, form), POWER.bits - EXP_FRACTION + how.numerator
+    if how.peak is None:
+        highest = row_maximum_cost(elements, lengths, how.coarse_bits)
+    else:
+        highest = row_peak_cost(lengths, how.peak, how.shifted_bits)
+    exp = exp_window_cost(elements, how.digit_bits, how.window).merged()
     return Cost(0, read.bits) + highest + exp + lift_pair_cost(elements, width, ring)
 
 
 def all_numerators(
-    party: Party, flat: Shares, lengths: np.ndarray, bits: int, spread: float = SPREAD
+    party: Party, flat: Shares, lengths: np.ndarray, bits: int, how: Reading
 ) -> Protocol[Replicated]:
     """The first result of `all_peaks`."""
-    return (yield from all_peaks(party, flat, lengths, bits, spread))[0]
+    return (yield from all_peaks(party, flat, lengths, bits, how))[0]
 
 
 def all_peaks(
-    party: Party, flat: Shares, lengths: np.ndarray, bits: int, spread: float = SPREAD
+    party: Party, flat: Shares, lengths: np.ndarray, bits: int, how: Reading
 ) -> Protocol[tuple[Replicated, Replicated]]:
     """`numerators` with the rows spread over the three pivots."""
 
     def each(piece: tuple[slice, slice], pivot: int) -> Protocol[tuple[Replicated, Replicated]]:
         rows, elements = piece
-        return numerators(party, flat[elements], lengths[rows], pivot, bits, spread)
+        return numerators(party, flat[elements], lengths[rows], pivot, bits, how)
 
     done = yield from each_led(party, runs(lengths), each)
     return joined([e for e, _ in done]), joined([m for _, m in done])
 
 
-def all_numerators_cost(lengths: np.ndarray, form: type, ring: int, spread: float = SPREAD) -> Cost:
+def all_numerators_cost(lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
     total = Cost()
     for rows, elements in runs(lengths):
-        total |= numerators_cost(elements.stop - elements.start, lengths[rows], form, ring, spread)
+        total |= numerators_cost(elements.stop - elements.start, lengths[rows], form, ring, how)
     return total
 
 
-def row_reciprocals(party: Party, sums: Replicated, longest: int) -> Protocol[Replicated]:
+def fastest_reading(
+    network: Network,
+    tournament: Reading,
+    others: Sequence[Reading],
+    lengths: np.ndarray,
+    form: type,
+    ring: int,
+) -> Reading:
+    """The tournament, or the cheapest of the histograms, whichever takes less time on this network."""
+    ways = {"tournament": (tournament, all_numerators_cost(lengths, form, ring, tournament))}
+    if others:
+        costs = [(how, all_numerators_cost(lengths, form, ring, how)) for how in others]
+        ways["histogram"] = min(costs, key=lambda way: (way[1].rounds, way[1].bits))
+    return ways[network.fastest({name: cost for name, (_, cost) in ways.items()})][0]
+
+
+def row_reciprocals(party: Party, sums: Replicated, longest: int, how: Reading) -> Protocol[Replicated]:
     """1 / sum of each row, (rows,), `sum_read` fraction bits."""
-    digits, made = digits_of(0.13, float(longest), sums.format), sums.format.at(sum_read(sums.bits))
+    digits = digits_of(how.least_sum, float(longest), sums.format)
+    made = sums.format.at(how.sum_read(sums.bits))
 
     def each(parts: Sequence[Replicated], pivot: int) -> Protocol[list[Replicated]]:
         return [(yield from reciprocal(party, parts[0], pivot, made, digits))]
@@ -124,10 +114,11 @@ def row_reciprocals(party: Party, sums: Replicated, longest: int) -> Protocol[Re
     return inverse
 
 
-def row_reciprocals_cost(count: int, longest: int, ring: int) -> Cost:
-    digits, made = digits_of(0.13, float(longest), Format(ring, NUMERATOR)), Format(ring, sum_read(ring))
+def row_reciprocals_cost(count: int, longest: int, ring: int, how: Reading) -> Cost:
+    digits = digits_of(how.least_sum, float(longest), Format(ring, how.numerator))
+    made = Format(ring, how.sum_read(ring))
 
     def each(size: int) -> Cost:
-        return inverse_cost("reciprocal", size, digits, NUMERATOR, made, form=Replicated)
+        return inverse_cost("reciprocal", size, digits, how.numerator, made, form=Replicated)
 
     return over_parts(count, each, FEW_ROWS)

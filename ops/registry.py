@@ -106,7 +106,7 @@ class Operator:
     # The least format in which it reads this input, where its readers take the formats of `call.outputs`;
     # None: the format in which all values of a model rest.
     accepts: Callable[[Call, int], Format | None] = _as_it_rests
-    # It leaves its results in the formats in which its outputs rest (`Operand.resting`), whatever these are.
+    # It leaves its first result in the format in which that output rests (`Operand.resting`), whatever it is.
     follows: bool = False
     refuse: Callable[[Call], str | None] = _nothing_refused  # why this use is not supported; None if it is
     # Which inputs may be secret, and the error, in the words of the documentation.

@@ -1,7 +1,6 @@
 """Softmax of rows of any length: coarse maximum, exp on a window, row sum, one reciprocal a row.
 
-The numerators are e^(t - 1), t the score less the row's coarse maximum: a row sums to between e^-2 and its
-length. Attention takes the reciprocal after the product with V, on fewer elements (protocols.md, section 8).
+Attention takes the reciprocal after the product with V, on fewer elements (protocols.md, section 8).
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,17 +21,14 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.lengths import spread_of_scores
 from onnxpuma.ops.limits import Arrays, Limit, Measure, Needs
 from onnxpuma.ops.numerators import (
-    FINE,
-    LEAST_READ,
-    NUMERATOR,
     all_numerators,
     all_numerators_cost,
-    farthest_apart,
+    fastest_reading,
     row_reciprocals,
     row_reciprocals_cost,
-    sum_read,
 )
 from onnxpuma.ops.registry import Call, Use, operator
+from onnxpuma.ops.score_reading import FINE, LEAST_READ, Reading, farthest_apart, histograms
 from onnxpuma.ops.scores import (
     LEAST_SPREAD,
     LOWEST,
@@ -76,11 +73,21 @@ def _softmax_cost(call: Call) -> Cost:
     lengths = scores.lengths[scores.lengths > 0]
     if rows * length == 0 or not len(lengths):
         return Cost()
-    (x,) = call.secrets
-    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), call.ring, scores.spread)
-    first = first + row_reciprocals_cost(len(lengths), length, call.ring)
-    shift = NUMERATOR + sum_read(call.ring) - call.reals.fraction
+    (x,), how = call.secrets, _reading(call)
+    first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), call.ring, how)
+    first = first + row_reciprocals_cost(len(lengths), length, call.ring, how)
+    shift = how.numerator + how.sum_read(call.ring) - call.reals.fraction
     return first + shift_cost(rows * length, shift, call.ring)
+
+
+@lru_cache(maxsize=4)
+def _reading(call: Call) -> Reading:
+    """The fastest way to read the scores."""
+    (x,), scores = call.secrets, _scores(call)
+    held = call.reals if x.reach > MOST_REACH else x.format
+    others = histograms(scores.spread, held, call.ring, fine=True)
+    lengths = scores.lengths[scores.lengths > 0]
+    return fastest_reading(call.network, Reading(scores.spread), others, lengths, _form(call), call.ring)
 
 
 def _form(call: Call) -> type:
@@ -139,7 +146,7 @@ def _defers(call: Use, index: int) -> bool:
 def _too_narrow(call: Call) -> str | None:
     if call.ring < RESTING.bits and call.given(0).reach:
         return f"a secret mask reaches further than words of {call.ring} bits"
-    digits = sum_read(call.ring)
+    digits = Reading(SPREAD).sum_read(call.ring)
     if digits < LEAST_READ:
         return (
             f"words of {call.ring} bits leave {digits} fraction bits to a row's sum, which needs {LEAST_READ}"
@@ -168,10 +175,11 @@ def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     up = yield from brought_up(party, call, x, call.given(0))
     moved = up.moveaxis(axis, -1) if up.shape else up.reshape(1)
     shape, (rows, length) = moved.shape, _rows(call)
-    e = yield from all_numerators(party, entered(moved, scores), lengths, call.ring, scores.spread)
+    how = _reading(call)
+    e = yield from all_numerators(party, entered(moved, scores), lengths, call.ring, how)
     table = e.spaced(scores.places, (rows, length))
     kept = scores.lengths > 0
-    inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length)
+    inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length, how)
     factor = inverse.spaced(np.flatnonzero(kept), (rows, 1))
     result = yield from truncated(party, multiply(party, table, factor))
     return [result.reshape(shape).moveaxis(-1, axis)]

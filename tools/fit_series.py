@@ -71,13 +71,15 @@ class Activation:
 RAMP, STEP, ODD_STEP = (0, 1, 0), (0, 0, 1), (-1, 0, 1)
 
 ACTIVATIONS = {
-    "gelu": Activation(gelu, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5, 17, 13, 13),
-    "gelu_tanh": Activation(gelu_tanh, 4.35, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5, 17, 13, 13),
+    "gelu": Activation(gelu, 4.26, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5, 17, 13, 13),
+    "gelu_tanh": Activation(gelu_tanh, 4.26, 5, 16, (1, 1), "even", 0.5, 16, RAMP, 0.5, 17, 13, 13),
     "erf": Activation(erf, 3.6, 5, 16, (5, 4), "odd", 0.5, 13, ODD_STEP),
     "tanh": Activation(np.tanh, 5.1, 9, 16, (13, 16), "odd", 1.0, 9, ODD_STEP),
     "sigmoid": Activation(sigmoid, 8.6, 7, 32, (15, 16), "odd", 1.0, 16, STEP),
     # The error of silu is multiplied by the other half of a gated layer, so its fit is more precise.
-    "silu": Activation(lambda x: x * sigmoid(x), 12.1, 12, 32, (11, 16), "even", 2.0, 11, RAMP, 0.5, 17, 15),
+    "silu": Activation(
+        lambda x: x * sigmoid(x), 10.27, 10, 32, (13, 16), "even", 0.25, 81, RAMP, 0.5, 17, 15
+    ),
     "mish": Activation(lambda x: x * np.tanh(softplus(x)), 12.1, 12, 32, (3, 4), "both", 2.0, 11, RAMP, 0.5),
     "softplus": Activation(softplus, 12.1, 7, 32, (13, 16), "even", 2.0, 11, RAMP, 0.5),
 }

@@ -53,6 +53,7 @@ from onnxpuma.graph.rules import (
     nan_guard,
     neutral,
     norm_by_hand,
+    norm_scale,
     order,
     power,
     quantised,
@@ -168,7 +169,7 @@ def _canonicalise(model: ir.Model, secret: weight_only.Classify) -> Report:
     _clean(model)
     for rules in STAGES:
         _repeat(model, rules, report)
-    for folds in (gemm_factors, batch_norm, folding):
+    for folds in (gemm_factors, batch_norm, norm_scale, folding):
         report.rules.update(folds.fold(model))
     infer_again(model)
     report.rules.update(lift_rows(model))

@@ -33,8 +33,9 @@ def with_formats(state: State) -> None:
     kept.update(name for name, readers in state.readers.items() if None in readers)
     for _, operand, divisor in state.watched.found.values():
         kept.update(o.name for o in (operand, divisor) if o is not None)
+    tried: set[tuple[str, Format]] = set()
     for _ in range(_PASSES):
-        if not _Formats(state.steps, kept, state.network).settle():
+        if not _Formats(state.steps, kept, state.network, tried).settle():
             break
 
 
@@ -45,6 +46,8 @@ class _Formats:
     steps: list[Step]
     kept: set[str]
     network: Network
+    # What was tried before.
+    tried: set[tuple[str, Format]]
     # Value -> the numbers of the steps that read it.
     readers: dict[str, list[int]] = field(default_factory=dict)
     # Value at rest -> the least format that its readers accept, None if one accepts no other.
@@ -60,7 +63,10 @@ class _Formats:
         for number in reversed(range(len(self.steps))):
             for place, operand in enumerate(self.steps[number].call.outputs):
                 format = self.least.get(operand.name)
-                if format is not None and self._chooses(self.steps[number], place):
+                if format is None or (operand.name, format) in self.tried:
+                    continue
+                self.tried.add((operand.name, format))
+                if self._chooses(self.steps[number], place):
                     changed |= self._try(number, place, format)
         return changed
 
@@ -111,7 +117,7 @@ class _Formats:
         """Whether a step can leave an output in any format: it is truncated after the kernel, or follows."""
         if step.resolves[place]:
             return True
-        return step.operator.follows and step.operator.result(step.call).format is None
+        return place == 0 and step.operator.follows
 
     def _try(self, number: int, place: int, format: Format) -> bool:
         """Let an output rest in this format, if nothing leaves its range and the network is faster so."""
@@ -139,7 +145,7 @@ class _Formats:
             values.update(_left(new))
         if not all(_holds(self.steps[n], new) for n, new in changed.items()):
             return False
-        truncate = [n for n, new in changed.items() if n != number and _made(new) != _made(self.steps[n])]
+        truncate = [n for n in changed if n != number and _costs_change(self.steps[n], changed[n])]
         ways = {
             "the model's format": _cost(self.steps[number], [self.steps[n] for n in truncate]),
             "the least format": _cost(changed[number], [changed[n] for n in truncate]),
@@ -204,8 +210,10 @@ def _holds(old: Step, new: Step) -> bool:
     return True
 
 
-def _made(step: Step) -> list[Format]:
-    return [o.format for o in step.call.outputs]
+def _costs_change(old: Step, new: Step) -> bool:
+    """Whether a step truncates something from another ring: a result, or a product that it takes."""
+    before, after = ([*s.call.secrets, *s.call.outputs] for s in (old, new))
+    return any(a.deferred and a.format != b.format for a, b in zip(after, before, strict=True))
 
 
 def _cost(maker: Step, readers: Sequence[Step]) -> Cost:

@@ -15,7 +15,8 @@ from onnxpuma.graph.canonicalise import Report, canonicalise
 from onnxpuma.graph.finding import Finding
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.rules.folding import FACTOR, NORMALISATION
+from onnxpuma.graph.rules.folding import FACTOR
+from onnxpuma.graph.rules.norm_scale import TITLE as NORMALISATION
 from onnxpuma.graph.visibility import classify
 
 F = np.float32
@@ -104,6 +105,15 @@ def test_rows_in_another_layout(folded: Any, gemm: str) -> None:
     assert len(next(n for n in graph.nodes if n.op == "Gemm").inputs) == 3
 
 
+@pytest.mark.parametrize(("norm", "terms"), [(RMS, 1), (LN, 3)])
+def test_a_residual_sum_reads_the_scaled_rows(folded: Any, norm: str, terms: int) -> None:
+    graph, report = folded(f"{norm} p = MatMul(n, w) q = MatMul(p, t) y = Add(q, n)", "float[n, m, 6] y")
+    assert report.rules[NORMALISATION] == 1
+    made = next(n for n in graph.nodes if n.op == "Mul")
+    assert made.inputs[1] == "g"
+    assert report.after == {made.op: 1, graph.nodes[0].op: 1, "MatMul": 2, "Add": terms}
+
+
 def test_one_row_picked(folded: Any) -> None:
     _, report = folded(f"{LN} r = Gather <axis = 1> (n, last) y = MatMul(r, w)", "float[n, 4] y")
     assert report.rules[NORMALISATION] == 1
@@ -114,7 +124,7 @@ def test_one_row_picked(folded: Any) -> None:
     [
         (f"{RMS} y = MatMul(n, w)", "float[n, m, 4] y, float[n, m, 6] n"),
         (f"{RMS} p = MatMul(n, w) q = MatMul(x, w) y = Add(p, q)", "float[n, m, 4] y"),
-        (f"{RMS} p = MatMul(n, w) q = MatMul(p, t) y = Add(q, n)", "float[n, m, 6] y"),
+        (f"{RMS} p = MatMul(x, w) q = MatMul(p, t) y = Add(q, n)", "float[n, m, 6] y"),
         (f"{RMS} e = Relu(n) y = MatMul(e, w)", "float[n, m, 4] y"),
         (f"{RMS} u = Transpose <perm = [0, 2, 1]> (n) y = MatMul(n, u)", "float[n, m, m] y"),
     ],

@@ -163,6 +163,14 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: lifting_gate.lifting_gate(p, bit(p, x), split(p, x, 17), 60),
         lambda n: lifting_gate.lifting_gate_cost(n, 17, 60, Split),
     ),
+    "gate, and a lift": (
+        lambda p, x: lifting_gate.gated_up(p, bit(p, x), split(p, x, 17, True), 60),
+        lambda n: lifting_gate.gated_up_cost(n, 17, 60),
+    ),
+    "gate that lifts straight": (
+        lambda p, x: lifting_gate.gated_up(p, bit(p, x), split(p, x, 17, True), 60, True),
+        lambda n: lifting_gate.gated_up_cost(n, 17, 60, True),
+    ),
     "arithmetic": (
         lambda p, x: gate.arithmetic(p, bit(p, x), 28),
         lambda n: gate.arithmetic_cost(n, 28),

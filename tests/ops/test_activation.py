@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from onnxpuma.check.single import OPSET, Comparison, compare, compare_model
 from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.mpc.cost import Network
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18
@@ -63,6 +64,22 @@ def test_swish_refuses_what_it_cannot_do() -> None:
 def test_relu(check: Check) -> None:
     edge = np.array([0, UNIT, -UNIT, 2**-10, -(2.0**-10), 4095, -4095], np.float32)
     check(compare("Relu", {"x": np.concatenate([LINE, edge])}), 1e-3)
+
+
+@pytest.mark.parametrize("op", ["Relu", "Gelu", "Tanh", "Swish"])
+def test_a_network_decides_rounds_against_bytes(check: Check, op: str) -> None:
+    """Far apart the servers take fewer rounds, on a thin line fewer bytes."""
+    x = np.random.default_rng(1).uniform(-9, 9, 20_000).astype(np.float32)
+    nodes = [helper.make_node("Clip", ["x", "low", "high"], ["c"]), helper.make_node(op, ["c"], ["y0"])]
+    ends = [helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in (("low", -8.0), ("high", 8.0))]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)
+    graph = helper.make_graph(nodes, "chain", [given], [onnx.ValueInfoProto(name="y0")], ends)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    far, thin = (compare_model(model, {"x": x}, network=n) for n in (Network(1e10, 0.04), Network(1e8, 1e-5)))
+    for done in (far, thin):
+        check(done, 3e-3)
+    assert far.outcome.cost.rounds < thin.outcome.cost.rounds
+    assert far.outcome.cost.bits > thin.outcome.cost.bits
 
 
 def test_scalars_and_single_numbers(check: Check) -> None:

@@ -1,9 +1,6 @@
-"""Factors beside a product with a weight are folded into the weight, where they cost nothing.
+"""Constant numbers beside a product with a weight are folded into the weight, where they cost nothing.
 
-They are the scale and shift of a normalisation whose every reader is such a product: with n the normalised
-tensor, (n g + b) W + c = n (diag(g) W) + (b W + c), which saves a product an element. A constant number is
-folded too, if it multiplies the input of a product with a weight, its result, or rows picked from a table.
-
+Such a number multiplies the input of the product, its result, or rows picked from a table.
 The owner computes the new weights when they are read; they keep their names. A weight that other nodes read
 too is left alone: it would have to be stored twice.
 """
@@ -18,9 +15,7 @@ import onnx_ir as ir
 
 from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.rules.dequantise import lazy
-from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import (
-    are_ones,
     attribute,
     is_constant,
     number,
@@ -29,10 +24,8 @@ from onnxpuma.graph.rules.rule import (
     static_dim,
     used_once,
 )
-from onnxpuma.graph.visibility import ONES
 from onnxpuma.standard.operators import traits
 
-NORMALISATION = "normalisation folded into weights"
 FACTOR = "factor folded into weights"
 _LAYOUT = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity")
 
@@ -95,17 +88,21 @@ def linear_of(node: ir.Node) -> Linear | None:
     return Linear(node, weight, axis)
 
 
-def _readers(y: ir.Value, width: int) -> list[Linear] | None:
+def readers_of(y: ir.Value, width: int, sums: list[tuple[ir.Node, int]] | None = None) -> list[Linear] | None:
     """The products with a weight that read `y`, directly or with its rows moved; None if other nodes read
-    it."""
+    it, except sums that read it directly, which are noted in `sums`."""
     found: list[Linear] = []
     if y.is_graph_output():
         return None
-    for node, slot in y.uses():
+    for use in y.uses():
+        node, slot = use
         if traits(node.op_type, node.domain).of_shape:
             continue
+        if sums is not None and node.op_type == "Add" and not node.domain:
+            sums.append(use)
+            continue
         if slot == 0 and _keeps_rows(node, width):
-            inner = _readers(node.outputs[0], width)
+            inner = readers_of(node.outputs[0], width)
             if inner is None:
                 return None
             found += inner
@@ -136,102 +133,9 @@ def _keeps_rows(node: ir.Node, width: int) -> bool:
 def fold(model: ir.Model) -> dict[str, int]:
     """Fold everything possible, in place; return title -> how often. Reads no weight of more than one
     number."""
-    made: dict[object, ir.Value] = {}
-    counts = {NORMALISATION: 0, FACTOR: 0}
-    for node in list(model.graph.all_nodes()):
-        if node.domain:
-            continue
-        if traits(node.op_type).rows == "normalisation":
-            counts[NORMALISATION] += _fold_norm(model, node, made)
-        elif node.op_type == "Mul":
-            counts[FACTOR] += _fold_factor(model, node)
-    return {what: count for what, count in counts.items() if count}
-
-
-def _fold_norm(model: ir.Model, node: ir.Node, made: dict[object, ir.Value]) -> bool:
-    x, scale, y = node.inputs[0], node.inputs[1], node.outputs[0]
-    shift = node.inputs[2] if len(node.inputs) > 2 else None
-    width = static_dim(y, -1)
-    if x is None or scale is None or width is None or any(o.uses() for o in node.outputs[1:]):
-        return False
-    if attribute(y, "axis") not in (-1, (rank(y) or 0) - 1):
-        return False
-    done = are_ones(scale) or str(scale.name).startswith(ONES)
-    if done or not is_constant(scale) or static_dim(scale, 0) != width or rank(scale) != 1:
-        return False
-    if shift is not None and (not is_constant(shift) or static_dim(shift, 0) != width or rank(shift) != 1):
-        return False
-    readers = _readers(y, width)
-    if readers is None or any(static_dim(r.weight, r.axis) != width for r in readers):
-        return False
-    read_shift = None if shift is None else values_of(shift)
-    for reader in readers:
-        if read_shift is not None:
-            _add_shift(model, reader, read_shift)
-        _scale_rows(reader, values_of(scale))
-    writer = Writer(model, made)
-    ones = writer.shared(
-        ("ones", width), lambda: writer.weight(ir.tensor(np.ones(width, np.float32)), f"{ONES}{width}")
-    )
-    node.replace_input_with(1, ones)
-    if shift is not None:
-        node.resize_inputs(2)
-    return True
-
-
-def _scale_rows(linear: Linear, read_factors: Callable[[], np.ndarray]) -> None:
-    read, wide = values_of(linear.weight), (-1, 1) if linear.axis == 0 else (1, -1)
-    become(linear.weight, lambda: read() * read_factors().reshape(wide))
-
-
-def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndarray]) -> None:
-    """Add shift W to the product's result: into its bias if only the product reads one."""
-    node, axis = linear.node, linear.axis
-    read_weight = values_of(linear.weight)
-    alpha = attribute(node.outputs[0], "alpha") if node.op_type == "Gemm" else 1.0
-
-    def read() -> np.ndarray:
-        weight = read_weight()
-        return np.float32(alpha) * (read_shift() @ (weight if axis == 0 else weight.T))
-
-    bias = _bias_of(node, linear.columns)
-    if bias is not None:
-        before = values_of(bias)
-        become(bias, lambda: before() + read().reshape(before().shape))
-        return
-    writer = Writer(model, {})
-    made = writer.weight(lazy(read, (linear.columns,)), f"{linear.weight.name}_shift")
-    if node.op_type == "Gemm" and (len(node.inputs) < 3 or node.inputs[2] is None):
-        node.resize_inputs(3)
-        node.replace_input_with(2, made)
-        return
-    y = node.outputs[0]
-    total = ir.node("Add", [y, made], name=f"{node.name}/shift")
-    total.outputs[0].type, total.outputs[0].shape = y.type, y.shape
-    readers = [(n, i) for n, i in y.uses() if n is not total]
-    for reader, slot in readers:
-        reader.replace_input_with(slot, total.outputs[0])
-    owner = node.graph
-    assert owner is not None
-    for slot, output in enumerate(owner.outputs):
-        if output is y:
-            owner.outputs[slot] = total.outputs[0]
-    owner.insert_after(node, total)
-
-
-def _bias_of(node: ir.Node, columns: int) -> ir.Value | None:
-    """The constant vector added to the product and read by nothing else, if there is one."""
-    if node.op_type == "Gemm":
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-    else:
-        y = node.outputs[0]
-        added = y.uses()[0].node if used_once(y) else None
-        if added is None or added.op_type != "Add" or added.domain:
-            return None
-        bias = added.inputs[1] if added.inputs[0] is y else added.inputs[0]
-    if bias is None or not own(bias) or bias.const_value.size != columns or (rank(bias) or 0) > 2:
-        return None
-    return bias
+    products = [node for node in model.graph.all_nodes() if node.op_type == "Mul" and not node.domain]
+    count = sum(_fold_factor(model, node) for node in products)
+    return {FACTOR: count} if count else {}
 
 
 def _fold_factor(model: ir.Model, node: ir.Node) -> bool:
@@ -295,5 +199,5 @@ def _behind(x: ir.Value) -> list[ir.Value]:
 def _before(y: ir.Value) -> list[ir.Value]:
     """The weights to multiply where every reader of `y` is a product with one; otherwise empty."""
     width = static_dim(y, -1)
-    readers = None if width is None else _readers(y, width)
+    readers = None if width is None else readers_of(y, width)
     return [] if readers is None else [r.weight for r in readers]

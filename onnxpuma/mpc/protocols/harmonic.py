@@ -43,8 +43,7 @@ def harmonic(party: Party, x: Replicated, pivot: int, series: Series) -> Protoco
 
 
 def harmonic_cost(elements: int, series: Series, format: Format) -> Cost:
-    width = _narrow(format).bits
-    back = lift_pair_cost(elements, width, format.bits)
+    back = lift_pair_cost(elements, _narrow(format).bits, format.bits)
     return series_long_cost(series, elements, _series_bits(series), _PRECISION) + back
 
 

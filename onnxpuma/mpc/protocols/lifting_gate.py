@@ -12,8 +12,9 @@ from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, taken
-from onnxpuma.mpc.protocols.convert import deal, deal_cost
-from onnxpuma.mpc.protocols.gate import chosen, opened
+from onnxpuma.mpc.protocols.convert import deal, deal_cost, replicate_pair, replicate_pair_cost
+from onnxpuma.mpc.protocols.gate import chosen, gate, gate_cost, opened
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import Words, from_integers, reduced, resized, word_type
 
@@ -115,3 +116,25 @@ def lifting_gate_cost(elements: int, source: int, bits: int, form: type = Replic
     more = bits - source
     dealt = [bits, bits, bits if form is Split else more, more, more]
     return Cost(1, sum(deal_cost(elements, width).bits for width in dealt) + 2 * packed(elements, 1))
+
+
+def gated_up(
+    party: Party, q: Bit, x: Split, bits: int, straight: bool = False, least: int = 0
+) -> Protocol[Replicated]:
+    """q * x as Replicated mod 2^bits: `gate` and `lift_pair`, or `straight` by `lifting_gate`, a round less.
+
+    Exact; conditions of the two, where q = 0 for `lift_pair` as well. Rounds: 3 or 2; bits: `gated_up_cost`.
+    """
+    if not straight or bits <= x.bits:
+        pair = yield from gate(party, q, x)
+        return (yield from lift_pair(party, pair, bits, least))
+    alone = Split(x.role, x.pivot, x.words, x.format)
+    found = replicate_pair(party, (yield from lifting_gate(party, q, alone, bits, least)))
+    yield
+    return found
+
+
+def gated_up_cost(elements: int, source: int, bits: int, straight: bool = False, halves: bool = True) -> Cost:
+    if not straight or bits <= source:
+        return gate_cost(elements, source, halves) + lift_pair_cost(elements, source, bits)
+    return lifting_gate_cost(elements, source, bits, Split) + replicate_pair_cost(elements, bits)

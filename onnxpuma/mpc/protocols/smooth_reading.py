@@ -23,7 +23,7 @@ from onnxpuma.mpc.protocols.lifting_gate import lifting_gate_cost
 from onnxpuma.mpc.protocols.widen import widen_cost
 
 LEAST_BITS = 6  # of the coarse reading
-MOST_AT_ONCE = 9  # bits of the coarse reading that one group compares in one round
+MOST_AT_ONCE = 10  # bits of the coarse reading that one group compares in one round
 USUAL = 28  # a form with fewer bits at the fraction that is read is truncated before it is read
 MARGIN = 1 / 64  # more than the errors of the fit and of its rounding
 

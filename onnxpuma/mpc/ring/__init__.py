@@ -11,6 +11,7 @@ from onnxpuma.mpc.ring.products import (
     pick_bits,
     shift_mask,
     table_bits,
+    turned_sums,
     unpack,
 )
 
@@ -29,5 +30,6 @@ __all__ = [
     "shift_mask",
     "table_bits",
     "threads",
+    "turned_sums",
     "unpack",
 ]

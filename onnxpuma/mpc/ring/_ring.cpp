@@ -143,6 +143,50 @@ PyObject* py_loop(PyObject*, PyObject* args) {
     Py_RETURN_NONE;
 }
 
+// ---- sums of turned rows
+
+template <class T>
+void add_turned(const Py_buffer& to, const Py_buffer& table, const int64_t* place, const int64_t* turn, ptrdiff_t count) {
+    const ptrdiff_t width = to.shape[1];
+    for (ptrdiff_t i = 0; i < count; ++i) {
+        const T* row = static_cast<const T*>(table.buf) + i * width;
+        T* sum = static_cast<T*>(to.buf) + place[i] * width;
+        const ptrdiff_t end = width - turn[i];
+        for (ptrdiff_t j = 0; j < end; ++j) sum[turn[i] + j] += row[j];
+        for (ptrdiff_t j = end; j < width; ++j) sum[j - end] += row[j];
+    }
+}
+
+// turned_sums(out, table, place, turn): out[place[i], (j + turn[i]) mod width] += table[i, j]
+PyObject* py_turned_sums(PyObject*, PyObject* args) {
+    PyObject *out, *table, *place, *turn;
+    if (!PyArg_ParseTuple(args, "OOOO", &out, &table, &place, &turn)) return nullptr;
+    Views views;
+    const Py_buffer *to, *from, *places, *turns;
+    if (!(to = views.take(out, PyBUF_ND | PyBUF_WRITABLE)) || !(from = views.take(table, PyBUF_ND))) return nullptr;
+    if (!(places = views.take(place, PyBUF_ND)) || !(turns = views.take(turn, PyBUF_ND))) return nullptr;
+    const ptrdiff_t count = places->len / ptrdiff_t(sizeof(int64_t));
+    const auto* where = static_cast<const int64_t*>(places->buf);
+    const auto* by = static_cast<const int64_t*>(turns->buf);
+    bool fit = to->ndim == 2 && from->ndim == 2 && from->shape[0] == count && from->shape[1] == to->shape[1];
+    fit = fit && to->itemsize == from->itemsize && turns->len == places->len && places->itemsize == 8;
+    for (ptrdiff_t i = 0; fit && i < count; ++i)
+        fit = where[i] >= 0 && where[i] < to->shape[0] && by[i] >= 0 && by[i] < to->shape[1];
+    if (!fit) {
+        PyErr_SetString(PyExc_ValueError, "buffers do not fit");
+        return nullptr;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    switch (to->itemsize) {
+        case 1: add_turned<uint8_t>(*to, *from, where, by, count); break;
+        case 2: add_turned<uint16_t>(*to, *from, where, by, count); break;
+        case 4: add_turned<uint32_t>(*to, *from, where, by, count); break;
+        default: add_turned<uint64_t>(*to, *from, where, by, count);
+    }
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
 // ---- settings
 
 PyObject* py_levels(PyObject*, PyObject*) {
@@ -183,6 +227,7 @@ PyMethodDef METHODS[] = {
     {"pack", py_pack, METH_VARARGS, "pack(words, bits, out)"},
     {"unpack", py_unpack, METH_VARARGS, "unpack(buffer, bits, out)"},
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},
+    {"turned_sums", py_turned_sums, METH_VARARGS, "turned_sums(out, table, place, turn)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},
     {"level", py_level, METH_NOARGS, "level() -> name"},
     {"set_level", py_set_level, METH_VARARGS, "set_level(name)"},

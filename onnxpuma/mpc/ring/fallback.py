@@ -102,6 +102,12 @@ def axpy(acc: Words, lut: Words, words: Words, multiplier: int, shift: int, bits
     acc += gather_table(lut, words, multiplier, shift, bits) * x
 
 
+def turned_sums(out: Words, table: Words, place: np.ndarray, turn: np.ndarray) -> None:
+    """out[place[i], (j + turn[i]) mod N] += table[i, j]."""
+    columns = (np.arange(table.shape[1]) + turn[:, None]) % table.shape[1]
+    np.add.at(out, (place[:, None], columns), table)
+
+
 def shift_mask(words: Words, shift: int, bits: int) -> Words:
     """(words >> shift) mod 2^bits in the narrowest type for `bits`."""
     return digit(words, shift, bits).astype(word_type(bits))

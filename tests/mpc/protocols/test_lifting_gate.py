@@ -11,7 +11,7 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Bit, Pair, Replicated, Split, see
 from onnxpuma.mpc.party import PIVOT, Party, Protocol, U
-from onnxpuma.mpc.protocols.lifting_gate import lifting_gate
+from onnxpuma.mpc.protocols.lifting_gate import gated_up, lifting_gate
 from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import from_integers, reduced, signed
 from onnxpuma.mpc.simulate import shared_words, simulate
@@ -83,6 +83,19 @@ def test_all_values_and_all_shares(form: type) -> None:
         return (yield from lifting_gate(party, bit_of(party, q, mask, 0), part(party, x, 0, form), 9))
 
     assert np.array_equal(signed(simulate(program).words(), 9), value)
+
+
+@pytest.mark.parametrize(("straight", "rounds"), [(False, 3), (True, 2)])
+def test_gated_and_replicated(straight: bool, rounds: int) -> None:
+    values = RNG.integers(0, 1 << 16, 3000)
+    q, mask = RNG.integers(0, 2, (2, 3000)).astype(np.uint8)
+
+    def program(party: Party, x: Replicated) -> Protocol[Replicated]:
+        return (yield from gated_up(party, bit_of(party, q, mask, 2), see(party, x, 2), 60, straight))
+
+    run = simulate(program, shared_words(from_integers(values, 17), 17))
+    assert run.cost.rounds == rounds
+    assert np.array_equal(signed(run.words(), 60), np.where(q, values, 0))
 
 
 def test_what_does_not_go_together() -> None:
