@@ -33,9 +33,12 @@ _ABOVE = 3  # bits of a function in the window, above the point
 class Way(Enum):
     """How a power of four is found, and in which ring the function is multiplied by it."""
 
-    MASKED = "thresholds opened under masks, a ring that holds the result's: 5 rounds"
-    TABLED = "thresholds read from tables: 4 rounds, many times the bytes"
-    NARROW = "a ring that just holds the product, then a lift: 6 rounds, the fewest bytes"
+    # Thresholds are opened under masks, and the ring holds the result's bits: 5 rounds.
+    MASKED = "root in a wide ring"
+    # Thresholds are read from tables: 4 rounds, many times the bytes.
+    TABLED = "root by tables"
+    # The ring just holds the product, and the result is lifted: 6 rounds, the fewest bytes.
+    NARROW = "root, then a lift"
 
     @property
     def tabled(self) -> bool:
