@@ -26,6 +26,8 @@ HOME = "10.7.0.1"  # where every machine listens
 INSIDE = "ONNXPUMA_NETWORK_NAMESPACE"  # this environment variable is set within the namespace
 RELAY = Path(__file__).resolve().with_name("relay.py")
 SETTLE_SECONDS = 11.0  # after which BBR no longer believes in the shortest ping that it saw
+KEEPS_SPEED = Path("/proc/sys/net/ipv4/tcp_slow_start_after_idle")  # of the namespace
+USUAL_WINDOW, TUNED_WINDOW = 10, 100  # segments that a new connection sends before the first answer
 LEAST_QUEUE = 1 << 20  # bytes; a slow link queues what it carries in one round trip
 
 
@@ -50,10 +52,14 @@ def address(source: int, target: int) -> str:
 
 
 class Relay:
-    """The forwarding process, from the constructor to `close`, and the network that it emulates."""
+    """The forwarding process, from the constructor to `close`, and the network that it emulates.
 
-    def __init__(self, network: Network, congestion: str = "cubic") -> None:
-        command = [sys.executable, str(RELAY), congestion]
+    congestion: TCP's congestion control. tuned: TCP is set up for long links (docs/deployment.md).
+    """
+
+    def __init__(self, network: Network, congestion: str = "cubic", *, tuned: bool = False) -> None:
+        KEEPS_SPEED.write_text("0" if tuned else "1")
+        command = [sys.executable, str(RELAY), congestion, str(TUNED_WINDOW if tuned else USUAL_WINDOW)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._expect("ready")
         self._tell(network)

@@ -9,11 +9,12 @@ context (exact shapes, random weights; tools/export.py makes the models, which n
 --model takes an exported folder for the one case that --only names.
 
 A network's milliseconds are those of one direction, half of a ping, and its rate is that at which one machine
-sends to all others together: --latency and --bandwidth of `onnxpuma inspect`. Each case first runs without
-delay and limit, which tells how long this machine computes; then each network gets one request, at the same
-servers. `links` are the seconds that the plan predicts for the links alone, as `inspect` does; `predicted`
-adds the seconds of the run without delay. Seconds last from the first byte that the client sends to the last
-that it receives.
+sends to all others together: [network] in cluster.toml, --latency and --bandwidth of `onnxpuma inspect`. For
+each network the servers start afresh and plan for it. The same plan first runs without delay and limit, which
+tells how long this machine computes, and then over the network, with and without losses. `links` are the
+seconds that the plan predicts for the links alone, as `inspect` does; `predicted` adds those without delay.
+Seconds last from the first byte that the client sends to the last that it receives. TCP is set up as
+docs/deployment.md recommends; --untuned leaves it as the kernel has it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,7 @@ from rich.table import Table
 from servers import Servers
 
 import models
-from onnxpuma.mpc.cost import FREE, Cost
-from onnxpuma.plan.examine import report
+from onnxpuma.mpc.cost import FREE, Cost, Network
 from onnxpuma.plan.examine.example import choose_shapes, draw_inputs
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.client.client import Client, Outcome
@@ -82,10 +83,14 @@ class Run:
 
     network: links.Network
     links: float  # seconds that the plan predicts for the links alone
-    predicted: float  # those, and the seconds of computing
+    computing: float  # seconds of the same plan without delay
     seconds: float
     bytes_sent: int  # by all three servers
     rounds: int
+
+    @property
+    def predicted(self) -> float:
+        return self.links + self.computing
 
 
 class PricedClient(Client):
@@ -105,21 +110,27 @@ class PricedClient(Client):
 def measure(
     case: Case, model: Path, networks: Sequence[links.Network], relay: links.Relay, threads: int
 ) -> list[Run]:
-    """One request over each network, after one without delay."""
-    relay.set(WITHOUT)
+    """One request over each network, after one with the same plan and without delay."""
     print(f"sharing {case.title} among three servers ...", file=sys.stderr)
+    found: list[Run] = []
     with Servers(model, threads) as servers:
-        client = servers.client(PricedClient)
-        with client:
-            request = _token(client, case.sequence or 0) if case.decodes else _whole(client, case.sequence)
-            request()  # a fresh server's first
-            found: list[Run] = []
-            for network in (WITHOUT, *networks):
-                relay.set(network)
-                request()
-                found.append(_run(network, client, found[0].seconds if found else 0.0))
-                print(f"{network.name}: {found[-1].seconds:.2f} s", file=sys.stderr)
+        for _, alike in groupby(networks, lambda network: (network.latency, network.bandwidth)):
+            group = list(alike)
             relay.set(WITHOUT)
+            servers.serve(group[0])
+            with servers.client(PricedClient) as client:
+                request = (
+                    _token(client, case.sequence or 0) if case.decodes else _whole(client, case.sequence)
+                )
+                request()  # a fresh server's first
+                request()
+                computing = client.outcome.seconds
+                for network in group:
+                    relay.set(network)
+                    request()
+                    found.append(_run(network, client, computing))
+                    print(f"{network.name}: {computing:.2f} and {found[-1].seconds:.2f} s", file=sys.stderr)
+                relay.set(WITHOUT)
     return found
 
 
@@ -139,33 +150,25 @@ def _token(client: Client, context: int) -> Callable[[], object]:
 
 
 def _run(network: links.Network, client: PricedClient, computing: float) -> Run:
-    alone = report.Network(network.bandwidth, network.latency).seconds(client.declared)
-    outcome = client.outcome
-    return Run(
-        network,
-        alone,
-        alone + (computing or outcome.seconds),
-        outcome.seconds,
-        sum(each.bytes_sent for each in outcome.reports),
-        max(each.rounds for each in outcome.reports),
-    )
+    alone = Network(network.bandwidth, network.latency).seconds(client.declared)
+    reports = client.outcome.reports
+    sent, rounds = sum(each.bytes_sent for each in reports), max(each.rounds for each in reports)
+    return Run(network, alone, computing, client.outcome.seconds, sent, rounds)
 
 
 def shown(title: str, runs: Sequence[Run]) -> Table:
     """As a table for a person."""
     table = Table(title=title)
-    for column in ("network", "links", "predicted", "measured", "MB", "rounds"):
+    for column in ("network", "MB", "rounds", "no delay", "links", "predicted", "measured"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for run in runs:
-        predictions = ("", "") if run.network == WITHOUT else (f"{run.links:.2f}", f"{run.predicted:.2f}")
+        seconds = (run.computing, run.links, run.predicted, run.seconds)
         size = f"{run.bytes_sent / 1e6:,.1f}"
-        table.add_row(_described(run.network), *predictions, f"{run.seconds:.2f}", size, str(run.rounds))
+        table.add_row(_described(run.network), size, str(run.rounds), *(f"{each:.2f}" for each in seconds))
     return table
 
 
 def _described(network: links.Network) -> str:
-    if network == WITHOUT:
-        return network.name
     lost = f", {network.loss:.1%} lost" if network.loss else ""
     rate = f"{network.bandwidth / 1e6:g} Mbit/s"
     return f"{network.name}: {network.latency * 1e3:g} ms, {rate}{lost}"
@@ -178,6 +181,7 @@ def main() -> None:
     parser.add_argument("--networks", default="", help="networks whose name contains this text")
     parser.add_argument("--model", type=Path, help="an exported folder, for the case that --only names")
     parser.add_argument("--congestion", default="cubic", help="TCP's congestion control: cubic, bbr, reno")
+    parser.add_argument("--untuned", action="store_true", help="TCP as the kernel has it")
     parser.add_argument("--threads", type=int, default=1, help="for matrix products, at each server")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "onnxpuma-benchmarks")
     parser.add_argument("--json", action="store_true")
@@ -190,11 +194,19 @@ def main() -> None:
     made = [options.model or case.exported(options.cache) for case in cases]
     links.enter_namespace()
     figures = {}
-    with links.Relay(WITHOUT, options.congestion) as relay:
+    with links.Relay(WITHOUT, options.congestion, tuned=not options.untuned) as relay:
         for case, model in zip(cases, made, strict=True):
             figures[case.title] = measure(case, model, networks, relay, options.threads)
     if options.json:
-        print(json.dumps({title: [asdict(run) for run in runs] for title, runs in figures.items()}, indent=1))
+        print(
+            json.dumps(
+                {
+                    title: [asdict(run) | {"predicted": run.predicted} for run in runs]
+                    for title, runs in figures.items()
+                },
+                indent=1,
+            )
+        )
     else:
         load = os.getloadavg()[0]
         Console().print(f"{os.cpu_count()} cores, of which others used some: load {load:.1f}")

@@ -4,7 +4,7 @@
     python benchmarks/peer.py --model gpt2 --layers 1 --tokens 8 --only spu     quickly
     python benchmarks/peer.py --model gelu     one function on 128,000 numbers; softmax, less, product too
 
-Both take turns: three processes of the one on this machine, two requests to them, then three of the other.
+Both take turns: three processes of the one on this machine, requests to them, then three of the other.
 Token ids and weights are secret and random, the shapes exact. SPU gets an environment of its own in the cache
 folder, where pip installs it the first time; it needs Python 3.10 or 3.11. --exported is a folder of
 tools/export.py; without it one with random weights is made, which needs the extra `export`.
@@ -36,7 +36,6 @@ from onnxpuma.plan.examine.example import choose_shapes, draw_inputs
 from onnxpuma.plan.prepare import prepare
 from onnxpuma.roles.local.cluster import LocalCluster
 
-REQUESTS = 2  # to the same processes
 TOKENS = {"bert": 128, "gpt2": 32}
 SINGLE = ("gelu", "softmax", "less", "product")
 SIDES = ("onnxpuma", "spu")
@@ -48,8 +47,8 @@ SIDES = ("onnxpuma", "spu")
 class Ours:
     """A model on onnxpuma."""
 
-    def __init__(self, file: Path, tokens: int, threads: int) -> None:
-        self._file, self._threads = file, threads
+    def __init__(self, file: Path, tokens: int, requests: int, threads: int) -> None:
+        self._file, self._requests, self._threads = file, requests, threads
         blueprint, _ = prepare(file)
         self._feed = draw_inputs(blueprint, choose_shapes(blueprint, {"batch": 1, "sequence": tokens}))
         self._reference = run_in_the_clear(file, self._feed)
@@ -60,12 +59,12 @@ class Ours:
         """Three fresh processes, and the requests to them."""
         print("onnxpuma: sharing among three servers ...", file=sys.stderr)
         with LocalCluster(self._file, threads=self._threads) as cluster, cluster.client() as client:
-            for _ in range(REQUESTS):
+            for _ in range(self._requests):
                 before = _spent(cluster.pids)
                 self._outcome = client.run(self._feed)
                 self._seconds.append(self._outcome.seconds)
                 self._processor.append(_spent(cluster.pids) - before)
-        print(f"onnxpuma: {self._seconds[-REQUESTS:]} s", file=sys.stderr)
+        print(f"onnxpuma: {self._seconds[-self._requests :]} s", file=sys.stderr)
 
     def figures(self) -> Figures:
         reports = self._outcome.reports
@@ -111,17 +110,16 @@ def measure(options: argparse.Namespace) -> list[Figures]:
     sides: list[Ours | Spu] = []
     with tempfile.TemporaryDirectory(prefix="onnxpuma-peer-") as folder:
         if options.only != "spu" and options.model not in SINGLE:
-            file = options.exported and options.exported / "model.onnx"
-            sides.append(
-                Ours(file or exported(options.model, options.layers, options.cache), tokens, options.threads)
-            )
+            given = options.exported and options.exported / "model.onnx"
+            file = given or exported(options.model, options.layers, options.cache)
+            sides.append(Ours(file, tokens, options.requests, options.threads))
         if options.only != "onnxpuma":
             task = {
                 "work": options.model,
                 "layers": options.layers,
                 "tokens": tokens,
                 "one_hot": options.table == "one-hot",
-                "requests": REQUESTS,
+                "requests": options.requests,
             }
             sides.append(Spu(environment(options.cache), Path(folder), task))
         for _ in range(options.repeat):
@@ -161,6 +159,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--tokens", type=int, help="default: 128 for bert, 32 for gpt2")
     parser.add_argument("--layers", type=int, help="fewer layers than the model has, to try quickly")
     parser.add_argument("--repeat", type=int, default=1, help="turns of each side")
+    parser.add_argument("--requests", type=int, default=2, help="to the same processes, in one turn")
     parser.add_argument("--only", choices=SIDES, help="one side alone")
     parser.add_argument(
         "--table",

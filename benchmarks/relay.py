@@ -1,8 +1,8 @@
 """The process behind emulated links: it forwards the packets of a TUN device, late, in turn, or not at all.
 
-benchmarks/links.py starts it, with TCP's congestion control as its argument. Machine i connects to machine j
-at 10.9.i.j. The relay replaces the two addresses of a packet by two others with the same sum, so that every
-checksum stays right.
+benchmarks/links.py starts it; its arguments are TCP's congestion control and first window. Machine i connects
+to machine j at 10.9.i.j. The relay replaces the two addresses of a packet by two others with the same sum, so
+that every checksum stays right.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def exchanges() -> dict[bytes, tuple[int, bytes]]:
     return found
 
 
-def forward(congestion: str) -> None:
+def forward(congestion: str, window: str) -> None:
     """Make the device, then forward packets until stdin ends; each line of stdin is a Network, as JSON."""
-    device = _device(congestion)
+    device = _device(congestion, window)
     table = exchanges()
     uplinks = [Uplink() for _ in range(MACHINES)]
     network = Network("", 0.0, 1e12)
@@ -136,7 +136,7 @@ def without(packet: bytes, size: int, lost: list[int]) -> list[bytes]:
     return pieces
 
 
-def _device(congestion: str) -> int:
+def _device(congestion: str, window: str) -> int:
     """Make the TUN device; its file descriptor."""
     device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), TUN_NO_PI_VNET))
@@ -144,7 +144,7 @@ def _device(congestion: str) -> int:
     for command in (
         f"link set dev {DEVICE} up txqueuelen 10000",
         f"addr add {HOME}/32 dev {DEVICE}",
-        f"route add 10.8.0.0/15 dev {DEVICE} src {HOME} congctl {congestion}",
+        f"route add 10.8.0.0/15 dev {DEVICE} src {HOME} congctl {congestion} initcwnd {window}",
         "link set lo up",
     ):
         subprocess.run(["ip", *command.split()], check=True)
@@ -153,4 +153,4 @@ def _device(congestion: str) -> int:
 
 
 if __name__ == "__main__":
-    forward(sys.argv[1])
+    forward(*sys.argv[1:])

@@ -4,6 +4,7 @@ where the others are."""
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -31,23 +32,29 @@ ClientT = TypeVar("ClientT", bound=Client)
 
 
 class Servers:
-    """Shares `model` among three processes, which run from the constructor to `close`."""
+    """The shares of `model` in three folders, and the processes that `serve` starts, until `close`."""
 
     def __init__(self, model: Path, threads: int = 1) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._folder = Path(self._temporary.name)
+        self._threads = threads
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
             self._model = self._folder / "model"
             share_model(model, self._model, review=here_alone)
-            self._views(threads)
-            for party in range(PARTIES):
-                self._processes.append(self._start(party))
-            for party in range(PARTIES):
-                self._wait(party)
+            (self._folder / "keys").mkdir(mode=0o700)
+            self._keys = [keygen(self._folder / "keys" / name) for name in NAMES]
         except BaseException:
             self.close()
             raise
+
+    def serve(self, network: links.Network) -> None:
+        """Start the three processes afresh; they plan requests for this network."""
+        self._stop()
+        self._views(network)
+        self._processes = [self._start(party) for party in range(PARTIES)]
+        for party in range(PARTIES):
+            self._wait(party)
 
     def client(self, kind: type[ClientT]) -> ClientT:
         """A new client of this kind. Close it before the servers."""
@@ -56,14 +63,7 @@ class Servers:
 
     def close(self) -> None:
         """Stop the servers and remove their files."""
-        for process in self._processes:
-            assert process.stdin is not None
-            process.stdin.close()
-        for process in self._processes:
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        self._stop()
         self._temporary.cleanup()
 
     def __enter__(self) -> Servers:
@@ -74,11 +74,23 @@ class Servers:
 
     # ---- within ---------------------------------------------------------------------------------------
 
-    def _views(self, threads: int) -> None:
-        """Write every machine's folder: its secret key, and cluster.toml with the addresses that it uses."""
-        for name in NAMES:
-            (self._folder / name).mkdir(mode=0o700)
-        self._keys = [keygen(self._folder / name / name) for name in NAMES]
+    def _stop(self) -> None:
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self._processes:
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes = []
+
+    def _views(self, network: links.Network) -> None:
+        """Write every machine's folder: its secret key, and cluster.toml with the addresses that it uses.
+
+        A server removes its folder when it stops.
+        """
         for machine, name in enumerate(NAMES):
             parties = [
                 PartyConfig(
@@ -91,19 +103,23 @@ class Servers:
                 )
                 for party in range(PARTIES)
             ]
-            path = self._folder / name / "cluster.toml"
+            folder = self._folder / name
+            shutil.rmtree(folder, ignore_errors=True)
+            (folder / "empty").mkdir(mode=0o700, parents=True)
+            shutil.copy2(self._folder / "keys" / f"{name}.secret", folder)
+            path = folder / "cluster.toml"
             write_cluster_template(path, parties, {"client": self._keys[CLIENT].public})
             tables = tomlkit.parse(path.read_text())
-            tables["threads"]["compute"] = threads
+            tables["threads"]["compute"] = self._threads
+            tables["network"]["latency_ms"] = network.latency * 1e3
+            tables["network"]["bandwidth_mbps"] = network.bandwidth / 1e6
             path.write_text(tomlkit.dumps(tables))
 
     def _start(self, party: int) -> subprocess.Popen[bytes]:
         folder = self._folder / NAMES[party]
-        empty = folder / "empty"
-        empty.mkdir()
         arguments = [str(folder), str(party), NAMES[party], str(self._model)]
         with (self._folder / f"{NAMES[party]}.log").open("ab") as log:
-            return isolated.start("onnxpuma.roles.local.party", arguments, empty, log)
+            return isolated.start("onnxpuma.roles.local.party", arguments, folder / "empty", log)
 
     def _wait(self, party: int) -> None:
         """Wait until a server is ready."""

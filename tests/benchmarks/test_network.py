@@ -34,7 +34,7 @@ def ping_and_rate(*options: str) -> tuple[float, float]:
 def test_the_ping_is_twice_the_latency_and_the_rate_is_not_exceeded() -> None:
     ping, rate = ping_and_rate("--latency", "20", "--bandwidth", "40")
     assert 40 <= ping < 60
-    assert 15 < rate < 42
+    assert 15 < rate < 44
 
 
 def test_a_link_that_loses_segments_slows_tcp_down() -> None:
@@ -51,9 +51,9 @@ def test_words_between_servers_take_the_way_over_the_links() -> None:
 
 def test_the_smallest_model_takes_at_least_what_its_rounds_take() -> None:
     said = run("network.py", "--quick", "--only", "digits", "--networks", "region", "--json")
-    ((without, region),) = json.loads(said).values()
-    assert (region["rounds"], region["bytes_sent"]) == (without["rounds"], without["bytes_sent"])
+    ((region,),) = json.loads(said).values()
     assert region["links"] == pytest.approx(region["rounds"] * 1e-3, rel=0.1)
+    assert region["predicted"] == region["links"] + region["computing"]
     assert region["links"] < region["seconds"] < region["links"] + 60
 
 
