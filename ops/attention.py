@@ -111,7 +111,7 @@ def _cost(call: Call) -> Cost:
         form = Replicated
     how = reading_of(call)
     product = shift_cost(s.context, how.numerator - how.more, call.ring)
-    inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring, how)
+    inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring, how, call.network)
     numerators = all_numerators_cost(lengths, form, call.ring, how)
     total = total + (numerators | _values_cost(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
@@ -254,7 +254,7 @@ def _attend(
     finer = call.reals.finer(how.more)
     both = [
         truncated(party, matmul(party, weights, v), finer),
-        row_reciprocals(party, sums, s.keys, how),
+        row_reciprocals(party, sums, s.keys, how, call.network),
     ]
     context, inverse = yield from parallel(both)
     factor = inverse.spaced(np.flatnonzero(kept), (*s.scores[:3], 1))

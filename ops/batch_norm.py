@@ -11,11 +11,9 @@ from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
-from onnxpuma.mpc.protocols.pivots import over_parts
-from onnxpuma.mpc.protocols.reciprocal import inverse_cost
 from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.limits import Arrays, Limit, of_output, result_size
-from onnxpuma.ops.quotient import ROOT_RANGE, inverse_root
+from onnxpuma.ops.quotient import inverse_root, inverse_root_cost
 from onnxpuma.ops.registry import Call, Result, Value, operator
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.sight import seen
@@ -30,12 +28,7 @@ def _result(call: Call) -> Result:
 
 def _cost(call: Call) -> Cost:
     channels = call.given(1).size
-    root = over_parts(
-        channels,
-        lambda n: inverse_cost(
-            "rsqrt", n, ROOT_RANGE, call.reals.fraction, call.at(FACTOR_FRACTION), form=Replicated
-        ),
-    )
+    root = inverse_root_cost(channels, call.reals, FACTOR_FRACTION, call.network)
     return root + shift_cost(channels, call.reals.fraction, call.ring)
 
 
@@ -80,7 +73,7 @@ def batch_normalization(
     """(x - mean) * (scale / sqrt(variance + epsilon)) + bias."""
     held = [as_shares(party, value, call.reals) for value in (x, scale, bias, mean, variance)]
     epsilon = float(call.attribute("epsilon"))
-    root = yield from inverse_root(party, held[4].plus_numbers(epsilon), FACTOR_FRACTION)
+    root = yield from inverse_root(party, held[4].plus_numbers(epsilon), FACTOR_FRACTION, call.network)
     factor = yield from truncated(party, multiply(party, held[1], root), root.format)
     column = (-1, *([1] * (len(held[0].shape) - 2)))
 

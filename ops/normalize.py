@@ -20,7 +20,7 @@ from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_s
 from onnxpuma.ops.needs import ROOM, short_rows
 from onnxpuma.ops.normalised_rows import normalised, normalised_cost, read_cost
 from onnxpuma.ops.registry import Call, Resolved, Use, Value, operator
-from onnxpuma.ops.rows import LARGEST_NORM, Centring, Rows, exponent
+from onnxpuma.ops.rows import LARGEST_NORM, Centring, Rows, exponent, fastest_roots
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
 
@@ -32,12 +32,15 @@ def _rows(call: Call, shape: tuple[int, ...], axis: int) -> Rows:
     """How x is normalised over these axes: centred in the fastest way for which its rows leave room."""
     up = call.given(0).finer  # x is read at a resting real's fraction bits
     epsilon, norm = float(call.attribute("epsilon")) * 4.0**up, call.bound("norm", LARGEST_NORM)
-    rows = Rows(shape, axis, Centring.NONE, epsilon, norm, _largest_scale(call), _largest_bias(call))
+    scale, bias = _largest_scale(call), _largest_bias(call)
+    rows = Rows(shape, axis, Centring.NONE, epsilon, norm, scale, bias)
     if not normalised_rows(call)[1]:
-        return rows
+        return fastest_roots(rows, call.network)
     if _centres_terms(call, 0):
-        return replace(rows, centring=Centring.TERMS)
-    mean, exact = replace(rows, centring=Centring.MEAN), replace(rows, centring=Centring.EXACT)
+        return fastest_roots(replace(rows, centring=Centring.TERMS), call.network)
+    mean, exact = (
+        fastest_roots(replace(rows, centring=way), call.network) for way in (Centring.MEAN, Centring.EXACT)
+    )
     if _wanted(call, 1) or _wanted(call, 2) or not exact.exact:
         return mean
     ways = {"centred exactly": exact, "less a truncated mean": mean}

@@ -21,6 +21,7 @@ from onnxpuma.mpc.protocols.histogram import row_peak, row_peak_cost
 from onnxpuma.mpc.protocols.maximum import row_maximum, row_maximum_cost
 from onnxpuma.mpc.protocols.pivots import FEW_ROWS, each_led, over_parts, runs, spread_all
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
+from onnxpuma.mpc.protocols.times_power import Way, fastest
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.ops.score_reading import COARSE, FINE, Reading
 
@@ -102,23 +103,31 @@ def fastest_reading(
     return ways[network.fastest({name: cost for name, (_, cost) in ways.items()})][0]
 
 
-def row_reciprocals(party: Party, sums: Replicated, longest: int, how: Reading) -> Protocol[Replicated]:
+def row_reciprocals(
+    party: Party, sums: Replicated, longest: int, how: Reading, network: Network
+) -> Protocol[Replicated]:
     """1 / sum of each row, (rows,), `sum_read` fraction bits."""
     digits = digits_of(how.least_sum, float(longest), sums.format)
-    made = sums.format.at(how.sum_read(sums.bits))
+    made, ring = sums.format.at(how.sum_read(sums.bits)), sums.bits
+    way = fastest(network, lambda w: _reciprocals_cost(sums.size, longest, ring, how, w))
 
     def each(parts: Sequence[Replicated], pivot: int) -> Protocol[list[Replicated]]:
-        return [(yield from reciprocal(party, parts[0], pivot, made, digits))]
+        return [(yield from reciprocal(party, parts[0], pivot, made, digits, way=way))]
 
     (inverse,) = yield from spread_all(party, [sums], each, FEW_ROWS)
     return inverse
 
 
-def row_reciprocals_cost(count: int, longest: int, ring: int, how: Reading) -> Cost:
+def row_reciprocals_cost(count: int, longest: int, ring: int, how: Reading, network: Network) -> Cost:
+    way = fastest(network, lambda w: _reciprocals_cost(count, longest, ring, how, w))
+    return _reciprocals_cost(count, longest, ring, how, way)
+
+
+def _reciprocals_cost(count: int, longest: int, ring: int, how: Reading, way: Way) -> Cost:
     digits = digits_of(how.least_sum, float(longest), Format(ring, how.numerator))
     made = Format(ring, how.sum_read(ring))
 
     def each(size: int) -> Cost:
-        return inverse_cost("reciprocal", size, digits, how.numerator, made, form=Replicated)
+        return inverse_cost("reciprocal", size, digits, how.numerator, made, form=Replicated, way=way)
 
     return over_parts(count, each, FEW_ROWS)

@@ -102,9 +102,9 @@ def _power_cost(call: Call) -> Cost:
         return _general_cost(call)
     exponents, size = _exponents(call), call.given(0).size
     if exponents[0] == 0.5:
-        return root_cost(size)
+        return root_cost(size, call.network)
     if exponents[0] == -0.5:
-        return inverse_root_cost(size, call.reals.fraction)
+        return inverse_root_cost(size, call.reals, call.reals.fraction, call.network)
     total = Cost()
     for _ in _needed(exponents):
         total = total + _truncation_cost(size)
@@ -147,9 +147,9 @@ def power(party: Party, call: Call, base: Value, exponent: Resolved) -> Protocol
         return [(yield from _by_logarithm(party, x, exponent))]
     exponents = _exponents(call)
     if exponents[0] == 0.5:
-        return [(yield from root(party, x))]
+        return [(yield from root(party, x, call.network))]
     if exponents[0] == -0.5:
-        return [(yield from inverse_root(party, x, call.reals.fraction))]
+        return [(yield from inverse_root(party, x, call.reals.fraction, call.network))]
     if exponents[0] < 0:
         x = yield from truncated(party, (yield from divided(party, np.ones(()), x)))
     one = trivial(party.index, np.ones(x.shape), x.format)

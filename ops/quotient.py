@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from onnxpuma.mpc.cost import Cost
-from onnxpuma.mpc.format import RESTING
+from onnxpuma.mpc.cost import Cost, Network
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.compare import wide_negative, wide_negative_cost
@@ -27,6 +27,7 @@ from onnxpuma.mpc.protocols.reciprocal import (
 )
 from onnxpuma.mpc.protocols.square_root import square_root as rooted
 from onnxpuma.mpc.protocols.square_root import square_root_cost
+from onnxpuma.mpc.protocols.times_power import Way, fastest
 from onnxpuma.ops.beside import Beside, of_scaled, too_far, whole
 from onnxpuma.ops.elementwise import public_fits
 from onnxpuma.ops.factors import factor_bits, times_numbers
@@ -131,29 +132,43 @@ def reciprocal_of(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[
     return [(yield from divided(party, np.ones(()), x))]
 
 
-def inverse_root_cost(size: int, fraction: int) -> Cost:
+def _inverse_root_cost(size: int, x: Format, fraction: int, way: Way) -> Cost:
     return over_parts(
         size,
-        lambda n: inverse_cost(
-            "rsqrt", n, ROOT_RANGE, RESTING.fraction, RESTING.at(fraction), form=Replicated
-        ),
+        lambda n: inverse_cost("rsqrt", n, ROOT_RANGE, x.fraction, x.at(fraction), form=Replicated, way=way),
     )
 
 
-def inverse_root(party: Party, x: Replicated, fraction: int) -> Protocol[Replicated]:
+def inverse_root_cost(size: int, x: Format, fraction: int, network: Network) -> Cost:
+    """x: the format of the operand."""
+    way = fastest(network, lambda way: _inverse_root_cost(size, x, fraction, way))
+    return _inverse_root_cost(size, x, fraction, way)
+
+
+def inverse_root(party: Party, x: Replicated, fraction: int, network: Network) -> Protocol[Replicated]:
     """1 / sqrt(x) of a positive x with `fraction` fraction bits."""
     made = x.format.at(fraction)
-    return (yield from spread(party, x, lambda part, pivot: rsqrt(party, part, pivot, made, ROOT_RANGE)))
+    way = fastest(network, lambda way: _inverse_root_cost(x.size, x.format, fraction, way))
+
+    def each(part: Replicated, pivot: int) -> Protocol[Replicated]:
+        return rsqrt(party, part, pivot, made, ROOT_RANGE, way=way)
+
+    return (yield from spread(party, x, each))
 
 
-def root(party: Party, x: Replicated | Sum3) -> Protocol[Replicated]:
+def root(party: Party, x: Replicated | Sum3, network: Network) -> Protocol[Replicated]:
     """sqrt(x) of x >= 0."""
-    made = x.format.at(RESTING.fraction)
-    return (yield from spread(party, x, lambda part, pivot: rooted(party, part, pivot, made)))
+    made, form = x.format.at(RESTING.fraction), type(x)
+    way = fastest(network, lambda way: _root_cost(x.size, x.fraction, form, way))
+    return (yield from spread(party, x, lambda part, pivot: rooted(party, part, pivot, made, way=way)))
 
 
-def root_cost(size: int, source: int = RESTING.fraction, form: type = Replicated) -> Cost:
-    return over_parts(size, lambda n: square_root_cost(n, source, RESTING, form=form))
+def _root_cost(size: int, source: int, form: type, way: Way) -> Cost:
+    return over_parts(size, lambda n: square_root_cost(n, source, RESTING, form=form, way=way))
+
+
+def root_cost(size: int, network: Network, source: int = RESTING.fraction, form: type = Replicated) -> Cost:
+    return _root_cost(size, source, form, fastest(network, lambda way: _root_cost(size, source, form, way)))
 
 
 def root_limits(call: Call) -> tuple[Limit, ...]:
@@ -168,14 +183,14 @@ def even_scale(call: Use, index: int) -> bool:
 
 @operator(
     "Sqrt",
-    cost=lambda call: root_cost(call.given(0).size, call.given(0).fraction, call.given(0).form),
+    cost=lambda call: root_cost(call.given(0).size, call.network, call.given(0).fraction, call.given(0).form),
     defers=even_scale,
     limits=root_limits,
     error="2e-6 of the result, one unit of 2^-18, and one of x where x is truncated",
 )
 def square_root(party: Party, call: Call, x: Replicated | Sum3) -> Protocol[Sequence[Form]]:
     """sqrt(x); a negative number gives an arbitrary one."""
-    return [(yield from root(party, x))]
+    return [(yield from root(party, x, call.network))]
 
 
 def _quotient_result(call: Call) -> Result:

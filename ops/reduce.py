@@ -14,6 +14,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
 from onnxpuma.mpc.protocols.pivots import over_parts, spread_all
 from onnxpuma.mpc.protocols.square_root import wide_square_root, wide_square_root_cost
+from onnxpuma.mpc.protocols.times_power import Way, fastest
 from onnxpuma.mpc.protocols.wide_root import Readings
 from onnxpuma.ops.exponential import log_cost, log_of
 from onnxpuma.ops.factors import factor_bits, times_numbers
@@ -108,9 +109,18 @@ SHIFT = 14  # fraction bits that a row drops so that a norm up to LONGEST fits
 LONGEST = 2.0**20
 
 
-def _norm_cost(call: Call) -> Cost:
+def _norm_cost_by(call: Call, way: Way) -> Cost:
     readings = Readings(2 * call.reals.fraction, Format(call.ring - SHIFT, 2 * (call.reals.fraction - SHIFT)))
-    return over_parts(call.outputs[0].size, lambda n: wide_square_root_cost(n, readings, call.reals))
+    made = call.reals
+    return over_parts(call.outputs[0].size, lambda n: wide_square_root_cost(n, readings, made, way=way))
+
+
+def _norm_way(call: Call) -> Way:
+    return fastest(call.network, lambda way: _norm_cost_by(call, way))
+
+
+def _norm_cost(call: Call) -> Cost:
+    return _norm_cost_by(call, _norm_way(call))
 
 
 @operator(
@@ -123,10 +133,11 @@ def _norm_cost(call: Call) -> Cost:
 )
 def reduce_norm(party: Party, call: Call, x: Replicated, axes: Value = None) -> Protocol[Sequence[Form]]:
     """The root of the sum of squares."""
+    way = _norm_way(call)
 
     def length(readings: Sequence[Sum3], pivot: int) -> Protocol[list[Replicated]]:
         fine, coarse = readings
-        return [(yield from wide_square_root(party, fine, coarse, pivot, x.format))]
+        return [(yield from wide_square_root(party, fine, coarse, pivot, x.format, way=way))]
 
     readings = [_squares(party, call, v) for v in (x, x.lowered(SHIFT))]
     return (yield from spread_all(party, readings, length))

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 
 import numpy as np
 
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply, sum_of_squares
 from onnxpuma.mpc.protocols.pivots import FEW_ROWS, over_parts, spread_all
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, rsqrt
+from onnxpuma.mpc.protocols.times_power import Way, fastest
 from onnxpuma.mpc.protocols.wide_root import HIGHEST, Readings, wide_rsqrt, wide_rsqrt_cost
 
 ROOT_FRACTION = 28
@@ -69,6 +70,8 @@ class Rows:
     scale: float = math.inf
     # The largest addend of the result.
     bias: float = 0.0
+    # How the root is found.
+    way: Way = Way.MASKED
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -227,13 +230,13 @@ def exponent(x: float) -> int:
 def roots(party: Party, x: Replicated, rows: Rows) -> Protocol[Replicated]:
     """gain / sqrt(what is read + offset) of each row, (rows,), `root_fraction` fraction bits."""
     readings = [x, x.lowered(rows.shift)] if rows.shift else [x]
-    gain, made = rows.gain, x.format.at(rows.root_fraction)
+    gain, made, way = rows.gain, x.format.at(rows.root_fraction), rows.way
 
     def root(squares: Sequence[Sum3], pivot: int) -> Protocol[list[Replicated]]:
         if len(squares) == 1:
-            return [(yield from rsqrt(party, squares[0], pivot, made, rows.digits, gain))]
+            return [(yield from rsqrt(party, squares[0], pivot, made, rows.digits, gain, way))]
         fine, coarse = squares
-        return [(yield from wide_rsqrt(party, fine, coarse, pivot, made, rows.digits[0], gain))]
+        return [(yield from wide_rsqrt(party, fine, coarse, pivot, made, rows.digits[0], gain, way))]
 
     squares = [_squares(party, reading, rows) for reading in readings]
     (found,) = yield from spread_all(party, squares, root, FEW_ROWS)
@@ -249,14 +252,19 @@ def _squares(party: Party, x: Replicated, rows: Rows) -> Sum3:
     return squares.plus_numbers(rows.offset)
 
 
+def fastest_roots(rows: Rows, network: Network) -> Rows:
+    """The same rows, with the way to their roots that takes the least time on this network."""
+    return replace(rows, way=fastest(network, lambda way: roots_cost(replace(rows, way=way))))
+
+
 @lru_cache(1024)
 def roots_cost(rows: Rows) -> Cost:
     gain, fine, made = rows.gain, PRODUCT.fraction, RESTING.at(rows.root_fraction)
 
     def root(size: int) -> Cost:
         if not rows.shift:
-            return inverse_cost("rsqrt", size, rows.digits, fine, made, gain)
+            return inverse_cost("rsqrt", size, rows.digits, fine, made, gain, way=rows.way)
         readings = Readings(fine, Format(RESTING.bits - rows.shift, fine - 2 * rows.shift))
-        return wide_rsqrt_cost(size, readings, made, rows.digits[0], gain)
+        return wide_rsqrt_cost(size, readings, made, rows.digits[0], gain, rows.way)
 
     return over_parts(rows.number, root, FEW_ROWS)

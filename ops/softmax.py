@@ -75,7 +75,7 @@ def _softmax_cost(call: Call) -> Cost:
         return Cost()
     (x,), how = call.secrets, _reading(call)
     first = brought_up_cost(call, x) + all_numerators_cost(lengths, _form(call), call.ring, how)
-    first = first + row_reciprocals_cost(len(lengths), length, call.ring, how)
+    first = first + row_reciprocals_cost(len(lengths), length, call.ring, how, call.network)
     shift = how.numerator + how.sum_read(call.ring) - call.reals.fraction
     return first + shift_cost(rows * length, shift, call.ring)
 
@@ -179,7 +179,7 @@ def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     e = yield from all_numerators(party, entered(moved, scores), lengths, call.ring, how)
     table = e.spaced(scores.places, (rows, length))
     kept = scores.lengths > 0
-    inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length, how)
+    inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length, how, call.network)
     factor = inverse.spaced(np.flatnonzero(kept), (rows, 1))
     result = yield from truncated(party, multiply(party, table, factor))
     return [result.reshape(shape).moveaxis(-1, axis)]

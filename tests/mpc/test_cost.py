@@ -32,6 +32,7 @@ from onnxpuma.mpc.protocols import (
 )
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
+from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.protocols.truncate import lift, lift_cost, resolve, resolve_cost
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost, widen, widen_cost
 from onnxpuma.mpc.simulate import shared_reals, simulate
@@ -303,10 +304,12 @@ def test_activation(name: str, form: type, argument: float | None) -> None:
         (reciprocal.rsqrt, 0.3, (10, 11)),
     ],
 )
-def test_inverses(function: Any, gain: float, digits: tuple[int, int]) -> None:
+@pytest.mark.parametrize("way", list(Way))
+def test_inverses(function: Any, gain: float, digits: tuple[int, int], way: Way) -> None:
+    made = RESTING.at(24)
     check(
-        lambda p, x: function(p, x, 2, RESTING.at(24), digits, gain),
-        lambda n: reciprocal.inverse_cost(function.__name__, n, digits, 18, RESTING.at(24), gain, Replicated),
+        lambda p, x: function(p, x, 2, made, digits, gain, way),
+        lambda n: reciprocal.inverse_cost(function.__name__, n, digits, 18, made, gain, Replicated, way),
     )
 
 

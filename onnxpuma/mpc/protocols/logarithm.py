@@ -17,8 +17,9 @@ from onnxpuma.mpc.protocols.exact_series import series_plus, series_plus_cost
 from onnxpuma.mpc.protocols.fourier import all_series, result_fraction
 from onnxpuma.mpc.protocols.long_words import pass_on_long, pass_on_long_cost
 from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
-from onnxpuma.mpc.protocols.reciprocal import SERIES_FRACTION, ring_of, whole_range, window_of, window_of_cost
+from onnxpuma.mpc.protocols.reciprocal import ring_of, whole_range
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
+from onnxpuma.mpc.protocols.times_power import SERIES_FRACTION, window_of, window_of_cost
 
 FRACTION = 24  # of the result: finer than a resting value, because products and exponentials read it
 

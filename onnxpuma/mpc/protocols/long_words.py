@@ -20,7 +20,7 @@ from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.long import LONGEST, Long, limb_widths
 from onnxpuma.mpc.ring.words import resized
 
-_TOGETHER = 8  # neighbouring columns that travel in one buffer, each as wide as the widest of them
+TOGETHER = 8  # columns of one buffer, each as wide as the widest of them
 
 
 @dataclass(frozen=True)
@@ -78,22 +78,29 @@ class LongPair:
 
 
 @lru_cache(maxsize=256)
-def runs(widths: tuple[int, ...]) -> tuple[tuple[slice, int], ...]:
+def runs(widths: tuple[int, ...], together: int) -> tuple[tuple[slice, int], ...]:
     """The columns that travel together, and their width: the largest of those that each of them needs."""
-    starts = range(0, len(widths), _TOGETHER)
-    return tuple((slice(i, i + _TOGETHER), max(widths[i : i + _TOGETHER])) for i in starts)
+    starts = range(0, len(widths), together)
+    return tuple((slice(i, i + together), max(widths[i : i + together])) for i in starts)
 
 
-def deal_long(party: Party, pivot: int, words: Long | None, rows: int, widths: Sequence[int]) -> Coming:
+def deal_long(
+    party: Party,
+    pivot: int,
+    words: Long | None,
+    rows: int,
+    widths: Sequence[int],
+    together: int = TOGETHER,
+) -> Coming:
     """Share the pivot's long words, (rows, columns), between its twins, as `deal` does.
 
     Column c is dealt mod 2^widths[c] or a larger ring. `words` is None at the twins; the result has no
-    meaning at the pivot.
+    meaning at the pivot. together: neighbouring columns that travel in one buffer.
     """
     role, found = party.role(pivot), list[list[Maybe]]()
     if max(widths) > LONGEST:
         raise ProtocolError(f"words of {max(widths)} bits", f"{LONGEST} at most")
-    for columns, width in runs(tuple(widths)):
+    for columns, width in runs(tuple(widths), together):
         shape = (rows, len(widths[columns]))
         if role == V:
             found.append([party.expect(pivot, shape, bits) for bits in limb_widths(width)])
@@ -107,9 +114,9 @@ def deal_long(party: Party, pivot: int, words: Long | None, rows: int, widths: S
     return Coming(found)
 
 
-def deal_long_cost(rows: int, widths: Sequence[int]) -> Cost:
+def deal_long_cost(rows: int, widths: Sequence[int], together: int = TOGETHER) -> Cost:
     total = 0
-    for columns, width in runs(tuple(widths)):
+    for columns, width in runs(tuple(widths), together):
         count = rows * len(widths[columns])
         total += sum(packed(count, bits) for bits in limb_widths(width))
     return Cost(1, total)

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost, packed
 from onnxpuma.mpc.forms import Pair, Split
-from onnxpuma.mpc.party import PIVOT, Party, Protocol, U, V, taken
+from onnxpuma.mpc.party import PIVOT, Later, Maybe, Party, Protocol, U, V, taken
 from onnxpuma.mpc.protocols.convert import deal, deal_cost
 from onnxpuma.mpc.protocols.long_words import Coming, LongPair, deal_long, deal_long_cost
 from onnxpuma.mpc.protocols.thresholds import Thresholds, pivots_bits, twins_counts
-from onnxpuma.mpc.ring.arrays import constants, flat, nothing
+from onnxpuma.mpc.ring.arrays import constants, counting, flat, joined, nothing, zeros
 from onnxpuma.mpc.ring.long import Long
 from onnxpuma.mpc.ring.words import Words, reduced, resized, word, word_type
+
+_TOGETHER = 8  # thresholds whose tables travel together
 
 
 @dataclass
@@ -29,47 +31,45 @@ class Scaled:
 
     value: Pair  # v, in x's ring
     power: LongPair
+    small: LongPair | None = None  # by which the power must still be multiplied
 
 
-def to_window(party: Party, x: Split, t: Thresholds) -> Protocol[Scaled]:
+def to_window(party: Party, x: Split, t: Thresholds, tabled: bool = False) -> Protocol[Scaled]:
     """Split(p) of x, (n,), with 4^(low-1) <= x < 4^high (as words), scaled.
 
     An x of 4^high or more is not scaled; an x below 4^(low-1) yields a v below the window.
     Condition: x < 2^(k-1). Masks: F_{p+1} on what the pivot deals, and one part each of F_{p+1} and F_p on a
-    count and on a threshold's bit. Rounds: 3, the first of them the exchange that brings x; bits:
-    `window_cost`. There is one element a row.
+    count and on a threshold's bit. Rounds: 3, the first of them the exchange that brings x; `tabled`: 2, for
+    many times the bits; bits: `window_cost`. There is one element a row.
     """
-    return (yield from to_windows(party, [x], [t]))[0]
+    return (yield from to_windows(party, [x], [t], tabled))[0]
 
 
-def to_windows(party: Party, values: Sequence[Split], every: Sequence[Thresholds]) -> Protocol[list[Scaled]]:
+def to_windows(
+    party: Party, values: Sequence[Split], every: Sequence[Thresholds], tabled: bool = False
+) -> Protocol[list[Scaled]]:
     """`to_window` of several values side by side, led by one pivot.
 
     Where the second is `cleared`, its power is zero if its lowest bit is set, and the power of the first is
-    zero if it is not: then the sum of both results is that of the one that counts.
+    zero if it is not: then the sum of both results is that of the one that counts. `tabled` leaves it to the
+    caller to multiply the first power by that bit (`Scaled.small`).
     """
     p, role, n = values[0].pivot, party.role(values[0].pivot), values[0].size
     gated = every[-1].cleared > 0
     if any(x.bits != t.bits for x, t in zip(values, every, strict=True)) or (gated and len(every) != 2):
         raise ProtocolError(f"{values} for {every}", "thresholds of the values' rings; one value clears one")
+    both = None
     if role == PIVOT:
         # 1. the pivot deals everything
-        chosen = [_lead(party, x, t) for x, t in zip(values, every, strict=True)]
-        if gated:
+        chosen = [_lead(party, x, t, tabled) for x, t in zip(values, every, strict=True)]
+        if gated and not tabled:
             both = Long.of_words(chosen[0] & chosen[1][:, :1])
             deal_long(party, p, both, n, every[0].power_widths)
-        yield
-        yield
-        yield
-        return [
-            Scaled(
-                Pair(role, p, nothing(x.shape, x.bits), x.format),
-                LongPair(role, p, None, x.shape, t.power_bits),
-            )
-            for x, t in zip(values, every, strict=True)
-        ]
-    twins = [_Twin(party, x, t) for x, t in zip(values, every, strict=True)]
-    late = deal_long(party, p, None, n, every[0].power_widths) if gated else None
+        for _ in range(2 if tabled else 3):
+            yield
+        return _results(values, every, gated and tabled)
+    twins = [_Twin(party, x, t, tabled) for x, t in zip(values, every, strict=True)]
+    late = deal_long(party, p, None, n, every[0].power_widths) if gated and not tabled else None
     yield
     # 2. the twins open the masked counts
     for twin in twins:
@@ -77,82 +77,134 @@ def to_windows(party: Party, values: Sequence[Split], every: Sequence[Thresholds
     yield
     # 3. they read [count = 0] at the opened place, and open each threshold's bit under rho
     for twin in twins:
-        twin.open_bits()
-    yield
-    for twin in twins:
-        twin.learn()
-    # 4. the rest is linear in rho, rho A and A
+        twin.read_table() if tabled else twin.open_bits()
+    if not tabled:
+        yield
+        for twin in twins:
+            twin.unmask()
+    # 4. the rest is linear in the bits and their products with A
     if late is not None:
         twins[0].gate(twins[1], late.take())
-    return [twin.scaled() for twin in twins]
+    return _results(values, every, gated and tabled, twins)
 
 
-def _lead(party: Party, x: Split, t: Thresholds) -> Words:
+def _results(
+    values: Sequence[Split], every: Sequence[Thresholds], gated: bool, twins: Sequence[_Twin] = ()
+) -> list[Scaled]:
+    found = []
+    for index, (x, t) in enumerate(zip(values, every, strict=True)):
+        words: list[Long | None] = [None, None]
+        value = nothing(x.shape, x.bits)
+        if twins:
+            words = [twins[index].power, twins[-1].below[:, 0]]
+            value = twins[index].value().reshape(x.shape)
+        power, small = (LongPair(x.role, x.pivot, w, x.shape, t.power_bits) for w in words)
+        found.append(
+            Scaled(Pair(x.role, x.pivot, value, x.format), power, small if gated and not index else None)
+        )
+    return found
+
+
+def _lead(party: Party, x: Split, t: Thresholds, tabled: bool) -> Words:
     """The pivot's part: it sends everything in the first round, and returns rho."""
-    p, k, log = x.pivot, x.bits, t.count_log
+    p, k = x.pivot, x.bits
     a = reduced(flat(x.words), k)
-    n = len(a)
-    for dealt in pivots_bits(t, a):
-        deal(party, p, dealt, dealt.shape, log)
-    mask = party.draw(p + 1, (n, t.count), log) + party.draw(p, (n, t.count), log)
-    # the twins will hold count - mask: bit j of the word says whether j + mask is zero
-    width = 1 << log
-    place = reduced(word(0, log) - mask, log)
-    zeros = word_type(width).type(1) << place.astype(word_type(width))
-    party.send(p + 2, zeros ^ party.draw(p + 1, zeros.shape, width), width)
-    rho = reduced(party.draw(p + 1, (n, t.count), 1) ^ party.draw(p, (n, t.count), 1), 1)
-    deal_long(party, p, Long.of_words(rho), n, t.bit_widths)
-    deal_long(party, p, Long.of_words(resized(rho, k) * a[:, None]), n, t.scale_widths)
+    n, rho = len(a), zeros((len(a), t.count), 1)
+    deal(party, p, pivots_bits(t, a), (n, t.dealt), t.count_log)
+    for run, log in t.runs:
+        shape, width = (n, len(t.places[run])), 1 << log
+        mask = party.draw(p + 1, shape, log) + party.draw(p, shape, log)
+        zero_at = reduced(word(0, log) - mask, log)  # the twins will hold count - mask
+        if tabled:
+            found = resized(zero_at[:, :, None] == counting(width, 8), 8).reshape(n, -1)
+            for words, widths in ((found, t.bit_widths), (resized(found, k) * a[:, None], t.scale_widths)):
+                wide = [w for w in widths[run] for _ in range(width)]
+                deal_long(party, p, Long.of_words(words), n, wide, width * _TOGETHER)
+        else:
+            # bit j of a table says whether j + mask is zero
+            table = word_type(width).type(1) << zero_at.astype(word_type(width))
+            party.send(p + 2, table ^ party.draw(p + 1, shape, width), width)
     deal(party, p, a, a.shape, k)
+    if not tabled:
+        rho = reduced(party.draw(p + 1, rho.shape, 1) ^ party.draw(p, rho.shape, 1), 1)
+        deal_long(party, p, Long.of_words(rho), n, t.bit_widths)
+        deal_long(party, p, Long.of_words(resized(rho, k) * a[:, None]), n, t.scale_widths)
     return rho
 
 
 class _Twin:
     """A twin's part for one value."""
 
-    def __init__(self, party: Party, x: Split, t: Thresholds) -> None:
+    def __init__(self, party: Party, x: Split, t: Thresholds, tabled: bool) -> None:
         """Draw and announce what the pivot deals."""
         self.party, self.x, self.t = party, x, t
-        p, role, n, log = x.pivot, party.role(x.pivot), x.size, t.count_log
+        p, role, n = x.pivot, party.role(x.pivot), x.size
         self.role, self.other, self.one = role, p + (V if role == U else U), int(role == U)
-        _, bit, _ = t.compared
-        self.bits = deal(party, p, None, (n, t.bits - t.first), log)
-        self.lengths = deal(party, p, None, (n, len(bit)), log)
-        key, shape, width = p + 1 if role == U else p, (n, t.count), 1 << log
-        self.mask = party.draw(key, shape, log)
-        self.zeros = party.draw(p + 1, shape, width) if role == U else party.expect(p, shape, width)
-        self.rho = party.draw(key, shape, 1)
-        self.late_rho: Coming = deal_long(party, p, None, n, t.bit_widths)
-        self.late_rho_a: Coming = deal_long(party, p, None, n, t.scale_widths)
+        self.key = p + 1 if role == U else p
+        self.bits = deal(party, p, None, (n, t.dealt), t.count_log)
+        self.masks: list[Words] = []
+        self.zeros: list[Maybe] = []
+        self.tables: list[list[Coming]] = []
+        for run, log in t.runs:
+            shape, width = (n, len(t.places[run])), 1 << log
+            self.masks.append(party.draw(self.key, shape, log))
+            if tabled:
+                wide = [[w for w in widths[run] for _ in range(width)] for widths in _widths(t)]
+                self.tables.append([deal_long(party, p, None, n, w, width * _TOGETHER) for w in wide])
+            else:
+                drawn = role == U
+                self.zeros.append(party.draw(p + 1, shape, width) if drawn else party.expect(p, shape, width))
         self.late_a = deal(party, p, None, (n,), t.bits)
+        if not tabled:
+            self.rho = party.draw(self.key, (n, t.count), 1)
+            self.late_rho, self.late_rho_a = (deal_long(party, p, None, n, w) for w in _widths(t))
 
     def open_counts(self) -> None:
-        log = self.t.count_log
         self.b = reduced(flat(self.x.words), self.t.bits)
-        counts = twins_counts(self.t, self.b, self.role == U, taken(self.bits), taken(self.lengths))
-        self.mine = counts - self.mask
-        self.party.send(self.other, self.mine, log)
-        self.theirs = self.party.expect(self.other, self.mine.shape, log)
+        counts = twins_counts(self.t, self.b, self.role == U, taken(self.bits))
+        self.mine, self.theirs = [], list[Later]()
+        for (run, log), mask in zip(self.t.runs, self.masks, strict=True):
+            mine = resized(counts[:, run], log) - mask
+            self.party.send(self.other, mine, log)
+            self.mine.append(mine)
+            self.theirs.append(self.party.expect(self.other, mine.shape, log))
+
+    def _opened(self) -> list[Words]:
+        """For each run the counts less their masks."""
+        logs = [log for _, log in self.t.runs]
+        return [reduced(m + w.take(), log) for m, w, log in zip(self.mine, self.theirs, logs, strict=True)]
+
+    def read_table(self) -> None:
+        """Shares of the bits and of their products with A, from the entries at the opened places."""
+        found = [
+            [each.take().picked(opened, 1 << log) for each in tables]
+            for opened, tables, (_, log) in zip(self._opened(), self.tables, self.t.runs, strict=True)
+        ]
+        self.below, below_a = (Long.joined(list(parts)) for parts in zip(*found, strict=True))
+        self.below_a = resized(below_a.low, self.t.bits)
+        self._weigh()
 
     def open_bits(self) -> None:
-        width = word_type(1 << self.t.count_log)
-        opened = reduced(self.mine + self.theirs.take(), self.t.count_log)
-        found = (taken(self.zeros) >> opened.astype(width)) & width.type(1)
-        self.mine = resized(found, 1) ^ self.rho
-        self.party.send(self.other, self.mine, 1)
-        self.theirs = self.party.expect(self.other, self.mine.shape, 1)
+        found = []
+        for opened, table, (_, log) in zip(self._opened(), self.zeros, self.t.runs, strict=True):
+            width = word_type(1 << log)
+            found.append(resized((taken(table) >> opened.astype(width)) & width.type(1), 1))
+        self.bit = joined(found, axis=1) ^ self.rho
+        self.party.send(self.other, self.bit, 1)
+        self.their_bit = self.party.expect(self.other, self.bit.shape, 1)
 
-    def learn(self) -> None:
-        """Shares of the bits, in the ring of the power."""
-        self.opened = (self.mine ^ self.theirs.take()) & word(1, 1)  # the bits xor rho
+    def unmask(self) -> None:
+        """The same shares, from rho, rho A and A."""
+        self.opened = (self.bit ^ self.their_bit.take()) & word(1, 1)  # the bits xor rho
         self.dealt = self.late_rho.take()
-        self.below = self._unmasked(self.dealt)
+        self.below = self.dealt.opposed(self.opened) + Long.of_words(self.opened * word(self.one, 1))
+        d, rho_a = resized(self.opened, self.t.bits), resized(self.late_rho_a.take().low, self.t.bits)
+        self.below_a = rho_a - d * (rho_a + rho_a) + d * taken(self.late_a)[:, None]
+        self._weigh()
+
+    def _weigh(self) -> None:
         rest = self.one * self.t.power_rest
         self.power = self._total(self.below) + Long.constants([rest])
-
-    def _unmasked(self, rho: Long) -> Long:
-        """The bits, from their masks."""
-        return rho.opposed(self.opened) + Long.of_words(self.opened * word(self.one, 1))
 
     def _total(self, below: Long) -> Long:
         return (below * Long.constants(self.t.power_steps)).total()
@@ -164,31 +216,35 @@ class _Twin:
         below = masks.opposed(self.opened) + small.kept(self.opened)
         self.power = self._total(below) + small[:, 0] * Long.constants([self.t.power_rest])
 
-    def scaled(self) -> Scaled:
-        x, k, t = self.x, self.t.bits, self.t
-        steps, a = constants(t.scale_steps, k), taken(self.late_a)
-        d = resized(self.opened, k)
-        rho_a = resized(self.late_rho_a.take().low, k)
-        below_a = rho_a - d * (rho_a + rho_a) + d * a[:, None]
-        scale = (resized(self.below.low, k) * steps).sum(axis=1, dtype=steps.dtype)
-        value = (below_a * steps).sum(axis=1, dtype=steps.dtype) + scale * self.b + a
-        if self.role == U:  # the scale is 1 where no threshold holds
-            value = value + self.b
-        return Scaled(
-            Pair(self.role, x.pivot, value.reshape(x.shape), x.format),
-            LongPair(self.role, x.pivot, self.power, x.shape, t.power_bits),
-        )
+    def value(self) -> Words:
+        """The scaled value; the scale is 1 where no threshold holds."""
+        steps = constants(self.t.scale_steps, self.t.bits)
+        below = resized(self.below.low, self.t.bits)
+        scale = (below * steps).sum(axis=1, dtype=steps.dtype) + steps.dtype.type(self.one)
+        scaled: Words = (self.below_a * steps).sum(axis=1, dtype=steps.dtype)
+        return scaled + scale * self.b + taken(self.late_a)
 
 
-def window_cost(elements: int, every: Sequence[Thresholds]) -> Cost:
+def _widths(t: Thresholds) -> tuple[list[int], list[int]]:
+    """In which the bits are dealt, and their products with A."""
+    return t.bit_widths, t.scale_widths
+
+
+def window_cost(elements: int, every: Sequence[Thresholds], tabled: bool = False) -> Cost:
     """The cost of `to_windows`."""
     bits = 0
     for t in every:
-        log, number, (_, compared, _) = t.count_log, elements * t.count, t.compared
-        bits += packed(elements * (t.bits - t.first), log) + packed(elements * len(compared), log)
-        bits += packed(number, 1 << log) + 2 * packed(number, log) + 2 * packed(number, 1)
-        bits += deal_long_cost(elements, t.bit_widths).bits + deal_long_cost(elements, t.scale_widths).bits
-        bits += deal_cost(elements, t.bits).bits
-    if every[-1].cleared:
+        bits += packed(elements * t.dealt, t.count_log) + deal_cost(elements, t.bits).bits
+        for run, log in t.runs:
+            number = elements * len(t.places[run])
+            bits += 2 * packed(number, log)
+            for widths in _widths(t) if tabled else ():
+                wide = [w for w in widths[run] for _ in range(1 << log)]
+                bits += deal_long_cost(elements, wide, _TOGETHER << log).bits
+            bits += 0 if tabled else packed(number, 1 << log)
+        if not tabled:
+            bits += 2 * packed(elements * t.count, 1)
+            bits += sum(deal_long_cost(elements, widths).bits for widths in _widths(t))
+    if every[-1].cleared and not tabled:
         bits += deal_long_cost(elements, every[0].power_widths).bits
-    return Cost(3, bits)
+    return Cost(2 if tabled else 3, bits)

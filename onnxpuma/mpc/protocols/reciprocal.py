@@ -8,41 +8,31 @@ and multiplies it by the power that undoes the scaling, in one message (exact_se
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Pair, Replicated, Split, Sum3
+from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party, Protocol
-from onnxpuma.mpc.protocols.convert import (
-    pass_on,
-    pass_on_cost,
-    replicate_pair,
-    replicate_pair_cost,
-    settle,
-    split,
-    split_cost,
-)
-from onnxpuma.mpc.protocols.exact_series import (
-    ARGUMENT_BITS,
-    series_long,
-    series_long_cost,
-    series_times,
-    series_times_cost,
-)
+from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, split, split_cost
+from onnxpuma.mpc.protocols.exact_series import series_long, series_long_cost
 from onnxpuma.mpc.protocols.fourier import all_series, result_fraction
-from onnxpuma.mpc.protocols.long_words import pass_on_long, pass_on_long_cost
-from onnxpuma.mpc.protocols.power_of_four import Scaled, to_window, window_cost
+from onnxpuma.mpc.protocols.power_of_four import to_window, window_cost
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
-from onnxpuma.mpc.protocols.truncate import lift, lift_cost
-from onnxpuma.mpc.ring.long import LONGEST
+from onnxpuma.mpc.protocols.times_power import (
+    SERIES_FRACTION,
+    Scales,
+    Way,
+    exponent_of,
+    sum_times_powers,
+    sum_times_powers_cost,
+    window_of,
+    window_of_cost,
+)
+from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.mpc.ring.words import WIDEST
 
-SERIES_FRACTION = 24  # of cosines of amplitude one, where the result has that many bits
 CARRIER = WIDEST  # bits of the ring of a reciprocal in the window and its power
-_SPARE = 5  # bits of a series beyond those of the largest result
 WINDOW_FRACTION = 20  # of a reciprocal that multiplies a scaled dividend
 
 
@@ -63,79 +53,20 @@ def ring_of(digits: tuple[int, int]) -> int:
 
 def digits_of(low: float, high: float, format: Format) -> tuple[int, int]:
     """The digit range (`to_window`) of a value in this format that lies in [low, high)."""
-    first = max(1, (_exponent(low / format.unit, math.floor) // 2) + 1)
-    last = min(whole_range(format.bits)[1], -(-_exponent(high / format.unit, math.ceil) // 2))
+    first = max(1, (exponent_of(low / format.unit, math.floor) // 2) + 1)
+    last = min(whole_range(format.bits)[1], -(-exponent_of(high / format.unit, math.ceil) // 2))
     return first, max(last, first + 1)
 
 
-def _exponent(x: float, rounded: Callable[[float], int]) -> int:
-    """log2 rounded to an integer, the same on every machine."""
-    mantissa, exponent = math.frexp(x)
-    return exponent - 1 if mantissa == 0.5 or rounded is math.floor else exponent
-
-
-@dataclass(frozen=True)
-class Scales:
-    """A function in the window times a power, in a ring that holds every bit of it. All of it is public."""
-
-    name: str  # of the series
-    gain: float  # the series evaluates this times the function, 1/2 < gain <= 1
-    fraction: int  # fraction bits of its cosines
-    shift: int  # fraction bits of the product beyond those of the result
-    bits: int  # of the product's ring: the result's, and those of the shift
-
-    @classmethod
-    def of(cls, name: str, undone: int, most: int, format: Format, gain: float = 1.0) -> Scales:
-        """undone: the result is 2^-undone of the function times the power, which is 2^most at most."""
-        if gain <= 0:
-            raise ProtocolError(f"{name} with gain {gain}", "a positive gain")
-        exponent = _exponent(gain, math.ceil)
-        undone, gain = undone - exponent, gain / 2.0**exponent
-        # the result of a huge argument has few bits, and its series needs no more
-        fraction = min(SERIES_FRACTION, max(2, format.fraction - undone + most + _SPARE))
-        shift = result_fraction(all_series()[name], fraction, gain) + undone - format.fraction
-        if not 0 < format.bits + shift <= LONGEST:
-            raise ProtocolError(f"{name} divided by 2^{undone} in {format}", "a result that has bits left")
-        return cls(name, gain, fraction, shift, format.bits + shift)
-
-
-def times_power(party: Party, scaled: Scaled, high: int, s: Scales, format: Format) -> Protocol[Pair]:
-    """The function of the scaled value times its power, in `format`, led by the next pivot.
-
-    Rounds: 1, of which the last message is the value's; bits: `times_power_cost`.
-    """
-    x = window_of(party, scaled.value, high)
-    power = pass_on_long(party, scaled.power)
-    y = yield from series_times(party, all_series()[s.name], x, [power], s.fraction, s.gain)
-    return y.lowered(s.shift, format)
-
-
-def times_power_cost(elements: int, high: int, s: Scales) -> Cost:
-    passed = window_of_cost(elements, high) | pass_on_long_cost(elements, s.bits)
-    return passed | series_times_cost(all_series()[s.name], elements, s.bits, s.fraction, s.gain)
-
-
-def window_of(party: Party, value: Pair, high: int) -> Split:
-    """A scaled value at ARGUMENT_BITS bits, seen by the next pivot, to which it is on its way."""
-    shift = 2 * high + 2 - ARGUMENT_BITS
-    if shift < 0:
-        return pass_on(party, value).raised(-shift, ARGUMENT_BITS)
-    return pass_on(party, value.lowered(shift))
-
-
-def window_of_cost(elements: int, high: int) -> Cost:
-    return pass_on_cost(elements, min(2 * high + 2, ARGUMENT_BITS))
-
-
 def _inverse_scales(
-    name: str, source: int, digits: tuple[int, int], format: Format, gain: float
+    name: str, source: int, digits: tuple[int, int], format: Format, gain: float, way: Way
 ) -> tuple[Scales, Thresholds]:
     low, high = digits
     if name == "rsqrt" and source % 2:
         raise ProtocolError(f"{name} of {source} fraction bits", "an even scale for rsqrt")
     squared = name == "reciprocal"
     undone = 2 * high - source if squared else high - source // 2
-    scales = Scales.of(name, undone, (high - low) * (2 if squared else 1), format, gain)
+    scales = Scales.of(name, undone, (high - low) * (2 if squared else 1), format, gain, way)
     power = Power.INVERSE if squared else Power.INVERSE_ROOT
     return scales, Thresholds(low, high, ring_of(digits), power, scales.bits)
 
@@ -148,15 +79,11 @@ def _inverse(
     format: Format,
     digits: tuple[int, int],
     gain: float,
+    way: Way,
 ) -> Protocol[Replicated]:
-    scales, thresholds = _inverse_scales(name, x.fraction, digits, format, gain)
-    # 1. v = x 4^(high - d) in [1/4, 2) of the window, and the power that undoes it
+    scales, thresholds = _inverse_scales(name, x.fraction, digits, format, gain, way)
     seen = split(party, x, pivot, x.format.modulo(thresholds.bits))
-    scaled = yield from to_window(party, seen, thresholds)
-    # 2. the function of v times the power
-    made = yield from times_power(party, scaled, digits[1], scales, format)
-    # 3. back to replicated words
-    return (yield from settle(party, replicate_pair(party, made)))
+    return (yield from sum_times_powers(party, [seen], [thresholds], [scales], way))
 
 
 def window_reciprocal(
@@ -179,7 +106,7 @@ def window_reciprocal(
     y = yield from series_long(party, series, value, bits, SERIES_FRACTION)
     # 2. back to the full ring
     pair = y.lowered(bits - _window_width(), Format(_window_width(), WINDOW_FRACTION))
-    return (yield from lift(party, pass_on(party, pair), CARRIER)), power
+    return (yield from lift_pair(party, pair, CARRIER)), power
 
 
 def _window_width() -> int:
@@ -196,7 +123,7 @@ def window_reciprocal_cost(elements: int, digits: tuple[int, int] = WINDOW_RANGE
     bits = width + result_fraction(series, SERIES_FRACTION) - WINDOW_FRACTION
     passed = replicate_pair_cost(elements, CARRIER) | window_of_cost(elements, digits[1])
     passed = passed | series_long_cost(series, elements, bits, SERIES_FRACTION)
-    back = pass_on_cost(elements, width) | lift_cost(elements, width, CARRIER)
+    back = lift_pair_cost(elements, width, CARRIER)
     read = Cost(0, split_cost(elements, ring_of(digits), form).bits)
     return read + window_cost(elements, [_window_thresholds(digits)]) + passed + back
 
@@ -208,14 +135,15 @@ def reciprocal(
     format: Format,
     digits: tuple[int, int] = RECIPROCAL_RANGE,
     gain: float = 1.0,
+    way: Way = Way.MASKED,
 ) -> Protocol[Replicated]:
     """gain / x of a positive x, (n,), in `format`.
 
     `digits`: `digits_of` the range in which x lies. Relative error about 2^-20, and one unit of the result.
     Conditions: x > 0; the result below `format.largest`.
-    Rounds: 5; bits: `inverse_cost`, one element a row.
+    Rounds: 5, by other ways 4 or 6; bits: `inverse_cost`, one element a row.
     """
-    return (yield from _inverse(party, x, pivot, "reciprocal", format, digits, gain))
+    return (yield from _inverse(party, x, pivot, "reciprocal", format, digits, gain, way))
 
 
 def rsqrt(
@@ -225,9 +153,10 @@ def rsqrt(
     format: Format,
     digits: tuple[int, int] = WHOLE_RANGE,
     gain: float = 1.0,
+    way: Way = Way.MASKED,
 ) -> Protocol[Replicated]:
     """gain / sqrt(x) of a positive x with an even number of fraction bits; otherwise as `reciprocal`."""
-    return (yield from _inverse(party, x, pivot, "rsqrt", format, digits, gain))
+    return (yield from _inverse(party, x, pivot, "rsqrt", format, digits, gain, way))
 
 
 def inverse_cost(
@@ -238,9 +167,9 @@ def inverse_cost(
     format: Format,
     gain: float = 1.0,
     form: type = Sum3,
+    way: Way = Way.MASKED,
 ) -> Cost:
     """source: fraction bits of x."""
-    scales, thresholds = _inverse_scales(name, source, digits, format, gain)
-    total = window_cost(elements, [thresholds]) + times_power_cost(elements, digits[1], scales)
-    total = total + replicate_pair_cost(elements, format.bits)
+    scales, thresholds = _inverse_scales(name, source, digits, format, gain, way)
+    total = sum_times_powers_cost(elements, [thresholds], [scales], way)
     return total + Cost(0, split_cost(elements, ring_of(digits), form).bits)

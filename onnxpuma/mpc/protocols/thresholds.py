@@ -4,23 +4,21 @@ Let a and b be the bits 2d of A and B. For x < 4^d all bits of x from 2d on are 
 bits above 2d is a OR b. So B is the complement of A there if that carry is set, else it is -A: equal to A up
 to the lowest set bit, the complement above. Let z be B's lowest set bit at 2d or above. In all cases the bits
 above z are complements; and if z is above 2d, A is constant from 2d up to just below z, and differs at z. The
-twins know z, the pivot knows up to where A is constant; both numbers are compared bit by bit.
+twins know z, so a count of bits that are not as they should be is linear in bits of A and in its changes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 
 from onnxpuma.errors import ProtocolError
-from onnxpuma.mpc.ring.arrays import Indices, indices, integers, joined
-from onnxpuma.mpc.ring.words import Words, from_integers, resized, word_type
-
-MOST_LOG = 6  # the table that says which counts are zero is one word
+from onnxpuma.mpc.ring.arrays import Indices, indices, joined
+from onnxpuma.mpc.ring.words import Words, resized, word_type
 
 
 class Power(Enum):
@@ -58,8 +56,6 @@ class Thresholds:
                 f"thresholds 4^{self.low} to 4^{self.high} of {self.bits} bits",
                 "1 <= low < high <= bits / 2 - 1",
             )
-        if self.count_log > MOST_LOG:
-            raise ProtocolError(f"counts of {self.bits} bits above 4^{self.low}", "62 bits of a value")
 
     @property
     def count(self) -> int:
@@ -75,19 +71,22 @@ class Thresholds:
         """The lowest place whose bit is dealt: they are compared above every threshold."""
         return 2 * self.low + 1
 
-    @cached_property
-    def compared(self) -> tuple[Indices, Indices, Indices]:
-        """The bits of the numbers up to where A is constant, threshold after threshold: the threshold of each
-        bit, its place in the number, and where each threshold's bits begin."""
-        lengths = [_bits_of(self.bits - int(place) - 1) for place in self.places]
-        starts = integers([sum(lengths[:i]) for i in range(self.count)])
-        bit = joined([indices(length) for length in lengths])
-        return indices(self.count).repeat(lengths), bit, starts
+    @property
+    def dealt(self) -> int:
+        """Bits that the pivot deals: A's, and whether A changes there."""
+        return 2 * (self.bits - self.first)
 
     @property
     def count_log(self) -> int:
-        """The counts lie below two to this power."""
-        return _count_log(self.bits - self.first)
+        """All counts lie below two to this power."""
+        return (self.bits - self.first).bit_length()
+
+    @cached_property
+    def runs(self) -> list[tuple[slice, int]]:
+        """Neighbouring thresholds whose counts lie below the same power of two, and its exponent."""
+        logs = [(self.bits - 2 * d - 1).bit_length() for d in range(self.low, self.high)]
+        ends = [i + 1 for i in range(self.count) if i + 1 == self.count or logs[i + 1] != logs[i]]
+        return [(slice(start, end), logs[start]) for start, end in pairwise([0, *ends])]
 
     @cached_property
     def scale_steps(self) -> list[int]:
@@ -124,22 +123,9 @@ class Thresholds:
         return [max(both[0], self.cleared), *both[1:]]
 
 
-def _bits_of(largest: int) -> int:
-    return largest.bit_length()
-
-
 def _twos(step: int) -> int:
     """How often two divides a number other than zero."""
     return (step & -step).bit_length() - 1
-
-
-@lru_cache(maxsize=64)
-def _count_log(above: int) -> int:
-    """Bits of the largest count with this many bits above a threshold, or fewer."""
-    number = indices(above + 1)
-    apart = sum(((number[:, None] ^ number) >> bit) & 1 for bit in range(_bits_of(above)))
-    most = int((np.maximum(above - 1 - number, 0) + np.max(apart, axis=1)).max())
-    return max(most, above).bit_length()
 
 
 def _next_set(words: Words, bits: int) -> Indices:
@@ -154,35 +140,36 @@ def _planes(words: Words, places: Indices) -> Words:
     return (words[:, None] >> places.astype(words.dtype)) & words.dtype.type(1)
 
 
-def pivots_bits(t: Thresholds, a: Words) -> tuple[Words, Words]:
-    """What the pivot deals, mod 2^count_log: A's bits above the lowest threshold, (n, bits), and for each
-    threshold the bits of the length up to which A is constant, less one, (n, compared bits)."""
-    row, bit, _ = t.compared
+def pivots_bits(t: Thresholds, a: Words) -> Words:
+    """What the pivot deals, mod 2^count_log: A's bits above the lowest threshold, and where one differs from
+    the bit below it, (n, dealt)."""
+    places = indices(t.first, t.bits)
     changes = a ^ (a << a.dtype.type(1))
-    lengths = (_next_set(changes, t.bits)[:, t.places + 1] - t.places - 1)[:, row]
-    bits = _planes(a, indices(t.first, t.bits))
-    return resized(bits, t.count_log), from_integers((lengths >> bit) & 1, t.count_log)
+    return resized(joined([_planes(a, places), _planes(changes, places)], axis=1), t.count_log)
 
 
-def twins_counts(t: Thresholds, b: Words, first: bool, bits: Words, lengths: Words) -> Words:
-    """A twin's share of the counts, (n, thresholds), from its shares of `pivots_bits`. first: this is u."""
-    kind, row, bit, starts = word_type(t.count_log), *t.compared
-    one = kind.type(1 if first else 0)
-
-    def unequal(mine: Words, dealt: Words) -> Words:
-        return dealt + mine.astype(kind) * (one - dealt - dealt)
-
-    # 1. bits of B that equal A's, where they should be complements: of all bits from a place on
-    equal = one - unequal(_planes(b, indices(t.first, t.bits)), bits)
+def twins_counts(t: Thresholds, b: Words, first: bool, dealt: Words) -> Words:
+    """A twin's share of the counts, (n, thresholds), from its share of `pivots_bits`. first: this is u."""
+    width, kind = t.bits - t.first, word_type(t.count_log)
+    one, nothing = kind.type(1 if first else 0), kind.type(0)
+    bits, changes = dealt[:, :width], dealt[:, width:]
+    # 1. how many bits of A from a place on are not complements of B's, and how often A changes below it
+    own = resized(_planes(b, indices(t.first, t.bits)), t.count_log)
+    equal = (one - bits) + own * (bits + bits - one)
     above = equal[:, ::-1].cumsum(axis=1, dtype=kind)[:, ::-1]
-    # 2. those above z
+    until = changes.cumsum(axis=1, dtype=kind)
+    # 2. bits above z that are not complements
     z = _next_set(b, t.bits)[:, t.places]
-    place = z + 1 - t.first
-    counts = np.take_along_axis(above, np.minimum(place, above.shape[1] - 1), axis=1)
-    counts = np.where(place < above.shape[1], counts, kind.type(0))
-    # 3. the length up to z, where it is not empty
-    length = z - t.places - 1
-    apart = np.add.reduceat(
-        unequal(from_integers((length[:, row] >> bit) & 1, t.count_log), lengths), starts, axis=1, dtype=kind
-    )
-    return counts + np.where(length >= 0, apart, kind.type(0))
+    place = z - t.first
+    counts = np.where(place + 1 < width, _at(above, place + 1), nothing)
+    # 3. changes of A above 2d and below z, and none at z, where z is above 2d
+    start = t.places - t.first
+    run = np.where(place > 0, _at(until, place - 1), nothing)
+    run = run - np.where(start >= 0, _at(until, start + place * 0), nothing)
+    run = run + np.where(place < width, one - _at(changes, place), nothing)
+    return counts + np.where(place > start, run, nothing)
+
+
+def _at(words: Words, place: Indices) -> Words:
+    """The words at these places along the second axis; the nearest ones for places outside."""
+    return np.take_along_axis(words, place.clip(0, words.shape[1] - 1), axis=1)

@@ -13,11 +13,17 @@ from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc.cost import Cost
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
-from onnxpuma.mpc.party import Party, Protocol, parallel
-from onnxpuma.mpc.protocols.convert import replicate_pair, replicate_pair_cost, settle, split, split_cost
-from onnxpuma.mpc.protocols.power_of_four import to_windows, window_cost
-from onnxpuma.mpc.protocols.reciprocal import WHOLE_RANGE, Scales, ring_of, times_power, times_power_cost
+from onnxpuma.mpc.party import Party, Protocol
+from onnxpuma.mpc.protocols.convert import split, split_cost
+from onnxpuma.mpc.protocols.reciprocal import WHOLE_RANGE, ring_of
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
+from onnxpuma.mpc.protocols.times_power import (
+    Scales,
+    Way,
+    sum_times_powers,
+    sum_times_powers_cost,
+    together,
+)
 
 HIGHEST = WHOLE_RANGE[1]  # the fine reading holds up to 2 * 4^HIGHEST units
 
@@ -39,69 +45,65 @@ class Readings:
         """Digits of the coarse reading, from the end of the fine one to the end of its own ring."""
         return HIGHEST - (self.fine - self.coarse.fraction) // 2, self.coarse.bits // 2 - 1
 
-    def thresholds(self, low: int, power: Power, near: Scales, far: Scales) -> list[Thresholds]:
+    def thresholds(self, low: int, power: Power, scales: list[Scales]) -> list[Thresholds]:
         """Of both readings; the lowest bit of the coarse one decides which of them counts."""
-        most = max(near.bits, far.bits)
+        near, far = (s.bits for s in scales)
         return [
-            Thresholds(low, HIGHEST, ring_of((low, HIGHEST)), power, near.bits),
-            Thresholds(*self.digits, self.coarse.bits, power, far.bits, most),
+            Thresholds(low, HIGHEST, ring_of((low, HIGHEST)), power, near),
+            Thresholds(*self.digits, self.coarse.bits, power, far, max(near, far)),
         ]
 
 
 def _scales(
-    readings: Readings, low: int, format: Format, gain: float
-) -> tuple[Scales, Scales, list[Thresholds]]:
+    readings: Readings, low: int, format: Format, gain: float, way: Way
+) -> tuple[list[Scales], list[Thresholds]]:
     first, last = readings.digits
-    near = Scales.of("rsqrt", HIGHEST - readings.fine // 2, HIGHEST - low, format, gain)
-    far = Scales.of("rsqrt", last - readings.coarse.fraction // 2, last - first, format, gain)
-    return near, far, readings.thresholds(low, Power.INVERSE_ROOT, near, far)
+    near = Scales.of("rsqrt", HIGHEST - readings.fine // 2, HIGHEST - low, format, gain, way)
+    far = Scales.of("rsqrt", last - readings.coarse.fraction // 2, last - first, format, gain, way)
+    both = together([near, far])
+    return both, readings.thresholds(low, Power.INVERSE_ROOT, both)
 
 
 def wide_rsqrt(
-    party: Party, fine: Sum3, coarse: Sum3, pivot: int, format: Format, low: int = 1, gain: float = 1.0
+    party: Party,
+    fine: Sum3,
+    coarse: Sum3,
+    pivot: int,
+    format: Format,
+    low: int = 1,
+    gain: float = 1.0,
+    way: Way = Way.MASKED,
 ) -> Protocol[Replicated]:
     """gain / sqrt(x), (n,), in `format`, of x in two readings (`Readings`).
 
     low: of the fine reading's digits, as in `rsqrt`. Error: that of `rsqrt`, and the coarse reading's.
-    Condition: 0 < x < 2^(ring - 2) units of the coarse reading. Rounds: 5; bits: `wide_rsqrt_cost`.
+    Condition: 0 < x < 2^(ring - 2) units of the coarse reading. Rounds: 5, by other ways 4 or 6; bits:
+    `wide_rsqrt_cost`.
     """
-    near, far, every = _scales(Readings(fine.fraction, coarse.format), low, format, gain)
-    return (yield from sum_of_roots(party, [fine, coarse], pivot, format, [near, far], every))
+    scales, every = _scales(Readings(fine.fraction, coarse.format), low, format, gain, way)
+    return (yield from sum_of_roots(party, [fine, coarse], pivot, scales, every, way))
 
 
 def sum_of_roots(
-    party: Party,
-    values: list[Sum3],
-    pivot: int,
-    format: Format,
-    scales: list[Scales],
-    every: list[Thresholds],
+    party: Party, values: list[Sum3], pivot: int, scales: list[Scales], every: list[Thresholds], way: Way
 ) -> Protocol[Replicated]:
     """The sum of both readings' functions times their powers, of which one is zero."""
-    # 1. both are scaled to the window, which also yields [x is small enough for the fine one]
     seen = [split(party, x, pivot, x.format.modulo(t.bits)) for x, t in zip(values, every, strict=True)]
-    scaled = yield from to_windows(party, seen, every)
-    # 2. each function times its power
-    near, far = yield from parallel(
-        times_power(party, each, t.high, s, format) for each, t, s in zip(scaled, every, scales, strict=True)
-    )
-    # 3. the sum, back to replicated words
-    return (yield from settle(party, replicate_pair(party, near + far)))
+    return (yield from sum_times_powers(party, seen, every, scales, way))
 
 
 def wide_rsqrt_cost(
-    elements: int, readings: Readings, format: Format, low: int = 1, gain: float = 1.0
+    elements: int,
+    readings: Readings,
+    format: Format,
+    low: int = 1,
+    gain: float = 1.0,
+    way: Way = Way.MASKED,
 ) -> Cost:
-    near, far, every = _scales(readings, low, format, gain)
-    return sum_of_roots_cost(elements, format, [near, far], every)
+    scales, every = _scales(readings, low, format, gain, way)
+    return sum_of_roots_cost(elements, scales, every, way)
 
 
-def sum_of_roots_cost(elements: int, format: Format, scales: list[Scales], every: list[Thresholds]) -> Cost:
+def sum_of_roots_cost(elements: int, scales: list[Scales], every: list[Thresholds], way: Way) -> Cost:
     read = sum(split_cost(elements, t.bits).bits for t in every)
-    near, far = (times_power_cost(elements, t.high, s) for t, s in zip(every, scales, strict=True))
-    return (
-        Cost(0, read)
-        + window_cost(elements, every)
-        + (near | far)
-        + replicate_pair_cost(elements, format.bits)
-    )
+    return Cost(0, read) + sum_times_powers_cost(elements, every, scales, way)

@@ -59,6 +59,7 @@ from onnxpuma.mpc.protocols.histogram import Histogram
 from onnxpuma.mpc.protocols.inside import inside
 from onnxpuma.mpc.protocols.long_words import Coming, LongPair, LongSplit, pass_on_long
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
+from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.protocols.truncate import lift, resolve
 from onnxpuma.mpc.protocols.wide import combined, wide_zero
 from onnxpuma.mpc.protocols.widen import lift_pair, widen
@@ -237,8 +238,8 @@ def inside_of(k: int, shift: int, cases: int, party: Party, *w: Words) -> Protoc
     return (yield from inside(party, as_split(party, w, k), shift, cases))
 
 
-def scaled(t: Thresholds, party: Party, *w: Words) -> Protocol[Any]:
-    return (yield from power_of_four.to_window(party, as_split(party, w, t.bits), t))
+def scaled(t: Thresholds, party: Party, *w: Words, tabled: bool = False) -> Protocol[Any]:
+    return (yield from power_of_four.to_window(party, as_split(party, w, t.bits), t, tabled))
 
 
 def scaled_side_by_side(first: Thresholds, second: Thresholds, party: Party, *w: Words) -> Protocol[Any]:
@@ -278,10 +279,10 @@ def length_of_two(party: Party, *w: Words) -> Protocol[Any]:
     return (yield from square_root.wide_square_root(party, fine, coarse, P, RESTING, 28))
 
 
-def root_of_two(party: Party, *w: Words) -> Protocol[Any]:
+def root_of_two(party: Party, *w: Words, way: Way = Way.MASKED) -> Protocol[Any]:
     x = as_replicated(party, w, 64, 18)
     fine, coarse = (linear.multiply(party, v, v) for v in (x, x.lowered(14)))
-    return (yield from wide_root.wide_rsqrt(party, fine, coarse, P, RESTING.at(24), 28))
+    return (yield from wide_root.wide_rsqrt(party, fine, coarse, P, RESTING.at(24), 28, way=way))
 
 
 def activated(
@@ -408,6 +409,11 @@ FULL_WIDTH = [
     Case("series times two long words", partial(series_by, 2, 90), split_words(26) + split_words(64, 2)),
     Case("series plus a long word", partial(series_and, 90), split_words(26) + split_words(64)),
     Case("normalisation", partial(scaled, Thresholds(28, 30, 62, Power.INVERSE_ROOT, 90)), split_words(62)),
+    Case(
+        "normalisation by tables",
+        partial(scaled, Thresholds(1, 2, 6, Power.INVERSE, 10), tabled=True),
+        split_words(6),
+    ),
     Case("small normalisation", partial(scaled, Thresholds(1, 3, 8, Power.ROOT, 12)), split_words(8)),
 ]
 
@@ -447,6 +453,17 @@ COMPOSED = [
     Case("reciprocal", of_one(reciprocal.reciprocal, RESTING.at(24), (8, 10)), replicated(64)),
     Case("reciprocal root", of_one(reciprocal.rsqrt, RESTING.at(24), (8, 10)), replicated(64)),
     Case("reciprocal root of two readings", root_of_two, replicated(64)),
+    Case("reciprocal root of two readings, narrow", partial(root_of_two, way=Way.NARROW), replicated(64)),
+    Case(
+        "reciprocal root by tables",
+        of_one(reciprocal.rsqrt, RESTING.at(24), (8, 10), 1.0, Way.TABLED),
+        replicated(64),
+    ),
+    Case(
+        "reciprocal root in a narrow ring",
+        of_one(reciprocal.rsqrt, RESTING.at(24), (8, 10), 1.0, Way.NARROW),
+        replicated(64),
+    ),
     Case("square root", of_one(square_root.square_root, RESTING.at(24), (8, 10)), replicated(64)),
     Case("square root of two readings", length_of_two, replicated(64)),
 ]

@@ -26,12 +26,12 @@ def of_units(low: int, high: int, count: int) -> np.ndarray:
     return np.concatenate([powers, np.floor(2.0 ** RNG.uniform(low, high, count))]).astype(np.int64)
 
 
-def scaled(units: np.ndarray, t: Thresholds) -> Run:
+def scaled(units: np.ndarray, t: Thresholds, tabled: bool = False) -> Run:
     def program(party: Party, x: Replicated) -> Protocol[Any]:
-        return (yield from to_window(party, see(party, x, 2), t))
+        return (yield from to_window(party, see(party, x, 2), t, tabled))
 
     run = simulate(program, shared_words(from_integers(units, t.bits), t.bits))
-    assert run.cost == window_cost(len(units), [t])
+    assert run.cost == window_cost(len(units), [t], tabled)
     return run
 
 
@@ -42,14 +42,18 @@ def values_of(results: list[Scaled]) -> np.ndarray:
 
 
 def powers_of(results: list[Scaled]) -> np.ndarray:
+    return numbers([r.power for r in results])
+
+
+def numbers(pairs: list[LongPair]) -> np.ndarray:
     def integers(pair: LongPair) -> list[int]:
         assert pair.words is not None
         limbs = zip(pair.words.low.tolist(), pair.words.high.tolist(), strict=True)
         return [low + (high << 64) for low, high in limbs]
 
-    halves = [integers(r.power) for r in results if r.power.words is not None]
+    halves = [integers(pair) for pair in pairs if pair.words is not None]
     assert len(halves) == 2
-    bits = results[0].power.bits
+    bits = pairs[0].bits
     return np.array([(u + v) % (1 << bits) for u, v in zip(*halves, strict=True)], float)
 
 
@@ -57,10 +61,11 @@ def powers_of(results: list[Scaled]) -> np.ndarray:
 @pytest.mark.parametrize(
     ("k", "low", "high"), [(62, 1, 30), (62, 9, 12), (34, 1, 16), (16, 1, 7), (32, 10, 15)]
 )
-def test_values_in_the_window(k: int, low: int, high: int, power: Power) -> None:
+@pytest.mark.parametrize("tabled", [False, True])
+def test_values_in_the_window(k: int, low: int, high: int, power: Power, tabled: bool) -> None:
     """v = x 4^(high - d) lies in [4^(high-1), 2 * 4^high), and the power uses the same d."""
-    units = of_units(2 * low - 2, 2 * high, 500)
-    results = scaled(units, Thresholds(low, high, k, power, 100)).results
+    units = of_units(2 * low - 2, 2 * high, 200)
+    results = scaled(units, Thresholds(low, high, k, power, 100), tabled).results
     value, found = values_of(results), powers_of(results)
     assert (value >= 4.0 ** (high - 1)).all()
     assert (value < 2 * 4.0**high).all()
@@ -75,11 +80,13 @@ def test_counts_for_every_share_of_every_value(low: int, high: int) -> None:
     t = Thresholds(low, high, 8, Power.INVERSE, 64)
     a, b = (w.reshape(-1).astype(np.uint8) for w in np.meshgrid(np.arange(256), np.arange(256)))
     dealt = pivots_bits(t, a)
-    halves = [RNG.integers(0, 256, w.shape, np.uint8) for w in dealt]
-    u = twins_counts(t, b, True, *halves)
-    v = twins_counts(t, b, False, *(w - half for w, half in zip(dealt, halves, strict=True)))
+    half = RNG.integers(0, 256, dealt.shape, np.uint8)
+    u, v = twins_counts(t, b, True, half), twins_counts(t, b, False, dealt - half)
     zero, x = reduced(u + v, t.count_log) == 0, (a + b).astype(int)
+    logs = [log for run, log in t.runs for _ in t.places[run]]
     for column, d in enumerate(range(low, high)):
+        most = reduced(u + v, t.count_log)[:, column].max()
+        assert most < 1 << logs[column]
         assert zero[x < 4**d, column].all()
         assert not zero[(x >= 2 * 4**d) & (x < 128), column].any()
 
@@ -91,7 +98,8 @@ def test_a_value_beyond_the_range_is_not_scaled() -> None:
     assert list(values_of(results)) == list(units)
 
 
-def test_one_of_two_powers_is_cleared() -> None:
+@pytest.mark.parametrize("tabled", [False, True])
+def test_one_of_two_powers_is_cleared(tabled: bool) -> None:
     """A second value's lowest bit clears its own power, and a clear one the first value's."""
     first = Thresholds(1, 4, 16, Power.INVERSE_ROOT, 70)
     second = Thresholds(3, 5, 16, Power.INVERSE_ROOT, 90, 90)
@@ -99,11 +107,13 @@ def test_one_of_two_powers_is_cleared() -> None:
     units = np.resize(units, len(other))
 
     def program(party: Party, *values: Replicated) -> Protocol[Any]:
-        return (yield from to_windows(party, [see(party, x, 1) for x in values], [first, second]))
+        return (yield from to_windows(party, [see(party, x, 1) for x in values], [first, second], tabled))
 
     run = simulate(program, *(shared_words(from_integers(u, 16), 16) for u in (units, other)))
-    assert run.cost == window_cost(len(units), [first, second])
+    assert run.cost == window_cost(len(units), [first, second], tabled)
     near, far = (powers_of([r[i] for r in run.results]) for i in range(2))
+    if tabled:
+        near = near * numbers([r[0].small for r in run.results])
     assert np.array_equal(near == 0, far != 0)
     assert (far[other < 4**3] == 0).all()
     assert (near[other >= 2 * 4**3] == 0).all()
@@ -111,7 +121,7 @@ def test_one_of_two_powers_is_cleared() -> None:
     assert np.array_equal((near**2 * units)[near > 0], values[near > 0])
 
 
-@pytest.mark.parametrize("arguments", [(0, 3, 16), (3, 3, 16), (1, 8, 16), (1, 5, 15), (1, 30, 64)])
+@pytest.mark.parametrize("arguments", [(0, 3, 16), (3, 3, 16), (1, 8, 16), (1, 5, 15)])
 def test_conditions(arguments: tuple[int, int, int]) -> None:
     with pytest.raises(ProtocolError):
         Thresholds(*arguments, Power.INVERSE, 64)

@@ -13,6 +13,7 @@ from onnxpuma.mpc.forms import Replicated
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import sum_of_squares
 from onnxpuma.mpc.protocols.reciprocal import WHOLE_RANGE, digits_of, reciprocal, rsqrt
+from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.mpc.simulate import shared_reals, shared_words, simulate
 
@@ -73,6 +74,18 @@ def test_a_known_range_is_enough(low: float, high: float) -> None:
     exact = 2.0**18 / units
     found = inverse(reciprocal, units, 18, 24, digits=digits_of(low, high, RESTING))
     assert (np.abs(found - exact) - 2.0**-23 <= 2.0**-18 * exact).all()
+
+
+@pytest.mark.parametrize("way", list(Way))
+@pytest.mark.parametrize("function", [reciprocal, rsqrt])
+@pytest.mark.parametrize(("digits", "fraction"), [((1, 16), 24), ((9, 12), 18), ((3, 14), 30)])
+def test_all_ways_lead_to_it(function: Any, way: Way, digits: tuple[int, int], fraction: int) -> None:
+    units = of_units(2 * digits[0] - 2, 2 * digits[1], 200)
+    power = -1.0 if function is reciprocal else -0.5
+    exact = 3.0 * (units * 2.0**-18) ** power
+    fits = exact < 2.0 ** (61 - fraction)
+    found = inverse(function, units, 18, fraction, digits=digits, gain=3.0, way=way)
+    assert (np.abs(found - exact) - 2.0 ** (1 - fraction) <= 2.0**-18 * exact)[fits].all()
 
 
 def test_digit_ranges() -> None:

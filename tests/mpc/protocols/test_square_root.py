@@ -17,6 +17,7 @@ from onnxpuma.mpc.protocols.square_root import (
     wide_square_root,
     wide_square_root_cost,
 )
+from onnxpuma.mpc.protocols.times_power import Way
 from onnxpuma.mpc.protocols.wide_root import Readings
 from onnxpuma.mpc.ring.words import from_integers
 from onnxpuma.mpc.simulate import Run, shared_reals, shared_words, simulate
@@ -25,22 +26,30 @@ RNG = np.random.default_rng(4)
 WIDTH = 64
 
 
-def roots(units: np.ndarray, source: int, fraction: int, digits: tuple[int, int] = WHOLE_RANGE) -> Run:
+def roots(
+    units: np.ndarray,
+    source: int,
+    fraction: int,
+    digits: tuple[int, int] = WHOLE_RANGE,
+    way: Way = Way.MASKED,
+) -> Run:
     def program(party: Party, x: Replicated) -> Protocol[Replicated]:
-        return (yield from square_root(party, x, 1, RESTING.at(fraction), digits))
+        return (yield from square_root(party, x, 1, RESTING.at(fraction), digits, way))
 
     run = simulate(program, shared_words(from_integers(units, 64), 64, source))
-    assert run.cost == square_root_cost(len(units), source, RESTING.at(fraction), digits, Replicated)
+    assert run.cost == square_root_cost(len(units), source, RESTING.at(fraction), digits, Replicated, way)
     return run
 
 
-@pytest.mark.parametrize("source", [0, 18, 36])
-def test_every_magnitude(source: int) -> None:
+@pytest.mark.parametrize(
+    ("source", "way"), [*((s, Way.MASKED) for s in (0, 18, 36)), (18, Way.TABLED), (18, Way.NARROW)]
+)
+def test_every_magnitude(source: int, way: Way) -> None:
     powers = [p for i in range(60) for p in (2**i - 1, 2**i, 2**i + 1)]
-    units = np.concatenate([powers, np.floor(2.0 ** RNG.uniform(0, 60, 1200))]).astype(np.int64)
+    units = np.concatenate([powers, np.floor(2.0 ** RNG.uniform(0, 60, 500))]).astype(np.int64)
     for fraction in (18, 26):
         exact = np.sqrt(units * 2.0**-source)
-        error = np.abs(roots(units, source, fraction).value() - exact)
+        error = np.abs(roots(units, source, fraction, way=way).value() - exact)
         near_zero = (units == 0) * 2.0 ** (-18 - source / 2)
         assert (error <= 2.0**-18 * exact + 2.0 ** (1 - fraction) + near_zero).all()
 
