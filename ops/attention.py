@@ -24,7 +24,7 @@ from onnxpuma.ops.attention_left import scores_a_row, scores_apart, scores_left
 from onnxpuma.ops.attention_lengths import lengths
 from onnxpuma.ops.attention_mask import mask_refusal, secret_mask, secret_mask_cost
 from onnxpuma.ops.attention_positions import Heads, cap_of, shapes_of
-from onnxpuma.ops.attention_reading import reading_of
+from onnxpuma.ops.attention_reading import numerator_bits, reading_of
 from onnxpuma.ops.attention_scale import (
     accepted,
     is_early,
@@ -110,9 +110,10 @@ def _cost(call: Call) -> Cost:
         total = total + over_parts(int(lengths.sum()), lambda n: activation_cost(tanh, n, held, call.reals))
         form = Replicated
     how = reading_of(call)
-    product = shift_cost(s.context, how.numerator - how.more, call.ring)
+    ring = numerator_bits(call, _shown(call) == 3)
+    product = shift_cost(s.context, how.numerator - how.more, ring, bits=call.ring)
     inverse = row_reciprocals_cost(len(lengths), s.keys, call.ring, how, call.network)
-    numerators = all_numerators_cost(lengths, form, call.ring, how)
+    numerators = all_numerators_cost(lengths, form, ring, how)
     total = total + (numerators | _values_cost(call)) + (product | inverse)
     shown = _shown_cost(call, int(np.prod(s.scores, dtype=np.int64)))
     made = call.outputs[0].resting.bits
@@ -245,7 +246,8 @@ def _attend(
         shown = flat.reshape(s.scores)
     beside_it = truncated(party, v, call.reals)
     how = reading_of(call)
-    peaks = all_numerators(party, flat, lengths[kept], call.ring, how)
+    ring = numerator_bits(call, _shown(call) == 3)
+    peaks = all_numerators(party, flat, lengths[kept], ring, how)
     e, values = yield from parallel([peaks, beside_it])
     v = values.repeat(repeated, axis=1)
 
@@ -253,8 +255,8 @@ def _attend(
     sums = weights.sum(-1).reshape(-1)[kept]
     finer = call.reals.finer(how.more)
     both = [
-        truncated(party, matmul(party, weights, v), finer),
-        row_reciprocals(party, sums, s.keys, how, call.network),
+        truncated(party, matmul(party, *in_one_ring(weights, v)), finer),
+        row_reciprocals(party, sums, s.keys, how, call.ring, call.network),
     ]
     context, inverse = yield from parallel(both)
     factor = inverse.spaced(np.flatnonzero(kept), (*s.scores[:3], 1))

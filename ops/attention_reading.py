@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.protocols.truncate import resolve_cost
+from onnxpuma.mpc.protocols.widen import lift_pair_cost
 from onnxpuma.ops.attention_left import scores_a_row
 from onnxpuma.ops.attention_positions import cap_of, shapes_of
 from onnxpuma.ops.attention_scale import score_format, spread_read
@@ -14,6 +17,7 @@ from onnxpuma.ops.numerators import fastest_reading
 from onnxpuma.ops.registry import Call
 from onnxpuma.ops.score_reading import Reading, histograms
 
+_MARGIN = 1.02  # for the errors of numerators and values
 _LARGEST_SUM = 2.0**17  # of fine numerators times values: their words stay below 2^61
 
 
@@ -22,7 +26,31 @@ def reading_of(call: Call) -> Reading:
     """The fastest way to read the scores."""
     cap, lengths = cap_of(call), scores_a_row(call)
     form, format = (Replicated, call.reals.finer(factor_bits(cap))) if cap else (Sum3, score_format(call))
-    fine = head_length(call, 2) * shapes_of(call).keys < _LARGEST_SUM
+    fine = _largest_sum(call) < _LARGEST_SUM
     spread = spread_read(call)
     others, lengths = histograms(spread, format, call.ring, fine), lengths[lengths > 0]
     return fastest_reading(call.network, Reading(spread), others, lengths, form, call.ring)
+
+
+def _largest_sum(call: Call) -> float:
+    """The largest sum of numerators times values; numerators are below one."""
+    return _MARGIN * head_length(call, 2) * shapes_of(call).keys + 1.0
+
+
+def numerator_bits(call: Call, shown: bool) -> int:
+    """Bits of the ring of the numerators: the smallest that holds their products with the values and saves
+    bytes, as products in it are truncated to the full ring. shown: the weights are an output."""
+    most, full, how, s = _largest_sum(call), call.ring, reading_of(call), shapes_of(call)
+    if shown or most == math.inf:
+        return full
+    least = how.numerator + call.reals.fraction + 2 + math.ceil(math.log2(most))
+    if least >= full:
+        return full
+    elements, width = int(scores_a_row(call).sum()), how.numerator + 1
+
+    def bits(ring: int) -> int:
+        shift = how.numerator - how.more
+        lifted = lift_pair_cost(elements, width, ring).bits
+        return lifted + resolve_cost(s.context, shift, ring, Sum3, full).bits
+
+    return least if bits(least) < bits(full) else full

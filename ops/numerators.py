@@ -47,7 +47,7 @@ def numerators(
         top = see(party, tops[row], pivot)
     below = fine.modulo(read) - top
     y = yield from exp_window(party, below.plus_numbers(how.offset), how.window)
-    return (yield from lift_pair(party, y.lowered(EXP_FRACTION - how.numerator), bits)), tops
+    return (yield from lift_pair(party, y.lowered(EXP_FRACTION - how.numerator), bits, least=-1)), tops
 
 
 def numerators_cost(elements: int, lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
@@ -104,11 +104,11 @@ def fastest_reading(
 
 
 def row_reciprocals(
-    party: Party, sums: Replicated, longest: int, how: Reading, network: Network
+    party: Party, sums: Replicated, longest: int, how: Reading, ring: int, network: Network
 ) -> Protocol[Replicated]:
-    """1 / sum of each row, (rows,), `sum_read` fraction bits."""
-    digits = digits_of(how.least_sum, float(longest), sums.format)
-    made, ring = sums.format.at(how.sum_read(sums.bits)), sums.bits
+    """1 / sum of each row, (rows,), `sum_read` fraction bits mod 2^ring."""
+    digits = digits_of(how.least_sum, float(longest), Format(ring, how.numerator))
+    made = Format(ring, how.sum_read(ring))
     way = fastest(network, lambda w: _reciprocals_cost(sums.size, longest, ring, how, w))
 
     def each(parts: Sequence[Replicated], pivot: int) -> Protocol[list[Replicated]]:

@@ -179,7 +179,7 @@ def softmax(party: Party, call: Call, x: Shares) -> Protocol[Sequence[Form]]:
     e = yield from all_numerators(party, entered(moved, scores), lengths, call.ring, how)
     table = e.spaced(scores.places, (rows, length))
     kept = scores.lengths > 0
-    inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length, how, call.network)
+    inverse = yield from row_reciprocals(party, table.sum(-1)[kept], length, how, call.ring, call.network)
     factor = inverse.spaced(np.flatnonzero(kept), (rows, 1))
     result = yield from truncated(party, multiply(party, table, factor))
     return [result.reshape(shape).moveaxis(-1, axis)]

@@ -18,10 +18,10 @@ from onnxpuma.mpc.party import PIVOT, Party, Protocol
 from onnxpuma.mpc.protocols.gate import gate_dealt, gate_dealt_cost
 from onnxpuma.mpc.protocols.inside import inside, inside_cost
 from onnxpuma.mpc.protocols.powers import power
-from onnxpuma.mpc.ring.words import WIDEST, Words, reduced, resized, word_type
+from onnxpuma.mpc.ring.words import Words, reduced, resized, word_type
 
 FRACTION = 60  # fraction bits of the result
-POWER = Format(WIDEST, FRACTION)  # a power of at most one leaves the sign bit and room for the lift
+POWER = Format(FRACTION + 1, FRACTION)  # a power is less than one
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ NARROW = Window(4, 2, 18)
 WIDE = Window(3, 4, 25)
 
 
-def exp_window(party: Party, x: Split, window: Window = NARROW, width: int = WIDEST) -> Protocol[Pair]:
+def exp_window(party: Party, x: Split, window: Window = NARROW, width: int = POWER.bits) -> Protocol[Pair]:
     """Split(p) of x' < top to Pair(p) of e^(x' - top) in the format POWER.
 
     A power is not missing where x' >= top - reach, is zero where x' < -reach, and either between the two.
     Condition: x' >= -(D - 2) top, with digits mod D. The point of x' is that of its format.
-    Error: below 2^-17, with WIDE 2^-23. Masks: those of `inside`, F_{p+1} on the powers, rho on the bit as in
-    `gate`. width: bits of the ring in which the pivot deals; below 62 the result loses its high bits (for
-    tests of privacy).
+    Error: below 2^-18, with WIDE 2^-20 of the result and 2^-24. Masks: those of `inside`,
+    F_{p+1} on the powers, rho on the bit as in `gate`. width: bits of the ring in which the pivot
+    deals; with fewer the result loses its high bits (for tests of privacy).
     Rounds: those of `inside`, whose first message the pivot knows at once, and 1; bits: `exp_window_cost`.
     """
     p, unit, point = x.pivot, window.unit, x.fraction
@@ -92,5 +92,5 @@ def _picked(choices: list[Words], which: Words) -> Words:
 
 def exp_window_cost(elements: int, bits: int, window: Window = NARROW) -> Cost:
     """bits: of the digits above the window (`Window.digit_bits`)."""
-    gated = gate_dealt_cost(elements, window.cases, WIDEST)
+    gated = gate_dealt_cost(elements, window.cases, POWER.bits)
     return inside_cost(elements, bits, window.cases) + gated
