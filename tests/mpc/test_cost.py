@@ -210,6 +210,10 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: clamp.between(p, x, 2, -1 << 18, 6 << 18, 40),
         lambda n: clamp.between_cost(n, -1 << 18, 6 << 18, 40, 64),
     ),
+    "between, by whole gates": (
+        lambda p, x: clamp.between(p, x, 2, -1 << 18, 6 << 18, 40, True),
+        lambda n: clamp.between_cost(n, -1 << 18, 6 << 18, 40, 64, True),
+    ),
     "held between two ends, and what is above": (
         lambda p, x: clamp.between_and_above(p, x, 2, -1 << 18, 6 << 18, 64),
         lambda n: clamp.between_and_above_cost(n, -1 << 18, 6 << 18, 64, 64),

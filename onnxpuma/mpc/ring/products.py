@@ -21,6 +21,7 @@ from onnxpuma.mpc.ring.native import (
 )
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
+_LARGEST = 0xFFFF_FFFF_FFFF_FFFF
 _TABLE_BITS, _PICK_BITS, _GATHER_TABLE, _AXPY, _SHIFT_MASK = range(5)  # the order of Kind in _ring.cpp
 
 
@@ -208,18 +209,12 @@ def pick_bits(tables: Words, words: Words, shift: int, digit_bits: int) -> Words
 
 
 def turned_sums(table: Words, place: np.ndarray, turn: np.ndarray, count: int) -> Words:
-    """(count, N): the rows of a table (n, N), each turned by its number and added up where its place says.
-
-    Column j of row i is added to column j + turn[i] mod N of row place[i] of the result, 0 <= turn[i] < N.
-    """
-    out, places = np.zeros((count, table.shape[1]), table.dtype), np.asarray([place, turn], np.int64)
-    if len(place) != len(table) or (places < 0).any() or (places >= [[count], [table.shape[1]]]).any():
-        raise ProtocolError(
-            f"rows of {table.shape} at {len(place)} places", "give each row a place and a turn"
-        )
+    """(count, N): column j of row i of a table (n, N) is added to column j + turn[i] mod N of row place[i]."""
+    out, where = np.zeros((count, table.shape[1]), table.dtype), np.asarray([place, turn], np.int64)
+    if len(place) != len(table) or (where < 0).any() or (where >= [[count], [table.shape[1]]]).any():
+        raise ProtocolError(f"rows of {table.shape} at {len(place)} places", "give each a place and a turn")
     kernel = native()
-    run = fallback.turned_sums if kernel is None else kernel.turned_sums
-    run(out, _contiguous(table), *places)
+    (fallback if kernel is None else kernel).turned_sums(out, _contiguous(table), *where)
     return out
 
 
@@ -263,13 +258,17 @@ def _loop(
     shift: int,
     bits: int,
 ) -> Words:
-    arrays = (x if x is None else _contiguous(x) for x in (words, table, other))
-    native().loop(kind, out, *arrays, multiplier & 0xFFFF_FFFF_FFFF_FFFF, shift, bits)
+    table = None if table is None else _contiguous(table)
+    other = None if other is None else _contiguous(other)
+    native().loop(kind, out, _contiguous(words), table, other, multiplier & _LARGEST, shift, bits)
     return out
 
 
 def _contiguous(words: Words) -> Words:
-    words = words if words.flags.c_contiguous else np.ascontiguousarray(words)
+    flags = words.flags
+    if flags.c_contiguous and flags.aligned:
+        return words
+    words = np.ascontiguousarray(words)
     return words if words.flags.aligned else words.copy()
 
 

@@ -332,6 +332,11 @@ ENUMERATED = [
     Case("sign of one group", partial(compared, 3, is_negative), split_words(3)),
     Case("carry of two groups", partial(grouped, 3, (1, 1)), split_words(3)),
     Case("window", partial(compared, 2, partial(locate, width=1)), split_words(2)),
+    Case(
+        "window in one round",
+        partial(compared, 3, partial(locate, width=2, way=compare.one_round(3))),
+        split_words(3),
+    ),
     Case("wide sign of one group", partial(compared, 2, wide_negative), split_words(2)),
     Case("gate with halves", partial(gated, 2, True), pair_words(1) + replicated(2)),
     Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
@@ -366,6 +371,11 @@ FULL_WIDTH = [
     Case("dealt", partial(dealt, 64), [Input(64, frozenset({P}))]),
     Case("lift", partial(lifted, 46, 64, False), split_words(46)),
     Case("window", partial(compared, 12, partial(locate, width=16)), split_words(12)),
+    Case(
+        "window in one round",
+        partial(compared, 8, partial(locate, width=16, way=compare.one_round(8))),
+        split_words(8),
+    ),
     Case("deep window", partial(compared, 12, partial(locate, width=16, deep=True)), split_words(12)),
     Case("sign", partial(compared, 16, is_negative), split_words(16)),
     Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
