@@ -209,7 +209,7 @@ def pick_bits(tables: Words, words: Words, shift: int, digit_bits: int) -> Words
 
 
 def turned_sums(table: Words, place: np.ndarray, turn: np.ndarray, count: int) -> Words:
-    """(count, N): column j of row i of a table (n, N) is added to column j + turn[i] mod N of row place[i]."""
+    """(count, N): column j of row i of a table (n, N) goes to column j + turn[i] mod N of row place[i]."""
     out, where = np.zeros((count, table.shape[1]), table.dtype), np.asarray([place, turn], np.int64)
     if len(place) != len(table) or (where < 0).any() or (where >= [[count], [table.shape[1]]]).any():
         raise ProtocolError(f"rows of {table.shape} at {len(place)} places", "give each a place and a turn")
