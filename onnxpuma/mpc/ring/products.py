@@ -209,18 +209,12 @@ def pick_bits(tables: Words, words: Words, shift: int, digit_bits: int) -> Words
 
 
 def turned_sums(table: Words, place: np.ndarray, turn: np.ndarray, count: int) -> Words:
-    """(count, N): the rows of a table (n, N), each turned by its number and added up where its place says.
-
-    Column j of row i is added to column j + turn[i] mod N of row place[i] of the result, 0 <= turn[i] < N.
-    """
-    out, places = np.zeros((count, table.shape[1]), table.dtype), np.asarray([place, turn], np.int64)
-    if len(place) != len(table) or (places < 0).any() or (places >= [[count], [table.shape[1]]]).any():
-        raise ProtocolError(
-            f"rows of {table.shape} at {len(place)} places", "give each row a place and a turn"
-        )
+    """(count, N): column j of row i of a table (n, N) goes to column j + turn[i] mod N of row place[i]."""
+    out, where = np.zeros((count, table.shape[1]), table.dtype), np.asarray([place, turn], np.int64)
+    if len(place) != len(table) or (where < 0).any() or (where >= [[count], [table.shape[1]]]).any():
+        raise ProtocolError(f"rows of {table.shape} at {len(place)} places", "give each a place and a turn")
     kernel = native()
-    run = fallback.turned_sums if kernel is None else kernel.turned_sums
-    run(out, _contiguous(table), *places)
+    (fallback if kernel is None else kernel).turned_sums(out, _contiguous(table), *where)
     return out
 
 
