@@ -28,6 +28,7 @@ from onnxpuma.mpc.protocols.argmax import argmax
 from onnxpuma.mpc.protocols.exp_softmax import NARROW, WIDE, Window, exp_window
 from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import all_series
+from onnxpuma.mpc.protocols.histogram import Histogram, row_peak
 from onnxpuma.mpc.protocols.lifting_gate import lifting_gate
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.mpc.protocols.logarithm import logarithm
@@ -172,7 +173,7 @@ def lines(n: int) -> list[Line]:
         found.append(measured(f"exp of the highest {name} units", partial(window, how), x, function))
     wide_x = rng.uniform(-3, 10.9, n // 8)
     found.append(measured("exp, whole range", led(exponential), wide_x, np.exp, True))
-    found += [maximum_of_rows(n // ROW), place_in_rows(n // ROW)]
+    found += [maximum_of_rows(n // ROW), near_maximum_of_rows(n // ROW), place_in_rows(n // ROW)]
     spread, rows = np.exp(rng.uniform(-3, 9, n // 8)), rng.uniform(0.2, 128, n // 8)
     known = digits_of(0.13, 128, RESTING)
     found += [
@@ -212,6 +213,17 @@ def maximum_of_rows(count: int) -> Line:
 
     cost = simulate(highest, shared_reals(np.zeros(ROW * count))).cost
     return Line(f"maximum of rows of {ROW}, 12 bits", cost.rounds, cost.bytes / (ROW * count))
+
+
+def near_maximum_of_rows(count: int) -> Line:
+    """Of scores up to 240 apart, within 6 units."""
+    lengths, how = np.full(count, ROW), Histogram(9, 7, 1)
+
+    def highest(party: Party, x: Replicated) -> Protocol[Any]:
+        return drained(row_peak(party, see(party, x, 0).lowered(3, 15 + 9), lengths, how, 15 + 8))
+
+    cost = simulate(highest, shared_reals(np.zeros(ROW * count))).cost
+    return Line(f"near the maximum of rows of {ROW}, 128 buckets", cost.rounds, cost.bytes / (ROW * count))
 
 
 def place_in_rows(count: int) -> Line:

@@ -97,6 +97,10 @@ def _attention(call: Call) -> list[Bound]:
 
 
 def _rotary(call: Call) -> list[Bound]:
+    return [rotated(call)]
+
+
+def rotated(call: Use) -> Bound:
     """A rotation keeps the length of each pair."""
     x, operand = seen(call.given(0)), call.given(0)
     heads = operand.shape[1] if len(operand.shape) == 4 else int(call.attribute("num_heads"))
@@ -105,10 +109,10 @@ def _rotary(call: Call) -> list[Bound]:
     length = x.length(size) * by
     most = min(x.size * math.sqrt(2.0) * by, length)
     whole = length if len(operand.shape) == 4 else min(x.norm * by, length * math.sqrt(heads))
-    return [Bound(-most, most, whole, {size: length})]
+    return Bound(-most, most, whole, {size: length})
 
 
-def _radius(call: Call) -> float:
+def _radius(call: Use) -> float:
     """How much longer the tables make a pair; at least 1, the factor of features that are not rotated."""
     cosines, sines = call.public(1), call.public(2)
     if cosines is not None and sines is not None and cosines.shape == sines.shape:

@@ -20,7 +20,7 @@ from onnxpuma.ops.limits import Arrays, Limit, Limits, asks, of_output, result_s
 from onnxpuma.ops.needs import ROOM, short_rows
 from onnxpuma.ops.normalised_rows import normalised, normalised_cost, read_cost
 from onnxpuma.ops.registry import Call, Resolved, Use, Value, operator
-from onnxpuma.ops.rows import LARGEST_NORM, Centring, Rows
+from onnxpuma.ops.rows import LARGEST_NORM, Centring, Rows, exponent
 from onnxpuma.ops.shares import as_shares
 from onnxpuma.ops.spread import shift_cost, truncated
 
@@ -61,19 +61,27 @@ def _centres_terms(call: Use, place: int) -> bool:
     """
     if place or call.given(0).form is not Sum3 or _wanted(call, 1) or _wanted(call, 2):
         return False
-    count, centred = normalised_rows(call)
-    x, longest = call.given(0), norm_of_rows(call)
-    fits = count * longest < 2.0**x.finer * x.format.largest * ROOM
-    return centred and fits and longest < call.bound("norm", LARGEST_NORM)
+    proved = norm_of_rows(call) < call.bound("norm", LARGEST_NORM)
+    return proved and normalised_rows(call)[1] and _numerators(call) <= call.given(0).format.largest
+
+
+def _numerators(call: Use) -> float:
+    """The largest element of n x - sum(x), with room for rounding."""
+    return normalised_rows(call)[0] * norm_of_rows(call) * 2.0 ** -call.given(0).finer / ROOM
 
 
 def _accepts(call: Call, place: int) -> Format | None:
-    """Rows of a product in any ring that holds it, if they are centred exactly once it is truncated."""
-    x = call.given(0)
-    if place or x.form is not Sum3 or not _layer_rows(call).centred:
+    """A product in any ring that holds it, where its rows can be centred exactly once it is truncated; else
+    in one that holds n times a row as well.
+    """
+    x, rows = call.given(0), _layer_rows(call)
+    if place or x.form is not Sum3 or not rows.centred:
         return None
-    exact = replace(_layer_rows(call), centring=Centring.EXACT).exact
-    return x.format.modulo(x.fraction + 2) if exact else None
+    if replace(rows, centring=Centring.EXACT).exact:
+        return x.format.modulo(x.fraction + 2)
+    if rows.centring is not Centring.TERMS:
+        return None
+    return x.format.modulo(x.fraction + 2 + exponent(_numerators(call)))
 
 
 def _largest_scale(call: Use) -> float:

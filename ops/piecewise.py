@@ -37,7 +37,7 @@ def _truncated_cost(call: Call) -> Cost:
 
 def _sloped(party: Party, call: Call, x: Replicated) -> Protocol[Replicated]:
     """x above zero, x times a public slope below it; only the part below is truncated."""
-    part = yield from positive(party, x, width(call))
+    part = yield from positive(party, x, width(call), call.network)
     fraction, integers = _below_zero(call)
     below = yield from truncated(party, (x - part).times_integers(integers, fraction))
     return below + part
@@ -93,7 +93,7 @@ def parametric_relu(party: Party, call: Call, given: Resolved, slope: Resolved) 
     x = as_value(party, given, call.reals)
     if isinstance(slope, np.ndarray):
         return [(yield from _sloped(party, call, x))]
-    part = yield from positive(party, x, width(call))
+    part = yield from positive(party, x, width(call), call.network)
     return [multiply(party, x - part, slope).plus_shared(part)]
 
 
@@ -110,7 +110,9 @@ def _line(call: Call) -> tuple[float, float]:
 
 
 def _hard_cost(call: Call) -> Cost:
-    return clipped_cost(call.given(0).size, *_ends(*_line(call)), bits=_hard_width(call))
+    return clipped_cost(
+        call.given(0).size, *_ends(*_line(call)), bits=_hard_width(call), network=call.network
+    )
 
 
 def _hard_width(call: Call) -> int:
@@ -142,7 +144,7 @@ def _hard_refusal(call: Call) -> str | None:
 def hard_sigmoid(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """alpha x + beta clamped between 0 and 1: x is clamped between the ends of the line first."""
     alpha, beta = _line(call)
-    held = yield from clipped(party, x, *_ends(alpha, beta), _hard_width(call))
+    held = yield from clipped(party, x, *_ends(alpha, beta), _hard_width(call), call.network)
     start = min(max(beta, 0.0), 1.0) if alpha == 0 else beta
     return [times_numbers(held, alpha).plus_numbers(start)]
 

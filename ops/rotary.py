@@ -8,12 +8,13 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from onnxpuma.mpc.format import Format
-from onnxpuma.mpc.forms import Form, Replicated, Sum3, joined, stacked, trivial
+from onnxpuma.mpc.forms import Form, Shares, Sum3, joined, stacked, trivial
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import multiply
 from onnxpuma.ops.factors import factor_bits, public_scale
-from onnxpuma.ops.limits import output_in_product
-from onnxpuma.ops.registry import Call, Result, Value, operator
+from onnxpuma.ops.lengths import rotated
+from onnxpuma.ops.limits import ROOM, output_in_product
+from onnxpuma.ops.registry import Call, Result, Use, Value, operator
 from onnxpuma.ops.shares import as_shares
 
 F = TypeVar("F", bound=Form)
@@ -21,28 +22,28 @@ Layout: TypeAlias = Callable[[Any], Any]  # of an array or a form
 Index: TypeAlias = tuple[Any, ...]
 
 
-def _angles_secret(call: Call) -> bool:
+def _angles_secret(call: Use) -> bool:
     return call.secret(1) or call.secret(2)
 
 
-def _public_tables(call: Call) -> np.ndarray:
+def _public_tables(call: Use) -> np.ndarray:
     """Cosines and sines at each place, (2, batch or 1, sequence, 1, half)."""
     return np.stack([_by_place(call)(np.asarray(call.public(place))) for place in (1, 2)])
 
 
-def _by_place(call: Call) -> Layout:
+def _by_place(call: Use) -> Layout:
     """The rows of a table at the positions, (batch or 1, sequence, 1, half)."""
     positions, half = call.public(3), _width(call) // 2
 
     return lambda table: (table if positions is None else table[positions])[:, :, None, :half]
 
 
-def _size(call: Call) -> int:
+def _size(call: Use) -> int:
     shape = call.given(0).shape
     return shape[3] if len(shape) == 4 else shape[2] // int(call.attribute("num_heads"))
 
 
-def _width(call: Call) -> int:
+def _width(call: Use) -> int:
     """The number of features of a head that are rotated."""
     return int(call.attribute("rotary_embedding_dim")) or _size(call)
 
@@ -50,7 +51,17 @@ def _width(call: Call) -> int:
 def _result(call: Call) -> Result:
     if _angles_secret(call):
         return Result(Sum3, call.at(2 * call.reals.fraction))
-    return Result(Replicated, call.given(0).format.finer(factor_bits(_public_tables(call))))
+    x = call.given(0)
+    return Result(x.form, x.format.finer(factor_bits(_public_tables(call))))
+
+
+def _turns_products(call: Use, index: int) -> bool:
+    """Whether x may be a product: its proved bound leaves room for the fraction bits of public tables."""
+    x = call.given(0)
+    if index or x.form is not Sum3 or x.beside is not None or _angles_secret(call):
+        return False
+    made = x.format.finer(factor_bits(_public_tables(call)))
+    return rotated(call).size * (1 + ROOM) + ROOM < made.largest
 
 
 def _accepts(call: Call, index: int) -> Format | None:
@@ -98,6 +109,7 @@ def _refuse(call: Call) -> str | None:
     "RotaryEmbedding",
     result=_result,
     accepts=_accepts,
+    defers=_turns_products,
     refuse=_refuse,
     secret="input, tables",
     limits=output_in_product,
@@ -109,15 +121,18 @@ def rotary(
     """Pairs of features rotated by an angle that depends on the position. No message."""
     yield from ()
     apart, (first, second), width = _apart(call), _halves(call), _width(call)
-    heads = apart(as_shares(party, x, call.reals))
-    left, right, rest = heads[first], heads[second], heads[..., width:]
     if not _angles_secret(call):
+        turning: Shares = x if isinstance(x, Sum3) else as_shares(party, x, call.reals)
+        heads = apart(turning)
+        left, right, rest = heads[first], heads[second], heads[..., width:]
         fraction, (c, s) = public_scale(_public_tables(call))
         turned = (
             left.times_integers(c, fraction) - right.times_integers(s, fraction),
             left.times_integers(s, fraction) + right.times_integers(c, fraction),
         )
         return [_together(call, *turned, rest.aligned(rest.fraction + fraction))]
+    heads = apart(as_shares(party, x, call.reals))
+    left, right, rest = heads[first], heads[second], heads[..., width:]
     by_place = _by_place(call)
     cos, sin = (by_place(as_shares(party, table, call.reals)) for table in (cosines, sines))
     new_left = multiply(party, left, cos) - multiply(party, right, sin)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from onnxpuma.mpc.cost import Cost
+from onnxpuma.mpc.cost import USUAL, Cost, Network
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Replicated, Shares, joined
 from onnxpuma.mpc.party import Party, Protocol
@@ -32,26 +32,48 @@ from onnxpuma.standard.mask_values import FAR
 End: TypeAlias = "np.ndarray | float | None"
 
 
-def positive_part(party: Party, x: Shares, pivot: int, bits: int = WIDE) -> Protocol[Replicated]:
-    """max(x, 0), |x| < 2^(bits - 2) units; exact for a Replicated value. Rounds: 6."""
-    seen = split(party, x, pivot, x.format.modulo(bits))
-    negative = yield from wide_negative(party, seen)
+def positive_part(
+    party: Party, x: Shares, pivot: int, bits: int = WIDE, whole: bool = False
+) -> Protocol[Replicated]:
+    """max(x, 0), |x| < 2^(bits - 2) units; exact for a Replicated value.
+
+    Rounds: 6; 5 where the gate takes all bits of x (`whole`).
+    """
+    seen = split(party, x, pivot, x.format if whole else x.format.modulo(bits))
+    negative = yield from wide_negative(party, seen.modulo(bits))
     pair = yield from gate(party, ~negative, seen)
     return (yield from lift_pair(party, pair, x.bits, 0))
 
 
-def positive_part_cost(elements: int, bits: int = WIDE) -> Cost:
-    back = lift_pair_cost(elements, bits, WIDE)
-    return wide_negative_cost(elements, bits) + gate_cost(elements, bits) + back
+def positive_part_cost(elements: int, bits: int = WIDE, whole: bool = False) -> Cost:
+    gated = WIDE if whole else bits
+    back = gate_cost(elements, gated) + lift_pair_cost(elements, gated, WIDE)
+    return wide_negative_cost(elements, bits) + back
 
 
-def positive(party: Party, x: Shares, bits: int = WIDE) -> Protocol[Replicated]:
+def positive(party: Party, x: Shares, bits: int = WIDE, network: Network = USUAL) -> Protocol[Replicated]:
     """max(x, 0) over the three pivots."""
-    return (yield from spread(party, x, lambda part, pivot: positive_part(party, part, pivot, bits)))
+    whole = _gates_whole(x.size, bits, network)
+    return (yield from spread(party, x, lambda part, pivot: positive_part(party, part, pivot, bits, whole)))
 
 
-def positive_cost(elements: int, bits: int = WIDE) -> Cost:
-    return over_parts(elements, lambda n: positive_part_cost(n, bits))
+def positive_cost(elements: int, bits: int = WIDE, network: Network = USUAL) -> Cost:
+    return _positive_costs(elements, bits)[_gates_whole(elements, bits, network)]
+
+
+def _positive_costs(elements: int, bits: int) -> dict[bool, Cost]:
+    def cost(whole: bool) -> Cost:
+        return over_parts(elements, lambda n: positive_part_cost(n, bits, whole))
+
+    return {whole: cost(whole) for whole in ((False, True) if bits < WIDE else (True,))}
+
+
+def _gates_whole(elements: int, bits: int, network: Network) -> bool:
+    """Whether the gate takes all bits of x, and not only those that x needs, which saves a round."""
+    costs = _positive_costs(elements, bits)
+    if len(costs) == 1:
+        return True
+    return network.fastest({"gated in few bits": costs[False], "gated whole": costs[True]}) == "gated whole"
 
 
 def _playing(call: Call) -> list[int]:
@@ -72,20 +94,24 @@ def _extreme_cost(call: Call) -> Cost:
     for operand in operands[1:]:
         shape = np.broadcast_shapes(shape, operand.shape)
         if secret or operand.secret:
-            total = total + positive_cost(int(np.prod(shape, dtype=np.int64)), bits)
+            total = total + positive_cost(int(np.prod(shape, dtype=np.int64)), bits, call.network)
         secret = secret or operand.secret
     return total
 
 
-def larger(party: Party, a: Resolved, b: Resolved, bits: int = WIDE) -> Protocol[Replicated]:
+def larger(
+    party: Party, a: Resolved, b: Resolved, bits: int = WIDE, network: Network = USUAL
+) -> Protocol[Replicated]:
     """max(a, b) = b + max(a - b, 0), with broadcasting; at least one is secret."""
-    won = yield from positive(party, add_forms(a, b, -1), bits)
+    won = yield from positive(party, add_forms(a, b, -1), bits, network)
     return add_forms(won, b, 1)
 
 
-def smaller(party: Party, a: Resolved, b: Resolved, bits: int = WIDE) -> Protocol[Replicated]:
+def smaller(
+    party: Party, a: Resolved, b: Resolved, bits: int = WIDE, network: Network = USUAL
+) -> Protocol[Replicated]:
     """min(a, b) = a - max(a - b, 0)."""
-    won = yield from positive(party, add_forms(a, b, -1), bits)
+    won = yield from positive(party, add_forms(a, b, -1), bits, network)
     return add_forms(a, won, -1)
 
 
@@ -103,9 +129,9 @@ def extreme(party: Party, call: Call, *values: Resolved) -> Protocol[Sequence[Fo
         if isinstance(result, np.ndarray) and isinstance(value, np.ndarray):
             result = np.maximum(result, value) if largest else np.minimum(result, value)
         elif largest:
-            result = yield from larger(party, result, value, bits)
+            result = yield from larger(party, result, value, bits, call.network)
         else:
-            result = yield from smaller(party, result, value, bits)
+            result = yield from smaller(party, result, value, bits, call.network)
     made = replicated(result).broadcast_to(call.outputs[0].shape)
     sure = settled_ends(call)
     return [made if sure is None else made.zeroed(sure)]
@@ -123,8 +149,9 @@ def _clip_cost(call: Call) -> Cost:
     size, (lower, upper), bits = call.given(0).size, _bounds(call), width(call)
     if not call.secret(1) and not call.secret(2):
         low, high = call.public(1) if lower else None, call.public(2) if upper else None
-        return clipped_cost(size, low, high, call.outputs[0].resting.fraction, bits)
-    return (positive_cost(size, bits) if lower else Cost()) + (positive_cost(size, bits) if upper else Cost())
+        return clipped_cost(size, low, high, call.outputs[0].resting.fraction, bits, call.network)
+    one = positive_cost(size, bits, call.network)
+    return (one if lower else Cost()) + (one if upper else Cost())
 
 
 def _clip_refusal(call: Call) -> str | None:
@@ -145,11 +172,11 @@ def clip(
     lower, upper = _bounds(call)
     low, high, bits = low if lower else None, high if upper else None, width(call)
     if not isinstance(low, Replicated) and not isinstance(high, Replicated):
-        return [(yield from clipped(party, held, low, high, bits))]
+        return [(yield from clipped(party, held, low, high, bits, call.network))]
     if low is not None:
-        held = yield from larger(party, held, bounded(low), bits)
+        held = yield from larger(party, held, bounded(low), bits, call.network)
     if high is not None:
-        held = yield from smaller(party, held, bounded(high), bits)
+        held = yield from smaller(party, held, bounded(high), bits, call.network)
     return [held]
 
 
@@ -164,11 +191,15 @@ def clipped(
     low: End,
     high: End,
     bits: int = WIDE,
+    network: Network = USUAL,
 ) -> Protocol[Replicated]:
     """x clamped between public bounds: `between` two numbers, else x + max(low - x, 0) - max(x - high, 0)."""
     ends = _ends(low, high, x.fraction)
     if ends is not None:
-        return (yield from spread(party, x, lambda part, pivot: between(party, part, pivot, *ends, bits)))
+        whole = _clamps_whole(x.size, ends, bits, network)
+        return (
+            yield from spread(party, x, lambda part, pivot: between(party, part, pivot, *ends, bits, whole))
+        )
     sides: list[Replicated] = []
     top = None if high is None else bounded(np.asarray(high))
     if low is not None:
@@ -178,7 +209,7 @@ def clipped(
         sides.append(add_forms(x, top, -1))
     if not sides:
         return x
-    both = yield from positive(party, joined([side.flat() for side in sides]), bits)
+    both = yield from positive(party, joined([side.flat() for side in sides]), bits, network)
     if low is not None:
         x = x + both[: x.size].reshape(x.shape)
     if top is not None:
@@ -186,12 +217,35 @@ def clipped(
     return x
 
 
-def clipped_cost(size: int, low: End, high: End, fraction: int = RESTING.fraction, bits: int = WIDE) -> Cost:
+def clipped_cost(
+    size: int,
+    low: End,
+    high: End,
+    fraction: int = RESTING.fraction,
+    bits: int = WIDE,
+    network: Network = USUAL,
+) -> Cost:
     ends = _ends(low, high, fraction)
     if ends is not None:
-        return over_parts(size, lambda n: between_cost(n, *ends, bits, WIDE))
+        return _clamp_costs(size, ends, bits)[_clamps_whole(size, ends, bits, network)]
     sides = (low is not None) + (high is not None)
-    return positive_cost(sides * size, bits) if sides else Cost()
+    return positive_cost(sides * size, bits, network) if sides else Cost()
+
+
+def _clamp_costs(size: int, ends: tuple[int, int], bits: int) -> dict[bool, Cost]:
+    def cost(whole: bool) -> Cost:
+        return over_parts(size, lambda n: between_cost(n, *ends, bits, WIDE, whole))
+
+    return {whole: cost(whole) for whole in (False, True)}
+
+
+def _clamps_whole(size: int, ends: tuple[int, int], bits: int, network: Network) -> bool:
+    """As `_gates_whole`, for a clamp between two numbers."""
+    costs = _clamp_costs(size, ends, bits)
+    return (
+        network.fastest({"clamped in few bits": costs[False], "clamped whole": costs[True]})
+        == "clamped whole"
+    )
 
 
 def _ends(low: End, high: End, fraction: int) -> tuple[int, int] | None:
@@ -204,7 +258,7 @@ def _ends(low: End, high: End, fraction: int) -> tuple[int, int] | None:
 
 def size_cost(call: Call) -> Cost:
     """Of the signs of all elements of the first input."""
-    return positive_cost(call.given(0).size, width(call))
+    return positive_cost(call.given(0).size, width(call), call.network)
 
 
 @operator(
@@ -217,5 +271,5 @@ def size_cost(call: Call) -> Cost:
 @by_element
 def absolute(party: Party, call: Call, x: Replicated) -> Protocol[Sequence[Form]]:
     """|x| = 2 max(x, 0) - x."""
-    part = yield from positive(party, x, width(call))
+    part = yield from positive(party, x, width(call), call.network)
     return [part + part - x]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxpuma.commands import disclosed, options, proved, screen
+from onnxpuma.commands import disclosed, options, proved, screen, totals
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def inspect(
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
     bandwidth: options.Bandwidth = options.USUAL_BANDWIDTH,
     latency: options.Latency = options.USUAL_LATENCY,
+    cores: options.Cores = 0,
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
@@ -49,7 +50,7 @@ def inspect(
     )
     with screen.progress(f"reading {model.name}"):
         blueprints = _blueprints(model, policy)
-        found = _report(blueprints, sizes, network)
+        found = _report(blueprints, sizes, network, cores)
     several = len(found) > 1
     if json:
         reports = {
@@ -89,7 +90,7 @@ def _blueprints(model: Path, policy: Policy) -> dict[str, Blueprint]:
 
 
 def _report(
-    blueprints: Mapping[str, Blueprint], sizes: Mapping[str, int], network: Network
+    blueprints: Mapping[str, Blueprint], sizes: Mapping[str, int], network: Network, cores: int
 ) -> dict[str, ModelReport]:
     """A report for each graph, at those of the sizes that its symbols name."""
     from onnxpuma.plan.examine.example import draw_inputs, symbols
@@ -104,7 +105,7 @@ def _report(
         shapes = fitting_shapes(blueprint, own)
         drawn = draw_inputs(blueprint, shapes)
         public = {entry: drawn[entry] for entry in blueprint.public_inputs}
-        reports[name] = report(blueprint, shapes, public, network)
+        reports[name] = report(blueprint, shapes, public, network, cores)
     return reports
 
 
@@ -132,8 +133,7 @@ def _show(found: ModelReport, blueprint: Blueprint) -> None:
     if found.recognised:
         listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
         screen.say(f"\n[bold]Recognised[/bold]  {listing}")
-    _show_totals(found)
-    _show_choices(found)
+    totals.show(found)
     if found.ranges is not None:
         proved.show(found.ranges)
 
@@ -223,55 +223,6 @@ def _show_constants(found: ModelReport) -> None:
     for reason, names in by_reason.items():
         rows.append((f"  {screen.plain(reason)}", len(names), screen.listing(names)))
     screen.table(("  why", "number", "names"), rows, numbers=(1,))
-
-
-def _show_totals(found: ModelReport) -> None:
-    network = found.network
-    sent = screen.size(found.bytes)
-    screen.say(
-        f"\n[bold]Total[/bold]  {found.rounds:,} rounds, {sent} sent by all three parties; "
-        f"{screen.duration(found.seconds)} on a network of {screen.bits(network.bandwidth)}/s a party and "
-        f"{screen.duration(network.latency)} latency, without computing"
-    )
-    if found.check is None:
-        screen.say("       no range check: a value that leaves its range during a run goes unnoticed")
-    elif found.check.values:
-        screen.say(
-            f"       of which {found.check.rounds} rounds and {screen.size(found.check.bytes)} are the range"
-            f" check of {found.check.values} values"
-        )
-    screen.say(
-        f"       about {screen.size(found.memory.whole)} of memory at each server, of which"
-        f" {screen.size(found.memory.weights)} are its shares of the weights"
-    )
-    if found.refused:
-        screen.say("       (without the refused nodes and the nodes that depend on them)")
-
-
-def _show_choices(found: ModelReport) -> None:
-    """Print the ways of each operator that has several, and the whole model's cost with each."""
-    if not found.choices:
-        return
-    rows = []
-    for choice in found.choices:
-        for way in choice.ways:
-            whole = (
-                f"{way.model_rounds:,}",
-                screen.size(way.model_bytes),
-                screen.duration(way.model_seconds),
-            )
-            own = (f"{way.rounds:,}", screen.size(way.bytes)) if way.steps else ("", "")
-            rows.append(
-                (screen.plain(choice.operator), screen.plain(way.name), way.steps or "", *own, *whole)
-            )
-    screen.say(
-        "\n[bold]Ways[/bold]  chosen for this network; the last columns are the model with that way alone"
-    )
-    screen.table(
-        ("operator", "way", "steps", "rounds", "bytes", "rounds", "bytes", "network"),
-        rows,
-        numbers=(2, 3, 4, 5, 6, 7),
-    )
 
 
 def _unsupported(found: Mapping[str, ModelReport]) -> Exception:

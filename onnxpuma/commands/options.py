@@ -64,6 +64,9 @@ Bandwidth: TypeAlias = Annotated[
 Latency: TypeAlias = Annotated[
     str, typer.Option("--latency", help="One-way latency, half of a ping: 0.1ms, 40ms.")
 ]
+Cores: TypeAlias = Annotated[
+    int, typer.Option("--cores", min=0, help="Cores of each server; 0: as many as this machine has.")
+]
 USUAL_BANDWIDTH, USUAL_LATENCY = "1Gbit", "0.1ms"
 Public: TypeAlias = Annotated[
     list[str], _patterns("--public", "Weights to make public, by name (* and ? match).")

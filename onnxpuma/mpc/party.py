@@ -94,15 +94,17 @@ def lazily(function: Callable[..., Words], *words: Maybe, shape: tuple[int, ...]
 
     shape: of the result, where the caller knows it; otherwise a trial on zeros finds it.
     """
-    late = [w for w in words if isinstance(w, Later)]
-    if not late:
+    for word in words:
+        if isinstance(word, Later):
+            break
+    else:
         return function(*words)
-    late = [w for w in late if w.pending]
+    late = [w for w in words if isinstance(w, Later) and w.pending]
     if not late:
         return function(*[taken(w) for w in words])
-    arrival = max(w.arrival for w in late)
+    arrival = max([w.arrival for w in late])
     if all(w.readable for w in late):
-        value = function(*(taken(w) for w in words))
+        value = function(*[taken(w) for w in words])
         return Later(late[0].party, value.shape, None, arrival, value)
     if shape is None:
         shape = function(*(nothing(w.shape, WIDEST) for w in words)).shape

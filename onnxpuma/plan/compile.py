@@ -12,6 +12,7 @@ from onnxpuma.ops.registry import operators
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.formats import with_formats
+from onnxpuma.plan.known.recall import Recall
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Plan, Selection
@@ -30,18 +31,27 @@ def compile_plan(
     at_client: bool = True,
     budget: Budget | None = None,
     network: Network = USUAL,
+    recall: Recall | None = None,
 ) -> Plan:
     """The plan at these input shapes and public input values.
 
     selection: the outputs to compute; by default the model's own, opened to the client. at_client: leave
     nodes that depend only on the client's input and public values to the client; False plans them on shares
     too, which is slower, and useful only to try operators. budget: what the run may cost. network: the one
-    between the servers, for which kernels choose their ways. Raises InputError for a name or a shape that
-    does not fit, for a plan beyond the budget, and for an output to keep that is not secret-shared;
-    UnsupportedModelError naming every node without a secure kernel.
+    between the servers, for which kernels choose their ways. recall: what earlier plans with the same
+    blueprint, selection, network and `at_client` found, which saves time. Raises InputError for a name or a
+    shape that does not fit, for a plan beyond the budget, and for an output to keep that is not
+    secret-shared; UnsupportedModelError naming every node without a secure kernel.
     """
     plan, refusals = survey(
-        blueprint, shapes, public_values, selection, at_client=at_client, budget=budget, network=network
+        blueprint,
+        shapes,
+        public_values,
+        selection,
+        at_client=at_client,
+        budget=budget,
+        network=network,
+        recall=recall,
     )
     if refusals:
         raise unsupported(refusals)
@@ -83,6 +93,7 @@ def survey(
     at_client: bool = True,
     budget: Budget | None = None,
     network: Network = USUAL,
+    recall: Recall | None = None,
 ) -> tuple[Plan, list[Refusal]]:
     """The plan as far as it goes, and the refused nodes that it leaves out.
 
@@ -98,6 +109,6 @@ def survey(
     state = State.at_start(blueprint, selection, budget, network)
     enter_inputs(state, shapes, public_values, at_client)
     enter_constants(state)
-    walk(state)
+    walk(state, recall or Recall())
     with_formats(state)
     return scheduled(state), state.refusals

@@ -80,6 +80,7 @@ class _Formats:
             for operand, resolves in zip(step.call.outputs, step.resolves, strict=True):
                 asked = widest(answers.get(operand.name, [None]))
                 if resolves or not operand.deferred:
+                    asked = None if asked is None else _holding(operand, asked)
                     self.least[operand.name] = None if self._stays(step, operand) else asked
                 outputs.append(self._needed(step, operand, resolves, asked))
             call = altered(step.call, outputs=tuple(outputs))
@@ -100,12 +101,11 @@ class _Formats:
         most, fraction = operand.format.bits, operand.fraction
         if not resolves and not operand.deferred:
             return operand if asked is None else altered(operand, format=asked)
-        if operand.bound.size == float("inf"):
+        held = _holding(operand, operand.format.modulo(fraction))
+        if held is None or (asked is None and not resolves):
             return operand
-        bits = fraction + 2 + exponent(operand.bound.size * (1 + ROOM) + ROOM)
-        if not resolves:
-            if asked is None:
-                return operand
+        bits = held.bits
+        if not resolves and asked is not None:
             bits = max(bits, asked.bits)
         elif operand.form is Replicated:  # without a message, as long as the shift leaves enough bits
             bits = max(bits, operand.resting.bits + fraction - operand.resting.fraction)
@@ -155,6 +155,14 @@ class _Formats:
         for n, new in changed.items():
             self.steps[n] = new
         return True
+
+
+def _holding(operand: Operand, format: Format) -> Format | None:
+    """The format, with more bits if its proved bound needs them; None without a bound."""
+    if operand.bound.size == float("inf"):
+        return None
+    own = format.fraction + 2 + exponent(operand.bound.size * (1 + ROOM) + ROOM)
+    return format.modulo(max(own, format.bits))
 
 
 def _is_plain(operand: Operand) -> bool:

@@ -71,7 +71,7 @@ def _working(step: Step) -> int:
         return ROW_BYTES * ids.size * call.given(0).shape[0]
     made = sum(o.size for o in call.outputs)
     if step.operator.name == "Attention":
-        return _WORKING * made + _SCORE * _scores(call)
+        return _WORKING * made + _SCORE * scores(call)
     beside = _HIDDEN.get(step.operator.name, 0) * patched(
         call.node, [None if o is None else o.shape for o in call.inputs], [o.shape for o in call.outputs]
     )
@@ -90,7 +90,7 @@ def patched(node: Node, given: Sequence[Shape | None], made: Sequence[Shape]) ->
     return 0
 
 
-def _scores(call: Call) -> int:
+def scores(call: Call) -> int:
     """The number of scores: queries times keys, for each head of each sequence."""
     q, k = call.given(0), call.given(1)
     if len(q.shape) == 4:

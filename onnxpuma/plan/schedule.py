@@ -32,7 +32,9 @@ def scheduled(state: State) -> Plan:
     checks, verdict = check_steps(state, steps)
     steps += checks
     outputs += [] if verdict is None else [verdict]
-    numbered = tuple(replace(step, index=index) for index, step in enumerate(steps))
+    numbered = tuple(
+        step if step.index == index else replace(step, index=index) for index, step in enumerate(steps)
+    )
     wanted.update(o.name for o in outputs)
     inputs = tuple(v for k, v in state.inputs.items() if k in wanted)
     held = tuple(v for k, v in state.held.items() if k in wanted)

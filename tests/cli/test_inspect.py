@@ -14,6 +14,8 @@ from onnx import TensorProto, helper
 from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.prepare import prepare
 
+TALES = Path(__file__).resolve().parents[2] / "models" / "tales" / "model.onnx"
+
 
 def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):
     ended = cli("inspect", model, "--dim", "batch=3", "--json")
@@ -39,14 +41,36 @@ def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):
 
 
 def test_time_follows_from_the_network(cli, model: Path):
-    def seconds(*network: str) -> float:
-        return float(json.loads(cli("inspect", model, "--json", *network).out)["seconds"])
+    def priced(*network: str) -> dict[str, float]:
+        return json.loads(cli("inspect", model, "--json", *network).out)
 
-    found = json.loads(cli("inspect", model, "--json").out)
-    slow = seconds("--bandwidth", "1Mbit", "--latency", "0s")
-    far = seconds("--bandwidth", "1000Gbit", "--latency", "50ms")
-    assert slow == pytest.approx(found["bytes"] * 8 / 3 / 1e6, rel=1e-3)
-    assert far == pytest.approx(found["rounds"] * 0.05, rel=1e-3)
+    slow = priced("--bandwidth", "1Mbit", "--latency", "0s")
+    far = priced("--bandwidth", "1000Gbit", "--latency", "50ms")
+    assert slow["seconds"] == pytest.approx(slow["bytes"] * 8 / 3 / 1e6, rel=1e-3)
+    assert far["seconds"] == pytest.approx(far["rounds"] * 0.05, rel=1e-3)
+    assert slow["bytes"] <= far["bytes"]
+    assert far["rounds"] <= slow["rounds"]
+
+
+def test_computing_is_told_apart_from_the_links(cli, model: Path):
+    found = json.loads(cli("inspect", model, "--json", "--cores", "1").out)
+    parts = found["predicted"]
+    assert parts["links"] == pytest.approx(found["seconds"], rel=1e-6)
+    assert parts["computing"] == pytest.approx(parts["products"] + parts["elements"] + parts["rounds"])
+    assert parts["whole"] == parts["links"] + parts["computing"] > found["seconds"]
+    many = json.loads(cli("inspect", model, "--json", "--cores", "4").out)["predicted"]
+    assert many["products"] == pytest.approx(parts["products"] / 4)
+    assert many["rounds"] == parts["rounds"]
+    assert "on three machines like this one with 4 cores each" in cli("inspect", model, "--cores", "4").out
+
+
+def test_a_choice_sums_up_to_the_total(cli):
+    found = json.loads(cli("inspect", TALES, "--json").out)
+    for choice in found["choices"]:
+        taken = [way for way in choice["ways"] if way["steps"]]
+        assert taken
+        if len(taken) == 1:
+            assert (taken[0]["model_rounds"], taken[0]["model_bytes"]) == (found["rounds"], found["bytes"])
 
 
 def test_the_table_shows_operators_constants_and_totals(cli, model: Path):

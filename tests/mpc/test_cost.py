@@ -21,6 +21,7 @@ from onnxpuma.mpc.protocols import (
     exponential,
     fourier,
     gate,
+    histogram,
     lifting_gate,
     logarithm,
     maximum,
@@ -36,6 +37,7 @@ from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost, widen, widen
 from onnxpuma.mpc.simulate import shared_reals, simulate
 
 SIZES = (1, 3, 8, 77, 1003)
+PEAK = histogram.Histogram(6, 4, 1)
 GELU = fourier.all_series()["gelu"]
 
 
@@ -179,6 +181,10 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: drained(maximum.row_maximum(p, split(p, x, 12), rows(x.size))),
         lambda n: maximum.row_maximum_cost(n, rows(n), 12),
     ),
+    "row_peak": (
+        lambda p, x: drained(histogram.row_peak(p, split(p, x, 26), rows(x.size), PEAK, 25)),
+        lambda n: histogram.row_peak_cost(rows(n), PEAK, 25),
+    ),
     "series": (
         lambda p, x: fourier.evaluate_series(p, GELU, split(p, x, 16), 12, 38),
         lambda n: fourier.series_cost(GELU, n, 12, 38),
@@ -203,6 +209,10 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
     "held between two ends": (
         lambda p, x: clamp.between(p, x, 2, -1 << 18, 6 << 18, 40),
         lambda n: clamp.between_cost(n, -1 << 18, 6 << 18, 40, 64),
+    ),
+    "between, by whole gates": (
+        lambda p, x: clamp.between(p, x, 2, -1 << 18, 6 << 18, 40, True),
+        lambda n: clamp.between_cost(n, -1 << 18, 6 << 18, 40, 64, True),
     ),
     "held between two ends, and what is above": (
         lambda p, x: clamp.between_and_above(p, x, 2, -1 << 18, 6 << 18, 64),

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
-from onnxpuma.check.single import Comparison, compare, compare_model
+from onnxpuma.check.single import OPSET, Comparison, compare, compare_model
 from onnxpuma.errors import UnsupportedModelError
+from onnxpuma.mpc.cost import Network
 
 Check = Callable[[Comparison, float], None]
 UNIT = 2.0**-18
@@ -96,6 +98,25 @@ def test_hard_sigmoid(check: Check, alpha: float, beta: float) -> None:
 def test_hard_swish(check: Check) -> None:
     x = np.concatenate([np.linspace(-6, 6, 41), [500, -500]]).astype(np.float32)
     check(compare("HardSwish", {"x": x}), 500 * 4 * UNIT)
+
+
+@pytest.mark.parametrize("op", ["Abs", "LeakyRelu", "HardSigmoid", "Clip"])
+def test_gates_that_take_all_bits_save_a_round_each(check: Check, op: str) -> None:
+    """Far apart the servers gate whole words, on a thin line only the bits that a bounded value needs."""
+    x = np.random.default_rng(1).uniform(-9, 9, 20_000).astype(np.float32)
+    nodes = [helper.make_node("Clip", ["x", "low", "high"], ["c"]), helper.make_node(op, ["c"], ["y0"])]
+    if op == "Clip":
+        nodes[1].input.extend(["", "one"])
+    numbers = (("low", -8.0), ("high", 8.0), ("one", 1.0))
+    ends = [helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in numbers]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)
+    graph = helper.make_graph(nodes, "chain", [given], [onnx.ValueInfoProto(name="y0")], ends)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    far, thin = (compare_model(model, {"x": x}, network=n) for n in (Network(1e10, 0.04), Network(1e8, 1e-5)))
+    for done in (far, thin):
+        check(done, 1e-5)
+    assert far.outcome.cost.rounds == thin.outcome.cost.rounds - 2
+    assert far.outcome.cost.bits > thin.outcome.cost.bits
 
 
 def test_a_bound_that_is_no_number_is_refused() -> None:

@@ -212,16 +212,34 @@ def test_weights_too_large_for_a_proof_leave_values_as_they_are() -> None:
     assert reading(plan, "MatMul", 0).format == RESTING
 
 
-def test_a_rotation_is_lowered_without_a_message() -> None:
-    size = WIDTH // HEADS
-    turns = RNG.uniform(0, 6, (TOKENS, size // 2))
-    tables = {"cos": np.cos(turns)[None], "sin": np.sin(turns)[None]}
+def turned(of: dict[str, str], size: float = 1.0) -> tuple[onnx.ModelProto, tuple[str, str]]:
+    """The attention of queries and keys that are rotations of these values, and its public tables."""
+    turns = RNG.uniform(0, 6, (1, TOKENS, WIDTH // HEADS // 2))
+    tables = {"cos": np.cos(turns), "sin": np.sin(turns)}
     nodes = attended()
     nodes[-1].input[:] = ["turned q", "turned k", "v"]
-    for name in ("q", "k"):
-        turn = helper.make_node("RotaryEmbedding", [name, "cos", "sin"], [f"turned {name}"], num_heads=HEADS)
-        nodes.insert(-1, turn)
-    plan = run(model_of(nodes, weights(**tables), rows()), 4e-4, public=("cos", "sin"))
+    for name, given in of.items():
+        turn = [given, *tables], [f"turned {name}"]
+        nodes.insert(-1, helper.make_node("RotaryEmbedding", *turn, num_heads=HEADS))
+    return model_of(nodes, weights(size, **tables), rows()), ("cos", "sin")
+
+
+def test_a_rotation_of_a_value_at_rest_is_lowered_without_a_message() -> None:
+    model, tables = turned({"q": "n", "k": "n"})
+    plan = run(model, 4e-4, public=tables)
     costs = [step.cost for step in plan.steps if step.operator.name == "RotaryEmbedding"]
-    assert costs == [Cost(), Cost()]
-    assert reading(plan, "Attention", 0).fraction == 14
+    assert set(costs) == {Cost()}
+    assert [reading(plan, "Attention", place).fraction for place in (0, 1)] == [14, 14]
+
+
+def test_a_product_is_truncated_once_it_is_turned() -> None:
+    """As long as its bound leaves room for the tables' bits."""
+    model, tables = turned({"q": "q", "k": "k"})
+    plan = run(model, 4e-4, public=tables)
+    x = reading(plan, "RotaryEmbedding", 0)
+    assert x.deferred
+    (q,) = (step for step in plan.steps if step.outputs == ("turned q",))
+    assert q.cost.rounds == 2
+    model, tables = turned({"q": "q", "k": "k"}, 64.0)
+    plan = MemoryModel(model, at_client=False, public=tables).plan({"x": X})
+    assert not reading(plan, "RotaryEmbedding", 0).deferred

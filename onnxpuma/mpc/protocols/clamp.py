@@ -16,20 +16,23 @@ from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
 from onnxpuma.mpc.ring.words import from_integers
 
 
-def clamped(party: Party, x: Split, low: int, high: int | None, bits: int) -> Protocol[Pair]:
+def clamped(
+    party: Party, x: Split, low: int, high: int | None, bits: int, read: int | None = None
+) -> Protocol[Pair]:
     """min(max(x, low), high) less low, of a Split(p) mod 2^k, as Pair(p) mod 2^bits; exact.
 
-    x, low and high are words. Conditions: low <= high, x - low and x - high within 2^(k-1), high - low <
-    2^bits; with high None, x - low below 2^bits. Masks: those of `signs`, `gate`, `arithmetic`. Rounds: 4, 3
-    for a few bits; bits: `clamped_cost`.
+    x, low and high are words. read: the bits of x that are compared, all k unless stated. Conditions: low <=
+    high, x - low and x - high within 2^(read-1), high - low < 2^bits; with high None, x - low below 2^bits.
+    Masks: those of `signs`, `gate`, `arithmetic`. Rounds: 4, 3 for a few bits; bits: `clamped_cost`.
     """
     if high is not None and not 0 <= high - low < 1 << bits:
         raise ProtocolError(f"{x} clamped between {low} and {high} in {bits} bits", "the ends fit the ring")
-    rest, deep = x.plus(from_integers(-low, x.bits)).modulo(bits), x.bits > SHORT_BITS
+    rest, coarse = x.plus(from_integers(-low, x.bits)).modulo(bits), x.modulo(read or x.bits)
+    deep = coarse.bits > SHORT_BITS
     if high is None:
-        (below,) = yield from signs(party, x, (low,), deep)
+        (below,) = yield from signs(party, coarse, (low,), deep)
         return (yield from gate(party, ~below, rest))
-    below, under = yield from signs(party, x, (low, high), deep)
+    below, under = yield from signs(party, coarse, (low, high), deep)
     inside, above = yield from parallel([gate(party, below ^ under, rest), arithmetic(party, ~under, bits)])
     return inside + above.times(from_integers(high - low, bits), x.fraction)
 
@@ -41,12 +44,17 @@ def clamped_cost(elements: int, source: int, bits: int, both: bool = True) -> Co
     return compared + (gates | arithmetic_cost(elements, bits) if both else gates)
 
 
-def between(party: Party, x: Replicated, pivot: int, low: int, high: int, bits: int) -> Protocol[Replicated]:
+def between(
+    party: Party, x: Replicated, pivot: int, low: int, high: int, bits: int, whole: bool = False
+) -> Protocol[Replicated]:
     """min(max(x, low), high) in x's format, of words; x - low and x - high within 2^(bits-1).
 
-    Exact. Rounds: 6, 5 for a few bits; bits: `between_cost`.
+    Exact. Rounds: 6, 5 for a few bits; one less where the gates take all bits of x (`whole`). Bits:
+    `between_cost`.
     """
-    pair = yield from clamped(party, see(party, x.modulo(bits), pivot), low, high, ring_of(low, high))
+    ring = x.bits if whole else ring_of(low, high)
+    seen = see(party, x if whole else x.modulo(max(bits, ring)), pivot)
+    pair = yield from clamped(party, seen, low, high, ring, bits)
     held = yield from lift_pair(party, pair, x.bits, 0)
     return held.plus(from_integers(low, x.bits))
 
@@ -84,7 +92,7 @@ def ring_of(low: int, high: int) -> int:
     return max(4, (high - low).bit_length() + 1)
 
 
-def between_cost(elements: int, low: int, high: int, bits: int, full: int) -> Cost:
+def between_cost(elements: int, low: int, high: int, bits: int, full: int, whole: bool = False) -> Cost:
     """full: bits of x's ring."""
-    k = ring_of(low, high)
+    k = full if whole else ring_of(low, high)
     return clamped_cost(elements, bits, k) + lift_pair_cost(elements, k, full)

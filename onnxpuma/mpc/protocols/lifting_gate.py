@@ -126,6 +126,7 @@ def gated_up(
     Exact; conditions of the two, where q = 0 for `lift_pair` as well. Rounds: 3 or 2; bits: `gated_up_cost`.
     """
     if not straight or bits <= x.bits:
+        # 1. the gate, then the carry into the larger ring
         pair = yield from gate(party, q, x)
         return (yield from lift_pair(party, pair, bits, least))
     alone = Split(x.role, x.pivot, x.words, x.format)

@@ -21,6 +21,7 @@ from onnxpuma.mpc.ring.native import (
 )
 from onnxpuma.mpc.ring.words import WIDEST, Words, word_type
 
+_LARGEST = 0xFFFF_FFFF_FFFF_FFFF
 _TABLE_BITS, _PICK_BITS, _GATHER_TABLE, _AXPY, _SHIFT_MASK = range(5)  # the order of Kind in _ring.cpp
 
 
@@ -263,13 +264,17 @@ def _loop(
     shift: int,
     bits: int,
 ) -> Words:
-    arrays = (x if x is None else _contiguous(x) for x in (words, table, other))
-    native().loop(kind, out, *arrays, multiplier & 0xFFFF_FFFF_FFFF_FFFF, shift, bits)
+    table = None if table is None else _contiguous(table)
+    other = None if other is None else _contiguous(other)
+    native().loop(kind, out, _contiguous(words), table, other, multiplier & _LARGEST, shift, bits)
     return out
 
 
 def _contiguous(words: Words) -> Words:
-    words = words if words.flags.c_contiguous else np.ascontiguousarray(words)
+    flags = words.flags
+    if flags.c_contiguous and flags.aligned:
+        return words
+    words = np.ascontiguousarray(words)
     return words if words.flags.aligned else words.copy()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from onnxpuma.ops.registry import Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import survey
 from onnxpuma.plan.examine.choices import ChoiceEntry, choices
+from onnxpuma.plan.examine.computing import Seconds, predicted
+from onnxpuma.plan.examine.machine import this_machine
 from onnxpuma.plan.examine.proofs import RangeReport, examined
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.memory import Memory, memory
@@ -86,6 +89,8 @@ class ModelReport:
     seconds: float
     # Where operators have several ways to their results: the ways taken, and what the others would cost.
     choices: list[ChoiceEntry]
+    # The time of a run, computing included.
+    predicted: Seconds
     # Outputs that a client gets on request, in addition to the model's own.
     derived: dict[str, dict[str, Any]] = field(default_factory=dict)
     # Outputs that can be kept at the servers, and not opened.
@@ -106,7 +111,11 @@ class ModelReport:
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""
-        return asdict(self)
+        whole, computing = self.predicted.whole, self.predicted.computing
+        return {
+            **asdict(self),
+            "predicted": {**asdict(self.predicted), "computing": computing, "whole": whole},
+        }
 
 
 def report(
@@ -114,8 +123,11 @@ def report(
     shapes: Mapping[str, tuple[int, ...]],
     public_values: Mapping[str, np.ndarray],
     network: Network,
+    cores: int = 0,
 ) -> ModelReport:
     """Price `blueprint` at these shapes on this network, node by node, including nodes that cannot run.
+
+    cores: of each server, for the time of computing; 0 means as many as this machine has.
 
     Raises InputError for a name or a shape that does not fit.
     """
@@ -152,6 +164,7 @@ def report(
         round(plan.cost.bytes),
         network.seconds(plan.cost),
         choices(plan),
+        predicted(plan, network, this_machine(), cores or os.cpu_count() or 1),
         {
             name: {"shape": blueprint.outputs[name].shape, "dtype": blueprint.outputs[name].dtype.name}
             for name in blueprint.derived_outputs

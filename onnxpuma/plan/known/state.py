@@ -11,7 +11,7 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.known.readers import Readers, needed, readers_of
 from onnxpuma.plan.known.refusals import Refusal
-from onnxpuma.plan.known.values import Known
+from onnxpuma.plan.known.values import Values
 from onnxpuma.plan.known.watched import Watched
 from onnxpuma.plan.plan import SecretInput, Selection, Step
 from onnxpuma.plan.weights.scaling import Scales
@@ -34,10 +34,12 @@ class State:
     # Value -> extra fraction bits that it keeps (plan/weights/scaling.py).
     finer: dict[str, int]
 
-    values: dict[str, Known] = field(default_factory=dict)
+    values: Values = field(default_factory=Values)
     # In the graph's order. A reader that is planned later may still have a step truncate its result
     # (walk/deferral.py).
     steps: list[Step] = field(default_factory=list)
+    # How often a reader has done so.
+    revised: int = 0
     client_nodes: list[Node] = field(default_factory=list)
     # The inputs that the client shares, by the name that steps give them.
     inputs: dict[str, SecretInput] = field(default_factory=dict)

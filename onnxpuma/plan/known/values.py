@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,41 @@ class Known:
         if self.value is not None:
             return self.value
         return np.zeros([int(d) for d in self.type.shape or () if d is not None], self.type.dtype)
+
+
+class Values(dict[str, Known]):
+    """The values of a plan by name. It notes which are read, as they were, and which are set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._read: dict[str, Known | None] = {}
+        self._made: dict[str, Known] = {}
+        self.held = super().get  # reads a value, or None, without a note
+
+    def noted(self) -> tuple[dict[str, Known | None], dict[str, Known]]:
+        """Begin anew: the values that are read from here on before they are set, and those that are set."""
+        self._read, self._made = {}, {}
+        return self._read, self._made
+
+    def _note(self, name: str) -> None:
+        if name not in self._read and name not in self._made:
+            self._read[name] = self.held(name)
+
+    def __getitem__(self, name: str) -> Known:
+        self._note(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self._note(name)
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        self._note(str(name))
+        return super().__contains__(name)
+
+    def __setitem__(self, name: str, known: Known) -> None:
+        self._made[name] = known
+        super().__setitem__(name, known)
 
 
 def shape_of(kind: ValueType) -> tuple[int, ...]:

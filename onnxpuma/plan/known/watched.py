@@ -17,10 +17,13 @@ class Watched:
     """
 
     found: dict[tuple[object, ...], tuple[Need, Operand, Operand | None]] = field(default_factory=dict)
+    # What was added, in order, since someone emptied it (known/recall.py).
+    noted: list[tuple[Operand, Need, Operand | None]] = field(default_factory=list)
 
     def add(self, operand: Operand, need: Need, divisor: Operand | None = None) -> None:
         """Watch a need, unless a sharper one of its kind is watched already."""
         by = "" if divisor is None else divisor.name
+        self.noted.append((operand, need, divisor))
         key = operand.name, need.kind, need.axes, need.count, need.around, by
         before = self.found.get(key)
         sharper = before is None or need.below < before[0].below

@@ -77,6 +77,7 @@ def taken(state: State, call: Call, operator: Operator) -> Call:
         step = state.steps[number]
         resolves = (r or name == operand.name for r, name in zip(step.resolves, step.outputs, strict=True))
         state.steps[number] = replace(step, resolves=tuple(resolves))
+        state.revised += 1
         resting = altered(operand, form=Replicated, format=operand.resting)
         state.values[operand.name] = replace(state.values[operand.name], operand=resting)
         inputs[place] = resting

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import onnxpuma.ops  # noqa: F401  (registers the operators)
 from onnxpuma.graph.model import Node
+from onnxpuma.plan.known.recall import Recall
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.walk.clear import leave_to_client, run_public
 from onnxpuma.plan.walk.control import unrolled
@@ -28,16 +29,24 @@ _BUILDERS: dict[Kind, Callable[[State, Node], Parts[None]]] = {
 }
 
 
-def walk(state: State) -> None:
-    """Plan every node that the outputs need, in the graph's order."""
+def walk(state: State, recall: Recall) -> None:
+    """Plan every node that the outputs need, in the graph's order. recall: of plans for the same outputs."""
+    recall.start(state)
     for node in state.nodes:
-        visit(state, node)
+        recall.plan(state, node, visit)
 
 
-def visit(state: State, node: Node) -> None:
-    """Plan one node, or the parts that replace it; note a node that cannot run as refused."""
+def visit(state: State, node: Node) -> bool:
+    """Plan one node, or the parts that replace it; note a node that cannot run as refused.
+
+    Whether it planned this node alone.
+    """
+    alone = True
     try:
         for part in _BUILDERS[kind_of(node, state.values, state.unknown)](state, node):
             visit(state, part)  # the builder reads the result when it goes on
+            alone = False
     except Refused as refused:
         refuse(state, node, refused)
+        alone = False
+    return alone

@@ -1,4 +1,8 @@
-"""A cache of the plans of one model, by input shapes and public inputs: planning takes 0.1 s."""
+"""A cache of the plans of one model, by input shapes and public inputs: planning takes 0.1 s and more.
+
+A plan for other shapes or public inputs is made from what the last one with the same outputs found where that
+still holds (plan/known/recall.py): the next token's takes half the time.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,11 @@ from onnxpuma.mpc.cost import USUAL, Network
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget, public_bytes
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.known.recall import Recall
 from onnxpuma.plan.plan import Plan, Selection
 
 KEPT = 16
+RECALLED = 4  # selections whose last plan helps to make the next one
 KEPT_BYTES = 1 << 29  # of public arrays; every plan counts those of the model again
 
 
@@ -24,6 +30,7 @@ class Plans:
     def __init__(self, blueprint: Blueprint, network: Network = USUAL) -> None:
         self.blueprint, self.network = blueprint, network
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
+        self._recalls: OrderedDict[Selection | None, Recall] = OrderedDict()
 
     def get(
         self,
@@ -37,8 +44,18 @@ class Plans:
         key = _key(shapes, public, selection)
         plan = self._plans.get(key)
         if plan is None:
+            recall = self._recalls.setdefault(selection, Recall())
+            self._recalls.move_to_end(selection)
+            if len(self._recalls) > RECALLED:
+                self._recalls.popitem(last=False)
             plan = compile_plan(
-                self.blueprint, shapes, public, selection, budget=budget, network=self.network
+                self.blueprint,
+                shapes,
+                public,
+                selection,
+                budget=budget,
+                network=self.network,
+                recall=recall,
             )
             self._plans[key] = plan
             while len(self._plans) > KEPT or (len(self._plans) > 1 and self._bytes() > KEPT_BYTES):

@@ -23,6 +23,7 @@ from onnxpuma.errors import (
     plain_text,
 )
 from onnxpuma.observe import Progress
+from onnxpuma.roles.request.network import described
 from onnxpuma.roles.server.agreement import Agreement, Follower, Leader
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.job import Job
@@ -84,7 +85,8 @@ class RequestLoop:
             self.store.expire()
             problems = self.problems()
             if not problems and ready is not None:
-                _log.info("party %d is ready", self.link.party)
+                planned = described(self.identity.network)
+                _log.info("party %d is ready, and plans for a network of %s", self.link.party, planned)
                 ready()
                 ready = None
             elif ready is not None:

@@ -39,6 +39,7 @@ from onnxpuma.mpc.protocols import (
     exp_softmax,
     fours,
     gate,
+    histogram,
     lifting_gate,
     linear,
     maximum,
@@ -54,6 +55,7 @@ from onnxpuma.mpc.protocols.convert import deal, settle
 from onnxpuma.mpc.protocols.exact_series import series_long, series_plus, series_times
 from onnxpuma.mpc.protocols.exponential import exponential
 from onnxpuma.mpc.protocols.fourier import Series, all_series, evaluate_series
+from onnxpuma.mpc.protocols.histogram import Histogram
 from onnxpuma.mpc.protocols.inside import inside
 from onnxpuma.mpc.protocols.long_words import Coming, LongPair, LongSplit, pass_on_long
 from onnxpuma.mpc.protocols.thresholds import Power, Thresholds
@@ -216,6 +218,21 @@ def window_exp(k: int, unit: int, cases: int, width: int, party: Party, *w: Word
     return (yield from exp_softmax.exp_window(party, as_split(party, w, k), window, width))
 
 
+def near_the_largest(
+    k: int, how: Histogram, length: int, bits: int, party: Party, *w: Words
+) -> Protocol[Any]:
+    """The first element of each row is zero: the others are less it."""
+    zero = np.zeros_like(w[0])
+    every = [np.stack([zero, *w[i::2]], axis=1).reshape(-1) for i in range(2)]
+    x, lengths = as_split(party, every, k), np.full(len(w[0]), length)
+    return (yield from settle(party, (yield from histogram.row_peak(party, x, lengths, how, bits))))
+
+
+def counted(k: int, party: Party, *w: Words) -> Protocol[Any]:
+    share = w[max(party.role(P), 1) - 1]
+    return (yield from histogram.zero_counts(party, P, share, share.shape, k))
+
+
 def inside_of(k: int, shift: int, cases: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from inside(party, as_split(party, w, k), shift, cases))
 
@@ -315,6 +332,11 @@ ENUMERATED = [
     Case("sign of one group", partial(compared, 3, is_negative), split_words(3)),
     Case("carry of two groups", partial(grouped, 3, (1, 1)), split_words(3)),
     Case("window", partial(compared, 2, partial(locate, width=1)), split_words(2)),
+    Case(
+        "window in one round",
+        partial(compared, 3, partial(locate, width=2, way=compare.one_round(3))),
+        split_words(3),
+    ),
     Case("wide sign of one group", partial(compared, 2, wide_negative), split_words(2)),
     Case("gate with halves", partial(gated, 2, True), pair_words(1) + replicated(2)),
     Case("gate without halves", partial(gated, 3, False), pair_words(1) + split_words(3)),
@@ -330,6 +352,8 @@ ENUMERATED = [
     Case("largest of two, a public place", partial(best_of_group, 1, 2, False), replicated(1, 2)),
     Case("largest of two, a secret place", partial(best_of_group, 1, 2, True), replicated(1, 4)),
     Case("series", partial(series_of, 3, TINY, 1, 3), split_words(3)),
+    Case("zero counts", partial(counted, 2), pair_words(2)),
+    Case("near the largest of two", partial(near_the_largest, 2, Histogram(2, 2, 0), 2, 2), split_words(2)),
     Case("inside", partial(inside_of, 3, 1, 2), split_words(3)),
     Case("exponential", partial(window_exp, 3, 1, 2, 2), split_words(3)),
 ]
@@ -347,6 +371,11 @@ FULL_WIDTH = [
     Case("dealt", partial(dealt, 64), [Input(64, frozenset({P}))]),
     Case("lift", partial(lifted, 46, 64, False), split_words(46)),
     Case("window", partial(compared, 12, partial(locate, width=16)), split_words(12)),
+    Case(
+        "window in one round",
+        partial(compared, 8, partial(locate, width=16, way=compare.one_round(8))),
+        split_words(8),
+    ),
     Case("deep window", partial(compared, 12, partial(locate, width=16, deep=True)), split_words(12)),
     Case("sign", partial(compared, 16, is_negative), split_words(16)),
     Case("gate with halves", partial(gated, 28, True), pair_words(1) + replicated(28)),
@@ -363,6 +392,12 @@ FULL_WIDTH = [
     Case("wide sign of three blocks", partial(compared, 12, wide_negative), split_words(12)),
     Case("rows of three", partial(rows, 8, 3), split_words(8, 3)),
     Case("largest of three, a public place", partial(best_of_group, 8, 3, False), replicated(8, 3)),
+    Case("zero counts", partial(counted, 5), pair_words(5)),
+    Case(
+        "near the largest of three",
+        partial(near_the_largest, 9, Histogram(9, 3, 1), 3, 12),
+        split_words(9, 2),
+    ),
     Case("inside, by one digit", partial(inside_of, 8, 4, 4), split_words(8)),
     Case("inside, by three digits", partial(inside_of, 14, 4, 4), split_words(14)),
     Case("exponential", partial(window_exp, 6, 3, 2, 64), split_words(6)),
