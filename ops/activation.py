@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -93,6 +94,7 @@ def _activated_cost(
     return _read_cost(series, x.format, made, x.form, x.size, reading)
 
 
+@lru_cache(maxsize=1024)  # the layers of a model ask alike
 def _read_cost(series: Series, source: Format, made: Format, form: type, size: int, reading: Reading) -> Cost:
     def each(n: int) -> Cost:
         return activation_cost(series, n, source, made, form, reading=reading)

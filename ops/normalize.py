@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -47,6 +48,7 @@ def _rows(call: Call, shape: tuple[int, ...], axis: int) -> Rows:
     return ways[call.network.fastest({name: normalised_cost(way, call) for name, way in ways.items()})]
 
 
+@lru_cache(maxsize=16)  # cost, limits and formats ask for the same call
 def _layer_rows(call: Call) -> Rows:
     return _rows(call, call.given(0).shape, call.axis)
 

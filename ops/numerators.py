@@ -7,6 +7,7 @@ one: so the sums of rows have a known range.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from onnxpuma.mpc.protocols.pivots import FEW_ROWS, each_led, over_parts, runs, 
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.protocols.times_power import Way, fastest
 from onnxpuma.mpc.protocols.widen import lift_pair, lift_pair_cost
+from onnxpuma.mpc.ring.arrays import integers
 from onnxpuma.ops.score_reading import COARSE, FINE, Reading
 
 
@@ -81,7 +83,12 @@ def all_peaks(
 
 
 def all_numerators_cost(lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
-    total = Cost()
+    return _all_cost(integers(lengths).tobytes(), form, ring, how)
+
+
+@lru_cache(maxsize=64)  # the layers of a model ask alike
+def _all_cost(packed: bytes, form: type, ring: int, how: Reading) -> Cost:
+    total, lengths = Cost(), integers(np.frombuffer(packed, np.int64))
     for rows, elements in runs(lengths):
         total |= numerators_cost(elements.stop - elements.start, lengths[rows], form, ring, how)
     return total
@@ -123,6 +130,7 @@ def row_reciprocals_cost(count: int, longest: int, ring: int, how: Reading, netw
     return _reciprocals_cost(count, longest, ring, how, way)
 
 
+@lru_cache(maxsize=256)  # the layers of a model ask alike
 def _reciprocals_cost(count: int, longest: int, ring: int, how: Reading, way: Way) -> Cost:
     digits = digits_of(how.least_sum, float(longest), Format(ring, how.numerator))
     made = Format(ring, how.sum_read(ring))

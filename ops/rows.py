@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
 
-import numpy as np
-
 from onnxpuma.mpc.cost import Cost, Network
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated, Sum3
@@ -79,11 +77,11 @@ class Rows:
 
     @property
     def count(self) -> int:
-        return int(np.prod(self.shape[self.axis :], dtype=np.int64))
+        return math.prod(self.shape[self.axis :])
 
     @property
     def number(self) -> int:
-        return int(np.prod(self.shape[: self.axis], dtype=np.int64))
+        return math.prod(self.shape[: self.axis])
 
     @property
     def narrow(self) -> tuple[int, ...]:
