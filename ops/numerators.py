@@ -7,6 +7,7 @@ one: so the sums of rows have a known range.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +20,12 @@ from onnxpuma.mpc.protocols.convert import split, split_cost
 from onnxpuma.mpc.protocols.exp_softmax import FRACTION as EXP_FRACTION
 from onnxpuma.mpc.protocols.exp_softmax import POWER, exp_window, exp_window_cost
 from onnxpuma.mpc.protocols.histogram import row_peak, row_peak_cost
-from onnxpuma.mpc.protocols.maximum import row_maximum, row_maximum_cost
+from onnxpuma.mpc.protocols.maximum import (
+    row_maximum,
+    row_maximum_by_fours,
+    row_maximum_by_fours_cost,
+    row_maximum_cost,
+)
 from onnxpuma.mpc.protocols.pivots import FEW_ROWS, each_led, over_parts, runs, spread_all
 from onnxpuma.mpc.protocols.reciprocal import digits_of, inverse_cost, reciprocal
 from onnxpuma.mpc.protocols.times_power import Way, fastest
@@ -41,7 +47,8 @@ def numerators(
     fine, read = split(party, x, pivot, Format(how.bits, FINE)), how.shifted_bits
     row = np.repeat(np.arange(len(lengths)), lengths)
     if how.peak is None:
-        tops = yield from row_maximum(party, fine.lowered(FINE - COARSE, how.coarse_bits), lengths)
+        largest = row_maximum_by_fours if how.fours else row_maximum
+        tops = yield from largest(party, fine.lowered(FINE - COARSE, how.coarse_bits), lengths)
         top = see(party, tops[row], pivot).raised(FINE - COARSE, read)
     else:
         fine = fine - fine[(np.cumsum(lengths) - lengths)[row]]
@@ -55,7 +62,8 @@ def numerators(
 def numerators_cost(elements: int, lengths: np.ndarray, form: type, ring: int, how: Reading) -> Cost:
     read, width = split_cost(elements, how.bits, form), POWER.bits - EXP_FRACTION + how.numerator
     if how.peak is None:
-        highest = row_maximum_cost(elements, lengths, how.coarse_bits)
+        largest = row_maximum_by_fours_cost if how.fours else row_maximum_cost
+        highest = largest(elements, lengths, how.coarse_bits)
     else:
         highest = row_peak_cost(lengths, how.peak, how.shifted_bits)
     exp = exp_window_cost(elements, how.digit_bits, how.window).merged()
@@ -102,8 +110,12 @@ def fastest_reading(
     form: type,
     ring: int,
 ) -> Reading:
-    """The tournament, or the cheapest of the histograms, whichever takes less time on this network."""
-    ways = {"tournament": (tournament, all_numerators_cost(lengths, form, ring, tournament))}
+    """A tournament, or the cheapest of the histograms, whichever takes the least time on this network."""
+    fours = replace(tournament, fours=True)
+    ways = {
+        "tournament": (tournament, all_numerators_cost(lengths, form, ring, tournament)),
+        "tournament by fours": (fours, all_numerators_cost(lengths, form, ring, fours)),
+    }
     if others:
         costs = [(how, all_numerators_cost(lengths, form, ring, how)) for how in others]
         ways["histogram"] = min(costs, key=lambda way: (way[1].rounds, way[1].bits))

@@ -30,6 +30,8 @@ class Reading:
     # None: a tournament.
     peak: Histogram | None = None
     window: Window = NARROW
+    # The tournament is played by fours.
+    fours: bool = False
 
     @property
     def above(self) -> float:

@@ -182,6 +182,10 @@ CASES: dict[str, tuple[Run, Callable[[int], Cost]]] = {
         lambda p, x: drained(maximum.row_maximum(p, split(p, x, 12), rows(x.size))),
         lambda n: maximum.row_maximum_cost(n, rows(n), 12),
     ),
+    "row_maximum_by_fours": (
+        lambda p, x: drained(maximum.row_maximum_by_fours(p, split(p, x, 12), rows(x.size))),
+        lambda n: maximum.row_maximum_by_fours_cost(n, rows(n), 12),
+    ),
     "row_peak": (
         lambda p, x: drained(histogram.row_peak(p, split(p, x, 26), rows(x.size), PEAK, 25)),
         lambda n: histogram.row_peak_cost(rows(n), PEAK, 25),

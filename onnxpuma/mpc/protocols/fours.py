@@ -105,13 +105,12 @@ def largest_of_four(
     Rounds: 4 (5 for k above MOST_SHORT), of which the first is one way from the pivot, which knows its part
     at once; bits: `largest_of_four_cost`.
     """
-    match = _match(values.shape[-1])
     seen = see(party, values, pivot)
     numbers = see(party, places, pivot) if isinstance(places, Replicated) else places
-    leads = stacked([seen[..., i] - seen[..., j] for i, j in match.pairs], axis=-1)
     # 1. all comparisons; 2. the winner by their products
-    (loses,) = yield from signs(party, leads, (0,), deep=values.bits > MOST_SHORT)
-    value, place = yield from _won(party, match, loses, seen, numbers, bits)
+    loses = yield from _comparisons(party, seen)
+    value, place = yield from _won(party, loses, seen, numbers, bits)
+    assert place is not None
     return replicate_pair(party, value), replicate_pair(party, place)
 
 
@@ -126,15 +125,39 @@ def largest_of_four_cost(groups: int, bits: int, place_bits: int, public: bool) 
     return total + (replicate_pair_cost(groups, bits) | replicate_pair_cost(groups, place_bits))
 
 
+def largest_value(party: Party, x: Split) -> Protocol[Pair]:
+    """`largest_of_four` without places: of Split(p) whose A the twins hold in halves, (..., 4), as Pair(p).
+
+    Rounds: 3, the first one way from the pivot; bits: `largest_value_cost`.
+    """
+    loses = yield from _comparisons(party, x)
+    return (yield from _won(party, loses, x, None, x.bits))[0]
+
+
+def largest_value_cost(groups: int, bits: int) -> Cost:
+    match = _match(GROUP)
+    dealt = packed(len(match.sets) * groups, bits) + deal_cost(len(match.terms) * groups, bits).bits
+    won = Cost(1, dealt + 2 * packed(len(match.pairs) * groups, 1))
+    return signs_cost(len(match.pairs) * groups, bits, deep=bits > MOST_SHORT) + won
+
+
+def _comparisons(party: Party, x: Split) -> Protocol[Bit]:
+    """[x_i < x_j] of all pairs of a group, (..., pairs)."""
+    leads = stacked([x[..., i] - x[..., j] for i, j in _match(x.shape[-1]).pairs], axis=-1)
+    (loses,) = yield from signs(party, leads, (0,), deep=x.bits > MOST_SHORT)
+    return loses
+
+
 def _won(
-    party: Party, match: _Match, loses: Bit, values: Split, places: Split | Words, bits: int
-) -> Protocol[tuple[Pair, Pair]]:
+    party: Party, loses: Bit, values: Split, places: Split | Words | None, bits: int
+) -> Protocol[tuple[Pair, Pair | None]]:
     """The value and the place (..., n) that win by the bits [x_i < x_j], (..., pairs), as Pair(p).
 
     Masks: the pivot's rho of each bit by one bit of F_{p+1} and one of F_p; F_{p+1} on the dealt words.
     Rounds: 1.
     """
     p, role, size, shape = loses.pivot, loses.role, loses.size, loses.shape[:-1]
+    match = _match(values.shape[-1])
     wide, last = max(values.bits, bits), match.size - 1
     secret = [values, *([places] if isinstance(places, Split) else [])]
     apart = [[x[..., i] - x[..., last] for i in range(last)] for x in secret]
@@ -170,6 +193,8 @@ def _won(
         found.append(Pair(role, p, lead, x.format).plus_split(x[..., last]))
     if isinstance(places, Split):
         return found[0], found[1]
+    if places is None:
+        return found[0], None
     known = [(places[..., i] - places[..., last], None) for i in range(last)]
     place = Pair(role, p, won.lead(known, None, bits), Format(bits, 0))
     return found[0], place.plus(places[..., last])

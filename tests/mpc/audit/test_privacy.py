@@ -188,10 +188,10 @@ def bit_as_number(k: int, party: Party, *w: Words) -> Protocol[Any]:
     return (yield from gate.arithmetic(party, as_bit(party, w), k))
 
 
-def rows(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
+def rows(k: int, length: int, party: Party, *w: Words, by: Any = maximum.row_maximum) -> Protocol[Any]:
     every = [np.stack(w[i::2], axis=1).reshape(-1) for i in range(2)]
     x = as_split(party, every, k)
-    return (yield from settle(party, (yield from maximum.row_maximum(party, x, np.full(len(w[0]), length)))))
+    return (yield from settle(party, (yield from by(party, x, np.full(len(w[0]), length)))))
 
 
 def best_of(k: int, length: int, party: Party, *w: Words) -> Protocol[Any]:
@@ -430,6 +430,7 @@ TWO_SCALED = Case(
 COMPOSED = [
     Case("wide sign", partial(compared, 64, wide_negative), split_words(64)),
     Case("wide equality", partial(compared, 64, wide_zero), split_words(64)),
+    Case("row of four by fours", partial(rows, 8, 4, by=maximum.row_maximum_by_fours), split_words(8, 4)),
     Case("place of the largest of five", partial(best_of, 12, 5), replicated(12, 5)),
     Case("largest of four, and its place", partial(best_of_group, 12, 4, True), replicated(12, 8)),
     Case("wide exponential", of_one(exponential), replicated(64)),
