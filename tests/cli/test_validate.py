@@ -137,7 +137,15 @@ def test_servers_that_are_there_are_asked(cli, model: Path, servers, patient: np
     cluster = ("--cluster", servers.config_path, "--key", servers.folder / "client.secret")
     ended = cli("validate", model, *cluster, "--inputs", tmp_path / "x.npz")
     assert ended.status == 0
-    for text in ("measurements 1x30", "logits", "100 %", "LayerNormalization", "rounds", "peak memory", "each party waited"):
+    for text in (
+        "measurements 1x30",
+        "logits",
+        "100 %",
+        "LayerNormalization",
+        "rounds",
+        "peak memory",
+        "each party waited",
+    ):
         assert text in ended.out
 
 
