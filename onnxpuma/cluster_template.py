@@ -38,7 +38,7 @@ arrival = {t.arrival:g}     # for a request that has reached one server to reach
 renew = {t.renew:g}     # age at which a new connection, with fresh keys, replaces the old one
 
 [threads]
-compute = {n.compute}      # for matrix products; 0 uses every core
+compute = {n.compute}      # for ring arithmetic; 0 uses every core
 io = {n.io}           # that encrypt and send; as many receive and decrypt
 
 [network]  # between the servers; requests are planned for it. The same at all three

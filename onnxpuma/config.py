@@ -76,7 +76,7 @@ class TimeoutConfig:
 class ThreadConfig:
     """How many threads a server uses."""
 
-    compute: int = _setting(0, 0, 1024, "a number of threads")  # for matrix products; 0: one per core
+    compute: int = _setting(0, 0, 1024, "a number of threads")  # for ring arithmetic; 0: one per core
     io: int = _setting(1, 1, 1024, "a number of threads")  # that encrypt and send; as many others receive
 
 

@@ -45,7 +45,9 @@ class Interpreter:
         Raises TransportError when a peer leaves, stops or is out of step.
         """
         values: dict[str, Any] = {**self._weights, **inputs}
-        watch = Stopwatch(party.index, lambda: party.link.traffic.bytes_sent, lambda: party.round)
+        watch = Stopwatch(
+            party.index, lambda: party.link.traffic.bytes_sent, lambda: party.round, lambda: party.waited
+        )
         party.run(_Run(self._constants, plan, party, values, watch.report, watched).rounds(progress))
         watch.stop()
         return {o.name: values[o.name] for o in plan.outputs if o.secret}, watch.report

@@ -28,10 +28,12 @@ class OperatorUse:
 
 @dataclass
 class RunReport:
-    """One run at one party: seconds online, bytes sent, rounds, peak memory, and a row per operator."""
+    """One run at one party: seconds online and in wait, bytes, rounds, peak memory, a row per operator."""
 
     party: int = 0
     seconds: float = 0.0
+    # Those of them in which it waited for words of the other parties.
+    waited: float = 0.0
     bytes_sent: int = 0
     rounds: int = 0
     peak_rss_bytes: int = 0
@@ -63,13 +65,19 @@ def peak_rss_bytes() -> int:
 class Stopwatch:
     """Fills in a run's totals; the interpreter adds what each step takes to its operator's row."""
 
-    def __init__(self, party: int, bytes_sent: Callable[[], int], rounds: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        party: int,
+        bytes_sent: Callable[[], int],
+        rounds: Callable[[], int],
+        waited: Callable[[], float],
+    ) -> None:
         self.report = RunReport(party)
-        self._bytes, self._rounds = bytes_sent, rounds
-        self._begin = (perf_counter(), bytes_sent(), rounds())
+        self._counts = (perf_counter, bytes_sent, rounds, waited)
+        self._begin = [count() for count in self._counts]
 
     def stop(self) -> None:
-        now = (perf_counter(), self._bytes(), self._rounds())
-        self.report.seconds, sent, rounds = (b - a for a, b in zip(self._begin, now, strict=True))
+        spent = [count() - begin for count, begin in zip(self._counts, self._begin, strict=True)]
+        self.report.seconds, sent, rounds, self.report.waited = spent
         self.report.bytes_sent, self.report.rounds = int(sent), int(rounds)
         self.report.peak_rss_bytes = peak_rss_bytes()

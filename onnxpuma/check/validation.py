@@ -38,6 +38,7 @@ class Validation:
     bytes_sent: list[int]  # by party
     rounds: int
     peak_rss_bytes: list[int]  # by party
+    waited: list[float]  # seconds in wait for words of the others, by party
     # From onnxruntime on the nodes of the file; where these compute in another precision (`rounds`), from the
     # graph that runs, and `file` has the differences from the file.
     outputs: dict[str, Difference]
@@ -148,6 +149,7 @@ def validation(
         [report.bytes_sent for report in reports],
         max(report.rounds for report in reports),
         [report.peak_rss_bytes for report in reports],
+        [report.waited for report in reports],
         _differences(outputs, reference),
         slowest.operators,
         {} if rounded is None else _differences(outputs, rounded),

@@ -57,11 +57,13 @@ def show(found: Validation, shapes: dict[str, tuple[int, ...]]) -> None:
     screen.say()
     each = " + ".join(screen.size(sent) for sent in found.bytes_sent)
     network = found.network
+    waits = ", ".join(screen.duration(seconds) for seconds in found.waited)
     peaks = ", ".join(screen.size(peak) for peak in found.peak_rss_bytes)
     screen.table(
         ("", ""),
         [
             ("seconds online", screen.duration(found.seconds)),
+            ("of these each party waited", waits),
             ("set-up", screen.duration(found.setup_seconds)),
             ("sent", f"{screen.size(sum(found.bytes_sent))} ({each})"),
             ("rounds", f"{found.rounds:,}"),

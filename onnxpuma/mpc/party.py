@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
+from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -139,6 +140,7 @@ class Party:
         self.step = 0
         self.label = ""
         self.queued = 0  # bytes of the words of all rounds, the open one included
+        self.waited = 0.0  # seconds spent in receiving, most of them in wait
         self._outgoing: dict[int, list[Any]] = {}
         self._announced: dict[int, deque[_Slot]] = {p: deque() for p in range(3) if p != self.index}
         self._tags: dict[int, Tag] = {}  # of the rounds with messages that are not read yet
@@ -217,7 +219,9 @@ class Party:
         announced = self._announced[peer]
         while wanted.buffer is None:
             when = announced[0].round
+            began = perf_counter()
             buffers = self.link.receive(peer, self._tags[when])
+            self.waited += perf_counter() - began
             due = sum(slot.round == when for slot in announced)
             if len(buffers) != due:
                 raise ProtocolError(

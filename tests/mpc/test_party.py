@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,18 @@ def test_words_that_are_read_before_the_round_ends() -> None:
 
     with pytest.raises(ProtocolError, match="read in the round in which they are sent"):
         simulate(hasty)
+
+
+def test_a_party_counts_the_seconds_in_which_it_waits() -> None:
+    def slow(party: Party) -> Protocol[float]:
+        if party.index == 0:
+            sleep(0.05)
+        yield from around(party, WORDS)
+        return party.waited
+
+    waited = simulate(slow).results
+    assert waited[1] > 0.04, "party 0 sends to it"
+    assert waited[0] < 0.04, "the others were there before"
 
 
 def test_a_protocol_that_ends_before_its_words_have_left() -> None:

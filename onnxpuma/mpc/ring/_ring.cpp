@@ -75,8 +75,11 @@ PyObject* py_pack(PyObject*, PyObject* args) {
         return nullptr;
     }
     Py_BEGIN_ALLOW_THREADS
-    current.load()->pack(static_cast<const uint8_t*>(from->buf), from->len, int(size), bits,
-                         static_cast<uint8_t*>(to->buf), to->len);
+    const Level& level = *current.load();
+    share_out_words(from->len / size, size, [&](ptrdiff_t start, ptrdiff_t count) {
+        level.pack(static_cast<const uint8_t*>(from->buf) + start * size, count * size, int(size), bits,
+                   static_cast<uint8_t*>(to->buf) + start / 8 * bits, (count * bits + 7) / 8);
+    });
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -95,8 +98,11 @@ PyObject* py_unpack(PyObject*, PyObject* args) {
         return nullptr;
     }
     Py_BEGIN_ALLOW_THREADS
-    current.load()->unpack(static_cast<const uint8_t*>(from->buf), from->len, int(size), bits,
-                           static_cast<uint8_t*>(to->buf), to->len);
+    const Level& level = *current.load();
+    share_out_words(to->len / size, size, [&](ptrdiff_t start, ptrdiff_t count) {
+        level.unpack(static_cast<const uint8_t*>(from->buf) + start / 8 * bits, (count * bits + 7) / 8, int(size),
+                     bits, static_cast<uint8_t*>(to->buf) + start * size, count * size);
+    });
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -135,26 +141,39 @@ PyObject* py_loop(PyObject*, PyObject* args) {
         PyErr_SetString(PyExc_ValueError, "buffers do not fit");
         return nullptr;
     }
-    const Loop loop = {from->buf, tables ? tables->buf : nullptr, others ? others->buf : nullptr, to->buf, count,
-                       multiplier, low_bits(bits), shift};
+    const auto function = current.load()->loops[kind][size_index(from->itemsize)][size_index(typed->itemsize)];
+    // The place of a word in a buffer; a table that every word reads stays whole.
+    const auto at = [](const Py_buffer* view, ptrdiff_t start) {
+        return view ? static_cast<char*>(view->buf) + start * view->itemsize : nullptr;
+    };
     Py_BEGIN_ALLOW_THREADS
-    current.load()->loops[kind][size_index(from->itemsize)][size_index(typed->itemsize)](loop);
+    share_out_words(count, std::max(from->itemsize, typed->itemsize), [&](ptrdiff_t start, ptrdiff_t part) {
+        function({at(from, start), at(tables, by_digit ? 0 : start), at(others, start), at(to, start), part,
+                  multiplier, low_bits(bits), shift});
+    });
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
 
 // ---- sums of turned rows
 
+// Threads share the columns of the result: rows may go to one place.
 template <class T>
 void add_turned(const Py_buffer& to, const Py_buffer& table, const int64_t* place, const int64_t* turn, ptrdiff_t count) {
     const ptrdiff_t width = to.shape[1];
-    for (ptrdiff_t i = 0; i < count; ++i) {
-        const T* row = static_cast<const T*>(table.buf) + i * width;
-        T* sum = static_cast<T*>(to.buf) + place[i] * width;
-        const ptrdiff_t end = width - turn[i];
-        for (ptrdiff_t j = 0; j < end; ++j) sum[turn[i] + j] += row[j];
-        for (ptrdiff_t j = end; j < width; ++j) sum[j - end] += row[j];
-    }
+    const double bytes = double(count) * double(width) * sizeof(T);
+    const ptrdiff_t threads = threads_for(bytes / BYTES_A_THREAD);
+    const ptrdiff_t step = std::max<ptrdiff_t>(64, (width + threads - 1) / threads);
+    share_out((width + step - 1) / step, threads, [&](ptrdiff_t part) {
+        const ptrdiff_t first = part * step, last = std::min(width, first + step);
+        for (ptrdiff_t i = 0; i < count; ++i) {
+            const T* row = static_cast<const T*>(table.buf) + i * width;
+            T* sum = static_cast<T*>(to.buf) + place[i] * width;
+            const ptrdiff_t end = width - turn[i];  // the first column of the row that turns over
+            for (ptrdiff_t j = first; j < std::min<ptrdiff_t>(last, turn[i]); ++j) sum[j] += row[end + j];
+            for (ptrdiff_t j = std::max<ptrdiff_t>(first, turn[i]); j < last; ++j) sum[j] += row[j - turn[i]];
+        }
+    });
 }
 
 // turned_sums(out, table, place, turn): out[place[i], (j + turn[i]) mod width] += table[i, j]

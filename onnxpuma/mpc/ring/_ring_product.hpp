@@ -4,16 +4,12 @@
 
 #include <Python.h>
 
-#include <atomic>
-#include <system_error>
-#include <thread>
-
 #include "_ring_levels.hpp"
+#include "_ring_threads.hpp"
 
 namespace {
 
 std::atomic<const Level*> current{best_level()};  // the one in use
-std::atomic<int> thread_count{1};
 
 void gemm(const Level& l, Matrix<uint32_t> a, Matrix<uint32_t> b, uint32_t* c, ptrdiff_t c_row, Size s, bool add) {
     l.gemm32(a, b, c, c_row, s, add);
@@ -72,9 +68,7 @@ struct Product {
 
         // A thread is started for no less than about 50 microseconds of work.
         const double work = double(batch) * double(rows) * double(columns) * double(depth);
-        const ptrdiff_t threads = std::max<ptrdiff_t>(1, std::min<ptrdiff_t>(thread_count, ptrdiff_t(work / 1e6)));
-        // Several parts for each, so that a thread which finds no free core holds up little.
-        const ptrdiff_t parts = 4 * threads;
+        const ptrdiff_t threads = threads_for(work / 1e6), parts = 4 * threads;
         ptrdiff_t m_step = rows, n_step = columns;
         if (threads > 1 && batch < parts) {
             if (columns >= rows)
@@ -83,29 +77,10 @@ struct Product {
                 m_step = even_step(rows, (rows + parts - 1) / parts, 24);
         }
         const ptrdiff_t m_parts = (rows + m_step - 1) / m_step, n_parts = (columns + n_step - 1) / n_step;
-        std::atomic<ptrdiff_t> next{0};
-        std::atomic<bool> out_of_memory{false};
-        const auto work_off = [&] {
-            try {
-                for (ptrdiff_t i; (i = next++) < batch * m_parts * n_parts;) {
-                    const ptrdiff_t n = i % n_parts * n_step, m = i / n_parts % m_parts * m_step;
-                    part<W>(level, i / n_parts / m_parts, m, n, std::min(m_step, rows - m),
-                            std::min(n_step, columns - n));
-                }
-            } catch (const std::bad_alloc&) {
-                out_of_memory = true;
-            }
-        };
-        std::vector<std::thread> helpers;
-        helpers.reserve(size_t(threads));
-        try {
-            for (ptrdiff_t t = 1; t < threads; ++t) helpers.emplace_back(work_off);
-        } catch (const std::system_error&) {
-            // No more threads to be had: those that started do the work.
-        }
-        work_off();
-        for (std::thread& helper : helpers) helper.join();
-        if (out_of_memory) throw std::bad_alloc();
+        share_out(batch * m_parts * n_parts, threads, [&](ptrdiff_t i) {
+            const ptrdiff_t n = i % n_parts * n_step, m = i / n_parts % m_parts * m_step;
+            part<W>(level, i / n_parts / m_parts, m, n, std::min(m_step, rows - m), std::min(n_step, columns - n));
+        });
     }
 };
 

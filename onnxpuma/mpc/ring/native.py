@@ -58,15 +58,16 @@ def set_native_level(level: str) -> None:
 
 
 def threads() -> int:
-    """The number of threads that a product may use: 1 unless ONNXPUMA_THREADS or `set_threads` changes it."""
+    """The most threads of a product, or of a loop over many words: 1 unless ONNXPUMA_THREADS or `set_threads`
+    changes it."""
     return _threads
 
 
 def set_threads(count: int) -> None:
-    """Let each product use up to `count` threads, which it starts and ends."""
+    """Let a product, or a loop over many words, use up to `count` threads, which it starts and ends."""
     global _threads
     if count < 1:
-        raise ConfigError(f"{count} threads for ring products", "ask for 1 or more")
+        raise ConfigError(f"{count} threads for ring arithmetic", "ask for 1 or more")
     _threads = count
     if _built is not None:
         _built.set_threads(count)

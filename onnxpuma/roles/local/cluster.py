@@ -78,7 +78,7 @@ class LocalCluster:
         # An ONNX file, or a folder of ONNX files that make one model, which is first shared into a temporary
         # folder; or the folder of a shared model.
         model: str | Path,
-        threads: int = 1,  # for matrix products, at each server
+        threads: int = 1,  # for ring arithmetic, at each server
         *,
         start_timeout: float | None = None,  # seconds; None: two minutes, and more for large models
         timeouts: TimeoutConfig | None = None,

@@ -45,6 +45,37 @@ def test_the_stream_is_little_endian(drawn: Draw, level: str, bits: int) -> None
     assert (ring.unpack(stream, bits, (100,)) == words % (1 << bits)).all()
 
 
+def test_threads_change_nothing(drawn: Draw, level: str) -> None:
+    """Arrays that several threads share, of a length that no piece divides."""
+    count, before = 600_001, ring.threads()
+    words, mask, lut = drawn(count), drawn(count, seed=1), drawn(1 << 11, seed=2)
+    narrow, table = drawn(count, np.uint16), drawn((300, 1001))
+    place, turn = np.arange(300) % 7, np.arange(300) * 331 % 1001
+
+    def results() -> list[Words]:
+        packed = [ring.pack(words, bits) for bits in (1, 46, 63)] + [ring.pack(narrow, 13)]
+        total = mask.copy()
+        ring.axpy(total, lut, words, 0x9E3779B97F4A7C15, 53, 11, words)
+        return [
+            *packed,
+            *(ring.unpack(packed[1], 46, (count,)), ring.unpack(packed[3], 13, (count,))),
+            ring.table_bits(narrow, 2, 11, lut, mask),
+            ring.pick_bits(words, narrow, 1, 6),
+            ring.gather_table(lut, words, 5, 3, 11),
+            ring.shift_mask(words, 7, 13),
+            total,
+            ring.turned_sums(table, place, turn, 7),
+        ]
+
+    try:
+        ring.set_threads(1)
+        one = results()
+        ring.set_threads(3)
+        assert all(np.array_equal(a, b) for a, b in zip(results(), one, strict=True))
+    finally:
+        ring.set_threads(before)
+
+
 def test_whole_words_are_not_copied(drawn: Draw) -> None:
     words = drawn((4, 5))
     stream = ring.pack(words, 64)
