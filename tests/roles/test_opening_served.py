@@ -172,7 +172,8 @@ def test_a_client_that_gives_two_servers_different_shares_learns_nothing(
         cheating(patch, attack)
         with pytest.raises(InputError, match="different shares"):
             served.run(ASKED, progress=lambda done, *_: steps.append(done))
-    assert not [done for done in steps if done], "a step was computed"
+    # a server that finds no difference may take the first step before it hears of one: it is local
+    assert max(steps, default=0) <= 1, "a step beyond the first was computed"
     until(refusals)  # a server tells the client before it logs
     assert all("of client failed" in text for text in refusals()), "who did it is in the log"
     assert np.abs(served.run(ASKED).outputs["y"] - honest).max() < 1e-4, "the servers serve on"
