@@ -26,6 +26,7 @@ FIELDS = {
     "bytes_sent",
     "rounds",
     "peak_rss_bytes",
+    "waited",
     "outputs",
     "operators",
     "file",
@@ -44,6 +45,8 @@ def test_json_has_these_fields_and_small_errors(cli, model: Path, patient: np.nd
     assert len(found["bytes_sent"]) == len(found["peak_rss_bytes"]) == 3
     assert min(found["bytes_sent"]) > 100_000
     assert min(found["peak_rss_bytes"]) > 10_000_000
+    assert len(found["waited"]) == 3
+    assert 0 < min(found["waited"]) <= max(found["waited"]) < found["seconds"]
     assert found["file"] == {}
     assert found["network"] == {"bandwidth": 1e9, "latency": 1e-4}
     logits = found["outputs"]["logits"]
@@ -134,7 +137,8 @@ def test_servers_that_are_there_are_asked(cli, model: Path, servers, patient: np
     cluster = ("--cluster", servers.config_path, "--key", servers.folder / "client.secret")
     ended = cli("validate", model, *cluster, "--inputs", tmp_path / "x.npz")
     assert ended.status == 0
-    for text in ("measurements 1x30", "logits", "100 %", "LayerNormalization", "rounds", "peak memory"):
+    texts = "measurements 1x30", "logits", "100 %", "LayerNormalization", "rounds", "peak memory"
+    for text in (*texts, "each party waited"):
         assert text in ended.out
 
 
