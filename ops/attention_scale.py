@@ -63,11 +63,6 @@ def scale_bits(call: Call) -> int:
     return -int(np.floor(np.log2(scale))) + (0 if _is_power(scale) else SCALE_BITS - 1)
 
 
-def score_fraction(call: Call) -> int:
-    """Fraction bits of the scores before a softcap."""
-    return score_format(call).fraction
-
-
 def score_format(call: Call) -> Format:
     """The format of the scores before a softcap: of a product of queries and keys, times a late scale."""
     return call.product if is_early(call) else call.product_of(0, 1).finer(scale_bits(call))

@@ -12,8 +12,8 @@ from onnxpuma.mpc.forms import Replicated, see
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.convert import settle
 from onnxpuma.mpc.protocols.maximum import (
-    _pairs_by_level,
     bracket,
+    groups_by_level,
     row_maximum,
     row_maximum_by_fours,
     row_maximum_by_fours_cost,
@@ -85,15 +85,15 @@ def test_only_differences_within_a_row_matter(way: str) -> None:
 
 def test_a_row_without_elements() -> None:
     with pytest.raises(ProtocolError, match="no maximum"):
-        bracket([3, 0, 2])
+        bracket([3, 0, 2], 2)
 
 
 def test_a_bracket_halves_each_row() -> None:
     lengths = [9, 1, 4]
-    levels = bracket(lengths)
+    levels = bracket(lengths, 2)
     assert len(levels) == 4
     current = np.arange(14)
-    for left, right, alone, order in levels:
+    for (left, right), alone, order in levels:
         winners = np.maximum(current[left], current[right])
         current = np.concatenate([winners, current[alone]])[order]
     assert list(current) == [8, 9, 13]
@@ -101,5 +101,6 @@ def test_a_bracket_halves_each_row() -> None:
 
 def test_a_price_counts_the_pairs_of_a_bracket() -> None:
     for lengths in ([1], [1, 1, 1], [5, 1, 2, 8], [7] * 30, list(range(1, 40))):
-        counts = list(_pairs_by_level(np.array(lengths)))
-        assert counts == [len(left) for left, *_ in bracket(lengths)]
+        for size in (2, 4):
+            counts = list(groups_by_level(np.array(lengths), size))
+            assert counts == [members.shape[1] for members, *_ in bracket(lengths, size)]
