@@ -20,7 +20,7 @@ from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.roles.shared.weights import load_weights, open_shares
 
-SINGLE = ["party0.safetensors", "party1.safetensors", "party2.safetensors", "policy.json", "skeleton.onnx"]
+SINGLE = [*(f"party{i}.keys" for i in range(3)), "policy.json", "skeleton.onnx", "words.safetensors"]
 
 
 def names(folder: Path) -> list[str]:

@@ -47,7 +47,9 @@ from onnxpuma.roles.local.client import LocalClient
 from onnxpuma.roles.owner.disclosure import here_alone
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.owner.samples import Samples
+from onnxpuma.roles.shared.keys_file import PARTIES_WITH_WORDS
 from onnxpuma.roles.shared.model import SharedModel, is_shared
+from onnxpuma.roles.shared.words_file import WORDS
 from onnxpuma.transport.curve import KeyPair, keygen
 from onnxpuma.transport.link import PARTIES
 
@@ -166,8 +168,9 @@ class LocalCluster:
 
     def _patience(self) -> float:
         """Seconds that the servers may take to start, since they read and check their shares."""
-        sizes = (path.stat().st_size for path in self.model_dir.glob("party*.safetensors"))
-        return START_SECONDS + sum(sizes) / SLOWEST_READING
+        words = self.model_dir / WORDS
+        size = words.stat().st_size if words.is_file() else 0  # else a server says what is missing
+        return START_SECONDS + len(PARTIES_WITH_WORDS) * size / SLOWEST_READING
 
     def _start_all(self, start_timeout: float) -> None:
         for trial in range(1, PORT_TRIALS + 1):

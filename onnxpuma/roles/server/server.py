@@ -98,7 +98,7 @@ class Server:
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
         model = SharedModel.read(self._folder)
         shares = open_shares(self._folder, self.party, model)
-        weights = read_weights(shares, self.party, model)
+        weights = read_weights(shares, model)
         network = network_of(self.config.network)
         graphs = {
             bytes.fromhex(blueprint.digest): Served(Plans(blueprint, network), Interpreter(weights[name]))
