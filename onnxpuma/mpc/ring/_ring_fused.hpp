@@ -1,159 +1,10 @@
 // Products with a matrix that lies packed, for one level of vector instructions; included once per level.
 //
-// A few words at a time are unpacked into registers and multiplied with every row of the other operand there. A word
-// of 33 to 48 bits is w = l + 2^32 h: of a product of two, l l' counts whole, and of l h' + h l' only the low 16 bits
-// do, which one instruction computes from 16 bits of each. So a product is exact mod 2^48; the rest is noise.
+// A few words at a time are unpacked into registers and multiplied with every row of the other operand there.
 
 #ifdef RING_FUSED_ROWS
 
 namespace RING_LEVEL {
-
-typedef Vector<uint64_t> Whole;
-typedef uint32_t Halves __attribute__((vector_size(sizeof(Whole))));
-constexpr int WIDE = LANES<uint64_t>;
-
-// How the vector that starts with a word of B bytes turns into words, a neighbouring two of them in 16 bytes.
-template <int B> struct Order {
-    alignas(64) uint32_t halves[2 * WIDE] = {};  // four that hold the two words
-    alignas(64) uint8_t word[8 * WIDE] = {};
-    alignas(64) uint8_t mixed[2][8 * WIDE] = {};  // h + 2^16 l of each word, in the lower or the upper half of 8 bytes
-    constexpr Order() {
-        for (int two = 0; two < WIDE / 2; ++two) {
-            const int start = 2 * B * two;
-            for (int i = 0; i < 4; ++i) halves[4 * two + i] = uint32_t(start / 4 + i);
-            for (int place = 0; place < 16; ++place) {
-                const int at = start % 4 + place / 8 * B, byte = place % 8, from = (byte % 4 + 4) % 6;
-                word[16 * two + place] = uint8_t(byte < B ? at + byte : 0x80);
-                for (int half = 0; half < 2; ++half)
-                    mixed[half][16 * two + place] = uint8_t(byte / 4 == half && from < B ? at + from : 0x80);
-            }
-        }
-    }
-};
-template <int B> constexpr Order<B> ORDER{};
-
-inline uint32_t mixed_of(uint64_t word) { return uint32_t(word & 0xFFFF) | uint32_t(word >> 32) << 16; }
-
-template <class V> RING_TARGET inline V read(const void* from) {
-    V v;
-    std::memcpy(&v, from, sizeof v);
-    return v;
-}
-
-// Each kind of word: `words` make a group of `vectors` of `bytes` bytes in all, for which a load reaches that far.
-// A row of the other operand has `left` vectors for a group, or one `Factor` for a word. `Dot` and `Axpy` are sums.
-
-// B is 5 or 6 bytes.
-template <int B> struct Parted {
-    typedef uint64_t Word;
-    static constexpr int size = B, vectors = 2, words = 2 * WIDE, bytes = words * B;
-    static constexpr int reach = WIDE * B + int(sizeof(Whole)), left = 3;
-    struct Right {
-        Whole first, second;
-        Halves mixed;
-    };
-    struct Dot {
-        Whole low;
-        Halves mixed;
-    };
-    typedef Right Axpy;
-    RING_TARGET static inline void arrange(const uint64_t* from, Whole* to) {
-        uint32_t mixed[2 * WIDE];
-        for (int i = 0; i < WIDE; ++i) {
-            mixed[2 * i] = mixed_of(from[i]);
-            mixed[2 * i + 1] = mixed_of(from[WIDE + i]);
-        }
-        std::memcpy(to, from, 2 * sizeof(Whole));
-        std::memcpy(to + 2, mixed, sizeof(Whole));
-    }
-    RING_TARGET static inline void load(Right& to, const uint8_t* from) {
-        const Halves order = read<Halves>(ORDER<B>.halves);
-        const Halves first = Halves(RING_PERMUTE_HALVES(order, read<Halves>(from)));
-        const Halves second = Halves(RING_PERMUTE_HALVES(order, read<Halves>(from + WIDE * B)));
-        to.first = Whole(RING_SHUFFLE_BYTES(first, read<Halves>(ORDER<B>.word)));
-        to.second = Whole(RING_SHUFFLE_BYTES(second, read<Halves>(ORDER<B>.word)));
-        to.mixed = Halves(RING_SHUFFLE_BYTES(first, read<Halves>(ORDER<B>.mixed[0]))) |
-                   Halves(RING_SHUFFLE_BYTES(second, read<Halves>(ORDER<B>.mixed[1])));
-    }
-    RING_TARGET static inline void dot(Dot& sum, const Right& right, const Whole* at) {
-        sum.low += Whole(RING_MULTIPLY_LOW_HALVES(at[0], right.first));
-        sum.low += Whole(RING_MULTIPLY_LOW_HALVES(at[1], right.second));
-        sum.mixed += Halves(RING_MULTIPLY_PAIRS(at[2], right.mixed));
-    }
-    RING_TARGET static inline void axpy(Axpy& sum, const Right& right, const Factor& by) {
-        const Whole word = Whole{} + by.word;
-        sum.first += Whole(RING_MULTIPLY_LOW_HALVES(word, right.first));
-        sum.second += Whole(RING_MULTIPLY_LOW_HALVES(word, right.second));
-        sum.mixed += Halves(RING_MULTIPLY_PAIRS(Halves{} + by.mixed, right.mixed));
-    }
-    RING_TARGET static inline void total(const Dot& sum, Whole& to) {
-        const Whole mixed = Whole(sum.mixed);
-        to = sum.low + ((mixed + (mixed >> 32)) << 32);
-    }
-    RING_TARGET static inline void finish(const Axpy& sum, Whole* to) {
-        const Whole mixed = Whole(sum.mixed);
-        to[0] = sum.first + (mixed << 32);
-        to[1] = sum.second + (mixed >> 32 << 32);
-    }
-};
-
-struct Words32 {
-    typedef uint32_t Word;
-    static constexpr int size = 4, vectors = 1, words = 2 * WIDE, bytes = words * size, reach = bytes, left = 1;
-    typedef Halves Right;
-    typedef Halves Dot;
-    typedef Halves Axpy;
-    RING_TARGET static inline void arrange(const uint32_t* from, Whole* to) { std::memcpy(to, from, sizeof(Whole)); }
-    RING_TARGET static inline void load(Right& to, const uint8_t* from) { to = read<Halves>(from); }
-    RING_TARGET static inline void dot(Dot& sum, const Right& right, const Whole* at) { sum += Halves(*at) * right; }
-    RING_TARGET static inline void axpy(Axpy& sum, const Right& right, const Factor& by) {
-        sum += uint32_t(by.word) * right;
-    }
-    RING_TARGET static inline void total(const Dot& sum, Whole& to) { to = Whole(sum) + (Whole(sum) >> 32); }
-    RING_TARGET static inline void finish(const Axpy& sum, Whole* to) { *to = Whole(sum); }
-};
-
-struct Words64 {
-    typedef uint64_t Word;
-    static constexpr int size = 8, vectors = 1, words = WIDE, bytes = words * size, reach = bytes, left = 1;
-    RING_TARGET static inline void arrange(const uint64_t* from, Whole* to) { std::memcpy(to, from, sizeof(Whole)); }
-#ifdef RING_SPLIT_64
-    // As split_tile in _ring_gemm.hpp.
-    struct Right {
-        Whole word;
-        Halves swapped;
-    };
-    struct Dot {
-        Whole low;
-        Halves mixed;
-    };
-    typedef Dot Axpy;
-    RING_TARGET static inline void load(Right& to, const uint8_t* from) {
-        to.word = read<Whole>(from);
-        to.swapped = Halves(RING_SWAP_HALVES(to.word));
-    }
-    RING_TARGET static inline void multiply(Dot& sum, const Right& right, Whole by) {
-        sum.low += Whole(RING_MULTIPLY_LOW_HALVES(by, right.word));
-        sum.mixed += Halves(by) * right.swapped;
-    }
-    RING_TARGET static inline void total(const Dot& sum, Whole& to) {
-        const Whole mixed = Whole(sum.mixed);
-        to = sum.low + ((mixed + (mixed >> 32)) << 32);
-    }
-#else
-    typedef Whole Right;
-    typedef Whole Dot;
-    typedef Whole Axpy;
-    RING_TARGET static inline void load(Right& to, const uint8_t* from) { to = read<Whole>(from); }
-    RING_TARGET static inline void multiply(Dot& sum, const Right& right, Whole by) { sum += by * right; }
-    RING_TARGET static inline void total(const Dot& sum, Whole& to) { to = sum; }
-#endif
-    RING_TARGET static inline void dot(Dot& sum, const Right& right, const Whole* at) { multiply(sum, right, *at); }
-    RING_TARGET static inline void axpy(Axpy& sum, const Right& right, const Factor& by) {
-        multiply(sum, right, Whole{} + by.word);
-    }
-    RING_TARGET static inline void finish(const Axpy& sum, Whole* to) { total(sum, *to); }
-};
 
 // c[r] += the products of R rows with one row that lies packed.
 template <class K, int R>
@@ -255,10 +106,7 @@ template <class K> struct Arranged {
             } else {
                 Factor* at = static_cast<Factor*>(to) + m * depth;
                 for (ptrdiff_t k = 0; k < depth; ++k)
-                    for (ptrdiff_t r = 0; r < height; ++r) {
-                        const W word = from[r * words_row + k];
-                        *at++ = {word, mixed_of(word)};
-                    }
+                    for (ptrdiff_t r = 0; r < height; ++r) *at++ = K::factor(from[r * words_row + k]);
             }
         }
     }
@@ -274,7 +122,7 @@ template <class K> struct Arranged {
     }
 
 private:
-    static constexpr ptrdiff_t side_groups = 128, side_depth = 32, in_cache = 24576;
+    static constexpr ptrdiff_t side_groups = 32, side_depth = 32, in_cache = 24576;
 
     RING_TARGET static void turned(const Packed& b, const Whole* left, ptrdiff_t rows, typename K::Word* c,
                                    ptrdiff_t c_row, ptrdiff_t first, ptrdiff_t last) {
@@ -336,7 +184,7 @@ constexpr Fused FUSED_FOR = {Arranged<K>::room, Arranged<K>::arrange, Arranged<K
 inline const Fused* fused(int bits) {
     switch (bits) {
     case 32: return &FUSED_FOR<Words32>;
-    case 40: return &FUSED_FOR<Parted<5>>;
+    case 40: return &FUSED_FOR<Words40>;
     case 48: return &FUSED_FOR<Parted<6>>;
     case 64: return &FUSED_FOR<Words64>;
     default: return nullptr;

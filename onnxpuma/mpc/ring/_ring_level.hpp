@@ -4,6 +4,7 @@
 #include "_ring_thin.hpp"
 #include "_ring_gemm.hpp"
 #include "_ring_words.hpp"
+#include "_ring_kinds.hpp"
 #include "_ring_fused.hpp"
 
 #undef RING_LEVEL
@@ -23,3 +24,7 @@
 #undef RING_SHUFFLE_BYTES
 #undef RING_EVEN_LANES
 #undef RING_ODD_LANES
+#undef RING_REAL_PARTS
+#undef RING_INSERT_BYTES
+#undef RING_ADD_PRODUCT
+#undef RING_INTEGERS

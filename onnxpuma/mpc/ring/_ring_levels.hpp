@@ -57,7 +57,7 @@ struct Packed {
     bool turned;
 };
 
-// A word that a kernel of _ring_fused.hpp multiplies a row with, and the 16 bits at each end of 48, changed over.
+// A word that a kernel of _ring_fused.hpp multiplies a row with, and 16 bits of each of its parts.
 struct Factor {
     uint64_t word;
     uint32_t mixed;
@@ -148,6 +148,10 @@ inline void* scratch() {
 #define RING_SHUFFLE_BYTES(x, order) _mm512_shuffle_epi8(__m512i(x), __m512i(order))
 #define RING_EVEN_LANES(x, y) _mm512_unpacklo_epi64(__m512i(x), __m512i(y))
 #define RING_ODD_LANES(x, y) _mm512_unpackhi_epi64(__m512i(x), __m512i(y))
+#define RING_REAL_PARTS
+#define RING_INSERT_BYTES(to, mask, x, order) _mm512_mask_shuffle_epi8(__m512i(to), mask, __m512i(x), __m512i(order))
+#define RING_ADD_PRODUCT(sum, x, y) _mm512_fmadd_pd(__m512d(x), __m512d(y), __m512d(sum))
+#define RING_INTEGERS(x) _mm512_cvttpd_epi64(__m512d(x))
 #include "_ring_level.hpp"
 
 #include "_ring_tiles.hpp"

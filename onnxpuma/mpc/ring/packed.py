@@ -19,12 +19,12 @@ def matmul_packed(
 ) -> None:
     """out += a @ w, or a @ w.T where `turned`, mod 2^bits; the bits of out above these are arbitrary.
 
-    a: (M, K). packed: any object with the buffer protocol, of exactly the bytes that `pack` yields for w, which
-    has this shape. out: (M, N); rows that are contiguous, and as far apart as they like, receive the result
-    without a copy. a and out: uint32 where `bits` is at most 32, else uint64. `packed` may begin at any address.
+    a: (M, K). packed: any object with the buffer protocol, at any address, of exactly the bytes that `pack`
+    yields for w, which has this shape. out: (M, N); contiguous rows, as far apart as they like, receive the
+    result without a copy. a and out: uint32 where `bits` is at most 32, else uint64.
 
-    Cost: M K N multiplications. For words of 32, 40, 48 and 64 bits they are made as the words are unpacked, in
-    registers, which is fast for few rows. Memory: 12 bytes a word of 64 rows of a; for other widths a block of
+    Cost: M K N multiplications. Words of 32, 40, 48 and 64 bits are unpacked in registers and multiplied
+    there, which is fast for few rows. Memory: 12 bytes a word of 64 rows of a; for other widths a block of
     256 KB. Up to `threads()` threads share the columns of out.
     """
     kind = np.dtype(np.uint32 if bits <= _LEAST else np.uint64)
