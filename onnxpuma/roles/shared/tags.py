@@ -1,7 +1,7 @@
 """A tag for each array of words, by which a reader knows that they are those that were dealt.
 
 The owner draws one secret at each sharing. HKDF derives from it a one-time key for each array, and Poly1305
-under that key is the array's tag [RFC 8439]: at several gigabytes a second it costs less than reading a
+under that key is the array's tag [Poly1305]: at several gigabytes a second it costs less than reading a
 disk does. Secret and tags are in the key files of the two parties that hold the words. The file of words
 itself may therefore come from anywhere: without the secret nobody can change a word of it unnoticed.
 """
