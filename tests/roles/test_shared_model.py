@@ -65,7 +65,9 @@ def test_every_graph_has_its_weights(shared: Path, graphs_folder: Path) -> None:
 def test_what_is_written(shared: Path) -> None:
     files = sorted(str(path.relative_to(shared)) for path in shared.rglob("*") if path.is_file())
     public = [f"{name}/{file}" for name in NAMES for file in ("policy.json", "skeleton.onnx")]
-    assert files == sorted([*public, "model.json", "words.safetensors", *(f"party{i}.keys" for i in range(3))])
+    assert files == sorted(
+        [*public, "model.json", "words.safetensors", *(f"party{i}.keys" for i in range(3))]
+    )
 
 
 def test_arrays_in_common_are_stored_and_held_once(shared: Path) -> None:
