@@ -7,9 +7,9 @@ another value name that type. Weights are converted one at a time when they are 
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.by_rows import ByRows, open_rows, single
 from onnxpuma.graph.shapes import infer
 
 _OTHERS = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
@@ -58,10 +58,6 @@ def _convert(node: ir.Node, attribute: ir.Attr) -> None:
 
 
 def _single(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    def read() -> ir.TensorProtocol:
-        values = tensor.numpy().astype(np.float32)
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor.release()
-        return ir.tensor(values, name=tensor.name)
-
-    return ir.LazyTensor(read, dtype=ir.DataType.FLOAT, shape=tensor.shape, name=tensor.name)
+    made = ByRows(lambda: single(open_rows(tensor)), tuple(int(d) for d in tensor.shape.numpy()))
+    made.name = tensor.name
+    return made
