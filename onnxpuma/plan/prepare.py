@@ -35,9 +35,9 @@ def prepare(
 ) -> tuple[Blueprint, Graph]:
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
-    A model that generates gets the outputs of graph/next_token.py. Raises ModelError for a file that is not a model,
-    ConfigError for a pattern that matches nothing; `unmatched`, where it is given, collects such patterns
-    instead, since they may match in another graph of the model.
+    A model that generates gets the outputs of graph/next_token.py. Raises ModelError for a file that is not a
+    model, ConfigError for a pattern that matches nothing; `unmatched`, where it is given, collects such
+    patterns instead, since they may match in another graph of the model.
     """
     model = path.load() if isinstance(path, Source) else load(path)
     return prepare_model(model, policy, unmatched=unmatched)
