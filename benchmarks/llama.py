@@ -2,7 +2,7 @@
 
     python benchmarks/llama.py [--size 7b] [--memory 2GB] [--cache DIR] [--json]
     python benchmarks/llama.py --size 1b --no-check                    Llama-3.2-1B, in minutes
-    python benchmarks/llama.py --model FOLDER --memory 1MB             any exported language model with a cache
+    python benchmarks/llama.py --model FOLDER --memory 1MB            any exported language model with a cache
 
 tools/export.py writes a checkpoint of random weights and a model.onnx that points into it (that needs the
 extra `export`), `onnxpuma share` shares it, and three servers run as processes of this machine over
