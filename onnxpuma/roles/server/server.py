@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.reception import Served
 from onnxpuma.roles.server.request_loop import RequestLoop
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.shares import strange_files
 from onnxpuma.roles.shared.weights import open_shares, read_weights
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
@@ -34,6 +36,8 @@ DESCRIPTORS = 100  # open files and sockets of a server with a few clients
 REFUSAL_SECONDS = 3.0  # how long a server that cannot start waits for peers to tell
 # A client renews the connections that it uses; a server cuts off the others at twice that age.
 RENEWED_HERE = 2.0
+
+_log = logging.getLogger("onnxpuma.roles")
 
 
 class Server:
@@ -94,9 +98,21 @@ class Server:
             stop=stop,
         )
 
+    def _warn_of_strange_files(self) -> None:
+        """On one machine the parties use one folder, and nothing is protected from its owner."""
+        apart = len({party.host for party in self.config.parties}) > 1
+        if apart and (names := strange_files(self._folder, self.party)):
+            _log.warning(
+                "party %d must not have %s: with its own files they tell the weights; remove them from %s",
+                self.party,
+                " and ".join(names),
+                self._folder,
+            )
+
     def _serve(self, ready: Callable[[], None] | None, stop: Event) -> None:
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
         model = SharedModel.read(self._folder)
+        self._warn_of_strange_files()
         shares = open_shares(self._folder, self.party, model)
         weights = read_weights(shares, model)
         network = network_of(self.config.network)
