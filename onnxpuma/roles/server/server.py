@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -21,7 +22,7 @@ from onnxpuma.roles.server.machine import neighbours, spare_bytes
 from onnxpuma.roles.server.reception import Served
 from onnxpuma.roles.server.request_loop import RequestLoop
 from onnxpuma.roles.shared.model import SharedModel
-from onnxpuma.roles.shared.shares import Shares
+from onnxpuma.roles.shared.shares import Shares, strange_files
 from onnxpuma.roles.shared.weights import open_shares
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
@@ -37,6 +38,8 @@ DESCRIPTORS = 100  # open files and sockets of a server with a few clients
 REFUSAL_SECONDS = 3.0  # how long a server that cannot start waits for peers to tell
 # A client renews the connections that it uses; a server cuts off the others at twice that age.
 RENEWED_HERE = 2.0
+
+_log = logging.getLogger("onnxpuma.roles")
 
 
 class Server:
@@ -106,9 +109,21 @@ class Server:
             stop=stop,
         )
 
+    def _warn_of_strange_files(self) -> None:
+        """On one machine the parties use one folder, and nothing is protected from its owner."""
+        apart = len({party.host for party in self.config.parties}) > 1
+        if apart and (names := strange_files(self._folder, self.party)):
+            _log.warning(
+                "party %d must not have %s: with its own files they tell the weights; remove them from %s",
+                self.party,
+                " and ".join(names),
+                self._folder,
+            )
+
     def _serve(self, ready: Callable[[], None] | None, stop: Event) -> None:
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
         model = SharedModel.read(self._folder)
+        self._warn_of_strange_files()
         network = network_of(self.config.network)
         spare = spare_bytes(neighbours(self.config, self.party))
         place = model.residence(self._memory or spare, firm=self._memory is not None)

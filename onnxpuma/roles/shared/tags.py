@@ -9,7 +9,6 @@ itself may therefore come from anywhere: without the secret nobody can change a 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,10 +35,6 @@ class Tagging:
     def finish(self) -> bytes:
         """The tag, after the last byte."""
         return self._state.finalize()
-
-    def agrees(self, tag: bytes) -> bool:
-        """After the last byte: whether this is the tag."""
-        return hmac.compare_digest(self.finish(), tag)
 
 
 @dataclass(frozen=True)
