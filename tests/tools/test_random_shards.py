@@ -1,4 +1,4 @@
-"""Random checkpoints: exact shapes, the stated distribution, one seed one file, and nothing else overwritten."""
+"""Random checkpoints: exact shapes, the stated distribution; one seed, one file; nothing else overwritten."""
 
 from __future__ import annotations
 
