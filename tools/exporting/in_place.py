@@ -7,7 +7,7 @@ the nodes compute. So the export's memory does not grow with the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from exporting import ExportError, TraceError, onnx_file, tracing
+from exporting import TraceError, onnx_file, tracing
 from exporting.parts import Part, Sizes
 from exporting.pieces import run_pieces
 from exporting.reading import Reading
@@ -33,6 +33,7 @@ _TYPES = {
 _MOVES = ("Gather", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
 _OUTER = "model."  # the name of the model within the module that is traced (causal.Cached)
 _EXTENTS = {"batch": 2, "past": 5}
+PROMPT, MORE = 5, 3  # words that the check runs
 
 
 def trace(part: Part, sequence: int) -> ir.Model:
@@ -111,32 +112,48 @@ def _cast(value: ir.Value, name: str) -> ir.Node:
     return node
 
 
-def check(path: Path, part: Part, model: Any, places: Mapping[str, Stored], seed: int) -> tuple[int, float]:
-    """Run a prompt, and a word after a past, in the file's nodes and in PyTorch; the number of examples, and
-    the largest difference of an output.
+def check(path: Path, part: Part, model: Any, places: Mapping[str, Stored], seed: int) -> float:
+    """Run the file on a prompt of five words, then on three more from its past, and PyTorch on the eight at
+    once; return the largest difference of an output.
 
     Both compute in single precision, on the weights as the shards hold them, a few layers at a time. Raises
     TraceError where an output differs by more than onnx_file.TOLERANCE of its largest value, and for a file
     that cannot be checked or run.
     """
-    sizes = (Sizes(1, 8, 0, 0, seed), Sizes(2, 1, 7, 0, seed + 1))
+    example = part.example(Sizes(2, PROMPT + MORE, 0, 0, seed))
     with torch.no_grad(), Reading(model, places):
-        examples = [part.example(each) for each in sizes]
-        expected = [part.module(*example) for example in examples]
-    feeds = [
-        {name: tensor.numpy() for name, tensor in zip(part.axes, example, strict=True)}
-        for example in examples
-    ]
+        expected = [tensor.numpy() for tensor in part.module(*example)]
+    begun = _cut(part, example, None, slice(PROMPT))
+    follows = _cut(part, example, expected[1:], slice(PROMPT, None))
     try:
         onnx.checker.check_model(str(path), full_check=True)
-        found = run_pieces(path, feeds)
-    except ExportError:
-        raise
+        first, second = run_pieces(path, [begun, follows])
     except Exception as error:  # the checker and onnxruntime raise many kinds of their own
         raise onnx_file.cannot_run(error) from error
-    worst = 0.0
-    for example, ours, theirs in zip(examples, found, expected, strict=True):
-        for name, reference in zip(part.outputs, theirs, strict=True):
-            difference = onnx_file.difference(name, ours[name], np.asarray(reference), example)
-            worst = max(worst, difference)
-    return len(examples), worst
+    logits, *present = part.outputs
+    apart = [
+        onnx_file.difference(logits, first[logits], expected[0][:, :PROMPT], example),
+        onnx_file.difference(logits, second[logits], expected[0][:, PROMPT:], example),
+    ]
+    for name, held in zip(present, expected[1:], strict=True):  # (batch, heads, words, width)
+        apart.append(onnx_file.difference(name, first[name], held[:, :, :PROMPT], example))
+        apart.append(onnx_file.difference(name, second[name], held, example))
+    return max(apart)
+
+
+def _cut(
+    part: Part, example: Sequence[torch.Tensor], present: Sequence[np.ndarray] | None, words: slice
+) -> dict[str, np.ndarray]:
+    """The inputs of a run that takes these words of the example, after the past of those before."""
+    feed = {}
+    held = iter(present or ())
+    for (name, axes), tensor in zip(part.axes.items(), example, strict=True):
+        array = tensor.numpy()
+        if "sequence" in axes.values():
+            array = array[:, words]
+        elif "total" in axes.values():
+            array = array[:, : words.stop]
+        elif present is not None:
+            array = next(held)[:, :, : words.start]
+        feed[name] = np.ascontiguousarray(array)
+    return feed

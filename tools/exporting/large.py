@@ -102,11 +102,11 @@ def export_in_place(options: Namespace, task: Task) -> tuple[ir.Model, Any, list
     path = out / part.file
     path.with_name(path.name + ".data").unlink(missing_ok=True)  # of an earlier export that held its weights
     ir.save(graph, path)
-    count, difference = in_place.check(path, part, model, places, options.seed)
+    difference = in_place.check(path, part, model, places, options.seed)
     lines = [
         f"weights  {_described(places)}",
-        f"check    agrees with PyTorch, which reads the same files layer by layer, in {count} short runs, "
-        f"largest difference {difference:.1e}",
+        f"check    a prompt of {in_place.PROMPT} words and {in_place.MORE} after it agree with PyTorch on the "
+        f"same weights, largest difference {difference:.1e}",
         *(f"wrote    {file} ({file.stat().st_size / 1e6:.1f} MB)" for file in (*written, path)),
     ]
     if not drawn and Path(options.model).resolve() == out.resolve():
