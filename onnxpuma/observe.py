@@ -15,6 +15,17 @@ from onnxpuma.mpc.forms.reading import StreamUse
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, label of the oldest that runs
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is, as one server tells its client while it computes."""
+
+    done: int  # steps
+    steps: int  # in all; 1 while the request waits for others
+    label: str  # of the oldest step that runs
+    bytes_sent: int = 0  # by this server to the two others
+    seconds: float = 0.0  # since the run began
+
+
 @dataclass
 class OperatorUse:
     """Totals of one operator type at one party."""
