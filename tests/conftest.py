@@ -14,13 +14,13 @@ import pytest
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 WIDTH, VOCABULARY = 8, 30
-SERVERS = ("benchmarks", "cli", "roles", "tasks", "transport")  # rooms whose tests start processes and time them
+SERVERS = ("benchmarks", "cli", "roles", "tasks", "transport")  # their tests start processes, and time them
 TESTS = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` runs two workers: one runs every test that starts servers, one after the other, so that no two
-    of these are timed at once; the other the rest, a file at a time."""
+    """`make test` has two workers. One runs the tests that start servers, so that no two of these compete;
+    the other the rest, a file at a time."""
     for item in items:
         file = item.path.relative_to(TESTS)
         group = "servers" if file.parts[0] in SERVERS else str(file)

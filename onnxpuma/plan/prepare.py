@@ -26,7 +26,7 @@ from onnxpuma.plan.narrow import check_resting, is_narrow
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.weights.constants import Constants
 from onnxpuma.plan.weights.fillers import with_fillers
-from onnxpuma.plan.weights.measure import facts_of
+from onnxpuma.plan.weights.measure import measure
 from onnxpuma.plan.weights.scaling import fractions_of
 
 
@@ -35,9 +35,9 @@ def prepare(
 ) -> tuple[Blueprint, Graph]:
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
-    A model that generates gets the outputs of graph/next_token.py. Raises ModelError for a file that is not a model,
-    ConfigError for a pattern that matches nothing; `unmatched`, where it is given, collects such patterns
-    instead, since they may match in another graph of the model.
+    A model that generates gets the outputs of graph/next_token.py. Raises ModelError for a file that is not a
+    model, ConfigError for a pattern that matches nothing; `unmatched`, where it is given, collects such
+    patterns instead, since they may match in another graph of the model.
     """
     model = path.load() if isinstance(path, Source) else load(path)
     return prepare_model(model, policy, unmatched=unmatched)
@@ -73,6 +73,7 @@ def prepare_model(
     visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, found in seen.items() if found.secret]
     graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
+    measured = measure(graph, secrets, shown)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
@@ -84,8 +85,8 @@ def prepare_model(
         tuple(hidden),
         tuple(closed),
         checked=policy.range_check,
-        fractions={} if is_narrow(policy.resting) else fractions_of(graph, secrets, shown),
-        facts=facts_of(graph, secrets, shown),
+        fractions={} if is_narrow(policy.resting) else fractions_of(graph, secrets, shown, measured.sizes),
+        facts=measured.facts,
         resting=policy.resting,
         doubtful=constants.doubtful(graph, seen),
     )

@@ -132,7 +132,10 @@ def test_which_models_generate(inputs: str, outputs: str, generates: bool, parse
     assert vocabulary(model) == (WORDS if generates else None)
     names = [v.name for v in model.graph.outputs]
     assert add_next_token(model) == (WORDS if generates else None)
-    assert [v.name for v in model.graph.outputs] == [*names, *([NEXT_TOKEN, NEXT_TOKENS] if generates else [])]
+    assert [v.name for v in model.graph.outputs] == [
+        *names,
+        *([NEXT_TOKEN, NEXT_TOKENS] if generates else []),
+    ]
 
 
 def test_a_model_that_flattens_its_ids_generates(parsed: Any) -> None:

@@ -140,10 +140,8 @@ def test_a_file_that_is_cut_short_is_noticed_before_a_word_is_read(copied: Path)
 def test_a_file_that_is_cut_short_while_it_is_read(copied: Path) -> None:
     path, model = copied / "words.safetensors", SharedModel.read(copied)
     shares = open_shares(copied, 2, model)
-    stamp = shares.stamp
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 5)
-    assert shares.stamp != stamp
     *_, last = shares.tensors
     with pytest.raises(PlanError, match="was cut short while it was in use"):
         shares.words(last)

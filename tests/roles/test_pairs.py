@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.network import told
 from onnxpuma.roles.server.identity import Identity, shared_component
+from onnxpuma.roles.server.server import Server
 from onnxpuma.roles.shared.keys_file import sealed
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.roles.shared.weights import load_weights, open_shares
@@ -94,7 +96,7 @@ def test_two_arrays_in_each_other_s_place(model_dir: Path, copied: Path) -> None
     part = bytearray(bias.size)
     kernel.read(0, memoryview(part))
     content = bytearray(path.read_bytes())
-    place = bias._offset
+    place = bias.offset
     content[place : place + bias.size] = part
     path.write_bytes(content)
     with pytest.raises(PlanError, match="the words of 'bias'"):
@@ -138,6 +140,21 @@ def test_keys_that_are_none(place: tuple[str, ...], value: str, copied: Path) ->
     rewritten(copied / "party1.keys", *place, value=value)
     with pytest.raises(PlanError, match="lacks keys that this party holds"):
         open_shares(copied, 1, SharedModel.read(copied))
+
+
+@pytest.mark.parametrize("party", [0, 1, 2])
+def test_a_server_warns_of_files_that_it_must_not_have(
+    party: int, hall: Any, model_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Parties on one host may use one folder."""
+    rows = list(hall.config.parties)
+    Server(party, hall.config, hall.keys[party], model_dir)._warn_of_strange_files()
+    assert not caplog.records
+    rows[2] = replace(rows[2], host="localhost")
+    config = replace(hall.config, parties=tuple(rows))
+    Server(party, config, hall.keys[party], model_dir)._warn_of_strange_files()
+    others = " and ".join(f"party{other}.keys" for other in range(3) if other != party)
+    assert f"party {party} must not have {others}{'' if party else ' and words.safetensors'}:" in caplog.text
 
 
 # ---- at two servers -------------------------------------------------------------------------------------

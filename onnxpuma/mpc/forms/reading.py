@@ -36,47 +36,49 @@ class Block(NamedTuple):
 Part = tuple[Block, memoryview, memoryview]  # a block, with its words of both components
 
 
-class Stored:
-    """A matrix at one party: two components of packed words, row after row, wherever they come from."""
+class Rows:
+    """How the rows of a matrix of packed words fall into blocks; it depends on shape and bits alone."""
 
-    def __init__(self, sources: tuple[Source, Source], shape: tuple[int, int], bits: int) -> None:
-        self.sources, self.shape, self.bits = sources, shape, bits
-
-    @property
-    def unit(self) -> int:
-        """Every so many rows one begins at a multiple of ALIGNED bytes."""
-        return 8 * ALIGNED // math.gcd(8 * ALIGNED, self._row_bits)
+    def __init__(self, shape: tuple[int, int], bits: int) -> None:
+        self.shape, self.bits = shape, bits
+        self._row_bits = shape[1] * bits
+        # Every so many rows one begins at a multiple of ALIGNED bytes.
+        self.unit = 8 * ALIGNED // math.gcd(8 * ALIGNED, self._row_bits)
 
     @property
     def size(self) -> int:
         """Bytes of one component."""
         return -(-self.shape[0] * self._row_bits // 8)
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether nothing of it has to be read or made from a key."""
-        return all(isinstance(source, MemorySource) for source in self.sources)
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The matrix in blocks of about BLOCK bytes a component."""
+        step = max(1, 8 * BLOCK // max(1, self._row_bits) // self.unit) * self.unit
+        return [self.between(start, start + step) for start in range(0, self.shape[0], step)]
 
     @cached_property
     def room(self) -> int:
         """Bytes that a block with both components needs."""
         return max((2 * block.size for block in self.blocks), default=0)
 
-    @cached_property
-    def blocks(self) -> list[Block]:
-        """The matrix in blocks of about BLOCK bytes a component."""
-        step = max(1, 8 * BLOCK // max(1, self._row_bits) // self.unit) * self.unit
-        return [self.rows(start, start + step) for start in range(0, self.shape[0], step)]
-
-    def rows(self, start: int, stop: int) -> Block:
+    def between(self, start: int, stop: int) -> Block:
         """The rows from `start`, a multiple of `unit`, up to `stop` or the last one."""
         stop = min(stop, self.shape[0])
         offset = start * self._row_bits // 8
         return Block(start, stop, offset, -(-stop * self._row_bits // 8) - offset)
 
+
+class Stored(Rows):
+    """A matrix at one party: two components of packed words, row after row, wherever they come from."""
+
+    def __init__(self, sources: tuple[Source, Source], shape: tuple[int, int], bits: int) -> None:
+        super().__init__(shape, bits)
+        self.sources = sources
+
     @property
-    def _row_bits(self) -> int:
-        return self.shape[1] * self.bits
+    def in_memory(self) -> bool:
+        """Whether nothing of it has to be read or made from a key."""
+        return all(isinstance(source, MemorySource) for source in self.sources)
 
 
 @dataclass
@@ -98,14 +100,14 @@ class StreamUse:
 class Reading:
     """The matrices that a run takes, in their order, read ahead. Close it when the run ends, however it ends.
 
-    window: bytes of blocks that are held at a time; two blocks at the least. readers: threads.
+    window: bytes of blocks that are held at a time, one at the least. readers: threads.
     """
 
     def __init__(self, order: Sequence[Stored] = (), window: int = WINDOW, readers: int = 1) -> None:
         self.use = StreamUse()
         self._due = deque(_Pass(stored) for stored in order if stored.blocks and not stored.in_memory)
         self._room = max((one.stored.room for one in self._due), default=0)
-        self._most = max(2, window // max(1, self._room))
+        self._most = max(1, window // max(1, self._room))
         self._ahead: deque[_Ahead] = deque()
         self._coming = iter([(one, block) for one in self._due for block in one.stored.blocks])
         self._free: list[memoryview] = []

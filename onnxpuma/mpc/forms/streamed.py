@@ -112,7 +112,7 @@ class Streamed(Replicated):
                 pass  # the whole array has to be checked once
         found = tuple(empty((len(chosen), stored.shape[1]), self.bits) for _ in stored.sources)
         for place, row in enumerate(chosen.tolist()):
-            block = stored.rows(row // stored.unit * stored.unit, row + 1)
+            block = stored.between(row // stored.unit * stored.unit, row + 1)
             for source, out in zip(stored.sources, found, strict=True):
                 packed = empty(block.size, 8)
                 source.read(block.offset, packed.data)

@@ -26,6 +26,7 @@ from onnxpuma.cluster_template import write_cluster_template
 from onnxpuma.config import (
     ClusterConfig,
     LimitConfig,
+    MemoryConfig,
     NetworkConfig,
     PartyConfig,
     TimeoutConfig,
@@ -88,6 +89,7 @@ class LocalCluster:
         limits: LimitConfig | None = None,
         samples: Mapping[str, Samples] | None = None,  # to calibrate a model that is shared here
         network: NetworkConfig | None = None,  # for which they plan; None: the usual one
+        memory: int | None = None,  # bytes for the weights of each server; None: what the machine can spare
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -97,6 +99,7 @@ class LocalCluster:
         self._timeouts = timeouts or TimeoutConfig()
         self._limits = limits or LimitConfig()
         self._network = network or NetworkConfig()
+        self._memory = MemoryConfig((memory or 0) / 1e9)
         try:
             self.model_dir = self._model_dir(Path(model), samples)
             self.folder = Path(self._temporary.name)
@@ -196,7 +199,7 @@ class LocalCluster:
         write_cluster_template(self.config_path, parties, {"client": self.client_keys.public})
         tables = tomlkit.parse(self.config_path.read_text())
         settings = ("timeouts", self._timeouts), ("limits", self._limits), ("network", self._network)
-        for name, values in settings:
+        for name, values in (*settings, ("memory", self._memory)):
             for key, value in asdict(values).items():
                 tables[name][key] = value
         tables["threads"]["compute"] = self._threads

@@ -52,7 +52,7 @@ class Store:
             entries.popitem(last=False)
 
     def get(self, client: str, handle: bytes, name: str, shape: tuple[int, ...]) -> KeptShares:
-        """The shares kept under this handle and name; if `shape` is smaller along one axis, the first of them.
+        """The shares kept under this handle and name; where `shape` is shorter along one axis, its first.
 
         A decoder's cache loses its last places so: those of guesses that proved wrong. InputError if this
         client keeps nothing there, or nothing that has this shape or can be cut to it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import logging
 import stat
 from pathlib import Path
@@ -13,8 +14,9 @@ from onnxpuma.mpc.ring.words import Words
 from onnxpuma.mpc.sharing import KEYED
 from onnxpuma.roles.shared.keys_file import PARTIES_WITH_WORDS, KeysFile, keys_name
 from onnxpuma.roles.shared.model import SharedModel
-from onnxpuma.roles.shared.tags import Tags
+from onnxpuma.roles.shared.tags import Tagging, Tags
 from onnxpuma.roles.shared.words_file import WORDS, FileSource, WordsFile, damaged
+from onnxpuma.transport.link import PARTIES
 
 _BLOCK = 1 << 22  # bytes that are read and checked at a time
 
@@ -25,7 +27,7 @@ class Shares:
     """What one party has of the weights. No word is read until somebody asks for it.
 
     Components that are key streams are made from `keys`, array number `indices[name]` (mpc/sharing.py);
-    component 2 is read from `source` or, whole and checked, from `words`.
+    component 2 is read from `source` or, whole and checked, from `words` or `packed`.
 
     Raises PlanError when a file is missing or damaged, or belongs to another party, model, sharing or
     version.
@@ -39,6 +41,7 @@ class Shares:
         self._keys = KeysFile.read(path, party, model.digest, self.tensors)
         _warn_of_readers(path)
         self._words: WordsFile | None = None
+        self._sources: dict[str, WordsSource] = {}
         if party in PARTIES_WITH_WORDS:
             self._words = WordsFile(folder / WORDS, self.tensors, model.digest, self._keys.dealing)
             _warn_of_readers(self._words.path)
@@ -52,31 +55,29 @@ class Shares:
             c: hashlib.sha256(self.keys[c]).digest() if c in KEYED else self._tags.code for c in self.seals
         }
 
-    def source(self, name: str) -> FileSource:
-        """The packed words of component 2 of this array, for parties 1 and 2. Nobody has checked them: a
-        reader passes them all to a `Check` before it trusts any."""
-        return self._file.source(name)
+    def source(self, name: str) -> WordsSource:
+        """The packed words of component 2 of this array, for parties 1 and 2; to be read at any place."""
+        if name not in self._sources:
+            self._sources[name] = WordsSource(self._file, name, self._tags)
+        return self._sources[name]
 
-    def check(self, name: str) -> Check:
-        """For a reader of the words of this array, once from the first byte to the last."""
-        return Check(self._file.path, name, self._tags)
-
-    @property
-    def stamp(self) -> tuple[int, ...]:
-        """As long as this stays the same, words that were checked need no check again."""
-        return self._file.stamp
+    def packed(self, name: str) -> memoryview:
+        """All bytes of `source`, checked. PlanError when they are damaged."""
+        source = self.source(name)
+        check, stream = source.passing(), empty(source.size, 8).data
+        for start in range(0, source.size, _BLOCK):
+            block = stream[start : start + _BLOCK]
+            source.read(start, block)
+            if check is not None:
+                check.update(block)
+        if check is not None:
+            check.finish()
+        return stream
 
     def words(self, name: str) -> Words:
         """Component 2 of this array, checked. PlanError when it is damaged."""
         shape, format = self.tensors[name]
-        source, check = self.source(name), self.check(name)
-        stream = empty(source.size, 8)
-        for start in range(0, source.size, _BLOCK):
-            block = stream.data[start : start + _BLOCK]
-            source.read(start, block)
-            check.update(block)
-        check.finish()
-        return ring.unpack(stream, format.bits, shape)
+        return ring.unpack(self.packed(name), format.bits, shape)
 
     def close(self) -> None:
         """No word can be read any more; keys remain."""
@@ -94,22 +95,55 @@ class Shares:
         return self._keys.tags
 
 
-class Check:
-    """Compares the words of one array with their tag, as they pass."""
+class WordsSource(FileSource):
+    """The words of one array, as mpc/forms/source.py reads them: the first reader that reads all of them
+    checks them, and nobody does again as long as nobody writes to the file."""
 
-    def __init__(self, path: Path, name: str, tags: Tags) -> None:
-        self._path, self._name = path, name
-        self._expected = tags.tags[name]
-        self._tagging = tags.tagging(name)
+    def __init__(self, file: WordsFile, name: str, tags: Tags) -> None:
+        within = file.source(name)
+        super().__init__(within.file, within.offset, within.size)
+        self._words, self._name, self._tags = file, name, tags
+        self._sound: tuple[int, ...] | None = None  # the stamp of the file when these words were checked
+
+    def passing(self) -> Check | None:
+        """The check of the whole array, whose bytes are about to pass; None where none is due."""
+        stamp = self._words.stamp
+        return None if stamp == self._sound else Check(self, stamp)
+
+    def tagging(self) -> Tagging:
+        """A new computation of the tag."""
+        return self._tags.tagging(self._name)
+
+    def accept(self, tag: bytes, stamp: tuple[int, ...]) -> None:
+        """Note that the words with this tag are sound, in the file of this stamp; or PlanError."""
+        if not hmac.compare_digest(tag, self._tags.tags[self._name]):
+            raise damaged(self._words.path, f"the words of '{self._name}' are not those that its owner wrote")
+        self._sound = stamp
+
+
+class Check:
+    """Compares the words of one array with their tag, as they pass from the first to the last."""
+
+    def __init__(self, source: WordsSource, stamp: tuple[int, ...]) -> None:
+        """stamp: of the file before the first byte was read."""
+        self._source, self._stamp = source, stamp
+        self._tagging = source.tagging()
 
     def update(self, data: memoryview) -> None:
-        """The next bytes; from the first to the last, each once."""
+        """The next bytes, each once."""
         self._tagging.update(data)
 
     def finish(self) -> None:
         """After the last byte: PlanError unless they are the bytes that the owner wrote."""
-        if not self._tagging.agrees(self._expected):
-            raise damaged(self._path, f"the words of '{self._name}' are not those that its owner wrote")
+        self._source.accept(self._tagging.finish(), self._stamp)
+
+
+def strange_files(folder: Path, party: int) -> list[str]:
+    """The files in the folder of a shared model that this party must not have: with its own they are the
+    weights, or allow to test guesses of them."""
+    names = [keys_name(other) for other in range(PARTIES) if other != party]
+    names += [] if party in PARTIES_WITH_WORDS else [WORDS]
+    return [name for name in names if (folder / name).exists()]
 
 
 def _warn_of_readers(path: Path) -> None:

@@ -1,7 +1,7 @@
 """A tag for each array of words, by which a reader knows that they are those that were dealt.
 
 The owner draws one secret at each sharing. HKDF derives from it a one-time key for each array, and Poly1305
-under that key is the array's tag [RFC 8439]: at several gigabytes a second it costs less than reading a
+under that key is the array's tag [Poly1305]: at several gigabytes a second it costs less than reading a
 disk does. Secret and tags are in the key files of the two parties that hold the words. The file of words
 itself may therefore come from anywhere: without the secret nobody can change a word of it unnoticed.
 """
@@ -9,7 +9,6 @@ itself may therefore come from anywhere: without the secret nobody can change a 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,10 +35,6 @@ class Tagging:
     def finish(self) -> bytes:
         """The tag, after the last byte."""
         return self._state.finalize()
-
-    def agrees(self, tag: bytes) -> bool:
-        """After the last byte: whether this is the tag."""
-        return hmac.compare_digest(self.finish(), tag)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.sharing import held
+from onnxpuma.plan.weights.residence import Residence
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.roles.shared.shares import Shares
+from onnxpuma.roles.shared.streaming import stored
+
+WeightT = TypeVar("WeightT", bound=Replicated)
 
 
 def load_weights(
@@ -20,7 +28,11 @@ def load_weights(
     damaged, or belongs to another party, model, sharing or version.
     """
     model = SharedModel.read(Path(model_dir)) if model is None else model
-    return read_weights(open_shares(model_dir, party, model), model)
+    shares = open_shares(model_dir, party, model)
+    try:
+        return _by_graph(model, {name: _words(shares, name) for name in shares.tensors})
+    finally:
+        shares.close()
 
 
 def open_shares(model_dir: str | Path, party: int, model: SharedModel) -> Shares:
@@ -28,16 +40,29 @@ def open_shares(model_dir: str | Path, party: int, model: SharedModel) -> Shares
     return Shares(Path(model_dir), party, model)
 
 
-def read_weights(shares: Shares, model: SharedModel) -> dict[str, dict[str, Weights]]:
-    """Read all words, draw the components that have keys, and close the files. PlanError when the words of an
-    array do not match its tag."""
-    found = {}
-    for name, (shape, format) in shares.tensors.items():
-        rest, index = partial(shares.words, name), shares.indices[name]
-        first, second = held(shares.party, shares.keys, rest, shape, format.bits, index)
-        second += first  # in place: `Weights` stores the sum of its two components
-        found[name] = Weights(shares.party, first, second, format)
-    shares.close()
+def read_weights(shares: Shares, model: SharedModel, place: Residence) -> dict[str, dict[str, Replicated]]:
+    """The weights by graph and name, each where `place` says: those that stay are read and made from keys
+    now, and a run reads the others as long as `shares` are open. PlanError when words that are read now do
+    not match their tag."""
+    streamed, packed = set(place.streamed), set(place.packed)
+    found: dict[str, Replicated] = {}
+    for name, (_, format) in shares.tensors.items():
+        if name in streamed or name in packed:
+            found[name] = Streamed(shares.party, stored(shares, name, name in packed), format)
+        else:
+            found[name] = _words(shares, name)
+    return _by_graph(model, found)
+
+
+def _words(shares: Shares, name: str) -> Weights:
+    shape, format = shares.tensors[name]
+    rest, index = partial(shares.words, name), shares.indices[name]
+    first, second = held(shares.party, shares.keys, rest, shape, format.bits, index)
+    second += first  # in place: `Weights` stores the sum of its two components
+    return Weights(shares.party, first, second, format)
+
+
+def _by_graph(model: SharedModel, found: Mapping[str, WeightT]) -> dict[str, dict[str, WeightT]]:
     return {
         graph: {weight: found[name] for weight, name in names.items()}
         for graph, names in model.stored.items()

@@ -130,18 +130,18 @@ class FileSource:
 
     def __init__(self, file: FileIO, offset: int, size: int) -> None:
         """file: open as long as this is read. offset, size: of the array in it, in bytes."""
-        self._file, self._offset, self.size = file, offset, size
+        self.file, self.offset, self.size = file, offset, size
 
     def read(self, start: int, out: memoryview) -> None:
         """Fill `out`, of bytes, with those from `start` on. PlanError when the file ends before, or the disk
         fails."""
         while len(out):
             try:
-                count = os.preadv(self._file.fileno(), [out], self._offset + start)
+                count = os.preadv(self.file.fileno(), [out], self.offset + start)
             except OSError as error:
-                raise damaged(self._file.name, f"it cannot be read: {error.strerror}") from error
+                raise damaged(self.file.name, f"it cannot be read: {error.strerror}") from error
             if not count:
-                raise damaged(self._file.name, "it was cut short while it was in use")
+                raise damaged(self.file.name, "it was cut short while it was in use")
             start, out = start + count, out[count:]
 
 
