@@ -4,9 +4,21 @@ from setuptools import Extension, setup
 
 KERNEL = "onnxpuma/mpc/ring/_ring"
 PARTS = (
-    "bytes", "deal", "fused", "gemm", "kinds", "level", "levels", "packed", "product", "thin", "threads",
-    "tiles", "vector", "words",
-)  # fmt: skip
+    "bytes",
+    "deal",
+    "fused",
+    "gemm",
+    "kinds",
+    "level",
+    "levels",
+    "packed",
+    "product",
+    "thin",
+    "threads",
+    "tiles",
+    "vector",
+    "words",
+)
 
 setup(
     ext_modules=[
