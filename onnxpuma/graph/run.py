@@ -48,7 +48,9 @@ def open_session(
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     elif isinstance(model, str) and _bytes_outside(Path(model)) > _LARGEST_COPIED:
+        # The level above stores what it makes of a weight as well.
         skipped.append("ConstantFolding")
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     if skipped or not optimised:
         options.add_session_config_entry("session.disable_prepacking", "1")
         # Whatever a node makes of a weight goes back to the system, and no larger piece is held for the next.

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
+from onnxpuma.graph import run
 from onnxpuma.graph.canonicalise import ROUNDED, canonicalise
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import to_graph
@@ -107,3 +108,54 @@ def test_a_weight_that_is_given(tmp_path: Path) -> None:
     x = np.array([1.0, 2.0])
     np.testing.assert_array_equal(run_file(tmp_path / "model.onnx", {"x": x})["y"], x)
     np.testing.assert_array_equal(run_file(tmp_path / "model.onnx", {"x": x, "w": x})["y"], 2 * x)
+
+
+ROWS, COLUMNS = 4096, 8192
+
+
+@pytest.fixture
+def stored_in_halves(tmp_path: Path) -> Path:
+    """y = x w', with 64 MB of float16 weights in another file."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["" : 20]>
+        g (float[n, {COLUMNS}] x) => (float[n, {ROWS}] y)
+        {{ t = Transpose(w) s = Cast <to = 1> (t) y = MatMul(x, s) }}"""
+    )
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT16, dims=[ROWS, COLUMNS])
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "w", "offset": 4096, "length": 2 * ROWS * COLUMNS}.items():
+        weight.external_data.add(key=key, value=str(value))
+    model.graph.initializer.append(weight)
+    onnx.save(model, tmp_path / "model.onnx")
+    with (tmp_path / "w").open("wb") as file:
+        file.write(bytes(4096))
+        file.write(np.tile(np.arange(COLUMNS, dtype=np.float16) / 8192, ROWS).data)
+    return tmp_path / "model.onnx"
+
+
+def own_memory() -> int:
+    """The bytes of this process that are in no file."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("this system does not say how much memory is in files")
+    return int(status.read_text().partition("RssAnon:")[2].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+def test_large_weights_stay_in_their_file(
+    optimised: bool, stored_in_halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_LARGEST_COPIED", 10_000_000)
+    x = np.ones((2, COLUMNS), np.float32)
+    before = own_memory()
+    session = run.open_session(str(stored_in_halves), optimised=optimised)
+    (y,) = session.run(["y"], {"x": x})
+    assert own_memory() - before < ROWS * COLUMNS  # half of the weights
+    np.testing.assert_allclose(y, np.full((2, ROWS), (np.arange(COLUMNS) / 8192).sum()), rtol=1e-3)
+
+
+def test_smaller_weights_are_made_ready_once(stored_in_halves: Path) -> None:
+    before = own_memory()
+    session = run.open_session(str(stored_in_halves))
+    assert own_memory() - before > 3 * ROWS * COLUMNS
+    assert session.get_outputs()[0].name == "y"
