@@ -3,7 +3,7 @@
 from setuptools import Extension, setup
 
 KERNEL = "onnxpuma/mpc/ring/_ring"
-PARTS = ("gemm", "level", "levels", "product", "thin", "threads", "tiles", "vector", "words")
+PARTS = ("fused", "gemm", "kinds", "level", "levels", "packed", "product", "thin", "threads", "tiles", "vector", "words")
 
 setup(
     ext_modules=[

@@ -1,6 +1,7 @@
 """Ring words, and the functions on arrays of them that the compiled kernel or numpy runs."""
 
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
+from onnxpuma.mpc.ring.packed import matmul_packed
 from onnxpuma.mpc.ring.products import (
     axpy,
     einsum,
@@ -20,6 +21,7 @@ __all__ = [
     "einsum",
     "gather_table",
     "matmul",
+    "matmul_packed",
     "matmul_pair",
     "native_level",
     "native_levels",

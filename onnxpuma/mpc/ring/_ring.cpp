@@ -6,8 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "_ring_levels.hpp"
-#include "_ring_product.hpp"
+#include "_ring_packed.hpp"
 
 namespace {
 
@@ -51,6 +50,34 @@ PyObject* py_matmul(PyObject*, PyObject* args) {
     Py_BEGIN_ALLOW_THREADS
     try {
         p.out->itemsize == 4 ? p.run<uint32_t>() : p.run<uint64_t>();
+    } catch (const std::bad_alloc&) {
+        out_of_memory = true;
+    }
+    Py_END_ALLOW_THREADS
+    if (out_of_memory) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+// matmul_packed(out, a, packed, bits, rows, columns, turned): out += a @ b, or a @ b.T
+PyObject* py_matmul_packed(PyObject*, PyObject* args) {
+    PyObject *out, *left, *packed;
+    Packed b = {};
+    int turned;
+    if (!PyArg_ParseTuple(args, "OOOinnp", &out, &left, &packed, &b.bits, &b.rows, &b.columns, &turned))
+        return nullptr;
+    Views views;
+    const Py_buffer *to, *a, *from;
+    if (!(to = views.take(out, PyBUF_STRIDED)) || !(a = views.take(left, PyBUF_STRIDED_RO))) return nullptr;
+    if (!(from = views.take(packed, PyBUF_SIMPLE))) return nullptr;
+    b.at = static_cast<const uint8_t*>(from->buf), b.bytes = from->len, b.turned = turned;
+    if (!fits(*to, *a, b)) {
+        PyErr_SetString(PyExc_ValueError, "operands do not fit together");
+        return nullptr;
+    }
+    bool out_of_memory = false;
+    Py_BEGIN_ALLOW_THREADS
+    try {
+        to->itemsize == 4 ? run_packed<uint32_t>(*to, *a, b) : run_packed<uint64_t>(*to, *a, b);
     } catch (const std::bad_alloc&) {
         out_of_memory = true;
     }
@@ -243,6 +270,7 @@ PyObject* py_set_threads(PyObject*, PyObject* args) {
 
 PyMethodDef METHODS[] = {
     {"matmul", py_matmul, METH_VARARGS, "matmul(out, accumulate, a, b[, a2, b2])"},
+    {"matmul_packed", py_matmul_packed, METH_VARARGS, "matmul_packed(out, a, packed, bits, rows, columns, turned)"},
     {"pack", py_pack, METH_VARARGS, "pack(words, bits, out)"},
     {"unpack", py_unpack, METH_VARARGS, "unpack(buffer, bits, out)"},
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},

@@ -70,6 +70,27 @@ def unpack(stream: np.ndarray[Any, np.dtype[np.uint8]], bits: int, shape: tuple[
     return out.reshape(shape)
 
 
+def matmul_packed(
+    a: Words,
+    stream: np.ndarray[Any, np.dtype[np.uint8]],
+    bits: int,
+    shape: tuple[int, int],
+    out: Words,
+    turned: bool,
+) -> None:
+    """out += a @ w or a @ w.T, a few rows of w at a time: as many as have about _CHUNK words."""
+    rows, columns = shape
+    some = -(-max(8, _CHUNK // max(1, columns)) // 8) * 8  # eight words fill whole bytes
+    for start in range(0, rows, some):
+        stop = min(rows, start + some)
+        part = stream[start * columns * bits // 8 : (stop * columns * bits + 7) // 8]
+        block = unpack(part, bits, (stop - start, columns)).astype(a.dtype)
+        if turned:
+            out[:, start:stop] += matmul(a, block.T)
+        else:
+            out += matmul(a[:, start:stop], block)
+
+
 def digit(words: Words, shift: int, bits: int) -> Words:
     """(words >> shift) mod 2^bits, in the words' type."""
     kind = words.dtype.type

@@ -251,13 +251,16 @@ class RequestLoop:
             )
 
     def _tell_progress(self, job: Job) -> Progress:
-        told = 0.0
+        told, before = 0.0, self.link.traffic.bytes_sent
 
         def progress(done: int, of: int, label: str) -> None:
             nonlocal told
-            if self.link.party == 0 and time.monotonic() > told + LOOK_SECONDS:
-                told = time.monotonic()
-                self.port.reply(job.request, wire_pb2.Progress(step=done, steps=of, label=label))
+            now = time.monotonic()
+            if self.link.party == 0 and now > told + LOOK_SECONDS:
+                told = now
+                standing = wire_pb2.Progress(step=done, steps=of, label=label, seconds=now - self._began)
+                standing.bytes_sent = self.link.traffic.bytes_sent - before
+                self.port.reply(job.request, standing)
 
         return progress
 
