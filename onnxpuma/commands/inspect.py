@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxpuma.commands import disclosed, options, proved, screen, totals
+from onnxpuma.commands import disclosed, options, proved, screen, stored, totals
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def inspect(
     hide: options.Hide = [],  # noqa: B006
     keep_only: options.KeepOnly = [],  # noqa: B006
     declared: options.Ranges = [],  # noqa: B006
+    ring: options.Rings = [],  # noqa: B006
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, and its predicted rounds, bytes and time."""
@@ -47,9 +48,10 @@ def inspect(
         hide=hide,
         keep_only=keep_only,
         ranges=options.read_ranges(declared),
+        **options.read_rings(ring),
     )
     with screen.progress(f"reading {model.name}"):
-        blueprints = _blueprints(model, policy)
+        blueprints = _blueprints(model, policy, sizes)
         found = _report(blueprints, sizes, network, cores)
     several = len(found) > 1
     if json:
@@ -71,14 +73,14 @@ def inspect(
         raise _unsupported(found)
 
 
-def _blueprints(model: Path, policy: Policy) -> dict[str, Blueprint]:
+def _blueprints(model: Path, policy: Policy, sizes: Mapping[str, int]) -> dict[str, Blueprint]:
     """The blueprints of an ONNX file, of a folder of files that form one model, or of a shared model."""
     from onnxpuma.graph.folder import find
     from onnxpuma.roles.owner.reading import Reading
     from onnxpuma.roles.shared.model import SharedModel, is_shared
 
     if is_shared(model):
-        if policy.patterns or policy.ranges:
+        if policy.patterns or policy.ranges or policy.rings or policy.ring != "auto":
             raise ConfigError(
                 "a shared model's policy is settled: patterns and ranges have no effect",
                 "pass them to `onnxpuma share`",
@@ -86,7 +88,7 @@ def _blueprints(model: Path, policy: Policy) -> dict[str, Blueprint]:
         return SharedModel.read(model).graphs
     found = find(model)
     screen.note_left_out(found.ignored)
-    return Reading(found.sources, policy).blueprints()
+    return Reading(found.sources, policy, sizes=sizes).blueprints()
 
 
 def _report(
@@ -134,6 +136,7 @@ def _show(found: ModelReport, blueprint: Blueprint) -> None:
         listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
         screen.say(f"\n[bold]Recognised[/bold]  {listing}")
     totals.show(found)
+    stored.show(found.stored)
     if found.ranges is not None:
         proved.show(found.ranges)
 

@@ -43,7 +43,7 @@ class Memory:
 def memory(plan: Plan, blueprint: Blueprint) -> Memory:
     """The memory of one run, to within about a quarter. Waiting requests need more."""
     sizes = [blueprint.graph.initializers[name].size for name in blueprint.weights]
-    held = _REPLICATED * sum(sizes)
+    held = sum(blueprint.format(n).held * s for n, s in zip(blueprint.weights, sizes, strict=True))
     widest = max(_LOADING * max(sizes, default=0), _widest(plan))
     return Memory(_PROCESS + held + widest, held)
 
