@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -117,8 +116,9 @@ def test_products_and_look_ups_alone_take_blocks(
         helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 8]),
         helper.make_tensor_value_info("ids", TensorProto.INT64, [3]),
     ]
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     held = [numpy_helper.from_array(np.random.default_rng(0).normal(0, 1, (8, 8)).astype(np.float32), "w")]
-    graph = helper.make_graph(nodes, "g", given, [onnx.ValueInfoProto(name="y")], held)
+    graph = helper.make_graph(nodes, "g", given, [y], held)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     made = to_graph(ir.serde.deserialize_model(model))
     assert streamable(made, ["w"]) == ({"w"} if streams else set())

