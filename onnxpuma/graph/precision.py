@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.by_rows import ByRows, open_rows, single
 from onnxpuma.graph.shapes import infer
 from onnxpuma.standard.operators import traits
 
@@ -108,10 +108,6 @@ def _convert(node: ir.Node, attribute: ir.Attr) -> None:
 
 
 def _single(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    def read() -> ir.TensorProtocol:
-        values = tensor.numpy().astype(np.float32)
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor.release()
-        return ir.tensor(values, name=tensor.name)
-
-    return ir.LazyTensor(read, dtype=ir.DataType.FLOAT, shape=tensor.shape, name=tensor.name)
+    made = ByRows(lambda: single(open_rows(tensor)), tuple(int(d) for d in tensor.shape.numpy()))
+    made.name = tensor.name
+    return made
