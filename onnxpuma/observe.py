@@ -58,6 +58,19 @@ class RunReport:
         """The row of an operator, made if missing."""
         return self.operators.setdefault(operator, OperatorUse())
 
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds: of reading and of key streams, on threads of their own beside the run; of products with
+        streamed weights, of waiting for their blocks, and for words of the other parties, within it."""
+        use = self.streamed
+        return {
+            "reading": use.reading_seconds,
+            "key_stream": use.key_seconds,
+            "products": use.product_seconds,
+            "stalled": use.stalled_seconds,
+            "rounds": self.waited,
+        }
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

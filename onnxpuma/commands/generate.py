@@ -69,15 +69,19 @@ def generate(
         bool, typer.Option("--plain", help="Run in the clear with onnxruntime, for comparison.")
     ] = False,
     threads: options.Threads = 1,
+    memory: options.Memory = None,
     public_input: options.ShownInput = [],  # noqa: B006  (typer makes a new one)
     json: options.AsJson = False,
 ) -> None:
     """Write a text with a model whose weights, prompt and answer no server sees."""
     folder, item = _read(given, cluster, tokenizer, plain)
+    allowed = options.read_memory(memory)
+    if allowed is not None and (plain or cluster is not None):
+        raise ConfigError("--memory is for servers on this machine", "omit it with --cluster and --plain")
     asked = {"max_new_tokens": most, "fixed_length": fixed or None, "language": language}
     asked["draft"] = _guesser(draft, draft_tokens, tokenizer or folder)
     chosen = {name: value for name, value in asked.items() if value is not None}
-    with _written(folder, tokenizer, cluster, key, task, plain, threads, public_input) as pipe:
+    with _written(folder, tokenizer, cluster, key, task, plain, threads, allowed, public_input) as pipe:
         told = _Telling(pipe, silent=json)
         try:
             told.tell(item if raw else _said_to(pipe, item), chosen)
@@ -202,6 +206,7 @@ def _written(
     task: str | None,
     plain: bool,
     threads: int,
+    memory: int | None,
     public_inputs: list[str],
 ) -> Iterator[Writer]:
     """The pipeline, which must be one that writes; closed afterwards."""
@@ -214,7 +219,7 @@ def _written(
     if task is not None:
         task_named(task)
     spelling = ModelFolder(home).tokenizer  # fails, if it is missing, before servers are started
-    runner = _runner(folder, cluster, key, plain, threads, public_inputs)
+    runner = _runner(folder, cluster, key, plain, threads, memory, public_inputs)
     with pipeline(task, folder=home, runner=runner, tokenizer=spelling) as pipe:
         if not isinstance(pipe, Writer):
             raise ConfigError(
@@ -229,6 +234,7 @@ def _runner(
     key: Path | None,
     plain: bool,
     threads: int,
+    memory: int | None,
     public_inputs: list[str],
 ) -> Runner:
     from onnxpuma.tasks.plain import PlainRunner
@@ -241,5 +247,5 @@ def _runner(
         return PlainRunner(folder, threads)
     from onnxpuma.commands.local import start_servers
 
-    servers = start_servers(folder, threads, public_inputs=public_inputs)
+    servers = start_servers(folder, threads, public_inputs=public_inputs, memory=memory)
     return SecureRunner(servers.client(), servers)

@@ -49,10 +49,12 @@ def validate(
     ] = None,
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
     declared: options.Ranges = [],  # noqa: B006
+    ring: options.Rings = [],  # noqa: B006
     seed: options.Seed = 0,
     bandwidth: options.Bandwidth = options.USUAL_BANDWIDTH,
     latency: options.Latency = options.USUAL_LATENCY,
     threads: options.Threads = 1,
+    memory: options.Memory = None,
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
@@ -90,11 +92,11 @@ def validate(
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "pass both or neither")
     sizes = options.read_sizes(dim)
-    network = options.read_network(bandwidth, latency)
-    if cluster is not None and network != NetworkConfig():
+    network, allowed = options.read_network(bandwidth, latency), options.read_memory(memory)
+    if cluster is not None and (network != NetworkConfig() or allowed):
         raise ConfigError(
-            "--bandwidth and --latency are for servers on this machine",
-            "omit them with --cluster: those servers plan for the [network] of their cluster.toml",
+            "--bandwidth, --latency and --memory are for servers on this machine",
+            "omit them with --cluster: [network] and [memory] of those servers' cluster.toml say it",
         )
     model = _file(model)
     policy = Policy(
@@ -103,6 +105,7 @@ def validate(
         public_inputs=public_input,
         secret_inputs=secret_input,
         ranges=options.read_ranges(declared),
+        **options.read_rings(ring),
     )
     if per_node:
         if cluster is not None:
@@ -144,7 +147,7 @@ def validate(
 
         began += perf_counter() - pause
         if cluster is None or key is None:
-            asked = reliable(lambda: _run_here(folder, feed, threads, public_input, network, note))
+            asked = reliable(lambda: _run_here(folder, feed, threads, public_input, network, allowed, note))
         else:
             asked = reliable(lambda: _ask(cluster, key, blueprint, feed, public_input, note))
         outcome, unreliable = asked
@@ -181,13 +184,17 @@ def _prepared(model: Path, policy: Policy, calibrate: Path | None = None) -> tup
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.plan.declared import declare_all
+    from onnxpuma.plan.examine.kept_bounds import settled
+    from onnxpuma.plan.examine.widths import check_rings, with_widths
     from onnxpuma.plan.prepare import prepare
     from onnxpuma.roles.owner.samples import calibrated
 
     blueprint, graph = prepare(model, policy)
     for samples in read_samples(calibrate, [ONLY_GRAPH], model).values():
         blueprint = calibrated(blueprint, graph, samples)
-    return declare_all(blueprint, policy.ranges), graph
+    blueprint = settled({ONLY_GRAPH: declare_all(blueprint, policy.ranges)})[ONLY_GRAPH]
+    check_rings(policy, {ONLY_GRAPH: blueprint})
+    return with_widths(blueprint, policy), graph
 
 
 def _node_by_node(
@@ -259,10 +266,12 @@ def _run_here(
     threads: int,
     public_inputs: list[str],
     network: NetworkConfig,
+    memory: int | None,
     note: Dealt,
 ) -> Outcome:
+    options = {"public_inputs": public_inputs, "network": network, "memory": memory}
     with (
-        start_servers(folder, threads, public_inputs=public_inputs, network=network) as servers,
+        start_servers(folder, threads, **options) as servers,
         servers.client() as client,
         screen.progress("computing on shares") as advance,
     ):

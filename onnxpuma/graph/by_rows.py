@@ -10,20 +10,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime
+
+from onnxpuma.graph.on_one_core import to_single
 
 Rows = Callable[[int, int], np.ndarray]
 """Reads rows start to stop of an array: shape (stop - start, columns)."""
 
 BLOCK = 1 << 18  # elements read at a time: as single-precision numbers they fit a second-level cache
-_WORTH_A_CALL = 1 << 12  # elements
 
 
 class ByRows(ir.LazyTensor):
@@ -93,34 +90,6 @@ def times(tensor: Any, factor: Callable[[], Any], axis: int | None = None) -> By
         return rows
 
     return ByRows(opened, tuple(int(d) for d in tensor.shape.numpy()))
-
-
-def to_single(values: np.ndarray) -> np.ndarray:
-    """The array in single precision; numpy converts half precision one number at a time."""
-    if values.dtype == np.float16 and values.size >= _WORTH_A_CALL:
-        made = _half_to_single().run(None, {"x": np.ascontiguousarray(values).reshape(-1)})[0]
-        return np.asarray(made).reshape(values.shape)
-    if values.dtype == ml_dtypes.bfloat16:
-        wide = np.ascontiguousarray(values).view(np.uint16).astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
-    return values.astype(np.float32, copy=False)
-
-
-@cache
-def _half_to_single() -> onnxruntime.InferenceSession:
-    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT16, ["n"])
-    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n"])
-    cast = onnx.helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT)
-    opset = onnx.helper.make_opsetid("", 21)
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph([cast], "single", [x], [y]), opset_imports=[opset], ir_version=10
-    )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
 
 
 def _from_file(tensor: ir.ExternalTensor, columns: int) -> Rows:

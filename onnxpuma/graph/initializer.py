@@ -57,7 +57,7 @@ class Initializer:
         return array
 
     def rows(self) -> Rows:
-        """A function that reads rows start to stop, shape (stop - start, columns): a row is the last axis, all
+        """A function that reads rows start to stop: (stop - start, columns). A row is the last axis, all
         axes before it count as one (graph/by_rows.py).
 
         Many threads may call it. Memory: what it returns; but a weight that can only be computed as a whole

@@ -37,25 +37,21 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Open a file or a serialised model in onnxruntime, on the processor and without its log.
 
-    threads: 0 lets onnxruntime choose. optimised: it may fuse nodes and round differently. Memory: weights
-    outside the file stay mapped from theirs where nothing is optimised, and where they exceed 2 GB; else
-    onnxruntime may keep copies, transposed or in single precision. Raises its own many kinds of errors.
+    threads: 0 lets onnxruntime choose. optimised: it may fuse nodes and round differently, except where the
+    weights outside the file exceed 2 GB: then, as where nothing is optimised, they stay mapped from their
+    files, and what a node makes of a weight is dropped behind its reader. Raises onnxruntime's own many kinds
+    of errors.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    skipped: list[str] = []
-    if not optimised:
+    if not optimised or (isinstance(model, str) and _bytes_outside(Path(model)) > _LARGEST_COPIED):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    elif isinstance(model, str) and _bytes_outside(Path(model)) > _LARGEST_COPIED:
-        skipped.append("ConstantFolding")
-    if skipped or not optimised:
         options.add_session_config_entry("session.disable_prepacking", "1")
-        # Whatever a node makes of a weight goes back to the system, and no larger piece is held for the next.
+        # In the order of the file; by default every weight is transposed, or cast, before the first is read.
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(
-        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=skipped
-    )
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _bytes_outside(path: Path) -> int:

@@ -105,8 +105,8 @@ def export_in_place(options: Namespace, task: Task) -> tuple[ir.Model, Any, list
     difference = in_place.check(path, part, model, places, options.seed)
     lines = [
         f"weights  {_described(places)}",
-        f"check    a prompt of {in_place.PROMPT} words and {in_place.MORE} after it agree with PyTorch on the "
-        f"same weights, largest difference {difference:.1e}",
+        f"check    a prompt of {in_place.PROMPT} words and {in_place.MORE} after it agree with PyTorch, "
+        f"largest difference {difference:.1e}",
         *(f"wrote    {file} ({file.stat().st_size / 1e6:.1f} MB)" for file in (*written, path)),
     ]
     if not drawn and Path(options.model).resolve() == out.resolve():

@@ -1,5 +1,6 @@
 """Ring words, and the functions on arrays of them that the compiled kernel or numpy runs."""
 
+from onnxpuma.mpc.ring.dealing import deal_packed
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
 from onnxpuma.mpc.ring.packed import matmul_packed
 from onnxpuma.mpc.ring.products import (
@@ -18,6 +19,7 @@ from onnxpuma.mpc.ring.products import (
 
 __all__ = [
     "axpy",
+    "deal_packed",
     "einsum",
     "gather_table",
     "matmul",

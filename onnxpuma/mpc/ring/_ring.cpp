@@ -6,6 +6,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <mutex>
+
 #include "_ring_packed.hpp"
 
 namespace {
@@ -132,6 +134,39 @@ PyObject* py_unpack(PyObject*, PyObject* args) {
     });
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
+}
+
+// deal(reals, kind, scale, bits, first, second, out) -> the largest magnitude, NaN if a real is not finite
+PyObject* py_deal(PyObject*, PyObject* args) {
+    PyObject *reals, *first, *second, *out;
+    int kind;
+    Deal d = {};
+    if (!PyArg_ParseTuple(args, "OidiOOO", &reals, &kind, &d.scale, &d.bits, &first, &second, &out)) return nullptr;
+    Views views;
+    const Py_buffer *from, *streams[2], *to;
+    if (!(from = views.take(reals, PyBUF_ND)) || !(to = views.take(out, PyBUF_ND | PyBUF_WRITABLE))) return nullptr;
+    if (!(streams[0] = views.take(first, PyBUF_SIMPLE)) || !(streams[1] = views.take(second, PyBUF_SIMPLE)))
+        return nullptr;
+    const ptrdiff_t size = kind < 2 ? 2 : kind == 2 ? 4 : 8, count = from->len / size;
+    const ptrdiff_t bytes = (count * d.bits + 7) / 8;
+    if (kind < 0 || kind > 3 || from->itemsize != size || d.bits < 1 || d.bits > 64 || to->len != bytes ||
+        streams[0]->len != bytes || streams[1]->len != bytes) {
+        PyErr_SetString(PyExc_ValueError, "buffers do not fit");
+        return nullptr;
+    }
+    d.reals = from->buf, d.out = static_cast<uint8_t*>(to->buf);
+    for (int i = 0; i < 2; ++i) d.streams[i] = static_cast<const uint8_t*>(streams[i]->buf);
+    double largest = 0;
+    std::mutex writing;
+    Py_BEGIN_ALLOW_THREADS
+    const DealFunction deal = current.load()->deals[kind];
+    share_out_words(count, 8, [&](ptrdiff_t start, ptrdiff_t part) {
+        const double found = deal(d, start, start + part);
+        const std::lock_guard<std::mutex> lock(writing);
+        if (!(found <= largest)) largest = largest == largest ? found : largest;
+    });
+    Py_END_ALLOW_THREADS
+    return PyFloat_FromDouble(largest);
 }
 
 // ---- fused loops
@@ -273,6 +308,7 @@ PyMethodDef METHODS[] = {
     {"matmul_packed", py_matmul_packed, METH_VARARGS, "matmul_packed(out, a, packed, bits, rows, columns, turned)"},
     {"pack", py_pack, METH_VARARGS, "pack(words, bits, out)"},
     {"unpack", py_unpack, METH_VARARGS, "unpack(buffer, bits, out)"},
+    {"deal", py_deal, METH_VARARGS, "deal(reals, kind, scale, bits, first, second, out) -> largest magnitude"},
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},
     {"turned_sums", py_turned_sums, METH_VARARGS, "turned_sums(out, table, place, turn)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},

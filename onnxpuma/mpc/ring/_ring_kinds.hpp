@@ -8,38 +8,6 @@
 
 namespace RING_LEVEL {
 
-typedef Vector<uint64_t> Whole;
-typedef uint32_t Halves __attribute__((vector_size(sizeof(Whole))));
-constexpr int WIDE = LANES<uint64_t>;
-
-// How the vector that starts with a word of B bytes turns into words, a neighbouring two of them in 16 bytes: `word`
-// yields the low L bytes, `mixed` 16 bits above these and, 16 bits higher, the lowest 16.
-template <int B, int L> struct Order {
-    alignas(64) uint32_t halves[2 * WIDE] = {};  // four that hold the two words
-    alignas(64) uint8_t word[8 * WIDE] = {};
-    alignas(64) uint8_t mixed[2][8 * WIDE] = {};  // of each word, in the lower or the upper half of 8 bytes
-    constexpr Order() {
-        for (int two = 0; two < WIDE / 2; ++two) {
-            const int start = 2 * B * two;
-            for (int i = 0; i < 4; ++i) halves[4 * two + i] = uint32_t(start / 4 + i);
-            for (int place = 0; place < 16; ++place) {
-                const int at = start % 4 + place / 8 * B, byte = place % 8;
-                const int from = byte % 4 < 2 ? L + byte % 4 : byte % 4 - 2;
-                word[16 * two + place] = uint8_t(byte < L ? at + byte : 0x80);
-                for (int half = 0; half < 2; ++half)
-                    mixed[half][16 * two + place] = uint8_t(byte / 4 == half && from < B ? at + from : 0x80);
-            }
-        }
-    }
-};
-template <int B, int L> constexpr Order<B, L> ORDER{};
-
-template <class V> RING_TARGET inline V read(const void* from) {
-    V v;
-    std::memcpy(&v, from, sizeof v);
-    return v;
-}
-
 // A group of two vectors as two of `word` and one of `mixed`, as the words of Order lie.
 template <class K> RING_TARGET inline void arrange_parts(const uint64_t* from, Whole* to) {
     uint64_t word[2 * WIDE];

@@ -3,9 +3,11 @@
 #include "_ring_vector.hpp"
 #include "_ring_thin.hpp"
 #include "_ring_gemm.hpp"
+#include "_ring_bytes.hpp"
 #include "_ring_words.hpp"
 #include "_ring_kinds.hpp"
 #include "_ring_fused.hpp"
+#include "_ring_deal.hpp"
 
 #undef RING_LEVEL
 #undef RING_TARGET

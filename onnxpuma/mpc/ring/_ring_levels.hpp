@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <utility>
 #include <vector>
@@ -48,6 +49,16 @@ struct Loop {
     int shift;
 };
 using LoopFunction = void (*)(const Loop&);
+
+// Reals that become packed words: component 2 of their shares, `bits` a word.
+struct Deal {
+    const void* reals;
+    const uint8_t* streams[2];
+    uint8_t* out;
+    double scale;
+    int bits;
+};
+using DealFunction = double (*)(const Deal&, ptrdiff_t start, ptrdiff_t stop);
 
 // A matrix whose words lie packed, row by row, `bits` bits each; `turned`, its rows are the columns of the factor.
 struct Packed {
@@ -169,6 +180,7 @@ struct Level {
     void (*unpack)(const uint8_t*, ptrdiff_t, int, int, uint8_t*, ptrdiff_t);
     const LoopFunction (*loops)[4][4];
     const Fused* (*fused)(int bits);  // null for a width without such kernels
+    const DealFunction* deals;
     ptrdiff_t fused_rows;             // of a product; one with more is faster as a product of unpacked matrices
 };
 
@@ -176,7 +188,7 @@ constexpr ptrdiff_t ANY_ROWS = PTRDIFF_MAX;
 
 #define RING_ENTRY(level, usable)                                                                                 \
     {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::pack, level::unpack, level::LOOPS,     \
-     level::fused, ANY_ROWS}
+     level::fused, level::DEALS, ANY_ROWS}
 
 #ifdef __x86_64__
 bool has_avx512() {
@@ -189,7 +201,8 @@ bool has_avx512() {
 const Level LEVELS[] = {
 #ifdef RING_HAS_TILES
     {"amx", ([]() -> bool { return has_avx512() && tiles::usable(); }), tiles::gemm<uint32_t>, tiles::gemm<uint64_t>,
-     avx512::pack, avx512::unpack, avx512::LOOPS, avx512::fused, 23},
+     avx512::pack, avx512::unpack, avx512::LOOPS, avx512::fused,
+     avx512::DEALS, 23},
 #endif
 #ifdef __x86_64__
     RING_ENTRY(avx512, has_avx512),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.words import Words, encode, word_type
 
 _CHUNK = 1 << 15  # words whose bits are spread out at a time, a byte each; a multiple of 8
 
@@ -89,6 +89,20 @@ def matmul_packed(
             out[:, start:stop] += matmul(a, block.T)
         else:
             out += matmul(a[:, start:stop], block)
+
+
+def deal_packed(
+    values: np.ndarray[Any, Any], fraction: int, bits: int, first: Words, second: Words, out: Words
+) -> float:
+    """Overwrites `out` with the packed words of values less those of both streams; the largest magnitude."""
+    largest = np.abs(values.astype(np.float64)).max(initial=0.0)
+    if not np.isfinite(largest):
+        return float("nan")
+    words = encode(values, fraction, bits)
+    for stream in (first, second):
+        words -= unpack(stream, bits, words.shape)
+    out[:] = pack(words, bits)
+    return float(largest)
 
 
 def digit(words: Words, shift: int, bits: int) -> Words:

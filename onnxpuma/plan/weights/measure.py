@@ -1,4 +1,4 @@
-"""Measuring the facts of a graph's secret weights on the arrays themselves, each read once, a block at a time."""
+"""Measuring the facts of a graph's secret weights: each array is read once, a block at a time."""
 
 from __future__ import annotations
 

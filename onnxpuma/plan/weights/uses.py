@@ -69,7 +69,7 @@ class Uses:
         return place, turned.count([1, 0]) % 2 == 1
 
     def open(self, name: str) -> tuple[Rows, tuple[int, ...], str] | None:
-        """A function that reads a value by rows, with its shape and the kind of its numbers; None as `value`."""
+        """A function that reads a value by rows, its shape, the kind of its numbers; None as `value`."""
         initializer = self._graph.initializers.get(name)
         if initializer is not None:
             kind = initializer.dtype.kind

@@ -251,11 +251,13 @@ class RequestLoop:
             )
 
     def _tell_progress(self, job: Job) -> Progress:
-        told, before = 0.0, self.link.traffic.bytes_sent
+        told, before = 0.0, -1
 
         def progress(done: int, of: int, label: str) -> None:
-            nonlocal told
+            nonlocal told, before
             now = time.monotonic()
+            if before < 0:  # the opening does not count
+                before = self.link.traffic.bytes_sent
             if self.link.party == 0 and now > told + LOOK_SECONDS:
                 told = now
                 standing = wire_pb2.Progress(step=done, steps=of, label=label, seconds=now - self._began)

@@ -13,7 +13,7 @@ from onnxpuma.mpc.forms import reading
 from onnxpuma.mpc.forms.reading import Reading, Stored
 from onnxpuma.mpc.forms.source import KeySource, Source
 from onnxpuma.mpc.forms.streamed import Streamed
-from onnxpuma.mpc.ring.words import Words
+from onnxpuma.mpc.ring.words import Words, reduced
 from tests.mpc.forms.packed import Counted, in_memory, matrix, packed_matrix, readers
 
 FORMAT = Format(40, 16)
@@ -35,11 +35,12 @@ def made(seed: int) -> tuple[Streamed, Counted, list[Words]]:
 
 def taken(weight: Streamed, ahead: Reading) -> Words:
     eye = np.eye(8, SHAPE[0], dtype=np.uint64)
-    return weight.product(eye, eye, ahead)
+    return reduced(weight.product(eye, eye, ahead), FORMAT.bits)
 
 
 def expected(components: list[Words]) -> Words:
-    return sum(words[:8] for words in components)  # type: ignore[return-value]
+    total: Words = sum(words[:8] for words in components)  # type: ignore[assignment]
+    return reduced(total, FORMAT.bits)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
