@@ -3,7 +3,22 @@
 from setuptools import Extension, setup
 
 KERNEL = "onnxpuma/mpc/ring/_ring"
-PARTS = ("gemm", "level", "levels", "product", "thin", "threads", "tiles", "vector", "words")
+PARTS = (
+    "bytes",
+    "deal",
+    "fused",
+    "gemm",
+    "kinds",
+    "level",
+    "levels",
+    "packed",
+    "product",
+    "thin",
+    "threads",
+    "tiles",
+    "vector",
+    "words",
+)
 
 setup(
     ext_modules=[

@@ -1,11 +1,12 @@
 """Where does the time of a token go? SmolLM2-135M in one process: planning, and a party's processor time.
 
-    python benchmarks/one_token.py --model FOLDER [--context 64] [--tokens 3] [--profile]
+    python benchmarks/one_token.py --model FOLDER [--context 64] [--tokens 3] [--drafts 4] [--profile]
 
 Three parties are threads of this process, with links in memory: no encryption, no sockets, no client. Weights
 and cache are random words, and layers of one shape share them, so that the model fits into little memory; the
 words that a party computes with decide nothing. The script reports the processor time of a plan made anew and
 of one made from the plan before, and that of one party for a token. --profile: the functions that take most.
+--drafts: the run reads so many guessed tokens as well, and gives the token after each.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.graph.next_token import NEXT_TOKEN
+from onnxpuma.graph.next_token import NEXT_TOKEN, NEXT_TOKENS
 from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated
@@ -40,12 +41,13 @@ from onnxpuma.transport.memory import memory_links
 RANDOM = np.random.default_rng(0)
 
 
-def planned(blueprint: Blueprint, past: int, recall: Recall | None = None) -> Plan:
-    """The plan for the token after `past` others, whose cache the servers hold."""
+def planned(blueprint: Blueprint, past: int, recall: Recall | None = None, drafts: int = 0) -> Plan:
+    """The plan for the token after `past` others, whose cache the servers hold, and for guesses behind it."""
+    total = past + 1 + drafts
     known = {
-        "input_ids": np.zeros((1, 1), np.int64),
-        "attention_mask": np.ones((1, past + 1), np.int64),
-        "position_ids": np.full((1, 1), past),
+        "input_ids": np.zeros((1, 1 + drafts), np.int64),
+        "attention_mask": np.ones((1, total), np.int64),
+        "position_ids": np.arange(past, total)[None],
     }
     held = tuple(name for name in blueprint.inputs if "past" in name)
     shapes = {n: v.shape for n, v in known.items()} | {n: (0,) for n in blueprint.inputs if n not in known}
@@ -55,7 +57,8 @@ def planned(blueprint: Blueprint, past: int, recall: Recall | None = None) -> Pl
     public = {n: known.get(n, np.zeros(0, np.int64)) for n in blueprint.public_inputs}
     keep = tuple(name for name in blueprint.outputs if name.startswith("present"))
     shapes = {name: shape for name, shape in shapes.items() if name in blueprint.inputs}
-    return compile_plan(blueprint, shapes, public, Selection((NEXT_TOKEN,), keep, held), recall=recall)
+    opened = (NEXT_TOKENS if drafts else NEXT_TOKEN,)
+    return compile_plan(blueprint, shapes, public, Selection(opened, keep, held), recall=recall)
 
 
 def dealt(shape: tuple[int, ...], format: Format) -> list[Replicated]:
@@ -104,16 +107,18 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a folder that tools/export.py wrote")
     parser.add_argument("--context", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=3)
+    parser.add_argument("--drafts", type=int, default=0, help="guessed tokens that a run reads as well")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     sys.setswitchinterval(1)  # threads take turns where one waits, not every 5 ms
     blueprint, graph = prepare(options.model / "model.onnx")
     recall, past = Recall(), options.context - 1
-    planned(blueprint, past, recall)
+    drafts = options.drafts
+    planned(blueprint, past, recall, drafts)
     lengths = range(past + 1, past + 1 + options.tokens)
-    anew = min(seconds(lambda n=n: planned(blueprint, n)) for n in lengths)
-    again = min(seconds(lambda n=n: planned(blueprint, n, recall)) for n in lengths)
-    plan = planned(blueprint, past, recall)
+    anew = min(seconds(lambda n=n: planned(blueprint, n, None, drafts)) for n in lengths)
+    again = min(seconds(lambda n=n: planned(blueprint, n, recall, drafts)) for n in lengths)
+    plan = planned(blueprint, past, recall, drafts)
     pool: dict[Any, list[Replicated]] = {}
     weights: list[dict[str, Replicated]] = [{}, {}, {}]
     for name in blueprint.weights:

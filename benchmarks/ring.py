@@ -3,7 +3,8 @@
     python benchmarks/ring.py [--level avx2] [--seconds 0.3] [--json]
 
 Time is processor time of the one thread, the best of several runs, so a busy machine does not matter.
-Products are given in billions of multiplications a second, everything else in GB/s of unpacked words.
+Products are given in billions of multiplications a second, those with a matrix that stays packed in
+nanoseconds a word of it, everything else in GB/s of unpacked words.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from onnxpuma.mpc.ring.words import Words, word_type
 
 LINEAR = [(128, 1536, 768), (128, 1536, 3072), (128, 6144, 768), (16, 768, 3072), (1, 768, 3072)]
 BITS = [1, 6, 12, 20, 24, 28, 46, 48, 52, 64]
+PACKED = [(1, 40), (8, 40), (16, 40), (8, 32), (8, 48), (8, 64)]  # rows, and bits of the packed words
+BLOCK = (32, 4096)  # packed words that stay in the cache
 COUNT = 1 << 17  # words packed at once: a hidden state of 128 x 1024
 
 
@@ -77,6 +80,20 @@ def products(budget: float) -> Iterator[Figure]:
         yield Figure("12 heads of Q K^T, 128 x 64", name, 12 * 128 * 128 * 64 / spent / 1e9, "G products/s")
 
 
+def packed_products(budget: float) -> Iterator[Figure]:
+    """A few rows times a block of packed weights, both ways."""
+    for rows, bits in PACKED:
+        kind = np.uint32 if bits <= 32 else np.uint64
+        stream = ring.pack(drawn(*BLOCK, dtype=kind), bits)
+        for turned in (True, False):
+            inner, outer = BLOCK[::-1] if turned else BLOCK
+            a, out = drawn(rows, inner, dtype=kind), drawn(rows, outer, dtype=kind)
+            call = partial(ring.matmul_packed, a, stream, bits, BLOCK, out, turned)
+            spent = seconds_per_call(call, budget) / (inner * outer)
+            name = f"{rows} rows @ packed, {bits} bits" + (", turned" if turned else "")
+            yield Figure(name, np.dtype(kind).name, spent * 1e9, "ns a word")
+
+
 def packing(budget: float) -> Iterator[Figure]:
     """Words to bits and back."""
     for bits in BITS:
@@ -113,7 +130,7 @@ def main() -> None:
     if options.level:
         ring.set_native_level(options.level)
     ring.set_threads(1)
-    figures = [f for part in (products, packing, loops) for f in part(options.seconds)]
+    figures = [f for part in (products, packed_products, packing, loops) for f in part(options.seconds)]
     if options.json:
         report = {"level": ring.native_level(), "figures": [asdict(f) for f in figures]}
         json.dump(report, sys.stdout, indent=1)
@@ -122,7 +139,7 @@ def main() -> None:
     for heading in ("what", "words", "rate", "unit"):
         table.add_column(heading, justify="right" if heading == "rate" else "left")
     for figure in figures:
-        table.add_row(figure.what, figure.dtype, f"{figure.rate:.1f}", figure.unit)
+        table.add_row(figure.what, figure.dtype, f"{figure.rate:.2f}", figure.unit)
     Console().print(table)
 
 

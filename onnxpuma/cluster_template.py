@@ -12,6 +12,7 @@ from onnxpuma.config import (
     PLACEHOLDER,
     KeptConfig,
     LimitConfig,
+    MemoryConfig,
     NetworkConfig,
     PartyConfig,
     ThreadConfig,
@@ -44,6 +45,9 @@ io = {n.io}           # that encrypt and send; as many receive and decrypt
 [network]  # between the servers; requests are planned for it. The same at all three
 latency_ms = {w.latency_ms:g}        # one way: half of the longest ping
 bandwidth_mbps = {w.bandwidth_mbps:g}   # megabits a second that one server can send; of the slowest
+
+[memory]  # for the weights, at each server; `onnxpuma serve --memory` replaces it at one
+gigabytes = {s.gigabytes:g}       # weights that do not fit are read in every run; 0: what the machine spares
 
 [kept]  # shares that stay at the servers between two requests of one client: decoder caches
 seconds = {k.seconds:g}    # without use, after which they are dropped
@@ -78,7 +82,12 @@ def write_cluster_template(
     text = _HEAD + "".join(_party_text(i, row) for i, row in enumerate(rows)) + _CLIENTS
     text += "".join(f"{tomlkit.key(name).as_string()} = {_quoted(key)}\n" for name, key in known.items())
     text += _TAIL.format(
-        t=TimeoutConfig(), n=ThreadConfig(), w=NetworkConfig(), k=KeptConfig(), m=LimitConfig()
+        t=TimeoutConfig(),
+        n=ThreadConfig(),
+        w=NetworkConfig(),
+        s=MemoryConfig(),
+        k=KeptConfig(),
+        m=LimitConfig(),
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -89,6 +89,13 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """How much memory the weights take at each server; those that do not fit are read in every run."""
+
+    gigabytes: float = _setting(0.0, 0.0, 1e6, "gigabytes")  # 0: what the machine can spare
+
+
+@dataclass(frozen=True, slots=True)
 class KeptConfig:
     """Values that stay at the servers between requests."""
 
@@ -120,12 +127,16 @@ class ClusterConfig:
     timeouts: TimeoutConfig = field(default_factory=TimeoutConfig)
     threads: ThreadConfig = field(default_factory=ThreadConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     kept: KeptConfig = field(default_factory=KeptConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
 
     def party_of(self, public_key: str) -> int | None:
         """The number of the party that has this key, or None."""
         return next((i for i, party in enumerate(self.parties) if party.public_key == public_key), None)
+
+
+_SETTINGS: dict[str, Any] = {f.name: f.default_factory for f in fields(ClusterConfig)[2:]}  # table -> kind
 
 
 def read_cluster(path: Path) -> ClusterConfig:
@@ -158,24 +169,16 @@ class _Reader:
         self.path = path
 
     def cluster(self, tables: dict[str, Any]) -> ClusterConfig:
-        self.known(tables, ["party", "clients", "timeouts", "threads", "network", "kept", "limits"], "")
+        self.known(tables, ["party", "clients", *_SETTINGS], "")
         rows = tables.get("party", [])
         if not isinstance(rows, list) or len(rows) != PARTIES:
             count = len(rows) if isinstance(rows, list) else "something other than"
             raise self.error(f"has {count} [[party]] tables", "write three: parties 0, 1 and 2, in order")
-        parties = tuple(self.party(row, f"party {i}") for i, row in enumerate(rows))
+        first, second, third = (self.party(row, f"party {i}") for i, row in enumerate(rows))
         clients = self.clients(self.table(tables, "clients"))
-        self.distinct(parties, clients)
-        first, second, third = parties
-        return ClusterConfig(
-            (first, second, third),
-            clients,
-            self.settings(TimeoutConfig, tables, "timeouts"),
-            self.settings(ThreadConfig, tables, "threads"),
-            self.settings(NetworkConfig, tables, "network"),
-            self.settings(KeptConfig, tables, "kept"),
-            self.settings(LimitConfig, tables, "limits"),
-        )
+        self.distinct((first, second, third), clients)
+        made = {name: self.settings(kind, tables, name) for name, kind in _SETTINGS.items()}
+        return ClusterConfig((first, second, third), clients, **made)
 
     def settings(self, kind: type[SettingsT], tables: dict[str, Any], name: str) -> SettingsT:
         """The table `name`; a key that it leaves out gets the default of `kind`."""

@@ -7,12 +7,15 @@ from time import perf_counter
 from typing import Any
 
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms.reading import WINDOW, Reading
+from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.party import Party, Protocol, parallel
 from onnxpuma.mpc.protocols.dpf import Dealt
 from onnxpuma.observe import OperatorUse, Progress, RunReport, Stopwatch
 from onnxpuma.ops.beside import whole
 from onnxpuma.ops.spread import truncated
 from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.streaming import reads
 from onnxpuma.plan.timeline import Uses
 
 Watched = Callable[[Step, Sequence[Form]], None]  # gets a step, and this party's shares of its outputs
@@ -22,11 +25,13 @@ class Interpreter:
     """Runs plans, one at a time, on one party's weights (initializer name -> shares).
 
     It keeps the results of constant steps, which depend on weights alone (a transposed weight), for the
-    requests that follow.
+    requests that follow. Streamed weights are read ahead by `readers` threads, `window` bytes at a time.
     """
 
-    def __init__(self, weights: Mapping[str, Replicated]) -> None:
+    def __init__(self, weights: Mapping[str, Replicated], window: int = WINDOW, readers: int = 1) -> None:
         self._weights = weights
+        self._stored = {name: x.stored for name, x in weights.items() if isinstance(x, Streamed)}
+        self._window, self._readers = window, readers
         self._constants: dict[tuple[str, tuple[str, ...]], list[Form]] = {}
 
     def run(
@@ -42,13 +47,17 @@ class Interpreter:
         `inputs`: this party's shares of the plan's secret inputs. `watched` is called with every step when
         it has ended. Returns this party's shares of the secret outputs (a product that nothing else reads
         stays untruncated), and a report.
-        Raises TransportError when a peer leaves, stops or is out of step.
+        Raises TransportError when a peer leaves, stops or is out of step; PlanError when a streamed weight
+        is damaged or cannot be read.
         """
         values: dict[str, Any] = {**self._weights, **inputs}
         watch = Stopwatch(
             party.index, lambda: party.link.traffic.bytes_sent, lambda: party.round, lambda: party.waited
         )
-        party.run(_Run(self._constants, plan, party, values, watch.report, watched).rounds(progress))
+        order = [self._stored[name] for name in reads(plan, self._stored)]
+        with Reading(order, self._window, self._readers) as party.reading:
+            party.run(_Run(self._constants, plan, party, values, watch.report, watched).rounds(progress))
+        watch.report.streamed = party.reading.use
         watch.stop()
         return {o.name: values[o.name] for o in plan.outputs if o.secret}, watch.report
 

@@ -10,7 +10,20 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from onnxpuma.mpc.forms.reading import StreamUse
+
 Progress = Callable[[int, int, str], None]  # steps done, steps in all, label of the oldest that runs
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is, as one server tells its client while it computes."""
+
+    done: int  # steps
+    steps: int  # in all; 1 while the request waits for others
+    label: str  # of the oldest step that runs
+    bytes_sent: int = 0  # by this server to the two others
+    seconds: float = 0.0  # since the run began
 
 
 @dataclass
@@ -38,10 +51,25 @@ class RunReport:
     rounds: int = 0
     peak_rss_bytes: int = 0
     operators: dict[str, OperatorUse] = field(default_factory=dict)
+    # What its streamed weights took.
+    streamed: StreamUse = field(default_factory=StreamUse)
 
     def of(self, operator: str) -> OperatorUse:
         """The row of an operator, made if missing."""
         return self.operators.setdefault(operator, OperatorUse())
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds: of reading and of key streams, on threads of their own beside the run; of products with
+        streamed weights, of waiting for their blocks, and for words of the other parties, within it."""
+        use = self.streamed
+        return {
+            "reading": use.reading_seconds,
+            "key_stream": use.key_seconds,
+            "products": use.product_seconds,
+            "stalled": use.stalled_seconds,
+            "rounds": self.waited,
+        }
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,7 +77,8 @@ class RunReport:
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> RunReport:
         uses = {name: OperatorUse(**use) for name, use in entries.get("operators", {}).items()}
-        return cls(**{**entries, "operators": uses})
+        streamed = StreamUse(**entries.get("streamed", {}))
+        return cls(**{**entries, "operators": uses, "streamed": streamed})
 
 
 def peak_rss_bytes() -> int:

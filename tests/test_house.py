@@ -56,7 +56,7 @@ CHAMBERS = {
     "roles": (("request", "shared"), ("client", "owner", "server"), ("local",)),
     "plan": (
         ("draft", "inputs", "narrow", "owner_policy", "plan", "weights"),
-        ("policy_file", "timeline"),
+        ("policy_file", "streaming", "timeline"),
         ("blueprint",),
         ("declared", "memory", "prepare", "shapes"),
         ("budget",),

@@ -4,10 +4,12 @@
     python tools/export.py --model ./my-finetuned-bert --task text-classification --out classifier
     python tools/export.py --model SmolLM2-135M.Q8_0.gguf --task text-generation-with-past --out smollm2
     python tools/export.py --model t5-small --task summarization --out t5
+    python tools/export.py --model ./llama-7b --task text-generation-with-past --out ./llama-7b
 
 Writes one file, or three for an encoder-decoder (weights above 100 MB beside it, as .onnx.data), config.json,
 and the tokenizer, feature extractor or image processor of the source; random weights get stand-ins. Every
-file is run at several shapes and compared with PyTorch. See docs/export.md.
+file is run at several shapes and compared with PyTorch. A large decoder's file points into the checkpoint's
+own safetensors files, beside which it lies. See docs/export.md.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from exporting import ExportError, TraceError
 from exporting.tasks import ALIASES, TASKS, task_named
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from exporting.parts import Part
     from exporting.tasks import Task
 
@@ -39,6 +43,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, help="folder to write; created if missing")
     parser.add_argument("--random-init", action="store_true", help="random weights: nothing is downloaded")
     parser.add_argument("--tiny", action="store_true", help="2 layers of width 64, random weights")
+    parser.add_argument("--layers", type=int, help="with random weights: how many layers, fewer than it has")
+    parser.add_argument(
+        "--in-place",
+        action="store_true",
+        help="copy no weight: model.onnx points into the safetensors files beside it (decoders with a cache; "
+        "the default above a billion parameters)",
+    )
     parser.add_argument(
         "--exporter",
         choices=EXPORTERS,
@@ -64,7 +75,14 @@ def export(options: argparse.Namespace) -> list[str]:
     task = task_named(options.task)
     if options.sequence < 4:
         raise ExportError("the traced sequence must have at least 4 tokens", "omit --sequence for 16")
+    if options.layers is not None and not (options.random_init or options.tiny):
+        raise ExportError("--layers is for models with random weights", "pass --random-init, or omit it")
     require("torch", "transformers", "onnxscript")
+    from exporting import large
+
+    if large.goes_in_place(options, task):
+        traced, part, lines = large.export_in_place(options, task)
+        return [*_described(traced, part), *lines]
     try:
         return _exported(options, task, options.exporter or EXPORTERS[0])
     except TraceError as error:
@@ -89,6 +107,7 @@ def _exported(options: argparse.Namespace, task: Task, exporter: str) -> list[st
         tiny=options.tiny,
         attention=None if exporter == "dynamo" else "eager",
         seed=options.seed,
+        layers=options.layers,
     )
     parts = parts_of(model, task)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -116,14 +135,22 @@ def _written(part: Part, options: argparse.Namespace, exporter: str) -> list[str
     files = onnx_file.save(onnx_file.tidy(traced), options.out / part.file)
     examples = [example, *(part.example(sizes) for sizes in (other, *part.also))]
     difference = onnx_file.check(files[0], part.module, list(part.axes), examples)
-    counts = onnx_file.histogram(traced)
+    return [
+        *_described(traced, part),
+        f"check    agrees with PyTorch at {len(examples)} shapes, largest difference {difference:.1e}",
+        *(f"wrote    {path} ({path.stat().st_size / 1e6:.1f} MB)" for path in files),
+    ]
+
+
+def _described(traced: ir.Model, part: Part) -> list[str]:
+    from exporting.onnx_file import histogram
+
+    counts = histogram(traced)
     return [
         f"inputs   {', '.join(_folded(str(value.name) for value in traced.graph.inputs))}",
         f"outputs  {', '.join(_folded(part.outputs))}",
         f"graph    opset {traced.opset_imports['']}, {sum(counts.values())} nodes: "
         + ", ".join(f"{count} {name}" for name, count in counts.items()),
-        f"check    agrees with PyTorch at {len(examples)} shapes, largest difference {difference:.1e}",
-        *(f"wrote    {path} ({path.stat().st_size / 1e6:.1f} MB)" for path in files),
     ]
 
 

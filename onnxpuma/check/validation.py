@@ -13,6 +13,7 @@ from onnxpuma.errors import AccuracyError, InputError, UnreliableError
 from onnxpuma.graph.canonicalise import ROUNDED
 from onnxpuma.graph.reference import run_file
 from onnxpuma.mpc.cost import USUAL, Network
+from onnxpuma.mpc.forms.reading import StreamUse
 from onnxpuma.observe import OperatorUse, RunReport
 from onnxpuma.plan.examine.choices import ways_taken
 from onnxpuma.plan.plan import Plan
@@ -48,6 +49,9 @@ class Validation:
     # has several (plan/examine/choices.py).
     network: Network = USUAL
     ways: dict[str, dict[str, int]] = field(default_factory=dict)
+    # By party: what its streamed weights took, and the seconds of each phase (`RunReport.phases`).
+    streamed: list[StreamUse] = field(default_factory=list)
+    phases: list[dict[str, float]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
@@ -155,6 +159,8 @@ def validation(
         {} if rounded is None else _differences(outputs, rounded),
         USUAL if plan is None else plan.network,
         {} if plan is None else ways_taken(plan),
+        [report.streamed for report in reports],
+        [report.phases for report in reports],
     )
 
 

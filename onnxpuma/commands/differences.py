@@ -68,6 +68,7 @@ def show(found: Validation, shapes: dict[str, tuple[int, ...]]) -> None:
             ("sent", f"{screen.size(sum(found.bytes_sent))} ({each})"),
             ("rounds", f"{found.rounds:,}"),
             ("peak memory of each party", peaks),
+            *_streams(found),
             (
                 "planned for",
                 f"{screen.bits(network.bandwidth)}/s, {screen.duration(network.latency)} one way",
@@ -79,3 +80,24 @@ def show(found: Validation, shapes: dict[str, tuple[int, ...]]) -> None:
 
 def _ways(taken: dict[str, int]) -> str:
     return ", ".join(f"{screen.plain(way)} ({steps})" for way, steps in taken.items())
+
+
+def _streams(found: Validation) -> list[tuple[str, str]]:
+    """What weights took that were read for this run, at each party; nothing where all of them stayed."""
+    uses = found.streamed
+    if not any(use.bytes_read + use.key_bytes for use in uses):
+        return []
+    spent = [found.phases[party] for party in range(len(uses))]
+    return [
+        ("weights read from disk", ", ".join(screen.size(use.bytes_read) for use in uses)),
+        ("weights made from keys", ", ".join(screen.size(use.key_bytes) for use in uses)),
+        *(
+            (f"seconds of {what}", ", ".join(screen.duration(each[key]) for each in spent))
+            for key, what in (
+                ("reading", "reading, beside the run"),
+                ("key_stream", "key streams, beside the run"),
+                ("products", "their products"),
+                ("stalled", "waiting for them"),
+            )
+        ),
+    ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from onnxpuma.commands import options, screen
+from onnxpuma.commands.standing import StandingLine
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,6 +50,18 @@ def generate(
     language: Annotated[
         str | None, typer.Option("--language", help="Of a recording; detected by default.")
     ] = None,
+    draft: Annotated[
+        str,
+        typer.Option(
+            "--draft",
+            metavar="prompt|FOLDER|none",
+            help="Guess the next tokens: from the text so far, or by a small public model run here.",
+        ),
+    ] = "none",
+    draft_tokens: Annotated[
+        int | None,
+        typer.Option("--draft-tokens", min=1, help="How many to guess at once; 4 by default.", metavar="K"),
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Continue the text, even if the model would answer it in a chat.")
     ] = False,
@@ -56,14 +69,19 @@ def generate(
         bool, typer.Option("--plain", help="Run in the clear with onnxruntime, for comparison.")
     ] = False,
     threads: options.Threads = 1,
+    memory: options.Memory = None,
     public_input: options.ShownInput = [],  # noqa: B006  (typer makes a new one)
     json: options.AsJson = False,
 ) -> None:
     """Write a text with a model whose weights, prompt and answer no server sees."""
     folder, item = _read(given, cluster, tokenizer, plain)
+    allowed = options.read_memory(memory)
+    if allowed is not None and (plain or cluster is not None):
+        raise ConfigError("--memory is for servers on this machine", "omit it with --cluster and --plain")
     asked = {"max_new_tokens": most, "fixed_length": fixed or None, "language": language}
+    asked["draft"] = _guesser(draft, draft_tokens, tokenizer or folder)
     chosen = {name: value for name, value in asked.items() if value is not None}
-    with _written(folder, tokenizer, cluster, key, task, plain, threads, public_input) as pipe:
+    with _written(folder, tokenizer, cluster, key, task, plain, threads, allowed, public_input) as pipe:
         told = _Telling(pipe, silent=json)
         try:
             told.tell(item if raw else _said_to(pipe, item), chosen)
@@ -79,6 +97,7 @@ class _Telling:
     def __init__(self, pipe: Writer, silent: bool) -> None:
         self._pipe, self._silent = pipe, silent
         self._times: list[float] = []
+        self._line = StandingLine()
         self.tokens = 0
         self.text = ""
 
@@ -87,27 +106,30 @@ class _Telling:
 
         self._times = [time.perf_counter()]
         runner = self._pipe.runner
-        with closing(self._pipe.pieces(item, self._pipe.options(chosen))) as pieces, ExitStack() as bar:
-            if isinstance(runner, SecureRunner):  # a bar for the prompt; after it the text shows progress
-                runner.progress = bar.enter_context(screen.progress("reading"))
+        if isinstance(runner, SecureRunner):
+            self._line = StandingLine(runner.node_names)
+            self._line.begin("prompt")
+            runner.watch = self._line.show
+        with closing(self._pipe.pieces(item, self._pipe.options(chosen))) as pieces:
             for piece in pieces:
-                if isinstance(runner, SecureRunner):
-                    runner.progress = None
-                bar.close()
+                self._line.clear()
                 if piece.token is not None:
                     self.tokens += 1
                     self._times.append(time.perf_counter())
                 self.text += piece.text
                 if not self._silent:
                     screen.tell(piece.text)
+                self._line.begin(f"token {self.tokens + 1}")
 
     def end(self) -> None:
         """End the line and print the figures, also for a text that was interrupted."""
+        self._line.clear()
         if self._silent or not self.tokens:
             return
         screen.tell("\n")
         taken = self.figures()
-        line = f"{self.tokens} tokens in {screen.duration(taken['seconds'])}"
+        runs = f" by {taken['requests']} runs" if taken["requests"] != self.tokens else ""
+        line = f"{self.tokens} tokens{runs} in {screen.duration(taken['seconds'])}"
         rate = taken["tokens_per_second"]
         if rate:
             line += f", {f'{rate:.3g}' if rate < 100 else f'{rate:,.0f}'} a second after the first"
@@ -127,11 +149,21 @@ class _Telling:
             "first_token_seconds": self._times[1] - self._times[0] if self.tokens else 0.0,
             "tokens_per_second": (self.tokens - 1) / later if later else 0.0,
             "requests": usage.requests,
+            "tokens_per_request": self.tokens / max(usage.requests, 1),
             "bytes_sent": usage.bytes_sent,
             "bytes_per_token": usage.bytes_sent // tokens,
             "rounds": usage.rounds,
             "rounds_per_token": usage.rounds // tokens,
         }
+
+
+def _guesser(draft: str, count: int | None, home: Path | None) -> Any:
+    """What guesses the next tokens. A model for it is read before servers are started."""
+    from onnxpuma.tasks.folder import ModelFolder
+    from onnxpuma.tasks.guesses import guesser_of
+
+    tokenizer = ModelFolder(home).tokenizer if home is not None and draft not in ("none", "prompt") else None
+    return guesser_of(draft, count, tokenizer)
 
 
 def _said_to(pipe: Writer, item: str) -> Any:
@@ -174,6 +206,7 @@ def _written(
     task: str | None,
     plain: bool,
     threads: int,
+    memory: int | None,
     public_inputs: list[str],
 ) -> Iterator[Writer]:
     """The pipeline, which must be one that writes; closed afterwards."""
@@ -186,7 +219,7 @@ def _written(
     if task is not None:
         task_named(task)
     spelling = ModelFolder(home).tokenizer  # fails, if it is missing, before servers are started
-    runner = _runner(folder, cluster, key, plain, threads, public_inputs)
+    runner = _runner(folder, cluster, key, plain, threads, memory, public_inputs)
     with pipeline(task, folder=home, runner=runner, tokenizer=spelling) as pipe:
         if not isinstance(pipe, Writer):
             raise ConfigError(
@@ -201,6 +234,7 @@ def _runner(
     key: Path | None,
     plain: bool,
     threads: int,
+    memory: int | None,
     public_inputs: list[str],
 ) -> Runner:
     from onnxpuma.tasks.plain import PlainRunner
@@ -213,5 +247,5 @@ def _runner(
         return PlainRunner(folder, threads)
     from onnxpuma.commands.local import start_servers
 
-    servers = start_servers(folder, threads, public_inputs=public_inputs)
+    servers = start_servers(folder, threads, public_inputs=public_inputs, memory=memory)
     return SecureRunner(servers.client(), servers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from onnxpuma.plan.blueprint import Blueprint
     from onnxpuma.plan.examine.report import ModelReport, NodeEntry
     from onnxpuma.plan.owner_policy import Policy
+    from onnxpuma.plan.weights.residence import Residence
+    from onnxpuma.roles.shared.model import SharedModel
 
 _SHOWN = {"weights": "secret, once"}
 
@@ -24,6 +27,7 @@ def inspect(
     bandwidth: options.Bandwidth = options.USUAL_BANDWIDTH,
     latency: options.Latency = options.USUAL_LATENCY,
     cores: options.Cores = 0,
+    memory: options.Memory = None,
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
@@ -39,7 +43,7 @@ def inspect(
     from onnxpuma.roles.request.network import network_of
 
     network = network_of(options.read_network(bandwidth, latency))
-    sizes = options.read_sizes(dim)
+    sizes, allowed = options.read_sizes(dim), options.read_memory(memory)
     policy = Policy(
         public=public,
         secret=secret,
@@ -51,8 +55,10 @@ def inspect(
         **options.read_rings(ring),
     )
     with screen.progress(f"reading {model.name}"):
-        blueprints = _blueprints(model, policy, sizes)
-        found = _report(blueprints, sizes, network, cores)
+        shared = _shared(model, policy, sizes)
+        blueprints = shared.graphs
+        place = shared.residence(allowed)
+        found = _report(shared, sizes, network, cores, place if allowed else None)
     several = len(found) > 1
     if json:
         reports = {
@@ -60,7 +66,11 @@ def inspect(
             for name, each in found.items()
         }
         screen.say_json(
-            {"model": str(model), **({"graphs": reports} if several else next(iter(reports.values())))}
+            {
+                "model": str(model),
+                **({"graphs": reports} if several else next(iter(reports.values()))),
+                "residence": asdict(place),
+            }
         )
     else:
         if several:
@@ -73,9 +83,9 @@ def inspect(
         raise _unsupported(found)
 
 
-def _blueprints(model: Path, policy: Policy, sizes: Mapping[str, int]) -> dict[str, Blueprint]:
-    """The blueprints of an ONNX file, of a folder of files that form one model, or of a shared model."""
-    from onnxpuma.graph.folder import find
+def _shared(model: Path, policy: Policy, sizes: Mapping[str, int]) -> SharedModel:
+    """The public part of an ONNX file, of a folder of files that form one model, or of a shared model."""
+    from onnxpuma.graph.folder import ONLY_GRAPH, find
     from onnxpuma.roles.owner.reading import Reading
     from onnxpuma.roles.shared.model import SharedModel, is_shared
 
@@ -85,29 +95,37 @@ def _blueprints(model: Path, policy: Policy, sizes: Mapping[str, int]) -> dict[s
                 "a shared model's policy is settled: patterns and ranges have no effect",
                 "pass them to `onnxpuma share`",
             )
-        return SharedModel.read(model).graphs
+        return SharedModel.read(model)
     found = find(model)
     screen.note_left_out(found.ignored)
-    return Reading(found.sources, policy, sizes=sizes).blueprints()
+    blueprints = Reading(found.sources, policy, sizes=sizes).blueprints()
+    if list(blueprints) == [ONLY_GRAPH]:
+        return SharedModel.of(blueprints[ONLY_GRAPH])
+    # `share` stores an array once that several graphs have; here each graph counts its own.
+    own = {graph: {name: f"{graph}/{name}" for name in each.weights} for graph, each in blueprints.items()}
+    return SharedModel(blueprints, own)
 
 
 def _report(
-    blueprints: Mapping[str, Blueprint], sizes: Mapping[str, int], network: Network, cores: int
+    shared: SharedModel, sizes: Mapping[str, int], network: Network, cores: int, place: Residence | None
 ) -> dict[str, ModelReport]:
-    """A report for each graph, at those of the sizes that its symbols name."""
+    """A report for each graph, at those of the sizes that its symbols name. place: where weights stay; None:
+    all of them as words."""
     from onnxpuma.plan.examine.example import draw_inputs, symbols
     from onnxpuma.plan.examine.report import report
     from onnxpuma.plan.examine.support import fitting_shapes
 
-    known = {name: symbols(blueprint) for name, blueprint in blueprints.items()}
+    known = {name: symbols(blueprint) for name, blueprint in shared.graphs.items()}
     reports = {}
-    for name, blueprint in blueprints.items():
+    for name, blueprint in shared.graphs.items():
         elsewhere = {symbol for other in known.values() for symbol in other} - known[name].keys()
         own = {symbol: size for symbol, size in sizes.items() if symbol not in elsewhere}
         shapes = fitting_shapes(blueprint, own)
         drawn = draw_inputs(blueprint, shapes)
         public = {entry: drawn[entry] for entry in blueprint.public_inputs}
-        reports[name] = report(blueprint, shapes, public, network, cores)
+        held = None if place is None else place.memory
+        away = [] if place is None else [w for w, a in shared.stored[name].items() if a in place.streamed]
+        reports[name] = report(blueprint, shapes, public, network, cores, held, away)
     return reports
 
 

@@ -74,6 +74,16 @@ Bandwidth: TypeAlias = Annotated[
 Latency: TypeAlias = Annotated[
     str, typer.Option("--latency", help="One-way latency, half of a ping: 0.1ms, 40ms.")
 ]
+Memory: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Memory for the weights of each server: 6GB, 800MB; weights that do not fit are read in every"
+        " run. By default they may take what the machine can spare.",
+        show_default=False,
+    ),
+]
 Cores: TypeAlias = Annotated[
     int, typer.Option("--cores", min=0, help="Cores of each server; 0: as many as this machine has.")
 ]
@@ -121,6 +131,7 @@ SecretInput: TypeAlias = Annotated[
 
 _BITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_BYTES = {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)")
 
 
@@ -190,3 +201,14 @@ def read_latency(text: str) -> float:
             f"--latency {text} is not a time", "write --latency 0.1ms, the time in one direction"
         )
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def read_memory(text: str | None) -> int | None:
+    """`6GB`, `800MB` or `1.5GiB` in bytes; ConfigError for any other form."""
+    if text is None:
+        return None
+    found = _QUANTITY.fullmatch(text.strip().lower())
+    size = int(float(found[1]) * _BYTES[found[2]]) if found and found[2] in _BYTES else 0
+    if size <= 0:
+        raise ConfigError(f"--memory {text} is not a size of memory", "write --memory 6GB or --memory 800MB")
+    return size

@@ -28,6 +28,7 @@ def serve(
         int | None,
         typer.Option("--party", min=0, max=2, help="0, 1 or 2; must match the key.", show_default=False),
     ] = None,
+    memory: options.Memory = None,
 ) -> None:
     """Serve a shared model as one of the three parties. Stop it with Ctrl-C or SIGTERM."""
     from onnxpuma.config import read_cluster
@@ -35,6 +36,7 @@ def serve(
     from onnxpuma.roles.server.server import Server
     from onnxpuma.transport.curve import read_secret_key
 
+    allowed = options.read_memory(memory)
     config = read_cluster(cluster)
     pair = read_secret_key(key)
     own = config.party_of(pair.public)
@@ -59,7 +61,7 @@ def serve(
 
     with _log_on_stderr(), _stop_on_signals() as stop:
         locked = stay_in_memory()
-        Server(own, config, pair, model).serve(ready=ready, stop=stop)
+        Server(own, config, pair, model, allowed).serve(ready=ready, stop=stop)
     screen.note(f"party {own} has stopped")
 
 

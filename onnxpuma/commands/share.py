@@ -42,7 +42,7 @@ def share(
         bool, typer.Option("--yes", help="Agree that everybody sees the constants that may be trained.")
     ] = False,
 ) -> None:
-    """Split a model's weights into three files, one for each server; any one of them alone is noise."""
+    """Split a model's weights into shares for three servers; those of any one server alone are noise."""
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import find
     from onnxpuma.plan.owner_policy import Policy
@@ -103,8 +103,11 @@ def share(
     proved.summarise(shared.graphs, options.read_sizes(dim))
     if not range_check:
         screen.note("If a value leaves its range, the result is wrong and no client is told.")
-    public_files = f"{INDEX}, the folders" if folders else "skeleton.onnx, policy.json"
-    screen.note(f"Give server I {public_files} and partyI.safetensors from {out}, and no other part.")
+    public_files = f"{INDEX} and the folders" if folders else "skeleton.onnx and policy.json"
+    screen.note(f"From {out} give each server {public_files}, and of the rest:")
+    screen.note("  server 0  party0.keys; never the words: with its keys they are the model")
+    screen.note("  server 1  party1.keys, words.safetensors")
+    screen.note("  server 2  party2.keys, words.safetensors")
 
 
 class _Bars:
@@ -142,7 +145,8 @@ _READERS = {
     "model.json": _EVERYBODY,
     "skeleton.onnx": _EVERYBODY,
     "policy.json": _EVERYBODY,
-    "party0.safetensors": "server 0 alone",
-    "party1.safetensors": "server 1 alone",
-    "party2.safetensors": "server 2 alone",
+    "party0.keys": "server 0 alone",
+    "party1.keys": "server 1 alone",
+    "party2.keys": "server 2 alone",
+    "words.safetensors": "servers 1 and 2, never server 0",
 }

@@ -34,6 +34,12 @@ def show(found: ModelReport) -> None:
         f"       about {screen.size(found.memory.whole)} of memory at each server, of which"
         f" {screen.size(found.memory.weights)} are its shares of the weights"
     )
+    if found.memory.streamed:
+        each = screen.size(found.memory.streamed)
+        screen.say(
+            f"       weights that do not fit: in a run servers 1 and 2 read {each} and make {each} from keys,"
+            f" server 0 makes {screen.size(2 * found.memory.streamed)} from keys"
+        )
     if found.refused:
         screen.say("       (without the refused nodes and the nodes that depend on them)")
     _show_choices(found)

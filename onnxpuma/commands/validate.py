@@ -54,6 +54,7 @@ def validate(
     bandwidth: options.Bandwidth = options.USUAL_BANDWIDTH,
     latency: options.Latency = options.USUAL_LATENCY,
     threads: options.Threads = 1,
+    memory: options.Memory = None,
     public: options.Public = [],  # noqa: B006
     secret: options.Secret = [],  # noqa: B006
     public_input: options.PublicInput = [],  # noqa: B006
@@ -91,11 +92,11 @@ def validate(
     if (cluster is None) != (key is None):
         raise ConfigError("--cluster and --key belong together", "pass both or neither")
     sizes = options.read_sizes(dim)
-    network = options.read_network(bandwidth, latency)
-    if cluster is not None and network != NetworkConfig():
+    network, allowed = options.read_network(bandwidth, latency), options.read_memory(memory)
+    if cluster is not None and (network != NetworkConfig() or allowed):
         raise ConfigError(
-            "--bandwidth and --latency are for servers on this machine",
-            "omit them with --cluster: those servers plan for the [network] of their cluster.toml",
+            "--bandwidth, --latency and --memory are for servers on this machine",
+            "omit them with --cluster: [network] and [memory] of those servers' cluster.toml say it",
         )
     model = _file(model)
     policy = Policy(
@@ -146,7 +147,7 @@ def validate(
 
         began += perf_counter() - pause
         if cluster is None or key is None:
-            asked = reliable(lambda: _run_here(folder, feed, threads, public_input, network, note))
+            asked = reliable(lambda: _run_here(folder, feed, threads, public_input, network, allowed, note))
         else:
             asked = reliable(lambda: _ask(cluster, key, blueprint, feed, public_input, note))
         outcome, unreliable = asked
@@ -265,10 +266,12 @@ def _run_here(
     threads: int,
     public_inputs: list[str],
     network: NetworkConfig,
+    memory: int | None,
     note: Dealt,
 ) -> Outcome:
+    options = {"public_inputs": public_inputs, "network": network, "memory": memory}
     with (
-        start_servers(folder, threads, public_inputs=public_inputs, network=network) as servers,
+        start_servers(folder, threads, **options) as servers,
         servers.client() as client,
         screen.progress("computing on shares") as advance,
     ):

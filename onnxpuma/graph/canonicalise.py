@@ -73,16 +73,13 @@ from onnxpuma.graph.shapes import infer, infer_again
 _LARGEST_FOLDED = 8192
 _MOST_ROUNDS = 8
 
-_NOTHING_DONE = (
-    common.no_op_cast_rule,
-    common.no_op_expand_rule,
-    common.no_op_transpose_rule,
-    common.transpose_transpose_rule,
-    common.reshape_reshape_rule,
-    common.squeeze_reshape_1d_rule,
-    common.unsqueeze_unsqueeze_rule,
-    common.collapse_slice_rule,
-)
+# Copied before anybody applies them: a rule keeps the graph that it last matched, and with it the weights;
+# one that PyTorch's exporter applied in this process cannot even be copied.
+_NOTHING_DONE = copy.deepcopy([
+    common.no_op_cast_rule, common.no_op_expand_rule, common.no_op_transpose_rule,
+    common.transpose_transpose_rule, common.reshape_reshape_rule, common.squeeze_reshape_1d_rule,
+    common.unsqueeze_unsqueeze_rule, common.collapse_slice_rule,
+])  # fmt: skip
 
 # In this order, each until it finds nothing more. Scales follow activations, whose factors they would carry
 # away; attention comes last, as it absorbs the scales.
@@ -219,7 +216,6 @@ def _clean(model: ir.Model) -> None:
     fold_constants(
         model, onnx_shape_inference=True, input_size_limit=_LARGEST_FOLDED, should_fold=_should_fold
     )
-    # Copies: a rule keeps the graph that it last matched, and with it the model's weights.
     RewriteRuleSet(copy.deepcopy(_NOTHING_DONE)).apply_to_model(model)
     drop_identities(model)
     for step in (

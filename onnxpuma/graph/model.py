@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnxpuma.errors import ModelError, UnsupportedModelError
+from onnxpuma.graph.initializer import Initializer as Initializer
 from onnxpuma.standard.operators import traits
 from onnxpuma.standard.signature import default_of, since_version
 from onnxpuma.standard.traits import Traits
@@ -70,63 +71,6 @@ class Node:
         for value in self.attributes.values():
             found += [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, Graph)]
         return tuple(found)
-
-
-class Initializer:
-    """A named constant of the model, read on demand.
-
-    `available` is False for a secret weight of a skeleton (`graph.save`): its name, dtype and shape are
-    known, its values are not here.
-    """
-
-    __slots__ = ("_tensor", "dtype", "name", "shape")
-
-    def __init__(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], tensor: Any = None) -> None:
-        self.name, self.dtype, self.shape = name, dtype, shape
-        self._tensor = tensor
-
-    @property
-    def available(self) -> bool:
-        return self._tensor is not None
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    def numpy(self) -> np.ndarray:
-        """The values, shape `self.shape`; read-only. Data stored outside the protobuf is a memory-mapped
-        view.
-
-        Raises ModelError when the values are not here, or the data file changed since it was checked.
-        """
-        if self._tensor is None:
-            raise ModelError(
-                f"the values of weight '{self.name}' are secret and are not part of this file",
-                "run this on the model owner's machine: only it has them",
-            )
-        try:
-            array = np.asarray(self._tensor.numpy())
-        except (OSError, ValueError) as e:
-            raise ModelError(f"cannot read weight '{self.name}': {e}", "check the model's data files") from e
-        if self.dtype.kind == "O":  # text, stored as bytes
-            array = np.array([bytes(text).decode() for text in array.reshape(-1)], dtype=object)
-        array = array.reshape(self.shape)
-        if array.flags.writeable:
-            array = array.view()
-            array.flags.writeable = False
-        return array
-
-    def release(self) -> None:
-        """Drop the memory mapping that `numpy` opened (arrays in use stay valid); `numpy` opens it again."""
-        if isinstance(self._tensor, ir.ExternalTensor):
-            try:
-                self._tensor.release()
-            except BufferError:  # an array still reads the mapping, which closes with the last of them
-                self._tensor.raw = None
-
-    def __repr__(self) -> str:
-        return f"Initializer({self.name!r}, {self.dtype}, {self.shape})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,10 @@
-"""The derived output `next_token`: the id of the largest logit of the last position, and nothing else.
+"""The derived outputs `next_token` and `next_tokens`: the ids of the largest logits, and nothing else.
 
-A client asks a generating model for one id after the other. With this output the servers need not give
-anybody the logits, a few thousand rows of which suffice to copy a model's head [Carlini24]. The model never
-generates the ids in the derived input `suppressed_ids`: an early end of the text, an unwanted language.
+A client asks a generating model for one id after the other: `next_token` follows the last position. Where it
+guesses the next few ids, one run with `next_tokens`, which has the id after every position, tells how many
+guesses are right. With these outputs the servers need not give anybody the logits, a few thousand rows of
+which suffice to copy a model's head [Carlini24]. The model never generates the ids in the derived input
+`suppressed_ids`: an early end of the text, an unwanted language.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from onnxpuma.graph.rules.fused import Writer
 from onnxpuma.graph.rules.rule import is_constant, rank, static_dim
 
 NEXT_TOKEN = "next_token"  # derived output: the id of the largest logit at the last position
+NEXT_TOKENS = "next_tokens"  # derived output: the ids of the largest logits at all positions
 SUPPRESSED = "suppressed_ids"  # derived public input: ids that must not be generated
 LOGITS = "logits"
 SUPPRESSION = 2.0**13
@@ -37,7 +40,7 @@ def vocabulary(model: ir.Model) -> int | None:
         return None
     size = static_dim(logits, -1)
     names = [str(v.name) for v in (*model.graph.inputs, *model.graph.outputs)]
-    if size is None or NEXT_TOKEN in names or SUPPRESSED in names:
+    if size is None or not {NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED}.isdisjoint(names):
         return None
     state = any(name.startswith(_STATE) for name in names)
     return size if state or size in _tables(model.graph) else None
@@ -59,10 +62,11 @@ def _is_input(ids: ir.Value | None) -> bool:
 
 
 def add_next_token(model: ir.Model) -> int | None:
-    """Add the output and the input to a canonical model in place, if it generates; return its `vocabulary`.
+    """Add both outputs and the input to a canonical model in place, if it generates; return its `vocabulary`.
 
-    Only the last position's row goes through the head and any nodes that serve the logits alone; these nodes
-    are duplicated, as the logits stay an output. No weight is duplicated.
+    For `next_token` only the last position's row goes through the head and any nodes that serve the logits
+    alone; these nodes are duplicated, as the logits stay an output. `next_tokens` follows from those logits.
+    No weight is duplicated.
     """
     size = vocabulary(model)
     if size is None:
@@ -73,18 +77,21 @@ def add_next_token(model: ir.Model) -> int | None:
     w = Writer(model, {})
     ids = ir.Value(name=SUPPRESSED, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["suppressed"]))
     row = w.Gather(copies.get(logits, logits), _vector(w, "last", [-1]), axis=1)  # (batch, 1, vocabulary)
-    masked = w.Add(row, _suppression(w, ids, size))
-    found = w.ArgMax(masked, axis=-1, keepdims=0)
+    suppression = _suppression(w, ids, size)
+    found = w.ArgMax(w.Add(row, suppression), axis=-1, keepdims=0)
+    all_found = w.ArgMax(w.Add(logits, suppression), axis=-1, keepdims=0)
     for number, node in enumerate(w.nodes):
         node.name = f"{_PREFIX}{node.op_type}_{number}"
         for output in node.outputs:
             output.name = node.name
         graph.append(node)
-    batch = logits.shape[0] if logits.shape is not None else None
+    batch, length = (None, None) if logits.shape is None else logits.shape[:2]
     row.type, row.shape = logits.type, ir.Shape([batch, 1, size])
-    found.name, found.type, found.shape = NEXT_TOKEN, ir.TensorType(ir.DataType.INT64), ir.Shape([batch, 1])
+    for name, output, rows in ((NEXT_TOKEN, found, 1), (NEXT_TOKENS, all_found, length)):
+        output.name, output.type = name, ir.TensorType(ir.DataType.INT64)
+        output.shape = ir.Shape([batch, rows])
+        graph.outputs.append(output)
     graph.inputs.append(ids)
-    graph.outputs.append(found)
     lift_rows(model)
     _merge(graph, copies)
     _drop_unused(graph)
@@ -93,7 +100,7 @@ def add_next_token(model: ir.Model) -> int | None:
 
 
 def remove_input(model: ir.Model) -> None:
-    """Remove the derived input again, when its output is not wanted."""
+    """Remove the derived input again, when its outputs are not wanted."""
     inputs = model.graph.inputs
     inputs[:] = [value for value in inputs if value.name != SUPPRESSED]
 

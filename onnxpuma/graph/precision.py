@@ -7,10 +7,13 @@ another value name that type. Weights are converted one at a time when they are 
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+
 import onnx_ir as ir
 
+from onnxpuma.graph.by_rows import ByRows, open_rows, single
 from onnxpuma.graph.shapes import infer
+from onnxpuma.standard.operators import traits
 
 _OTHERS = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 # Attributes that name an element type.
@@ -18,9 +21,14 @@ _TYPE_ATTRIBUTES = ("to", "dtype", "softmax_precision", "stash_type", "output_dt
 
 
 def to_single(model: ir.Model) -> int:
-    """Make every float of `model` a float32, including its inputs and outputs; return how many values
-    changed."""
+    """Make every float of `model` a float32, including its inputs and outputs; return how many values on
+    which nodes compute changed.
+
+    A weight that the file merely stores in another type, as all its readers make it float32 first, changes no
+    result and is not counted.
+    """
     changed = 0
+    stored = dict.fromkeys(value for graph in model.graphs() for value in _only_stored(graph))
     for graph in model.graphs():
         for value in graph.initializers.values():
             if value.const_value is not None and value.const_value.dtype in _OTHERS:
@@ -29,11 +37,53 @@ def to_single(model: ir.Model) -> int:
         for value in values:
             if value.dtype in _OTHERS:
                 value.dtype = ir.DataType.FLOAT
-                changed += 1
+                changed += value not in stored
         for node in graph:
             for attribute in list(node.attributes.values()):
                 _convert(node, attribute)
+    for value in stored:
+        for use in list(value.uses()):
+            if use.node.op_type == "Cast":
+                _drop(use.node)
     return changed
+
+
+def _drop(cast: ir.Node) -> None:
+    """Take out a Cast from float32 to float32; behind it a weight that is only moved is one that is computed,
+    and stored once more."""
+    (output,), (source,) = cast.outputs, cast.inputs
+    if cast.graph is not None and source is not None and not output.is_graph_output():
+        output.replace_all_uses_with(source)
+        cast.graph.remove(cast, safe=True)
+
+
+def _only_stored(graph: ir.Graph) -> Iterator[ir.Value]:
+    """The initializers that become float32 before anything computes on them, and their rows or elements in
+    another order, which are taken before that."""
+    for value in graph.initializers.values():
+        if value.dtype in _OTHERS and not value.is_graph_input() and _is_widened(value):
+            yield from _moved(value)
+
+
+def _is_widened(value: ir.Value) -> bool:
+    return not value.is_graph_output() and all(
+        use.node.op_type == "Cast" and use.node.attributes["to"].value == ir.DataType.FLOAT
+        if not _is_move(use.node, use.idx)
+        else all(map(_is_widened, use.node.outputs))
+        for use in value.uses()
+    )
+
+
+def _moved(value: ir.Value) -> Iterator[ir.Value]:
+    yield value
+    for use in value.uses():
+        if _is_move(use.node, use.idx):
+            for output in use.node.outputs:
+                yield from _moved(output)
+
+
+def _is_move(node: ir.Node, slot: int) -> bool:
+    return slot == 0 and not node.domain and (traits(node.op_type).layout or node.op_type == "Gather")
 
 
 def cast_like(model: ir.Model) -> None:
@@ -58,10 +108,6 @@ def _convert(node: ir.Node, attribute: ir.Attr) -> None:
 
 
 def _single(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    def read() -> ir.TensorProtocol:
-        values = tensor.numpy().astype(np.float32)
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor.release()
-        return ir.tensor(values, name=tensor.name)
-
-    return ir.LazyTensor(read, dtype=ir.DataType.FLOAT, shape=tensor.shape, name=tensor.name)
+    made = ByRows(lambda: single(open_rows(tensor)), tuple(int(d) for d in tensor.shape.numpy()))
+    made.name = tensor.name
+    return made

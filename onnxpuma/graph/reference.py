@@ -21,8 +21,8 @@ def run_file(path: Path, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     """Every output by name, from the unchanged nodes of the file: nothing is fused or rounded differently.
 
     Reals are accepted in any type and passed in the type that the file declares; entries of `feed` that the
-    file does not take are ignored. bfloat16 comes back as float32. Raises onnxruntime's own many kinds of
-    errors.
+    file does not take are ignored. bfloat16 comes back as float32. Memory: the values between nodes; weights
+    outside the file stay mapped from theirs. Raises onnxruntime's own many kinds of errors.
     """
     session = open_session(str(path), optimised=False)
     taken = [*session.get_inputs(), *session.get_overridable_initializers()]

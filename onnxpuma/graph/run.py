@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from onnx.reference import ReferenceEvaluator
 
 from onnxpuma.errors import ModelError
@@ -23,6 +25,8 @@ from onnxpuma.graph.protobuf import graph_proto, model_proto, node_proto, type_p
 Runner = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 _MOST_SESSIONS = 1024
+_LARGEST_COPIED = 2 * 10**9  # bytes of weights
+_LARGEST_GRAPH = 1 << 26  # bytes
 _sessions: OrderedDict[tuple[Any, ...], Runner] = OrderedDict()
 _lock = Lock()
 onnxruntime.disable_telemetry_events()  # for a program that loaded onnxruntime first
@@ -33,15 +37,37 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """Open a file or a serialised model in onnxruntime, on the processor and without its log.
 
-    threads: 0 lets onnxruntime choose. optimised: it may fuse nodes and round differently. Raises
-    onnxruntime's own many kinds of errors.
+    threads: 0 lets onnxruntime choose. optimised: it may fuse nodes and round differently, except where the
+    weights outside the file exceed 2 GB: then, as where nothing is optimised, they stay mapped from their
+    files, and what a node makes of a weight is dropped behind its reader. Raises onnxruntime's own many kinds
+    of errors.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    if not optimised:
+    if not optimised or (isinstance(model, str) and _bytes_outside(Path(model)) > _LARGEST_COPIED):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        # In the order of the file; by default every weight is transposed, or cast, before the first is read.
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _bytes_outside(path: Path) -> int:
+    """The bytes of weights that a file keeps in others; 0 for one that is large itself, or no model."""
+    if not path.is_file() or path.stat().st_size > _LARGEST_GRAPH:
+        return 0
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except DecodeError:
+        return 0
+    return sum(
+        int(entry.value)
+        for tensor in graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "length" and entry.value.isdigit()
+    )
 
 
 def run_node(

@@ -25,6 +25,7 @@ from onnxpuma.graph.patterns import picked
 from onnxpuma.graph.round_numbers import LARGEST_INTEGER, is_round
 from onnxpuma.graph.slots import Slots
 from onnxpuma.graph.waves import is_wave_table, spacing_of
+from onnxpuma.standard.mask_values import MASKED
 
 # A scale of ones that canonicalising inserted: it scales nothing, and recognising it saves the product. Ones
 # that a model brings are weights like others: no decision depends on a weight's values.
@@ -41,6 +42,8 @@ _LARGEST_READ = 1 << 24
 SLOPES = "slopes of ALiBi"
 _COUNTS = ("positions", "a grid of positions", "distances of positions", "distances in a window", SLOPES)
 _LARGEST_WHOLE_READ = 1 << 28
+_GLANCED = 64  # numbers that tell most weights from tables
+_SHORT = 1 << 12  # elements of an array that is read at once
 _LARGEST_LONE = 1 << 20
 _NARROW_ROUND = (0, 1, 8, 128, -1, -128)
 
@@ -195,9 +198,12 @@ def _of_reals(constant: Initializer, slots: Slots) -> Finding:
         return WEIGHT
     if constant.size <= FEW and slots.decides(name) == "shape":
         return Finding("public", "numbers that decide shapes")
-    values = constant.numpy()
-    if values.dtype.kind != "f":
+    if constant.dtype.kind != "f":
         return WEIGHT
+    beginning = constant.beginning(_GLANCED)
+    if not np.all(beginning == beginning[0]) and not slots.becomes_angle(name):  # all others are even
+        return WEIGHT
+    values = constant.numpy()
     if name.startswith(ONES) and slots.only_in(name, _SCALE_SLOTS) and bool(np.all(values == 1)):
         return Finding("public", THEIR_REASON)
     if not np.any(values) and slots.only_in(name, _MASK_SLOTS):
@@ -215,6 +221,8 @@ def _table(constant: Initializer) -> Finding | None:
     """The finding about an array of reals wherever it is used, if it is one of the known tables."""
     if not constant.available or constant.dtype.kind != "f" or constant.size > _LARGEST_READ:
         return None
+    if not _may_be_table(constant):
+        return None
     values = constant.numpy()
     why = None
     if is_ordered_mask(values):
@@ -228,6 +236,16 @@ def _table(constant: Initializer) -> Finding | None:
     del values
     constant.release()
     return Finding("public", why) if why and why != ONE_NUMBER else None
+
+
+def _may_be_table(constant: Initializer) -> bool:
+    """Whether an array begins like one of these tables. Those of reals begin with zeros and ones, with other
+    integers, or with the numbers that fill masks; slopes are few."""
+    if constant.size <= _SHORT:
+        return True
+    columns = next(n for n in reversed(constant.shape) if n > 1)
+    first = constant.beginning(min(_GLANCED, columns))  # of a table of sines the first row alone begins so
+    return bool(np.all((first == np.rint(first)) | (first <= MASKED)))
 
 
 def secrets_of(found: Mapping[str, Finding]) -> list[str]:
@@ -244,8 +262,11 @@ def even_weights(graph: Graph) -> list[str]:
 
 
 def _is_even(constant: Initializer) -> bool:
-    values = constant.numpy().reshape(-1)
-    even = bool(np.all(values[:64] == values[0]) and np.all(values == values[0]))
+    first = constant.beginning(_GLANCED)
+    if not np.all(first == first[0]):
+        return False
+    values = constant.numpy()
+    even = bool(np.all(values == first[0]))
     del values
     constant.release()
     return even

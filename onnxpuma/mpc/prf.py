@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from onnxpuma.mpc import ring
 from onnxpuma.mpc.ring.arrays import empty, within
 from onnxpuma.mpc.ring.words import Words, word_type
 
@@ -93,6 +94,16 @@ class AesStream:
         offset = _AHEAD - self._left
         self._left -= -(-size // 8) * 8
         return within(self._ahead, offset, shape, bits)
+
+    def packed(self, shape: tuple[int, ...], bits: int) -> Words:
+        """Uniform words of Z_2^bits that lie in the stream as `ring.pack` lays them, `bits / 8` bytes a word.
+
+        So the stream's bytes stand for words anywhere: whoever seeks in it finds a word by its number. A
+        long value may be drawn in pieces, each but the last of a multiple of 8 words.
+        """
+        stream = empty(-(-math.prod(shape) * bits // 8), 8)
+        self.fill(stream)
+        return ring.unpack(stream, bits, shape)
 
 
 class PartyKeys:

@@ -1,7 +1,8 @@
 """Sharing and opening: a data owner shares a value before the three servers compute, and opens it afterwards.
 
-x = x_0 + x_1 + x_2 mod 2^k. Components 0 and 1 are key streams, so only x_2 needs bytes. P_i holds components
-i and i + 1. Opening adds up the three components, one from each server.
+x = x_0 + x_1 + x_2 mod 2^k. Components 0 and 1 are key streams, so only x_2 needs bytes. All three lie
+packed: k bits a word, in a stream as in the bytes of x_2. P_i holds components i and i + 1. Opening adds up
+the three components, one from each server.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Replicated, Sum3
 from onnxpuma.mpc.party import Party
-from onnxpuma.mpc.prf import KEY_BYTES, AesStream, Stream, fresh_key
+from onnxpuma.mpc.prf import KEY_BYTES, AesStream, fresh_key
 from onnxpuma.mpc.protocols.linear import zero_share
 from onnxpuma.mpc.ring.words import WIDEST, Words, reduced
 
@@ -33,12 +34,13 @@ def component_stream(key: bytes, index: int = 0) -> AesStream:
     return AesStream(key, index.to_bytes(KEY_BYTES // 2, "big") + bytes(KEY_BYTES // 2))
 
 
-def deal(words: Words, streams: Iterable[Stream], bits: int) -> Words:
+def deal(words: Words, streams: Iterable[AesStream], bits: int) -> Words:
     """Turn `words` in place into their component 2: subtract the next words of the two streams.
 
-    streams: of components 0 and 1. A long value may be dealt in blocks, one call after the other.
+    streams: of components 0 and 1. A long value may be dealt in blocks, one call after the other, each but
+    the last of a multiple of 8 words.
     """
-    return _less(words, (stream.draw(words.shape, bits) for stream in streams))
+    return _less(words, (stream.packed(words.shape, bits) for stream in streams))
 
 
 def held(
@@ -55,7 +57,7 @@ def held(
     `component_stream` takes it.
     """
     first, second = (
-        component_stream(keys[component], index).draw(shape, bits) if component in KEYED else rest()
+        component_stream(keys[component], index).packed(shape, bits) if component in KEYED else rest()
         for component in components_of(party)
     )
     return first, second

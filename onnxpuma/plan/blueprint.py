@@ -17,7 +17,7 @@ import numpy as np
 from onnxpuma import __version__
 from onnxpuma.errors import OnnxpumaError, PlanError
 from onnxpuma.graph.model import Graph
-from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
+from onnxpuma.graph.next_token import NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED
 from onnxpuma.graph.save import load_skeleton
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.ops.bounds import Bound
@@ -46,8 +46,8 @@ class Blueprint:
     public_inputs: tuple[str, ...]
     # Rewriting rule -> how often it applied.
     recognised: dict[str, int] = field(repr=False)
-    # The number of ids that the model generates. It then has the derived output `next_token` and the derived
-    # input `suppressed_ids` (graph/next_token.py).
+    # The number of ids that the model generates. It then has the derived outputs `next_token` and, unless it
+    # is hidden, `next_tokens`, and the derived input `suppressed_ids` (graph/next_token.py).
     vocabulary: int | None = None
     # Outputs that the owner withholds.
     hidden: tuple[str, ...] = ()
@@ -127,7 +127,8 @@ class Blueprint:
     @property
     def derived_outputs(self) -> tuple[str, ...]:
         """Outputs that the exported model does not have."""
-        return (NEXT_TOKEN,) if self.vocabulary else ()
+        derived = (NEXT_TOKEN, NEXT_TOKENS) if self.vocabulary else ()
+        return tuple(name for name in derived if name in self.graph.outputs)
 
     @property
     def _derived(self) -> dict[str, Any]:
@@ -146,9 +147,9 @@ class Blueprint:
 
     @property
     def own_outputs(self) -> list[str]:
-        """The exported outputs that may be opened; the derived ones where there are none."""
+        """The exported outputs that may be opened; `next_token` where there are none."""
         shown = [name for name in self.graph.outputs if name not in self.closed]
-        return [name for name in shown if name not in self.derived_outputs] or shown
+        return [name for name in shown if name not in self.derived_outputs] or shown[:1]
 
     @property
     def _policy(self) -> dict[str, Any]:

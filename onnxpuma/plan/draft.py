@@ -62,7 +62,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
             draft.discard()
 
 
-def drafts_of(folder: Path, files: Mapping[str, bytes]) -> list[Draft]:
+def drafts_of(folder: Path, files: Mapping[str, bytes], mode: int = PUBLIC) -> list[Draft]:
     """A finished draft of each file. files: path in the folder -> content. Inner folders are created.
 
     Raises OSError where they cannot be written, ConfigError where an inner folder is a link.
@@ -72,7 +72,7 @@ def drafts_of(folder: Path, files: Mapping[str, bytes]) -> list[Draft]:
         for name, content in files.items():
             path = folder / name
             _make(path.parent, folder)
-            drafts.append(Draft(path))
+            drafts.append(Draft(path, mode))
             drafts[-1].file.write(content)
             drafts[-1].finish()
     except BaseException:

@@ -6,7 +6,7 @@ each number that it computes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Step
+from onnxpuma.plan.streaming import reads
 from onnxpuma.plan.timeline import Uses, events
 
 Shape: TypeAlias = "tuple[int, ...]"
@@ -38,14 +39,24 @@ class Memory:
     whole: int
     # The part of it that holds shares of weights.
     weights: int
+    # No memory: the bytes of one component of the weights that the run reads, or makes from a key.
+    streamed: int = 0
 
 
-def memory(plan: Plan, blueprint: Blueprint) -> Memory:
-    """The memory of one run, to within about a quarter. Waiting requests need more."""
-    sizes = [blueprint.graph.initializers[name].size for name in blueprint.weights]
-    held = sum(blueprint.format(n).held * s for n, s in zip(blueprint.weights, sizes, strict=True))
-    widest = max(_LOADING * max(sizes, default=0), _widest(plan))
-    return Memory(_PROCESS + held + widest, held)
+def memory(
+    plan: Plan, blueprint: Blueprint, held: int | None = None, streamed: Collection[str] = ()
+) -> Memory:
+    """The memory of one run, to within about a quarter. Waiting requests need more.
+
+    held: bytes that the weights take where `streamed` ones do not stay (weights/residence.py).
+    """
+    sizes = {name: blueprint.graph.initializers[name].size for name in blueprint.weights}
+    if held is None:
+        held = sum(blueprint.format(name).held * size for name, size in sizes.items())
+    stay = [size for name, size in sizes.items() if name not in streamed]
+    widest = max(_LOADING * max(stay, default=0), _widest(plan))
+    taken = sum(blueprint.format(name).bytes(sizes[name]) for name in reads(plan, streamed))
+    return Memory(_PROCESS + held + widest, held, taken)
 
 
 def _widest(plan: Plan) -> int:

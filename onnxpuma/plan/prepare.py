@@ -16,7 +16,7 @@ from onnxpuma.graph.folder import Source
 from onnxpuma.graph.hidden import hide_outputs
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Graph, to_graph
-from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED, add_next_token, remove_input
+from onnxpuma.graph.next_token import NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED, add_next_token, remove_input
 from onnxpuma.graph.rules.weight_only import marked
 from onnxpuma.graph.save import load_skeleton, skeleton_bytes
 from onnxpuma.plan.blueprint import Blueprint
@@ -26,7 +26,7 @@ from onnxpuma.plan.narrow import check_resting, is_narrow
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.weights.constants import Constants
 from onnxpuma.plan.weights.fillers import with_fillers
-from onnxpuma.plan.weights.measure import facts_of
+from onnxpuma.plan.weights.measure import measure
 from onnxpuma.plan.weights.scaling import fractions_of
 
 
@@ -35,9 +35,9 @@ def prepare(
 ) -> tuple[Blueprint, Graph]:
     """Read, check and canonicalise a model: its blueprint, and the graph that still has the weights.
 
-    A model that generates gets the output `next_token`. Raises ModelError for a file that is not a model,
-    ConfigError for a pattern that matches nothing; `unmatched`, where it is given, collects such patterns
-    instead, since they may match in another graph of the model.
+    A model that generates gets the outputs of graph/next_token.py. Raises ModelError for a file that is not a
+    model, ConfigError for a pattern that matches nothing; `unmatched`, where it is given, collects such
+    patterns instead, since they may match in another graph of the model.
     """
     model = path.load() if isinstance(path, Source) else load(path)
     return prepare_model(model, policy, unmatched=unmatched)
@@ -47,7 +47,7 @@ def prepare_model(
     model: ir.Model, policy: Policy = DEFAULT, *, rewrite: bool = True, unmatched: set[str] | None = None
 ) -> tuple[Blueprint, Graph]:
     """`prepare` for a model in memory, which is modified. rewrite=False leaves its graph unchanged, without
-    `next_token`.
+    derived outputs.
     """
     check_resting(policy.resting)
     free(model, {*policy.public_inputs, *policy.secret_inputs})
@@ -58,6 +58,8 @@ def prepare_model(
     vocabulary = add_next_token(model) if rewrite else None
     hidden = hide_outputs(model, policy.hide, unmatched)
     if vocabulary and NEXT_TOKEN in hidden:
+        if NEXT_TOKENS not in hidden:  # it has the same id among others
+            hidden += hide_outputs(model, [NEXT_TOKENS])
         remove_input(model)
         vocabulary = None
     graph = to_graph(model)
@@ -71,6 +73,7 @@ def prepare_model(
     visibility = {name: str(found.visibility) for name, found in seen.items()}
     secrets = [name for name, found in seen.items() if found.secret]
     graph, skeleton = with_fillers(graph, secrets), skeleton_bytes(graph, secrets)
+    measured = measure(graph, secrets, shown)
     blueprint = Blueprint(
         load_skeleton(skeleton),
         skeleton,
@@ -82,8 +85,8 @@ def prepare_model(
         tuple(hidden),
         tuple(closed),
         checked=policy.range_check,
-        fractions={} if is_narrow(policy.resting) else fractions_of(graph, secrets, shown),
-        facts=facts_of(graph, secrets, shown),
+        fractions={} if is_narrow(policy.resting) else fractions_of(graph, secrets, shown, measured.sizes),
+        facts=measured.facts,
         resting=policy.resting,
         doubtful=constants.doubtful(graph, seen),
     )

@@ -12,7 +12,7 @@ from onnxpuma.tasks.decoder import ENCODER, encoder_decoder
 from onnxpuma.tasks.folder import ModelFolder
 from onnxpuma.tasks.image import picture
 from onnxpuma.tasks.port import Runner, signature
-from onnxpuma.tasks.writer import Draft, Writer, decoder_prompt
+from onnxpuma.tasks.writer import Passage, Writer, decoder_prompt
 
 
 class ImageToText(Writer):
@@ -21,11 +21,11 @@ class ImageToText(Writer):
     def among(self, result: Any) -> Any:
         return [result]
 
-    def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
+    def passages(self, item: Any, options: Mapping[str, Any]) -> Iterator[Passage]:
         feed = pixels(self.runner, self.folder, ENCODER, item)
         prompt = decoder_prompt(self.folder)
         logits = bool(options.get("logits"))
-        yield Draft(len(prompt), lambda: (encoder_decoder(self.runner, feed, logits), prompt))
+        yield Passage(len(prompt), lambda: (encoder_decoder(self.runner, feed, logits), prompt))
 
 
 def pixels(runner: Runner, folder: ModelFolder, graph: str, item: Any) -> dict[str, np.ndarray]:

@@ -4,8 +4,9 @@
     model with a cache       new ids, past                 -> next_token, present
     encoder-decoder          new ids, encoder's result     -> next_token, present, then as above
 
-Only the next token is opened. The runner keeps a run's present and feeds it as the next run's past; the old
-past is then released. So one past is kept per text, and none after its end.
+Only the next token is opened, or with `read_each` the token after every one that was read. The runner keeps a
+run's present and feeds it as the next run's past, perhaps without its last places; the old past is then
+released. So one past is kept per text, and none after its end.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from onnxpuma.errors import InputError, ModelError
-from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, SUPPRESSED
+from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED
 from onnxpuma.plan.inputs.closed import STATES
-from onnxpuma.tasks.port import KeptValue, Run, Runner, signature
+from onnxpuma.tasks.port import KeptValue, Run, Runner, first, signature
 
 MODEL, ENCODER, FIRST, LATER = "model", "encoder_model", "decoder_model", "decoder_with_past_model"
 
@@ -55,33 +56,49 @@ class Decoder:
         self._first, self._later = first, later
         self._given = dict(given or {})
         self._owned = list(owned)
-        self._outputs = [NEXT_TOKEN, *((LOGITS,) if logits else ())]
+        self._logits = logits
         for graph in (first, later):
             if graph is not None:
                 self._check(graph)
         self._sources = {} if later is None else past_of_present(runner, first, later)
         self._past: dict[str, KeptValue] = {}
-        self._ids: list[int] = []  # all that were read so far
+        # Of each past the axis that has a place for each token, and the places; see `_grown`.
+        self._places: dict[str, tuple[int, int] | None] = {}
+        self._ids: list[int] = []  # all that were read so far, without those that were forgotten
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The tokens from which the next one follows."""
+        return self._ids
 
     def read(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> Prediction:
         """Read these tokens after the earlier ones; the predicted token is none of `suppressed`."""
-        graph = self._first if self._later is None or not self._ids else self._later
-        new = [*self._ids, *ids] if self._later is None else list(ids)
-        feed = self._feed(graph, new, suppressed)
-        has = signature(self._runner, graph).outputs
-        keep = {name: present for name, present in self._sources.items() if present in has}
-        if self._ids and graph != self._first:  # the encoder's part of the cache does not change
-            keep = {name: present for name, present in keep.items() if ".encoder." not in name}
-        release = [self._past[name] for name in keep if name in self._past]
-        # From here on the cache stands for the encoder's result, unless later graphs read that as well.
-        if self._past_is_complete(keep) and STATES not in self._inputs(self._later):
-            release += self._owned
-        result = self._runner.run(Run(graph, feed, self._outputs, list(keep.values()), release))
-        self._owned = [held for held in self._owned if not any(held is gone for gone in release)]
-        self._past |= {name: result.kept[present] for name, present in keep.items()}
-        self._ids += ids
-        row = result.outputs[LOGITS][0, -1] if LOGITS in self._outputs else None
-        return Prediction(int(result.outputs[NEXT_TOKEN].reshape(-1)[0]), row)
+        return self._read(ids, suppressed, NEXT_TOKEN)[-1]
+
+    def read_each(self, ids: Sequence[int], suppressed: np.ndarray | None = None) -> list[Prediction]:
+        """The same, with what is predicted after each of these tokens.
+
+        The model must be causal: a token must not depend on those after it. Raises InputError where the owner
+        has hidden `next_tokens`.
+        """
+        if NEXT_TOKENS not in signature(self._runner, self._first).outputs:
+            raise InputError(
+                "the owner of this model has hidden next_tokens, from which drafts are judged",
+                "omit the option draft",
+            )
+        return self._read(ids, suppressed, NEXT_TOKENS)
+
+    def forget(self, length: int) -> None:
+        """Go back to the first `length` of the tokens read so far.
+
+        Raises ModelError for a cache of which it is not known what belongs to which token.
+        """
+        if length < len(self._ids) and None in self._places.values():
+            raise ModelError(
+                "the cache of this model does not grow by one place a token, so no token can be taken back",
+                "omit the option draft",
+            )
+        del self._ids[length:]
 
     def peek(self, ids: Sequence[int], suppressed: np.ndarray) -> int:
         """The token predicted after these alone; nothing is kept. Call it before the first `read`."""
@@ -96,6 +113,42 @@ class Decoder:
             self._runner.release(held)
 
     # ---- within ---------------------------------------------------------------------------------------
+
+    def _read(self, ids: Sequence[int], suppressed: np.ndarray | None, tokens: str) -> list[Prediction]:
+        """The predictions of one run; `tokens` is the output that has them, for the last token or each."""
+        graph = self._first if self._later is None or not self._ids else self._later
+        new = [*self._ids, *ids] if self._later is None else list(ids)
+        feed = self._feed(graph, new, suppressed)
+        has = signature(self._runner, graph).outputs
+        keep = {name: present for name, present in self._sources.items() if present in has}
+        if self._ids and graph != self._first:  # the encoder's part of the cache does not change
+            keep = {name: present for name, present in keep.items() if ".encoder." not in name}
+        release = [self._past[name] for name in keep if name in self._past]
+        # From here on the cache stands for the encoder's result, unless later graphs read that as well.
+        if self._past_is_complete(keep) and STATES not in self._inputs(self._later):
+            release += self._owned
+        outputs = [tokens, *((LOGITS,) if self._logits else ())]
+        result = self._runner.run(Run(graph, feed, outputs, list(keep.values()), release))
+        self._owned = [held for held in self._owned if not any(held is gone for gone in release)]
+        self._past |= {name: result.kept[present] for name, present in keep.items()}
+        for name in keep:
+            before = feed[name].shape if name in feed else None
+            self._places[name] = _grown(before, self._past[name].shape, len(self._ids), len(ids))
+        self._ids += ids
+        found = result.outputs[tokens][0, -len(ids) :]
+        rows: Sequence[np.ndarray | None] = [None] * len(found)
+        if self._logits:
+            rows = list(result.outputs[LOGITS][0, -len(found) :])
+        return [Prediction(int(token), row) for token, row in zip(found, rows, strict=True)]
+
+    def _held_past(self) -> dict[str, KeptValue]:
+        """The pasts without the places of forgotten tokens."""
+        held = {}
+        for name, value in self._past.items():
+            axis, length = self._places[name] or (0, 0)
+            forgotten = length > len(self._ids)
+            held[name] = first(value, len(self._ids), axis) if forgotten else value
+        return held
 
     def _inputs(self, graph: str | None) -> Mapping[str, Any]:
         return {} if graph is None else signature(self._runner, graph).inputs
@@ -113,7 +166,7 @@ class Decoder:
             "token_type_ids": np.zeros((1, len(new)), np.int64),
             SUPPRESSED: np.zeros(0, np.int64) if suppressed is None else suppressed,
             **self._given,
-            **self._past,
+            **self._held_past(),
         }
         ports = self._inputs(graph)
         feed = {}
@@ -136,10 +189,22 @@ class Decoder:
                 f"{graph} predicts no next token: its outputs are {', '.join(outputs)}",
                 "its logits must be named `logits`: export it with tools/export.py, and share it again",
             )
-        if LOGITS in self._outputs and LOGITS not in outputs:
+        if self._logits and LOGITS not in outputs:
             raise InputError(
                 "the owner of this model has hidden its logits", "request the text alone, without logits"
             )
+
+
+def _grown(before: Sequence[int] | None, after: Sequence[int], read: int, new: int) -> tuple[int, int] | None:
+    """(axis, places) of a present that has one place for each token, from its shape and that of its past.
+
+    read, new: the tokens of the past, and those that the run read. None for any other present.
+    """
+    if before is None or len(before) != len(after):
+        return None
+    changed = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+    grew = len(changed) == 1 and (before[changed[0]], after[changed[0]]) == (read, read + new)
+    return (changed[0], read + new) if grew else None
 
 
 def past_of_present(runner: Runner, first: str, later: str) -> dict[str, str]:

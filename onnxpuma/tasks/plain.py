@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from onnxpuma.errors import InputError, ModelError
 from onnxpuma.graph.folder import Source, find
-from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, SUPPRESSED
+from onnxpuma.graph.next_token import LOGITS, NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED
 from onnxpuma.graph.run import open_session
 from onnxpuma.tasks.port import KeptValue, Port, Result, Run, Signature, Usage
 
@@ -22,8 +22,8 @@ _TYPES = {"float": np.float32, "double": np.float64, "float16": np.float16, "boo
 class PlainRunner:
     """Runs the graphs of a folder of ONNX files, or of one file, in onnxruntime.
 
-    model: as for `graph.folder.find`. The output `next_token` and the input `suppressed_ids` are added as
-    sharing adds them, so that the same calls write a text here and on shares. Raises ModelError if there is
+    model: as for `graph.folder.find`. The outputs and the input of graph/next_token.py are added as sharing
+    adds them, so that the same calls write a text here and on shares. Raises ModelError if there is
     no model, and for a file that onnxruntime does not load.
     """
 
@@ -40,12 +40,14 @@ class PlainRunner:
         begin = perf_counter()
         arrays = dict(run.feed)
         suppressed = arrays.pop(SUPPRESSED, ())
-        wanted = [name for name in dict.fromkeys((*run.outputs, *run.keep)) if name != NEXT_TOKEN]
-        if NEXT_TOKEN in run.outputs and LOGITS not in wanted:
+        derived = {NEXT_TOKEN, NEXT_TOKENS}.intersection(run.outputs)
+        wanted = [name for name in dict.fromkeys((*run.outputs, *run.keep)) if name not in derived]
+        if derived and LOGITS not in wanted:
             wanted.append(LOGITS)
         found = self._run(run.graph, wanted, arrays)
-        if NEXT_TOKEN in run.outputs:
-            found[NEXT_TOKEN] = _next_token(found[LOGITS], suppressed)
+        for name in derived:
+            rows = found[LOGITS] if name == NEXT_TOKENS else found[LOGITS][:, -1:]
+            found[name] = _best(rows, suppressed)
         self.usage.requests += 1
         self.usage.seconds += perf_counter() - begin
         return Result({name: found[name] for name in run.outputs}, {name: found[name] for name in run.keep})
@@ -85,7 +87,7 @@ def _signature(session: Any) -> Signature:
     outputs = {arg.name: len(arg.shape) for arg in session.get_outputs()}
     if outputs.get(LOGITS) == 3 and "input_ids" in inputs:
         inputs[SUPPRESSED] = Port(SUPPRESSED, np.dtype(np.int64), ("suppressed",))
-        outputs[NEXT_TOKEN] = 2
+        outputs[NEXT_TOKEN] = outputs[NEXT_TOKENS] = 2
     return Signature(inputs, tuple(outputs))
 
 
@@ -94,7 +96,8 @@ def _dtype(declared: str) -> np.dtype[Any]:
     return np.dtype(_TYPES.get(name, name))
 
 
-def _next_token(logits: np.ndarray, suppressed: Any) -> np.ndarray:
-    last = logits[:, -1].astype(np.float32)  # (batch, vocabulary)
-    last[:, np.asarray(suppressed, np.int64)] = -np.inf
-    return last.argmax(axis=-1)[:, None]
+def _best(logits: np.ndarray, suppressed: Any) -> np.ndarray:
+    """(batch, positions): the id of the largest logit at each position, of those not suppressed."""
+    left = logits.astype(np.float32)
+    left[..., np.asarray(suppressed, np.int64)] = -np.inf
+    return left.argmax(axis=-1)

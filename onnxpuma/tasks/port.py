@@ -65,6 +65,16 @@ class Run:
     release: Sequence[KeptValue] = ()  # to forget once this run has succeeded
 
 
+def first(value: KeptValue, length: int, axis: int) -> KeptValue:
+    """The first `length` entries along `axis` of a value that a run kept.
+
+    The runner keeps the whole, and `release` takes the whole.
+    """
+    if isinstance(value, np.ndarray):
+        return value[(slice(None),) * axis + (slice(length),)]
+    return value.first(length, axis)
+
+
 @dataclass
 class Result:
     """The outputs of one run: those that were opened, and those that stay where the model runs."""

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from onnxpuma.config import ClusterConfig, NetworkConfig, read_cluster
 from onnxpuma.errors import OnnxpumaError, UnreliableError
-from onnxpuma.observe import Progress
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.client.client import Client, Outcome
+from onnxpuma.roles.client.client import Client, Outcome, Watch
 from onnxpuma.roles.client.keys import client_keys
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.samples import Samples
@@ -22,7 +21,7 @@ class SecureRunner:
 
     def __init__(self, client: Client, servers: LocalCluster | None = None) -> None:
         self.usage = Usage()
-        self.progress: Progress | None = None  # called during a run, as by `Client.run`
+        self.watch: Watch | None = None  # called during a run, as by `Client.run`
         self._client = client
         self._servers = servers
         self._graphs: dict[str, Signature] = {}
@@ -35,16 +34,21 @@ class SecureRunner:
             self._graphs = {name: _signature(graph) for name, graph in self._client.graphs.items()}
         return self._graphs
 
+    @property
+    def node_names(self) -> list[str]:
+        """The names of all nodes, to which the labels of `watch` refer. Raises as `graphs`."""
+        return [node.name for graph in self._client.graphs.values() for node in graph.graph.nodes]
+
     def run(self, run: Run) -> Result:
         """Raises the errors of `Client.run`; values kept by an unreliable run are released."""
         try:
             outcome = self._client.run(
                 run.feed,
                 list(run.outputs),
-                self.progress,
                 graph=run.graph,
                 keep=run.keep,
                 release=run.release,
+                watch=self.watch,
             )
         except UnreliableError as error:
             if isinstance(error.outcome, Outcome):

@@ -12,7 +12,7 @@ from onnxpuma.tasks import whisper
 from onnxpuma.tasks.decoder import ENCODER, Decoder, encoder_decoder
 from onnxpuma.tasks.port import signature
 from onnxpuma.tasks.sound import samples, windows
-from onnxpuma.tasks.writer import Draft, Writer, start_token
+from onnxpuma.tasks.writer import Passage, Writer, start_token
 
 
 class SpeechRecognition(Writer):
@@ -34,7 +34,7 @@ class SpeechRecognition(Writer):
     def answer(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
         return {"text": text}
 
-    def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
+    def passages(self, item: Any, options: Mapping[str, Any]) -> Iterator[Passage]:
         extractor = self.folder.feature_extractor
         rate, length = int(extractor.sampling_rate), getattr(extractor, "n_samples", None)
         language = whisper.language_id(self.folder, options.get("language"))
@@ -42,7 +42,7 @@ class SpeechRecognition(Writer):
         feeds = [self._features(piece, rate) for piece in windows(array, length or len(array))]
         hearing = _Hearing(self, language, options)
         for feed in feeds:
-            yield Draft(hearing.length, lambda feed=feed: hearing.begin(feed))  # type: ignore[misc]
+            yield Passage(hearing.length, lambda feed=feed: hearing.begin(feed))  # type: ignore[misc]
 
     def _features(self, piece: np.ndarray, rate: int) -> dict[str, np.ndarray]:
         made = self.folder.feature_extractor(piece, sampling_rate=rate, return_tensors="np")

@@ -9,19 +9,23 @@ import numpy as np
 
 from onnxpuma.errors import InputError
 from onnxpuma.tasks.decoder import ENCODER, causal_decoder, encoder_decoder
+from onnxpuma.tasks.guesses import Guesser, guesser_of
 from onnxpuma.tasks.port import signature
 from onnxpuma.tasks.text import check_length, checked, encoded
-from onnxpuma.tasks.writer import Draft, Writer, decoder_prompt
+from onnxpuma.tasks.writer import Passage, Writer, decoder_prompt
 
 
 class TextGeneration(Writer):
     """Continues a text, or answers a chat: a list of {"role": ..., "content": ...}.
 
     Options beside those of WritingOptions: return_full_text (True: the result includes the prompt or the
-    chat). Results: {"generated_text": text}; for a chat, the chat with its answer in place of the text.
+    chat); draft and draft_tokens (the next tokens are guessed, as `guesser_of` says; the text is the same).
+    Results: {"generated_text": text}; for a chat, the chat with its answer in place of the text.
     """
 
-    known: ClassVar[frozenset[str]] = Writer.known | {"return_full_text"}
+    known: ClassVar[frozenset[str]] = Writer.known | {"return_full_text", "draft", "draft_tokens"}
+    _asked: tuple[Any, Any] = (None, None)
+    _made: Guesser | None = None
 
     def is_one(self, inputs: Any) -> bool:
         return bool(inputs) and all(isinstance(item, Mapping) for item in inputs)
@@ -29,10 +33,11 @@ class TextGeneration(Writer):
     def among(self, result: Any) -> Any:
         return [result]
 
-    def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
+    def passages(self, item: Any, options: Mapping[str, Any]) -> Iterator[Passage]:
         ids = self._ids(item)
+        guesser = self._guesser(options)
         logits = bool(options.get("logits"))
-        yield Draft(len(ids), lambda: (causal_decoder(self.runner, logits), ids), ids)
+        yield Passage(len(ids), lambda: (causal_decoder(self.runner, logits), ids), ids, guesser)
 
     def answer(self, item: Any, text: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if not options.get("return_full_text", True):
@@ -40,6 +45,23 @@ class TextGeneration(Writer):
         if isinstance(item, str):
             return {"generated_text": item + text}
         return {"generated_text": [*item, {"role": "assistant", "content": text}]}
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        merged = super().options(given)
+        if merged.get("fixed_length") and merged.get("draft") not in (None, "none"):
+            raise InputError(
+                "fixed_length hides how long a text is; drafts show the servers how many guesses were right",
+                "omit one of them",
+            )
+        return merged
+
+    def _guesser(self, options: Mapping[str, Any]) -> Guesser | None:
+        """The guesser for these options; a model for drafts is loaded once."""
+        asked = options.get("draft"), options.get("draft_tokens")
+        if self._asked != asked:
+            self._made = guesser_of(*asked, self.folder.tokenizer)
+            self._asked = asked
+        return self._made
 
     def _ids(self, item: Any) -> list[int]:
         tokenizer, most = self.folder.tokenizer, self.folder.positions
@@ -73,7 +95,7 @@ class TextToText(Writer):
 
     known: ClassVar[frozenset[str]] = Writer.known | {"truncation"}
 
-    def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
+    def passages(self, item: Any, options: Mapping[str, Any]) -> Iterator[Passage]:
         folder = self.folder
         made = encoded(folder.tokenizer, item, folder.source_positions, bool(options.get("truncation")))
         length = made["input_ids"].shape[1]
@@ -82,7 +104,7 @@ class TextToText(Writer):
         feed = {name: array for name, array in made.items() if name in takes}
         prompt = decoder_prompt(folder)
         logits = bool(options.get("logits"))
-        yield Draft(len(prompt), lambda: (encoder_decoder(self.runner, feed, logits), prompt))
+        yield Passage(len(prompt), lambda: (encoder_decoder(self.runner, feed, logits), prompt))
 
 
 class Summarization(TextToText):

@@ -1,4 +1,4 @@
-"""A pipeline that writes: one or several drafts for an input, their tokens, their text as it emerges."""
+"""A pipeline that writes: one or several passages for an input, their tokens, their text as it emerges."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.tasks.base import Pipeline
 from onnxpuma.tasks.decoder import Decoder
 from onnxpuma.tasks.folder import ModelFolder
+from onnxpuma.tasks.guesses import Guesser
 from onnxpuma.tasks.rules import WritingOptions, refuse_other_searches, rules
 from onnxpuma.tasks.writing import Spelling, write
 
@@ -21,17 +22,18 @@ _WRITING = tuple(field.name for field in fields(WritingOptions))
 
 
 @dataclass(frozen=True)
-class Draft:
+class Passage:
     """A text to be written."""
 
     length: int  # of its prompt
     begin: Callable[[], tuple[Decoder, Sequence[int]]]  # runs the encoder if there is one: decoder and prompt
     after: Sequence[int] = ()  # preceding tokens, which affect how the text is decoded
+    guesser: Guesser | None = None  # guesses its next tokens
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One token, and the text that it makes readable; the last piece of a draft has no token."""
+    """One token, and the text that it makes readable; the last piece of a passage has no token."""
 
     text: str
     token: int | None = None
@@ -42,7 +44,7 @@ class Writer(Pipeline):
     """Writes a text for each input."""
 
     key: ClassVar[str] = "generated"  # a result has its text under "<key>_text"
-    strips: ClassVar[bool] = False  # whether to drop space before a draft, and put one between two drafts
+    strips: ClassVar[bool] = False  # whether to drop space before a passage, and put one between two
     known: ClassVar[frozenset[str]] = frozenset(_WRITING)
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,11 +76,11 @@ class Writer(Pipeline):
         chosen = writing_options(options)
         gap = False
         try:
-            for draft in self.drafts(item, options):
-                steering = rules(self.folder, chosen, draft.length)
-                decoder, prompt = draft.begin()
-                spelling = Spelling(self.folder.tokenizer, draft.after, self.strips)
-                with closing(write(decoder, prompt, steering)) as predictions:
+            for passage in self.passages(item, options):
+                steering = rules(self.folder, chosen, passage.length)
+                decoder, prompt = passage.begin()
+                spelling = Spelling(self.folder.tokenizer, passage.after, self.strips)
+                with closing(write(decoder, prompt, steering, passage.guesser)) as predictions:
                     for found in predictions:
                         text = spelling.add(found.token)
                         yield Piece(_spaced(text, gap), found.token, found.logits)
@@ -90,7 +92,7 @@ class Writer(Pipeline):
             self.usage = self.runner.usage.since(before)
 
     @abstractmethod
-    def drafts(self, item: Any, options: Mapping[str, Any]) -> Iterator[Draft]:
+    def passages(self, item: Any, options: Mapping[str, Any]) -> Iterator[Passage]:
         """The texts to write for this input, one after the other. Raises InputError before the first."""
 
     def one(self, item: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Greedy writing, one token at a time, and its text as it becomes readable."""
+"""Greedy writing, a token at a time or several guessed ones, and its text as it becomes readable."""
 
 from __future__ import annotations
 
@@ -6,33 +6,67 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from onnxpuma.tasks.decoder import Decoder, Prediction
+from onnxpuma.tasks.guesses import Guesser
 from onnxpuma.tasks.rules import Rules
 
 
-def write(decoder: Decoder, prompt: Sequence[int], rules: Rules) -> Generator[Prediction]:
+def write(
+    decoder: Decoder, prompt: Sequence[int], rules: Rules, guesser: Guesser | None = None
+) -> Generator[Prediction]:
     """The tokens that follow `prompt`, the one that ends the text included; closes the decoder afterwards.
 
-    Each token is one run of the model. The client, who sees the tokens, decides here when to stop: the
-    servers learn how many there were, or with `fixed_length` not even that.
+    Without `guesser` each token is one run of the model. The client, who sees the tokens, decides here when
+    to stop: the servers learn how many there were, or with `fixed_length` not even that.
+
+    guesser: guesses tokens, which the next run reads behind the last one; the model then tells what follows
+    each of them, and all guesses up to the first wrong one are part of the text. The text is the same as
+    without; its length is not fixed.
     """
     try:
-        new, ended = list(prompt), False
-        for place in range(rules.most):
+        text, new, ended, place = list(prompt), list(prompt), False, 0
+        while place < rules.most:
             forced = rules.forced_end if place == rules.most - 1 else None
             if forced is not None and not rules.fixed_length:
                 yield Prediction(forced)  # known without a run
                 return
-            found = decoder.read(new, rules.suppressed_at(place))
+            suppressed = rules.suppressed_at(place)
+            guesses = _guesses(guesser, text, rules, place)
+            if guesses:
+                every = decoder.read_each([*new, *guesses], suppressed)
+                found = every[: _right(guesses, every, rules, place) + 1]
+                decoder.forget(len(text) + len(found) - 1)
+            else:
+                found = [decoder.read(new, suppressed)]
             if forced is not None:
-                found = Prediction(forced, found.logits)
-            if not ended:
-                yield found
-            ended = ended or found.token in rules.ends
+                found = [Prediction(forced, found[0].logits)]
+            for one in found:
+                if not ended:
+                    yield one
+                ended = ended or one.token in rules.ends
             if ended and not rules.fixed_length:
                 return
-            new = [found.token]
+            text += [one.token for one in found]
+            new, place = [found[-1].token], place + len(found)
     finally:
         decoder.close()
+
+
+def _guesses(guesser: Guesser | None, text: Sequence[int], rules: Rules, place: int) -> list[int]:
+    """The guesses behind the text; none for the run that reads the prompt, nor where one token is left."""
+    left = rules.most - place - (rules.forced_end is not None)
+    return [] if guesser is None or place == 0 or left < 2 else guesser.guess(text, left - 1)
+
+
+def _right(guesses: Sequence[int], found: Sequence[Prediction], rules: Rules, place: int) -> int:
+    """How many guesses the model itself would have written, each after those before it.
+
+    One run suppresses the same ids after every guess, so none counts behind which others are due.
+    """
+    due = list(rules.suppressed_at(place))
+    for count, guess in enumerate(guesses):
+        if found[count].token != guess or list(rules.suppressed_at(place + count + 1)) != due:
+            return count
+    return len(guesses)
 
 
 class Spelling:

@@ -99,6 +99,18 @@ def test_a_text_from_a_cluster(cli: Any, folder: Path) -> None:
     assert result["seconds"] >= result["first_token_seconds"] > 0
 
 
+def test_drafts(cli: Any, folder: Path) -> None:
+    plain = ("generate", folder, "once upon a time once", "--plain", "--max-new-tokens", 4)
+    without, looked_up, modelled = (
+        json.loads(cli(*plain, "--json", *more).out)
+        for more in ((), ("--draft", "prompt", "--draft-tokens", 3), ("--draft", folder))
+    )
+    assert without["text"] == looked_up["text"] == modelled["text"] == " upon a time"
+    assert (without["requests"], looked_up["requests"], modelled["requests"]) == (4, 2, 2)
+    assert looked_up["tokens_per_request"] == 2
+    assert "4 tokens by 2 runs in" in cli(*plain, "--draft", "prompt").err
+
+
 def test_in_the_clear(cli: Any, folder: Path) -> None:
     ended = cli("generate", folder, "once upon", "--plain", "--fixed-length", "--max-new-tokens", 6)
     assert ended.out == " a time\n"
@@ -114,6 +126,9 @@ def test_in_the_clear(cli: Any, folder: Path) -> None:
         (("FOLDER", "once", "--task", "sing"), "there is no task 'sing'"),
         (("FOLDER", "once", "--task", "translation", "--plain"), "this model is not made for translation"),
         (("FOLDER", "once", "--language", "en", "--plain"), "text-generation has no option 'language'"),
+        (("FOLDER", "once", "--draft", "FOLDER/gone", "--plain"), "there is no config.json in"),
+        (("FOLDER", "once", "--draft-tokens", "2", "--plain"), "there is none"),
+        (("FOLDER", "once", "--draft", "prompt", "--fixed-length", "--plain"), "fixed_length hides"),
         (("FOLDER", "", "--plain"), "the text is empty"),
         (("FOLDER", "a " * 17, "--plain"), "the text has 17 tokens, the model has 16 positions"),
         (("FOLDER/gone", "once"), "there is no config.json in"),

@@ -101,15 +101,15 @@ def test_what_cannot_be_served_is_refused(cli, hosts: Path, monkeypatch, options
 
 def test_a_folder_without_the_partys_file_is_refused(cli, hosts: Path, monkeypatch):
     monkeypatch.chdir(hosts)
-    (hosts / "shared" / "party2.safetensors").unlink()
+    (hosts / "shared" / "party2.keys").unlink()
     ended = cli("serve", "--model", "shared", "--key", "carol.secret")
     assert ended.status == 5
-    assert "party2.safetensors" in ended.message
+    assert "party2.keys" in ended.message
 
 
 def test_a_damaged_share_is_refused(cli, hosts: Path, monkeypatch):
     monkeypatch.chdir(hosts)
-    path = hosts / "shared" / "party1.safetensors"
+    path = hosts / "shared" / "words.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -17,22 +18,21 @@ from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.shared.model import SharedModel
 
 
-def test_writes_three_private_files_and_two_public_ones(cli, model: Path, tmp_path: Path):
+def test_writes_four_private_files_and_two_public_ones(cli, model: Path, tmp_path: Path):
     ended = cli("share", model, "--out", tmp_path / "shared")
     assert ended.status == 0
     names = sorted(path.name for path in (tmp_path / "shared").iterdir())
-    assert names == [
-        "party0.safetensors",
-        "party1.safetensors",
-        "party2.safetensors",
-        "policy.json",
-        "skeleton.onnx",
-    ]
+    private = ["party0.keys", "party1.keys", "party2.keys", "words.safetensors"]
+    assert names == sorted([*private, "policy.json", "skeleton.onnx"])
     for name in names:
         assert name in ended.out
-    for party in range(3):
-        path = tmp_path / "shared" / f"party{party}.safetensors"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for name in private:
+        assert stat.S_IMODE((tmp_path / "shared" / name).stat().st_mode) == 0o600
+    assert re.search(r"words\.safetensors .* servers 1 and 2, never server 0", ended.out)
+    told = " ".join(ended.err.split())
+    assert "each server skeleton.onnx and policy.json" in told
+    assert "server 0 party0.keys; never the words" in told
+    assert "server 1 party1.keys, words.safetensors server 2 party2.keys, words.safetensors" in told
     assert Blueprint.read(tmp_path / "shared").digest[:16] in ended.out
 
 
@@ -46,7 +46,8 @@ def test_a_folder_that_holds_a_model_is_not_taken_unasked(cli, model: Path, tmp_
     assert "--replace" in ended.err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert cli("share", model, "--out", out, "--replace").status == 0
-    assert (out / "party1.safetensors").read_bytes() != before["party1.safetensors"]
+    for name in ("words.safetensors", "party1.keys"):
+        assert (out / name).read_bytes() != before[name]
 
 
 def test_damaged_public_files_are_refused_and_no_fault_of_ours(cli, model: Path, tmp_path: Path):
@@ -74,7 +75,7 @@ def test_outputs_that_are_hidden_or_kept_only(cli, model: Path, tmp_path: Path):
     stories = model.parents[1] / "tales" / "model.onnx"
     assert cli("share", stories, "--out", tmp_path / "hidden", "--hide", "logits").status == 0
     hidden = Blueprint.read(tmp_path / "hidden")
-    assert (list(hidden.outputs), hidden.hidden) == (["next_token"], ("logits",))
+    assert (list(hidden.outputs), hidden.hidden) == (["next_token", "next_tokens"], ("logits",))
     assert cli("share", stories, "--out", tmp_path / "closed", "--keep-only", "log*").status == 0
     assert Blueprint.read(tmp_path / "closed").closed == ("logits",)
     listed = cli("inspect", tmp_path / "hidden").out
@@ -150,7 +151,7 @@ def test_a_folder_of_graphs_is_one_model(cli, graphs_folder: Path, tmp_path: Pat
         assert path.name in ended.out
     assert "6 arrays of weights are secret" in ended.out
     assert "encoder_model: secret inputs: input_ids" in ended.out
-    assert "model.json, the folders and partyI.safetensors" in " ".join(ended.err.split())
+    assert "each server model.json and the folders" in " ".join(ended.err.split())
 
 
 def test_a_file_that_is_left_out_is_named(cli, model: Path, tmp_path: Path):

@@ -1,4 +1,5 @@
-"""next_token is the id of the largest logit at the last position, among those not suppressed."""
+"""next_token is the id of the largest logit at the last position, among those not suppressed; next_tokens
+has it for every position."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import pytest
 from onnxpuma.errors import ConfigError
 from onnxpuma.graph.canonicalise import canonicalise
 from onnxpuma.graph.hidden import hide_outputs
-from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED, add_next_token, vocabulary
+from onnxpuma.graph.next_token import NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED, add_next_token, vocabulary
 from onnxpuma.graph.rows import needed
 
 DATA = Path(__file__).parent / "data"
@@ -75,12 +76,14 @@ def test_the_id_of_the_largest_logit(
     assert add_next_token(model) == WORDS
     after = ir.to_proto(model)
     onnx.checker.check_model(after, full_check=True)
-    logits, _, token = run_model(after, {**given, SUPPRESSED: np.array(suppressed, np.int64)})
+    logits, _, token, tokens = run_model(after, {**given, SUPPRESSED: np.array(suppressed, np.int64)})
     np.testing.assert_allclose(logits, want, atol=1e-5)
-    last = want[:, -1].copy()
-    last[:, suppressed] = -np.inf
+    left = want.copy()
+    left[..., suppressed] = -np.inf
     assert (token.dtype, token.shape) == (np.int64, (batch, 1))
-    assert np.array_equal(token, last.argmax(axis=-1)[:, None])
+    assert (tokens.dtype, tokens.shape) == (np.int64, (batch, length))
+    assert np.array_equal(token, left[:, -1:].argmax(axis=-1))
+    assert np.array_equal(tokens, left.argmax(axis=-1))
 
 
 def test_one_row_goes_through_the_head_and_the_last_block(parsed: Any) -> None:
@@ -129,7 +132,10 @@ def test_which_models_generate(inputs: str, outputs: str, generates: bool, parse
     assert vocabulary(model) == (WORDS if generates else None)
     names = [v.name for v in model.graph.outputs]
     assert add_next_token(model) == (WORDS if generates else None)
-    assert [v.name for v in model.graph.outputs] == [*names, *([NEXT_TOKEN] if generates else [])]
+    assert [v.name for v in model.graph.outputs] == [
+        *names,
+        *([NEXT_TOKEN, NEXT_TOKENS] if generates else []),
+    ]
 
 
 def test_a_model_that_flattens_its_ids_generates(parsed: Any) -> None:
@@ -157,7 +163,7 @@ def test_hidden_outputs_take_along_what_was_computed_for_them(parsed: Any, run_m
     model = decoder(parsed)
     canonicalise(model)
     add_next_token(model)
-    assert hide_outputs(model, ["log*"]) == ["logits"]
+    assert hide_outputs(model, ["log*", NEXT_TOKENS]) == ["logits", NEXT_TOKENS]
     assert [v.name for v in model.graph.outputs] == ["present", NEXT_TOKEN]
     left = [n for n in model.graph if n.op_type in ("Gelu", "MatMul", "LayerNormalization")]
     assert [n.outputs[0].shape[1] for n in left].count(1) == len(left) - 1  # only the keys take every row

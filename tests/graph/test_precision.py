@@ -75,3 +75,39 @@ def test_a_model_in_single_precision_stays(tmp_path: Path) -> None:
     report = canonicalise(model)
     assert report.rules == {}
     assert to_graph(model).outputs["y"].dtype == np.int64
+
+
+CASTS = "a = Cast <to = 1> (t) b = Cast <to = 1> (r) c = MatMul(b, a)"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("nodes", "rounds"),
+    [
+        (f"t = Transpose(w) r = Gather(w, x) {CASTS} y = Identity(c)", False),
+        (
+            f"t = Transpose(w) r = Gather(w, x) {CASTS} h = MatMul(r, t) s = Cast <to = 1> (h) y = Add(c, s)",
+            True,
+        ),
+        (f"t = Neg(w) r = Gather(w, x) {CASTS} y = Identity(c)", True),
+    ],
+    ids=["cast", "cast and computed", "computed"],
+)
+def test_weights_that_are_only_stored_in_another_type_round_nothing(
+    kind: str, nodes: str, rounds: bool, tmp_path: Path
+) -> None:
+    dtype, _ = KINDS[kind]
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["" : 20]>
+        g (int64[n] x) => (float[n, 256] y) <{kind}[256, 64] w> {{ {nodes} }}"""
+    )
+    weight = np.random.default_rng(4).normal(size=(256, 64)).astype(dtype)
+    del model.graph.initializer[:]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    loaded = ir.from_proto(model)
+    report = canonicalise(loaded)
+    assert ("single precision" in report.rules) == rounds
+    assert "Cast" not in report.after
+    if not rounds:
+        (kept,) = [i for i in to_graph(loaded).initializers.values() if i.size == weight.size]
+        np.testing.assert_array_equal(kept.numpy(), weight.astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
+from onnxpuma.graph import run
 from onnxpuma.graph.canonicalise import ROUNDED, canonicalise
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import to_graph
@@ -107,3 +109,77 @@ def test_a_weight_that_is_given(tmp_path: Path) -> None:
     x = np.array([1.0, 2.0])
     np.testing.assert_array_equal(run_file(tmp_path / "model.onnx", {"x": x})["y"], x)
     np.testing.assert_array_equal(run_file(tmp_path / "model.onnx", {"x": x, "w": x})["y"], 2 * x)
+
+
+COUNT, WIDTH = 8, 2048
+
+
+@pytest.fixture
+def stored_in_halves(tmp_path: Path) -> Path:
+    """y = (x + 1) w' w' ... / 2048 each, with eight weights in another file, 64 MB of float16."""
+    size = 2 * WIDTH * WIDTH
+    products = "\n".join(
+        f"t{k} = Transpose(w{k}) s{k} = Cast <to = 1> (t{k}) "
+        f"p{k} = MatMul(x{k}, s{k}) x{k + 1} = Mul(p{k}, part)"
+        for k in range(COUNT)
+    )
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["" : 20]> g (float[n, {WIDTH}] x) => (float[n, {WIDTH}] y)
+        <float part = {{{1 / WIDTH}}}, float one = {{1}}>
+        {{ x0 = Add(x, one) {products} y = Identity(x{COUNT}) }}"""
+    )
+    for k in range(COUNT):
+        weight = TensorProto(name=f"w{k}", data_type=TensorProto.FLOAT16, dims=[WIDTH, WIDTH])
+        weight.data_location = TensorProto.EXTERNAL
+        for key, value in {"location": "w", "offset": 4096 + k * size, "length": size}.items():
+            weight.external_data.add(key=key, value=str(value))
+        model.graph.initializer.append(weight)
+    onnx.save(model, tmp_path / "model.onnx")
+    with (tmp_path / "w").open("wb") as file:
+        file.write(bytes(4096))
+        file.write(np.ones(COUNT * WIDTH * WIDTH, np.float16).data)
+    return tmp_path / "model.onnx"
+
+
+def own_memory() -> int:
+    """The bytes of this process that are in no file."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        pytest.skip("this system does not say how much memory is in files")
+    return int(status.read_text().partition("RssAnon:")[2].split()[0]) * 1024
+
+
+class Peak:
+    """The most memory of this process that was in no file, above that at its start."""
+
+    def __enter__(self) -> Peak:
+        self.start = self.most = own_memory()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+        self.thread.start()
+        return self
+
+    def watch(self) -> None:
+        while not self.stop.wait(0.001):
+            self.most = max(self.most, own_memory())
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    @property
+    def grown(self) -> int:
+        return self.most - self.start
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+def test_of_large_weights_one_at_a_time_is_in_memory(
+    optimised: bool, stored_in_halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_LARGEST_COPIED", 10_000_000)
+    one = WIDTH * WIDTH * (2 + 4)  # transposed, and in single precision
+    with Peak() as memory:
+        session = run.open_session(str(stored_in_halves), optimised=optimised)
+        (y,) = session.run(["y"], {"x": np.ones((2, WIDTH), np.float32)})
+    np.testing.assert_array_equal(y, np.full((2, WIDTH), 2))
+    assert memory.grown < 3 * one < COUNT * WIDTH * WIDTH * 4

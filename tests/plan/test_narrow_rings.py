@@ -101,7 +101,7 @@ def test_the_files_of_shares_hold_words_of_the_declared_width(tmp_path: Path) ->
         folder = tmp_path / str(resting.bits)
         share_model(tmp_path / "model.onnx", folder, policy=Policy(resting=resting, ring=64))
         assert Blueprint.read(folder).resting == resting
-        sizes.append((folder / "party1.safetensors").stat().st_size)
+        sizes.append((folder / "words.safetensors").stat().st_size)
         shares = [load_weights(folder, party)["model"]["w1"] for party in range(3)]
         assert {share.format for share in shares} == {resting}
         opened = resting.decode(sum(share.first for share in shares))

@@ -25,6 +25,7 @@ from onnxpuma.errors import (
     ModelError,
     PlanError,
 )
+from onnxpuma.observe import Standing
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local.cluster import LocalCluster
@@ -58,6 +59,16 @@ def test_outputs_are_those_of_onnxruntime(cluster: LocalCluster, feed: Feed, exp
     assert 0 < outcome.reports[0].seconds <= outcome.seconds
     assert steps
     assert all(0 <= done <= of and label for done, of, label in steps)
+
+
+def test_a_client_sees_what_a_run_has_sent(cluster: LocalCluster, feed: Feed) -> None:
+    seen: list[Standing] = []
+    with cluster.client() as client:
+        outcome = client.run(feed, watch=seen.append)
+    assert [now.done for now in seen] == sorted(now.done for now in seen)
+    assert [now.bytes_sent for now in seen] == sorted(now.bytes_sent for now in seen)
+    assert all(0 <= now.bytes_sent <= outcome.reports[0].bytes_sent for now in seen)
+    assert all(0 < now.seconds <= outcome.seconds for now in seen)
 
 
 def test_a_client_without_a_blueprint_fetches_it(
@@ -245,8 +256,8 @@ def test_a_server_that_dies_at_start_says_why(model_dir: Path, tmp_path: Path) -
     folder.mkdir()
     for file in model_dir.iterdir():
         content = file.read_bytes()
-        (folder / file.name).write_bytes(content[:-8] if file.name == "party1.safetensors" else content)
-    with pytest.raises(PlanError, match=r"party 1: .*party1.safetensors is damaged"):
+        (folder / file.name).write_bytes(content[:-8] if file.suffix == ".safetensors" else content)
+    with pytest.raises(PlanError, match=r"party [12]: .*words.safetensors is damaged"):
         LocalCluster(folder)
 
 

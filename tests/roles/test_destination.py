@@ -20,7 +20,7 @@ from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.roles.shared.weights import load_weights, open_shares
 
-SINGLE = ["party0.safetensors", "party1.safetensors", "party2.safetensors", "policy.json", "skeleton.onnx"]
+SINGLE = [*(f"party{i}.keys" for i in range(3)), "policy.json", "skeleton.onnx", "words.safetensors"]
 
 
 def names(folder: Path) -> list[str]:
@@ -98,7 +98,7 @@ def test_a_link_in_place_of_a_graph_s_folder_is_refused(graphs_folder: Path, tmp
     with pytest.raises(ConfigError, match="is a link"):
         share_model(graphs_folder, out)
     assert not list(elsewhere.iterdir())
-    assert not list(out.glob("*.safetensors"))
+    assert not [path for path in out.rglob("*") if path.is_file()]
 
 
 def test_the_folder_itself_may_be_a_link(model_path: Path, tmp_path: Path) -> None:
@@ -161,19 +161,21 @@ def test_modes(model_path: Path, tmp_path: Path) -> None:
     finally:
         os.umask(mask)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == {name: 0o600 if name.startswith("party") else 0o644 for name in SINGLE}
+    public = ("policy.json", "skeleton.onnx")
+    assert modes == {name: 0o644 if name in public else 0o600 for name in SINGLE}
 
 
+@pytest.mark.parametrize("name", ["party1.keys", "words.safetensors"])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
-def test_a_share_file_that_others_may_read_draws_a_warning(
-    mode: int, model_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_file_of_shares_that_others_may_read_draws_a_warning(
+    mode: int, name: str, model_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     share_model(model_path, tmp_path)
     model = SharedModel.read(tmp_path)
     with caplog.at_level(logging.WARNING, "onnxpuma.roles"):
         open_shares(tmp_path, 1, model)
         assert not caplog.records
-        (tmp_path / "party1.safetensors").chmod(mode)
+        (tmp_path / name).chmod(mode)
         open_shares(tmp_path, 1, model)
     assert "users other than its owner may read the shares" in caplog.text
-    assert f"chmod 600 {tmp_path / 'party1.safetensors'}" in caplog.text
+    assert f"chmod 600 {tmp_path / name}" in caplog.text

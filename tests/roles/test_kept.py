@@ -133,6 +133,29 @@ def test_a_kept_value_is_the_one_that_was_computed(client: Client) -> None:
     assert np.abs(whole.outputs["y"] - by_handle.outputs["y"]).max() < 1e-3
 
 
+def test_a_kept_value_loses_its_last_places(folder: Path, client: Client) -> None:
+    x = rows(6)
+    whole = client.run({"x": x[:, :5], "past": NO_PAST}, keep=["present"]).kept["present"]
+    for length in (4, 1):  # the whole stays where it is, and can be cut again
+        part = whole.first(length, axis=1)
+        assert part.shape == (1, length, WIDTH)
+        done = client.run({"x": x[:, 5:], "past": part}, ["y", "present"])
+        read = np.concatenate([x[:, :length], x[:, 5:]], axis=1)
+        assert np.abs(done.outputs["y"] - in_the_clear(folder, read)[:, -1:]).max() < 1e-3
+        assert done.outputs["present"].shape == (1, length + 1, WIDTH)
+    client.release([whole.first(2, axis=1)])
+    with pytest.raises(InputError, match="do not hold"):
+        client.run({"x": x[:, :1], "past": whole})
+
+
+def test_a_kept_value_is_cut_along_one_axis_to_something(client: Client) -> None:
+    kept = client.run({"x": rows(3), "past": NO_PAST}, keep=["present"]).kept["present"]
+    for shape in ((1, 0, WIDTH), (0, 3, WIDTH), (0, 2, WIDTH), (1, 4, WIDTH)):
+        with pytest.raises(InputError, match="has shape"):
+            client.run({"x": rows(1), "past": replace(kept, shape=shape)})
+    assert client.run({"x": rows(1), "past": kept}, ["y"]).outputs["y"].shape == (1, 1, WIDTH)
+
+
 def test_what_cannot_be_kept_or_taken_is_refused_before_anything_is_sent(client: Client) -> None:
     feed = {"x": rows(2), "past": NO_PAST}
     with pytest.raises(InputError, match="'shape' is not secret-shared"):

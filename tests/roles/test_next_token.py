@@ -105,6 +105,22 @@ def test_tokens_are_those_of_the_plain_model(length: int, past: int) -> None:
         assert np.array_equal(done.outputs["next_token"], best(logits, suppressed))
 
 
+@pytest.mark.parametrize(("length", "past"), [(1, 4), (4, 2), (5, 0)])
+def test_the_token_after_every_position(length: int, past: int) -> None:
+    model, feed = MemoryModel(decoder()), prompt(2, length, past)
+    session = onnxruntime.InferenceSession(decoder().SerializeToString())
+    logits = session.run(["logits"], feed)[0]
+    worst = int(logits[0, 0].argmax())
+    for suppressed in ([], [worst]):
+        given = {**feed, "suppressed_ids": np.array(suppressed, np.int64)}
+        done = model.run(given, ["next_tokens"])
+        assert done.cost == done.plan.cost
+        left = logits.copy()
+        left[..., suppressed] = -np.inf
+        assert done.outputs["next_tokens"].dtype == np.int64
+        assert np.array_equal(done.outputs["next_tokens"], left.argmax(axis=-1))
+
+
 def test_by_default_the_models_own_outputs(blueprint: Blueprint) -> None:
     done = MemoryModel(decoder()).run(prompt())
     assert list(done.outputs) == ["logits", "present"]
@@ -123,7 +139,8 @@ def test_one_row_of_the_prompt_goes_through_the_block(blueprint: Blueprint) -> N
 
 
 def test_what_is_derived_is_written_down(blueprint: Blueprint, tmp_path: Path) -> None:
-    assert (blueprint.derived_inputs, blueprint.derived_outputs) == (("suppressed_ids",), ("next_token",))
+    assert blueprint.derived_inputs == ("suppressed_ids",)
+    assert blueprint.derived_outputs == ("next_token", "next_tokens")
     spec = blueprint.inputs["suppressed_ids"]
     assert (spec.secret, spec.vocabulary, spec.dtype) == (False, WORDS, np.int64)
     assert spec.default is not None
@@ -132,7 +149,7 @@ def test_what_is_derived_is_written_down(blueprint: Blueprint, tmp_path: Path) -
     assert Blueprint.read(tmp_path).digest == blueprint.digest
     policy = json.loads((tmp_path / POLICY).read_text())
     assert policy["derived"]["inputs"] == ["suppressed_ids"]
-    assert policy["derived"]["outputs"] == ["next_token"]
+    assert policy["derived"]["outputs"] == ["next_token", "next_tokens"]
     for change in ({"vocabulary": None}, {"hidden": ["present"]}, {"vocabulary": WORDS - 1}):
         changed = {**policy, "derived": {**policy["derived"], **change}}
         (tmp_path / POLICY).write_text(json.dumps(changed))
@@ -159,13 +176,18 @@ def test_no_pattern_makes_the_suppressed_ids_secret(path: Path) -> None:
 
 def test_hiding_the_logits_or_the_token(path: Path) -> None:
     hidden, _ = prepare(path, Policy(hide=["log*"]))
-    assert (list(hidden.outputs), hidden.hidden) == (["present", "next_token"], ("logits",))
+    assert list(hidden.outputs) == ["present", "next_token", "next_tokens"]
+    assert hidden.hidden == ("logits",)
     assert hidden.digest != prepare(path)[0].digest
     with pytest.raises(InputError, match="no output 'logits'"):
         check_outputs(hidden, ["logits"])
     without, _ = prepare(path, Policy(hide=["next_token"]))
     assert (list(without.outputs), list(without.inputs)) == (["logits", "present"], list(prompt()))
     assert without.derived_outputs == ()
+    assert without.hidden == ("next_token", "next_tokens")
+    single, _ = prepare(path, Policy(hide=["next_tokens"]))
+    assert single.derived_outputs == ("next_token",)
+    assert single.derived_inputs == ("suppressed_ids",)
     alone, _ = prepare(path, Policy(hide=["logits", "present"]))
     assert check_outputs(alone, None)[0] == ("next_token",)
     with pytest.raises(ConfigError, match="leaves no output"):

@@ -65,7 +65,9 @@ def test_every_graph_has_its_weights(shared: Path, graphs_folder: Path) -> None:
 def test_what_is_written(shared: Path) -> None:
     files = sorted(str(path.relative_to(shared)) for path in shared.rglob("*") if path.is_file())
     public = [f"{name}/{file}" for name in NAMES for file in ("policy.json", "skeleton.onnx")]
-    assert files == sorted([*public, "model.json", *(f"party{i}.safetensors" for i in range(3))])
+    assert files == sorted(
+        [*public, "model.json", "words.safetensors", *(f"party{i}.keys" for i in range(3))]
+    )
 
 
 def test_arrays_in_common_are_stored_and_held_once(shared: Path) -> None:
@@ -75,7 +77,7 @@ def test_arrays_in_common_are_stored_and_held_once(shared: Path) -> None:
     # table, kernel and bias of the encoder; cross, head and a bias of another name from the decoders
     assert len(model.arrays) == 6
     words = sum(array.size for array in model.arrays.values())
-    assert (shared / "party1.safetensors").stat().st_size == pytest.approx(8 * words, abs=1500)
+    assert (shared / "words.safetensors").stat().st_size == pytest.approx(8 * words, abs=1500)
     held = load_weights(shared, 1, model)
     assert held["decoder_model"]["lm_head"] is held["decoder_with_past_model"]["lm_head"]
     assert held["decoder_model"]["bias"] is held["decoder_with_past_model"]["bias"]

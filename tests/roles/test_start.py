@@ -132,11 +132,11 @@ def test_servers_that_lost_each_other_tell_the_client(hall: Any, model_dir: Path
 
 
 def test_a_folder_moved_between_parties(hall: Any, model_dir: Path, tmp_path: Path) -> None:
-    for name in ("skeleton.onnx", "policy.json", "party1.safetensors"):
+    for name in ("skeleton.onnx", "policy.json", "party1.keys", "words.safetensors"):
         shutil.copy(model_dir / name, tmp_path)
     error = hall.start(2, tmp_path).ended()
     assert isinstance(error, PlanError)
-    assert "party2.safetensors" in error.message
+    assert "party2.keys" in error.message
 
 
 def test_a_client_has_its_share_of_the_queue_and_others_have_theirs(
@@ -183,7 +183,7 @@ def details(client: Client) -> list[str]:
 
 def moved(model_dir: Path, folder: Path) -> Path:
     """A copy of party 1's folder for party 2."""
-    for name in ("skeleton.onnx", "policy.json", "party1.safetensors"):
+    for name in ("skeleton.onnx", "policy.json", "party1.keys", "words.safetensors"):
         shutil.copy(model_dir / name, folder)
     return folder
 
@@ -192,7 +192,7 @@ def test_the_others_name_the_reason_why_a_server_does_not_start(
     hall: Any, model_dir: Path, tmp_path: Path, feed: Any, until: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = [hall.start(party, model_dir) for party in range(2)]
-    reason = r"party 2 refused to start: .*party2\.safetensors"
+    reason = r"party 2 refused to start: .*party2\.keys"
     with Client(hall.config, hall.client_keys, Blueprint.read(model_dir)) as client:
         until(lambda: all("not connected to party 2" in said for said in details(client)[:2]))
         assert isinstance(hall.start(2, moved(model_dir, tmp_path)).ended(), PlanError)

@@ -33,9 +33,9 @@ def _catalogued(name: str) -> str | None:
     return next((known for known, repository in CATALOGUE["hub_names"].items() if repository == name), None)
 
 
-def random_config(name: str, tiny: bool) -> Any:
+def random_config(name: str, tiny: bool, layers: int | None = None) -> Any:
     """The configuration of a catalogue name or of its repository, without a look at the hub; else that of a
-    folder or repository. `tiny` shrinks it."""
+    folder or repository. `tiny` shrinks it; `layers` is how many of them it then has, if given."""
     known = _catalogued(name)
     if known is not None and not is_folder(name):
         fields = dict(CATALOGUE["named"][known])
@@ -45,9 +45,23 @@ def random_config(name: str, tiny: bool) -> Any:
             config = transformers.AutoConfig.from_pretrained(name)
         except (OSError, ValueError) as error:
             raise unreachable(name, error) from error
-    if not tiny:
-        return config
-    return type(config).from_dict(shrunk(config.to_dict()))
+    if tiny:
+        config = type(config).from_dict(shrunk(config.to_dict()))
+    if layers is not None:
+        _cut(config, layers)
+    return config
+
+
+def _cut(config: Any, layers: int) -> None:
+    if getattr(config, "num_hidden_layers", None) is None or config.is_encoder_decoder:
+        raise ExportError(
+            f"the configuration of {config.model_type} has no single number of layers", "omit --layers"
+        )
+    if not 1 <= layers <= config.num_hidden_layers:
+        raise ExportError(f"--layers {layers} of {config.num_hidden_layers}", "it cuts the model short")
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
 
 
 def shrunk(fields: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,17 @@ IMAGE_OR_SOUND = {
 IMAGE_PART = {"clip": "CLIPVisionModelWithProjection", "siglip": "SiglipVisionModel"}
 
 
-def load(name: str, task: Task, *, random_init: bool, tiny: bool, attention: str | None, seed: int) -> Any:
-    """A model in eval mode, single precision.
+def load(
+    name: str,
+    task: Task,
+    *,
+    random_init: bool,
+    tiny: bool,
+    attention: str | None,
+    seed: int,
+    layers: int | None = None,
+) -> Any:
+    """A model in eval mode, single precision; with random weights, of `layers` layers if given.
 
     Random weights come from Transformers' own initialisation (normal, standard deviation 0.02) under `seed`.
     Raises ExportError when the name cannot be loaded or the architecture has no class for the task.
@@ -47,7 +56,7 @@ def load(name: str, task: Task, *, random_init: bool, tiny: bool, attention: str
     options = {"attn_implementation": attention, "dtype": torch.float32}
     try:
         if random_init or tiny:
-            config = random_config(name, tiny)
+            config = random_config(name, tiny, layers)
             torch.manual_seed(seed)
             chosen = _image_part(config, task)
             if chosen is None:

@@ -79,8 +79,13 @@ def check(
     except ExportError:
         raise
     except Exception as error:  # the checker and onnxruntime raise many kinds of their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise TraceError(f"the ONNX file cannot be run: {reason}", _LEFT) from error
+        raise cannot_run(error) from error
+
+
+def cannot_run(error: Exception) -> TraceError:
+    """The error for a file that ONNX's checker or onnxruntime does not take."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return TraceError(f"the ONNX file cannot be run: {reason}", _LEFT)
 
 
 def _largest_difference(
@@ -105,15 +110,23 @@ def _largest_difference(
         feed = {node.name: given[node.name].numpy() for node in session.get_inputs()}
         results = session.run(None, feed)
         for output, ours, theirs in zip(session.get_outputs(), results, expected, strict=True):
-            reference = theirs.numpy()
-            shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in example))
-            if ours.shape != reference.shape:
-                raise _differs(output.name, shapes, f"shape {ours.shape}, not {reference.shape}")
-            difference = float(np.abs(ours - reference).max())
-            if not difference <= TOLERANCE * max(1.0, float(np.abs(reference).max())):
-                raise _differs(output.name, shapes, f"difference {difference:.2e}")
-            worst = max(worst, difference)
+            worst = max(worst, difference(output.name, ours, theirs.numpy(), example))
     return worst
+
+
+def difference(
+    output: str, ours: np.ndarray, reference: np.ndarray, example: Sequence[torch.Tensor]
+) -> float:
+    """The largest absolute difference of one output. Raises TraceError where it is above TOLERANCE of the
+    largest value of `reference`, which is PyTorch's. example: the inputs, for the message.
+    """
+    shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in example))
+    if ours.shape != reference.shape:
+        raise _differs(output, shapes, f"shape {ours.shape}, not {reference.shape}")
+    apart = float(np.abs(ours - reference).max(initial=0.0))
+    if not apart <= TOLERANCE * max(1.0, float(np.abs(reference).max(initial=0.0))):
+        raise _differs(output, shapes, f"difference {apart:.2e}")
+    return apart
 
 
 def histogram(model: ir.Model) -> dict[str, int]:

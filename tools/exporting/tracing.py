@@ -32,8 +32,12 @@ def trace(
     *,
     exporter: str = "dynamo",
     opset: int | None = None,
+    weightless: bool = False,
 ) -> ir.Model:
     """Trace `module(*example)` into an ONNX model; `axes` names its inputs, in order, and their dynamic axes.
+
+    weightless: module and example are on the meta device (dynamo alone traces them), and the model's weights
+    get no values.
 
     Raises ExportError for an opset that the exporter does not write, TraceError when PyTorch cannot trace the
     module.
@@ -48,7 +52,7 @@ def trace(
     try:
         with _quiet():
             if exporter == "dynamo":
-                return _dynamo(module, example, axes, outputs, opset)
+                return _dynamo(module, example, axes, outputs, opset, weightless)
             return _torchscript(module, example, axes, outputs, opset)
     except Exception as error:  # the exporters raise errors of every kind
         other = "torchscript" if exporter == "dynamo" else "dynamo"
@@ -69,6 +73,7 @@ def _dynamo(
     axes: Mapping[str, Axes],
     outputs: Sequence[str],
     opset: int,
+    weightless: bool,
 ) -> ir.Model:
     # Strings tie the symbols: every axis of one name becomes one symbol, unlike with Dim.DYNAMIC.
     per_input = tuple(dict(names) for names in axes.values())
@@ -83,8 +88,15 @@ def _dynamo(
         dynamic_shapes=(per_input,) if variadic else per_input,
         dynamo=True,
         verbose=False,
+        optimize=not weightless,
     )
     assert program is not None
+    if weightless:
+        # The optimiser asks for the values of every constant that claims to have some.
+        for value in program.model.graph.initializers.values():
+            if getattr(getattr(value.const_value, "raw", None), "is_meta", False):
+                value.const_value = None
+        program.optimize()
     return program.model
 
 

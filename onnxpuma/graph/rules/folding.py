@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.by_rows import times
 from onnxpuma.graph.marks import is_marked
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.rule import (
@@ -151,16 +153,12 @@ def _fold_factor(model: ir.Model, node: ir.Node) -> bool:
     if not changed:
         return False
     for value in changed:
-        become(value, _times(values_of(value), factor))
+        value.const_value = times(value.const_value, partial(np.float32, factor))
     for reader, slot in list(y.uses()):
         reader.replace_input_with(slot, x)
     assert node.graph is not None
     node.graph.remove(node, safe=True)
     return True
-
-
-def _times(read: Callable[[], np.ndarray], factor: float) -> Callable[[], np.ndarray]:
-    return lambda: read() * np.float32(factor)
 
 
 def _behind(x: ir.Value) -> list[ir.Value]:

@@ -7,11 +7,13 @@ alpha of 2^-k stays: it moves the point and costs no digit.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 
-from onnxpuma.graph.rules.folding import become, own, values_of
+from onnxpuma.graph.by_rows import times
+from onnxpuma.graph.rules.folding import own
 from onnxpuma.graph.rules.fused import Writer, put
 from onnxpuma.graph.rules.rule import attribute
 
@@ -49,8 +51,7 @@ def _into_constants(node: ir.Node, factors: dict[str, float]) -> dict[str, float
         if constant is None:
             left[name] = factor
             continue
-        read = values_of(constant)
-        become(constant, lambda read=read, factor=factor: read() * np.float32(factor))  # type: ignore[misc]
+        constant.const_value = times(constant.const_value, partial(np.float32, factor))
         node.attributes.pop(name)
     return left
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from onnxpuma.graph.by_rows import times
 from onnxpuma.graph.rules.dequantise import lazy
 from onnxpuma.graph.rules.folding import Linear, become, own, readers_of, values_of
 from onnxpuma.graph.rules.fused import Writer
@@ -85,8 +86,7 @@ def _write_out(
 
 
 def _scale_rows(linear: Linear, read_factors: Callable[[], np.ndarray]) -> None:
-    read, wide = values_of(linear.weight), (-1, 1) if linear.axis == 0 else (1, -1)
-    become(linear.weight, lambda: read() * read_factors().reshape(wide))
+    linear.weight.const_value = times(linear.weight.const_value, read_factors, linear.axis)
 
 
 def _add_shift(model: ir.Model, linear: Linear, read_shift: Callable[[], np.ndarray]) -> None:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Form, Replicated, Sum3
+from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.ring.arrays import (
@@ -117,14 +118,17 @@ def look_up(party: Party, ids: SecretIds, table: Replicated) -> Sum3:
     """Rows of a replicated table, (rows, width), at secret ids: (*ids, width) mod 2^32, exact, no message.
 
     z_i = e_i T_i + e_{i+1} T_{i+1}, e the expanded keys; a protocol that sends z_i masks it first. Condition:
-    the table's entries are below 2^30 units in magnitude.
+    the table's entries are below 2^30 units in magnitude. A streamed table is read once, block by block.
     """
-    if isinstance(table, Weights):
-        first, second = table.narrowed(BITS)
-    else:
-        first, second = resized(table.first, BITS), resized(table.second, BITS)
     own, following = ids.take()
-    words = ring.matmul_pair(own, first, following, second)
+    if isinstance(table, Streamed):
+        words = table.modulo(BITS).product(own, following, party.reading)
+    else:
+        if isinstance(table, Weights):
+            first, second = table.narrowed(BITS)
+        else:
+            first, second = resized(table.first, BITS), resized(table.second, BITS)
+        words = ring.matmul_pair(own, first, following, second)
     return Sum3(party.index, words.reshape(*ids.shape, -1), ONE_HOT.at(table.fraction))
 
 

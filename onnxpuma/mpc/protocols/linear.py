@@ -13,6 +13,7 @@ from collections.abc import Callable
 from onnxpuma.errors import ProtocolError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.forms import Replicated, Sum3
+from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.ring.words import Words
 
@@ -36,7 +37,12 @@ def multiply(party: Party, x: Replicated, y: Replicated) -> Sum3:
 
 
 def matmul(party: Party, x: Replicated, y: Replicated) -> Sum3:
-    """x @ y as numpy.matmul. Condition: the words of the result stay below 2^(k-2) in magnitude."""
+    """x @ y as numpy.matmul. Condition: the words of the result stay below 2^(k-2) in magnitude.
+
+    Of a streamed y each component is taken as it comes: the sum is that of x's components, which are few.
+    """
+    if isinstance(y, Streamed) and not isinstance(x, Streamed):
+        return _product(party, y.product(x.total, x.first, party.reading), x, y)
     if y.size <= x.size:
         return _product(party, ring.matmul_pair(x.first, y.total, x.second, y.first), x, y)
     return _product(party, ring.matmul_pair(x.total, y.first, x.first, y.second), x, y)

@@ -1,6 +1,8 @@
 """Ring words, and the functions on arrays of them that the compiled kernel or numpy runs."""
 
+from onnxpuma.mpc.ring.dealing import deal_packed
 from onnxpuma.mpc.ring.native import native_level, native_levels, set_native_level, set_threads, threads
+from onnxpuma.mpc.ring.packed import matmul_packed
 from onnxpuma.mpc.ring.products import (
     axpy,
     einsum,
@@ -17,9 +19,11 @@ from onnxpuma.mpc.ring.products import (
 
 __all__ = [
     "axpy",
+    "deal_packed",
     "einsum",
     "gather_table",
     "matmul",
+    "matmul_packed",
     "matmul_pair",
     "native_level",
     "native_levels",

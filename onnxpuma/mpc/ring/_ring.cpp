@@ -6,8 +6,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "_ring_levels.hpp"
-#include "_ring_product.hpp"
+#include <mutex>
+
+#include "_ring_packed.hpp"
 
 namespace {
 
@@ -51,6 +52,34 @@ PyObject* py_matmul(PyObject*, PyObject* args) {
     Py_BEGIN_ALLOW_THREADS
     try {
         p.out->itemsize == 4 ? p.run<uint32_t>() : p.run<uint64_t>();
+    } catch (const std::bad_alloc&) {
+        out_of_memory = true;
+    }
+    Py_END_ALLOW_THREADS
+    if (out_of_memory) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+// matmul_packed(out, a, packed, bits, rows, columns, turned): out += a @ b, or a @ b.T
+PyObject* py_matmul_packed(PyObject*, PyObject* args) {
+    PyObject *out, *left, *packed;
+    Packed b = {};
+    int turned;
+    if (!PyArg_ParseTuple(args, "OOOinnp", &out, &left, &packed, &b.bits, &b.rows, &b.columns, &turned))
+        return nullptr;
+    Views views;
+    const Py_buffer *to, *a, *from;
+    if (!(to = views.take(out, PyBUF_STRIDED)) || !(a = views.take(left, PyBUF_STRIDED_RO))) return nullptr;
+    if (!(from = views.take(packed, PyBUF_SIMPLE))) return nullptr;
+    b.at = static_cast<const uint8_t*>(from->buf), b.bytes = from->len, b.turned = turned;
+    if (!fits(*to, *a, b)) {
+        PyErr_SetString(PyExc_ValueError, "operands do not fit together");
+        return nullptr;
+    }
+    bool out_of_memory = false;
+    Py_BEGIN_ALLOW_THREADS
+    try {
+        to->itemsize == 4 ? run_packed<uint32_t>(*to, *a, b) : run_packed<uint64_t>(*to, *a, b);
     } catch (const std::bad_alloc&) {
         out_of_memory = true;
     }
@@ -105,6 +134,39 @@ PyObject* py_unpack(PyObject*, PyObject* args) {
     });
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
+}
+
+// deal(reals, kind, scale, bits, first, second, out) -> the largest magnitude, NaN if a real is not finite
+PyObject* py_deal(PyObject*, PyObject* args) {
+    PyObject *reals, *first, *second, *out;
+    int kind;
+    Deal d = {};
+    if (!PyArg_ParseTuple(args, "OidiOOO", &reals, &kind, &d.scale, &d.bits, &first, &second, &out)) return nullptr;
+    Views views;
+    const Py_buffer *from, *streams[2], *to;
+    if (!(from = views.take(reals, PyBUF_ND)) || !(to = views.take(out, PyBUF_ND | PyBUF_WRITABLE))) return nullptr;
+    if (!(streams[0] = views.take(first, PyBUF_SIMPLE)) || !(streams[1] = views.take(second, PyBUF_SIMPLE)))
+        return nullptr;
+    const ptrdiff_t size = kind < 2 ? 2 : kind == 2 ? 4 : 8, count = from->len / size;
+    const ptrdiff_t bytes = (count * d.bits + 7) / 8;
+    if (kind < 0 || kind > 3 || from->itemsize != size || d.bits < 1 || d.bits > 64 || to->len != bytes ||
+        streams[0]->len != bytes || streams[1]->len != bytes) {
+        PyErr_SetString(PyExc_ValueError, "buffers do not fit");
+        return nullptr;
+    }
+    d.reals = from->buf, d.out = static_cast<uint8_t*>(to->buf);
+    for (int i = 0; i < 2; ++i) d.streams[i] = static_cast<const uint8_t*>(streams[i]->buf);
+    double largest = 0;
+    std::mutex writing;
+    Py_BEGIN_ALLOW_THREADS
+    const DealFunction deal = current.load()->deals[kind];
+    share_out_words(count, 8, [&](ptrdiff_t start, ptrdiff_t part) {
+        const double found = deal(d, start, start + part);
+        const std::lock_guard<std::mutex> lock(writing);
+        if (!(found <= largest)) largest = largest == largest ? found : largest;
+    });
+    Py_END_ALLOW_THREADS
+    return PyFloat_FromDouble(largest);
 }
 
 // ---- fused loops
@@ -243,8 +305,10 @@ PyObject* py_set_threads(PyObject*, PyObject* args) {
 
 PyMethodDef METHODS[] = {
     {"matmul", py_matmul, METH_VARARGS, "matmul(out, accumulate, a, b[, a2, b2])"},
+    {"matmul_packed", py_matmul_packed, METH_VARARGS, "matmul_packed(out, a, packed, bits, rows, columns, turned)"},
     {"pack", py_pack, METH_VARARGS, "pack(words, bits, out)"},
     {"unpack", py_unpack, METH_VARARGS, "unpack(buffer, bits, out)"},
+    {"deal", py_deal, METH_VARARGS, "deal(reals, kind, scale, bits, first, second, out) -> largest magnitude"},
     {"loop", py_loop, METH_VARARGS, "loop(kind, out, words, table, other, multiplier, shift, bits)"},
     {"turned_sums", py_turned_sums, METH_VARARGS, "turned_sums(out, table, place, turn)"},
     {"levels", py_levels, METH_NOARGS, "levels() -> names, best first"},

@@ -3,7 +3,11 @@
 #include "_ring_vector.hpp"
 #include "_ring_thin.hpp"
 #include "_ring_gemm.hpp"
+#include "_ring_bytes.hpp"
 #include "_ring_words.hpp"
+#include "_ring_kinds.hpp"
+#include "_ring_fused.hpp"
+#include "_ring_deal.hpp"
 
 #undef RING_LEVEL
 #undef RING_TARGET
@@ -16,3 +20,13 @@
 #undef RING_SPLIT_64
 #undef RING_SWAP_HALVES
 #undef RING_MULTIPLY_LOW_HALVES
+#undef RING_FUSED_ROWS
+#undef RING_MULTIPLY_PAIRS
+#undef RING_PERMUTE_HALVES
+#undef RING_SHUFFLE_BYTES
+#undef RING_EVEN_LANES
+#undef RING_ODD_LANES
+#undef RING_REAL_PARTS
+#undef RING_INSERT_BYTES
+#undef RING_ADD_PRODUCT
+#undef RING_INTEGERS

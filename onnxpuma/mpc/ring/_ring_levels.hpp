@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <new>
 #include <utility>
 #include <vector>
@@ -49,6 +50,38 @@ struct Loop {
 };
 using LoopFunction = void (*)(const Loop&);
 
+// Reals that become packed words: component 2 of their shares, `bits` a word.
+struct Deal {
+    const void* reals;
+    const uint8_t* streams[2];
+    uint8_t* out;
+    double scale;
+    int bits;
+};
+using DealFunction = double (*)(const Deal&, ptrdiff_t start, ptrdiff_t stop);
+
+// A matrix whose words lie packed, row by row, `bits` bits each; `turned`, its rows are the columns of the factor.
+struct Packed {
+    const uint8_t* at;
+    ptrdiff_t bytes, rows, columns;
+    int bits;
+    bool turned;
+};
+
+// A word that a kernel of _ring_fused.hpp multiplies a row with, and 16 bits of each of its parts.
+struct Factor {
+    uint64_t word;
+    uint32_t mixed;
+};
+
+// Products with a matrix of one width that lies packed.
+struct Fused {
+    ptrdiff_t (*room)(ptrdiff_t rows, ptrdiff_t depth, bool turned);  // bytes that arranged rows take
+    void (*arrange)(const void* words, ptrdiff_t words_row, ptrdiff_t rows, ptrdiff_t depth, bool turned, void* to);
+    void (*multiply)(const Packed& b, const void* left, ptrdiff_t rows, void* c, ptrdiff_t c_row, ptrdiff_t first,
+                     ptrdiff_t last);
+};
+
 inline uint64_t low_bits(int bits) { return bits >= 64 ? ~uint64_t(0) : (uint64_t(1) << bits) - 1; }
 
 // The type to multiply in: a product of two narrow words would be one of signed integers.
@@ -77,6 +110,7 @@ inline void* scratch() {
 }  // namespace
 
 // RING_BYTES_n, RING_ROWS_n and RING_VECTORS_n: for words of n bits, the size of a vector and the shape of a tile.
+// RING_FUSED_ROWS: the rows that a fused kernel multiplies with words that it unpacks.
 
 // Scalars multiply 64 bits as fast as the vectors of SSE2 and NEON, which have no such product.
 #define RING_LEVEL baseline
@@ -101,7 +135,13 @@ inline void* scratch() {
 #define RING_VECTORS_64 2
 #define RING_SPLIT_64
 #define RING_SWAP_HALVES(x) _mm256_shuffle_epi32(__m256i(x), 0xB1)
+#define RING_FUSED_ROWS 4
 #define RING_MULTIPLY_LOW_HALVES(x, y) _mm256_mul_epu32(__m256i(x), __m256i(y))
+#define RING_MULTIPLY_PAIRS(x, y) _mm256_madd_epi16(__m256i(x), __m256i(y))
+#define RING_PERMUTE_HALVES(order, x) _mm256_permutevar8x32_epi32(__m256i(x), __m256i(order))
+#define RING_SHUFFLE_BYTES(x, order) _mm256_shuffle_epi8(__m256i(x), __m256i(order))
+#define RING_EVEN_LANES(x, y) _mm256_unpacklo_epi64(__m256i(x), __m256i(y))
+#define RING_ODD_LANES(x, y) _mm256_unpackhi_epi64(__m256i(x), __m256i(y))
 #include "_ring_level.hpp"
 
 #define RING_LEVEL avx512
@@ -112,6 +152,17 @@ inline void* scratch() {
 #define RING_BYTES_64 64
 #define RING_ROWS_64 8
 #define RING_VECTORS_64 2
+#define RING_FUSED_ROWS 8
+#define RING_MULTIPLY_LOW_HALVES(x, y) _mm512_mul_epu32(__m512i(x), __m512i(y))
+#define RING_MULTIPLY_PAIRS(x, y) _mm512_madd_epi16(__m512i(x), __m512i(y))
+#define RING_PERMUTE_HALVES(order, x) _mm512_permutexvar_epi32(__m512i(order), __m512i(x))
+#define RING_SHUFFLE_BYTES(x, order) _mm512_shuffle_epi8(__m512i(x), __m512i(order))
+#define RING_EVEN_LANES(x, y) _mm512_unpacklo_epi64(__m512i(x), __m512i(y))
+#define RING_ODD_LANES(x, y) _mm512_unpackhi_epi64(__m512i(x), __m512i(y))
+#define RING_REAL_PARTS
+#define RING_INSERT_BYTES(to, mask, x, order) _mm512_mask_shuffle_epi8(__m512i(to), mask, __m512i(x), __m512i(order))
+#define RING_ADD_PRODUCT(sum, x, y) _mm512_fmadd_pd(__m512d(x), __m512d(y), __m512d(sum))
+#define RING_INTEGERS(x) _mm512_cvttpd_epi64(__m512d(x))
 #include "_ring_level.hpp"
 
 #include "_ring_tiles.hpp"
@@ -128,10 +179,16 @@ struct Level {
     void (*pack)(const uint8_t*, ptrdiff_t, int, int, uint8_t*, ptrdiff_t);
     void (*unpack)(const uint8_t*, ptrdiff_t, int, int, uint8_t*, ptrdiff_t);
     const LoopFunction (*loops)[4][4];
+    const Fused* (*fused)(int bits);  // null for a width without such kernels
+    const DealFunction* deals;
+    ptrdiff_t fused_rows;             // of a product; one with more is faster as a product of unpacked matrices
 };
 
+constexpr ptrdiff_t ANY_ROWS = PTRDIFF_MAX;
+
 #define RING_ENTRY(level, usable)                                                                                 \
-    {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::pack, level::unpack, level::LOOPS}
+    {#level, usable, level::gemm<uint32_t>, level::gemm<uint64_t>, level::pack, level::unpack, level::LOOPS,     \
+     level::fused, level::DEALS, ANY_ROWS}
 
 #ifdef __x86_64__
 bool has_avx512() {
@@ -144,7 +201,8 @@ bool has_avx512() {
 const Level LEVELS[] = {
 #ifdef RING_HAS_TILES
     {"amx", ([]() -> bool { return has_avx512() && tiles::usable(); }), tiles::gemm<uint32_t>, tiles::gemm<uint64_t>,
-     avx512::pack, avx512::unpack, avx512::LOOPS},
+     avx512::pack, avx512::unpack, avx512::LOOPS, avx512::fused,
+     avx512::DEALS, 23},
 #endif
 #ifdef __x86_64__
     RING_ENTRY(avx512, has_avx512),

@@ -2,7 +2,8 @@
 //
 // Packing goes through 64-bit lanes. The 8, 4, 2 or 1 words of a lane are drawn together (`squeeze`), neighbouring
 // lanes are merged while two fit into one, and then 64 items of w bits, 32 < w < 64, fill w lanes of the stream with
-// shifts that are the same for every such group. Unpacking runs the same steps backwards.
+// shifts that are the same for every such group. Unpacking runs the same steps backwards. Words of whole bytes go
+// another way (_ring_bytes.hpp).
 
 namespace RING_LEVEL {
 
@@ -99,6 +100,7 @@ struct Packing {
 
 RING_TARGET inline void pack(const uint8_t* words, ptrdiff_t bytes, int size, int bits, uint8_t* out,
                              ptrdiff_t out_bytes) {
+    if (by_bytes(true, size, bits, words, out, bytes / 8)) return;
     const Packing p(size, bits);
     alignas(64) Lane one[BLOCK_LANES], two[BLOCK_LANES];
     while (out_bytes > 0) {
@@ -134,6 +136,7 @@ RING_TARGET inline void pack(const uint8_t* words, ptrdiff_t bytes, int size, in
 
 RING_TARGET inline void unpack(const uint8_t* from, ptrdiff_t from_bytes, int size, int bits, uint8_t* words,
                                ptrdiff_t bytes) {
+    if (by_bytes(false, size, bits, from, words, bytes / 8)) return;
     const Packing p(size, bits);
     alignas(64) Lane one[BLOCK_LANES], two[BLOCK_LANES];
     while (bytes > 0) {

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma.mpc.ring.words import Words, word_type
+from onnxpuma.mpc.ring.words import Words, encode, word_type
 
 _CHUNK = 1 << 15  # words whose bits are spread out at a time, a byte each; a multiple of 8
 
@@ -68,6 +68,41 @@ def unpack(stream: np.ndarray[Any, np.dtype[np.uint8]], bits: int, shape: tuple[
         apart[:, :bits] = np.unpackbits(piece, count=chunk.size * bits, bitorder="little").reshape(-1, bits)
         chunk[:] = np.packbits(apart, bitorder="little").view(kind.newbyteorder("<"))
     return out.reshape(shape)
+
+
+def matmul_packed(
+    a: Words,
+    stream: np.ndarray[Any, np.dtype[np.uint8]],
+    bits: int,
+    shape: tuple[int, int],
+    out: Words,
+    turned: bool,
+) -> None:
+    """out += a @ w or a @ w.T, a few rows of w at a time: as many as have about _CHUNK words."""
+    rows, columns = shape
+    some = -(-max(8, _CHUNK // max(1, columns)) // 8) * 8  # eight words fill whole bytes
+    for start in range(0, rows, some):
+        stop = min(rows, start + some)
+        part = stream[start * columns * bits // 8 : (stop * columns * bits + 7) // 8]
+        block = unpack(part, bits, (stop - start, columns)).astype(a.dtype)
+        if turned:
+            out[:, start:stop] += matmul(a, block.T)
+        else:
+            out += matmul(a[:, start:stop], block)
+
+
+def deal_packed(
+    values: np.ndarray[Any, Any], fraction: int, bits: int, first: Words, second: Words, out: Words
+) -> float:
+    """Overwrites `out` with the packed words of values less those of both streams; the largest magnitude."""
+    largest = np.abs(values.astype(np.float64)).max(initial=0.0)
+    if not np.isfinite(largest):
+        return float("nan")
+    words = encode(values, fraction, bits)
+    for stream in (first, second):
+        words -= unpack(stream, bits, words.shape)
+    out[:] = pack(words, bits)
+    return float(largest)
 
 
 def digit(words: Words, shift: int, bits: int) -> Words:

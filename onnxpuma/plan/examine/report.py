@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -127,10 +127,13 @@ def report(
     public_values: Mapping[str, np.ndarray],
     network: Network,
     cores: int = 0,
+    held: int | None = None,
+    streamed: Collection[str] = (),
 ) -> ModelReport:
     """Price `blueprint` at these shapes on this network, node by node, including nodes that cannot run.
 
-    cores: of each server, for the time of computing; 0 means as many as this machine has.
+    cores: of each server, for the time of computing; 0 means as many as this machine has. held, streamed: as
+    `memory` takes them.
 
     Raises InputError for a name or a shape that does not fit.
     """
@@ -174,7 +177,7 @@ def report(
         },
         list(blueprint.closed),
         list(blueprint.hidden),
-        memory(plan, blueprint),
+        memory(plan, blueprint, held, streamed),
         stored(blueprint, plan),
         _check(plan) if blueprint.checked else None,
         examined(blueprint, shapes, public_values),

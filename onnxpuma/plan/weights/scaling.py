@@ -14,30 +14,28 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
-
 import onnxpuma.ops  # noqa: F401  (registers the operators)
-from onnxpuma.graph.model import Graph, Initializer, Node
+from onnxpuma.graph.model import Graph, Node
 from onnxpuma.ops.registry import find
 from onnxpuma.standard.fixed_point import FRACTION, LEAST_SPARE, MOST_SPARE
 
 STEP = 4  # bits from one scale to the next: the scale discloses the largest number up to a factor of 16
-_BLOCK = 1 << 20  # elements read at a time
 DEFERRED_ROOM = 16  # bits above the point that every reader of an untruncated value needs
 INPUT_ROOM = 22  # bits above the point of a product that is added to values as large as inputs
 
 
-def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collection[str]) -> dict[str, int]:
+def fractions_of(
+    graph: Graph, secret: Collection[str], public_inputs: Collection[str], sizes: Mapping[str, float]
+) -> dict[str, int]:
     """Secret initializer -> its fraction bits, where they are more than 18.
 
-    Reads each array that may have more, up to its first number of ordinary size.
+    sizes: the largest magnitude in each of them (`measure.measure`); one that is absent keeps 18 bits.
     """
     scales = Scales(graph.nodes, graph, secret, public_inputs)
     found: dict[str, int] = {}
     for name in secret:
-        initializer = graph.initializers[name]
-        most = scales.most(name) if initializer.dtype.kind == "f" and initializer.available else 0
-        spare = min(most, _spare(initializer)) if most >= LEAST_SPARE else 0
+        spare = _spare(sizes.get(name, 0.0))
+        spare = min(scales.most(name), spare) if spare >= LEAST_SPARE else 0
         if spare >= LEAST_SPARE:
             found[name] = spare - (spare - LEAST_SPARE) % STEP
     while True:  # a table gains nothing if the rows looked up in it are truncated at once
@@ -49,16 +47,8 @@ def fractions_of(graph: Graph, secret: Collection[str], public_inputs: Collectio
             del found[name]
 
 
-def _spare(initializer: Initializer) -> int:
+def _spare(largest: float) -> int:
     """The largest k for which all numbers are below 2^-k in magnitude; 0 for numbers of ordinary size."""
-    flat = initializer.numpy().reshape(-1)
-    largest = 0.0
-    for start in range(0, flat.size, _BLOCK):
-        largest = max(largest, float(np.abs(flat[start : start + _BLOCK]).max()))
-        if not largest < 2.0**-LEAST_SPARE:
-            break
-    del flat
-    initializer.release()
     if not 0 < largest < 2.0**-LEAST_SPARE:
         return 0
     return -math.floor(math.log2(largest)) - 1

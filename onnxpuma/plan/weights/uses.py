@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 import numpy as np
 
+from onnxpuma.graph.by_rows import Rows, rows_and_columns
 from onnxpuma.graph.model import Graph, Node
 from onnxpuma.graph.run import run_node
 
@@ -50,6 +51,34 @@ class Uses:
     def widths(self, name: str) -> Callable[[int], list[int]]:
         """Number of elements in a row computed from this value -> the sizes that heads in it may have."""
         return lambda width: head_sizes(width, self.heads) if name in self.split else []
+
+    def stored(self, name: str) -> tuple[str, bool]:
+        """The value that this one only names, or turns: a matrix with rows and columns exchanged."""
+        turned, place = [], name
+        while place in self._makers:
+            node = self._makers[place]
+            if node.domain or node.inputs[0] is None or node.op not in ("Identity", "Transpose"):
+                break
+            if node.op == "Transpose":
+                turned.append(node.attributes.get("perm", [1, 0]))
+            place = node.inputs[0]
+        initializer = self._graph.initializers.get(place)
+        matrix = initializer is not None and len(initializer.shape) == 2
+        if initializer is None or (turned and not matrix):
+            return name, False
+        return place, turned.count([1, 0]) % 2 == 1
+
+    def open(self, name: str) -> tuple[Rows, tuple[int, ...], str] | None:
+        """A function that reads a value by rows, its shape, the kind of its numbers; None as `value`."""
+        initializer = self._graph.initializers.get(name)
+        if initializer is not None:
+            kind = initializer.dtype.kind
+            return (initializer.rows(), initializer.shape, kind) if initializer.available else None
+        values = self.value(name)
+        if values is None:
+            return None
+        whole = values.reshape(rows_and_columns(values.shape))
+        return lambda start, stop: whole[start:stop], values.shape, values.dtype.kind
 
     def value(self, name: str) -> np.ndarray | None:
         """The array, computed again if it depends on others; None if it is too large or not available."""

@@ -14,7 +14,7 @@ import numpy as np
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import OnnxpumaError, PlanError, UnreliableError
 from onnxpuma.mpc.cost import Network
-from onnxpuma.observe import Progress, RunReport
+from onnxpuma.observe import Progress, RunReport, Standing
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.client.consent import check_consent, check_named
@@ -32,6 +32,7 @@ from onnxpuma.transport.line import Peer
 from onnxpuma.transport.link import Buffer
 
 Dealt: TypeAlias = Callable[[Plan, Sequence[Sequence[Buffer]]], None]
+Watch: TypeAlias = Callable[[Standing], None]
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class Client:
         keep: Sequence[str] = (),  # outputs that stay at the servers; `Outcome.kept` has their handles
         release: Iterable[Kept] = (),  # kept values that nobody needs after this run
         public_inputs: Sequence[str] = (),  # inputs that the servers may see, besides the constructor's
+        watch: Watch | None = None,  # the same as `progress`, and what server 0 has sent and how long it took
     ) -> Outcome:
         """Run the model on `feed` at the three servers, which compute only what these outputs need.
 
@@ -136,7 +138,8 @@ class Client:
         when a value left its range during the run; TransportError when the servers cannot be reached, fail or
         take too long.
         """
-        asked = feed, output_names, progress, timeout, dealt, graph, keep, tuple(release), public_inputs
+        news = watch if progress is None else _relay(progress)
+        asked = feed, output_names, news, timeout, dealt, graph, keep, tuple(release), public_inputs
         try:
             return self._run(*asked)
         except PlanError:
@@ -148,7 +151,7 @@ class Client:
         self,
         feed: Mapping[str, Any],
         output_names: Sequence[str] | None,
-        progress: Progress | None,
+        watch: Watch | None,
         timeout: float | None,
         dealt: Dealt | None,
         graph: str | None,
@@ -173,7 +176,7 @@ class Client:
         sent = time.perf_counter()
         with self._lock:
             answers = self._cluster.request(
-                body, public, private, timeout=timeout, news=None if progress is None else _relay(progress)
+                body, public, private, timeout=timeout, news=None if watch is None else _told(watch)
             )
         seconds = time.perf_counter() - sent
         secrets, reports = open_result(plan, answers)
@@ -279,11 +282,15 @@ def _fetched(copies: list[list[bytes]]) -> SharedModel:
     return SharedModel.from_menu(copies[0])
 
 
-def _relay(progress: Progress) -> Any:
+def _relay(progress: Progress) -> Watch:
+    return lambda now: progress(now.done, now.steps, now.label)
+
+
+def _told(watch: Watch) -> Callable[[int, News], None]:
     def news(server: int, what: News) -> None:
         if server == 0 and isinstance(what, wire_pb2.Progress):
-            progress(what.step, what.steps, what.label)
+            watch(Standing(what.step, what.steps, what.label, what.bytes_sent, what.seconds))
         elif server == 0 and isinstance(what, wire_pb2.Queued):
-            progress(0, 1, f"{what.ahead} requests wait before this one")
+            watch(Standing(0, 1, f"{what.ahead} requests wait before this one"))
 
     return news

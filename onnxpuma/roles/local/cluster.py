@@ -26,6 +26,7 @@ from onnxpuma.cluster_template import write_cluster_template
 from onnxpuma.config import (
     ClusterConfig,
     LimitConfig,
+    MemoryConfig,
     NetworkConfig,
     PartyConfig,
     TimeoutConfig,
@@ -47,7 +48,9 @@ from onnxpuma.roles.local.client import LocalClient
 from onnxpuma.roles.owner.disclosure import here_alone
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.owner.samples import Samples
+from onnxpuma.roles.shared.keys_file import PARTIES_WITH_WORDS
 from onnxpuma.roles.shared.model import SharedModel, is_shared
+from onnxpuma.roles.shared.words_file import WORDS
 from onnxpuma.transport.curve import KeyPair, keygen
 from onnxpuma.transport.link import PARTIES
 
@@ -86,6 +89,7 @@ class LocalCluster:
         limits: LimitConfig | None = None,
         samples: Mapping[str, Samples] | None = None,  # to calibrate a model that is shared here
         network: NetworkConfig | None = None,  # for which they plan; None: the usual one
+        memory: int | None = None,  # bytes for the weights of each server; None: what the machine can spare
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -95,6 +99,7 @@ class LocalCluster:
         self._timeouts = timeouts or TimeoutConfig()
         self._limits = limits or LimitConfig()
         self._network = network or NetworkConfig()
+        self._memory = MemoryConfig((memory or 0) / 1e9)
         try:
             self.model_dir = self._model_dir(Path(model), samples)
             self.folder = Path(self._temporary.name)
@@ -166,8 +171,9 @@ class LocalCluster:
 
     def _patience(self) -> float:
         """Seconds that the servers may take to start, since they read and check their shares."""
-        sizes = (path.stat().st_size for path in self.model_dir.glob("party*.safetensors"))
-        return START_SECONDS + sum(sizes) / SLOWEST_READING
+        words = self.model_dir / WORDS
+        size = words.stat().st_size if words.is_file() else 0  # else a server says what is missing
+        return START_SECONDS + len(PARTIES_WITH_WORDS) * size / SLOWEST_READING
 
     def _start_all(self, start_timeout: float) -> None:
         for trial in range(1, PORT_TRIALS + 1):
@@ -193,7 +199,7 @@ class LocalCluster:
         write_cluster_template(self.config_path, parties, {"client": self.client_keys.public})
         tables = tomlkit.parse(self.config_path.read_text())
         settings = ("timeouts", self._timeouts), ("limits", self._limits), ("network", self._network)
-        for name, values in settings:
+        for name, values in (*settings, ("memory", self._memory)):
             for key, value in asdict(values).items():
                 tables[name][key] = value
         tables["threads"]["compute"] = self._threads

@@ -1,4 +1,4 @@
-"""The model's owner: weights become three files of shares, one for each server.
+"""The model's owner: weights become one file of words, and a file of keys for each server.
 
 After `share_model` nobody needs the ONNX file any more. Weights are encoded in the format that the policy
 declares (small ones with more, integers with none) and dealt in blocks, so the model may be larger than
@@ -8,34 +8,32 @@ memory.
 from __future__ import annotations
 
 import dataclasses
-import secrets
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onnxpuma.errors import ConfigError, ModelError
 from onnxpuma.graph.folder import find
 from onnxpuma.mpc.format import RESTING
-from onnxpuma.mpc.prf import fresh_key
 from onnxpuma.mpc.protocols.dpf import ONE_HOT
-from onnxpuma.mpc.sharing import component_stream, deal
 from onnxpuma.plan.draft import remove_left_over
 from onnxpuma.plan.inputs.roles import looked_up
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
-from onnxpuma.roles.owner.destination import check_free, settle
+from onnxpuma.roles.owner.destination import check_free, check_space, settle
 from onnxpuma.roles.owner.disclosure import Review, check_disclosed
+from onnxpuma.roles.owner.packing import Packing
 from onnxpuma.roles.owner.reading import Reading
 from onnxpuma.roles.owner.samples import Samples
-from onnxpuma.roles.shared.file import ShareWriter
+from onnxpuma.roles.shared.keys_file import Dealing, keys_name
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.tags import TAG_BYTES
+from onnxpuma.roles.shared.words_file import WordsWriter, size_of
+from onnxpuma.transport.link import PARTIES
 
 LARGEST_WEIGHT = 2.0**18
 LARGEST_LOOKED_UP = ONE_HOT.at(RESTING.fraction).largest
 LARGEST_WHOLE = 2.0**24
-SEAL_BYTES = 32
-_BLOCK = 1 << 20  # elements encoded at a time
 
 
 ShareProgress = Callable[[int, int, str], None]  # weights done, weights in all, which one is next
@@ -61,16 +59,18 @@ def share_model(
 
     Arrays that several graphs have in common are shared once.
 
-    Writes the public files (SharedModel.files), the same for everybody, and party0.safetensors to
-    party2.safetensors (mode 0600), each for one party alone: any two of them reveal the weights. A failure
-    leaves nothing behind. Memory: a few blocks of 8 MB in addition to the reader of one graph; disk: 16 bytes
-    a weight.
+    Writes the public files (SharedModel.files), the same for everybody; words.safetensors, for parties 1
+    and 2; and party0.keys to party2.keys, each for one party alone. All of these have mode 0600. What any
+    two parties have reveals the weights, and so do the words and the keys of party 0. A failure leaves
+    nothing behind; what a killed process leaves, the next call removes. Memory: a few blocks of 8 MB in
+    addition to the reader of one graph; disk: the bits of a weight's format, 8 bytes unless the policy says
+    otherwise.
 
     Raises ModelError for a file that is not a model, and for a weight that is no number or not below 2^18 in
     magnitude (2^12 if secret ids look its rows up, 2^24 for integers); UnsupportedModelError, which names
     every node that cannot run on shares; ConfigError for a pattern that matches nothing, for public constants
-    that may be trained, and for a folder that is taken or cannot be written; InputError for samples that do
-    not fit.
+    that may be trained, and for a folder that is taken, cannot be written or has too little room; InputError
+    for samples that do not fit.
     """
     folder = Path(out)
     check_free(folder, replace)
@@ -78,45 +78,54 @@ def share_model(
     reading = Reading(sources, dataclasses.replace(policy, **wishes), samples, sizes)
     model = reading.survey()
     check_disclosed(model, review)
+    dealing = Dealing.fresh()
+    needed = _bytes_of(model, dealing)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_left_over(folder)
-        _write(folder, model, reading, progress)
+        check_space(folder, needed)
+        _write(folder, model, dealing, reading, progress)
     except OSError as error:
         raise ConfigError(
             f"cannot write the shares to {folder}: {error.strerror or error}",
-            "choose a folder you may write to, on a disk with 16 bytes free for each weight",
+            f"choose a folder you may write to, on a disk with {needed:,} bytes free",
         ) from error
     return model
 
 
-def _write(folder: Path, model: SharedModel, reading: Reading, progress: ShareProgress | None) -> None:
-    keys = (fresh_key(), fresh_key())
-    seals = [secrets.token_bytes(SEAL_BYTES) for _ in range(3)]
-    dealing = secrets.token_hex(16)
+def _write(
+    folder: Path, model: SharedModel, dealing: Dealing, reading: Reading, progress: ShareProgress | None
+) -> None:
     bounds = _bounds(model)
-    writers: list[ShareWriter] = []
+    words = WordsWriter(folder, model.tensors, model.digest, dealing)
+    packing = Packing()
     try:
-        for party in range(3):
-            writers.append(ShareWriter(folder, party, model.tensors, keys, seals, model.digest, dealing))
         for index, (name, weight) in enumerate(reading.weights(model)):
             if progress is not None:
                 progress(index, len(model.arrays), name)
-            streams = [component_stream(key, index) for key in keys]
-            values, format = weight.numpy().reshape(-1), model.formats[name]
-            for start in range(0, values.size, _BLOCK):
-                block = _checked(name, values[start : start + _BLOCK], bounds[name])
-                words = deal(format.encode(block), streams, format.bits)
-                for writer in writers[1:]:
-                    writer.append(words, format.bits)
-            del values
+            words.begin(name)
+            for block, largest in packing.packed(weight, model.formats[name], dealing.keys, index):
+                _check(name, largest, bounds[name])
+                words.append(block)
             weight.release()
-        settle(folder, writers, model.files())
+        settle(folder, words, _key_files(model, dealing, words.finish()), model.files())
     finally:
-        for writer in writers:
-            writer.discard()
+        packing.close()
+        words.discard()
     if progress is not None:
         progress(len(model.arrays), len(model.arrays), "")
+
+
+def _key_files(model: SharedModel, dealing: Dealing, tags: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The key files of the three parties: path in the folder -> content."""
+    return {keys_name(party): dealing.keys_file(party, model.digest, tags) for party in range(PARTIES)}
+
+
+def _bytes_of(model: SharedModel, dealing: Dealing) -> int:
+    """The bytes of all files, as many as those that will be written."""
+    keys = _key_files(model, dealing, dict.fromkeys(model.tensors, bytes(TAG_BYTES)))
+    small = sum(len(content) for content in (*keys.values(), *model.files().values()))
+    return size_of(model.tensors, model.digest) + small
 
 
 def _bounds(model: SharedModel) -> dict[str, float]:
@@ -129,10 +138,8 @@ def _bounds(model: SharedModel) -> dict[str, float]:
     return found
 
 
-def _checked(name: str, values: np.ndarray, below: float) -> np.ndarray:
-    values = values.astype(np.float64)
-    largest = np.abs(values).max(initial=0.0)
-    if not np.isfinite(largest):
+def _check(name: str, largest: float, below: float) -> None:
+    if not math.isfinite(largest):
         raise ModelError(
             f"weight '{name}' holds NaN or infinity",
             "the model was damaged in training or export: look there",
@@ -142,4 +149,3 @@ def _checked(name: str, values: np.ndarray, below: float) -> np.ndarray:
             f"weight '{name}' holds a value of magnitude {largest:g}; it must stay below {below:g}",
             "rescale it, or make it public with --public if it is a constant of the architecture",
         )
-    return values

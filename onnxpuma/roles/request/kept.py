@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,3 +19,9 @@ class Kept:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     closed: bool = False  # the model's owner lets it fill certain inputs only, and lets nobody open it
+
+    def first(self, length: int, axis: int) -> Kept:
+        """The first `length` entries along `axis`. The servers keep the whole until it is released; a request
+        that continues this takes the part of it."""
+        shape = (*self.shape[:axis], length, *self.shape[axis + 1 :])
+        return replace(self, shape=shape)

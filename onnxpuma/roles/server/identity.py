@@ -32,7 +32,7 @@ class Identity:
     version: str
     digest: str  # of the model; hex
     dealing: str  # hex
-    contents: Mapping[int, bytes] = field(repr=False)  # SHA-256 of each component that this party holds
+    contents: Mapping[int, bytes] = field(repr=False)  # a code of each component that this party holds
     seals: Mapping[int, bytes] = field(repr=False)  # the keys under which two holders compare a component
     network: Network = USUAL  # for which it plans requests
 
@@ -88,8 +88,8 @@ class Identity:
         component = shared_component(peer, self.party)
         return PlanError(
             f"component {component} of the weights is not the same at party {peer} and party {self.party}",
-            "copy the share files again from the model's owner:"
-            f" party{peer}.safetensors and party{self.party}.safetensors, of one call of `onnxpuma share`",
+            "copy the key files again from the model's owner:"
+            f" party{peer}.keys and party{self.party}.keys, of one call of `onnxpuma share`",
         )
 
 

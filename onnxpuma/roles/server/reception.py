@@ -7,7 +7,6 @@ of the shares that its declared shapes require. It plans the request, within a b
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from onnxpuma.roles.request.network import described
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.identity import DIGEST_BYTES
 from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.machine import machine_bytes
 from onnxpuma.roles.server.store import KeptShares, Store
 from onnxpuma.roles.server.turns import check_share
 from onnxpuma.transport import wire_pb2
@@ -52,7 +52,7 @@ class Reception:
     ) -> None:
         self.party, self.graphs, self.store = party, graphs, store
         self.limits, self._clients = config.limits, config.clients
-        self._memory = self.limits.request_megabytes * 1_000_000 or int(MEMORY_SHARE * _machine_bytes())
+        self._memory = self.limits.request_megabytes * 1_000_000 or int(MEMORY_SHARE * machine_bytes())
 
     def graph_of(self, request: Request) -> Served:
         """The graph that a request names; any if it names none of ours: `read_public_part` refuses that."""
@@ -186,13 +186,3 @@ def _check_counts(body: wire_pb2.Request, blueprint: Blueprint) -> None:
     for names in ([entry.name for entry in body.inputs], list(body.outputs), list(body.keep)):
         if len(set(names)) != len(names):
             raise InputError("the request gives a name twice", MADE_HERE)
-
-
-def _machine_bytes() -> int:
-    """Memory of this machine, or of its container."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with open("/sys/fs/cgroup/memory.max") as file:
-            return min(whole, int(file.read()))
-    except (OSError, ValueError):
-        return whole

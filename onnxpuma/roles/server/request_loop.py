@@ -251,13 +251,18 @@ class RequestLoop:
             )
 
     def _tell_progress(self, job: Job) -> Progress:
-        told = 0.0
+        told, before = 0.0, -1
 
         def progress(done: int, of: int, label: str) -> None:
-            nonlocal told
-            if self.link.party == 0 and time.monotonic() > told + LOOK_SECONDS:
-                told = time.monotonic()
-                self.port.reply(job.request, wire_pb2.Progress(step=done, steps=of, label=label))
+            nonlocal told, before
+            now = time.monotonic()
+            if before < 0:  # the opening does not count
+                before = self.link.traffic.bytes_sent
+            if self.link.party == 0 and now > told + LOOK_SECONDS:
+                told = now
+                standing = wire_pb2.Progress(step=done, steps=of, label=label, seconds=now - self._began)
+                standing.bytes_sent = self.link.traffic.bytes_sent - before
+                self.port.reply(job.request, standing)
 
         return progress
 

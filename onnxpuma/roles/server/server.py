@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
 from onnxpuma import __version__
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import ConfigError
-from onnxpuma.interpreter import Interpreter
 from onnxpuma.mpc import ring
+from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.ring.native import native, warn_once
 from onnxpuma.roles.request.network import network_of, told
-from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.server.identity import Identity
+from onnxpuma.roles.server.loading import load_graphs
+from onnxpuma.roles.server.machine import neighbours, spare_bytes
 from onnxpuma.roles.server.reception import Served
 from onnxpuma.roles.server.request_loop import RequestLoop
 from onnxpuma.roles.shared.model import SharedModel
-from onnxpuma.roles.shared.weights import open_shares, read_weights
+from onnxpuma.roles.shared.shares import Shares, strange_files
+from onnxpuma.roles.shared.weights import open_shares
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
 from onnxpuma.transport.curve import KeyPair
@@ -35,14 +39,24 @@ REFUSAL_SECONDS = 3.0  # how long a server that cannot start waits for peers to 
 # A client renews the connections that it uses; a server cuts off the others at twice that age.
 RENEWED_HERE = 2.0
 
+_log = logging.getLogger("onnxpuma.roles")
+
 
 class Server:
     """Party `party` (0, 1 or 2) of the cluster, serving the shared model in `model_dir`.
 
-    keys: this party's own key pair. Raises ConfigError if `config` names another.
+    keys: this party's own key pair. Raises ConfigError if `config` names another. memory: bytes for the
+    weights; None: as `config` says.
     """
 
-    def __init__(self, party: int, config: ClusterConfig, keys: KeyPair, model_dir: str | Path) -> None:
+    def __init__(
+        self,
+        party: int,
+        config: ClusterConfig,
+        keys: KeyPair,
+        model_dir: str | Path,
+        memory: int | None = None,
+    ) -> None:
         if config.parties[party].public_key != keys.public:
             raise ConfigError(
                 f"this secret key belongs to the public key {keys.public}, not to party {party}",
@@ -51,6 +65,7 @@ class Server:
         self.party, self.config = party, config
         self._keys = keys
         self._folder = Path(model_dir)
+        self._memory = memory or round(config.memory.gigabytes * 1e9) or None
 
     def serve(self, ready: Callable[[], None] | None = None, stop: Event | None = None) -> None:
         """Load the weights, meet the two other parties, then serve requests until `stop` is set.
@@ -59,9 +74,9 @@ class Server:
         0.5 s between requests, and within a request at its next round.
 
         Raises PlanError for an unusable model folder and when both peers serve another model, ConfigError for
-        a port in use and for too low a limit of open files, AuthenticationError when a peer refuses this
-        party's key. It then tells the peers why, which takes a few seconds if one is not there. After `ready`
-        only a stop ends it: peers and clients may come and go.
+        a port in use, too low a limit of open files and too little memory, AuthenticationError when a peer
+        refuses this party's key. It then tells the peers why, which takes a few seconds if one is not there.
+        After `ready` only a stop ends it: peers and clients may come and go.
         """
         require_descriptors(DESCRIPTORS, raised=True)
         stop = stop or Event()
@@ -94,16 +109,37 @@ class Server:
             stop=stop,
         )
 
+    def _warn_of_strange_files(self) -> None:
+        """On one machine the parties use one folder, and nothing is protected from its owner."""
+        apart = len({party.host for party in self.config.parties}) > 1
+        if apart and (names := strange_files(self._folder, self.party)):
+            _log.warning(
+                "party %d must not have %s: with its own files they tell the weights; remove them from %s",
+                self.party,
+                " and ".join(names),
+                self._folder,
+            )
+
     def _serve(self, ready: Callable[[], None] | None, stop: Event) -> None:
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
         model = SharedModel.read(self._folder)
-        shares = open_shares(self._folder, self.party, model)
-        weights = read_weights(shares, self.party, model)
+        self._warn_of_strange_files()
         network = network_of(self.config.network)
-        graphs = {
-            bytes.fromhex(blueprint.digest): Served(Plans(blueprint, network), Interpreter(weights[name]))
-            for name, blueprint in model.graphs.items()
-        }
+        spare = spare_bytes(neighbours(self.config, self.party))
+        place = model.residence(self._memory or spare, firm=self._memory is not None)
+        with closing(open_shares(self._folder, self.party, model)) as shares:
+            graphs = load_graphs(model, shares, place, network)
+            self._work(model, shares, graphs, network, ready, stop)
+
+    def _work(
+        self,
+        model: SharedModel,
+        shares: Shares,
+        graphs: dict[bytes, Served],
+        network: Network,
+        ready: Callable[[], None] | None,
+        stop: Event,
+    ) -> None:
         place, timeouts, limits = self.config.parties[self.party], self.config.timeouts, self.config.limits
         status = wire_pb2.Status(
             version=__version__,

@@ -24,6 +24,7 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.plan.blueprint import SKELETON, Blueprint
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.policy_file import COPY_AGAIN, written
+from onnxpuma.plan.weights.residence import Residence, looked_up, residence, streamable
 
 INDEX = "model.json"
 
@@ -113,6 +114,17 @@ class SharedModel:
     def tensors(self) -> dict[str, tuple[tuple[int, ...], Format]]:
         """The shape and the format of each array."""
         return {name: (array.shape, self.formats[name]) for name, array in self.arrays.items()}
+
+    def residence(self, memory: int | None, firm: bool = True) -> Residence:
+        """Where each array stays at a server whose weights may take so many bytes of memory; None: as many as
+        they need. ConfigError when a `firm` budget is too little."""
+        streams, tables = set(self.arrays), set[str]()
+        for graph, names in self.stored.items():
+            blueprint = self.graphs[graph]
+            able = streamable(blueprint.graph, blueprint.weights)
+            streams -= {names[weight] for weight in blueprint.weights if weight not in able}
+            tables |= {names[weight] for weight in looked_up(blueprint.graph) if weight in names}
+        return residence(self.tensors, streams, memory, tables, firm)
 
     # ---- on disk --------------------------------------------------------------------------------------
 

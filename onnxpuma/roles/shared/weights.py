@@ -1,14 +1,22 @@
-"""How a party reads its shares of the weights: words from its file, the rest from the keys in its head."""
+"""How a party reads its shares of the weights: words from the file, the rest from its keys."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from onnxpuma.mpc.forms import Replicated
+from onnxpuma.mpc.forms.streamed import Streamed
 from onnxpuma.mpc.forms.weights import Weights
 from onnxpuma.mpc.sharing import held
-from onnxpuma.roles.shared.file import ShareReader
+from onnxpuma.plan.weights.residence import Residence
 from onnxpuma.roles.shared.model import SharedModel
+from onnxpuma.roles.shared.shares import Shares
+from onnxpuma.roles.shared.streaming import stored
+
+WeightT = TypeVar("WeightT", bound=Replicated)
 
 
 def load_weights(
@@ -16,27 +24,45 @@ def load_weights(
 ) -> dict[str, dict[str, Weights]]:
     """The shares of the weights that `party` holds, by graph and name; 16 bytes of memory a weight.
 
-    Graphs that share an array share one object. Raises PlanError when the party's file is missing or damaged,
-    or belongs to another party, model or version.
+    Graphs that share an array share one object. Raises PlanError when one of the party's files is missing or
+    damaged, or belongs to another party, model, sharing or version.
     """
     model = SharedModel.read(Path(model_dir)) if model is None else model
-    return read_weights(open_shares(model_dir, party, model), party, model)
+    shares = open_shares(model_dir, party, model)
+    try:
+        return _by_graph(model, {name: _words(shares, name) for name in shares.tensors})
+    finally:
+        shares.close()
 
 
-def open_shares(model_dir: str | Path, party: int, model: SharedModel) -> ShareReader:
-    """The party's file, its head checked. Raises PlanError as `load_weights` does."""
-    return ShareReader(Path(model_dir), party, model.digest, model.tensors)
+def open_shares(model_dir: str | Path, party: int, model: SharedModel) -> Shares:
+    """The party's files, without a word read. Raises PlanError as `load_weights` does."""
+    return Shares(Path(model_dir), party, model)
 
 
-def read_weights(shares: ShareReader, party: int, model: SharedModel) -> dict[str, dict[str, Weights]]:
-    """Read all words, and draw the components that have keys. PlanError when the words do not match their
-    checksum."""
-    found = {}
-    for index, (name, (shape, format)) in enumerate(model.tensors.items()):
-        first, second = held(party, shares.keys, partial(shares.words, name), shape, format.bits, index)
-        second += first  # in place: `Weights` stores the sum of its two components
-        found[name] = Weights(party, first, second, format)
-    shares.finish()
+def read_weights(shares: Shares, model: SharedModel, place: Residence) -> dict[str, dict[str, Replicated]]:
+    """The weights by graph and name, each where `place` says: those that stay are read and made from keys
+    now, and a run reads the others as long as `shares` are open. PlanError when words that are read now do
+    not match their tag."""
+    streamed, packed = set(place.streamed), set(place.packed)
+    found: dict[str, Replicated] = {}
+    for name, (_, format) in shares.tensors.items():
+        if name in streamed or name in packed:
+            found[name] = Streamed(shares.party, stored(shares, name, name in packed), format)
+        else:
+            found[name] = _words(shares, name)
+    return _by_graph(model, found)
+
+
+def _words(shares: Shares, name: str) -> Weights:
+    shape, format = shares.tensors[name]
+    rest, index = partial(shares.words, name), shares.indices[name]
+    first, second = held(shares.party, shares.keys, rest, shape, format.bits, index)
+    second += first  # in place: `Weights` stores the sum of its two components
+    return Weights(shares.party, first, second, format)
+
+
+def _by_graph(model: SharedModel, found: Mapping[str, WeightT]) -> dict[str, dict[str, WeightT]]:
     return {
         graph: {weight: found[name] for weight, name in names.items()}
         for graph, names in model.stored.items()

@@ -1,0 +1,159 @@
+"""A matrix of weights that stays where it is stored: products take it block by block, in its packed words.
+
+z_i = (x_i + x_{i+1}) w_i + x_i w_{i+1}: the sum of components is that of the activation, so each component of
+the weight is used as it comes from its key or its file, and no whole matrix of words is ever made. Whatever
+is neither a product nor a choice of rows reads the whole matrix (`resident`).
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxpuma.mpc import ring
+from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.forms.reading import Part, Reading, Stored
+from onnxpuma.mpc.forms.replicated import Replicated
+from onnxpuma.mpc.forms.weights import Weights
+from onnxpuma.mpc.ring.arrays import contiguous, empty, zeros
+from onnxpuma.mpc.ring.words import Words, from_integers, resized
+
+
+class Streamed(Replicated):
+    """A weight in packed words, or a view of one: turned, in a smaller ring or at another scale."""
+
+    __slots__ = ("stored", "turned")
+
+    def __init__(self, party: int, stored: Stored, format: Format, turned: bool = False) -> None:
+        self.party, self.stored, self.format, self.turned = party, stored, format, turned
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        rows, columns = self.stored.shape
+        return (columns, rows) if self.turned else (rows, columns)
+
+    @property
+    def pending(self) -> bool:
+        return False
+
+    # -- products ---------------------------------------------------------------------------------------
+
+    def product(self, first: Words, second: Words, reading: Reading | None = None) -> Words:
+        """first @ w_i + second @ w_{i+1} mod 2^bits; first and second: (..., K).
+
+        Cost: one pass over the stored words, which `reading` may have read ahead.
+        """
+        made = self._zeros(first)
+        self._pass((first, second), (made, made), reading)
+        return self._shaped(made, first)
+
+    def rmatmul(  # type: ignore[override]  # what is read from a streamed value is a plain one
+        self, values: npt.ArrayLike, fraction: int = 0
+    ) -> Replicated:
+        public = from_integers(values, self.bits)
+        made = self._zeros(public), self._zeros(public)
+        self._pass((public, public), made, None)
+        first, second = (self._shaped(words, public) for words in made)
+        return self._with(first, second, self.format.finer(fraction))
+
+    def _zeros(self, left: Words) -> Words:
+        return zeros((left.size // self.shape[0], self.shape[1]), max(32, self.stored.bits))
+
+    def _shaped(self, made: Words, left: Words) -> Words:
+        return resized(made, self.bits).reshape(*left.shape[:-1], self.shape[1])
+
+    def _pass(self, left: tuple[Words, Words], made: tuple[Words, Words], reading: Reading | None) -> None:
+        """Add left[i] @ component i to made[i], both i in one pass over the blocks."""
+        stored, reading = self.stored, reading or Reading()
+        rows = [contiguous(x).reshape(len(made[0]), -1).astype(made[0].dtype, copy=False) for x in left]
+        for block, *components in reading.parts(stored):
+            began = perf_counter()
+            span, shape = slice(block.start, block.stop), (block.stop - block.start, stored.shape[1])
+            for x, packed, out in zip(rows, components, made, strict=True):
+                if self.turned:
+                    ring.matmul_packed(x, packed, stored.bits, shape, out[:, span], turned=True)
+                else:
+                    ring.matmul_packed(contiguous(x[:, span]), packed, stored.bits, shape, out)
+            reading.use.product_seconds += perf_counter() - began
+
+    # -- layouts ----------------------------------------------------------------------------------------
+
+    def transpose(self, *axes: Any) -> Streamed:
+        order = axes[0] if len(axes) == 1 else axes
+        turns = order is None or tuple(order) in ((), (1, 0))
+        return Streamed(self.party, self.stored, self.format, self.turned ^ turns)
+
+    def reshape(self, *shape: Any) -> Replicated:  # type: ignore[override]
+        wanted = shape[0] if len(shape) == 1 else shape
+        return self if wanted == self.shape else super().reshape(*shape)
+
+    def modulo(self, bits: int) -> Streamed:
+        return Streamed(self.party, self.stored, self.format.modulo(bits), self.turned)
+
+    def with_fraction(self, fraction: int) -> Streamed:
+        return Streamed(self.party, self.stored, self.format.at(fraction), self.turned)
+
+    def take(self, index: npt.NDArray[np.intp], axis: int) -> Replicated:  # type: ignore[override]
+        """Of stored rows, only those chosen are read."""
+        if axis != 0 or self.turned or not index.size:
+            return super().take(index, axis)
+        chosen, back = np.unique(index % self.shape[0], return_inverse=True)
+        first, second = self._rows(chosen)
+        return self._with(first[back.reshape(index.shape)], second[back.reshape(index.shape)])
+
+    def _rows(self, chosen: npt.NDArray[np.intp]) -> tuple[Words, Words]:
+        """These stored rows of both components, one after the other."""
+        stored = self.stored
+        if any(source.passing() is not None for source in stored.sources):
+            for _ in Reading().parts(stored):
+                pass  # the whole array has to be checked once
+        found = tuple(empty((len(chosen), stored.shape[1]), self.bits) for _ in stored.sources)
+        for place, row in enumerate(chosen.tolist()):
+            block = stored.between(row // stored.unit * stored.unit, row + 1)
+            for source, out in zip(stored.sources, found, strict=True):
+                packed = empty(block.size, 8)
+                source.read(block.offset, packed.data)
+                shape = (block.stop - block.start, stored.shape[1])
+                out[place] = resized(ring.unpack(packed, stored.bits, shape)[-1], self.bits)
+        return found[0], found[1]
+
+    # -- everything else --------------------------------------------------------------------------------
+
+    def resident(self) -> Weights:
+        """The same value with all its words in memory."""
+        first, total = self.components
+        total += first
+        return Weights(self.party, first, total, self.format)
+
+    @property
+    def components(self) -> tuple[Words, Words]:
+        """Both components, read anew each time."""
+        stored = self.stored
+        found = tuple(empty(stored.shape, self.bits) for _ in stored.sources)
+        for part in Reading().parts(stored):
+            self._unpack(part, found)
+        first, second = (words.T if self.turned else words for words in found)
+        return first, second
+
+    def _unpack(self, part: Part, found: tuple[Words, ...]) -> None:
+        block, *components = part
+        for packed, out in zip(components, found, strict=True):
+            rows = ring.unpack(packed, self.stored.bits, (block.stop - block.start, self.stored.shape[1]))
+            out[block.start : block.stop] = resized(rows, self.bits)
+
+    @property
+    def first(self) -> Words:
+        return self.components[0]
+
+    @property
+    def second(self) -> Words:
+        return self.components[1]
+
+    @property
+    def total(self) -> Words:
+        first, total = self.components
+        total += first
+        return total
