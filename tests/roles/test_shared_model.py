@@ -17,7 +17,6 @@ from onnx import helper, numpy_helper
 from onnxpuma.errors import ConfigError, ModelError, PlanError, UnsupportedModelError
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Initializer
-from onnxpuma.mpc.ring.words import decode
 from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.owner import reading
 from onnxpuma.roles.owner.dedupe import assign, rank_of
@@ -40,7 +39,7 @@ def opened(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     held = [load_weights(folder, party) for party in range(3)]
     return {
         graph: {
-            name: decode(sum(each[graph][name].first for each in held), share.fraction)
+            name: share.format.decode(sum(each[graph][name].first for each in held))
             for name, share in names.items()
         }
         for graph, names in held[0].items()
