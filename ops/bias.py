@@ -11,6 +11,7 @@ from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms import Shares, Sum3
 from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.ops.elementwise import add_forms
+from onnxpuma.ops.narrow_factor import is_stored_narrow
 from onnxpuma.ops.registry import Call, Result, Value
 from onnxpuma.ops.spread import shift_cost, truncated
 
@@ -22,7 +23,8 @@ def _finer(call: Call) -> int:
 
 
 def _crowded(call: Call) -> bool:
-    return call.present(2) and _finer(call) > ROOMY
+    narrow = any(is_stored_narrow(call.given(place)) for place in (0, 1))  # its bound includes the bias
+    return call.present(2) and _finer(call) > ROOMY and not narrow
 
 
 def product_result(call: Call, format: Format) -> Result:

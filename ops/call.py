@@ -43,6 +43,9 @@ class Operand:
     resting: Format = RESTING
     # Computed from the owner's weights and public constants alone.
     weight: bool = False
+    # A weight stored in few bits: its products read their other factor at no more fraction bits than this
+    # (ops/narrow_factor.py). 0 for all other values.
+    reads: int = 0
     # Public numbers still to be added to the words of a secret operand (ops/beside.py).
     beside: np.ndarray | None = field(default=None, repr=False, compare=False)
     # How far a secret mask may put elements beyond ordinary values, and the kind of that mask (ops/reach.py).

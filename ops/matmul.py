@@ -15,6 +15,7 @@ from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
 from onnxpuma.ops.factors import factor_bits, public_scale, times_numbers
 from onnxpuma.ops.limits import output_in_product
+from onnxpuma.ops.narrow_factor import accepted, product_format, read
 from onnxpuma.ops.products import gemm_of
 from onnxpuma.ops.registry import Call, Resolved, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares, in_one_ring, replicated
@@ -23,7 +24,7 @@ from onnxpuma.ops.shares import as_shares, in_one_ring, replicated
 def _matmul_result(call: Call) -> Result:
     a, b = call.given(0), call.given(1)
     if a.secret and b.secret:
-        return Result(Sum3, call.product_of(0, 1))
+        return Result(Sum3, product_format(call))
     secret, public = (a, b) if a.secret else (b, a)
     return Result(Replicated, secret.format.finer(factor_bits(np.asarray(public.value))))
 
@@ -32,7 +33,7 @@ def as_product(call: Call, index: int) -> Format | None:
     """A factor is read in the ring of the product."""
     if index > 1 or not call.secret(index):
         return None
-    return call.outputs[0].format.at(call.given(index).fraction)
+    return accepted(call, index)
 
 
 def flat_rows(x: Replicated) -> Replicated:
@@ -68,7 +69,7 @@ def matmul(party: Party, call: Call, a: Resolved, b: Resolved) -> Protocol[Seque
     if isinstance(b, np.ndarray):
         fraction, integers = public_scale(b)
         return [a.matmul(integers, fraction)]
-    return [times_matrix(party, a, b)]
+    return [times_matrix(party, read(call, 0, a), read(call, 1, b))]
 
 
 def _alpha_bits(call: Call) -> int:
@@ -77,7 +78,8 @@ def _alpha_bits(call: Call) -> int:
 
 
 def _gemm_result(call: Call) -> Result:
-    return product_result(call, call.product_of(0, 1).finer(_alpha_bits(call)))
+    factors = product_format(call) if call.secret(0) and call.secret(1) else call.product_of(0, 1)
+    return product_result(call, factors.finer(_alpha_bits(call)))
 
 
 def _gemm_accepts(call: Call, index: int) -> Format | None:
@@ -106,7 +108,8 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
 )
 def gemm(party: Party, call: Call, left: Value, right: Value, c: Value = None) -> Protocol[Sequence[Form]]:
     """alpha A' B' + beta C, summed before the truncation; a public factor is shared trivially."""
-    a, b = as_shares(party, left, call.reals), as_shares(party, right, call.reals)
+    a, b = (as_shares(party, value, call.reals) for value in (left, right))
+    a, b = read(call, 0, a), read(call, 1, b)
     gemm = gemm_of(call)
     if gemm.left_turned:
         a = a.transpose()

@@ -19,6 +19,7 @@ import numpy as np
 
 from onnxpuma.ops.beside import any_factor
 from onnxpuma.ops.bounds import UNKNOWN, Bound
+from onnxpuma.ops.narrow_factor import as_read
 from onnxpuma.ops.registry import Call, Operand
 from onnxpuma.ops.sight import Bounding, last, measured, seen
 
@@ -76,9 +77,14 @@ def _times(a: float, b: float) -> float:
     return 0.0 if a == 0 or b == 0 else a * b
 
 
+def _factors(call: Call) -> tuple[Bound, Bound]:
+    left, right = (as_read(call, place, matrix_of(call.given(place))) for place in (0, 1))
+    return left, right
+
+
 def _matmul(call: Call) -> Bound:
     a, b = call.given(0), call.given(1)
-    left, right = matrix_of(a), matrix_of(b)
+    left, right = _factors(call)
     if len(b.shape) == 1:
         right = Bound(right.low, right.high, math.inf, {}, {"column": right.length(b.shape[0])})
     columns = b.shape[-1] if len(b.shape) > 1 else 1
@@ -105,8 +111,8 @@ def gemm_of(call: Call) -> Gemm:
 
 
 def _gemm(call: Call) -> Bound:
-    a, b, c, gemm = call.given(0), call.given(1), call.operand(2), gemm_of(call)
-    left, right = matrix_of(a), matrix_of(b)
+    a, c, gemm = call.given(0), call.operand(2), gemm_of(call)
+    left, right = _factors(call)
     left = turned(left) if gemm.left_turned else left
     right = turned(right) if gemm.right_turned else right
     inner = a.shape[0] if gemm.left_turned else a.shape[1]

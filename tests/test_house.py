@@ -63,6 +63,7 @@ CHAMBERS = {
         ("known",),
         ("bounds",),
         ("formats", "schedule", "walk"),
+        ("narrow_weights",),
         ("compile",),
         ("examine",),
     ),

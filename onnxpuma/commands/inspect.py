@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxpuma.commands import disclosed, options, proved, screen, totals
+from onnxpuma.commands import disclosed, options, proved, screen, stored, totals
 from onnxpuma.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def inspect(
     hide: options.Hide = [],  # noqa: B006
     keep_only: options.KeepOnly = [],  # noqa: B006
     declared: options.Ranges = [],  # noqa: B006
+    ring: options.Rings = [],  # noqa: B006
     json: options.AsJson = False,
 ) -> None:
     """List every node: whether it is supported, what is secret, and its predicted rounds, bytes and time."""
@@ -51,9 +52,10 @@ def inspect(
         hide=hide,
         keep_only=keep_only,
         ranges=options.read_ranges(declared),
+        **options.read_rings(ring),
     )
     with screen.progress(f"reading {model.name}"):
-        shared = _shared(model, policy)
+        shared = _shared(model, policy, sizes)
         blueprints = shared.graphs
         place = shared.residence(allowed)
         found = _report(shared, sizes, network, cores, place if allowed else None)
@@ -67,7 +69,7 @@ def inspect(
             {
                 "model": str(model),
                 **({"graphs": reports} if several else next(iter(reports.values()))),
-                "residence": asdict(place),
+                **({"residence": asdict(place)} if allowed else {}),
             }
         )
     else:
@@ -81,14 +83,14 @@ def inspect(
         raise _unsupported(found)
 
 
-def _shared(model: Path, policy: Policy) -> SharedModel:
+def _shared(model: Path, policy: Policy, sizes: Mapping[str, int]) -> SharedModel:
     """The public part of an ONNX file, of a folder of files that form one model, or of a shared model."""
     from onnxpuma.graph.folder import ONLY_GRAPH, find
     from onnxpuma.roles.owner.reading import Reading
     from onnxpuma.roles.shared.model import SharedModel, is_shared
 
     if is_shared(model):
-        if policy.patterns or policy.ranges:
+        if policy.patterns or policy.ranges or policy.rings or policy.ring != "auto":
             raise ConfigError(
                 "a shared model's policy is settled: patterns and ranges have no effect",
                 "pass them to `onnxpuma share`",
@@ -96,7 +98,7 @@ def _shared(model: Path, policy: Policy) -> SharedModel:
         return SharedModel.read(model)
     found = find(model)
     screen.note_left_out(found.ignored)
-    blueprints = Reading(found.sources, policy).blueprints()
+    blueprints = Reading(found.sources, policy, sizes=sizes).blueprints()
     if list(blueprints) == [ONLY_GRAPH]:
         return SharedModel.of(blueprints[ONLY_GRAPH])
     # `share` stores an array once that several graphs have; here each graph counts its own.
@@ -152,6 +154,7 @@ def _show(found: ModelReport, blueprint: Blueprint) -> None:
         listing = ", ".join(f"{screen.plain(name)} ({count})" for name, count in found.recognised.items())
         screen.say(f"\n[bold]Recognised[/bold]  {listing}")
     totals.show(found)
+    stored.show(found.stored)
     if found.ranges is not None:
         proved.show(found.ranges)
 

@@ -56,6 +56,16 @@ Ranges: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Rings: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        "--ring",
+        metavar="BITS|PATTERN=BITS",
+        help="Bits in which weights are stored: auto, 32, 40, 48 or 64; for some of them PATTERN=BITS. May be"
+        " repeated.",
+        show_default="auto",
+    ),
+]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", help="For drawing random inputs.")]
 Threads: TypeAlias = Annotated[int, typer.Option("--threads", min=1, help="Threads of each party.")]
 Bandwidth: TypeAlias = Annotated[
@@ -134,6 +144,22 @@ def read_sizes(texts: Sequence[str]) -> dict[str, int]:
             raise ConfigError(f"--dim {text} is not NAME=SIZE", "write --dim batch=1 --dim sequence=128")
         sizes[name] = int(number)
     return sizes
+
+
+def read_rings(texts: Sequence[str]) -> dict[str, Any]:
+    """`48` and `*.down_proj*=64` as the fields `ring` and `rings` of a policy; else ConfigError."""
+    ring: int | str = "auto"
+    rings: dict[str, int | str] = {}
+    for text in texts:
+        pattern, named, bits = text.rpartition("=")
+        if bits != "auto" and not bits.isdigit():
+            raise ConfigError(f"--ring {text} names no bits", "write --ring 48, or --ring '*.down_proj*=64'")
+        width = int(bits) if bits.isdigit() else bits
+        if named:
+            rings[pattern] = width
+        else:
+            ring = width
+    return {"ring": ring, "rings": rings}
 
 
 def read_ranges(texts: Sequence[str]) -> dict[str, tuple[float, float]]:

@@ -27,6 +27,7 @@ def share(
     calibrate: options.Calibrate = None,
     dim: options.Dimensions = [],  # noqa: B006
     declared: options.Ranges = [],  # noqa: B006
+    ring: options.Rings = [],  # noqa: B006
     range_check: Annotated[
         bool,
         typer.Option(
@@ -58,6 +59,7 @@ def share(
         keep_only=keep_only,
         range_check=range_check,
         ranges=options.read_ranges(declared),
+        **options.read_rings(ring),
     )
     there = find(model)
     screen.note_left_out(there.ignored)

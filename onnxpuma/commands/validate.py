@@ -49,6 +49,7 @@ def validate(
     ] = None,
     dim: options.Dimensions = [],  # noqa: B006  (typer makes a new one)
     declared: options.Ranges = [],  # noqa: B006
+    ring: options.Rings = [],  # noqa: B006
     seed: options.Seed = 0,
     bandwidth: options.Bandwidth = options.USUAL_BANDWIDTH,
     latency: options.Latency = options.USUAL_LATENCY,
@@ -104,6 +105,7 @@ def validate(
         public_inputs=public_input,
         secret_inputs=secret_input,
         ranges=options.read_ranges(declared),
+        **options.read_rings(ring),
     )
     if per_node:
         if cluster is not None:
@@ -182,13 +184,17 @@ def _prepared(model: Path, policy: Policy, calibrate: Path | None = None) -> tup
     from onnxpuma.commands.samples import read_samples
     from onnxpuma.graph.folder import ONLY_GRAPH
     from onnxpuma.plan.declared import declare_all
+    from onnxpuma.plan.examine.kept_bounds import settled
+    from onnxpuma.plan.examine.widths import check_rings, with_widths
     from onnxpuma.plan.prepare import prepare
     from onnxpuma.roles.owner.samples import calibrated
 
     blueprint, graph = prepare(model, policy)
     for samples in read_samples(calibrate, [ONLY_GRAPH], model).values():
         blueprint = calibrated(blueprint, graph, samples)
-    return declare_all(blueprint, policy.ranges), graph
+    blueprint = settled({ONLY_GRAPH: declare_all(blueprint, policy.ranges)})[ONLY_GRAPH]
+    check_rings(policy, {ONLY_GRAPH: blueprint})
+    return with_widths(blueprint, policy), graph
 
 
 def _node_by_node(

@@ -58,8 +58,12 @@ class Blueprint:
     ranges: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     # Input -> the closed outputs that it continues (plan/inputs/closed.py).
     resumed: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    # Weight -> its fraction bits, where it has more than others (plan/weights/scaling.py).
+    # Weight -> its fraction bits, where it has more than others (plan/weights/scaling.py), or fewer.
     fractions: dict[str, int] = field(default_factory=dict, repr=False)
+    # Weight -> the bits of its words, where they are fewer than values rest in (plan/examine/widths.py).
+    rings: dict[str, int] = field(default_factory=dict, repr=False)
+    # Weight in such a ring -> the fraction bits at which its products read their other factor.
+    reads: dict[str, int] = field(default_factory=dict, repr=False)
     # Whether every run tells its client if a value left its range (plan/bounds/checks.py).
     checked: bool = True
     # The owner's facts about the weights, for the bounds of values computed from them
@@ -89,7 +93,14 @@ class Blueprint:
     def format(self, weight: str) -> Format:
         """The format of a secret initializer's words."""
         resting = resting_of(self.graph.initializers[weight].dtype, self.resting)
-        return resting.at(self.fractions.get(weight, resting.fraction))
+        bits = self.rings.get(weight, resting.bits)
+        return Format(bits, self.fractions.get(weight, resting.fraction))
+
+    @property
+    def finer(self) -> dict[str, int]:
+        """Weight -> the fraction bits that it has beyond those of other values."""
+        usual = RESTING.fraction
+        return {name: bits - usual for name, bits in self.fractions.items() if bits > usual}
 
     @property
     def weights(self) -> list[str]:
@@ -150,6 +161,8 @@ class Blueprint:
             "derived": self._derived,
             "ranges": self.ranges,
             "fractions": self.fractions,
+            "rings": self.rings,
+            "reads": self.reads,
             "facts": self.facts,
             "declared": self.declared,
             "checked": self.checked,
@@ -208,7 +221,7 @@ class Blueprint:
             policy["ranges"],
             {name: tuple(sources) for name, sources in derived["resumed"].items()},
             resting=Format(*policy["resting"]),
-            **{key: policy[key] for key in ("fractions", "checked", "facts", "declared")},
+            **{key: policy[key] for key in ("fractions", "rings", "reads", "checked", "facts", "declared")},
         )
         if made.digest != policy["digest"]:  # it has entries that were not read from it
             raise damaged

@@ -15,6 +15,7 @@ from onnxpuma.plan.formats import with_formats
 from onnxpuma.plan.known.recall import Recall
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
+from onnxpuma.plan.narrow_weights import with_narrow_weights
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.schedule import scheduled
 from onnxpuma.plan.shapes import check_shapes
@@ -99,6 +100,33 @@ def survey(
 
     Raises InputError for a name or a shape that does not fit.
     """
+    state = walked(
+        blueprint,
+        shapes,
+        public_values,
+        selection,
+        at_client=at_client,
+        budget=budget,
+        network=network,
+        recall=recall,
+    )
+    with_narrow_weights(state)
+    with_formats(state)
+    return scheduled(state), state.refusals
+
+
+def walked(
+    blueprint: Blueprint,
+    shapes: Mapping[str, tuple[int, ...]],
+    public_values: Mapping[str, np.ndarray] | None = None,
+    selection: Selection | None = None,
+    *,
+    at_client: bool = True,
+    budget: Budget | None = None,
+    network: Network = USUAL,
+    recall: Recall | None = None,
+) -> State:
+    """The state after the walk: all real values rest in the format of the model. Raises as `survey`."""
     defaults = {n: s.default for n, s in blueprint.inputs.items() if s.default is not None}
     shapes = {**{n: value.shape for n, value in defaults.items()}, **shapes}
     public_values = {**defaults, **(public_values or {})}
@@ -110,5 +138,4 @@ def survey(
     enter_inputs(state, shapes, public_values, at_client)
     enter_constants(state)
     walk(state, recall or Recall())
-    with_formats(state)
-    return scheduled(state), state.refusals
+    return state

@@ -55,9 +55,7 @@ class _Formats:
 
     def settle(self) -> bool:
         """Choose a format for each value, the last first. Returns whether one has changed."""
-        for number, step in enumerate(self.steps):
-            for name in {o.name for o in step.call.inputs if o is not None and o.secret}:
-                self.readers.setdefault(name, []).append(number)
+        self.readers = readers_in(self.steps)
         self._ask()
         changed = False
         for number in reversed(range(len(self.steps))):
@@ -127,23 +125,8 @@ class _Formats:
         made = altered(operand, resting=format)
         made = made if step.resolves[place] else altered(made, format=format)
         outputs = tuple(made if p == place else o for p, o in enumerate(step.call.outputs))
-        changed = {number: _with(step, step.call.inputs, outputs)}
-        values = _left(changed[number])
-        waiting = list(self.readers.get(operand.name, []))
-        heapq.heapify(waiting)
-        while waiting:
-            reader = heapq.heappop(waiting)
-            if reader in changed:
-                continue
-            new = _refitted(self.steps[reader], values)
-            changed[reader] = new
-            old = self.steps[reader].call.outputs
-            for before, after, resolves in zip(old, new.call.outputs, new.resolves, strict=True):
-                if after.format != before.format and not resolves:
-                    for later in self.readers.get(after.name, []):
-                        heapq.heappush(waiting, later)
-            values.update(_left(new))
-        if not all(_holds(self.steps[n], new) for n, new in changed.items()):
+        changed = followed(self.steps, self.readers, number, with_values(step, step.call.inputs, outputs))
+        if not all(holds(self.steps[n], new) for n, new in changed.items()):
             return False
         truncate = [n for n in changed if n != number and _costs_change(self.steps[n], changed[n])]
         ways = {
@@ -172,13 +155,47 @@ def _is_plain(operand: Operand) -> bool:
     )
 
 
-def _with(step: Step, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Step:
+def readers_in(steps: Sequence[Step]) -> dict[str, list[int]]:
+    """Value -> the numbers of the steps that read it."""
+    found: dict[str, list[int]] = {}
+    for number, step in enumerate(steps):
+        for name in {o.name for o in step.call.inputs if o is not None and o.secret}:
+            found.setdefault(name, []).append(number)
+    return found
+
+
+def followed(
+    steps: Sequence[Step], readers: Mapping[str, Sequence[int]], number: int, new: Step
+) -> dict[int, Step]:
+    """Number -> step, for the new step and all that change with it: what they do not truncate follows it."""
+    changed, values = {number: new}, left_by(new)
+    waiting = [reader for name in values for reader in readers.get(name, ())]
+    heapq.heapify(waiting)
+    while waiting:
+        reader = heapq.heappop(waiting)
+        if reader in changed:
+            continue
+        after = refitted(steps[reader], values)
+        changed[reader] = after
+        old = left_by(steps[reader])
+        for name, operand in left_by(after).items():
+            before = old[name]
+            if (operand.format, operand.form) != (before.format, before.form):
+                for later in readers.get(name, ()):
+                    heapq.heappush(waiting, later)
+        values.update(left_by(after))
+    return changed
+
+
+def with_values(step: Step, inputs: Sequence[Operand | None], outputs: Sequence[Operand]) -> Step:
+    """A step with other operands; it truncates no output that is no longer a product."""
     old = step.call
     call = Call(old.node, tuple(inputs), old.opset, tuple(outputs), bounds=old.bounds, network=old.network)
-    return Step(step.index, step.operator, call, step.outputs, step.resolves, step.constant)
+    resolves = tuple(r and o.deferred for r, o in zip(step.resolves, outputs, strict=True))
+    return Step(step.index, step.operator, call, step.outputs, resolves, step.constant)
 
 
-def _left(step: Step) -> dict[str, Operand]:
+def left_by(step: Step) -> dict[str, Operand]:
     """The outputs of a step as their readers find them."""
     return {
         o.name: altered(o, form=Replicated, format=o.resting) if resolves else o
@@ -186,27 +203,30 @@ def _left(step: Step) -> dict[str, Operand]:
     }
 
 
-def _refitted(step: Step, values: Mapping[str, Operand]) -> Step:
+def refitted(step: Step, values: Mapping[str, Operand]) -> Step:
     """A step with inputs in other formats: what it does not truncate follows them."""
     inputs = [o if o is None else _in_format(o, values.get(o.name)) for o in step.call.inputs]
-    new = _with(step, inputs, step.call.outputs)
-    format = step.operator.result(new.call).format
-    if format is None:
+    new = with_values(step, inputs, step.call.outputs)
+    result = step.operator.result(new.call)
+    if result.format is None:
         return new
     outputs = []
     for operand, resolves in zip(step.call.outputs, step.resolves, strict=True):
         if operand.dtype.kind == "f":
             rests = not resolves and not operand.deferred
-            operand = altered(operand, format=format, resting=format if rests else operand.resting)
+            resting = result.format if rests else operand.resting
+            operand = altered(operand, form=result.form, format=result.format, resting=resting)
         outputs.append(operand)
-    return _with(step, inputs, outputs)
+    return with_values(step, inputs, outputs)
 
 
 def _in_format(operand: Operand, now: Operand | None) -> Operand:
-    return operand if now is None else altered(operand, format=now.format, resting=now.resting)
+    if now is None:
+        return operand
+    return altered(operand, form=now.form, format=now.format, resting=now.resting, reads=now.reads)
 
 
-def _holds(old: Step, new: Step) -> bool:
+def holds(old: Step, new: Step) -> bool:
     """Whether all that was proved of a step still is, and what was not has as much room as before."""
     before = {limit.what: limit for limit in limits_of(old)}
     for limit in limits_of(new):

@@ -52,7 +52,7 @@ def memory(
     """
     sizes = {name: blueprint.graph.initializers[name].size for name in blueprint.weights}
     if held is None:
-        held = _REPLICATED * sum(sizes.values())
+        held = sum(blueprint.format(name).held * size for name, size in sizes.items())
     stay = [size for name, size in sizes.items() if name not in streamed]
     widest = max(_LOADING * max(stay, default=0), _widest(plan))
     taken = sum(blueprint.format(name).bytes(sizes[name]) for name in reads(plan, streamed))

@@ -29,6 +29,10 @@ class Policy:
     # Whether every run tells its client if a value left its range (plan/bounds/checks.py).
     range_check: bool = True
     ranges: Declared = field(default_factory=dict)  # clients refuse numbers outside (plan/declared.py)
+    # The bits in which weights are stored: "auto" (plan/examine/widths.py), 32, 40, 48 or 64; and weights, by
+    # patterns, for which the owner chooses otherwise.
+    ring: int | str = "auto"
+    rings: Mapping[str, int | str] = field(default_factory=dict)
     resting: Format = RESTING  # of every secret real between two steps (plan/narrow.py)
 
     @property

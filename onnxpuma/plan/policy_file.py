@@ -17,6 +17,7 @@ from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.protocols.fourier import fingerprint
+from onnxpuma.ops.narrow_factor import LEAST_READ, LEAST_STORED, WIDTHS
 from onnxpuma.ops.registry import FINEST
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.narrow import fits
@@ -70,7 +71,11 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
         and secret == {name for name, seen in visibility.items() if seen == "secret"}
         and set(policy["reasons"]) == set(visibility),
         "scales": set(policy["fractions"]) <= secret
-        and all(RESTING.fraction < bits <= FINEST for bits in policy["fractions"].values()),
+        and all(_is_scale(policy, *entry) for entry in policy["fractions"].items()),
+        "rings": set(policy["rings"]) <= secret
+        and all(_is_ring(policy, graph, *entry) for entry in policy["rings"].items()),
+        "readings": set(policy["reads"]) <= set(policy["rings"])
+        and all(LEAST_READ <= bits <= FINEST for bits in policy["reads"].values()),
         "formats": fits(Format(*policy["resting"])),
         "facts": all(name in {*secret, *made, *graph.inputs} for name in policy["facts"]),
         "ranges of inputs": set(policy["declared"]) <= set(graph.inputs),
@@ -81,6 +86,16 @@ def check_fits(policy: Mapping[str, Any], graph: Graph, where: str) -> None:
     for what, holds in said.items():
         if not holds:
             raise PlanError(f"policy.json of {where} names other {what} than the skeleton", COPY_AGAIN)
+
+
+def _is_scale(policy: Mapping[str, Any], weight: str, fraction: int) -> bool:
+    least = LEAST_STORED if weight in policy["reads"] else RESTING.fraction + 1
+    return least <= fraction <= FINEST and fraction != RESTING.fraction
+
+
+def _is_ring(policy: Mapping[str, Any], graph: Graph, weight: str, bits: int) -> bool:
+    real = graph.initializers[weight].dtype.kind == "f"
+    return real and bits in WIDTHS and bits < RESTING.bits == policy["resting"][0]
 
 
 def _check_form(entries: Mapping[str, Any], form: Mapping[str, Callable[[Any], bool]], where: str) -> None:
@@ -133,6 +148,8 @@ _FORM = {
     "derived": _table_of(lambda _: True),
     "ranges": _table_of(_table_of(_is_exponent)),
     "fractions": _table_of(_is_count),
+    "rings": _table_of(_is_count),
+    "reads": _table_of(_is_count),
     "facts": _table_of(_table_of(_is_exponent)),
     "declared": _table_of(_is_interval),
     "checked": lambda value: isinstance(value, bool),

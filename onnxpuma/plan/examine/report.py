@@ -20,6 +20,7 @@ from onnxpuma.plan.examine.choices import ChoiceEntry, choices
 from onnxpuma.plan.examine.computing import Seconds, predicted
 from onnxpuma.plan.examine.machine import this_machine
 from onnxpuma.plan.examine.proofs import RangeReport, examined
+from onnxpuma.plan.examine.stored import StoredEntry, stored
 from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.memory import Memory, memory
 from onnxpuma.plan.plan import Plan, Step
@@ -99,6 +100,8 @@ class ModelReport:
     hidden: list[str] = field(default_factory=list)
     # Memory of one server.
     memory: Memory = field(default=Memory(0, 0))
+    # The rings of its weights.
+    stored: list[StoredEntry] = field(default_factory=list)
     # None where the owner turned the check off.
     check: CheckEntry | None = None
     # The ranges, and which are proved (plan/examine/proofs.py).
@@ -175,6 +178,7 @@ def report(
         list(blueprint.closed),
         list(blueprint.hidden),
         memory(plan, blueprint, held, streamed),
+        stored(blueprint, plan),
         _check(plan) if blueprint.checked else None,
         examined(blueprint, shapes, public_values),
     )

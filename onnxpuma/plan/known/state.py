@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from onnxpuma.graph.model import Graph, Initializer, Node
 from onnxpuma.mpc.cost import Network
-from onnxpuma.mpc.format import RESTING
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.budget import Budget
 from onnxpuma.plan.known.readers import Readers, needed, readers_of
@@ -67,7 +66,7 @@ class State:
             producers={name: node for node in nodes for name in node.outputs if name},
             readers=readers_of(needed(nodes, selection.outputs, shapes=False), selection.outputs),
             weights={name: graph.initializers[name] for name in blueprint.weights},
-            finer=scales.made({n: f - RESTING.fraction for n, f in blueprint.fractions.items()}),
+            finer=scales.made(blueprint.finer),
         )
 
     @property

@@ -61,9 +61,16 @@ def enter_constants(state: State) -> None:
         if name not in state.weights:
             state.values[name] = Known(kind, initializer.numpy())
             continue
-        format = blueprint.format(name)
+        # A narrow ring comes in when all readers are known (plan/narrow_weights.py).
+        format = blueprint.format(name).modulo(blueprint.resting.bits)
         operand = Operand(
-            name, initializer.shape, initializer.dtype, format=format, resting=format, weight=True
+            name,
+            initializer.shape,
+            initializer.dtype,
+            format=format,
+            resting=format,
+            weight=True,
+            reads=blueprint.reads.get(name, 0),
         )
         stated = blueprint.known_bounds.get(name, UNKNOWN)
         bound = stated.around(format.unit / 2, last(operand))  # encoding rounds each number

@@ -70,6 +70,8 @@ def _with_results(state: State, call: Call, operator: Operator) -> Call:
     finer = [(o, state.finer.get(o.name, 0)) for o in call.outputs]
     outputs = [altered(o, resting=o.resting.finer(bits)) if bits else o for o, bits in finer]
     made = [altered(o, weight=weight) for o in _left_in(outputs, operator.result(call))]
+    if weight and operator.moves:
+        made = [altered(o, reads=call.secrets[0].reads) for o in made]
     return bounded(state.blueprint, altered(call, outputs=with_beside(call, operator, made)), operator)
 
 

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from onnxpuma.graph.model import Graph
 from onnxpuma.interpreter import Interpreter, Watched
 from onnxpuma.mpc.cost import USUAL, Cost, Network
-from onnxpuma.mpc.format import Format
+from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Form, Sum3
 from onnxpuma.mpc.party import Party
 from onnxpuma.mpc.prf import local_keys
@@ -31,12 +31,14 @@ from onnxpuma.ops.bounds import Need
 from onnxpuma.ops.range_reading import beyond_need
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.examine.widths import check_rings, with_widths
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
-from onnxpuma.plan.owner_policy import DEFAULT, Policy
+from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.transport.memory import memory_links
 
+ALL_BITS = Policy(ring=RESTING.bits)
 Shares = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 
@@ -59,7 +61,7 @@ class MemoryModel:
     def __init__(
         self,
         model: ir.Model | onnx.ModelProto,
-        policy: Policy = DEFAULT,
+        policy: Policy = ALL_BITS,  # small graphs: no reading is lowered unless it is wished
         *,
         at_client: bool = True,  # False: compute on shares even where the client could compute alone
         rewrite: bool = True,  # False: keep the graph's nodes as they are
@@ -68,10 +70,12 @@ class MemoryModel:
     ) -> None:
         if isinstance(model, onnx.ModelProto):
             model = ir.serde.deserialize_model(model)
-        made = prepare_model(model, replace(policy, **wishes), rewrite=rewrite)
-        self.blueprint: Blueprint = made[0]
+        policy = replace(policy, **wishes)
+        blueprint, graph = prepare_model(model, policy, rewrite=rewrite)
+        check_rings(policy, {"": blueprint})
+        self.blueprint: Blueprint = with_widths(blueprint, policy)
         self._at_client, self._network = at_client, network
-        self._interpreters = interpreters_of(*made)
+        self._interpreters = interpreters_of(self.blueprint, graph)
 
     def plan(self, feed: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None) -> Plan:
         """The plan for inputs of these shapes; outputs: None means the model's own.

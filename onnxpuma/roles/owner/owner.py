@@ -8,23 +8,21 @@ memory.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onnxpuma.errors import ConfigError, ModelError
 from onnxpuma.graph.folder import find
-from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.protocols.dpf import ONE_HOT
-from onnxpuma.mpc.sharing import component_stream, deal
 from onnxpuma.plan.draft import remove_left_over
 from onnxpuma.plan.inputs.roles import looked_up
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.roles.owner.destination import check_free, check_space, settle
 from onnxpuma.roles.owner.disclosure import Review, check_disclosed
+from onnxpuma.roles.owner.packing import Packing
 from onnxpuma.roles.owner.reading import Reading
 from onnxpuma.roles.owner.samples import Samples
 from onnxpuma.roles.shared.keys_file import Dealing, keys_name
@@ -36,7 +34,6 @@ from onnxpuma.transport.link import PARTIES
 LARGEST_WEIGHT = 2.0**18
 LARGEST_LOOKED_UP = ONE_HOT.at(RESTING.fraction).largest
 LARGEST_WHOLE = 2.0**24
-_BLOCK = 1 << 20  # elements encoded at a time, a multiple of 8: words of any width end with a byte
 
 
 ShareProgress = Callable[[int, int, str], None]  # weights done, weights in all, which one is next
@@ -101,21 +98,19 @@ def _write(
 ) -> None:
     bounds = _bounds(model)
     words = WordsWriter(folder, model.tensors, model.digest, dealing)
+    packing = Packing()
     try:
         for index, (name, weight) in enumerate(reading.weights(model)):
             if progress is not None:
                 progress(index, len(model.arrays), name)
             words.begin(name)
-            streams = [component_stream(key, index) for key in dealing.keys]
-            values, format = weight.numpy().reshape(-1), model.formats[name]
-            for start in range(0, values.size, _BLOCK):
-                block = _checked(name, values[start : start + _BLOCK], bounds[name])
-                rest = deal(format.encode(block), streams, format.bits)
-                words.append(ring.pack(rest, format.bits).data)
-            del values
+            for block, largest in packing.packed(weight, model.formats[name], dealing.keys, index):
+                _check(name, largest, bounds[name])
+                words.append(block)
             weight.release()
         settle(folder, words, _key_files(model, dealing, words.finish()), model.files())
     finally:
+        packing.close()
         words.discard()
     if progress is not None:
         progress(len(model.arrays), len(model.arrays), "")
@@ -143,10 +138,8 @@ def _bounds(model: SharedModel) -> dict[str, float]:
     return found
 
 
-def _checked(name: str, values: np.ndarray, below: float) -> np.ndarray:
-    values = values.astype(np.float64)
-    largest = np.abs(values).max(initial=0.0)
-    if not np.isfinite(largest):
+def _check(name: str, largest: float, below: float) -> None:
+    if not math.isfinite(largest):
         raise ModelError(
             f"weight '{name}' holds NaN or infinity",
             "the model was damaged in training or export: look there",
@@ -156,4 +149,3 @@ def _checked(name: str, values: np.ndarray, below: float) -> np.ndarray:
             f"weight '{name}' holds a value of magnitude {largest:g}; it must stay below {below:g}",
             "rescale it, or make it public with --public if it is a constant of the architecture",
         )
-    return values

@@ -14,6 +14,7 @@ from onnxpuma.plan.declared import check_declared, declare
 from onnxpuma.plan.examine.example import symbols
 from onnxpuma.plan.examine.kept_bounds import settled
 from onnxpuma.plan.examine.support import check_supported
+from onnxpuma.plan.examine.widths import alike, check_rings, with_widths
 from onnxpuma.plan.owner_policy import DEFAULT, Policy
 from onnxpuma.plan.prepare import prepare, resuming
 from onnxpuma.roles.owner.dedupe import assign, fingerprint, rank_of
@@ -78,8 +79,12 @@ class Reading:
             raise ConfigError(
                 f"the model has no dimension '{min(self._unknown)}'", "onnxpuma inspect shows its inputs"
             )
+        blueprints = self._with_widths(blueprints)
         if not self._several:
             return SharedModel.of(*blueprints.values())
+        same = {(graph, w): found for graph, weights in contents.items() for w, (found, _) in weights.items()}
+        blueprints = alike(blueprints, same)
+        contents = {name: _scaled(blueprints[name], found) for name, found in contents.items()}
         model = SharedModel(resuming(blueprints, self._policy.keep_only), assign(contents))
         _check_distinct(model)
         return model
@@ -89,7 +94,7 @@ class Reading:
         made = {source.name: self._prepare(source)[0] for source in self._sources}
         self._check_patterns()
         check_declared(made, self._policy.ranges)
-        made = settled(made)
+        made = self._with_widths(settled(made))
         return resuming(made, self._policy.keep_only) if self._several else made
 
     def weights(self, model: SharedModel) -> Iterator[tuple[str, Initializer]]:
@@ -122,8 +127,17 @@ class Reading:
         if source.path.stat().st_size <= _KEPT:
             self._kept[source.name] = graph
         weights = (graph.initializers[name] for name in blueprint.weights)
-        scales = {name: bytes(blueprint.format(name)) for name in blueprint.weights}
-        return blueprint, {w.name: (fingerprint(w) + scales[w.name], rank_of(w)) for w in weights}
+        return blueprint, {w.name: (fingerprint(w), rank_of(w)) for w in weights}
+
+    def _with_widths(self, blueprints: Mapping[str, Blueprint]) -> dict[str, Blueprint]:
+        """The graphs with a ring for each weight, by the bounds that are known now."""
+        check_rings(self._policy, blueprints)
+        made = {}
+        for name, blueprint in blueprints.items():
+            there = symbols(blueprint)
+            sizes = {symbol: size for symbol, size in self._sizes.items() if symbol in there}
+            made[name] = with_widths(blueprint, self._policy, sizes)
+        return made
 
     def _prepare(self, source: Source) -> tuple[Blueprint, Graph]:
         gc.collect()  # a dropped graph is full of cycles: without this two would be in memory at a time
@@ -146,6 +160,11 @@ class Reading:
             return first
         listing = "\n".join(f"{graph}: {error.message}" for graph, error in refused.items())
         return UnsupportedModelError(listing, first.hint)
+
+
+def _scaled(blueprint: Blueprint, found: Contents) -> Contents:
+    """Contents that also differ where the formats do."""
+    return {w: (content + bytes(blueprint.format(w)), rank) for w, (content, rank) in found.items()}
 
 
 def _check_distinct(model: SharedModel) -> None:
