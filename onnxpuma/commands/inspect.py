@@ -69,7 +69,7 @@ def inspect(
             {
                 "model": str(model),
                 **({"graphs": reports} if several else next(iter(reports.values()))),
-                "residence": asdict(place),
+                **({"residence": asdict(place)} if allowed else {}),
             }
         )
     else:

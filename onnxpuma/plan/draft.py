@@ -63,16 +63,19 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def drafts_of(folder: Path, files: Mapping[str, bytes], mode: int = PUBLIC) -> list[Draft]:
-    """A finished draft of each file. files: path in the folder -> content. Inner folders are created.
+    """A finished draft of each file. files: path in the folder -> content. Inner folders are created; what
+    a killed process left in them goes.
 
     Raises OSError where they cannot be written, ConfigError where an inner folder is a link.
     """
     drafts: list[Draft] = []
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for inner in dict.fromkeys((folder / name).parent for name in files):
+            if inner != folder:
+                _make(inner)
         for name, content in files.items():
-            path = folder / name
-            _make(path.parent, folder)
-            drafts.append(Draft(path, mode))
+            drafts.append(Draft(folder / name, mode))
             drafts[-1].file.write(content)
             drafts[-1].finish()
     except BaseException:
@@ -89,7 +92,8 @@ def remove_left_over(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _make(inner: Path, folder: Path) -> None:
-    if inner != folder and inner.is_symlink():
+def _make(inner: Path) -> None:
+    if inner.is_symlink():
         raise ConfigError(f"{inner} is a link", "remove it, or choose an empty folder")
     inner.mkdir(parents=True, exist_ok=True)
+    remove_left_over(inner)

@@ -210,3 +210,21 @@ def test_what_is_refused_bears_the_name_of_its_graph(cli, graphs_folder: Path, u
     ended = cli("inspect", folder)
     assert ended.status == 3
     assert "decoder_model: determinant (Det)" in ended.message
+
+
+def test_a_budget_of_memory_says_what_stays_and_what_a_run_reads(cli):
+    whole = json.loads(cli("inspect", TALES, "--json").out)
+    assert "residence" not in whole
+    assert whole["memory"]["streamed"] == 0
+    found = json.loads(cli("inspect", TALES, "--json", "--memory", "600kB").out)
+    place = found["residence"]
+    assert place["streamed"]
+    assert place["words_bytes"] + place["packed_bytes"] + place["window"] <= 600_000
+    assert found["memory"]["weights"] < 600_000 < whole["memory"]["weights"]
+    assert 0 < found["memory"]["streamed"] <= place["streamed_bytes"]
+    said = cli("inspect", TALES, "--memory", "600kB").out
+    assert "weights that do not fit: in a run servers 1 and 2 read" in said
+    assert "do not fit" not in cli("inspect", TALES).out
+    ended = cli("inspect", TALES, "--memory", "1kB")
+    assert ended.status == 6
+    assert "are too little for the weights" in ended.message

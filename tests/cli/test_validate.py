@@ -32,6 +32,8 @@ FIELDS = {
     "file",
     "network",
     "ways",
+    "streamed",
+    "phases",
     "reliable",
 }
 
@@ -48,6 +50,10 @@ def test_json_has_these_fields_and_small_errors(cli, model: Path, patient: np.nd
     assert len(found["waited"]) == 3
     assert 0 < min(found["waited"]) <= max(found["waited"]) < found["seconds"]
     assert found["file"] == {}
+    assert {name for each in found["streamed"] for name, value in each.items() if value} == set()
+    assert found["phases"][0] == {
+        "reading": 0, "key_stream": 0, "products": 0, "stalled": 0, "rounds": found["waited"][0]
+    }  # fmt: skip
     assert found["network"] == {"bandwidth": 1e9, "latency": 1e-4}
     logits = found["outputs"]["logits"]
     assert set(logits) == {"max_abs_error", "mean_abs_error", "reference_max_abs", "argmax_agreement"}
@@ -286,3 +292,21 @@ def test_a_folder_of_several_graphs_is_validated_file_by_file(cli, graphs_folder
     assert "several graphs" in ended.message
     assert "decoder_with_past_model.onnx" in ended.err
     assert cli("validate", graphs_folder / "decoder_model.onnx", "--json").status == 0
+
+
+def test_weights_that_do_not_fit_are_read(cli, model: Path):
+    ended = cli("validate", model.parents[1] / "tales" / "model.onnx", "--memory", "0.6MB", "--json")
+    found = json.loads(ended.out)
+    assert ended.status == 0
+    read, made = ([each[name] for each in found["streamed"]] for name in ("bytes_read", "key_bytes"))
+    assert read[0] == 0
+    assert read[1] == read[2] == made[1] == made[2] == made[0] // 2 > 100_000
+    assert min(each["products"] for each in found["phases"]) > 0
+    assert found["reliable"]
+
+
+@pytest.mark.parametrize("size", ["much", "6", "0GB", "-1GB", "6 elephants"])
+def test_a_size_that_is_none(cli, model: Path, size: str):
+    ended = cli("validate", model, f"--memory={size}")
+    assert ended.status == 6
+    assert "is not a size of memory" in ended.message

@@ -99,7 +99,7 @@ def test_the_files_of_shares_hold_words_of_the_declared_width(tmp_path: Path) ->
     sizes = []
     for resting in (NARROW, RESTING):
         folder = tmp_path / str(resting.bits)
-        share_model(tmp_path / "model.onnx", folder, policy=Policy(resting=resting))
+        share_model(tmp_path / "model.onnx", folder, policy=Policy(resting=resting, ring=64))
         assert Blueprint.read(folder).resting == resting
         sizes.append((folder / "words.safetensors").stat().st_size)
         shares = [load_weights(folder, party)["model"]["w1"] for party in range(3)]

@@ -61,7 +61,9 @@ def expected(values: np.ndarray, roles: Sequence[str], widths: Sequence[int] = (
     return found
 
 
-def compare(values: np.ndarray, roles: Sequence[str], widths: Sequence[int] = (), turned: bool = False) -> None:
+def compare(
+    values: np.ndarray, roles: Sequence[str], widths: Sequence[int] = (), turned: bool = False
+) -> None:
     seen = values.T if turned else values
     found, least = quantities(values, roles, turned, widths), expected(seen, roles, widths)
     assert found.keys() - {"least"} == least.keys()

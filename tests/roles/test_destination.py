@@ -154,6 +154,16 @@ def test_what_a_killed_process_left_is_removed(model_path: Path, tmp_path: Path)
     assert names(tmp_path) == sorted([".notes.partial", *SINGLE])
 
 
+def test_what_a_killed_process_left_in_a_graph_s_folder_is_removed(
+    graphs_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "encoder_model").mkdir()
+    (tmp_path / "encoder_model" / f".{'0123456789abcdef' * 2}.partial").write_text("a policy")
+    share_model(graphs_folder, tmp_path)
+    assert not [name for name in names(tmp_path) if "partial" in name]
+    assert "encoder_model/policy.json" in names(tmp_path)
+
+
 def test_modes(model_path: Path, tmp_path: Path) -> None:
     mask = os.umask(0)
     try:

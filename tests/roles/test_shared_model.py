@@ -17,7 +17,6 @@ from onnx import helper, numpy_helper
 from onnxpuma.errors import ConfigError, ModelError, PlanError, UnsupportedModelError
 from onnxpuma.graph.load import load
 from onnxpuma.graph.model import Initializer
-from onnxpuma.mpc.ring.words import decode
 from onnxpuma.plan.prepare import prepare_model
 from onnxpuma.roles.owner import reading
 from onnxpuma.roles.owner.dedupe import assign, rank_of
@@ -40,7 +39,7 @@ def opened(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     held = [load_weights(folder, party) for party in range(3)]
     return {
         graph: {
-            name: decode(sum(each[graph][name].first for each in held), share.fraction)
+            name: share.format.decode(sum(each[graph][name].first for each in held))
             for name, share in names.items()
         }
         for graph, names in held[0].items()
@@ -76,8 +75,8 @@ def test_arrays_in_common_are_stored_and_held_once(shared: Path) -> None:
     assert model.stored["decoder_model"]["embed.weight"] == "encoder_model/shared.weight"
     # table, kernel and bias of the encoder; cross, head and a bias of another name from the decoders
     assert len(model.arrays) == 6
-    words = sum(array.size for array in model.arrays.values())
-    assert (shared / "words.safetensors").stat().st_size == pytest.approx(8 * words, abs=1500)
+    words = sum(model.formats[name].bytes(array.size) for name, array in model.arrays.items())
+    assert (shared / "words.safetensors").stat().st_size == pytest.approx(words, abs=1500)
     held = load_weights(shared, 1, model)
     assert held["decoder_model"]["lm_head"] is held["decoder_with_past_model"]["lm_head"]
     assert held["decoder_model"]["bias"] is held["decoder_with_past_model"]["bias"]
