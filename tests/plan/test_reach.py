@@ -1,4 +1,4 @@
-"""Facts measured in single precision, by rows: no quantity is less than the array's own, in double precision."""
+"""Facts measured in single precision, by rows: none is less than the array's own in double precision."""
 
 from __future__ import annotations
 
@@ -71,13 +71,16 @@ def compare(
         # The rounding of encoded numbers is part of a factor's facts: it counts where numbers are tiny.
         assert value <= found[key], key
         if "spectral" not in key or key[-1].isdigit():
-            assert found[key] <= LOOSE * value + 1e-2 * values.size**0.5 * 2.0**-18 * 200, key
+            assert found[key] <= LOOSE * value + max(values.shape) * 2.0**-18, key
 
 
 SHAPES = [(192, 160), (130, 700), (700, 64), (40, 600), (97, 101), (3, 96, 64)]
+DRAWN = [*zip((*KINDS, *KINDS[:2]), SHAPES, strict=True), ("float16", SHAPES[0])]
 
 
-@pytest.mark.parametrize(("kind", "shape"), [*zip(2 * KINDS, SHAPES), ("float16", SHAPES[0])])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [*zip((*KINDS, *KINDS[:2]), SHAPES, strict=True), ("float16", SHAPES[0])]
+)
 @pytest.mark.parametrize("roles", [("columns",), ("numbers", "columns", "rows")])
 def test_random_matrices(kind: str, shape: tuple[int, ...], roles: Sequence[str]) -> None:
     values = np.random.default_rng(len(shape)).normal(0, 0.5, shape)
@@ -91,7 +94,7 @@ def test_turned_matrices(roles: Sequence[str]) -> None:
 
 
 def adversarial(columns: int) -> dict[str, np.ndarray]:
-    """Matrices whose sums lose the most: equal signs, sizes that absorb each other, cancellation, one rank."""
+    """Matrices whose sums lose the most: equal signs, sizes that absorb others, cancellation, one rank."""
     rng = np.random.default_rng(11)
     rows = 128
     absorbed = np.full((rows, columns), 1 + 2.0**-12)
