@@ -1,4 +1,4 @@
-"""Facts measured in single precision, by rows: no quantity is less than the array's own, in double precision."""
+"""Facts measured in single precision, by rows: none is less than the array's own in double precision."""
 
 from __future__ import annotations
 
@@ -71,27 +71,32 @@ def compare(
         # The rounding of encoded numbers is part of a factor's facts: it counts where numbers are tiny.
         assert value <= found[key], key
         if "spectral" not in key or key[-1].isdigit():
-            assert found[key] <= LOOSE * value + 1e-2 * values.size**0.5 * 2.0**-18 * 200, key
+            assert found[key] <= LOOSE * value + max(values.shape) * 2.0**-18, key
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(300, 192), (128, 1100), (1100, 64), (40, 700), (97, 101), (3, 96, 160)])
-@pytest.mark.parametrize("roles", [("columns",), ("rows",), ("numbers", "columns", "rows")])
+SHAPES = [(192, 160), (130, 700), (700, 64), (40, 600), (97, 101), (3, 96, 64)]
+DRAWN = [*zip((*KINDS, *KINDS[:2]), SHAPES, strict=True), ("float16", SHAPES[0])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [*zip((*KINDS, *KINDS[:2]), SHAPES, strict=True), ("float16", SHAPES[0])]
+)
+@pytest.mark.parametrize("roles", [("columns",), ("numbers", "columns", "rows")])
 def test_random_matrices(kind: str, shape: tuple[int, ...], roles: Sequence[str]) -> None:
     values = np.random.default_rng(len(shape)).normal(0, 0.5, shape)
-    compare(values.astype(np.dtype(kind)), roles, (8, 32, 64, 96))
+    compare(values.astype(np.dtype(kind)), roles, (32, 64, 96))
 
 
-@pytest.mark.parametrize("roles", [("columns",), ("rows",), ("numbers", "columns", "rows")])
+@pytest.mark.parametrize("roles", [("columns",), ("numbers", "rows")])
 def test_turned_matrices(roles: Sequence[str]) -> None:
     values = np.random.default_rng(4).normal(0, 0.5, (192, 320)).astype(np.float16)
-    compare(values, roles, (8, 32, 64), turned=True)
+    compare(values, roles, (32, 64), turned=True)
 
 
 def adversarial(columns: int) -> dict[str, np.ndarray]:
-    """Matrices whose sums lose the most: equal signs, sizes that absorb each other, cancellation, one rank."""
+    """Matrices whose sums lose the most: equal signs, sizes that absorb others, cancellation, one rank."""
     rng = np.random.default_rng(11)
-    rows = 256
+    rows = 128
     absorbed = np.full((rows, columns), 1 + 2.0**-12)
     absorbed[:, 0] = 4000.0
     sparse = np.zeros((rows, columns))
@@ -113,7 +118,7 @@ def adversarial(columns: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("which", adversarial(128))
 @pytest.mark.parametrize("roles", [("columns",), ("rows",)])
 def test_adversarial_matrices(which: str, roles: Sequence[str]) -> None:
-    values = adversarial(2304)[which].astype(np.float32)
+    values = adversarial(1152)[which].astype(np.float32)
     found = quantities(values, roles, widths=(64, 128))
     for key, value in expected(values, roles, (64, 128)).items():
         assert found[key] >= value * (1 - 1e-15), key

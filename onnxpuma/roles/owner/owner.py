@@ -62,7 +62,7 @@ def share_model(
     Writes the public files (SharedModel.files), the same for everybody; words.safetensors, for parties 1
     and 2; and party0.keys to party2.keys, each for one party alone. All of these have mode 0600. What any
     two parties have reveals the weights, and so do the words and the keys of party 0. A failure leaves
-    nothing behind; what a killed process leaves, the next call removes. Memory: a few blocks of 8 MB in
+    nothing behind; what a killed process leaves, the next call removes. Memory: a few blocks of 10 MB in
     addition to the reader of one graph; disk: the bits of a weight's format, 8 bytes unless the policy says
     otherwise.
 
