@@ -167,4 +167,5 @@ def test_the_words_are_safetensors(model_dir: Path) -> None:
         assert sorted(file.keys()) == ["bias", "kernel", "table"]
         assert set(file.metadata()) == {"format", "digest", "dealing", "checksum"}
         for name in file.keys():  # noqa: SIM118  (it is no dictionary)
-            assert file.get_tensor(name).dtype == (np.uint32 if name == "table" else np.uint64)
+            bits = 32 if name == "table" else 64  # it is only looked up at secret ids
+            assert file.get_tensor(name).dtype == np.dtype(f"u{bits // 8}")

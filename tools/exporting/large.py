@@ -102,27 +102,22 @@ def export_in_place(options: Namespace, task: Task) -> tuple[ir.Model, Any, list
     path = out / part.file
     path.with_name(path.name + ".data").unlink(missing_ok=True)  # of an earlier export that held its weights
     ir.save(graph, path)
+    names: list[str] = []
+    skipped: list[str] = []
+    if drawn or Path(options.model).resolve() != out.resolve():  # else config.json and the others are there
+        names, skipped = checkpoints.save_companions(
+            model, options.model, task, out, drawn=drawn, tiny=options.tiny
+        )
     difference = in_place.check(path, part, model, places, options.seed)
     lines = [
         f"weights  {_described(places)}",
         f"check    a prompt of {in_place.PROMPT} words and {in_place.MORE} after it agree with PyTorch, "
         f"largest difference {difference:.1e}",
         *(f"wrote    {file} ({file.stat().st_size / 1e6:.1f} MB)" for file in (*written, path)),
+        *(f"wrote    {out / name}" for name in names),
+        *(f"without  {reason}" for reason in skipped),
     ]
-    if not drawn and Path(options.model).resolve() == out.resolve():
-        return graph, part, lines  # config.json and the tokenizer lie there
-    names, skipped = checkpoints.save_companions(
-        model, options.model, task, out, drawn=drawn, tiny=options.tiny
-    )
-    return (
-        graph,
-        part,
-        [
-            *lines,
-            *(f"wrote    {out / name}" for name in names),
-            *(f"without  {reason}" for reason in skipped),
-        ],
-    )
+    return graph, part, lines
 
 
 def _described(places: dict[str, Stored]) -> str:

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from exporting.shards import read_ahead
+
 LARGEST_PIECE = 400_000_000  # bytes of weights
 
 
@@ -87,6 +89,10 @@ def _session(
 ) -> onnxruntime.InferenceSession:
     read = {name for node in piece for name in _read(node)}
     weights = [tensor for tensor in whole.graph.initializer if tensor.name in read]
+    for tensor in weights:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        if place:
+            read_ahead(folder / place["location"], int(place["offset"]), int(place["length"]))
     given = sorted(read & values.keys())
     model = onnx.ModelProto(ir_version=whole.ir_version)
     model.opset_import.extend(whole.opset_import)
