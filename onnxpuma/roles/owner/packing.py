@@ -18,6 +18,7 @@ from onnxpuma.graph.model import Initializer
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.format import Format
 from onnxpuma.mpc.forms.source import KeySource
+from onnxpuma.mpc.ring.arrays import empty
 
 _BLOCK = 1 << 18  # elements dealt at a time, a multiple of 128: words of any width end with a block of AES
 _MOST_THREADS = 8
@@ -65,7 +66,7 @@ def _dealt(
     sources: Sequence[KeySource],
 ) -> Packed:
     size = format.bytes(stop - start)
-    first, second, out = (np.empty(size, np.uint8) for _ in range(3))
+    first, second, out = (empty(size, 8) for _ in range(3))
     for source, stream in zip(sources, (first, second), strict=True):
         source.read(start * format.bits // 8, stream.data)
     largest = ring.deal_packed(read(start, stop), format.fraction, format.bits, first, second, out)
