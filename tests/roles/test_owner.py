@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 from safetensors import safe_open
 
-import onnxpuma.roles.owner.owner as owner
+import onnxpuma.roles.owner.packing as packing
 from onnxpuma.errors import ConfigError, ModelError
 from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.plan.blueprint import Blueprint
@@ -56,7 +56,7 @@ def test_the_components_add_up_to_the_weights(model_path: Path, model_dir: Path)
 def test_a_weight_longer_than_a_block(
     model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owner, "_BLOCK", 8)
+    monkeypatch.setattr(packing, "_BLOCK", 128)
     share_model(model_path, tmp_path)
     table = next(t for t in onnx.load(model_path).graph.initializer if t.name == "table")
     assert np.abs(opened(tmp_path)["table"] - numpy_helper.to_array(table)).max() <= 2**-19
