@@ -14,8 +14,7 @@ from onnxpuma.mpc.party import Party, Protocol
 from onnxpuma.mpc.protocols.linear import matmul as product
 from onnxpuma.ops.bias import product_cost, product_result, with_bias
 from onnxpuma.ops.factors import factor_bits, public_scale, times_numbers
-from onnxpuma.ops.limits import output_in_product
-from onnxpuma.ops.narrow_factor import accepted, product_format, read
+from onnxpuma.ops.narrow_factor import accepted, limits, product_format, read
 from onnxpuma.ops.products import gemm_of
 from onnxpuma.ops.registry import Call, Resolved, Result, Value, both_fine, operator
 from onnxpuma.ops.shares import as_shares, in_one_ring, replicated
@@ -55,7 +54,7 @@ def times_matrix(party: Party, x: Replicated, y: Replicated) -> Sum3:
     "MatMul",
     result=_matmul_result,
     accepts=as_product,
-    limits=output_in_product,
+    limits=limits,
     error="2^-18 after truncation",
     fine=both_fine,
     narrow=True,
@@ -101,7 +100,7 @@ def _gemm_fine(node: Node) -> Mapping[int, int]:
     cost=lambda call: product_cost(call, _alpha_bits(call)),
     result=_gemm_result,
     accepts=_gemm_accepts,
-    limits=output_in_product,
+    limits=limits,
     error="2^-18 after truncation",
     fine=_gemm_fine,
     narrow=True,

@@ -6,9 +6,12 @@ as leave room for the product: it is lowered locally, without a message (docs/pr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from onnxpuma.mpc.format import RESTING, Format
 from onnxpuma.mpc.forms import Replicated
 from onnxpuma.ops.bounds import Bound
+from onnxpuma.ops.limits import Limit, output_in_product
 from onnxpuma.ops.registry import Call, Operand, Use
 
 WIDTHS = (32, 40, 48, RESTING.bits)
@@ -20,7 +23,20 @@ LEAST_READ = 10
 LEAST_STORED = 13
 """The fewest fraction bits of such a weight."""
 
+CALIBRATED = "product"
+"""The key under which calibration records how large a product with a weight becomes (`Limit.key`)."""
+
+_UNLIKELY = 2.0**16  # a weight whose products may be larger by their bounds gets no narrow ring from them
 _ERROR = 2.0 ** (1 - LEAST_READ)  # of an element that is read at these bits
+
+
+def limits(call: Call) -> tuple[Limit, ...]:
+    """The range of a product; calibration records how much of it is used where bounds say little."""
+    found = output_in_product(call)
+    stored = any(o.weight for o in call.secrets) and len(call.secrets) > 1
+    if not stored or call.outputs[0].bound.size < _UNLIKELY:
+        return found
+    return tuple(replace(limit, key=CALIBRATED) for limit in found)
 
 
 def is_stored_narrow(operand: Operand | None) -> bool:

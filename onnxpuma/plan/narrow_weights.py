@@ -15,7 +15,7 @@ from onnxpuma.mpc.forms import Sum3
 from onnxpuma.mpc.protocols.dpf import SecretIds
 from onnxpuma.ops import limits
 from onnxpuma.ops.limits import ROOM
-from onnxpuma.ops.narrow_factor import LEAST_READ
+from onnxpuma.ops.narrow_factor import CALIBRATED, LEAST_READ
 from onnxpuma.ops.registry import Operand, altered
 from onnxpuma.ops.rows import exponent
 from onnxpuma.plan.bounds.limits import limits_of
@@ -25,8 +25,6 @@ from onnxpuma.plan.known.refusals import Refusal
 from onnxpuma.plan.known.state import State
 from onnxpuma.plan.plan import Step
 from onnxpuma.plan.weights.factors import PRODUCTS
-
-CALIBRATED = "product"  # the key of the calibrated bound of a product
 
 Changed = dict[int, Step]
 

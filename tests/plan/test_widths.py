@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnx_ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -14,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxpuma.errors import ConfigError, PlanError, UnsupportedModelError
 from onnxpuma.mpc.format import Format
 from onnxpuma.plan.blueprint import Blueprint
+from onnxpuma.plan.compile import compile_plan
 from onnxpuma.plan.policy_file import digest_of, read_policy, written
-from onnxpuma.roles.local.memory import MemoryModel
+from onnxpuma.roles.local.memory import MemoryModel, interpreters_of
 
 RNG = np.random.default_rng(4)
 ROWS, WIDTH, WIDER, WORDS = 5, 32, 64, 40
@@ -220,7 +222,6 @@ def test_wrong_wishes(wishes: dict[str, object], told: str) -> None:
 
 def test_a_request_beyond_the_stored_ring_is_watched_or_refused() -> None:
     """The ring was chosen for a range that this request does not keep to."""
-    from onnxpuma.plan.compile import compile_plan
     from onnxpuma.plan.declared import declare
     from onnxpuma.plan.examine.widths import with_widths
     from onnxpuma.plan.owner_policy import Policy
@@ -234,6 +235,35 @@ def test_a_request_beyond_the_stored_ring_is_watched_or_refused() -> None:
     assert any(entry.needs for entry in watched.inputs)  # the client checks its own input
     with pytest.raises(UnsupportedModelError, match="'first' is stored for results below"):
         compile_plan(replace(beyond, checked=False), {"x": X.shape})
+
+
+def test_calibration_bounds_a_product_of_which_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnxpuma.plan.examine import widths
+    from onnxpuma.plan.examine.calibrate import calibrate
+    from onnxpuma.plan.examine.stored import stored
+
+    monkeypatch.setattr(widths, "LARGE", 0)  # a truncation more is no matter
+    from onnxpuma.plan.owner_policy import Policy
+    from onnxpuma.plan.prepare import prepare_model
+
+    model = model_of([*NODES[:1], node("Identity", ["x0"], ["y"])], {"first": layer()["first"]})
+    blueprint, graph = prepare_model(onnx_ir.serde.deserialize_model(model))
+    found = calibrate(blueprint, graph, [{"x": X}])
+    assert [ranges.keys() for ranges in found.values()] == [{"product"}]
+    narrow = widths.with_widths(replace(blueprint, ranges=found), Policy())
+    assert narrow.rings.keys() == {"first"}
+    for checked in (True, False):
+        plan = compile_plan(replace(narrow, checked=checked), {"x": X.shape})
+        (entry,) = stored(narrow, plan)
+        assert entry.state == "calibrated"
+        assert entry.saved > 0
+    shared = MemoryModel(model)
+    shared.blueprint = narrow
+    shared._interpreters = interpreters_of(narrow, graph)
+    done = shared.run({"x": X})
+    assert done.reliable
+    assert np.abs(done.outputs["y"] - plain(model, {"x": X})).max() < 2e-3
+    assert not shared.run({"x": 100 * X}).reliable  # beyond what the samples showed, and told
 
 
 def test_the_policy_file_carries_the_rings_and_a_damaged_one_is_refused(tmp_path: object) -> None:

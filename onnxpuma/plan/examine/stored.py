@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from onnxpuma.mpc.format import RESTING
+from onnxpuma.ops.narrow_factor import CALIBRATED as KEY
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.bounds.limits import limits_of
 from onnxpuma.plan.examine.proofs import CALIBRATED, CHECKED, HOPED, PROVED
-from onnxpuma.plan.narrow_weights import CALIBRATED as KEY
 from onnxpuma.plan.plan import Plan, Step
 from onnxpuma.plan.weights.factors import PRODUCTS
 

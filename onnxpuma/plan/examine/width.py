@@ -10,7 +10,7 @@ from onnxpuma.errors import ConfigError
 from onnxpuma.mpc.format import RESTING
 from onnxpuma.mpc.protocols.dpf import BITS
 from onnxpuma.ops.limits import ROOM
-from onnxpuma.ops.narrow_factor import LEAST_READ, LEAST_STORED, WIDTHS
+from onnxpuma.ops.narrow_factor import CALIBRATED, LEAST_READ, LEAST_STORED, WIDTHS
 from onnxpuma.ops.products import gemm_of
 from onnxpuma.ops.registry import Call, Operand, altered
 from onnxpuma.ops.rows import exponent
@@ -19,7 +19,7 @@ from onnxpuma.plan.bounds.ranges import bounded
 from onnxpuma.plan.examine.thrift import Width
 from onnxpuma.plan.formats import refitted
 from onnxpuma.plan.known.state import State
-from onnxpuma.plan.narrow_weights import CALIBRATED, is_look_up, truncated, untruncated
+from onnxpuma.plan.narrow_weights import is_look_up, truncated, untruncated
 from onnxpuma.plan.plan import Step
 from onnxpuma.plan.weights.factors import PRODUCTS, Reading
 
