@@ -12,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxpuma.plan.compile import compile_plan
+from onnxpuma.plan.examine.widths import with_widths
+from onnxpuma.plan.owner_policy import DEFAULT
 from onnxpuma.plan.prepare import prepare
 
 TALES = Path(__file__).resolve().parents[2] / "models" / "tales" / "model.onnx"
@@ -20,7 +22,7 @@ TALES = Path(__file__).resolve().parents[2] / "models" / "tales" / "model.onnx"
 def test_every_node_is_listed_and_the_total_is_the_plans(cli, model: Path):
     ended = cli("inspect", model, "--dim", "batch=3", "--json")
     found = json.loads(ended.out)
-    blueprint, _ = prepare(model)
+    blueprint = with_widths(prepare(model)[0], DEFAULT, {"batch": 3})
     plan = compile_plan(blueprint, {"measurements": (3, 30)}, {})
     assert ended.status == 0
     assert [node["name"] for node in found["nodes"]] == [node.name for node in blueprint.graph.nodes]
