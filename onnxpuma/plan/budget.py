@@ -147,7 +147,8 @@ def needed_bytes(plan: Plan) -> int:
     work: dict[int, int] = {}
     for step, starts in events(plan, lambda _: 1):
         if starts:
-            made = {o.name: o.format.held * _count(o.shape) for o in step.call.outputs}
+            view = _moves_weights(step)
+            made = {o.name: 0 if view else o.format.held * _count(o.shape) for o in step.call.outputs}
             sizes.update(made)
             work[step.index] = _workspace(step)
             live += sum(made.values()) + work[step.index]
@@ -165,9 +166,16 @@ def _workspace(step: Step) -> int:
 def _made(step: Step) -> int:
     """Elements that a step computes, including those inside it."""
     call = step.call
+    if _moves_weights(step):
+        return 0
     made = [o.shape for o in call.outputs]
     hidden = hidden_elements(call.node, [None if o is None else o.shape for o in call.inputs], made)
     return sum(map(_count, made)) + hidden
+
+
+def _moves_weights(step: Step) -> bool:
+    """Whether a step is another view of a weight, which takes no memory of its own."""
+    return step.constant and step.operator.moves
 
 
 def _rows(step: Step) -> int:
