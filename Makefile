@@ -13,7 +13,7 @@ demo: $(VENV)/.package
 	$(BIN)/onnxpuma demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

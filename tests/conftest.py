@@ -1,4 +1,4 @@
-"""How tests share two workers; and a model of three graphs, as exporters write an encoder and its decoder."""
+"""A model of three graphs, as exporters write an encoder and its decoder; built when a test needs it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,6 @@ import pytest
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 WIDTH, VOCABULARY = 8, 30
-SERVERS = ("benchmarks", "cli", "roles", "tasks", "transport")  # their tests start processes, and time them
-TESTS = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` has two workers. One runs the tests that start servers, so that no two of these compete;
-    the other the rest, a file at a time."""
-    for item in items:
-        file = item.path.relative_to(TESTS)
-        group = "servers" if file.parts[0] in SERVERS else str(file)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.relative_to(TESTS).parts[0] not in SERVERS)
 
 
 def _value(name: str, *shape: str | int, ids: bool = False) -> ValueInfoProto:

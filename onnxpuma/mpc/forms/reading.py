@@ -20,7 +20,7 @@ from typing import NamedTuple
 from onnxpuma.mpc.forms.source import ALIGNED, KeySource, MemorySource, Source
 from onnxpuma.mpc.ring.arrays import empty
 
-BLOCK = 1 << 21  # bytes of one component in a block: rows enough that to prepare the factor costs little
+BLOCK = 1 << 22  # bytes of one component in a block: rows enough that to arrange the factor costs little
 WINDOW = 1 << 25  # bytes that are read ahead, unless a caller says more
 
 

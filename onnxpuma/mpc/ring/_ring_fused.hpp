@@ -8,10 +8,12 @@ namespace RING_LEVEL {
 
 // c[r] += the products of R rows with one row that lies packed.
 template <class K, int R>
-RING_TARGET void packed_dots(const uint8_t* from, const Whole* left, ptrdiff_t groups, typename K::Word* c,
-                             ptrdiff_t c_row) {
+RING_TARGET void packed_dots(const uint8_t* from, ptrdiff_t ahead, const Whole* left, ptrdiff_t groups,
+                             typename K::Word* c, ptrdiff_t c_row) {
     typename K::Dot sum[R] = {};
     for (ptrdiff_t g = 0; g < groups; ++g, from += K::bytes, left += R * K::left) {
+        // The part of another row that is due soon; the processor would not guess it, as it lies far away.
+        for (int at = 0; at < K::bytes; at += 64) __builtin_prefetch(from + ahead + at, 0, 3);
         typename K::Right right;
         K::load(right, from);
 #pragma GCC unroll 8
@@ -129,6 +131,7 @@ private:
         const ptrdiff_t groups = (b.columns + K::words - 1) / K::words, unit = K::left * ptrdiff_t(sizeof(Whole));
         const ptrdiff_t step = std::min(side_groups, std::max<ptrdiff_t>(1, in_cache / (unit * std::min(most, rows))));
         const uint8_t* end = b.at + b.bytes;
+        const ptrdiff_t ahead = 2 * b.columns * K::size;
         for (ptrdiff_t g = 0; g < groups; g += step) {
             const ptrdiff_t count = std::min(step, groups - g), reach = (count - 1) * K::bytes + K::reach;
             for (ptrdiff_t n = first; n < last; n += 64)
@@ -142,7 +145,7 @@ private:
                             std::memset(side, 0, size_t(reach));
                             from = static_cast<const uint8_t*>(std::memcpy(side, from, size_t(end - from)));
                         }
-                        dots_of<K, most>(height, from, at, count, c + m * c_row + j, c_row);
+                        dots_of<K, most>(height, from, ahead, at, count, c + m * c_row + j, c_row);
                     }
                 }
         }
