@@ -9,7 +9,7 @@ import pytest
 from onnxpuma.cluster_template import write_cluster_template
 from onnxpuma.config import PartyConfig, read_cluster
 from onnxpuma.errors import ConfigError
-from onnxpuma.transport.curve import SECRET_PREFIX, generate
+from onnxpuma.transport.curve import SECRET_PREFIX
 
 KEYS = [  # of no secret key that anybody has; the same in each worker of pytest, which names tests by them
     "".join(chr(ord("a") + (7 * i + 3 * j) % 26) for j in range(40)) for i in range(4)
