@@ -157,12 +157,12 @@ def stack(path: Path, layers: int, width: int) -> Path:
 
 
 def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
-    """Words of 200 MB, made of 100 MB in matrices of 4 MB."""
+    """Words of 150 MB, made of 100 MB in matrices of 4 MB."""
     small, large = stack(tmp_path / "small", 1, 1024), stack(tmp_path / "large", 24, 1024)
     arguments = [str(large), str(tmp_path / "out"), str(small), str(tmp_path / "other")]
     ended = subprocess.run(
         [sys.executable, "-c", MEASURED, *arguments], cwd=ROOT, capture_output=True, timeout=300
     )
     assert ended.returncode == 0, ended.stderr.decode()
-    assert (tmp_path / "out" / "words.safetensors").stat().st_size > 24 * 8 << 20
+    assert (tmp_path / "out" / "words.safetensors").stat().st_size > 140e6
     assert int(ended.stdout) * 1024 < 80e6
