@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from onnxpuma.mpc.prf import PartyKeys
 from onnxpuma.mpc.ring.arrays import nothing
 from onnxpuma.mpc.ring.words import WIDEST, Words
 from onnxpuma.transport.link import Link, Tag
-
-if TYPE_CHECKING:
-    from onnxpuma.mpc.forms.reading import Reading
 
 T = TypeVar("T")
 Protocol: TypeAlias = Generator[None, None, T]
@@ -144,7 +141,7 @@ class Party:
         self.label = ""
         self.queued = 0  # bytes of the words of all rounds, the open one included
         self.waited = 0.0  # seconds spent in receiving, most of them in wait
-        self.reading: Reading | None = None  # the weights that this run streams, read ahead
+        self.reading: Any = None  # the weights that this run streams, read ahead (forms/reading.py)
         self._outgoing: dict[int, list[Any]] = {}
         self._announced: dict[int, deque[_Slot]] = {p: deque() for p in range(3) if p != self.index}
         self._tags: dict[int, Tag] = {}  # of the rounds with messages that are not read yet
