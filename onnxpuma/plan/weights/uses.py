@@ -60,7 +60,7 @@ class Uses:
             if node.domain or node.inputs[0] is None or node.op not in ("Identity", "Transpose"):
                 break
             if node.op == "Transpose":
-                turned.append(node.attributes.get("perm", [1, 0]))
+                turned.append(node.attribute("perm") or [1, 0])
             place = node.inputs[0]
         initializer = self._graph.initializers.get(place)
         matrix = initializer is not None and len(initializer.shape) == 2
