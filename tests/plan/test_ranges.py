@@ -97,10 +97,18 @@ def test_samples_along_the_first_axis() -> None:
 
 
 def test_what_operators_make_nothing_of_is_not_recorded() -> None:
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"], name="product")]
+    nodes = [helper.make_node("Mul", ["x", "x"], ["a"], name="square")]
     nodes.append(helper.make_node("Add", ["a", "a"], ["y"], name="sum"))
-    found, _ = with_samples(of_nodes(*nodes, w=np.eye(WIDTH)), sample(3, WIDTH))
+    found, _ = with_samples(of_nodes(*nodes), sample(3, WIDTH))
     assert found.ranges == {}
+
+
+def test_how_large_a_product_with_a_weight_becomes_is_recorded() -> None:
+    """The weight may then rest in a smaller ring."""
+    product = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
+    x = np.array([[0.5] * (WIDTH - 1) + [-3.0]], np.float32)
+    found, _ = with_samples(of_nodes(product, w=2 * np.eye(WIDTH)), x)
+    assert found.ranges == {"product": {"product": 5}}  # the largest is 6, the margin 4 to 8 times
 
 
 def test_ranges_are_part_of_the_digest_and_of_what_is_saved(tmp_path: Path) -> None:
