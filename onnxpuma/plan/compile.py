@@ -44,7 +44,7 @@ def compile_plan(
     shape that does not fit, for a plan beyond the budget, and for an output to keep that is not
     secret-shared; UnsupportedModelError naming every node without a secure kernel.
     """
-    plan, refusals = survey(
+    state = walked(
         blueprint,
         shapes,
         public_values,
@@ -54,8 +54,9 @@ def compile_plan(
         network=network,
         recall=recall,
     )
-    if refusals:
-        raise unsupported(refusals)
+    plan = _finished(state)
+    if state.refusals:
+        raise unsupported(state.refusals)
     for output in plan.kept:
         if not output.secret:
             raise InputError(
@@ -90,29 +91,20 @@ def survey(
     shapes: Mapping[str, tuple[int, ...]],
     public_values: Mapping[str, np.ndarray] | None = None,
     selection: Selection | None = None,
-    *,
-    at_client: bool = True,
-    budget: Budget | None = None,
     network: Network = USUAL,
-    recall: Recall | None = None,
 ) -> tuple[Plan, list[Refusal]]:
-    """The plan as far as it goes, and the refused nodes that it leaves out.
+    """The plan as far as it goes, whatever it costs, and the refused nodes that it leaves out.
 
     Raises InputError for a name or a shape that does not fit.
     """
-    state = walked(
-        blueprint,
-        shapes,
-        public_values,
-        selection,
-        at_client=at_client,
-        budget=budget,
-        network=network,
-        recall=recall,
-    )
+    state = walked(blueprint, shapes, public_values, selection, network=network)
+    return _finished(state), state.refusals
+
+
+def _finished(state: State) -> Plan:
     with_narrow_weights(state)
     with_formats(state)
-    return scheduled(state), state.refusals
+    return scheduled(state)
 
 
 def walked(
