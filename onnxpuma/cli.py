@@ -23,8 +23,9 @@ from onnxpuma.commands.generate import generate
 from onnxpuma.commands.infer import infer
 from onnxpuma.commands.inspect import inspect
 from onnxpuma.commands.keys import init, keygen
-from onnxpuma.commands.serve import serve
+from onnxpuma.commands.serve import reload, serve
 from onnxpuma.commands.share import share
+from onnxpuma.commands.status import status
 from onnxpuma.commands.validate import validate
 from onnxpuma.errors import ConfigError, OnnxpumaError
 from onnxpuma.roles.server.seclusion import seclude
@@ -79,7 +80,20 @@ def _before(
     seclude()  # every command handles weights, inputs or keys
 
 
-for _command in (keygen, init, inspect, share, serve, infer, generate, validate, demo, models):
+for _command in (
+    keygen,
+    init,
+    inspect,
+    share,
+    serve,
+    status,
+    reload,
+    infer,
+    generate,
+    validate,
+    demo,
+    models,
+):
     app.command()(_command)
 
 

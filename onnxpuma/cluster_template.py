@@ -37,6 +37,7 @@ request = {t.request:g}    # for one message between servers, and for a result
 heartbeat = {t.heartbeat:g}   # of silence, after which a machine counts as lost
 arrival = {t.arrival:g}     # for a request that has reached one server to reach the others
 renew = {t.renew:g}     # age at which a new connection, with fresh keys, replaces the old one
+drain = {t.drain:g}       # for what runs at a server that is told to stop (SIGTERM)
 
 [threads]
 compute = {n.compute}      # for ring arithmetic; 0 uses every core

@@ -70,6 +70,7 @@ class TimeoutConfig:
     heartbeat: float = _setting(10.0, 0.01, 1e6, "seconds")  # until a silent party or client counts as lost
     arrival: float = _setting(10.0, 0.01, 1e6, "seconds")  # until a request at one server is at all three
     renew: float = _setting(3600.0, 0.01, 1e9, "seconds")  # until fresh keys replace those of a connection
+    drain: float = _setting(30.0, 0.0, 1e6, "seconds")  # for what runs at a server that is told to leave
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ OnnxpumaError
     ├── PeerLostError          a party is dead, stuck or unreachable
     ├── RequestTimeoutError    no answer within the time allowed
     ├── BusyError              too many requests or connections are at a server already
+    ├── StoppingError          a server is about to stop, and has not begun the request
     └── RemoteError            another party reported an error of its own
 
 An error's text may quote another machine (a version, a label, the name of a node), which can write anything
@@ -159,6 +160,10 @@ class RequestTimeoutError(TransportError):
 
 class BusyError(TransportError):
     """Too many requests or connections are at a server already."""
+
+
+class StoppingError(TransportError):
+    """A server is about to stop, and has not begun the request."""
 
 
 class RemoteError(TransportError):

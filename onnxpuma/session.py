@@ -34,8 +34,8 @@ class InferenceSession:
     """Run a model at three servers that learn neither its weights nor the data.
 
     model: an ONNX file, a folder of the ONNX files that form one model, or the folder of a shared model;
-        three processes on this machine serve it. With `cluster`: None, or the folder of its blueprint, to
-        insist on exactly that model.
+        three processes on this machine serve it. With `cluster`: None; the name of one of the servers'
+        models, if they have several; or the folder of its blueprint, to insist on exactly that model.
     cluster: cluster.toml, or its path; its servers have the model already.
     key: the client's key pair or `.secret` file; by default `client.secret` beside cluster.toml.
     threads: of each local server.
@@ -78,8 +78,14 @@ class InferenceSession:
                     "the owner calibrates a model when sharing it: onnxpuma share --calibrate",
                 )
             config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
-            known = None if model is None else SharedModel.read(Path(model))
-            self._client = Client(config, client_keys(key, cluster), known, public_inputs=public_inputs)
+            named = isinstance(model, str) and not Path(model).is_dir()
+            self._client = Client(
+                config,
+                client_keys(key, cluster),
+                None if model is None or named else SharedModel.read(Path(model)),
+                public_inputs=public_inputs,
+                model_name=str(model) if named else "",
+            )
 
     def get_inputs(self) -> list[NodeArg]:
         """The model's inputs, in order, without those that may be left out."""

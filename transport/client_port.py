@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -19,13 +17,13 @@ from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.failure import failure_of
 from onnxpuma.transport.gate import Bounds
 from onnxpuma.transport.link import Buffer, as_bytes
+from onnxpuma.transport.request import ID_BYTES, Request
 from onnxpuma.transport.zap import CLIENTS, Doorkeeper
 
 Reply: TypeAlias = (
     wire_pb2.Accepted | wire_pb2.Queued | wire_pb2.Progress | wire_pb2.Result | wire_pb2.Failure
 )
 
-ID_BYTES = 16
 UNSENT_MESSAGES = 100
 # Frames beyond those announced: reading each one costs time, and nobody sends so many by mistake.
 MOST_EXTRA = 1000
@@ -36,29 +34,14 @@ UNREAD_BYTES = 1 << 27
 _log = logging.getLogger("onnxpuma.transport")
 
 
-@dataclass(eq=False, slots=True)
-class Request:
-    """A request as one server received it."""
+class Observer(Protocol):
+    """Follows every request from its arrival to its end: its Result, its Failure, or the client's leaving."""
 
-    client: str  # name of the key that sent it
-    body: wire_pb2.Request  # its public part
-    public: list[memoryview]  # the buffers that all servers get
-    private: list[memoryview] = field(repr=False)  # the buffers for this server alone
-    route: bytes  # the client's routing id, to which answers go
-    connection: tuple[int, int]
-    gone: bool = False  # the client left, or no longer wants an answer
+    def arrived(self, request: Request) -> None: ...
 
-    @property
-    def id(self) -> bytes:
-        return self.body.id
+    def replied(self, request: Request, body: Reply) -> None: ...
 
-    def digest(self) -> bytes:
-        """SHA-256 of the public part, 32 bytes; the servers compare it, as all must have the same request."""
-        total = hashlib.sha256(self.body.SerializeToString(deterministic=True))
-        for buffer in self.public:
-            total.update(len(buffer).to_bytes(8, "little"))
-            total.update(buffer)
-        return total.digest()
+    def left(self, request: Request) -> None: ...
 
 
 class ClientPort:
@@ -77,10 +60,13 @@ class ClientPort:
         heartbeat: float = 10.0,
         linger: float = 2.0,
         bounds: Bounds | None = None,  # a client that does not read its answers is cut off in any case
+        observer: Observer | None = None,
     ) -> None:
         self.status = status
         self._began = time.monotonic()
         self._linger = int(linger * 1000)
+        self._clients = dict(clients)
+        self._observer = observer
         self._open: dict[bytes, Request] = {}
         self._waiting: deque[Request] = deque()
         # The kernel reuses the numbers of descriptors, so a connection is a number and a count of its uses.
@@ -131,8 +117,10 @@ class ClientPort:
 
         A Result or a Failure closes the request; nothing more can be sent for it.
         """
-        if isinstance(body, wire_pb2.Result | wire_pb2.Failure):
-            self._open.pop(request.id, None)
+        final = isinstance(body, wire_pb2.Result | wire_pb2.Failure)
+        known = self._open.pop(request.id, None) if final else None
+        if self._observer is not None and (known is not None or not request.gone):
+            self._observer.replied(request, body)
         if request.gone:
             return False
         descriptor, uses = request.connection
@@ -144,6 +132,19 @@ class ClientPort:
     def fail(self, request: Request, error: BaseException) -> bool:
         """Tell the client that its request failed, and close it; False when it has left."""
         return self.reply(request, failure_of(error))
+
+    def admit(self, clients: Mapping[str, str], bounds: Bounds) -> None:
+        """From now on serve exactly these clients within these bounds, and cut off those that left the list.
+        clients: as in the constructor."""
+        same = {name for key, name in clients.items() if self._clients.get(key) == name}
+        self._clients = dict(clients)
+        self._door.allow(CLIENTS, clients)
+        self._gate.change(bounds, same)
+
+    @property
+    def connections(self) -> int:
+        """Connections of clients that have spoken."""
+        return self._gate.count
 
     def waits_on(self) -> list[zmq.Socket[bytes]]:
         """The sockets to poll for reading in order to wait for this port along with other things."""
@@ -266,9 +267,12 @@ class ClientPort:
             if body.id in self._open:
                 raise InputError("this request id is in use", "draw 16 new random bytes for every request")
             public, private = buffers[: body.public_buffers], buffers[body.public_buffers :]
-            request = Request(client, body, public, private, route, connection)
+            key = next((key for key, name in self._clients.items() if name == client), "")
+            request = Request(client, body, public, private, route, connection, key)
             self._open[body.id] = request
             self._waiting.append(request)
+            if self._observer is not None:
+                self._observer.arrived(request)
 
     def _look(self) -> None:
         """Record which clients have left."""
@@ -287,3 +291,5 @@ class ClientPort:
         _log.info("client %s left before its request %s was done", request.client, request.id.hex()[:8])
         request.gone = True
         self._open.pop(request.id, None)
+        if self._observer is not None:
+            self._observer.left(request)

@@ -13,10 +13,13 @@ import zmq
 from onnxpuma.errors import (
     InputError,
     OnnxpumaError,
+    PeerLostError,
     RequestTimeoutError,
+    StoppingError,
     TransportError,
 )
 from onnxpuma.transport import sockets, wire, wire_pb2
+from onnxpuma.transport.again import Again, Try
 from onnxpuma.transport.client_line import ClientLine, nobody_answers
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.descriptors import require_descriptors
@@ -56,8 +59,10 @@ class Cluster:
         timeout: float = 600.0,  # seconds to wait for results
         heartbeat: float = 10.0,  # seconds without a sign of life after which a server counts as lost
         renew: float = 3600.0,  # age in seconds beyond which a connection is replaced before its next use
+        drain: float = 30.0,  # seconds that a server which is told to leave may take for what runs
     ) -> None:
         require_descriptors(DESCRIPTORS)
+        self.patience = connect_timeout + drain
         self.connect_timeout = connect_timeout
         self.timeout = timeout
         self._keys = keys
@@ -117,6 +122,9 @@ class Cluster:
         public: buffers that all servers get. private: for each server the buffers that it alone gets. No
         buffer is copied. news: called with a server's number and its report of progress.
 
+        A server that is restarted costs no request that it had not begun: that is sent again, with a fresh id
+        and the same shares, as soon as the server is back within the time that `connect` has.
+
         Raises the error that a server reports, in its own class; PeerLostError when a server dies;
         RequestTimeoutError after `timeout` seconds; and the errors of `connect`. On any of these the servers
         are told to drop the request.
@@ -125,12 +133,33 @@ class Cluster:
             raise InputError(
                 f"private buffers for {len(private)} servers were given", f"pass buffers for all {PARTIES}"
             )
+        begin = time.monotonic()
         seconds = self.timeout if timeout is None else timeout
         head = wire_pb2.Request()
         head.CopyFrom(body)
-        head.id = os.urandom(16)
         head.public_buffers = len(public)
-        self.connect()
+        again = Again(min(seconds, self.patience))
+        while True:
+            self.connect()
+            left, state = seconds - (time.monotonic() - begin), Try()
+            try:
+                return self._ask(head, public, private, left, news, state)
+            except (StoppingError, PeerLostError) as error:
+                if not again.allows(error, state):
+                    raise
+            again.pause()
+
+    def _ask(
+        self,
+        head: wire_pb2.Request,
+        public: Sequence[Buffer],
+        private: Sequence[Sequence[Buffer]],
+        seconds: float,
+        news: Callable[[int, News], None] | None,
+        state: Try,
+    ) -> list[Answer]:
+        """Send a request once, with a fresh id, and wait for the results."""
+        head.id = os.urandom(16)
         losses = [server.watch.losses for server in self._servers]
         shared = [as_bytes(b) for b in public]
         try:
@@ -138,8 +167,9 @@ class Cluster:
                 buffers = shared + [as_bytes(b) for b in own]
                 header = wire.encode_client(head, [len(b) for b in buffers])
                 if not self._push(server, [header, *wire.split(buffers)]):
+                    state.broken = True
                     raise server.lost()
-            return self._results(head.id, losses, seconds, news)
+            return self._results(head.id, losses, seconds, news, state)
         except BaseException:
             for server in self._servers:
                 self._push(server, [wire.encode_client(wire_pb2.Cancel(request=head.id), [])])
@@ -187,7 +217,12 @@ class Cluster:
     # ---- within ---------------------------------------------------------------------------------------
 
     def _results(
-        self, request: bytes, losses: list[int], seconds: float, news: Callable[[int, News], None] | None
+        self,
+        request: bytes,
+        losses: list[int],
+        seconds: float,
+        news: Callable[[int, News], None] | None,
+        state: Try,
     ) -> list[Answer]:
         deadline = time.monotonic() + seconds
         answers: dict[int, Answer] = {}
@@ -203,10 +238,13 @@ class Cluster:
                         continue
                     elif kind == "result":
                         answers[server.number] = Answer(head.result, buffers)
-                    elif news is not None:
-                        news(server.number, getattr(head, str(kind)))
+                    else:
+                        state.begun |= kind == "accepted"
+                        if news is not None:
+                            news(server.number, getattr(head, str(kind)))
                 server.watch.update()
                 if server.watch.losses > before and server.number not in (*answers, *reports):
+                    state.broken = True
                     reports[server.number] = server.lost()
             now = time.monotonic()
             if len(reports) == len(self._servers) or (reports and now > deadline):

@@ -132,7 +132,7 @@ def _write(path: Path, text: str, mode: int) -> None:
 def _read(path: Path, *, secret: bool) -> str:
     try:
         with path.open() as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
             lines = file.read().splitlines()
     except FileNotFoundError:
         raise ConfigError(f"there is no key file {path}", "generate a pair with `onnxpuma keygen`") from None
@@ -142,9 +142,9 @@ def _read(path: Path, *, secret: bool) -> str:
         ) from error
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     holds_secret = any(key.startswith(SECRET_PREFIX) for key in keys)
-    if secret and holds_secret and mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if secret and holds_secret and status.st_mode & _forbidden(status):
         raise ConfigError(
-            f"others than its owner may read the secret key {path} (mode {stat.S_IMODE(mode):04o})",
+            f"others than its owner may read the secret key {path} (mode {stat.S_IMODE(status.st_mode):04o})",
             f"chmod 600 {path}; if others have read it, generate a new pair with `onnxpuma keygen`",
         )
     if len(keys) != 1:
@@ -152,3 +152,10 @@ def _read(path: Path, *, secret: bool) -> str:
             f"{path} contains {len(keys)} keys instead of one", "name a file that `onnxpuma keygen` wrote"
         )
     return keys[0]
+
+
+def _forbidden(status: os.stat_result) -> int:
+    """The bits that the mode of a secret key must not have. systemd and Kubernetes hand a key to a service as
+    a file of root's that the service may read as its group."""
+    handed = status.st_uid == 0 and os.geteuid() != 0
+    return stat.S_IRWXO | (stat.S_IWGRP | stat.S_IXGRP if handed else stat.S_IRWXG)

@@ -53,4 +53,6 @@ def most_telling(reports: list[OnnxpumaError]) -> OnnxpumaError:
 def _distance(error: OnnxpumaError) -> int:
     if not isinstance(error, TransportError):
         return 0
-    return 2 if isinstance(error, RemoteError | errors.RequestTimeoutError) else 1
+    if isinstance(error, errors.StoppingError):
+        return 1
+    return 3 if isinstance(error, RemoteError | errors.RequestTimeoutError) else 2

@@ -105,6 +105,20 @@ class Gate:
                 if one.name == name and not one.cut:
                     self._cut(one, why)
 
+    def change(self, bounds: Bounds, names: set[str]) -> None:
+        """Enforce other bounds from now on, and shut down the connections of everybody not in `names`."""
+        with self._lock:
+            self._bounds = bounds
+            for one in self._connections.values():
+                if one.name and one.name not in names and not one.cut:
+                    self._cut(one, "it is no longer on the list")
+
+    @property
+    def count(self) -> int:
+        """Connections that have brought a message."""
+        with self._lock:
+            return sum(bool(one.name) and not one.cut for one in self._connections.values())
+
     def heard(self, descriptor: int, name: str, size: int | None = None) -> None:
         """Note that `size` bytes of `name` were read from this connection; None: all that had arrived."""
         with suppress(OSError):

@@ -25,6 +25,7 @@ MAX_HEADER = 1 << 20
 SHORT = 1 << 13
 LONGEST_JOINED = 1 << 16
 MOST_BUFFERS = 1 << 16
+NAME_LENGTH = 100
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -146,6 +147,12 @@ def decode_server(frame: bytes | memoryview) -> wire_pb2.ServerMessage:
 def _make_plain(kind: str, body: Message) -> None:
     for name, longest in _TEXTS.get(kind, {}).items():
         setattr(body, name, plain_text(getattr(body, name), longest))
+    if isinstance(body, wire_pb2.Status):
+        for model in body.models:
+            model.name = plain_text(model.name, NAME_LENGTH)
+            model.graphs[:] = [plain_text(graph, NAME_LENGTH) for graph in model.graphs]
+        for peer in body.peers:
+            peer.version = plain_text(peer.version, NAME_LENGTH)
 
 
 def _parse(message: Message, frame: bytes | memoryview, sender: str) -> None:

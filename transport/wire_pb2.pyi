@@ -114,7 +114,7 @@ class ClientMessage(_message.Message):
     def __init__(self, request: _Optional[_Union[Request, _Mapping]] = ..., status: _Optional[_Union[StatusQuery, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., sizes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("id", "model_digest", "version", "inputs", "outputs", "public_buffers", "handle", "keep", "release", "network")
+    __slots__ = ("id", "model_digest", "version", "inputs", "outputs", "public_buffers", "handle", "keep", "release", "network", "model")
     ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +125,7 @@ class Request(_message.Message):
     KEEP_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
     id: bytes
     model_digest: bytes
     version: str
@@ -135,7 +136,8 @@ class Request(_message.Message):
     keep: _containers.RepeatedScalarFieldContainer[str]
     release: _containers.RepeatedCompositeFieldContainer[Held]
     network: Network
-    def __init__(self, id: _Optional[bytes] = ..., model_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ..., public_buffers: _Optional[int] = ..., handle: _Optional[bytes] = ..., keep: _Optional[_Iterable[str]] = ..., release: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
+    model: str
+    def __init__(self, id: _Optional[bytes] = ..., model_digest: _Optional[bytes] = ..., version: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[Array, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ..., public_buffers: _Optional[int] = ..., handle: _Optional[bytes] = ..., keep: _Optional[_Iterable[str]] = ..., release: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("handle", "name")
@@ -250,7 +252,7 @@ class Failure(_message.Message):
     def __init__(self, error: _Optional[str] = ..., message: _Optional[str] = ..., hint: _Optional[str] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("version", "model_digest", "party", "state", "waiting", "uptime_seconds", "detail", "network")
+    __slots__ = ("version", "model_digest", "party", "state", "waiting", "uptime_seconds", "detail", "network", "models", "running", "plans", "peers", "kept_bytes", "memory_bytes", "connections")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     PARTY_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +261,13 @@ class Status(_message.Message):
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    PLANS_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
     version: str
     model_digest: bytes
     party: int
@@ -267,4 +276,31 @@ class Status(_message.Message):
     uptime_seconds: float
     detail: str
     network: Network
-    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., state: _Optional[str] = ..., waiting: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., detail: _Optional[str] = ..., network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
+    models: _containers.RepeatedCompositeFieldContainer[ServedModel]
+    running: int
+    plans: int
+    peers: _containers.RepeatedCompositeFieldContainer[PeerSeen]
+    kept_bytes: int
+    memory_bytes: int
+    connections: int
+    def __init__(self, version: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., party: _Optional[int] = ..., state: _Optional[str] = ..., waiting: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., detail: _Optional[str] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., models: _Optional[_Iterable[_Union[ServedModel, _Mapping]]] = ..., running: _Optional[int] = ..., plans: _Optional[int] = ..., peers: _Optional[_Iterable[_Union[PeerSeen, _Mapping]]] = ..., kept_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., connections: _Optional[int] = ...) -> None: ...
+
+class ServedModel(_message.Message):
+    __slots__ = ("name", "digest", "graphs")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    GRAPHS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    digest: bytes
+    graphs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[bytes] = ..., graphs: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PeerSeen(_message.Message):
+    __slots__ = ("party", "connected", "version")
+    PARTY_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    party: int
+    connected: bool
+    version: str
+    def __init__(self, party: _Optional[int] = ..., connected: bool = ..., version: _Optional[str] = ...) -> None: ...

@@ -35,6 +35,7 @@ def infer(
             show_default=False,
         ),
     ] = [],  # noqa: B006  (typer makes a new one)
+    model: options.ModelName = "",
     public_input: options.ShownInput = [],  # noqa: B006
     keep_unreliable: Annotated[
         bool,
@@ -55,7 +56,7 @@ def infer(
     pair = read_secret_key(key)
     feed = arrays.read_arrays(inputs)
     arrays.check_writable(out)
-    asked = Client(config, pair, public_inputs=public_input)
+    asked = Client(config, pair, public_inputs=public_input, model_name=model)
     with screen.progress("computing on shares") as advance, asked as client:
         try:
             outcome = client.run(feed, output or None, progress=advance, graph=graph)

@@ -84,6 +84,24 @@ Memory: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+PidFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--pid-file",
+        metavar="FILE",
+        help="Write the number of the process there, for `onnxpuma reload`.",
+        show_default=False,
+    ),
+]
+ModelName: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Which of the servers' models, if they have several.",
+        show_default=False,
+    ),
+]
 Cores: TypeAlias = Annotated[
     int, typer.Option("--cores", min=0, help="Cores of each server; 0: as many as this machine has.")
 ]
@@ -201,6 +219,14 @@ def read_latency(text: str) -> float:
             f"--latency {text} is not a time", "write --latency 0.1ms, the time in one direction"
         )
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def read_address(flag: str, text: str) -> tuple[str, int]:
+    """`127.0.0.1:9100`, `[::1]:9100` or `:9100` (all addresses) as host and port; else ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and host[:1] != "["):
+        raise ConfigError(f"{flag} {text} is not an address and a port", f"write {flag} 127.0.0.1:9100")
+    return host.strip("[]"), int(port)
 
 
 def read_memory(text: str | None) -> int | None:

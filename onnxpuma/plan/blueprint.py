@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from onnxpuma import __version__
 from onnxpuma.errors import OnnxpumaError, PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import NEXT_TOKEN, NEXT_TOKENS, SUPPRESSED
@@ -28,6 +27,7 @@ from onnxpuma.plan.inputs.spec import InputSpec
 from onnxpuma.plan.policy_file import COPY_AGAIN, check_fits, digest_of, read_policy, written
 from onnxpuma.plan.weights.facts import Facts, bound_of
 from onnxpuma.plan.weights.listing import PublicEntry, listing
+from onnxpuma.versions import FILES
 
 SKELETON = "skeleton.onnx"
 POLICY = "policy.json"
@@ -171,7 +171,7 @@ class Blueprint:
 
     def files(self) -> dict[str, bytes]:
         """The public files of the graph, skeleton.onnx and policy.json: name -> content."""
-        content = written({"version": __version__, "digest": self.digest, **self._policy})
+        content = written({"version": FILES, "digest": self.digest, **self._policy})
         return {SKELETON: self.skeleton, POLICY: content}
 
     def save(self, folder: Path) -> None:

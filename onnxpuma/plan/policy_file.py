@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.graph.model import Graph
 from onnxpuma.graph.next_token import NEXT_TOKEN, SUPPRESSED
@@ -21,6 +20,7 @@ from onnxpuma.ops.narrow_factor import LEAST_READ, LEAST_STORED, WIDTHS
 from onnxpuma.ops.registry import FINEST
 from onnxpuma.plan.inputs.spec import LARGEST_INPUT
 from onnxpuma.plan.narrow import fits
+from onnxpuma.versions import FILES
 
 COPY_AGAIN = "copy the folder again from the model's owner"
 _WIDEST_RANGE = 1000  # float64 holds powers of two with exponents below this
@@ -38,10 +38,10 @@ def read_policy(content: bytes, where: str) -> dict[str, Any]:
         raise PlanError(f"policy.json of {where} is damaged: {error}", COPY_AGAIN) from error
     if not isinstance(policy, dict) or not _is_text(policy.get("version")):
         raise PlanError(f"policy.json of {where} is damaged: it names no version", COPY_AGAIN)
-    if policy["version"] != __version__:
+    if policy["version"] != FILES:
         raise PlanError(
-            f"{where} was shared with onnxpuma {policy['version']}, this is {__version__}",
-            "install the same version everywhere, or share the model again",
+            f"{where} was shared with onnxpuma {policy['version']}, this reads the files of {FILES}",
+            "install the same version as its owner, or share the model again",
         )
     _check_form(policy, _FORM, where)
     _check_form(policy["derived"], _DERIVED, where)
@@ -51,7 +51,7 @@ def read_policy(content: bytes, where: str) -> dict[str, Any]:
 def digest_of(skeleton: bytes, policy: Mapping[str, Any]) -> str:
     """A digest over the skeleton and policy.json, entries in their order, in which weights are stored."""
     said = {name: value for name, value in policy.items() if name not in ("version", "digest")}
-    content = json.dumps([hashlib.sha256(skeleton).hexdigest(), said, __version__, fingerprint()])
+    content = json.dumps([hashlib.sha256(skeleton).hexdigest(), said, FILES, fingerprint()])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

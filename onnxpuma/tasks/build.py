@@ -74,7 +74,7 @@ def pipeline(
     task: one of TASKS; None for the one that the model is made for.
     model: the folder that tools/export.py wrote; three servers on this machine run it.
     folder: where configuration and tokenizer are, if not in `model`.
-    cluster: servers to use instead, which have the model already.
+    cluster: servers to use instead, which have the model already; of several `model` names one.
     key: the client's key; by default `client.secret` beside cluster.toml.
     plain: run `model` in onnxruntime, without any protection.
     runner: where the model runs instead of all of these; it is closed with the pipeline.
@@ -199,12 +199,12 @@ def _runner(
     samples: Mapping[str, Samples] | None,
 ) -> Runner:
     if cluster is not None:
-        if plain or model is not None:
+        if plain or isinstance(model, Path) or (model is not None and Path(model).exists()):
             raise ConfigError(
-                "neither `model` nor `plain` goes with `cluster`: its servers have the model already",
-                "name the folder of its tokenizer: folder='gpt2'",
+                "neither a folder nor `plain` goes with `cluster`: its servers have the model already",
+                "name the folder of its tokenizer, folder='gpt2'; model='small' is for servers of several",
             )
-        return at_servers(cluster, key, public_inputs)
+        return at_servers(cluster, key, public_inputs, model or "")
     if model is None:
         raise ConfigError("neither a model nor a cluster was given", "name the folder of the exported model")
     if plain:

@@ -97,14 +97,18 @@ def at_servers(
     cluster: ClusterConfig | str | Path,
     key: KeyPair | str | Path | None = None,
     public_inputs: Sequence[str] = (),
+    model_name: str = "",
 ) -> SecureRunner:
-    """The model that the servers of cluster.toml have. key: as for `client_keys`. public_inputs: inputs that
-    the servers may see, as for `Client`.
+    """The model that the servers of cluster.toml have; of several the one of this name.
+
+    key: as for `client_keys`. public_inputs: inputs that the servers may see, as for `Client`.
 
     Raises ConfigError if an argument is wrong.
     """
     config = cluster if isinstance(cluster, ClusterConfig) else read_cluster(Path(cluster))
-    return SecureRunner(Client(config, client_keys(key, cluster), public_inputs=public_inputs))
+    return SecureRunner(
+        Client(config, client_keys(key, cluster), public_inputs=public_inputs, model_name=model_name)
+    )
 
 
 def _signature(graph: Blueprint) -> Signature:

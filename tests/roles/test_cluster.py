@@ -166,7 +166,7 @@ def test_another_version_is_refused(cluster: LocalCluster, feed: Feed) -> None:
     def spoil(body: wire_pb2.Request, public: Any, private: Any) -> None:
         body.version = "0.0.1"
 
-    with cluster.client() as client, pytest.raises(PlanError, match=r"the client has onnxpuma 0\.0\.1"):
+    with cluster.client() as client, pytest.raises(PlanError, match=r"requests of onnxpuma 0\.0\.1"):
         ask_badly(client, feed, spoil)
 
 

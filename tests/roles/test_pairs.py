@@ -16,7 +16,7 @@ from onnxpuma.errors import PlanError
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.request.network import told
-from onnxpuma.roles.server.identity import Identity, shared_component
+from onnxpuma.roles.server.identity import Identity, Part, shared_component
 from onnxpuma.roles.server.server import Server
 from onnxpuma.roles.shared.keys_file import sealed
 from onnxpuma.roles.shared.model import SharedModel
@@ -116,7 +116,7 @@ def test_files_of_another_model(party: int, long_model_dir: Path, copied: Path) 
 
 def test_files_of_another_version(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = SharedModel.read(copied)
-    monkeypatch.setattr("onnxpuma.roles.shared.keys_file.__version__", "99.0")
+    monkeypatch.setattr("onnxpuma.roles.shared.keys_file.FILES", "99.0")
     with pytest.raises(PlanError, match=r"made with onnxpuma .*, this is 99\.0"):
         load_weights(copied, 0, model)
 
@@ -210,7 +210,8 @@ def identities(folder: Path) -> list[Identity]:
     for party in range(3):
         shares = open_shares(folder, party, model)
         shares.close()
-        found.append(Identity(party, "1", model.digest, shares.dealing, shares.contents, shares.seals))
+        part = Part(model.digest, shares.dealing, shares.contents, shares.seals)
+        found.append(Identity(party, "1", {"": part}))
     return found
 
 
@@ -232,7 +233,7 @@ def test_a_code_is_for_one_receiver_under_a_key_that_the_third_server_lacks(mode
         assert ours[b].code(a, b) == code
         assert shared_component(a, b) == shared_component(b, a)
         third = 3 - a - b
-        assert shared_component(a, b) not in ours[third].seals
+        assert shared_component(a, b) not in ours[third].parts[""].seals
         assert code not in ours[a].contents.values()
         assert ours[b].difference(a, greeting(ours[a], b)) is None
         stolen = greeting(ours[a], b)

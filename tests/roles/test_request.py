@@ -60,7 +60,7 @@ def test_the_public_part_says_shapes_and_public_arrays_alone(
 def test_another_version_or_model_is_refused(blueprint: Blueprint, plan: Plan, feed: Feed) -> None:
     body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.version = "0.0"
-    with pytest.raises(PlanError, match=r"client has onnxpuma 0\.0"):
+    with pytest.raises(PlanError, match=r"requests of onnxpuma 0\.0"):
         read_public_part(arrived(body, public), blueprint)
     body, public = public_part(blueprint, plan, feed, Selection(("y",)))
     body.model_digest = bytes(32)

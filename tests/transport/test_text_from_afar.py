@@ -79,7 +79,7 @@ def test_what_a_server_tells_a_client_is_plain(body: wire_pb2.Status | wire_pb2.
 def test_what_a_server_tells_a_server_is_plain() -> None:
     hello = wire.decode_peer(wire.encode_peer(wire_pb2.Hello(version=HOSTILE[:-1], party=1))).hello
     assert harmless(hello.version)
-    difference = Identity(0, "0.1.0", "00" * 32, "00" * 16, {}, {}).difference(1, hello)
+    difference = Identity(0, "0.1.0+0", {}).difference(1, hello)
     assert difference is not None
     assert harmless(difference.message)
     abort = wire_pb2.Abort(session=SESSION, message=HOSTILE[:-1])

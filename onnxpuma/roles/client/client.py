@@ -14,10 +14,11 @@ import numpy as np
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import OnnxpumaError, PlanError, UnreliableError
 from onnxpuma.mpc.cost import Network
-from onnxpuma.observe import Progress, RunReport, Standing
+from onnxpuma.observe import Progress, RunReport
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.client.consent import check_consent, check_named
+from onnxpuma.roles.client.news import Watch, relay, told
 from onnxpuma.roles.request.answer import open_result
 from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
@@ -26,13 +27,12 @@ from onnxpuma.roles.request.network import SAME_EVERYWHERE, described, heard
 from onnxpuma.roles.request.plans import Plans
 from onnxpuma.roles.shared.model import SharedModel
 from onnxpuma.transport import wire_pb2
-from onnxpuma.transport.cluster import Cluster, News
+from onnxpuma.transport.cluster import Cluster
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.link import Buffer
 
 Dealt: TypeAlias = Callable[[Plan, Sequence[Sequence[Buffer]]], None]
-Watch: TypeAlias = Callable[[Standing], None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Client:
         # Names of inputs, or patterns on them, that the servers may see if the owner made them public. Masks,
         # positions and the like need no mention (client/consent.py).
         public_inputs: Sequence[str] = (),
+        model_name: str = "",  # of several at these servers; empty: the only one
     ) -> None:
         timeouts = config.timeouts
         places = [Peer(party.client_address, party.public_key) for party in config.parties]
@@ -74,7 +75,9 @@ class Client:
             timeout=timeouts.request,
             heartbeat=timeouts.heartbeat,
             renew=timeouts.renew,
+            drain=timeouts.drain,
         )
+        self._model_name = model_name
         self._lock = Lock()
         self._model = SharedModel.of(model) if isinstance(model, Blueprint) else model
         self._network: Network | None = None
@@ -83,12 +86,22 @@ class Client:
 
     @property
     def model(self) -> SharedModel:
-        """The public part of the model, fetched at first use. PlanError when the servers' copies differ."""
+        """The public part of the model, fetched at first use. PlanError when the servers' copies differ,
+        InputError when they have no model of this name or several without a name given."""
         if self._model is None:
             with self._lock:
-                answers = self._cluster.request(wire_pb2.Request(), [], [[], [], []])
+                answers = self._cluster.request(wire_pb2.Request(model=self._model_name), [], [[], [], []])
             self._model = _fetched([[bytes(b) for b in answer.buffers] for answer in answers])
         return self._model
+
+    @property
+    def model_names(self) -> list[str]:
+        """The names of all models at these servers; of an only one perhaps empty. Raises TransportError."""
+        answers = self.status()
+        for answer in answers:
+            if isinstance(answer, OnnxpumaError):
+                raise answer
+        return [model.name for model in answers[0].models]  # type: ignore[union-attr]
 
     @property
     def graphs(self) -> dict[str, Blueprint]:
@@ -138,7 +151,7 @@ class Client:
         when a value left its range during the run; TransportError when the servers cannot be reached, fail or
         take too long.
         """
-        news = watch if progress is None else _relay(progress)
+        news = watch if progress is None else relay(progress)
         asked = feed, output_names, news, timeout, dealt, graph, keep, tuple(release), public_inputs
         try:
             return self._run(*asked)
@@ -170,13 +183,14 @@ class Client:
         handle = os.urandom(HANDLE_BYTES) if kept else b""
         selection = Selection(opened, kept)
         body, public = public_part(blueprint, plan, fed, selection, handle, release)
+        body.model = self._model_name
         private = deal_inputs(plan, values)
         if dealt is not None:
             dealt(plan, private)
         sent = time.perf_counter()
         with self._lock:
             answers = self._cluster.request(
-                body, public, private, timeout=timeout, news=None if watch is None else _told(watch)
+                body, public, private, timeout=timeout, news=None if watch is None else told(watch)
             )
         seconds = time.perf_counter() - sent
         secrets, reports = open_result(plan, answers)
@@ -197,7 +211,8 @@ class Client:
         entries = held_entries(kept)
         if entries:
             with self._lock:
-                self._cluster.request(wire_pb2.Request(release=entries), [], [[], [], []])
+                body = wire_pb2.Request(release=entries, model=self._model_name)
+                self._cluster.request(body, [], [[], [], []])
 
     def status(self, timeout: float | None = None) -> list[wire_pb2.Status | OnnxpumaError]:
         """Each server's status, or the error that explains why it sends none."""
@@ -280,17 +295,3 @@ def _fetched(copies: list[list[bytes]]) -> SharedModel:
                 "all three must serve the files of one and the same call of `onnxpuma share`",
             )
     return SharedModel.from_menu(copies[0])
-
-
-def _relay(progress: Progress) -> Watch:
-    return lambda now: progress(now.done, now.steps, now.label)
-
-
-def _told(watch: Watch) -> Callable[[int, News], None]:
-    def news(server: int, what: News) -> None:
-        if server == 0 and isinstance(what, wire_pb2.Progress):
-            watch(Standing(what.step, what.steps, what.label, what.bytes_sent, what.seconds))
-        elif server == 0 and isinstance(what, wire_pb2.Queued):
-            watch(Standing(0, 1, f"{what.ahead} requests wait before this one"))
-
-    return news

@@ -20,7 +20,6 @@ from functools import partial
 
 import numpy as np
 
-from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Network
@@ -37,6 +36,7 @@ from onnxpuma.roles.request.network import heard, told
 from onnxpuma.transport import wire_pb2
 from onnxpuma.transport.client_port import Request
 from onnxpuma.transport.link import PARTIES, Buffer, as_bytes
+from onnxpuma.versions import REQUESTS
 
 CODE_BYTES = 32
 
@@ -66,7 +66,7 @@ def public_part(
     """The part that all three servers receive: shapes, public arrays, wanted outputs, digests, handles."""
     body = wire_pb2.Request(
         model_digest=bytes.fromhex(blueprint.digest),
-        version=__version__,
+        version=REQUESTS,
         outputs=selection.opened,
         keep=selection.kept,
         handle=handle,
@@ -97,9 +97,9 @@ def read_public_part(request: Request, blueprint: Blueprint) -> Asked:
     for malformed handles.
     """
     body = request.body
-    if body.version != __version__:
+    if body.version != REQUESTS:
         raise PlanError(
-            f"the client has onnxpuma {body.version}, the servers have {__version__}",
+            f"the client sends requests of onnxpuma {body.version}, the servers read those of {REQUESTS}",
             "install the same version everywhere",
         )
     if body.model_digest != bytes.fromhex(blueprint.digest):

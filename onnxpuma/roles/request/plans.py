@@ -63,6 +63,9 @@ class Plans:
         self._plans.move_to_end(key)
         return plan
 
+    def __len__(self) -> int:
+        return len(self._plans)
+
     def _bytes(self) -> int:
         return sum(public_bytes(plan) for plan in self._plans.values())
 

@@ -5,7 +5,7 @@
                Refuse(session, failure)         to 0      I cannot run it; this is why
     party 0    Ready(session, three coins)      to both   all three hold it: begin
     anybody    Abort(session, message)          to both   drop it
-    anybody    Refuse(no session, failure)      to both   I do not start; this is why
+    anybody    Refuse(no session, failure)      to both   I do not start, or am about to stop; this is why
 
 Each server draws its coin once it holds its part of the request. So nobody could predict the three coins
 together when the last part was sent (protocols/sketch.py).
@@ -31,6 +31,7 @@ from onnxpuma.errors import (
     PeerLostError,
     PlanError,
     RequestTimeoutError,
+    StoppingError,
     TransportError,
     plain_text,
 )
@@ -82,6 +83,9 @@ class Agreement(ABC):
     def _refused(self, peer: int, failure: wire_pb2.Failure) -> None:
         """Note that a server does not start. It may try again and fail alike; the log tells that once."""
         why = plain_text(failure.message)
+        if failure.error == StoppingError.__name__:
+            _log.info("party %d is stopping", peer)
+            return
         if self.refusals.get(peer) != why:
             _log.error("party %d refused to start: %s", peer, why)
         self.refusals[peer] = why

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import InputError, PlanError
@@ -45,18 +45,31 @@ class Served:
 
 
 class Reception:
-    """Takes requests in at server `party`. graphs: by digest, since a request names a graph by its digest."""
+    """Takes requests in at server `party`. models: by name; their graphs by digest, since a request names a
+    graph by its digest."""
 
     def __init__(
-        self, party: int, graphs: Mapping[bytes, Served], store: Store, config: ClusterConfig
+        self, party: int, models: Mapping[str, Mapping[bytes, Served]], store: Store, config: ClusterConfig
     ) -> None:
-        self.party, self.graphs, self.store = party, graphs, store
+        self.party, self.models, self.store = party, models, store
+        self.adopt(config)
+
+    def adopt(self, config: ClusterConfig) -> None:
+        """From now on take requests of these clients, within these limits."""
         self.limits, self._clients = config.limits, config.clients
         self._memory = self.limits.request_megabytes * 1_000_000 or int(MEMORY_SHARE * machine_bytes())
+        self.store.limits = config.kept
+
+    def model_of(self, request: Request) -> str:
+        """The name of the model that a request is for. InputError if there is none, or none is named of
+        several."""
+        return chosen(request.body.model, self.models)
 
     def graph_of(self, request: Request) -> Served:
-        """The graph that a request names; any if it names none of ours: `read_public_part` refuses that."""
-        return self.graphs.get(request.body.model_digest, next(iter(self.graphs.values())))
+        """The graph that a request names; any if it names none of ours: `read_public_part` refuses that.
+        InputError as `model_of`."""
+        graphs = self.models[self.model_of(request)]
+        return graphs.get(request.body.model_digest, next(iter(graphs.values())))
 
     def take_in(self, request: Request, waiting: Iterable[Request]) -> Job:
         """Turn a request into a job. waiting: the requests that wait already.
@@ -70,7 +83,7 @@ class Reception:
         _check_counts(request.body, blueprint)
         if [len(buffer) for buffer in request.public[:1]] != [DIGEST_BYTES]:
             raise InputError("the request carries no digest of a plan", MADE_HERE)
-        asked = read_public_part(request, blueprint)
+        asked = _within(read_public_part(request, blueprint), self.model_of(request))
         if asked.network != plans.network:
             raise PlanError(
                 f"the client plans for {described(asked.network)}, server {self.party} for"
@@ -90,9 +103,10 @@ class Reception:
     def let_go(self, request: Request) -> bool:
         """Forget the kept values named by a request that asks for nothing else; False if it names none.
 
-        Raises InputError when it names more than one request may.
+        Raises InputError when it names more than one request may, and as `model_of`.
         """
-        released = [(entry.handle, entry.name) for entry in request.body.release]
+        owner = self.model_of(request).encode()
+        released = [(entry.handle + owner, entry.name) for entry in request.body.release]
         if len(released) > MOST_RELEASED:
             raise InputError(
                 f"the request names {len(released)} values to release, {MOST_RELEASED} are allowed",
@@ -123,6 +137,18 @@ class Reception:
         limits = self.limits
         traffic = limits.traffic_megabytes * 1_000_000
         return Budget(self._memory, limits.elements, traffic, limits.planning)
+
+
+def _within(asked: Asked, model: str) -> Asked:
+    """The same, with handles that only requests for this model can name: what one model's owner closes, a
+    graph of another must not open."""
+    owner = model.encode()
+    return replace(
+        asked,
+        handle=asked.handle + owner,
+        held={name: (handle + owner, kept) for name, (handle, kept) in asked.held.items()},
+        release=tuple((handle + owner, kept) for handle, kept in asked.release),
+    )
 
 
 def check_held(blueprint: Blueprint, asked: Asked, held: Mapping[str, KeptShares]) -> None:
@@ -186,3 +212,16 @@ def _check_counts(body: wire_pb2.Request, blueprint: Blueprint) -> None:
     for names in ([entry.name for entry in body.inputs], list(body.outputs), list(body.keep)):
         if len(set(names)) != len(names):
             raise InputError("the request gives a name twice", MADE_HERE)
+
+
+def chosen(name: str, names: Mapping[str, object]) -> str:
+    """Which of these models a client means that writes `name`, or nothing: the only one. Otherwise
+    InputError, which lists them."""
+    if name in names:
+        return name
+    if not name and len(names) == 1:
+        return next(iter(names))
+    if list(names) == [""]:
+        raise InputError(f"the servers have no model '{name}'", "they have one, without a name: name none")
+    what = f"the servers have no model '{name}'" if name else "the servers have several models"
+    raise InputError(what, f"name one of {', '.join(names)}")

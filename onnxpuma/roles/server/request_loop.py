@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from threading import Event
+from collections.abc import Callable, Mapping, Sequence
 
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import (
@@ -25,10 +24,14 @@ from onnxpuma.errors import (
 from onnxpuma.observe import Progress
 from onnxpuma.roles.request.network import described
 from onnxpuma.roles.server.agreement import Agreement, Follower, Leader
+from onnxpuma.roles.server.departure import Departure
 from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.job import Job
+from onnxpuma.roles.server.limits import bounds_of, client_names
+from onnxpuma.roles.server.orders import Orders
 from onnxpuma.roles.server.reception import Reception, Served
 from onnxpuma.roles.server.run import compute
+from onnxpuma.roles.server.standing import Board, Standing
 from onnxpuma.roles.server.store import Store
 from onnxpuma.transport import sockets, wire_pb2
 from onnxpuma.transport.client_port import ClientPort, Request
@@ -45,9 +48,10 @@ _log = logging.getLogger("onnxpuma.roles")
 
 
 class RequestLoop:
-    """A server at work: its link to the peers, its port for clients, and the graphs that it serves.
+    """A server at work: its link to the peers, its port for clients, and the models that it serves.
 
-    graphs: by digest, since a request names a graph by its digest.
+    models: their graphs, by name and by digest. menus: the public files of each. board: shows how the server
+    stands.
     """
 
     def __init__(
@@ -55,18 +59,22 @@ class RequestLoop:
         config: ClusterConfig,
         link: PeerLink,
         port: ClientPort,
-        graphs: Mapping[bytes, Served],
+        models: Mapping[str, Mapping[bytes, Served]],
         identity: Identity,
-        menu: list[bytes],
-        stop: Event,
+        menus: Mapping[str, Sequence[bytes]],
+        orders: Orders,
+        board: Board,
     ) -> None:
         self.link, self.port = link, port
-        self.identity, self.menu, self.stop = identity, menu, stop
+        self.identity, self.menus, self.orders = identity, menus, orders
         self.config = config
         self.store = Store(config.kept)
-        self.reception = Reception(link.party, graphs, self.store, config)
+        self.reception = Reception(link.party, models, self.store, config)
+        plans = [served.plans for graphs in models.values() for served in graphs.values()]
+        self.standing = Standing(link, port, self.store, plans, board)
         kind = Leader if link.party == 0 else Follower
         self.agreement: Agreement = kind(link, port, config.timeouts)
+        self.departure = Departure(orders, self.agreement, config.timeouts.drain)
         self._running: Job | None = None
         self._looked = 0.0
         # Since when a peer has differed in a component, and the error; the peer may be gone by now.
@@ -75,10 +83,11 @@ class RequestLoop:
         self._began = 0.0
 
     def serve(self, ready: Callable[[], None] | None) -> None:
-        """Serve until a stop. ready: called when all three first meet; raises the error if they cannot."""
+        """Serve until told to stop or leave. ready: called when all three first meet; raises the error if
+        they cannot."""
         complained = time.monotonic()
         job: Job | None = None
-        while not self.stop.is_set():
+        while not self.orders.stop.is_set():
             if not self.agreement.hear() and job is None:
                 sockets.wait([*self.link.waits_on(), *self.port.waits_on()], IDLE_SECONDS)
             self._listen()
@@ -102,6 +111,8 @@ class RequestLoop:
             job = self.agreement.turn(problems, begin=not pause or self.link.party != 0)
             if job is not None:
                 self._run(job)
+            elif self.departure.begun:
+                return
 
     # ---- peers ----------------------------------------------------------------------------------------
 
@@ -168,7 +179,12 @@ class RequestLoop:
                 self._take_in(request)
             else:
                 self._serve_aside(request)
-        self.port.status.waiting = len(self.agreement.jobs)
+        self.departure.attend()
+        if (config := self.orders.reloaded(self.config)) is not None:
+            self.config = config
+            self.reception.adopt(config)
+            self.port.admit(client_names(config), bounds_of(config))
+        self.standing.refresh(len(self.agreement.jobs), int(self._running is not None))
 
     def _take_in(self, request: Request) -> None:
         waiting = [job.request for job in self.agreement.jobs.values()]
@@ -187,10 +203,11 @@ class RequestLoop:
         """Serve a request for no computation: to release kept values, or for the model's public part."""
         try:
             done = self.reception.let_go(request)
+            menu = self.menus[self.reception.model_of(request)]
         except InputError as error:
             self.port.fail(request, error)
             return
-        self.port.reply(request, wire_pb2.Result(), [] if done else self.menu)
+        self.port.reply(request, wire_pb2.Result(), [] if done else menu)
 
     # ---- a request ------------------------------------------------------------------------------------
 
@@ -245,7 +262,7 @@ class RequestLoop:
             )
         if self._running is not None and self._running.request.gone:
             raise RemoteError("the client left before its request was done")
-        if self.stop.is_set():
+        if self.departure.overdue:
             raise RemoteError(
                 f"server {self.link.party} was stopped", "start it again, then repeat the request"
             )
@@ -267,7 +284,7 @@ class RequestLoop:
         return progress
 
     def _tell_state(self, state: str, problems: dict[int, OnnxpumaError]) -> None:
-        self.port.status.state = state
+        self.port.status.state = "stopping" if self.departure.begun else state
         self.port.status.detail = "; ".join(problem.message for problem in problems.values())
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
 
@@ -16,37 +14,34 @@ from onnxpuma.mpc import ring
 from onnxpuma.mpc.cost import Network
 from onnxpuma.mpc.ring.native import native, warn_once
 from onnxpuma.roles.request.network import network_of, told
+from onnxpuma.roles.server.holdings import Holding, check_names, opened, told_models
 from onnxpuma.roles.server.identity import Identity
-from onnxpuma.roles.server.loading import load_graphs
-from onnxpuma.roles.server.machine import neighbours, spare_bytes
-from onnxpuma.roles.server.reception import Served
+from onnxpuma.roles.server.limits import bounds_of, client_names
+from onnxpuma.roles.server.lockstep import lockstep_code
+from onnxpuma.roles.server.orders import Orders
 from onnxpuma.roles.server.request_loop import RequestLoop
-from onnxpuma.roles.shared.model import SharedModel
-from onnxpuma.roles.shared.shares import Shares, strange_files
-from onnxpuma.roles.shared.weights import open_shares
+from onnxpuma.roles.server.standing import Board
 from onnxpuma.transport import wire_pb2
-from onnxpuma.transport.client_port import FIRST_MESSAGE_SECONDS, ClientPort
+from onnxpuma.transport.client_port import ClientPort, Observer
 from onnxpuma.transport.curve import KeyPair
 from onnxpuma.transport.descriptors import require_descriptors
 from onnxpuma.transport.failure import failure_of
-from onnxpuma.transport.gate import Bounds
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.refusal import tell_refusal
 from onnxpuma.transport.zeromq import PeerLink
 
 DESCRIPTORS = 100  # open files and sockets of a server with a few clients
 REFUSAL_SECONDS = 3.0  # how long a server that cannot start waits for peers to tell
-# A client renews the connections that it uses; a server cuts off the others at twice that age.
-RENEWED_HERE = 2.0
-
-_log = logging.getLogger("onnxpuma.roles")
 
 
 class Server:
-    """Party `party` (0, 1 or 2) of the cluster, serving the shared model in `model_dir`.
+    """Party `party` (0, 1 or 2) of the cluster, serving shared models.
 
-    keys: this party's own key pair. Raises ConfigError if `config` names another. memory: bytes for the
-    weights; None: as `config` says.
+    keys: this party's own key pair. models: the folder of a shared model; or those of several, by the names
+    that clients choose them by, the same at all three servers. memory: bytes for the weights of all; None:
+    as `config` says.
+
+    Raises ConfigError if `config` names another key than this party's, and for a model's name that cannot be.
     """
 
     def __init__(
@@ -54,7 +49,7 @@ class Server:
         party: int,
         config: ClusterConfig,
         keys: KeyPair,
-        model_dir: str | Path,
+        models: str | Path | Mapping[str, str | Path],
         memory: int | None = None,
     ) -> None:
         if config.parties[party].public_key != keys.public:
@@ -64,26 +59,37 @@ class Server:
             )
         self.party, self.config = party, config
         self._keys = keys
-        self._folder = Path(model_dir)
+        folders = models if isinstance(models, Mapping) else {"": models}
+        self._folders = {name: Path(folder) for name, folder in folders.items()}
+        check_names(self._folders)
         self._memory = memory or round(config.memory.gigabytes * 1e9) or None
 
-    def serve(self, ready: Callable[[], None] | None = None, stop: Event | None = None) -> None:
-        """Load the weights, meet the two other parties, then serve requests until `stop` is set.
+    def serve(
+        self,
+        ready: Callable[[], None] | None = None,
+        stop: Event | None = None,
+        *,
+        orders: Orders | None = None,
+        board: Board | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        """Load the weights, meet the two other parties, then serve requests until told to stop or leave.
 
-        ready: called once, when both peers are there and hold the same model. A stop takes effect within
-        0.5 s between requests, and within a request at its next round.
+        ready: called once, when both peers are there and hold the same models. A stop takes effect within
+        0.5 s between requests, and within a request at its next round. orders: what its operator tells it, a
+        stop included. board: shows how the server stands. observer: follows every request.
 
         Raises PlanError for an unusable model folder and when both peers serve another model, ConfigError for
         a port in use, too low a limit of open files and too little memory, AuthenticationError when a peer
         refuses this party's key. It then tells the peers why, which takes a few seconds if one is not there.
-        After `ready` only a stop ends it: peers and clients may come and go.
+        After `ready` only an order ends it: peers and clients may come and go.
         """
         require_descriptors(DESCRIPTORS, raised=True)
-        stop = stop or Event()
+        orders = orders or Orders(stop=stop or Event())
         try:
-            self._serve(ready, stop)
+            self._serve(ready, orders, board or Board(), observer)
         except Exception as error:
-            self._refuse(error, stop)
+            self._refuse(error, orders.stop)
             raise
 
     @property
@@ -97,8 +103,9 @@ class Server:
     def _refuse(self, error: Exception, stop: Event) -> None:
         """Tell the peers why this server does not start, without the paths of its files."""
         failure, timeouts = failure_of(error), self.config.timeouts
-        failure.message = failure.message.replace(f"{self._folder}{os.sep}", "")
-        failure.message = failure.message.replace(str(self._folder), "its model folder")
+        for folder in self._folders.values():
+            failure.message = failure.message.replace(f"{folder}{os.sep}", "")
+            failure.message = failure.message.replace(str(folder), "its model folder")
         tell_refusal(
             self.party,
             self._keys,
@@ -109,55 +116,35 @@ class Server:
             stop=stop,
         )
 
-    def _warn_of_strange_files(self) -> None:
-        """On one machine the parties use one folder, and nothing is protected from its owner."""
-        apart = len({party.host for party in self.config.parties}) > 1
-        if apart and (names := strange_files(self._folder, self.party)):
-            _log.warning(
-                "party %d must not have %s: with its own files they tell the weights; remove them from %s",
-                self.party,
-                " and ".join(names),
-                self._folder,
-            )
-
-    def _serve(self, ready: Callable[[], None] | None, stop: Event) -> None:
+    def _serve(
+        self, ready: Callable[[], None] | None, orders: Orders, board: Board, observer: Observer | None
+    ) -> None:
         ring.set_threads(self.config.threads.compute or os.cpu_count() or 1)
-        model = SharedModel.read(self._folder)
-        self._warn_of_strange_files()
         network = network_of(self.config.network)
-        spare = spare_bytes(neighbours(self.config, self.party))
-        place = model.residence(self._memory or spare, firm=self._memory is not None)
-        with closing(open_shares(self._folder, self.party, model)) as shares:
-            graphs = load_graphs(model, shares, place, network)
-            self._work(model, shares, graphs, network, ready, stop)
+        with opened(self._folders, self.party, self.config, self._memory, network) as holdings:
+            self._work(holdings, network, ready, orders, board, observer)
 
     def _work(
         self,
-        model: SharedModel,
-        shares: Shares,
-        graphs: dict[bytes, Served],
+        holdings: Mapping[str, Holding],
         network: Network,
         ready: Callable[[], None] | None,
-        stop: Event,
+        orders: Orders,
+        board: Board,
+        observer: Observer | None,
     ) -> None:
-        place, timeouts, limits = self.config.parties[self.party], self.config.timeouts, self.config.limits
+        place, timeouts = self.config.parties[self.party], self.config.timeouts
+        models = told_models(holdings)
         status = wire_pb2.Status(
             version=__version__,
-            model_digest=bytes.fromhex(model.digest),
+            model_digest=models[0].digest if len(models) == 1 else b"",
             party=self.party,
             state="starting",
             network=told(network),
+            models=models,
         )
-        identity = Identity(
-            self.party, __version__, model.digest, shares.dealing, shares.contents, shares.seals, network
-        )
-        bounds = Bounds(
-            limits.connections,
-            limits.message_megabytes * 1_000_000,
-            max(FIRST_MESSAGE_SECONDS, timeouts.heartbeat),
-            RENEWED_HERE * timeouts.renew,
-        )
-        clients = {key: name for name, key in self.config.clients.items()}
+        parts = {name: held.part for name, held in holdings.items()}
+        identity = Identity(self.party, f"{__version__}+{lockstep_code()}", parts, network)
         with (
             PeerLink(
                 self.party,
@@ -173,12 +160,22 @@ class Server:
                 network=told(network),
             ) as link,
             ClientPort(
-                self._keys, place.client_listen, clients, status, heartbeat=timeouts.heartbeat, bounds=bounds
+                self._keys,
+                place.client_listen,
+                client_names(self.config),
+                status,
+                heartbeat=timeouts.heartbeat,
+                bounds=bounds_of(self.config),
+                observer=observer,
             ) as port,
         ):
-            loop = RequestLoop(self.config, link, port, graphs, identity, model.menu(), stop)
-            loop.serve(lambda: _begin(ready))
+            graphs = {name: held.graphs for name, held in holdings.items()}
+            menus = {name: held.model.menu() for name, held in holdings.items()}
+            RequestLoop(self.config, link, port, graphs, identity, menus, orders, board).serve(
+                lambda: _begin(ready)
+            )
             status.state = "stopping"
+            board.show(status)
 
 
 def _begin(ready: Callable[[], None] | None) -> None:

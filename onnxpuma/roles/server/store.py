@@ -40,7 +40,7 @@ class Store:
     """The kept values of one server. No client displaces the values of another."""
 
     def __init__(self, limits: KeptConfig) -> None:
-        self._limits = limits
+        self.limits = limits
         self._clients: dict[str, OrderedDict[bytes, _Entry]] = {}
 
     def put(self, client: str, handle: bytes, values: Mapping[str, KeptShares]) -> None:
@@ -62,7 +62,7 @@ class Store:
         if entry is None or name not in entry.values:
             raise InputError(
                 f"the servers do not hold '{name}' of handle {handle.hex()[:8]} for this client",
-                f"it was released, displaced, or not used for {self._limits.seconds:g} s, or a server was"
+                f"it was released, displaced, or not used for {self.limits.seconds:g} s, or a server was"
                 " restarted: repeat the request that made it",
             )
         entry.used = time.monotonic()
@@ -90,7 +90,7 @@ class Store:
 
     def expire(self) -> None:
         """Forget the values that were not used for the time allowed."""
-        oldest = time.monotonic() - self._limits.seconds
+        oldest = time.monotonic() - self.limits.seconds
         for client, entries in list(self._clients.items()):
             while entries and next(iter(entries.values())).used < oldest:
                 entries.popitem(last=False)
@@ -103,7 +103,7 @@ class Store:
         if size > self._most_bytes:
             raise InputError(
                 f"the request wants {size / 1e6:.0f} MB kept at each server, a client may keep"
-                f" {self._limits.megabytes} MB",
+                f" {self.limits.megabytes} MB",
                 "raise `megabytes` under [kept] in cluster.toml at all three servers, or take shorter inputs",
             )
 
@@ -114,7 +114,7 @@ class Store:
 
     @property
     def _most_bytes(self) -> int:
-        return self._limits.megabytes * 1_000_000
+        return self.limits.megabytes * 1_000_000
 
 
 def _bytes(entries: Iterable[_Entry]) -> int:

@@ -3,7 +3,7 @@
 JSON, written as policy.json is. Bytes are hexadecimal.
 
     format     "onnxpuma-keys"
-    version    of the package
+    version    of their form (versions.py)
     party      whose file it is
     digest     of the model
     dealing    16 random bytes, drawn each time a model is shared
@@ -28,13 +28,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onnxpuma import __version__
 from onnxpuma.errors import PlanError
 from onnxpuma.mpc.prf import KEY_BYTES, fresh_key
 from onnxpuma.mpc.sharing import KEYED, components_of
 from onnxpuma.plan.policy_file import written
 from onnxpuma.roles.shared.tags import SECRET_BYTES, TAG_BYTES, Tags
 from onnxpuma.transport.link import PARTIES
+from onnxpuma.versions import FILES
 
 FORMAT = "onnxpuma-keys"
 PARTIES_WITH_WORDS = (1, 2)
@@ -76,7 +76,7 @@ class Dealing:
         """The content of the party's file. digest: of the model. tags: of all arrays."""
         entries: dict[str, Any] = {
             "format": FORMAT,
-            "version": __version__,
+            "version": FILES,
             "party": party,
             "digest": digest,
             "dealing": self.id,
@@ -159,10 +159,10 @@ def _bytes(text: str, count: int) -> bytes:
 def _check_owner(path: Path, entries: Mapping[str, Any], party: int, digest: str) -> None:
     if entries.get("format") != FORMAT:
         raise _damaged(path, "it is no file of keys")
-    if entries.get("version") != __version__:
+    if entries.get("version") != FILES:
         raise PlanError(
-            f"{path} was made with onnxpuma {entries.get('version')}, this is {__version__}",
-            "install the same version everywhere, or share the model again",
+            f"{path} was made with onnxpuma {entries.get('version')}, this reads the files of {FILES}",
+            "install the same version as its owner, or share the model again",
         )
     if entries.get("party") != party:
         raise PlanError(

@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onnxpuma import __version__
 from onnxpuma.errors import InputError, PlanError
 from onnxpuma.graph.folder import ONLY_GRAPH
 from onnxpuma.graph.model import Initializer
@@ -25,6 +24,7 @@ from onnxpuma.plan.blueprint import SKELETON, Blueprint
 from onnxpuma.plan.draft import write_files
 from onnxpuma.plan.policy_file import COPY_AGAIN, written
 from onnxpuma.plan.weights.residence import Residence, looked_up, residence, streamable
+from onnxpuma.versions import FILES
 
 INDEX = "model.json"
 
@@ -149,7 +149,7 @@ class SharedModel:
             name: {"digest": graph.digest, "weights": self.stored[name]}
             for name, graph in self.graphs.items()
         }
-        index = {"version": __version__, "digest": self.digest, "graphs": graphs}
+        index = {"version": FILES, "digest": self.digest, "graphs": graphs}
         return written(index)
 
     @classmethod
@@ -218,10 +218,10 @@ def _read_index(content: bytes, where: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         damaged = "the servers sent no model" if where == _SENT else f"{INDEX} of {where} is damaged"
         raise PlanError(f"{damaged}: {error}", COPY_AGAIN) from error
-    if version != __version__:
+    if version != FILES:
         raise PlanError(
-            f"{where} was shared with onnxpuma {version}, this is {__version__}",
-            "install the same version everywhere, or share the model again",
+            f"{where} was shared with onnxpuma {version}, this reads the files of {FILES}",
+            "install the same version as its owner, or share the model again",
         )
     return {**index, "graphs": graphs, "content": content}
 
