@@ -23,7 +23,7 @@ from onnxpuma.transport.curve import keygen
 
 NAMES = ("alice", "bob", "carol")
 CLIENTS = ("clinic", "ward")
-SECONDS = 90.0
+SECONDS = 200.0  # on a busy machine
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Operating three servers: status, metrics, logs, several models, reload, and a restart of one after the other."""
+"""Operating three servers: status, metrics, logs, several models, reload, restarts of one after the other."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def client(site: Site, name: str = "clinic", model: str = "patient") -> Client:
-    return Client(read_cluster(site.cluster), read_secret_key(site.folder / f"{name}.secret"), model_name=model)
+    return Client(
+        read_cluster(site.cluster), read_secret_key(site.folder / f"{name}.secret"), model_name=model
+    )
 
 
 def ask(cli: Any, site: Site, patient: np.ndarray, *more: str, who: str = "clinic") -> Any:
