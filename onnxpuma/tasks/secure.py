@@ -8,7 +8,7 @@ from pathlib import Path
 from onnxpuma.config import ClusterConfig, NetworkConfig, read_cluster
 from onnxpuma.errors import OnnxpumaError, UnreliableError
 from onnxpuma.plan.blueprint import Blueprint
-from onnxpuma.roles.client.client import Client, Outcome, Watch
+from onnxpuma.roles.client.client import Client, Dealt, Outcome, Watch
 from onnxpuma.roles.client.keys import client_keys
 from onnxpuma.roles.local.cluster import LocalCluster
 from onnxpuma.roles.owner.samples import Samples
@@ -22,6 +22,7 @@ class SecureRunner:
     def __init__(self, client: Client, servers: LocalCluster | None = None) -> None:
         self.usage = Usage()
         self.watch: Watch | None = None  # called during a run, as by `Client.run`
+        self.dealt: Dealt | None = None  # called before a run, as by `Client.run`
         self._client = client
         self._servers = servers
         self._graphs: dict[str, Signature] = {}
@@ -39,6 +40,11 @@ class SecureRunner:
         """The names of all nodes, to which the labels of `watch` refer. Raises as `graphs`."""
         return [node.name for graph in self._client.graphs.values() for node in graph.graph.nodes]
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each graph's public part, on which client and servers agree. Raises as `graphs`."""
+        return {name: graph.digest for name, graph in self._client.graphs.items()}
+
     def run(self, run: Run) -> Result:
         """Raises the errors of `Client.run`; values kept by an unreliable run are released."""
         try:
@@ -49,6 +55,7 @@ class SecureRunner:
                 keep=run.keep,
                 release=run.release,
                 watch=self.watch,
+                dealt=self.dealt,
             )
         except UnreliableError as error:
             if isinstance(error.outcome, Outcome):
