@@ -16,6 +16,7 @@ from exporting import ExportError, stand_ins
 from exporting.alibi import use_single_alibi
 from exporting.architectures import hub_name, is_folder, random_config, unreachable
 from exporting.experts import use_all_experts
+from exporting.pooling import save_pooling
 from exporting.tasks import Task
 
 COMPANIONS = (
@@ -131,6 +132,11 @@ def save_companions(
                 made.save_pretrained(folder)
         except (OSError, ValueError, KeyError, ImportError) as error:  # Transformers lacks something for it
             skipped.append(f"{what}: {_first_line(error)}")
+    if task.modality == "text" and not drawn:
+        try:
+            save_pooling(located(name)[0], folder)
+        except OSError as error:
+            skipped.append(f"pooling: {_first_line(error)}")
     return sorted(name for name, age in _ages(folder).items() if before.get(name) != age), skipped
 
 
