@@ -19,6 +19,7 @@ import typer
 from onnxpuma import __version__
 from onnxpuma.commands import screen
 from onnxpuma.commands.demo import demo, models
+from onnxpuma.commands.gateway import gateway, gateway_key
 from onnxpuma.commands.generate import generate
 from onnxpuma.commands.infer import infer
 from onnxpuma.commands.inspect import inspect
@@ -91,6 +92,8 @@ for _command in (
     infer,
     generate,
     validate,
+    gateway,
+    gateway_key,
     demo,
     models,
 ):

@@ -45,6 +45,7 @@ FLOORS = (
     ("roles",),
     ("check",),
     ("backend", "session", "shipped", "tasks"),
+    ("gateway",),
     ("commands",),
     ("cli",),
     ("__main__",),
