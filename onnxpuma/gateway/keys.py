@@ -36,11 +36,15 @@ class Keyring:
     def __init__(self, callers: Mapping[str, Lease]) -> None:
         self._callers = dict(callers)
 
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(caller.name for caller in self._callers.values())
+
     def caller(self, authorization: str | None) -> Lease:
         """The caller with the key in this header. Raises Refused for any other."""
         scheme, _, key = (authorization or "").partition(" ")
         # The digests are looked up, so the time of the look-up tells nothing of a key.
-        found = self._callers.get(_digest(key.strip())) if scheme.lower() == "bearer" else None
+        found = self._callers.get(digest_of(key.strip())) if scheme.lower() == "bearer" else None
         if found is None:
             raise Refused(
                 "the API key is missing" if not key else "the API key is not known here",
@@ -85,13 +89,12 @@ def new_key(path: Path, name: str, limits: Mapping[str, int | None]) -> str:
         raise ConfigError(f"{name!r} is no name for a caller", "use letters, digits, and . _ - @")
     document = tomlkit.document()
     if path.exists():
-        ring = read_keys(path)
-        if any(name == caller.name for caller in ring._callers.values()):
+        if name in read_keys(path).names:
             raise ConfigError(f"{path} has a key for {name} already", "remove it, or choose another name")
         document = tomlkit.parse(path.read_text(encoding="utf-8"))
     key = PREFIX + secrets.token_urlsafe(32)
     table = tomlkit.table()
-    table["name"], table["sha256"] = name, _digest(key)
+    table["name"], table["sha256"] = name, digest_of(key)
     for limit, value in limits.items():
         if value is not None:
             table[limit] = value
@@ -130,12 +133,12 @@ def _key_digest(row: Mapping[str, Any], where: str, environment: Mapping[str, st
             raise ConfigError(
                 f"{where}: the variable {row['env']} holds no key of 16 characters or more", "set it"
             )
-        return _digest(key)
+        return digest_of(key)
     digest = str(row["sha256"]).lower()
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise ConfigError(f"{where}: sha256 is no digest", "write 64 hexadecimal digits")
     return digest
 
 
-def _digest(key: str) -> str:
+def digest_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +19,11 @@ import numpy as np
 import onnx
 import openai
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
+from onnxpuma.gateway.allowance import Lease
 from onnxpuma.gateway.app import gateway
 from onnxpuma.gateway.catalogue import Catalogue
-from onnxpuma.gateway.keys import Keyring
+from onnxpuma.gateway.keys import Keyring, digest_of
 from onnxpuma.gateway.serving import Listener, listen
 from onnxpuma.gateway.trio import Trio
 from onnxpuma.roles.local.cluster import LocalCluster
@@ -44,8 +43,6 @@ def _builders() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
@@ -133,23 +130,6 @@ def plainly(folders: dict[str, Path], seconds: float = 0.0, **options: Any) -> I
         yield Gateway(url, trios, runners)
 
 
-def tales(path: Path) -> Path:
-    """The shipped model that tells tales, with a tokenizer that Transformers reads."""
-    source = ROOT / "models" / "tales"
-    listing = json.loads((source / "vocabulary.json").read_text())
-    (path / "model.onnx").write_bytes((source / "model.onnx").read_bytes())
-    vocabulary = {token: place for place, token in enumerate(listing["tokens"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=listing["unknown"]))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.Sequence([decoders.Fuse()]) if False else None
-    names = {"eos_token": listing["end"], "unk_token": listing["unknown"]}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(path)
-    (path / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_positions": 128}))
-    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": vocabulary[listing["end"]]}))
-    return path
-
-
 def embedder(path: Path, width: int = 3, modules: bool = False) -> Path:
     """A model whose features of a token are a row of a table."""
     table = np.random.default_rng(3).normal(0, 1, (KIT.VOCABULARY, width)).astype(np.float32)
@@ -171,7 +151,7 @@ def embedder(path: Path, width: int = 3, modules: bool = False) -> Path:
 
 @pytest.fixture(scope="session")
 def kit() -> SimpleNamespace:
-    made = SimpleNamespace(answering=answering, plainly=plainly, tales=tales, embedder=embedder, STORY=STORY)
+    made = SimpleNamespace(answering=answering, plainly=plainly, embedder=embedder, STORY=STORY)
     made.tasks, made.Slow, made.SAID = KIT, Slow, SAID
     return made
 
@@ -231,18 +211,8 @@ def secure(story: Path) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        return int(holder.getsockname()[1])
-
-
-@pytest.fixture
 def ring() -> Callable[..., Keyring]:
-    from onnxpuma.gateway.allowance import Lease
-    from onnxpuma.gateway.keys import _digest
-
     def made(key: str, **limits: Any) -> Keyring:
-        return Keyring({_digest(key): Lease("alice", **limits)})
+        return Keyring({digest_of(key): Lease("alice", **limits)})
 
     return made

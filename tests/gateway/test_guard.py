@@ -193,4 +193,4 @@ def test_a_key_from_a_variable(tmp_path: Path) -> None:
         new_key(tmp_path / "new.toml", "carol", {})
     with pytest.raises(ConfigError, match="no name for a caller"):
         new_key(tmp_path / "new.toml", "car ol", {})
-    assert len(read_keys(tmp_path / "new.toml")._callers) == 2
+    assert read_keys(tmp_path / "new.toml").names == {"carol", "dave"}
