@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,12 @@ def gateway(
             help="Tokenizer and configuration for each --cluster; the model is called like this folder.",
         ),
     ] = [],  # noqa: B006
+    models: Annotated[
+        list[str],
+        typer.Option(
+            "--model", metavar="NAME", help="For each --cluster, if their servers have several models."
+        ),
+    ] = [],  # noqa: B006
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
     api_keys: Annotated[
@@ -82,7 +89,7 @@ def gateway(
     """Answer OpenAI's HTTP API with models that run on three servers. Stop it with Ctrl-C or SIGTERM."""
     folders = folders or []
     allowed = options.read_memory(memory)
-    _check(folders, clusters, keys, tokenizers, allowed is not None)
+    _check(folders, clusters, keys, tokenizers, models, allowed is not None)
     try:
         from onnxpuma.gateway.guard import is_loopback
         from onnxpuma.gateway.keys import read_keys
@@ -103,19 +110,20 @@ def gateway(
         )
     place = listen(host, port)
     try:
-        with _trios(folders, clusters, keys, tokenizers, workers, threads, allowed, public_input) as trios:
+        elsewhere = _listed(clusters, keys, tokenizers, models)
+        with _trios(folders, elsewhere, workers, threads, allowed, public_input) as trios:
             from onnxpuma.gateway.app import gateway as application
             from onnxpuma.gateway.catalogue import Catalogue
             from onnxpuma.gateway.serving import Listener
 
-            models = Catalogue(trios)
+            catalogue = Catalogue(trios)
             names = [*allow_host, *([] if _is_address(host) else [host])]
-            app = application(models, ring, names, allow_origin)
+            app = application(catalogue, ring, names, allow_origin)
             listener = Listener(app, certificate=certificate, certificate_key=certificate_key, log=True)
 
             async def serve() -> None:
                 with screen.progress("connecting to the servers"):
-                    problems = await models.greet()
+                    problems = await catalogue.greet()
                 for name, error in problems.items():
                     screen.note(f"{name}: {error.message}; each request tries again")
                 scheme = "http" if certificate is None else "https"
@@ -124,7 +132,7 @@ def gateway(
                 await listener.at(
                     place,
                     lambda: screen.announce(
-                        f"ready: {url}/v1 has {screen.plain(', '.join(models.names))}; people use {url}/"
+                        f"ready: {url}/v1 has {screen.plain(', '.join(catalogue.names))}; people use {url}/"
                     ),
                 )
 
@@ -164,6 +172,7 @@ def _check(
     clusters: Sequence[Path],
     keys: Sequence[Path],
     tokenizers: Sequence[Path],
+    models: Sequence[str],
     memory: bool,
 ) -> None:
     if not folders and not clusters:
@@ -179,16 +188,38 @@ def _check(
         raise ConfigError(
             f"{len(keys)} --key for {len(clusters)} --cluster", "give one for each in order, or one for all"
         )
+    if len(models) not in (0, len(clusters)):
+        raise ConfigError(
+            f"{len(models)} --model for {len(clusters)} --cluster",
+            'give one for each in order, "" where the servers have only one',
+        )
     if memory and not folders:
         raise ConfigError("--memory is for servers on this machine", "omit it with --cluster")
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """One model of servers elsewhere."""
+
+    cluster: Path
+    key: Path | None
+    tokenizer: Path
+    model: str
+
+
+def _listed(
+    clusters: Sequence[Path], keys: Sequence[Path], tokenizers: Sequence[Path], models: Sequence[str]
+) -> list[_Elsewhere]:
+    each_key = keys if len(keys) == len(clusters) else [*keys, None][:1] * len(clusters)
+    each_model = models or [""] * len(clusters)
+    rows = zip(clusters, each_key, tokenizers, each_model, strict=True)
+    return [_Elsewhere(*row) for row in rows]
 
 
 @contextmanager
 def _trios(
     folders: Sequence[Path],
-    clusters: Sequence[Path],
-    keys: Sequence[Path],
-    tokenizers: Sequence[Path],
+    elsewhere: Sequence[_Elsewhere],
     workers: int,
     threads: int,
     memory: int | None,
@@ -199,9 +230,8 @@ def _trios(
     try:
         for folder in folders:
             trios.append(_started(folder, workers, threads, memory, public_inputs))
-        for place, cluster in enumerate(clusters):
-            key = keys[min(place, len(keys) - 1)] if keys else None
-            trios.append(_reached(cluster, key, tokenizers[place], workers, public_inputs))
+        for each in elsewhere:
+            trios.append(_reached(each, workers, public_inputs))
         yield trios
     finally:
         for trio in trios:
@@ -229,9 +259,7 @@ def _started(
     )
 
 
-def _reached(
-    cluster: Path, key: Path | None, folder: Path, workers: int, public_inputs: Sequence[str]
-) -> Trio:
+def _reached(asked: _Elsewhere, workers: int, public_inputs: Sequence[str]) -> Trio:
     """Three servers elsewhere."""
     from onnxpuma.config import read_cluster
     from onnxpuma.gateway.trio import Trio
@@ -239,12 +267,12 @@ def _reached(
     from onnxpuma.tasks.folder import ModelFolder
     from onnxpuma.tasks.secure import at_servers
 
-    ModelFolder(folder)
-    config, pair = read_cluster(cluster), client_keys(key, cluster)
+    ModelFolder(asked.tokenizer)
+    config, pair = read_cluster(asked.cluster), client_keys(asked.key, asked.cluster)
     return Trio(
-        folder.resolve().name,
-        folder,
-        lambda: at_servers(config, pair, public_inputs),
+        asked.tokenizer.resolve().name,
+        asked.tokenizer,
+        lambda: at_servers(config, pair, public_inputs, asked.model),
         servers=_named(config),
         workers=workers,
     )

@@ -67,6 +67,10 @@ def test_a_gateway_from_start_to_end(story: Path, tmp_path: Path, cli: Cli) -> N
             "--memory is for servers on this",
         ),
         (("--cluster", "gone.toml", "--tokenizer", "FOLDER", "--port", "0"), "there is no file gone.toml"),
+        (
+            ("--cluster", "c.toml", "--tokenizer", "FOLDER", "--model", "a", "--model", "b"),
+            "2 --model for 1 --cluster",
+        ),
         (("FOLDER/gone", "--port", "0"), "there is no config.json"),
         (("FOLDER", "--host", "0.0.0.0"), "anybody who reaches 0.0.0.0 could use the gateway"),
         (("FOLDER", "--host", "::"), "anybody who reaches :: could use the gateway"),
