@@ -28,6 +28,7 @@ from onnxpuma.commands.serve import reload, serve
 from onnxpuma.commands.share import share
 from onnxpuma.commands.status import status
 from onnxpuma.commands.validate import validate
+from onnxpuma.commands.verify import verify
 from onnxpuma.errors import ConfigError, OnnxpumaError
 from onnxpuma.roles.server.seclusion import seclude
 
@@ -91,6 +92,7 @@ for _command in (
     reload,
     infer,
     generate,
+    verify,
     validate,
     gateway,
     gateway_key,

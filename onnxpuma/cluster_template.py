@@ -15,6 +15,7 @@ from onnxpuma.config import (
     MemoryConfig,
     NetworkConfig,
     PartyConfig,
+    ReceiptConfig,
     ThreadConfig,
     TimeoutConfig,
 )
@@ -63,6 +64,9 @@ request_megabytes = {m.request_megabytes}      # memory for one request; 0 is th
 traffic_megabytes = {m.traffic_megabytes}  # that one server sends the others for one request
 planning = {m.planning:g}              # seconds to plan one request
 seconds = {m.seconds:g}             # to run one request
+
+[receipts]  # that the servers sign about each run, if their signing keys are listed above
+on = {on}              # the same at all three
 """
 
 
@@ -89,6 +93,7 @@ def write_cluster_template(
         s=MemoryConfig(),
         k=KeptConfig(),
         m=LimitConfig(),
+        on=str(ReceiptConfig().on).lower(),
     )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +109,7 @@ def write_cluster_template(
 
 
 def _party_text(i: int, party: PartyConfig) -> str:
+    signing = _quoted(party.signing_key or "ed25519:... of the .public file")
     listen = f"listen = {_quoted(party.listen)}\n" if party.listen != "*" else ""
     return f"""
 [[party]]  # party {i}
@@ -112,6 +118,7 @@ host = {_quoted(party.host)}
 peer_port = {party.peer_port}     # for the two other servers
 client_port = {party.client_port}   # for clients
 public_key = {_quoted(party.public_key)}
+{"" if party.signing_key else "# "}signing_key = {signing}   # of its receipts
 {listen}"""
 
 

@@ -6,7 +6,6 @@ names the file and the key, and says what to write.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -15,10 +14,12 @@ from typing import Any, TypeVar
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from onnxpuma.checked_file import CheckedFile
 from onnxpuma.errors import ConfigError
 from onnxpuma.transport.curve import check_public_key
 from onnxpuma.transport.link import PARTIES
 from onnxpuma.transport.names import endpoint
+from onnxpuma.transport.signing import check_signing_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class PartyConfig:
     client_port: int
     public_key: str
     listen: str = "*"  # its own address to listen at; "*" for all of IPv4, "::" for IPv6 as well
+    signing_key: str = ""  # with which it signs receipts; empty: it signs none
 
     @property
     def peer_address(self) -> str:
@@ -120,6 +122,13 @@ class LimitConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptConfig:
+    """Receipts that the servers sign about each run, if cluster.toml lists their signing keys."""
+
+    on: bool = True  # the same at all three, and at clients
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterConfig:
     """The contents of cluster.toml."""
 
@@ -131,6 +140,13 @@ class ClusterConfig:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     kept: KeptConfig = field(default_factory=KeptConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
+    receipts: ReceiptConfig = field(default_factory=ReceiptConfig)
+
+    @property
+    def signers(self) -> tuple[str, ...] | None:
+        """The signing keys of the three servers; None where there are no receipts."""
+        keys = tuple(party.signing_key for party in self.parties)
+        return keys if self.receipts.on and all(keys) else None
 
     def party_of(self, public_key: str) -> int | None:
         """The number of the party that has this key, or None."""
@@ -163,11 +179,8 @@ def read_cluster(path: Path) -> ClusterConfig:
     return _Reader(path).cluster(tables)
 
 
-class _Reader:
+class _Reader(CheckedFile):
     """Turns the tables of one file into a ClusterConfig; its errors name the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
     def cluster(self, tables: dict[str, Any]) -> ClusterConfig:
         self.known(tables, ["party", "clients", *_SETTINGS], "")
@@ -187,8 +200,12 @@ class _Reader:
         values: dict[str, Any] = {}
         for item in fields(kind):  # type: ignore[arg-type]
             if item.name in table:
+                where = f"{name}.{item.name}"
+                if isinstance(item.default, bool):
+                    values[item.name] = self.switch(table[item.name], where)
+                    continue
                 read = self.number if isinstance(item.default, float) else self.whole
-                values[item.name] = read(table[item.name], f"{name}.{item.name}", *item.metadata["bounds"])
+                values[item.name] = read(table[item.name], where, *item.metadata["bounds"])
         return kind(**values)
 
     def party(self, row: dict[str, Any], where: str) -> PartyConfig:
@@ -205,6 +222,9 @@ class _Reader:
             client_port=self.whole(row["client_port"], f"{where}: client_port", 1, 65535, "a port"),
             public_key=self.key(row["public_key"], f"{where}: public_key"),
             listen=self.host(row.get("listen", "*"), f"{where}: listen"),
+            signing_key=self.signing_key(row["signing_key"], f"{where}: signing_key")
+            if "signing_key" in row
+            else "",
         )
 
     def clients(self, table: dict[str, Any]) -> dict[str, str]:
@@ -221,6 +241,14 @@ class _Reader:
                 ("address", party.client_address, f"party {i} (client_port)", port),
                 ("public key", party.public_key, f"party {i}", pair),
             ]
+        without = [i for i, party in enumerate(parties) if not party.signing_key]
+        if 0 < len(without) < PARTIES:
+            raise self.error(
+                f"party {without[0]} has no signing_key, others have",
+                "write that of each server from its .public file, or of none",
+            )
+        for i, party in enumerate(parties[len(without) :]):
+            claims.append(("signing key", party.signing_key, f"party {i}", pair))
         for name, key in clients.items():
             claims.append(("public key", key, f"clients.{name}", pair))
         owners: dict[tuple[str, str], str] = {}
@@ -228,45 +256,6 @@ class _Reader:
             other = owners.setdefault((what, value), owner)
             if other != owner:
                 raise self.error(f"{other} and {owner} have the same {what} {value}", hint)
-
-    def table(self, tables: dict[str, Any], name: str) -> dict[str, Any]:
-        table = tables.get(name, {})
-        if not isinstance(table, dict):
-            raise self.error(
-                f"{name} is not a table", f"write [{name}] on a line of its own, and its keys below"
-            )
-        return table
-
-    def known_fields(self, kind: type, table: dict[str, Any], where: str) -> dict[str, Any]:
-        self.known(table, [item.name for item in fields(kind)], where)
-        return table
-
-    def known(self, table: object, names: list[str], where: str) -> None:
-        if not isinstance(table, dict):
-            raise self.error(f"{where}not a table", f"write the keys {', '.join(names)}")
-        for key in table:
-            if key not in names:
-                near = difflib.get_close_matches(key, names, 1)
-                hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
-                raise self.error(f"{where}{key} is not a known key", hint)
-
-    def text(self, value: object, where: str) -> str:
-        if not isinstance(value, str) or not value.strip():
-            raise self.error(f"{where} is {value!r}", "write a text in quotes")
-        return value
-
-    def host(self, value: object, where: str, refuse: str = "") -> str:
-        text = self.text(value, where)
-        if (
-            text == refuse
-            or "/" in text
-            or any(c.isspace() for c in text)
-            or (":" in text and text.count(":") < 2)
-        ):
-            raise self.error(
-                f"{where} is {text!r}", 'write a name or an address alone, like "server0.example.org"'
-            )
-        return text
 
     def key(self, value: object, where: str) -> str:
         text = self.text(value, where)
@@ -276,18 +265,8 @@ class _Reader:
             )
         return check_public_key(text, f"{self.path}: {where}")
 
-    def number(self, value: object, where: str, low: float, high: float, what: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise self.error(f"{where} is {value!r}", f"write {what}, from {low:g} to {high:g}")
-        return float(value)
-
-    def whole(self, value: object, where: str, low: int, high: int, what: str) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.error(f"{where} is {value!r}", f"write {what}, from {low} to {high}, without quotes")
-        return value
-
-    def error(self, message: str, hint: str) -> ConfigError:
-        return ConfigError(f"{self.path}: {message}", hint)
+    def signing_key(self, value: object, where: str) -> str:
+        return check_signing_key(self.text(value, where), f"{self.path}: {where}")
 
 
 PLACEHOLDER = "the 40 characters of the .public file"

@@ -9,6 +9,7 @@ OnnxpumaError
 ├── BuildError                 something the installation needs is missing
 ├── UnreliableError            a value left its range during a run: the result may be anything
 ├── AccuracyError              a result on shares is further from the one in the clear than is allowed
+├── ReceiptError           a receipt is missing, forged, damaged or at odds with itself
 ├── ProtocolError              a protocol was called outside its stated conditions
 └── TransportError             bytes did not arrive whole, in time, in step, or from the right sender
     ├── AuthenticationError    a public key is not on the list
@@ -130,6 +131,12 @@ _UNRELIABLE_HINT = (
     "the model's owner can share it calibrated with samples like this input (`share --calibrate`);"
     " there, `onnxpuma validate --per-node` shows which node it is"
 )
+
+
+class ReceiptError(OnnxpumaError):
+    """A receipt of a run is missing, forged, damaged or at odds with itself."""
+
+    exit_status = 11
 
 
 class ProtocolError(OnnxpumaError):

@@ -35,7 +35,7 @@ CREATING = ("onnxpuma.mpc.ring.", "onnxpuma.mpc.forms.")  # the rooms that may c
 # From the ground up. A room imports itself and the floors below, never a neighbour on its own floor.
 FLOORS = (
     ("errors", "standard", "versions"),
-    ("transport", "graph"),
+    ("checked_file", "transport", "graph"),
     ("config",),
     ("cluster_template", "mpc"),
     ("ops",),

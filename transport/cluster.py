@@ -38,10 +38,11 @@ DESCRIPTORS = 40  # files and sockets that connections to three servers need
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One server's result: its description, and its shares as raw buffers."""
+    """One server's result: its description, its shares as raw buffers, and the id of the request."""
 
     result: wire_pb2.Result
     buffers: list[memoryview]
+    request: bytes = b""
 
 
 class Cluster:
@@ -237,7 +238,7 @@ class Cluster:
                     elif head.request != request:
                         continue
                     elif kind == "result":
-                        answers[server.number] = Answer(head.result, buffers)
+                        answers[server.number] = Answer(head.result, buffers, head.request)
                     else:
                         state.begun |= kind == "accepted"
                         if news is not None:

@@ -56,14 +56,15 @@ def check_public_key(text: str, where: str) -> str:
     return text
 
 
-def keygen(path: Path) -> KeyPair:
+def keygen(path: Path, comment: str = "") -> KeyPair:
     """Generate a key pair and write it to `<path>.secret` (mode 0600) and `<path>.public`.
 
-    Raises ConfigError when one of the files exists or cannot be written.
+    comment: lines that start with "#", for the `.public` file. Raises ConfigError when one of the files
+    exists or cannot be written.
     """
     pair = generate()
     secret_file, public_file = Path(f"{path}.secret"), Path(f"{path}.public")
-    _write(
+    write_key_file(
         secret_file,
         "# onnxpuma secret key. Keep it on this machine, readable by its owner alone.\n"
         f"# Its public key: {pair.public}\n"
@@ -71,10 +72,10 @@ def keygen(path: Path) -> KeyPair:
         mode=0o600,
     )
     try:
-        _write(
+        write_key_file(
             public_file,
             "# onnxpuma public key. Put it into the cluster.toml of those who must recognise its owner.\n"
-            f"{pair.public}\n",
+            f"{pair.public}\n{comment}",
             mode=0o644,
         )
     except ConfigError:
@@ -88,7 +89,7 @@ def read_secret_key(path: Path) -> KeyPair:
 
     Raises ConfigError when the file is missing, can be read by anyone but its owner, or has no secret key.
     """
-    line = _read(path, secret=True)
+    line = read_key_line(path, SECRET_PREFIX)
     secret = line.removeprefix(SECRET_PREFIX)
     if secret == line or not _is_key(secret):
         raise ConfigError(
@@ -100,7 +101,7 @@ def read_secret_key(path: Path) -> KeyPair:
 
 def read_public_key(path: Path) -> str:
     """Read the public key of a `.public` file; ConfigError when the file is missing or has none."""
-    return check_public_key(_read(path, secret=False), str(path))
+    return check_public_key(read_key_line(path), str(path))
 
 
 def _is_key(text: str) -> bool:
@@ -112,7 +113,8 @@ def _is_key(text: str) -> bool:
         return False
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def write_key_file(path: Path, text: str, mode: int) -> None:
+    """Write a new file. ConfigError when it exists or cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -129,7 +131,12 @@ def _write(path: Path, text: str, mode: int) -> None:
         file.write(text)
 
 
-def _read(path: Path, *, secret: bool) -> str:
+def read_key_line(path: Path, secret_prefix: str = "") -> str:
+    """The one line of a key file that is no comment.
+
+    secret_prefix: how a secret key begins, if it may be one. Raises ConfigError when the file cannot be
+    read, has other than one key, or is a secret key that others than its owner may read.
+    """
     try:
         with path.open() as file:
             status = os.fstat(file.fileno())
@@ -141,8 +148,8 @@ def _read(path: Path, *, secret: bool) -> str:
             f"cannot read the key file {path}: {error}", "name a file that `onnxpuma keygen` wrote"
         ) from error
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    holds_secret = any(key.startswith(SECRET_PREFIX) for key in keys)
-    if secret and holds_secret and status.st_mode & _forbidden(status):
+    holds_secret = secret_prefix and any(key.startswith(secret_prefix) for key in keys)
+    if holds_secret and status.st_mode & _forbidden(status):
         raise ConfigError(
             f"others than its owner may read the secret key {path} (mode {stat.S_IMODE(status.st_mode):04o})",
             f"chmod 600 {path}; if others have read it, generate a new pair with `onnxpuma keygen`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from onnxpuma.transport import wire_pb2
@@ -29,8 +30,13 @@ class Request:
 
     def digest(self) -> bytes:
         """SHA-256 of the public part, 32 bytes; the servers compare it, as all must have the same request."""
-        total = hashlib.sha256(self.body.SerializeToString(deterministic=True))
-        for buffer in self.public:
-            total.update(len(buffer).to_bytes(8, "little"))
-            total.update(buffer)
-        return total.digest()
+        return request_digest(self.body, self.public)
+
+
+def request_digest(body: wire_pb2.Request, public: Sequence[memoryview]) -> bytes:
+    """The digest of a request with this public part."""
+    total = hashlib.sha256(body.SerializeToString(deterministic=True))
+    for buffer in public:
+        total.update(len(buffer).to_bytes(8, "little"))
+        total.update(buffer)
+    return total.digest()

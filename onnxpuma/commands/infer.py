@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onnxpuma.commands import arrays, options, screen
 from onnxpuma.commands.figures import cost_line, figures
+
+if TYPE_CHECKING:
+    from onnxpuma.roles.client.client import Outcome
 
 
 def infer(
@@ -37,6 +40,15 @@ def infer(
     ] = [],  # noqa: B006  (typer makes a new one)
     model: options.ModelName = "",
     public_input: options.ShownInput = [],  # noqa: B006
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            "--receipt",
+            metavar="R.json",
+            help="Where to write what the servers signed about this run; `verify` checks it.",
+            show_default=False,
+        ),
+    ] = None,
     keep_unreliable: Annotated[
         bool,
         typer.Option(
@@ -48,12 +60,17 @@ def infer(
 ) -> None:
     """Run inputs through the three servers, and write the outputs, which only you can open."""
     from onnxpuma.config import read_cluster
-    from onnxpuma.errors import UnreliableError
+    from onnxpuma.errors import ConfigError, UnreliableError
     from onnxpuma.roles.client.client import Client, Outcome
     from onnxpuma.transport.curve import read_secret_key
 
     config = read_cluster(cluster)
     pair = read_secret_key(key)
+    if receipt is not None and config.signers is None:
+        raise ConfigError(
+            "these servers sign no receipts",
+            f"{cluster} lists no signing keys, or turns receipts off: ask the servers' owners",
+        )
     feed = arrays.read_arrays(inputs)
     arrays.check_writable(out)
     asked = Client(config, pair, public_inputs=public_input, model_name=model)
@@ -63,7 +80,9 @@ def infer(
         except UnreliableError as error:
             if keep_unreliable and isinstance(error.outcome, Outcome):
                 arrays.write_arrays(out, error.outcome.outputs)
+                _write_receipt(error.outcome, receipt)
             raise
+    _write_receipt(outcome, receipt)
     arrays.write_arrays(out, outcome.outputs)
     if json:
         screen.say_json({"out": str(out), **figures(outcome)})
@@ -71,3 +90,8 @@ def infer(
     rows = [(screen.plain(n), v.dtype.name, screen.shape(v.shape)) for n, v in outcome.outputs.items()]
     screen.table(("output", "type", "shape"), rows)
     screen.say(f"\nwrote {screen.plain(out)}; {cost_line(figures(outcome))}")
+
+
+def _write_receipt(outcome: Outcome, path: Path | None) -> None:
+    if path is not None and outcome.receipt is not None:
+        outcome.receipt.write(path)

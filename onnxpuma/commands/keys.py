@@ -11,14 +11,20 @@ from onnxpuma.commands import screen
 
 
 def keygen(
-    name: Annotated[Path, typer.Argument(help="Writes NAME.secret and NAME.public.", show_default=False)],
+    name: Annotated[
+        Path,
+        typer.Argument(help="Writes NAME.secret, NAME.public and NAME.signing.", show_default=False),
+    ],
 ) -> None:
-    """Generate a key pair. Each server and each client generates its own, on its own machine."""
-    from onnxpuma.transport.curve import keygen as make
+    """Generate a key pair, and a key that signs receipts. Each server and each client generates its own,
+    on its own machine.
+    """
+    from onnxpuma.transport.signing import keygen_with_signing
 
-    pair = make(name)
+    pair, signing = keygen_with_signing(name)
     screen.say(f"{screen.plain(name)}.secret  stays on this machine, readable by you alone")
     screen.say(f"{screen.plain(name)}.public  {screen.plain(pair.public)}")
+    screen.say(f"{screen.plain(name)}.signing of a server signs receipts: {screen.plain(signing.public)}")
 
 
 def init(

@@ -83,6 +83,7 @@ def serve(
     from onnxpuma.roles.server.server import Server
     from onnxpuma.roles.server.standing import Board
     from onnxpuma.transport.curve import read_secret_key
+    from onnxpuma.transport.signing import SUFFIX, SigningKey
 
     allowed, models = options.read_memory(memory), _read_models(model)
     address = None if metrics is None else options.read_address("--metrics", metrics)
@@ -96,7 +97,9 @@ def serve(
             f"its public key is {pair.public}; compare it with the public_key of your party there",
         )
     place = config.parties[own]
-    server = Server(own, config, pair, models, allowed)
+    beside = key.with_suffix(SUFFIX)
+    signing = SigningKey.read(beside) if beside.exists() else None
+    server = Server(own, config, pair, models, allowed, signing)
     orders, board = Orders(read=lambda: read_cluster(cluster)), Board()
 
     def ready() -> None:

@@ -8,6 +8,7 @@ single random generator decides it.
 
 from __future__ import annotations
 
+import hmac
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -54,8 +55,13 @@ def derived_key(parts: Sequence[bytes], *context: bytes) -> bytes:
     It is unpredictable if one part is. context: the use of the key; a different context, in any place, yields
     an unrelated key.
     """
-    info = b"".join(len(item).to_bytes(8, "little") + item for item in (b"onnxpuma key", *context))
+    info = framed(b"onnxpuma key", *context)
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(b"".join(parts))
+
+
+def framed(*items: bytes) -> bytes:
+    """The items as one string, each after its length: other items give another string."""
+    return b"".join(len(item).to_bytes(8, "little") + item for item in items)
 
 
 class AesStream:
@@ -109,17 +115,24 @@ class AesStream:
 class PartyKeys:
     """The two streams that P_i holds, of K_i and K_{i+1}."""
 
-    def __init__(self, streams: Mapping[int, Stream]) -> None:
+    def __init__(self, streams: Mapping[int, Stream], keys: Mapping[int, bytes] | None = None) -> None:
         self._streams = dict(streams)
+        self._keys = dict(keys or {})
 
     @classmethod
     def from_keys(cls, party: int, own: bytes, following: bytes, nonce: bytes = bytes(16)) -> PartyKeys:
         """Streams of P_party from its two keys, K_party and K_{party+1}."""
-        return cls({party: AesStream(own, nonce), (party + 1) % 3: AesStream(following, nonce)})
+        keys = {party: own, (party + 1) % 3: following}
+        return cls({component: AesStream(key, nonce) for component, key in keys.items()}, keys)
 
     def draw(self, key: int, shape: tuple[int, ...], bits: int) -> Words:
         """The next words of K_key. Raises KeyError if this party does not hold it."""
         return self._streams[key].draw(shape, bits)
+
+    def code(self, key: int, *context: bytes) -> bytes:
+        """32 bytes that the two holders of K_key alone can compute: a commitment to it, or a key for another
+        purpose. context: the use; another one yields an unrelated code."""
+        return hmac.digest(self._keys[key], framed(b"onnxpuma code", *context), "sha256")
 
 
 def local_keys() -> list[PartyKeys]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -14,11 +13,13 @@ import numpy as np
 from onnxpuma.config import ClusterConfig
 from onnxpuma.errors import OnnxpumaError, PlanError, UnreliableError
 from onnxpuma.mpc.cost import Network
-from onnxpuma.observe import Progress, RunReport
+from onnxpuma.observe import Progress
 from onnxpuma.plan.blueprint import Blueprint
 from onnxpuma.plan.plan import Plan, Selection
 from onnxpuma.roles.client.consent import check_consent, check_named
 from onnxpuma.roles.client.news import Watch, relay, told
+from onnxpuma.roles.client.outcome import Outcome as Outcome
+from onnxpuma.roles.client.receipt import taken_receipt
 from onnxpuma.roles.request.answer import open_result
 from onnxpuma.roles.request.feed import check_feed, check_outputs, check_values
 from onnxpuma.roles.request.kept import HANDLE_BYTES, Kept
@@ -33,19 +34,6 @@ from onnxpuma.transport.line import Peer
 from onnxpuma.transport.link import Buffer
 
 Dealt: TypeAlias = Callable[[Plan, Sequence[Sequence[Buffer]]], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one request."""
-
-    outputs: dict[str, np.ndarray]  # by name, in the order asked for, in the declared types
-    reports: tuple[RunReport, ...] = field(repr=False)  # of the three servers
-    # From the first byte sent to the last received, including time queued behind other clients; `reports`
-    # give the time of computing alone.
-    seconds: float
-    setup_seconds: float  # planning and sharing, before `seconds` begin
-    kept: dict[str, Kept] = field(default_factory=dict)  # handles of the outputs that stay, by name
 
 
 class Client:
@@ -67,6 +55,7 @@ class Client:
         model_name: str = "",  # of several at these servers; empty: the only one
     ) -> None:
         timeouts = config.timeouts
+        self._config, self._keys = config, keys
         places = [Peer(party.client_address, party.public_key) for party in config.parties]
         self._cluster = Cluster(
             places,
@@ -148,8 +137,8 @@ class Client:
         see without the client's consent (see `check_consent`) and for a kept value that the servers no longer
         hold; PlanError when client and servers have different models, versions or plans;
         UnsupportedModelError when the model cannot run at these shapes; UnreliableError, with the outcome,
-        when a value left its range during the run; TransportError when the servers cannot be reached, fail or
-        take too long.
+        when a value left its range during the run; ReceiptError when a receipt is missing or does not fit;
+        TransportError when the servers cannot be reached, fail or take too long.
         """
         news = watch if progress is None else relay(progress)
         asked = feed, output_names, news, timeout, dealt, graph, keep, tuple(release), public_inputs
@@ -193,6 +182,9 @@ class Client:
                 body, public, private, timeout=timeout, news=None if watch is None else told(watch)
             )
         seconds = time.perf_counter() - sent
+        answers, receipt = taken_receipt(
+            answers, self._config.signers, len(plan.opened), self._keys.public, body, public, private
+        )
         secrets, reports = open_result(plan, answers)
         types = {output.name: output.dtype for output in plan.outputs}
         outputs = {
@@ -200,7 +192,7 @@ class Client:
             for name in opened
         }
         left = {o.name: Kept(handle, o.name, o.shape, o.dtype, o.closed) for o in plan.kept}
-        outcome = Outcome(outputs, reports, seconds, sent - begin, left)
+        outcome = Outcome(outputs, reports, seconds, sent - begin, left, receipt)
         if plan.verdict is not None and secrets[plan.verdict.name].any():
             raise UnreliableError(outcome=outcome)
         return outcome

@@ -10,7 +10,6 @@ import json
 import logging
 import select
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -28,7 +27,7 @@ from onnxpuma.config import (
     LimitConfig,
     MemoryConfig,
     NetworkConfig,
-    PartyConfig,
+    ReceiptConfig,
     TimeoutConfig,
     read_cluster,
 )
@@ -45,6 +44,7 @@ from onnxpuma.plan.owner_policy import Policy
 from onnxpuma.roles.client.client import Client
 from onnxpuma.roles.local import isolated
 from onnxpuma.roles.local.client import LocalClient
+from onnxpuma.roles.local.places import NAMES, local_parties
 from onnxpuma.roles.owner.disclosure import here_alone
 from onnxpuma.roles.owner.owner import share_model
 from onnxpuma.roles.owner.samples import Samples
@@ -53,8 +53,8 @@ from onnxpuma.roles.shared.model import SharedModel, is_shared
 from onnxpuma.roles.shared.words_file import WORDS
 from onnxpuma.transport.curve import KeyPair, keygen
 from onnxpuma.transport.link import PARTIES
+from onnxpuma.transport.signing import keygen_with_signing
 
-NAMES = ("alice", "bob", "carol")
 PORT_TRIALS = 3
 STOP_SECONDS = 5.0
 DEATH_SECONDS = 0.3  # from a broken connection to the end of the process behind it
@@ -90,6 +90,7 @@ class LocalCluster:
         samples: Mapping[str, Samples] | None = None,  # to calibrate a model that is shared here
         network: NetworkConfig | None = None,  # for which they plan; None: the usual one
         memory: int | None = None,  # bytes for the weights of each server; None: what the machine can spare
+        receipts: bool = True,  # whether the servers sign what they do
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="onnxpuma-")
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -99,6 +100,7 @@ class LocalCluster:
         self._timeouts = timeouts or TimeoutConfig()
         self._limits = limits or LimitConfig()
         self._network = network or NetworkConfig()
+        self._receipts = ReceiptConfig(receipts)
         self._memory = MemoryConfig((memory or 0) / 1e9)
         try:
             self.model_dir = self._model_dir(Path(model), samples)
@@ -106,7 +108,8 @@ class LocalCluster:
             self.config_path = self.folder / "cluster.toml"  # with `client.secret` and the logs beside it
             self._empty = self.folder / "empty"
             self._empty.mkdir(mode=0o700)
-            self._keys = [keygen(self.folder / name) for name in (*NAMES, "client")]
+            self._servers = [keygen_with_signing(self.folder / name) for name in NAMES]
+            self._client_keys = keygen(self.folder / "client")
             self._start_all(self._patience() if start_timeout is None else start_timeout)
         except BaseException:
             self.close()
@@ -119,7 +122,7 @@ class LocalCluster:
     @property
     def client_keys(self) -> KeyPair:
         """The key pair of the one client that these servers know."""
-        return self._keys[PARTIES]
+        return self._client_keys
 
     def client(self) -> Client:
         """A new client of these servers. Close it before the servers."""
@@ -190,16 +193,12 @@ class LocalCluster:
                 self._end(self._processes, STOP_SECONDS)
 
     def _write_config(self) -> None:
-        ports = _free_ports(2 * PARTIES)
-        parties = [
-            PartyConfig(name, "127.0.0.1", ports[2 * i], ports[2 * i + 1], self._keys[i].public, "127.0.0.1")
-            for i, name in enumerate(NAMES)
-        ]
+        parties = local_parties(self._servers)
         self.config_path.unlink(missing_ok=True)
         write_cluster_template(self.config_path, parties, {"client": self.client_keys.public})
         tables = tomlkit.parse(self.config_path.read_text())
         settings = ("timeouts", self._timeouts), ("limits", self._limits), ("network", self._network)
-        for name, values in (*settings, ("memory", self._memory)):
+        for name, values in (*settings, ("memory", self._memory), ("receipts", self._receipts)):
             for key, value in asdict(values).items():
                 tables[name][key] = value
         tables["threads"]["compute"] = self._threads
@@ -286,15 +285,3 @@ def _listed(lines: list[str]) -> str:
 def _output(process: subprocess.Popen[bytes]) -> IO[bytes]:
     assert process.stdout is not None
     return process.stdout
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface at which nobody listens now."""
-    holders = [socket.socket() for _ in range(count)]
-    try:
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        return [int(holder.getsockname()[1]) for holder in holders]
-    finally:
-        for holder in holders:
-            holder.close()

@@ -22,6 +22,7 @@ from onnxpuma.roles.server.seclusion import seclude
 from onnxpuma.roles.server.server import Server
 from onnxpuma.transport.curve import read_secret_key
 from onnxpuma.transport.failure import failure_of
+from onnxpuma.transport.signing import SUFFIX, SigningKey
 
 LINGER_SECONDS = 3.0
 
@@ -36,7 +37,9 @@ def main(arguments: list[str]) -> int:
     Thread(target=_end_with_input, args=(stop, folder), daemon=True).start()
     try:
         keys = read_secret_key(Path(folder) / f"{name}.secret")
-        server = Server(int(party), read_cluster(Path(folder) / "cluster.toml"), keys, model_dir)
+        signing = SigningKey.read(Path(folder) / f"{name}{SUFFIX}")
+        config = read_cluster(Path(folder) / "cluster.toml")
+        server = Server(int(party), config, keys, model_dir, signing=signing)
         server.serve(ready=lambda: _say(f"ready {native_level()}"), stop=stop)
     except Exception as error:
         logging.getLogger("onnxpuma.roles").exception("server %s ends", party)

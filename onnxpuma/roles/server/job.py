@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from functools import cached_property
 from onnxpuma.mpc.prf import fresh_part
 from onnxpuma.plan.plan import Plan
 from onnxpuma.roles.request.message import Asked
+from onnxpuma.roles.request.receipt import client_code, job_digest
 from onnxpuma.roles.server.store import KeptShares
 from onnxpuma.transport.client_port import Request
 
@@ -40,10 +40,13 @@ class Job:
     def digest(self) -> bytes:
         """Who asks, the request, the client's plan, and the runs that made the kept values. The value
         is cached: `compute` empties `held` later."""
-        key = hashlib.sha256(self.client_key.encode()).digest()
-        made = b"".join(value.session for value in self.held.values())
-        content = key + self.request.digest() + bytes.fromhex(self.asked.plan_digest) + made
-        return hashlib.sha256(content).digest()
+        plan = bytes.fromhex(self.asked.plan_digest)
+        return job_digest(client_code(self.client_key), self.request.digest(), plan, self.earlier)
+
+    @cached_property
+    def earlier(self) -> tuple[bytes, ...]:
+        """The sessions of the runs that made the kept values. The value is cached, as `digest`."""
+        return tuple(value.session for value in self.held.values())
 
     @property
     def travel(self) -> float:

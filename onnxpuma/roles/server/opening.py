@@ -11,7 +11,7 @@ gives two servers different shares is refused here, so it can only ask with cons
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from onnxpuma.errors import InputError, TransportError
 from onnxpuma.mpc.prf import PART_BYTES, AesStream, PartyKeys, derived_key, fresh_part
@@ -26,11 +26,19 @@ from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag
 LABEL = "opening"
 
 
-def open_session(link: Link, job: Job, inputs: Mapping[str, Dealt], identities: Sequence[str]) -> PartyKeys:
+def open_session(
+    link: Link,
+    job: Job,
+    inputs: Mapping[str, Dealt],
+    identities: Sequence[str],
+    label: str = LABEL,
+    draw: Callable[[], bytes] | None = None,
+) -> PartyKeys:
     """The PRF keys of this session, once both neighbours prove to hold the same components of the request.
 
     inputs: this party's shares of the plan's secret inputs. identities: the public keys of the three
-    servers. Raises InputError when the client gave two servers different shares, TransportError when a peer
+    servers. label: the same at all three, or they do not open. draw: gives this party's parts; None: fresh
+    ones. Raises InputError when the client gave two servers different shares, TransportError when a peer
     leaves or sends a malformed message. One exchange; 64 bytes to each neighbour, 192 if there are ids.
     """
     party = link.party
@@ -38,8 +46,8 @@ def open_session(link: Link, job: Job, inputs: Mapping[str, Dealt], identities: 
     binding = (job.session, job.digest)
     found = [form for form in inputs.values() if isinstance(form, SecretIds)]
     mine = sketch(found, AesStream(derived_key(job.coins, b"sketch", *binding))) if found else None
-    tag = Tag(job.session, 0, 0, LABEL)
-    parts = {peer: fresh_part() for peer in (previous, following)}
+    tag = Tag(job.session, 0, 0, label)
+    parts = {peer: (draw or fresh_part)() for peer in (previous, following)}
     # Component i is held with the party before, component i + 1 with the one after.
     components = {previous: party, following: following}
     codes = {

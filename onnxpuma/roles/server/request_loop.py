@@ -29,6 +29,7 @@ from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.job import Job
 from onnxpuma.roles.server.limits import bounds_of, client_names
 from onnxpuma.roles.server.orders import Orders
+from onnxpuma.roles.server.receipt import Signer
 from onnxpuma.roles.server.reception import Reception, Served
 from onnxpuma.roles.server.run import compute
 from onnxpuma.roles.server.standing import Board, Standing
@@ -64,7 +65,9 @@ class RequestLoop:
         menus: Mapping[str, Sequence[bytes]],
         orders: Orders,
         board: Board,
+        signer: Signer | None = None,
     ) -> None:
+        self.signer = signer
         self.link, self.port = link, port
         self.identity, self.menus, self.orders = identity, menus, orders
         self.config = config
@@ -226,6 +229,7 @@ class RequestLoop:
                 self._between_rounds,
                 self._tell_progress(job),
                 [place.public_key for place in self.config.parties],
+                self.signer,
             )
             self.store.release(job.request.client, job.asked.release)
             if kept:

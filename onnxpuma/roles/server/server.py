@@ -19,6 +19,7 @@ from onnxpuma.roles.server.identity import Identity
 from onnxpuma.roles.server.limits import bounds_of, client_names
 from onnxpuma.roles.server.lockstep import lockstep_code
 from onnxpuma.roles.server.orders import Orders
+from onnxpuma.roles.server.receipt import Signer
 from onnxpuma.roles.server.request_loop import RequestLoop
 from onnxpuma.roles.server.standing import Board
 from onnxpuma.transport import wire_pb2
@@ -28,6 +29,7 @@ from onnxpuma.transport.descriptors import require_descriptors
 from onnxpuma.transport.failure import failure_of
 from onnxpuma.transport.line import Peer
 from onnxpuma.transport.refusal import tell_refusal
+from onnxpuma.transport.signing import SUFFIX, SigningKey
 from onnxpuma.transport.zeromq import PeerLink
 
 DESCRIPTORS = 100  # open files and sockets of a server with a few clients
@@ -39,9 +41,10 @@ class Server:
 
     keys: this party's own key pair. models: the folder of a shared model; or those of several, by the names
     that clients choose them by, the same at all three servers. memory: bytes for the weights of all; None:
-    as `config` says.
+    as `config` says. signing: this party's own signing key, required if `config` wants receipts.
 
-    Raises ConfigError if `config` names another key than this party's, and for a model's name that cannot be.
+    Raises ConfigError if `config` names another key than this party's, of either kind, and for a model's name
+    that cannot be.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Server:
         keys: KeyPair,
         models: str | Path | Mapping[str, str | Path],
         memory: int | None = None,
+        signing: SigningKey | None = None,
     ) -> None:
         if config.parties[party].public_key != keys.public:
             raise ConfigError(
@@ -58,6 +62,7 @@ class Server:
                 "start the party whose key this is, or correct its public key in cluster.toml",
             )
         self.party, self.config = party, config
+        self._signer = _signer_of(party, config, signing)
         self._keys = keys
         folders = models if isinstance(models, Mapping) else {"": models}
         self._folders = {name: Path(folder) for name, folder in folders.items()}
@@ -171,11 +176,28 @@ class Server:
         ):
             graphs = {name: held.graphs for name, held in holdings.items()}
             menus = {name: held.model.menu() for name, held in holdings.items()}
-            RequestLoop(self.config, link, port, graphs, identity, menus, orders, board).serve(
-                lambda: _begin(ready)
-            )
+            loop = RequestLoop(self.config, link, port, graphs, identity, menus, orders, board, self._signer)
+            loop.serve(lambda: _begin(ready))
             status.state = "stopping"
             board.show(status)
+
+
+def _signer_of(party: int, config: ClusterConfig, signing: SigningKey | None) -> Signer | None:
+    """Who signs this server's receipts; None where cluster.toml wants none, which the log then says."""
+    if config.signers is None:
+        _log.warning(
+            "party %d gives no receipts of its runs: cluster.toml lists no signing keys, or turns them off",
+            party,
+        )
+        return None
+    place = config.parties[party]
+    if signing is None or signing.public != place.signing_key:
+        found = "it has none" if signing is None else f"it has {signing.public}"
+        raise ConfigError(
+            f"party {party} must sign receipts with {place.signing_key}, and {found}",
+            f"put the server's {SUFFIX} file beside its .secret file, or correct signing_key in cluster.toml",
+        )
+    return Signer(signing, place.name, f"{__version__}+{lockstep_code()}")
 
 
 def _begin(ready: Callable[[], None] | None) -> None:

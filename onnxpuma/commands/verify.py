@@ -1,0 +1,58 @@
+"""verify: what three servers signed about one run, and whether it still holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxpuma.commands import options, screen
+
+
+def verify(
+    receipt: Annotated[Path, typer.Argument(help="The file from `infer --receipt`.", show_default=False)],
+    cluster: Annotated[
+        Path | None,
+        typer.Option(
+            "--cluster",
+            metavar="FILE",
+            help="cluster.toml, to check whose signatures they are.",
+            show_default=False,
+        ),
+    ] = None,
+    json: options.AsJson = False,
+) -> None:
+    """Check the receipt of a run: signatures, and that the three servers signed the same run."""
+    from onnxpuma.config import read_cluster
+    from onnxpuma.errors import ConfigError
+    from onnxpuma.roles.request.receipt import Receipt
+
+    signers = None
+    if cluster is not None:
+        signers = read_cluster(cluster).signers
+        if signers is None:
+            raise ConfigError(
+                f"{cluster} lists no signing keys, or turns receipts off",
+                "use the cluster.toml of the servers that signed",
+            )
+    read = Receipt.read(receipt)
+    read.check(signers)
+    first = read.servers[0].statement
+    if json:
+        rows = [{"key": signed.key, **signed.statement} for signed in read.servers]
+        screen.say_json({"keys_checked": signers is not None, "servers": rows})
+        return
+    said = [signed.statement for signed in read.servers]
+    screen.table(
+        ("server", "name", "began", "ended", "input", "output"),
+        [
+            (str(party), screen.plain(s["name"]), s["began"], s["ended"], s["inputs"][:16], s["outputs"][:16])
+            for party, s in enumerate(said)
+        ],
+    )
+    for what in ("model", "plan", "request", "session", "version"):
+        screen.say(f"{what}: {screen.plain(str(first[what]))}")
+    screen.say("The three signatures are right, and the three servers signed the same run.")
+    if signers is None:
+        screen.note("Whose keys these are was not checked: give --cluster cluster.toml")

@@ -1,0 +1,126 @@
+"""A server's side of receipts: it watches a run, compares chains with its neighbours, and signs."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from onnxpuma.errors import TransportError
+from onnxpuma.mpc.prf import PartyKeys
+from onnxpuma.roles.request.receipt import FORM, SALT_BYTES, begun, canonical, client_code, code_of, told
+from onnxpuma.roles.server.identity import shared_component
+from onnxpuma.roles.server.job import Job
+from onnxpuma.transport.chained import ChainedLink, Passed
+from onnxpuma.transport.link import PARTIES, Buffer, Link, Tag
+from onnxpuma.transport.signing import SigningKey
+
+LABEL = "receipts"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """The one who signs at a server."""
+
+    key: SigningKey
+    name: str  # of the server, in cluster.toml
+    version: str  # of the package, and the code of what it does in lockstep
+
+
+class Witness:
+    """What one server can sign about one run. `link` is the link that the run must use, opening included."""
+
+    def __init__(self, signer: Signer, link: Link, session: bytes) -> None:
+        self._signer, self._session = signer, session
+        self.link = ChainedLink(link)
+        self._salts: dict[bytes, bytes] = {}  # by job, as the codes of the inputs
+        self._inputs: dict[bytes, str] = {}
+        self._statement: dict[str, Any] = {}
+        self._begun = b""
+        self._chain_keys: dict[tuple[int, int], bytes] = {}  # by sender and receiver
+
+    def begin(self, keys: PartyKeys, jobs: Sequence[Job]) -> None:
+        """Sign what the run begins with, once its session is open.
+
+        keys: of this session. jobs: those that it serves, which still have their private buffers.
+        """
+        for job in jobs:
+            salt = self._salts[job.digest] = os.urandom(SALT_BYTES)
+            self._inputs[job.digest] = code_of(salt, "inputs", job.request.private)
+        me = self.link.party
+        commitments = {c: keys.code(c, b"commitment", self._session) for c in (me, (me + 1) % PARTIES)}
+        for peer in _peers(me):
+            for sender, receiver in ((me, peer), (peer, me)):
+                component = shared_component(sender, receiver)
+                self._chain_keys[sender, receiver] = keys.code(component, b"chain", bytes([sender, receiver]))
+        self._statement = {
+            "form": FORM,
+            "party": me,
+            "session": self._session.hex(),
+            "jobs": [job.digest.hex() for job in jobs],
+            "keys": {str(component): code.hex() for component, code in commitments.items()},
+            "began": _now(),
+            "name": self._signer.name,
+            "version": self._signer.version,
+        }
+        self._begun = self._signer.key.sign(begun(self._statement))
+
+    def compare(self) -> None:
+        """Compare the chains with both neighbours, once the run has ended and before any output leaves.
+
+        Raises TransportError, which names the two parties that differ. One exchange; two chains to each
+        neighbour.
+        """
+        me, link = self.link.party, self.link.inner
+        sent, received = self._chains(self.link.sent, True), self._chains(self.link.received, False)
+        tag = Tag(self._session, 0, 0, LABEL)
+        for peer in _peers(me):
+            link.send(peer, tag, [sent[peer], received[peer]])
+        for peer in _peers(me):
+            theirs = [bytes(chain) for chain in link.receive(peer, tag)]
+            for sender, receiver, mine, other in (
+                (peer, me, received[peer], theirs[:1]),
+                (me, peer, sent[peer], theirs[1:]),
+            ):
+                if not hmac.compare_digest(mine, b"".join(other)):
+                    raise TransportError(
+                        f"what party {sender} sent is not what party {receiver} received: one of the two"
+                        " departs from the program, or lies about it",
+                        "no output of this run has left; compare the machines and logs of these two servers",
+                    )
+        self._statement["sent"] = {str(peer): chain.hex() for peer, chain in sent.items()}
+        self._statement["received"] = {str(peer): chain.hex() for peer, chain in received.items()}
+
+    def _chains(self, passed: Mapping[int, Passed], outward: bool) -> dict[int, bytes]:
+        me = self.link.party
+        return {
+            peer: passed[peer].chain(self._chain_keys[(me, peer) if outward else (peer, me)])
+            for peer in _peers(me)
+        }
+
+    def receipt(self, job: Job, terms: Sequence[Buffer]) -> bytes:
+        """The receipt for the client of `job`, to whom `terms` go, in its wire form."""
+        salt = self._salts[job.digest]
+        statement = {
+            **self._statement,
+            "model": job.request.body.model_digest.hex(),
+            "plan": job.asked.plan_digest,
+            "request": job.request.digest().hex(),
+            "client": client_code(job.client_key).hex(),
+            "earlier": [session.hex() for session in job.earlier],
+            "inputs": self._inputs[job.digest],
+            "outputs": code_of(salt, "outputs", terms),
+            "ended": _now(),
+        }
+        return told(statement, self._begun, self._signer.key.sign(b"end" + canonical(statement)), salt)
+
+
+def _peers(me: int) -> list[int]:
+    return [party for party in range(PARTIES) if party != me]
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,76 @@
+"""A link that keeps a digest of every message, so that its two ends can prove later what passed between them.
+
+A message's digest covers its tag and its buffers; the chain of one direction covers the digests in their
+order, under a key of the two ends. Whoever lacks that key can test no guess of the messages against a chain.
+BLAKE3 is several times faster than SHA-256 and BLAKE2b on processors without instructions for SHA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from blake3 import blake3
+
+from onnxpuma.transport.link import Buffer, Link, Tag, Traffic, as_bytes
+
+CHAIN_BYTES = 32
+
+
+@dataclass
+class Passed:
+    """What passed from one party to another: the digest of each message, in order."""
+
+    digests: list[bytes] = field(default_factory=list, repr=False)
+
+    def take(self, tag: Tag, buffers: Sequence[Buffer]) -> None:
+        """Add a message."""
+        self.digests.append(message_digest(tag, buffers))
+
+    def chain(self, key: bytes) -> bytes:
+        """The chain, CHAIN_BYTES long. key: 32 bytes that the two ends alone know."""
+        return blake3(b"".join(self.digests), key=key).digest()
+
+
+def message_digest(tag: Tag, buffers: Sequence[Buffer]) -> bytes:
+    """A digest over the tag and the buffers of one message, CHAIN_BYTES long."""
+    views = [as_bytes(buffer) for buffer in buffers]
+    label = tag.label.encode()
+    numbers = (tag.step, tag.round, len(label), len(views), *map(len, views))
+    total = blake3(tag.session + b"".join(number.to_bytes(8, "little") for number in numbers) + label)
+    for view in views:
+        total.update(view)
+    return total.digest()
+
+
+class ChainedLink(Link):
+    """`link`, with a record of what passed through it since this object was made."""
+
+    def __init__(self, link: Link) -> None:
+        self.inner = link
+        self.party = link.party
+        self.sent: dict[int, Passed] = {}  # by peer
+        self.received: dict[int, Passed] = {}
+
+    @property
+    def traffic(self) -> Traffic:  # type: ignore[override]
+        return self.inner.traffic
+
+    @property
+    def timeout(self) -> float:  # type: ignore[override]
+        return self.inner.timeout
+
+    def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
+        self.inner.send(peer, tag, buffers)
+        self.sent.setdefault(peer, Passed()).take(tag, buffers)
+
+    def receive(self, peer: int, tag: Tag) -> list[memoryview]:
+        buffers = self.inner.receive(peer, tag)
+        self.received.setdefault(peer, Passed()).take(tag, buffers)
+        return buffers
+
+    def abort(self, session: bytes, message: str) -> None:
+        self.inner.abort(session, message)
+
+    def close(self) -> None:
+        self.inner.close()
