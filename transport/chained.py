@@ -43,14 +43,12 @@ def message_digest(tag: Tag, buffers: Sequence[Buffer]) -> bytes:
     return total.digest()
 
 
-class ChainedLink(Link):
-    """`link`, with a record of what passed through it since this object was made."""
+class WrappedLink(Link):
+    """A link that passes everything on to another one."""
 
     def __init__(self, link: Link) -> None:
         self.inner = link
         self.party = link.party
-        self.sent: dict[int, Passed] = {}  # by peer
-        self.received: dict[int, Passed] = {}
 
     @property
     def traffic(self) -> Traffic:  # type: ignore[override]
@@ -62,15 +60,30 @@ class ChainedLink(Link):
 
     def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
         self.inner.send(peer, tag, buffers)
-        self.sent.setdefault(peer, Passed()).take(tag, buffers)
 
     def receive(self, peer: int, tag: Tag) -> list[memoryview]:
-        buffers = self.inner.receive(peer, tag)
-        self.received.setdefault(peer, Passed()).take(tag, buffers)
-        return buffers
+        return self.inner.receive(peer, tag)
 
     def abort(self, session: bytes, message: str) -> None:
         self.inner.abort(session, message)
 
     def close(self) -> None:
         self.inner.close()
+
+
+class ChainedLink(WrappedLink):
+    """`link`, with a record of what passed through it since this object was made."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self.sent: dict[int, Passed] = {}  # by peer
+        self.received: dict[int, Passed] = {}
+
+    def send(self, peer: int, tag: Tag, buffers: Sequence[Buffer]) -> None:
+        super().send(peer, tag, buffers)
+        self.sent.setdefault(peer, Passed()).take(tag, buffers)
+
+    def receive(self, peer: int, tag: Tag) -> list[memoryview]:
+        buffers = super().receive(peer, tag)
+        self.received.setdefault(peer, Passed()).take(tag, buffers)
+        return buffers

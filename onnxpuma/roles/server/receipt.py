@@ -53,9 +53,8 @@ class Witness:
         me = self.link.party
         commitments = {c: keys.code(c, b"commitment", self._session) for c in (me, (me + 1) % PARTIES)}
         for peer in _peers(me):
-            for sender, receiver in ((me, peer), (peer, me)):
-                component = shared_component(sender, receiver)
-                self._chain_keys[sender, receiver] = keys.code(component, b"chain", bytes([sender, receiver]))
+            for way in ((me, peer), (peer, me)):
+                self._chain_keys[way] = chain_key(keys, *way)
         self._statement = {
             "form": FORM,
             "party": me,
@@ -116,6 +115,11 @@ class Witness:
             "ended": _now(),
         }
         return told(statement, self._begun, self._signer.key.sign(b"end" + canonical(statement)), salt)
+
+
+def chain_key(keys: PartyKeys, sender: int, receiver: int) -> bytes:
+    """The key of the chain from `sender` to `receiver`. keys: those of either for this session."""
+    return keys.code(shared_component(sender, receiver), b"chain", bytes([sender, receiver]))
 
 
 def _peers(me: int) -> list[int]:
