@@ -1,4 +1,4 @@
-"""A run is a function: on every kernel, with any number of threads, it sends the same messages bit for bit."""
+"""A run is a function: on every kernel, with any number of threads, it sends the same messages."""
 
 from __future__ import annotations
 
